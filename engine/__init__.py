@@ -1,0 +1,1 @@
+"""Callpoint's engine: provisioning, the SIP element, E911 and all that the admin side stands on."""

@@ -1,0 +1,29 @@
+"""Identifiers `<type>_<uuid7 in base32>`: sortable by time of making, typed for the reader, 26 characters of Crockford base32."""
+
+import os
+import time
+from typing import Literal
+
+Kind = Literal[
+    "account", "user", "api_key", "session", "location", "network", "phone", "line", "pbx", "trunk", "number",
+    "call", "attempt", "notification", "webhook", "audit", "fetch", "request",
+]  # fmt: skip
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def uuid7() -> int:
+    """A version 7 UUID as a number (RFC 9562 §5.7): 48 bits of Unix milliseconds, 74 random bits."""
+    random = int.from_bytes(os.urandom(10), "big")
+    value = (time.time_ns() // 1_000_000) << 80
+    value |= 0x7 << 76 | ((random >> 62) & 0xFFF) << 64
+    return value | 0b10 << 62 | (random & ((1 << 62) - 1))
+
+
+def new_id(kind: Kind) -> str:
+    """A fresh identifier of that kind, such as `phone_01hz…`."""
+    number = uuid7()
+    digits = []
+    for _ in range(26):
+        number, digit = divmod(number, 32)
+        digits.append(_ALPHABET[digit])
+    return f"{kind}_{''.join(reversed(digits))}"
