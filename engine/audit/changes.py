@@ -1,0 +1,160 @@
+"""What changed in a transaction, gathered before each flush: field by field, with secrets hidden by their column's type.
+
+Also stamps versions and times on changed rows and notes which accounts' revisions must move, so that no operation can forget it.
+"""
+
+import datetime as dt
+import hmac
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import inspect
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import NO_VALUE
+
+from engine.db import Base, Sealed, utc_now
+from engine.models import Account, Audited, Stamped, Versioned
+
+_BOOKKEEPING = frozenset({"version", "created_at", "updated_at"})
+
+
+@dataclass(slots=True)
+class FieldChange:
+    """One field's first old value and last new value in this transaction."""
+
+    before: Any
+    after: Any
+    is_secret: bool
+
+
+@dataclass(slots=True)
+class Changes:
+    """All of a transaction's: audited rows with their fields, and accounts whose revision moves."""
+
+    rows: dict[Base, dict[str, FieldChange]] = field(default_factory=dict)
+    bumped: set[str] = field(default_factory=set)
+    stamped: set[int] = field(default_factory=set)
+
+
+def of(session: Session) -> Changes:
+    """The gathering of that session's current transaction."""
+    found = session.info.get("changes")
+    if found is None:
+        found = session.info["changes"] = Changes()
+    return found  # type: ignore[no-any-return]
+
+
+def gather(session: Session, _flush_context: object = None, _instances: object = None) -> None:
+    """Before a flush: note every audited change, stamp rows, mark revisions."""
+    changes = of(session)
+    for row in session.new:
+        _stamp_new(row)
+        _note(changes, row, _creation(row))
+    for row in session.dirty:
+        if session.is_modified(row):
+            moved = dict(_movement(row))
+            _stamp_dirty(changes, row, moved)
+            _note(changes, row, moved)
+    for row in session.deleted:
+        _note(changes, row, _deletion(row))
+
+
+def _note(changes: Changes, row: Base, moved: dict[str, FieldChange]) -> None:
+    if isinstance(row, Versioned) and moved.keys() - row.unversioned_columns - _BOOKKEEPING:
+        changes.bumped.add(row.id if isinstance(row, Account) else row.account_id)  # type: ignore[attr-defined]
+    if not isinstance(row, Audited):
+        return
+    told = {name: change for name, change in moved.items() if name not in row.unaudited_columns | _BOOKKEEPING}
+    if not told:
+        return
+    known = changes.rows.setdefault(row, {})
+    for name, change in told.items():
+        if name in known:
+            known[name].after = change.after
+        else:
+            known[name] = change
+
+
+def _columns(row: Base) -> Iterator[tuple[str, bool]]:
+    for attribute in inspect(type(row)).column_attrs:
+        column = attribute.columns[0]
+        yield attribute.key, isinstance(column.type, Sealed) or bool(column.info.get("secret"))
+
+
+def _creation(row: Base) -> dict[str, FieldChange]:
+    return {
+        name: FieldChange(None, value, is_secret)
+        for name, is_secret in _columns(row)
+        if (value := getattr(row, name)) is not None and value != ""
+    }
+
+
+def _deletion(row: Base) -> dict[str, FieldChange]:
+    return {
+        name: FieldChange(value, None, is_secret)
+        for name, is_secret in _columns(row)
+        if (value := getattr(row, name)) is not None and value != ""
+    }
+
+
+def _movement(row: Base) -> Iterator[tuple[str, FieldChange]]:
+    state = inspect(row)
+    for name, is_secret in _columns(row):
+        history = state.attrs[name].history
+        if history.has_changes():
+            before = history.deleted[0] if history.deleted else None
+            after = history.added[0] if history.added else None
+            if before is not NO_VALUE and before == after:
+                continue
+            yield name, FieldChange(None if before is NO_VALUE else before, after, is_secret)
+
+
+def _stamp_new(row: Base) -> None:
+    if isinstance(row, Stamped):
+        now = utc_now()
+        row.version = row.version or 1
+        row.created_at = row.created_at or now
+        row.updated_at = row.updated_at or now
+    for column in inspect(type(row)).columns:  # so that the entry shows what is stored, defaults included
+        key = inspect(type(row)).get_property_by_column(column).key
+        if getattr(row, key) is None and column.default is not None:
+            default = column.default
+            value = default.arg(None) if default.is_callable else default.arg  # type: ignore[attr-defined]
+            setattr(row, key, value)
+
+
+def _stamp_dirty(changes: Changes, row: Base, moved: dict[str, FieldChange]) -> None:
+    if not isinstance(row, Stamped) or id(row) in changes.stamped:
+        return
+    machine = row.unaudited_columns if isinstance(row, Audited) else frozenset[str]()
+    if moved.keys() - machine - _BOOKKEEPING:
+        changes.stamped.add(id(row))
+        row.version += 1
+        row.updated_at = utc_now()
+
+
+def as_json(change: FieldChange, fingerprint_key: bytes) -> dict[str, Any]:
+    """One change as the entry stores it; a secret shows only whether it was there and a keyed fingerprint."""
+    if not change.is_secret:
+        return {"before": _plain(change.before), "after": _plain(change.after)}
+    return {"before": _hidden(change.before, fingerprint_key), "after": _hidden(change.after, fingerprint_key)}
+
+
+def _hidden(value: object, key: bytes) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    return {"redacted": True, "fingerprint": hmac.digest(key, str(value).encode(), "sha256").hex()[:16]}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dt.datetime):
+        return rfc3339(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    return value
+
+
+def rfc3339(at: dt.datetime) -> str:
+    """`2026-11-21T20:00:00.123Z`."""
+    return at.astimezone(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,183 @@
+"""The registry of audited events: stored names `resource.verb`, each with its access, category and verb. Never renamed.
+
+Every API operation is an event, reads included. The class (read or write), the category and the action that filters offer come
+from here, so each event is in exactly one of each.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Access(StrEnum):
+    READ = "read"
+    WRITE = "write"
+
+
+class Category(StrEnum):
+    USERS = "Users"
+    TELEPHONY = "Telephony"
+    LOCATIONS = "Locations"
+    PHONES = "Phones"
+    PROVISIONING = "Provisioning"
+    EMERGENCY = "Emergency"
+    SETTINGS = "Settings"
+    SECURITY = "Security"
+    AUDIT = "Audit"
+
+
+class Event(StrEnum):
+    ACCOUNT_CREATE = "account.create"
+    ACCOUNT_READ = "account.read"
+    ACCOUNT_UPDATE = "account.update"
+    HOME_READ = "home.read"
+    HELP_READ = "help.read"
+    OPENAPI_READ = "openapi.read"
+    UNKNOWN_ROUTE = "route.unknown"
+
+    USER_CREATE = "user.create"
+    USER_LIST = "user.list"
+    USER_READ = "user.read"
+    USER_UPDATE = "user.update"
+    USER_DELETE = "user.delete"
+
+    SESSION_CREATE = "session.create"
+    SESSION_LIST = "session.list"
+    SESSION_DELETE = "session.delete"
+    SESSION_PROVE = "session.prove"
+    LOGIN_PAGE_READ = "login_page.read"
+    SETUP_PAGE_READ = "setup_page.read"
+
+    API_KEY_CREATE = "api_key.create"
+    API_KEY_LIST = "api_key.list"
+    API_KEY_READ = "api_key.read"
+    API_KEY_REVOKE = "api_key.revoke"
+
+    LOCATION_CREATE = "location.create"
+    LOCATION_LIST = "location.list"
+    LOCATION_READ = "location.read"
+    LOCATION_UPDATE = "location.update"
+    LOCATION_DELETE = "location.delete"
+    LOCATION_VALIDATE = "location.validate"
+
+    NETWORK_CREATE = "network.create"
+    NETWORK_LIST = "network.list"
+    NETWORK_READ = "network.read"
+    NETWORK_UPDATE = "network.update"
+    NETWORK_DELETE = "network.delete"
+
+    RECIPIENT_CREATE = "notification_recipient.create"
+    RECIPIENT_LIST = "notification_recipient.list"
+    RECIPIENT_READ = "notification_recipient.read"
+    RECIPIENT_DELETE = "notification_recipient.delete"
+
+    PHONE_CREATE = "phone.create"
+    PHONE_LIST = "phone.list"
+    PHONE_READ = "phone.read"
+    PHONE_UPDATE = "phone.update"
+    PHONE_DELETE = "phone.delete"
+    PHONE_RESYNC = "phone.resync"
+    PHONE_FILES_READ = "phone_file.read"
+    PHONE_EVENTS_READ = "phone_event.list"
+    PHONE_FIRST_FETCH = "phone.first_fetch"
+    PHONE_CHANGED_FETCH = "phone.changed_fetch"
+    PHONE_MISMATCH = "phone.mismatch"
+    PROVISIONING_DENIED = "provisioning.denied"
+
+    LINE_CREATE = "line.create"
+    LINE_LIST = "line.list"
+    LINE_READ = "line.read"
+    LINE_UPDATE = "line.update"
+    LINE_DELETE = "line.delete"
+
+    PROVISIONING_TOKEN_GENERATE = "provisioning_token.generate"
+    PROVISIONING_TOKEN_ROTATE = "provisioning_token.rotate"
+    PROVISIONING_TOKEN_REVEAL = "provisioning_token.reveal"
+    PHONE_ADMIN_PASSWORD_REVEAL = "phone_admin_password.reveal"
+    PHONE_ADMIN_PASSWORD_ROTATE = "phone_admin_password.rotate"
+
+    PBX_CREATE = "pbx.create"
+    PBX_LIST = "pbx.list"
+    PBX_READ = "pbx.read"
+    PBX_UPDATE = "pbx.update"
+    PBX_DELETE = "pbx.delete"
+
+    TRUNK_CREATE = "trunk.create"
+    TRUNK_LIST = "trunk.list"
+    TRUNK_READ = "trunk.read"
+    TRUNK_UPDATE = "trunk.update"
+    TRUNK_DELETE = "trunk.delete"
+
+    EMERGENCY_CALL_CREATE = "emergency_call.create"
+    EMERGENCY_CALL_LIST = "emergency_call.list"
+    EMERGENCY_CALL_READ = "emergency_call.read"
+    EMERGENCY_CALL_REFUSE = "emergency_call.refuse"
+    NOTIFICATION_LIST = "notification.list"
+    NOTIFICATION_READ = "notification.read"
+    NOTIFICATION_RESEND = "notification.resend"
+
+    AUDIT_LOG_LIST = "audit_log.list"
+    AUDIT_LOG_READ = "audit_log.read"
+    AUDIT_LOG_EXPORT = "audit_log.export"
+
+
+@dataclass(frozen=True, slots=True)
+class EventFacts:
+    """What filters know of an event: its access, its category, and the action in plain words."""
+
+    access: Access
+    category: Category
+    verb: str
+
+
+_CATEGORIES = {
+    "account": Category.SETTINGS,
+    "home": Category.SETTINGS,
+    "help": Category.SETTINGS,
+    "openapi": Category.SETTINGS,
+    "route": Category.SECURITY,
+    "user": Category.USERS,
+    "session": Category.SECURITY,
+    "login_page": Category.SECURITY,
+    "setup_page": Category.SECURITY,
+    "api_key": Category.SECURITY,
+    "location": Category.LOCATIONS,
+    "network": Category.LOCATIONS,
+    "notification_recipient": Category.EMERGENCY,
+    "phone": Category.PHONES,
+    "phone_file": Category.PHONES,
+    "phone_event": Category.PHONES,
+    "provisioning": Category.PROVISIONING,
+    "line": Category.TELEPHONY,
+    "provisioning_token": Category.PROVISIONING,
+    "phone_admin_password": Category.PROVISIONING,
+    "pbx": Category.TELEPHONY,
+    "trunk": Category.TELEPHONY,
+    "emergency_call": Category.EMERGENCY,
+    "notification": Category.EMERGENCY,
+    "audit_log": Category.AUDIT,
+}
+_READING_VERBS = frozenset(
+    {"read", "list", "reveal", "export", "unknown", "denied", "mismatch", "first_fetch", "changed_fetch", "refuse"}
+)
+_CREATING = frozenset({"create", "generate"})
+_DELETING = frozenset({"delete", "revoke"})
+
+
+def _facts(event: Event) -> EventFacts:
+    resource, verb = event.value.split(".")
+    access = Access.READ if verb in _READING_VERBS else Access.WRITE
+    plain = (
+        "create"
+        if verb in _CREATING
+        else "delete"
+        if verb in _DELETING
+        else "update"
+        if access is Access.WRITE
+        else "read"
+    )
+    return EventFacts(access, _CATEGORIES[resource], plain)
+
+
+FACTS: dict[Event, EventFacts] = {event: _facts(event) for event in Event}
+READS = frozenset(event for event, facts in FACTS.items() if facts.access is Access.READ)
+WRITES = frozenset(event for event, facts in FACTS.items() if facts.access is Access.WRITE)

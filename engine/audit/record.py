@@ -1,0 +1,284 @@
+"""Writing the audit log: `record()` in the operation's own transaction, the commit guard, the hash chain.
+
+Theory of operation. An operation calls `record`, which only notes what is to be written. Before the commit the guard flushes,
+takes the changes gathered from every audited row, builds one entry for each note, reads the chain's head inside the same
+write transaction and inserts. A transaction that changed an audited row without a write entry is refused: nothing can move
+unseen. Changes of rows that no entry names (a phone's key assignments, a user's password) go to the first write entry.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import structlog
+from sqlalchemy import event as sql_event
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
+
+from engine.audit import changes
+from engine.audit.events import FACTS, Access, Event
+from engine.crypto import KeyRing
+from engine.db import Base, Database, open_database, utc_now
+from engine.errors import UnauditedChange
+from engine.ids import new_id
+from engine.models import Account, AuditEntry
+
+PLATFORM = "platform"  # the chain of requests with no known account
+GENESIS = "0" * 64
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acts, from where, by which request. Names are kept as they are now: they survive renames and deletions."""
+
+    type: str  # user | api_key | phone | system | cli | anonymous
+    id: str
+    name: str
+    ip: str
+    account_id: str | None = None
+    display_name: str = ""
+    role: str = ""
+    user_agent: str = ""
+    request_id: str = ""
+    method: str = ""
+    route: str = ""  # the route's template, never the raw path
+
+
+SYSTEM = Actor("system", "system", "Callpoint", "local")
+
+
+@dataclass(slots=True)
+class Note:
+    """An entry to be: written at commit."""
+
+    actor: Actor
+    event: Event
+    target: Base | None
+    resource: tuple[str, str, str]  # type, id, name
+    outcome: str
+    status: int | None
+    reason: str | None
+    bulk_id: str | None
+    account_id: str | None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def record(
+    session: AsyncSession | Session,
+    actor: Actor,
+    event: Event,
+    target: Base | None = None,
+    *,
+    resource: tuple[str, str, str] | None = None,
+    outcome: str = "success",
+    status: int | None = None,
+    reason: str | None = None,
+    bulk_id: str | None = None,
+    account_id: str | None = None,
+    details: dict[str, Any] | None = None,
+) -> None:
+    """Note one entry for this transaction; it is written, chained, in the same commit.
+
+    Args:
+        target: The row the event is about; its changes become the entry's before and after.
+        resource: (type, id, name) where there is no row, such as a list.
+        account_id: Whose chain, when neither actor nor target says it. None of them: the platform's.
+        details: Further facts shown with the entry; never a secret.
+    """
+    notes: list[Note] = session.info.setdefault("audit", [])
+    found = resource or _resource_of(target, event)
+    notes.append(
+        Note(
+            actor,
+            event,
+            target,
+            found,
+            outcome,
+            status,
+            reason,
+            bulk_id,
+            account_id or _account_of(target, actor),
+            details or {},
+        )
+    )
+
+
+def is_recorded(session: AsyncSession | Session) -> bool:
+    """Whether this transaction has an entry already."""
+    return bool(session.info.get("audit"))
+
+
+def open_audited(url: str, keys: KeyRing) -> Database:
+    """Open the database with the commit guard on every session. The only way the product opens it for writing."""
+    database = open_database(url, keys)
+    fingerprint_key = keys.subkey("audit-fingerprint")
+
+    def before_commit(session: Session) -> None:
+        _write_entries(session, fingerprint_key)
+
+    for name, listener in (
+        ("before_flush", changes.gather),
+        ("before_commit", before_commit),
+        ("after_commit", _tell_revisions),
+        ("after_rollback", _forget),
+    ):
+        sql_event.listen(database.session_class, name, listener)
+    return database
+
+
+def _resource_of(target: Base | None, event: Event) -> tuple[str, str, str]:
+    if target is None:
+        kind = event.value.split(".")[0]
+        return (kind, kind, "")
+    identity = str(getattr(target, "id", ""))
+    name = str(
+        getattr(target, "name", "")
+        or getattr(target, "label", "")
+        or getattr(target, "email", "")
+        or getattr(target, "mac", "")
+    )
+    return (getattr(target, "resource_type", target.__tablename__), identity, name)
+
+
+def _account_of(target: Base | None, actor: Actor) -> str | None:
+    if isinstance(target, Account):
+        return target.id
+    return getattr(target, "account_id", None) or actor.account_id
+
+
+def _write_entries(session: Session, fingerprint_key: bytes) -> None:
+    if session.in_nested_transaction():
+        return
+    session.flush()
+    gathered = changes.of(session)
+    notes: list[Note] = session.info.get("audit", [])
+    writes = [note for note in notes if FACTS[note.event].access is Access.WRITE]
+    if gathered.rows and not writes:
+        names = sorted({row.__tablename__ for row in gathered.rows})
+        raise UnauditedChange(f"A change of {', '.join(names)} had no audit entry beside it; nothing was stored.")
+    if gathered.bumped:
+        _bump(session, gathered.bumped)
+        session.info["bumped"] = set(gathered.bumped)
+    told = _assign(notes, writes, gathered, fingerprint_key)
+    heads: dict[str, tuple[int, str]] = {}
+    for note in notes:
+        _append(session, note, told.get(id(note), {}), heads)
+    session.flush()
+    session.info.pop("audit", None)
+    session.info.pop("changes", None)
+
+
+def _assign(
+    notes: list[Note], writes: list[Note], gathered: changes.Changes, key: bytes
+) -> dict[int, dict[str, dict[str, Any]]]:
+    """Which note tells which changes, as `{field: {before, after}}`."""
+    told: dict[int, dict[str, dict[str, Any]]] = {}
+    for row, fields in gathered.rows.items():
+        owner = next((note for note in notes if note.target is row), None)
+        prefix = ""
+        if owner is None:
+            owner = writes[0]
+            kind, identity, _name = _resource_of(row, owner.event)
+            prefix = f"{row.__tablename__}[{identity or getattr(row, 'key', '')}]." if kind else ""
+        mine = told.setdefault(id(owner), {})
+        for name, change in fields.items():
+            mine[prefix + name] = changes.as_json(change, key)
+    return told
+
+
+def _append(session: Session, note: Note, told: dict[str, dict[str, Any]], heads: dict[str, tuple[int, str]]) -> None:
+    chain = note.account_id or PLATFORM
+    seq, prev_hash = heads.get(chain) or _head(session, chain)
+    at = utc_now()
+    facts = FACTS[note.event]
+    entry_id = new_id("audit")
+    kind, identity, name = note.resource
+    body = {
+        "id": entry_id,
+        "chain": chain,
+        "seq": seq + 1,
+        "at": changes.rfc3339(at),
+        "event": note.event.value,
+        "category": facts.category.value,
+        "access": facts.access.value,
+        "verb": facts.verb,
+        "actor": {
+            key: value
+            for key, value in asdict(note.actor).items()
+            if key in ("type", "id", "name", "display_name", "role")
+        },
+        "resource": {"type": kind, "id": identity, "name": name},
+        "outcome": note.outcome,
+        "status": note.status,
+        "reason": note.reason,
+        "changes": told,
+        "details": note.details,
+        "request": {
+            "id": note.actor.request_id,
+            "method": note.actor.method,
+            "route": note.actor.route,
+            "ip": note.actor.ip,
+            "user_agent": note.actor.user_agent,
+        },
+        "bulk_id": note.bulk_id,
+    }
+    entry = canonical(body)
+    entry_hash = chain_hash(prev_hash, entry)
+    heads[chain] = (seq + 1, entry_hash)
+    session.add(
+        AuditEntry(
+            id=entry_id, chain=chain, seq=seq + 1, at=at, event=note.event.value, category=facts.category.value,
+            access=facts.access.value, verb=facts.verb, outcome=note.outcome, actor_type=note.actor.type,
+            actor_id=note.actor.id, actor_name=note.actor.name, resource_type=kind, resource_id=identity,
+            ip=note.actor.ip, entry=entry, prev_hash=prev_hash, hash=entry_hash,
+        )
+    )  # fmt: skip
+
+
+def _head(session: Session, chain: str) -> tuple[int, str]:
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:chain))"), {"chain": f"audit {chain}"})
+    query = (
+        select(AuditEntry.seq, AuditEntry.hash)
+        .where(AuditEntry.chain == chain)
+        .order_by(AuditEntry.seq.desc())
+        .limit(1)
+    )
+    found = session.execute(query).first()
+    return (found[0], found[1]) if found else (0, GENESIS)
+
+
+def canonical(body: dict[str, Any]) -> str:
+    """The exact text that is stored and hashed: sorted keys, no white space, UTF-8."""
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def chain_hash(prev_hash: str, entry: str) -> str:
+    """SHA-256 over the hash before and the entry's stored bytes, in hex."""
+    return sha256(bytes.fromhex(prev_hash) + entry.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _bump(session: Session, account_ids: set[str]) -> None:
+    for account_id in sorted(account_ids):
+        session.execute(
+            text(
+                "INSERT INTO revision (account_id, value) SELECT :id, 1 WHERE EXISTS (SELECT 1 FROM account WHERE id = :id) "
+                "ON CONFLICT (account_id) DO UPDATE SET value = revision.value + 1"
+            ),
+            {"id": account_id},
+        )
+
+
+def _tell_revisions(session: Session) -> None:
+    bumped = session.info.pop("bumped", None)
+    if bumped:
+        for listener in session.info.get("revision_listeners", ()):
+            listener(bumped)
+
+
+def _forget(session: Session) -> None:
+    for key in ("audit", "changes", "bumped"):
+        session.info.pop(key, None)

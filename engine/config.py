@@ -1,0 +1,252 @@
+"""The configuration: a TOML file, every key also as `CALLPOINT_<SECTION>__<KEY>`; all faults reported at once.
+
+Secrets may come from files: `CALLPOINT_MAIL__PASSWORD_FILE=/run/secrets/mail` sets `[mail] password` to that file's text.
+Units stand in the names (`_s` seconds). Every key has a usable default, so an empty file starts a node.
+"""
+
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from engine.errors import ConfigFault
+
+ENV_PREFIX = "CALLPOINT_"
+_HOST_PORT = re.compile(r"^(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+):(?P<port>\d{1,5})$")
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """A `host:port` to listen on; `host` without the brackets of an IPv6 literal."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_listen(text: str) -> Listen:
+    """Read `host:port` (`0.0.0.0:5060`, `[::]:5060`). Port 0 asks the kernel for a free one.
+
+    Raises:
+        ValueError: expected and got, in words.
+    """
+    match = _HOST_PORT.match(text)
+    if match is None or int(match["port"]) > 65_535:
+        raise ValueError(f"expected host:port such as 0.0.0.0:5060, got {text!r}")
+    return Listen(match["host"].strip("[]"), int(match["port"]))
+
+
+def _listens(value: str) -> str:
+    if value:
+        parse_listen(value)
+    return value
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Core(_Section):
+    data_dir: Path = Path("./data")
+    database_url: str = ""
+    key_file: Path | None = None
+
+
+class Provisioning(_Section):
+    listen: str = "0.0.0.0:8080"  # phones must reach it: not loopback  # noqa: S104
+    public_url: str = ""
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    client_ca: Path | None = None
+    trusted_proxies: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+    workers: int = Field(default=1, ge=1, le=64)
+    _check = field_validator("listen")(_listens)
+
+
+class Admin(_Section):
+    listen: str = "127.0.0.1:8081"
+    public_url: str = ""
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    trusted_proxies: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+    _check = field_validator("listen")(_listens)
+
+
+class Sip(_Section):
+    udp: str = "0.0.0.0:5060"  # PBXs must reach it  # noqa: S104
+    tcp: str = "0.0.0.0:5060"  # noqa: S104
+    tls: str = ""
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    client_ca: Path | None = None
+    advertise: str = ""
+    workers: int = Field(default=1, ge=1, le=64)
+    first_response_s: float = Field(default=2.0, ge=0.1, le=32)
+    connect_s: float = Field(default=1.0, ge=0.1, le=32)
+    _check = field_validator("udp", "tcp", "tls")(_listens)
+
+
+class Mail(_Section):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    host: str = ""
+    port: int = Field(default=587, ge=1, le=65_535)
+    username: str = ""
+    password: str = Field(default="", repr=False)
+    security: Literal["starttls", "tls", "none"] = "starttls"
+    sender: str = Field(default="callpoint@localhost", alias="from")
+
+
+class Log(_Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"
+
+
+class Config(BaseSettings):
+    """All of it. Build with `load`; `database_url` and `key_file` are filled from `data_dir` when empty."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True)
+    core: Core = Core()
+    provisioning: Provisioning = Provisioning()
+    admin: Admin = Admin()
+    sip: Sip = Sip()
+    mail: Mail = Mail()
+    log: Log = Log()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003  # pydantic-settings' own signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings  # the environment wins over the file
+
+    @property
+    def database_url(self) -> str:
+        return self.core.database_url or f"sqlite+aiosqlite:///{self.core.data_dir.absolute()}/callpoint.db"
+
+    @property
+    def key_file(self) -> Path:
+        return self.core.key_file or self.core.data_dir / "keys.toml"
+
+
+def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Config:
+    """Read the file (when one is named) and the environment.
+
+    Raises:
+        ConfigFault: every fault of file and environment at once, each with its line and what to write instead.
+    """
+    environ = os.environ if environ is None else environ
+    text, faults = "", list[str]()
+    data: dict[str, Any] = {}
+    if path is not None:
+        try:
+            text = path.read_text()
+            data = tomllib.loads(text)
+        except (OSError, UnicodeDecodeError) as exc:
+            raise ConfigFault((f"{path}: cannot be read ({exc}). Name a readable file with --config.",)) from exc
+        except tomllib.TOMLDecodeError as exc:
+            raise ConfigFault((f"{path}: not TOML: {exc}. Nothing of it was used.",)) from exc
+    faults += _unknown_environment(environ)
+    faults += _fill_from_secret_files(data, environ)
+    try:
+        config = Config(**data)
+    except ValidationError as exc:
+        faults += [_in_words(error, path, text) for error in exc.errors()]
+        raise ConfigFault(tuple(faults)) from exc
+    faults += _joint_faults(config)
+    if faults:
+        raise ConfigFault(tuple(faults))
+    return config
+
+
+def _unknown_environment(environ: Mapping[str, str]) -> list[str]:
+    """A misspelt variable is a fault, not silence: its writer believes that it is set."""
+    known = {
+        f"{ENV_PREFIX}{section}__{field.alias or key}".upper()
+        for section, section_field in Config.model_fields.items()
+        for key, field in section_field.annotation.model_fields.items()  # type: ignore[union-attr]
+    }
+    known |= {f"{name}_FILE" for name in known} | {"CALLPOINT_CASES", "CALLPOINT_CONFIG"}
+    return [
+        f"environment {name}: no such key. Keys are CALLPOINT_<SECTION>__<KEY>, such as CALLPOINT_SIP__UDP."
+        for name in environ
+        if name.startswith(ENV_PREFIX) and name.upper() not in known
+    ]
+
+
+def _fill_from_secret_files(data: dict[str, Any], environ: Mapping[str, str]) -> list[str]:
+    name = f"{ENV_PREFIX}MAIL__PASSWORD_FILE"
+    if name not in environ:
+        return []
+    try:
+        data.setdefault("mail", {})["password"] = Path(environ[name]).read_text().strip()
+    except OSError as exc:
+        return [f"environment {name}: the file cannot be read ({exc.strerror}). Name a readable file."]
+    return []
+
+
+def _in_words(error: Any, path: Path | None, text: str) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    line = _line_of(text, [str(part) for part in error["loc"]])
+    place = (
+        f"{path}, line {line}"
+        if line
+        else (f"{ENV_PREFIX}{where.replace('.', '__').upper()}" if path is None else str(path))
+    )
+    got = "" if error["type"] == "extra_forbidden" else f", got {error['input']!r}"
+    if "password" in where:
+        got = ""
+    said = {
+        "extra_forbidden": "no such key. Remove it or correct its name",
+        "value_error": str(error.get("ctx", {}).get("error", error["msg"])),
+    }.get(error["type"], error["msg"])
+    return f"{place}: {where}: {said}{got if error['type'] != 'value_error' else ''}."
+
+
+def _line_of(text: str, loc: list[str]) -> int | None:
+    """The line in the file where that key stands; the section's own line when the key is not written out."""
+    section_line = None
+    in_section = False
+    for number, line in enumerate(text.splitlines(), 1):
+        stripped = line.strip()
+        if stripped.startswith("["):
+            in_section = stripped.strip("[] ") == loc[0]
+            section_line = number if in_section else section_line
+        elif in_section and len(loc) > 1 and re.match(rf"{re.escape(loc[1])}\s*=", stripped):
+            return number
+        elif not in_section and re.match(rf"{re.escape(loc[0])}\s*=", stripped):
+            return number
+    return section_line
+
+
+def _joint_faults(config: Config) -> list[str]:
+    """Faults that only two keys together show."""
+    faults = []
+    for name, section in (("provisioning", config.provisioning), ("admin", config.admin), ("sip", config.sip)):
+        if (section.tls_cert is None) != (section.tls_key is None):
+            faults.append(f"[{name}] tls_cert and tls_key go together: set both or neither.")
+        for key in ("tls_cert", "tls_key"):
+            file = getattr(section, key)
+            if file is not None and not file.is_file():
+                faults.append(f"[{name}] {key}: {file} is no file. Name the PEM file or leave the key out.")
+    if config.sip.tls:
+        faults.append("[sip] tls: SIP over TLS is not served by this version; leave it empty. UDP and TCP are served.")
+    if not config.sip.udp and not config.sip.tcp:
+        faults.append("[sip] udp and tcp are both empty: no PBX could reach 911. Set at least one.")
+    if not config.database_url.startswith(("sqlite+aiosqlite:///", "postgresql+asyncpg://")):
+        faults.append(
+            f"[core] database_url: expected sqlite+aiosqlite:///FILE or postgresql+asyncpg://…, got {config.database_url!r}."
+        )
+    return faults

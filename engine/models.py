@@ -1,0 +1,479 @@
+"""Every table on one page: columns, keys, indexes, constraints. No behaviour, no queries.
+
+`Audited` tables refuse a change with no audit entry beside it (the commit guard of `engine.audit.record`). `Versioned` tables hold
+what the location table or a phone's rendering is made of: changing one bumps the account's `revision` in the same commit.
+Relationships are absent on purpose: a store function loads what its name promises.
+"""
+
+import datetime as dt
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, Integer, String, Text, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from engine.db import Base, Sealed, UtcDateTime
+
+Id = String(48)
+Json = JSON(none_as_null=True)
+
+
+class Audited:
+    """Mixin: a change needs an audit entry in the same commit. `resource_type` is the identifier's own prefix."""
+
+    resource_type: ClassVar[str]
+    unaudited_columns: ClassVar[frozenset[str]] = (
+        frozenset()
+    )  # moved by machines (last seen), never by an administrator
+
+
+class Versioned:
+    """Mixin: a change bumps the account's revision, so snapshots and renderings are made anew."""
+
+    unversioned_columns: ClassVar[frozenset[str]] = frozenset()
+
+
+class Stamped:
+    """Mixin: `version` counts changes and is the ETag; the two times are UTC."""
+
+    version: Mapped[int] = mapped_column(Integer, default=1)
+    created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    updated_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+
+
+class Role(StrEnum):
+    OWNER = "owner"
+    ADMIN = "admin"
+    OPERATOR = "operator"
+    AUDITOR = "auditor"
+
+
+class UserStatus(StrEnum):
+    ACTIVE = "active"
+    DISABLED = "disabled"
+
+
+class LocationStatus(StrEnum):
+    DRAFT = "draft"
+    VALIDATED = "validated"
+    REJECTED = "rejected"
+
+
+class PhoneStatus(StrEnum):
+    NEVER_BOOTED = "never_booted"
+    CURRENT = "current"
+    STALE = "stale"
+    FAILED = "failed"
+
+
+class LocationMode(StrEnum):
+    VALUE = "value"
+    REFERENCE = "reference"
+    BOTH = "both"
+    NONE = "none"
+
+
+class Transport(StrEnum):
+    UDP = "udp"
+    TCP = "tcp"
+
+
+class CallKind(StrEnum):
+    EMERGENCY = "emergency"
+    TEST = "test"
+
+
+class NotificationState(StrEnum):
+    WAITING = "waiting"
+    SENT = "sent"
+    FAILED = "failed"
+
+
+class Account(Audited, Versioned, Stamped, Base):
+    __tablename__ = "account"
+    resource_type = "account"
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    email: Mapped[str] = mapped_column(String(320), default="")
+    phone: Mapped[str] = mapped_column(String(40), default="")
+    timezone: Mapped[str] = mapped_column(String(64), default="America/New_York")
+    language: Mapped[str] = mapped_column(String(16), default="en")
+    country: Mapped[str] = mapped_column(String(2), default="US")
+    billing_address: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
+    emergency_enabled: Mapped[bool] = mapped_column(default=True)
+    callback_number: Mapped[str | None] = mapped_column(String(20))
+    default_location_id: Mapped[str | None] = mapped_column(
+        Id
+    )  # no foreign key: account and location would need each other
+    provisioning_token: Mapped[str | None] = mapped_column(Sealed("account.provisioning_token"))
+    provisioning_token_index: Mapped[str | None] = mapped_column(String(64), unique=True, info={"secret": True})
+    provisioning_token_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    phone_admin_password: Mapped[str | None] = mapped_column(Sealed("account.phone_admin_password"))
+
+
+class Revision(Base):
+    """One counter per account: every write that changes what the snapshot or a rendering holds bumps it."""
+
+    __tablename__ = "revision"
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), primary_key=True)
+    value: Mapped[int] = mapped_column(Integer, default=0)
+
+
+class User(Audited, Stamped, Base):
+    __tablename__ = "user"
+    resource_type = "user"
+    unaudited_columns = frozenset({"last_login_at", "failed_logins", "throttled_until"})
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    email: Mapped[str] = mapped_column(String(320), unique=True)  # stored in lower case
+    name: Mapped[str] = mapped_column(String(200), default="")
+    role: Mapped[str] = mapped_column(String(20), default=Role.ADMIN)
+    status: Mapped[str] = mapped_column(String(20), default=UserStatus.ACTIVE)
+    last_login_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    failed_logins: Mapped[int] = mapped_column(Integer, default=0)
+    throttled_until: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+
+
+class Credential(Audited, Base):
+    """A password's argon2id hash; more kinds come with second factors."""
+
+    __tablename__ = "credential"
+    resource_type = "user"
+    unaudited_columns = frozenset({"last_used_at"})
+    user_id: Mapped[str] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(20), primary_key=True)
+    hash: Mapped[str] = mapped_column(Text, info={"secret": True})
+    changed_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    last_used_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+
+
+class Session(Base):
+    """A signed-in browser. The cookie holds 256 random bits; its SHA-256 is stored."""
+
+    __tablename__ = "session"
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), index=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    cookie_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    method: Mapped[str] = mapped_column(String(30))
+    ip: Mapped[str] = mapped_column(String(45))
+    user_agent: Mapped[str] = mapped_column(String(400), default="")
+    created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    seen_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    proven_at: Mapped[dt.datetime] = mapped_column(
+        UtcDateTime
+    )  # when the password was last typed: revealing asks for 15 minutes
+    ended_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    end_reason: Mapped[str | None] = mapped_column(String(30))
+
+
+class SetupLink(Base):
+    """The one-time link that makes the first account and its owner. The SHA-256 of its key is stored."""
+
+    __tablename__ = "setup_link"
+    key_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    expires_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    used_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+
+
+class ApiKey(Audited, Stamped, Base):
+    __tablename__ = "api_key"
+    resource_type = "api_key"
+    unaudited_columns = frozenset({"last_used_at", "last_used_ip"})
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(200))
+    key_hash: Mapped[str] = mapped_column(String(64), unique=True, info={"secret": True})
+    hint: Mapped[str] = mapped_column(String(12))  # the first characters, so that people can tell their keys apart
+    scopes: Mapped[list[str]] = mapped_column(Json, default=list)
+    created_by: Mapped[str | None] = mapped_column(Id)
+    expires_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    revoked_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    last_used_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    last_used_ip: Mapped[str | None] = mapped_column(String(45))
+
+
+class Location(Audited, Versioned, Stamped, Base):
+    __tablename__ = "location"
+    resource_type = "location"
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(200))
+    civic_address: Mapped[dict[str, str]] = mapped_column(Json, default=dict)
+    geo: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    timezone: Mapped[str | None] = mapped_column(String(64))
+    notification_recipients: Mapped[list[str]] = mapped_column(Json, default=list)
+    callback_number: Mapped[str | None] = mapped_column(String(20))
+    onsite_number: Mapped[str | None] = mapped_column(String(20))
+    status: Mapped[str] = mapped_column(String(20), default=LocationStatus.DRAFT)
+    validated_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+
+
+class Network(Audited, Versioned, Stamped, Base):
+    """Where a network is: a subnet today; a BSSID or switch port later. `value` in canonical spelling."""
+
+    __tablename__ = "network"
+    resource_type = "network"
+    __table_args__ = (UniqueConstraint("account_id", "kind", "value", "pbx_id"),)
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    kind: Mapped[str] = mapped_column(String(20))
+    value: Mapped[str] = mapped_column(String(80))
+    location_id: Mapped[str] = mapped_column(ForeignKey("location.id", ondelete="CASCADE"), index=True)
+    pbx_id: Mapped[str | None] = mapped_column(ForeignKey("pbx.id", ondelete="CASCADE"))
+
+
+class Phone(Audited, Versioned, Stamped, Base):
+    __tablename__ = "phone"
+    resource_type = "phone"
+    _machine_columns = frozenset(
+        {"status", "last_fetch_at", "last_ip", "last_user_agent", "firmware", "fetched_revision"}
+    )
+    unaudited_columns = _machine_columns
+    unversioned_columns = _machine_columns
+    __table_args__ = (UniqueConstraint("account_id", "mac"), Index("ix_phone_mac", "mac"))
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    mac: Mapped[str] = mapped_column(String(12))  # 12 lower-case hexadecimal digits
+    vendor: Mapped[str] = mapped_column(String(30))
+    model: Mapped[str] = mapped_column(String(40))
+    label: Mapped[str] = mapped_column(String(200), default="")
+    location_id: Mapped[str | None] = mapped_column(ForeignKey("location.id", ondelete="SET NULL"), index=True)
+    settings: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
+    status: Mapped[str] = mapped_column(String(20), default=PhoneStatus.NEVER_BOOTED)
+    last_fetch_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    last_ip: Mapped[str | None] = mapped_column(String(45))
+    last_user_agent: Mapped[str | None] = mapped_column(String(400))
+    firmware: Mapped[str | None] = mapped_column(String(40))
+    fetched_revision: Mapped[int | None] = mapped_column(Integer)
+
+
+class Line(Audited, Versioned, Stamped, Base):
+    __tablename__ = "line"
+    resource_type = "line"
+    __table_args__ = (UniqueConstraint("account_id", "sip_user"),)
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    extension: Mapped[str] = mapped_column(String(20))
+    display_name: Mapped[str] = mapped_column(String(200), default="")
+    sip_user: Mapped[str] = mapped_column(String(100))
+    auth_user: Mapped[str] = mapped_column(String(100), default="")  # empty: the same as sip_user
+    secret: Mapped[str | None] = mapped_column(Sealed("line.secret"))
+    callback_number: Mapped[str | None] = mapped_column(String(20))
+    location_id: Mapped[str | None] = mapped_column(ForeignKey("location.id", ondelete="SET NULL"))
+    pbx_id: Mapped[str | None] = mapped_column(ForeignKey("pbx.id", ondelete="SET NULL"))
+
+
+class PhoneLine(Audited, Versioned, Base):
+    """Which line sits on which key of a phone, first key 1."""
+
+    __tablename__ = "phone_line"
+    resource_type = "phone"
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"))
+    phone_id: Mapped[str] = mapped_column(ForeignKey("phone.id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[int] = mapped_column(Integer, primary_key=True)
+    line_id: Mapped[str] = mapped_column(ForeignKey("line.id", ondelete="CASCADE"), index=True)
+
+
+class Pbx(Audited, Versioned, Stamped, Base):
+    __tablename__ = "pbx"
+    resource_type = "pbx"
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(200))
+    sources: Mapped[list[str]] = mapped_column(Json, default=list)  # CIDRs in canonical spelling
+    registrar_host: Mapped[str] = mapped_column(String(253), default="")
+    registrar_port: Mapped[int] = mapped_column(Integer, default=5060)
+    transport: Mapped[str] = mapped_column(String(10), default=Transport.UDP)
+    default_location_id: Mapped[str | None] = mapped_column(ForeignKey("location.id", ondelete="SET NULL"))
+    default_route: Mapped[str | None] = mapped_column(String(300))  # a SIP URI for requests that are not emergencies
+    resync_via: Mapped[str] = mapped_column(String(10), default="pbx")
+
+
+class Trunk(Audited, Versioned, Stamped, Base):
+    __tablename__ = "trunk"
+    resource_type = "trunk"
+    unaudited_columns = frozenset({"is_up", "checked_at"})
+    unversioned_columns = frozenset({"is_up", "checked_at"})
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(200))
+    priority: Mapped[int] = mapped_column(Integer, default=10)  # lowest first
+    host: Mapped[str] = mapped_column(String(253))
+    port: Mapped[int] = mapped_column(Integer, default=5060)
+    transport: Mapped[str] = mapped_column(String(10), default=Transport.UDP)
+    auth_user: Mapped[str] = mapped_column(String(100), default="")
+    secret: Mapped[str | None] = mapped_column(Sealed("trunk.secret"))
+    profile: Mapped[str] = mapped_column(String(40), default="generic")
+    location_mode: Mapped[str] = mapped_column(String(20), default=LocationMode.VALUE)
+    test_number: Mapped[str | None] = mapped_column(String(20))
+    last_resort: Mapped[bool] = mapped_column(default=False)
+    enabled: Mapped[bool] = mapped_column(default=True)
+    is_up: Mapped[bool | None] = mapped_column()
+    checked_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+
+
+class NotificationRecipient(Audited, Stamped, Base):
+    """An account-level recipient of emergency notifications; a location carries its own list."""
+
+    __tablename__ = "notification_recipient"
+    resource_type = "account"
+    __table_args__ = (UniqueConstraint("account_id", "email"),)
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    email: Mapped[str] = mapped_column(String(320))
+
+
+class EmergencyCall(Audited, Base):
+    """A 911 or 933 call as it left: caller, location as conveyed, verdict, outcome."""
+
+    __tablename__ = "emergency_call"
+    resource_type = "call"
+    unaudited_columns = frozenset(
+        {"outcome", "status_code", "answered_at", "ended_at", "trunk_id"}
+    )  # told by the carrier
+    __table_args__ = (Index("ix_emergency_call_account_sent", "account_id", "sent_at"),)
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"))
+    pbx_id: Mapped[str | None] = mapped_column(Id)
+    call_id: Mapped[str] = mapped_column(String(400))  # the SIP Call-ID
+    dialed: Mapped[str] = mapped_column(String(80))
+    kind: Mapped[str] = mapped_column(String(20))
+    caller: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
+    location: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    location_source: Mapped[str] = mapped_column(String(30))
+    verdict: Mapped[list[dict[str, Any]]] = mapped_column(Json, default=list)
+    flags: Mapped[list[str]] = mapped_column(Json, default=list)
+    peer: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
+    invite: Mapped[str | None] = mapped_column(Sealed("emergency_call.invite"))
+    trunk_id: Mapped[str | None] = mapped_column(Id)
+    outcome: Mapped[str] = mapped_column(String(20), default="in_progress")
+    status_code: Mapped[int | None] = mapped_column(Integer)
+    received_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    sent_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    answered_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    ended_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    recorded_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+
+
+class CallAttempt(Base):
+    """One try at one trunk."""
+
+    __tablename__ = "call_attempt"
+    emergency_call_id: Mapped[str] = mapped_column(
+        ForeignKey("emergency_call.id", ondelete="CASCADE"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(Integer, primary_key=True)
+    trunk_id: Mapped[str] = mapped_column(Id)
+    trunk_name: Mapped[str] = mapped_column(String(200))
+    hop: Mapped[str] = mapped_column(String(80))
+    with_location: Mapped[bool] = mapped_column(default=True)
+    started_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    ended_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    status_code: Mapped[int | None] = mapped_column(Integer)
+    outcome: Mapped[str] = mapped_column(String(20))
+
+
+class Notification(Base):
+    """The outbox: one row per (call, recipient, channel), written in the transaction that records the call."""
+
+    __tablename__ = "notification"
+    __table_args__ = (
+        UniqueConstraint("emergency_call_id", "recipient", "channel"),
+        Index("ix_notification_waiting", "state", "next_try_at"),
+    )
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    emergency_call_id: Mapped[str] = mapped_column(ForeignKey("emergency_call.id", ondelete="CASCADE"), index=True)
+    recipient: Mapped[str] = mapped_column(String(320))
+    channel: Mapped[str] = mapped_column(String(20), default="email")
+    because: Mapped[str] = mapped_column(String(20))  # account | location | both
+    subject: Mapped[str] = mapped_column(Text)
+    body: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(String(20), default=NotificationState.WAITING)
+    tries: Mapped[int] = mapped_column(Integer, default=0)
+    last_error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    next_try_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    claimed_until: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    claimed_by: Mapped[str | None] = mapped_column(String(48))
+    sent_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+
+
+class ProvisioningEvent(Base):
+    """The phones' fetch log: written in groups, never on a phone's request itself. The token is never in it."""
+
+    __tablename__ = "provisioning_event"
+    __table_args__ = (
+        Index("ix_provisioning_event_phone", "phone_id", "id"),
+        Index("ix_provisioning_event_account", "account_id", "id"),
+    )
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str | None] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"))
+    phone_id: Mapped[str | None] = mapped_column(ForeignKey("phone.id", ondelete="CASCADE"))
+    kind: Mapped[str] = mapped_column(String(30))  # fetch | not_modified | upload | denied | mismatch | failed
+    reason: Mapped[str | None] = mapped_column(String(60))
+    file: Mapped[str] = mapped_column(String(200))
+    method: Mapped[str] = mapped_column(String(10))
+    status_code: Mapped[int] = mapped_column(Integer)
+    size_bytes: Mapped[int] = mapped_column(Integer, default=0)
+    duration_us: Mapped[int] = mapped_column(Integer, default=0)
+    ip: Mapped[str] = mapped_column(String(45))
+    user_agent: Mapped[str] = mapped_column(String(400), default="")
+    evidence: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
+    at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+
+
+class AuditEntry(Base):
+    """One entry of an account's chain (or of the platform's, account_id empty). `entry` holds the exact bytes that were hashed.
+
+    The other columns are copies for filters. INSERT only: triggers refuse UPDATE and DELETE.
+    """
+
+    __tablename__ = "audit_entry"
+    __table_args__ = (
+        UniqueConstraint("chain", "seq"),
+        UniqueConstraint("chain", "prev_hash"),  # a fork cannot be stored
+        Index("ix_audit_entry_chain_event", "chain", "event", "seq"),
+        Index("ix_audit_entry_chain_resource", "chain", "resource_id", "seq"),
+        Index("ix_audit_entry_chain_actor", "chain", "actor_id", "seq"),
+        Index("ix_audit_entry_chain_outcome", "chain", "outcome", "seq"),
+        Index("ix_audit_entry_chain_ip", "chain", "ip", "seq"),
+        Index("ix_audit_entry_chain_at", "chain", "at"),
+        CheckConstraint("outcome in ('success', 'failure', 'denied')", name="outcome"),
+    )
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    chain: Mapped[str] = mapped_column(Id)  # an account's id, or "platform"
+    seq: Mapped[int] = mapped_column(Integer)
+    at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    event: Mapped[str] = mapped_column(String(60))
+    category: Mapped[str] = mapped_column(String(30))
+    access: Mapped[str] = mapped_column(String(5))  # read | write
+    verb: Mapped[str] = mapped_column(String(20))
+    outcome: Mapped[str] = mapped_column(String(10))
+    actor_type: Mapped[str] = mapped_column(String(20))
+    actor_id: Mapped[str] = mapped_column(String(80))
+    actor_name: Mapped[str] = mapped_column(String(320))
+    resource_type: Mapped[str] = mapped_column(String(40))
+    resource_id: Mapped[str] = mapped_column(String(80))
+    ip: Mapped[str] = mapped_column(String(45))
+    entry: Mapped[str] = mapped_column(Text)
+    prev_hash: Mapped[str] = mapped_column(String(64))
+    hash: Mapped[str] = mapped_column(String(64))
+
+
+class JournalPosition(Base):
+    """How far the edge's journal has been put into the database; moved in the transaction that records its entries."""
+
+    __tablename__ = "journal_position"
+    name: Mapped[str] = mapped_column(String(40), primary_key=True)
+    position: Mapped[str] = mapped_column(String(200))
+
+
+AUDIT_IMMUTABLE_SQLITE = tuple(
+    text(
+        f"CREATE TRIGGER IF NOT EXISTS audit_entry_no_{verb.lower()} BEFORE {verb} ON audit_entry "
+        "BEGIN SELECT RAISE(ABORT, 'audit entries are never changed'); END"
+    )
+    for verb in ("UPDATE", "DELETE")
+)
