@@ -1,0 +1,36 @@
+"""What every test may ask for: where the cases are, a fresh database, keys."""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from engine import crypto
+from engine.crypto import KeyRing
+from engine.db import Database
+from tests.factories import fresh_database
+
+ROOT = Path(__file__).parent.parent
+CASES = Path(os.environ.get("CALLPOINT_CASES", ROOT.parent / "shared" / "cases"))
+
+
+@pytest.fixture
+def cases() -> Path:
+    """The folder of real requests, dial plans, SIP and XML messages; the test is skipped where it is absent."""
+    if not CASES.is_dir():
+        pytest.skip(f"the cases folder is not at {CASES}: set CALLPOINT_CASES to it")
+    return CASES
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> KeyRing:
+    return crypto.create(tmp_path / "keys.toml")
+
+
+@pytest.fixture
+async def database(tmp_path: Path, keys: KeyRing) -> AsyncIterator[Database]:
+    """An empty audited SQLite database in a file of this test's own."""
+    opened = await fresh_database(tmp_path / "callpoint.db", keys)
+    yield opened
+    await opened.close()

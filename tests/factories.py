@@ -1,0 +1,95 @@
+"""Rows for tests, each with the least it needs; every one is recorded, since the database refuses what is not."""
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from engine.audit.events import Event
+from engine.audit.record import SYSTEM, open_audited, record
+from engine.crypto import KeyRing
+from engine.db import Base, Database
+from engine.ids import new_id
+from engine.models import AUDIT_IMMUTABLE_SQLITE, Account, Line, Location, Network, Pbx, Phone, PhoneLine, Trunk
+
+HEADQUARTERS = {
+    "country": "US", "A1": "NY", "A3": "Albany", "HNO": "120", "RD": "Washington", "STS": "Ave", "PC": "12203", "FLR": "4", "ROOM": "412",
+}  # fmt: skip
+
+
+async def fresh_database(path: Path, keys: KeyRing) -> Database:
+    """A database with every table and the audit triggers, in that file."""
+    database = open_audited(f"sqlite+aiosqlite:///{path}", keys)
+    async with database.engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+        for trigger in AUDIT_IMMUTABLE_SQLITE:
+            await connection.execute(trigger)
+    return database
+
+
+async def add_account(session: AsyncSession, **fields: Any) -> Account:
+    account = Account(**{"id": new_id("account"), "name": "Acme Dental", "email": "office@example.com"} | fields)
+    session.add(account)
+    record(session, SYSTEM, Event.ACCOUNT_CREATE, account)
+    await session.flush()
+    return account
+
+
+async def add_location(session: AsyncSession, account: Account, **fields: Any) -> Location:
+    defaults = {"id": new_id("location"), "account_id": account.id, "name": "Headquarters", "civic_address": HEADQUARTERS}
+    location = Location(**defaults | fields)
+    session.add(location)
+    record(session, SYSTEM, Event.LOCATION_CREATE, location)
+    await session.flush()
+    return location
+
+
+async def add_network(session: AsyncSession, location: Location, value: str, **fields: Any) -> Network:
+    defaults = {"id": new_id("network"), "account_id": location.account_id, "kind": "subnet", "value": value, "location_id": location.id}
+    network = Network(**defaults | fields)
+    session.add(network)
+    record(session, SYSTEM, Event.NETWORK_CREATE, network)
+    await session.flush()
+    return network
+
+
+async def add_line(session: AsyncSession, account: Account, extension: str = "101", **fields: Any) -> Line:
+    defaults = {
+        "id": new_id("line"), "account_id": account.id, "extension": extension, "sip_user": extension,
+        "display_name": f"Desk {extension}", "secret": f"secret-of-{extension}",
+    }  # fmt: skip
+    line = Line(**defaults | fields)
+    session.add(line)
+    record(session, SYSTEM, Event.LINE_CREATE, line)
+    await session.flush()
+    return line
+
+
+async def add_phone(session: AsyncSession, account: Account, *lines: Line, **fields: Any) -> Phone:
+    defaults = {"id": new_id("phone"), "account_id": account.id, "mac": "0015654aa937", "vendor": "yealink", "model": "T46U", "label": "Desk"}
+    phone = Phone(**defaults | fields)
+    session.add(phone)
+    await session.flush()
+    for key, line in enumerate(lines, 1):
+        session.add(PhoneLine(account_id=account.id, phone_id=phone.id, key=key, line_id=line.id))
+    record(session, SYSTEM, Event.PHONE_CREATE, phone)
+    await session.flush()
+    return phone
+
+
+async def add_pbx(session: AsyncSession, account: Account, **fields: Any) -> Pbx:
+    defaults = {"id": new_id("pbx"), "account_id": account.id, "name": "PBX", "sources": ["127.0.0.1/32"], "registrar_host": "127.0.0.1"}
+    pbx = Pbx(**defaults | fields)
+    session.add(pbx)
+    record(session, SYSTEM, Event.PBX_CREATE, pbx)
+    await session.flush()
+    return pbx
+
+
+async def add_trunk(session: AsyncSession, account: Account, **fields: Any) -> Trunk:
+    defaults = {"id": new_id("trunk"), "account_id": account.id, "name": "Carrier", "host": "127.0.0.1", "port": 5090}
+    trunk = Trunk(**defaults | fields)
+    session.add(trunk)
+    record(session, SYSTEM, Event.TRUNK_CREATE, trunk)
+    await session.flush()
+    return trunk
