@@ -1,7 +1,7 @@
 """The configuration: a TOML file, every key also as `CALLPOINT_<SECTION>__<KEY>`; all faults reported at once.
 
-Secrets may come from files: `CALLPOINT_MAIL__PASSWORD_FILE=/run/secrets/mail` sets `[mail] password` to that file's text.
-Units stand in the names (`_s` seconds). Every key has a usable default, so an empty file starts a node.
+Secrets may come from files: `CALLPOINT_MAIL__PASSWORD_FILE=/run/secrets/mail` sets `[mail] password` to that file's
+text. Units stand in the names (`_s` seconds). Every key has a usable default, so an empty file starts a node.
 """
 
 import ipaddress
@@ -62,7 +62,7 @@ class Core(_Section):
 
 
 class Provisioning(_Section):
-    listen: str = "0.0.0.0:8080"  # phones must reach it: not loopback  # noqa: S104
+    listen: str = "0.0.0.0:8080"  # phones must reach it: not loopback
     public_url: str = ""
     tls_cert: Path | None = None
     tls_key: Path | None = None
@@ -82,8 +82,8 @@ class Admin(_Section):
 
 
 class Sip(_Section):
-    udp: str = "0.0.0.0:5060"  # PBXs must reach it  # noqa: S104
-    tcp: str = "0.0.0.0:5060"  # noqa: S104
+    udp: str = "0.0.0.0:5060"  # PBXs must reach it
+    tcp: str = "0.0.0.0:5060"
     tls: str = ""
     tls_cert: Path | None = None
     tls_key: Path | None = None
@@ -224,9 +224,7 @@ def _line_of(text: str, loc: list[str]) -> int | None:
         if stripped.startswith("["):
             in_section = stripped.strip("[] ") == loc[0]
             section_line = number if in_section else section_line
-        elif in_section and len(loc) > 1 and re.match(rf"{re.escape(loc[1])}\s*=", stripped):
-            return number
-        elif not in_section and re.match(rf"{re.escape(loc[0])}\s*=", stripped):
+        elif re.match(rf"{re.escape(loc[1] if in_section and len(loc) > 1 else loc[0])}\s*=", stripped):
             return number
     return section_line
 
@@ -243,10 +241,14 @@ def _joint_faults(config: Config) -> list[str]:
                 faults.append(f"[{name}] {key}: {file} is no file. Name the PEM file or leave the key out.")
     if config.sip.tls:
         faults.append("[sip] tls: SIP over TLS is not served by this version; leave it empty. UDP and TCP are served.")
+    for name, workers in (("sip", config.sip.workers), ("provisioning", config.provisioning.workers)):
+        if workers > 1:
+            faults.append(f"[{name}] workers: this version runs one worker; set it to 1 or leave it out.")
     if not config.sip.udp and not config.sip.tcp:
         faults.append("[sip] udp and tcp are both empty: no PBX could reach 911. Set at least one.")
     if not config.database_url.startswith(("sqlite+aiosqlite:///", "postgresql+asyncpg://")):
         faults.append(
-            f"[core] database_url: expected sqlite+aiosqlite:///FILE or postgresql+asyncpg://…, got {config.database_url!r}."
+            "[core] database_url: expected sqlite+aiosqlite:///FILE or postgresql+asyncpg://…, "
+            f"got {config.database_url.split(':')[0]!r}."
         )
     return faults

@@ -1,7 +1,7 @@
 """Sealing at rest and look-up indexes: AES-256-GCM with the key's id beside the ciphertext, HMAC-SHA256 indexes.
 
-Keys live in one TOML file (mode 0600): `current = "k…"` and `[keys]` with 32 random bytes in base64 for each id. Losing that
-file loses the provisioning tokens and line secrets, so `run` prints where it is and asks for a copy.
+Keys live in one TOML file (mode 0600): `current = "k…"` and `[keys]` with 32 random bytes in base64 for each id.
+Losing that file loses the provisioning tokens and line secrets, so `run` prints where it is and asks for a copy.
 """
 
 import base64
@@ -95,7 +95,7 @@ def create(path: Path) -> KeyRing:
     key_id = "k1"
     key = secrets.token_bytes(KEY_BYTES)
     text = (
-        "# Callpoint's keys. Keep a copy apart from the database: without this file tokens and passwords cannot be read.\n"
+        "# Callpoint's keys. Keep a copy apart from the database: without it tokens and passwords are lost.\n"
         f'current = "{key_id}"\n\n[keys]\n{key_id} = "{base64.b64encode(key).decode()}"\n'
     )
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

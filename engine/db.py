@@ -1,7 +1,8 @@
 """Engine, session factory, Base and the column types. The only file that knows the database's URL.
 
-SQLite runs in WAL mode with `synchronous=FULL` (a commit survives a power cut), foreign keys on, and every transaction opens
-with BEGIN IMMEDIATE: the audit chain's head is read inside the write transaction, so one writer at a time is the rule, not luck.
+SQLite runs in WAL mode with `synchronous=FULL` (a commit survives a power cut), foreign keys on, and every
+transaction opens with BEGIN IMMEDIATE: the audit chain's head is read inside the write transaction, so one writer at
+a time is the rule, not luck.
 """
 
 import datetime as dt
@@ -114,7 +115,7 @@ def open_database(url: str, keys: KeyRing) -> Database:
 
 
 def _set_pragmas(connection: DBAPIConnection, _record: object) -> None:
-    connection.isolation_level = None  # type: ignore[attr-defined]  # we say BEGIN IMMEDIATE ourselves
+    connection.isolation_level = None  # we say BEGIN IMMEDIATE ourselves
     cursor = connection.cursor()
     for pragma in (
         "journal_mode=WAL",

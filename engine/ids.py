@@ -1,4 +1,7 @@
-"""Identifiers `<type>_<uuid7 in base32>`: sortable by time of making, typed for the reader, 26 characters of Crockford base32."""
+"""Identifiers `<type>_<uuid7 in base32>`: sortable by time of making, typed for the reader.
+
+The number is written as 26 digits of Crockford base32.
+"""
 
 import os
 import time

@@ -1,8 +1,8 @@
 """Every table on one page: columns, keys, indexes, constraints. No behaviour, no queries.
 
-`Audited` tables refuse a change with no audit entry beside it (the commit guard of `engine.audit.record`). `Versioned` tables hold
-what the location table or a phone's rendering is made of: changing one bumps the account's `revision` in the same commit.
-Relationships are absent on purpose: a store function loads what its name promises.
+`Audited` tables refuse a change with no audit entry beside it (the commit guard of `engine.audit.record`).
+`Versioned` tables hold what the location table or a phone's rendering is made of: changing one bumps the account's
+`revision` in the same commit. Relationships are absent on purpose: a store function loads what its name promises.
 """
 
 import datetime as dt
@@ -425,7 +425,7 @@ class ProvisioningEvent(Base):
 
 
 class AuditEntry(Base):
-    """One entry of an account's chain (or of the platform's, account_id empty). `entry` holds the exact bytes that were hashed.
+    """One entry of an account's chain, or of the platform's. `entry` holds the exact text that was hashed.
 
     The other columns are copies for filters. INSERT only: triggers refuse UPDATE and DELETE.
     """

@@ -1,6 +1,8 @@
-"""What changed in a transaction, gathered before each flush: field by field, with secrets hidden by their column's type.
+"""What changed in a transaction, gathered before each flush: field by field, with secrets hidden by their column's
+type.
 
-Also stamps versions and times on changed rows and notes which accounts' revisions must move, so that no operation can forget it.
+Also stamps versions and times on changed rows and notes which accounts' revisions must move, so that no operation can
+forget it.
 """
 
 import datetime as dt
@@ -11,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import inspect
 from sqlalchemy.orm import Session
-from sqlalchemy.orm.attributes import NO_VALUE
+from sqlalchemy.orm.base import NO_VALUE
 
 from engine.db import Base, Sealed, utc_now
 from engine.models import Account, Audited, Stamped, Versioned
@@ -42,7 +44,7 @@ def of(session: Session) -> Changes:
     found = session.info.get("changes")
     if found is None:
         found = session.info["changes"] = Changes()
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def gather(session: Session, _flush_context: object = None, _instances: object = None) -> None:

@@ -1,7 +1,8 @@
-"""The registry of audited events: stored names `resource.verb`, each with its access, category and verb. Never renamed.
+"""The registry of audited events: stored names `resource.verb`, each with its access, category and verb. Never
+renamed.
 
-Every API operation is an event, reads included. The class (read or write), the category and the action that filters offer come
-from here, so each event is in exactly one of each.
+Every API operation is an event, reads included. The class (read or write), the category and the action that filters
+offer come from here, so each event is in exactly one of each.
 """
 
 from dataclasses import dataclass

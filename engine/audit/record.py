@@ -1,13 +1,14 @@
 """Writing the audit log: `record()` in the operation's own transaction, the commit guard, the hash chain.
 
-Theory of operation. An operation calls `record`, which only notes what is to be written. Before the commit the guard flushes,
-takes the changes gathered from every audited row, builds one entry for each note, reads the chain's head inside the same
-write transaction and inserts. A transaction that changed an audited row without a write entry is refused: nothing can move
-unseen. Changes of rows that no entry names (a phone's key assignments, a user's password) go to the first write entry.
+Theory of operation. An operation calls `record`, which only notes what is to be written. Before the commit the guard
+flushes, takes the changes gathered from every audited row, builds one entry for each note, reads the chain's head
+inside the same write transaction and inserts. A transaction that changed an audited row without a write entry is
+refused: nothing can move unseen. Changes of rows that no entry names (a phone's key assignments, a user's password)
+go to the first write entry.
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
@@ -205,11 +206,7 @@ def _append(session: Session, note: Note, told: dict[str, dict[str, Any]], heads
         "category": facts.category.value,
         "access": facts.access.value,
         "verb": facts.verb,
-        "actor": {
-            key: value
-            for key, value in asdict(note.actor).items()
-            if key in ("type", "id", "name", "display_name", "role")
-        },
+        "actor": {key: getattr(note.actor, key) for key in ("type", "id", "name", "display_name", "role")},
         "resource": {"type": kind, "id": identity, "name": name},
         "outcome": note.outcome,
         "status": note.status,
@@ -265,7 +262,8 @@ def _bump(session: Session, account_ids: set[str]) -> None:
     for account_id in sorted(account_ids):
         session.execute(
             text(
-                "INSERT INTO revision (account_id, value) SELECT :id, 1 WHERE EXISTS (SELECT 1 FROM account WHERE id = :id) "
+                "INSERT INTO revision (account_id, value) "
+                "SELECT :id, 1 WHERE EXISTS (SELECT 1 FROM account WHERE id = :id) "
                 "ON CONFLICT (account_id) DO UPDATE SET value = revision.value + 1"
             ),
             {"id": account_id},
