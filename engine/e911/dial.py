@@ -1,0 +1,129 @@
+"""Is this 911, 933, urn:service:sos or neither? Pure; never raises, whatever the text.
+
+A call is an emergency call when its Request-URI names an emergency service in any written form a phone or PBX
+produces: dialled digits in a sip, sips or tel URI (RFC 3966, RFC 3261 §19.1.6), a service URN (RFC 5031), escaped,
+separated or prefixed by habit.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from urllib.parse import unquote
+
+from engine.numbers import MAX_DIALED_CHARS, NORTH_AMERICA, NumberPack, plain_digits
+
+SOS_URN = "urn:service:sos"
+TEST_URN = "urn:service:test.sos"
+_MAX_KEPT_CHARS = 256  # longer URIs are classified anew each time, so that the cache below stays small under a flood
+
+
+class Kind(StrEnum):
+    """What a dialled URI asks for. The first two are stored names."""
+
+    EMERGENCY = "emergency"
+    TEST = "test"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Dialed:
+    """`digits`: as dialled, separators gone ("9911"), or the service URN in lower case; empty when `kind` is NONE."""
+
+    kind: Kind
+    digits: str = ""
+
+    @property
+    def is_emergency(self) -> bool:
+        """True for a real call and for a test call alike: both take the same way to the last branch."""
+        return self.kind is not Kind.NONE
+
+
+NOTHING = Dialed(Kind.NONE)
+
+
+def classify(request_uri: str, to: str = "", numbers: NumberPack = NORTH_AMERICA) -> Dialed:
+    """Say whether a request is an emergency call, a test call or neither.
+
+    Args:
+        request_uri: As received. Angle brackets, missing schemes and blanks around it are forgiven.
+        to: The To header. Consulted for the digits behind a service URN (RFC 6881 §7: To holds what was dialled), and
+        instead of
+            a Request-URI that names no user at all; never against a Request-URI that names somebody else.
+        numbers: The country's numbers.
+    """
+    found = _classify_uri(request_uri, numbers)
+    if not to:
+        return found
+    if found.is_emergency:
+        return _with_digits_of(found, to, numbers) if found.digits.startswith("urn:") else found
+    return NOTHING if names_user(request_uri) else _classify_uri(_inside_brackets(to), numbers)
+
+
+def names_user(request_uri: str) -> bool:
+    """True when the URI names somebody: `sip:101@host`, `tel:…`, any URN; false for `sip:host` alone."""
+    text = _inside_brackets(request_uri).lower()
+    return "@" in text or not text.startswith(("sip:", "sips:"))
+
+
+def _with_digits_of(found: Dialed, to: str, numbers: NumberPack) -> Dialed:
+    dialed = _classify_uri(_inside_brackets(to), numbers)
+    same_kind = dialed.kind is found.kind and not dialed.digits.startswith("urn:")
+    return Dialed(found.kind, dialed.digits) if same_kind else found
+
+
+def _classify_uri(uri: str, numbers: NumberPack) -> Dialed:
+    return _kept(uri, numbers) if len(uri) <= _MAX_KEPT_CHARS else _read(uri, numbers)
+
+
+def _read(uri: str, numbers: NumberPack) -> Dialed:
+    text = _inside_brackets(uri)
+    scheme, colon, rest = text.partition(":")
+    if not colon:
+        scheme, rest = "", text
+    scheme = scheme.strip().lower()
+    if scheme == "urn":
+        return _classify_urn("urn:" + rest)
+    if scheme not in {"sip", "sips", "tel", ""}:
+        # "911:5060" or "911@host:5060" with the scheme forgotten: what stands before the colon is the user or host
+        rest = text if scheme[:1].isdigit() or "@" in scheme else ""
+    user = rest.partition("@")[0]
+    return _classify_user(user, numbers)
+
+
+_kept = lru_cache(maxsize=4096)(_read)
+
+
+def _classify_user(user: str, numbers: NumberPack) -> Dialed:
+    plain = unquote(user[: MAX_DIALED_CHARS * 3], errors="replace").strip()
+    if plain[:4].lower() == "urn:":  # a PBX that can only dial users: sip:urn:service:sos@host
+        return _classify_urn(plain)
+    # parameters first (";phone-context=…", ";npdi"), then a password or port: neither is dialled
+    dialed = plain.partition(";")[0].partition("?")[0].partition(":")[0]
+    digits = plain_digits(dialed)
+    if digits in numbers.emergency_forms:
+        return Dialed(Kind.EMERGENCY, digits)
+    if digits in numbers.test_forms:
+        return Dialed(Kind.TEST, digits)
+    return NOTHING
+
+
+def _classify_urn(text: str) -> Dialed:
+    """RFC 5031 §4.2: labels compare without case; `sos.x` for an unknown x is still `sos`."""
+    urn = unquote(text[: MAX_DIALED_CHARS * 3], errors="replace").partition(";")[0].partition("?")[0].strip().lower()
+    urn = urn.partition("@")[0]
+    if urn == SOS_URN or urn.startswith(SOS_URN + "."):
+        return Dialed(Kind.EMERGENCY, urn)
+    if urn == TEST_URN or urn.startswith(TEST_URN + "."):
+        return Dialed(Kind.TEST, urn)
+    return NOTHING
+
+
+def _inside_brackets(text: str) -> str:
+    """The URI of a name-addr, or the text itself; a display name such as "911" <sip:101@host> does not count."""
+    text = text.strip()
+    if text.startswith('"'):
+        text = text[text.find('"', 1) + 1 :]
+    opening = text.find("<")
+    if opening < 0:
+        return text
+    return text[opening + 1 :].partition(">")[0].strip()
