@@ -1,0 +1,175 @@
+#!/usr/bin/env python3
+"""Set up once, then start: `python3 run.py`, `python3 run.py test`, `python3 run.py demo`. Standard library only.
+
+The first start makes `.venv` and installs the pinned, hashed requirements; a stamp of what was installed makes every
+later start go straight to work. Any other word is handed to the `callpoint` command: `python3 run.py doctor`.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+RUNTIME = ROOT / "requirements" / "runtime.txt"
+TEST = ROOT / "requirements" / "test.txt"
+OLDEST_PYTHON = (3, 11)
+# What the tests talk to: a SIP generator, a proxy, a phone, a packet reader, a browser, a web server and its load.
+TEST_COMMANDS = {
+    "sipp": "sip-tester",
+    "kamailio": "kamailio",
+    "baresip": "baresip",
+    "tshark": "tshark",
+    "chromium": "chromium",
+    "nginx": "nginx",
+    "wrk": "wrk",
+}
+PARTS = {
+    "unit": ["tests/unit"],
+    "protocol": ["tests/protocol"],
+    "golden": ["tests/golden"],
+    "browser": ["tests/browser"],
+    "soak": ["tests/soak"],
+}
+USAGE = """\
+python3 run.py                 start Callpoint here (data in ./data)
+python3 run.py demo            the whole story with simulated phones, PBX and carrier; nothing is kept
+python3 run.py test            all checks and tests; names what is missing on the machine and brings it when it may
+python3 run.py check           format, lint, types and import rules alone
+python3 run.py unit | protocol | golden | browser | soak      parts of the tests
+python3 run.py bench           the benchmarks, as a table
+python3 run.py golden-rewrite  write the golden files anew, to be read as a diff
+python3 run.py COMMAND ...     anything else goes to the callpoint command (run.py --help for it: run.py help)
+"""
+
+
+def main() -> int:
+    """Dispatch on the first word. Returns the exit code: 0 done, 1 failed, 2 wrong usage."""
+    word, rest = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("run", [])
+    if word in ("-h", "--help", "help"):
+        print(USAGE)
+        return 0
+    if word in ("test", "check", "bench", "golden-rewrite", *PARTS):
+        install(TEST)
+        return tests(word, rest)
+    install(RUNTIME)
+    return os.execv(PYTHON, [str(PYTHON), "-m", "engine", word, *rest])  # noqa: S606  # no shell, our own interpreter
+
+
+def install(requirements: Path) -> None:
+    """Make the virtual environment hold these requirements; done in a moment when it does already."""
+    if sys.version_info < OLDEST_PYTHON:
+        sys.exit(
+            f"Callpoint needs Python {'.'.join(map(str, OLDEST_PYTHON))} or newer; this is {sys.version.split()[0]}."
+        )
+    stamp = VENV / "callpoint-stamp"
+    wanted = fingerprint(requirements)
+    if PYTHON.exists() and stamp.exists() and wanted in stamp.read_text().split():
+        return
+    started = time.monotonic()
+    print("Installing (once) ...", flush=True)
+    make_venv()
+    pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-warn-script-location"]
+    run([*pip, "--require-hashes", "-r", str(requirements)], "The packages could not be installed.")
+    run([*pip, "--no-deps", "--no-build-isolation", "-e", str(ROOT)], "Callpoint itself could not be installed.")
+    marks = {wanted, fingerprint(RUNTIME)} if requirements == TEST else {wanted}
+    stamp.write_text("\n".join(sorted(marks)))
+    print(f"Installed in {time.monotonic() - started:.0f} s.", flush=True)
+
+
+def fingerprint(requirements: Path) -> str:
+    """What an installation is made of: the pinned list, the project's own facts, the interpreter and the place."""
+    facts = (
+        requirements.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + sys.version.encode() + str(ROOT).encode()
+    )
+    return hashlib.sha256(facts).hexdigest()
+
+
+def make_venv() -> None:
+    """`python3 -m venv`; on a bare Debian that lacks it, bring python3-venv when allowed to."""
+    if PYTHON.exists() and runs([str(PYTHON), "-m", "pip", "--version"]):
+        return
+    if VENV.exists():
+        shutil.rmtree(VENV)
+    if not runs([sys.executable, "-c", "import ensurepip"]) and not apt_install(["python3-venv"]):
+        sys.exit("Python's venv is missing. Run: sudo apt-get install python3-venv   and start again.")
+    run([sys.executable, "-m", "venv", str(VENV)], "The virtual environment could not be made.")
+
+
+def apt_install(packages: list[str]) -> bool:
+    """Install Debian packages when we are root and apt is here; says what it does."""
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        return False
+    print("Installing Debian packages:", " ".join(packages), flush=True)
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    subprocess.run(["apt-get", "update", "-qq"], env=environment, check=False)
+    command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages]
+    return subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def bring_test_commands() -> None:
+    """Every foreign program the tests talk to is here, or the run ends saying which is not: nothing is skipped silently."""
+    missing = {command: package for command, package in TEST_COMMANDS.items() if shutil.which(command) is None}
+    if missing and not apt_install(sorted(set(missing.values()))):
+        print("The tests talk to these programs, which are not here:", ", ".join(sorted(missing)))
+        sys.exit(f"Run: sudo apt-get install {' '.join(sorted(set(missing.values())))}   and start again.")
+    still = sorted(command for command in missing if shutil.which(command) is None)
+    if still:
+        sys.exit(f"Installed, but not found on PATH: {', '.join(still)}.")
+
+
+def tests(word: str, rest: list[str]) -> int:
+    """Run the checks, the tests, or both. Returns 0 only when all of it passed."""
+    os.chdir(ROOT)
+    if word == "golden-rewrite":
+        return subprocess.run([str(PYTHON), "-m", "tests.golden.rewrite", *rest], check=False).returncode
+    if word == "bench":
+        bring_test_commands()
+        return subprocess.run([str(PYTHON), "-m", "tests.bench", *rest], check=False).returncode
+    failed = [] if word in PARTS else checks()
+    if word == "check":
+        return 1 if failed else 0
+    bring_test_commands()
+    places = PARTS.get(word, [place for part, listed in PARTS.items() if part != "soak" for place in listed])
+    environment = os.environ | {"PYTHONASYNCIODEBUG": "1"}
+    code = subprocess.run([str(PYTHON), "-m", "pytest", *places, *rest], env=environment, check=False).returncode
+    if failed:
+        print("Failed before the tests:", ", ".join(failed))
+    return 1 if code or failed else 0
+
+
+def checks() -> list[str]:
+    """Format, lint, types, import rules. Returns the names of those that failed."""
+    binaries = VENV / "bin"
+    commands = {
+        "ruff format": [str(binaries / "ruff"), "format", "--check", "--quiet", "."],
+        "ruff check": [str(binaries / "ruff"), "check", "--quiet", "."],
+        "mypy": [str(binaries / "mypy")],
+        "import rules": [str(binaries / "lint-imports")],
+    }
+    failed = []
+    for name, command in commands.items():
+        print(f"-- {name}", flush=True)
+        if subprocess.run(command, check=False).returncode:
+            failed.append(name)
+    return failed
+
+
+def runs(command: list[str]) -> bool:
+    """Whether the command ends well; its words are not shown."""
+    return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def run(command: list[str], complaint: str) -> None:
+    """Run it; on failure end with the complaint, its own words having been shown."""
+    if subprocess.run(command, check=False).returncode:
+        sys.exit(f"{complaint} What went wrong stands above; mend it and start again.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
