@@ -113,7 +113,7 @@ def apt_install(packages: list[str]) -> bool:
 
 
 def bring_test_commands() -> None:
-    """Every foreign program the tests talk to is here, or the run ends saying which is not: nothing is skipped silently."""
+    """Every foreign program the tests talk to is here, or the run ends saying which is not."""
     missing = {command: package for command, package in TEST_COMMANDS.items() if shutil.which(command) is None}
     if missing and not apt_install(sorted(set(missing.values()))):
         print("The tests talk to these programs, which are not here:", ", ".join(sorted(missing)))

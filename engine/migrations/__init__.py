@@ -1,0 +1,51 @@
+"""The schema's history, applied at start. Revision names are the files' numbers: `0001`, `0002` …
+
+Theory of operation. A start first compares the database's revision with the newest file's number, which costs one query; only
+when they differ is alembic imported and run. New code runs on the schema before its migration: expand first, contract later.
+"""
+
+from pathlib import Path
+
+from sqlalchemy import inspect, text
+from sqlalchemy.engine import Connection
+
+from engine.db import Database
+
+FOLDER = Path(__file__).parent
+
+
+def newest_revision() -> str:
+    """The number of the newest migration in this version of Callpoint."""
+    return max(path.name.split("_")[0] for path in (FOLDER / "versions").glob("[0-9]*_*.py"))
+
+
+async def revision_of(database: Database) -> str | None:
+    """The revision the database stands at; None for an empty one."""
+    async with database.engine.connect() as connection:
+        return await connection.run_sync(_revision)
+
+
+async def migrate(database: Database) -> str:
+    """Bring the database to the newest revision. Does nothing, quickly, when it is there. Returns that revision."""
+    wanted = newest_revision()
+    if await revision_of(database) != wanted:
+        async with database.engine.begin() as connection:
+            await connection.run_sync(_upgrade)
+    return wanted
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return None if found is None else str(found)
+
+
+def _upgrade(connection: Connection) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(FOLDER))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

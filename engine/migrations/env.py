@@ -1,0 +1,13 @@
+"""How alembic runs a migration: on the connection it is handed, inside that connection's transaction."""
+
+from alembic import context
+
+from engine.models import Base
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=Base.metadata,
+    render_as_batch=True,  # SQLite alters a table by making it anew
+    transaction_per_migration=False,
+)
+context.run_migrations()
