@@ -1,7 +1,8 @@
 """The schema's history, applied at start. Revision names are the files' numbers: `0001`, `0002` …
 
-Theory of operation. A start first compares the database's revision with the newest file's number, which costs one query; only
-when they differ is alembic imported and run. New code runs on the schema before its migration: expand first, contract later.
+Theory of operation. A start first compares the database's revision with the newest file's number, which costs one
+query; only when they differ is alembic imported and run. New code runs on the schema before its migration: expand
+first, contract later.
 """
 
 from pathlib import Path

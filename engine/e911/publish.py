@@ -1,0 +1,111 @@
+"""Keeps the snapshots on disk in step with the database, account by account, and tells the edge of each new one.
+
+A commit of this process wakes it at once; a change by another process (the command line) is seen within 250 ms
+through SQLite's `PRAGMA data_version`, which costs microseconds. While the database is away the last snapshots stay and
+calls go on. A snapshot is dropped only for an account that this process has seen in the database before: a database that
+was lost and made anew takes no location from the edge.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from engine.crypto import KeyRing
+from engine.db import Database
+from engine.e911 import snapshot, store
+
+POLL_S = 0.25
+PAUSE_AFTER_FAULT_S = 1.0
+_log = structlog.get_logger()
+
+
+class SnapshotPublisher:
+    """Publishes what changed. `on_published` and `on_dropped` are told the account after the file is durable."""
+
+    def __init__(
+        self,
+        database: Database,
+        keys: KeyRing,
+        directory: Path,
+        *,
+        on_published: Callable[[str], None],
+        on_dropped: Callable[[str], None],
+    ) -> None:
+        self.fault = ""  # why nothing can be published now; empty when all is well
+        self._database = database
+        self._keys = keys
+        self._directory = directory
+        self._on_published = on_published
+        self._on_dropped = on_dropped
+        self._published: dict[str, int] = {}
+        self._wake = asyncio.Event()
+        self._watch: sqlite3.Connection | None = None
+        self._seen_version = -1
+        database.revision_listeners.append(lambda _accounts: self._wake.set())
+
+    async def run(self) -> None:
+        """Until cancelled. Never raises for a database that is away."""
+        while True:
+            try:
+                if self._wake.is_set() or self._has_changed():
+                    self._wake.clear()
+                    await self.publish_changed()
+                self.fault = ""
+            except (SQLAlchemyError, sqlite3.Error, OSError) as exc:
+                self.fault = (
+                    f"{type(exc).__name__}: the location table cannot be brought up to date; calls use the last one"
+                )
+                _log.warning("snapshot_not_published", error=type(exc).__name__)
+                self._wake.set()
+                self._close_watch()
+                await asyncio.sleep(PAUSE_AFTER_FAULT_S)
+            await self._wait()
+
+    async def publish_changed(self) -> None:
+        """Write a snapshot for every account whose revision moved since the last one, and drop those that are gone."""
+        async with self._database.sessions() as session:
+            revisions = await store.revisions(session)
+        for account_id in self._published.keys() - revisions.keys():
+            del self._published[account_id]
+            await asyncio.to_thread(snapshot.drop, self._directory, account_id)
+            self._on_dropped(account_id)
+        for account_id, revision in revisions.items():
+            if self._published.get(account_id) == revision:
+                continue
+            async with self._database.sessions() as session:
+                data = await store.account_snapshot(session, account_id)
+            if data is not None:
+                await asyncio.to_thread(snapshot.save, self._directory, data, self._keys)
+                self._published[account_id] = int(data["revision"])
+                self._on_published(account_id)
+
+    def close(self) -> None:
+        self._close_watch()
+
+    async def _wait(self) -> None:
+        try:
+            await asyncio.wait_for(self._wake.wait(), POLL_S)
+        except TimeoutError:
+            return
+
+    def _has_changed(self) -> bool:
+        """Whether any other connection committed since the last look. Without SQLite, always worth a look."""
+        path = self._database.sqlite_path
+        if path is None:
+            return True
+        if self._watch is None:
+            self._watch = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+            self._seen_version = -1
+        version = int(self._watch.execute("PRAGMA data_version").fetchone()[0])
+        changed = version != self._seen_version
+        self._seen_version = version
+        return changed
+
+    def _close_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None

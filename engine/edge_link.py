@@ -1,0 +1,217 @@
+"""The main process's end of the line to the edge, the process that carries 911 calls.
+
+It starts the edge, keeps it alive, and passes one JSON object per line over its standard input and output. Nothing here
+is on a call's way: the edge routes from its own table and writes its own journal whether or not this end is listening.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+import structlog
+
+from engine.config import Config
+from engine.errors import EngineError
+
+READY_WITHIN_S = 20.0
+STOP_WITHIN_S = 8.0  # the edge itself waits 5 s for calls in progress
+RESTART_PAUSES_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)  # then 5 s again and again: a node without an edge carries no 911
+LINE_LIMIT_BYTES = 4 * 1024 * 1024
+_log = structlog.get_logger()
+
+
+class EdgeAway(EngineError):
+    """The SIP process is not running or did not answer."""
+
+    http_status = 503
+    title = "The SIP process is away"
+
+
+@dataclass(frozen=True, slots=True)
+class TrunkState:
+    """What the edge's OPTIONS pings say of a trunk."""
+
+    is_up: bool
+    at: str
+    detail: str
+
+
+@dataclass(slots=True)
+class EdgeState:
+    """What is known of the edge now. `udp` and `tcp` are `host:port` as bound, empty where not served."""
+
+    is_up: bool = False
+    udp: str = ""
+    tcp: str = ""
+    pid: int | None = None
+    restarts: int = 0
+    journal_fault: str = ""
+    trunks: dict[str, TrunkState] = field(default_factory=dict)
+
+
+class EdgeLink:
+    """Starts the edge and speaks with it. `on_journal` is called when new journal entries are durable."""
+
+    def __init__(self, config: Config, *, on_journal: Callable[[], None], stderr: int | None = None) -> None:
+        self.state = EdgeState()
+        self._config = config
+        self._on_journal = on_journal
+        self._stderr = stderr
+        self._process: asyncio.subprocess.Process | None = None
+        self._ready = asyncio.Event()
+        self._stopping = False
+        self._tokens = count(1)
+        self._answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start the edge and wait until its sockets are bound.
+
+        Raises:
+            EdgeAway: it did not come up; the reason stands in its own words on the log.
+        """
+        self._keeper = asyncio.create_task(self._keep(), name="edge")
+        ready = asyncio.create_task(self._ready.wait())
+        done, _pending = await asyncio.wait(
+            {ready, self._keeper}, timeout=READY_WITHIN_S, return_when=asyncio.FIRST_COMPLETED
+        )
+        if ready not in done:
+            ready.cancel()
+            await self.stop()
+            raise EdgeAway("The SIP process did not start, so no 911 call can be carried. Its reason stands above.")
+
+    def load(self, account_id: str) -> None:
+        """Tell the edge that this account's snapshot was written anew."""
+        self._say({"do": "load", "account_id": account_id})
+
+    def drop(self, account_id: str) -> None:
+        """Tell the edge that this account is gone."""
+        self._say({"do": "drop", "account_id": account_id})
+
+    async def notify(
+        self, hop: dict[str, Any], request_uri: str, headers: list[tuple[str, str]], within_s: float
+    ) -> int:
+        """Send a NOTIFY and return its final status; 408 when nobody answered."""
+        answer = await self._ask(
+            {
+                "do": "notify",
+                "target": hop,
+                "request_uri": request_uri,
+                "headers": [list(header) for header in headers],
+            },
+            within_s,
+        )
+        return int(answer["status"])
+
+    async def stats(self, within_s: float = 2.0) -> dict[str, Any]:
+        """The edge's own counters: calls, journal backlog, memory."""
+        return await self._ask({"do": "stats"}, within_s)
+
+    async def stop(self) -> None:
+        """End the edge cleanly: calls in progress keep their transactions until answered or 5 s."""
+        self._stopping = True
+        process = self._process
+        if process is not None and process.returncode is None:
+            self._say({"do": "stop"})
+            try:
+                await asyncio.wait_for(process.wait(), STOP_WITHIN_S)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        for answer in self._answers.values():
+            answer.cancel()
+
+    async def _ask(self, message: dict[str, Any], within_s: float) -> dict[str, Any]:
+        token = f"q{next(self._tokens)}"
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._answers[token] = answer
+        try:
+            self._say(message | {"token": token})
+            return await asyncio.wait_for(answer, within_s)
+        except TimeoutError as exc:
+            raise EdgeAway("The SIP process did not answer in time. 911 calls do not depend on this answer.") from exc
+        finally:
+            self._answers.pop(token, None)
+
+    def _say(self, message: dict[str, Any]) -> None:
+        process = self._process
+        if process is not None and process.stdin is not None and not process.stdin.is_closing():
+            process.stdin.write(json.dumps(message).encode() + b"\n")
+
+    async def _keep(self) -> None:
+        """Run the edge; when it dies, run it again. It starts from the snapshots on disk."""
+        while not self._stopping:
+            started = time.monotonic()
+            await self._run_once()
+            if self._stopping:
+                return
+            if time.monotonic() - started > max(RESTART_PAUSES_S):
+                self.state.restarts = 0
+            pause_s = RESTART_PAUSES_S[min(self.state.restarts, len(RESTART_PAUSES_S) - 1)]
+            self.state.restarts += 1
+            _log.error("edge_died", meaning="no 911 call is carried until it is back", restart_in_s=pause_s)
+            await asyncio.sleep(pause_s)
+
+    async def _run_once(self) -> None:
+        self._process = process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "engine.edge",
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=self._stderr, limit=LINE_LIMIT_BYTES,
+            start_new_session=True,  # a Ctrl-C in the terminal is ours to pass on, in order
+        )  # fmt: skip
+        self.state.pid = process.pid
+        self._say(self._start_message())
+        assert process.stdout is not None
+        try:
+            async for line in process.stdout:
+                self._hear(line)
+        finally:
+            self.state.is_up = False
+            self._ready.clear()
+            await process.wait()
+
+    def _start_message(self) -> dict[str, Any]:
+        sip = self._config.sip
+        return {
+            "do": "start",
+            "data_dir": str(self._config.core.data_dir.absolute()),
+            "key_file": str(self._config.key_file.absolute()),
+            "udp": sip.udp,
+            "tcp": sip.tcp,
+            "advertise": sip.advertise,
+            "first_response_s": sip.first_response_s,
+            "connect_s": sip.connect_s,
+        }
+
+    def _hear(self, line: bytes) -> None:
+        try:
+            message = json.loads(line)
+        except ValueError:
+            _log.warning("edge_said_no_json", size_bytes=len(line))
+            return
+        match message.get("is"):
+            case "ready":
+                self.state.is_up, self.state.udp, self.state.tcp = (
+                    True,
+                    message.get("udp") or "",
+                    message.get("tcp") or "",
+                )
+                self._ready.set()
+                self._on_journal()  # what a former edge wrote may still wait
+            case "journal":
+                self.state.journal_fault = message.get("fault", "")
+                self._on_journal()
+            case "trunk":
+                state = TrunkState(bool(message["up"]), message.get("at", ""), message.get("detail", ""))
+                self.state.trunks[message["trunk_id"]] = state
+            case "fault":
+                _log.error("edge_fault", detail=message.get("detail"))
+            case _ if (answer := self._answers.get(message.get("token", ""))) is not None and not answer.done():
+                answer.set_result(message)
