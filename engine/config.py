@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from engine.errors import ConfigFault
 
@@ -126,11 +126,11 @@ class Config(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],  # noqa: ARG003  # pydantic-settings' own signature
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return env_settings, init_settings  # the environment wins over the file
+        return (init_settings,)  # `load` hands over file and environment, joined
 
     @property
     def database_url(self) -> str:
@@ -139,6 +139,17 @@ class Config(BaseSettings):
     @property
     def key_file(self) -> Path:
         return self.core.key_file or self.core.data_dir / "keys.toml"
+
+
+class _Environment(EnvSettingsSource):
+    """pydantic-settings' reading of variables, over a mapping that is handed over."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = {name.lower(): value for name, value in environ.items()}
+        super().__init__(Config)
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return self._environ
 
 
 def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Config:
@@ -158,8 +169,10 @@ def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Config:
             raise ConfigFault((f"{path}: cannot be read ({exc}). Name a readable file with --config.",)) from exc
         except tomllib.TOMLDecodeError as exc:
             raise ConfigFault((f"{path}: not TOML: {exc}. Nothing of it was used.",)) from exc
-    faults += _unknown_environment(environ)
-    faults += _fill_from_secret_files(data, environ)
+    environ, secret_faults = _with_secret_files(environ)
+    faults += _unknown_environment(environ) + secret_faults
+    for section, keys in _Environment(environ)().items():
+        data[section] = {**data.get(section, {}), **keys}  # the environment wins over the file
     try:
         config = Config(**data)
     except ValidationError as exc:
@@ -178,7 +191,7 @@ def _unknown_environment(environ: Mapping[str, str]) -> list[str]:
         for section, section_field in Config.model_fields.items()
         for key, field in section_field.annotation.model_fields.items()  # type: ignore[union-attr]
     }
-    known |= {f"{name}_FILE" for name in known} | {"CALLPOINT_CASES", "CALLPOINT_CONFIG"}
+    known |= {"CALLPOINT_CASES", "CALLPOINT_CONFIG"}
     return [
         f"environment {name}: no such key. Keys are CALLPOINT_<SECTION>__<KEY>, such as CALLPOINT_SIP__UDP."
         for name in environ
@@ -186,15 +199,16 @@ def _unknown_environment(environ: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _fill_from_secret_files(data: dict[str, Any], environ: Mapping[str, str]) -> list[str]:
-    name = f"{ENV_PREFIX}MAIL__PASSWORD_FILE"
-    if name not in environ:
-        return []
-    try:
-        data.setdefault("mail", {})["password"] = Path(environ[name]).read_text().strip()
-    except OSError as exc:
-        return [f"environment {name}: the file cannot be read ({exc.strerror}). Name a readable file."]
-    return []
+def _with_secret_files(environ: Mapping[str, str]) -> tuple[Mapping[str, str], list[str]]:
+    """Variables ending in `_FILE` replaced by what their files hold."""
+    read, faults = dict(environ), list[str]()
+    for name in environ:
+        if name.upper().startswith(ENV_PREFIX) and name.upper().endswith("_FILE") and "__PASSWORD" in name.upper():
+            try:
+                read[name.removesuffix("_FILE")] = Path(read.pop(name)).read_text().strip()
+            except OSError as exc:
+                faults.append(f"environment {name}: the file cannot be read ({exc.strerror}). Name a readable file.")
+    return read, faults
 
 
 def _in_words(error: Any, path: Path | None, text: str) -> str:

@@ -13,7 +13,8 @@ from engine.ids import new_id
 from engine.models import AUDIT_IMMUTABLE_SQLITE, Account, Line, Location, Network, Pbx, Phone, PhoneLine, Trunk
 
 HEADQUARTERS = {
-    "country": "US", "A1": "NY", "A3": "Albany", "HNO": "120", "RD": "Washington", "STS": "Ave", "PC": "12203", "FLR": "4", "ROOM": "412",
+    "country": "US", "A1": "NY", "A3": "Albany", "HNO": "120", "RD": "Washington", "STS": "Ave", "PC": "12203",
+    "FLR": "4", "ROOM": "412",
 }  # fmt: skip
 
 
@@ -36,7 +37,12 @@ async def add_account(session: AsyncSession, **fields: Any) -> Account:
 
 
 async def add_location(session: AsyncSession, account: Account, **fields: Any) -> Location:
-    defaults = {"id": new_id("location"), "account_id": account.id, "name": "Headquarters", "civic_address": HEADQUARTERS}
+    defaults = {
+        "id": new_id("location"),
+        "account_id": account.id,
+        "name": "Headquarters",
+        "civic_address": HEADQUARTERS,
+    }
     location = Location(**defaults | fields)
     session.add(location)
     record(session, SYSTEM, Event.LOCATION_CREATE, location)
@@ -45,7 +51,13 @@ async def add_location(session: AsyncSession, account: Account, **fields: Any) -
 
 
 async def add_network(session: AsyncSession, location: Location, value: str, **fields: Any) -> Network:
-    defaults = {"id": new_id("network"), "account_id": location.account_id, "kind": "subnet", "value": value, "location_id": location.id}
+    defaults = {
+        "id": new_id("network"),
+        "account_id": location.account_id,
+        "kind": "subnet",
+        "value": value,
+        "location_id": location.id,
+    }
     network = Network(**defaults | fields)
     session.add(network)
     record(session, SYSTEM, Event.NETWORK_CREATE, network)
@@ -66,7 +78,14 @@ async def add_line(session: AsyncSession, account: Account, extension: str = "10
 
 
 async def add_phone(session: AsyncSession, account: Account, *lines: Line, **fields: Any) -> Phone:
-    defaults = {"id": new_id("phone"), "account_id": account.id, "mac": "0015654aa937", "vendor": "yealink", "model": "T46U", "label": "Desk"}
+    defaults = {
+        "id": new_id("phone"),
+        "account_id": account.id,
+        "mac": "0015654aa937",
+        "vendor": "yealink",
+        "model": "T46U",
+        "label": "Desk",
+    }
     phone = Phone(**defaults | fields)
     session.add(phone)
     await session.flush()
@@ -78,7 +97,13 @@ async def add_phone(session: AsyncSession, account: Account, *lines: Line, **fie
 
 
 async def add_pbx(session: AsyncSession, account: Account, **fields: Any) -> Pbx:
-    defaults = {"id": new_id("pbx"), "account_id": account.id, "name": "PBX", "sources": ["127.0.0.1/32"], "registrar_host": "127.0.0.1"}
+    defaults = {
+        "id": new_id("pbx"),
+        "account_id": account.id,
+        "name": "PBX",
+        "sources": ["127.0.0.1/32"],
+        "registrar_host": "127.0.0.1",
+    }
     pbx = Pbx(**defaults | fields)
     session.add(pbx)
     record(session, SYSTEM, Event.PBX_CREATE, pbx)

@@ -1,0 +1,96 @@
+"""The configuration: every fault at once, each with its line and what to write instead."""
+
+from pathlib import Path
+
+import pytest
+
+from engine.config import load, parse_listen
+from engine.errors import ConfigFault
+
+
+def test_an_empty_configuration_starts_a_node() -> None:
+    config = load(None, {})
+    assert config.provisioning.listen == "0.0.0.0:8080"
+    assert config.admin.listen == "127.0.0.1:8081"
+    assert config.database_url.startswith("sqlite+aiosqlite:////")
+    assert config.key_file.name == "keys.toml"
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "callpoint.toml"
+    file.write_text('[sip]\nudp = "127.0.0.1:5070"\ntcp = "127.0.0.1:5071"\n[mail]\nfrom = "noc@example.com"\n')
+    config = load(file, {"CALLPOINT_SIP__UDP": "127.0.0.1:5080"})
+    assert (config.sip.udp, config.sip.tcp, config.mail.sender) == (
+        "127.0.0.1:5080",
+        "127.0.0.1:5071",
+        "noc@example.com",
+    )
+
+
+def test_all_faults_are_listed_with_line_and_fix(tmp_path: Path) -> None:
+    file = tmp_path / "callpoint.toml"
+    file.write_text('[sip]\nudp = "nowhere"\nfirst_response_s = -1\n\n[mail]\nport = 99999\nsecurty = "tls"\n')
+    with pytest.raises(ConfigFault) as caught:
+        load(file, {"CALLPOINT_SIPP__UDP": "x"})
+    faults = "\n".join(caught.value.faults)
+    assert "line 2: sip.udp: expected host:port such as 0.0.0.0:5060, got 'nowhere'" in faults
+    assert "line 3: sip.first_response_s" in faults
+    assert "line 6: mail.port" in faults
+    assert "line 7: mail.securty: no such key" in faults
+    assert "CALLPOINT_SIPP__UDP: no such key" in faults
+    assert len(caught.value.faults) == 5
+
+
+def test_a_file_that_is_no_toml_or_absent_is_one_clear_fault(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.toml"
+    broken.write_text("[sip\n")
+    for path in (broken, tmp_path / "absent.toml"):
+        with pytest.raises(ConfigFault) as caught:
+            load(path, {})
+        assert len(caught.value.faults) == 1
+
+
+def test_a_password_never_stands_in_a_fault_or_a_repr(tmp_path: Path) -> None:
+    """P-23: the mail password is no log's business."""
+    secret = tmp_path / "password"
+    secret.write_text("correct horse\n")
+    config = load(None, {"CALLPOINT_MAIL__PASSWORD_FILE": str(secret)})
+    assert config.mail.password == "correct horse"
+    assert "correct horse" not in repr(config)
+    file = tmp_path / "callpoint.toml"
+    file.write_text("[mail]\npassword = 12345678\n")
+    with pytest.raises(ConfigFault) as caught:
+        load(file, {})
+    assert "12345678" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [("0.0.0.0:5060", "0.0.0.0", 5060), ("[::1]:0", "::1", 0), ("localhost:8080", "localhost", 8080)],
+)
+def test_a_listen_address_is_host_and_port(text: str, host: str, port: int) -> None:
+    listen = parse_listen(text)
+    assert (listen.host, listen.port) == (host, port)
+    assert str(listen) == text
+
+
+@pytest.mark.parametrize("text", ["5060", "host:", "host:70000", "::1:5060", "a b:1"])
+def test_what_is_no_listen_address_is_refused_in_words(text: str) -> None:
+    with pytest.raises(ValueError, match="expected host:port"):
+        parse_listen(text)
+
+
+def test_tls_keys_go_together_and_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(ConfigFault) as caught:
+        load(
+            None,
+            {
+                "CALLPOINT_ADMIN__TLS_CERT": str(tmp_path / "absent.pem"),
+                "CALLPOINT_SIP__UDP": "",
+                "CALLPOINT_SIP__TCP": "",
+            },
+        )
+    faults = "\n".join(caught.value.faults)
+    assert "go together" in faults
+    assert "is no file" in faults
+    assert "no PBX could reach 911" in faults
