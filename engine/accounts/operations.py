@@ -1,0 +1,317 @@
+"""Operations on accounts, users, passwords and API keys: each changes rows and records one audit entry.
+
+None of them commits. Signing in is in `signin`, PBXs and trunks are in `telephony`; all are named here too, so that
+pages, API and command find every operation of this room in one place.
+"""
+
+import datetime as dt
+import zoneinfo
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from engine.accounts import store
+from engine.accounts.addresses import email_fault, plain_email
+from engine.accounts.keys import digest, hint_of, mint_api_key, mint_cookie
+from engine.accounts.scopes import EVERY_SCOPE, SCOPE_NAMES, Scope
+from engine.accounts.signin import end_sessions_of, prove, revoke_session, sign_in, sign_out, start_session
+from engine.accounts.telephony import (
+    PbxFields,
+    TrunkFields,
+    create_pbx,
+    create_trunk,
+    delete_pbx,
+    delete_trunk,
+    update_pbx,
+    update_trunk,
+)
+from engine.audit.events import Event
+from engine.audit.record import Actor, record
+from engine.db import utc_now
+from engine.errors import Conflict, FieldFault, Forbidden, Invalid, NotFound
+from engine.ids import new_id
+from engine.models import Account, ApiKey, Credential, Location, Role, SetupLink, User, UserStatus
+from engine.numbers import parse_e164
+
+__all__ = [
+    "AccountFields", "ApiKeyFields", "NewAccount", "PbxFields", "TrunkFields", "UserFields",
+    "change_password", "create_account", "create_api_key", "create_pbx", "create_trunk", "create_user", "delete_pbx",
+    "delete_trunk", "new_setup_link", "prove", "revoke_api_key", "revoke_session", "sign_in", "sign_out",
+    "start_session", "update_account", "update_pbx", "update_trunk", "update_user", "use_setup_link",
+]  # fmt: skip
+SETUP_LINK_LIFETIME = dt.timedelta(minutes=30)
+BILLING_FIELDS = ("name", "street", "city", "state", "postal_code", "country")
+
+
+@dataclass(frozen=True, slots=True)
+class NewAccount:
+    """An account and its owner, just made."""
+
+    account: Account
+    owner: User
+
+
+@dataclass(frozen=True, slots=True)
+class AccountFields:
+    """What an administrator may change of an account; the whole of it, as it shall be."""
+
+    name: str
+    email: str
+    phone: str
+    timezone: str
+    language: str
+    country: str
+    billing_address: dict[str, str]
+    emergency_enabled: bool
+    callback_number: str | None
+    default_location_id: str | None
+
+    @classmethod
+    def of(cls, account: Account) -> "AccountFields":
+        """As they are now; `dataclasses.replace` makes the wished state of it."""
+        return cls(**{field.name: getattr(account, field.name) for field in fields(cls)})
+
+
+@dataclass(frozen=True, slots=True)
+class UserFields:
+    email: str
+    name: str = ""
+    role: Role = Role.ADMIN
+    status: UserStatus = UserStatus.ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeyFields:
+    """A key to be. `scopes`: names of `Scope`; `*` alone means every scope."""
+
+    name: str
+    scopes: tuple[str, ...]
+    expires_at: dt.datetime | None = None
+
+
+async def create_account(  # noqa: PLR0917  # who, where, and what is said of it: as pages, API and command call it
+    session: AsyncSession,
+    actor: Actor,
+    name: str,
+    owner_email: str,
+    password_hash: str | None,
+    owner_name: str = "",
+) -> NewAccount:
+    """Make an account and its owner. Without a password hash the owner cannot sign in yet.
+
+    Raises:
+        Invalid: name or e-mail address. Conflict: somebody has that address already.
+    """
+    faults = [fault for fault in (_name_fault("name", name), email_fault("owner_email", owner_email)) if fault]
+    if faults:
+        raise Invalid("The account cannot be made.", fields=tuple(faults))
+    email = plain_email(owner_email)
+    await _refuse_known(session, email, "owner_email")
+    account = Account(id=new_id("account"), name=name.strip(), email=email)
+    session.add(account)
+    await session.flush()
+    owner = await _add_user(session, account, UserFields(email, owner_name.strip(), Role.OWNER), password_hash)
+    record(session, actor, Event.ACCOUNT_CREATE, account)
+    return NewAccount(account, owner)
+
+
+async def new_setup_link(session: AsyncSession) -> str:
+    """Make the one-time link of a first start. Returns its clear key; good for 30 minutes, once."""
+    key = mint_cookie()
+    session.add(SetupLink(key_hash=digest(key), expires_at=utc_now() + SETUP_LINK_LIFETIME))
+    return key
+
+
+async def use_setup_link(  # noqa: PLR0917  # the form's own fields in the form's own order
+    session: AsyncSession,
+    actor: Actor,
+    key: str,
+    account_name: str,
+    owner_email: str,
+    owner_name: str,
+    password_hash: str,
+) -> NewAccount:
+    """Make the account and its owner with a set-up link, which is used up by it.
+
+    Raises:
+        NotFound: unknown, used or expired: the answers are alike. Invalid: a field.
+    """
+    link = await store.setup_link(session, digest(key))
+    if link is None:
+        raise NotFound("This set-up link was used or has expired. Restart Callpoint: it prints a new one.")
+    made = await create_account(session, actor, account_name, owner_email, password_hash, owner_name)
+    link.used_at = utc_now()
+    return made
+
+
+async def update_account(session: AsyncSession, actor: Actor, account: Account, wished: AccountFields) -> None:
+    """Change an account's own fields.
+
+    Raises:
+        Invalid: every bad field.
+    """
+    faults, number = _account_faults(wished)
+    if wished.default_location_id is not None:
+        found = await session.get(Location, wished.default_location_id)
+        if found is None or found.account_id != account.id:
+            faults.append(FieldFault("default_location_id", "Expected a location of this account."))
+    if faults:
+        raise Invalid("The account cannot be changed like this.", fields=tuple(faults))
+    for field in fields(wished):
+        setattr(account, field.name, getattr(wished, field.name))
+    account.name = wished.name.strip()
+    account.email = plain_email(wished.email) if wished.email else ""
+    account.callback_number = number
+    record(session, actor, Event.ACCOUNT_UPDATE, account)
+
+
+def _account_faults(wished: AccountFields) -> tuple[list[FieldFault], str | None]:
+    faults = [_name_fault("name", wished.name), email_fault("email", wished.email) if wished.email else None]
+    if wished.timezone not in _timezones():
+        faults.append(FieldFault("timezone", "Expected a name of the IANA time zone database, such as America/Denver."))
+    if not (len(wished.country) == 2 and wished.country.isascii() and wished.country.isupper()):
+        faults.append(FieldFault("country", "Expected two capital letters of ISO 3166, such as US."))
+    if not wished.language.replace("-", "").isalnum() or not wished.language.isascii():
+        faults.append(FieldFault("language", "Expected a language tag such as en or es-MX."))
+    faults += [
+        FieldFault(f"billing_address.{name}", f"No such field. Expected {', '.join(BILLING_FIELDS)}.")
+        for name in wished.billing_address
+        if name not in BILLING_FIELDS
+    ]
+    number = parse_e164(wished.callback_number, wished.country) if wished.callback_number else None
+    if wished.callback_number and number is None:
+        faults.append(FieldFault("callback_number", "Expected a number that can be called back, such as +15185550100."))
+    return [fault for fault in faults if fault is not None], number
+
+
+async def create_user(
+    session: AsyncSession, actor: Actor, account: Account, wished: UserFields, password_hash: str | None
+) -> User:
+    """Add somebody to the account. Only an owner makes owners.
+
+    Raises:
+        Invalid, Conflict (the address is known), Forbidden.
+    """
+    fault = email_fault("email", wished.email)
+    if fault:
+        raise Invalid("The user cannot be added.", fields=(fault,))
+    _refuse_promotion(actor, "", wished.role)
+    await _refuse_known(session, plain_email(wished.email), "email")
+    user = await _add_user(session, account, wished, password_hash)
+    record(session, actor, Event.USER_CREATE, user)
+    return user
+
+
+async def update_user(session: AsyncSession, actor: Actor, user: User, wished: UserFields) -> None:
+    """Change name, role or status. A disabled user's sessions end at once; the last active owner stays.
+
+    Raises:
+        Conflict, Forbidden, Invalid (the e-mail address is how people sign in and stays).
+    """
+    if plain_email(wished.email) != user.email:
+        raise Invalid(
+            "The e-mail address cannot be changed.",
+            fields=(FieldFault("email", "Add a new user and disable this one."),),
+        )
+    _refuse_promotion(actor, user.role, wished.role)
+    stays_owner = wished.role is Role.OWNER and wished.status is UserStatus.ACTIVE
+    was_owner = user.role == Role.OWNER and user.status == UserStatus.ACTIVE
+    if was_owner and not stays_owner and await store.active_owners(session, user.account_id) < 2:
+        raise Conflict("This is the account's last active owner. Make somebody else an owner first.")
+    if wished.status is not UserStatus.ACTIVE or wished.role != user.role:
+        await end_sessions_of(session, user.id, "role_changed" if wished.status is UserStatus.ACTIVE else "disabled")
+    user.name, user.role, user.status = wished.name.strip(), wished.role, wished.status
+    record(session, actor, Event.USER_UPDATE, user)
+
+
+async def change_password(
+    session: AsyncSession, actor: Actor, user: User, password_hash: str, *, keep_session: str | None = None
+) -> None:
+    """Replace a user's password; all other sessions of the user end."""
+    await _set_password(session, user, password_hash)
+    await end_sessions_of(session, user.id, "password_change", but=keep_session)
+    record(session, actor, Event.USER_UPDATE, user)
+
+
+async def create_api_key(
+    session: AsyncSession, actor: Actor, account: Account, wished: ApiKeyFields, granted: frozenset[Scope] = EVERY_SCOPE
+) -> tuple[ApiKey, str]:
+    """Make an API key. Returns its row and the clear key, which is shown this once: only its SHA-256 is stored.
+
+    Args:
+        granted: What the maker may do: nobody makes a key that can do more.
+
+    Raises:
+        Invalid: every bad field. Forbidden: a scope beyond `granted`.
+    """
+    faults = [_name_fault("name", wished.name)]
+    unknown = [scope for scope in wished.scopes if scope not in SCOPE_NAMES]
+    if unknown or not wished.scopes:
+        faults.append(FieldFault("scopes", f"Expected one or more of {', '.join(sorted(Scope))}."))
+    if wished.expires_at is not None and wished.expires_at <= utc_now():
+        faults.append(FieldFault("expires_at", "Expected a time to come."))
+    if any(faults):
+        raise Invalid("The key cannot be made.", fields=tuple(fault for fault in faults if fault))
+    asked = EVERY_SCOPE if Scope.ALL in wished.scopes else frozenset(Scope(scope) for scope in wished.scopes)
+    if asked - granted:
+        raise Forbidden(f"You cannot give a key what you may not do yourself: {', '.join(sorted(asked - granted))}.")
+    clear = mint_api_key()
+    row = ApiKey(
+        id=new_id("api_key"), account_id=account.id, name=wished.name.strip(), key_hash=digest(clear),
+        hint=hint_of(clear), scopes=sorted(set(wished.scopes)), created_by=actor.id, expires_at=wished.expires_at,
+    )  # fmt: skip
+    session.add(row)
+    record(session, actor, Event.API_KEY_CREATE, row)
+    return row, clear
+
+
+async def revoke_api_key(session: AsyncSession, actor: Actor, row: ApiKey) -> None:
+    """End a key; its next request is refused. Revoking twice changes nothing more."""
+    row.revoked_at = row.revoked_at or utc_now()
+    record(session, actor, Event.API_KEY_REVOKE, row)
+
+
+async def _add_user(session: AsyncSession, account: Account, wished: UserFields, password_hash: str | None) -> User:
+    user = User(
+        id=new_id("user"), account_id=account.id, email=plain_email(wished.email), name=wished.name.strip(),
+        role=wished.role, status=wished.status,
+    )  # fmt: skip
+    session.add(user)
+    await session.flush()
+    if password_hash is not None:
+        await _set_password(session, user, password_hash)
+    return user
+
+
+async def _set_password(session: AsyncSession, user: User, password_hash: str) -> None:
+    credential = await store.password_of(session, user.id)
+    if credential is None:
+        credential = Credential(user_id=user.id, kind=store.PASSWORD, hash=password_hash, changed_at=utc_now())
+        session.add(credential)
+    else:
+        credential.hash, credential.changed_at = password_hash, utc_now()
+
+
+async def _refuse_known(session: AsyncSession, email: str, field: str) -> None:
+    if await store.user_by_email(session, email) is not None:
+        raise Conflict(f"{field}: somebody with this e-mail address is here already.")
+
+
+def _refuse_promotion(actor: Actor, before: str, after: Role) -> None:
+    """Only owners make, change or unmake owners; a command on the machine itself may do all."""
+    if before == after or Role.OWNER not in {before, after} or actor.role == Role.OWNER or actor.type == "cli":
+        return
+    raise Forbidden("Only an owner makes somebody an owner, or takes it away.")
+
+
+def _name_fault(field: str, text: Any) -> FieldFault | None:
+    if not text.strip() or len(text) > 200 or not text.isprintable():
+        return FieldFault(field, "Expected 1 to 200 printable characters.")
+    return None
+
+
+@cache
+def _timezones() -> frozenset[str]:
+    return frozenset(zoneinfo.available_timezones())

@@ -1,0 +1,106 @@
+"""Passwords: the rules of NIST SP 800-63B-4 §3.1.1, and argon2id with OWASP's parameters, in a thread, two at once.
+
+No composition rules and no expiry: length, a block list, and words that an attacker of this account tries first.
+"""
+
+import asyncio
+import unicodedata
+from collections.abc import Callable
+from typing import TypeVar
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from zxcvbn import zxcvbn
+
+from engine.errors import FieldFault, Invalid, TooManyRequests
+
+MIN_CHARACTERS = 15  # SP 800-63B-4 §3.1.1.2: a password that is the only factor
+MAX_CHARACTERS = 128  # at least 64 must be taken; beyond this only a script types
+JUDGED_CHARACTERS = 72  # zxcvbn's own limit: its time grows with the square
+MIN_SCORE = 3  # zxcvbn: more than 10^8 guesses, the list of 30,000 common passwords and its variations included
+HASHES_AT_ONCE = 2  # 19 MiB and a core each; the rest of the process has to breathe
+MAX_WAITING = 32  # more sign-ins than this in line are a flood, not people
+_hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)  # OWASP Password Storage Cheat Sheet, argon2id
+_NOBODY = _hasher.hash("a sign-in for an e-mail address that nobody has costs as much time as any other")
+_Result = TypeVar("_Result")
+
+
+class PasswordDesk:
+    """Hashes and compares passwords without holding up the loop. One per process."""
+
+    def __init__(self) -> None:
+        self._turns = asyncio.Semaphore(HASHES_AT_ONCE)
+        self._waiting = 0
+
+    async def hash(self, password: str, *, about: tuple[str, ...] = (), field: str = "password") -> str:
+        """The argon2id hash of a new password, as it is stored.
+
+        Args:
+            about: Words an attacker tries first: the account's name, the user's name and e-mail address.
+
+        Raises:
+            Invalid: the password breaks a rule; which one, in words, under `field`.
+        """
+        return await self._in_turn(lambda: _hash(password, about, field))
+
+    async def matches(self, password: str, stored: str | None) -> bool:
+        """Whether it is the password behind that hash; with none stored it takes the same time and is False."""
+        return await self._in_turn(lambda: _matches(password, stored))
+
+    async def _in_turn(self, work: Callable[[], _Result]) -> _Result:
+        if self._waiting >= MAX_WAITING:
+            raise TooManyRequests("Too many people are signing in at this moment. Wait a few seconds.", retry_after_s=5)
+        self._waiting += 1
+        try:
+            async with self._turns:
+                return await asyncio.to_thread(work)
+        finally:
+            self._waiting -= 1
+
+
+def fault_of(password: str, about: tuple[str, ...] = ()) -> str | None:
+    """Why the password cannot be accepted, with what to do; None when it can."""
+    plain = _normal(password)
+    if len(plain) < MIN_CHARACTERS:
+        return (
+            f"Expected at least {MIN_CHARACTERS} characters, got {len(plain)}: three or four unrelated words do well."
+        )
+    if len(plain) > MAX_CHARACTERS:
+        return f"Expected at most {MAX_CHARACTERS} characters, got {len(plain)}."
+    if len(set(plain)) < 5:
+        return "This repeats very few characters. Use several unrelated words."
+    words = _context(about)
+    judged = zxcvbn(plain[:JUDGED_CHARACTERS], user_inputs=words)
+    if judged["score"] < MIN_SCORE:
+        why = judged["feedback"]["warning"] or "This is easily guessed"
+        return f"{why.rstrip('.')}. Use several unrelated words, none of them a name of yours or your company's."
+    return None
+
+
+def _context(about: tuple[str, ...]) -> list[str]:
+    words = {"callpoint", "e911", "911"}
+    for text in about:
+        words.add(text.casefold())
+        words.update(part for part in text.casefold().replace("@", " ").replace(".", " ").split() if len(part) > 2)
+    return sorted(words)
+
+
+def _normal(password: str) -> str:
+    """SP 800-63B-4 §3.1.1.2: normalised before it is hashed, so that two keyboards type the same password."""
+    return unicodedata.normalize("NFKC", password)
+
+
+def _hash(password: str, about: tuple[str, ...], field: str) -> str:
+    fault = fault_of(password, about)
+    if fault is not None:
+        raise Invalid("The password cannot be accepted.", fields=(FieldFault(field, fault),))
+    return _hasher.hash(_normal(password).encode("utf-8", "surrogatepass"))
+
+
+def _matches(password: str, stored: str | None) -> bool:
+    try:
+        # longer than any password that was ever accepted: compared all the same, so that the time tells nothing
+        offered = _normal(password[: MAX_CHARACTERS * 4]).encode("utf-8", "surrogatepass")
+        return _hasher.verify(stored or _NOBODY, offered) and stored is not None
+    except (VerificationError, InvalidHashError):
+        return False

@@ -1,0 +1,188 @@
+"""This room's SQL: accounts, users, sessions, API keys, PBXs, trunks; and the two questions every list and every
+page of one thing ask (`rows_after`, `row_of`).
+
+Nothing here commits. A row of another account is never returned: the account is part of every question.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Protocol, TypeVar, cast
+
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Mapped
+
+from engine.db import Base, utc_now
+from engine.errors import NotFound
+from engine.models import Account, ApiKey, Credential, Pbx, Role, Session, SetupLink, Trunk, User, UserStatus
+
+PASSWORD = "password"  # noqa: S105  # the kind of a credential, not one
+_ID = re.compile(r"[a-z_]{3,20}_[0-9a-z]{26}\Z")
+
+
+class OfAccount(Protocol):
+    """A row that belongs to one account."""
+
+    id: Mapped[str]
+    account_id: Mapped[str]
+
+
+Row = TypeVar("Row")
+
+
+async def rows_after(
+    session: AsyncSession,
+    model: type[Row],
+    account_id: str,
+    *conditions: ColumnElement[bool],
+    after: str | None = None,
+    limit: int = 100,
+    newest_first: bool = False,
+) -> Sequence[Row]:
+    """Rows of one account in the order they were made (identifiers sort by time), from behind `after` on.
+
+    Rows made meanwhile come behind the last page (or, newest first, before the first one): no row is shown twice and
+    none is left out.
+    """
+    table = cast("type[OfAccount]", model)
+    query = select(model).where(table.account_id == account_id, *conditions)
+    if after is not None:
+        query = query.where(table.id < after if newest_first else table.id > after)
+    order = cast("ColumnElement[str]", table.id)
+    query = query.order_by(order.desc() if newest_first else order).limit(limit)
+    return (await session.scalars(query)).all()
+
+
+async def row_of(
+    session: AsyncSession, model: type[Row], account_id: str, row_id: str, *, for_update: bool = False
+) -> Row:
+    """The account's row of that id; with `for_update` nobody else changes it before the commit.
+
+    Raises:
+        NotFound: no such row, or another account's: the answers are alike.
+    """
+    table = cast("type[OfAccount]", model)
+    row = None
+    if _ID.match(row_id):
+        query = select(model).where(table.id == row_id, table.account_id == account_id)
+        row = (await session.scalars(query.with_for_update() if for_update else query)).first()
+    if row is None:
+        raise NotFound(f"This account has no {cast('type[Base]', model).__tablename__.replace('_', ' ')} of that id.")
+    return row
+
+
+async def account_by_id(session: AsyncSession, account_id: str, *, for_update: bool = False) -> Account:
+    """Raises NotFound when there is none."""
+    query = select(Account).where(Account.id == account_id)
+    account = (await session.scalars(query.with_for_update() if for_update else query)).first()
+    if account is None:
+        raise NotFound("There is no account of that id.")
+    return account
+
+
+async def any_account(session: AsyncSession) -> bool:
+    """Whether there is an account at all; before the first one, the set-up link is the only door."""
+    return (await session.execute(select(Account.id).limit(1))).first() is not None
+
+
+async def accounts(session: AsyncSession) -> Sequence[Account]:
+    """Every account of the installation, oldest first."""
+    return (await session.scalars(select(Account).order_by(Account.id))).all()
+
+
+async def user_by_email(session: AsyncSession, email: str) -> User | None:
+    return (await session.scalars(select(User).where(User.email == email.strip().lower()))).first()
+
+
+async def users_of(
+    session: AsyncSession, account_id: str, *, after: str | None = None, limit: int = 100
+) -> Sequence[User]:
+    return await rows_after(session, User, account_id, after=after, limit=limit)
+
+
+async def active_owners(session: AsyncSession, account_id: str) -> int:
+    """How many people can still do everything; never to fall to none."""
+    query = select(func.count()).where(
+        User.account_id == account_id, User.role == Role.OWNER, User.status == UserStatus.ACTIVE
+    )
+    return (await session.execute(query)).scalar_one()
+
+
+async def password_of(session: AsyncSession, user_id: str) -> Credential | None:
+    return await session.get(Credential, (user_id, PASSWORD))
+
+
+async def session_by_cookie(session: AsyncSession, cookie_hash: str) -> tuple[Session, User, Account] | None:
+    """The signed-in browser behind a cookie, ended or not, with its user and account."""
+    query = (
+        select(Session, User, Account)
+        .join(User, User.id == Session.user_id)
+        .join(Account, Account.id == User.account_id)
+        .where(Session.cookie_hash == cookie_hash)
+    )
+    found = (await session.execute(query)).first()
+    return None if found is None else (found[0], found[1], found[2])
+
+
+async def open_sessions_of(
+    session: AsyncSession, account_id: str, *, after: str | None = None, limit: int = 100
+) -> Sequence[Session]:
+    """The account's sessions that nobody has ended, newest first."""
+    return await rows_after(
+        session, Session, account_id, Session.ended_at.is_(None), after=after, limit=limit, newest_first=True
+    )
+
+
+async def sessions_of_user(session: AsyncSession, user_id: str) -> Sequence[Session]:
+    """The user's sessions that nobody has ended."""
+    query = select(Session).where(Session.user_id == user_id, Session.ended_at.is_(None))
+    return (await session.scalars(query)).all()
+
+
+async def api_key_by_hash(session: AsyncSession, key_hash: str) -> tuple[ApiKey, Account] | None:
+    query = select(ApiKey, Account).join(Account, Account.id == ApiKey.account_id).where(ApiKey.key_hash == key_hash)
+    found = (await session.execute(query)).first()
+    return None if found is None else (found[0], found[1])
+
+
+async def api_keys_of(
+    session: AsyncSession, account_id: str, *, after: str | None = None, limit: int = 100
+) -> Sequence[ApiKey]:
+    return await rows_after(session, ApiKey, account_id, after=after, limit=limit)
+
+
+async def setup_link(session: AsyncSession, key_hash: str) -> SetupLink | None:
+    """The set-up link of that key while it may be used."""
+    query = select(SetupLink).where(
+        SetupLink.key_hash == key_hash, SetupLink.used_at.is_(None), SetupLink.expires_at > utc_now()
+    )
+    return (await session.scalars(query.with_for_update())).first()
+
+
+async def pbxs_of(
+    session: AsyncSession, account_id: str, *, after: str | None = None, limit: int = 100
+) -> Sequence[Pbx]:
+    return await rows_after(session, Pbx, account_id, after=after, limit=limit)
+
+
+async def pbx_by_id(session: AsyncSession, account_id: str, pbx_id: str, *, for_update: bool = False) -> Pbx:
+    return await row_of(session, Pbx, account_id, pbx_id, for_update=for_update)
+
+
+async def sources_in_use(session: AsyncSession, sources: Sequence[str], *, but: str) -> list[str]:
+    """Which of these networks a PBX other than `but` holds already, in this account or another."""
+    taken: set[str] = set()
+    for pbx_id, held in (await session.execute(select(Pbx.id, Pbx.sources))).all():
+        if pbx_id != but:
+            taken.update(held)
+    return [source for source in sources if source in taken]
+
+
+async def trunks_of(
+    session: AsyncSession, account_id: str, *, after: str | None = None, limit: int = 100
+) -> Sequence[Trunk]:
+    return await rows_after(session, Trunk, account_id, after=after, limit=limit)
+
+
+async def trunk_by_id(session: AsyncSession, account_id: str, trunk_id: str, *, for_update: bool = False) -> Trunk:
+    return await row_of(session, Trunk, account_id, trunk_id, for_update=for_update)
