@@ -1,0 +1,258 @@
+"""Reading what people and scripts say of locations, networks and recipients: each field checked, every fault told.
+
+Values arrive as an API body or a form holds them, a mapping of field names. A reader gives the value as it is stored
+and adds a `FieldFault` for anything it cannot accept.
+"""
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from engine.e911.location import CivicAddress, unknown_elements
+from engine.errors import FieldFault, Invalid
+from engine.models import Account
+from engine.numbers import parse_e164
+
+MAX_NAME_CHARS = 200  # the column's width
+MAX_ELEMENT_CHARS = (
+    200  # the most any carrier takes (Telnyx, for RD); a shorter limit of a trunk is its profile's matter
+)
+MAX_RECIPIENTS = 50  # one 911 call must not become a mail storm that the mail server throttles
+SUBNET = "subnet"
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")  # IPv4 written inside IPv6 (RFC 4291 §2.5.5.2)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# RFC 5321 §4.1.2 Dot-string @ Domain, lengths of §4.5.3.1; quoted strings and address literals are typing mistakes here
+_LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
+_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+
+
+Values = Mapping[str, Any]
+Reader = Callable[[str, Any, Account, list[FieldFault]], Any]
+
+
+def read_values(
+    values: Values, readers: Mapping[str, Reader], account: Account, faults: list[FieldFault]
+) -> dict[str, Any]:
+    """Each named field through its reader. Faults gather; a bad field's value is not to be used."""
+    read = {}
+    for name, value in values.items():
+        reader = readers.get(name)
+        if reader is None:
+            reason = "is set by Callpoint" if name in _READ_ONLY else "is no field of this"
+            faults.append(FieldFault(name, f"{name} {reason}; leave it out. Fields are {', '.join(readers)}."))
+        else:
+            read[name] = reader(name, value, account, faults)
+    return read
+
+
+def refuse(what: str, faults: Sequence[FieldFault]) -> None:
+    """Raise `Invalid` with all faults, when there are any."""
+    if not faults:
+        return
+    first = faults[0]
+    rest = f" and {len(faults) - 1} more" if len(faults) > 1 else ""
+    raise Invalid(f"{what}: {first.field}: {first.detail}{rest}", fields=tuple(faults))
+
+
+def _name(field: str, value: Any, _account: Account, faults: list[FieldFault]) -> str:
+    text = _plain_text(field, value, MAX_NAME_CHARS, faults)
+    if isinstance(value, str) and not text:
+        faults.append(FieldFault(field, "expected a name such as Headquarters, got nothing."))
+    return text
+
+
+def _plain_text(field: str, value: Any, max_chars: int, faults: list[FieldFault]) -> str:
+    if not isinstance(value, str):
+        faults.append(FieldFault(field, f"expected text, got {value!r}."))
+        return ""
+    text = value.strip()
+    if _CONTROL.search(text):
+        faults.append(FieldFault(field, "expected one line of text, got control characters or line breaks in it."))
+    if len(text) > max_chars:
+        faults.append(FieldFault(field, f"expected at most {max_chars} characters, got {len(text)}."))
+    return text
+
+
+def _civic_address(field: str, value: Any, _account: Account, faults: list[FieldFault]) -> dict[str, str]:
+    """A civic address by its element names (RFC 5139 §3.2, RFC 6848 §3, CLDXF); `country` is what all else hangs on."""
+    if not isinstance(value, Mapping):
+        faults.append(FieldFault(field, f'expected an object such as {{"country": "US", "A1": "NY"}}, got {value!r}.'))
+        return {}
+    for name in unknown_elements(str(key) for key in value):
+        detail = (
+            f"{name} is no civic address element. Use the names of RFC 5139, RFC 6848 or CLDXF, such as A3, RD, HNO."
+        )
+        faults.append(FieldFault(f"{field}.{name}", detail))
+    texts = {
+        name: _plain_text(
+            f"{field}.{name}",
+            str(text) if isinstance(text, int) and text is not True else text,
+            MAX_ELEMENT_CHARS,
+            faults,
+        )
+        for name, text in value.items()
+        if text is not None
+    }
+    texts["country"] = texts.get("country", "").upper()
+    if not re.fullmatch(r"[A-Z]{2}", texts["country"]):
+        got = texts["country"] or "nothing"
+        faults.append(FieldFault(f"{field}.country", f"expected two letters (ISO 3166) such as US, got {got}."))
+    return CivicAddress.of(texts).as_dict()
+
+
+def _geo(field: str, value: Any, _account: Account, faults: list[FieldFault]) -> dict[str, float] | None:
+    """A WGS 84 position: latitude and longitude in degrees, altitude_m and radius_m in metres as wanted."""
+    if value is None or value == {}:
+        return None
+    if not isinstance(value, Mapping):
+        faults.append(
+            FieldFault(field, f'expected {{"latitude": 42.65, "longitude": -73.75}} or nothing, got {value!r}.')
+        )
+        return None
+    read = {}
+    for name, (least, most, is_required) in _GEO_LIMITS.items():
+        number = value.get(name)
+        if number is None and not is_required:
+            continue
+        if isinstance(number, int | float) and not isinstance(number, bool) and least <= number <= most:
+            read[name] = float(number)
+        else:  # NaN compares false, so it ends here too
+            faults.append(FieldFault(f"{field}.{name}", f"expected a number from {least} to {most}, got {number!r}."))
+    for name in value.keys() - _GEO_LIMITS.keys():
+        detail = f"{name} is no field of a position. Fields are {', '.join(_GEO_LIMITS)}."
+        faults.append(FieldFault(f"{field}.{name}", detail))
+    return read
+
+
+_GEO_LIMITS = {
+    "latitude": (-90.0, 90.0, True),
+    "longitude": (-180.0, 180.0, True),
+    "altitude_m": (-500.0, 9000.0, False),
+    "radius_m": (0.0, 100_000.0, False),
+}
+
+
+def _timezone(field: str, value: Any, _account: Account, faults: list[FieldFault]) -> str | None:
+    if value is None or value == "":
+        return None
+    try:
+        return ZoneInfo(value).key
+    except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):  # OSError: `America` is a folder of zones
+        faults.append(FieldFault(field, f"expected a time zone such as America/New_York, got {value!r}."))
+        return None
+
+
+def _number(field: str, value: Any, account: Account, faults: list[FieldFault]) -> str | None:
+    if value is None or value == "":
+        return None
+    number = parse_e164(value, account.country) if isinstance(value, str) else None
+    if number is None:
+        detail = f"expected a number that can be called back, such as +15185550123, got {value!r}."
+        faults.append(FieldFault(field, detail))
+    return number
+
+
+def _recipients(field: str, value: Any, _account: Account, faults: list[FieldFault]) -> list[str]:
+    """E-mail addresses, each once: a twin in other letters is the same mailbox."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        faults.append(FieldFault(field, f"expected a list of e-mail addresses, got {value!r}."))
+        return []
+    found: dict[str, str] = {}
+    for at, item in enumerate(value):
+        address = read_email(f"{field}[{at}]", item, faults)
+        found.setdefault(address.casefold(), address)
+    if len(found) > MAX_RECIPIENTS:
+        faults.append(FieldFault(field, f"expected at most {MAX_RECIPIENTS} addresses, got {len(found)}."))
+    return list(found.values())
+
+
+def read_email(field: str, value: object, faults: list[FieldFault]) -> str:
+    """An e-mail address with its domain in lower case; a fault says what is wrong with anything else."""
+    text = value.strip() if isinstance(value, str) else ""
+    local, at, domain = text.rpartition("@")
+    labels = domain.split(".")
+    is_address = (
+        bool(at)
+        and len(text) <= 254  # RFC 5321 §4.5.3.1.3 less the angle brackets
+        and len(local) <= 64
+        and _LOCAL_PART.fullmatch(local) is not None
+        and all(_LABEL.fullmatch(label) for label in labels)
+        and (len(labels) > 1 or domain.lower() == "localhost")
+        and not labels[-1].isdigit()
+    )
+    if not is_address:
+        faults.append(FieldFault(field, f"expected an e-mail address such as frontdesk@example.com, got {value!r}."))
+        return ""
+    return f"{local}@{domain.lower()}"
+
+
+def canonical_subnet(text: str) -> str:
+    """A subnet as it is kept: IPv4 or IPv6 CIDR in canonical spelling (RFC 5952), a bare address as a network of one.
+
+    Raises:
+        ValueError: what was expected and got; host bits set name the network that was probably meant.
+    """
+    try:
+        network = ipaddress.ip_network(text.strip(), strict=False)
+        host = ipaddress.ip_address(text.strip().partition("/")[0])
+    except ValueError as exc:
+        raise ValueError(f"expected a network such as 10.1.0.0/16 or 2001:db8:1::/48, got {text!r}.") from exc
+    if host != network.network_address:
+        raise ValueError(
+            f"{text.strip()} has host bits set: write {network} for the network, or {host} for one address."
+        )
+    if network.prefixlen == 0:
+        raise ValueError(f"{network} holds every address: set the account's or the PBX's default location instead.")
+    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):  # callers in it are seen as IPv4
+        inner = network.network_address.ipv4_mapped
+        return f"{inner}/{network.prefixlen - _MAPPED.prefixlen}"
+    return str(network)
+
+
+def _kind(field: str, value: Any, _account: Account, faults: list[FieldFault]) -> str:
+    if value != SUBNET:
+        faults.append(
+            FieldFault(field, f"expected {SUBNET}: no other kind of network finds callers yet, got {value!r}.")
+        )
+    return SUBNET
+
+
+def _subnet(field: str, value: Any, _account: Account, faults: list[FieldFault]) -> str:
+    try:
+        return canonical_subnet(value if isinstance(value, str) else repr(value))
+    except ValueError as exc:
+        faults.append(FieldFault(field, str(exc)))
+        return ""
+
+
+def _identifier(field: str, value: Any, _account: Account, faults: list[FieldFault]) -> str:
+    if isinstance(value, str) and value:
+        return value
+    faults.append(FieldFault(field, f"expected an identifier, got {value!r}."))
+    return ""
+
+
+def _identifier_or_none(field: str, value: Any, account: Account, faults: list[FieldFault]) -> str | None:
+    return None if value is None or value == "" else _identifier(field, value, account, faults)
+
+
+LOCATION_FIELDS: dict[str, Reader] = {
+    "name": _name,
+    "civic_address": _civic_address,
+    "geo": _geo,
+    "timezone": _timezone,
+    "notification_recipients": _recipients,
+    "callback_number": _number,
+    "onsite_number": _number,
+}
+NETWORK_FIELDS: dict[str, Reader] = {
+    "kind": _kind,
+    "value": _subnet,
+    "location_id": _identifier,
+    "pbx_id": _identifier_or_none,
+}
+_READ_ONLY = frozenset(
+    {"id", "account_id", "status", "validated_at", "networks", "version", "created_at", "updated_at"}
+)

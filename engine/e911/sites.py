@@ -1,0 +1,217 @@
+"""Operations on locations, networks and notification recipients: each changes rows and notes one audit entry.
+
+Values arrive as an API body or a form holds them (a mapping of field names); everything wrong with them is told at
+once, field by field. What a field is called and means: the API's names (`docs`), RFC 5139 for civic addresses.
+"""
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from engine.audit.events import Event
+from engine.audit.record import Actor, record
+from engine.db import utc_now
+from engine.e911 import store
+from engine.e911.fields import (
+    LOCATION_FIELDS,
+    MAX_RECIPIENTS,
+    NETWORK_FIELDS,
+    SUBNET,
+    Values,
+    read_email,
+    read_values,
+    refuse,
+)
+from engine.errors import Conflict, FieldFault, Invalid
+from engine.ids import new_id
+from engine.models import Account, Location, LocationStatus, Network, NotificationRecipient
+
+# ------------------------------------------------------------------------------------------ locations
+
+
+async def create_location(session: AsyncSession, actor: Actor, account: Account, values: Values) -> Location:
+    """Add a location to the account. It begins as a draft: nobody has validated its address.
+
+    Args:
+        values: name, civic_address {country, A1, …}, and as wanted geo, timezone, notification_recipients,
+            callback_number, onsite_number.
+    Raises:
+        Invalid: with every bad field.
+    """
+    faults: list[FieldFault] = []
+    read = read_values(values, LOCATION_FIELDS, account, faults)
+    faults += [FieldFault(name, f"{name} is required.") for name in ("name", "civic_address") if name not in values]
+    refuse("The location was not saved", faults)
+    location = Location(id=new_id("location"), account_id=account.id, status=LocationStatus.DRAFT, **read)
+    session.add(location)
+    record(session, actor, Event.LOCATION_CREATE, location)
+    await session.flush()
+    return location
+
+
+async def update_location(
+    session: AsyncSession, actor: Actor, account: Account, location: Location, values: Values
+) -> Location:
+    """Change the fields that `values` names. A changed address has not been validated: the location is a draft again.
+
+    Raises:
+        Invalid: with every bad field.
+    """
+    faults: list[FieldFault] = []
+    read = read_values(values, LOCATION_FIELDS, account, faults)
+    refuse("The location was not saved", faults)
+    moved = {name: value for name, value in read.items() if value != getattr(location, name)}
+    for name, value in moved.items():
+        setattr(location, name, value)
+    if moved.keys() & {"civic_address", "geo"} and location.status != LocationStatus.DRAFT:
+        location.status = LocationStatus.DRAFT
+        location.validated_at = None
+    record(session, actor, Event.LOCATION_UPDATE, location)
+    await session.flush()
+    return location
+
+
+async def validate_location(session: AsyncSession, actor: Actor, location: Location, *, accepted: bool) -> Location:
+    """Note what a validator, or a person who had the address read back by a 933 call, said of the address as it is."""
+    location.status = LocationStatus.VALIDATED if accepted else LocationStatus.REJECTED
+    location.validated_at = utc_now() if accepted else None
+    record(session, actor, Event.LOCATION_VALIDATE, location, details={"accepted": accepted})
+    await session.flush()
+    return location
+
+
+async def delete_location(session: AsyncSession, actor: Actor, location: Location) -> None:
+    """Remove a location that nothing is placed at; its networks go with it.
+
+    Raises:
+        Conflict: phones, lines, a PBX or the account have it as their address; 911 calls from there would lose theirs.
+    """
+    usage = await store.usage_of(session, location)
+    users = [
+        f"{count} {name if count == 1 else f'{name}s'}"
+        for count, name in ((usage.phones, "phone"), (usage.lines, "line"), (usage.pbxs, "PBX default"))
+        if count
+    ]
+    users += ["the account's default location"] if usage.is_account_default else []
+    if users:
+        raise Conflict(
+            f"{location.name} is the address of {', '.join(users)}: 911 calls from there would go out without it. "
+            "Give them another location first, then delete this one."
+        )
+    for network in await store.networks_of(session, location.account_id, location.id):
+        await session.delete(network)
+    await session.flush()  # networks before their location, or the database's cascade takes them unseen
+    await session.delete(location)
+    record(session, actor, Event.LOCATION_DELETE, location)
+    await session.flush()
+
+
+# ------------------------------------------------------------------------------------------ networks
+
+
+async def create_network(session: AsyncSession, actor: Actor, account: Account, values: Values) -> Network:
+    """Say where a subnet is.
+
+    Args:
+        values: value (a CIDR such as 10.1.0.0/16), location_id, and as wanted kind (`subnet`) and pbx_id: with it the
+            subnet holds only for callers of that PBX.
+    Raises:
+        Invalid: with every bad field.
+        Conflict: the account has exactly this subnet already.
+    """
+    faults: list[FieldFault] = []
+    read = {"kind": SUBNET, "pbx_id": None} | read_values(values, NETWORK_FIELDS, account, faults)
+    faults += [FieldFault(name, f"{name} is required.") for name in ("value", "location_id") if name not in values]
+    faults += await _foreign(session, account.id, read)
+    refuse("The network was not saved", faults)
+    network = Network(id=new_id("network"), account_id=account.id, **read)
+    await _refuse_twin(session, network)
+    session.add(network)
+    record(session, actor, Event.NETWORK_CREATE, network, resource=("network", network.id, network.value))
+    await session.flush()
+    return network
+
+
+async def update_network(
+    session: AsyncSession, actor: Actor, account: Account, network: Network, values: Values
+) -> Network:
+    """Change the subnet, its location or its PBX.
+
+    Raises:
+        Invalid: with every bad field.
+        Conflict: the account has exactly this subnet already.
+    """
+    faults: list[FieldFault] = []
+    read = read_values(values, NETWORK_FIELDS, account, faults)
+    faults += await _foreign(session, account.id, read)
+    refuse("The network was not saved", faults)
+    wanted = {name: read.get(name, getattr(network, name)) for name in ("kind", "value", "pbx_id")}
+    await _refuse_twin(session, Network(id=network.id, account_id=account.id, **wanted))
+    for name, value in read.items():
+        if value != getattr(network, name):
+            setattr(network, name, value)
+    record(session, actor, Event.NETWORK_UPDATE, network, resource=("network", network.id, network.value))
+    await session.flush()
+    return network
+
+
+async def delete_network(session: AsyncSession, actor: Actor, network: Network) -> None:
+    """Forget where a subnet is; callers in it are then found by their phone, line or a default."""
+    await session.delete(network)
+    record(session, actor, Event.NETWORK_DELETE, network, resource=("network", network.id, network.value))
+    await session.flush()
+
+
+async def _foreign(session: AsyncSession, account_id: str, read: Values) -> list[FieldFault]:
+    """Faults for a location or PBX that is not this account's."""
+    faults = []
+    location_id, pbx_id = read.get("location_id"), read.get("pbx_id")
+    if location_id and await store.location_by_id(session, account_id, location_id) is None:
+        faults.append(FieldFault("location_id", f"expected one of the account's locations, got {location_id!r}."))
+    if pbx_id and not await store.pbx_exists(session, account_id, pbx_id):
+        faults.append(FieldFault("pbx_id", f"expected one of the account's PBXs or nothing, got {pbx_id!r}."))
+    return faults
+
+
+async def _refuse_twin(session: AsyncSession, network: Network) -> None:
+    twin = await store.network_holding(session, network.account_id, network.kind, network.value, network.pbx_id)
+    if twin is None or twin.id == network.id:
+        return
+    location = await store.location_by_id(session, network.account_id, twin.location_id)
+    where = location.name if location else twin.location_id
+    raise Conflict(f"{network.value} is already the network of {where}. Change that network or remove it first.")
+
+
+# ------------------------------------------------------------------------------------------ recipients
+
+
+async def add_recipient(session: AsyncSession, actor: Actor, account: Account, email: object) -> NotificationRecipient:
+    """Mail this address whenever 911 or 933 is dialled anywhere in the account.
+
+    Raises:
+        Invalid: no e-mail address, already a recipient, or one too many; in a sentence.
+    """
+    faults: list[FieldFault] = []
+    address = read_email("email", email, faults)
+    refuse("The recipient was not added", faults)
+    known = await store.recipients_of(session, account.id)
+    if any(recipient.email.casefold() == address.casefold() for recipient in known):
+        detail = f"{address} is already a recipient: every emergency call is mailed there once."
+        raise Invalid(detail, fields=(FieldFault("email", detail),))
+    if len(known) >= MAX_RECIPIENTS:
+        detail = f"An account has at most {MAX_RECIPIENTS} recipients. Use a mailing list's address for more people."
+        raise Invalid(detail, fields=(FieldFault("email", detail),))
+    recipient = NotificationRecipient(id=new_id("notification"), account_id=account.id, email=address)
+    session.add(recipient)
+    record(session, actor, Event.RECIPIENT_CREATE, recipient, resource=_named(recipient))
+    await session.flush()
+    return recipient
+
+
+async def remove_recipient(session: AsyncSession, actor: Actor, recipient: NotificationRecipient) -> None:
+    """Mail this address no more. Notifications of earlier calls that still wait are sent all the same."""
+    await session.delete(recipient)
+    record(session, actor, Event.RECIPIENT_DELETE, recipient, resource=_named(recipient))
+    await session.flush()
+
+
+def _named(recipient: NotificationRecipient) -> tuple[str, str, str]:
+    return ("notification_recipient", recipient.id, recipient.email)

@@ -1,0 +1,336 @@
+"""Queries of the emergency room: locations, networks, recipients, calls, attempts, notifications, and the snapshot.
+
+Plain functions that read. What belongs to an account is looked up within it, so that a row of another account is as
+absent as one that never was.
+"""
+
+import base64
+import binascii
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import and_, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from engine.errors import Invalid
+from engine.models import (
+    Account,
+    CallAttempt,
+    EmergencyCall,
+    Line,
+    Location,
+    Network,
+    Notification,
+    NotificationRecipient,
+    NotificationState,
+    Pbx,
+    Phone,
+    PhoneLine,
+    Revision,
+    Trunk,
+)
+
+MAX_PAGE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class CallPage:
+    """Some calls, newest first, and the cursor of the next page when there is one."""
+
+    rows: list[EmergencyCall]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationPage:
+    """Some notifications, newest first, and the cursor of the next page when there is one."""
+
+    rows: list[Notification]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a location is the address of: how many of each, and whether it is the account's default."""
+
+    phones: int
+    lines: int
+    pbxs: int
+    networks: int
+    is_account_default: bool
+
+
+# ------------------------------------------------------------------------------------------ locations and networks
+
+
+async def locations_of(session: AsyncSession, account_id: str) -> list[Location]:
+    """The account's locations by name."""
+    query = select(Location).where(Location.account_id == account_id).order_by(func.lower(Location.name), Location.id)
+    return list((await session.scalars(query)).all())
+
+
+async def location_by_id(session: AsyncSession, account_id: str, location_id: str) -> Location | None:
+    """One location of that account."""
+    return await session.scalar(select(Location).where(Location.account_id == account_id, Location.id == location_id))
+
+
+async def networks_of(session: AsyncSession, account_id: str, location_id: str | None = None) -> list[Network]:
+    """The account's networks, or one location's, oldest first."""
+    query = select(Network).where(Network.account_id == account_id).order_by(Network.id)
+    if location_id is not None:
+        query = query.where(Network.location_id == location_id)
+    return list((await session.scalars(query)).all())
+
+
+async def network_by_id(session: AsyncSession, account_id: str, network_id: str) -> Network | None:
+    """One network of that account."""
+    return await session.scalar(select(Network).where(Network.account_id == account_id, Network.id == network_id))
+
+
+async def network_holding(
+    session: AsyncSession, account_id: str, kind: str, value: str, pbx_id: str | None
+) -> Network | None:
+    """The network of exactly that value. A unique key alone would not find it: no PBX is never equal to no PBX."""
+    owner = Network.pbx_id.is_(None) if pbx_id is None else Network.pbx_id == pbx_id
+    return await session.scalar(
+        select(Network).where(Network.account_id == account_id, Network.kind == kind, Network.value == value, owner)
+    )
+
+
+async def usage_of(session: AsyncSession, location: Location) -> Usage:
+    """What would lose its address with that location."""
+
+    async def count(model: Any, column: Any) -> int:
+        query = select(func.count()).select_from(model).where(column == location.id)
+        return int(await session.scalar(query) or 0)
+
+    account = await session.get(Account, location.account_id)
+    return Usage(
+        phones=await count(Phone, Phone.location_id),
+        lines=await count(Line, Line.location_id),
+        pbxs=await count(Pbx, Pbx.default_location_id),
+        networks=await count(Network, Network.location_id),
+        is_account_default=account is not None and account.default_location_id == location.id,
+    )
+
+
+async def pbx_exists(session: AsyncSession, account_id: str, pbx_id: str) -> bool:
+    """Whether the account has that PBX."""
+    return await session.scalar(select(Pbx.id).where(Pbx.account_id == account_id, Pbx.id == pbx_id)) is not None
+
+
+# ------------------------------------------------------------------------------------------ recipients
+
+
+async def recipients_of(session: AsyncSession, account_id: str) -> list[NotificationRecipient]:
+    """The account-level recipients in the order they were added."""
+    query = (
+        select(NotificationRecipient)
+        .where(NotificationRecipient.account_id == account_id)
+        .order_by(NotificationRecipient.id)
+    )
+    return list((await session.scalars(query)).all())
+
+
+async def recipient_by_id(session: AsyncSession, account_id: str, recipient_id: str) -> NotificationRecipient | None:
+    """One account-level recipient."""
+    return await session.scalar(
+        select(NotificationRecipient).where(
+            NotificationRecipient.account_id == account_id, NotificationRecipient.id == recipient_id
+        )
+    )
+
+
+# ------------------------------------------------------------------------------------------ calls
+
+
+async def calls_of(session: AsyncSession, account_id: str, *, limit: int = 50, cursor: str | None = None) -> CallPage:
+    """A page of the account's emergency and test calls, newest first.
+
+    Raises:
+        Invalid: the cursor is none that this function gave.
+    """
+    limit = max(1, min(limit, MAX_PAGE))
+    query = select(EmergencyCall).where(EmergencyCall.account_id == account_id)
+    if cursor is not None:
+        at, identity = _read_cursor(cursor)
+        query = query.where(
+            or_(EmergencyCall.sent_at < at, and_(EmergencyCall.sent_at == at, EmergencyCall.id < identity))
+        )
+    query = query.order_by(EmergencyCall.sent_at.desc(), EmergencyCall.id.desc()).limit(limit + 1)
+    rows = list((await session.scalars(query)).all())
+    more = len(rows) > limit
+    rows = rows[:limit]
+    return CallPage(rows, _cursor(rows[-1].sent_at, rows[-1].id) if more else None)
+
+
+async def call_by_id(session: AsyncSession, account_id: str, call_id: str) -> EmergencyCall | None:
+    """One call of that account; `call_id` is ours (`call_…`), not the SIP Call-ID."""
+    return await session.scalar(
+        select(EmergencyCall).where(EmergencyCall.account_id == account_id, EmergencyCall.id == call_id)
+    )
+
+
+async def attempts_of(session: AsyncSession, call: EmergencyCall) -> list[CallAttempt]:
+    """The tries at trunks, in their order."""
+    query = select(CallAttempt).where(CallAttempt.emergency_call_id == call.id).order_by(CallAttempt.number)
+    return list((await session.scalars(query)).all())
+
+
+# ------------------------------------------------------------------------------------------ notifications
+
+
+async def notifications_of(session: AsyncSession, call: EmergencyCall) -> list[Notification]:
+    """The notifications of that call, by recipient."""
+    query = (
+        select(Notification)
+        .where(Notification.emergency_call_id == call.id)
+        .order_by(Notification.recipient, Notification.channel)
+    )
+    return list((await session.scalars(query)).all())
+
+
+async def notifications_of_account(
+    session: AsyncSession, account_id: str, *, limit: int = 50, cursor: str | None = None
+) -> NotificationPage:
+    """A page of the account's notifications, newest first.
+
+    Raises:
+        Invalid: the cursor is none that this function gave.
+    """
+    limit = max(1, min(limit, MAX_PAGE))
+    query = select(Notification).where(Notification.account_id == account_id)
+    if cursor is not None:
+        at, identity = _read_cursor(cursor)
+        query = query.where(
+            or_(Notification.created_at < at, and_(Notification.created_at == at, Notification.id < identity))
+        )
+    query = query.order_by(Notification.created_at.desc(), Notification.id.desc()).limit(limit + 1)
+    rows = list((await session.scalars(query)).all())
+    more = len(rows) > limit
+    rows = rows[:limit]
+    return NotificationPage(rows, _cursor(rows[-1].created_at, rows[-1].id) if more else None)
+
+
+async def notification_by_id(session: AsyncSession, account_id: str, notification_id: str) -> Notification | None:
+    """One notification of that account."""
+    return await session.scalar(
+        select(Notification).where(Notification.account_id == account_id, Notification.id == notification_id)
+    )
+
+
+async def notification_counts(session: AsyncSession, account_id: str | None = None) -> dict[NotificationState, int]:
+    """How many notifications are waiting, sent and failed; of every account when none is named. No key is missing."""
+    query = select(Notification.state, func.count()).group_by(Notification.state)
+    if account_id is not None:
+        query = query.where(Notification.account_id == account_id)
+    found = {row[0]: row[1] for row in await session.execute(query)}
+    return {state: found.get(state, 0) for state in NotificationState}
+
+
+async def waiting_count(session: AsyncSession, account_id: str | None = None) -> int:
+    """How many notifications have not been handed to the mail server yet."""
+    return (await notification_counts(session, account_id))[NotificationState.WAITING]
+
+
+async def oldest_waiting_at(session: AsyncSession) -> dt.datetime | None:
+    """When the notification that waits longest was written: the outbox's lag for readiness and metrics."""
+    query = select(func.min(Notification.created_at)).where(Notification.state == NotificationState.WAITING)
+    return await session.scalar(query)
+
+
+# ------------------------------------------------------------------------------------------ snapshot
+
+_SNAPSHOT_TABLES: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
+    (
+        "locations",
+        Location,
+        (
+            "id", "name", "civic_address", "geo", "timezone", "callback_number", "onsite_number", "status",
+            "validated_at",
+        ),
+    ),
+    ("networks", Network, ("id", "kind", "value", "location_id", "pbx_id")),
+    ("phones", Phone, ("id", "mac", "label", "location_id")),
+    ("lines", Line, ("id", "extension", "display_name", "sip_user", "callback_number", "location_id", "pbx_id")),
+    ("pbxs", Pbx, ("id", "name", "sources", "default_location_id", "default_route")),
+    (
+        "trunks",
+        Trunk,
+        (
+            "id", "name", "priority", "host", "port", "transport", "profile", "location_mode", "test_number",
+            "last_resort", "enabled",
+        ),
+    ),
+)  # fmt: skip
+
+
+async def revisions(session: AsyncSession) -> dict[str, int]:
+    """Every account's revision; an account nobody has changed since it was made stands at 0."""
+    query = select(Account.id, func.coalesce(Revision.value, 0)).outerjoin(Revision, Revision.account_id == Account.id)
+    return {row[0]: row[1] for row in await session.execute(query)}
+
+
+async def account_snapshot(session: AsyncSession, account_id: str) -> dict[str, Any] | None:
+    """All of one account that a 911 call needs, as JSON values, for the edge's location table. None: no such account.
+
+    Columns are named one by one: a secret is neither read nor opened here. Rows stand in the order of their ids, so
+    equal content gives equal bytes.
+    """
+    names = ("name", "country", "timezone", "language", "default_location_id", "callback_number")
+    query = select(*(getattr(Account, name) for name in names)).where(Account.id == account_id)
+    account = (await session.execute(query)).first()
+    if account is None:
+        return None
+    revision = await session.scalar(select(Revision.value).where(Revision.account_id == account_id))
+    snapshot: dict[str, Any] = {"account_id": account_id, "revision": revision or 0}
+    snapshot |= dict(zip(names, account, strict=True))
+    for part, model, columns in _SNAPSHOT_TABLES:
+        snapshot[part] = await _rows(session, account_id, model, columns)
+    for location in snapshot["locations"]:
+        at = location["validated_at"]
+        location["validated_at"] = None if at is None else rfc3339(at)
+    keys = await _line_keys(session, account_id)
+    for phone in snapshot["phones"]:
+        phone["line_ids"] = keys.get(phone["id"], [])
+    return snapshot
+
+
+async def _rows(session: AsyncSession, account_id: str, model: Any, columns: tuple[str, ...]) -> list[dict[str, Any]]:
+    query = select(*(getattr(model, name) for name in columns)).where(model.account_id == account_id)
+    return [dict(zip(columns, row, strict=True)) for row in await session.execute(query.order_by(model.id))]
+
+
+async def _line_keys(session: AsyncSession, account_id: str) -> dict[str, list[str]]:
+    """The line ids of each phone, first key first."""
+    query = (
+        select(PhoneLine.phone_id, PhoneLine.line_id)
+        .where(PhoneLine.account_id == account_id)
+        .order_by(PhoneLine.phone_id, PhoneLine.key)
+    )
+    found: dict[str, list[str]] = {}
+    for phone_id, line_id in await session.execute(query):
+        found.setdefault(phone_id, []).append(line_id)
+    return found
+
+
+# ------------------------------------------------------------------------------------------ small shapes
+
+
+def rfc3339(at: dt.datetime) -> str:
+    """`2026-11-21T20:00:00.123456Z`: what the journal and the snapshot hold."""
+    return at.astimezone(dt.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _cursor(at: dt.datetime, identity: str) -> str:
+    return base64.urlsafe_b64encode(f"{rfc3339(at)} {identity}".encode()).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str) -> tuple[dt.datetime, str]:
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+        at, identity = text.split(" ")
+        return dt.datetime.fromisoformat(at).astimezone(dt.UTC), identity
+    except (binascii.Error, UnicodeError, ValueError) as exc:
+        raise Invalid("cursor: expected the next_cursor of the page before; start again without one.") from exc
