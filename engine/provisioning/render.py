@@ -1,0 +1,216 @@
+"""Render a phone's files: (phone, lines, profile) to bytes (pure).
+
+Theory of operation. A template sees one value, `config`, a `PhoneConfig`; the same names for every vendor, so that vendor key names
+stand in templates alone. Before a template runs, every text in `config` is searched for characters that could end a setting and
+begin another; after it ran, the dial plans are read back out of the bytes and every emergency number is dialled on them. Bytes that
+fail either are never returned.
+"""
+
+import html
+import re
+import zlib
+from dataclasses import dataclass, fields
+from functools import lru_cache
+
+import jinja2
+
+from engine.errors import UnsafeValue
+from engine.provisioning import dialplan
+from engine.provisioning.dialplan import UnsafeDialPlan
+from engine.provisioning.timezone import ZoneRule, zone_rule
+from engine.provisioning.vendors import FileKind, FileRule, Mac, Profile, Vendors
+
+DEFAULT_RESYNC_MINUTES = 1440
+JITTER_SHARE = 10  # a tenth of the interval: a site that lost power does not ask as one for the rest of its life
+DEFAULT_CODECS = ("pcmu", "pcma", "g722")
+KNOWN_CODECS = ("pcmu", "pcma", "g722", "g729", "opus")
+NANP_COUNTRIES = frozenset({"US", "CA", "PR", "VI", "GU", "AS", "MP"})
+# Control characters end a line, a NUL ends a C string, U+2028/9 and U+0085 end a line for some parsers, the rest XML cannot hold (§2.2).
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
+_LINE_SETTING = re.compile(
+    r"^((?:account\.\d+\.)?dialplan\.[^\s=]+|phone_setting\.dialnow_delay)[ \t]*=[ \t]*(.*?)[ \t]*$", re.MULTILINE
+)
+_XML_SETTING = re.compile(r"\s(dialplan\.(?:\d+\.)?(?:digitmap|impossibleMatchHandling))=\"([^\"]*)\"")
+_HOLDS_A_PLAN = frozenset({FileKind.DEVICE, FileKind.SETTINGS, FileKind.COMMON})
+
+
+@dataclass(frozen=True, slots=True)
+class LineConfig:
+    """One registration, all texts as the phone's user or the PBX wrote them.
+
+    `number` counts registrations from 1; `key` is the line key it sits on. `transport` is udp, tcp or tls; `expires_s` what the phone
+    asks the registrar for. An empty `outbound_proxy_host` means none.
+    """
+
+    number: int
+    key: int
+    label: str
+    display_name: str
+    sip_user: str
+    auth_user: str
+    secret: str
+    registrar_host: str
+    registrar_port: int
+    transport: str
+    expires_s: int = 3600
+    outbound_proxy_host: str = ""
+    outbound_proxy_port: int = 5060
+
+
+@dataclass(frozen=True, slots=True)
+class PhoneConfig:
+    """Everything a template may say. Field by field:
+
+    mac                 12 lower-case digits; empty in a file that is for every phone
+    model               as in the profile; empty in a file that is for every phone
+    label               what the phone shows of itself
+    lines               registrations, first key first
+    max_lines           registrations the model holds: those beyond `lines` are switched off
+    admin_password      of the phone's own pages and menu; empty leaves it alone
+    ntp_server, zone    where the time comes from, and how it is shown
+    provisioning_url    where the phone asks at its next boots, with a slash at its end
+    emergency_numbers   each must complete at once on every rendered dial plan
+    is_nanp             numbers follow the North American plan: 10 and 11 digits are complete
+    resync_minutes      interval of polling, with this phone's own jitter in it
+    resync_from_proxy   a NOTIFY counts only from the registrar or outbound proxy (the PBX sends it); False: from anywhere (we send it)
+    codecs              wanted, best first, by their SDP names in lower case
+    vlan_id, vlan_priority, lldp   voice VLAN (None: untagged), 802.1p priority, link-layer discovery
+    """
+
+    mac: str
+    model: str
+    label: str
+    lines: tuple[LineConfig, ...]
+    max_lines: int
+    admin_password: str
+    ntp_server: str
+    zone: ZoneRule
+    provisioning_url: str
+    emergency_numbers: tuple[str, ...] = ("911", "933")
+    is_nanp: bool = True
+    resync_minutes: int = DEFAULT_RESYNC_MINUTES
+    resync_from_proxy: bool = True
+    codecs: tuple[str, ...] = DEFAULT_CODECS
+    vlan_id: int | None = None
+    vlan_priority: int = 5
+    lldp: bool = True
+
+
+_LINE_TEXTS = tuple(field.name for field in fields(LineConfig) if field.type is str)
+_PHONE_TEXTS = tuple(field.name for field in fields(PhoneConfig) if field.type is str)
+
+
+def with_jitter(minutes: int, mac: str) -> int:
+    """The interval plus up to a tenth of it, always the same for the same phone."""
+    return minutes + zlib.crc32(mac.encode()) % (minutes // JITTER_SHARE + 1)
+
+
+class Renderer:
+    """The compiled templates of every profile. Built once; rendering is a function of its arguments."""
+
+    def __init__(self, vendors: Vendors) -> None:
+        self.vendors = vendors
+        self._environments = {profile.name: _environment(profile) for profile in vendors.profiles.values()}
+
+    def render(self, profile: Profile, rule: FileRule, config: PhoneConfig) -> bytes:
+        """The bytes of one file.
+
+        Raises:
+            UnsafeValue: a text holds a character that could become a second setting; the field is named.
+            UnsafeDialPlan: 911 or another emergency number would wait, change or be lost on this phone.
+        """
+        refuse_unsafe(config)
+        model = profile.models.get(config.model)
+        name = rule.template if rule.template != "model" else (model.template if model is not None else None)
+        if name is None:
+            raise ValueError(f"{profile.name} serves no {rule.kind} file of the model {config.model!r}")
+        text = self._environments[profile.name].get_template(name).render(config=config)
+        if rule.kind in _HOLDS_A_PLAN:
+            refuse_slow_emergency(profile, text, config.emergency_numbers)
+        return text.encode()
+
+
+def _environment(profile: Profile) -> jinja2.Environment:
+    # Autoescaping follows the file format: in a text file it would write &amp; into a password.
+    environment = jinja2.Environment(
+        loader=jinja2.DictLoader(dict(profile.templates)),
+        undefined=jinja2.StrictUndefined,
+        autoescape=profile.escape == "xml",  # noqa: S701
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        auto_reload=False,
+        cache_size=-1,
+    )
+    environment.filters["utc_offset"] = utc_offset
+    for name in profile.templates:
+        environment.get_template(name)
+    return environment
+
+
+@lru_cache(maxsize=256)
+def utc_offset(minutes: int) -> str:
+    """Hours east of UTC as people write them: `-5`, `+5:30`."""
+    hours, rest = divmod(abs(minutes), 60)
+    return f"{'-' if minutes < 0 else '+'}{hours}" + (f":{rest:02d}" if rest else "")
+
+
+def refuse_unsafe(config: PhoneConfig) -> None:
+    """Raise `UnsafeValue`, naming the field, if any text could end a setting."""
+    texts = [getattr(config, name) for name in _PHONE_TEXTS]
+    texts += [getattr(line, name) for line in config.lines for name in _LINE_TEXTS]
+    texts += config.emergency_numbers
+    if _UNSAFE.search("".join(texts)) is None:
+        return
+    named = [(name, getattr(config, name)) for name in _PHONE_TEXTS]
+    named += [(f"lines[{line.number}].{name}", getattr(line, name)) for line in config.lines for name in _LINE_TEXTS]
+    named += [("emergency_numbers", number) for number in config.emergency_numbers]
+    for name, text in named:
+        found = _UNSAFE.search(text)
+        if found is not None:
+            raise UnsafeValue(
+                f"{name} holds the character U+{ord(found[0]):04X}, which a phone could read as the end of the setting. Remove it."
+            )
+
+
+def dial_settings(profile: Profile, text: str) -> tuple[tuple[str, str], ...]:
+    """The settings of the dial plan, read back out of a rendered file."""
+    if profile.escape == "line":
+        return tuple(_LINE_SETTING.findall(text))
+    return tuple((name, html.unescape(value)) for name, value in _XML_SETTING.findall(text))
+
+
+def refuse_slow_emergency(profile: Profile, text: str, numbers: tuple[str, ...]) -> None:
+    """Raise `UnsafeDialPlan` unless every number completes at once, unchanged, on every plan in the file."""
+    found = dialplan.faults(profile.dial_plan, dial_settings(profile, text), numbers)
+    if found:
+        raise UnsafeDialPlan(f"The file is not served, because on this phone {'; '.join(found)}. Correct the template.")
+
+
+def empty_config(
+    profile: Profile,
+    *,
+    provisioning_url: str,
+    timezone: str,
+    ntp_server: str,
+    emergency_numbers: tuple[str, ...],
+    is_nanp: bool,
+) -> PhoneConfig:
+    """What a file for every phone of the account is made from: no address, no line, no secret."""
+    return PhoneConfig(
+        mac="", model="", label=profile.title, lines=(), max_lines=0, admin_password="", ntp_server=ntp_server,
+        zone=zone_rule(timezone), provisioning_url=provisioning_url, emergency_numbers=emergency_numbers, is_nanp=is_nanp,
+    )  # fmt: skip
+
+
+def served_names(profile: Profile, mac: Mac, model: str) -> tuple[str, ...]:
+    """The files this phone is served, in the order it asks for them."""
+    known = profile.models.get(model)
+    common_id = known.common_id if known is not None else None
+    names = []
+    for pattern in profile.device_files:
+        if "{common_id}" not in pattern:
+            names.append(pattern.replace("{mac}", mac))
+        elif common_id is not None:
+            names.append(pattern.replace("{common_id}", f"{common_id:012d}"))
+    return tuple(names)

@@ -1,0 +1,355 @@
+"""Vendor profiles and identification: who is asking for which file, judged from path and User-Agent as evidence (pure).
+
+A vendor is a folder `templates/phones/<vendor>/` with a `profile.toml`: file names, User-Agent spellings, address blocks, models,
+templates, resync events. `load` reads all of them once at start; `identify` is a function of its arguments.
+
+How the evidence is weighed, strongest first: the User-Agent names a vendor; the file name is one that only that vendor asks for;
+the address block of the MAC. A User-Agent can be renamed by an administrator, so one that says nothing never counts against
+a phone. `contradictions` lists evidence that cannot all be true.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from pathlib import Path
+from typing import Any, NewType
+
+from engine.errors import ConfigFault
+
+Mac = NewType("Mac", str)  # 12 lower-case hexadecimal digits
+
+MAX_PATH = 300  # longer than any name a phone asks for; checked before any pattern runs
+MAX_USER_AGENT = 400
+NOT_A_MAC = frozenset({"000000000000", "ffffffffffff"})
+_MAC = re.compile(r"[0-9a-f]{12}\Z")
+_SEPARATORS = re.compile(r"[:.\-\s]")
+_PLACEHOLDER = re.compile(r"[{$\[%]")
+# Brands whose phones name themselves and are not ours yet. Their `<mac>.cfg` is their own grammar, never one of ours. The last
+# alternative is a User-Agent in Yealink's own shape under another brand: not a phone of anybody's.
+_FOREIGN = re.compile(
+    r"\b(aastra|mitel|alcatel|ale |algo|audc|audiocodes|avaya|cisco|linksys|digium|dinstar|fanvil|flyingvoice|gigaset|n\d{3}[ -](?:ip|dm)|"
+    r"grandstream|htek|linphone|nortel|obihai|obi\d|panasonic|patton|smartnode|sangoma|sipura|snom|technicolor|thomson|vtech|"
+    r"zenitel|zoiper)|snom\w*\d|^\w+[ -]SIP-[a-z]+\d+\w*\s+\d+\.\d+",
+    re.IGNORECASE,
+)
+
+
+class FileKind(StrEnum):
+    BOOT = "boot"  # says which files to read next
+    COMMON = "common"  # for a model or for all phones, holds no secret
+    DEVICE = "device"  # the phone's own configuration
+    SETTINGS = "settings"  # the phone's own configuration, second file
+    OVERRIDE = "override"  # what the phone's user changed, kept on the server
+    DIRECTORY = "directory"
+    LICENSE = "license"
+    LOG = "log"
+    FIRMWARE = "firmware"
+    PLACEHOLDER = "placeholder"  # `{mac}.cfg`: the phone did not fill in its own address
+    OTHER = "other"
+
+
+class Confidence(IntEnum):
+    """How sure the vendor is: a file name many vendors share, an address block, a file name or User-Agent of one vendor, both."""
+
+    NONE = 0
+    LOW = 1
+    PROBABLE = 2
+    HIGH = 3
+    EXACT = 4
+
+
+class Support(StrEnum):
+    TESTED = "tested"  # a golden file holds its rendering
+    EXPECTED = "expected"
+    UNTESTED = "untested"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """`lines`: registrations the model can hold. `common_id`: the number in its common file's name, where it has one."""
+
+    name: str
+    lines: int
+    support: Support
+    template: str
+    common_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileRule:
+    """One spelling of a file name. `template` None: known, but nothing is served under it."""
+
+    kind: FileKind
+    pattern: re.Pattern[str]
+    template: str | None
+    exclusive: bool
+    upload: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One vendor family, as its `profile.toml` says."""
+
+    name: str
+    title: str
+    content_type: str
+    escape: str
+    dial_plan: str
+    user_agents: tuple[re.Pattern[str], ...]
+    ouis: frozenset[str]
+    files: tuple[FileRule, ...]
+    models: Mapping[str, Model]
+    model_spellings: Mapping[str, str]
+    common_ids: Mapping[int, str]
+    resync_event: str
+    reboot_event: str
+    device_files: tuple[str, ...]
+    templates: Mapping[str, str]
+
+    def model(self, spelling: str) -> Model | None:
+        """The model behind any spelling of its name (`SIP-T46U`, `VVX_450`, `vvx 450`)."""
+        name = self.model_spellings.get(spelled(spelling))
+        return self.models[name] if name is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class PhoneIdentity:
+    """Who seems to ask, and for what. `evidence` and `contradictions` are sentences for the fetch log."""
+
+    vendor: str | None
+    mac: Mac | None
+    model: str | None
+    firmware: str | None
+    kind: FileKind
+    confidence: Confidence
+    evidence: tuple[str, ...] = ()
+    contradictions: tuple[str, ...] = ()
+    foreign: str | None = None
+    file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Agent:
+    """What a User-Agent says about itself."""
+
+    profile: Profile | None = None
+    model: str | None = None
+    firmware: str | None = None
+    mac: Mac | None = None
+    foreign: str | None = None
+
+
+def spelled(model: str) -> str:
+    """A model name reduced to what people agree on: capitals and digits, without brand, `SIP` and punctuation."""
+    text = re.sub(r"[^A-Z0-9]", "", model.upper())
+    return re.sub(r"^(?:YEALINK|POLYCOM|POLY)?(?:SIP)?", "", text)
+
+
+def parse_mac(text: str) -> Mac | None:
+    """12 lower-case digits from any usual spelling (`00:15:65:4A:A9:37`, `0015.654a.a937`), or None."""
+    digits = _SEPARATORS.sub("", text.strip()).lower()
+    return Mac(digits) if _MAC.match(digits) and digits not in NOT_A_MAC else None
+
+
+@dataclass(frozen=True, slots=True)
+class Vendors:
+    """Every profile, and the identification over them."""
+
+    profiles: Mapping[str, Profile]
+
+    def identify(self, path: str, user_agent: str | None = None) -> PhoneIdentity:
+        """Judge a request. Never fails; what cannot be told is None, and `confidence` says how sure the vendor is.
+
+        Args:
+            path: The path asked for, with or without folders and query; only its last part counts.
+            user_agent: The header as it came, or None. It is evidence, never a condition.
+        """
+        name = path[:MAX_PATH].split("?", 1)[0].rstrip("/").rsplit("/", 1)[-1]
+        agent = self._agent((user_agent or "")[:MAX_USER_AGENT])
+        matches = [
+            (profile, rule, found) for profile in self.profiles.values() for rule, found in _rules(profile, name)
+        ]
+        profile, confidence, evidence = self._vendor(agent, matches)
+        rule_match = next(((rule, found) for one, rule, found in matches if one is profile), None)
+        if rule_match is None and matches and agent.profile is None and agent.foreign is None:
+            rule_match = matches[0][1:]
+        return _identity(name, agent, profile, confidence, evidence, rule_match)
+
+    def _agent(self, text: str) -> _Agent:
+        for profile in self.profiles.values():
+            for pattern in profile.user_agents:
+                match = pattern.search(text)
+                if match is not None:
+                    found = match.groupdict()
+                    model = profile.model(found.get("model") or "")
+                    if "brand" in found and not found["brand"] and model is None:
+                        continue  # without a brand only a name from our own table counts
+                    mac = parse_mac(found.get("mac") or "")
+                    name = model.name if model is not None else found.get("model") or None
+                    return _Agent(profile, name, found.get("firmware"), mac)
+        foreign = _FOREIGN.search(text)
+        return _Agent(foreign=foreign[0].strip()) if foreign else _Agent()
+
+    def _vendor(
+        self, agent: _Agent, matches: list[tuple[Profile, FileRule, re.Match[str]]]
+    ) -> tuple[Profile | None, Confidence, list[str]]:
+        """The vendor with the strongest evidence behind it."""
+        exclusive = {profile.name: profile for profile, rule, _ in matches if rule.exclusive}
+        if agent.profile is not None:
+            both = agent.profile.name in exclusive or any(profile is agent.profile for profile, _, _ in matches)
+            evidence = [f"the User-Agent names {agent.profile.title}"]
+            return agent.profile, Confidence.EXACT if both else Confidence.HIGH, evidence
+        if agent.foreign is not None:
+            return None, Confidence.NONE, [f"the User-Agent names {agent.foreign}"]
+        if len(exclusive) == 1:
+            profile = next(iter(exclusive.values()))
+            return profile, Confidence.HIGH, [f"only {profile.title} asks for such a file"]
+        for profile, _, found in matches:
+            mac = parse_mac(found.groupdict().get("mac") or "")
+            if mac is not None and mac[:6] in profile.ouis:
+                return profile, Confidence.PROBABLE, [f"{mac[:6]} is an address block of {profile.title}"]
+        return (
+            None,
+            Confidence.LOW if matches else Confidence.NONE,
+            ["a file name several vendors share"] if matches else [],
+        )
+
+
+def _rules(profile: Profile, name: str) -> list[tuple[FileRule, re.Match[str]]]:
+    """The first rule of that profile the name fits, as a list of none or one."""
+    for rule in profile.files:
+        found = rule.pattern.fullmatch(name)
+        if found is not None:
+            return [(rule, found)]
+    return []
+
+
+def _identity(
+    name: str,
+    agent: _Agent,
+    profile: Profile | None,
+    confidence: Confidence,
+    evidence: list[str],
+    rule_match: tuple[FileRule, re.Match[str]] | None,
+) -> PhoneIdentity:
+    kind, path_mac, path_model = FileKind.OTHER, None, None
+    contradictions = []
+    if rule_match is not None:
+        rule, found = rule_match
+        kind = rule.kind
+        groups = found.groupdict()
+        path_mac = parse_mac(groups.get("mac") or "")
+        if profile is not None and groups.get("id") is not None:
+            path_model = profile.common_ids.get(int(groups["id"]))
+            evidence.append(f"{int(groups['id']):03d} is the number of {path_model or 'a model that is not known'}")
+    elif _PLACEHOLDER.search(name):
+        kind = FileKind.PLACEHOLDER
+        contradictions.append(
+            f"{name} was asked for as it stands: the URL on the phone uses a variable this phone does not fill in"
+        )
+    elif profile is not None:
+        contradictions.append(f"{profile.title} phones ask for no file called {name}" if name else "no file is named")
+    if path_mac and agent.mac and path_mac != agent.mac:
+        contradictions.append(f"the path says {path_mac}, the User-Agent {agent.mac}")
+    if path_model and agent.model and spelled(path_model) != spelled(agent.model):
+        contradictions.append(f"the file belongs to the model {path_model}, the User-Agent names {agent.model}")
+    return PhoneIdentity(
+        vendor=profile.name if profile is not None else None,
+        mac=path_mac or agent.mac,
+        model=agent.model or path_model,
+        firmware=agent.firmware,
+        kind=kind,
+        confidence=confidence,
+        evidence=tuple(evidence),
+        contradictions=tuple(contradictions),
+        foreign=agent.foreign,
+        file=name,
+    )
+
+
+# --- Profiles ---------------------------------------------------------------------------------------------------------------
+
+
+def templates_root() -> Path:
+    """The folder `templates/phones`: beside the checkout's `engine`, or inside the installed package."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "_templates" / "phones"
+    return installed if installed.is_dir() else package.parent / "templates" / "phones"
+
+
+def load(root: Path | None = None) -> Vendors:
+    """Read every `<vendor>/profile.toml` with its templates. Done once, at start.
+
+    Raises:
+        ConfigFault: a profile that cannot be used, with its path.
+    """
+    root = root or templates_root()
+    profiles = {}
+    for path in sorted(root.glob("*/profile.toml")):
+        templates = {file.name: file.read_text() for file in sorted(path.parent.glob("*.j2"))}
+        try:
+            profile = parse_profile(path.read_text(), templates)
+        except (KeyError, TypeError, ValueError, re.error) as exc:
+            raise ConfigFault((f"{path}: not a vendor profile ({type(exc).__name__}: {exc}).",)) from exc
+        profiles[profile.name] = profile
+    if not profiles:
+        raise ConfigFault((f"{root}: no vendor profile found. Phones cannot be served; install the templates folder.",))
+    return Vendors(profiles)
+
+
+def parse_profile(text: str, templates: Mapping[str, str]) -> Profile:
+    """Read one profile; `templates` are its Jinja sources by file name.
+
+    Raises:
+        ValueError, KeyError, TypeError, re.error: it is not one; `load` says where.
+    """
+    data = tomllib.loads(text)
+    models = {name: _model(name, entry, data) for name, entry in data["models"].items()}
+    spellings: dict[str, str] = {}
+    for name, entry in data["models"].items():
+        for spelling in (name, *entry.get("aliases", ())):
+            if spellings.setdefault(spelled(spelling), name) != name:
+                raise ValueError(f"{spelling} names two models")
+    files = tuple(_file(entry) for entry in data["files"])
+    wanted = {model.template for model in models.values()} | {
+        rule.template for rule in files if rule.template not in {None, "model"}
+    }
+    if missing := sorted(str(name) for name in wanted - set(templates)):
+        raise ValueError(f"no such templates: {', '.join(missing)}")
+    if data["escape"] not in {"line", "xml"}:
+        raise ValueError(f"escape: expected line or xml, got {data['escape']!r}")
+    return Profile(
+        name=data["name"],
+        title=data["title"],
+        content_type=data["content_type"],
+        escape=data["escape"],
+        dial_plan=data["dial_plan"],
+        user_agents=tuple(re.compile(pattern, re.IGNORECASE) for pattern in data["user_agents"]),
+        ouis=frozenset(data["ouis"]),
+        files=files,
+        models=models,
+        model_spellings=spellings,
+        common_ids={model.common_id: name for name, model in reversed(models.items()) if model.common_id is not None},
+        resync_event=data["notify"]["resync"],
+        reboot_event=data["notify"]["reboot"],
+        device_files=tuple(data["device_files"]),
+        templates=dict(templates),
+    )
+
+
+def _model(name: str, entry: Mapping[str, Any], data: Mapping[str, Any]) -> Model:
+    template = entry.get("template", data["template"])
+    return Model(name, int(entry["lines"]), Support(entry["support"]), template, entry.get("common_id"))
+
+
+def _file(entry: Mapping[str, Any]) -> FileRule:
+    pattern = entry["name"].replace("{mac}", "(?P<mac>[0-9A-Fa-f]{12})")
+    return FileRule(
+        kind=FileKind(entry["kind"]),
+        pattern=re.compile(pattern),
+        template=entry.get("template"),
+        exclusive=entry.get("exclusive", True),
+        upload=entry.get("upload", False),
+    )
