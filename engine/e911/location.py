@@ -32,6 +32,7 @@ CLDXF_ELEMENTS = (
 _ORDER = {name: at for at, name in enumerate(CIVIC_ELEMENTS + CIVIC_EXTENSIONS + CLDXF_ELEMENTS)}
 
 STALE_AFTER = timedelta(days=365)  # an address nobody has confirmed for a year is used, and flagged
+MAX_KEPT_PEERS = 4096
 NO_LOCATION = "location_unknown"
 STALE = "stale"
 DISAGREEMENT = "disagreement"
@@ -90,6 +91,12 @@ class Geo:
     longitude: float
     altitude_m: float | None = None
     radius_m: float | None = None
+
+    def as_dict(self) -> dict[str, float]:
+        """For JSON; what is not known is left out."""
+        known = {"latitude": self.latitude, "longitude": self.longitude}
+        more = {"altitude_m": self.altitude_m, "radius_m": self.radius_m}
+        return known | {name: value for name, value in more.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -458,12 +465,15 @@ class LocationTable:
     `last_resorts`: every account's enabled trunks of last resort, best first.
     """
 
-    __slots__ = ("_sources", "accounts", "last_resorts")
+    __slots__ = ("_peers", "_sources", "accounts", "last_resorts")
 
     def __init__(self) -> None:
         self.accounts: dict[str, AccountTable] = {}
         self.last_resorts: tuple[Trunk, ...] = ()
         self._sources: PrefixIndex[tuple[str, str]] = PrefixIndex()
+        self._peers: dict[
+            str, tuple[AccountTable, Pbx] | None
+        ] = {}  # answers given since the last change, by address as written
 
     def put(self, account: AccountTable) -> None:
         """Take an account's new table in the place of its old one."""
@@ -473,11 +483,24 @@ class LocationTable:
             for source in pbx.sources:
                 self._sources.add(source, (account.account_id, pbx.id))
         self._rank_last_resorts(old.trunks if old else (), account.trunks)
+        self._peers.clear()
 
     def drop(self, account_id: str) -> None:
         """Forget an account; an unknown one is ignored."""
         old = self._forget(account_id)
         self._rank_last_resorts(old.trunks if old else (), ())
+        self._peers.clear()
+
+    def peer_of(self, ip: str) -> tuple[AccountTable, Pbx] | None:
+        """`peer_at` for an address as the socket names it; asked several times per request, so answers are kept."""
+        try:
+            return self._peers[ip]
+        except KeyError:
+            address = plain_address(ip)
+        if len(self._peers) >= MAX_KEPT_PEERS:  # strangers flooding from everywhere
+            self._peers.clear()
+        peer = self._peers[ip] = self.peer_at(address) if address is not None else None
+        return peer
 
     def peer_at(self, address: IpAddress) -> tuple[AccountTable, Pbx] | None:
         """The account and PBX whose longest source network holds the address; None: a stranger.

@@ -9,6 +9,7 @@ account keeps its 911 calls.
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -36,6 +37,8 @@ CONTEXT = "snapshot"
 SUFFIX = ".sealed"
 ROWS_PER_LINE = 256
 _LISTS = ("locations", "networks", "phones", "lines", "pbxs", "trunks")
+_NUMBER = re.compile(r"\+?[0-9*#]{1,20}")
+_HOST = re.compile(r"[A-Za-z0-9.:_-]{1,253}")
 _Row = TypeVar("_Row")
 
 
@@ -178,7 +181,7 @@ def table_from(snapshot: Mapping[str, Any]) -> AccountTable:
         timezone=str(snapshot.get("timezone") or "UTC"),
         language=str(snapshot.get("language") or "en"),
         default_location_id=snapshot.get("default_location_id"),
-        callback_number=snapshot.get("callback_number"),
+        callback_number=_dialable(snapshot.get("callback_number")),
         locations=MappingProxyType({location.id: location for location in locations}),
         networks=networks,
         phones=_rows(snapshot, "phones", _phone, faults),
@@ -211,8 +214,8 @@ def _location(row: Mapping[str, Any]) -> DispatchableLocation:
         civic_address=CivicAddress.of(row.get("civic_address") or {}),
         geo=_geo(row.get("geo")),
         timezone=row.get("timezone"),
-        callback_number=row.get("callback_number"),
-        onsite_number=row.get("onsite_number"),
+        callback_number=_dialable(row.get("callback_number")),
+        onsite_number=_dialable(row.get("onsite_number")),
         status=str(row.get("status") or "draft"),
         validated_at=datetime.fromisoformat(validated_at) if validated_at else None,
     )
@@ -236,6 +239,11 @@ def _geo(row: Mapping[str, Any] | None) -> Geo | None:
 
 def _metres(value: object) -> float | None:
     return None if value is None else float(str(value))
+
+
+def _dialable(number: object) -> str | None:
+    """A number that may stand in a SIP header; anything else counts as none."""
+    return number if isinstance(number, str) and _NUMBER.fullmatch(number) else None
 
 
 def _network(row: Mapping[str, Any]) -> Network:
@@ -262,7 +270,7 @@ def _line(row: Mapping[str, Any]) -> Line:
         extension=str(row.get("extension") or ""),
         sip_user=str(row.get("sip_user") or ""),
         display_name=str(row.get("display_name") or ""),
-        callback_number=row.get("callback_number"),
+        callback_number=_dialable(row.get("callback_number")),
         location_id=row.get("location_id"),
         pbx_id=row.get("pbx_id"),
     )
@@ -279,16 +287,19 @@ def _trunk(row: Mapping[str, Any]) -> Trunk:
     transport = str(row.get("transport") or "udp").lower()
     if transport not in {"udp", "tcp"}:
         raise ValueError(f"transport udp or tcp was expected, got {transport!r}")
+    host = str(row["host"]).strip("[]")
+    if not _HOST.fullmatch(host):  # it goes into SIP headers as it stands
+        raise ValueError(f"a host name or address was expected, got {host[:60]!r}")
     return Trunk(
         id=row["id"],
         name=str(row.get("name") or ""),
         priority=int(row.get("priority") or 0),
-        host=str(row["host"]).strip("[]"),
+        host=host,
         port=int(row.get("port") or 5060),
         transport=transport,
         profile=str(row.get("profile") or "generic"),
         location_mode=str(row.get("location_mode") or "value"),
-        test_number=row.get("test_number") or None,
+        test_number=_dialable(row.get("test_number")),
         last_resort=bool(row.get("last_resort")),
         enabled=bool(row.get("enabled", True)),
     )

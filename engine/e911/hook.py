@@ -1,0 +1,414 @@
+"""The proxy hook: what to do with a request nobody has seen before. Pure; asks nothing that could wait.
+
+Who may (design §3.6): a PBX by its source address, our own command by a proof made with the key file, a trunk, else a
+stranger. A request of a PBX that names an emergency service goes to the trunks, whatever else is wrong with it; its
+location, callback number and verdict are decided here, from the table in memory.
+"""
+
+import hmac
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from engine.e911 import dial, route
+from engine.e911.carriers import CarrierProfiles
+from engine.e911.dial import Dialed
+from engine.e911.location import (
+    AccountTable,
+    Caller,
+    DispatchableLocation,
+    LocationTable,
+    Pbx,
+    Resolved,
+    plain_address,
+    plain_mac,
+)
+from engine.e911.pidf import entity_of, write_pidf
+from engine.e911.route import Deadlines, HopsOf, Outgoing
+from engine.numbers import is_e164, numbers_of
+from engine.sip.forward import Edit, Forward, Hop, Target
+from engine.sip.message import BadMessage, Request
+from engine.sip.uri import NameAddr, Uri, parse_name_addr, parse_uri
+
+DEVICE_HEADER = "X-Callpoint-Device"
+SOURCE_HEADER = "X-Callpoint-Source"
+PROOF_HEADER = "X-Callpoint-Proof"
+PROOF_PURPOSE = "cli-proof"
+PROOF_WINDOW_S = 60
+CALL_METHODS = frozenset({"INVITE", "MESSAGE"})  # a text to 911 (RFC 6881 §9) goes the same way as a call
+MAX_TEXT_CHARS = 400  # of anything a stranger or caller says that is recorded
+# RFC 5626 §4.1: the instance of a phone is a UUID whose last 12 digits are its MAC
+_INSTANCE = re.compile(r'\+sip\.instance\s*=\s*"<urn:uuid:[0-9a-f-]{24}([0-9a-f]{12})>"', re.IGNORECASE)
+
+
+def make_proof(subkey: bytes, account_id: str, seconds: int, call_id: str) -> str:
+    """The X-Callpoint-Proof value by which `callpoint call` shows that it holds the key file.
+
+    Args:
+        subkey: `KeyRing.subkey(PROOF_PURPOSE)`.
+        seconds: Unix time; good for a minute either way.
+    """
+    digest = hmac.digest(subkey, f"{account_id};{seconds};{call_id}".encode(), "sha256").hex()
+    return f"{account_id};{seconds};{digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who sent a request: an account and its PBX. `is_proven`: our own command, which has no PBX entry and no
+    defaults.
+    """
+
+    account: AccountTable
+    pbx: Pbx
+    is_proven: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmergencyCall:
+    """A 911 or 933 call as decided: the tag of its events and the first entry of its journal. `received_at` is UTC."""
+
+    id: str
+    account_id: str
+    pbx_id: str | None
+    sip_call_id: str
+    dialed: Dialed
+    received_at: datetime
+    caller: Caller
+    callback_number: str | None
+    resolved: Resolved
+    flags: tuple[str, ...]
+    source: Hop
+    trunk_names: dict[str, str] = field(default_factory=dict)
+
+    def entry(self, *, sent_at: datetime | None, trunk_id: str | None, invite: bytes) -> dict[str, Any]:
+        """The journal's `call` entry; `sent_at` and `trunk_id` None when there was no trunk to send it to."""
+        return {
+            "type": "call",
+            "id": self.id,
+            "account_id": self.account_id,
+            "pbx_id": self.pbx_id,
+            "call_id": clean_text(self.sip_call_id),
+            "dialed": clean_text(self.dialed.digits),
+            "kind": self.dialed.kind.value,
+            "received_at": instant(self.received_at),
+            "sent_at": instant(sent_at) if sent_at else None,
+            "caller": self._caller_entry(),
+            "location": _location_entry(self.resolved.location),
+            "location_source": self.resolved.source.value,
+            "verdict": [
+                {
+                    "source": said.source.value,
+                    "said": said.said,
+                    "age_s": said.age_s,
+                    "taken": said.taken,
+                    "why": said.why,
+                }
+                for said in self.resolved.verdict
+            ],
+            "flags": list(self.flags),
+            "peer": _hop_entry(self.source),
+            "trunk_id": trunk_id,
+            "invite": invite.decode("utf-8", "backslashreplace"),
+        }
+
+    def _caller_entry(self) -> dict[str, Any]:
+        phone, line = self.resolved.phone, self.resolved.line
+        return {
+            "name": clean_text((line.display_name if line else "") or self.caller.name),
+            "extension": clean_text(line.extension if line else self.caller.identity),
+            "sip_user": clean_text(line.sip_user if line else self.caller.identity),
+            "callback_number": self.callback_number,
+            "phone_id": phone.id if phone else None,
+            "line_id": line.id if line else None,
+            "mac": phone.mac if phone else plain_mac(self.caller.device),
+            "source_ip": str(self.caller.source_ip) if self.caller.source_ip else None,
+            "uri": clean_text(self.caller.uri),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """A request from nobody we know, for the record and the rate limit."""
+
+    source: Hop
+    method: str
+    request_uri: str
+    user_agent: str
+    is_emergency: bool
+    at: datetime
+
+    def entry(self) -> dict[str, Any]:
+        """The journal's `stranger` entry."""
+        return {
+            "type": "stranger",
+            "source": _hop_entry(self.source),
+            "method": clean_text(self.method),
+            "request_uri": clean_text(self.request_uri),
+            "user_agent": clean_text(self.user_agent),
+            "emergency": self.is_emergency,
+            "at": instant(self.at),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Forward the request, or answer it with `status`.
+
+    `call` is there for an emergency call, `stranger` for a request that is refused because nobody knows its sender.
+    """
+
+    forward: Forward | None = None
+    status: int = 0
+    reason: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    call: EmergencyCall | None = None
+    stranger: Stranger | None = None
+
+
+class Hook:
+    """Decides about requests. Reads the table and the trunks' state, changes neither.
+
+    Args:
+        hops_of: Addresses known now for a host; never waits.
+        down: Identifiers of trunks that do not answer pings.
+        trunk_ips: Addresses of all trunks, as sockets name them.
+        proof_key: `KeyRing.subkey(PROOF_PURPOSE)`.
+        make_call_id: A fresh `call_…` identifier.
+    """
+
+    def __init__(
+        self,
+        table: LocationTable,
+        *,
+        profiles: CarrierProfiles,
+        hops_of: HopsOf,
+        down: Collection[str],
+        trunk_ips: Collection[str],
+        deadlines: Deadlines,
+        proof_key: bytes,
+        make_call_id: Callable[[], str],
+    ) -> None:
+        self._table, self._profiles, self._hops_of, self._down = table, profiles, hops_of, down
+        self._trunk_ips, self._deadlines = trunk_ips, deadlines
+        self._proof_key, self._make_call_id = proof_key, make_call_id
+
+    def is_trusted(self, hop: Hop) -> bool:
+        """True for a PBX or a trunk."""
+        return self._table.peer_of(hop.ip) is not None or hop.ip in self._trunk_ips
+
+    def is_emergency(self, request: Request, hop: Hop) -> bool:
+        """True for an emergency request of a PBX: such a one is forwarded however malformed it is."""
+        peer = self._table.peer_of(hop.ip)
+        return peer is not None and _dialed(request, peer[0]).is_emergency
+
+    def decide(self, request: Request, source: Hop, now: datetime) -> Decision:
+        """What to do with a request from outside any dialog we know. `now` is UTC. Never raises for what a peer
+        sent.
+        """
+        peer = self._peer(request, source, now)
+        if peer is None:
+            return self._decide_unknown(request, source, now)
+        dialed = _dialed(request, peer.account)
+        if dialed.is_emergency:
+            return self._decide_emergency(request, source, peer, dialed, now)
+        if request.method == "OPTIONS":
+            return _alive()
+        return self._decide_other(request, peer)
+
+    def _peer(self, request: Request, source: Hop, now: datetime) -> Peer | None:
+        proof = request.header(PROOF_HEADER)
+        proven = self._proven_account(proof, request.call_id, now) if proof else None
+        if proven is not None:
+            return Peer(proven, Pbx("", "callpoint call"), is_proven=True)
+        known = self._table.peer_of(source.ip)
+        return Peer(*known) if known else None
+
+    def _proven_account(self, proof: str, call_id: str, now: datetime) -> AccountTable | None:
+        account_id, _, rest = proof.partition(";")
+        seconds = rest.partition(";")[0]
+        if not seconds.isascii() or not seconds.isdigit() or len(seconds) > 12:
+            return None
+        try:
+            expected = make_proof(self._proof_key, account_id, int(seconds), call_id)
+            is_ours = hmac.compare_digest(expected, proof.strip())
+        except (UnicodeEncodeError, TypeError):  # octets that are no text
+            return None
+        is_fresh = abs(now.timestamp() - int(seconds)) <= PROOF_WINDOW_S
+        return self._table.accounts.get(account_id) if is_ours and is_fresh else None
+
+    def _decide_unknown(self, request: Request, source: Hop, now: datetime) -> Decision:
+        if source.ip in self._trunk_ips:
+            return _alive() if request.method == "OPTIONS" else Decision(status=404, reason="Not Found")
+        is_emergency = request.method in CALL_METHODS and dial.classify(request.request_uri).is_emergency
+        agent = request.header("User-Agent") or ""
+        stranger = Stranger(source, request.method, request.request_uri, agent, is_emergency, now)
+        return Decision(status=403, reason="Forbidden", stranger=stranger)
+
+    def _decide_other(self, request: Request, peer: Peer) -> Decision:
+        hop = _route_hop(peer.pbx.default_route) if peer.pbx.default_route else None
+        hops = self._hops_of(*hop) if hop else ()
+        if not hops:
+            return Decision(status=404, reason="Not Found")
+        edit = Edit(remove=route.stripped_headers(request))
+        deadlines = self._deadlines
+        targets = tuple(
+            Target("default_route", each, edit, deadlines.first_response_s, deadlines.connect_s)
+            for each in hops[: route.MAX_HOPS_PER_TRUNK]
+        )
+        return Decision(forward=Forward(targets, fail_over=frozenset({503})))
+
+    def _decide_emergency(self, request: Request, source: Hop, peer: Peer, dialed: Dialed, now: datetime) -> Decision:
+        account, pbx = peer.account, peer.pbx
+        caller = read_caller(request, source, account, pbx, is_proven=peer.is_proven)
+        resolved = account.resolve(caller, now, pbx=pbx)
+        found = account.callback_number_for(resolved.phone, resolved.line, resolved.location)
+        callback_number = found or caller.asserted_number
+        trunks = route.ranked_trunks(account, self._table.last_resorts, self._down)
+        call = EmergencyCall(
+            id=self._make_call_id(),
+            account_id=account.account_id,
+            pbx_id=pbx.id or None,
+            sip_call_id=request.call_id,
+            dialed=dialed,
+            received_at=now,
+            caller=caller,
+            callback_number=callback_number,
+            resolved=resolved,
+            flags=resolved.flags + tuple(f"malformed:{clean_text(fault)}" for fault in request.faults),
+            source=source,
+            trunk_names={trunk.id: trunk.name for trunk in trunks},
+        )
+        location = resolved.location
+        pidf = write_pidf(location, entity_of(caller.uri), now) if location is not None else None
+        content_id = f"{call.id}@callpoint.invalid"
+        outgoing = Outgoing(request, dialed.kind, callback_number, pidf, content_id)
+        targets = route.targets_for(
+            trunks, outgoing, profiles=self._profiles, hops_of=self._hops_of, deadlines=self._deadlines
+        )
+        if not targets:
+            return _no_trunk(call, has_trunks=bool(trunks))
+        fail_over = route.fail_over_statuses(trunks, self._profiles)
+        return Decision(forward=Forward(targets, call, fail_over, emergency=True), call=call)
+
+
+def read_caller(request: Request, source: Hop, account: AccountTable, pbx: Pbx, *, is_proven: bool) -> Caller:
+    """Who is calling, as far as a trusted peer says: its own headers, P-Asserted-Identity (RFC 3325 §9.1), From."""
+    from_ = _name_addr(request.header("From"))
+    asserted = _name_addr(request.header("P-Asserted-Identity")) or from_
+    device = (request.header(DEVICE_HEADER) or "").strip()
+    told = request.header(SOURCE_HEADER)
+    source_ip = plain_address(told) if told else None
+    if told is None and not is_proven and not device:
+        mac = _direct_mac(request, account, pbx, source)
+        if mac is not None:
+            device, source_ip = mac, plain_address(source.ip)
+    identity = asserted.uri.user_text if asserted else ""
+    return Caller(
+        identity=identity,
+        name=asserted.display_name if asserted else "",
+        uri=from_.uri.raw if from_ else "",
+        device=device,
+        source_ip=source_ip,
+        asserted_number=_asserted_number(identity, account.country),
+    )
+
+
+def _direct_mac(request: Request, account: AccountTable, pbx: Pbx, source: Hop) -> str | None:
+    """The MAC of the phone itself, when the packet came straight from one: only then is its source the phone's address.
+
+    A PBX's own address would place every caller in its server room. So: one Via, a Contact that carries the MAC of a
+    phone we know (a PBX puts its own Contact), and a trusted network wider than one host.
+    """
+    contact = request.header("Contact") or ""
+    found = _INSTANCE.search(contact)
+    address = plain_address(source.ip)
+    if found is None or address is None or len(request.headers("Via")) != 1 or "," in (request.header("Via") or ""):
+        return None
+    if any(address in network and network.num_addresses == 1 for network in pbx.sources):
+        return None
+    mac = found.group(1).lower()
+    return mac if account.phone_by_mac(mac) is not None else None
+
+
+def _dialed(request: Request, account: AccountTable) -> Dialed:
+    if request.method not in CALL_METHODS:
+        return dial.NOTHING
+    return dial.classify(request.request_uri, _to(request), numbers_of(account.country))
+
+
+def _to(request: Request) -> str:
+    """To matters only for a Request-URI that is a service URN or names nobody; reading it costs more than asking."""
+    uri = request.request_uri
+    return (request.header("To") or "") if uri[:4].lower() == "urn:" or not dial.names_user(uri) else ""
+
+
+def _name_addr(value: str | None) -> NameAddr | None:
+    if not value:
+        return None
+    try:
+        return parse_name_addr(value)
+    except BadMessage:
+        return None
+
+
+def _asserted_number(identity: str, country: str) -> str | None:
+    """The caller's identity as E.164 when it is a whole number: +…, or ten or eleven digits in North America."""
+    if is_e164(identity):
+        return identity
+    digits = identity if identity.isascii() and identity.isdigit() else ""
+    if country.upper() in {"US", "CA"} and len(digits) in {10, 11} and digits[-10] not in "01":
+        national = digits[-10:]
+        return f"+1{national}" if len(digits) == 10 or digits[0] == "1" else None
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _route_hop(uri_text: str) -> tuple[str, int | None, str] | None:
+    try:
+        uri: Uri = parse_uri(uri_text)
+    except BadMessage:
+        return None
+    transport = uri.params.get("transport", "udp").lower()
+    return (uri.host, uri.port, transport) if uri.host and transport in {"udp", "tcp"} else None
+
+
+def _alive() -> Decision:
+    return Decision(
+        status=200, reason="OK", headers=(("Allow", "INVITE, ACK, CANCEL, BYE, OPTIONS"), ("Accept", "application/sdp"))
+    )
+
+
+def _no_trunk(call: EmergencyCall, *, has_trunks: bool) -> Decision:
+    why = "no trunk's address is known" if has_trunks else "no trunk is configured"
+    warning = f'399 callpoint "The emergency call went nowhere: {why}"'
+    return Decision(status=503, reason="Service Unavailable", headers=(("Warning", warning),), call=call)
+
+
+def _location_entry(location: DispatchableLocation | None) -> dict[str, Any] | None:
+    if location is None:
+        return None
+    return {
+        "id": location.id,
+        "name": location.name,
+        "civic_address": location.civic_address.as_dict(),
+        "geo": location.geo.as_dict() if location.geo else None,
+    }
+
+
+def _hop_entry(hop: Hop) -> dict[str, Any]:
+    return {"transport": hop.transport, "ip": hop.ip, "port": hop.port}
+
+
+def instant(at: datetime) -> str:
+    """RFC 3339 in UTC with microseconds: `2026-11-21T20:00:00.123456Z`."""
+    return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def clean_text(text: str) -> str:
+    """What a peer wrote, fit for the record: octets that are no UTF-8 shown as escapes, length bounded."""
+    return (
+        text[:MAX_TEXT_CHARS].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\0", "")
+    )
