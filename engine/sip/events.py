@@ -1,0 +1,105 @@
+"""What the element reports: facts in the past tense, frozen. `at` is the loop's clock as handed to the doors."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from engine.sip.forward import Hop, Target
+from engine.sip.message import Request
+from engine.sip.transaction import ServerTransaction
+
+AttemptOutcome = Literal["answered", "refused", "timeout", "unreachable", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestReceived:
+    """A new request outside the dialogs we record-routed. Answer with `SipStack.forward` or `SipStack.respond`."""
+
+    transaction: ServerTransaction
+    request: Request
+    source: Hop
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStarted:
+    """A request left for a target; `number` counts from 1 per call, `sent` is what left, byte for byte."""
+
+    tag: object
+    target: Target
+    number: int
+    with_location: bool
+    sent: bytes
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProvisionalReceived:
+    """A target answered 1xx (100 too: it is heard, the deadline is off)."""
+
+    tag: object
+    target: Target
+    status: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnded:
+    """A target is done with. `status` is its final status, None when it sent none."""
+
+    tag: object
+    target: Target
+    number: int
+    status: int | None
+    outcome: AttemptOutcome
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The caller got a final response. `target` is the one it came from, None when it is ours (408, 487, 500)."""
+
+    tag: object
+    outcome: Literal["answered", "failed", "cancelled"]
+    status: int
+    target: Target | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class DialogEnded:
+    """A BYE of a tagged dialog went through."""
+
+    tag: object
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRefused:
+    """Bytes that are no message, or a request that a proxy must refuse (RFC 3261 §16.3). `status` 0: dropped."""
+
+    source: Hop
+    detail: str
+    status: int
+    method: str | None
+    request_uri: str | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRequestEnded:
+    """A request of `SipStack.send_request` was answered, or not: then `status` is None."""
+
+    token: object
+    status: int | None
+    at: float
+
+
+Event = (
+    RequestReceived
+    | AttemptStarted
+    | ProvisionalReceived
+    | AttemptEnded
+    | Finished
+    | DialogEnded
+    | MessageRefused
+    | OwnRequestEnded
+)

@@ -1,0 +1,67 @@
+"""What the element is told to do with a request: where to send it, in which order, with which edits."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Hop(NamedTuple):
+    """A peer's address, or the address and stream a message came from. `transport` is "udp" or "tcp".
+
+    `connection` is the shell's number of a stream, 0 for none or any. A named tuple because one is made per datagram:
+    a frozen dataclass costs three times as much to make and to hash.
+    """
+
+    transport: str
+    ip: str
+    port: int
+    connection: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Changes to a request on its way out; what is not named stays byte for byte.
+
+    `remove` names headers whose every line goes; `add` is placed behind the last header in its order. A `body` of None
+    keeps the body, any other replaces it and corrects Content-Length; `content_type` replaces that header.
+    """
+
+    request_uri: str | None = None
+    remove: tuple[str, ...] = ()
+    add: tuple[tuple[str, str], ...] = ()
+    content_type: str | None = None
+    body: bytes | None = None
+
+    @property
+    def conveys_location(self) -> bool:
+        return any(name.lower() == "geolocation" for name, _ in self.add)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One place to try. It is given up when nothing at all was heard for `first_response_s`.
+
+    On a stream `connect_s` is the limit until the shell reports the connection, `first_response_s` counts from then.
+    `retry_edit` is tried once at the same hop after 424 or 488, before the next target.
+    """
+
+    name: str
+    hop: Hop
+    edit: Edit = Edit()
+    first_response_s: float = 2.0
+    connect_s: float = 1.0
+    retry_edit: Edit | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Try `targets` one after the other, never after a 2xx.
+
+    The next one is tried on silence, on a transport that fails, and on a final status in `fail_over`; any other final
+    status is the caller's. With a `tag` the attempts, the outcome and the dialog's end are reported as events. An
+    `emergency` call may ring as long as its caller waits: timer C is an hour.
+    """
+
+    targets: tuple[Target, ...]
+    tag: object = None
+    fail_over: frozenset[int] = frozenset()
+    emergency: bool = False

@@ -1,0 +1,100 @@
+"""Typed readings of the header fields a proxy needs, each from the bytes as received (RFC 3261 §20).
+
+Positions are offsets into the whole message, so that an edit can splice there. A reading returns None when the value
+breaks the grammar; what that means (400, drop, repair) is the caller's to say.
+"""
+
+from typing import NamedTuple
+
+from engine.sip import grammar
+
+
+class Via(NamedTuple):
+    """One element of a Via header. `start` to `end` is the element alone, without a comma that follows it.
+
+    `branch` is b"" when there is none (RFC 2543). `received_at` is where `received`/`rport` belong: right behind an
+    empty `rport` when there is one (`has_rport`), else at the element's end.
+    """
+
+    transport: bytes
+    host: bytes
+    port: int | None
+    branch: bytes
+    has_rport: bool
+    received_at: int
+    start: int
+    end: int
+
+
+def read_via(raw: bytes, start: int, end: int) -> Via | None:
+    """Read the first element of the Via value in `raw[start:end]`; `end` is where the line's CRLF begins."""
+    plain = grammar.VIA_PLAIN.match(raw, start, end + 1)
+    if plain is None:
+        return _read_any_via(raw, start, end)
+    transport, host, port, rport_before, branch, rport_after = plain.groups()
+    received_at = plain.end(4) if rport_before else plain.end()
+    return Via(
+        transport, host, int(port) if port else None, branch, bool(rport_before or rport_after), received_at,
+        start, plain.end(),
+    )  # fmt: skip
+
+
+def _read_any_via(raw: bytes, start: int, end: int) -> Via | None:
+    match = grammar.VIA.match(raw, start, end)
+    if match is None:
+        return None
+    branch, has_rport, received_at = b"", False, match.end(4)
+    for parameter in grammar.PARAMETER.finditer(raw, match.start(4), match.end(4)):
+        name = parameter.group(1).lower()
+        if name == b"branch":
+            branch = parameter.group(2) or b""
+        elif name == b"rport" and not parameter.group(2):
+            has_rport, received_at = True, parameter.end(1)
+    port = match.group(3)
+    return Via(
+        match.group(1), match.group(2), int(port) if port else None, branch, has_rport, received_at,
+        start, match.end(4),
+    )  # fmt: skip
+
+
+def read_cseq(raw: bytes, start: int, end: int) -> tuple[int, bytes] | None:
+    """The number (any size up to 20 digits) and the method of a CSeq value."""
+    match = grammar.CSEQ.match(raw, start, end)
+    if match is None or match.end(1) - match.start(1) > 20:  # int() of thousands of digits takes its time
+        return None
+    return int(match.group(1)), match.group(2)
+
+
+def read_number(raw: bytes, start: int, end: int) -> int | None:
+    """Max-Forwards or Content-Length: digits alone, at most ten of them."""
+    match = grammar.DIGITS.match(raw, start, end)
+    if match is None or match.end(1) - match.start(1) > 10:
+        return None
+    return int(match.group(1))
+
+
+def read_tag(raw: bytes, start: int, end: int) -> bytes | None:
+    """The tag of a From or To value: b"" when it has none, None when the value itself breaks the grammar."""
+    plain = grammar.ADDRESS_PLAIN.match(raw, start, end + 1)
+    if plain is not None:
+        return plain.group(1) or b""
+    match = grammar.ADDRESS.match(raw, start, end)
+    if match is None:
+        return None
+    for parameter in grammar.PARAMETER.finditer(raw, match.start(1), match.end(1)):
+        if parameter.group(1).lower() == b"tag":
+            return parameter.group(2) or b""
+    return b""
+
+
+def unfold(value: bytes) -> bytes:
+    """A header value on one line (RFC 3261 §7.3.1), stripped."""
+    if b"\r\n" in value:
+        value = grammar.FOLD.sub(b" ", value)
+    return value.strip(b" \t")
+
+
+def element_end(raw: bytes, start: int, end: int) -> int:
+    """Where the first element of a comma-joined value in `raw[start:end]` ends."""
+    match = grammar.ELEMENT.match(raw, start, end)
+    return match.end() if match else start

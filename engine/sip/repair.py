@@ -1,0 +1,129 @@
+"""Making an emergency request readable that is not quite SIP (design: it is forwarded whenever Request-URI, top Via,
+From, To, Call-ID and CSeq can be read).
+
+Only requests of trusted peers that name an emergency service come here, after the parser refused them. What a trunk
+could stumble over is put right in a copy, each change is named in `Request.faults`, and the copy is read again by the
+same parser: nothing downstream has to know of leniency.
+"""
+
+import re
+
+from engine.sip import grammar
+from engine.sip.message import BadMessage, Request, canonical_name, parse_message
+
+REPAIRED_MAX_FORWARDS = 20  # less than the usual 70: a message this odd may already be going round
+LENIENT_CSEQ = 10**20
+
+_SPACES = re.compile(rb"[ \t]+")
+_SINGLE = frozenset({b"from", b"to", b"call-id", b"cseq", b"max-forwards", b"content-length"})
+
+
+def repair(data: bytes) -> Request | None:
+    """A forwardable reading of a request that `parse_message` refused; None when there is none."""
+    if len(data) > grammar.MAX_MESSAGE_BYTES:
+        return None
+    faults: list[str] = []
+    head, body = _split(data.lstrip(b"\r\n"), faults)
+    first, *lines = head.split(b"\r\n")
+    start_line = _start_line(first, faults)
+    if start_line is None:
+        return None
+    method = start_line.partition(b" ")[0]
+    fields = _fields(lines, faults)
+    repaired = _rewritten(fields, method, body, faults)
+    try:
+        request = parse_message(start_line + b"\r\n" + b"".join(repaired) + b"\r\n" + body, cseq_limit=LENIENT_CSEQ)
+    except BadMessage:
+        return None
+    if not isinstance(request, Request):
+        return None
+    request.faults = tuple(faults)
+    return request
+
+
+def _split(data: bytes, faults: list[str]) -> tuple[bytes, bytes]:
+    """Head and body; line ends made CRLF, those that stand alone made spaces."""
+    if b"\r\n" not in data:
+        faults.append("line ends without CR")
+        head, _, body = data.partition(b"\n\n")
+        head = head.replace(b"\n", b"\r\n")
+    else:
+        head, separator, body = data.partition(b"\r\n\r\n")
+        if not separator:
+            faults.append("no empty line after the headers")
+            head = head.rstrip(b"\r\n")
+    if grammar.BARE_LINE_END.search(head):
+        faults.append("a bare CR or LF in the headers")
+        head = grammar.BARE_LINE_END.sub(b" ", head)
+    if grammar.UNESCAPED_NUL.search(head):
+        faults.append("a NUL in the headers")
+        head = grammar.UNESCAPED_NUL.sub(b"", head)
+    return head, body
+
+
+def _start_line(line: bytes, faults: list[str]) -> bytes | None:
+    words = _SPACES.split(line.strip(b" \t"))
+    if len(words) < 2 or grammar.TOKEN.fullmatch(words[0]) is None:
+        return None
+    last = words.pop() if grammar.VERSION.match(words[-1]) else b""
+    uri = b"".join(words[1:]).strip(b"<>")
+    if uri[:3].lower() == b"sip":
+        uri = _without_headers(uri)
+    repaired = b" ".join((words[0], uri, b"SIP/2.0"))
+    if last != b"SIP/2.0" or repaired != line:
+        faults.append("start line")
+    return repaired
+
+
+def _without_headers(uri: bytes) -> bytes:
+    userinfo, at, host = uri.rpartition(b"@")
+    return userinfo + at + host.partition(b"?")[0]
+
+
+def _fields(lines: list[bytes], faults: list[str]) -> list[tuple[bytes, bytes]]:
+    """(canonical name, line with its folded continuations), without what is no header and without repetitions."""
+    fields: list[tuple[bytes, bytes]] = []
+    seen: set[bytes] = set()
+    is_kept = False
+    for line in lines:
+        if line[:1] in (b" ", b"\t"):
+            if is_kept:
+                name, so_far = fields[-1]
+                fields[-1] = (name, so_far + b"\r\n" + line)
+            continue
+        spelling, colon, _ = line.partition(b":")
+        name = spelling.rstrip(b" \t")
+        key = canonical_name(name.decode("latin-1"))
+        is_kept = bool(colon) and grammar.TOKEN.fullmatch(name) is not None and not (key in _SINGLE and key in seen)
+        if not is_kept or len(fields) >= grammar.MAX_HEADERS - 2:
+            is_kept = False
+            faults.append(f"header left out: {line[:40]!r}")
+            continue
+        seen.add(key)
+        fields.append((key, line))
+    return fields
+
+
+def _rewritten(fields: list[tuple[bytes, bytes]], method: bytes, body: bytes, faults: list[str]) -> list[bytes]:
+    """Header lines with Max-Forwards, Content-Length and the CSeq method put right."""
+    repaired = []
+    for name, line in fields:
+        value = line.partition(b":")[2]
+        better = line
+        if name == b"max-forwards" and not _is_number(value, grammar.MAX_MAX_FORWARDS):
+            better = b"Max-Forwards: %d" % REPAIRED_MAX_FORWARDS
+        elif name == b"content-length" and not _is_number(value, len(body)):
+            better = b"Content-Length: %d" % len(body)
+        elif name == b"cseq":
+            match = grammar.CSEQ.match(value)
+            if match is not None and match.group(2) != method:
+                better = b"CSeq: " + match.group(1) + b" " + method
+        if better is not line:
+            faults.append(f"{name.decode()} {value.strip()[:40]!r}")
+        repaired.append(better + b"\r\n")
+    return repaired
+
+
+def _is_number(value: bytes, most: int) -> bool:
+    match = grammar.DIGITS.match(value)
+    return match is not None and match.end(1) - match.start(1) <= 10 and int(match.group(1)) <= most

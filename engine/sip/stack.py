@@ -1,0 +1,441 @@
+"""The SIP element, sans I/O: bytes and the time go in, bytes, events and the next deadline come out.
+
+    receive(data, source, now)   a datagram, or one message of a stream
+    next_event()                 what happened; `RequestReceived` waits for `forward` or `respond`
+    take_outgoing()              (bytes, hop) to send now, in order
+    next_timer()                 when `handle_timer` wants to be called, None for never
+    handle_timer(now)
+
+`now` is the shell's monotonic clock in seconds. A request is read in the order of RFC 3261 §16: validated (§16.3),
+its Route preprocessed (§16.4), its targets asked for (§16.5: the event) and forwarded (§16.6). A request inside a
+dialog that we record-routed needs no asking.
+"""
+
+import ipaddress
+import zlib
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from engine.sip import edit
+from engine.sip.dialog import Dialogs, NextHop, Routing
+from engine.sip.events import (
+    AttemptEnded,
+    AttemptStarted,
+    DialogEnded,
+    Event,
+    Finished,
+    MessageRefused,
+    OwnRequestEnded,
+    ProvisionalReceived,
+    RequestReceived,
+)
+from engine.sip.forward import Edit, Forward, Hop, Target
+from engine.sip.headers import element_end, read_via
+from engine.sip.message import BadMessage, Request, Response, parse_message
+from engine.sip.proxy import Branch, Proxy, ResponseContext, is_pending
+from engine.sip.repair import REPAIRED_MAX_FORWARDS, repair
+from engine.sip.timers import Deadlines, Lane
+from engine.sip.transaction import Act, ClientTransaction, ServerTransaction, Transactions, client_key, server_key
+
+__all__ = [
+    "AttemptEnded", "AttemptStarted", "DialogEnded", "Edit", "Event", "Finished", "Forward", "Hop", "MessageRefused",
+    "OwnRequestEnded", "ProvisionalReceived", "RequestReceived", "SipStack", "Target",
+]  # fmt: skip
+
+KNOWN_SCHEMES = frozenset({b"sip", b"sips", b"tel", b"urn"})
+MAX_REFUSALS_PER_S = 50  # answers to what cannot be read, over all strangers: nobody is worth more of our bandwidth
+_MAX_KEPT_TARGETS = 4_096
+
+
+class OwnRequest:
+    """A request of ours; ends by a final response, its own time limit, or a transport that failed."""
+
+    __slots__ = ("client", "lane", "token")
+
+    client: ClientTransaction
+
+    def __init__(self, token: object) -> None:
+        self.token = token
+        self.lane: Lane | None = None
+
+
+def literal_address(host: str) -> str | None:
+    """The default resolver: IP addresses alone."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return None
+
+
+class SipStack:
+    """One SIP element. Callbacks answer at once, from memory.
+
+    Args:
+        addresses: our host and port as the peer at a hop knows us: written into Via and Record-Route.
+        make_branch: a new branch, beginning with `z9hG4bK`, never twice.
+        make_tag: a new tag, also used in Call-IDs.
+        mark_key: key of the marks in Record-Route; the same on every process that may see a dialog's requests.
+        is_emergency: does this request name an emergency service? Asked only when it would be refused otherwise.
+        is_trusted: may this hop send us requests outside a dialog?
+        resolve: the IP address of a host name, None when it is not known (in-dialog requests to names).
+    """
+
+    def __init__(
+        self,
+        *,
+        addresses: Callable[[Hop], tuple[str, int]],
+        make_branch: Callable[[], str],
+        make_tag: Callable[[], str],
+        mark_key: bytes,
+        is_emergency: Callable[[Request, Hop], bool],
+        is_trusted: Callable[[Hop], bool],
+        resolve: Callable[[str], str | None] = literal_address,
+    ) -> None:
+        self._outgoing: list[tuple[bytes, Hop]] = []
+        self._events: deque[Event] = deque()
+        self._deadlines = Deadlines()
+        self._transactions = Transactions(self._send)
+        self._dialogs = Dialogs(addresses, mark_key)
+        self._make_branch = make_branch
+        self._make_tag = make_tag
+        self._is_emergency = is_emergency
+        self._is_trusted = is_trusted
+        self._resolve = resolve
+        self._single_targets: dict[Hop, Forward] = {}
+        self._refusals = 0
+        self._refusals_since = 0.0
+        self._proxy = Proxy(
+            transactions=self._transactions,
+            dialogs=self._dialogs,
+            deadlines=self._deadlines,
+            make_branch=make_branch,
+            make_tag=make_tag,
+            send=self._send,
+            emit=self._events.append,
+        )
+
+    # -- the five doors ------------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes, source: Hop, now: float) -> None:
+        """Take in one message. Whatever the bytes are, this returns; what could not be read is an event."""
+        try:
+            message = parse_message(data)
+        except BadMessage as fault:
+            if data.strip(b"\r\n\0"):  # else a keep-alive (RFC 5626 §3.5.1)
+                self._receive_bad(data, fault, source, now)
+            return
+        if isinstance(message, Request):
+            self._receive_request(message, source, now)
+        else:
+            self._receive_response(message, now)
+
+    def next_event(self) -> Event | None:
+        return self._events.popleft() if self._events else None
+
+    def take_outgoing(self) -> list[tuple[bytes, Hop]]:
+        outgoing, self._outgoing = self._outgoing, []
+        return outgoing
+
+    def next_timer(self) -> float | None:
+        first, second = self._transactions.next_timer(), self._deadlines.next()
+        if first is None or (second is not None and second < first):
+            return second
+        return first
+
+    def handle_timer(self, now: float) -> None:
+        for client in self._transactions.handle_timer(now):
+            self._end_unanswered(client, now, is_transport=False)
+        for item in self._deadlines.take_due(now):
+            if isinstance(item, Branch):
+                self._proxy.deadline(item, now)
+            elif isinstance(item, OwnRequest):
+                self._transactions.abandon(item.client)
+                self._events.append(OwnRequestEnded(item.token, None, now))
+
+    # -- answers to RequestReceived ------------------------------------------------------------------------------
+
+    def forward(self, transaction: ServerTransaction, forward: Forward, now: float) -> None:
+        """Proxy the request to the first target that takes it. Without targets the caller gets 480."""
+        context = transaction.owner
+        assert isinstance(context, ResponseContext)
+        self._proxy.start(context, forward, now)
+
+    def respond(
+        self,
+        transaction: ServerTransaction,
+        status: int,
+        reason: str = "",
+        headers: Sequence[tuple[str, str]] = (),
+        *,
+        now: float,
+    ) -> None:
+        """Answer the request ourselves. Nothing happens when it has a final response already (a CANCEL was faster)."""
+        request = transaction.request
+        if request is None or not is_pending(transaction):
+            return
+        data = edit.response_to(
+            request, status, reason, to_tag=self._make_tag().encode(), received=transaction.received,
+            added=tuple(headers),
+        )  # fmt: skip
+        self._transactions.respond(transaction, status, data, now)
+        context = transaction.owner
+        if status >= 200 and isinstance(context, ResponseContext):
+            context.is_done = True
+            context.request = None
+
+    # -- our own requests, and what the shell knows --------------------------------------------------------------
+
+    def send_request(  # noqa: PLR0917 - in the order of the message
+        self,
+        method: str,
+        request_uri: str,
+        hop: Hop,
+        headers: Sequence[tuple[str, str]],
+        body: bytes,
+        token: object,
+        now: float,
+        timeout_s: float,
+    ) -> None:
+        """Send a non-INVITE request outside any dialog (OPTIONS, NOTIFY); ends in `OwnRequestEnded`.
+
+        `headers` may hold From, To, Call-ID, CSeq, Max-Forwards or Contact instead of the usual ones.
+        """
+        given = {name.lower() for name, _ in headers}
+        name = self._make_branch().encode()
+        contact = self._dialogs.contact(hop)
+        via = self._dialogs.via(hop, name).decode().strip().partition(": ")[2]
+        usual = (
+            ("Max-Forwards", "70"),
+            ("From", f"<sip:callpoint@{contact}>;tag={self._make_tag()}"),
+            ("To", f"<{request_uri}>"),
+            ("Call-ID", f"{self._make_tag()}@{contact}"),
+            ("CSeq", f"1 {method}"),
+            ("Contact", f"<sip:{contact}>"),
+        )
+        lines = [("Via", via), *(line for line in usual if line[0].lower() not in given), *headers]
+        own = OwnRequest(token)
+        sent = edit.own_request(method, request_uri, lines, body)
+        own.client = ClientTransaction(client_key(name, method.encode()), sent, hop, own)
+        self._transactions.open_client(own.client, now)
+        self._deadlines.arm(own, timeout_s, now)
+
+    def transport_failed(self, hop: Hop, now: float) -> None:
+        """The shell could not connect to a hop, was refused by it, or its stream closed."""
+        if hop.transport != "udp":
+            self._proxy.disconnected(hop)
+        for client in self._transactions.waiting_on(hop):
+            if self._transactions.fail(client, now):
+                self._end_unanswered(client, now, is_transport=True)
+
+    def transport_connected(self, hop: Hop, now: float) -> None:
+        """A stream to that hop stands (it has an address, its number does not matter)."""
+        self._proxy.connected(hop, now)
+
+    @property
+    def transaction_counts(self) -> tuple[int, int]:
+        """(server, client) transactions alive."""
+        return len(self._transactions.servers), len(self._transactions.clients)
+
+    # -- requests ------------------------------------------------------------------------------------------------
+
+    def _receive_request(self, request: Request, source: Hop, now: float) -> None:
+        key = server_key(request)
+        known = self._transactions.servers.get(key)
+        is_ack = request.method == "ACK"
+        if known is not None:
+            if self._transactions.receive_again(known, is_ack=is_ack, now=now) is Act.PASS:
+                self._forward_ack(request, source)
+            return
+        if is_ack:
+            self._forward_ack(request, source)
+            return
+        hop, received = _reply_hop(request, source)
+        server = ServerTransaction(key, request, source, hop, received)
+        self._transactions.open_server(server)
+        if request.method == "CANCEL":
+            self._cancel(server, now)
+            return
+        loop = b".%08x" % zlib.crc32(
+            request.request_uri_bytes + request.call_id_bytes + b"%d" % request.cseq_number + request.lines(b"route")
+        )
+        if not self._is_valid(request, server, loop, now):
+            return
+        routing = self._dialogs.preprocess(request, source)
+        is_in_dialog = routing.is_marked and bool(request.tag_bytes(b"to"))
+        server.owner = context = ResponseContext(server, request, routing, loop)
+        if context.is_invite and (is_in_dialog or self._is_trusted(source)):
+            trying = edit.response_to(request, 100, received=received)
+            self._transactions.respond(server, 100, trying, now)
+        if is_in_dialog:
+            self._forward_in_dialog(context, now)
+        else:
+            self._events.append(RequestReceived(server, request, source))
+
+    def _is_valid(self, request: Request, server: ServerTransaction, loop: bytes, now: float) -> bool:
+        """RFC 3261 §16.3, steps 2 to 5. An emergency request goes on whatever is found, with a note in `faults`."""
+        scheme = request.request_uri_bytes.partition(b":")[0].lower()
+        headers: tuple[tuple[str, str], ...] = ()
+        if scheme not in KNOWN_SCHEMES:
+            refusal = 416, f"the scheme {scheme[:20].decode()} is not known here"
+        elif request.max_forwards == 0:
+            refusal = 483, "Max-Forwards is used up"
+        elif request.raw.find(loop, 0, request.body_start) >= 0 and self._is_loop(request, loop):
+            refusal = 482, "the request came back unchanged"
+        elif b"proxy-require" in request.names:
+            wanted = ", ".join(request.headers("Proxy-Require"))
+            refusal = 420, f"Proxy-Require: {wanted[:80]}"
+            headers = (("Unsupported", wanted),)
+        else:
+            return True
+        status, detail = refusal
+        if status != 482 and self._is_trusted(server.source) and self._is_emergency(request, server.source):
+            request.faults = (*request.faults, detail)
+            if status == 483:
+                request.max_forwards = REPAIRED_MAX_FORWARDS
+            return True
+        self.respond(server, status, "", headers, now=now)
+        self._note_refusal(request, detail, status, server.source, now)
+        return False
+
+    def _is_loop(self, request: Request, loop: bytes) -> bool:
+        """A Via of ours whose branch ends in what this request would get (§16.3 step 4)."""
+        for index, name in enumerate(request.names):
+            if name != b"via":
+                continue
+            position, end = request.value_span(index)
+            while position < end:
+                via = read_via(request.raw, position, end)
+                if via is not None and via.branch.endswith(loop) and self._dialogs.is_own_sent_by(via.host, via.port):
+                    return True
+                position = element_end(request.raw, position, end) + 1
+        return False
+
+    def _cancel(self, server: ServerTransaction, now: float) -> None:
+        """CANCEL is hop by hop (§16.10): answered by us, then passed on along the branches."""
+        invite = self._transactions.servers.get(server.key._replace(method=b"INVITE"))
+        if invite is None:
+            self.respond(server, 481, now=now)
+            return
+        self.respond(server, 200, now=now)
+        if isinstance(invite.owner, ResponseContext):
+            self._proxy.cancel(invite.owner, now)
+
+    def _forward_in_dialog(self, context: ResponseContext, now: float) -> None:
+        hop = self._hop_of(context.routing, context.server.source)
+        if hop is None:
+            self.respond(context.server, 503, "Next hop unknown", now=now)
+            return
+        self._proxy.start(context, self._single_target(hop), now)
+
+    def _forward_ack(self, request: Request, source: Hop) -> None:
+        """The ACK of a 2xx goes by its route (§16.11, stateless); outside our dialogs it is dropped."""
+        if request.max_forwards == 0:
+            return
+        routing = self._dialogs.preprocess(request, source)
+        hop = self._hop_of(routing, source) if routing.is_marked else None
+        if hop is None:
+            return
+        _, received = _reply_hop(request, source)
+        fingerprint = zlib.crc32(request.via.branch + request.call_id_bytes)
+        branch = b"z9hG4bK.a%08x.%d" % (fingerprint, request.cseq_number)  # the same for a retransmission
+        data = edit.forwarded_request(
+            request, via=self._dialogs.via(hop, branch), record_route=b"", received=received,
+            routing=routing.splices, edit=_NO_EDIT,
+        )  # fmt: skip
+        self._send(data, hop)
+
+    def _hop_of(self, routing: Routing, source: Hop) -> Hop | None:
+        target: NextHop | None = self._dialogs.next_hop(routing.next_uri)
+        if target is None or self._dialogs.is_own(routing.next_uri, source):
+            return None
+        address = self._resolve(target.host)
+        return Hop(target.transport, address, target.port) if address else None
+
+    def _single_target(self, hop: Hop) -> Forward:
+        """A Forward to one place without a deadline of ours: timers B and F are enough inside a dialog."""
+        found = self._single_targets.get(hop)
+        if found is None:
+            if len(self._single_targets) >= _MAX_KEPT_TARGETS:
+                self._single_targets.clear()
+            found = Forward((Target("", hop, first_response_s=0.0, connect_s=0.0),))
+            self._single_targets[hop] = found
+        return found
+
+    # -- responses, and what is no message -----------------------------------------------------------------------
+
+    def _receive_response(self, response: Response, now: float) -> None:
+        """A response finds its client transaction by our branch; a stray one is dropped, never forwarded."""
+        client = self._transactions.clients.get(client_key(response.via.branch, response.cseq_method))
+        if client is None:
+            return
+        owner = client.owner
+        if isinstance(owner, Branch):
+            self._proxy.receive_response(client, owner, response, now)
+            return
+        act = self._transactions.receive_response(client, response.status, now)
+        if act is Act.PASS and response.status >= 200 and isinstance(owner, OwnRequest) and owner.lane is not None:
+            self._deadlines.disarm(owner)
+            self._transactions.forget_sent(client)
+            self._events.append(OwnRequestEnded(owner.token, response.status, now))
+
+    def _end_unanswered(self, client: ClientTransaction, now: float, *, is_transport: bool) -> None:
+        owner = client.owner
+        if isinstance(owner, Branch):
+            self._proxy.end_unanswered(owner, "unreachable" if is_transport else "timeout", now)
+        elif isinstance(owner, OwnRequest) and owner.lane is not None:
+            self._deadlines.disarm(owner)
+            self._events.append(OwnRequestEnded(owner.token, None, now))
+
+    def _receive_bad(self, data: bytes, fault: BadMessage, source: Hop, now: float) -> None:
+        is_trusted = self._is_trusted(source)
+        if is_trusted and not data.startswith(b"SIP/"):
+            repaired = repair(data)
+            if repaired is not None and self._is_emergency(repaired, source):
+                repaired.faults = (fault.detail, *repaired.faults)
+                self._receive_request(repaired, source, now)
+                return
+        request, status = fault.request, fault.sip_status
+        method = getattr(request, "method", None)
+        is_answered = (
+            request is not None
+            and method not in (None, "ACK")
+            and b"via" in request.names
+            and (is_trusted or self._may_refuse(now))
+        )
+        if request is not None and is_answered:
+            self._send(edit.response_to(request, status, to_tag=self._make_tag().encode()), source)
+        self._note_refusal(request, fault.detail, status if is_answered else 0, source, now)
+
+    def _note_refusal(self, request: Request | None, detail: str, status: int, source: Hop, now: float) -> None:
+        method = getattr(request, "method", None)
+        uri = request.request_uri if request is not None and method is not None else None
+        self._events.append(MessageRefused(source, detail, status, method, uri, now))
+
+    def _may_refuse(self, now: float) -> bool:
+        if now - self._refusals_since >= 1.0:
+            self._refusals_since, self._refusals = now, 0
+        self._refusals += 1
+        return self._refusals <= MAX_REFUSALS_PER_S
+
+    def _send(self, data: bytes, hop: Hop) -> None:
+        self._outgoing.append((data, hop))
+
+
+_NO_EDIT = Edit()
+
+
+def _reply_hop(request: Request, source: Hop) -> tuple[Hop, bytes]:
+    """Where responses go, and what is noted in the received Via (RFC 3261 §18.2, RFC 3581).
+
+    On a stream: the same connection, else a new one to the sent-by port.
+    """
+    via = request.via
+    host, ip = via.host, source.ip.encode()
+    port = via.port or 5060
+    if via.has_rport:
+        received = b"=%d;received=%s" % (source.port, ip)
+        return source, received
+    received = b"" if host == ip else b";received=" + ip
+    if source.port == port and source.connection == 0:
+        return source, received
+    return Hop(source.transport, source.ip, port, source.connection), received

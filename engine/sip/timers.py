@@ -1,0 +1,84 @@
+"""The timers of RFC 3261 §17 (table 4) and where running ones are kept.
+
+Nearly all deadlines have one of a handful of durations, so each duration has a lane: what was armed later is due
+later, arming and disarming cost the same however many run, and a disarmed timer leaves nothing behind. At thousands of
+calls a second a heap would carry 32 s of stale entries, each holding its transaction in memory.
+"""
+
+from collections import OrderedDict
+from typing import Protocol
+
+T1 = 0.5  # round trip estimate, RFC 3261 §17.1.1.1
+T2 = 4.0  # longest interval between retransmissions of a non-INVITE request or an INVITE response
+T4 = 5.0  # how long a message may linger in the network
+TRANSACTION_S = 64 * T1  # B, F, H, J, L, M and, on UDP, D
+TIMER_C_S = 185.0  # "MUST be larger than 3 minutes" (§16.6 step 11)
+EMERGENCY_TIMER_C_S = 3_600.0  # a PSAP may queue a call on one 183 for longer than three minutes
+MAX_INTERVAL_A_S = 16.0  # the last doubling before timer B ends it all
+
+_SPARE_LANES = 32  # lanes of unusual durations kept although empty
+
+
+class Timed(Protocol):
+    """Something with at most one running timer; `lane` is kept by `Deadlines` alone."""
+
+    lane: "Lane | None"
+
+
+Lane = OrderedDict[Timed, float]
+
+
+class Deadlines:
+    """Running timers of one kind, each of an item. `now` must not go back."""
+
+    __slots__ = ("_lanes",)
+
+    def __init__(self) -> None:
+        self._lanes: dict[float, Lane] = {}
+
+    def arm(self, item: Timed, duration: float, now: float) -> None:
+        """Start the item's timer; one that runs already is replaced."""
+        if item.lane is not None:
+            del item.lane[item]
+        lane = self._lanes.get(duration)
+        if lane is None:
+            lane = self._new_lane(duration)
+        item.lane = lane
+        lane[item] = now + duration
+
+    def disarm(self, item: Timed) -> None:
+        if item.lane is not None:
+            del item.lane[item]
+            item.lane = None
+
+    def next(self) -> float | None:
+        """When the first one is due, None when none runs."""
+        earliest = None
+        for lane in self._lanes.values():
+            if lane:
+                due = lane[next(iter(lane))]
+                if earliest is None or due < earliest:
+                    earliest = due
+        return earliest
+
+    def take_due(self, now: float) -> list[Timed]:
+        """Disarm and return what is due by `now`, in order of duration and then of arming."""
+        due: list[Timed] = []
+        for lane in self._lanes.values():
+            while lane:
+                item = next(iter(lane))
+                if lane[item] > now:
+                    break
+                del lane[item]
+                item.lane = None
+                due.append(item)
+        return due
+
+    def running(self) -> list[Timed]:
+        return [item for lane in self._lanes.values() for item in lane]
+
+    def _new_lane(self, duration: float) -> Lane:
+        if len(self._lanes) >= _SPARE_LANES:
+            self._lanes = {length: lane for length, lane in self._lanes.items() if lane}
+        lane = self._lanes[duration] = OrderedDict()
+        return lane

@@ -1,0 +1,435 @@
+"""The four transaction machines (RFC 3261 §17 with RFC 6026) as tables, and the transactions that run.
+
+A table maps (state, input) to (state, act); an absent pair is ignored, never an exception. Timers belong to states:
+entering one starts its retransmission and its end, leaving it stops both (`Machine.ends`, `Machine.repeats_in`).
+A finished transaction lingers for up to 32 s and there are many of them, so it keeps the bytes it may have to repeat
+and nothing else.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+from engine.sip import timers
+from engine.sip.forward import Hop
+from engine.sip.grammar import MAGIC_COOKIE
+from engine.sip.message import Request
+from engine.sip.timers import T1, T2, T4, TRANSACTION_S, Deadlines, Lane
+
+
+class TransactionKey(NamedTuple):
+    """RFC 3261 §17.2.3 and §17.1.3. For a client transaction `sent_by` is b"": the branch is ours and unique.
+
+    `method` is the transaction's: ACK belongs to the key of its INVITE.
+    """
+
+    branch: bytes
+    sent_by: tuple[bytes, int | None] | None
+    method: bytes
+
+
+class State(IntEnum):
+    TRYING = 1
+    CALLING = 2
+    PROCEEDING = 3
+    ACCEPTED = 4
+    COMPLETED = 5
+    CONFIRMED = 6
+    TERMINATED = 7
+
+
+class Input(IntEnum):
+    """REPEAT is the timer that retransmits (A, E, G), END the one that ends a state (B, D, F, H, I, J, K, L, M)."""
+
+    REQUEST = 1
+    ACK = 2
+    PROVISIONAL = 3
+    SUCCESS = 4
+    FAILURE = 5
+    REPEAT = 6
+    END = 7
+    TRANSPORT_ERROR = 8
+
+
+class Act(IntEnum):
+    SEND = 1  # send the response at hand
+    RESEND = 2  # send the last message again
+    ABSORB = 3
+    PASS = 4  # hand the message to the proxy core
+    PASS_AND_ACK = 5
+    ACK_AGAIN = 6
+    TIME_OUT = 7  # tell the proxy core that nothing final came
+    FAIL = 8  # tell the proxy core that the transport failed
+    FINISH = 9
+
+
+Table = dict[tuple[State, Input], tuple[State, Act]]
+
+INVITE_CLIENT: Table = {  # RFC 3261 Figure 5 with the Accepted state of RFC 6026 §7.2
+    (State.CALLING, Input.REPEAT): (State.CALLING, Act.RESEND),  # timer A
+    (State.CALLING, Input.END): (State.TERMINATED, Act.TIME_OUT),  # timer B
+    (State.CALLING, Input.TRANSPORT_ERROR): (State.TERMINATED, Act.FAIL),
+    (State.CALLING, Input.PROVISIONAL): (State.PROCEEDING, Act.PASS),
+    (State.CALLING, Input.SUCCESS): (State.ACCEPTED, Act.PASS),
+    (State.CALLING, Input.FAILURE): (State.COMPLETED, Act.PASS_AND_ACK),
+    (State.PROCEEDING, Input.PROVISIONAL): (State.PROCEEDING, Act.PASS),
+    (State.PROCEEDING, Input.SUCCESS): (State.ACCEPTED, Act.PASS),
+    (State.PROCEEDING, Input.FAILURE): (State.COMPLETED, Act.PASS_AND_ACK),
+    (State.COMPLETED, Input.FAILURE): (State.COMPLETED, Act.ACK_AGAIN),
+    (State.COMPLETED, Input.END): (State.TERMINATED, Act.FINISH),  # timer D
+    (State.ACCEPTED, Input.SUCCESS): (State.ACCEPTED, Act.PASS),
+    (State.ACCEPTED, Input.END): (State.TERMINATED, Act.FINISH),  # timer M
+}
+
+NON_INVITE_CLIENT: Table = {  # RFC 3261 Figure 6
+    (State.TRYING, Input.REPEAT): (State.TRYING, Act.RESEND),  # timer E
+    (State.TRYING, Input.END): (State.TERMINATED, Act.TIME_OUT),  # timer F
+    (State.TRYING, Input.TRANSPORT_ERROR): (State.TERMINATED, Act.FAIL),
+    (State.TRYING, Input.PROVISIONAL): (State.PROCEEDING, Act.PASS),
+    (State.TRYING, Input.SUCCESS): (State.COMPLETED, Act.PASS),
+    (State.TRYING, Input.FAILURE): (State.COMPLETED, Act.PASS),
+    (State.PROCEEDING, Input.REPEAT): (State.PROCEEDING, Act.RESEND),  # timer E at T2
+    (State.PROCEEDING, Input.END): (State.TERMINATED, Act.TIME_OUT),  # timer F, running since Trying
+    (State.PROCEEDING, Input.TRANSPORT_ERROR): (State.TERMINATED, Act.FAIL),
+    (State.PROCEEDING, Input.PROVISIONAL): (State.PROCEEDING, Act.PASS),
+    (State.PROCEEDING, Input.SUCCESS): (State.COMPLETED, Act.PASS),
+    (State.PROCEEDING, Input.FAILURE): (State.COMPLETED, Act.PASS),
+    (State.COMPLETED, Input.END): (State.TERMINATED, Act.FINISH),  # timer K
+}
+
+INVITE_SERVER: Table = {  # RFC 3261 Figure 7 with the Accepted state of RFC 6026 §7.1
+    (State.PROCEEDING, Input.REQUEST): (State.PROCEEDING, Act.RESEND),
+    (State.PROCEEDING, Input.PROVISIONAL): (State.PROCEEDING, Act.SEND),
+    (State.PROCEEDING, Input.SUCCESS): (State.ACCEPTED, Act.SEND),
+    (State.PROCEEDING, Input.FAILURE): (State.COMPLETED, Act.SEND),
+    (State.ACCEPTED, Input.REQUEST): (State.ACCEPTED, Act.ABSORB),
+    (State.ACCEPTED, Input.ACK): (State.ACCEPTED, Act.PASS),
+    (State.ACCEPTED, Input.SUCCESS): (State.ACCEPTED, Act.SEND),  # the proxy core passes 2xx retransmissions
+    (State.ACCEPTED, Input.END): (State.TERMINATED, Act.FINISH),  # timer L
+    (State.COMPLETED, Input.REQUEST): (State.COMPLETED, Act.RESEND),
+    (State.COMPLETED, Input.REPEAT): (State.COMPLETED, Act.RESEND),  # timer G
+    (State.COMPLETED, Input.ACK): (State.CONFIRMED, Act.ABSORB),
+    (State.COMPLETED, Input.END): (State.TERMINATED, Act.FINISH),  # timer H: a proxy has nobody to tell
+    (State.CONFIRMED, Input.ACK): (State.CONFIRMED, Act.ABSORB),
+    (State.CONFIRMED, Input.END): (State.TERMINATED, Act.FINISH),  # timer I
+}
+
+NON_INVITE_SERVER: Table = {  # RFC 3261 Figure 8
+    (State.TRYING, Input.REQUEST): (State.TRYING, Act.ABSORB),
+    (State.TRYING, Input.PROVISIONAL): (State.PROCEEDING, Act.SEND),
+    (State.TRYING, Input.SUCCESS): (State.COMPLETED, Act.SEND),
+    (State.TRYING, Input.FAILURE): (State.COMPLETED, Act.SEND),
+    (State.PROCEEDING, Input.REQUEST): (State.PROCEEDING, Act.RESEND),
+    (State.PROCEEDING, Input.PROVISIONAL): (State.PROCEEDING, Act.SEND),
+    (State.PROCEEDING, Input.SUCCESS): (State.COMPLETED, Act.SEND),
+    (State.PROCEEDING, Input.FAILURE): (State.COMPLETED, Act.SEND),
+    (State.COMPLETED, Input.REQUEST): (State.COMPLETED, Act.RESEND),
+    (State.COMPLETED, Input.END): (State.TERMINATED, Act.FINISH),  # timer J
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Machine:
+    """A table with its timers. `ends`: state -> (seconds on UDP, seconds on a stream) until END; 0 is at once.
+
+    A state missing in `ends` has no end of its own; one in `keeps` leaves the end running that came before.
+    """
+
+    table: Table
+    ends: dict[State, tuple[float, float]]
+    repeats_in: frozenset[State] = frozenset()
+    longest_interval_s: float = T2
+    keeps: frozenset[State] = frozenset()
+
+
+_ALWAYS = (TRANSACTION_S, TRANSACTION_S)
+_ON_UDP = (TRANSACTION_S, 0.0)
+INVITE_CLIENT_MACHINE = Machine(
+    INVITE_CLIENT,
+    {State.CALLING: _ALWAYS, State.ACCEPTED: _ALWAYS, State.COMPLETED: _ON_UDP},
+    frozenset({State.CALLING}),
+    timers.MAX_INTERVAL_A_S,
+)
+NON_INVITE_CLIENT_MACHINE = Machine(
+    NON_INVITE_CLIENT,
+    {State.TRYING: _ALWAYS, State.COMPLETED: (T4, 0.0)},
+    frozenset({State.TRYING, State.PROCEEDING}),
+    keeps=frozenset({State.PROCEEDING}),
+)
+INVITE_SERVER_MACHINE = Machine(
+    INVITE_SERVER,
+    {State.ACCEPTED: _ALWAYS, State.COMPLETED: _ALWAYS, State.CONFIRMED: (T4, 0.0)},
+    frozenset({State.COMPLETED}),
+)
+NON_INVITE_SERVER_MACHINE = Machine(NON_INVITE_SERVER, {State.COMPLETED: _ON_UDP})
+
+
+class Repeat:
+    """A running retransmission; dropped with its bytes when the state is left."""
+
+    __slots__ = ("data", "interval", "lane", "transaction")
+
+    def __init__(self, transaction: "Transaction", data: bytes) -> None:
+        self.transaction = transaction
+        self.data = data
+        self.interval = T1
+        self.lane: Lane | None = None
+
+
+class Transaction:
+    """What client and server transactions share. `hop` is where this transaction's messages go."""
+
+    __slots__ = ("hop", "is_reliable", "key", "lane", "machine", "repeat", "state")
+
+    def __init__(self, key: TransactionKey, machine: Machine, state: State, hop: Hop) -> None:
+        self.key = key
+        self.machine = machine
+        self.state = state
+        self.hop = hop
+        self.is_reliable = hop.transport != "udp"
+        self.lane: Lane | None = None
+        self.repeat: Repeat | None = None
+
+
+class ServerTransaction(Transaction):
+    """A request we answer. `request` is there until the final response, `last` is the response to repeat.
+
+    `owner` is the proxy core's response context; `source` the hop the request came from; `received` what belongs at
+    `request.via.received_at` (RFC 3261 §18.2.1, RFC 3581).
+    """
+
+    __slots__ = ("last", "owner", "received", "request", "source")
+
+    def __init__(self, key: TransactionKey, request: Request, source: Hop, hop: Hop, received: bytes) -> None:
+        if request.method == "INVITE":
+            super().__init__(key, INVITE_SERVER_MACHINE, State.PROCEEDING, hop)
+        else:
+            super().__init__(key, NON_INVITE_SERVER_MACHINE, State.TRYING, hop)
+        self.request: Request | None = request
+        self.source = source
+        self.received = received
+        self.last = b""
+        self.owner: object = None
+
+
+class ClientTransaction(Transaction):
+    """A request we sent. `sent` is it, byte for byte, until the final response; then `ack` may have to be repeated."""
+
+    __slots__ = ("ack", "owner", "sent")
+
+    def __init__(self, key: TransactionKey, sent: bytes, hop: Hop, owner: object) -> None:
+        if key.method == b"INVITE":
+            super().__init__(key, INVITE_CLIENT_MACHINE, State.CALLING, hop)
+        else:
+            super().__init__(key, NON_INVITE_CLIENT_MACHINE, State.TRYING, hop)
+        self.sent = sent
+        self.ack = b""
+        self.owner = owner
+
+    @property
+    def is_waiting(self) -> bool:
+        """Nothing was heard of it yet."""
+        return self.state in (State.CALLING, State.TRYING)
+
+    @property
+    def is_final(self) -> bool:
+        return self.state >= State.ACCEPTED
+
+
+def server_key(request: Request) -> TransactionKey:
+    """Where the server transaction of a request is found; an ACK finds its INVITE, a CANCEL its own.
+
+    A branch without the magic cookie, or of the cookie alone (RFC 4475 §3.2.1), identifies nothing: then the fields
+    of RFC 3261 §17.2.3 do (the To tag, which an ACK has and its INVITE has not, is left out).
+    """
+    via = request.via
+    method = b"INVITE" if request.method == "ACK" else request.cseq_method
+    branch = via.branch
+    if branch[:7] != MAGIC_COOKIE or len(branch) == 7:
+        branch = b"\0".join(
+            (
+                request.request_uri_bytes,
+                request.tag_bytes(b"from"),
+                request.call_id_bytes,
+                b"%d" % request.cseq_number,
+                request.raw[via.start : via.end].strip(),
+            )
+        )
+    return TransactionKey(branch, (via.host.lower(), via.port), method)
+
+
+def client_key(branch: bytes, method: bytes) -> TransactionKey:
+    return TransactionKey(branch, None, method)
+
+
+_INPUT_OF_CLASS = (Input.PROVISIONAL, Input.SUCCESS, Input.FAILURE, Input.FAILURE, Input.FAILURE, Input.FAILURE)
+
+
+def input_of(status: int) -> Input:
+    """The machines' input for a response's status (100 to 699)."""
+    return _INPUT_OF_CLASS[status // 100 - 1]
+
+
+class Transactions:
+    """The running transactions and their timers. Sends by `send`; tells its owner by what its methods return."""
+
+    __slots__ = ("_ends", "_repeats", "_send", "clients", "servers")
+
+    def __init__(self, send: Callable[[bytes, Hop], None]) -> None:
+        self._send = send
+        self._ends = Deadlines()
+        self._repeats = Deadlines()
+        self.servers: dict[TransactionKey, ServerTransaction] = {}
+        self.clients: dict[TransactionKey, ClientTransaction] = {}
+
+    def open_server(self, transaction: ServerTransaction) -> None:
+        self.servers[transaction.key] = transaction
+
+    def open_client(self, transaction: ClientTransaction, now: float) -> None:
+        """Send the request and start its timers (A and B, or E and F)."""
+        self.clients[transaction.key] = transaction
+        self._ends.arm(transaction, TRANSACTION_S, now)
+        if not transaction.is_reliable:
+            self._start_repeat(transaction, transaction.sent, now)
+        self._send(transaction.sent, transaction.hop)
+
+    def respond(self, transaction: ServerTransaction, status: int, data: bytes, now: float) -> bool:
+        """Send a response through its server transaction; False when its state allows none any more."""
+        if status < 200:
+            transaction.last = data
+        act = self._step(transaction, input_of(status), now)
+        if act is not Act.SEND:
+            return False
+        self._send(data, transaction.hop)
+        if status >= 200:
+            transaction.request = None
+            is_kept = transaction.state is State.COMPLETED
+            transaction.last = data if is_kept else b""
+            if is_kept and transaction.machine is INVITE_SERVER_MACHINE and not transaction.is_reliable:
+                self._start_repeat(transaction, data, now)
+        return True
+
+    def receive_again(self, transaction: ServerTransaction, *, is_ack: bool, now: float) -> Act | None:
+        """A retransmitted request, or the ACK of an INVITE. PASS: an ACK of a 2xx, for the proxy core to route."""
+        act = self._step(transaction, Input.ACK if is_ack else Input.REQUEST, now)
+        if act is Act.RESEND and transaction.last:
+            self._send(transaction.last, transaction.hop)
+        elif act is Act.ABSORB and is_ack:
+            transaction.last = b""
+        return act
+
+    def receive_response(self, transaction: ClientTransaction, status: int, now: float) -> Act | None:
+        """A response to our request. PASS: for the proxy core; PASS_AND_ACK: it hands us the ACK by `acknowledge`."""
+        act = self._step(transaction, input_of(status), now)
+        if act is Act.ACK_AGAIN:
+            self._send(transaction.ack, transaction.hop)
+        elif act is Act.PASS and status < 200 and transaction.machine is NON_INVITE_CLIENT_MACHINE:
+            self._slow_down(transaction, now)
+        return act
+
+    def acknowledge(self, transaction: ClientTransaction, ack: bytes) -> None:
+        transaction.ack = ack
+        self._send(ack, transaction.hop)
+
+    def forget_sent(self, transaction: ClientTransaction) -> None:
+        """The request's bytes are not needed after its final response."""
+        transaction.sent = b""
+
+    def stop_repeating(self, transaction: Transaction) -> None:
+        if transaction.repeat is not None:
+            self._repeats.disarm(transaction.repeat)
+            transaction.repeat = None
+
+    def fail(self, transaction: ClientTransaction, now: float) -> bool:
+        """The transport failed; True when that ends the transaction (nothing was heard of it yet)."""
+        return self._step(transaction, Input.TRANSPORT_ERROR, now) is Act.FAIL
+
+    def abandon(self, transaction: Transaction) -> None:
+        """Forget a transaction without a word: RFC 4320 §4.2 has no 408 for anything but INVITE."""
+        self._remove(transaction)
+
+    def waiting_on(self, hop: Hop) -> list[ClientTransaction]:
+        """Client transactions towards that hop of which nothing was heard; of one stream when it has a number."""
+        return [
+            item
+            for item in self._ends.running()
+            if isinstance(item, ClientTransaction)
+            and item.is_waiting
+            and item.hop[:3] == hop[:3]
+            and (not hop.connection or item.hop.connection in (0, hop.connection))
+        ]
+
+    def next_timer(self) -> float | None:
+        end, repeat = self._ends.next(), self._repeats.next()
+        if end is None or (repeat is not None and repeat < end):
+            return repeat
+        return end
+
+    def handle_timer(self, now: float) -> list[ClientTransaction]:
+        """Retransmit what is due; returns the client transactions that timed out (timers B and F)."""
+        for repeat in self._repeats.take_due(now):
+            assert isinstance(repeat, Repeat)
+            self._repeat(repeat, now)
+        timed_out = []
+        for transaction in self._ends.take_due(now):
+            assert isinstance(transaction, Transaction)
+            act = self._step(transaction, Input.END, now)
+            if act is Act.TIME_OUT and isinstance(transaction, ClientTransaction):
+                timed_out.append(transaction)
+        return timed_out
+
+    def _repeat(self, repeat: Repeat, now: float) -> None:
+        transaction = repeat.transaction
+        if self._step(transaction, Input.REPEAT, now) is not Act.RESEND:
+            return
+        self._send(repeat.data, transaction.hop)
+        repeat.interval = min(repeat.interval * 2, transaction.machine.longest_interval_s)
+        self._repeats.arm(repeat, repeat.interval, now)
+
+    def _start_repeat(self, transaction: Transaction, data: bytes, now: float) -> None:
+        transaction.repeat = repeat = Repeat(transaction, data)
+        self._repeats.arm(repeat, T1, now)
+
+    def _slow_down(self, transaction: Transaction, now: float) -> None:
+        """Timer E runs at T2 once a provisional response came (RFC 3261 §17.1.2.2)."""
+        if transaction.repeat is not None:
+            transaction.repeat.interval = T2
+            self._repeats.arm(transaction.repeat, T2, now)
+
+    def _step(self, transaction: Transaction, given: Input, now: float) -> Act | None:
+        machine = transaction.machine
+        step = machine.table.get((transaction.state, given))
+        if step is None:
+            return None
+        state, act = step
+        if state is not transaction.state:
+            transaction.state = state
+            self._enter(transaction, machine, state, now)
+        return act
+
+    def _enter(self, transaction: Transaction, machine: Machine, state: State, now: float) -> None:
+        if state in machine.keeps:
+            return
+        if transaction.repeat is not None:
+            self.stop_repeating(transaction)
+        ends = machine.ends.get(state)
+        if ends is None:
+            self._ends.disarm(transaction)
+            if state is State.TERMINATED:
+                self._remove(transaction)
+            return
+        duration = ends[transaction.is_reliable]
+        if duration:
+            self._ends.arm(transaction, duration, now)
+        else:
+            self._remove(transaction)
+
+    def _remove(self, transaction: Transaction) -> None:
+        transaction.state = State.TERMINATED
+        self.stop_repeating(transaction)
+        self._ends.disarm(transaction)
+        if isinstance(transaction, ServerTransaction):
+            self.servers.pop(transaction.key, None)
+        else:
+            self.clients.pop(transaction.key, None)
