@@ -1,7 +1,7 @@
-"""Two small user agents over UDP: `place_call`, the caller of `callpoint call` and of the demo, and `Carrier`, the demo's far end.
+"""Two small user agents over UDP: `place_call`, the caller of `callpoint call` and of the demo, and `Carrier`.
 
-They speak real SIP over real sockets, so that what they show is what a PBX and a carrier would see. They are no part of the
-911 path. RFC 3261 §8 (behaviour), §13 (INVITE), §17.1.1 (the caller's retransmissions).
+They speak real SIP over real sockets, so that what they show is what a PBX and a carrier would see. They are no part of
+the 911 path. RFC 3261 §8 (behaviour), §13 (INVITE), §17.1.1 (the caller's retransmissions).
 """
 
 import asyncio
@@ -83,7 +83,7 @@ class _Datagrams(asyncio.DatagramProtocol):
 async def place_call(
     placing: Placing, *, local_ip: str = "", on_heard: Callable[[Heard], None] | None = None
 ) -> Placed:
-    """Place one call: INVITE with SDP, ACK, BYE after `talk_s`. Always returns a final status; 408 when nobody answered.
+    """Place one call: INVITE with SDP, ACK, BYE after `talk_s`. Its status is 408 when nobody answered.
 
     Args:
         local_ip: The address to call from; empty: the route's own.

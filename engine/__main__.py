@@ -1,0 +1,301 @@
+"""The `callpoint` command. Exit codes: 0 done, 1 failed, 2 wrong usage. `--json` where a script would want it.
+
+Commands work on the database directly: who can read the key file has authority here; the audit log names the actor
+`cli`. Imports stand inside the commands so that each starts fast.
+"""
+
+import asyncio
+import getpass
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from engine import config as configuration
+from engine.config import Config
+from engine.errors import ConfigFault, EngineError, Invalid
+
+app = typer.Typer(
+    name="callpoint", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="Callpoint: phone provisioning and E911, beside your PBX.",
+)  # fmt: skip
+account_app = typer.Typer(no_args_is_help=True, help="Accounts.")
+api_key_app = typer.Typer(no_args_is_help=True, help="API keys.")
+phone_app = typer.Typer(no_args_is_help=True, help="Phones.")
+audit_app = typer.Typer(no_args_is_help=True, help="The audit log.")
+for name, sub in (("account", account_app), ("api-key", api_key_app), ("phone", phone_app), ("audit", audit_app)):
+    app.add_typer(sub, name=name)
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", envvar="CALLPOINT_CONFIG", help="The TOML file; without it, defaults and environment."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
+
+
+def main() -> None:
+    """Run the command; every fault ends as a sentence on standard error and an exit code."""
+    try:
+        app()
+    except ConfigFault as fault:
+        _complain("Callpoint cannot start with this configuration:", *(f"  {line}" for line in fault.faults))
+        raise SystemExit(1) from None
+    except Invalid as fault:
+        _complain(fault.detail, *(f"  {field.field}: {field.detail}" for field in fault.fields))
+        raise SystemExit(1) from None
+    except EngineError as fault:
+        _complain(f"{fault.title}: {fault.detail}")
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+@app.command()
+def run(config: ConfigOption = None) -> None:
+    """Start the node: SIP, the phones' port and the admin pages."""
+    from engine import log
+    from engine.app import App
+    from engine.banner import show_start
+
+    settings = configuration.load(config)
+    log.set_up(settings.log)
+
+    async def serve() -> None:
+        node = App(settings)
+        await node.start()
+        show_start(node)
+        await node.serve()
+
+    try:
+        _run(serve())
+    except OSError as exc:
+        _complain(f"A port or file cannot be opened: {exc}. Change it with [sip], [provisioning] or [admin] listen.")
+        raise SystemExit(1) from None
+
+
+@app.command()
+def demo(*, stay: Annotated[bool, typer.Option(help="Leave the pages open at the end.")] = True) -> None:
+    """Show the whole story with simulated phones, PBX and carrier, on a throw-away database."""
+    from engine.demo import tell
+
+    raise SystemExit(_run(tell(stay=stay)))
+
+
+@app.command("check-config")
+def check_config(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
+    """Read the configuration as a start would, and list every fault."""
+    settings = configuration.load(config)
+    if as_json:
+        typer.echo(settings.model_dump_json(exclude={"mail": {"password"}}, by_alias=True))
+    else:
+        typer.echo("The configuration is good.")
+
+
+@app.command()
+def migrate(config: ConfigOption = None) -> None:
+    """Bring the database to this version's schema; `run` does this by itself."""
+    from engine import migrations
+
+    async def work() -> str:
+        async with _opened(configuration.load(config), is_migrated=False) as database:
+            return await migrations.migrate(database)
+
+    typer.echo(f"The database is at revision {_run(work())}.")
+
+
+@app.command()
+def doctor(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
+    """Look at everything a 911 call rests on and say what is wrong. Exit code 1 when something is."""
+    from engine.doctor import examine
+
+    findings = _run(examine(configuration.load(config)))
+    if as_json:
+        typer.echo(json.dumps([finding.as_json() for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            typer.secho(f"{finding.mark} {finding.what}: {finding.detail}", fg=finding.colour)
+    raise SystemExit(1 if any(finding.is_bad for finding in findings) else 0)
+
+
+@account_app.command("create")
+def account_create(
+    name: Annotated[str, typer.Option(help="The account's name.")],
+    owner_email: Annotated[str, typer.Option(help="The owner's e-mail address, to sign in with.")],
+    *,
+    password_stdin: Annotated[bool, typer.Option(help="Read the owner's password from standard input.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Create an account and its owner; its id stands alone on the last line."""
+    from engine.accounts import operations, passwords
+
+    password = sys.stdin.readline().rstrip("\n") if password_stdin else _ask_password()
+
+    async def work() -> str:
+        passwords.check(password, context=(name, owner_email))
+        password_hash = await passwords.hash_password(password)
+        async with _opened(configuration.load(config)) as database, database.sessions.begin() as session:
+            account = await operations.create_account(
+                session, _cli(), name=name, owner_email=owner_email, password_hash=password_hash
+            )
+            return account.id
+
+    typer.echo(_run(work()))
+
+
+@api_key_app.command("create")
+def api_key_create(
+    account: Annotated[str, typer.Option(help="The account's id.")],
+    name: Annotated[str, typer.Option(help="What the key is for.")],
+    scope: Annotated[list[str], typer.Option(help="A scope; repeat it. `*` is every scope.")],
+    config: ConfigOption = None,
+) -> None:
+    """Create an API key; it is printed once, alone on the last line, and only its hash is stored."""
+    from engine.accounts import operations, store
+
+    async def work() -> str:
+        async with _opened(configuration.load(config)) as database, database.sessions.begin() as session:
+            owner = await store.account_by_id(session, account)
+            if owner is None:
+                raise Invalid(f"There is no account {account}.")
+            created = await operations.create_api_key(session, _cli(owner.id), owner, name=name, scopes=scope)
+            return created.clear
+
+    typer.echo(_run(work()))
+
+
+@app.command()
+def call(
+    dialed: Annotated[str, typer.Argument(help="933 for the carrier's test line.")],
+    caller: Annotated[str, typer.Option("--from", help="The extension or SIP user that calls.")],
+    account: Annotated[
+        str | None, typer.Option(help="Whose line it is; needed when there are several accounts.")
+    ] = None,
+    via: Annotated[str | None, typer.Option(help="HOST:PORT of the node's SIP socket.")] = None,
+    config: ConfigOption = None,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Really dial an emergency number.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Place a test call through the running node, as a PBX would, and show each answer."""
+    from engine.test_line import place_through
+
+    settings = configuration.load(config)
+    placed = _run(place_through(settings, dialed, caller, account, via, confirmed=yes, quiet=as_json))
+    if as_json:
+        heard = [{"status": one.status, "reason": one.reason, "after_s": round(one.after_s, 4)} for one in placed.heard]
+        typer.echo(json.dumps({"call_id": placed.call_id, "answered": placed.is_answered, "heard": heard}))
+    raise SystemExit(0 if placed.is_answered else 1)
+
+
+@phone_app.command("simulate")
+def phone_simulate(
+    vendor: Annotated[str, typer.Option()],
+    model: Annotated[str, typer.Option()],
+    mac: Annotated[str, typer.Option()],
+    url: Annotated[str, typer.Option(help="The provisioning URL, token included.")],
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Boot a simulated phone against a provisioning URL: the vendor's own order of files, headers and retries."""
+    from engine.banner import show_boot
+    from engine.provisioning.simulate import simulate
+
+    result = _run(simulate(vendor, model, mac, url))
+    show_boot(result, as_json=as_json)
+    raise SystemExit(0 if result.is_ready else 1)
+
+
+@audit_app.command("verify")
+def audit_verify(
+    file: Annotated[Path, typer.Argument(help="An export of one chain, JSON Lines; - for standard input.")],
+    checkpoint: Annotated[str, typer.Option(help="A hash from a notification mail that the chain must hold.")] = "",
+) -> None:
+    """Verify an exported audit chain off line."""
+    from engine.audit.verify import verify
+
+    lines = sys.stdin if str(file) == "-" else file.open(encoding="utf-8", errors="surrogateescape")
+    with lines:
+        verdict = verify(lines, checkpoint=checkpoint)
+    if not verdict.holds:
+        _complain(f"The chain is broken: {verdict.fault}. {verdict.entries} entries before it hold.")
+        raise SystemExit(1)
+    typer.echo(f"{verdict.entries} entries hold. The last is number {verdict.last_seq}, hash {verdict.last_hash}.")
+
+
+@audit_app.command("export")
+def audit_export(
+    account: Annotated[str, typer.Option(help="The account's id, or `platform`.")],
+    config: ConfigOption = None,
+) -> None:
+    """Print one chain as JSON Lines, oldest first. The export itself is an entry of that chain."""
+    from engine.audit.events import Event
+    from engine.audit.record import PLATFORM, record
+    from engine.audit.store import entries_oldest_first
+    from engine.audit.verify import export_line
+
+    async def work() -> None:
+        async with _opened(configuration.load(config)) as database:
+            async with database.sessions.begin() as session:
+                record(session, _cli(None if account == PLATFORM else account), Event.AUDIT_LOG_EXPORT)
+            async with database.sessions() as session:
+                async for row in entries_oldest_first(session, account):
+                    typer.echo(export_line(row))
+
+    _run(work())
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run to the end, on uvloop where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(work)
+    return uvloop.run(work)
+
+
+@asynccontextmanager
+async def _opened(settings: Config, *, is_migrated: bool = True) -> AsyncIterator[Any]:
+    """The database for one command, migrated, closed afterwards."""
+    from engine import crypto, migrations
+    from engine.audit.record import open_audited
+
+    settings.core.data_dir.mkdir(parents=True, exist_ok=True)
+    database = open_audited(settings.database_url, crypto.load_or_create(settings.key_file))
+    try:
+        if is_migrated:
+            await migrations.migrate(database)
+        yield database
+    finally:
+        await database.close()
+
+
+def _cli(account_id: str | None = None) -> Any:
+    """The actor of a command: the person at this machine."""
+    from engine.audit.record import Actor
+
+    try:
+        login = getpass.getuser()
+    except (KeyError, OSError):
+        login = str(os.getuid())
+    return Actor("cli", f"cli:{login}", login, "local", account_id=account_id, display_name=f"{login} (command line)")
+
+
+def _ask_password() -> str:
+    password = getpass.getpass("Password for the owner (15 characters or more): ")
+    if password != getpass.getpass("Once more: "):
+        raise Invalid("The two passwords differ; nothing was created.")
+    return password
+
+
+def _complain(*lines: str) -> None:
+    for line in lines:
+        typer.echo(line, err=True)
+
+
+if __name__ == "__main__":
+    main()

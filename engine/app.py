@@ -1,0 +1,170 @@
+"""The composition root: a Config in, everything built once and handed over by argument, stopped in order.
+
+Order of a start: the edge first, from the snapshots on disk, so that 911 is carried before anything else and whatever
+else is away; then the database and its migrations; then phones' port and admin port; then recorder, notifier and
+publisher. A database that is away at start is tried again for ever; meanwhile pages say so and calls go on.
+"""
+
+import asyncio
+import contextlib
+import signal
+import ssl
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import structlog
+from admin.app import make_admin
+from aiohttp import web
+from sqlalchemy.exc import SQLAlchemyError
+
+from engine import crypto, migrations
+from engine.accounts import operations as accounts
+from engine.accounts import store as accounts_store
+from engine.audit.record import open_audited
+from engine.config import Config, Listen, parse_listen
+from engine.db import Database
+from engine.e911.calls import Recorder
+from engine.e911.notify import Notifier
+from engine.e911.publish import SnapshotPublisher
+from engine.edge_link import EdgeLink, EdgeState
+from engine.provisioning.http import PhonesPort, make_phones_port
+from engine.provisioning.resync import Resyncer
+
+FIRST_TRY_S = 3.0  # a start waits this long for the database before it opens its doors without it
+RETRY_S = 1.0
+_log = structlog.get_logger()
+
+
+class App:
+    """One running node."""
+
+    def __init__(self, config: Config, *, edge_stderr: int | None = None) -> None:
+        self.config = config
+        config.core.data_dir.mkdir(parents=True, exist_ok=True)
+        self.keys = crypto.load_or_create(config.key_file)
+        self.database: Database = open_audited(config.database_url, self.keys)
+        self.edge = EdgeLink(config, on_journal=self._journal_grew, stderr=edge_stderr)
+        self.setup_key: str | None = None
+        self.phones_address = Listen("", 0)
+        self.admin_address = Listen("", 0)
+        self.is_database_ready = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._runners: list[web.AppRunner | web.ServerRunner] = []
+        data = config.core.data_dir
+        self.notifier = Notifier(self.database, config.mail)
+        self.recorder = Recorder(
+            self.database,
+            self.keys,
+            data / "journal",
+            on_recorded=self.notifier.wake,
+            admin_url=config.admin.public_url,
+        )
+        self.publisher = SnapshotPublisher(
+            self.database, self.keys, data / "snapshot", on_published=self.edge.load, on_dropped=self.edge.drop
+        )
+        self.phones: PhonesPort = make_phones_port(config.provisioning, self.keys, self.database)
+        self.resyncer = Resyncer(self.edge.notify)
+
+    @property
+    def edge_state(self) -> EdgeState:
+        return self.edge.state
+
+    async def start(self) -> None:
+        """Bring the node up. On return SIP, phones' port and admin port answer.
+
+        Raises:
+            EdgeAway, OSError: a port is taken or the edge does not come up: nothing is left running.
+        """
+        try:
+            await self.edge.start()
+            self._spawn(self._bring_database(), "database")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.is_database_ready.wait(), FIRST_TRY_S)
+            await self._open_doors()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Close the doors, let calls in progress finish (5 s), release what the outbox has claimed."""
+        for runner in self._runners:
+            await runner.cleanup()
+        await self.edge.stop()
+        await self.recorder.drain()  # the edge's last entries are durable now: put them where the pages look
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.notifier.stop()
+        await self.phones.close()
+        self.publisher.close()
+        await self.database.close()
+
+    async def serve(self) -> None:
+        """Until SIGTERM or SIGINT, then stop cleanly."""
+        asked = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, asked.set)
+        await asked.wait()
+        _log.info("stopping", calls="in progress keep their transactions for up to 5 s")
+        await self.stop()
+
+    def _journal_grew(self) -> None:
+        self.recorder.wake()
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        self._tasks.append(asyncio.create_task(work, name=name))
+
+    async def _bring_database(self) -> None:
+        """Migrate, then start what needs the database; tried again for as long as it takes."""
+        while True:
+            try:
+                await migrations.migrate(self.database)
+                await self._prepare_set_up()
+                break
+            except (SQLAlchemyError, OSError) as exc:
+                _log.error("database_away", error=type(exc).__name__, meaning="911 calls go on from the last snapshot")
+                await asyncio.sleep(RETRY_S)
+        await self.publisher.publish_changed()
+        self._spawn(self.publisher.run(), "publisher")
+        self._spawn(self.recorder.run(), "recorder")
+        self._spawn(self.notifier.run(), "notifier")
+        self.is_database_ready.set()
+
+    async def _prepare_set_up(self) -> None:
+        async with self.database.sessions.begin() as session:
+            if not await accounts_store.has_any_user(session):
+                self.setup_key = await accounts.new_setup_link(session)
+
+    async def _open_doors(self) -> None:
+        phones = parse_listen(self.config.provisioning.listen)
+        provisioning, admin = self.config.provisioning, self.config.admin
+        self.phones_address = await self._listen(
+            self.phones.runner(), phones, tls_context(provisioning.tls_cert, provisioning.tls_key)
+        )
+        application = make_admin(self.config, self.keys, self.database, self)
+        runner = web.AppRunner(application, access_log=None, handle_signals=False)
+        self.admin_address = await self._listen(
+            runner, parse_listen(admin.listen), tls_context(admin.tls_cert, admin.tls_key)
+        )
+
+    async def _listen(
+        self, runner: web.AppRunner | web.ServerRunner, at: Listen, context: ssl.SSLContext | None
+    ) -> Listen:
+        await runner.setup()
+        self._runners.append(runner)
+        site = web.TCPSite(runner, at.host, at.port, ssl_context=context, backlog=1024)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        return Listen(host, port)
+
+
+def tls_context(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    """A server's TLS 1.2+ context, or None for plain HTTP."""
+    if certificate is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(certificate, key)
+    return context

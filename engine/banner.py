@@ -1,0 +1,82 @@
+"""What the terminal shows: where the node answers, and how a simulated phone booted."""
+
+import json
+from typing import TYPE_CHECKING
+
+import typer
+
+from engine.config import parse_listen
+from engine.edge_link import EdgeState
+
+if TYPE_CHECKING:
+    from engine.app import App
+    from engine.provisioning.simulate import BootResult
+
+SETUP_LINK_MINUTES = 30
+
+
+def show_start(node: "App") -> None:
+    """Print the addresses, the files worth a backup, the set-up link and the mail's state."""
+    config = node.config
+    admin = (
+        config.admin.public_url.rstrip("/") or f"{_scheme(config.admin.tls_cert)}://{_local(str(node.admin_address))}"
+    )
+    phones = config.provisioning.public_url.rstrip("/") or (
+        f"{_scheme(config.provisioning.tls_cert)}://{_local(str(node.phones_address))}"
+    )
+    typer.secho("\n  Callpoint is running", bold=True)
+    _line("Data", f"{config.core.data_dir.absolute()}   keys {config.key_file} (back this file up)")
+    if not node.is_database_ready.is_set():
+        _line("Database", "away: pages say so; 911 calls go on from the last location table")
+    if node.setup_key:
+        _line(
+            "Set up", f"{admin}/setup?k={node.setup_key}   <- open once, makes your account ({SETUP_LINK_MINUTES} min)"
+        )
+    _line("Admin", admin)
+    _line("Phones", f"{phones}/p/<token>/")
+    _line("SIP", _sip(node.edge_state))
+    mail = (
+        f"{config.mail.host}:{config.mail.port}"
+        if config.mail.host
+        else "not set: messages wait, nothing is lost ([mail])"
+    )
+    _line("Mail", mail)
+    _line("Stop", "Ctrl-C      No phone at hand? python3 run.py demo      Something odd? python3 run.py doctor\n")
+
+
+def show_boot(result: "BootResult", *, as_json: bool) -> None:
+    """Print each file the phone asked for and what it made of it."""
+    if as_json:
+        typer.echo(json.dumps(result.as_json()))
+        return
+    for file in result.files:
+        typer.echo(
+            f"  {file.method:<4} {file.name:<34} {file.status}  {file.size_bytes:>6} B  {file.duration_ms:6.1f} ms"
+        )
+    for line in result.lines:
+        typer.echo(f"  line {line.key}: {line.sip_user} at {line.registrar}  ({line.display_name})")
+    for number, verdict in result.dials.items():
+        typer.echo(f"  dials {number}: {verdict}")
+    typer.secho(
+        "  ready" if result.is_ready else f"  not ready: {result.fault}", fg="green" if result.is_ready else "red"
+    )
+
+
+def _line(name: str, text: str) -> None:
+    typer.echo(f"    {name:<9} {text}")
+
+
+def _scheme(certificate: object) -> str:
+    return "https" if certificate else "http"
+
+
+def _local(address: str) -> str:
+    """An address to open here: a wildcard is this machine's loopback."""
+    listen = parse_listen(address)
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(listen.host, listen.host)  # noqa: S104  # reads, binds nothing
+    return f"{host}:{listen.port}"
+
+
+def _sip(state: EdgeState) -> str:
+    places = [f"{name} {address}" for name, address in (("udp", state.udp), ("tcp", state.tcp)) if address]
+    return "   ".join(places) or "not listening"

@@ -1,0 +1,209 @@
+"""`callpoint doctor`: everything a 911 call rests on, looked at one by one, each finding with what to do."""
+
+import asyncio
+import shutil
+import stat
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from engine import crypto, migrations
+from engine.audit.record import open_audited
+from engine.config import Config, parse_listen
+from engine.db import Database
+from engine.e911 import snapshot
+from engine.errors import EngineError
+from engine.models import Account, Location, NotificationRecipient, Pbx, Phone, Trunk
+
+LITTLE_DISK_BYTES = 200 * 1024 * 1024
+SMALL_BUFFER_BYTES = 1024 * 1024
+CONNECT_S = 2.0
+_MARKS = {"good": ("ok  ", "green"), "warning": ("warn", "yellow"), "bad": ("BAD ", "red")}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at. `level` is good, warning or bad; a bad one endangers 911 calls or their record."""
+
+    what: str
+    level: str
+    detail: str
+
+    @property
+    def mark(self) -> str:
+        return _MARKS[self.level][0]
+
+    @property
+    def colour(self) -> str:
+        return _MARKS[self.level][1]
+
+    @property
+    def is_bad(self) -> bool:
+        return self.level == "bad"
+
+    def as_json(self) -> dict[str, str]:
+        return {"what": self.what, "level": self.level, "detail": self.detail}
+
+
+async def examine(config: Config) -> list[Finding]:
+    """Look at keys, disk, sockets, database, accounts, carriers and mail. Never raises for what it finds."""
+    findings = [_disk(config), _buffers(), await _node(config), await _mail(config), *_addresses(config)]
+    if not config.key_file.exists():
+        return [*findings, Finding("keys", "warning", f"{config.key_file} is not there yet: the first start makes it.")]
+    try:
+        keys = crypto.load(config.key_file)
+    except EngineError as exc:
+        return [*findings, Finding("keys", "bad", exc.detail)]
+    findings += [_key_file(config.key_file), _snapshots(config, keys)]
+    database = open_audited(config.database_url, keys)
+    try:
+        findings += [finding async for finding in _database(database)]
+    finally:
+        await database.close()
+    return findings
+
+
+def _disk(config: Config) -> Finding:
+    place = config.core.data_dir if config.core.data_dir.exists() else Path.cwd()
+    free = shutil.disk_usage(place).free
+    if free < LITTLE_DISK_BYTES:
+        return Finding(
+            "disk", "bad", f"{free // 2**20} MB free: calls still go out, but their records will not fit. Free some."
+        )
+    return Finding("disk", "good", f"{free // 2**30} GB free in {place}")
+
+
+def _buffers() -> Finding:
+    try:
+        largest = int(Path("/proc/sys/net/core/rmem_max").read_text())
+    except (OSError, ValueError):
+        return Finding("socket buffers", "warning", "the kernel's limit cannot be read here")
+    if largest < SMALL_BUFFER_BYTES:
+        fix = "sysctl -w net.core.rmem_max=8388608"
+        return Finding(
+            "socket buffers", "warning", f"{largest // 1024} KiB: a burst of calls may be dropped. Run: {fix}"
+        )
+    return Finding("socket buffers", "good", f"up to {largest // 1024} KiB")
+
+
+async def _node(config: Config) -> Finding:
+    listen = parse_listen(config.admin.listen)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen.host, listen.host)  # noqa: S104  # reads, binds nothing
+    if await _answers(host, listen.port):
+        return Finding("node", "good", f"running, admin on {host}:{listen.port}")
+    return Finding("node", "warning", "not running here: start it with python3 run.py")
+
+
+async def _mail(config: Config) -> Finding:
+    if not config.mail.host:
+        return Finding("mail", "warning", "no server set: notifications wait in the outbox. Set [mail] host.")
+    if await _answers(config.mail.host, config.mail.port):
+        return Finding("mail", "good", f"{config.mail.host}:{config.mail.port} answers")
+    return Finding(
+        "mail", "bad", f"{config.mail.host}:{config.mail.port} does not answer: notifications wait. Calls go on."
+    )
+
+
+def _addresses(config: Config) -> list[Finding]:
+    findings = []
+    if not config.provisioning.public_url:
+        detail = "[provisioning] public_url is empty: phones get the address they asked under; set it behind a proxy."
+        findings.append(Finding("phones' URL", "warning", detail))
+    if not config.sip.advertise:
+        detail = "[sip] advertise is empty: Via and Record-Route hold the route's own address; set it behind NAT."
+        findings.append(Finding("SIP address", "warning", detail))
+    return findings
+
+
+def _key_file(path: Path) -> Finding:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        return Finding("keys", "bad", f"{path} can be read by others (mode {mode:o}). Run: chmod 600 {path}")
+    return Finding("keys", "good", f"{path}, readable by its owner alone. Keep a copy elsewhere.")
+
+
+def _snapshots(config: Config, keys: crypto.KeyRing) -> Finding:
+    loaded = snapshot.load_all(config.core.data_dir / "snapshot", keys)
+    if loaded.faults:
+        return Finding("location table on disk", "bad", "; ".join(loaded.faults))
+    return Finding(
+        "location table on disk", "good", f"{len(loaded.tables)} account(s) would route without the database"
+    )
+
+
+async def _database(database: Database) -> AsyncIterator[Finding]:
+    try:
+        revision = await migrations.revision_of(database)
+        if revision is None:
+            yield Finding("database", "warning", "empty: the first start makes the tables")
+            return
+        if revision != migrations.newest_revision():
+            yield Finding("database", "warning", f"at revision {revision}: the next start migrates it")
+            return
+        yield Finding("database", "good", f"at revision {revision}")
+        async with database.sessions() as session:
+            for account in (await session.scalars(select(Account))).all():
+                async for finding in _account(session, account):
+                    yield finding
+    except (SQLAlchemyError, OSError) as exc:
+        detail = f"cannot be used ({type(exc).__name__}). 911 calls go on from the last location table; mend it soon."
+        yield Finding("database", "bad", detail)
+
+
+async def _account(session: AsyncSession, account: Account) -> AsyncIterator[Finding]:
+    async def count(model: Any, *where: Any) -> int:
+        return (
+            await session.scalar(select(func.count()).select_from(model).where(model.account_id == account.id, *where))
+            or 0
+        )
+
+    trunks = (await session.scalars(select(Trunk).where(Trunk.account_id == account.id, Trunk.enabled))).all()
+    if not trunks:
+        yield Finding(f"{account.name}: trunks", "bad", "none: a 911 call has nowhere to go. Add one under Settings.")
+    for trunk in trunks:
+        yield await _trunk(account, trunk)
+    if not await count(Pbx):
+        yield Finding(
+            f"{account.name}: PBX", "bad", "none: no call will be trusted. Add your PBX's addresses under Settings."
+        )
+    if not await count(NotificationRecipient) and not await _located_recipients(session, account):
+        yield Finding(f"{account.name}: recipients", "bad", "nobody is told of a 911 call. Add one under Settings.")
+    if not await count(Location):
+        yield Finding(f"{account.name}: locations", "bad", "none: calls go out without a location. Add one.")
+    homeless = await count(Phone, Phone.location_id.is_(None))
+    if homeless and account.default_location_id is None:
+        yield Finding(
+            f"{account.name}: phones", "warning", f"{homeless} without a location; their calls may have none."
+        )
+
+
+async def _located_recipients(session: AsyncSession, account: Account) -> bool:
+    lists = (
+        await session.scalars(select(Location.notification_recipients).where(Location.account_id == account.id))
+    ).all()
+    return any(lists)
+
+
+async def _trunk(account: Account, trunk: Trunk) -> Finding:
+    what = f"{account.name}: trunk {trunk.name}"
+    try:
+        await asyncio.wait_for(asyncio.get_running_loop().getaddrinfo(trunk.host, trunk.port), CONNECT_S)
+    except (OSError, TimeoutError):
+        return Finding(what, "bad", f"{trunk.host} has no address: calls would skip it. Correct the host.")
+    if trunk.transport == "tcp" and not await _answers(trunk.host, trunk.port):
+        return Finding(what, "bad", f"{trunk.host}:{trunk.port} refuses TCP: calls fail over from it.")
+    return Finding(what, "good", f"{trunk.host}:{trunk.port} over {trunk.transport}")
+
+
+async def _answers(host: str, port: int) -> bool:
+    try:
+        _reader, writer = await asyncio.wait_for(asyncio.open_connection(host, port), CONNECT_S)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True

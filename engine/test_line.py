@@ -1,0 +1,80 @@
+"""`callpoint call`: a real INVITE through the running node, proven by the key file, so that no PBX entry is needed."""
+
+import time
+
+import typer
+from sqlalchemy import select
+
+from engine import crypto
+from engine.agents import CallFailed, Heard, Placed, Placing, place_call
+from engine.audit.record import open_audited
+from engine.config import Config, parse_listen
+from engine.e911.dial import DialKind, classify
+from engine.e911.hook import PROOF_HEADER, make_proof
+from engine.errors import Invalid
+from engine.models import Account, Line
+
+
+async def place_through(
+    config: Config,
+    dialed: str,
+    caller: str,
+    account_id: str | None,
+    via: str | None,
+    *,
+    confirmed: bool = False,
+    quiet: bool = False,
+) -> Placed:
+    """Dial through the node and tell each answer as it comes.
+
+    Raises:
+        Invalid: a real emergency number without `--yes`, an unknown account or caller, a bad address.
+    """
+    if classify(f"sip:{dialed}@callpoint").kind is DialKind.EMERGENCY and not confirmed:
+        raise Invalid(
+            f"{dialed} reaches a real emergency centre. Dial 933 to test; add --yes to dial {dialed} all the same."
+        )
+    keys = crypto.load(config.key_file)
+    account, line = await _who(config, keys, account_id, caller)
+    target = _target(config, via)
+    placing = Placing(dialed, line.sip_user, target, display_name=line.display_name.replace('"', ""))
+    proof = make_proof(keys.subkey("cli-proof"), account.id, int(time.time()), placing.call_id)
+    placing = Placing(
+        dialed, line.sip_user, target, placing.display_name, headers=((PROOF_HEADER, proof),), call_id=placing.call_id
+    )
+    return await place_call(placing, on_heard=None if quiet else _tell)
+
+
+async def _who(config: Config, keys: crypto.KeyRing, account_id: str | None, caller: str) -> tuple[Account, Line]:
+    database = open_audited(config.database_url, keys)
+    try:
+        async with database.sessions() as session:
+            accounts = (await session.scalars(select(Account))).all()
+            account = next((one for one in accounts if one.id == account_id), None)
+            if account is None and account_id is None and len(accounts) == 1:
+                account = accounts[0]
+            if account is None:
+                known = ", ".join(one.id for one in accounts) or "none yet"
+                raise Invalid(f"Say whose line it is with --account. Accounts here: {known}.")
+            lines = (await session.scalars(select(Line).where(Line.account_id == account.id))).all()
+            line = next((one for one in lines if caller in (one.extension, one.sip_user, one.id)), None)
+            if line is None:
+                raise Invalid(f"No line of {account.name} has the extension or SIP user {caller}.")
+            return account, line
+    finally:
+        await database.close()
+
+
+def _target(config: Config, via: str | None) -> tuple[str, int]:
+    try:
+        listen = parse_listen(via or config.sip.udp)
+    except ValueError as exc:
+        raise Invalid(f"--via: {exc}.") from exc
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen.host, listen.host)  # noqa: S104  # reads, binds nothing
+    if not listen.port:
+        raise CallFailed("The node's SIP port is not fixed in the configuration; name it with --via HOST:PORT.")
+    return host, listen.port
+
+
+def _tell(heard: Heard) -> None:
+    typer.echo(f"  {heard.after_s * 1000:8.1f} ms   {heard.status} {heard.reason}")
