@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from types import MappingProxyType
 from typing import Generic, NewType, TypeVar
 
 IpAddress = IPv4Address | IPv6Address
@@ -296,11 +295,11 @@ class AccountTable:
     language: str = "en"
     default_location_id: str | None = None
     callback_number: str | None = None
-    locations: Mapping[str, DispatchableLocation] = MappingProxyType({})
+    locations: Mapping[str, DispatchableLocation] = field(default_factory=dict)
     networks: tuple[Network, ...] = ()
     phones: tuple[Phone, ...] = ()
     lines: tuple[Line, ...] = ()
-    pbxs: Mapping[str, Pbx] = MappingProxyType({})
+    pbxs: Mapping[str, Pbx] = field(default_factory=dict)
     trunks: tuple[Trunk, ...] = ()
     faults: tuple[str, ...] = ()
     _subnets: PrefixIndex[Network] = field(default_factory=PrefixIndex, init=False, repr=False, compare=False)
