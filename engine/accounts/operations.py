@@ -91,7 +91,7 @@ class ApiKeyFields:
     expires_at: dt.datetime | None = None
 
 
-async def create_account(  # noqa: PLR0917  # who, where, and what is said of it: as pages, API and command call it
+async def create_account(  # who, where, and what is said of it: as pages, API and command call it
     session: AsyncSession,
     actor: Actor,
     name: str,
@@ -124,7 +124,7 @@ async def new_setup_link(session: AsyncSession) -> str:
     return key
 
 
-async def use_setup_link(  # noqa: PLR0917  # the form's own fields in the form's own order
+async def use_setup_link(  # the form's own fields in the form's own order
     session: AsyncSession,
     actor: Actor,
     key: str,

@@ -1,0 +1,56 @@
+"""The admin port's application: pages, API, probes and static files behind one chain of middlewares."""
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from admin import health
+from admin.context import CONFIG, DATABASE, EDGE, KEYS, METRICS, PASSWORDS, THROTTLE, Edge
+from admin.middleware import identify, measure, render_errors, secure_headers
+from admin.middleware_transaction import ROUTE_OF, one_transaction
+from admin.render import STATIC_DIR, static_version
+from admin.routes import Route, all_routes
+from engine.accounts.passwords import PasswordDesk
+from engine.accounts.throttle import Throttle
+from engine.config import Config
+from engine.crypto import KeyRing
+from engine.db import Database
+
+MAX_BODY_BYTES = 1 << 20  # the largest body the admin port takes in
+
+
+def make_admin(
+    config: Config, keys: KeyRing, database: Database, edge: Edge, *, registry: CollectorRegistry | None = None
+) -> web.Application:
+    """Build the admin port's application. It opens nothing: the caller owns database and listener.
+
+    Args:
+        registry: Where the process keeps its other metrics; `/metrics` shows them too.
+    """
+    registry = registry or CollectorRegistry()
+    app = web.Application(
+        client_max_size=MAX_BODY_BYTES,
+        middlewares=[identify, measure(registry), render_errors, one_transaction],
+    )
+    app[CONFIG], app[KEYS], app[DATABASE], app[EDGE] = config, keys, database, edge
+    app[PASSWORDS], app[THROTTLE], app[METRICS] = PasswordDesk(), Throttle(), registry
+    app[health.EDGE_GAUGES] = health.edge_gauges(registry)
+    app[ROUTE_OF] = _add_routes(app, all_routes())
+    for path, probe in (
+        ("/healthz", health.get_healthz),
+        ("/readyz", health.get_readyz),
+        ("/metrics", health.get_metrics),
+    ):
+        app.router.add_get(path, probe)
+    app.router.add_static(f"/static/{static_version()}/", STATIC_DIR)
+    app.on_response_prepare.append(secure_headers)
+    return app
+
+
+def _add_routes(app: web.Application, routes: tuple[Route, ...]) -> dict[web.AbstractRoute, Route]:
+    """Put the table into the router. A GET answers HEAD too (RFC 9110 §9.1), as the same operation."""
+    known: dict[web.AbstractRoute, Route] = {}
+    for route in routes:
+        known[app.router.add_route(route.method, route.path, route.handler)] = route
+        if route.method == "GET":
+            known[app.router.add_route("HEAD", route.path, route.handler)] = route
+    return known

@@ -1,0 +1,212 @@
+"""Who asks, and whether they may: API keys, session cookies, scopes, fresh proof of a password, cross-site requests.
+
+Theory of operation. Authentication happens inside the request's one transaction, so that a revoked key or session is
+dead at its next request. Passwords are compared before it, in a route's `prepare` step: the three steps a page needs
+(`prepare_sign_in`, `prepare_proof`, `prepare_password`) are here.
+"""
+
+import asyncio
+from dataclasses import replace
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from aiohttp import hdrs, web
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from admin.context import (
+    ACCOUNT,
+    ACTOR,
+    API_KEY,
+    BROWSER,
+    CLIENT_IP,
+    CONFIG,
+    DATABASE,
+    IS_HTTPS,
+    PASSWORDS,
+    PREPARED,
+    SCOPES,
+    THROTTLE,
+    USER,
+    Prepared,
+)
+from admin.routes import PUBLIC, SIGNED_IN, Route
+from engine.accounts import signin
+from engine.accounts.scopes import EVERY_SCOPE, Scope, scopes_of_key, scopes_of_role
+from engine.accounts.signin import Proof
+from engine.errors import EngineError, Forbidden, NotAuthenticated
+
+COOKIE = "callpoint_session"
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110 §9.2.1
+_Value = TypeVar("_Value")
+
+
+class CrossSite(Forbidden):
+    title = "Refused: sent from another site"
+
+
+class ScopeMissing(Forbidden):
+    title = "Not allowed"
+
+
+def bearer_of(request: web.Request) -> str | None:
+    """The API key of the request, or None when it names none."""
+    scheme, _, key = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else None
+
+
+def cookie_name(*, is_https: bool) -> str:
+    """`__Host-`: the browser takes it from this very host alone, over HTTPS alone (RFC 6265bis §4.1.3)."""
+    return f"__Host-{COOKIE}" if is_https else COOKIE
+
+
+def set_cookie(request: web.Request, response: web.StreamResponse, cookie: str) -> None:
+    """Give the browser its session. A session cookie: it goes with the browser, and the server ends it anyhow."""
+    is_https = request[IS_HTTPS]
+    response.set_cookie(
+        cookie_name(is_https=is_https), cookie, path="/", httponly=True, samesite="Strict", secure=is_https
+    )
+
+
+def drop_cookie(request: web.Request, response: web.StreamResponse) -> None:
+    is_https = request[IS_HTTPS]
+    response.del_cookie(cookie_name(is_https=is_https), path="/", httponly=True, samesite="Strict", secure=is_https)
+
+
+def refuse_cross_site(request: web.Request) -> None:
+    """Refuse an unsafe request that a browser sends for another site's page.
+
+    `Sec-Fetch-Site` first, then `Origin` against `Host`: with neither it was no browser of the last years, and the
+    cookie's SameSite=Strict still stands. A request with an API key carries nothing that another site could borrow.
+
+    Raises:
+        CrossSite
+    """
+    if request.method in SAFE_METHODS or bearer_of(request) is not None:
+        return
+    site = request.headers.get("Sec-Fetch-Site")
+    if site in {"same-origin", "none"}:
+        return
+    origin = request.headers.get(hdrs.ORIGIN)
+    if site is None and (origin is None or _is_own(request, origin)):
+        return
+    raise CrossSite("This request came from another site's page and was not carried out.")
+
+
+def _is_own(request: web.Request, origin: str) -> bool:
+    try:
+        host = urlsplit(origin).netloc
+        own = {request.host, urlsplit(request.app[CONFIG].admin.public_url).netloc} - {""}
+    except ValueError:
+        return False
+    return host in own
+
+
+async def authenticate(request: web.Request, session: AsyncSession, route: Route) -> None:
+    """Find out who asks and put it on the request: ACTOR, ACCOUNT, SCOPES, and USER with BROWSER or API_KEY.
+
+    On a public route nobody need be signed in, and a bad cookie is no fault.
+
+    Raises:
+        NotAuthenticated
+    """
+    key = bearer_of(request)
+    cookie = request.cookies.get(cookie_name(is_https=request[IS_HTTPS]))
+    if key is None and not cookie and route.scope is not PUBLIC:
+        raise NotAuthenticated("Sign in, or send an API key: Authorization: Bearer cp_…")
+    try:
+        if key is not None:
+            await _by_key(request, session, key)
+        elif cookie:
+            await _by_cookie(request, session, cookie)
+    except NotAuthenticated:
+        if route.scope is not PUBLIC:
+            raise
+
+
+async def _by_key(request: web.Request, session: AsyncSession, key: str) -> None:
+    row, account = await signin.who_holds_key(session, key, request[CLIENT_IP])
+    request[API_KEY], request[ACCOUNT] = row, account
+    request[SCOPES] = scopes_of_key(row.scopes)
+    role = "api_key" if request[SCOPES] != EVERY_SCOPE else "owner"
+    request[ACTOR] = replace(request[ACTOR], type="api_key", id=row.id, name=row.name, account_id=account.id, role=role)
+
+
+async def _by_cookie(request: web.Request, session: AsyncSession, cookie: str) -> None:
+    browser, user, account = await signin.who_holds_cookie(session, cookie)
+    request[BROWSER], request[USER], request[ACCOUNT] = browser, user, account
+    request[SCOPES] = scopes_of_role(user.role)
+    request[ACTOR] = signin.as_user(request[ACTOR], user)
+
+
+def authorise(request: web.Request, route: Route) -> None:
+    """Refuse who may not.
+
+    Raises:
+        ScopeMissing: which scope it takes. ProofRequired: the password must be typed again first.
+    """
+    if route.scope is PUBLIC or route.scope is SIGNED_IN:
+        return
+    assert isinstance(route.scope, Scope)
+    if route.scope not in request[SCOPES]:
+        raise ScopeMissing(f"This takes the scope {route.scope}. Ask an owner of the account for it.")
+    browser = request.get(BROWSER)
+    if route.step_up and browser is not None and not signin.is_proven(browser):
+        raise signin.ProofRequired
+
+
+def prepared(request: web.Request, kind: type[_Value]) -> _Value:
+    """What the route's `prepare` step made. Raises what it raised."""
+    made = request[PREPARED]
+    if made.error is not None:
+        raise made.error
+    assert isinstance(made.value, kind)
+    return made.value
+
+
+async def run_preparation(request: web.Request, route: Route) -> None:
+    """Run the route's `prepare` step; an error waits for the handler, which may show it beside its form."""
+    if route.prepare is None:
+        return
+    try:
+        request[PREPARED] = Prepared(value=await route.prepare(request))
+    except EngineError as error:
+        request[PREPARED] = Prepared(error=error)
+
+
+async def prepare_sign_in(request: web.Request) -> Proof:
+    """For a form with `email` and `password`: the proof that they belong together."""
+    form = await request.post()
+    return await _check(request, _text(form.get("email")), _text(form.get("password")))
+
+
+async def prepare_proof(request: web.Request) -> Proof:
+    """For a form with `password` alone: the proof that the signed-in user typed it."""
+    form = await request.post()
+    cookie = request.cookies.get(cookie_name(is_https=request[IS_HTTPS]), "")
+    async with request.app[DATABASE].sessions.begin() as session:
+        _browser, user, _account = await signin.who_holds_cookie(session, cookie)
+        email = user.email
+    return await _check(request, email, _text(form.get("password")))
+
+
+async def prepare_password(request: web.Request) -> str:
+    """For a form with a new `password` (and what it must not be made of: `account_name`, `email`, `name`): its hash."""
+    form = await request.post()
+    about = tuple(_text(form.get(name)) for name in ("account_name", "email", "name"))
+    return await request.app[PASSWORDS].hash(_text(form.get("password")), about=tuple(text for text in about if text))
+
+
+async def _check(request: web.Request, email: str, password: str) -> Proof:
+    return await signin.check_password(
+        request.app[DATABASE],
+        request.app[PASSWORDS],
+        request.app[THROTTLE],
+        email=email,
+        password=password,
+        ip=request[CLIENT_IP],
+        now=asyncio.get_running_loop().time(),
+    )
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,73 @@
+"""What an admin request can reach: the application's parts and the request's own, each under a typed key."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from engine.accounts.passwords import PasswordDesk
+from engine.accounts.scopes import Scope
+from engine.accounts.throttle import Throttle
+from engine.audit.record import Actor
+from engine.config import Config
+from engine.crypto import KeyRing
+from engine.db import Database
+from engine.errors import EngineError
+from engine.models import Account, ApiKey, Phone, Session, User
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeState:
+    """What the SIP process last said: whether it answers, where it listens, which trunks answered their last ping."""
+
+    is_up: bool
+    udp: str | None = None
+    tcp: str | None = None
+    trunks: Mapping[str, bool] = field(default_factory=dict)
+
+
+class Edge(Protocol):
+    """The SIP process as the admin side sees it."""
+
+    async def resync(self, phone: Phone) -> None:
+        """Ask a phone to fetch its files again. Raises EngineError when no NOTIFY could be sent."""
+
+    def state(self) -> EdgeState: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a route made ready before its transaction (a password compared, a hash made), or why it could not."""
+
+    value: Any = None
+    error: EngineError | None = None
+
+
+# the application
+DATABASE: web.AppKey[Database] = web.AppKey("database", Database)
+KEYS: web.AppKey[KeyRing] = web.AppKey("keys", KeyRing)
+CONFIG: web.AppKey[Config] = web.AppKey("config", Config)
+EDGE: web.AppKey[Edge] = web.AppKey("edge", Edge)
+PASSWORDS: web.AppKey[PasswordDesk] = web.AppKey("passwords", PasswordDesk)
+THROTTLE: web.AppKey[Throttle] = web.AppKey("throttle", Throttle)
+METRICS: web.AppKey[CollectorRegistry] = web.AppKey("metrics", CollectorRegistry)
+
+# the request: set before any handler runs
+REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+CLIENT_IP: web.RequestKey[str] = web.RequestKey("client_ip", str)
+IS_HTTPS: web.RequestKey[bool] = web.RequestKey("is_https", bool)
+NONCE: web.RequestKey[str] = web.RequestKey("nonce", str)  # of the content security policy
+ACTOR: web.RequestKey[Actor] = web.RequestKey("actor", Actor)  # anonymous until the request is authenticated
+SCOPES: web.RequestKey[frozenset[Scope]] = web.RequestKey("scopes", frozenset)
+
+# the request: set inside its transaction; the rows of who asks are absent on public routes
+SESSION: web.RequestKey[AsyncSession] = web.RequestKey("session", AsyncSession)
+ACCOUNT: web.RequestKey[Account] = web.RequestKey("account", Account)
+USER: web.RequestKey[User] = web.RequestKey("user", User)  # absent for an API key: read with request.get(USER)
+BROWSER: web.RequestKey[Session] = web.RequestKey("browser", Session)  # the signed-in browser's row
+API_KEY: web.RequestKey[ApiKey] = web.RequestKey("api_key", ApiKey)
+PREPARED: web.RequestKey[Prepared] = web.RequestKey("prepared", Prepared)
+RESOURCE: web.RequestKey[tuple[str, str, str]] = web.RequestKey("resource", tuple)  # (type, id, name) for the audit log

@@ -1,0 +1,122 @@
+"""Probes: is the process alive, is it ready, and its numbers. Open to whoever reaches the port, audited never.
+
+They say nothing of accounts. Readiness takes no write lock: a long write must not make a node look dead.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+from alembic.script import ScriptDirectory
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from admin.context import CONFIG, DATABASE, EDGE, METRICS
+from admin.problems import DATABASE_ERRORS
+from engine import migrations
+from engine.db import Database, utc_now
+from engine.models import Notification, NotificationState
+
+DATABASE_TIMEOUT_S = 2.0
+EDGE_GAUGES: web.AppKey[tuple[Gauge, Gauge]] = web.AppKey("edge_gauges", tuple)
+OUTBOX_LAG_LIMIT_S = 300.0  # a notification that waits longer than this needs a person
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One question of readiness. `detail` says what to do when it is not `ok`."""
+
+    name: str
+    is_ok: bool
+    detail: str
+
+
+async def get_healthz(_request: web.Request) -> web.Response:
+    """The process answers."""
+    return web.json_response({"status": "ok"})
+
+
+async def get_readyz(request: web.Request) -> web.Response:
+    """Everything a node needs is there: 200, else 503; each check with its reason."""
+    checks = [*await _database_checks(request.app[DATABASE]), _edge_check(request)]
+    checks.append(await _snapshot_check(request))
+    is_ready = all(check.is_ok for check in checks)
+    return web.json_response(
+        {
+            "status": "ready" if is_ready else "not ready",
+            "checks": {check.name: {"ok": check.is_ok, "detail": check.detail} for check in checks},
+        },
+        status=200 if is_ready else 503,
+    )
+
+
+async def get_metrics(request: web.Request) -> web.Response:
+    """The Prometheus text format."""
+    state = request.app[EDGE].state()
+    up, trunks = request.app[EDGE_GAUGES]
+    up.set(state.is_up)
+    trunks.clear()  # a deleted trunk is not down
+    for trunk_id, is_up in state.trunks.items():
+        trunks.labels(trunk_id).set(is_up)
+    body = await asyncio.to_thread(generate_latest, request.app[METRICS])
+    return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def _database_checks(database: Database) -> list[Check]:
+    try:
+        async with asyncio.timeout(DATABASE_TIMEOUT_S), database.engine.connect() as plain:
+            connection = await plain.execution_options(isolation_level="AUTOCOMMIT")  # no BEGIN, so no lock is taken
+            await connection.execute(text("SELECT 1"))
+            migration = await _migration_check(connection)
+            waiting = select(func.min(Notification.created_at)).where(Notification.state == NotificationState.WAITING)
+            oldest = (await connection.execute(waiting)).scalar()
+    except (TimeoutError, *DATABASE_ERRORS) as exc:
+        return [Check("database", is_ok=False, detail=f"{type(exc).__name__}: 911 calls still go out")]
+    lag_s = 0.0 if oldest is None else (utc_now() - oldest).total_seconds()
+    return [
+        Check("database", is_ok=True, detail="answers"),
+        migration,
+        Check("outbox", is_ok=lag_s < OUTBOX_LAG_LIMIT_S, detail=f"oldest waiting notification: {lag_s:.0f} s"),
+    ]
+
+
+async def _migration_check(connection: AsyncConnection) -> Check:
+    wanted = ScriptDirectory(str(Path(migrations.__file__).parent)).get_current_head()
+    try:
+        stands_at = (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar()
+    except DBAPIError:
+        stands_at = None  # the table is not there: nothing was migrated yet
+    is_ok = stands_at == wanted
+    return Check("migrations", is_ok=is_ok, detail=f"at {stands_at}" if is_ok else "run `callpoint migrate`")
+
+
+def _edge_check(request: web.Request) -> Check:
+    is_up = request.app[EDGE].state().is_up
+    return Check("edge", is_ok=is_up, detail="answers SIP" if is_up else "the SIP process does not answer")
+
+
+async def _snapshot_check(request: web.Request) -> Check:
+    """The location table on disk is what 911 calls are routed by while the database is away."""
+    folder = request.app[CONFIG].core.data_dir / "snapshot"
+    newest = await asyncio.to_thread(_newest, folder)
+    if newest is None:
+        return Check("snapshot", is_ok=True, detail="none yet: no account has been published")
+    return Check("snapshot", is_ok=True, detail=f"newest is {max(0.0, time.time() - newest):.0f} s old")
+
+
+def _newest(folder: Path) -> float | None:
+    if not folder.is_dir():
+        return None
+    return max((file.stat().st_mtime for file in folder.glob("*.sealed")), default=None)
+
+
+def edge_gauges(registry: CollectorRegistry) -> tuple[Gauge, Gauge]:
+    """The two gauges of the SIP process: is it up, is each trunk."""
+    up = Gauge("callpoint_edge_up", "1 while the SIP process answers.", registry=registry)
+    trunk = Gauge("callpoint_trunk_up", "1 while the trunk answers its pings.", ["trunk"], registry=registry)
+    return up, trunk

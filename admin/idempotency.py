@@ -1,0 +1,60 @@
+"""`Idempotency-Key` on the API's writes: the same key and request again gives the first answer again.
+
+A key used for another request is refused (422). Two at the same moment: the second waits for the first one's
+transaction on SQLite; on PostgreSQL it collides with it and is told to repeat (409).
+"""
+
+import json
+from hashlib import sha256
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+
+from admin.context import ACCOUNT, ACTOR, SESSION
+from admin.problems import BadRequest, is_api
+from admin.routes import Route
+from engine.accounts.idempotency import KeptAnswer, kept_answer
+from engine.audit.record import record
+from engine.db import utc_now
+from engine.errors import FieldFault, Invalid
+
+HEADER = "Idempotency-Key"
+MAX_KEY_CHARACTERS = 255
+_KEPT_HEADERS = (hdrs.LOCATION, hdrs.ETAG, hdrs.CONTENT_TYPE)
+
+
+async def answer_once(request: web.Request, handler: Handler, route: Route) -> web.StreamResponse:
+    """The handler's answer; with an Idempotency-Key, the kept one when the request was carried out before."""
+    key = request.headers.get(HEADER)
+    if key is None or request.method in {"GET", "HEAD"} or not is_api(request) or ACCOUNT not in request:
+        return await handler(request)
+    if not 1 <= len(key) <= MAX_KEY_CHARACTERS or not key.isascii() or not key.isprintable():
+        raise BadRequest(f"{HEADER}: expected 1 to {MAX_KEY_CHARACTERS} printable ASCII characters.")
+    key_hash = sha256(f"{request[ACTOR].id}\n{key}".encode()).hexdigest()
+    asked = f"{request.method} {request.rel_url.raw_path_qs}\n".encode() + await request.read()
+    request_hash = sha256(asked).hexdigest()
+    kept = await kept_answer(request[SESSION], key_hash)
+    if kept is None:
+        return await _first(request, handler, key_hash, request_hash)
+    if kept.request_hash != request_hash:
+        raise Invalid(
+            f"This {HEADER} was used for another request.",
+            fields=(FieldFault(HEADER, "Use a fresh key for every request, the same key only to repeat it."),),
+        )
+    record(request[SESSION], request[ACTOR], route.event, reason="replayed", status=kept.status)
+    headers = json.loads(kept.headers or "{}") | {"Idempotency-Replayed": "true"}
+    return web.Response(status=kept.status, body=(kept.body or "").encode(), headers=headers)
+
+
+async def _first(request: web.Request, handler: Handler, key_hash: str, request_hash: str) -> web.StreamResponse:
+    response = await handler(request)
+    if response.status < 300 and isinstance(response, web.Response):
+        body = response.body if isinstance(response.body, bytes) else b""
+        headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
+        request[SESSION].add(
+            KeptAnswer(
+                key_hash=key_hash, account_id=request[ACCOUNT].id, request_hash=request_hash, status=response.status,
+                headers=json.dumps(headers), body=body.decode(), created_at=utc_now(),
+            )
+        )  # fmt: skip
+    return response

@@ -1,0 +1,142 @@
+"""One request, one transaction, one audit entry.
+
+Theory of operation. The body is read and the slow step of the route done first, so that a slow client or a password
+never holds the database's one writer. Then one transaction holds all: finding out who asks, the handler, the audit
+entry. The operation records its own entry; a route that only reads is recorded here. When anything fails, the
+transaction is rolled back and the entry (`failure` or `denied`) is written in a second one. If the first commits, its
+entry is in it; if it does not, nothing else is in it either.
+"""
+
+import asyncio
+from typing import cast
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from admin import auth, problems
+from admin.context import ACTOR, DATABASE, PREPARED, REQUEST_ID, RESOURCE, SESSION
+from admin.idempotency import answer_once
+from admin.routes import PUBLIC, Route
+from engine.accounts.signin import SignInRefused
+from engine.audit.events import Event
+from engine.audit.record import Note, is_recorded, record
+from engine.errors import DatabaseAway, EngineError
+
+BODY_TIMEOUT_S = 20.0  # a mebibyte over a bad line; a client that drips bytes is cut off
+ROUTE_OF: web.AppKey[dict[web.AbstractRoute, Route]] = web.AppKey("route_of", dict)
+_log = structlog.get_logger()
+
+
+class Refusal(Exception):  # it carries an answer, such as a form shown again
+    """A handler answered with an error status: rolled back like a raised error, but its answer is what is sent."""
+
+    def __init__(self, response: web.StreamResponse) -> None:
+        super().__init__(response.status)
+        self.response = response
+
+
+async def _nothing_here(request: web.Request) -> web.StreamResponse:
+    return await request.match_info.handler(request)  # the router's own 404 or 405
+
+
+_UNKNOWN = Route("*", "(unknown)", _nothing_here, PUBLIC, Event.UNKNOWN_ROUTE)
+
+
+@web.middleware
+async def one_transaction(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Run the handler in its transaction and see to its audit entry. Probes and static files pass by."""
+    route = request.app[ROUTE_OF].get(request.match_info.route)
+    if route is None:
+        if not problems.is_api(request):
+            return await handler(request)
+        route = _UNKNOWN
+    try:
+        auth.refuse_cross_site(request)
+        await _read_body(request)
+        await auth.run_preparation(request, route)
+        return await _carried_out(request, handler, route)
+    except Refusal as refusal:
+        reason = _prepared_error(request)
+        code = problems.code_of(reason) if reason is not None else None
+        await _record_refusal(request, route, refusal.response.status, code, reason)
+        return refusal.response
+    except Exception as exc:
+        error = problems.meant(exc)
+        status = 500 if error is None else error.http_status
+        if not isinstance(error, DatabaseAway):
+            await _record_refusal(request, route, status, "bug" if error is None else problems.code_of(error), error)
+        if error is None or error is exc:
+            raise
+        raise error from exc
+
+
+async def _read_body(request: web.Request) -> None:
+    """Take the whole body in before the transaction; aiohttp refuses more than the application's limit."""
+    if not request.body_exists:
+        return
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            await request.read()
+    except TimeoutError as exc:
+        raise problems.TooSlow(f"Expected the whole request within {BODY_TIMEOUT_S:.0f} seconds.") from exc
+
+
+async def _carried_out(request: web.Request, handler: Handler, route: Route) -> web.StreamResponse:
+    session = request.app[DATABASE].sessions()
+    try:
+        async with session.begin():
+            try:
+                response = await _answered(request, handler, route, session)
+            except Exception:
+                session.expunge_all()  # so that an error page can still say who is signed in
+                raise
+    finally:
+        await session.close()
+    return response
+
+
+async def _answered(request: web.Request, handler: Handler, route: Route, session: AsyncSession) -> web.StreamResponse:
+    request[SESSION] = session
+    await auth.authenticate(request, session, route)
+    auth.authorise(request, route)
+    try:
+        response = await answer_once(request, handler, route)
+    except web.HTTPException as exc:
+        if exc.status >= 400:
+            raise
+        response = web.Response(status=exc.status, headers=exc.headers)  # a redirect that was raised
+    if response.status >= 400:
+        raise Refusal(response)
+    if not is_recorded(session):
+        record(session, request[ACTOR], route.event, resource=request.get(RESOURCE))
+    for note in cast("list[Note]", session.info["audit"]):
+        note.status = note.status or response.status
+    return response
+
+
+async def _record_refusal(
+    request: web.Request, route: Route, status: int, reason: str | None, error: EngineError | None
+) -> None:
+    """The entry of a request that changed nothing, in a transaction of its own."""
+    account_id = error.account_id if isinstance(error, SignInRefused) else None
+    resource = request.get(RESOURCE)
+    if resource is None and isinstance(error, SignInRefused) and error.user_id is not None:
+        resource = ("user", error.user_id, "")
+    try:
+        async with request.app[DATABASE].sessions.begin() as session:
+            record(
+                session, request[ACTOR], route.event, resource=resource, outcome=problems.outcome_of(status),
+                status=status, reason=reason, account_id=account_id,
+            )  # fmt: skip
+    except problems.DATABASE_ERRORS as exc:
+        # nothing was changed, so nothing is hidden; the log keeps what the audit log cannot
+        _log.error(  # the database's own error is the same as every other request's now
+            "refusal_not_audited", request_id=request[REQUEST_ID], event=route.event.value, status=status, why=str(exc)
+        )
+
+
+def _prepared_error(request: web.Request) -> EngineError | None:
+    made = request.get(PREPARED)
+    return None if made is None else made.error

@@ -1,0 +1,123 @@
+"""The table of contents: every API and page route with the scope it asks for and the event it is recorded as.
+
+A `Route` cannot be made without both, so nothing is served by forgetting (default deny). The tables themselves stand
+at the end of each `api_*` and `pages_*` module.
+"""
+
+import importlib
+import importlib.util
+from collections.abc import Awaitable, Callable
+from dataclasses import KW_ONLY, dataclass
+from enum import StrEnum
+from typing import Any
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from engine.accounts.scopes import Scope
+from engine.audit.events import Event
+
+API_MODULES = (
+    "admin.api_account",
+    "admin.api_users",
+    "admin.api_keys",
+    "admin.api_sites",
+    "admin.api_phones",
+    "admin.api_lines",
+    "admin.api_provisioning",
+    "admin.api_telephony",
+    "admin.api_calls",
+    "admin.api_audit",
+    "admin.api_reference",
+)
+PAGE_MODULES = (
+    "admin.pages_entry",
+    "admin.pages_home",
+    "admin.pages_settings",
+    "admin.pages_phones",
+    "admin.pages_calls",
+    "admin.pages_audit",
+    "admin.pages_help",
+)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Preparation = Callable[[web.Request], Awaitable[Any]]
+
+
+class Access(StrEnum):
+    """What a route may ask for in place of a scope."""
+
+    PUBLIC = "public"  # anybody
+    SIGNED_IN = "signed_in"  # any user or key, whatever its scopes
+
+
+PUBLIC = Access.PUBLIC
+SIGNED_IN = Access.SIGNED_IN
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query parameter: its name, its JSON Schema, what it does."""
+
+    name: str
+    schema: dict[str, Any]
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What the OpenAPI document says of a route beyond its method and path."""
+
+    summary: str
+    _: KW_ONLY
+    answer: type[BaseModel] | None = None  # None: no body (204), or `media_type` bytes
+    body: type[BaseModel] | None = None
+    status: int = 200
+    is_list: bool = False
+    if_match: bool = False  # the request must name the version it changes
+    has_etag: bool = False
+    queries: tuple[Query, ...] = ()
+    errors: tuple[int, ...] = ()  # beyond those that every operation can answer with
+    media_type: str = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One route.
+
+    `step_up`: a browser must have typed its password within 15 minutes. `prepare` runs before the transaction is open
+    (argon2 takes tens of milliseconds and the database has one writer); what it returns or raises comes out of
+    `admin.auth.prepared(request)`.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    scope: Scope | Access
+    event: Event
+    _: KW_ONLY
+    step_up: bool = False
+    prepare: Preparation | None = None
+    operation: Operation | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.scope, Scope | Access) or not isinstance(self.event, Event):
+            raise TypeError(
+                f"{self.method} {self.path}: a route needs a scope and an event; nothing is served without."
+            )
+        if self.path.startswith("/api/v1/") and self.operation is None:
+            raise TypeError(f"{self.method} {self.path}: an API route needs an operation, or nobody can look it up.")
+
+
+def all_routes() -> tuple[Route, ...]:
+    """Every route of the API and the pages. Two with one method and path are a bug and refused."""
+    routes: list[Route] = []
+    for name in API_MODULES + PAGE_MODULES:
+        if importlib.util.find_spec(name) is not None:
+            routes += importlib.import_module(name).ROUTES
+    seen: set[tuple[str, str]] = set()
+    for route in routes:
+        if (route.method, route.path) in seen:
+            raise ValueError(f"{route.method} {route.path} is there twice.")
+        seen.add((route.method, route.path))
+    return tuple(routes)
