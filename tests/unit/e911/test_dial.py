@@ -1,0 +1,187 @@
+"""Is this 911, 933, urn:service:sos or neither? Every written form that phones and PBXs produce."""
+
+import string
+import time
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.e911.dial import Kind, classify
+
+EMERGENCY = [
+    "sip:911@10.0.0.1",
+    "sip:911@10.0.0.1:5060;transport=tcp",
+    "sips:911@example.com",
+    "SIP:911@EXAMPLE.com;user=phone",
+    "sip:911;phone-context=+1@example.com;user=phone",
+    "sip:911:secret@example.com",
+    "sip:9911@example.com",
+    "sip:1911@example.com",
+    "sip:+1911@example.com",
+    "sip:+911@example.com",
+    "sip:%39%31%31@example.com",
+    "sip:9%311@example.com",
+    "sip:%2B1911@example.com",
+    "sip:9-1-1@example.com",
+    "sip:(9)1.1@example.com",
+    "sip:911@[2001:db8::1]:5060",
+    "sip:911",
+    "911@example.com",
+    "911",
+    "<sip:911@example.com>",
+    " sip:911@example.com ",
+    "sip:911@example.com?Priority=emergency",
+    "tel:911",
+    "TEL:9-1-1;phone-context=+1",
+    "tel:911;phone-context=example.com",
+    "tel:+1-911",
+    "tel:%39%31%31",
+    "urn:service:sos",
+    "URN:Service:SOS",
+    "urn:service:sos.police",
+    "urn:service:SOS.Animal-Control",
+    "urn:service:sos.made-up.sub",
+    "urn:service:%73os",
+    "sip:urn:service:sos@example.com",
+    "sip:urn%3Aservice%3Asos@example.com",
+]
+TEST = [
+    "sip:933@10.0.0.1",
+    "sip:9933@example.com",
+    "sip:1933@example.com",
+    "tel:933",
+    "sip:%39%33%33@example.com;user=phone",
+    "urn:service:test.sos",
+    "URN:SERVICE:TEST.SOS",
+    "urn:service:test.sos.fire",
+]
+NEITHER = [
+    "sip:9112@example.com",
+    "sip:19115551212@example.com",
+    "sip:+19115551212@example.com",
+    "sip:911x@example.com",
+    "sip:x911@example.com",
+    "sip:91@example.com",
+    "sip:9111@example.com",
+    "sip:99911@example.com",
+    "sip:0911@example.com",
+    "sip:11911@example.com",
+    "sip:101@911.example.com",
+    "sip:101@example.com;phone-context=911",
+    "sip:101@example.com?to=911",
+    "sip:101;isub=911@example.com",
+    "sip:101:911@example.com",
+    "sip:911.example.com",
+    "sip:9339@example.com",
+    "tel:+12125550911",
+    "tel:5550911",
+    "urn:service:sosx",
+    "urn:service:counseling",
+    "urn:service:test",
+    "urn:service:sos-police",
+    "urn:uuid:911",
+    "mailto:911@example.com",
+    "http://911",
+    "sip:*911@example.com",
+    "sip:911#@example.com",
+    "sip:%25%39%31%31@example.com",
+    "",
+    ":",
+    "sip:",
+    "sip:@",
+    "@",
+    "\x00",
+]
+
+
+@pytest.mark.parametrize("uri", EMERGENCY)
+def test_an_emergency_number_is_known_however_it_is_written(uri):
+    """E-01: any scheme, prefix slip, escape, separator and parameter."""
+    assert classify(uri).kind is Kind.EMERGENCY
+
+
+@pytest.mark.parametrize("uri", TEST)
+def test_a_test_number_is_known_however_it_is_written(uri):
+    """E-01: 933 and the test service URN."""
+    assert classify(uri).kind is Kind.TEST
+
+
+@pytest.mark.parametrize("uri", NEITHER)
+def test_what_only_looks_like_an_emergency_number_is_none(uri):
+    """E-01: no false positives."""
+    assert classify(uri).kind is Kind.NONE
+
+
+@pytest.mark.parametrize(
+    ("uri", "to", "digits"),
+    [
+        ("sip:9-911@x", "", "9911"),
+        ("urn:service:sos", "<sip:911@x>;tag=1", "911"),
+        ("urn:service:sos", '"Help" <tel:9911>', "9911"),
+        ("urn:service:sos.fire", "<urn:service:sos>", "urn:service:sos.fire"),
+        ("urn:service:test.sos", "<sip:933@x>", "933"),
+        ("urn:service:test.sos", "<sip:911@x>", "urn:service:test.sos"),
+    ],
+)
+def test_the_digits_are_those_that_were_dialled(uri, to, digits):
+    """E-01: RFC 6881: To holds what was dialled behind a service URN."""
+    assert classify(uri, to).digits == digits
+
+
+def test_to_decides_only_when_the_request_uri_names_nobody():
+    """E-01: a call to somebody else is not an emergency because its To says so."""
+    assert classify("sip:proxy.example.com", "<sip:911@proxy.example.com>").kind is Kind.EMERGENCY
+    assert classify("sip:101@proxy.example.com", "<sip:911@proxy.example.com>").kind is Kind.NONE
+    assert classify("sip:proxy.example.com", '"911" <sip:101@proxy.example.com>').kind is Kind.NONE
+
+
+@given(st.text(max_size=600), st.text(max_size=200))
+def test_no_text_makes_the_classifier_raise(uri, to):
+    """E-01: never raises."""
+    assert classify(uri, to).kind in Kind
+
+
+@given(st.text(alphabet=string.printable + "\uff19\uff11\uff13\udc80", max_size=40).map(lambda tail: "sip:911" + tail))
+def test_nothing_behind_911_makes_the_classifier_raise(uri):
+    assert classify(uri).kind in Kind
+
+
+@given(
+    st.sampled_from(["911", "9911", "1911", "+1911", "933"]),
+    st.sampled_from(["sip:", "SIPS:", "Sip:"]),
+    st.booleans(),
+    st.sampled_from(["", ";user=phone", ";transport=tcp", ":5080", "?x=y"]),
+    st.data(),
+)
+def test_escapes_and_separators_never_hide_an_emergency_number(digits, scheme, is_escaped, tail, data):
+    """E-01: any mixture of the written forms."""
+    parts = []
+    for digit in digits:
+        parts.append(f"%{ord(digit):02x}" if is_escaped and data.draw(st.booleans()) else digit)
+        parts.append(data.draw(st.sampled_from(["", "", "-", ".", "%20"])))
+    assert classify(f"{scheme}{''.join(parts)}@example.com{tail}").is_emergency
+
+
+@given(
+    st.text(alphabet="0123456789", min_size=4, max_size=20).filter(lambda d: d not in {"9911", "1911", "9933", "1933"})
+)
+def test_no_longer_number_is_an_emergency(digits):
+    """E-01: no false positives among dialled numbers."""
+    for uri in (f"sip:{digits}@example.com", f"tel:{digits}", f"sip:{quote(digits)}@example.com;user=phone"):
+        assert not classify(uri).is_emergency
+
+
+def test_a_hostile_request_uri_takes_no_time():
+    """E-01: 64 kB of anything in under 5 ms."""
+    for uri in (
+        "sip:" + "9" * 65_000,
+        "sip:" + "%39" * 21_000 + "@x",
+        "<" * 65_000,
+        '"' * 65_000,
+        "sip:" + ";" * 65_000,
+    ):
+        started = time.perf_counter()
+        classify(uri)
+        assert time.perf_counter() - started < 0.05
