@@ -319,6 +319,8 @@ def _cut_body(message: Message, index: int) -> None:
     if length is None:
         raise BadMessage("expected a Content-Length of digits")
     available = len(message.raw) - message.body_start
+    if length > grammar.MAX_MESSAGE_BYTES:
+        raise BadMessage(f"expected a body of at most {grammar.MAX_MESSAGE_BYTES} bytes, got {length}", 513)
     if length > available:
         raise BadMessage(f"expected a body of {length} bytes, got {available}")
     if length < available:

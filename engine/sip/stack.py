@@ -185,7 +185,7 @@ class SipStack:
 
     # -- our own requests, and what the shell knows --------------------------------------------------------------
 
-    def send_request(  # noqa: PLR0917 - in the order of the message
+    def send_request(
         self,
         method: str,
         request_uri: str,

@@ -1,0 +1,179 @@
+"""The UDP shell: one socket, drained at each wake-up, everything sent at once.
+
+Reading one datagram per turn of the event loop is the known bottleneck of Python proxies; here a wake-up takes up to
+`MAX_DATAGRAMS_PER_WAKE_UP`. The shell knows no SIP rule. It is told what came out of the stack by its owner, who pumps
+the stack after `receive` (one stack may stand behind several shells).
+"""
+
+import asyncio
+import errno
+import socket
+import struct
+from collections.abc import Callable
+
+from engine.sip.forward import Hop
+from engine.sip.grammar import MAX_MESSAGE_BYTES
+
+MAX_DATAGRAMS_PER_WAKE_UP = 64  # leave the loop a turn under flood
+RECEIVE_BUFFER_BYTES = 8 * 1024 * 1024  # a second of 5,000 calls; the kernel grants what net.core.rmem_max allows
+MAX_WAITING = 10_000  # datagrams kept while the socket's own buffer is full; more are dropped, SIP sends again
+
+_IP_RECVERR, _IPV6_RECVERR = 11, 25  # linux/in.h, linux/in6.h: ICMP errors come with the address they are about
+_MSG_ERRQUEUE = 0x2000
+_SO_EE_ORIGIN_LOCAL = 1
+_EXTENDED_ERR = struct.Struct("=IBBBBII")  # struct sock_extended_err, linux/errqueue.h
+_MAX_KNOWN_HOPS = 10_000
+
+
+class UdpShell:
+    """A bound UDP socket on the running loop.
+
+    Args:
+        receive: takes (datagram, hop) for each one read.
+        drained: called once when a wake-up has been read out: pump the stack now.
+        failed: a hop that ICMP reported as unreachable.
+    """
+
+    def __init__(
+        self,
+        *,
+        receive: Callable[[bytes, Hop], None],
+        drained: Callable[[], None],
+        failed: Callable[[Hop], None],
+    ) -> None:
+        self._receive = receive
+        self._drained = drained
+        self._failed = failed
+        self._hops: dict[tuple[str, int], Hop] = {}
+        self._waiting: list[tuple[bytes, Hop]] = []
+        self._socket: socket.socket | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.receive_buffer_bytes = 0
+        self.dropped = 0
+
+    def open(self, host: str, port: int) -> tuple[str, int]:
+        """Bind; returns the address bound (`port` 0: any free one). Raises OSError when it cannot."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+                sock.setsockopt(socket.SOL_SOCKET, option, RECEIVE_BUFFER_BYTES)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
+            else:
+                sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
+            sock.bind((host, port))
+        except OSError:
+            sock.close()
+            raise
+        self.receive_buffer_bytes = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        self._socket = sock
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(sock.fileno(), self._readable)
+        bound = sock.getsockname()
+        return bound[0], bound[1]
+
+    def close(self) -> None:
+        if self._socket is None or self._loop is None:
+            return
+        self._loop.remove_reader(self._socket.fileno())
+        self._loop.remove_writer(self._socket.fileno())
+        self._socket.close()
+        self._socket = None
+        self._waiting.clear()
+
+    def send(self, data: bytes, hop: Hop) -> None:
+        """Send now; when the kernel's buffer is full, as soon as it has room, in order."""
+        if self._socket is None:
+            return
+        if self._waiting:
+            self._wait(data, hop)
+            return
+        try:
+            self._socket.sendto(data, (hop.ip, hop.port))
+        except BlockingIOError:
+            self._wait(data, hop)
+        except OSError as fault:
+            self._send_failed(data, hop, fault)
+
+    def _send_failed(self, data: bytes, hop: Hop, fault: OSError) -> None:
+        """An error at sendto may be an earlier datagram's ICMP error: read those, then try once more."""
+        assert self._socket is not None
+        if fault.errno in (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH):
+            self._read_errors()
+            try:
+                self._socket.sendto(data, (hop.ip, hop.port))
+            except OSError:
+                self._report(hop)
+            return
+        self._report(hop)  # EMSGSIZE, no route, not permitted: this hop will not get it by UDP
+
+    def _wait(self, data: bytes, hop: Hop) -> None:
+        assert self._socket is not None
+        assert self._loop is not None
+        if len(self._waiting) >= MAX_WAITING:
+            self.dropped += 1
+            return
+        if not self._waiting:
+            self._loop.add_writer(self._socket.fileno(), self._writable)
+        self._waiting.append((data, hop))
+
+    def _writable(self) -> None:
+        assert self._socket is not None
+        assert self._loop is not None
+        self._loop.remove_writer(self._socket.fileno())
+        waiting, self._waiting = self._waiting, []
+        for data, hop in waiting:
+            self.send(data, hop)
+
+    def _readable(self) -> None:
+        sock, receive, hops = self._socket, self._receive, self._hops
+        if sock is None:
+            return
+        for _ in range(MAX_DATAGRAMS_PER_WAKE_UP):
+            try:
+                data, address = sock.recvfrom(MAX_MESSAGE_BYTES)
+            except BlockingIOError:
+                break
+            except OSError:  # a pending ICMP error surfaces here once
+                break
+            key = address[:2]
+            hop = hops.get(key)
+            if hop is None:
+                hop = self._new_hop(key)
+            receive(data, hop)
+        self._read_errors()
+        self._drained()
+
+    def _new_hop(self, key: tuple[str, int]) -> Hop:
+        if len(self._hops) >= _MAX_KNOWN_HOPS:
+            self._hops.clear()
+        hop = self._hops[key] = Hop("udp", key[0], key[1])
+        return hop
+
+    def _read_errors(self) -> None:
+        """Report the hops that ICMP errors are about (the error queue holds each datagram's destination)."""
+        if self._socket is None:
+            return
+        for _ in range(MAX_DATAGRAMS_PER_WAKE_UP):
+            try:
+                _, ancillary, _, address = self._socket.recvmsg(0, 256, _MSG_ERRQUEUE)
+            except OSError:  # empty
+                return
+            if address and _is_icmp(ancillary):
+                self._failed(Hop("udp", address[0], address[1]))
+
+    def _report(self, hop: Hop) -> None:
+        """Not from inside `send`: the stack is being emptied there."""
+        assert self._loop is not None
+        self._loop.call_soon(self._failed, hop)
+
+
+def _is_icmp(ancillary: list[tuple[int, int, bytes]]) -> bool:
+    for _level, kind, data in ancillary:
+        if kind in (_IP_RECVERR, _IPV6_RECVERR) and len(data) >= _EXTENDED_ERR.size:
+            origin = _EXTENDED_ERR.unpack_from(data)[1]
+            return bool(origin != _SO_EE_ORIGIN_LOCAL)
+    return False
