@@ -192,8 +192,10 @@ async def prepare_proof(request: web.Request) -> Proof:
 async def prepare_password(request: web.Request) -> str:
     """For a form with a new `password` (and what it must not be made of: `account_name`, `email`, `name`): its hash."""
     form = await request.post()
-    about = tuple(_text(form.get(name)) for name in ("account_name", "email", "name"))
-    return await request.app[PASSWORDS].hash(_text(form.get("password")), about=tuple(text for text in about if text))
+    context = tuple(_text(form.get(name)) for name in ("account_name", "email", "name"))
+    return await request.app[PASSWORDS].hash(
+        _text(form.get("password")), context=tuple(text for text in context if text)
+    )
 
 
 async def _check(request: web.Request, email: str, password: str) -> Proof:

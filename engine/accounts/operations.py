@@ -6,7 +6,8 @@ pages, API and command find every operation of this room in one place.
 
 import datetime as dt
 import zoneinfo
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any
 
@@ -15,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from engine.accounts import store
 from engine.accounts.addresses import email_fault, plain_email
 from engine.accounts.keys import digest, hint_of, mint_api_key, mint_cookie
-from engine.accounts.scopes import EVERY_SCOPE, SCOPE_NAMES, Scope
+from engine.accounts.scopes import EVERY_SCOPE, SCOPE_NAMES, Scope, scopes_of_key
 from engine.accounts.signin import end_sessions_of, prove, revoke_session, sign_in, sign_out, start_session
 from engine.accounts.telephony import (
     PbxFields,
@@ -36,7 +37,7 @@ from engine.models import Account, ApiKey, Credential, Location, Role, SetupLink
 from engine.numbers import parse_e164
 
 __all__ = [
-    "AccountFields", "ApiKeyFields", "NewAccount", "PbxFields", "TrunkFields", "UserFields",
+    "AccountFields", "NewAccount", "NewApiKey", "PbxFields", "TrunkFields", "UserFields",
     "change_password", "create_account", "create_api_key", "create_pbx", "create_trunk", "create_user", "delete_pbx",
     "delete_trunk", "new_setup_link", "prove", "revoke_api_key", "revoke_session", "sign_in", "sign_out",
     "start_session", "update_account", "update_pbx", "update_trunk", "update_user", "use_setup_link",
@@ -71,7 +72,7 @@ class AccountFields:
     @classmethod
     def of(cls, account: Account) -> "AccountFields":
         """As they are now; `dataclasses.replace` makes the wished state of it."""
-        return cls(**{field.name: getattr(account, field.name) for field in fields(cls)})
+        return cls(**{f.name: getattr(account, f.name) for f in fields(cls)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,38 +84,43 @@ class UserFields:
 
 
 @dataclass(frozen=True, slots=True)
-class ApiKeyFields:
-    """A key to be. `scopes`: names of `Scope`; `*` alone means every scope."""
+class NewApiKey:
+    """A key just made. `clear` is shown this once: only its SHA-256 is stored."""
 
-    name: str
-    scopes: tuple[str, ...]
-    expires_at: dt.datetime | None = None
+    row: ApiKey
+    clear: str = field(repr=False)
 
 
-async def create_account(  # who, where, and what is said of it: as pages, API and command call it
+async def create_account(
     session: AsyncSession,
     actor: Actor,
     name: str,
     owner_email: str,
     password_hash: str | None,
     owner_name: str = "",
-) -> NewAccount:
+) -> Account:
     """Make an account and its owner. Without a password hash the owner cannot sign in yet.
 
     Raises:
         Invalid: name or e-mail address. Conflict: somebody has that address already.
     """
-    faults = [fault for fault in (_name_fault("name", name), email_fault("owner_email", owner_email)) if fault]
+    made = await _make_account(session, actor, name, UserFields(owner_email, owner_name, Role.OWNER), password_hash)
+    return made.account
+
+
+async def _make_account(
+    session: AsyncSession, actor: Actor, name: str, owner: UserFields, password_hash: str | None
+) -> NewAccount:
+    faults = [fault for fault in (_name_fault("name", name), email_fault("owner_email", owner.email)) if fault]
     if faults:
         raise Invalid("The account cannot be made.", fields=tuple(faults))
-    email = plain_email(owner_email)
-    await _refuse_known(session, email, "owner_email")
-    account = Account(id=new_id("account"), name=name.strip(), email=email)
+    await _refuse_known(session, plain_email(owner.email), "owner_email")
+    account = Account(id=new_id("account"), name=name.strip(), email=plain_email(owner.email))
     session.add(account)
     await session.flush()
-    owner = await _add_user(session, account, UserFields(email, owner_name.strip(), Role.OWNER), password_hash)
+    user = await _add_user(session, account, owner, password_hash)
     record(session, actor, Event.ACCOUNT_CREATE, account)
-    return NewAccount(account, owner)
+    return NewAccount(account, user)
 
 
 async def new_setup_link(session: AsyncSession) -> str:
@@ -141,7 +147,8 @@ async def use_setup_link(  # the form's own fields in the form's own order
     link = await store.setup_link(session, digest(key))
     if link is None:
         raise NotFound("This set-up link was used or has expired. Restart Callpoint: it prints a new one.")
-    made = await create_account(session, actor, account_name, owner_email, password_hash, owner_name)
+    owner = UserFields(owner_email, owner_name, Role.OWNER)
+    made = await _make_account(session, actor, account_name, owner, password_hash)
     link.used_at = utc_now()
     return made
 
@@ -159,8 +166,8 @@ async def update_account(session: AsyncSession, actor: Actor, account: Account, 
             faults.append(FieldFault("default_location_id", "Expected a location of this account."))
     if faults:
         raise Invalid("The account cannot be changed like this.", fields=tuple(faults))
-    for field in fields(wished):
-        setattr(account, field.name, getattr(wished, field.name))
+    for each in fields(wished):
+        setattr(account, each.name, getattr(wished, each.name))
     account.name = wished.name.strip()
     account.email = plain_email(wished.email) if wished.email else ""
     account.callback_number = number
@@ -236,35 +243,42 @@ async def change_password(
 
 
 async def create_api_key(
-    session: AsyncSession, actor: Actor, account: Account, wished: ApiKeyFields, granted: frozenset[Scope] = EVERY_SCOPE
-) -> tuple[ApiKey, str]:
-    """Make an API key. Returns its row and the clear key, which is shown this once: only its SHA-256 is stored.
+    session: AsyncSession,
+    actor: Actor,
+    account: Account,
+    *,
+    name: str,
+    scopes: Sequence[str],
+    expires_at: dt.datetime | None = None,
+    granted: frozenset[Scope] = EVERY_SCOPE,
+) -> NewApiKey:
+    """Make an API key.
 
     Args:
+        scopes: Names of `Scope`; `*` is every scope.
         granted: What the maker may do: nobody makes a key that can do more.
 
     Raises:
         Invalid: every bad field. Forbidden: a scope beyond `granted`.
     """
-    faults = [_name_fault("name", wished.name)]
-    unknown = [scope for scope in wished.scopes if scope not in SCOPE_NAMES]
-    if unknown or not wished.scopes:
-        faults.append(FieldFault("scopes", f"Expected one or more of {', '.join(sorted(Scope))}."))
-    if wished.expires_at is not None and wished.expires_at <= utc_now():
+    faults = [_name_fault("name", name)]
+    if not scopes or set(scopes) - SCOPE_NAMES:
+        faults.append(FieldFault("scopes", f"Expected one or more of {', '.join(sorted(SCOPE_NAMES))}."))
+    if expires_at is not None and expires_at <= utc_now():
         faults.append(FieldFault("expires_at", "Expected a time to come."))
     if any(faults):
         raise Invalid("The key cannot be made.", fields=tuple(fault for fault in faults if fault))
-    asked = EVERY_SCOPE if Scope.ALL in wished.scopes else frozenset(Scope(scope) for scope in wished.scopes)
-    if asked - granted:
-        raise Forbidden(f"You cannot give a key what you may not do yourself: {', '.join(sorted(asked - granted))}.")
+    beyond = scopes_of_key(scopes) - granted
+    if beyond:
+        raise Forbidden(f"You cannot give a key what you may not do yourself: {', '.join(sorted(beyond))}.")
     clear = mint_api_key()
     row = ApiKey(
-        id=new_id("api_key"), account_id=account.id, name=wished.name.strip(), key_hash=digest(clear),
-        hint=hint_of(clear), scopes=sorted(set(wished.scopes)), created_by=actor.id, expires_at=wished.expires_at,
+        id=new_id("api_key"), account_id=account.id, name=name.strip(), key_hash=digest(clear), hint=hint_of(clear),
+        scopes=sorted(set(scopes)), created_by=actor.id, expires_at=expires_at,
     )  # fmt: skip
     session.add(row)
     record(session, actor, Event.API_KEY_CREATE, row)
-    return row, clear
+    return NewApiKey(row, clear)
 
 
 async def revoke_api_key(session: AsyncSession, actor: Actor, row: ApiKey) -> None:

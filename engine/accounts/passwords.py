@@ -32,16 +32,16 @@ class PasswordDesk:
         self._turns = asyncio.Semaphore(HASHES_AT_ONCE)
         self._waiting = 0
 
-    async def hash(self, password: str, *, about: tuple[str, ...] = (), field: str = "password") -> str:
+    async def hash(self, password: str, *, context: tuple[str, ...] = (), field: str = "password") -> str:
         """The argon2id hash of a new password, as it is stored.
 
         Args:
-            about: Words an attacker tries first: the account's name, the user's name and e-mail address.
+            context: Words an attacker tries first: the account's name, the user's name and e-mail address.
 
         Raises:
             Invalid: the password breaks a rule; which one, in words, under `field`.
         """
-        return await self._in_turn(lambda: _hash(password, about, field))
+        return await self._in_turn(lambda: _checked_hash(password, context, field))
 
     async def matches(self, password: str, stored: str | None) -> bool:
         """Whether it is the password behind that hash; with none stored it takes the same time and is False."""
@@ -58,7 +58,7 @@ class PasswordDesk:
             self._waiting -= 1
 
 
-def fault_of(password: str, about: tuple[str, ...] = ()) -> str | None:
+def fault_of(password: str, context: tuple[str, ...] = ()) -> str | None:
     """Why the password cannot be accepted, with what to do; None when it can."""
     plain = _normal(password)
     if len(plain) < MIN_CHARACTERS:
@@ -69,7 +69,7 @@ def fault_of(password: str, about: tuple[str, ...] = ()) -> str | None:
         return f"Expected at most {MAX_CHARACTERS} characters, got {len(plain)}."
     if len(set(plain)) < 5:
         return "This repeats very few characters. Use several unrelated words."
-    words = _context(about)
+    words = _words(context)
     judged = zxcvbn(plain[:JUDGED_CHARACTERS], user_inputs=words)
     if judged["score"] < MIN_SCORE:
         why = judged["feedback"]["warning"] or "This is easily guessed"
@@ -77,9 +77,9 @@ def fault_of(password: str, about: tuple[str, ...] = ()) -> str | None:
     return None
 
 
-def _context(about: tuple[str, ...]) -> list[str]:
+def _words(context: tuple[str, ...]) -> list[str]:
     words = {"callpoint", "e911", "911"}
-    for text in about:
+    for text in context:
         words.add(text.casefold())
         words.update(part for part in text.casefold().replace("@", " ").replace(".", " ").split() if len(part) > 2)
     return sorted(words)
@@ -90,10 +90,24 @@ def _normal(password: str) -> str:
     return unicodedata.normalize("NFKC", password)
 
 
-def _hash(password: str, about: tuple[str, ...], field: str) -> str:
-    fault = fault_of(password, about)
+def check(password: str, context: tuple[str, ...] = (), field: str = "password") -> None:
+    """Raise Invalid when the password breaks a rule."""
+    fault = fault_of(password, context)
     if fault is not None:
-        raise Invalid("The password cannot be accepted.", fields=(FieldFault(field, fault),))
+        raise Invalid(f"The password cannot be accepted: {fault}", fields=(FieldFault(field, fault),))
+
+
+async def hash_password(password: str) -> str:
+    """The argon2id hash of a password that was checked; for a command, which is in nobody's way."""
+    return await asyncio.to_thread(_hash, password)
+
+
+def _checked_hash(password: str, context: tuple[str, ...], field: str) -> str:
+    check(password, context, field)
+    return _hash(password)
+
+
+def _hash(password: str) -> str:
     return _hasher.hash(_normal(password).encode("utf-8", "surrogatepass"))
 
 

@@ -71,18 +71,18 @@ async def row_of(
     return row
 
 
-async def account_by_id(session: AsyncSession, account_id: str, *, for_update: bool = False) -> Account:
-    """Raises NotFound when there is none."""
-    query = select(Account).where(Account.id == account_id)
-    account = (await session.scalars(query.with_for_update() if for_update else query)).first()
-    if account is None:
-        raise NotFound("There is no account of that id.")
-    return account
+async def account_by_id(session: AsyncSession, account_id: str) -> Account | None:
+    return await session.get(Account, account_id)
 
 
-async def any_account(session: AsyncSession) -> bool:
-    """Whether there is an account at all; before the first one, the set-up link is the only door."""
-    return (await session.execute(select(Account.id).limit(1))).first() is not None
+async def lock_account(session: AsyncSession, account: Account) -> None:
+    """Read the account again, so that nobody else changes it before the commit."""
+    await session.refresh(account, with_for_update=True)
+
+
+async def has_any_user(session: AsyncSession) -> bool:
+    """Whether anybody could sign in at all; before that the set-up link is the only door."""
+    return (await session.execute(select(User.id).limit(1))).first() is not None
 
 
 async def accounts(session: AsyncSession) -> Sequence[Account]:
