@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from admin.app import make_admin
 from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
 
+from admin.app import make_admin
 from engine import crypto, migrations
 from engine.accounts import operations as accounts
 from engine.accounts import store as accounts_store
