@@ -80,6 +80,11 @@ async def lock_account(session: AsyncSession, account: Account) -> None:
     await session.refresh(account, with_for_update=True)
 
 
+async def any_account(session: AsyncSession) -> bool:
+    """Whether there is an account at all; before the first one there is nobody to sign in."""
+    return (await session.execute(select(Account.id).limit(1))).first() is not None
+
+
 async def has_any_user(session: AsyncSession) -> bool:
     """Whether anybody could sign in at all; before that the set-up link is the only door."""
     return (await session.execute(select(User.id).limit(1))).first() is not None
