@@ -1,0 +1,321 @@
+"""The stack behind its shells, on real loopback sockets, over UDP and TCP."""
+
+import asyncio
+import itertools
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from engine.sip.forward import Forward, Hop, Target
+from engine.sip.message import Request
+from engine.sip.stack import AttemptEnded, Event, Finished, RequestReceived, SipStack
+from engine.sip.stream import Framer, TcpShell
+from engine.sip.udp import UdpShell
+from tests.siptest import read_request, read_response, request, response, route_set
+
+pytestmark = pytest.mark.enable_socket
+WAIT_S = 5.0
+
+
+class Element:
+    """What an edge process is to the room: one stack, two shells, a timer."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.events: list[Event] = []
+        self.changed = asyncio.Event()
+        self.targets: tuple[Target, ...] = ()
+        self.fail_over: frozenset[int] = frozenset()
+        self.handle: asyncio.TimerHandle | None = None
+        counter = itertools.count(1)
+        self.stack = SipStack(
+            addresses=lambda hop: ("127.0.0.1", self.tcp_port if hop.transport == "tcp" else self.udp_port),
+            make_branch=lambda: f"z9hG4bKs{next(counter)}",
+            make_tag=lambda: f"own{next(counter)}",
+            mark_key=b"m" * 32,
+            is_emergency=lambda got, _: "911" in got.request_uri,
+            is_trusted=lambda _: True,
+        )
+        self.udp = UdpShell(receive=self.receive, drained=self.pump, failed=self.failed)
+        self.tcp = TcpShell(
+            receive=self.receive, drained=self.pump, failed=self.failed, connected=self.connected, connect_s=0.5
+        )
+
+    async def open(self) -> None:
+        self.udp_port = self.udp.open("127.0.0.1", 0)[1]
+        self.tcp_port = (await self.tcp.open("127.0.0.1", 0))[1]
+
+    async def close(self) -> None:
+        if self.handle is not None:
+            self.handle.cancel()
+        self.udp.close()
+        await self.tcp.close()
+
+    def receive(self, data: bytes, source: Hop) -> None:
+        self.stack.receive(data, source, self.loop.time())
+
+    def failed(self, hop: Hop) -> None:
+        self.stack.transport_failed(hop, self.loop.time())
+        self.pump()
+
+    def connected(self, hop: Hop) -> None:
+        self.stack.transport_connected(hop, self.loop.time())
+        self.pump()
+
+    def pump(self) -> None:
+        now = self.loop.time()
+        while (event := self.stack.next_event()) is not None:
+            self.events.append(event)
+            if isinstance(event, RequestReceived):
+                if event.request.method == "OPTIONS":
+                    self.stack.respond(event.transaction, 200, "OK", now=now)
+                else:
+                    answer = Forward(self.targets, tag="call", fail_over=self.fail_over)
+                    self.stack.forward(event.transaction, answer, now)
+        for data, hop in self.stack.take_outgoing():
+            (self.udp if hop.transport == "udp" else self.tcp).send(data, hop)
+        if self.handle is not None:
+            self.handle.cancel()
+        due = self.stack.next_timer()
+        self.handle = None if due is None else self.loop.call_at(due, self.timer)
+        self.changed.set()
+
+    def timer(self) -> None:
+        self.handle = None
+        self.stack.handle_timer(self.loop.time())
+        self.pump()
+
+    async def until(self, kind: type) -> Event:
+        async with asyncio.timeout(WAIT_S):
+            while not any(isinstance(event, kind) for event in self.events):
+                self.changed.clear()
+                await self.changed.wait()
+        return next(event for event in self.events if isinstance(event, kind))
+
+
+class UdpPeer(asyncio.DatagramProtocol):
+    """A socket with a queue of what came in."""
+
+    def __init__(self) -> None:
+        self.inbox: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def open(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=("127.0.0.1", 0))
+        sock = self.transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024 * 1024)
+        self.hop = Hop("udp", *self.transport.get_extra_info("sockname"))
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self.inbox.put_nowait(data)
+
+    def send(self, data: bytes, port: int) -> None:
+        self.transport.sendto(data, ("127.0.0.1", port))
+
+    async def next(self) -> bytes:
+        async with asyncio.timeout(WAIT_S):
+            return await self.inbox.get()
+
+
+class TcpPeer:
+    """A TCP server for one connection, or a client; cuts its stream by the framer under test elsewhere."""
+
+    def __init__(self) -> None:
+        self.framer, self.inbox = Framer(), asyncio.Queue()
+        self.accepted = asyncio.Event()
+        self.connections = 0
+
+    async def listen(self) -> None:
+        self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.hop = Hop("tcp", *self.server.sockets[0].getsockname())
+
+    async def connect(self, port: int) -> None:
+        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", port)
+        self.hop = Hop("tcp", *self.writer.get_extra_info("sockname"))
+        self.reading = asyncio.create_task(self._read())
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+        self.connections += 1
+        self.accepted.set()
+        await self._read()
+
+    async def _read(self) -> None:
+        while segment := await self.reader.read(65536):
+            for message in self.framer.feed(segment):
+                self.inbox.put_nowait(message)
+        self.inbox.put_nowait(b"")
+
+    async def next(self) -> bytes:
+        async with asyncio.timeout(WAIT_S):
+            return await self.inbox.get()
+
+    async def close(self) -> None:
+        self.writer.close()
+        if hasattr(self, "server"):
+            self.server.close()
+        else:
+            self.reading.cancel()
+
+
+@pytest.fixture
+async def element() -> AsyncIterator[Element]:
+    made = Element()
+    await made.open()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def udp_peer() -> AsyncIterator[Callable[[], Awaitable[UdpPeer]]]:
+    peers: list[UdpPeer] = []
+
+    async def make() -> UdpPeer:
+        peer = UdpPeer()
+        await peer.open()
+        peers.append(peer)
+        return peer
+
+    yield make
+    for peer in peers:
+        peer.transport.close()
+
+
+async def test_a_whole_call_passes_over_udp_sockets(element: Element, udp_peer) -> None:
+    """E-18: INVITE to BYE on loopback, the SDP untouched."""
+    pbx, carrier = await udp_peer(), await udp_peer()
+    element.targets = (Target("a", carrier.hop),)
+    invite = request(source=pbx.hop, uri=f"sip:911@127.0.0.1:{element.udp_port}")
+    pbx.send(invite, element.udp_port)
+    forwarded = await carrier.next()
+    assert read_response(await pbx.next()).status == 100
+    assert read_request(forwarded).body == read_request(invite).body
+    contact = f"sip:psap@127.0.0.1:{carrier.hop.port}"
+    carrier.send(response(forwarded, 180, contact=contact), element.udp_port)
+    assert read_response(await pbx.next()).status == 180
+    carrier.send(response(forwarded, 200, contact=contact), element.udp_port)
+    answer = read_response(await pbx.next())
+    assert answer.status == 200
+    ack = request("ACK", contact, source=pbx.hop, branch="z9hG4bKa", to_tag="carrier", routes=route_set(answer))
+    pbx.send(ack, element.udp_port)
+    assert read_request(await carrier.next()).method == "ACK"
+    bye = request("BYE", contact, source=pbx.hop, branch="z9hG4bKb", cseq=2, to_tag="carrier", routes=route_set(answer))
+    pbx.send(bye, element.udp_port)
+    at_carrier = await carrier.next()
+    assert read_request(at_carrier).header("Route") is None
+    carrier.send(response(at_carrier, 200), element.udp_port)
+    assert read_response(await pbx.next()).cseq == (2, "BYE")
+
+
+async def test_a_call_from_udp_to_tcp_keeps_both_sides_in_the_route(element: Element, udp_peer) -> None:
+    """E-18: double Record-Route where transports differ; the ACK crosses to the connection that stands."""
+    pbx, carrier = await udp_peer(), TcpPeer()
+    await carrier.listen()
+    element.targets = (Target("a", carrier.hop),)
+    pbx.send(request(source=pbx.hop), element.udp_port)
+    forwarded = await carrier.next()
+    assert len(read_request(forwarded).headers("Record-Route")) == 2
+    assert read_response(await pbx.next()).status == 100
+    contact = f"sip:psap@127.0.0.1:{carrier.hop.port};transport=tcp"
+    half = len(answer := response(forwarded, 200, contact=contact)) // 2
+    carrier.writer.write(answer[:half])
+    await carrier.writer.drain()
+    carrier.writer.write(answer[half:])
+    final = read_response(await pbx.next())
+    assert final.status == 200
+    ack = request("ACK", contact, source=pbx.hop, branch="z9hG4bKa", to_tag="carrier", routes=route_set(final))
+    pbx.send(ack, element.udp_port)
+    assert read_request(await carrier.next()).method == "ACK"
+    assert carrier.connections == 1
+    await carrier.close()
+
+
+async def test_a_call_from_tcp_is_answered_on_its_own_connection(element: Element, udp_peer) -> None:
+    """E-18: split and coalesced segments; the response goes back where the request came from."""
+    pbx, carrier = TcpPeer(), await udp_peer()
+    await pbx.connect(element.tcp_port)
+    element.targets = (Target("a", carrier.hop),)
+    options = request("OPTIONS", source=pbx.hop, branch="z9hG4bKo", call_id="other")
+    stream = options + request(source=pbx.hop)
+    pbx.writer.write(stream[:100])
+    await pbx.writer.drain()
+    pbx.writer.write(stream[100:])
+    answers = {read_response(await pbx.next()).cseq[1] for _ in range(2)}
+    assert answers == {"OPTIONS", "INVITE"}
+    carrier.send(response(await carrier.next(), 486), element.udp_port)
+    assert read_response(await pbx.next()).status == 486
+    assert read_request(await carrier.next()).method == "ACK"
+    await pbx.close()
+
+
+async def test_a_refused_tcp_connection_fails_over_at_once(element: Element, udp_peer) -> None:
+    """E-08: connection refused on the first trunk, the second has the call within the connect limit."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        nobody = Hop("tcp", *closed.getsockname())
+    pbx, carrier = await udp_peer(), await udp_peer()
+    element.targets = (Target("a", nobody), Target("b", carrier.hop))
+    pbx.send(request(source=pbx.hop), element.udp_port)
+    assert read_request(await carrier.next()).method == "INVITE"
+    ended = await element.until(AttemptEnded)
+    assert (ended.target.name, ended.outcome) == ("a", "unreachable")
+
+
+async def test_an_icmp_refusal_on_udp_fails_over_at_once(element: Element, udp_peer) -> None:
+    """E-08: port unreachable comes back with the address it is about."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
+        closed.bind(("127.0.0.1", 0))
+        nobody = Hop("udp", *closed.getsockname())
+    pbx, carrier = await udp_peer(), await udp_peer()
+    element.targets = (Target("a", nobody, first_response_s=30.0), Target("b", carrier.hop))
+    pbx.send(request(source=pbx.hop), element.udp_port)
+    assert read_request(await carrier.next()).method == "INVITE"
+    ended = await element.until(AttemptEnded)
+    assert (ended.target.name, ended.outcome) == ("a", "unreachable")
+
+
+async def test_a_silent_trunk_is_left_after_its_own_deadline(element: Element, udp_peer) -> None:
+    """E-08: nothing heard for first_response_s, by the shell's clock."""
+    pbx, silent, carrier = await udp_peer(), await udp_peer(), await udp_peer()
+    element.targets = (Target("a", silent.hop, first_response_s=0.2), Target("b", carrier.hop))
+    pbx.send(request(source=pbx.hop), element.udp_port)
+    carrier.send(response(await carrier.next(), 200), element.udp_port)
+    finished = await element.until(Finished)
+    assert finished.target.name == "b"
+
+
+async def test_garbage_on_a_stream_is_refused_and_the_connection_closed(element: Element) -> None:
+    """E-18: two Content-Length: 400, then nothing more is believed of that stream."""
+    pbx = TcpPeer()
+    await pbx.connect(element.tcp_port)
+    pbx.writer.write(request("OPTIONS", "sip:192.0.2.10", source=pbx.hop, added=["Content-Length: 5"]))
+    assert read_response(await pbx.next()).status == 400
+    assert await pbx.next() == b""
+    await pbx.close()
+
+
+async def test_a_keep_alive_ping_is_answered_with_a_pong(element: Element) -> None:
+    """E-18: RFC 5626 §3.5.1."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", element.tcp_port)
+    writer.write(b"\r\n\r\n")
+    async with asyncio.timeout(WAIT_S):
+        assert await reader.readexactly(2) == b"\r\n"
+    writer.close()
+
+
+async def test_a_flood_is_drained_in_few_wake_ups(element: Element, udp_peer) -> None:
+    """E-18: two hundred requests at once are all answered; what is no SIP at all is dropped in silence."""
+    pbx = await udp_peer()
+    answers: set[int] = set()
+    for number in range(200):
+        pbx.send(b"\x00\x01garbage" + bytes([number]), element.udp_port)
+        pbx.send(request("OPTIONS", source=pbx.hop, branch=f"z9hG4bKo{number}", cseq=number), element.udp_port)
+        if number % 10 == 9:
+            answers |= {read_response(await pbx.next()).cseq[0] for _ in range(10)}  # small kernel buffers hold ten
+    assert answers == set(range(200))
+
+
+def test_a_request_is_a_request() -> None:
+    """E-18: the helper reads what it writes."""
+    assert isinstance(read_request(request()), Request)
