@@ -1,8 +1,9 @@
-"""Dial plans: one parser per vendor grammar, and the proof that an emergency number completes at once with no prefix (pure).
+"""Dial plans: one parser per vendor grammar, and the proof that an emergency number completes at once with no prefix
+(pure).
 
-A plan is a rule for when a phone sends what has been typed. The question asked here is always the same: somebody types 9, 1, 1
-and waits. `DialPlan.decide` answers with a `Verdict`; `faults` asks it for every emergency number of every plan found in a
-rendered file. A new vendor adds one function to `GRAMMARS` that reads its own settings.
+A plan is a rule for when a phone sends what has been typed. The question asked here is always the same: somebody
+types 9, 1, 1 and waits. `DialPlan.decide` answers with a `Verdict`; `faults` asks it for every emergency number of
+every plan found in a rendered file. A new vendor adds one function to `GRAMMARS` that reads its own settings.
 
 A number *completes* when the phone sends it by itself. Four things can happen:
 immediate    sent with the last digit, unchanged
@@ -15,17 +16,17 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Protocol
 
-from engine.errors import EngineError
+from engine.errors import UnsafeValue
 
 DIGITS = frozenset("0123456789")
 KEYPAD = frozenset("0123456789*#+")
 MAX_SEGMENTS = 100  # Poly: a digit map holds at most 100 segments and 2560 bytes (UC Software admin guide)
 
 
-class UnsafeDialPlan(EngineError):
+class UnsafeDialPlan(UnsafeValue):
     """A rendered plan would delay, change or swallow an emergency number; the file is not served."""
 
     title = "A dial plan would hold up an emergency call"
@@ -40,7 +41,9 @@ class Completion(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What becomes of one number: `sent` is what leaves the phone (None when nothing does), `rule` the rule that decided."""
+    """What becomes of one number: `sent` is what leaves the phone (None when nothing does), `rule` the rule that
+    decided.
+    """
 
     completion: Completion
     sent: str | None
@@ -51,7 +54,8 @@ class Verdict:
 class DialPlan(Protocol):
     """One plan in one grammar. `broken` names the rules the phone would ignore because they are not well formed."""
 
-    broken: tuple[str, ...]
+    @property
+    def broken(self) -> tuple[str, ...]: ...
 
     def decide(self, number: str) -> Verdict: ...
 
@@ -68,7 +72,9 @@ class _Atom:
 
 
 def _states(atoms: tuple[_Atom, ...], text: str) -> frozenset[int]:
-    """Which places of the rule can be next after that text; empty when it no longer matches. `len(atoms)` means complete."""
+    """Which places of the rule can be next after that text; empty when it no longer matches. `len(atoms)` means
+    complete.
+    """
     current = _closure(atoms, {0})
     for character in text:
         following = set()
@@ -117,7 +123,7 @@ def _bracket(text: str, start: int, *, separator: str) -> tuple[frozenset[str], 
     return frozenset(found), end + 1
 
 
-# --- Poly digit maps (UC Software; the base is the digit map of RFC 3435 §2.1.5, shortest match) ------------------------------
+# --- Poly digit maps (UC Software; the base is the digit map of RFC 3435 §2.1.5, shortest match) --------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +146,9 @@ class _Segment:
 
 @dataclass(frozen=True, slots=True)
 class PolyDigitMap:
-    """`dialplan.digitmap` with its `impossibleMatchHandling` (0 send at once, 1 reorder tone, 2 wait for the Send key)."""
+    """`dialplan.digitmap` with its `impossibleMatchHandling` (0 send at once, 1 reorder tone, 2 wait for the Send
+    key).
+    """
 
     segments: tuple[_Segment, ...]
     impossible_match: int = 0
@@ -188,7 +196,9 @@ class PolyDigitMap:
 
 
 def parse_poly(digit_map: str, impossible_match: int = 0) -> PolyDigitMap:
-    """Read a Poly digit map. Never fails: a segment that is not well formed goes to `broken`, since the phone ignores it too."""
+    """Read a Poly digit map. Never fails: a segment that is not well formed goes to `broken`, since the phone ignores
+    it too.
+    """
     segments, broken = [], []
     for text in digit_map.split("|")[:MAX_SEGMENTS]:
         try:
@@ -262,7 +272,7 @@ def _poly_atom(body: str, place: int, atoms: list[_Atom]) -> int:
     return place + 1
 
 
-# --- Yealink: dial-now, replace, block-out and area-code rules -----------------------------------------------------------------
+# --- Yealink: dial-now, replace, block-out and area-code rules ------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,15 +334,17 @@ class YealinkRules:
         for rule, replacement in self.replace:
             match = rule.pattern.fullmatch(number)
             if match is not None:
-                return re.sub(r"\$(\d)", lambda found, match=match: _group(match, int(found[1])), replacement)
+                groups = ("", *(group or "" for group in match.groups()))
+                return re.sub(r"\$(\d)", partial(_group, groups), replacement)
         shortest, longest = self.area_code_lengths
         if self.area_code and shortest <= len(number) <= longest:
             return self.area_code + number
         return number
 
 
-def _group(match: re.Match[str], number: int) -> str:
-    return (match[number] or "") if number <= (match.re.groups or 0) else ""
+def _group(groups: tuple[str, ...], found: re.Match[str]) -> str:
+    number = int(found[1])
+    return groups[number] if number < len(groups) else ""
 
 
 def _yealink_rule(text: str) -> _Rule:
@@ -407,7 +419,7 @@ def _whole(settings: Mapping[str, str], name: str, default: int) -> int:
     return int(text) if text.isdecimal() else default
 
 
-# --- The grammars by name, and the proof -----------------------------------------------------------------------------------------
+# --- The grammars by name, and the proof ----------------------------------------------------------------------------
 
 
 def _poly_plans(settings: Mapping[str, str]) -> dict[str, DialPlan]:
@@ -441,7 +453,9 @@ def verdicts(grammar: str, settings: Mapping[str, str], number: str) -> dict[str
 
 @lru_cache(maxsize=512)
 def faults(grammar: str, settings: tuple[tuple[str, str], ...], numbers: tuple[str, ...]) -> tuple[str, ...]:
-    """Why those settings may not be served: one sentence for every plan that holds an emergency number up. Empty when proven."""
+    """Why those settings may not be served: one sentence for every plan that holds an emergency number up. Empty when
+    proven.
+    """
     plans = GRAMMARS[grammar](dict(settings))
     if not plans:
         return (f"no dial plan is set, so the phone's own one decides when {', '.join(numbers)} is sent",)

@@ -1,9 +1,9 @@
 """Render a phone's files: (phone, lines, profile) to bytes (pure).
 
-Theory of operation. A template sees one value, `config`, a `PhoneConfig`; the same names for every vendor, so that vendor key names
-stand in templates alone. Before a template runs, every text in `config` is searched for characters that could end a setting and
-begin another; after it ran, the dial plans are read back out of the bytes and every emergency number is dialled on them. Bytes that
-fail either are never returned.
+Theory of operation. A template sees one value, `config`, a `PhoneConfig`; the same names for every vendor, so that
+vendor key names stand in templates alone. Before a template runs, every text in `config` is searched for characters
+that could end a setting and begin another; after it ran, the dial plans are read back out of the bytes and every
+emergency number is dialled on them. Bytes that fail either are never returned.
 """
 
 import html
@@ -25,7 +25,8 @@ JITTER_SHARE = 10  # a tenth of the interval: a site that lost power does not as
 DEFAULT_CODECS = ("pcmu", "pcma", "g722")
 KNOWN_CODECS = ("pcmu", "pcma", "g722", "g729", "opus")
 NANP_COUNTRIES = frozenset({"US", "CA", "PR", "VI", "GU", "AS", "MP"})
-# Control characters end a line, a NUL ends a C string, U+2028/9 and U+0085 end a line for some parsers, the rest XML cannot hold (§2.2).
+# Control characters end a line, a NUL ends a C string, U+2028/9 and U+0085 end a line for some parsers, the rest XML
+# cannot hold (§2.2).
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 _LINE_SETTING = re.compile(
     r"^((?:account\.\d+\.)?dialplan\.[^\s=]+|phone_setting\.dialnow_delay)[ \t]*=[ \t]*(.*?)[ \t]*$", re.MULTILINE
@@ -38,8 +39,8 @@ _HOLDS_A_PLAN = frozenset({FileKind.DEVICE, FileKind.SETTINGS, FileKind.COMMON})
 class LineConfig:
     """One registration, all texts as the phone's user or the PBX wrote them.
 
-    `number` counts registrations from 1; `key` is the line key it sits on. `transport` is udp, tcp or tls; `expires_s` what the phone
-    asks the registrar for. An empty `outbound_proxy_host` means none.
+    `number` counts registrations from 1; `key` is the line key it sits on. `transport` is udp, tcp or tls;
+    `expires_s` what the phone asks the registrar for. An empty `outbound_proxy_host` means none.
     """
 
     number: int
@@ -72,8 +73,8 @@ class PhoneConfig:
     emergency_numbers   each must complete at once on every rendered dial plan
     is_nanp             numbers follow the North American plan: 10 and 11 digits are complete
     resync_minutes      interval of polling, with this phone's own jitter in it
-    resync_from_proxy   a NOTIFY counts only from the registrar or outbound proxy (the PBX sends it); False: from anywhere (we send it)
-    codecs              wanted, best first, by their SDP names in lower case
+    resync_from_proxy   a NOTIFY counts only from the registrar or outbound proxy (the PBX sends it); False: from
+    anywhere (we send it) codecs              wanted, best first, by their SDP names in lower case
     vlan_id, vlan_priority, lldp   voice VLAN (None: untagged), 802.1p priority, link-layer discovery
     """
 
@@ -169,7 +170,8 @@ def refuse_unsafe(config: PhoneConfig) -> None:
         found = _UNSAFE.search(text)
         if found is not None:
             raise UnsafeValue(
-                f"{name} holds the character U+{ord(found[0]):04X}, which a phone could read as the end of the setting. Remove it."
+                f"{name} holds the character U+{ord(found[0]):04X}, which a phone could read as the end of the setting. "
+                "Remove it."
             )
 
 
@@ -199,7 +201,8 @@ def empty_config(
     """What a file for every phone of the account is made from: no address, no line, no secret."""
     return PhoneConfig(
         mac="", model="", label=profile.title, lines=(), max_lines=0, admin_password="", ntp_server=ntp_server,
-        zone=zone_rule(timezone), provisioning_url=provisioning_url, emergency_numbers=emergency_numbers, is_nanp=is_nanp,
+        zone=zone_rule(timezone), provisioning_url=provisioning_url, emergency_numbers=emergency_numbers,
+        is_nanp=is_nanp,
     )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """Daylight saving rules out of the tz database, as phones want them: by month, week, day of week and hour (pure).
 
-Phones keep no tz database worth trusting: they are told the offset from UTC and the two yearly changes. Both stand in the last
-line of a TZif file (RFC 8536 §3.3), a POSIX TZ string such as `EST5EDT,M3.2.0,M11.1.0`: the rule that holds from now on.
+Phones keep no tz database worth trusting: they are told the offset from UTC and the two yearly changes. Both stand in
+the last line of a TZif file (RFC 8536 §3.3), a POSIX TZ string such as `EST5EDT,M3.2.0,M11.1.0`: the rule that holds
+from now on.
 """
 
 import importlib.resources
@@ -19,7 +20,9 @@ _CHANGE_AT = "2"  # POSIX: when a rule names no time
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One yearly change in local wall-clock time. `week` 1 to 4, 5 is the last; `weekday` 0 is Sunday; `hour` 0 to 23."""
+    """One yearly change in local wall-clock time. `week` 1 to 4, 5 is the last; `weekday` 0 is Sunday; `hour` 0 to
+    23.
+    """
 
     month: int
     week: int
@@ -84,7 +87,7 @@ def _change(text: str | None) -> Change | None:
     match = _WEEK_RULE.match(text or "")
     if match is None:
         return None
-    # A time outside the day (24:00 in Cairo, -1:00 in Nuuk) is held to the day: phones take 0 to 23, and being an hour off for one
-    # night is less than naming another day, which in some years is a week off.
+    # A time outside the day (24:00 in Cairo, -1:00 in Nuuk) is held to the day: phones take 0 to 23, and being an
+    # hour off for one night is less than naming another day, which in some years is a week off.
     hour = min(max(_minutes(match["time"] or _CHANGE_AT) // 60, 0), 23)
     return Change(int(match["month"]), int(match["week"]), int(match["day"]), hour)

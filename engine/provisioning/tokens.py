@@ -1,4 +1,6 @@
-"""Provisioning tokens: 256 random bits in a URL path, looked up by their HMAC, never stored or logged in clear (pure)."""
+"""Provisioning tokens: 256 random bits in a URL path, looked up by their HMAC, never stored or logged in clear
+(pure).
+"""
 
 import base64
 import re
@@ -14,7 +16,9 @@ _IN_A_PATH = re.compile(r"(/p/)[^/?#\s\"']*", re.IGNORECASE)
 
 
 class Indexer(Protocol):
-    """What `engine.crypto.KeyRing` offers: equal values of one purpose give equal indexes, and nobody without the key makes them."""
+    """What `engine.crypto.KeyRing` offers: equal values of one purpose give equal indexes, and nobody without the key
+    makes them.
+    """
 
     def index(self, purpose: str, value: str) -> str: ...
 
@@ -30,7 +34,9 @@ def is_token(text: str) -> bool:
 
 
 def index(keys: Indexer, token: str) -> str:
-    """The look-up key of a token, 64 hexadecimal digits. Any text may be asked: the work is the same for a wrong one."""
+    """The look-up key of a token, 64 hexadecimal digits. Any text may be asked: the work is the same for a wrong
+    one.
+    """
     return keys.index("provisioning_token", token)
 
 

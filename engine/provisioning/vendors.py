@@ -1,11 +1,12 @@
 """Vendor profiles and identification: who is asking for which file, judged from path and User-Agent as evidence (pure).
 
-A vendor is a folder `templates/phones/<vendor>/` with a `profile.toml`: file names, User-Agent spellings, address blocks, models,
-templates, resync events. `load` reads all of them once at start; `identify` is a function of its arguments.
+A vendor is a folder `templates/phones/<vendor>/` with a `profile.toml`: file names, User-Agent spellings, address
+blocks, models, templates, resync events. `load` reads all of them once at start; `identify` is a function of its
+arguments.
 
-How the evidence is weighed, strongest first: the User-Agent names a vendor; the file name is one that only that vendor asks for;
-the address block of the MAC. A User-Agent can be renamed by an administrator, so one that says nothing never counts against
-a phone. `contradictions` lists evidence that cannot all be true.
+How the evidence is weighed, strongest first: the User-Agent names a vendor; the file name is one that only that
+vendor asks for; the address block of the MAC. A User-Agent can be renamed by an administrator, so one that says
+nothing never counts against a phone. `contradictions` lists evidence that cannot all be true.
 """
 
 import re
@@ -26,10 +27,11 @@ NOT_A_MAC = frozenset({"000000000000", "ffffffffffff"})
 _MAC = re.compile(r"[0-9a-f]{12}\Z")
 _SEPARATORS = re.compile(r"[:.\-\s]")
 _PLACEHOLDER = re.compile(r"[{$\[%]")
-# Brands whose phones name themselves and are not ours yet. Their `<mac>.cfg` is their own grammar, never one of ours. The last
-# alternative is a User-Agent in Yealink's own shape under another brand: not a phone of anybody's.
+# Brands whose phones name themselves and are not ours yet. Their `<mac>.cfg` is their own grammar, never one of ours.
+# The last alternative is a User-Agent in Yealink's own shape under another brand: not a phone of anybody's.
 _FOREIGN = re.compile(
-    r"\b(aastra|mitel|alcatel|ale |algo|audc|audiocodes|avaya|cisco|linksys|digium|dinstar|fanvil|flyingvoice|gigaset|n\d{3}[ -](?:ip|dm)|"
+    r"\b(aastra|mitel|alcatel|ale |algo|audc|audiocodes|avaya|cisco|linksys|digium|dinstar|fanvil|"
+    r"flyingvoice|gigaset|n\d{3}[ -](?:ip|dm)|"
     r"grandstream|htek|linphone|nortel|obihai|obi\d|panasonic|patton|smartnode|sangoma|sipura|snom|technicolor|thomson|vtech|"
     r"zenitel|zoiper)|snom\w*\d|^\w+[ -]SIP-[a-z]+\d+\w*\s+\d+\.\d+",
     re.IGNORECASE,
@@ -51,7 +53,9 @@ class FileKind(StrEnum):
 
 
 class Confidence(IntEnum):
-    """How sure the vendor is: a file name many vendors share, an address block, a file name or User-Agent of one vendor, both."""
+    """How sure the vendor is: a file name many vendors share, an address block, a file name or User-Agent of one
+    vendor, both.
+    """
 
     NONE = 0
     LOW = 1
@@ -68,7 +72,9 @@ class Support(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """`lines`: registrations the model can hold. `common_id`: the number in its common file's name, where it has one."""
+    """`lines`: registrations the model can hold. `common_id`: the number in its common file's name, where it has
+    one.
+    """
 
     name: str
     lines: int
@@ -108,6 +114,10 @@ class Profile:
     device_files: tuple[str, ...]
     templates: Mapping[str, str]
 
+    def file_rule(self, name: str) -> FileRule | None:
+        """The rule that file name falls under; None when this vendor's phones ask for no such file."""
+        return next((rule for rule in self.files if rule.pattern.fullmatch(name) is not None), None)
+
     def model(self, spelling: str) -> Model | None:
         """The model behind any spelling of its name (`SIP-T46U`, `VVX_450`, `vvx 450`)."""
         name = self.model_spellings.get(spelled(spelling))
@@ -128,6 +138,9 @@ class PhoneIdentity:
     contradictions: tuple[str, ...] = ()
     foreign: str | None = None
     file: str = ""
+    is_refused: bool = (
+        False  # a contradiction after which nothing may be served: two addresses, a placeholder, another vendor
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,12 +231,10 @@ class Vendors:
 
 
 def _rules(profile: Profile, name: str) -> list[tuple[FileRule, re.Match[str]]]:
-    """The first rule of that profile the name fits, as a list of none or one."""
-    for rule in profile.files:
-        found = rule.pattern.fullmatch(name)
-        if found is not None:
-            return [(rule, found)]
-    return []
+    """The first rule of that profile the name fits, with the match, as a list of none or one."""
+    rule = profile.file_rule(name)
+    found = rule.pattern.fullmatch(name) if rule is not None else None
+    return [(rule, found)] if rule is not None and found is not None else []
 
 
 def _identity(
@@ -236,6 +247,7 @@ def _identity(
 ) -> PhoneIdentity:
     kind, path_mac, path_model = FileKind.OTHER, None, None
     contradictions = []
+    is_refused = agent.foreign is not None
     if rule_match is not None:
         rule, found = rule_match
         kind = rule.kind
@@ -246,12 +258,14 @@ def _identity(
             evidence.append(f"{int(groups['id']):03d} is the number of {path_model or 'a model that is not known'}")
     elif _PLACEHOLDER.search(name):
         kind = FileKind.PLACEHOLDER
+        is_refused = True
         contradictions.append(
             f"{name} was asked for as it stands: the URL on the phone uses a variable this phone does not fill in"
         )
     elif profile is not None:
         contradictions.append(f"{profile.title} phones ask for no file called {name}" if name else "no file is named")
     if path_mac and agent.mac and path_mac != agent.mac:
+        is_refused = True
         contradictions.append(f"the path says {path_mac}, the User-Agent {agent.mac}")
     if path_model and agent.model and spelled(path_model) != spelled(agent.model):
         contradictions.append(f"the file belongs to the model {path_model}, the User-Agent names {agent.model}")
@@ -266,10 +280,11 @@ def _identity(
         contradictions=tuple(contradictions),
         foreign=agent.foreign,
         file=name,
+        is_refused=is_refused,
     )
 
 
-# --- Profiles ---------------------------------------------------------------------------------------------------------------
+# --- Profiles -------------------------------------------------------------------------------------------------------
 
 
 def templates_root() -> Path:

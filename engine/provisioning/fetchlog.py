@@ -1,0 +1,285 @@
+"""The phones' fetch log: noted in memory on the request, written in groups, the telling ones promoted to the audit log.
+
+Equal events inside one interval become one row with a count, so a phone that hammers, or a stranger that guesses,
+costs one row an interval. What cannot be written now is kept and tried again; when the memory for it is full the
+newest are counted and dropped, never the phone's answer.
+"""
+
+import asyncio
+import datetime as dt
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import structlog
+from sqlalchemy import insert, select
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from engine.audit.events import Event
+from engine.audit.record import Actor, record
+from engine.db import Database, utc_now
+from engine.errors import EngineError
+from engine.ids import new_id
+from engine.models import Account, Phone, PhoneStatus, ProvisioningEvent
+
+FLUSH_INTERVAL_S = 0.5
+MAX_PENDING = 20_000  # distinct events, about 20 MB
+MAX_AUDITED = 100  # denials promoted in one flush; the fetch log itself holds all of them
+_RETRY_S = (0.5, 1.0, 2.0, 5.0)
+_log = structlog.get_logger()
+
+
+class FetchKind(StrEnum):
+    FETCH = "fetch"
+    NOT_MODIFIED = "not_modified"
+    UPLOAD = "upload"
+    DENIED = "denied"
+    MISMATCH = "mismatch"
+    FAILED = "failed"
+
+
+class Fetch(NamedTuple):  # made and hashed on every request: a tuple does both in C
+    """One kind of event at one place. Equal ones inside an interval are counted together; the token is never in it.
+
+    `reason` says why it was denied. `absent` alone is no denial: it is how a phone learns that a file of its boot
+    order is not there. `revision` is the account's, for a file that holds lines; `etag` tells whether the phone got
+    something new.
+    """
+
+    kind: FetchKind
+    file: str
+    method: str
+    status: int
+    ip: str
+    user_agent: str
+    account_id: str | None = None
+    phone_id: str | None = None
+    mac: str = ""
+    reason: str | None = None
+    firmware: str | None = None
+    revision: int | None = None
+    etag: str | None = None
+    evidence: tuple[str, ...] = ()
+    size_bytes: int = 0
+
+
+@dataclass(slots=True)
+class _Count:
+    at: dt.datetime
+    count: int = 0
+    duration_us: int = 0
+
+
+@dataclass(slots=True)
+class FetchLog:
+    """`note` from the request, `run` as a background task, `flush` whenever everything must be on disk."""
+
+    database: Database
+    interval_s: float = FLUSH_INTERVAL_S
+    dropped: int = 0
+    _pending: dict[Fetch, _Count] = field(default_factory=dict)
+    _task: asyncio.Task[None] | None = None
+
+    def note(self, fetch: Fetch, duration_us: int) -> None:
+        """Remember an event. Costs a dictionary look-up; never waits, never fails."""
+        count = self._pending.get(fetch)
+        if count is None:
+            if len(self._pending) >= MAX_PENDING:
+                self.dropped += 1
+                return
+            count = self._pending[fetch] = _Count(utc_now())
+        count.count += 1
+        count.duration_us += duration_us
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self.run(), name="fetch log")
+
+    async def stop(self) -> None:
+        """Write what is left, once, and end."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        try:
+            await self.flush()
+        except (DBAPIError, EngineError, OSError):
+            _log.warning("fetch_log.lost", events=len(self._pending))
+
+    async def run(self) -> None:
+        """Flush for ever; a database that is away is tried again, ever less often."""
+        failures = 0
+        while True:
+            await asyncio.sleep(self.interval_s if failures == 0 else _RETRY_S[min(failures, len(_RETRY_S)) - 1])
+            try:
+                await self.flush()
+            except Exception as exc:  # noqa: BLE001  # a loop that lives as long as the process: log it and go on
+                failures += 1
+                _log.warning(
+                    "fetch_log.waiting", events=len(self._pending), failures=failures, error=type(exc).__name__
+                )
+            else:
+                failures = 0
+
+    async def flush(self) -> None:
+        """Write everything noted so far in one transaction; on an error all of it stays noted."""
+        if not self._pending:
+            return
+        taken, self._pending = self._pending, {}
+        try:
+            async with self.database.sessions.begin() as session:
+                await _write(session, taken)
+        except BaseException:
+            self._put_back(taken)
+            raise
+        if self.dropped:
+            _log.warning("fetch_log.dropped", events=self.dropped)
+            self.dropped = 0
+
+    def _put_back(self, taken: dict[Fetch, _Count]) -> None:
+        newer, self._pending = self._pending, taken
+        for fetch, count in newer.items():
+            kept = taken.get(fetch)
+            if kept is None:
+                taken[fetch] = count
+            else:
+                kept.count += count.count
+                kept.duration_us += count.duration_us
+
+
+async def _write(session: AsyncSession, taken: dict[Fetch, _Count]) -> None:
+    phones = await _phones(session, {fetch.phone_id for fetch in taken if fetch.phone_id is not None})
+    changed = await _changed(session, taken, phones)
+    for fetch, count in taken.items():
+        phone = phones.get(fetch.phone_id or "")
+        if phone is not None and fetch.kind in {FetchKind.FETCH, FetchKind.NOT_MODIFIED}:
+            _seen(session, phone, fetch, count.at, is_changed=fetch in changed)
+    for fetch, count in _worth_auditing(taken):
+        _promote(session, fetch, count, phones.get(fetch.phone_id or ""))
+    accounts = await _accounts(session, {fetch.account_id for fetch in taken if fetch.account_id is not None})
+    rows = [_row(fetch, count, phones, accounts) for fetch, count in taken.items()]
+    await session.execute(insert(ProvisioningEvent), rows)
+
+
+async def _phones(session: AsyncSession, wanted: set[str]) -> dict[str, Phone]:
+    """The phones that still exist, in groups that every database takes in one statement."""
+    found: dict[str, Phone] = {}
+    ordered = sorted(wanted)
+    for start in range(0, len(ordered), 500):
+        rows = await session.scalars(select(Phone).where(Phone.id.in_(ordered[start : start + 500])))
+        found.update({phone.id: phone for phone in rows})
+    return found
+
+
+async def _accounts(session: AsyncSession, wanted: set[str]) -> set[str]:
+    """Those that still exist: an event of an account deleted meanwhile must not hold up all others."""
+    return set(await session.scalars(select(Account.id).where(Account.id.in_(wanted)))) if wanted else set()
+
+
+async def _changed(session: AsyncSession, taken: dict[Fetch, _Count], phones: dict[str, Phone]) -> set[Fetch]:
+    """The fetches that gave a phone other bytes than its last fetch of the same file."""
+    changed = set()
+    for fetch in taken:
+        phone = phones.get(fetch.phone_id or "")
+        if phone is None or fetch.kind is not FetchKind.FETCH or fetch.revision in {None, phone.fetched_revision}:
+            continue
+        if phone.status == PhoneStatus.NEVER_BOOTED:
+            continue
+        query = (
+            select(ProvisioningEvent.evidence)
+            .where(
+                ProvisioningEvent.phone_id == fetch.phone_id,
+                ProvisioningEvent.file == fetch.file,
+                ProvisioningEvent.kind == FetchKind.FETCH,
+            )
+            .order_by(ProvisioningEvent.id.desc())
+            .limit(1)
+        )
+        last = await session.scalar(query)
+        if last is not None and last.get("etag") != fetch.etag:
+            changed.add(fetch)
+    return changed
+
+
+def _seen(session: AsyncSession, phone: Phone, fetch: Fetch, at: dt.datetime, *, is_changed: bool) -> None:
+    """Put what the phone told of itself on its row: machine columns, which need no audit entry and bump no revision."""
+    phone.last_fetch_at = at
+    phone.last_ip = fetch.ip
+    phone.last_user_agent = fetch.user_agent
+    phone.firmware = fetch.firmware or phone.firmware
+    if fetch.revision is None:
+        return  # a boot or common file: the phone has not got its lines yet
+    if phone.status == PhoneStatus.NEVER_BOOTED:
+        record(
+            session, _actor(fetch), Event.PHONE_FIRST_FETCH, phone, status=fetch.status, details={"file": fetch.file}
+        )
+    elif is_changed:
+        record(
+            session, _actor(fetch), Event.PHONE_CHANGED_FETCH, phone, status=fetch.status, details={"file": fetch.file}
+        )
+    phone.status = PhoneStatus.CURRENT
+    phone.fetched_revision = fetch.revision
+
+
+def _worth_auditing(taken: dict[Fetch, _Count]) -> Iterable[tuple[Fetch, _Count]]:
+    denials = [
+        (fetch, count)
+        for fetch, count in taken.items()
+        if fetch.kind is FetchKind.MISMATCH or (fetch.kind is FetchKind.DENIED and fetch.reason != "absent")
+    ]
+    return denials[:MAX_AUDITED]
+
+
+def _promote(session: AsyncSession, fetch: Fetch, count: _Count, phone: Phone | None) -> None:
+    event = Event.PHONE_MISMATCH if fetch.kind is FetchKind.MISMATCH else Event.PROVISIONING_DENIED
+    label = fetch.mac or fetch.file
+    record(
+        session,
+        _actor(fetch),
+        event,
+        phone,
+        resource=None if phone is not None else ("phone", phone_name(fetch), label),
+        outcome="denied",
+        status=fetch.status,
+        reason=fetch.reason,
+        account_id=fetch.account_id,
+        details={"file": fetch.file, "count": count.count, "evidence": list(fetch.evidence)},
+    )
+
+
+def phone_name(fetch: Fetch) -> str:
+    """How an audit entry names a phone that is not in the database."""
+    return fetch.mac or "unknown"
+
+
+def _actor(fetch: Fetch) -> Actor:
+    name = phone_name(fetch)
+    return Actor(
+        "phone", fetch.phone_id or name, name, fetch.ip, fetch.account_id, user_agent=fetch.user_agent,
+        method=fetch.method, route="/p/{token}/{file}",
+    )  # fmt: skip
+
+
+def _row(fetch: Fetch, count: _Count, phones: dict[str, Phone], accounts: set[str]) -> dict[str, Any]:
+    evidence: dict[str, Any] = {"count": count.count}
+    if fetch.evidence:
+        evidence["sentences"] = list(fetch.evidence)
+    if fetch.etag is not None:
+        evidence["etag"] = fetch.etag
+    return {
+        "id": new_id("fetch"),
+        "account_id": fetch.account_id if fetch.account_id in accounts else None,
+        "phone_id": fetch.phone_id if fetch.phone_id in phones else None,
+        "kind": fetch.kind,
+        "reason": fetch.reason,
+        "file": fetch.file,
+        "method": fetch.method,
+        "status_code": fetch.status,
+        "size_bytes": fetch.size_bytes,
+        "duration_us": count.duration_us // max(count.count, 1),
+        "ip": fetch.ip,
+        "user_agent": fetch.user_agent,
+        "evidence": evidence,
+        "at": count.at,
+    }

@@ -1,0 +1,464 @@
+"""The phones' port: `GET|HEAD /p/{token}/{file}`, `PUT` of logs, `GET /healthz`, and nothing else.
+
+Theory of operation. One plain handler under aiohttp's low-level server; no router, no application, no middleware, so
+that a phone whose configuration has not changed costs one HMAC, one SQL statement and one write. Whatever is wrong
+with a request is answered by the same 404: the same bytes, the same headers, after the same HMAC and the same
+statement, whether the token is unknown or rotated, the MAC unknown or another account's, the file another vendor's or
+the path nonsense. What was wrong stands in the fetch log alone.
+
+Between the look-up of the token and the write of the answer nothing is awaited that could let a rotation slip in
+between on SQLite: after the commit of a rotation no request gets a 200 by the old token.
+"""
+
+import ipaddress
+import logging
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from hashlib import sha256
+from typing import Final
+
+from aiohttp import hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
+from multidict import CIMultiDict
+
+from engine.crypto import KeyRing
+from engine.errors import DatabaseAway, EngineError
+from engine.provisioning import settings, tokens
+from engine.provisioning.fetchlog import Fetch, FetchKind, FetchLog
+from engine.provisioning.index import Found, Index
+from engine.provisioning.render import PhoneConfig, Renderer
+from engine.provisioning.vendors import Confidence, FileKind, FileRule, PhoneIdentity, Profile
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+MAX_KEPT_BYTES = 64 * 1024 * 1024
+MAX_UPLOAD_BYTES = 1024 * 1024  # a Poly log; the phone cuts its own at 512 kB by default
+MAX_LINE_BYTES = (
+    8190  # of the request line and of one header: aiohttp's own limit, named because the 404 tests reach it
+)
+RETRY_AFTER_S = 60
+_KEPT_AUDIENCES = 8  # address and User-Agent pairs remembered beside one file
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?\Z")
+_FILE = re.compile(r"[A-Za-z0-9._{}$\[\](),-]{1,100}\Z")
+_SECURITY = {hdrs.CACHE_CONTROL: "no-store", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
+_TEXT = "text/plain; charset=utf-8"
+_NOT_FOUND: Final = CIMultiDict({hdrs.CONTENT_TYPE: _TEXT, **_SECURITY})
+_NOT_FOUND_BODY = b"Not found.\n"
+_BAD_REQUEST_BODY = b"Bad request.\n"
+_ERROR_BODY = b"Try again later.\n"
+_LOG = logging.getLogger("callpoint.phones")
+
+
+# --- Kept files -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Kept:
+    """A rendered file at one revision, with the headers of its answers."""
+
+    revision: int
+    body: bytes
+    etag: str
+    headers: CIMultiDict[str]
+    audiences: dict[tuple[object, ...], Fetch] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class KeptFiles:
+    """Rendered bytes by (phone, file, base URL), least recently used first, bounded in bytes."""
+
+    max_bytes: int = MAX_KEPT_BYTES
+    size_bytes: int = 0
+    _files: "OrderedDict[tuple[str, str, str], Kept]" = field(default_factory=OrderedDict)
+
+    def get(self, key: tuple[str, str, str], revision: int) -> Kept | None:
+        kept = self._files.get(key)
+        if kept is None or kept.revision != revision:
+            return None
+        self._files.move_to_end(key)
+        return kept
+
+    def put(self, key: tuple[str, str, str], kept: Kept) -> None:
+        old = self._files.pop(key, None)
+        self.size_bytes += len(kept.body) - (len(old.body) if old is not None else 0)
+        self._files[key] = kept
+        while self.size_bytes > self.max_bytes and len(self._files) > 1:
+            _, gone = self._files.popitem(last=False)
+            self.size_bytes -= len(gone.body)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+# --- Composition ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PhonePort:
+    """What the phones' port is made of, handed over by the composition root.
+
+    public_url: what phones are told, without `/p/`; empty: the host they asked. trusted_proxies: whose
+    X-Forwarded-For and X-Forwarded-Proto count. also: further handlers by the first segment of their path (`held`).
+    """
+
+    index: Index
+    keys: KeyRing
+    renderer: Renderer
+    log: FetchLog
+    public_url: str = ""
+    trusted_proxies: tuple[Network, ...] = ()
+    also: Mapping[str, Handler] = field(default_factory=dict)
+    kept: KeptFiles = field(default_factory=KeptFiles)
+
+
+def make_server(port: PhonePort) -> web.Server:
+    """The server to run with `web.ServerRunner`. Request lines never reach a log: `/p/{token}/` would be in them."""
+    if not any(isinstance(known, _NoTokens) for known in _LOG.filters):
+        _LOG.addFilter(_NoTokens())
+    door = _Door(port)
+    return _PhoneServer(
+        door.answer,
+        access_log=None,
+        logger=_LOG,
+        keepalive_timeout=75,
+        max_line_size=MAX_LINE_BYTES,
+        max_field_size=MAX_LINE_BYTES,
+    )
+
+
+# --- The answers ----------------------------------------------------------------------------------------------------
+
+
+class _Answer(web.Response):
+    """A response that does not say which server software made it."""
+
+    async def _prepare_headers(self) -> None:
+        await super()._prepare_headers()
+        self._headers.popall(hdrs.SERVER, None)
+
+
+def _not_found() -> web.Response:
+    return _Answer(status=404, body=_NOT_FOUND_BODY, headers=CIMultiDict(_NOT_FOUND))
+
+
+def _plain(status: int, body: bytes, **headers: str) -> web.Response:
+    return _Answer(status=status, body=body, headers=CIMultiDict(_NOT_FOUND, **headers))
+
+
+class _NoTokens(logging.Filter):
+    """Keeps tokens out of the server's own messages: their texts are redacted, a client's malformed request is one
+    line.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError):
+            record.msg, record.args = "malformed request refused (%s)", (type(error).__name__,)
+            record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+            record.exc_info = record.exc_text = None
+            return _LOG.isEnabledFor(logging.DEBUG)
+        record.msg, record.args = tokens.redact(record.getMessage()), None
+        return True
+
+
+class _PhoneRequestHandler(web.RequestHandler):
+    """aiohttp's protocol, whose error pages would quote the request and name the software."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002  # it quotes the request line
+    ) -> web.StreamResponse:
+        if not isinstance(exc, HttpProcessingError):
+            self.log_exception("Error handling request from %s", request.remote, exc_info=exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun already")
+        is_theirs = 400 <= status < 500
+        answer = _plain(400 if is_theirs else 503, _BAD_REQUEST_BODY if is_theirs else _ERROR_BODY)
+        answer.force_close()
+        return answer
+
+
+class _PhoneServer(web.Server):
+    def __call__(self) -> web.RequestHandler:
+        return _PhoneRequestHandler(self, loop=self._loop, **self._kwargs)
+
+
+# --- The door -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request, read: whatever its path is, there is a token to hash and a file to judge."""
+
+    method: str
+    token: str
+    file: str
+    is_well_formed: bool
+    ip: str
+    user_agent: str
+    started: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    kind: FetchKind
+    reason: str
+
+
+class _Door:
+    """Requests to answers. One for each server."""
+
+    def __init__(self, port: PhonePort) -> None:
+        self._port = port
+        self._vendors = port.renderer.vendors
+        self._identify = lru_cache(maxsize=16_384)(self._vendors.identify)
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        path = request.raw_path
+        if not path.startswith("/p/"):
+            return await self._elsewhere(request, path)
+        asked = self._read(request, path)
+        try:
+            return await self._file(request, asked)
+        except DatabaseAway:
+            return _plain(503, _ERROR_BODY, **{hdrs.RETRY_AFTER: str(RETRY_AFTER_S)})
+
+    async def _elsewhere(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        if path == "/healthz" and request.method in {hdrs.METH_GET, hdrs.METH_HEAD}:
+            return _plain(200, b"ok\n")
+        handler = self._port.also.get(path[1:].split("/", 1)[0].split("?", 1)[0])
+        return await handler(request) if handler is not None else _not_found()
+
+    def _read(self, request: web.BaseRequest, path: str) -> _Asked:
+        token, _, file = path[3:].partition("/")
+        file = file.removeprefix("/")  # a phone whose URL ends in a slash may put one more
+        is_well_formed = tokens.is_token(token) and _FILE.match(file) is not None
+        return _Asked(
+            method=request.method,
+            token=token[: tokens.TOKEN_CHARACTERS],
+            file=file[:100],
+            is_well_formed=is_well_formed,
+            ip=self._ip(request),
+            user_agent=(request.headers.get(hdrs.USER_AGENT) or "")[:400],
+            started=time.perf_counter(),
+        )
+
+    async def _file(self, request: web.BaseRequest, asked: _Asked) -> web.StreamResponse:
+        """Every path through here does the same hash and the same statement before it decides anything."""
+        who = self._identify(asked.file if asked.is_well_formed else "", asked.user_agent or None)
+        found = await self._port.index.find(tokens.index(self._port.keys, asked.token), who.mac or "")
+        allowed = self._allowed(asked, who, found)
+        if isinstance(allowed, _Refusal) or found is None:
+            refusal = allowed if isinstance(allowed, _Refusal) else _Refusal(FetchKind.DENIED, "token")
+            return self._refuse(asked, who, found, refusal.kind, refusal.reason)
+        profile, rule = allowed
+        if asked.method == hdrs.METH_PUT:
+            return await self._upload(request, asked, who, found, rule)
+        if asked.method not in {hdrs.METH_GET, hdrs.METH_HEAD}:
+            return self._refuse(asked, who, found, FetchKind.DENIED, "method")
+        if rule.template is None:
+            return self._refuse(asked, who, found, FetchKind.DENIED, "absent")
+        return await self._serve(request, asked, who, found, profile, rule)
+
+    def _allowed(self, asked: _Asked, who: PhoneIdentity, found: Found | None) -> tuple[Profile, FileRule] | _Refusal:
+        """The vendor and the rule of the file, or why this asker may not even know whether it exists."""
+        if found is None:
+            return _Refusal(FetchKind.DENIED, "token")
+        if not asked.is_well_formed:
+            return _Refusal(FetchKind.DENIED, "path")
+        if who.is_refused:
+            return _Refusal(FetchKind.MISMATCH, "contradiction")
+        profile = self._profile(who, found)
+        rule = profile.file_rule(asked.file) if profile is not None else None
+        if found.phone_id is None and (profile is None or rule is None or "mac" in rule.pattern.groupindex):
+            return _Refusal(FetchKind.DENIED, "phone")
+        if profile is None or rule is None or self._is_another_vendor(who, profile):
+            return _Refusal(FetchKind.MISMATCH, "vendor")
+        return profile, rule
+
+    def _profile(self, who: PhoneIdentity, found: Found) -> Profile | None:
+        """The phone's own vendor when the phone is known, else the one the evidence names."""
+        vendor = found.vendor if found.phone_id is not None else who.vendor
+        return self._vendors.profiles.get(vendor or "")
+
+    @staticmethod
+    def _is_another_vendor(who: PhoneIdentity, profile: Profile) -> bool:
+        """An address block proves little; a User-Agent or a file name of another vendor contradicts."""
+        return who.confidence >= Confidence.HIGH and who.vendor != profile.name
+
+    async def _serve(
+        self,
+        request: web.BaseRequest,
+        asked: _Asked,
+        who: PhoneIdentity,
+        found: Found,
+        profile: Profile,
+        rule: FileRule,
+    ) -> web.StreamResponse:
+        base = self._base(request)
+        is_own = found.phone_id is not None and "mac" in rule.pattern.groupindex
+        key = ((found.phone_id or "") if is_own else found.account_id, asked.file, base + asked.token)
+        kept = self._port.kept.get(key, found.revision)
+        if kept is None:
+            try:
+                kept = await self._render(found, profile, rule, f"{base}/p/{asked.token}/", is_own=is_own)
+            except DatabaseAway:
+                raise
+            except (EngineError, ValueError) as exc:
+                return self._fail(asked, who, found, exc)
+            if kept is None:
+                return self._refuse(asked, who, found, FetchKind.DENIED, "phone")
+            self._port.kept.put(key, kept)
+        return self._answer_kept(request, asked, who, found, rule, kept)
+
+    async def _render(self, found: Found, profile: Profile, rule: FileRule, url: str, *, is_own: bool) -> Kept | None:
+        config: PhoneConfig
+        if is_own:
+            phone = await self._port.index.phone(found.phone_id or "")
+            if phone is None:
+                return None  # deleted between the two statements
+            config = settings.phone_config(phone, profile, url)
+        else:
+            account = await self._port.index.account(found.account_id)
+            if account is None:
+                return None
+            config = settings.site_config(account, profile, url)
+        body = self._port.renderer.render(profile, rule, config)
+        etag = f'"{sha256(body).hexdigest()[:32]}"'
+        headers = CIMultiDict({hdrs.CONTENT_TYPE: profile.content_type, hdrs.ETAG: etag, **_SECURITY})
+        return Kept(found.revision, body, etag, headers)
+
+    def _answer_kept(
+        self, request: web.BaseRequest, asked: _Asked, who: PhoneIdentity, found: Found, rule: FileRule, kept: Kept
+    ) -> web.StreamResponse:
+        is_same = _matches(request.headers.get(hdrs.IF_NONE_MATCH), kept.etag)
+        audience = (asked.ip, asked.user_agent, asked.method, is_same)
+        fetch = kept.audiences.get(audience)
+        if fetch is None:
+            if len(kept.audiences) >= _KEPT_AUDIENCES:
+                kept.audiences.clear()
+            fetch = kept.audiences[audience] = _served(asked, who, found, rule, kept, is_same=is_same)
+        self._port.log.note(fetch, int((time.perf_counter() - asked.started) * 1e6))
+        if is_same:
+            return _Answer(status=304, headers=CIMultiDict(kept.headers))
+        return _Answer(body=kept.body, headers=CIMultiDict(kept.headers))
+
+    async def _upload(
+        self, request: web.BaseRequest, asked: _Asked, who: PhoneIdentity, found: Found, rule: FileRule
+    ) -> web.StreamResponse:
+        """Logs are taken and thrown away, so that the phone is content; overrides and directories are refused, since
+        nobody would ever see them and the phone would fetch them back over the account's own settings.
+        """
+        if not rule.upload or rule.kind is not FileKind.LOG or found.phone_id is None:
+            return self._refuse(asked, who, found, FetchKind.DENIED, "upload")
+        if (request.content_length or 0) > MAX_UPLOAD_BYTES:
+            return self._refuse(asked, who, found, FetchKind.DENIED, "upload_size")
+        size = 0
+        async for chunk in request.content.iter_any():
+            size += len(chunk)
+            if size > MAX_UPLOAD_BYTES:
+                return self._refuse(asked, who, found, FetchKind.DENIED, "upload_size")
+        fetch = _noted(asked, who, found, FetchKind.UPLOAD, 201)._replace(size_bytes=size)
+        self._port.log.note(fetch, int((time.perf_counter() - asked.started) * 1e6))
+        return _plain(201, b"")
+
+    def _refuse(
+        self, asked: _Asked, who: PhoneIdentity, found: Found | None, kind: FetchKind, reason: str
+    ) -> web.Response:
+        fetch = _noted(asked, who, found, kind, 404)._replace(reason=reason)
+        self._port.log.note(fetch, int((time.perf_counter() - asked.started) * 1e6))
+        return _not_found()
+
+    def _fail(self, asked: _Asked, who: PhoneIdentity, found: Found, error: Exception) -> web.Response:
+        """A file that may not be served (an unsafe value, a dial plan that holds 911 up): the phone keeps what it
+        has.
+        """
+        fetch = _noted(asked, who, found, FetchKind.FAILED, 503)
+        self._port.log.note(fetch._replace(reason=type(error).__name__, evidence=(str(error)[:300],)), 0)
+        return _plain(503, _ERROR_BODY, **{hdrs.RETRY_AFTER: str(RETRY_AFTER_S)})
+
+    def _ip(self, request: web.BaseRequest) -> str:
+        """The asker's address: the peer's, or what a trusted proxy in front of us says, nearest first."""
+        peer = request.remote or ""
+        if not self._port.trusted_proxies or not self._is_trusted(peer):
+            return peer
+        for hop in reversed(request.headers.get(hdrs.X_FORWARDED_FOR, "").split(",")):
+            address = hop.strip().strip("[]")
+            if not _is_address(address):
+                break
+            peer = address
+            if not self._is_trusted(address):
+                break
+        return peer
+
+    def _is_trusted(self, address: str) -> bool:
+        if not _is_address(address):
+            return False
+        parsed = ipaddress.ip_address(address)
+        return any(parsed in network for network in self._port.trusted_proxies if network.version == parsed.version)
+
+    def _base(self, request: web.BaseRequest) -> str:
+        """`scheme://host` that the phone shall ask next time."""
+        if self._port.public_url:
+            return self._port.public_url.rstrip("/")
+        scheme = "https" if request.transport is not None and request.transport.get_extra_info("sslcontext") else "http"
+        if self._port.trusted_proxies and self._is_trusted(request.remote or ""):
+            scheme = "https" if request.headers.get(hdrs.X_FORWARDED_PROTO) == "https" else scheme
+        host = request.headers.get(hdrs.HOST) or ""
+        if not _HOST.match(host):
+            name = request.transport.get_extra_info("sockname") if request.transport is not None else None
+            host = f"{name[0]}:{name[1]}" if name else "localhost"
+        return f"{scheme}://{host}"
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _matches(if_none_match: str | None, etag: str) -> bool:
+    """RFC 9110 §13.1.2: a list of entity tags or a star; the weak comparison serves a GET."""
+    if if_none_match is None:
+        return False
+    return any(tag.strip().removeprefix("W/") in {etag, "*"} for tag in if_none_match.split(","))
+
+
+def _noted(asked: _Asked, who: PhoneIdentity, found: Found | None, kind: FetchKind, status: int) -> Fetch:
+    return Fetch(
+        kind=kind,
+        file=asked.file if asked.is_well_formed else "(malformed)",  # a nonsense path may hold a token anywhere
+        method=asked.method[:10],
+        status=status,
+        ip=asked.ip,
+        user_agent=tokens.redact(asked.user_agent).replace(asked.token, tokens.REDACTED)
+        if asked.token
+        else asked.user_agent,
+        account_id=found.account_id if found is not None else None,
+        phone_id=found.phone_id if found is not None else None,
+        mac=who.mac or "",
+        firmware=who.firmware,
+        evidence=(*who.evidence, *who.contradictions)[:6],
+    )
+
+
+def _served(asked: _Asked, who: PhoneIdentity, found: Found, rule: FileRule, kept: Kept, *, is_same: bool) -> Fetch:
+    holds_lines = rule.kind in {FileKind.DEVICE, FileKind.SETTINGS}
+    kind, status = (FetchKind.NOT_MODIFIED, 304) if is_same else (FetchKind.FETCH, 200)
+    return _noted(asked, who, found, kind, status)._replace(
+        revision=found.revision if holds_lines else None,
+        etag=kept.etag,
+        size_bytes=0 if is_same or asked.method == hdrs.METH_HEAD else len(kept.body),
+    )

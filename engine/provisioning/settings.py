@@ -1,0 +1,214 @@
+"""From what the database holds to what a template sees: records, a phone's own settings, the `PhoneConfig` they make
+(pure).
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.errors import FieldFault
+from engine.numbers import numbers_of
+from engine.provisioning import render
+from engine.provisioning.render import LineConfig, PhoneConfig
+from engine.provisioning.timezone import zone_rule
+from engine.provisioning.vendors import Profile
+
+DEFAULT_NTP_SERVER = "pool.ntp.org"
+DEFAULT_EXPIRES_S = 3600
+_HOST = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?){1,127}\Z|\[[0-9A-Fa-f:.]{2,45}\]\Z")
+_HOST_PORT = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>\d{1,5}))?\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class LineRecord:
+    """A line on a phone's key, with the registrar of its PBX (empty when it has none)."""
+
+    key: int
+    extension: str
+    display_name: str
+    sip_user: str
+    auth_user: str
+    secret: str = field(repr=False)
+    registrar_host: str
+    registrar_port: int
+    transport: str
+    resync_via: str
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRecord:
+    """What every phone of an account shares."""
+
+    account_id: str
+    timezone: str
+    country: str
+    admin_password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PhoneRecord:
+    """A phone with its account, its location's time zone and its lines, first key first."""
+
+    account: AccountRecord
+    phone_id: str
+    mac: str
+    vendor: str
+    model: str
+    label: str
+    timezone: str
+    settings: Mapping[str, Any]
+    lines: tuple[LineRecord, ...]
+
+
+# --- A phone's own settings ------------------------------------------------------------------------------------------
+
+
+def parse_host_port(text: str, default_port: int) -> tuple[str, int]:
+    """Read `host` or `host:port`.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    match = _HOST_PORT.match(text)
+    port = int(match["port"]) if match is not None and match["port"] else default_port
+    if match is None or not _HOST.match(match["host"]) or not 0 < port <= 65_535:
+        raise ValueError(f"expected host or host:port, got {text!r}")
+    return match["host"], port
+
+
+def _whole(low: int, high: int) -> Callable[[Any], str | None]:
+    def check(value: Any) -> str | None:
+        good = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+        return None if good else f"expected a whole number from {low} to {high}"
+
+    return check
+
+
+def _boolean(value: Any) -> str | None:
+    return None if isinstance(value, bool) else "expected true or false"
+
+
+def _host(value: Any) -> str | None:
+    good = isinstance(value, str) and _HOST.match(value) is not None
+    return None if good else "expected a host name or an address"
+
+
+def _host_port(value: Any) -> str | None:
+    if not isinstance(value, str):
+        return "expected host or host:port"
+    if not value:
+        return None
+    try:
+        parse_host_port(value, 5060)
+    except ValueError as exc:
+        return str(exc)
+    return None
+
+
+def _codecs(value: Any) -> str | None:
+    good = isinstance(value, list) and value and len(set(map(str, value))) == len(value)
+    if good and all(codec in render.KNOWN_CODECS for codec in value):
+        return None
+    return f"expected a list of {', '.join(render.KNOWN_CODECS)}, best first"
+
+
+CHECKS: Mapping[str, Callable[[Any], str | None]] = {
+    "ntp_server": _host,
+    "outbound_proxy": _host_port,
+    "expires_s": _whole(60, 86_400),
+    "resync_minutes": _whole(15, 43_200),
+    "codecs": _codecs,
+    "vlan_id": _whole(1, 4094),
+    "vlan_priority": _whole(0, 7),
+    "lldp": _boolean,
+    "dial_9911": _boolean,
+}
+
+
+def setting_faults(settings: Mapping[str, Any]) -> tuple[FieldFault, ...]:
+    """Every bad entry of a phone's `settings`, by its path in the request body."""
+    faults = []
+    for name, value in settings.items():
+        check = CHECKS.get(name)
+        fault = check(value) if check is not None else f"not a setting; known are {', '.join(CHECKS)}"
+        if fault is not None:
+            faults.append(FieldFault(f"settings.{name}", f"{fault}, got {value!r}" if check is not None else fault))
+    return tuple(faults)
+
+
+# --- Records to configurations --------------------------------------------------------------------------------------
+
+
+def emergency_numbers(country: str, *, with_prefix: bool = False) -> tuple[str, ...]:
+    """The numbers that must complete at once: the country's emergency numbers, then its test numbers, then 9911 where
+    asked.
+    """
+    pack = numbers_of(country)
+    prefixed = tuple("9" + number for number in sorted(pack.emergency)) if with_prefix else ()
+    return (*sorted(pack.emergency), *sorted(pack.test), *prefixed)
+
+
+def phone_config(record: PhoneRecord, profile: Profile, provisioning_url: str) -> PhoneConfig:
+    """What a template sees of one phone.
+
+    Raises:
+        ValueError: the time zone is none; the model is not checked, since a phone of an unknown model still needs a
+        file.
+    """
+    settings = record.settings
+    model = profile.model(record.model)
+    most = model.lines if model is not None else 1
+    lines = tuple(_line(number, line, settings) for number, line in enumerate(record.lines[:most], 1))
+    minutes = settings.get("resync_minutes", render.DEFAULT_RESYNC_MINUTES)
+    return PhoneConfig(
+        mac=record.mac,
+        model=model.name if model is not None else "",
+        label=record.label or record.mac,
+        lines=lines,
+        max_lines=most,
+        admin_password=record.account.admin_password,
+        ntp_server=settings.get("ntp_server", DEFAULT_NTP_SERVER),
+        zone=zone_rule(record.timezone or record.account.timezone),
+        provisioning_url=provisioning_url,
+        emergency_numbers=emergency_numbers(record.account.country, with_prefix=settings.get("dial_9911", False)),
+        is_nanp=record.account.country in render.NANP_COUNTRIES,
+        resync_minutes=render.with_jitter(minutes, record.mac),
+        resync_from_proxy=all(line.resync_via != "direct" for line in record.lines),
+        codecs=tuple(settings.get("codecs", render.DEFAULT_CODECS)),
+        vlan_id=settings.get("vlan_id"),
+        vlan_priority=settings.get("vlan_priority", 5),
+        lldp=settings.get("lldp", True),
+    )
+
+
+def site_config(record: AccountRecord, profile: Profile, provisioning_url: str) -> PhoneConfig:
+    """What a template sees in a file that is for every phone of the account."""
+    return render.empty_config(
+        profile,
+        provisioning_url=provisioning_url,
+        timezone=record.timezone,
+        ntp_server=DEFAULT_NTP_SERVER,
+        emergency_numbers=emergency_numbers(record.country),
+        is_nanp=record.country in render.NANP_COUNTRIES,
+    )
+
+
+def _line(number: int, line: LineRecord, settings: Mapping[str, Any]) -> LineConfig:
+    proxy = settings.get("outbound_proxy") or ""
+    proxy_host, proxy_port = parse_host_port(proxy, 5060) if proxy else ("", 5060)
+    return LineConfig(
+        number=number,
+        key=line.key,
+        label=line.display_name or line.extension,
+        display_name=line.display_name or line.extension,
+        sip_user=line.sip_user,
+        auth_user=line.auth_user or line.sip_user,
+        secret=line.secret,
+        registrar_host=line.registrar_host,
+        registrar_port=line.registrar_port,
+        transport=line.transport,
+        expires_s=settings.get("expires_s", DEFAULT_EXPIRES_S),
+        outbound_proxy_host=proxy_host,
+        outbound_proxy_port=proxy_port,
+    )
