@@ -16,6 +16,9 @@ from engine.sip.message import Request, Response, parse_message
 from engine.sip.stack import Event, RequestReceived, SipStack
 
 PROXY = Hop("udp", "192.0.2.10", 5060)
+PBX = Hop("udp", "192.0.2.20", 5060)
+CARRIER = Hop("udp", "192.0.2.30", 5060)
+SECOND = Hop("udp", "192.0.2.31", 5060)
 PROXY_TCP = Hop("tcp", "192.0.2.10", 5060)
 SDP = b"v=0\r\no=- 1 1 IN IP4 192.0.2.20\r\ns=-\r\nc=IN IP4 192.0.2.20\r\nt=0 0\r\nm=audio 6000 RTP/AVP 0\r\n"
 TRIP_S = 0.01
@@ -54,7 +57,7 @@ def request(
     method: str = "INVITE",
     uri: str = "sip:911@192.0.2.10",
     *,
-    source: Hop = Hop("udp", "192.0.2.20", 5060),
+    source: Hop = PBX,
     branch: str = "z9hG4bKcaller1",
     call_id: str = "call-1@192.0.2.20",
     cseq: int = 1,
@@ -257,7 +260,7 @@ class Caller(UserAgent):
     def __init__(
         self,
         network: Network,
-        hop: Hop = Hop("udp", "192.0.2.20", 5060),
+        hop: Hop = PBX,
         *,
         call_id: str = "call-1",
         talk_s: float = 1.0,
@@ -330,9 +333,7 @@ class Caller(UserAgent):
 class Callee(UserAgent):
     """A carrier: 180 and, after `ring_s`, `status`; a 2xx is repeated until its ACK came. Answers BYE and CANCEL."""
 
-    def __init__(
-        self, network: Network, hop: Hop = Hop("udp", "192.0.2.30", 5060), *, ring_s: float = 0.2, status: int = 200
-    ) -> None:
+    def __init__(self, network: Network, hop: Hop = CARRIER, *, ring_s: float = 0.2, status: int = 200) -> None:
         super().__init__(network, hop)
         self.ring_s = ring_s
         self.status = status

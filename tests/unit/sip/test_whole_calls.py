@@ -2,12 +2,9 @@
 
 import pytest
 
-from engine.sip.forward import Hop, Target
+from engine.sip.forward import Target
 from engine.sip.stack import AttemptEnded, AttemptStarted, DialogEnded, Finished, ProvisionalReceived
-from tests.siptest import Callee, Caller, Network, forward_to, make_stack
-
-CARRIER = Hop("udp", "192.0.2.30", 5060)
-SECOND = Hop("udp", "192.0.2.31", 5060)
+from tests.siptest import CARRIER, Callee, Caller, Network, forward_to, make_stack
 
 
 def test_a_call_is_set_up_and_ended_through_the_proxy() -> None:
