@@ -8,23 +8,20 @@ location, callback number and verdict are decided here, from the table in memory
 import hmac
 import re
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
 
 from engine.e911 import dial, route
 from engine.e911.carriers import CarrierProfiles
 from engine.e911.dial import Dialed
+from engine.e911.entries import EmergencyCall, Stranger, clean_text
 from engine.e911.location import (
     AccountTable,
     Caller,
-    DispatchableLocation,
     LocationTable,
     Pbx,
-    Resolved,
     plain_address,
-    plain_mac,
 )
 from engine.e911.pidf import entity_of, write_pidf
 from engine.e911.route import Deadlines, HopsOf, Outgoing
@@ -39,7 +36,6 @@ PROOF_HEADER = "X-Callpoint-Proof"
 PROOF_PURPOSE = "cli-proof"
 PROOF_WINDOW_S = 60
 CALL_METHODS = frozenset({"INVITE", "MESSAGE"})  # a text to 911 (RFC 6881 §9) goes the same way as a call
-MAX_TEXT_CHARS = 400  # of anything a stranger or caller says that is recorded
 # RFC 5626 §4.1: the instance of a phone is a UUID whose last 12 digits are its MAC
 _INSTANCE = re.compile(r'\+sip\.instance\s*=\s*"<urn:uuid:[0-9a-f-]{24}([0-9a-f]{12})>"', re.IGNORECASE)
 
@@ -64,93 +60,6 @@ class Peer:
     account: AccountTable
     pbx: Pbx
     is_proven: bool = False
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class EmergencyCall:
-    """A 911 or 933 call as decided: the tag of its events and the first entry of its journal. `received_at` is UTC."""
-
-    id: str
-    account_id: str
-    pbx_id: str | None
-    sip_call_id: str
-    dialed: Dialed
-    received_at: datetime
-    caller: Caller
-    callback_number: str | None
-    resolved: Resolved
-    flags: tuple[str, ...]
-    source: Hop
-    trunk_names: dict[str, str] = field(default_factory=dict)
-
-    def entry(self, *, sent_at: datetime | None, trunk_id: str | None, invite: bytes) -> dict[str, Any]:
-        """The journal's `call` entry; `sent_at` and `trunk_id` None when there was no trunk to send it to."""
-        return {
-            "type": "call",
-            "id": self.id,
-            "account_id": self.account_id,
-            "pbx_id": self.pbx_id,
-            "call_id": clean_text(self.sip_call_id),
-            "dialed": clean_text(self.dialed.digits),
-            "kind": self.dialed.kind.value,
-            "received_at": instant(self.received_at),
-            "sent_at": instant(sent_at) if sent_at else None,
-            "caller": self._caller_entry(),
-            "location": _location_entry(self.resolved.location),
-            "location_source": self.resolved.source.value,
-            "verdict": [
-                {
-                    "source": said.source.value,
-                    "said": said.said,
-                    "age_s": said.age_s,
-                    "taken": said.taken,
-                    "why": said.why,
-                }
-                for said in self.resolved.verdict
-            ],
-            "flags": list(self.flags),
-            "peer": _hop_entry(self.source),
-            "trunk_id": trunk_id,
-            "invite": invite.decode("utf-8", "backslashreplace"),
-        }
-
-    def _caller_entry(self) -> dict[str, Any]:
-        phone, line = self.resolved.phone, self.resolved.line
-        return {
-            "name": clean_text((line.display_name if line else "") or self.caller.name),
-            "extension": clean_text(line.extension if line else self.caller.identity),
-            "sip_user": clean_text(line.sip_user if line else self.caller.identity),
-            "callback_number": self.callback_number,
-            "phone_id": phone.id if phone else None,
-            "line_id": line.id if line else None,
-            "mac": phone.mac if phone else plain_mac(self.caller.device),
-            "source_ip": str(self.caller.source_ip) if self.caller.source_ip else None,
-            "uri": clean_text(self.caller.uri),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Stranger:
-    """A request from nobody we know, for the record and the rate limit."""
-
-    source: Hop
-    method: str
-    request_uri: str
-    user_agent: str
-    is_emergency: bool
-    at: datetime
-
-    def entry(self) -> dict[str, Any]:
-        """The journal's `stranger` entry."""
-        return {
-            "type": "stranger",
-            "source": _hop_entry(self.source),
-            "method": clean_text(self.method),
-            "request_uri": clean_text(self.request_uri),
-            "user_agent": clean_text(self.user_agent),
-            "emergency": self.is_emergency,
-            "at": instant(self.at),
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +157,7 @@ class Hook:
         return Decision(status=403, reason="Forbidden", stranger=stranger)
 
     def _decide_other(self, request: Request, peer: Peer) -> Decision:
-        hop = _route_hop(peer.pbx.default_route) if peer.pbx.default_route else None
+        hop = route_hop(peer.pbx.default_route) if peer.pbx.default_route else None
         hops = self._hops_of(*hop) if hop else ()
         if not hops:
             return Decision(status=404, reason="Not Found")
@@ -366,7 +275,8 @@ def _asserted_number(identity: str, country: str) -> str | None:
 
 
 @lru_cache(maxsize=1024)
-def _route_hop(uri_text: str) -> tuple[str, int | None, str] | None:
+def route_hop(uri_text: str) -> tuple[str, int | None, str] | None:
+    """(host, port, transport) that a PBX's default route leads to; None when it is no sip URI over UDP or TCP."""
     try:
         uri: Uri = parse_uri(uri_text)
     except BadMessage:
@@ -385,30 +295,3 @@ def _no_trunk(call: EmergencyCall, *, has_trunks: bool) -> Decision:
     why = "no trunk's address is known" if has_trunks else "no trunk is configured"
     warning = f'399 callpoint "The emergency call went nowhere: {why}"'
     return Decision(status=503, reason="Service Unavailable", headers=(("Warning", warning),), call=call)
-
-
-def _location_entry(location: DispatchableLocation | None) -> dict[str, Any] | None:
-    if location is None:
-        return None
-    return {
-        "id": location.id,
-        "name": location.name,
-        "civic_address": location.civic_address.as_dict(),
-        "geo": location.geo.as_dict() if location.geo else None,
-    }
-
-
-def _hop_entry(hop: Hop) -> dict[str, Any]:
-    return {"transport": hop.transport, "ip": hop.ip, "port": hop.port}
-
-
-def instant(at: datetime) -> str:
-    """RFC 3339 in UTC with microseconds: `2026-11-21T20:00:00.123456Z`."""
-    return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def clean_text(text: str) -> str:
-    """What a peer wrote, fit for the record: octets that are no UTF-8 shown as escapes, length bounded."""
-    return (
-        text[:MAX_TEXT_CHARS].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\0", "")
-    )

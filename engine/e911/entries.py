@@ -1,0 +1,219 @@
+"""What the journal says of calls and strangers: the values decided on, and the entries made of them. Pure.
+
+One call is one `call` entry as soon as its INVITE has left, an `attempt` for each trunk tried, an `outcome`, and
+`ended` after a BYE.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from engine.e911.dial import Dialed
+from engine.e911.location import Caller, DispatchableLocation, Resolved, plain_mac
+from engine.sip.events import AttemptEnded, AttemptStarted, DialogEnded, Finished
+from engine.sip.forward import Hop
+
+MAX_TEXT_CHARS = 400  # of anything a stranger or caller says that is recorded
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmergencyCall:
+    """A 911 or 933 call as decided: the tag of its events and the first entry of its journal. `received_at` is UTC."""
+
+    id: str
+    account_id: str
+    pbx_id: str | None
+    sip_call_id: str
+    dialed: Dialed
+    received_at: datetime
+    caller: Caller
+    callback_number: str | None
+    resolved: Resolved
+    flags: tuple[str, ...]
+    source: Hop
+    trunk_names: dict[str, str] = field(default_factory=dict)
+
+    def entry(self, *, sent_at: datetime | None, trunk_id: str | None, invite: bytes) -> dict[str, Any]:
+        """The journal's `call` entry; `sent_at` and `trunk_id` None when there was no trunk to send it to."""
+        return {
+            "type": "call",
+            "id": self.id,
+            "account_id": self.account_id,
+            "pbx_id": self.pbx_id,
+            "call_id": clean_text(self.sip_call_id),
+            "dialed": clean_text(self.dialed.digits),
+            "kind": self.dialed.kind.value,
+            "received_at": instant(self.received_at),
+            "sent_at": instant(sent_at) if sent_at else None,
+            "caller": self._caller_entry(),
+            "location": _location_entry(self.resolved.location),
+            "location_source": self.resolved.source.value,
+            "verdict": [
+                {
+                    "source": said.source.value,
+                    "said": said.said,
+                    "age_s": said.age_s,
+                    "taken": said.taken,
+                    "why": said.why,
+                }
+                for said in self.resolved.verdict
+            ],
+            "flags": list(self.flags),
+            "peer": _hop_entry(self.source),
+            "trunk_id": trunk_id,
+            "invite": invite.decode("utf-8", "backslashreplace"),
+        }
+
+    def _caller_entry(self) -> dict[str, Any]:
+        phone, line = self.resolved.phone, self.resolved.line
+        return {
+            "name": clean_text((line.display_name if line else "") or self.caller.name),
+            "extension": clean_text(line.extension if line else self.caller.identity),
+            "sip_user": clean_text(line.sip_user if line else self.caller.identity),
+            "callback_number": self.callback_number,
+            "phone_id": phone.id if phone else None,
+            "line_id": line.id if line else None,
+            "mac": phone.mac if phone else plain_mac(self.caller.device),
+            "source_ip": str(self.caller.source_ip) if self.caller.source_ip else None,
+            "uri": clean_text(self.caller.uri),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """A request from nobody we know, for the record and the rate limit."""
+
+    source: Hop
+    method: str
+    request_uri: str
+    user_agent: str
+    is_emergency: bool
+    at: datetime
+
+    def entry(self) -> dict[str, Any]:
+        """The journal's `stranger` entry."""
+        return {
+            "type": "stranger",
+            "source": _hop_entry(self.source),
+            "method": clean_text(self.method),
+            "request_uri": clean_text(self.request_uri),
+            "user_agent": clean_text(self.user_agent),
+            "emergency": self.is_emergency,
+            "at": instant(self.at),
+        }
+
+
+@dataclass(slots=True)
+class Progress:
+    """An emergency call on its way: when its attempts began (UTC), and whether the caller has an answer."""
+
+    started: dict[int, tuple[datetime, bool]] = field(default_factory=dict)
+    is_recorded: bool = False
+    is_finished: bool = False
+
+
+class CallRecorder:
+    """Turns the element's events into journal entries, once the messages they are about have left.
+
+    `put` takes an entry and never waits. Times are UTC.
+    """
+
+    def __init__(self, put: Callable[[Mapping[str, Any]], None]) -> None:
+        self._put = put
+        self._calls: dict[str, Progress] = {}
+
+    @property
+    def unanswered(self) -> int:
+        """Emergency calls whose caller has no final answer yet."""
+        return sum(not progress.is_finished for progress in self._calls.values())
+
+    def unroutable(self, call: EmergencyCall, invite: bytes, status: int, at: datetime) -> None:
+        """A call that had no trunk to go to."""
+        self._put(call.entry(sent_at=None, trunk_id=None, invite=invite))
+        self._put_outcome(call, "failed", status, None, at)
+
+    def attempt_started(self, event: AttemptStarted, at: datetime) -> None:
+        call = _call_of(event)
+        progress = self._calls.setdefault(call.id, Progress())
+        progress.started[event.number] = (at, event.with_location)
+        if not progress.is_recorded:
+            progress.is_recorded = True
+            self._put(call.entry(sent_at=at, trunk_id=event.target.name, invite=event.sent))
+
+    def attempt_ended(self, event: AttemptEnded, at: datetime) -> None:
+        call, hop = _call_of(event), event.target.hop
+        progress = self._calls.setdefault(call.id, Progress())
+        started_at, with_location = progress.started.pop(event.number, (at, event.target.edit.conveys_location))
+        self._put(
+            {
+                "type": "attempt",
+                "call": call.id,
+                "number": event.number,
+                "trunk_id": event.target.name,
+                "trunk_name": call.trunk_names.get(event.target.name, ""),
+                "hop": f"{hop.transport}:{hop.ip}:{hop.port}",
+                "with_location": with_location,
+                "started_at": instant(started_at),
+                "ended_at": instant(at),
+                "status": event.status,
+                "outcome": event.outcome,
+            }
+        )
+        self._forget_done(call.id, progress)
+
+    def finished(self, event: Finished, at: datetime) -> None:
+        call = _call_of(event)
+        progress = self._calls.setdefault(call.id, Progress())
+        if not progress.is_recorded:  # cancelled before it went anywhere
+            progress.is_recorded = True
+            self._put(call.entry(sent_at=None, trunk_id=None, invite=b""))
+        progress.is_finished = True
+        self._put_outcome(call, event.outcome, event.status, event.target.name if event.target else None, at)
+        self._forget_done(call.id, progress)
+
+    def dialog_ended(self, event: DialogEnded, at: datetime) -> None:
+        self._put({"type": "ended", "call": _call_of(event).id, "at": instant(at)})
+
+    def stranger(self, stranger: Stranger) -> None:
+        self._put(stranger.entry())
+
+    def _put_outcome(self, call: EmergencyCall, outcome: str, status: int, trunk_id: str | None, at: datetime) -> None:
+        entry = {"type": "outcome", "call": call.id, "outcome": outcome, "status": status, "trunk_id": trunk_id}
+        self._put(entry | {"at": instant(at)})
+
+    def _forget_done(self, call_id: str, progress: Progress) -> None:
+        if progress.is_finished and not progress.started:
+            self._calls.pop(call_id, None)
+
+
+def _call_of(event: AttemptStarted | AttemptEnded | Finished | DialogEnded) -> EmergencyCall:
+    assert isinstance(event.tag, EmergencyCall)
+    return event.tag
+
+
+def _location_entry(location: DispatchableLocation | None) -> dict[str, Any] | None:
+    if location is None:
+        return None
+    return {
+        "id": location.id,
+        "name": location.name,
+        "civic_address": location.civic_address.as_dict(),
+        "geo": location.geo.as_dict() if location.geo else None,
+    }
+
+
+def _hop_entry(hop: Hop) -> dict[str, Any]:
+    return {"transport": hop.transport, "ip": hop.ip, "port": hop.port}
+
+
+def instant(at: datetime) -> str:
+    """RFC 3339 in UTC with microseconds: `2026-11-21T20:00:00.123456Z`."""
+    return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def clean_text(text: str) -> str:
+    """What a peer wrote, fit for the record: octets that are no UTF-8 shown as escapes, length bounded."""
+    return (
+        text[:MAX_TEXT_CHARS].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\0", "")
+    )
