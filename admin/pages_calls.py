@@ -1,0 +1,88 @@
+"""Emergency calls: the list, one page for each call, and sending a message to staff again."""
+
+import re
+
+from aiohttp import web
+
+from admin.context import ACCOUNT, ACTOR, SESSION
+from admin.pages_calls_ladder import draw
+from admin.pages_form import see_other
+from admin.render import render, words
+from admin.routes import Route
+from engine.accounts.scopes import Scope
+from engine.audit.events import Event
+from engine.e911 import notify, store
+from engine.errors import NotFound
+from engine.models import CallAttempt
+
+PAGE = 50
+_CREDENTIALS = re.compile(r"(?im)^((?:proxy-)?authorization|x-callpoint-proof)(\s*:\s*).*$(?:\r?\n[ \t].*$)*")
+_FLAGS = {
+    "location_unknown": "No location is known for this caller, so none was sent. The call went out all the same. "
+    "Add the caller's subnet to a location.",
+    "stale": "Nobody has confirmed this address for more than a year. It was sent; dial 933 from there to check it.",
+    "disagreement": "Two sources name different places for this caller. The first in the order was sent; see below.",
+}
+
+
+async def get_calls(request: web.Request) -> web.Response:
+    page = await store.calls_of(
+        request[SESSION], request[ACCOUNT].id, limit=PAGE, cursor=request.query.get("cursor") or None
+    )
+    return render(request, "calls.html.j2", calls=page.rows, next_cursor=page.next_cursor)
+
+
+async def get_call(request: web.Request) -> web.Response:
+    session = request[SESSION]
+    call = await store.call_by_id(session, request[ACCOUNT].id, request.match_info["id"])
+    if call is None:
+        raise NotFound("This account has no such call.")
+    attempts = await store.attempts_of(session, call)
+    notifications = await store.notifications_of(session, call)
+    return render(
+        request,
+        "call.html.j2",
+        call=call,
+        attempts=attempts,
+        notifications=notifications,
+        ladder=draw(call, attempts, notifications),
+        invite=without_credentials(call.invite) if call.invite else "",
+        sent_after=f"{(call.sent_at - call.received_at).total_seconds() * 1000:.1f} ms",
+        took=_took,
+        flag_sentence=flag_sentence,
+    )
+
+
+async def post_resend(request: web.Request) -> web.Response:
+    session = request[SESSION]
+    notification = await store.notification_by_id(session, request[ACCOUNT].id, request.match_info["id"])
+    if notification is None:
+        raise NotFound("This account has no such message.")
+    await notify.resend(session, request[ACTOR], notification)
+    return see_other(f"/calls/{notification.emergency_call_id}", "resent")
+
+
+def without_credentials(message: str) -> str:
+    """A SIP message to show: what proves an identity is masked, continuation lines included."""
+    return _CREDENTIALS.sub(r"\1\2(masked)", message)
+
+
+def flag_sentence(flag: str) -> str:
+    """What a verdict's flag means for the call and what to do."""
+    if flag.startswith("malformed:"):
+        what = words(flag.removeprefix("malformed:").replace("_", " "))
+        return f"The PBX's request was not well formed ({what}). It was sent on all the same; tell the PBX's maker."
+    return _FLAGS.get(flag, f"{words(flag)}.")
+
+
+def _took(attempt: CallAttempt) -> str:
+    if attempt.ended_at is None:
+        return "still going"
+    return f"{(attempt.ended_at - attempt.started_at).total_seconds() * 1000:,.0f} ms"
+
+
+ROUTES = (
+    Route("GET", "/calls", get_calls, Scope.CALLS_READ, Event.EMERGENCY_CALL_LIST),
+    Route("GET", "/calls/{id}", get_call, Scope.CALLS_READ, Event.EMERGENCY_CALL_READ),
+    Route("POST", "/notifications/{id}/resend", post_resend, Scope.CALLS_WRITE, Event.NOTIFICATION_RESEND),
+)

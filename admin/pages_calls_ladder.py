@@ -1,0 +1,151 @@
+"""The ladder of a call as a drawing: who is a column, what happened is an arrow, from top to bottom (pure).
+
+Points are SVG user units. The same facts stand in the attempts table, so the drawing's text is a summary of it.
+"""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.models import CallAttempt, EmergencyCall, Notification
+
+LEFT = 170  # room for the times
+GAP = 240  # between two columns
+TOP = 80
+STEP = 44
+MAX_NOTES = 6  # messages drawn one by one; more are one line
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    name: str
+    x: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """An arrow from x1 to x2, or a mark where they are equal. `kind`: sent, ok, bad or mail (with ok or bad)."""
+
+    x1: int
+    x2: int
+    y: int
+    text: str
+    when: str
+    kind: str
+
+    @property
+    def direction(self) -> int:
+        return 1 if self.x2 > self.x1 else -1
+
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    width: int
+    height: int
+    columns: tuple[Column, ...]
+    steps: tuple[Drawn, ...]
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    at: dt.datetime
+    source: int
+    target: int
+    text: str
+    kind: str
+
+
+def draw(call: EmergencyCall, attempts: Sequence[CallAttempt], notes: Sequence[Notification]) -> Ladder:
+    """The call's ladder: the PBX, Callpoint, every trunk that was tried, and the messages to staff."""
+    names = ["PBX", "Callpoint"]
+    trunk_column: dict[str, int] = {}
+    for attempt in attempts:
+        if attempt.trunk_id not in trunk_column:
+            trunk_column[attempt.trunk_id] = len(names)
+            names.append(attempt.trunk_name)
+    moments = [_Moment(call.received_at, 0, 1, f"INVITE {call.dialed}", "sent")]
+    for attempt in attempts:
+        moments += _of_attempt(attempt, trunk_column[attempt.trunk_id])
+    moments += _of_outcome(call, attempts)
+    moments += _of_messages(notes)
+    if call.ended_at is not None:
+        moments.append(_Moment(call.ended_at, 1, 1, "Call ended", "mail"))
+    moments.sort(key=lambda moment: moment.at)  # stable: what happened at one instant keeps its order
+    columns = tuple(Column(_short(name), LEFT + GAP * at) for at, name in enumerate(names))
+    steps = tuple(
+        Drawn(columns[moment.source].x, columns[moment.target].x, TOP + STEP * row, moment.text,
+              _after(moment.at - call.received_at), moment.kind)
+        for row, moment in enumerate(moments)
+    )  # fmt: skip
+    width = columns[-1].x + (150 if len(notes) == 0 and len(columns) > 2 else 260)
+    return Ladder(width, TOP + STEP * len(steps), columns, steps, _summary(call, attempts))
+
+
+def _of_attempt(attempt: CallAttempt, column: int) -> list[_Moment]:
+    sent = "INVITE with location" if attempt.with_location else "INVITE without location"
+    moments = [_Moment(attempt.started_at, 1, column, sent, "sent")]
+    if attempt.ended_at is None:
+        return moments
+    if attempt.status_code is not None:
+        kind = "ok" if attempt.outcome == "answered" else "bad"
+        moments.append(_Moment(attempt.ended_at, column, 1, _answer(attempt), kind))
+    else:
+        words = {"timeout": "no answer in time", "unreachable": "cannot be reached", "cancelled": "CANCEL"}
+        moments.append(_Moment(attempt.ended_at, 1, column, words.get(attempt.outcome, attempt.outcome), "bad"))
+    return moments
+
+
+def _answer(attempt: CallAttempt) -> str:
+    return f"{attempt.status_code} {attempt.outcome}"
+
+
+def _of_outcome(call: EmergencyCall, attempts: Sequence[CallAttempt]) -> list[_Moment]:
+    ends = [attempt.ended_at for attempt in attempts if attempt.ended_at is not None]
+    at = call.answered_at or max(ends, default=call.sent_at)
+    if call.outcome == "answered":
+        return [_Moment(at, 1, 0, f"{call.status_code or 200} answered", "ok")]
+    if call.outcome == "failed":
+        return [_Moment(at, 1, 0, f"{call.status_code or ''} failed".strip(), "bad")]
+    if call.outcome == "cancelled":
+        return [_Moment(at, 0, 1, "CANCEL: caller hung up", "bad")]
+    return []
+
+
+def _of_messages(notes: Sequence[Notification]) -> list[_Moment]:
+    sent = sorted(
+        (note for note in notes if note.sent_at is not None), key=lambda note: note.sent_at or note.created_at
+    )
+    moments = [
+        _Moment(note.sent_at, 1, 1, f"Mail to {note.recipient}", "mail ok")
+        for note in sent[:MAX_NOTES]
+        if note.sent_at is not None
+    ]
+    if len(sent) > MAX_NOTES and sent[MAX_NOTES].sent_at is not None:
+        at = sent[MAX_NOTES].sent_at or sent[MAX_NOTES].created_at
+        moments.append(_Moment(at, 1, 1, f"and {len(sent) - MAX_NOTES} more mails", "mail ok"))
+    unsent = [note for note in notes if note.sent_at is None]
+    if unsent:
+        words = f"{len(unsent)} message{'s' if len(unsent) > 1 else ''} not sent yet"
+        moments.append(_Moment(max(note.created_at for note in unsent), 1, 1, words, "mail bad"))
+    return moments
+
+
+def _after(delta: dt.timedelta) -> str:
+    milliseconds = delta.total_seconds() * 1000
+    if abs(milliseconds) < 100:
+        return f"+{milliseconds:.1f} ms"
+    return f"+{milliseconds:,.0f} ms" if milliseconds < 10_000 else f"+{milliseconds / 1000:,.1f} s"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 18 else name[:17] + "…"
+
+
+def _summary(call: EmergencyCall, attempts: Sequence[CallAttempt]) -> str:
+    tried = "; ".join(
+        f"{attempt.trunk_name}: {attempt.status_code or ''} {attempt.outcome}".replace("  ", " ")
+        for attempt in attempts
+    )
+    end = call.outcome.replace("_", " ")
+    return f"{call.dialed} came from the PBX. {tried or 'No trunk was tried'}. The call is {end}."

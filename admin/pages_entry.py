@@ -1,0 +1,179 @@
+"""The doors: set-up link, signing in and out, proving one's password again; and every error as a page."""
+
+from urllib.parse import quote, urlsplit
+
+from aiohttp import web
+
+from admin import auth
+from admin.context import ACTOR, BROWSER, CONFIG, DATABASE, REQUEST_ID, SESSION, USER
+from admin.pages_form import FORM, form_of, see_other, typed
+from admin.render import render
+from admin.routes import PUBLIC, SIGNED_IN, Route
+from engine.accounts import operations, store
+from engine.accounts.keys import digest
+from engine.accounts.signin import Proof, ProofRequired
+from engine.audit.events import Event
+from engine.errors import DatabaseAway, EngineError, FieldFault, Invalid, NotAuthenticated
+
+CALLS_GO_ON = "911 calls do not depend on this page: they are routed by a process of their own."
+_NEXT = {  # status → (address, words) of the next step when there is no better one
+    401: ("/login", "Sign in"),
+    403: ("/", "Go to Home"),
+    404: ("/", "Go to Home"),
+}
+
+
+async def get_setup(request: web.Request) -> web.Response:
+    return await _setup_page(request, None)
+
+
+async def _setup_page(request: web.Request, error: EngineError | None) -> web.Response:
+    key = request.query.get("k", "") or await typed(request, "k")
+    is_usable = await store.setup_link(request[SESSION], digest(key)) is not None
+    form = await form_of(request, {"account_name": "", "email": "", "name": "", "password": ""}, _by_form_names(error))
+    status = error.http_status if error else 200
+    return render(request, "setup.html.j2", status=status, form=form, key=key, usable=is_usable)
+
+
+def _by_form_names(error: EngineError | None) -> EngineError | None:
+    """The operation speaks of an account's `name` and `owner_email`; this form calls them otherwise."""
+    names = {"name": "account_name", "owner_email": "email"}
+    if not isinstance(error, Invalid):
+        return error
+    fields = tuple(FieldFault(names.get(fault.field, fault.field), fault.detail) for fault in error.fields)
+    return Invalid(error.detail, fields=fields)
+
+
+async def post_setup(request: web.Request) -> web.Response:
+    """Make the first account with the one-time link; its owner is signed in at once."""
+    request[FORM] = _setup_page
+    password_hash = auth.prepared(request, str)
+    made = await operations.use_setup_link(
+        request[SESSION],
+        request[ACTOR],
+        await typed(request, "k"),
+        await typed(request, "account_name"),
+        await typed(request, "email"),
+        await typed(request, "name"),
+        password_hash,
+    )
+    cookie = await operations.start_session(
+        request[SESSION], made.owner, ip=request[ACTOR].ip, user_agent=request[ACTOR].user_agent
+    )
+    response = see_other("/")
+    auth.set_cookie(request, response, cookie)
+    return response
+
+
+async def get_login(request: web.Request) -> web.Response:
+    if request.get(USER) is not None:
+        return see_other(own_address(request.query.get("next", "/")))
+    return await _login_page(request, None)
+
+
+async def _login_page(request: web.Request, error: EngineError | None) -> web.Response:
+    form = await form_of(request, {"email": "", "password": ""}, error)
+    address = own_address(request.query.get("next", "") or await typed(request, "next"))
+    has_account = await store.any_account(request[SESSION])
+    status = error.http_status if error else 200
+    return render(request, "login.html.j2", status=status, form=form, next=address, has_account=has_account)
+
+
+async def post_login(request: web.Request) -> web.Response:
+    request[FORM] = _login_page
+    proof = auth.prepared(request, Proof)
+    _user, cookie = await operations.sign_in(request[SESSION], request[ACTOR], proof)
+    response = see_other(own_address(await typed(request, "next")))
+    auth.set_cookie(request, response, cookie)
+    return response
+
+
+async def post_logout(request: web.Request) -> web.Response:
+    await operations.sign_out(request[SESSION], request[ACTOR], request[BROWSER])
+    response = see_other("/login", "signed-out")
+    auth.drop_cookie(request, response)
+    return response
+
+
+async def get_prove(request: web.Request) -> web.Response:
+    return await _prove_page(request, None)
+
+
+async def _prove_page(request: web.Request, error: EngineError | None) -> web.Response:
+    form = await form_of(request, {"password": ""}, error)
+    address = own_address(request.query.get("next", "") or await typed(request, "next"))
+    return render(request, "prove.html.j2", status=error.http_status if error else 200, form=form, next=address)
+
+
+async def post_prove(request: web.Request) -> web.Response:
+    """The password was typed again: secrets open for 15 minutes."""
+    request[FORM] = _prove_page
+    proof = auth.prepared(request, Proof)
+    await operations.prove(request[SESSION], request[ACTOR], request[BROWSER], proof)
+    return see_other(own_address(await typed(request, "next")))
+
+
+def own_address(address: str) -> str:
+    """The address when it is one of ours, else Home: a link must not lead away from here after signing in."""
+    parts = urlsplit(address.replace("\\", "/"))
+    is_ours = address.startswith("/") and not address.startswith("//") and not parts.netloc and not parts.scheme
+    return address if is_ours and address.isprintable() else "/"
+
+
+async def render_error(request: web.Request, error: EngineError) -> web.StreamResponse:
+    """The answer to a person: the sign-in page, the form once more, or a page that says what happened."""
+    if isinstance(error, ProofRequired):
+        return see_other(f"/prove?next={quote(_page_of(request), safe='')}")
+    if error.http_status == 401 and FORM not in request:
+        return see_other(f"/login?next={quote(_page_of(request), safe='')}")
+    if FORM in request and not isinstance(error, DatabaseAway) and error.http_status != 500:
+        async with request.app[DATABASE].sessions() as session:  # the refused one was rolled back
+            request[SESSION] = session
+            return await request[FORM](request, _said_of(request, error))
+    return error_page(request, error)
+
+
+def _said_of(request: web.Request, error: EngineError) -> EngineError:
+    """A wrong password in a form is the password field's fault, so that it is told beside it."""
+    if isinstance(error, NotAuthenticated) and request.path == "/prove":
+        said = Invalid(error.detail, fields=(FieldFault("password", "This is not your password. Nothing was shown."),))
+        said.http_status = error.http_status
+        return said
+    return error
+
+
+def _page_of(request: web.Request) -> str:
+    """Where to go on afterwards: this page, or Settings for a form that was sent."""
+    return request.path_qs if request.method == "GET" else "/settings"
+
+
+def error_page(request: web.Request, error: EngineError) -> web.Response:
+    """What happened, what it means for 911 calls, what to do next."""
+    status = error.http_status
+    address, words = _NEXT.get(status, (request.path if request.method == "GET" else "/", "Try again"))
+    if USER not in request and status != 401:
+        address, words = ("/login", "Sign in")
+    detail = error.detail
+    if status == 500:
+        detail = "Something went wrong on the server and nothing was changed. The log has it under this request's name."
+    return render(
+        request, "error.html.j2", status=status, error_title=error.title, detail=detail, meaning=CALLS_GO_ON,
+        fields=error.fields if isinstance(error, Invalid) else (), next_address=address, next_step=words,
+        request_id=request.get(REQUEST_ID, ""),
+    )  # fmt: skip
+
+
+def origin_of(request: web.Request) -> str:
+    """Where this admin port is reached, for examples to copy."""
+    return request.app[CONFIG].admin.public_url.rstrip("/") or f"{request.scheme}://{request.host}"
+
+
+ROUTES = (
+    Route("GET", "/setup", get_setup, PUBLIC, Event.SETUP_PAGE_READ),
+    Route("POST", "/setup", post_setup, PUBLIC, Event.ACCOUNT_CREATE, prepare=auth.prepare_password),
+    Route("GET", "/login", get_login, PUBLIC, Event.LOGIN_PAGE_READ),
+    Route("POST", "/login", post_login, PUBLIC, Event.SESSION_CREATE, prepare=auth.prepare_sign_in),
+    Route("POST", "/logout", post_logout, SIGNED_IN, Event.SESSION_DELETE),
+    Route("GET", "/prove", get_prove, SIGNED_IN, Event.LOGIN_PAGE_READ),
+    Route("POST", "/prove", post_prove, SIGNED_IN, Event.SESSION_PROVE, prepare=auth.prepare_proof),
+)

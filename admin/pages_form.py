@@ -1,0 +1,150 @@
+"""What the forms of pages share: what was typed, what was wrong with it, and showing a refused form again.
+
+Theory of operation. A handler that takes a form says first which page shows it (`request[FORM] = …`) and then calls one
+operation. When that refuses, the transaction is rolled back and `pages_entry.render_error` shows the same page once
+more, with everything typed and every fault beside its field. So no handler catches anything.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from engine.errors import EngineError, FieldFault, Invalid, Stale
+
+FormPage = Callable[[web.Request, EngineError | None], Awaitable[web.StreamResponse]]
+FORM: web.RequestKey[FormPage] = web.RequestKey("form", Callable)  # type: ignore[arg-type]  # a callable has no class
+
+
+class Versioned(Protocol):
+    """A row that counts its changes."""
+
+    version: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A form as it is shown: values by field name, what is wrong in general, and what is wrong with each field."""
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    detail: str = ""
+    fields: tuple[FieldFault, ...] = ()
+
+    def value(self, name: str) -> str:
+        """The field's text; a list is one entry a line."""
+        value = self.values.get(name)
+        if isinstance(value, str):
+            return value
+        if isinstance(value, Sequence):
+            return "\n".join(str(item) for item in value)
+        return "" if value is None else str(value)
+
+    def checked(self, name: str, value: str = "on") -> bool:
+        """Whether that box is ticked: a truth value, or a member of a list of names."""
+        found = self.values.get(name)
+        if isinstance(found, list | tuple):
+            return value in found
+        return found is True or found == value
+
+    def faults(self, name: str) -> list[str]:
+        """What is wrong with a field, or with one line of it (`sources.0`, `notification_recipients[2]`)."""
+        found = [fault.detail for fault in self.fields if fault.field == name or _is_inside(fault.field, name)]
+        return [detail[:1].upper() + detail[1:] for detail in found]
+
+    @property
+    def stray(self) -> list[str]:
+        """Faults of fields that this form does not show."""
+        shown = set(self.values)
+        return [
+            f"{fault.field}: {fault.detail}"
+            for fault in self.fields
+            if not any(fault.field == name or _is_inside(fault.field, name) for name in shown)
+        ]
+
+
+def _is_inside(path: str, name: str) -> bool:
+    rest = path.removeprefix(name)
+    return rest != path and rest[:1] in {".", "["} and rest[1:].rstrip("]").isdigit()
+
+
+async def form_of(
+    request: web.Request, values: Mapping[str, Any], error: EngineError | None, *, lists: Sequence[str] = ()
+) -> Form:
+    """The form to show: `values` of the row (or of an empty form), over them what was typed when it was refused.
+
+    Args:
+        lists: Fields with more than one box: all ticked ones count, and none ticked is an empty list.
+    """
+    if error is None:
+        return Form(values)
+    post = await request.post()
+    typed = {name: str(text) for name, text in post.items() if name in values}
+    typed_lists = {name: [str(text) for text in post.getall(name, [])] for name in lists}
+    unticked = {name: False for name, value in values.items() if isinstance(value, bool) and name not in post}
+    fields = error.fields if isinstance(error, Invalid) else ()
+    detail = "Nothing was saved yet. Look at the marked fields." if fields else sentence_of(error)
+    return Form({**values, **typed, **unticked, **typed_lists}, detail, fields)
+
+
+def sentence_of(error: EngineError) -> str:
+    return error.detail if error.http_status != 500 else "Something went wrong on the server; the log has the details."
+
+
+async def typed(request: web.Request, name: str) -> str:
+    """One field of the posted form, without the space around it."""
+    value = (await request.post()).get(name, "")
+    return value.strip() if isinstance(value, str) else ""
+
+
+async def lines_typed(request: web.Request, name: str) -> list[str]:
+    """A field of one entry a line; commas part entries too."""
+    text = await typed(request, name)
+    return [part.strip() for part in text.replace(",", "\n").splitlines() if part.strip()]
+
+
+async def whole_number(request: web.Request, name: str, default: int) -> int:
+    """A field that holds a whole number; the default when it is empty.
+
+    Raises:
+        Invalid: it holds something else.
+    """
+    text = await typed(request, name)
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise Invalid("A number was expected.", fields=(FieldFault(name, f"Expected a whole number, got {text!r}."),))
+    return int(text)
+
+
+async def refuse_stale(request: web.Request, row: Versioned) -> None:
+    """Refuse a form that was filled in before somebody else changed the row.
+
+    Raises:
+        Stale: the page is shown again with what was typed; sending it once more takes it as it stands.
+    """
+    seen = await typed(request, "version")
+    if seen and seen != str(row.version):
+        raise Stale(
+            "Somebody else changed this while you were typing. Your text still stands here; "
+            "save once more to put it in place of theirs."
+        )
+
+
+@contextmanager
+def along_with(faults: Sequence[FieldFault]) -> Iterator[None]:
+    """Report these faults together with those that the operation inside finds, so that a form tells all at once."""
+    try:
+        yield
+    except Invalid as error:
+        raise Invalid(error.detail, fields=(*error.fields, *faults)) from error
+    if faults:
+        raise Invalid("Some fields cannot be accepted.", fields=tuple(faults))
+
+
+def see_other(address: str, done: str = "", fragment: str = "") -> web.Response:
+    """Send the browser on after a form did its work (303): reloading does not repeat it."""
+    if done:
+        address += f"{'&' if '?' in address else '?'}done={done}"
+    return web.Response(status=303, headers={"Location": address + (f"#{fragment}" if fragment else "")})

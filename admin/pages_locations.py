@@ -1,0 +1,157 @@
+"""Locations: the list, and the form that adds or changes one with its subnets and recipients."""
+
+from typing import Any
+
+from aiohttp import web
+
+from admin.context import ACCOUNT, ACTOR, SESSION
+from admin.pages_form import FORM, along_with, form_of, lines_typed, refuse_stale, see_other, typed
+from admin.render import render
+from admin.routes import Route
+from engine.accounts.scopes import Scope
+from engine.audit.events import Event
+from engine.e911 import sites, store
+from engine.e911.fields import canonical_subnet
+from engine.errors import EngineError, FieldFault, NotFound
+from engine.models import Location, Network
+
+CIVIC_FIELDS = (
+    "HNO",
+    "HNS",
+    "PRD",
+    "RD",
+    "STS",
+    "POD",
+    "A3",
+    "A1",
+    "PC",
+    "country",
+    "BLD",
+    "FLR",
+    "UNIT",
+    "ROOM",
+    "LOC",
+)
+
+
+async def get_locations(request: web.Request) -> web.Response:
+    session, account = request[SESSION], request[ACCOUNT]
+    networks: dict[str, list[str]] = {}
+    for network in await store.networks_of(session, account.id):
+        networks.setdefault(network.location_id, []).append(network.value)
+    locations = await store.locations_of(session, account.id)
+    return render(request, "locations.html.j2", locations=locations, networks=networks)
+
+
+async def get_location_new(request: web.Request) -> web.Response:
+    return await _location_page(request, None)
+
+
+async def get_location(request: web.Request) -> web.Response:
+    return await _location_page(request, None)
+
+
+async def _location_page(request: web.Request, error: EngineError | None) -> web.Response:
+    location = await _location(request) if "id" in request.match_info else None
+    networks = [] if location is None else await _subnets(request, location)
+    civic: dict[str, str] = location.civic_address if location else {"country": request[ACCOUNT].country}
+    values: dict[str, Any] = {f"civic_address.{name}": civic.get(name, "") for name in CIVIC_FIELDS}
+    values |= {
+        "name": location.name if location else "",
+        "subnets": [network.value for network in networks],
+        "notification_recipients": location.notification_recipients if location else [],
+        "callback_number": location.callback_number if location else "",
+        "onsite_number": location.onsite_number if location else "",
+    }
+    form = await form_of(request, values, error)
+    return render(request, "location.html.j2", status=error.http_status if error else 200, location=location, form=form)
+
+
+async def post_location_new(request: web.Request) -> web.Response:
+    request[FORM] = _location_page
+    subnets, faults = await _typed_subnets(request)
+    values = await _typed_values(request, {})
+    with along_with(faults):
+        location = await sites.create_location(request[SESSION], request[ACTOR], request[ACCOUNT], values)
+    await _set_subnets(request, location, subnets)
+    return see_other(f"/locations/{location.id}", "location-added")
+
+
+async def post_location(request: web.Request) -> web.Response:
+    request[FORM] = _location_page
+    location = await _location(request)
+    await refuse_stale(request, location)
+    subnets, faults = await _typed_subnets(request)
+    values = await _typed_values(request, location.civic_address)
+    with along_with(faults):
+        await sites.update_location(request[SESSION], request[ACTOR], request[ACCOUNT], location, values)
+    await _set_subnets(request, location, subnets)
+    return see_other(f"/locations/{location.id}", "location-saved")
+
+
+async def post_location_delete(request: web.Request) -> web.Response:
+    request[FORM] = _location_page
+    location = await _location(request)
+    await refuse_stale(request, location)
+    await sites.delete_location(request[SESSION], request[ACTOR], location)
+    return see_other("/locations", "location-deleted")
+
+
+async def _location(request: web.Request) -> Location:
+    location = await store.location_by_id(request[SESSION], request[ACCOUNT].id, request.match_info["id"])
+    if location is None:
+        raise NotFound("This account has no such location. It may have been deleted.")
+    return location
+
+
+async def _subnets(request: web.Request, location: Location) -> list[Network]:
+    """The location's networks that hold for callers of every PBX: those of one PBX are the API's."""
+    networks = await store.networks_of(request[SESSION], location.account_id, location.id)
+    return [network for network in networks if network.pbx_id is None]
+
+
+async def _typed_values(request: web.Request, present: dict[str, str]) -> dict[str, Any]:
+    """The form as an API body. Elements of the address that the form does not show stay as they are."""
+    civic = {name: text for name, text in present.items() if name not in CIVIC_FIELDS}
+    for name in CIVIC_FIELDS:
+        text = await typed(request, f"civic_address.{name}")
+        civic |= {name: text} if text else {}
+    return {
+        "name": await typed(request, "name"),
+        "civic_address": civic,
+        "notification_recipients": await lines_typed(request, "notification_recipients"),
+        "callback_number": await typed(request, "callback_number"),
+        "onsite_number": await typed(request, "onsite_number"),
+    }
+
+
+async def _typed_subnets(request: web.Request) -> tuple[list[str], list[FieldFault]]:
+    subnets: dict[str, None] = {}
+    faults = []
+    for text in await lines_typed(request, "subnets"):
+        try:
+            subnets[canonical_subnet(text)] = None
+        except ValueError as exc:
+            faults.append(FieldFault("subnets", str(exc)))
+    return list(subnets), faults
+
+
+async def _set_subnets(request: web.Request, location: Location, wished: list[str]) -> None:
+    session, actor = request[SESSION], request[ACTOR]
+    present = {network.value: network for network in await _subnets(request, location)}
+    for value, network in present.items():
+        if value not in wished:
+            await sites.delete_network(session, actor, network)
+    for value in wished:
+        if value not in present:
+            await sites.create_network(session, actor, request[ACCOUNT], {"value": value, "location_id": location.id})
+
+
+ROUTES = (
+    Route("GET", "/locations", get_locations, Scope.LOCATIONS_READ, Event.LOCATION_LIST),
+    Route("GET", "/locations/new", get_location_new, Scope.LOCATIONS_WRITE, Event.LOCATION_LIST),
+    Route("POST", "/locations/new", post_location_new, Scope.LOCATIONS_WRITE, Event.LOCATION_CREATE),
+    Route("GET", "/locations/{id}", get_location, Scope.LOCATIONS_READ, Event.LOCATION_READ),
+    Route("POST", "/locations/{id}", post_location, Scope.LOCATIONS_WRITE, Event.LOCATION_UPDATE),
+    Route("POST", "/locations/{id}/delete", post_location_delete, Scope.LOCATIONS_WRITE, Event.LOCATION_DELETE),
+)

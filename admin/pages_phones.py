@@ -1,0 +1,152 @@
+"""Phones: the list, adding one, and one phone's page with its lines, files and boot timeline."""
+
+from typing import Any
+
+from aiohttp import web
+
+from admin import pages_lines
+from admin.context import ACCOUNT, ACTOR, EDGE, SESSION
+from admin.pages_form import FORM, form_of, refuse_stale, see_other, typed
+from admin.render import render
+from admin.routes import Route
+from engine.accounts import store as accounts
+from engine.accounts.scopes import Scope
+from engine.audit.events import Event
+from engine.audit.record import record
+from engine.e911 import store as e911
+from engine.errors import EngineError
+from engine.models import Phone
+from engine.provisioning import phones, store, vendors
+
+EVENTS_SHOWN = 40
+
+
+async def get_phones(request: web.Request) -> web.Response:
+    session, account = request[SESSION], request[ACCOUNT]
+    rows = await store.phones_of(session, account.id)
+    locations = await e911.locations_of(session, account.id)
+    lines = {phone.id: [line.extension for line in await store.lines_of_phone(session, phone)] for phone in rows}
+    return render(
+        request,
+        "phones.html.j2",
+        phones=rows,
+        lines=lines,
+        location_names={location.id: location.name for location in locations},
+    )
+
+
+async def get_phone_new(request: web.Request) -> web.Response:
+    return await _new_page(request, None)
+
+
+async def _new_page(request: web.Request, error: EngineError | None) -> web.Response:
+    names = ("mac", "model", "label", "location_id", "extension", "display_name", "sip_user", "secret", "pbx_id")
+    form = await form_of(request, dict.fromkeys(names, ""), error)
+    return render(
+        request,
+        "phone_new.html.j2",
+        status=error.http_status if error else 200,
+        form=form,
+        models=model_choices(),
+        locations=await location_choices(request),
+        pbxs=await pbx_choices(request),
+    )
+
+
+async def post_phone_new(request: web.Request) -> web.Response:
+    """Add a phone and, when an extension was typed, its first line, in one transaction."""
+    request[FORM] = _new_page
+    session, actor, account = request[SESSION], request[ACTOR], request[ACCOUNT]
+    vendor, _, model = (await typed(request, "model")).partition("/")
+    values: dict[str, Any] = {
+        "mac": await typed(request, "mac"),
+        "vendor": vendor,
+        "model": model,
+        "label": await typed(request, "label"),
+        "location_id": await typed(request, "location_id") or None,
+    }
+    phone = await phones.create_phone(session, actor, account, values)
+    if await typed(request, "extension"):
+        line = await phones.create_line(session, actor, account, await pages_lines.typed_line(request))
+        await phones.set_lines(session, actor, account, phone, [line.id])
+    return see_other(f"/phones/{phone.id}", "phone-added")
+
+
+async def get_phone(request: web.Request) -> web.Response:
+    return await _phone_page(request, None)
+
+
+async def _phone_page(request: web.Request, error: EngineError | None) -> web.Response:
+    session = request[SESSION]
+    phone = await _phone(request)
+    form = await form_of(request, {"label": phone.label, "location_id": phone.location_id or ""}, error)
+    return render(
+        request,
+        "phone.html.j2",
+        status=error.http_status if error else 200,
+        phone=phone,
+        form=form,
+        lines=await store.lines_of_phone(session, phone),
+        events=await store.events_of_phone(session, phone, limit=EVENTS_SHOWN),
+        files=await phones.preview(session, request[ACCOUNT], phone),
+        locations=await location_choices(request),
+    )
+
+
+async def post_phone(request: web.Request) -> web.Response:
+    request[FORM] = _phone_page
+    phone = await _phone(request)
+    await refuse_stale(request, phone)
+    values = {"label": await typed(request, "label"), "location_id": await typed(request, "location_id") or None}
+    await phones.update_phone(request[SESSION], request[ACTOR], request[ACCOUNT], phone, values)
+    return see_other(f"/phones/{phone.id}", "phone-saved")
+
+
+async def post_phone_delete(request: web.Request) -> web.Response:
+    request[FORM] = _phone_page
+    phone = await _phone(request)
+    await refuse_stale(request, phone)
+    await phones.delete_phone(request[SESSION], request[ACTOR], phone)
+    return see_other("/phones", "phone-deleted")
+
+
+async def post_resync(request: web.Request) -> web.Response:
+    """Ask the phone to fetch its files again, through the PBX or straight, as its PBX says."""
+    request[FORM] = _phone_page
+    phone = await _phone(request)
+    await request.app[EDGE].resync(phone)
+    record(request[SESSION], request[ACTOR], Event.PHONE_RESYNC, phone)
+    return see_other(f"/phones/{phone.id}", "resync")
+
+
+async def _phone(request: web.Request) -> Phone:
+    return await store.phone_by_id(request[SESSION], request[ACCOUNT].id, request.match_info["id"])
+
+
+async def location_choices(request: web.Request) -> list[tuple[str, str]]:
+    return [(row.id, row.name) for row in await e911.locations_of(request[SESSION], request[ACCOUNT].id)]
+
+
+async def pbx_choices(request: web.Request) -> list[tuple[str, str]]:
+    return [(row.id, row.name) for row in await accounts.pbxs_of(request[SESSION], request[ACCOUNT].id)]
+
+
+def model_choices() -> list[tuple[str, str]]:
+    """Every model that can be served: `vendor/model` and its name."""
+    return [
+        (f"{profile.name}/{model.name}", f"{profile.title} {model.name}")
+        for profile in vendors.load().profiles.values()
+        for model in profile.models.values()
+    ]
+
+
+ROUTES = (
+    Route("GET", "/phones", get_phones, Scope.PHONES_READ, Event.PHONE_LIST),
+    Route("GET", "/phones/new", get_phone_new, Scope.PHONES_WRITE, Event.PHONE_LIST),
+    Route("POST", "/phones/new", post_phone_new, Scope.PHONES_WRITE, Event.PHONE_CREATE),
+    Route("GET", "/phones/{id}", get_phone, Scope.PHONES_READ, Event.PHONE_READ),
+    Route("POST", "/phones/{id}", post_phone, Scope.PHONES_WRITE, Event.PHONE_UPDATE),
+    Route("POST", "/phones/{id}/delete", post_phone_delete, Scope.PHONES_WRITE, Event.PHONE_DELETE),
+    Route("POST", "/phones/{id}/resync", post_resync, Scope.PHONES_WRITE, Event.PHONE_RESYNC),
+    *pages_lines.ROUTES,
+)

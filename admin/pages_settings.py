@@ -1,0 +1,188 @@
+"""Settings: account details, locations, recipients, PBXs and trunks, provisioning and the audit log on one page."""
+
+import zoneinfo
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+from aiohttp import web
+
+from admin import pages_api_keys, pages_locations, pages_provisioning, pages_telephony
+from admin.context import ACCOUNT, ACTOR, CONFIG, SESSION
+from admin.pages_form import FORM, Form, form_of, refuse_stale, see_other, typed
+from admin.render import render, zone_of
+from admin.routes import Route
+from engine.accounts import operations
+from engine.accounts import store as accounts
+from engine.accounts.operations import BILLING_FIELDS, AccountFields
+from engine.accounts.scopes import Scope
+from engine.audit.events import Event
+from engine.e911 import sites
+from engine.e911 import store as e911
+from engine.errors import EngineError, NotFound
+from engine.models import Account
+
+LANGUAGES = (("en", "English"), ("es", "Spanish"), ("fr", "French"))
+COUNTRIES = (("US", "United States"), ("CA", "Canada"))
+_REGIONS = ("America/", "Pacific/", "Atlantic/", "Europe/", "Africa/", "Asia/", "Australia/", "Indian/")
+_DETAILS = ("name", "email", "phone", "callback_number")
+_PREFERENCES = ("timezone", "language", "country", "default_location_id")
+
+
+async def get_settings(request: web.Request) -> web.Response:
+    return await _settings_page(request)
+
+
+async def _account_page(request: web.Request, error: EngineError | None) -> web.Response:
+    form = await form_of(request, _account_values(request[ACCOUNT]), error)
+    return await _settings_page(request, form=form, error=error)
+
+
+async def _recipient_page(request: web.Request, error: EngineError | None) -> web.Response:
+    form = await form_of(request, {"email": ""}, error)
+    return await _settings_page(
+        request, recipient_form=replace(form, detail="" if form.fields else form.detail), error=error
+    )
+
+
+async def _settings_page(
+    request: web.Request,
+    *,
+    form: Form | None = None,
+    recipient_form: Form | None = None,
+    error: EngineError | None = None,
+) -> web.Response:
+    session, account = request[SESSION], request[ACCOUNT]
+    trunks = sorted(
+        await accounts.trunks_of(session, account.id), key=lambda trunk: (trunk.last_resort, trunk.priority)
+    )
+    made_at = account.provisioning_token_at
+    return render(
+        request,
+        "settings.html.j2",
+        status=error.http_status if error else 200,
+        form=form or Form(_account_values(account)),
+        recipient_form=recipient_form or Form({"email": ""}),
+        address_form=Form(_address_values(account)),
+        billing_lines=billing_lines(account.billing_address),
+        locations=await e911.locations_of(session, account.id),
+        recipients=await e911.recipients_of(session, account.id),
+        pbxs=await accounts.pbxs_of(session, account.id),
+        trunks=trunks,
+        timezones=_with(account.timezone, _timezones()),
+        languages=_with(account.language, LANGUAGES),
+        countries=_with(account.country, COUNTRIES),
+        token_day=f"{made_at.astimezone(zone_of(account)):%Y-%m-%d}" if made_at else "",
+        mail_is_set=bool(request.app[CONFIG].mail.host),
+    )
+
+
+async def post_account(request: web.Request) -> web.Response:
+    """Name, e-mail, phone and callback number: the way without JavaScript; with it the API is asked."""
+    request[FORM] = _account_page
+    account = request[ACCOUNT]
+    await refuse_stale(request, account)
+    values = {name: await typed(request, name) for name in _DETAILS}
+    wished = replace(
+        AccountFields.of(account),
+        name=values["name"],
+        email=values["email"],
+        phone=values["phone"],
+        callback_number=values["callback_number"] or None,
+    )
+    await operations.update_account(request[SESSION], request[ACTOR], account, wished)
+    return see_other("/settings", "account")
+
+
+async def post_preferences(request: web.Request) -> web.Response:
+    """The dropdowns, for a browser without JavaScript."""
+    request[FORM] = _account_page
+    account = request[ACCOUNT]
+    await refuse_stale(request, account)
+    wished = replace(
+        AccountFields.of(account),
+        timezone=await typed(request, "timezone"),
+        language=await typed(request, "language"),
+        country=await typed(request, "country"),
+        default_location_id=await typed(request, "default_location_id") or None,
+    )
+    await operations.update_account(request[SESSION], request[ACTOR], account, wished)
+    return see_other("/settings", "account")
+
+
+async def get_address(request: web.Request) -> web.Response:
+    return await _address_page(request, None)
+
+
+async def _address_page(request: web.Request, error: EngineError | None) -> web.Response:
+    form = await form_of(request, _address_values(request[ACCOUNT]), error)
+    return render(request, "address.html.j2", status=error.http_status if error else 200, address_form=form)
+
+
+async def post_address(request: web.Request) -> web.Response:
+    request[FORM] = _address_page
+    account = request[ACCOUNT]
+    await refuse_stale(request, account)
+    values = {name: await typed(request, f"billing_address.{name}") for name in BILLING_FIELDS}
+    kept = {name: text for name, text in values.items() if text}
+    await operations.update_account(
+        request[SESSION], request[ACTOR], account, replace(AccountFields.of(account), billing_address=kept)
+    )
+    return see_other("/settings", "address")
+
+
+async def post_recipient(request: web.Request) -> web.Response:
+    request[FORM] = _recipient_page
+    await sites.add_recipient(request[SESSION], request[ACTOR], request[ACCOUNT], await typed(request, "email"))
+    return see_other("/settings", "recipient-added", "recipients")
+
+
+async def post_recipient_delete(request: web.Request) -> web.Response:
+    recipient = await e911.recipient_by_id(request[SESSION], request[ACCOUNT].id, request.match_info["id"])
+    if recipient is None:
+        raise NotFound("This recipient was removed already.")
+    await sites.remove_recipient(request[SESSION], request[ACTOR], recipient)
+    return see_other("/settings", "recipient-removed", "recipients")
+
+
+def billing_lines(address: dict[str, Any]) -> list[str]:
+    """A billing address as the lines of an envelope."""
+    part = {name: str(address.get(name, "")).strip() for name in BILLING_FIELDS}
+    town = " ".join(text for text in (part["city"], part["state"], part["postal_code"]) if text)
+    return [line for line in (part["name"], part["street"], town, part["country"]) if line]
+
+
+def _account_values(account: Account) -> dict[str, Any]:
+    return {name: getattr(account, name) for name in (*_DETAILS, *_PREFERENCES)}
+
+
+def _address_values(account: Account) -> dict[str, Any]:
+    return {f"billing_address.{name}": account.billing_address.get(name, "") for name in BILLING_FIELDS}
+
+
+def _with(value: str, options: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """The options, and what is set now even when it is none of them: a dropdown must not change what it shows."""
+    return options if any(value == known for known, _text in options) else ((value, value), *options)
+
+
+@cache
+def _timezones() -> tuple[tuple[str, str], ...]:
+    names = sorted(name for name in zoneinfo.available_timezones() if name.startswith(_REGIONS))
+    return (*((name, name.replace("_", " ")) for name in names), ("UTC", "UTC"))
+
+
+ROUTES = (
+    Route("GET", "/settings", get_settings, Scope.ACCOUNT_READ, Event.ACCOUNT_READ),
+    Route("POST", "/settings/account", post_account, Scope.ACCOUNT_WRITE, Event.ACCOUNT_UPDATE),
+    Route("POST", "/settings/preferences", post_preferences, Scope.ACCOUNT_WRITE, Event.ACCOUNT_UPDATE),
+    Route("GET", "/settings/address", get_address, Scope.ACCOUNT_READ, Event.ACCOUNT_READ),
+    Route("POST", "/settings/address", post_address, Scope.ACCOUNT_WRITE, Event.ACCOUNT_UPDATE),
+    Route("POST", "/settings/recipients", post_recipient, Scope.ACCOUNT_WRITE, Event.RECIPIENT_CREATE),
+    Route(
+        "POST", "/settings/recipients/{id}/delete", post_recipient_delete, Scope.ACCOUNT_WRITE, Event.RECIPIENT_DELETE
+    ),
+    *pages_provisioning.ROUTES,
+    *pages_telephony.ROUTES,
+    *pages_api_keys.ROUTES,
+    *pages_locations.ROUTES,
+)

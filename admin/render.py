@@ -1,0 +1,217 @@
+"""Rendering pages: the Jinja environment, its filters, icons, and the address of static files.
+
+`render(request, template, …)` is all a page handler calls. Templates are strict (an undefined name is an error),
+autoescape is always on, and nothing in them needs an inline script or style: the content security policy forbids both.
+"""
+
+import datetime as dt
+import hashlib
+import json
+import zoneinfo
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from lucide.jinja import lucide
+from markupsafe import Markup
+
+from admin.context import ACCOUNT, EDGE, IS_HTTPS, SCOPES, USER
+from engine.models import Account, Location
+
+HERE = Path(__file__).parent
+STATIC_DIR = HERE / "static"
+SIDEBAR = (  # (path, name, icon, scope): the scope decides whether a role sees the link
+    ("/", "Home", "house", None),
+    ("/locations", "Locations", "map-pin", "locations:read"),
+    ("/phones", "Phones", "phone", "phones:read"),
+    ("/calls", "Emergency calls", "siren", "calls:read"),
+    ("/audit", "Audit log", "scroll-text", "audit:read"),
+    ("/settings", "Settings", "settings", "account:read"),
+    ("/help/emergency", "Help", "life-buoy", None),
+)
+CIVIC_ORDER = ("HNO", "HNS", "PRD", "RD", "STS", "POD")  # the street line, as it is spoken in North America
+DONE = {  # what a page says after a redirect; the key travels in the address, the sentence never does
+    "account": "Account saved.",
+    "address": "Billing address saved.",
+    "location-added": "Location added.",
+    "location-saved": "Location saved.",
+    "location-deleted": "Location deleted.",
+    "recipient-added": "Recipient added. They will be mailed at the next 911 or 933 call.",
+    "recipient-removed": "Recipient removed.",
+    "pbx-added": "PBX added. It may now send emergency calls.",
+    "pbx-saved": "PBX saved.",
+    "pbx-deleted": "PBX deleted. Its calls are refused from now on.",
+    "trunk-added": "Trunk added. Emergency calls may leave through it.",
+    "trunk-saved": "Trunk saved.",
+    "trunk-deleted": "Trunk deleted.",
+    "phone-added": "Phone added.",
+    "phone-saved": "Phone saved.",
+    "phone-deleted": "Phone deleted. It gets no configuration any more.",
+    "line-added": "Line added to the phone.",
+    "line-saved": "Line saved.",
+    "line-deleted": "Line deleted.",
+    "resync": "Resync was sent. The phone fetches its files within a minute when it is reachable.",
+    "generated": "Provisioning token made. Phones can boot against the new URL.",
+    "rotated": "Provisioning token rotated. The old URL is dead.",
+    "password-rotated": "Phone admin password rotated. Phones take it at their next fetch.",
+    "key-revoked": "API key revoked. Requests with it are refused from now on.",
+    "resent": "The message is queued again.",
+    "signed-out": "You are signed out.",
+    "password": "Password changed. Other sessions are signed out.",
+}
+
+
+def render(request: web.Request, template: str, *, status: int = 200, **values: Any) -> web.Response:
+    """Render a page for this request. Pages hold account data, so no cache keeps them."""
+    account = request.get(ACCOUNT)
+    scopes = request.get(SCOPES, frozenset[str]())
+    text = (
+        environment()
+        .get_template(template)
+        .render(
+            account=account,
+            user=request.get(USER),
+            path=request.path,
+            query=request.query,
+            can=lambda scope: scope is None or scope in scopes or "*" in scopes,
+            sidebar=SIDEBAR,
+            done=DONE.get(request.query.get("done", "")),
+            plain_http=not request.get(IS_HTTPS, False),
+            edge_is_up=_edge_is_up(request),
+            zone=zone_of(account),
+            **values,
+        )
+    )
+    return web.Response(text=text, status=status, content_type="text/html", headers={"Cache-Control": "no-store"})
+
+
+def _edge_is_up(request: web.Request) -> bool:
+    edge = request.app.get(EDGE)
+    return edge is None or edge.state().is_up
+
+
+def zone_of(account: Account | None) -> zoneinfo.ZoneInfo:
+    """The zone times are shown in; UTC when the account's zone is not known to this machine."""
+    try:
+        return zoneinfo.ZoneInfo(account.timezone if account else "UTC")
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError):
+        return zoneinfo.ZoneInfo("UTC")
+
+
+@lru_cache(maxsize=1)
+def environment() -> Environment:
+    """The one Jinja environment, built at first use."""
+    made = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals |= {"icon": icon, "static": static_url, "time": time_tag}
+    made.tests["addressed"] = has_address
+    made.filters |= {
+        "mac": mac_text,
+        "civic": civic_lines,
+        "words": words,
+        "bytes": bytes_text,
+        "pretty": pretty,
+        "ago": ago,
+        "plural": plural,
+        "pairs": lambda rows: [(row.id, row.name) for row in rows],
+    }
+    return made
+
+
+@lru_cache(maxsize=1)
+def static_version() -> str:
+    """A name for the present content of all static files. It stands in their addresses, so caches keep them for ever."""
+    digest = hashlib.sha256()
+    for file in sorted(STATIC_DIR.rglob("*")):
+        if file.is_file():
+            digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def static_url(name: str) -> str:
+    return f"/static/{static_version()}/{name}"
+
+
+@lru_cache(maxsize=256)
+def icon(name: str, size: int = 18) -> Markup:
+    """A Lucide icon as inline SVG, hidden from screen readers: the words beside it speak."""
+    return Markup(lucide(name, size=size, **{"class": "icon", "aria-hidden": "true"}))  # noqa: S704  # package files
+
+
+def time_tag(
+    at: dt.datetime | None, zone: zoneinfo.ZoneInfo, form: str = "full", missing: str = "never"
+) -> Markup | str:
+    """`<time>` in that zone, with the UTC instant for machines and on hover. `form`: full | clock | day."""
+    if at is None:
+        return missing
+    local = at.astimezone(zone)
+    clock = f"{local:%H:%M:%S}" if form != "clock" else f"{local:%H:%M:%S}.{local.microsecond // 1000:03d}"
+    shown = {"full": f"{local:%Y-%m-%d} {clock} {local.tzname()}", "clock": clock, "day": f"{local:%Y-%m-%d}"}[form]
+    utc = f"{at.astimezone(dt.UTC):%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z"
+    return Markup('<time datetime="{0}" title="{0} (UTC)">{1}</time>').format(utc, shown)
+
+
+def ago(at: dt.datetime | None, now: dt.datetime) -> str:
+    """How long ago in one unit, such as `4 min ago`; `never` for None."""
+    if at is None:
+        return "never"
+    seconds = max(0, int((now - at).total_seconds()))
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"
+
+
+def mac_text(mac: str) -> str:
+    """`0015654aa937` as people read it on the phone's label: `00:15:65:4A:A9:37`."""
+    return ":".join(mac[at : at + 2] for at in range(0, len(mac), 2)).upper()
+
+
+def civic_lines(address: Mapping[str, Any] | None) -> list[str]:
+    """A civic address (RFC 5139 element names) as the lines of an envelope; empty when there is none."""
+    if not address:
+        return []
+    part = {name: str(value).strip() for name, value in address.items() if str(value).strip()}
+    street = " ".join(part[name] for name in CIVIC_ORDER if name in part)
+    inside = [
+        f"{word} {part[name]}"
+        for name, word in (("BLD", "Building"), ("FLR", "Floor"), ("UNIT", "Unit"), ("ROOM", "Room"), ("SEAT", "Seat"))
+        if name in part
+    ]
+    inside += [part["LOC"]] if "LOC" in part else []
+    town = " ".join([part.get("A3", "")] + ([f", {part['A1']}"] if "A1" in part else []) + [part.get("PC", "")])
+    town = " ".join(town.replace(" ,", ",").split()).strip(", ")
+    lines = [part.get("NAM", ""), street, ", ".join(inside), town, part.get("country", "")]
+    return [line for line in lines if line]
+
+
+def has_address(location: Location) -> bool:
+    """Whether a dispatcher could send anybody there: more than a country and a state is known, or a position."""
+    return bool(set(location.civic_address) - {"country", "A1"}) or location.geo is not None
+
+
+def words(name: object) -> str:
+    """A stored name as words: `never_booted` → `Never booted`."""
+    text = str(name).replace("_", " ").replace(":", ": ")
+    return text[:1].upper() + text[1:]
+
+
+def plural(count: int, noun: str, many: str | None = None) -> str:
+    return f"{count:,} {noun if count == 1 else many or noun + 's'}"
+
+
+def bytes_text(size: int) -> str:
+    return f"{size:,} B" if size < 10_000 else f"{size / 1000:,.1f} kB"
+
+
+def pretty(value: object) -> str:
+    """A value as indented JSON, for people; a plain text stays a plain text."""
+    return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)

@@ -1,0 +1,7 @@
+// The pages' behaviour. Everything here is an addition: without it, links and forms still do the work.
+import "./copy.js";
+import "./dialogs.js";
+import "./saving.js";
+import "./expanding.js";
+import "./auditing.js";
+import "./watching.js";
