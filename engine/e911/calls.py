@@ -1,0 +1,425 @@
+"""The recorder: puts what the edge wrote into the journal into the database, in order, once, however long it takes.
+
+A call becomes an `EmergencyCall`, one notification for each recipient and one audit entry, in one transaction with the
+position in the journal: either all of it is stored or none. A database that is away delays the record and nothing else;
+entries wait in the journal. An entry that cannot be stored (an account that is gone, a field of the wrong kind) is kept
+aside in a sealed file and never stops those behind it. Reading the journal again changes nothing: a call is known by
+its identifier.
+"""
+
+import asyncio
+import base64
+import datetime as dt
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from engine.audit import store as audit_store
+from engine.audit.events import Event
+from engine.audit.record import Actor, record
+from engine.crypto import KeyRing
+from engine.db import Database, utc_now
+from engine.e911 import mail, store
+from engine.e911.journal import START, JournalReader, Position
+from engine.e911.refusals import Tally, note_refusal
+from engine.ids import new_id
+from engine.models import (
+    Account,
+    CallAttempt,
+    CallKind,
+    EmergencyCall,
+    JournalPosition,
+    Location,
+    Notification,
+    NotificationState,
+)
+
+BATCH = 50  # entries of one transaction: few enough that a page's write waits some 100 ms at most
+POLL_S = 1.0  # how long a new entry can go unseen when the edge's word of it is lost
+PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0)  # while the database is away; then 5 s again and again
+ASIDE = "set-aside.sealed"
+NO_RECIPIENTS = "no_recipients"
+EMAIL = "email"
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # no database takes these in a text
+_log = structlog.get_logger()
+
+Entry = Mapping[str, Any]
+
+
+class Unrecordable(Exception):
+    """An entry that no retry will store; says why."""
+
+
+class Recorder:
+    """Follows the journal. `run` until cancelled; `wake` when the edge says that new entries are durable.
+
+    Args:
+        directory: The journal's folder; unreadable entries are kept aside in it.
+        on_recorded: Called after each commit that made notifications, so that they are mailed at once.
+        public_url: The admin pages' address, for the link to a call's page; empty: no link.
+        name: Whose journal; each has a position of its own.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        keys: KeyRing,
+        directory: Path,
+        *,
+        on_recorded: Callable[[], None],
+        public_url: str = "",
+        name: str = "edge",
+        pauses_s: Sequence[float] = PAUSES_S,
+    ) -> None:
+        self.fault = ""  # why nothing can be recorded now; empty when all is well
+        self.recorded = 0  # entries, since the start
+        self.set_aside = 0
+        self._database, self._keys, self._directory = database, keys, directory
+        self._reader = JournalReader(directory, keys)
+        self._on_recorded, self._public_url, self._name = on_recorded, public_url.rstrip("/"), name
+        self._pauses_s = pauses_s
+        self._position: Position | None = None  # None: to be read from the database
+        self._tally = Tally()
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """There may be new entries."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Until cancelled. Never raises for a database or a disk that is away."""
+        faults = 0
+        while True:
+            self._wake.clear()
+            try:
+                while await self.record_new():
+                    faults, self.fault = 0, ""
+                faults, self.fault = 0, ""
+            except Exception as exc:  # noqa: BLE001  # nothing may end the recording of 911 calls
+                self._note_fault(exc)
+                await asyncio.sleep(self._pauses_s[min(faults, len(self._pauses_s) - 1)])
+                faults += 1
+                continue
+            await self._wait()
+
+    async def record_new(self) -> int:
+        """Store the next entries of the journal; returns how many were read, 0 when there are no more.
+
+        Raises:
+            Exception: the database or the disk is away; nothing is lost, ask again later.
+        """
+        if self._position is None:
+            self._position = await self._stored_position()
+        entries, after = await asyncio.to_thread(self._reader.read_from, self._position, BATCH)
+        if entries:
+            await self._store(entries, after)
+            self.recorded += len(entries)
+        if after != self._position:
+            self._position = after
+            await asyncio.to_thread(self._reader.discard, after)
+        return len(entries)
+
+    async def _store(self, entries: Sequence[Entry], after: Position) -> None:
+        try:
+            await self._store_together(entries, after)
+        except Exception as exc:  # told apart below
+            if is_away(exc):
+                raise
+            await self._store_one_by_one(entries, after)
+        if any(_kind(entry) == "call" for entry in entries):
+            self._on_recorded()
+
+    async def _store_together(self, entries: Sequence[Entry], after: Position | None) -> None:
+        tally = self._tally.copy()  # kept only if the transaction is
+        async with self._database.sessions.begin() as session:
+            for entry in entries:
+                await self._apply(session, entry, tally)
+            if after is not None:
+                await session.merge(JournalPosition(name=self._name, position=after))
+        self._tally = tally
+
+    async def _store_one_by_one(self, entries: Sequence[Entry], after: Position) -> None:
+        """One of them cannot be stored: find it, keep it aside, store the others."""
+        for entry in entries:
+            try:
+                await self._store_together([entry], None)
+            except Exception as exc:  # told apart below
+                if is_away(exc):
+                    raise
+                await asyncio.to_thread(self._keep_aside, entry)
+                self.set_aside += 1
+                _log.error("journal_entry_set_aside", entry=_kind(entry), call_id=_call_of(entry), error=_words(exc))
+        await self._store_together([], after)
+
+    async def _apply(self, session: AsyncSession, entry: Entry, tally: Tally) -> None:
+        if not isinstance(entry, dict):
+            raise Unrecordable(f"expected an object, got {type(entry).__name__}")
+        entry = _storable(entry)
+        kind = entry.get("type")
+        if kind == "call":
+            await self._add_call(session, entry)
+        elif kind == "attempt":
+            await _put_attempt(session, entry)
+        elif kind == "outcome":
+            await _note_outcome(session, entry)
+        elif kind == "ended":
+            await _note_end(session, entry)
+        elif kind == "stranger":
+            await note_refusal(session, tally, entry, _instant(entry.get("at")) or utc_now())
+        else:
+            raise Unrecordable(f"no such type of entry: {kind!r}")
+
+    async def _add_call(self, session: AsyncSession, entry: Entry) -> None:
+        if await session.get(EmergencyCall, entry["id"]) is not None:
+            return
+        account = await session.get(Account, entry["account_id"])
+        if account is None:
+            raise Unrecordable(f"the account {entry['account_id']} is gone")
+        conveyed = _mapping(entry.get("location"))
+        location = await store.location_by_id(session, account.id, str(conveyed.get("id") or ""))
+        recipients = await recipients_for(session, account.id, location)
+        call = _call_row(entry, has_recipients=bool(recipients))
+        session.add(call)
+        await session.flush()  # the notifications' foreign key
+        told = await self._told(session, call, account, location)
+        composed = {because: mail.compose(told, because) for because in set(recipients.values())}
+        for address, because in recipients.items():
+            session.add(_notification_row(call, address, because, composed[because]))
+        record(session, _caller_actor(call), Event.EMERGENCY_CALL_CREATE, call, resource=_resource(call))
+        if not recipients:
+            _log.warning("emergency_call_without_recipients", call_id=call.id, account_id=account.id)
+
+    async def _told(
+        self, session: AsyncSession, call: EmergencyCall, account: Account, location: Location | None
+    ) -> mail.Told:
+        head = await audit_store.head(session, account.id)
+        conveyed = call.location or {}
+        return mail.Told(
+            call_id=call.id,
+            dialed=call.dialed,
+            kind=CallKind(call.kind),
+            caller_name=str(call.caller.get("name") or ""),
+            extension=str(call.caller.get("extension") or ""),
+            callback_number=_text_or_none(call.caller.get("callback_number")),
+            location_name=str(conveyed.get("name") or "a location without a name") if conveyed else None,
+            civic_address=_mapping(conveyed.get("civic_address")),
+            geo=_mapping(conveyed.get("geo")),
+            location_source=call.location_source,
+            flags=tuple(flag for flag in call.flags if flag != NO_RECIPIENTS),
+            sent_at=call.sent_at,
+            timezone=(location.timezone if location else None) or account.timezone,
+            onsite_number=location.onsite_number if location else None,
+            account_name=account.name,
+            page_url=f"{self._public_url}/calls/{call.id}" if self._public_url else None,
+            checkpoint=mail.Checkpoint(*head) if head else None,
+        )
+
+    async def _stored_position(self) -> Position:
+        async with self._database.sessions.begin() as session:
+            row = await session.get(JournalPosition, self._name)
+            return Position(row.position) if row else START
+
+    def _keep_aside(self, entry: Entry) -> None:
+        """Append the sealed entry to the file of those that wait for a person; the journal's own files go."""
+        line = base64.b64encode(self._keys.seal(json.dumps(entry).encode(), "journal")) + b"\n"
+        descriptor = os.open(self._directory / ASIDE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            os.write(descriptor, line)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _note_fault(self, exc: Exception) -> None:
+        fault = f"Calls are not being recorded ({_words(exc)}); they go on, and their records wait in the journal."
+        if fault != self.fault:
+            _log.error("recorder_waits", error=_words(exc))
+        self.fault = fault
+
+    async def _wait(self) -> None:
+        try:
+            await asyncio.wait_for(self._wake.wait(), POLL_S)
+        except TimeoutError:
+            return
+
+
+async def recipients_for(session: AsyncSession, account_id: str, location: Location | None) -> dict[str, str]:
+    """Who is mailed about a call from that location, and why: the account's recipients and the location's, each
+    mailbox once, whatever the letters' case. Neither list replaces the other.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    for recipient in await store.recipients_of(session, account_id):
+        found.setdefault(recipient.email.casefold(), (recipient.email, "account"))
+    for address in location.notification_recipients if location else []:
+        known = found.get(address.casefold())
+        found[address.casefold()] = (known[0], "both") if known and known[1] != "location" else (address, "location")
+    return dict(found.values())
+
+
+def is_away(exc: BaseException) -> bool:
+    """Whether trying the same again later may succeed: the database, its disk or the way to it is away."""
+    if isinstance(exc, IntegrityError | DataError | ProgrammingError):
+        return False
+    if isinstance(exc, DBAPIError):  # OperationalError, InterfaceError: locked, full, closed, gone
+        return not isinstance(exc.orig, OverflowError | TypeError | ValueError)
+    return isinstance(exc, OSError | PoolTimeout | TimeoutError | MemoryError)
+
+
+def _call_row(entry: Entry, *, has_recipients: bool) -> EmergencyCall:
+    now = utc_now()
+    received_at = _instant(entry.get("received_at")) or _instant(entry.get("sent_at")) or now
+    sent_at = _instant(entry.get("sent_at"))
+    flags = [str(flag) for flag in _list(entry.get("flags"))]
+    flags += [] if sent_at else [mail.NOT_SENT]
+    flags += [] if has_recipients else [NO_RECIPIENTS]
+    kind = CallKind.TEST if entry.get("kind") == CallKind.TEST else CallKind.EMERGENCY
+    return EmergencyCall(
+        id=entry["id"],
+        account_id=entry["account_id"],
+        pbx_id=_text_or_none(entry.get("pbx_id")),
+        call_id=str(entry.get("call_id") or "")[:400],
+        dialed=str(entry.get("dialed") or "911")[:80],
+        kind=kind,
+        caller=_mapping(entry.get("caller")),
+        location=_mapping(entry.get("location")) or None,
+        location_source=str(entry.get("location_source") or "none")[:30],
+        verdict=_list(entry.get("verdict")),
+        flags=list(dict.fromkeys(flags)),
+        peer=_mapping(entry.get("peer")),
+        invite=_text_or_none(entry.get("invite")),
+        trunk_id=_text_or_none(entry.get("trunk_id")),
+        received_at=received_at,
+        sent_at=sent_at or received_at,
+        recorded_at=now,
+    )
+
+
+def _notification_row(call: EmergencyCall, address: str, because: str, composed: mail.Composed) -> Notification:
+    return Notification(
+        id=new_id("notification"),
+        account_id=call.account_id,
+        emergency_call_id=call.id,
+        recipient=address,
+        channel=EMAIL,
+        because=because,
+        subject=composed.subject,
+        body=composed.body,
+        state=NotificationState.WAITING,
+        created_at=call.recorded_at,
+        next_try_at=call.recorded_at,
+    )
+
+
+def _caller_actor(call: EmergencyCall) -> Actor:
+    caller = call.caller
+    identity = str(caller.get("phone_id") or caller.get("line_id") or caller.get("sip_user") or "unknown")
+    name = mail.one_line(str(caller.get("name") or caller.get("extension") or "unknown caller"))
+    ip = str(call.peer.get("ip") or "unknown")
+    return Actor("phone", identity[:80], name, ip[:45], call.account_id, method="INVITE", route="sip")
+
+
+def _resource(call: EmergencyCall) -> tuple[str, str, str]:
+    name = str(call.caller.get("name") or call.caller.get("extension") or "an unknown caller")
+    return ("call", call.id, mail.one_line(f"{call.dialed} from {name}"))
+
+
+async def _call_named(session: AsyncSession, entry: Entry) -> EmergencyCall:
+    call = await session.get(EmergencyCall, str(entry["call"]))
+    if call is None:
+        raise Unrecordable(f"the call {entry['call']} is not recorded")
+    return call
+
+
+async def _put_attempt(session: AsyncSession, entry: Entry) -> None:
+    call = await _call_named(session, entry)
+    number = int(entry["number"])
+    attempt = await session.get(CallAttempt, (call.id, number))
+    if attempt is None:
+        attempt = CallAttempt(emergency_call_id=call.id, number=number)
+        session.add(attempt)
+    attempt.trunk_id = str(entry.get("trunk_id") or "")
+    attempt.trunk_name = str(entry.get("trunk_name") or "")[:200]
+    attempt.hop = str(entry.get("hop") or "")[:80]
+    attempt.with_location = bool(entry.get("with_location", True))
+    attempt.started_at = _instant(entry.get("started_at")) or call.sent_at
+    attempt.ended_at = _instant(entry.get("ended_at"))
+    attempt.status_code = _status(entry.get("status"))
+    attempt.outcome = str(entry.get("outcome") or "")[:20]
+    await session.flush()
+
+
+async def _note_outcome(session: AsyncSession, entry: Entry) -> None:
+    call = await _call_named(session, entry)
+    at = _instant(entry.get("at")) or utc_now()
+    call.outcome = str(entry.get("outcome") or "failed")[:20]
+    call.status_code = _status(entry.get("status"))
+    call.trunk_id = _text_or_none(entry.get("trunk_id")) or call.trunk_id
+    if call.outcome == "answered":
+        call.answered_at = call.answered_at or at
+    else:
+        call.ended_at = call.ended_at or at
+    await session.flush()
+
+
+async def _note_end(session: AsyncSession, entry: Entry) -> None:
+    call = await _call_named(session, entry)
+    call.ended_at = call.ended_at or _instant(entry.get("at")) or utc_now()
+    await session.flush()
+
+
+def _instant(text: object) -> dt.datetime | None:
+    """An RFC 3339 time as the journal holds it; None for anything else."""
+    try:
+        at = dt.datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    return at.astimezone(dt.UTC) if at is not None and at.tzinfo is not None else None
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    """A field that should be an object, empty when it is anything else: a call is recorded with what can be read."""
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _text_or_none(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _status(value: object) -> int | None:
+    return value if isinstance(value, int) and 100 <= value <= 699 else None
+
+
+def _storable(value: Any) -> Any:
+    """The entry with every character that a database refuses replaced by the one for what cannot be shown."""
+    if isinstance(value, str):
+        return _UNSTORABLE.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {_storable(name): _storable(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_storable(inner) for inner in value]
+    return value
+
+
+def _kind(entry: Entry) -> str:
+    return str(entry.get("type")) if isinstance(entry, dict) else type(entry).__name__
+
+
+def _call_of(entry: Entry) -> str | None:
+    return str(entry.get("id") or entry.get("call")) if isinstance(entry, dict) else None
+
+
+def _words(exc: BaseException) -> str:
+    """An error for the operator, without the statement and its values."""
+    cause = exc.orig if isinstance(exc, DBAPIError) and exc.orig is not None else exc
+    return f"{type(cause).__name__}: {mail.one_line(str(cause))}"

@@ -1,0 +1,312 @@
+"""Composing the mail that tells on-call staff of a 911 or 933 call (47 CFR § 9.3, § 9.16(b)(2)).
+
+The text is composed once, when the call is recorded, and kept with the notification: what a page shows and what a
+late retry sends are the same words. The HTML part is laid out from that text, so the two parts cannot differ.
+
+Whatever a phone system sends as a name may hold anything; here it becomes one line of printable text before it gets
+near a header or a template.
+"""
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import format_datetime, parseaddr
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from engine.e911.location import DISAGREEMENT, NO_LOCATION, STALE
+from engine.models import CallKind
+
+NOT_SENT = "not_sent"  # a flag of the recorder: the account had no trunk, so that nobody outside knows of the call
+MAX_LINE_CHARS = 200  # of one value: longer ones are cut, so that nobody's display name fills the screen
+MAX_SUBJECT_CHARS = 150  # phones show about 40, desktop programs about 100
+_ENGINE = Path(__file__).parent.parent
+_POLICY = SMTP.clone(cte_type="7bit")  # every mail server takes 7 bits, whatever it says about 8BITMIME
+_ROW = re.compile(r"(?P<label>[A-Z][A-Za-z ]{1,13}):  *(?P<value>\S.*)")
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # controls, direction marks, surrogates, unassigned
+
+_FOUND_BY = {
+    "subnet": "the network the phone is on",
+    "phone": "the phone's own location",
+    "line": "the line's location",
+    "pbx_default": "the PBX's default location: the caller may be elsewhere",
+    "account_default": "the account's default location: the caller may be elsewhere",
+}
+_FLAGS = {
+    NO_LOCATION: "No location was known for this caller and none was conveyed to 911. Ask the caller where they are.",
+    STALE: "This address was last confirmed more than a year ago. Check that it still holds.",
+    DISAGREEMENT: "Sources disagree about where the caller is. The address above was conveyed; the call page has all.",
+    NOT_SENT: "THIS CALL WAS NOT SENT: no trunk could take it. Call 911 from another telephone for this caller now.",
+}
+
+
+def _templates() -> Path:
+    """Inside the installed package, else beside it in a checkout."""
+    installed = _ENGINE / "_templates" / "mail"
+    return installed if installed.is_dir() else _ENGINE.parent / "templates" / "mail"
+
+
+_TEXT = Environment(  # a text part: nothing in it is markup
+    loader=FileSystemLoader(_templates()),
+    undefined=StrictUndefined,
+    autoescape=False,  # noqa: S701  # escaping would show &amp; to the reader; the HTML part has its own environment
+    keep_trailing_newline=True,
+)
+_HTML = Environment(loader=FileSystemLoader(_templates()), undefined=StrictUndefined, autoescape=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The head of the account's audit chain just before the call: who has this mail can tell a rewritten log."""
+
+    seq: int
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """All that a notification says about a call. Texts are as received; composing cleans them."""
+
+    call_id: str  # ours: call_…
+    dialed: str
+    kind: CallKind
+    caller_name: str
+    extension: str
+    callback_number: str | None
+    location_name: str | None  # None: no location was conveyed
+    civic_address: Mapping[str, Any]
+    geo: Mapping[str, Any]
+    location_source: str
+    flags: tuple[str, ...]
+    sent_at: datetime
+    timezone: str
+    onsite_number: str | None
+    account_name: str
+    page_url: str | None
+    checkpoint: Checkpoint | None
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """A notification's subject (one line) and text body."""
+
+    subject: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One labelled fact of the text, with the lines of its value; `href` where it is the call's page."""
+
+    label: str
+    lines: tuple[str, ...]
+    href: str | None
+
+
+def compose(told: Told, because: str) -> Composed:
+    """The subject and text for recipients of the account, of the location, or of both (`because`)."""
+    is_test = told.kind == CallKind.TEST
+    who = _who(told)
+    where = one_line(told.location_name or "") or "an unknown location"
+    dialed = one_line(told.dialed, 30)
+    headline = f"{'TEST: ' if is_test else ''}{dialed} was dialed by {who} at {where}"
+    rows = [(label, [line for line in lines if line]) for label, lines in _facts(told, who)]
+    body = _TEXT.get_template("notification.txt.j2").render(
+        headline=headline,
+        rows=[(label, lines) for label, lines in rows if lines],
+        notes=[_note(flag) for flag in told.flags],
+        steps=_steps(told),
+        because=_because(because, told),
+        checkpoint=told.checkpoint,
+    )
+    subject = f"{'[TEST] ' if is_test else ''}{dialed} call: {who} at {where}"
+    return Composed(_cut(subject, MAX_SUBJECT_CHARS), body)
+
+
+def _who(told: Told) -> str:
+    name, extension = one_line(told.caller_name, 80), one_line(told.extension, 20)
+    if name and extension and name != extension:
+        return f"{name} (extension {extension})"
+    return name or (f"extension {extension}" if extension else "an unknown caller")
+
+
+def _facts(told: Told, who: str) -> list[tuple[str, list[str]]]:
+    is_test = told.kind == CallKind.TEST
+    dialed = one_line(told.dialed, 30)
+    geo = told.geo
+    position = f"{geo['latitude']}, {geo['longitude']}" if {"latitude", "longitude"} <= geo.keys() else ""
+    return [
+        ("Dialed", [f"{dialed}, the carrier's test line: TEST, not an emergency" if is_test else dialed]),
+        ("Caller", [who]),
+        ("Call back", [one_line(told.callback_number or "") or "no number is known"]),
+        ("Location", [one_line(told.location_name or "") or "unknown: none was conveyed"]),
+        ("Address", [one_line(line) for line in address_lines(told.civic_address)]),
+        ("Coordinates", [one_line(position)]),
+        ("Found by", [_FOUND_BY.get(told.location_source, "")]),
+        ("Time", [_times(told.sent_at, told.timezone)]),
+        ("Call id", [told.call_id]),
+        ("Call page", [told.page_url or ""]),
+    ]
+
+
+_TEST_STEP = (
+    "This is a TEST. Nobody needs help and no emergency service was called. A real 911 call sends you this same mail "
+    "without the word TEST. Check that the caller, the number to call back and the address above are right, and have "
+    "them corrected before they are needed."
+)
+
+
+def _steps(told: Told) -> list[str]:
+    if told.kind == CallKind.TEST:
+        return [_TEST_STEP]
+    where = one_line(told.location_name or "")
+    what_to_do = (
+        "What to do: call the caller back to learn what is needed, unless that would put them in danger. "
+        f"Send somebody to meet the responders{f' at {where}' if where else ''} and show them the way. "
+        "Keep doors, gates and elevators open for them."
+    )
+    onsite = one_line(told.onsite_number or "")
+    return [what_to_do, f"Security or front desk on site: {onsite}"] if onsite else [what_to_do]
+
+
+def _note(flag: str) -> str:
+    known = _FLAGS.get(flag)
+    if known is not None:
+        return f"Note: {known}"
+    kind, _, detail = flag.partition(":")
+    if kind == "malformed":
+        said = one_line(detail)
+        return f"Note: The phone system's request was malformed ({said}); the call was sent on all the same."
+    return f"Note: {one_line(flag).replace('_', ' ')}."
+
+
+def _because(because: str, told: Told) -> str:
+    account = one_line(told.account_name)
+    where = one_line(told.location_name or "")
+    lists = {
+        "account": f"every 911 and 933 call of {account}",
+        "location": f"911 and 933 calls from {where}",
+        "both": f"every 911 and 933 call of {account}, and for those from {where}",
+    }
+    return f"You get this mail because your address is on the list for {lists.get(because, lists['account'])}."
+
+
+def _times(at: datetime, timezone: str) -> str:
+    utc = f"{at:%H:%M:%S} UTC"
+    try:
+        local = at.astimezone(ZoneInfo(timezone))
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return f"{at:%a %d %b %Y}, {utc}"
+    return f"{local:%a %d %b %Y, %H:%M:%S %Z} ({utc})"
+
+
+def address_lines(civic_address: Mapping[str, Any]) -> tuple[str, ...]:
+    """A civic address as people write it: inside the building, the street, the town, then whatever else it says."""
+    left = {name: one_line(str(value)) for name, value in civic_address.items() if value is not None}
+
+    def take(*names: str, label: str = "") -> list[str]:
+        found = [text for name in names if (text := left.pop(name, ""))]
+        return [f"{label} {text}".strip() for text in found]
+
+    inside = [
+        *take("NAM"), *take("BLD", label="Building"), *take("WING", label="Wing"), *take("FLR", label="Floor"),
+        *take("UNIT", label="Unit"), *take("ROOM", label="Room"), *take("SEAT", label="Seat"), *take("LOC"),
+        *take("LMK", label="near"),
+    ]  # fmt: skip
+    number, street = take("HNO", "HNS"), take("PRD", "PRM", "STP", "RD", "A6", "STS", "POD", "POM")
+    country = left.get("country", "")
+    number_first = country in {"US", "CA", "GB", "IE", "AU", "NZ", "FR"}
+    road = " ".join([*number, *street] if number_first else [*street, *number])
+    town, region, code = take("A3"), take("A1"), take("PC")
+    place = (
+        ", ".join([*town, " ".join([*region, *code])])
+        if number_first
+        else ", ".join([" ".join([*code, *town]), *region])
+    )
+    left.pop("country", None)
+    rest = [f"{name} {text}" for name, text in left.items() if text]
+    lines = (road, ", ".join(inside), ", ".join(part for part in (place.strip(", "), country) if part), ", ".join(rest))
+    return tuple(line for line in lines if line)
+
+
+def one_line(text: str, max_chars: int = MAX_LINE_CHARS) -> str:
+    """Any text as one line: no control character, no direction override, no lone surrogate; cut to size."""
+    shown = "".join(" " if unicodedata.category(char) in _HIDDEN else char for char in text[: max_chars * 4])
+    return _cut(" ".join(shown.split()), max_chars)
+
+
+def _cut(text: str, max_chars: int) -> str:
+    return text if len(text) <= max_chars else f"{text[: max_chars - 1].rstrip()}…"
+
+
+def message_id(call_id: str, recipient: str, channel: str, domain: str) -> str:
+    """The same for every try at one (call, recipient, channel), so that a mail program drops the second of a pair."""
+    digest = sha256(f"{call_id}\n{recipient.casefold()}\n{channel}".encode()).hexdigest()[:32]
+    return f"<{digest}@{domain}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """What a mail is made of: a notification's row, and the kind of its call."""
+
+    call_id: str
+    recipient: str
+    channel: str
+    subject: str
+    body: str
+    kind: str
+    created_at: datetime
+
+
+def message(outgoing: Outgoing, sender: str) -> bytes:
+    """The mail as it goes to the server: text and HTML of the same words, always the same headers on every try.
+
+    Args:
+        sender: The configured From, `name <address>` or the address alone.
+    """
+    name, address = parseaddr(sender)
+    mail = EmailMessage(policy=_POLICY)
+    mail["From"] = Address(display_name=one_line(name) or "Callpoint", addr_spec=address)
+    mail["To"] = Address(addr_spec=outgoing.recipient)
+    mail["Subject"] = one_line(outgoing.subject, MAX_SUBJECT_CHARS)
+    mail["Date"] = format_datetime(outgoing.created_at)
+    mail["Message-ID"] = message_id(outgoing.call_id, outgoing.recipient, outgoing.channel, domain_of(address))
+    mail["Auto-Submitted"] = "auto-generated"  # RFC 3834 §5: no vacation answers
+    mail["X-Callpoint-Call"] = outgoing.call_id
+    if outgoing.kind != CallKind.TEST:
+        mail["Importance"] = "high"  # RFC 2156 §5.3.4; X-Priority for the programs that read nothing else
+        mail["X-Priority"] = "1"
+    mail.set_content(outgoing.body)
+    mail.add_alternative(html(outgoing.body, is_test=outgoing.kind == CallKind.TEST), subtype="html")
+    return mail.as_bytes()
+
+
+def domain_of(address: str) -> str:
+    """The part behind the @ of a configured sender."""
+    return address.rpartition("@")[2].strip("> ") or "localhost"
+
+
+def html(body: str, *, is_test: bool) -> str:
+    """The text body laid out as HTML; every value escaped, the one link is the call's page."""
+    headline, _, rest = body.partition("\n")
+    facts, _, remarks = rest.strip("\n").partition("\n\n")
+    rows: list[Row] = []
+    for line in facts.splitlines():
+        row = _ROW.fullmatch(line)
+        if row:
+            is_link = row["label"] == "Call page" and row["value"].startswith(("https://", "http://"))
+            rows.append(Row(row["label"], (row["value"],), row["value"] if is_link else None))
+        elif rows:
+            rows[-1] = Row(rows[-1].label, (*rows[-1].lines, line.strip()), rows[-1].href)
+    paragraphs = [line.strip() for line in remarks.splitlines() if line.strip()]
+    template = _HTML.get_template("notification.html.j2")
+    return template.render(headline=headline, rows=rows, paragraphs=paragraphs, is_test=is_test)

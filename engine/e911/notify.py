@@ -1,0 +1,449 @@
+"""The outbox: hands waiting notifications to the mail server, each once as far as that can be known.
+
+Theory of operation. One loop claims due rows under a lease and puts them into a queue; a few couriers, each with a
+connection of its own, take them from there. The mail is sent outside any transaction. A server that cannot be reached,
+refuses the password or asks to come later leaves rows waiting with its words beside them; back-off grows to ten
+minutes, and after three days of trying a row is given up. A server that says a mailbox does not exist ends it at once.
+A crash between sending and noting it sends twice, with the same Message-ID. Without a mail server rows simply wait.
+"""
+
+import asyncio
+import contextlib
+import datetime as dt
+import random
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from email.utils import parseaddr
+from enum import StrEnum
+
+import aiosmtplib
+import structlog
+from sqlalchemy import Update, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from engine.audit.events import Event
+from engine.audit.record import Actor, record
+from engine.config import Mail
+from engine.db import Database, utc_now
+from engine.e911 import mail
+from engine.ids import new_id
+from engine.models import EmergencyCall, Notification, NotificationState
+
+MAX_CONNECTIONS = 3  # the least that a large provider allows one sender at a time (Exchange Online)
+MAX_CLAIMED = 60  # rows of one process at a time: what three connections send well within the lease
+POLL_S = 1.0
+LEASE = dt.timedelta(seconds=180)
+CONNECT_WITHIN_S = 15.0
+SEND_WITHIN_S = 60.0  # RFC 5321 §4.5.3.2 would wait 10 minutes for the last answer; the lease would not
+FINISH_WITHIN_S = 5.0
+PAUSE_AFTER_FAULT_S = 1.0
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How retries are spaced: first pause and longest pause (seconds), and when a row is given up.
+
+    A row is given up only when it is old *and* has been tried often: one that waited for a mail server to be set up
+    has its chances still.
+    """
+
+    first_s: float = 5.0
+    longest_s: float = 600.0
+    give_up_after: dt.timedelta = dt.timedelta(days=3)
+    tries_at_least: int = 20
+
+    def pause(self, tries: int, jitter: float) -> dt.timedelta:
+        """The pause after so many tries; `jitter` from 0 to 1 spreads it by a quarter either way."""
+        doubled = self.first_s * 2 ** min(tries - 1, 32)
+        return dt.timedelta(seconds=min(self.longest_s, doubled * (0.75 + jitter / 2)))
+
+
+@dataclass(frozen=True, slots=True)
+class MailState:
+    """How mail stands, for the pages: `fault` is a sentence while the server cannot be used, else empty."""
+
+    is_set_up: bool
+    host: str
+    fault: str = ""
+    fault_at: dt.datetime | None = None
+    sent_at: dt.datetime | None = None
+
+    @property
+    def words(self) -> str:
+        """One sentence for a page or a terminal."""
+        if not self.is_set_up:
+            return "Mail is not set up: notifications wait until [mail] host names a mail server."
+        return self.fault or f"Mail goes to {self.host}."
+
+
+class Verdict(StrEnum):
+    """What became of one try."""
+
+    SENT = "sent"
+    LATER = "later"  # worth another try
+    NEVER = "never"  # the server will not take it, ever
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    verdict: Verdict
+    words: str = ""
+
+
+@dataclass(slots=True)
+class Claimed:
+    """A row that is ours to send until `until`."""
+
+    id: str
+    tries: int
+    until: dt.datetime
+    outgoing: mail.Outgoing
+
+
+class Notifier:
+    """Sends what waits. `run` until cancelled, then finishes what is on its way and releases the rest.
+
+    Args:
+        settings: `[mail]` of the configuration; an empty host: nothing is claimed, rows wait.
+        tls_context: For a mail server with a certificate of its own authority; else the system's.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        settings: Mail,
+        *,
+        patience: Patience | None = None,
+        tls_context: ssl.SSLContext | None = None,
+        poll_s: float = POLL_S,
+        now: Callable[[], dt.datetime] = utc_now,
+    ) -> None:
+        self.state = MailState(bool(settings.host), settings.host)
+        self.id = new_id("notification")  # this process's name on the rows it has claimed
+        self._database, self._settings, self._tls_context = database, settings, tls_context
+        self._patience = patience or Patience()
+        self._poll_s, self._now = poll_s, now
+        self._queue: asyncio.Queue[Claimed] = asyncio.Queue()
+        self._held: set[str] = set()
+        self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
+
+    def wake(self) -> None:
+        """There may be new rows."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Until cancelled. Never raises for a database or a mail server that is away."""
+        couriers = [asyncio.create_task(self._courier(), name=f"courier-{n}") for n in range(MAX_CONNECTIONS)]
+        try:
+            while True:
+                self._wake.clear()
+                if self.state.is_set_up:
+                    await self._claim_due_or_note()
+                await _first_of(self._wake, self._poll_s)
+        finally:
+            self._stopping.set()
+            _, late = await asyncio.wait(couriers, timeout=FINISH_WITHIN_S)
+            for courier in late:
+                courier.cancel()
+            await asyncio.gather(*couriers, return_exceptions=True)
+            await self._release()
+
+    # -------------------------------------------------------------------------------------- claiming
+
+    async def _claim_due_or_note(self) -> None:
+        try:
+            for claimed in await self._claim_due():
+                self._held.add(claimed.id)
+                self._queue.put_nowait(claimed)
+        except Exception as exc:  # noqa: BLE001  # a database that is away must not end the loop
+            _log.warning("notifications_not_claimed", error=type(exc).__name__)
+            await _first_of(self._stopping, PAUSE_AFTER_FAULT_S)
+
+    async def _claim_due(self) -> list[Claimed]:
+        """Make due rows ours for the length of a lease; a fresh call's before those that were tried already."""
+        room = MAX_CLAIMED - len(self._held)
+        if room <= 0:
+            return []
+        now = self._now()
+        until = now + LEASE
+        due = (
+            select(Notification.id)
+            .where(
+                Notification.state == NotificationState.WAITING,
+                Notification.channel == "email",
+                Notification.next_try_at <= now,
+                or_(Notification.claimed_until.is_(None), Notification.claimed_until < now),
+            )
+            .order_by(Notification.tries, Notification.next_try_at, Notification.id)
+            .limit(room)
+            .with_for_update(skip_locked=True)  # PostgreSQL; SQLite has one writer at a time
+        )
+        async with self._database.sessions.begin() as session:
+            ids = (await session.scalars(due)).all()
+            if not ids:
+                return []
+            await session.execute(
+                update(Notification)
+                .where(Notification.id.in_(ids))
+                .values(claimed_by=self.id, claimed_until=until)
+                .execution_options(synchronize_session=False)
+            )
+            rows = await session.execute(
+                select(Notification, EmergencyCall.kind)
+                .join(EmergencyCall, EmergencyCall.id == Notification.emergency_call_id)
+                .where(Notification.id.in_(ids))
+                .order_by(Notification.tries, Notification.next_try_at, Notification.id)
+            )
+            return [_claimed(row, kind, until) for row, kind in rows]
+
+    async def _release(self) -> None:
+        """Give back what is still claimed, so that the next start need not wait for the lease to end."""
+        release = (
+            update(Notification)
+            .where(Notification.claimed_by == self.id, Notification.state == NotificationState.WAITING)
+            .values(claimed_by=None, claimed_until=None)
+            .execution_options(synchronize_session=False)
+        )
+        try:
+            async with asyncio.timeout(FINISH_WITHIN_S), self._database.sessions.begin() as session:
+                await session.execute(release)
+        except Exception as exc:  # noqa: BLE001  # the lease ends by itself
+            _log.warning("notification_claims_not_released", error=type(exc).__name__)
+
+    # -------------------------------------------------------------------------------------- sending
+
+    async def _courier(self) -> None:
+        """Take rows from the queue for ever; one connection serves all that are queued meanwhile."""
+        while not self._stopping.is_set():
+            claimed = await self._next()
+            if claimed is None:
+                return
+            try:
+                await self._carry(claimed)
+            except Exception as exc:  # noqa: BLE001  # one strange answer must not end the courier
+                _log.error("courier_stumbled", error=f"{type(exc).__name__}: {exc}")
+                await self._settle(claimed, Try(Verdict.LATER, _words(exc)))
+
+    async def _next(self) -> Claimed | None:
+        """The next row; None when stopping."""
+        taking = asyncio.ensure_future(self._queue.get())
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait({taking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            return taking.result() if taking.done() and not self._stopping.is_set() else None
+        finally:
+            taking.cancel()
+            stopping.cancel()
+
+    async def _carry(self, first: Claimed) -> None:
+        async with _connection(self._settings, self._tls_context) as (client, refusal):
+            if client is None:
+                await self._note_no_connection([first, *self._take_queued()], refusal)
+                return
+            claimed: Claimed | None = first
+            while claimed is not None:
+                if await self._is_still_ours(claimed):
+                    await self._settle(claimed, await _send(client, claimed.outgoing, self._settings.sender))
+                else:
+                    self._held.discard(claimed.id)
+                if not client.is_connected or self._stopping.is_set():
+                    return
+                claimed = next(iter(self._take_queued(1)), None)
+
+    def _take_queued(self, at_most: int = MAX_CLAIMED) -> list[Claimed]:
+        taken: list[Claimed] = []
+        while len(taken) < at_most and not self._queue.empty():
+            taken.append(self._queue.get_nowait())
+        return taken
+
+    async def _note_no_connection(self, rows: list[Claimed], refusal: str) -> None:
+        """The server cannot be used now: that holds for every row in the queue."""
+        host = f"{self._settings.host}:{self._settings.port}"
+        fault = f"The mail server {host} cannot be used: {refusal}. Notifications wait and are tried again."
+        if fault != self.state.fault:
+            _log.error("mail_server_away", server=host, error=refusal)
+        self._note_fault(fault)
+        for claimed in rows:
+            await self._settle(claimed, Try(Verdict.LATER, refusal))
+
+    def _note_fault(self, fault: str) -> None:
+        self.state = MailState(True, self.state.host, fault, self._now(), self.state.sent_at)
+
+    async def _is_still_ours(self, claimed: Claimed) -> bool:
+        """Whether the lease outlasts a try; when it might not, a new one is asked for."""
+        now = self._now()
+        if claimed.until - now > dt.timedelta(seconds=SEND_WITHIN_S * 1.5):
+            return True
+        until = now + LEASE
+        renew = (
+            update(Notification)
+            .where(
+                Notification.id == claimed.id,
+                Notification.claimed_by == self.id,
+                Notification.state == NotificationState.WAITING,
+            )
+            .values(claimed_until=until)
+            .returning(Notification.id)
+            .execution_options(synchronize_session=False)
+        )
+        try:
+            async with self._database.sessions.begin() as session:
+                is_ours = (await session.scalars(renew)).first() is not None
+        except Exception as exc:  # noqa: BLE001  # not to be known: better late than twice
+            _log.warning("notification_lease_not_renewed", error=type(exc).__name__)
+            return False
+        claimed.until = until
+        return is_ours
+
+    async def _settle(self, claimed: Claimed, outcome: Try) -> None:
+        """Note what became of a try; while the database is away, again and again: a sent mail must not go twice."""
+        while True:
+            try:
+                async with self._database.sessions.begin() as session:
+                    await session.execute(self._settling(claimed, outcome))
+                break
+            except Exception as exc:  # noqa: BLE001  # whatever it is, it is the database's
+                _log.warning("notification_not_settled", error=type(exc).__name__, notification_id=claimed.id)
+                if self._stopping.is_set():
+                    break
+                await _first_of(self._stopping, PAUSE_AFTER_FAULT_S)
+        self._held.discard(claimed.id)
+        if self._queue.empty():
+            self._wake.set()  # there may be more than we could hold
+        if outcome.verdict is Verdict.SENT:
+            self.state = MailState(True, self.state.host, sent_at=self._now())
+        else:
+            if not self.state.fault and outcome.verdict is Verdict.LATER:
+                self._note_fault(f"The mail server {self.state.host} puts notifications off; it said: {outcome.words}")
+            _log.warning("notification_not_sent", notification_id=claimed.id, tries=claimed.tries, said=outcome.words)
+
+    def _settling(self, claimed: Claimed, outcome: Try) -> Update:
+        now = self._now()
+        tries = claimed.tries + 1
+        values: dict[str, object] = {"tries": tries, "claimed_by": None, "claimed_until": None}
+        if outcome.verdict is Verdict.SENT:
+            values |= {"state": NotificationState.SENT, "sent_at": now, "last_error": None}
+        elif outcome.verdict is Verdict.NEVER or self._is_hopeless(claimed, tries, now):
+            values |= {"state": NotificationState.FAILED, "last_error": outcome.words}
+        else:
+            pause = self._patience.pause(tries, random.random())  # noqa: S311  # spreads retries, guards nothing
+            values |= {"next_try_at": now + pause, "last_error": outcome.words}
+        return (
+            update(Notification)
+            .where(Notification.id == claimed.id, Notification.claimed_by == self.id)
+            .values(**values)
+            .execution_options(synchronize_session=False)
+        )
+
+    def _is_hopeless(self, claimed: Claimed, tries: int, now: dt.datetime) -> bool:
+        is_old = now - claimed.outgoing.created_at > self._patience.give_up_after
+        return is_old and tries >= self._patience.tries_at_least
+
+
+async def resend(session: AsyncSession, actor: Actor, notification: Notification) -> Notification:
+    """Send it (again) now: a sent or failed one waits anew, a waiting one is due at once. It keeps its Message-ID."""
+    if notification.state != NotificationState.WAITING:
+        notification.state = NotificationState.WAITING
+        notification.tries = 0
+        notification.sent_at = None
+        notification.last_error = None
+        notification.claimed_by = None
+        notification.claimed_until = None
+    notification.next_try_at = utc_now()
+    resource = ("notification", notification.id, notification.recipient)
+    record(session, actor, Event.NOTIFICATION_RESEND, notification, resource=resource)
+    await session.flush()
+    return notification
+
+
+def _claimed(row: Notification, kind: str, until: dt.datetime) -> Claimed:
+    outgoing = mail.Outgoing(
+        call_id=row.emergency_call_id,
+        recipient=row.recipient,
+        channel=row.channel,
+        subject=row.subject,
+        body=row.body,
+        kind=kind,
+        created_at=row.created_at,
+    )
+    return Claimed(row.id, row.tries, until, outgoing)
+
+
+@contextlib.asynccontextmanager
+async def _connection(
+    settings: Mail, tls_context: ssl.SSLContext | None
+) -> AsyncIterator[tuple[aiosmtplib.SMTP | None, str]]:
+    """A session with the mail server, signed in; None and the reason when there is none to be had."""
+    domain = mail.domain_of(parseaddr(settings.sender)[1])
+    client = aiosmtplib.SMTP(
+        hostname=settings.host,
+        port=settings.port,
+        username=settings.username or None,
+        password=settings.password or None,
+        use_tls=settings.security == "tls",
+        start_tls=settings.security == "starttls",
+        tls_context=tls_context,
+        timeout=CONNECT_WITHIN_S,
+        local_hostname=domain if "." in domain else socket.gethostname(),  # else the library asks DNS for our name
+    )
+    refusal = ""
+    try:
+        async with asyncio.timeout(CONNECT_WITHIN_S):
+            await client.connect()
+    except (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError) as exc:
+        refusal = _words(exc)
+    try:
+        yield (None if refusal else client), refusal
+    finally:
+        with contextlib.suppress(aiosmtplib.SMTPException, OSError, TimeoutError):
+            if client.is_connected:
+                await client.quit(timeout=1.0)
+        client.close()
+
+
+async def _send(client: aiosmtplib.SMTP, outgoing: mail.Outgoing, sender: str) -> Try:
+    try:
+        data = mail.message(outgoing, sender)
+    except ValueError as exc:  # an address that no header takes
+        return Try(Verdict.NEVER, f"No mail can be made for {mail.one_line(outgoing.recipient)}: {_words(exc)}")
+    try:
+        async with asyncio.timeout(SEND_WITHIN_S):
+            await client.sendmail(parseaddr(sender)[1], [outgoing.recipient], data)
+    except aiosmtplib.SMTPRecipientsRefused as exc:
+        refused = exc.recipients[0]
+        return Try(_verdict_on(refused.code, refused.message), f"{refused.code} {mail.one_line(refused.message, 400)}")
+    except aiosmtplib.SMTPDataError as exc:
+        return Try(_verdict_on(exc.code, exc.message), _words(exc))
+    except (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError) as exc:
+        if not isinstance(exc, aiosmtplib.SMTPResponseException) or exc.code == 421:
+            client.close()  # its state is unknown, or it says that it closes: the next row gets a fresh one
+        return Try(Verdict.LATER, _words(exc))
+    return Try(Verdict.SENT)
+
+
+def _verdict_on(code: int, message: str) -> Verdict:
+    """Whether a refusal of a recipient or of the content is for good (RFC 5321 §4.2.1: 5yz).
+
+    An enhanced code 5.7.x (RFC 3463 §3.8) is about policy: relaying denied, sender not allowed. The administrator can
+    put that right, so the mail waits for it.
+    """
+    return Verdict.NEVER if 500 <= code < 600 and not message.lstrip().startswith("5.7.") else Verdict.LATER
+
+
+def _words(exc: BaseException) -> str:
+    """An error as the recipient's page shows it: the server's own words where it said any."""
+    if isinstance(exc, aiosmtplib.SMTPResponseException):
+        return f"{exc.code} {mail.one_line(exc.message, 400)}"
+    if isinstance(exc, TimeoutError) and not str(exc):
+        return "no answer in time"
+    return mail.one_line(str(exc) or type(exc).__name__, 400)
+
+
+async def _first_of(event: asyncio.Event, timeout_s: float) -> None:
+    """Wait for the event, at most that long."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), timeout_s)

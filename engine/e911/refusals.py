@@ -1,0 +1,84 @@
+"""Refused requests of strangers in the audit log: the first of each source at once, a flood in powers of ten.
+
+A scanner sends hundreds of requests a second and may forge every source address; the log must show that it was there
+and must not be filled by it. Within a window each source has an entry for its 1st, 10th, 100th … request, and only so
+many sources are told apart; all others count together. An INVITE for an emergency number is told apart from the rest:
+it may be a PBX nobody has entered yet.
+"""
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from engine.audit.events import Event
+from engine.audit.record import PLATFORM, Actor, record
+from engine.models import AuditEntry
+
+WINDOW = dt.timedelta(minutes=10)
+MAX_SOURCES = 50  # told apart in a window; at 7 entries for a million requests each, a window is 350 entries at most
+ALL_OTHERS = "many sources"
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many requests each source has had refused, by (window, source, whether for an emergency number)."""
+
+    counts: dict[tuple[int, str, bool], int] = field(default_factory=dict)
+
+    def copy(self) -> "Tally":
+        return Tally(dict(self.counts))
+
+    def add(self, at: dt.datetime, source: str, *, is_emergency: bool) -> tuple[str, int, int]:
+        """Count one request; returns the source it counts for, the window and the count."""
+        window = int(at.timestamp() // WINDOW.total_seconds())
+        key = (window, source, is_emergency)
+        if key not in self.counts:
+            self.counts = {old: count for old, count in self.counts.items() if old[0] >= window - 1}
+            known = sum(1 for other in self.counts if other[0] == window and other[2] == is_emergency)
+            key = key if known < MAX_SOURCES else (window, ALL_OTHERS, is_emergency)
+        self.counts[key] = self.counts.get(key, 0) + 1
+        return key[1], window, self.counts[key]
+
+
+async def note_refusal(session: AsyncSession, tally: Tally, entry: Mapping[str, Any], at: dt.datetime) -> None:
+    """Put a journal's `stranger` entry into the platform's audit chain, when its count is worth one."""
+    source = entry.get("source")
+    hop = source if isinstance(source, dict) else {}
+    ip = str(hop.get("ip") or "unknown")[:45]
+    is_emergency = bool(entry.get("emergency"))
+    name, window, count = tally.add(at, ip, is_emergency=is_emergency)
+    if not _is_power_of_ten(count):
+        return
+    identity = f"{name}@{window}{'!' if is_emergency else ''}#{count}"
+    if await _is_known(session, identity):  # the journal is being read again
+        return
+    agent, method = str(entry.get("user_agent") or "")[:400], str(entry.get("method") or "")[:40]
+    record(
+        session,
+        Actor("anonymous", name, name, ip, user_agent=agent, method=method, route="sip"),
+        Event.EMERGENCY_CALL_REFUSE,
+        resource=("stranger", identity, str(entry.get("request_uri") or "")[:200]),
+        outcome="denied",
+        status=403,
+        reason="The sender is no PBX or trunk of any account",
+        details={
+            "refused": count,
+            "emergency": is_emergency,
+            "transport": str(hop.get("transport") or ""),
+            "port": hop.get("port"),
+            "at": str(entry.get("at") or ""),
+        },
+    )
+
+
+async def _is_known(session: AsyncSession, identity: str) -> bool:
+    query = select(AuditEntry.id).where(AuditEntry.chain == PLATFORM, AuditEntry.resource_id == identity)
+    return await session.scalar(query) is not None
+
+
+def _is_power_of_ten(count: int) -> bool:
+    return str(count).strip("0") == "1"

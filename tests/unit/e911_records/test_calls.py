@@ -1,0 +1,435 @@
+"""The recorder against a real journal and a real SQLite file: what it stores, survives, and replays."""
+
+import asyncio
+import base64
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import event, func, select, text
+
+from engine.audit.record import SYSTEM, open_audited
+from engine.crypto import KeyRing
+from engine.db import Base, Database
+from engine.e911 import sites, store
+from engine.e911.calls import ASIDE, Recorder, recipients_for
+from engine.e911.journal import JournalWriter
+from engine.models import (
+    Account,
+    AuditEntry,
+    EmergencyCall,
+    JournalPosition,
+    Location,
+    Notification,
+)
+from tests.factories import add_account, add_location, fresh_database
+from tests.unit.e911_records.entries import (
+    AT,
+    at,
+    attempt_entry,
+    call_entry,
+    ended_entry,
+    outcome_entry,
+    read_back_entry,
+    stranger_entry,
+)
+
+WITHIN_S = 10.0
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "journal"
+
+
+@pytest.fixture
+async def account(database: Database) -> Account:
+    async with database.sessions.begin() as session:
+        return await add_account(session, timezone="America/Chicago")
+
+
+@pytest.fixture
+async def location(database: Database, account: Account) -> Location:
+    async with database.sessions.begin() as session:
+        return await add_location(session, account)
+
+
+def write(folder: Path, keys: KeyRing, *entries: Any) -> None:
+    """Make entries durable, as the edge does."""
+    writer = JournalWriter(folder, keys, on_durable=lambda: None, on_fault=lambda _: None)
+    for entry in entries:
+        writer.put(entry)
+    assert writer.close()
+
+
+def recorder(database: Database, keys: KeyRing, folder: Path, **options: Any) -> Recorder:
+    return Recorder(database, keys, folder, **{"on_recorded": lambda: None, "pauses_s": (0.02,)} | options)
+
+
+def files_in(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
+async def drain(recorder: Recorder) -> None:
+    while await recorder.record_new():
+        pass
+
+
+async def until(condition: Callable[[], Any], within_s: float = WITHIN_S) -> None:
+    """Poll for what another task does; a bounded wait that fails loudly."""
+    async with asyncio.timeout(within_s):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def running(database: Database, keys: KeyRing, folder: Path) -> AsyncIterator[Recorder]:
+    made = recorder(database, keys, folder)
+    task = asyncio.create_task(made.run())
+    yield made
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def contents(database: Database) -> list[tuple[str, Any]]:
+    """Every row of every table, the journal's position apart: what a replay must not change."""
+    async with database.engine.connect() as connection:
+        return [
+            (table.name, tuple(row))
+            for table in Base.metadata.sorted_tables
+            if table.name != "journal_position"
+            for row in await connection.execute(text(f'SELECT * FROM "{table.name}" ORDER BY 1, 2'))
+        ]
+
+
+async def entries_of(database: Database, chain: str) -> list[dict[str, Any]]:
+    async with database.sessions.begin() as session:
+        query = select(AuditEntry.entry).where(AuditEntry.chain == chain).order_by(AuditEntry.seq)
+        return [json.loads(entry) for entry in (await session.scalars(query)).all()]
+
+
+async def only_call(database: Database) -> EmergencyCall:
+    async with database.sessions.begin() as session:
+        return (await session.scalars(select(EmergencyCall))).one()
+
+
+# ------------------------------------------------------------------------------------------ what is stored
+
+
+async def test_a_call_is_stored_as_it_left_with_attempts_outcome_and_end(
+    database: Database, keys: KeyRing, folder: Path, account: Account, location: Location
+) -> None:
+    """E-12: the call's page has the caller, the location conveyed, each attempt and every time."""
+    call = call_entry(account, location)
+    busy = attempt_entry(call, 1, outcome="refused", status=503, with_location=False, ended_at=at(0.2))
+    write(folder, keys, call, busy, attempt_entry(call, 2), outcome_entry(call), ended_entry(call))
+    await drain(recorder(database, keys, folder))
+    kept = await only_call(database)
+    assert (kept.id, kept.dialed, kept.kind, kept.call_id) == (call["id"], "911", "emergency", call["call_id"])
+    assert (kept.caller, kept.location, kept.verdict, kept.peer) == (
+        call["caller"],
+        call["location"],
+        call["verdict"],
+        call["peer"],
+    )
+    assert (kept.invite, kept.trunk_id, kept.location_source) == (call["invite"], "trunk_1", "subnet")
+    assert (kept.outcome, kept.status_code) == ("answered", 200)
+    assert store.rfc3339(kept.sent_at) == at(0.001)
+    assert (store.rfc3339(kept.answered_at), store.rfc3339(kept.ended_at)) == (at(2.5), at(60))
+    async with database.sessions.begin() as session:
+        attempts = await store.attempts_of(session, kept)
+    assert [(row.number, row.outcome, row.status_code, row.with_location) for row in attempts] == [
+        (1, "refused", 503, False),
+        (2, "answered", 200, True),
+    ]
+
+
+async def test_a_call_has_one_audit_entry_by_the_phone_that_called_and_no_invite_in_it(
+    database: Database, keys: KeyRing, folder: Path, account: Account, location: Location
+) -> None:
+    """E-10: 911 and 933 calls stand in the account's own audit chain."""
+    write(folder, keys, call_entry(account, location), read_back_entry(account))
+    await drain(recorder(database, keys, folder))
+    entries = [entry for entry in await entries_of(database, account.id) if entry["event"] == "emergency_call.create"]
+    assert len(entries) == 2
+    assert entries[0]["actor"] == {
+        "type": "phone",
+        "id": "line_1",
+        "name": "Dana Reyes",
+        "display_name": "",
+        "role": "",
+    }
+    assert entries[0]["request"]["ip"] == "192.0.2.10"
+    assert entries[0]["resource"]["name"] == "911 from Dana Reyes"
+    assert "INVITE sip" not in json.dumps(entries)
+    assert entries[0]["changes"]["invite"]["after"]["redacted"] is True
+
+
+async def test_a_call_of_an_unknown_place_and_with_no_trunk_is_recorded_and_says_so(
+    database: Database, keys: KeyRing, folder: Path, account: Account
+) -> None:
+    """E-10: an empty recipient list is an alarm; a call that no trunk took is another."""
+    write(folder, keys, call_entry(account, sent_at=None, trunk_id=None))
+    await drain(recorder(database, keys, folder))
+    kept = await only_call(database)
+    assert kept.flags == ["location_unknown", "not_sent", "no_recipients"]
+    assert kept.sent_at == kept.received_at
+
+
+async def test_recipients_are_the_union_of_both_lists_each_mailbox_once(
+    database: Database, account: Account, location: Location
+) -> None:
+    """S0-17: account- and location-level recipients are notified together; they don't replace each other."""
+    async with database.sessions.begin() as session:
+        session.add(location)
+        for email in ("desk@example.com", "Guard@example.com"):
+            await sites.add_recipient(session, SYSTEM, account, email)
+        wanted = {"notification_recipients": ["guard@EXAMPLE.com", "Nurse@example.com"]}
+        await sites.update_location(session, SYSTEM, account, location, wanted)
+    async with database.sessions.begin() as session:
+        assert await recipients_for(session, account.id, location) == {
+            "desk@example.com": "account",
+            "Guard@example.com": "both",
+            "Nurse@example.com": "location",
+        }
+        assert set(await recipients_for(session, account.id, None)) == {"desk@example.com", "Guard@example.com"}
+
+
+# ------------------------------------------------------------------------------------------ replay, bad entries
+
+
+async def test_reading_the_journal_again_changes_nothing(
+    database: Database, keys: KeyRing, folder: Path, account: Account, location: Location
+) -> None:
+    call = call_entry(account, location)
+    entries = [
+        call,
+        call,
+        attempt_entry(call),
+        outcome_entry(call),
+        ended_entry(call),
+        read_back_entry(account),
+        *(stranger_entry(seconds=number) for number in range(25)),
+        stranger_entry(emergency=True),
+    ]
+    write(folder, keys, *entries)
+    await drain(recorder(database, keys, folder))
+    before = await contents(database)
+    async with database.sessions.begin() as session:
+        await session.execute(text("DELETE FROM journal_position"))
+    write(folder, keys, *entries)
+    again = recorder(database, keys, folder)
+    await drain(again)
+    assert again.recorded == len(entries)
+    assert await contents(database) == before
+
+
+async def test_a_recorder_goes_on_where_the_last_one_ended(
+    database: Database, keys: KeyRing, folder: Path, account: Account
+) -> None:
+    write(folder, keys, call_entry(account))
+    await drain(recorder(database, keys, folder))
+    write(folder, keys, call_entry(account), call_entry(account))
+    second = recorder(database, keys, folder)
+    await drain(second)
+    assert second.recorded == 2
+    async with database.sessions.begin() as session:
+        assert await session.scalar(select(func.count()).select_from(EmergencyCall)) == 3
+
+
+async def test_one_bad_entry_is_kept_aside_and_never_stops_the_others(
+    database: Database, keys: KeyRing, folder: Path, account: Account
+) -> None:
+    good = [call_entry(account) for _ in range(3)]
+    orphan = call_entry(account, account_id="account_gone")
+    bad: list[Any] = [
+        orphan,
+        ["no", "object"],
+        {"type": "new_kind"},
+        {"type": "ended", "call": "call_unknown", "at": at()},
+        {"type": "call"},
+    ]
+    write(folder, keys, good[0], bad[0], bad[1], good[1], bad[2], bad[3], bad[4], good[2])
+    made = recorder(database, keys, folder)
+    await drain(made)
+    assert made.set_aside == len(bad)
+    async with database.sessions.begin() as session:
+        kept = set((await session.scalars(select(EmergencyCall.id))).all())
+    assert kept == {call["id"] for call in good}
+    lines = (folder / ASIDE).read_bytes().splitlines()
+    assert [json.loads(keys.open(base64.b64decode(line), "journal")) for line in lines] == bad
+
+
+_LONE = st.characters(codec=None)
+_ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(_LONE, max_size=30),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(_LONE, max_size=10), inner, max_size=4),
+    max_leaves=8,
+)
+_NAMES = (
+    "pbx_id call_id dialed kind received_at sent_at caller location location_source verdict flags peer trunk_id invite"
+)
+_FIELDS = st.fixed_dictionaries({}, optional=dict.fromkeys(_NAMES.split(), _ANY))
+
+
+async def test_whatever_a_call_entry_holds_the_call_is_recorded_and_its_recipients_are_told(
+    database: Database, keys: KeyRing, folder: Path, account: Account
+) -> None:
+    """E-03: malformed but naming 911: no field of the record can lose the call or its notification."""
+    async with database.sessions.begin() as session:
+        await sites.add_recipient(session, SYSTEM, account, "desk@example.com")
+    strange: list[dict[str, Any]] = []
+
+    @settings(max_examples=150, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(_FIELDS, st.text(_LONE, max_size=300))
+    def gather(fields: dict[str, Any], name: str) -> None:
+        entry = call_entry(account) | fields
+        if isinstance(entry["caller"], dict):
+            entry["caller"] = entry["caller"] | {"name": name}
+        strange.append(entry)
+
+    gather()
+    write(folder, keys, *strange)
+    made = recorder(database, keys, folder)
+    await drain(made)
+    assert made.set_aside == 0
+    async with database.sessions.begin() as session:
+        assert await session.scalar(select(func.count()).select_from(EmergencyCall)) == len(strange)
+        told = (await session.scalars(select(Notification))).all()
+    assert len(told) == len(strange)
+    assert all(row.subject == row.subject.strip() and len(row.subject.splitlines()) == 1 for row in told)
+
+
+# ------------------------------------------------------------------------------------------ strangers
+
+
+async def test_a_flood_of_strangers_shows_in_the_platforms_log_and_cannot_fill_it(
+    database: Database, keys: KeyRing, folder: Path
+) -> None:
+    """E-04: a stranger's INVITE is refused and recorded."""
+    one_source = [stranger_entry(seconds=number / 10) for number in range(1000)]
+    forged = [stranger_entry(f"198.51.{number // 250}.{number % 250}", seconds=100) for number in range(600)]
+    urgent = [stranger_entry("203.0.113.9", 101, emergency=True, request_uri="sip:911@192.0.2.5")]
+    write(folder, keys, *one_source, *forged, *urgent)
+    await drain(recorder(database, keys, folder))
+    entries = await entries_of(database, "platform")
+    assert all(entry["event"] == "emergency_call.refuse" and entry["outcome"] == "denied" for entry in entries)
+    of_one = [entry["details"]["refused"] for entry in entries if entry["request"]["ip"] == "203.0.113.9"]
+    assert sorted(of_one) == [1, 1, 10, 100, 1000]
+    assert len(entries) < 80
+    assert [entry["resource"]["name"] for entry in entries if entry["details"]["emergency"]] == ["sip:911@192.0.2.5"]
+
+
+async def test_a_source_shows_again_in_the_next_window(database: Database, keys: KeyRing, folder: Path) -> None:
+    write(folder, keys, *(stranger_entry(seconds=600 * number) for number in range(3)))
+    await drain(recorder(database, keys, folder))
+    assert [entry["details"]["refused"] for entry in await entries_of(database, "platform")] == [1, 1, 1]
+
+
+# ------------------------------------------------------------------------------------------ the running recorder
+
+
+async def test_a_running_recorder_is_woken_and_tells_that_there_is_mail(
+    database: Database, keys: KeyRing, folder: Path, account: Account
+) -> None:
+    told = asyncio.Event()
+    made = recorder(database, keys, folder, on_recorded=told.set)
+    task = asyncio.create_task(made.run())
+    await until(lambda: made._position is not None)
+    write(folder, keys, call_entry(account))
+    made.wake()
+    await asyncio.wait_for(told.wait(), 0.9)  # before the poll would have found it
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_new_entry_is_found_even_when_nobody_says_so(
+    running: Recorder, keys: KeyRing, folder: Path, account: Account
+) -> None:
+    write(folder, keys, call_entry(account))
+    await until(lambda: running.recorded == 1)
+
+
+async def test_while_the_database_is_away_entries_wait_in_the_journal_and_then_all_are_recorded(
+    tmp_path: Path, keys: KeyRing, folder: Path
+) -> None:
+    """E-03: a dead database never stops a 911 call; its record is late, not lost."""
+    ready, gone = tmp_path / "ready", tmp_path / "unmounted"
+    ready.mkdir()
+    seeded = await fresh_database(ready / "callpoint.db", keys)
+    async with seeded.sessions.begin() as session:
+        account = await add_account(session)
+    await seeded.close()
+    database = open_audited(f"sqlite+aiosqlite:///{gone / 'callpoint.db'}", keys)
+    made = recorder(database, keys, folder)
+    task = asyncio.create_task(made.run())
+    calls = [call_entry(account) for _ in range(120)]
+    write(folder, keys, *calls)
+    made.wake()
+    await until(lambda: made.fault)
+    assert "wait in the journal" in made.fault
+    ready.rename(gone)
+    await until(lambda: made.recorded == len(calls) and not made.fault)
+    task.cancel()
+    async with database.sessions.begin() as session:
+        kept = set((await session.scalars(select(EmergencyCall.id))).all())
+    await database.close()
+    assert kept == {call["id"] for call in calls}
+    assert made.set_aside == 0
+
+
+async def test_a_locked_database_delays_the_record_and_loses_nothing(
+    database: Database, keys: KeyRing, folder: Path, account: Account
+) -> None:
+    event.listen(database.engine.sync_engine, "connect", lambda raw, _: raw.execute("PRAGMA busy_timeout=20").close())
+    await database.engine.dispose()
+    path = database.sqlite_path
+    assert path is not None
+    made = recorder(database, keys, folder)
+    write(folder, keys, *(call_entry(account) for _ in range(5)))
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    task = asyncio.create_task(made.run())
+    await until(lambda: "locked" in made.fault)
+    assert made.recorded == 0
+    other.execute("COMMIT")
+    other.close()
+    await until(lambda: made.recorded == 5 and not made.fault)
+    task.cancel()
+    assert made.set_aside == 0
+
+
+async def test_what_is_recorded_leaves_the_journal_and_the_position_is_kept(
+    database: Database, keys: KeyRing, folder: Path, account: Account
+) -> None:
+    write(folder, keys, call_entry(account))
+    await drain(recorder(database, keys, folder))
+    assert files_in(folder) == []
+    async with database.sessions.begin() as session:
+        position = await session.get(JournalPosition, "edge")
+    assert position is not None
+    assert position.position
+
+
+async def test_times_in_the_text_are_the_places_own_and_universal(
+    database: Database, keys: KeyRing, folder: Path, account: Account, location: Location
+) -> None:
+    """E-10: the time of the call in the location's zone, else the account's, with UTC beside it."""
+    assert AT.hour == 20
+    async with database.sessions.begin() as session:
+        session.add(location)
+        await sites.add_recipient(session, SYSTEM, account, "desk@example.com")
+        await sites.update_location(session, SYSTEM, account, location, {"timezone": "America/Los_Angeles"})
+    write(folder, keys, call_entry(account, location), call_entry(account))
+    await drain(recorder(database, keys, folder))
+    async with database.sessions.begin() as session:
+        bodies = (await session.scalars(select(Notification.body).order_by(Notification.id))).all()
+    assert "Sat 21 Nov 2026, 12:00:12 PST (20:00:12 UTC)" in bodies[0]
+    assert "Sat 21 Nov 2026, 14:00:12 CST (20:00:12 UTC)" in bodies[1]
