@@ -164,9 +164,19 @@ def prepared(request: web.Request, kind: type[_Value]) -> _Value:
 
 
 async def run_preparation(request: web.Request, route: Route) -> None:
-    """Run the route's `prepare` step; an error waits for the handler, which may show it beside its form."""
+    """Run the route's `prepare` step; an error waits for the handler, which may show it beside its form.
+
+    Who asks is found out first, in a short transaction of its own: nobody unknown makes the process hash or wait.
+
+    Raises:
+        NotAuthenticated, ScopeMissing, ProofRequired
+    """
     if route.prepare is None:
         return
+    if route.scope is not PUBLIC:
+        async with request.app[DATABASE].sessions.begin() as session:
+            await authenticate(request, session, route)
+            authorise(request, route)
     try:
         request[PREPARED] = Prepared(value=await route.prepare(request))
     except EngineError as error:
@@ -182,11 +192,10 @@ async def prepare_sign_in(request: web.Request) -> Proof:
 async def prepare_proof(request: web.Request) -> Proof:
     """For a form with `password` alone: the proof that the signed-in user typed it."""
     form = await request.post()
-    cookie = request.cookies.get(cookie_name(is_https=request[IS_HTTPS]), "")
-    async with request.app[DATABASE].sessions.begin() as session:
-        _browser, user, _account = await signin.who_holds_cookie(session, cookie)
-        email = user.email
-    return await _check(request, email, _text(form.get("password")))
+    user = request.get(USER)
+    if user is None:
+        raise NotAuthenticated("An API key has no password: sign in with a browser.")
+    return await _check(request, user.email, _text(form.get("password")))
 
 
 async def prepare_password(request: web.Request) -> str:

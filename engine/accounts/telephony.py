@@ -156,9 +156,9 @@ def _sources(texts: tuple[str, ...]) -> tuple[list[str], list[FieldFault]]:
     for at, text in enumerate(texts):
         network = canonical_network(text)
         if network is None:
-            faults.append(FieldFault(f"sources.{at}", "Expected a network such as 10.1.0.0/16 or an address."))
+            faults.append(FieldFault(f"sources[{at}]", "Expected a network such as 10.1.0.0/16 or an address."))
         elif ipaddress.ip_network(network).prefixlen == 0:
-            faults.append(FieldFault(f"sources.{at}", "This is the whole internet: name the PBX's own network."))
+            faults.append(FieldFault(f"sources[{at}]", "This is the whole internet: name the PBX's own network."))
         else:
             sources[network] = None
     return list(sources), faults

@@ -1,0 +1,89 @@
+"""`/api/v1/account`: the account that the key or session belongs to."""
+
+from dataclasses import replace
+from typing import Any
+
+from aiohttp import web
+
+from admin.api import answered, body_of, given, match_version, no_query
+from admin.api_models import Body, Id, Instant, Name, Number, StampedAnswer, Text, patch_of
+from admin.context import ACCOUNT, ACTOR, RESOURCE, SESSION
+from admin.routes import Operation, Route
+from engine.accounts import operations, store
+from engine.accounts.operations import AccountFields
+from engine.accounts.scopes import Scope
+from engine.audit.events import Event
+
+
+class BillingAddress(Body):
+    name: Text = ""
+    street: Text = ""
+    city: Text = ""
+    state: Text = ""
+    postal_code: Text = ""
+    country: Text = ""
+
+
+class AccountAnswer(StampedAnswer):
+    name: str
+    email: str
+    phone: str
+    timezone: str
+    language: str
+    country: str
+    billing_address: dict[str, Any]
+    emergency_enabled: bool
+    callback_number: str | None
+    default_location_id: str | None
+    provisioning_token_at: Instant | None
+
+
+class AccountBody(Body):
+    """Fields of the account; `callback_number` is what responders call back when nothing nearer is known."""
+
+    name: Name
+    email: Text = ""
+    phone: Text = ""
+    timezone: Text
+    language: Text
+    country: Text
+    billing_address: BillingAddress
+    emergency_enabled: bool
+    callback_number: Number | None = None
+    default_location_id: Id | None = None
+
+
+AccountPatch = patch_of(AccountBody, "AccountPatch")
+
+
+async def get_account(request: web.Request) -> web.Response:
+    no_query(request)
+    account = request[ACCOUNT]
+    request[RESOURCE] = ("account", account.id, account.name)
+    return answered(AccountAnswer.model_validate(account), account)
+
+
+async def patch_account(request: web.Request) -> web.Response:
+    no_query(request)
+    account = request[ACCOUNT]
+    request[RESOURCE] = ("account", account.id, account.name)
+    await store.lock_account(request[SESSION], account)
+    match_version(request, account)
+    wished = replace(AccountFields.of(account), **given(await body_of(request, AccountPatch)))
+    await operations.update_account(request[SESSION], request[ACTOR], account, wished)
+    await request[SESSION].flush()
+    return answered(AccountAnswer.model_validate(account), account)
+
+
+ROUTES = (
+    Route(
+        "GET", "/api/v1/account", get_account, Scope.ACCOUNT_READ, Event.ACCOUNT_READ,
+        operation=Operation("The account", answer=AccountAnswer, has_etag=True),
+    ),
+    Route(
+        "PATCH", "/api/v1/account", patch_account, Scope.ACCOUNT_WRITE, Event.ACCOUNT_UPDATE,
+        operation=Operation(
+            "Change the account", body=AccountPatch, answer=AccountAnswer, if_match=True, has_etag=True
+        ),
+    ),
+)  # fmt: skip

@@ -1,0 +1,152 @@
+"""`/api/v1/audit-log`: the account's chain, newest first, exactly as it was hashed."""
+
+import datetime as dt
+import json
+from typing import Any
+
+from aiohttp import web
+
+from admin.api import answered, no_query
+from admin.api_models import Answer, any_json
+from admin.api_paging import PAGE_QUERIES, page, page_asked
+from admin.context import ACCOUNT, RESOURCE, SESSION
+from admin.routes import Operation, Query, Route
+from engine.accounts.scopes import Scope
+from engine.audit import store
+from engine.audit.events import Event
+from engine.audit.store import Filters
+from engine.errors import FieldFault, Invalid, NotFound
+from engine.models import AuditEntry
+
+OUTCOMES = ("success", "failure", "denied")
+_TIME = {"type": "string", "format": "date-time"}
+FILTER_QUERIES = (
+    Query("since", _TIME, "From this time on, inclusive."),
+    Query("until", _TIME, "Up to this time, inclusive."),
+    Query("event", {"type": "string"}, "One or more events, parted by commas, such as `user.create`."),
+    Query("resource", {"type": "string"}, "A prefix of the resource's identifier; `user` finds every user."),
+    Query("actor", {"type": "string"}, "A prefix of the actor's identifier or name."),
+    Query("outcome", {"enum": list(OUTCOMES)}, "How it ended."),
+    Query("ip", {"type": "string"}, "An address, a part of one, or a network."),
+    Query("keyword", {"type": "string"}, "Any part of the entry."),
+)
+_NAMES = tuple(query.name for query in FILTER_QUERIES)
+_EVENTS = frozenset(event.value for event in Event)
+
+
+class ActorAnswer(Answer):
+    type: str
+    id: str
+    name: str
+    display_name: str
+    role: str
+
+
+class ResourceAnswer(Answer):
+    type: str
+    id: str
+    name: str
+
+
+class RequestAnswer(Answer):
+    id: str
+    method: str
+    route: str
+    ip: str
+    user_agent: str
+
+
+class AuditAnswer(Answer):
+    """One entry. `hash` is SHA-256 over `prev_hash` and `entry`, the exact text that is stored."""
+
+    id: str
+    chain: str
+    seq: int
+    at: str
+    event: str
+    category: str
+    access: str
+    verb: str
+    outcome: str
+    status: int | None
+    reason: str | None
+    actor: ActorAnswer
+    resource: ResourceAnswer
+    request: RequestAnswer
+    changes: dict[str, Any] = any_json({"type": "object"})
+    details: dict[str, Any] = any_json({"type": "object"})
+    bulk_id: str | None
+    prev_hash: str
+    hash: str
+    entry: str
+
+
+def shown(row: AuditEntry) -> AuditAnswer:
+    stored = json.loads(row.entry)
+    return AuditAnswer.model_validate(stored | {"prev_hash": row.prev_hash, "hash": row.hash, "entry": row.entry})
+
+
+async def list_audit_log(request: web.Request) -> web.Response:
+    asked = page_asked(request, *_NAMES)
+    found = await store.list_entries(
+        request[SESSION], request[ACCOUNT].id, filters_of(request), limit=asked.limit,
+        before=None if asked.after is None else int(asked.after),
+    )  # fmt: skip
+    next_after = None if found.next_before is None else str(found.next_before)
+    return page(request, [shown(row) for row in found.rows], next_after)
+
+
+def filters_of(request: web.Request) -> Filters:
+    """The filters of the query string.
+
+    Raises:
+        Invalid: every bad one.
+    """
+    faults: list[FieldFault] = []
+    query = request.query
+    events = frozenset(event for value in query.getall("event", []) for event in value.split(",") if event)
+    if events - _EVENTS:
+        faults.append(FieldFault("event", "Expected names of events, such as user.create, parted by commas."))
+    outcome = query.get("outcome", "")
+    if outcome and outcome not in OUTCOMES:
+        faults.append(FieldFault("outcome", f"Expected one of {', '.join(OUTCOMES)}."))
+    since, until = (_time(name, query.get(name, ""), faults) for name in ("since", "until"))
+    texts = {name: query.get(name, "") for name in ("resource", "actor", "ip", "keyword")}
+    faults += [FieldFault(name, "Expected at most 200 characters.") for name, text in texts.items() if len(text) > 200]
+    if faults:
+        raise Invalid("Some filters cannot be read.", fields=tuple(faults))
+    return Filters(since, until, events, outcome=outcome, **texts)
+
+
+def _time(name: str, text: str, faults: list[FieldFault]) -> dt.datetime | None:
+    if not text:
+        return None
+    try:
+        at = dt.datetime.fromisoformat(text)
+        return at.astimezone(dt.UTC) if at.tzinfo is not None else at.replace(tzinfo=dt.UTC)
+    except (ValueError, OverflowError):
+        faults.append(FieldFault(name, "Expected a time such as 2026-11-21T20:00:00Z."))
+        return None
+
+
+async def get_audit_entry(request: web.Request) -> web.Response:
+    no_query(request)
+    row = await store.entry_by_id(request[SESSION], request[ACCOUNT].id, request.match_info["id"])
+    if row is None:
+        raise NotFound("This account has no audit entry of that id.")
+    request[RESOURCE] = ("audit", row.id, row.event)
+    return answered(shown(row))
+
+
+ROUTES = (
+    Route(
+        "GET", "/api/v1/audit-log", list_audit_log, Scope.AUDIT_READ, Event.AUDIT_LOG_LIST,
+        operation=Operation(
+            "List audit entries, newest first", answer=AuditAnswer, is_list=True, queries=PAGE_QUERIES + FILTER_QUERIES
+        ),
+    ),
+    Route(
+        "GET", "/api/v1/audit-log/{id}", get_audit_entry, Scope.AUDIT_READ, Event.AUDIT_LOG_READ,
+        operation=Operation("One audit entry", answer=AuditAnswer),
+    ),
+)  # fmt: skip

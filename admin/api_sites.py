@@ -1,0 +1,265 @@
+"""`/api/v1/locations`, `/networks` and `/notification-recipients`: where callers are, and whom a 911 call is told."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from aiohttp import web
+from pydantic import Field
+
+from admin.api import answered, body_of, given, no_content, no_query, row_named
+from admin.api_models import Address, Answer, Body, Email, Id, Instant, Name, Number, StampedAnswer, Text, patch_of
+from admin.api_paging import PAGE_QUERIES, list_rows, plainly
+from admin.context import ACCOUNT, ACTOR, SESSION
+from admin.routes import Operation, Route
+from engine.accounts.scopes import Scope
+from engine.audit.events import Event
+from engine.e911 import sites, store
+from engine.models import Location, LocationStatus, Network, NotificationRecipient
+
+
+class NetworkOfLocation(Answer):
+    id: str
+    kind: str
+    value: str
+
+
+class LocationAnswer(StampedAnswer):
+    name: str
+    civic_address: dict[str, str]
+    geo: dict[str, Any] | None
+    timezone: str | None
+    notification_recipients: list[str]
+    callback_number: str | None
+    onsite_number: str | None
+    status: LocationStatus
+    validated_at: Instant | None
+    networks: list[NetworkOfLocation]
+
+
+class GeoBody(Body):
+    """WGS 84: degrees, and metres for altitude and radius of uncertainty."""
+
+    latitude: Annotated[float, Field(ge=-90, le=90)]
+    longitude: Annotated[float, Field(ge=-180, le=180)]
+    altitude_m: Annotated[float, Field(ge=-500, le=9000)] | None = None
+    radius_m: Annotated[float, Field(ge=0, le=100_000)] | None = None
+
+
+class LocationCreate(Body):
+    """`civic_address` holds elements by their names in RFC 5139, RFC 6848 and CLDXF; `country` is required."""
+
+    name: Name
+    civic_address: Address
+    geo: GeoBody | None = None
+    timezone: Text | None = None
+    notification_recipients: Annotated[list[Email], Field(max_length=50)] = Field(default_factory=list)
+    callback_number: Number | None = None
+    onsite_number: Number | None = None
+
+
+LocationPatch = patch_of(LocationCreate, "LocationPatch")
+
+
+class NetworkAnswer(StampedAnswer):
+    kind: str
+    value: str
+    location_id: str
+    pbx_id: str | None
+
+
+class NetworkCreate(Body):
+    """Callers in this subnet are at this location; with a `pbx_id`, only callers of that PBX."""
+
+    kind: Annotated[str, Field(pattern="^subnet$")] = "subnet"
+    value: Text
+    location_id: Id
+    pbx_id: Id | None = None
+
+
+NetworkPatch = patch_of(NetworkCreate, "NetworkPatch")
+
+
+class RecipientAnswer(StampedAnswer):
+    email: str
+
+
+class RecipientCreate(Body):
+    email: Email
+
+
+async def list_locations(request: web.Request) -> web.Response:
+    async def shown(rows: Sequence[Location]) -> list[LocationAnswer]:
+        networks = defaultdict(list)
+        if rows:
+            for network in await store.networks_of(request[SESSION], request[ACCOUNT].id):
+                networks[network.location_id].append(network)
+        return [_location(row, networks[row.id]) for row in rows]
+
+    return await list_rows(request, Location, shown)
+
+
+async def get_location(request: web.Request) -> web.Response:
+    no_query(request)
+    return await _one_location(request, await row_named(request, Location))
+
+
+async def post_location(request: web.Request) -> web.Response:
+    no_query(request)
+    values = given(await body_of(request, LocationCreate))
+    location = await sites.create_location(request[SESSION], request[ACTOR], request[ACCOUNT], values)
+    return answered(_location(location, []), location, status=201, location=f"/api/v1/locations/{location.id}")
+
+
+async def patch_location(request: web.Request) -> web.Response:
+    no_query(request)
+    location = await row_named(request, Location, to_change=True)
+    values = given(await body_of(request, LocationPatch))
+    await sites.update_location(request[SESSION], request[ACTOR], request[ACCOUNT], location, values)
+    return await _one_location(request, location)
+
+
+async def delete_location(request: web.Request) -> web.Response:
+    no_query(request)
+    await sites.delete_location(request[SESSION], request[ACTOR], await row_named(request, Location, to_change=True))
+    return no_content()
+
+
+async def _one_location(request: web.Request, location: Location) -> web.Response:
+    networks = await store.networks_of(request[SESSION], location.account_id, location.id)
+    return answered(_location(location, networks), location)
+
+
+def _location(location: Location, networks: Sequence[Network]) -> LocationAnswer:
+    stored = {name: getattr(location, name) for name in LocationAnswer.model_fields if name != "networks"}
+    shown = [NetworkOfLocation.model_validate(network) for network in networks]
+    return LocationAnswer.model_validate(stored | {"networks": shown})
+
+
+async def list_networks(request: web.Request) -> web.Response:
+    return await list_rows(request, Network, plainly(NetworkAnswer.model_validate))
+
+
+async def get_network(request: web.Request) -> web.Response:
+    no_query(request)
+    network = await row_named(request, Network)
+    return answered(NetworkAnswer.model_validate(network), network)
+
+
+async def post_network(request: web.Request) -> web.Response:
+    no_query(request)
+    values = given(await body_of(request, NetworkCreate))
+    network = await sites.create_network(request[SESSION], request[ACTOR], request[ACCOUNT], values)
+    return answered(
+        NetworkAnswer.model_validate(network), network, status=201, location=f"/api/v1/networks/{network.id}"
+    )
+
+
+async def patch_network(request: web.Request) -> web.Response:
+    no_query(request)
+    network = await row_named(request, Network, to_change=True)
+    values = given(await body_of(request, NetworkPatch))
+    await sites.update_network(request[SESSION], request[ACTOR], request[ACCOUNT], network, values)
+    return answered(NetworkAnswer.model_validate(network), network)
+
+
+async def delete_network(request: web.Request) -> web.Response:
+    no_query(request)
+    await sites.delete_network(request[SESSION], request[ACTOR], await row_named(request, Network, to_change=True))
+    return no_content()
+
+
+async def list_recipients(request: web.Request) -> web.Response:
+    return await list_rows(request, NotificationRecipient, plainly(RecipientAnswer.model_validate))
+
+
+async def get_recipient(request: web.Request) -> web.Response:
+    no_query(request)
+    recipient = await row_named(request, NotificationRecipient)
+    return answered(RecipientAnswer.model_validate(recipient), recipient)
+
+
+async def post_recipient(request: web.Request) -> web.Response:
+    no_query(request)
+    body = await body_of(request, RecipientCreate)
+    recipient = await sites.add_recipient(request[SESSION], request[ACTOR], request[ACCOUNT], body.email)
+    return answered(
+        RecipientAnswer.model_validate(recipient), recipient, status=201,
+        location=f"/api/v1/notification-recipients/{recipient.id}",
+    )  # fmt: skip
+
+
+async def delete_recipient(request: web.Request) -> web.Response:
+    no_query(request)
+    recipient = await row_named(request, NotificationRecipient, to_change=True)
+    await sites.remove_recipient(request[SESSION], request[ACTOR], recipient)
+    return no_content()
+
+
+_READ, _WRITE = Scope.LOCATIONS_READ, Scope.LOCATIONS_WRITE
+ROUTES = (
+    Route(
+        "GET", "/api/v1/locations", list_locations, _READ, Event.LOCATION_LIST,
+        operation=Operation("List locations", answer=LocationAnswer, is_list=True, queries=PAGE_QUERIES),
+    ),
+    Route(
+        "POST", "/api/v1/locations", post_location, _WRITE, Event.LOCATION_CREATE,
+        operation=Operation("Add a location", body=LocationCreate, answer=LocationAnswer, status=201, has_etag=True),
+    ),
+    Route(
+        "GET", "/api/v1/locations/{id}", get_location, _READ, Event.LOCATION_READ,
+        operation=Operation("One location", answer=LocationAnswer, has_etag=True),
+    ),
+    Route(
+        "PATCH", "/api/v1/locations/{id}", patch_location, _WRITE, Event.LOCATION_UPDATE,
+        operation=Operation(
+            "Change a location", body=LocationPatch, answer=LocationAnswer, if_match=True, has_etag=True
+        ),
+    ),
+    Route(
+        "DELETE", "/api/v1/locations/{id}", delete_location, _WRITE, Event.LOCATION_DELETE,
+        operation=Operation("Remove a location that nothing is placed at", status=204, if_match=True, errors=(409,)),
+    ),
+    Route(
+        "GET", "/api/v1/networks", list_networks, _READ, Event.NETWORK_LIST,
+        operation=Operation("List networks", answer=NetworkAnswer, is_list=True, queries=PAGE_QUERIES),
+    ),
+    Route(
+        "POST", "/api/v1/networks", post_network, _WRITE, Event.NETWORK_CREATE,
+        operation=Operation(
+            "Say where a network is", body=NetworkCreate, answer=NetworkAnswer, status=201, has_etag=True, errors=(409,)
+        ),
+    ),
+    Route(
+        "GET", "/api/v1/networks/{id}", get_network, _READ, Event.NETWORK_READ,
+        operation=Operation("One network", answer=NetworkAnswer, has_etag=True),
+    ),
+    Route(
+        "PATCH", "/api/v1/networks/{id}", patch_network, _WRITE, Event.NETWORK_UPDATE,
+        operation=Operation(
+            "Change a network", body=NetworkPatch, answer=NetworkAnswer, if_match=True, has_etag=True, errors=(409,)
+        ),
+    ),
+    Route(
+        "DELETE", "/api/v1/networks/{id}", delete_network, _WRITE, Event.NETWORK_DELETE,
+        operation=Operation("Forget where a network is", status=204, if_match=True),
+    ),
+    Route(
+        "GET", "/api/v1/notification-recipients", list_recipients, _READ, Event.RECIPIENT_LIST,
+        operation=Operation(
+            "List who is told of emergency calls", answer=RecipientAnswer, is_list=True, queries=PAGE_QUERIES
+        ),
+    ),
+    Route(
+        "POST", "/api/v1/notification-recipients", post_recipient, _WRITE, Event.RECIPIENT_CREATE,
+        operation=Operation("Add a recipient", body=RecipientCreate, answer=RecipientAnswer, status=201, has_etag=True),
+    ),
+    Route(
+        "GET", "/api/v1/notification-recipients/{id}", get_recipient, _READ, Event.RECIPIENT_READ,
+        operation=Operation("One recipient", answer=RecipientAnswer, has_etag=True),
+    ),
+    Route(
+        "DELETE", "/api/v1/notification-recipients/{id}", delete_recipient, _WRITE, Event.RECIPIENT_DELETE,
+        operation=Operation("Remove a recipient", status=204, if_match=True),
+    ),
+)  # fmt: skip

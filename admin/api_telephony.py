@@ -1,0 +1,199 @@
+"""`/api/v1/pbxs` and `/api/v1/trunks`: who sends calls, and who carries them on."""
+
+from dataclasses import replace
+from typing import Annotated
+
+from aiohttp import web
+from pydantic import Field
+
+from admin.api import answered, body_of, given, no_content, no_query, row_named
+from admin.api_models import Body, Id, Instant, Name, Number, Port, Secret, StampedAnswer, Text, patch_of
+from admin.api_paging import PAGE_QUERIES, list_rows, plainly
+from admin.context import ACCOUNT, ACTOR, SESSION
+from admin.routes import Operation, Route
+from engine.accounts import operations
+from engine.accounts.operations import PbxFields, TrunkFields
+from engine.accounts.scopes import Scope
+from engine.audit.events import Event
+from engine.models import LocationMode, Pbx, Transport, Trunk
+
+
+class PbxAnswer(StampedAnswer):
+    name: str
+    sources: list[str]
+    registrar_host: str
+    registrar_port: int
+    transport: Transport
+    default_location_id: str | None
+    default_route: str | None
+    resync_via: str
+
+
+class PbxCreate(Body):
+    """`sources`: the networks its requests come from; each belongs to one PBX only."""
+
+    name: Name
+    sources: Annotated[list[Text], Field(max_length=64)] = Field(default_factory=list)
+    registrar_host: Text = ""
+    registrar_port: Port = 5060
+    transport: Transport = Transport.UDP
+    default_location_id: Id | None = None
+    default_route: Annotated[str, Field(max_length=300)] | None = None
+    resync_via: Annotated[str, Field(pattern=r"^(pbx|direct)$")] = "pbx"
+
+
+PbxPatch = patch_of(PbxCreate, "PbxPatch")
+
+
+class TrunkAnswer(StampedAnswer):
+    """`is_up` is what the last OPTIONS ping said; null when none was sent."""
+
+    name: str
+    priority: int
+    host: str
+    port: int
+    transport: Transport
+    auth_user: str
+    profile: str
+    location_mode: LocationMode
+    test_number: str | None
+    last_resort: bool
+    enabled: bool
+    is_up: bool | None
+    checked_at: Instant | None
+
+
+class TrunkCreate(Body):
+    """Trunks are tried by `priority`, lowest first. `secret` is never shown again."""
+
+    name: Name
+    host: Annotated[str, Field(min_length=1, max_length=253)]
+    priority: Annotated[int, Field(ge=0, le=1000)] = 10
+    port: Port = 5060
+    transport: Transport = Transport.UDP
+    auth_user: Annotated[str, Field(max_length=100)] = ""
+    secret: Secret | None = None
+    profile: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")] = "generic"
+    location_mode: LocationMode = LocationMode.VALUE
+    test_number: Number | None = None
+    last_resort: bool = False
+    enabled: bool = True
+
+
+TrunkPatch = patch_of(TrunkCreate, "TrunkPatch")
+
+
+async def list_pbxs(request: web.Request) -> web.Response:
+    return await list_rows(request, Pbx, plainly(PbxAnswer.model_validate))
+
+
+async def get_pbx(request: web.Request) -> web.Response:
+    no_query(request)
+    pbx = await row_named(request, Pbx)
+    return answered(PbxAnswer.model_validate(pbx), pbx)
+
+
+async def post_pbx(request: web.Request) -> web.Response:
+    no_query(request)
+    body = await body_of(request, PbxCreate)
+    wished = PbxFields(**body.model_dump() | {"sources": tuple(body.sources)})
+    pbx = await operations.create_pbx(request[SESSION], request[ACTOR], request[ACCOUNT], wished)
+    await request[SESSION].flush()
+    return answered(PbxAnswer.model_validate(pbx), pbx, status=201, location=f"/api/v1/pbxs/{pbx.id}")
+
+
+async def patch_pbx(request: web.Request) -> web.Response:
+    no_query(request)
+    pbx = await row_named(request, Pbx, to_change=True)
+    wished = replace(PbxFields.of(pbx), **given(await body_of(request, PbxPatch)))
+    await operations.update_pbx(request[SESSION], request[ACTOR], pbx, replace(wished, sources=tuple(wished.sources)))
+    await request[SESSION].flush()
+    return answered(PbxAnswer.model_validate(pbx), pbx)
+
+
+async def delete_pbx(request: web.Request) -> web.Response:
+    no_query(request)
+    await operations.delete_pbx(request[SESSION], request[ACTOR], await row_named(request, Pbx, to_change=True))
+    return no_content()
+
+
+async def list_trunks(request: web.Request) -> web.Response:
+    return await list_rows(request, Trunk, plainly(TrunkAnswer.model_validate))
+
+
+async def get_trunk(request: web.Request) -> web.Response:
+    no_query(request)
+    trunk = await row_named(request, Trunk)
+    return answered(TrunkAnswer.model_validate(trunk), trunk)
+
+
+async def post_trunk(request: web.Request) -> web.Response:
+    no_query(request)
+    body = await body_of(request, TrunkCreate)
+    trunk = await operations.create_trunk(
+        request[SESSION], request[ACTOR], request[ACCOUNT], TrunkFields(**body.model_dump())
+    )
+    await request[SESSION].flush()
+    return answered(TrunkAnswer.model_validate(trunk), trunk, status=201, location=f"/api/v1/trunks/{trunk.id}")
+
+
+async def patch_trunk(request: web.Request) -> web.Response:
+    no_query(request)
+    trunk = await row_named(request, Trunk, to_change=True)
+    wished = replace(TrunkFields.of(trunk), **given(await body_of(request, TrunkPatch)))
+    await operations.update_trunk(request[SESSION], request[ACTOR], trunk, wished)
+    await request[SESSION].flush()
+    return answered(TrunkAnswer.model_validate(trunk), trunk)
+
+
+async def delete_trunk(request: web.Request) -> web.Response:
+    no_query(request)
+    await operations.delete_trunk(request[SESSION], request[ACTOR], await row_named(request, Trunk, to_change=True))
+    return no_content()
+
+
+_READ, _WRITE = Scope.TELEPHONY_READ, Scope.TELEPHONY_WRITE
+ROUTES = (
+    Route(
+        "GET", "/api/v1/pbxs", list_pbxs, _READ, Event.PBX_LIST,
+        operation=Operation("List PBXs", answer=PbxAnswer, is_list=True, queries=PAGE_QUERIES),
+    ),
+    Route(
+        "POST", "/api/v1/pbxs", post_pbx, _WRITE, Event.PBX_CREATE,
+        operation=Operation("Add a PBX", body=PbxCreate, answer=PbxAnswer, status=201, has_etag=True, errors=(409,)),
+    ),
+    Route(
+        "GET", "/api/v1/pbxs/{id}", get_pbx, _READ, Event.PBX_READ,
+        operation=Operation("One PBX", answer=PbxAnswer, has_etag=True),
+    ),
+    Route(
+        "PATCH", "/api/v1/pbxs/{id}", patch_pbx, _WRITE, Event.PBX_UPDATE,
+        operation=Operation(
+            "Change a PBX", body=PbxPatch, answer=PbxAnswer, if_match=True, has_etag=True, errors=(409,)
+        ),
+    ),
+    Route(
+        "DELETE", "/api/v1/pbxs/{id}", delete_pbx, _WRITE, Event.PBX_DELETE,
+        operation=Operation("Remove a PBX", status=204, if_match=True),
+    ),
+    Route(
+        "GET", "/api/v1/trunks", list_trunks, _READ, Event.TRUNK_LIST,
+        operation=Operation("List trunks", answer=TrunkAnswer, is_list=True, queries=PAGE_QUERIES),
+    ),
+    Route(
+        "POST", "/api/v1/trunks", post_trunk, _WRITE, Event.TRUNK_CREATE,
+        operation=Operation("Add a trunk", body=TrunkCreate, answer=TrunkAnswer, status=201, has_etag=True),
+    ),
+    Route(
+        "GET", "/api/v1/trunks/{id}", get_trunk, _READ, Event.TRUNK_READ,
+        operation=Operation("One trunk", answer=TrunkAnswer, has_etag=True),
+    ),
+    Route(
+        "PATCH", "/api/v1/trunks/{id}", patch_trunk, _WRITE, Event.TRUNK_UPDATE,
+        operation=Operation("Change a trunk", body=TrunkPatch, answer=TrunkAnswer, if_match=True, has_etag=True),
+    ),
+    Route(
+        "DELETE", "/api/v1/trunks/{id}", delete_trunk, _WRITE, Event.TRUNK_DELETE,
+        operation=Operation("Remove a trunk", status=204, if_match=True),
+    ),
+)  # fmt: skip
