@@ -1,0 +1,328 @@
+"""Foreign programs and our own edge as child processes, for tests and benchmarks, on free loopback ports.
+
+Each is awaited by what shows that it is ready (a bound port, a line it prints), and is stopped by its own pid. A part of
+the system is given its own loopback address, since an account knows a PBX or a trunk by its address.
+"""
+
+import contextlib
+import json
+import os
+import queue
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engine.crypto import KeyRing
+from engine.e911 import snapshot
+
+ROOT = Path(__file__).parent.parent
+NODE_IP, PBX_IP, CARRIER_IP, OTHER_CARRIER_IP, FRONT_IP = (f"127.0.0.{last}" for last in (1, 2, 3, 4, 5))
+READY_WITHIN_S = 15.0
+STOP_WITHIN_S = 8.0
+_UDP_TABLES = ("/proc/net/udp", "/proc/net/udp6")
+_TCP_TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
+_LISTENING = "0A"  # include/net/tcp_states.h
+
+
+class PeerFailed(Exception):
+    """A peer did not come up, or ended when it should not have; its own words are in the message."""
+
+
+def free_port(ip: str = NODE_IP) -> int:
+    """A port that neither UDP nor TCP uses at that address now."""
+    for _ in range(50):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
+            udp.bind((ip, 0))
+            port = int(udp.getsockname()[1])
+            with contextlib.suppress(OSError):
+                tcp.bind((ip, port))
+                return port
+    raise PeerFailed(f"no free port at {ip}")
+
+
+def until(holds: Callable[[], object], what: str, within_s: float = READY_WITHIN_S) -> None:
+    """Look every 10 ms until it holds.
+
+    Raises:
+        PeerFailed: it does not within that time.
+    """
+    give_up = time.monotonic() + within_s
+    while not holds():
+        if time.monotonic() > give_up:
+            raise PeerFailed(f"{what}: not within {within_s:.0f} s")
+        time.sleep(0.01)
+
+
+def is_bound(ip: str, port: int, transport: str) -> bool:
+    """Whether some process has that address open, by the kernel's own table; nothing is sent there."""
+    wanted = {f"{bytes(reversed(socket.inet_aton(each))).hex().upper()}:{port:04X}" for each in (ip, "0.0.0.0")}
+    for table in _TCP_TABLES if transport == "tcp" else _UDP_TABLES:
+        for line in Path(table).read_text().splitlines()[1:]:
+            words = line.split()
+            if words[1] in wanted and (transport != "tcp" or words[3] == _LISTENING):
+                return True
+    return False
+
+
+@dataclass(slots=True)
+class Peer:
+    """A running child process; what it prints goes to `log`."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def words(self) -> str:
+        return self.log.read_text(errors="replace")[-4000:]
+
+    def wait(self, within_s: float) -> int:
+        """Its exit code. Raises PeerFailed, and ends it, when it runs longer."""
+        try:
+            return self.process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            self.stop()
+            raise PeerFailed(f"{self.name} still runs after {within_s:.0f} s\n{self.words()}") from None
+
+    def ready(self, holds: Callable[[], object], within_s: float = READY_WITHIN_S) -> None:
+        """Until it holds. Raises PeerFailed when the process ends before that."""
+        until(lambda: self.process.poll() is not None or holds(), f"{self.name} ready", within_s)
+        if self.process.poll() is not None:
+            raise PeerFailed(f"{self.name} ended with {self.process.returncode}\n{self.words()}")
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """End it; killed when it does not listen."""
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+            try:
+                self.process.wait(STOP_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+
+
+def spawn(
+    name: str, command: Sequence[str], folder: Path, *, core: int | None = None, pipes: bool = False, **kept: str
+) -> Peer:
+    """Start a program in that folder; `core` pins it and all its children; `kept` joins its environment."""
+    pinned = ["taskset", "-c", str(core), *command] if core is not None else list(command)
+    log = folder / f"{name}.log"
+    pipe = subprocess.PIPE if pipes else None
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            pinned,
+            cwd=folder,
+            stdin=pipe or subprocess.DEVNULL,
+            stdout=pipe or out,
+            stderr=out,
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | kept,
+        )
+    return Peer(name, process, log)
+
+
+def command(name: str) -> str:
+    """The path of a program. Raises PeerFailed where it is not installed."""
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+    if found is None:
+        raise PeerFailed(f"{name} is not installed")
+    return found
+
+
+# --- our edge ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Edge:
+    """The SIP process, started as the main process starts it. `udp` and `tcp` are the addresses it bound."""
+
+    peer: Peer
+    udp: tuple[str, int] = ("", 0)
+    tcp: tuple[str, int] = ("", 0)
+    messages: "queue.Queue[dict[str, Any]]" = field(default_factory=queue.Queue)
+
+    def say(self, message: Mapping[str, Any]) -> None:
+        assert self.peer.process.stdin is not None
+        self.peer.process.stdin.write(json.dumps(message).encode() + b"\n")
+        self.peer.process.stdin.flush()
+
+    def hear(self, what: str, within_s: float = READY_WITHIN_S) -> dict[str, Any]:
+        """The next message of that kind; others before it are passed over."""
+        give_up = time.monotonic() + within_s
+        while (left := give_up - time.monotonic()) > 0:
+            with contextlib.suppress(queue.Empty):
+                message = self.messages.get(timeout=min(left, 0.2))
+                if message.get("is") == what:
+                    return message
+            if self.peer.process.poll() is not None and self.messages.empty():
+                break
+        raise PeerFailed(f"the edge did not say {what!r}\n{self.peer.words()}")
+
+    def stop(self) -> None:
+        with contextlib.suppress(OSError):
+            self.say({"do": "stop"})
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.peer.process.wait(STOP_WITHIN_S)
+        self.peer.stop()
+
+    def _read(self) -> None:
+        assert self.peer.process.stdout is not None
+        with contextlib.suppress(ValueError):  # closed while reading: it was stopped
+            for line in self.peer.process.stdout:
+                self.messages.put(json.loads(line))
+
+
+@contextlib.contextmanager
+def edge(
+    folder: Path,
+    keys: KeyRing,
+    key_file: Path,
+    *snapshots: Mapping[str, Any],
+    core: int | None = None,
+    first_response_s: float = 2.0,
+) -> Iterator[Edge]:
+    """The edge on free ports of `NODE_IP` with these accounts, stopped afterwards."""
+    for each in snapshots:
+        snapshot.save(folder / "snapshot", each, keys)
+    peer = spawn("edge", [sys.executable, "-m", "engine.edge"], folder, core=core, pipes=True)
+    running = Edge(peer)
+    threading.Thread(target=running._read, daemon=True).start()
+    try:
+        address = f"{NODE_IP}:{free_port()}"
+        running.say(
+            {
+                "do": "start",
+                "data_dir": str(folder),
+                "key_file": str(key_file),
+                "udp": address,
+                "tcp": address,
+                "advertise": "",
+                "first_response_s": first_response_s,
+                "connect_s": 1.0,
+            }
+        )
+        ready = running.hear("ready")
+        running.udp, running.tcp = _address(ready["udp"]), _address(ready["tcp"])
+        yield running
+    finally:
+        running.stop()
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host, int(port)
+
+
+def one_account(*trunks: Mapping[str, Any], default_route: str | None = None, pbx_ip: str = PBX_IP) -> dict[str, Any]:
+    """A snapshot: one PBX at `pbx_ip`, one office where every phone is, one line with a callback number, and trunks."""
+    civic = {
+        "country": "US", "A1": "NY", "A3": "Albany", "HNO": "120", "RD": "Washington", "STS": "Ave", "PC": "12203",
+        "FLR": "4", "ROOM": "412",
+    }  # fmt: skip
+    location = {
+        "id": "location_hq", "name": "Headquarters", "civic_address": civic, "geo": None, "timezone": None,
+        "callback_number": "+15185550100", "onsite_number": None, "status": "validated",
+        "validated_at": "2026-11-01T00:00:00+00:00",
+    }  # fmt: skip
+    line = {
+        "id": "line_101", "extension": "101", "display_name": "Front desk", "sip_user": "101",
+        "callback_number": "+15185550101", "location_id": "location_hq", "pbx_id": "pbx_1",
+    }  # fmt: skip
+    pbx = {
+        "id": "pbx_1", "name": "PBX", "sources": [f"{pbx_ip}/32"], "default_location_id": "location_hq",
+        "default_route": default_route,
+    }  # fmt: skip
+    return {
+        "account_id": "account_acme", "revision": 1, "name": "Acme Dental", "country": "US",
+        "timezone": "America/New_York", "language": "en", "default_location_id": "location_hq",
+        "callback_number": "+15185550199", "locations": [location], "networks": [], "phones": [], "lines": [line],
+        "pbxs": [pbx], "trunks": list(trunks),
+    }  # fmt: skip
+
+
+def trunk(ip: str, port: int, *, name: str = "trunk_first", priority: int = 10, transport: str = "udp") -> dict[str, Any]:
+    """A carrier's entry in a snapshot."""
+    return {
+        "id": name, "name": name, "priority": priority, "host": ip, "port": port, "transport": transport,
+        "profile": "generic", "location_mode": "value", "test_number": None, "last_resort": False, "enabled": True,
+    }  # fmt: skip
+
+
+# --- foreign programs -------------------------------------------------------------------------------------------------
+
+KAMAILIO = """\
+debug=1
+log_stderror=yes
+children=1
+auto_aliases=no
+disable_tcp=yes
+listen=udp:{ip}:{port}
+mpath="/usr/lib/x86_64-linux-gnu/kamailio/modules/:/usr/lib64/kamailio/modules/:/usr/lib/aarch64-linux-gnu/kamailio/modules/"
+loadmodule "tm.so"
+loadmodule "sl.so"
+loadmodule "rr.so"
+loadmodule "pv.so"
+loadmodule "maxfwd.so"
+loadmodule "siputils.so"
+request_route {{
+  if (!mf_process_maxfwd_header("10")) {{ sl_send_reply("483", "Too Many Hops"); exit; }}
+  if (has_totag()) {{
+    if (loose_route()) {{ t_relay(); exit; }}
+    if (method == "ACK") {{ if (t_check_trans()) t_relay(); exit; }}
+    sl_send_reply("404", "Not Here");
+    exit;
+  }}
+  if (method == "CANCEL") {{ if (t_check_trans()) t_relay(); exit; }}
+  t_check_trans();
+  record_route();
+  $du = "sip:{to_ip}:{to_port}";
+  if (!t_relay()) sl_reply_error();
+}}
+"""
+
+
+@contextlib.contextmanager
+def kamailio(
+    folder: Path, to: tuple[str, int], *, ip: str = NODE_IP, core: int | None = None, shared_mb: int = 64
+) -> Iterator[tuple[Peer, tuple[str, int]]]:
+    """Kamailio as a plain stateful, record-routing relay with one worker, everything to `to`.
+
+    `-x fm`: its packaged default allocator fails far below its real rate.
+    """
+    port = free_port(ip)
+    config = folder / "kamailio.cfg"
+    config.write_text(KAMAILIO.format(ip=ip, port=port, to_ip=to[0], to_port=to[1]))
+    words = [command("kamailio"), "-f", str(config), "-DD", "-E", "-x", "fm", "-m", str(shared_mb), "-M", "16"]
+    peer = spawn("kamailio", [*words, "-Y", str(folder), "-P", str(folder / "kamailio.pid")], folder, core=core)
+    try:
+        peer.ready(lambda: is_bound(ip, port, "udp"))
+        yield peer, (ip, port)
+    finally:
+        peer.stop()
+
+
+def sipp(folder: Path, name: str, *words: str, scenario: Path, ip: str, port: int) -> Peer:
+    """Start SIPp with a scenario; its messages are kept in `<name>.messages`, what the scenario logs in `<name>.said`."""
+    kept = ["-trace_msg", "-message_file", str(folder / f"{name}.messages"), "-message_overwrite", "true"]
+    said = ["-trace_logs", "-log_file", str(folder / f"{name}.said"), "-log_overwrite", "true"]
+    errors = ["-trace_err", "-error_file", str(folder / f"{name}.errors"), "-error_overwrite", "true"]
+    return spawn(
+        name,
+        [command("sipp"), *words, "-sf", str(scenario), "-i", ip, "-p", str(port), "-nostdin", *kept, *said, *errors],
+        folder,
+        TERM="dumb",
+    )
