@@ -25,13 +25,15 @@ from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict
 
+from engine import config
 from engine.crypto import KeyRing
-from engine.errors import DatabaseAway, EngineError
-from engine.provisioning import settings, tokens
+from engine.db import Database
+from engine.errors import DatabaseAway, EngineError, NotFound
+from engine.provisioning import settings, tokens, vendors
 from engine.provisioning.fetchlog import Fetch, FetchKind, FetchLog
-from engine.provisioning.index import Found, Index
-from engine.provisioning.render import PhoneConfig, Renderer
-from engine.provisioning.vendors import Confidence, FileKind, FileRule, PhoneIdentity, Profile
+from engine.provisioning.index import Found, Index, open_index
+from engine.provisioning.render import PhoneConfig, Renderer, served_names
+from engine.provisioning.vendors import Confidence, FileKind, FileRule, Mac, PhoneIdentity, Profile
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -99,11 +101,11 @@ class KeptFiles:
 
 
 @dataclass(frozen=True, slots=True)
-class PhonePort:
-    """What the phones' port is made of, handed over by the composition root.
+class PhonesPort:
+    """What the phones' port is made of.
 
-    public_url: what phones are told, without `/p/`; empty: the host they asked. trusted_proxies: whose
-    X-Forwarded-For and X-Forwarded-Proto count. also: further handlers by the first segment of their path (`held`).
+    public_url: what phones are told, without `/p/`; empty: the host they asked. trusted_proxies: whose X-Forwarded-For
+    and X-Forwarded-Proto count. also: further handlers by the first segment of their path (`held`).
     """
 
     index: Index
@@ -115,9 +117,61 @@ class PhonePort:
     also: Mapping[str, Handler] = field(default_factory=dict)
     kept: KeptFiles = field(default_factory=KeptFiles)
 
+    def runner(self) -> web.ServerRunner:
+        """The server, to be set up and given its sites; starts the fetch log. Needs a running loop."""
+        self.log.start()
+        return web.ServerRunner(make_server(self))
 
-def make_server(port: PhonePort) -> web.Server:
-    """The server to run with `web.ServerRunner`. Request lines never reach a log: `/p/{token}/` would be in them."""
+    async def close(self) -> None:
+        """Write what the fetch log still holds and let the database go. The runner is cleaned up before."""
+        await self.log.stop()
+        self.index.close()
+
+    async def files(self, phone_id: str, provisioning_url: str, *, is_masked: bool = True) -> dict[str, bytes]:
+        """Every file the phone is served, in the order it asks, rendered now.
+
+        Args:
+            provisioning_url: As `tokens.provisioning_url` makes it; masked, its token is not shown.
+            is_masked: Replace secrets, the admin password and the token, so that a page may show the files.
+
+        Raises:
+            NotFound: no such phone. UnsafeValue: what the phone would be refused too. DatabaseAway: as it says.
+        """
+        record = await self.index.phone(phone_id)
+        profile = self.renderer.vendors.profiles.get(record.vendor) if record is not None else None
+        if record is None or profile is None:
+            raise NotFound("There is no phone of that id.")
+        if is_masked:
+            record, provisioning_url = settings.masked(record), tokens.redact(provisioning_url)
+        own = settings.phone_config(record, profile, provisioning_url)
+        shared = settings.site_config(record.account, profile, provisioning_url)
+        found = {}
+        for name in served_names(profile, Mac(record.mac), own.model):
+            rule = profile.file_rule(name)
+            if rule is not None and rule.template is not None:
+                is_own = "mac" in rule.pattern.groupindex
+                found[name] = self.renderer.render(profile, rule, own if is_own else shared)
+        return found
+
+
+def make_phones_port(section: config.Provisioning, keys: KeyRing, database: Database) -> PhonesPort:
+    """The port as the configuration wants it; nothing is opened yet.
+
+    Raises:
+        ConfigFault: the vendor profiles cannot be read.
+    """
+    return PhonesPort(
+        index=open_index(database, keys),
+        keys=keys,
+        renderer=Renderer(vendors.known()),
+        log=FetchLog(database),
+        public_url=section.public_url,
+        trusted_proxies=section.trusted_proxies,
+    )
+
+
+def make_server(port: PhonesPort) -> web.Server:
+    """The server behind the runner. Request lines never reach a log: `/p/{token}/` would be in them."""
     if not any(isinstance(known, _NoTokens) for known in _LOG.filters):
         _LOG.addFilter(_NoTokens())
     door = _Door(port)
@@ -218,7 +272,7 @@ class _Refusal:
 class _Door:
     """Requests to answers. One for each server."""
 
-    def __init__(self, port: PhonePort) -> None:
+    def __init__(self, port: PhonesPort) -> None:
         self._port = port
         self._vendors = port.renderer.vendors
         self._identify = lru_cache(maxsize=16_384)(self._vendors.identify)
@@ -311,7 +365,9 @@ class _Door:
         kept = self._port.kept.get(key, found.revision)
         if kept is None:
             try:
-                kept = await self._render(found, profile, rule, f"{base}/p/{asked.token}/", is_own=is_own)
+                kept = await self._render(
+                    found, profile, rule, tokens.provisioning_url(base, asked.token), is_own=is_own
+                )
             except DatabaseAway:
                 raise
             except (EngineError, ValueError) as exc:
@@ -322,18 +378,18 @@ class _Door:
         return self._answer_kept(request, asked, who, found, rule, kept)
 
     async def _render(self, found: Found, profile: Profile, rule: FileRule, url: str, *, is_own: bool) -> Kept | None:
-        config: PhoneConfig
+        phone_config: PhoneConfig
         if is_own:
             phone = await self._port.index.phone(found.phone_id or "")
             if phone is None:
                 return None  # deleted between the two statements
-            config = settings.phone_config(phone, profile, url)
+            phone_config = settings.phone_config(phone, profile, url)
         else:
             account = await self._port.index.account(found.account_id)
             if account is None:
                 return None
-            config = settings.site_config(account, profile, url)
-        body = self._port.renderer.render(profile, rule, config)
+            phone_config = settings.site_config(account, profile, url)
+        body = self._port.renderer.render(profile, rule, phone_config)
         etag = f'"{sha256(body).hexdigest()[:32]}"'
         headers = CIMultiDict({hdrs.CONTENT_TYPE: profile.content_type, hdrs.ETAG: etag, **_SECURITY})
         return Kept(found.revision, body, etag, headers)

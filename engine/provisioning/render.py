@@ -170,8 +170,8 @@ def refuse_unsafe(config: PhoneConfig) -> None:
         found = _UNSAFE.search(text)
         if found is not None:
             raise UnsafeValue(
-                f"{name} holds the character U+{ord(found[0]):04X}, which a phone could read as the end of the setting. "
-                "Remove it."
+                f"{name} holds the character U+{ord(found[0]):04X}, which a phone could read as the end of the "
+                "setting. Remove it."
             )
 
 

@@ -4,7 +4,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine.errors import FieldFault
@@ -147,6 +147,16 @@ def emergency_numbers(country: str, *, with_prefix: bool = False) -> tuple[str, 
     pack = numbers_of(country)
     prefixed = tuple("9" + number for number in sorted(pack.emergency)) if with_prefix else ()
     return (*sorted(pack.emergency), *sorted(pack.test), *prefixed)
+
+
+MASK = "••••••••"
+
+
+def masked(record: PhoneRecord) -> PhoneRecord:
+    """The same phone with its secrets replaced, for eyes that may see the rest."""
+    account = replace(record.account, admin_password=MASK if record.account.admin_password else "")
+    lines = tuple(replace(line, secret=MASK if line.secret else "") for line in record.lines)
+    return replace(record, account=account, lines=lines)
 
 
 def phone_config(record: PhoneRecord, profile: Profile, provisioning_url: str) -> PhoneConfig:

@@ -40,6 +40,11 @@ def index(keys: Indexer, token: str) -> str:
     return keys.index("provisioning_token", token)
 
 
+def provisioning_url(base: str, token: str) -> str:
+    """What an administrator gives to DHCP, to a redirect service or to a phone: every file lies directly below it."""
+    return f"{base.rstrip('/')}/p/{token}/"
+
+
 def redact(text: str) -> str:
     """The text with whatever follows `/p/` up to the next slash replaced, so that no token reaches a log."""
     return _IN_A_PATH.sub(r"\1" + REDACTED, text)

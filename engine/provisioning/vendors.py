@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Any, NewType
 
@@ -312,6 +313,12 @@ def load(root: Path | None = None) -> Vendors:
     if not profiles:
         raise ConfigFault((f"{root}: no vendor profile found. Phones cannot be served; install the templates folder.",))
     return Vendors(profiles)
+
+
+@cache
+def known() -> Vendors:
+    """The profiles that came with this installation, read once."""
+    return load()
 
 
 def parse_profile(text: str, templates: Mapping[str, str]) -> Profile:

@@ -1,0 +1,373 @@
+"""Operations on phones, lines and the provisioning token: each changes rows and records itself once; nobody here
+commits.
+"""
+
+import re
+import secrets
+import string
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from engine.audit.events import Event
+from engine.audit.record import Actor, record
+from engine.crypto import KeyRing
+from engine.db import utc_now
+from engine.errors import Conflict, FieldFault, Invalid, NotFound
+from engine.ids import new_id
+from engine.models import Account, Line, Location, Pbx, Phone, PhoneLine, PhoneStatus
+from engine.numbers import parse_e164, shadowed_emergency_number
+from engine.provisioning import store, tokens, vendors
+from engine.provisioning.settings import setting_faults
+from engine.provisioning.vendors import Mac
+
+ADMIN_PASSWORD_CHARACTERS = 16  # 93 bits of the alphabet below; Poly takes at most 32
+_ALPHABET = "".join(
+    sorted(set(string.ascii_letters + string.digits) - set("0O1lI"))
+)  # read aloud at a desk, typed on a phone
+_EXTENSION = re.compile(r"[0-9A-Za-z*#+._-]{1,20}\Z")
+_SIP_USER = re.compile(
+    r"[A-Za-z0-9_.!~*'()&=+$,;?/%@-]{1,100}\Z"
+)  # RFC 3261 §25.1 `user`, and user@domain as some PBXs want it
+
+
+@dataclass(frozen=True, slots=True)
+class PhoneFields:
+    """A phone as it shall be, whole. `mac` in any usual spelling; `lines`: line ids, first key first; `settings`: see
+    `settings.CHECKS`.
+    """
+
+    mac: str
+    vendor: str
+    model: str
+    label: str = ""
+    location_id: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    lines: tuple[str, ...] = ()
+
+    @classmethod
+    async def of(cls, session: AsyncSession, phone: Phone) -> "PhoneFields":
+        """As it is now; `dataclasses.replace` makes the wished state of it."""
+        keys = await store.keys_of(session, phone.id)
+        return cls(
+            phone.mac, phone.vendor, phone.model, phone.label, phone.location_id, dict(phone.settings),
+            tuple(key.line_id for key in keys),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class LineFields:
+    """A line as it shall be, whole. Empty `sip_user`: the extension. Empty `auth_user`: the SIP user. `secret` None:
+    as it is.
+    """
+
+    extension: str
+    display_name: str = ""
+    sip_user: str = ""
+    auth_user: str = ""
+    secret: str | None = field(default=None, repr=False)
+    callback_number: str | None = None
+    location_id: str | None = None
+    pbx_id: str | None = None
+
+    @classmethod
+    def of(cls, line: Line) -> "LineFields":
+        """As it is now, without its secret."""
+        values = {one.name: getattr(line, one.name) for one in fields(cls)}
+        return cls(**values | {"secret": None})
+
+
+# --- Phones ---------------------------------------------------------------------------------------------------------
+
+
+async def create_phone(session: AsyncSession, actor: Actor, account: Account, wished: PhoneFields) -> Phone:
+    """Add a phone: from the commit on its files are served under the account's URL.
+
+    Raises:
+        Invalid: every bad field. Conflict: the account has a phone of that MAC.
+    """
+    phone = Phone(id=new_id("phone"), account_id=account.id)
+    await _apply_phone(session, phone, wished)
+    session.add(phone)
+    await session.flush()
+    await _assign(session, phone, wished.lines)
+    record(session, actor, Event.PHONE_CREATE, phone)
+    return phone
+
+
+async def update_phone(session: AsyncSession, actor: Actor, phone: Phone, wished: PhoneFields) -> None:
+    """Change a phone and what sits on its keys. Raises as `create_phone`."""
+    await _apply_phone(session, phone, wished)
+    await _assign(session, phone, wished.lines)
+    _outdate(phone)
+    record(session, actor, Event.PHONE_UPDATE, phone)
+
+
+async def assign_lines(session: AsyncSession, actor: Actor, phone: Phone, line_ids: tuple[str, ...]) -> None:
+    """Put those lines on the phone's keys, first key first. Raises Invalid: not this account's, twice, or too many."""
+    faults = await _assignment_faults(session, phone.account_id, phone.vendor, phone.model, line_ids)
+    if faults:
+        raise Invalid("These lines cannot be put on the phone.", fields=tuple(faults))
+    await _assign(session, phone, line_ids)
+    _outdate(phone)
+    record(session, actor, Event.PHONE_UPDATE, phone)
+
+
+async def delete_phone(session: AsyncSession, actor: Actor, phone: Phone) -> None:
+    """Retire a phone: from the commit on its files are a 404. What it holds it keeps until somebody resets it."""
+    for key in await store.keys_of(session, phone.id):
+        await session.delete(key)
+    await session.delete(phone)
+    record(session, actor, Event.PHONE_DELETE, phone)
+
+
+async def _apply_phone(session: AsyncSession, phone: Phone, wished: PhoneFields) -> None:
+    mac = vendors.parse_mac(wished.mac)
+    faults = [_mac_fault(wished, mac), *_model_faults(wished), *_text_faults("label", wished.label)]
+    faults += setting_faults(wished.settings)
+    faults += [await _location_fault(session, phone.account_id, wished.location_id)]
+    faults += await _assignment_faults(session, phone.account_id, wished.vendor, wished.model, wished.lines)
+    found = tuple(fault for fault in faults if fault is not None)
+    if found or mac is None:
+        raise Invalid("The phone cannot be stored like this.", fields=found)
+    other = await store.phone_by_mac(session, phone.account_id, mac)
+    if other is not None and other.id != phone.id:
+        raise Conflict(f"This account has a phone with the MAC address {mac} already: {other.label or other.id}.")
+    model = vendors.known().profiles[wished.vendor].model(wished.model)
+    phone.mac, phone.vendor, phone.model = mac, wished.vendor, model.name if model is not None else wished.model
+    phone.label, phone.location_id, phone.settings = wished.label.strip(), wished.location_id, dict(wished.settings)
+
+
+def _mac_fault(wished: PhoneFields, mac: Mac | None) -> FieldFault | None:
+    if mac is not None:
+        return None
+    return FieldFault("mac", f"Expected a MAC address such as 80:5e:c0:12:34:56, got {wished.mac[:40]!r}.")
+
+
+def _model_faults(wished: PhoneFields) -> list[FieldFault]:
+    profiles = vendors.known().profiles
+    profile = profiles.get(wished.vendor)
+    if profile is None:
+        return [FieldFault("vendor", f"Expected one of {', '.join(profiles)}, got {wished.vendor[:40]!r}.")]
+    if profile.model(wished.model) is None:
+        known = ", ".join(profile.models)
+        return [FieldFault("model", f"Expected a {profile.title} model ({known}), got {wished.model[:40]!r}.")]
+    return []
+
+
+async def _assignment_faults(
+    session: AsyncSession, account_id: str, vendor: str, model: str, line_ids: tuple[str, ...]
+) -> list[FieldFault]:
+    own = {line.id for line in await store.lines_of(session, account_id)} if line_ids else set()
+    faults = [
+        FieldFault(f"lines.{at}", "Expected the id of a line of this account.")
+        for at, line_id in enumerate(line_ids)
+        if line_id not in own
+    ]
+    if len(set(line_ids)) != len(line_ids):
+        faults.append(FieldFault("lines", "A line can sit on one key of a phone only."))
+    profile = vendors.known().profiles.get(vendor)
+    known = profile.model(model) if profile is not None else None
+    if known is not None and len(line_ids) > known.lines:
+        faults.append(FieldFault("lines", f"A {known.name} holds {known.lines} lines, got {len(line_ids)}."))
+    return faults
+
+
+async def _assign(session: AsyncSession, phone: Phone, line_ids: tuple[str, ...]) -> None:
+    """Make the keys hold exactly those lines; only keys that change are touched."""
+    held = {key.key: key for key in await store.keys_of(session, phone.id)}
+    for number, line_id in enumerate(line_ids, 1):
+        key = held.pop(number, None)
+        if key is None:
+            session.add(PhoneLine(account_id=phone.account_id, phone_id=phone.id, key=number, line_id=line_id))
+        elif key.line_id != line_id:
+            key.line_id = line_id
+    for key in held.values():
+        await session.delete(key)
+
+
+def _outdate(phone: Phone) -> None:
+    if phone.status == PhoneStatus.CURRENT:
+        phone.status = PhoneStatus.STALE
+
+
+# --- Lines ----------------------------------------------------------------------------------------------------------
+
+
+async def create_line(session: AsyncSession, actor: Actor, account: Account, wished: LineFields) -> Line:
+    """Add a line.
+
+    Raises:
+        Invalid: every bad field, an extension that would take emergency calls among them. Conflict: the SIP user is
+        taken.
+    """
+    line = Line(id=new_id("line"), account_id=account.id)
+    await _apply_line(session, account, line, wished)
+    session.add(line)
+    record(session, actor, Event.LINE_CREATE, line)
+    return line
+
+
+async def update_line(session: AsyncSession, actor: Actor, account: Account, line: Line, wished: LineFields) -> None:
+    """Change a line. Raises as `create_line`."""
+    await _apply_line(session, account, line, wished)
+    for phone in await store.phones_with_line(session, line.id):
+        _outdate(phone)
+    record(session, actor, Event.LINE_UPDATE, line)
+
+
+async def delete_line(session: AsyncSession, actor: Actor, line: Line) -> None:
+    """Remove a line from the account and from every key it sits on; the lines behind it move up at the next fetch."""
+    for phone in await store.phones_with_line(session, line.id):
+        _outdate(phone)
+        for key in await store.keys_of(session, phone.id):
+            if key.line_id == line.id:
+                await session.delete(key)
+    await session.delete(line)
+    record(session, actor, Event.LINE_DELETE, line)
+
+
+async def _apply_line(session: AsyncSession, account: Account, line: Line, wished: LineFields) -> None:
+    sip_user = wished.sip_user.strip() or wished.extension.strip()
+    callback = parse_e164(wished.callback_number, account.country) if wished.callback_number else None
+    faults = [
+        *_number_faults("extension", wished.extension.strip(), _EXTENSION, account.country),
+        *(_number_faults("sip_user", sip_user, _SIP_USER, account.country) if wished.sip_user else []),
+        *_text_faults("display_name", wished.display_name),
+        await _location_fault(session, account.id, wished.location_id),
+        await _pbx_fault(session, account.id, wished.pbx_id),
+    ]
+    if wished.auth_user and not _SIP_USER.match(wished.auth_user):
+        faults.append(FieldFault("auth_user", "Expected at most 100 characters without spaces or quotes."))
+    if wished.callback_number and callback is None:
+        faults.append(
+            FieldFault("callback_number", "Expected a telephone number that can be called back, such as +12125550123.")
+        )
+    if wished.secret is not None and not _is_secret(wished.secret):
+        faults.append(FieldFault("secret", "Expected 1 to 200 printable characters without spaces at either end."))
+    found = tuple(fault for fault in faults if fault is not None)
+    if found:
+        raise Invalid("The line cannot be stored like this.", fields=found)
+    other = await store.line_by_sip_user(session, account.id, sip_user)
+    if other is not None and other.id != line.id:
+        raise Conflict(f"This account has a line with the SIP user {sip_user} already.")
+    line.extension, line.display_name = wished.extension.strip(), wished.display_name.strip()
+    line.sip_user, line.auth_user = sip_user, wished.auth_user.strip()
+    line.callback_number, line.location_id, line.pbx_id = callback, wished.location_id, wished.pbx_id
+    if wished.secret is not None:
+        line.secret = wished.secret
+
+
+def _number_faults(name: str, text: str, shape: re.Pattern[str], country: str) -> list[FieldFault]:
+    if not shape.match(text):
+        return [FieldFault(name, f"Expected letters and digits without spaces or quotes, got {text[:40]!r}.")]
+    shadowed = shadowed_emergency_number(text, country)
+    if shadowed is not None:
+        return [FieldFault(name, f"{text} would take calls meant for {shadowed}: choose another.")]
+    return []
+
+
+def _text_faults(name: str, text: str) -> list[FieldFault]:
+    """A line break here could become a second setting on the phone; the renderer would refuse it, so it is refused
+    now.
+    """
+    if len(text) <= 200 and text.isprintable():
+        return []
+    return [FieldFault(name, "Expected at most 200 printable characters.")]
+
+
+def _is_secret(text: str) -> bool:
+    return 0 < len(text) <= 200 and text.isprintable() and text == text.strip()
+
+
+async def _location_fault(session: AsyncSession, account_id: str, location_id: str | None) -> FieldFault | None:
+    location = await session.get(Location, location_id) if location_id is not None else None
+    if location_id is None or (location is not None and location.account_id == account_id):
+        return None
+    return FieldFault("location_id", "Expected a location of this account.")
+
+
+async def _pbx_fault(session: AsyncSession, account_id: str, pbx_id: str | None) -> FieldFault | None:
+    pbx = await session.get(Pbx, pbx_id) if pbx_id is not None else None
+    if pbx_id is None or (pbx is not None and pbx.account_id == account_id):
+        return None
+    return FieldFault("pbx_id", "Expected a PBX of this account.")
+
+
+# --- The provisioning token and the phones' admin password ----------------------------------------------------------
+
+
+async def generate_token(session: AsyncSession, actor: Actor, account: Account, keys: KeyRing) -> str:
+    """Make the account's first provisioning token, and the phones' admin password with it. Returns the clear token.
+
+    Raises:
+        Conflict: there is a token; `rotate_token` replaces it.
+    """
+    await session.refresh(account, with_for_update=True)
+    if account.provisioning_token is not None:
+        raise Conflict("This account has a provisioning URL already. Rotate it to get another; the old one ends then.")
+    token = _set_token(account, keys)
+    if account.phone_admin_password is None:
+        account.phone_admin_password = mint_admin_password()
+    record(session, actor, Event.PROVISIONING_TOKEN_GENERATE, account)
+    return token
+
+
+async def rotate_token(session: AsyncSession, actor: Actor, account: Account, keys: KeyRing) -> str:
+    """Replace the account's provisioning token; the old URL answers 404 from commit on. Returns the clear token.
+
+    Stored sealed (the Provisioning card shows it again) beside its HMAC index (the look-up key).
+    """
+    await session.refresh(account, with_for_update=True)
+    token = _set_token(account, keys)
+    record(session, actor, Event.PROVISIONING_TOKEN_ROTATE, account)
+    return token
+
+
+async def reveal_token(session: AsyncSession, actor: Actor, account: Account) -> str:
+    """The clear token; an audited read.
+
+    Raises:
+        NotFound: none was generated yet.
+    """
+    if account.provisioning_token is None:
+        raise NotFound("This account has no provisioning URL yet. Generate one.")
+    record(session, actor, Event.PROVISIONING_TOKEN_REVEAL, account)
+    return account.provisioning_token
+
+
+async def rotate_phone_admin_password(session: AsyncSession, actor: Actor, account: Account) -> str:
+    """Give the account's phones a new admin password; each takes it at its next fetch. Returns the clear password."""
+    await session.refresh(account, with_for_update=True)
+    account.phone_admin_password = password = mint_admin_password()
+    record(session, actor, Event.PHONE_ADMIN_PASSWORD_ROTATE, account)
+    return password
+
+
+async def reveal_phone_admin_password(session: AsyncSession, actor: Actor, account: Account) -> str:
+    """The clear password; an audited read. Raises NotFound: none was made yet."""
+    if account.phone_admin_password is None:
+        raise NotFound(
+            "This account's phones have no admin password from here yet. Generate the provisioning URL, or rotate."
+        )
+    record(session, actor, Event.PHONE_ADMIN_PASSWORD_REVEAL, account)
+    return account.phone_admin_password
+
+
+def mint_admin_password() -> str:
+    """16 characters that phones accept and people can read out: a capital, a small letter and a digit are always
+    among them.
+    """
+    while True:
+        text = "".join(secrets.choice(_ALPHABET) for _ in range(ADMIN_PASSWORD_CHARACTERS))
+        if any(map(str.isupper, text)) and any(map(str.islower, text)) and any(map(str.isdigit, text)):
+            return text
+
+
+def _set_token(account: Account, keys: KeyRing) -> str:
+    token = tokens.mint()
+    account.provisioning_token = token
+    account.provisioning_token_index = tokens.index(keys, token)
+    account.provisioning_token_at = utc_now()
+    return token
