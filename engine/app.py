@@ -29,10 +29,11 @@ from engine.e911.notify import Notifier
 from engine.e911.publish import SnapshotPublisher
 from engine.edge_link import EdgeLink, EdgeState
 from engine.provisioning.http import PhonesPort, make_phones_port
-from engine.provisioning.resync import Resyncer
+from engine.reach import Reach
 
 FIRST_TRY_S = 3.0  # a start waits this long for the database before it opens its doors without it
 RETRY_S = 1.0
+LAST_RECORDS_S = 2.0
 _log = structlog.get_logger()
 
 
@@ -58,13 +59,13 @@ class App:
             self.keys,
             data / "journal",
             on_recorded=self.notifier.wake,
-            admin_url=config.admin.public_url,
+            public_url=config.admin.public_url,
         )
         self.publisher = SnapshotPublisher(
             self.database, self.keys, data / "snapshot", on_published=self.edge.load, on_dropped=self.edge.drop
         )
         self.phones: PhonesPort = make_phones_port(config.provisioning, self.keys, self.database)
-        self.resyncer = Resyncer(self.edge.notify)
+        self.reach = Reach(self.edge, self.database)
 
     @property
     def edge_state(self) -> EdgeState:
@@ -91,11 +92,12 @@ class App:
         for runner in self._runners:
             await runner.cleanup()
         await self.edge.stop()
-        await self.recorder.drain()  # the edge's last entries are durable now: put them where the pages look
+        if self.is_database_ready.is_set():
+            await self._record_the_last()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.notifier.stop()
+        await asyncio.gather(*self._tasks, return_exceptions=True)  # the notifier releases what it has claimed
+        await self.reach.close()
         await self.phones.close()
         self.publisher.close()
         await self.database.close()
@@ -109,6 +111,15 @@ class App:
         await asked.wait()
         _log.info("stopping", calls="in progress keep their transactions for up to 5 s")
         await self.stop()
+
+    async def _record_the_last(self) -> None:
+        """The edge's last entries are durable now: put them where the pages look, or leave them to the next start."""
+        try:
+            async with asyncio.timeout(LAST_RECORDS_S):
+                while await self.recorder.record_new():
+                    pass
+        except (TimeoutError, SQLAlchemyError, OSError) as exc:
+            _log.warning("records_wait", error=type(exc).__name__, meaning="they are in the journal for the next start")
 
     def _journal_grew(self) -> None:
         self.recorder.wake()
@@ -138,12 +149,13 @@ class App:
                 self.setup_key = await accounts.new_setup_link(session)
 
     async def _open_doors(self) -> None:
-        phones = parse_listen(self.config.provisioning.listen)
         provisioning, admin = self.config.provisioning, self.config.admin
         self.phones_address = await self._listen(
-            self.phones.runner(), phones, tls_context(provisioning.tls_cert, provisioning.tls_key)
+            self.phones.runner(),
+            parse_listen(provisioning.listen),
+            tls_context(provisioning.tls_cert, provisioning.tls_key),
         )
-        application = make_admin(self.config, self.keys, self.database, self)
+        application = make_admin(self.config, self.keys, self.database, self.reach)
         runner = web.AppRunner(application, access_log=None, handle_signals=False)
         self.admin_address = await self._listen(
             runner, parse_listen(admin.listen), tls_context(admin.tls_cert, admin.tls_key)

@@ -1,0 +1,352 @@
+"""The main job, end to end, through the real doors of a whole running node."""
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from email import message_from_bytes, policy
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from engine.agents import Carrier, Placed, Placing, place_call
+from tests.node import Node
+from tests.sink import MailSink
+
+MAC, POLY_MAC = "0015654aa937", "0004f2aabbcc"
+HEADQUARTERS = {
+    "country": "US", "A1": "NY", "A3": "Albany", "HNO": "120", "RD": "Washington", "STS": "Ave", "PC": "12203",
+    "FLR": "4",
+}  # fmt: skip
+WAREHOUSE = HEADQUARTERS | {"HNO": "9", "RD": "Dock", "STS": "Rd", "FLR": "1"}
+
+
+@dataclass(slots=True)
+class Site:
+    """A node with an account, two locations, a phone, a PBX at 127.0.0.1 and one carrier."""
+
+    node: Node
+    carrier: Carrier
+    sink: MailSink
+    headquarters: dict[str, Any]
+    warehouse: dict[str, Any]
+
+    async def dial(self, number: str, caller: str = "101", *headers: tuple[str, str]) -> Placed:
+        return await place_call(Placing(number, caller, self.node.udp, headers=headers))
+
+    async def newest_call(self) -> dict[str, Any]:
+        calls = await self.node.wait_for("emergency-calls", lambda answer: answer["data"])
+        return await self.node.api("GET", f"emergency-calls/{calls['data'][0]['id']}")
+
+    async def until_loaded(self, *headers: tuple[str, str]) -> None:
+        """A change in the pages reaches the SIP process a moment after its commit: wait until a 933 is answered."""
+        async with asyncio.timeout(10):
+            while not (await self.dial("933", "101", *headers)).is_answered:
+                await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+async def sink() -> AsyncIterator[MailSink]:
+    server = MailSink()
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def carrier() -> AsyncIterator[Carrier]:
+    far_end = Carrier(ring_s=0.01)
+    await far_end.start()
+    yield far_end
+    await far_end.stop()
+
+
+@pytest.fixture
+async def site(tmp_path: Path, sink: MailSink, carrier: Carrier) -> AsyncIterator[Site]:
+    mail = {
+        "CALLPOINT_MAIL__HOST": "127.0.0.1",
+        "CALLPOINT_MAIL__PORT": str(sink.port),
+        "CALLPOINT_MAIL__SECURITY": "none",
+    }
+    async with Node(tmp_path, mail) as node:
+        yield await furnish(node, carrier, sink)
+
+
+async def furnish(node: Node, carrier: Carrier, sink: MailSink) -> Site:
+    await node.set_up()
+    headquarters = await node.api("POST", "locations", {"name": "Headquarters", "civic_address": HEADQUARTERS})
+    warehouse = await node.api(
+        "POST",
+        "locations",
+        {
+            "name": "Warehouse",
+            "civic_address": WAREHOUSE,
+            "notification_recipients": ["dock@example.com", "Desk@example.com"],
+        },
+    )
+    await node.api("POST", "networks", {"kind": "subnet", "value": "10.9.0.0/16", "location_id": warehouse["id"]})
+    await node.api("POST", "notification-recipients", {"email": "desk@example.com"})
+    await node.api("POST", "pbxs", {"name": "PBX", "sources": ["127.0.0.1/32"], "registrar_host": "127.0.0.1"})
+    host, port = carrier.address
+    await node.api("POST", "trunks", {"name": "Carrier", "host": host, "port": port, "transport": "udp"})
+    line = await node.api(
+        "POST",
+        "lines",
+        {
+            "extension": "101",
+            "sip_user": "101",
+            "display_name": "Ann Lee",
+            "secret": "s3cret-of-101",
+            "callback_number": "+15185550101",
+        },
+    )
+    for vendor, model, mac in (("yealink", "T46U", MAC), ("poly", "VVX_450", POLY_MAC)):
+        phone = {"vendor": vendor, "model": model, "mac": mac, "label": "Ann", "location_id": headquarters["id"]}
+        await node.api("POST", "phones", phone | {"lines": [line["id"]]})
+    site = Site(node, carrier, sink, headquarters, warehouse)
+    await site.until_loaded()
+    await sink.wait_for(1)
+    carrier.invites.clear()
+    sink.messages.clear()
+    return site
+
+
+def parts_of(invite: Any) -> dict[str, bytes]:
+    """The body's parts by type, read by the standard library's own MIME parser."""
+    head = f"Content-Type: {invite.header('Content-Type')}\r\n\r\n".encode()
+    message = message_from_bytes(head + invite.body, policy=policy.HTTP)
+    return {part.get_content_type(): part.get_payload(decode=True) for part in message.iter_parts()}
+
+
+async def test_a_911_goes_out_with_the_callers_location_and_staff_are_told(site: Site) -> None:
+    """E-02, S0-11, S0-15: PIDF-LO and callback number to the carrier; mail with dialled number, caller, location."""
+    placed = await site.dial("911", "101", ("X-Callpoint-Device", MAC))
+    assert placed.is_answered
+    (invite,) = site.carrier.invites
+    assert invite.request_uri.startswith("sip:911@")
+    assert "+15185550101" in (invite.header("P-Asserted-Identity") or "")
+    assert (invite.header("Geolocation") or "").startswith("<cid:")
+    assert invite.header("Geolocation-Routing") == "yes"
+    assert invite.header("X-Callpoint-Device") is None
+    parts = parts_of(invite)
+    assert list(parts) == ["application/sdp", "application/pidf+xml"]
+    assert b"<ca:FLR>4</ca:FLR>" in parts["application/pidf+xml"] or b">4</" in parts["application/pidf+xml"]
+    assert parts["application/sdp"].startswith(b"v=0\r\n")
+    ((recipients, mail),) = await site.sink.wait_for(1)
+    assert recipients == ["desk@example.com"]
+    text = mail.get_body(("plain",)).get_content()
+    for told in ("911", "Ann Lee", "101", "+15185550101", "Headquarters", "120", "Washington"):
+        assert told in text, told
+    call = await site.newest_call()
+    assert (call["kind"], call["dialed"], call["location_source"]) == ("emergency", "911", "phone")
+    assert call["location"]["name"] == "Headquarters"
+    assert [attempt["outcome"] for attempt in call["attempts"]] == ["answered"]
+    assert call["notifications"][0]["state"] == "sent"
+
+
+async def test_the_phones_own_subnet_wins_and_both_recipient_lists_are_told_once(site: Site) -> None:
+    """S0-16, S0-17, E-05: union of both lists, one mail for an address on both; the subnet goes before the phone."""
+    headers = (("X-Callpoint-Device", MAC), ("X-Callpoint-Source", "10.9.4.7"))
+    assert (await site.dial("911", "101", *headers)).is_answered
+    told = await site.sink.wait_for(2)
+    assert sorted(address.lower() for recipients, _ in told for address in recipients) == [
+        "desk@example.com",
+        "dock@example.com",
+    ]
+    call = await site.newest_call()
+    assert call["location_source"] == "subnet"
+    assert call["location"]["name"] == "Warehouse"
+    assert "disagreement" in call["flags"]
+
+
+async def test_933_takes_the_same_path_and_is_marked_a_test(site: Site) -> None:
+    """S0-18: the carrier's test line notifies the same recipients, marked TEST, and is audited."""
+    assert (await site.dial("933", "101", ("X-Callpoint-Device", MAC))).is_answered
+    ((recipients, mail),) = await site.sink.wait_for(1)
+    assert recipients == ["desk@example.com"]
+    assert "TEST" in mail["Subject"]
+    assert (await site.newest_call())["kind"] == "test"
+    log = await site.node.api("GET", "audit-log?limit=20")
+    assert "emergency_call.create" in [entry["event"] for entry in log["data"]]
+
+
+async def test_an_unknown_location_never_stops_a_911_call(tmp_path: Path, sink: MailSink, carrier: Carrier) -> None:
+    """E-03: the first law. No record of the caller, no default: the call goes out, flagged."""
+    async with Node(tmp_path) as node:
+        site = await furnish_bare(node, carrier, sink)
+        assert (await site.dial("911", "nobody-we-know")).is_answered
+        assert carrier.invites[-1].header("Geolocation") is None
+        call = await site.newest_call()
+        assert call["location"] is None
+        assert "location_unknown" in call["flags"]
+
+
+async def furnish_bare(node: Node, carrier: Carrier, sink: MailSink) -> Site:
+    await node.set_up()
+    await node.api("POST", "pbxs", {"name": "PBX", "sources": ["127.0.0.1/32"], "registrar_host": "127.0.0.1"})
+    host, port = carrier.address
+    await node.api("POST", "trunks", {"name": "Carrier", "host": host, "port": port, "transport": "udp"})
+    site = Site(node, carrier, sink, {}, {})
+    await site.until_loaded()
+    return site
+
+
+async def test_a_dead_database_never_stops_a_911_call_and_loses_no_record(site: Site) -> None:
+    """E-02, E-03: the second law. The database is locked; the call leaves at once, record and mail follow."""
+    lock = sqlite3.connect(site.node.folder / "data" / "callpoint.db", isolation_level=None)
+    lock.execute("BEGIN EXCLUSIVE")
+    try:
+        placed = await site.dial("911", "101", ("X-Callpoint-Device", MAC))
+        assert placed.is_answered
+        assert placed.heard[-1].after_s < 1.0
+        assert len(site.carrier.invites) == 1
+        async with aiohttp.ClientSession() as client, client.get(f"{site.node.admin}/login") as page:
+            said = await page.text()
+            assert page.status == 503
+            assert "911" in said
+        assert not site.sink.messages
+    finally:
+        lock.execute("ROLLBACK")
+        lock.close()
+    await site.sink.wait_for(1)
+    assert (await site.newest_call())["outcome"] == "answered"
+
+
+async def test_a_node_that_starts_without_its_database_still_routes_911(site: Site) -> None:
+    """E-03, design decision 5: the location table's copy on disk is enough."""
+    node = site.node
+    await node.stop()
+    database = node.folder / "data" / "callpoint.db"
+    for path in database.parent.glob("callpoint.db*"):
+        path.rename(path.with_name(f"away-{path.name}"))
+    database.mkdir()  # no file can be opened there
+    await node.start()
+    assert (await site.dial("911", "101", ("X-Callpoint-Device", MAC))).is_answered
+    assert site.carrier.invites[-1].header("Geolocation") is not None
+    async with aiohttp.ClientSession() as client, client.get(f"{node.admin}/login") as page:
+        assert page.status == 503
+    database.rmdir()
+    for path in database.parent.glob("away-callpoint.db*"):
+        path.rename(path.with_name(path.name.removeprefix("away-")))
+    call = await site.newest_call()
+    assert call["location"]["name"] == "Headquarters"
+
+
+async def test_a_dead_mail_server_never_stops_a_911_call_and_the_messages_wait(
+    tmp_path: Path, sink: MailSink, carrier: Carrier
+) -> None:
+    """E-03: the third law. Nobody listens where the mail server should be: the call leaves, the message waits."""
+    await sink.stop()
+    dead = {
+        "CALLPOINT_MAIL__HOST": "127.0.0.1",
+        "CALLPOINT_MAIL__PORT": str(sink.port),
+        "CALLPOINT_MAIL__SECURITY": "none",
+    }
+    async with Node(tmp_path, dead) as node:
+        site = await furnish_bare(node, carrier, sink)
+        await node.api("POST", "notification-recipients", {"email": "desk@example.com"})
+        placed = await site.dial("911", "101")
+        assert placed.is_answered
+        assert placed.heard[-1].after_s < 1.0
+        waiting = await node.wait_for(
+            "notifications", lambda answer: [one for one in answer["data"] if one["tries"] >= 1 and one["last_error"]]
+        )
+        assert {one["state"] for one in waiting["data"]} == {"waiting"}
+
+
+async def test_without_a_mail_server_messages_wait_and_nothing_is_lost(
+    tmp_path: Path, sink: MailSink, carrier: Carrier
+) -> None:
+    """S0-11: no mail server configured: the message stands in the outbox, as it would look."""
+    async with Node(tmp_path) as node:
+        site = await furnish_bare(node, carrier, sink)
+        await node.api("POST", "notification-recipients", {"email": "desk@example.com"})
+        assert (await site.dial("911", "101")).is_answered
+        waiting = await node.wait_for(
+            "notifications", lambda answer: [n for n in answer["data"] if "911" in n["subject"]]
+        )
+        assert {one["state"] for one in waiting["data"]} == {"waiting"}
+
+
+async def boot(site: Site, vendor: str, model: str, mac: str, url: str) -> dict[str, Any]:
+    return json.loads(
+        await site.node.command(
+            "phone", "simulate", "--vendor", vendor, "--model", model, "--mac", mac, "--url", url, "--json"
+        )
+    )
+
+
+async def test_phones_of_both_families_boot_from_the_url_and_a_rotated_token_is_dead(site: Site) -> None:
+    """P-01, P-03, S0-26, S0-27: both vendors boot ready; after Rotate the old URL is 404 and the new one works."""
+    made = await site.node.api("POST", "provisioning-token/generate")
+    url = made["provisioning_url"]
+    assert made["token"] in url
+    for vendor, model, mac in (("yealink", "T46U", MAC), ("poly", "VVX_450", POLY_MAC)):
+        booted = await boot(site, vendor, model, mac, url)
+        assert booted["is_ready"], booted
+        assert booted["dials"] == {"911": "immediate", "933": "immediate"}
+    rotated = await site.node.api("POST", "provisioning-token/rotate")
+    assert rotated["token"] != made["token"]
+    async with aiohttp.ClientSession() as client:
+        async with client.get(f"{url.rstrip('/')}/{MAC}.cfg") as old:
+            assert old.status == 404
+        async with client.get(f"{rotated['provisioning_url'].rstrip('/')}/{MAC}.cfg") as new:
+            assert new.status == 200
+    said = "".join(site.node.output)
+    assert made["token"] not in said
+    assert rotated["token"] not in said
+
+
+async def test_the_test_call_command_proves_itself_by_the_key_file(site: Site) -> None:
+    """Design decision 19: `callpoint call` needs no PBX entry."""
+    host, port = site.node.udp
+    for pbx in (await site.node.api("GET", "pbxs"))["data"]:
+        answer = await site.node.api("GET", f"pbxs/{pbx['id']}")
+        await site.node.api("DELETE", f"pbxs/{pbx['id']}", If_Match=f'"{answer["version"]}"')
+    said = json.loads(await site.node.command("call", "933", "--from", "101", "--via", f"{host}:{port}", "--json"))
+    assert said["answered"]
+    assert (await site.newest_call())["kind"] == "test"
+
+
+async def test_the_audit_chain_of_a_whole_day_verifies_off_line(site: Site) -> None:
+    """S0-30: every operation stands in the log, exported and verified by the command."""
+    assert (await site.dial("911", "101", ("X-Callpoint-Device", MAC))).is_answered
+    await site.sink.wait_for(1)
+    exported = await site.node.command("audit", "export", "--account", site.node.account_id)
+    file = site.node.folder / "audit.jsonl"
+    file.write_text(exported)
+    assert "entries hold" in await site.node.command("audit", "verify", str(file))
+    events = [json.loads(json.loads(line)["entry"])["event"] for line in exported.splitlines()]
+    for event in (
+        "account.create",
+        "location.create",
+        "phone.create",
+        "trunk.create",
+        "emergency_call.create",
+        "audit_log.export",
+    ):
+        assert event in events
+
+
+async def test_a_stranger_is_refused_and_recorded(tmp_path: Path, sink: MailSink, carrier: Carrier) -> None:
+    """E-04: no PBX has this address: no 911 in anybody's name, and the attempt stands in the platform's log."""
+    async with Node(tmp_path) as node:
+        await node.set_up()
+        placed = await place_call(Placing("911", "101", node.udp))
+        assert placed.status == 403
+        async with asyncio.timeout(10):
+            while "emergency_call.refuse" not in await node.command("audit", "export", "--account", "platform"):
+                await asyncio.sleep(0.1)
+        assert not carrier.invites
+
+
+async def test_a_stop_is_clean_and_a_second_start_is_quick(site: Site) -> None:
+    """SIGTERM ends both processes with exit code 0, and the node comes up again from what it has."""
+    assert await site.node.stop() == 0
+    started = asyncio.get_running_loop().time()
+    await site.node.start()
+    assert (await site.dial("933", "101", ("X-Callpoint-Device", MAC))).is_answered
+    assert asyncio.get_running_loop().time() - started < 30
