@@ -282,13 +282,12 @@ async def _show_audit(stage: Stage) -> None:
 
 
 async def _leave_open(stage: Stage) -> None:
-    stage.console.print(
-        Panel(
-            f"Pages: [bold]http://{stage.node.admin_address}/[/]\nSign in as [bold]{OWNER}[/] with [bold]{stage.password}[/]\n"
-            "Everything here is thrown away at the end. Stop: Ctrl-C",
-            title="look around", border_style="green",
-        )
-    )  # fmt: skip
+    words = (
+        f"Pages: [bold]http://{stage.node.admin_address}/[/]\n"
+        f"Sign in as [bold]{OWNER}[/] with [bold]{stage.password}[/]\n"
+        "Everything here is thrown away at the end. Stop: Ctrl-C"
+    )
+    stage.console.print(Panel(words, title="look around", border_style="green"))
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
