@@ -194,6 +194,7 @@ def edge(
     *snapshots: Mapping[str, Any],
     core: int | None = None,
     first_response_s: float = 2.0,
+    ping_s: float = 20.0,
 ) -> Iterator[Edge]:
     """The edge on free ports of `NODE_IP` with these accounts, stopped afterwards."""
     for each in snapshots:
@@ -213,6 +214,7 @@ def edge(
                 "advertise": "",
                 "first_response_s": first_response_s,
                 "connect_s": 1.0,
+                "ping_s": ping_s,
             }
         )
         ready = running.hear("ready")

@@ -1,0 +1,23 @@
+"""How long and how far each measurement goes."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The full run, unless said otherwise. `most_calls_per_s` bounds the search."""
+
+    step_s: float = 3.0
+    sustain_s: float = 30.0
+    most_calls_per_s: float = 20_000
+    emergency_s: float = 30.0
+    mails: int = 200
+    http_s: float = 10.0
+    fresh_phones: int = 8_000
+    starts: int = 5
+
+
+QUICK = Plan(step_s=1.0, sustain_s=4.0, emergency_s=5.0, mails=40, http_s=3.0, fresh_phones=3_000, starts=2)
+GENTLE = Plan(
+    step_s=1.0, sustain_s=2.0, most_calls_per_s=500, emergency_s=3.0, mails=10, http_s=1.0, fresh_phones=500, starts=1
+)
