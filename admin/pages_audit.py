@@ -4,12 +4,12 @@ import datetime as dt
 import json
 import zoneinfo
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlencode
 
 from aiohttp import web
 from multidict import MultiMapping
 
+from admin.api_audit import shown
 from admin.context import ACCOUNT, SESSION
 from admin.render import render, zone_of
 from admin.routes import Route
@@ -132,9 +132,8 @@ def _number(query: MultiMapping[str], name: str, faults: list[FieldFault]) -> in
 
 
 def json_of(entry: AuditEntry) -> str:
-    """The full entry as the API answers it, hash included, indented for people."""
-    body: dict[str, Any] = {**json.loads(entry.entry), "prev_hash": entry.prev_hash, "hash": entry.hash}
-    return json.dumps(body, ensure_ascii=False, indent=2)
+    """The full entry exactly as the API answers it, hash included, indented for people."""
+    return json.dumps(shown(entry).model_dump(mode="json"), ensure_ascii=False, indent=2)
 
 
 def _registry() -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:

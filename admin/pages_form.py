@@ -133,12 +133,21 @@ async def refuse_stale(request: web.Request, row: Versioned) -> None:
 
 
 @contextmanager
-def along_with(faults: Sequence[FieldFault]) -> Iterator[None]:
-    """Report these faults together with those that the operation inside finds, so that a form tells all at once."""
+def gathered(faults: list[FieldFault]) -> Iterator[None]:
+    """Keep the bad fields that the operation inside reports, so that a form of several operations tells all at once.
+
+    `refuse` must follow: until then nothing that was to be made inside can be used.
+    """
     try:
         yield
     except Invalid as error:
-        raise Invalid(error.detail, fields=(*error.fields, *faults)) from error
+        if not error.fields:
+            raise
+        faults += error.fields
+
+
+def refuse(faults: Sequence[FieldFault]) -> None:
+    """Raise `Invalid` with all of them, when there are any."""
     if faults:
         raise Invalid("Some fields cannot be accepted.", fields=tuple(faults))
 

@@ -15,6 +15,7 @@ from engine.e911 import store as e911
 from engine.errors import EngineError
 from engine.models import Line
 from engine.provisioning import phones, store
+from engine.provisioning.phones import LineFields
 
 FIELDS = ("extension", "display_name", "sip_user", "auth_user", "callback_number", "location_id", "pbx_id")
 
@@ -54,10 +55,10 @@ async def post_line_new(request: web.Request) -> web.Response:
     """Make a line and put it on the phone's next free key."""
     request[FORM] = _line_page
     session, actor, account = request[SESSION], request[ACTOR], request[ACCOUNT]
-    phone = await store.phone_by_id(session, account.id, request.match_info["phone_id"])
+    phone = await store.phone_of(session, account.id, request.match_info["phone_id"])
     line = await phones.create_line(session, actor, account, await typed_line(request))
-    present = [row.id for row in await store.lines_of_phone(session, phone)]
-    await phones.set_lines(session, actor, account, phone, [*present, line.id])
+    present = [key.line_id for key in await store.keys_of(session, phone.id)]
+    await phones.assign_lines(session, actor, phone, (*present, line.id))
     return see_other(f"/phones/{phone.id}", "line-added")
 
 
@@ -78,16 +79,26 @@ async def post_line_delete(request: web.Request) -> web.Response:
 
 
 async def _line(request: web.Request) -> Line:
-    return await store.line_by_id(request[SESSION], request[ACCOUNT].id, request.match_info["id"])
+    return await store.line_of(request[SESSION], request[ACCOUNT].id, request.match_info["id"])
 
 
-async def typed_line(request: web.Request) -> dict[str, Any]:
-    """The form as an API body. An empty SIP user is the extension; an empty password keeps the present one."""
-    values: dict[str, Any] = {name: await typed(request, name) for name in FIELDS}
-    values |= {name: values[name] or None for name in ("callback_number", "location_id", "pbx_id")}
-    values["sip_user"] = values["sip_user"] or values["extension"]
-    secret = await typed(request, "secret")
-    return values | ({"secret": secret} if secret else {})
+async def typed_line(request: web.Request, *, has_location: bool = True) -> LineFields:
+    """The form as a line. Fields that a form does not show are empty; an empty password keeps the present one.
+
+    Args:
+        has_location: False where the form's location is the phone's.
+    """
+    location_id = await typed(request, "location_id") if has_location else ""
+    return LineFields(
+        extension=await typed(request, "extension"),
+        display_name=await typed(request, "display_name"),
+        sip_user=await typed(request, "sip_user"),
+        auth_user=await typed(request, "auth_user"),
+        secret=await typed(request, "secret") or None,
+        callback_number=await typed(request, "callback_number") or None,
+        location_id=location_id or None,
+        pbx_id=await typed(request, "pbx_id") or None,
+    )
 
 
 ROUTES = (

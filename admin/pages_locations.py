@@ -5,7 +5,7 @@ from typing import Any
 from aiohttp import web
 
 from admin.context import ACCOUNT, ACTOR, SESSION
-from admin.pages_form import FORM, along_with, form_of, lines_typed, refuse_stale, see_other, typed
+from admin.pages_form import FORM, form_of, gathered, lines_typed, refuse, refuse_stale, see_other, typed
 from admin.render import render
 from admin.routes import Route
 from engine.accounts.scopes import Scope
@@ -71,8 +71,9 @@ async def post_location_new(request: web.Request) -> web.Response:
     request[FORM] = _location_page
     subnets, faults = await _typed_subnets(request)
     values = await _typed_values(request, {})
-    with along_with(faults):
+    with gathered(faults):
         location = await sites.create_location(request[SESSION], request[ACTOR], request[ACCOUNT], values)
+    refuse(faults)
     await _set_subnets(request, location, subnets)
     return see_other(f"/locations/{location.id}", "location-added")
 
@@ -83,8 +84,9 @@ async def post_location(request: web.Request) -> web.Response:
     await refuse_stale(request, location)
     subnets, faults = await _typed_subnets(request)
     values = await _typed_values(request, location.civic_address)
-    with along_with(faults):
+    with gathered(faults):
         await sites.update_location(request[SESSION], request[ACTOR], request[ACCOUNT], location, values)
+    refuse(faults)
     await _set_subnets(request, location, subnets)
     return see_other(f"/locations/{location.id}", "location-saved")
 

@@ -1,12 +1,13 @@
 """Phones: the list, adding one, and one phone's page with its lines, files and boot timeline."""
 
-from typing import Any
+from dataclasses import replace
 
 from aiohttp import web
 
-from admin import pages_lines
+from admin import pages_lines, pages_provisioning
 from admin.context import ACCOUNT, ACTOR, EDGE, SESSION
-from admin.pages_form import FORM, form_of, refuse_stale, see_other, typed
+from admin.pages_form import FORM, form_of, gathered, refuse, refuse_stale, see_other, typed
+from admin.pages_phone_files import lines_on, preview
 from admin.render import render
 from admin.routes import Route
 from engine.accounts import store as accounts
@@ -14,9 +15,11 @@ from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 from engine.audit.record import record
 from engine.e911 import store as e911
-from engine.errors import EngineError
+from engine.errors import EngineError, FieldFault
 from engine.models import Phone
 from engine.provisioning import phones, store, vendors
+from engine.provisioning.phones import PhoneFields
+from engine.provisioning.tokens import REDACTED
 
 EVENTS_SHOWN = 40
 
@@ -25,7 +28,9 @@ async def get_phones(request: web.Request) -> web.Response:
     session, account = request[SESSION], request[ACCOUNT]
     rows = await store.phones_of(session, account.id)
     locations = await e911.locations_of(session, account.id)
-    lines = {phone.id: [line.extension for line in await store.lines_of_phone(session, phone)] for phone in rows}
+    extensions = {line.id: line.extension for line in await store.lines_of(session, account.id)}
+    keys = await store.line_ids_by_phone(session, [phone.id for phone in rows])
+    lines = {phone_id: [extensions[line_id] for line_id in line_ids] for phone_id, line_ids in keys.items()}
     return render(
         request,
         "phones.html.j2",
@@ -58,17 +63,23 @@ async def post_phone_new(request: web.Request) -> web.Response:
     request[FORM] = _new_page
     session, actor, account = request[SESSION], request[ACTOR], request[ACCOUNT]
     vendor, _, model = (await typed(request, "model")).partition("/")
-    values: dict[str, Any] = {
-        "mac": await typed(request, "mac"),
-        "vendor": vendor,
-        "model": model,
-        "label": await typed(request, "label"),
-        "location_id": await typed(request, "location_id") or None,
-    }
-    phone = await phones.create_phone(session, actor, account, values)
+    faults: list[FieldFault] = []
+    lines: tuple[str, ...] = ()
     if await typed(request, "extension"):
-        line = await phones.create_line(session, actor, account, await pages_lines.typed_line(request))
-        await phones.set_lines(session, actor, account, phone, [line.id])
+        with gathered(faults):
+            wished_line = await pages_lines.typed_line(request, has_location=False)
+            lines = ((await phones.create_line(session, actor, account, wished_line)).id,)
+    wished = PhoneFields(
+        mac=await typed(request, "mac"),
+        vendor=vendor,
+        model=model,
+        label=await typed(request, "label"),
+        location_id=await typed(request, "location_id") or None,
+        lines=lines,
+    )
+    with gathered(faults):
+        phone = await phones.create_phone(session, actor, account, wished)
+    refuse(faults)
     return see_other(f"/phones/{phone.id}", "phone-added")
 
 
@@ -86,9 +97,11 @@ async def _phone_page(request: web.Request, error: EngineError | None) -> web.Re
         status=error.http_status if error else 200,
         phone=phone,
         form=form,
-        lines=await store.lines_of_phone(session, phone),
-        events=await store.events_of_phone(session, phone, limit=EVENTS_SHOWN),
-        files=await phones.preview(session, request[ACCOUNT], phone),
+        lines=await lines_on(session, phone),
+        events=await store.events_of(session, phone.account_id, phone_id=phone.id, limit=EVENTS_SHOWN),
+        files=await preview(
+            session, request[ACCOUNT], phone, pages_provisioning.provisioning_url(request, REDACTED)
+        ),
         locations=await location_choices(request),
     )
 
@@ -97,8 +110,12 @@ async def post_phone(request: web.Request) -> web.Response:
     request[FORM] = _phone_page
     phone = await _phone(request)
     await refuse_stale(request, phone)
-    values = {"label": await typed(request, "label"), "location_id": await typed(request, "location_id") or None}
-    await phones.update_phone(request[SESSION], request[ACTOR], request[ACCOUNT], phone, values)
+    wished = replace(
+        await PhoneFields.of(request[SESSION], phone),
+        label=await typed(request, "label"),
+        location_id=await typed(request, "location_id") or None,
+    )
+    await phones.update_phone(request[SESSION], request[ACTOR], phone, wished)
     return see_other(f"/phones/{phone.id}", "phone-saved")
 
 
@@ -120,7 +137,7 @@ async def post_resync(request: web.Request) -> web.Response:
 
 
 async def _phone(request: web.Request) -> Phone:
-    return await store.phone_by_id(request[SESSION], request[ACCOUNT].id, request.match_info["id"])
+    return await store.phone_of(request[SESSION], request[ACCOUNT].id, request.match_info["id"])
 
 
 async def location_choices(request: web.Request) -> list[tuple[str, str]]:
@@ -135,7 +152,7 @@ def model_choices() -> list[tuple[str, str]]:
     """Every model that can be served: `vendor/model` and its name."""
     return [
         (f"{profile.name}/{model.name}", f"{profile.title} {model.name}")
-        for profile in vendors.load().profiles.values()
+        for profile in vendors.known().profiles.values()
         for model in profile.models.values()
     ]
 

@@ -2,12 +2,13 @@
 
 from aiohttp import web
 
-from admin.context import ACCOUNT, ACTOR, CONFIG, SESSION
+from admin.context import ACCOUNT, ACTOR, CONFIG, KEYS, SESSION
 from admin.pages_form import see_other
 from admin.render import render
 from admin.routes import Route
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
+from engine.models import Phone
 from engine.provisioning import phones, store
 
 _READ, _WRITE, _REVEAL = Scope.PROVISIONING_READ, Scope.PROVISIONING_WRITE, Scope.PROVISIONING_REVEAL
@@ -19,7 +20,7 @@ async def get_provisioning(request: web.Request) -> web.Response:
     if account.provisioning_token_index is None:
         return render(request, "provisioning.html.j2", token=None)
     token = await phones.reveal_token(session, actor, account)
-    password = await phones.reveal_admin_password(session, actor, account) if account.phone_admin_password else None
+    password = await phones.reveal_phone_admin_password(session, actor, account) if account.phone_admin_password else None
     return render(
         request,
         "provisioning.html.j2",
@@ -36,21 +37,21 @@ async def get_rotate(request: web.Request) -> web.Response:
 
 
 async def post_generate(request: web.Request) -> web.Response:
-    await phones.generate_token(request[SESSION], request[ACTOR], request[ACCOUNT])
+    await phones.generate_token(request[SESSION], request[ACTOR], request[ACCOUNT], request.app[KEYS])
     return see_other("/settings", "generated", "provisioning")
 
 
 async def post_rotate(request: web.Request) -> web.Response:
-    await phones.rotate_token(request[SESSION], request[ACTOR], request[ACCOUNT])
+    await phones.rotate_token(request[SESSION], request[ACTOR], request[ACCOUNT], request.app[KEYS])
     return see_other("/settings", "rotated", "provisioning")
 
 
 async def post_rotate_password(request: web.Request) -> web.Response:
-    await phones.rotate_admin_password(request[SESSION], request[ACTOR], request[ACCOUNT])
+    await phones.rotate_phone_admin_password(request[SESSION], request[ACTOR], request[ACCOUNT])
     return see_other("/settings", "password-rotated", "provisioning")
 
 
-async def _booted(request: web.Request) -> list[object]:
+async def _booted(request: web.Request) -> list[Phone]:
     """The phones that fetched with the present token or an older one: they need the new URL after a rotation."""
     rows = await store.phones_of(request[SESSION], request[ACCOUNT].id)
     return [phone for phone in rows if phone.last_fetch_at is not None]
