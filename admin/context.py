@@ -17,6 +17,7 @@ from engine.crypto import KeyRing
 from engine.db import Database
 from engine.errors import EngineError
 from engine.models import Account, ApiKey, Phone, Session, User
+from engine.provisioning.index import Index
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ CONFIG: web.AppKey[Config] = web.AppKey("config", Config)
 EDGE: web.AppKey[Edge] = web.AppKey("edge", Edge)
 PASSWORDS: web.AppKey[PasswordDesk] = web.AppKey("passwords", PasswordDesk)
 THROTTLE: web.AppKey[Throttle] = web.AppKey("throttle", Throttle)
+INDEX: web.AppKey[Index] = web.AppKey("index", Index)
 METRICS: web.AppKey[CollectorRegistry] = web.AppKey("metrics", CollectorRegistry)
 
 # the request: set before any handler runs

@@ -1,0 +1,176 @@
+"""`/api/v1/emergency-calls` and `/api/v1/notifications`: what was dialled, how it left, who was told."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from aiohttp import web
+from sqlalchemy import ColumnElement
+
+from admin.api import answered, no_query, row_named
+from admin.api_models import Answer, Instant, any_json
+from admin.api_paging import PAGE_QUERIES, list_rows, plainly
+from admin.context import ACTOR, SESSION
+from admin.routes import Operation, Query, Route
+from engine.accounts.scopes import Scope
+from engine.audit.events import Event
+from engine.e911 import notify, store
+from engine.errors import FieldFault, Invalid
+from engine.models import CallKind, EmergencyCall, Notification, NotificationState
+
+KIND = Query("kind", {"enum": [kind.value for kind in CallKind]}, "Only real calls, or only tests.")
+STATE = Query("state", {"enum": [state.value for state in NotificationState]}, "Only those in that state.")
+
+
+class CallAnswer(Answer):
+    """A call as it left. `verdict`: every source that was asked for the location, and what was taken."""
+
+    id: str
+    pbx_id: str | None
+    call_id: str
+    dialed: str
+    kind: CallKind
+    caller: dict[str, Any] = any_json({"type": "object"})
+    location: dict[str, Any] | None
+    location_source: str
+    verdict: list[dict[str, Any]]
+    flags: list[str]
+    trunk_id: str | None
+    outcome: str
+    status_code: int | None
+    received_at: Instant
+    sent_at: Instant
+    answered_at: Instant | None
+    ended_at: Instant | None
+    recorded_at: Instant
+
+
+class AttemptAnswer(Answer):
+    number: int
+    trunk_id: str
+    trunk_name: str
+    hop: str
+    with_location: bool
+    started_at: Instant
+    ended_at: Instant | None
+    status_code: int | None
+    outcome: str
+
+
+class NotificationAnswer(Answer):
+    """`because`: the recipient stands with the account, with the location, or both."""
+
+    id: str
+    emergency_call_id: str
+    recipient: str
+    channel: str
+    because: str
+    subject: str
+    state: NotificationState
+    tries: int
+    last_error: str | None
+    created_at: Instant
+    next_try_at: Instant
+    sent_at: Instant | None
+
+
+class NotificationDetail(NotificationAnswer):
+    body: str
+
+
+class CallDetail(CallAnswer):
+    """With its tries at trunks, its notifications, and the INVITE as it was sent."""
+
+    peer: dict[str, Any] = any_json({"type": "object"})
+    attempts: list[AttemptAnswer]
+    notifications: list[NotificationAnswer]
+    invite: str | None
+
+
+async def list_emergency_calls(request: web.Request) -> web.Response:
+    conditions = _chosen(request, KIND, EmergencyCall.kind == request.query.get("kind"))
+    return await list_rows(
+        request, EmergencyCall, plainly(CallAnswer.model_validate), *conditions, newest_first=True, filters=("kind",)
+    )
+
+
+def _chosen(request: web.Request, query: Query, condition: ColumnElement[bool]) -> Sequence[ColumnElement[bool]]:
+    """The condition, when the request asks for it.
+
+    Raises:
+        Invalid: a value the parameter does not have.
+    """
+    value = request.query.get(query.name)
+    if value is None:
+        return ()
+    if value not in query.schema["enum"]:
+        expected = f"Expected one of {', '.join(query.schema['enum'])}."
+        raise Invalid("Some filters cannot be read.", fields=(FieldFault(query.name, expected),))
+    return (condition,)
+
+
+async def get_emergency_call(request: web.Request) -> web.Response:
+    no_query(request)
+    call = await row_named(request, EmergencyCall)
+    attempts = await store.attempts_of(request[SESSION], call)
+    told = await store.notifications_of(request[SESSION], call)
+    parts = {"attempts": attempts, "notifications": told}
+    stored = {name: getattr(call, name) for name in CallDetail.model_fields if name not in parts}
+    shown = CallDetail.model_validate(
+        stored
+        | {
+            "attempts": [AttemptAnswer.model_validate(attempt) for attempt in attempts],
+            "notifications": [NotificationAnswer.model_validate(one) for one in told],
+        }
+    )
+    return answered(shown)
+
+
+async def list_notifications(request: web.Request) -> web.Response:
+    conditions = _chosen(request, STATE, Notification.state == request.query.get("state"))
+    return await list_rows(
+        request, Notification, plainly(NotificationAnswer.model_validate), *conditions,
+        newest_first=True, filters=("state",),
+    )  # fmt: skip
+
+
+async def get_notification(request: web.Request) -> web.Response:
+    no_query(request)
+    return answered(NotificationDetail.model_validate(await row_named(request, Notification)))
+
+
+async def post_notification_resend(request: web.Request) -> web.Response:
+    no_query(request)
+    notification = await row_named(request, Notification)
+    await notify.resend(request[SESSION], request[ACTOR], notification)
+    return answered(NotificationDetail.model_validate(notification))
+
+
+_READ, _WRITE = Scope.CALLS_READ, Scope.CALLS_WRITE
+ROUTES = (
+    Route(
+        "GET", "/api/v1/emergency-calls", list_emergency_calls, _READ, Event.EMERGENCY_CALL_LIST,
+        operation=Operation(
+            "List emergency and test calls, newest first", answer=CallAnswer, is_list=True,
+            queries=(*PAGE_QUERIES, KIND),
+        ),
+    ),
+    Route(
+        "GET", "/api/v1/emergency-calls/{id}", get_emergency_call, _READ, Event.EMERGENCY_CALL_READ,
+        operation=Operation("One call", answer=CallDetail),
+    ),
+    Route(
+        "GET", "/api/v1/notifications", list_notifications, _READ, Event.NOTIFICATION_LIST,
+        operation=Operation(
+            "List notifications, newest first", answer=NotificationAnswer, is_list=True,
+            queries=(*PAGE_QUERIES, STATE),
+        ),
+    ),
+    Route(
+        "GET", "/api/v1/notifications/{id}", get_notification, _READ, Event.NOTIFICATION_READ,
+        operation=Operation("One notification", answer=NotificationDetail),
+    ),
+    Route(
+        "POST", "/api/v1/notifications/{id}/resend", post_notification_resend, _WRITE, Event.NOTIFICATION_RESEND,
+        operation=Operation("Send a notification again", answer=NotificationDetail),
+    ),
+)  # fmt: skip

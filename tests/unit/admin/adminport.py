@@ -1,0 +1,112 @@
+"""An admin port to test against: the real application on a real database, with an edge that notes what it is asked."""
+
+import datetime as dt
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import ClientResponse
+from aiohttp.test_utils import TestClient, TestServer
+from sqlalchemy import select
+
+from admin.app import make_admin
+from admin.context import EdgeState
+from engine.accounts import operations, store
+from engine.accounts.keys import digest, mint_cookie
+from engine.audit.record import Actor
+from engine.config import Admin, Config
+from engine.crypto import KeyRing
+from engine.db import Database, utc_now
+from engine.errors import EngineError
+from engine.ids import new_id
+from engine.models import Account, AuditEntry, Phone, Role, Session, User
+
+CLI = Actor("cli", "cli", "tests", "local")
+PASSWORD = "violet tractor hums beneath nine lakes"
+CIVIC = {"country": "US", "A1": "NY", "A3": "Albany", "HNO": "120", "RD": "Washington", "STS": "Ave", "PC": "12203"}
+
+
+@dataclass(slots=True)
+class Edge:
+    """The SIP process as far as these tests need it."""
+
+    is_up: bool = True
+    resynced: list[str] = field(default_factory=list)
+    refusal: EngineError | None = None
+
+    async def resync(self, phone: Phone) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.resynced.append(phone.id)
+
+    def state(self) -> EdgeState:
+        return EdgeState(self.is_up, "0.0.0.0:5060", "0.0.0.0:5060", {})
+
+
+@dataclass(slots=True)
+class Site:
+    """One account with its owner and an all-powerful key."""
+
+    account: Account
+    owner: User
+    key: str
+
+    @property
+    def auth(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key}"}
+
+
+@dataclass(slots=True)
+class AdminPort:
+    client: TestClient[Any, Any]
+    database: Database
+    keys: KeyRing
+    edge: Edge
+
+    async def site(self, name: str = "Acme Dental", email: str = "owner@acme.example", *scopes: str) -> Site:
+        async with self.database.sessions.begin() as session:
+            account = await operations.create_account(session, CLI, name, email, None, "Olga Owner")
+        async with self.database.sessions.begin() as session:
+            made = await operations.create_api_key(session, CLI, account, name="tests", scopes=scopes or ("*",))
+            owner = await store.user_by_email(session, email)
+        assert owner is not None
+        return Site(account, owner, made.clear)
+
+    async def key(self, site: Site, *scopes: str) -> dict[str, str]:
+        async with self.database.sessions.begin() as session:
+            made = await operations.create_api_key(session, CLI, site.account, name="narrow", scopes=scopes)
+        return {"Authorization": f"Bearer {made.clear}"}
+
+    async def browser(self, site: Site, role: Role = Role.OWNER, *, proven_ago_s: float = 0.0) -> dict[str, str]:
+        """A signed-in browser's headers."""
+        cookie = mint_cookie()
+        now = utc_now()
+        async with self.database.sessions.begin() as session:
+            user = site.owner
+            if role is not Role.OWNER:
+                wished = operations.UserFields(f"{new_id('user')}@acme.example", "Somebody", role)
+                user = await operations.create_user(session, CLI, site.account, wished, None)
+                await session.flush()
+            session.add(
+                Session(
+                    id=new_id("session"), user_id=user.id, account_id=site.account.id, cookie_hash=digest(cookie),
+                    method="password", ip="127.0.0.1", created_at=now, seen_at=now,
+                    proven_at=now - dt.timedelta(seconds=proven_ago_s),
+                )
+            )  # fmt: skip
+        return {"Cookie": f"callpoint_session={cookie}", "Sec-Fetch-Site": "same-origin"}
+
+    async def entries(self, chain: str) -> list[AuditEntry]:
+        async with self.database.sessions() as session:
+            query = select(AuditEntry).where(AuditEntry.chain == chain).order_by(AuditEntry.seq)
+            return list((await session.scalars(query)).all())
+
+    async def call(self, method: str, path: str, headers: dict[str, str], **more: Any) -> ClientResponse:
+        return await self.client.request(method, path, headers=headers | more.pop("extra", {}), **more)
+
+
+async def open_port(database: Database, keys: KeyRing, **admin: Any) -> AdminPort:
+    edge = Edge()
+    app = make_admin(Config(admin=Admin(**admin)), keys, database, edge)
+    client = TestClient(TestServer(app))
+    await client.start_server()
+    return AdminPort(client, database, keys, edge)
