@@ -1,0 +1,434 @@
+"""Boot simulators: phones that ask as the real ones do, and read what they get as the real ones would.
+
+Yealink: `<mac>.boot`, else `y000000000000.boot`; what their `include:config` lines name, else the model's common file
+and `<mac>.cfg`; a file whose MD5 has not changed since the last boot is not applied again. Poly: `<mac>.cfg`, else
+`000000000000.cfg`; the CONFIG_FILES it names, in order; overrides, licence and directory, which may be missing; then
+the logs are PUT. A `Memory` handed from boot to boot is the phone's flash.
+"""
+
+import asyncio
+import hashlib
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+from xml.etree import ElementTree as ET  # what a phone parses with is no stronger
+
+import aiohttp
+
+from engine.provisioning import dialplan, tokens, vendors
+from engine.provisioning.dialplan import Completion
+from engine.provisioning.vendors import Mac, Model, Profile
+
+TIMEOUT_S = 10.0
+ATTEMPTS = 3  # Poly: device.prov.redunAttemptLimit; a Yealink tries its server as often
+_RETRY_DELAY_S = 0.5
+_INCLUDE = re.compile(r'^include:config\s+[<"]?([^">\s]+)[">]?\s*$', re.MULTILINE)
+_LOG_TEXT = b"000010.000|app1 |4|00|simulated boot\n"
+_WORST = (Completion.NEVER, Completion.REWRITTEN, Completion.AFTER_TIMER, Completion.IMMEDIATE)
+
+
+@dataclass(frozen=True, slots=True)
+class FileResult:
+    """One request of the boot. `status` 0: no answer at all. `is_applied` False: missing, or the same as last time."""
+
+    method: str
+    name: str
+    status: int
+    size_bytes: int
+    duration_ms: float
+    is_applied: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LineResult:
+    """A registration the phone would make now; `registrar` is host:port."""
+
+    key: int
+    sip_user: str
+    auth_user: str
+    secret: str = field(repr=False)
+    registrar: str
+    transport: str
+    display_name: str
+    label: str
+    outbound_proxy: str
+
+
+@dataclass(frozen=True, slots=True)
+class BootResult:
+    """What the phone made of its boot. `dials`: what each emergency number does on it; `fault`: why it is not ready."""
+
+    vendor: str
+    model: str
+    mac: str
+    files: tuple[FileResult, ...]
+    lines: tuple[LineResult, ...]
+    admin_password: str | None = field(repr=False)
+    provisioning_url: str | None = field(repr=False)
+    dials: Mapping[str, str]
+    fault: str | None
+    settings: Mapping[str, str] = field(repr=False)
+
+    @property
+    def is_ready(self) -> bool:
+        """It has a line to call from, and every emergency number leaves with its last digit."""
+        return self.fault is None
+
+    def as_json(self) -> dict[str, Any]:
+        """For scripts; secrets are told by their presence, the token is redacted."""
+        return {
+            "vendor": self.vendor,
+            "model": self.model,
+            "mac": self.mac,
+            "is_ready": self.is_ready,
+            "fault": self.fault,
+            "files": [
+                {"method": one.method, "name": one.name, "status": one.status, "size_bytes": one.size_bytes,
+                 "duration_ms": round(one.duration_ms, 3), "is_applied": one.is_applied}
+                for one in self.files
+            ],
+            "lines": [
+                {"key": one.key, "sip_user": one.sip_user, "auth_user": one.auth_user, "has_secret": bool(one.secret),
+                 "registrar": one.registrar, "transport": one.transport, "display_name": one.display_name}
+                for one in self.lines
+            ],
+            "has_admin_password": bool(self.admin_password),
+            "provisioning_url": tokens.redact(self.provisioning_url) if self.provisioning_url else None,
+            "dials": dict(self.dials),
+        }  # fmt: skip
+
+
+@dataclass(slots=True)
+class Memory:
+    """A phone's flash: the digest of each file it applied, and what each of them set, in the order they were applied."""
+
+    digests: dict[str, str] = field(default_factory=dict)
+    applied: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What holds now: a later file wins over an earlier one."""
+        return {name: value for settings in self.applied.values() for name, value in settings.items()}
+
+    def apply(self, file: str, settings: dict[str, str], *, is_overwriting: bool) -> None:
+        """Take a file over; overwriting takes back what it set before and does not set any more."""
+        before = {} if is_overwriting else self.applied.pop(file, {})
+        self.applied.pop(file, None)
+        self.applied[file] = before | settings
+
+
+async def simulate(
+    vendor: str,
+    model: str,
+    mac: str,
+    url: str,
+    *,
+    numbers: tuple[str, ...] = ("911", "933"),
+    memory: Memory | None = None,
+    user_agent: str | None = None,
+    session: aiohttp.ClientSession | None = None,
+    retry_delay_s: float = _RETRY_DELAY_S,
+) -> BootResult:
+    """Boot one phone against a provisioning URL, token included.
+
+    Args:
+        numbers: What is dialled on the plan the phone ends up with.
+        memory: The phone's flash of its last boot; changed. None: out of the box.
+        user_agent: Instead of the model's own.
+        session: Shared by many phones (a storm); None: one of its own.
+
+    Raises:
+        ValueError: vendor, model, MAC or URL are none.
+    """
+    profile, known, parsed = _phone(vendor, model, mac)
+    if urlsplit(url).scheme not in {"http", "https"}:
+        raise ValueError(f"expected an http or https URL, got {tokens.redact(url)!r}")
+    flash = memory if memory is not None else Memory()
+    agent = user_agent or AGENTS[profile.name](known, parsed)
+    own = session or aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S))
+    wire = _Wire(own, url.rstrip("/") + "/", agent, retry_delay_s)
+    try:
+        await BOOTS[profile.name](wire, flash, known, parsed)
+    finally:
+        if session is None:
+            await own.close()
+    return _result(profile, known, parsed, wire, flash.settings, numbers)
+
+
+def _phone(vendor: str, model: str, mac: str) -> tuple[Profile, Model, Mac]:
+    profile = vendors.known().profiles.get(vendor.lower())
+    if profile is None:
+        raise ValueError(f"expected a vendor of {', '.join(vendors.known().profiles)}, got {vendor!r}")
+    known = profile.model(model)
+    if known is None:
+        raise ValueError(f"expected a {profile.title} model ({', '.join(profile.models)}), got {model!r}")
+    parsed = vendors.parse_mac(mac)
+    if parsed is None:
+        raise ValueError(f"expected a MAC address such as 80:5e:c0:12:34:56, got {mac!r}")
+    return profile, known, parsed
+
+
+@dataclass(slots=True)
+class _Wire:
+    """The phone's HTTP client: its User-Agent, its retries, and a note of every request."""
+
+    session: aiohttp.ClientSession
+    base: str
+    agent: str
+    retry_delay_s: float
+    files: list[FileResult] = field(default_factory=list)
+
+    async def get(self, name: str) -> bytes | None:
+        """The file's bytes; None when it is not there. A server that is away or busy is asked again."""
+        for attempt in range(1, ATTEMPTS + 1):
+            status, body = await self._request("GET", name, None)
+            if 0 < status < 500 or attempt == ATTEMPTS:
+                return body if status == 200 else None
+            await asyncio.sleep(self.retry_delay_s * attempt)
+        return None
+
+    async def put(self, name: str, data: bytes) -> None:
+        await self._request("PUT", name, data)
+
+    def mark_applied(self) -> None:
+        """The file of the last request went into the phone's settings."""
+        last = self.files[-1]
+        self.files[-1] = FileResult(
+            last.method, last.name, last.status, last.size_bytes, last.duration_ms, is_applied=True
+        )
+
+    async def _request(self, method: str, name: str, data: bytes | None) -> tuple[int, bytes]:
+        started = time.perf_counter()
+        try:
+            async with self.session.request(
+                method, self.base + name, data=data, headers={"User-Agent": self.agent, "Accept": "*/*"}
+            ) as answer:
+                body = await answer.read()
+                status = answer.status
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            status, body = 0, b""
+        spent_ms = (time.perf_counter() - started) * 1000
+        self.files.append(FileResult(method, name, status, len(body if data is None else data), spent_ms))
+        return status, body
+
+
+# --- Yealink --------------------------------------------------------------------------------------------------------
+
+
+def _yealink_agent(model: Model, mac: Mac) -> str:
+    name = model.name if model.name[0] in "WCVA" else f"SIP-{model.name}"
+    colons = ":".join(mac[at : at + 2] for at in range(0, 12, 2))
+    return f"Yealink {name} {model.common_id or 124}.86.0.20 {colons}"
+
+
+async def _boot_yealink(wire: _Wire, flash: Memory, model: Model, mac: Mac) -> None:
+    boot = await wire.get(f"{mac}.boot") or await wire.get("y000000000000.boot")
+    text = boot.decode("utf-8", "replace") if boot is not None else ""
+    if boot is not None:
+        wire.mark_applied()
+        names = [name.replace("$mac", mac) for name in _INCLUDE.findall(text)]
+    else:
+        names = [f"y{model.common_id:012d}.cfg"] if model.common_id is not None else []
+        names.append(f"{mac}.cfg")
+    is_overwriting = re.search(r"^overwrite_mode\s*=\s*1\s*$", text, re.MULTILINE) is not None
+    for name in names:
+        data = await wire.get(name)
+        if data is not None and _is_new(flash, name, data):
+            wire.mark_applied()
+            flash.apply(name, yealink_settings(data), is_overwriting=is_overwriting)
+
+
+def yealink_settings(data: bytes) -> dict[str, str]:
+    """A text file as the phone reads it: one setting a line, `#` begins a comment line."""
+    found = {}
+    for row in data.decode("utf-8", "replace").splitlines():
+        name, separator, value = row.partition("=")
+        if separator and not row.lstrip().startswith("#"):
+            found[name.strip()] = value.strip()
+    return found
+
+
+def _yealink_lines(settings: Mapping[str, str]) -> list[LineResult]:
+    lines = []
+    for number in range(1, 251):
+        n = f"account.{number}."
+        if settings.get(f"{n}enable") != "1":
+            continue
+        has_proxy = settings.get(f"{n}outbound_proxy_enable") == "1"
+        lines.append(
+            LineResult(
+                key=number,
+                sip_user=settings.get(f"{n}user_name", ""),
+                auth_user=settings.get(f"{n}auth_name", ""),
+                secret=settings.get(f"{n}password", ""),
+                registrar=_place(settings, f"{n}sip_server.1."),
+                transport={"0": "udp", "1": "tcp", "2": "tls"}.get(
+                    settings.get(f"{n}sip_server.1.transport_type", ""), ""
+                ),
+                display_name=settings.get(f"{n}display_name", ""),
+                label=settings.get(f"{n}label", ""),
+                outbound_proxy=_place(settings, f"{n}outbound_proxy.1.") if has_proxy else "",
+            )
+        )
+    return lines
+
+
+def _yealink_admin_password(settings: Mapping[str, str]) -> str | None:
+    user, separator, password = settings.get("static.security.user_password", "").partition(":")
+    return password if separator and user == settings.get("static.security.user_name.admin", "admin") else None
+
+
+# --- Poly -----------------------------------------------------------------------------------------------------------
+
+
+def _poly_agent(model: Model, _mac: Mac) -> str:
+    family, firmware = next(
+        (agent for start, agent in _POLY_FAMILIES.items() if model.name.startswith(start)), ("PolycomVVX", "5.9.7.3480")
+    )
+    name = model.name.replace("SoundPoint IP", "SPIP").replace("SoundStation IP", "SSIP").replace(" ", "_")
+    return f"FileTransport {family}-{name}-UA/{firmware} Type/Application"
+
+
+_POLY_FAMILIES = {
+    "VVX": ("PolycomVVX", "6.4.3.5814"),
+    "CCX": ("PolyCCX", "8.1.3.1301"),
+    "Edge": ("PolyEdge", "8.2.1.1121"),
+    "SoundPoint": ("PolycomSoundPointIP", "4.0.15.1047"),
+    "SoundStation": ("PolycomSoundStationIP", "4.0.15.1047"),
+}
+
+
+async def _boot_poly(wire: _Wire, flash: Memory, _model: Model, mac: Mac) -> None:
+    master = await wire.get(f"{mac}.cfg")
+    if master is None:
+        master = await wire.get("000000000000.cfg")
+    if master is not None:
+        wire.mark_applied()
+        attributes = poly_settings(master)
+        flash.applied.clear()  # the phone holds what its files say and nothing of the last boot
+        firmware = attributes.get("APP_FILE_PATH", "")
+        if firmware:
+            await wire.get(firmware)
+        for name in attributes.get("CONFIG_FILES", "").split(","):
+            filled = name.strip().replace("[PHONE_MAC_ADDRESS]", mac)
+            data = await wire.get(filled) if filled else None
+            if data is not None:
+                wire.mark_applied()
+                flash.apply(filled, poly_settings(data), is_overwriting=True)
+    for name in ("-phone.cfg", "-web.cfg"):
+        data = await wire.get(mac + name)
+        if data is not None:
+            wire.mark_applied()
+            flash.apply(mac + name, poly_settings(data), is_overwriting=True)
+    for name in ("-license.cfg", "-directory.xml"):
+        if await wire.get(mac + name) is None:
+            await wire.get("000000000000" + name)
+    for name in ("-boot.log", "-app.log"):
+        await wire.put(mac + name, _LOG_TEXT)
+
+
+def poly_settings(data: bytes) -> dict[str, str]:
+    """An XML file as the phone reads it: every attribute of every element is a setting. Broken XML holds none."""
+    found: dict[str, str] = {}
+    try:
+        root = ET.fromstring(data)  # noqa: S314  # see the import
+    except ET.ParseError:
+        return found
+    for element in root.iter():
+        found.update(element.attrib)
+    return found
+
+
+def _poly_lines(settings: Mapping[str, str]) -> list[LineResult]:
+    lines = []
+    for number in range(1, 49):
+        n = f"reg.{number}."
+        if not settings.get(f"{n}address"):
+            continue
+        transport = settings.get(f"{n}server.1.transport", "")
+        lines.append(
+            LineResult(
+                key=number,
+                sip_user=settings[f"{n}address"],
+                auth_user=settings.get(f"{n}auth.userId", ""),
+                secret=settings.get(f"{n}auth.password", ""),
+                registrar=_place(settings, f"{n}server.1."),
+                transport={"UDPOnly": "udp", "TCPOnly": "tcp", "TLS": "tls"}.get(transport, ""),
+                display_name=settings.get(f"{n}displayName", ""),
+                label=settings.get(f"{n}label", ""),
+                outbound_proxy=_place(settings, f"{n}outboundProxy."),
+            )
+        )
+    return lines
+
+
+def _poly_admin_password(settings: Mapping[str, str]) -> str | None:
+    is_set = settings.get("device.set") == "1" and settings.get("device.auth.localAdminPassword.set") == "1"
+    return settings.get("device.auth.localAdminPassword") if is_set else None
+
+
+# --- What the phone ended up with -----------------------------------------------------------------------------------
+
+
+AGENTS: Mapping[str, Callable[[Model, Mac], str]] = {"yealink": _yealink_agent, "poly": _poly_agent}
+BOOTS = {"yealink": _boot_yealink, "poly": _boot_poly}
+_LINES = {"yealink": _yealink_lines, "poly": _poly_lines}
+_ADMIN_PASSWORDS = {"yealink": _yealink_admin_password, "poly": _poly_admin_password}
+_NEXT_URL = {"yealink": "static.auto_provision.server.url", "poly": "device.prov.serverName"}
+
+
+def _place(settings: Mapping[str, str], stem: str) -> str:
+    host = settings.get(f"{stem}address", "")
+    return f"{host}:{settings.get(f'{stem}port') or 5060}" if host else ""
+
+
+def _is_new(flash: Memory, name: str, data: bytes) -> bool:
+    """Whether the phone applies the file: it keeps an MD5 of each and skips one that is the same."""
+    digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    if flash.digests.get(name) == digest:
+        return False
+    flash.digests[name] = digest
+    return True
+
+
+def _result(
+    profile: Profile, model: Model, mac: Mac, wire: _Wire, settings: Mapping[str, str], numbers: tuple[str, ...]
+) -> BootResult:
+    lines = tuple(_LINES[profile.name](settings))
+    dials = {number: _dialled(profile, settings, number) for number in numbers}
+    return BootResult(
+        vendor=profile.name,
+        model=model.name,
+        mac=mac,
+        files=tuple(wire.files),
+        lines=lines,
+        admin_password=_ADMIN_PASSWORDS[profile.name](settings),
+        provisioning_url=settings.get(_NEXT_URL[profile.name]),
+        dials=dials,
+        fault=_fault(wire.files, lines, dials),
+        settings=dict(settings),
+    )
+
+
+def _dialled(profile: Profile, settings: Mapping[str, str], number: str) -> str:
+    """The worst that any plan on the phone does to the number: a caller cannot choose the plan."""
+    found = dialplan.verdicts(profile.dial_plan, settings, number)
+    return min((verdict.completion for verdict in found.values()), key=_WORST.index, default=Completion.NEVER).value
+
+
+def _fault(files: list[FileResult], lines: tuple[LineResult, ...], dials: Mapping[str, str]) -> str | None:
+    if all(one.status == 0 for one in files):
+        return "the server does not answer"
+    if not any(one.status == 200 for one in files):
+        return (
+            f"no file was served (status {files[0].status}): token, MAC address or vendor are not those of a phone here"
+        )
+    if not lines:
+        return "no line is set on the phone"
+    waiting = [
+        f"{number} {completion.replace('_', ' ')}" for number, completion in dials.items() if completion != "immediate"
+    ]
+    return f"emergency numbers are held up: {', '.join(waiting)}" if waiting else None
