@@ -96,12 +96,9 @@ class Settings:
             values[name] = Path(values.get(name) or "")
             if not line.get(name):
                 raise ValueError(f"{name} was expected in the start line, got none")
-        for name in ("first_response_s", "connect_s", "ping_s"):
-            values[name] = float(values.get(name, getattr(cls, name, 0)) or 0) or _DEFAULT_S[name]
+        for name in values.keys() & {"first_response_s", "connect_s", "ping_s"}:
+            values[name] = float(values[name])
         return cls(**values)
-
-
-_DEFAULT_S = {"first_response_s": 2.0, "connect_s": 1.0, "ping_s": PING_S}
 
 
 def host_port(text: str, default_port: int = 5060) -> tuple[str, int]:
@@ -378,7 +375,9 @@ class Edge:
             at = utc - timedelta(seconds=max(0.0, now - event.at))
             match event:
                 case AttemptStarted():
-                    self._recorder.attempt_started(event, at)
+                    self._recorder.attempt_started(
+                        event, utc
+                    )  # it left a moment ago, after what it is about was decided
                 case AttemptEnded():
                     self._recorder.attempt_ended(event, at)
                     self._learn_from(event)
@@ -554,7 +553,7 @@ def main() -> int:
     lines = Lines()
     try:
         asyncio.run(_serve(Settings.of(_start_line()), lines))
-    except (OSError, ValueError, ConfigFault) as exc:
+    except (OSError, ValueError, TypeError, ConfigFault) as exc:
         lines.log("start_failed", level="critical", error=str(exc))
         lines.tell(**{"is": "failed"}, detail=str(exc))
         return 1

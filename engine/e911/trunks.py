@@ -19,7 +19,7 @@ class TrunkWatch:
     `down`: identifiers of trunks that do not answer; `ips`: addresses of all trunks. Both are changed in place.
 
     Args:
-        ping_s: How often a trunk is asked whether it lives.
+        ping_s: How often a trunk is asked whether it lives; 0 never asks.
         on_change: Told (account_id, trunk_id, is_up, detail) when a trunk is first heard of, comes up or goes down.
     """
 
@@ -60,7 +60,9 @@ class TrunkWatch:
 
     def take_due(self, now: float) -> list[tuple[Name, Hop]]:
         """The trunks to be pinged now, at their first address."""
-        due = []
+        due: list[tuple[Name, Hop]] = []
+        if self._ping_s <= 0:
+            return due
         for name, at in self._due.items():
             hops = self._resolver.hops(*name) if at <= now else ()
             if hops:

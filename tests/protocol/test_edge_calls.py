@@ -1,0 +1,418 @@
+"""911 and 933 through the SIP process on real sockets: what leaves, where it goes when a trunk fails, what is
+recorded.
+"""
+
+import asyncio
+import time
+
+import pytest
+from lxml import etree
+
+from engine.e911.hook import PROOF_PURPOSE, make_proof
+from engine.e911.pidf import CA, read_pidf
+from engine.sip.forward import Hop
+from engine.sip.message import Request
+from tests.protocol.edgetest import (
+    CARRIER_IP,
+    CIVIC,
+    PBX_IP,
+    SDP,
+    SECOND_IP,
+    STRANGER_IP,
+    Carrier,
+    Party,
+    Pbx,
+    account,
+    edge,
+    trunk,
+)
+
+
+@pytest.fixture
+async def parties():
+    """Opens parties and closes them all afterwards."""
+    opened: list[Party] = []
+
+    async def open_(party):
+        await party.open()
+        opened.append(party)
+        return party
+
+    yield open_
+    for party in opened:
+        await party.close()
+
+
+def answering(_):
+    return [100, 180, 200]
+
+
+def parts(message):
+    """(head, content) of each part of a multipart body, cut as RFC 2046 says."""
+    boundary = message.header("Content-Type").partition('boundary="')[2].partition('"')[0].encode()
+    pieces = (b"\r\n" + message.body).split(b"\r\n--" + boundary)
+    assert pieces[0] == b""
+    assert pieces[-1] == b"--\r\n"
+    return [tuple(piece.removeprefix(b"\r\n").split(b"\r\n\r\n", 1)) for piece in pieces[1:-1]]
+
+
+@pytest.mark.parametrize("pbx_transport", ["udp", "tcp"])
+@pytest.mark.parametrize("carrier_transport", ["udp", "tcp"])
+@pytest.mark.parametrize(("dialed", "kind"), [("911", "emergency"), ("933", "test")])
+async def test_a_call_reaches_the_carrier_with_its_location(
+    tmp_path, keys, cases, parties, pbx_transport, carrier_transport, dialed, kind
+):
+    """E-06: 911 and 933, UDP and TCP: Request-URI, callback number, PIDF-LO, SDP kept; then ACK, BYE and the whole
+    record.
+    """
+    carrier = await parties(Carrier(carrier_transport, CARRIER_IP, answering))
+    pbx = await parties(Pbx(pbx_transport, PBX_IP))
+    async with edge(tmp_path, keys, account(trunk(carrier.hop))) as running:
+        call = await pbx.call(
+            running.at(pbx_transport),
+            f"sip:{dialed}@callpoint.example.com;user=phone",
+            added=(
+                "X-Callpoint-Device: 00:15:65:4A:A9:37",
+                "P-Asserted-Identity: <sip:999@pbx>",
+                "X-Odd:   kept  as it is",
+            ),
+        )
+        answer = await call.final()
+        assert answer.status == 200
+        await call.within("ACK", answer, 1)
+        await carrier.expect(lambda m: isinstance(m, Request) and m.method == "ACK")
+        await call.within("BYE", answer, 2)
+        await pbx.expect(lambda m: not isinstance(m, Request) and m.cseq == (2, "BYE") and m.status == 200)
+        ended = await running.entry("ended")
+        entries = await running.journal(lambda found: len(found) >= 4)
+
+    (invite,) = carrier.invites
+    assert invite.request_uri == f"sip:{dialed}@{CARRIER_IP}"
+    assert invite.headers("P-Asserted-Identity") == [f"<sip:+15185550101@{CARRIER_IP}>"]
+    assert invite.header("From") == '"Alice" <sip:101@192.0.2.20>;tag=pbx'
+    assert invite.headers("X-Callpoint-Device") == []
+    assert b"X-Odd:   kept  as it is\r\n" in invite.raw
+    assert invite.headers("Geolocation-Routing") == ["yes"]
+    assert invite.header("Priority") == ("emergency" if kind == "emergency" else None)
+    (first, last) = parts(invite)
+    assert first == (b"Content-Type: application/sdp", SDP)
+    content_id = invite.header("Geolocation").removeprefix("<cid:").removesuffix(">")
+    assert f"Content-ID: <{content_id}>".encode() in last[0]
+    assert b"Content-Type: application/pidf+xml" in last[0]
+    (conveyed,) = read_pidf(last[1])
+    assert conveyed.civic_address.as_dict() == CIVIC
+    assert conveyed.entity == "pres:101@192.0.2.20"
+    civic = etree.fromstring(last[1]).find(f".//{{{CA}}}civicAddress")
+    etree.XMLSchema(etree.parse(str(cases / "xml" / "civic" / "civicAddr.xsd"))).assertValid(etree.ElementTree(civic))
+
+    recorded, attempt, outcome, _ = entries
+    assert recorded["type"] == "call"
+    assert (recorded["dialed"], recorded["kind"], recorded["account_id"]) == (dialed, kind, "account_acme")
+    assert recorded["invite"].encode() == invite.raw.replace(b"\xff\xfe", b"\\xff\\xfe")
+    assert recorded["location"]["civic_address"] == CIVIC
+    assert (recorded["location_source"], recorded["flags"]) == ("phone", [])
+    assert recorded["caller"] == {
+        "name": "Front desk",
+        "extension": "101",
+        "sip_user": "101",
+        "callback_number": "+15185550101",
+        "phone_id": "phone_1",
+        "line_id": "line_101",
+        "mac": "0015654aa937",
+        "source_ip": None,
+        "uri": "sip:101@192.0.2.20",
+    }
+    assert recorded["peer"]["ip"] == PBX_IP
+    assert recorded["received_at"] <= recorded["sent_at"] <= attempt["ended_at"]
+    assert (attempt["outcome"], attempt["status"], attempt["number"], attempt["with_location"]) == (
+        "answered",
+        200,
+        1,
+        True,
+    )
+    assert attempt["hop"] == f"{carrier_transport}:{CARRIER_IP}:{carrier.port}"
+    assert (outcome["outcome"], outcome["status"], outcome["trunk_id"]) == ("answered", 200, "trunk_first")
+    assert {entry["call"] for entry in (attempt, outcome, ended)} == {recorded["id"]}
+
+
+async def test_an_unknown_location_never_stops_a_911_call(tmp_path, keys, parties):
+    """E-03: the first law: nobody known calls from nowhere known, and the call arrives, flagged."""
+    carrier = await parties(Carrier("udp", CARRIER_IP, answering))
+    pbx = await parties(Pbx("udp", PBX_IP))
+    nothing = account(trunk(carrier.hop), locations=[], phones=[], lines=[], callback_number=None)
+    async with edge(tmp_path, keys, nothing) as running:
+        call = await pbx.call(running.udp)
+        assert (await call.final()).status == 200
+        recorded = await running.entry("call")
+    (invite,) = carrier.invites
+    assert invite.body == SDP
+    assert invite.header("Content-Type") == "application/sdp"
+    assert invite.header("Geolocation") is None
+    assert recorded["flags"] == ["location_unknown"]
+    assert recorded["location"] is None
+    assert recorded["location_source"] == "none"
+    assert len(recorded["verdict"]) == 5
+
+
+async def test_911_is_carried_from_the_snapshot_alone_when_the_database_is_gone(tmp_path, keys, parties):
+    """E-03: the second law: no database file exists at all, the main process is gone, and the edge was started anew."""
+    carrier = await parties(Carrier("udp", CARRIER_IP, answering))
+    pbx = await parties(Pbx("udp", PBX_IP))
+    (tmp_path / "snapshot").mkdir()
+    (tmp_path / "snapshot" / "account_broken.sealed").write_bytes(b"what is left of a torn disk")
+    async with edge(tmp_path, keys, account(trunk(carrier.hop))) as running:
+        running.process.stdin.close()
+        await running.logs("main_process_gone")
+        call = await pbx.call(running.udp)
+        assert (await call.final()).status == 200
+        recorded = await running.entry("call")
+        assert "account_broken" in (await running.logs("snapshot_fault"))
+    assert not list(tmp_path.glob("*.db"))
+    assert recorded["location"]["name"] == "Headquarters"
+    assert carrier.invites[0].header("Geolocation")
+
+
+async def test_a_silent_trunk_gives_way_to_the_next_in_time(tmp_path, keys, parties):
+    """E-08: under 2.5 s, the caller waiting on 100."""
+    silent = await parties(Carrier("udp", CARRIER_IP, lambda _: []))
+    second = await parties(Carrier("udp", SECOND_IP, answering))
+    silent.is_silent = True
+    pbx = await parties(Pbx("udp", PBX_IP))
+    trunks = [trunk(silent.hop), trunk(second.hop, "trunk_second", 20)]
+    async with edge(tmp_path, keys, account(*trunks), ping_s=0) as running:
+        started = time.monotonic()
+        call = await pbx.call(running.udp)
+        assert (await call.final()).status == 200
+        assert 1.5 < time.monotonic() - started < 2.5
+        entries = await running.journal(lambda found: sum(e["type"] == "attempt" for e in found) >= 2)
+    assert pbx.statuses()[0] == 100
+    attempts = [entry for entry in entries if entry["type"] == "attempt"]
+    assert [(a["number"], a["outcome"], a["trunk_id"]) for a in attempts] == [
+        (1, "timeout", "trunk_first"),
+        (2, "answered", "trunk_second"),
+    ]
+    assert next(e for e in entries if e["type"] == "outcome")["trunk_id"] == "trunk_second"
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+async def test_a_trunk_that_refuses_the_connection_gives_way_at_once(tmp_path, keys, parties, transport):
+    """E-08: under 1.2 s; on UDP an ICMP error says so."""
+    gone = await parties(Carrier(transport, CARRIER_IP, answering))
+    second = await parties(Carrier("udp", SECOND_IP, answering))
+    hop = gone.hop
+    await gone.close()
+    pbx = await parties(Pbx("udp", PBX_IP))
+    async with edge(tmp_path, keys, account(trunk(hop), trunk(second.hop, "trunk_second", 20)), ping_s=0) as running:
+        started = time.monotonic()
+        call = await pbx.call(running.udp)
+        assert (await call.final()).status == 200
+        assert time.monotonic() - started < 1.2
+        attempt = await running.entry("attempt", lambda entry: entry["trunk_id"] == "trunk_first")
+    assert attempt["outcome"] == "unreachable"
+
+
+@pytest.mark.parametrize("status", [302, 400, 401, 403, 404, 408, 415, 433, 480, 484, 500, 503, 606])
+async def test_a_refusal_that_is_the_trunk_s_own_goes_on_to_the_next(tmp_path, keys, parties, status):
+    """E-08: everything that does not come from behind the trunk fails over."""
+    first = await parties(Carrier("udp", CARRIER_IP, lambda _: [100, status]))
+    second = await parties(Carrier("udp", SECOND_IP, answering))
+    pbx = await parties(Pbx("udp", PBX_IP))
+    async with edge(tmp_path, keys, account(trunk(first.hop), trunk(second.hop, "trunk_second", 20))) as running:
+        call = await pbx.call(running.udp)
+        assert (await call.final()).status == 200
+    assert len(first.invites) == len(second.invites) == 1
+
+
+@pytest.mark.parametrize("status", [486, 600, 603])
+async def test_an_answer_from_behind_the_trunk_is_the_caller_s(tmp_path, keys, parties, status):
+    """E-08: a busy or declining answerer was reached; nobody else is tried."""
+    first = await parties(Carrier("udp", CARRIER_IP, lambda _: [100, 180, status]))
+    second = await parties(Carrier("udp", SECOND_IP, answering))
+    pbx = await parties(Pbx("udp", PBX_IP))
+    async with edge(tmp_path, keys, account(trunk(first.hop), trunk(second.hop, "trunk_second", 20))) as running:
+        call = await pbx.call(running.udp)
+        assert (await call.final()).status == status
+        outcome = await running.entry("outcome")
+    assert second.invites == []
+    assert (outcome["outcome"], outcome["status"]) == ("failed", status)
+
+
+@pytest.mark.parametrize("status", [424, 488])
+async def test_a_trunk_that_minds_the_location_is_asked_again_without(tmp_path, keys, parties, status):
+    """E-08: the same trunk first, with the caller's own body alone."""
+    carrier = await parties(Carrier("udp", CARRIER_IP, lambda m: [status] if m.header("Geolocation") else [180, 200]))
+    pbx = await parties(Pbx("udp", PBX_IP))
+    async with edge(tmp_path, keys, account(trunk(carrier.hop))) as running:
+        call = await pbx.call(running.udp)
+        assert (await call.final()).status == 200
+        entries = await running.journal(lambda found: sum(e["type"] == "attempt" for e in found) >= 2)
+    first, again = carrier.invites
+    assert first.header("Geolocation")
+    assert (again.header("Geolocation"), again.body, again.header("Content-Type")) == (None, SDP, "application/sdp")
+    attempts = [entry for entry in entries if entry["type"] == "attempt"]
+    assert [(a["with_location"], a["status"]) for a in attempts] == [(True, status), (False, 200)]
+
+
+async def test_a_trunk_of_last_resort_of_any_account_takes_what_no_other_does(tmp_path, keys, parties):
+    """E-03: decision 4: tried after all others, for any account."""
+    first = await parties(Carrier("udp", CARRIER_IP, lambda _: [503]))
+    relay = await parties(Carrier("udp", SECOND_IP, answering))
+    pbx = await parties(Pbx("udp", PBX_IP))
+    other = account(trunk(relay.hop, "trunk_relay", last_resort=True), account_id="account_relay", pbxs=[])
+    async with edge(tmp_path, keys, account(trunk(first.hop)), other) as running:
+        call = await pbx.call(running.udp)
+        assert (await call.final()).status == 200
+        outcome = await running.entry("outcome")
+    assert outcome["trunk_id"] == "trunk_relay"
+
+
+async def test_a_call_without_any_trunk_is_told_so_and_recorded(tmp_path, keys, parties):
+    """E-03: 503 with a Warning, so that the PBX uses another line; never lost in silence."""
+    pbx = await parties(Pbx("udp", PBX_IP))
+    async with edge(tmp_path, keys, account()) as running:
+        call = await pbx.call(running.udp)
+        answer = await call.final()
+        entries = await running.journal(lambda found: len(found) >= 2)
+        assert "critical" in await running.logs("emergency_call_unroutable")
+    assert answer.status == 503
+    assert "no trunk is configured" in answer.header("Warning")
+    recorded, outcome = entries
+    assert (recorded["trunk_id"], recorded["sent_at"]) == (None, None)
+    assert recorded["invite"].startswith("INVITE sip:911@")
+    assert (outcome["outcome"], outcome["status"]) == ("failed", 503)
+
+
+async def test_a_cancel_ends_the_call_at_the_trunk_too(tmp_path, keys, parties):
+    """E-08: CANCEL races exact: 487 upstream, CANCEL downstream, recorded as cancelled; no other trunk is tried."""
+    carrier = await parties(Carrier("udp", CARRIER_IP, lambda _: [100, 180]))
+    second = await parties(Carrier("udp", SECOND_IP, answering))
+    pbx = await parties(Pbx("udp", PBX_IP))
+    async with edge(tmp_path, keys, account(trunk(carrier.hop), trunk(second.hop, "trunk_second", 20))) as running:
+        call = await pbx.call(running.udp)
+        await call.ringing()
+        await call.cancel()
+        assert (await call.final()).status == 487
+        await carrier.expect(lambda m: isinstance(m, Request) and m.method == "CANCEL")
+        outcome = await running.entry("outcome")
+        attempt = await running.entry("attempt")
+    assert (outcome["outcome"], outcome["status"]) == ("cancelled", 487)
+    assert attempt["outcome"] == "cancelled"
+    assert second.invites == []
+
+
+async def test_a_stranger_reaches_no_trunk_and_is_recorded(tmp_path, keys, parties):
+    """E-04: 403, no INVITE leaves, the attempt stands in the journal."""
+    carrier = await parties(Carrier("udp", CARRIER_IP, answering))
+    stranger = await parties(Pbx("udp", STRANGER_IP))
+    async with edge(tmp_path, keys, account(trunk(carrier.hop))) as running:
+        forged = (
+            f"X-Callpoint-Proof: {make_proof(b'guess', 'account_acme', int(time.time()), 'x')}",
+            "User-Agent: friendly-scanner",
+        )
+        call = await stranger.call(running.udp, added=forged)
+        assert (await call.final()).status == 403
+        entry = await running.entry("stranger")
+        assert (await running.settled())["calls_unanswered"] == 0
+    assert carrier.invites == []
+    assert entry["source"] == {"transport": "udp", "ip": STRANGER_IP, "port": stranger.port}
+    assert (entry["method"], entry["emergency"], entry["user_agent"]) == ("INVITE", True, "friendly-scanner")
+    assert entry["request_uri"] == "sip:911@callpoint.example.com"
+
+
+async def test_our_own_command_proves_itself_with_the_key_file(tmp_path, keys, parties):
+    """Decision 19: `callpoint call` needs no PBX entry; its proof is good for one Call-ID and a minute."""
+    carrier = await parties(Carrier("udp", CARRIER_IP, answering))
+    command = await parties(Pbx("udp", STRANGER_IP))
+    subkey = keys.subkey(PROOF_PURPOSE)
+
+    def proven(account_id, seconds):
+        def edit(data):
+            call_id = data.partition(b"Call-ID: ")[2].partition(b"\r\n")[0].decode()
+            proof = make_proof(subkey, account_id, seconds, call_id)
+            return data.replace(b"Max-Forwards", f"X-Callpoint-Proof: {proof}\r\nMax-Forwards".encode(), 1)
+
+        return edit
+
+    async with edge(tmp_path, keys, account(trunk(carrier.hop))) as running:
+        call = await command.call(running.udp, "sip:933@callpoint", edit=proven("account_acme", int(time.time())))
+        assert (await call.final()).status == 200
+        recorded = await running.entry("call")
+        for account_id, seconds in (("account_acme", int(time.time()) - 61), ("account_other", int(time.time()))):
+            call = await command.call(running.udp, "sip:933@callpoint", edit=proven(account_id, seconds))
+            assert (await call.final()).status == 403
+    assert (recorded["pbx_id"], recorded["kind"], recorded["location_source"]) == (None, "test", "phone")
+    assert len(carrier.invites) == 1
+    assert carrier.invites[0].headers("X-Callpoint-Proof") == []
+
+
+MALFORMED = {
+    "a bad date": lambda data: data.replace(b"Max-Forwards: 70", b"Max-Forwards: 70\r\nDate: yesterday"),
+    "no hops left": lambda data: data.replace(b"Max-Forwards: 70", b"Max-Forwards: 0"),
+    "an extension we do not know": lambda data: data.replace(
+        b"Max-Forwards: 70", b"Max-Forwards: 70\r\nProxy-Require: magic"
+    ),
+    "two Max-Forwards": lambda data: data.replace(b"Max-Forwards: 70", b"Max-Forwards: 70\r\nMax-Forwards: many"),
+    "a length that lies": lambda data: data.replace(b"Content-Length: ", b"Content-Length: 9"),
+    "a header that is none": lambda data: data.replace(b"Max-Forwards: 70", b"Max-Forwards: 70\r\n@@@@"),
+}
+
+
+@pytest.mark.parametrize("fault", MALFORMED)
+async def test_a_malformed_request_that_names_911_still_goes_out(tmp_path, keys, parties, fault):
+    """E-03: forwarded whenever the essentials can be read; what was wrong stands in the verdict's flags."""
+    carrier = await parties(Carrier("udp", CARRIER_IP, answering))
+    pbx = await parties(Pbx("udp", PBX_IP))
+    async with edge(tmp_path, keys, account(trunk(carrier.hop))) as running:
+        call = await pbx.call(running.udp, edit=MALFORMED[fault])
+        assert (await call.final()).status == 200
+        recorded = await running.entry("call")
+    assert len(carrier.invites) == 1
+    assert fault == "a bad date" or any(flag.startswith("malformed:") for flag in recorded["flags"])
+
+
+async def test_a_phone_s_own_subnet_decides_and_the_pbx_s_never_does(tmp_path, keys, parties):
+    """E-05: X-Callpoint-Source from a trusted PBX counts; the packet's source is the PBX and does not."""
+    carrier = await parties(Carrier("udp", CARRIER_IP, answering))
+    pbx = await parties(Pbx("udp", PBX_IP))
+    base = account(trunk(carrier.hop))
+    wing = base["locations"][0] | {"id": "location_wing", "name": "Wing", "civic_address": CIVIC | {"FLR": "9"}}
+    rooms = [
+        {"id": "network_1", "kind": "subnet", "value": "10.9.0.0/16", "location_id": "location_wing", "pbx_id": None},
+        {"id": "network_2", "kind": "subnet", "value": "127.0.0.0/8", "location_id": "location_wing", "pbx_id": None},
+    ]
+    async with edge(tmp_path, keys, base | {"locations": [*base["locations"], wing], "networks": rooms}) as running:
+        call = await pbx.call(running.udp)
+        await call.final()
+        told = await pbx.call(running.udp, added=("X-Callpoint-Source: ::ffff:10.9.8.7",))
+        await told.final()
+        entries = await running.journal(lambda found: sum(e["type"] == "call" for e in found) >= 2)
+    untold, with_source = [entry for entry in entries if entry["type"] == "call"]
+    assert (untold["location_source"], untold["caller"]["source_ip"]) == ("phone", None)
+    assert (with_source["location_source"], with_source["location"]["name"]) == ("subnet", "Wing")
+    assert with_source["caller"]["source_ip"] == "10.9.8.7"
+    assert with_source["flags"] == ["disagreement"]
+
+
+async def test_a_busy_second_of_calls_loses_none(tmp_path, keys, parties):
+    """E-03: two hundred 911 calls at once, each answered and recorded."""
+    carrier = await parties(Carrier("udp", CARRIER_IP, answering))
+    pbx = await parties(Pbx("udp", PBX_IP))
+    async with edge(tmp_path, keys, account(trunk(carrier.hop))) as running:
+        for _ in range(10):  # in waves that fit the test's own small receive buffers
+            calls = [await pbx.call(running.udp) for _ in range(20)]
+            answers = await asyncio.gather(*(call.final() for call in calls))
+            assert {answer.status for answer in answers} == {200}
+        entries = await running.journal(lambda found: sum(e["type"] == "outcome" for e in found) >= 200)
+    assert len({entry["id"] for entry in entries if entry["type"] == "call"}) == 200
+
+
+async def test_a_trunk_named_by_a_host_name_is_resolved_ahead(tmp_path, keys, parties):
+    """E-02: no look-up in the call's way; localhost is resolved from the table's load on."""
+    carrier = await parties(Carrier("udp", "127.0.0.1", answering))
+    pbx = await parties(Pbx("udp", PBX_IP))
+    named = trunk(Hop("udp", "localhost", carrier.port))
+    async with edge(tmp_path, keys, account(named)) as running:
+        await running.hear("trunk", lambda message: message["up"])
+        call = await pbx.call(running.udp)
+        assert (await call.final()).status == 200
+    assert carrier.invites[0].request_uri == "sip:911@localhost"
