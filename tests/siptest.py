@@ -102,18 +102,18 @@ def response(
     """The answer a UAS gives to a request it received."""
     got = parse_message(data)
     assert isinstance(got, Request)
-    to = got.lines(b"to")
+    to = got.lines_of(b"to")
     if got.to_tag is None and status > 100 and to_tag:
         to = to[:-2] + f";tag={to_tag}\r\n".encode()
     head = b"".join(
         (
             f"SIP/2.0 {status} {reason}\r\n".encode(),
-            got.lines(b"via"),
-            got.lines(b"record-route"),
-            got.lines(b"from"),
+            got.lines_of(b"via"),
+            got.lines_of(b"record-route"),
+            got.lines_of(b"from"),
             to,
-            got.lines(b"call-id"),
-            got.lines(b"cseq"),
+            got.lines_of(b"call-id"),
+            got.lines_of(b"cseq"),
             *(f"{line}\r\n".encode() for line in added),
         )
     )

@@ -1,6 +1,7 @@
 """Staying in a call's path: our Via, our Record-Route with its keyed mark, and Route preprocessing (§16.4, §16.6).
 
-The mark is an HMAC over the Call-ID and the caller's tag, written into our Record-Route URIs as `;cp=`. Whoever sends
+The mark is a keyed BLAKE2 (RFC 7693 §2.9: a MAC at a third of the cost of HMAC-SHA256) over the Call-ID and the
+caller's tag, written into our Record-Route URIs as `;cp=`. Whoever sends
 a request inside that dialog brings it back in Route, so the element needs no memory of calls to know its own: after a
 restart, and on another process with the same key, a BYE is still forwarded, and a stranger's request never is.
 """
@@ -9,20 +10,23 @@ import hmac
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import blake2s
+from typing import NamedTuple
 
 from engine.sip import grammar, headers
-from engine.sip.edit import Splice
+from engine.sip.edit import Change, Routing
 from engine.sip.forward import Hop
 from engine.sip.message import Request
 from engine.sip.uri import bracketed
 
-MARK_DIGITS = 16  # 64 bits of HMAC-SHA256: guessing costs a network round trip each
+MARK_DIGITS = 16  # 64 bits: guessing costs a network round trip each
 DEFAULT_PORT = 5060
 
 _NEXT_HOP = re.compile(
     rb"[sS][iI][pP]([sS]?):(?:[^@\s<>\"]++@)?(\[[0-9A-Fa-f:.]++\]|[^\s:;?<>\"\[\]]++)(?::(\d{1,5}))?(;[^?<>\s\"]*+)?"
 )
 _MARK = re.compile(rb";cp=([0-9a-f]{16})(?=[;>?]|$)")
+_ONE_ROUTE = re.compile(rb"[Rr]oute: *+<([^<>,\"\r]++)>$")
 _MAX_KEPT = 4_096
 
 
@@ -36,17 +40,13 @@ class NextHop:
     is_loose: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Routing:
-    """What Route preprocessing found (§16.4, and §16.6 step 6 for a strict router ahead).
+class _Element(NamedTuple):
+    """One element of a Route header: its line, its place in it (comma excluded) and the URI between its brackets."""
 
-    `splices` cut our Route elements and set the Request-URI where a strict router moved it. `next_uri` is where the
-    request goes: the topmost Route left, or the Request-URI. `is_marked`: it belongs to a dialog we record-routed.
-    """
-
-    splices: list[Splice]
-    next_uri: bytes
-    is_marked: bool
+    line: int
+    start: int
+    end: int
+    uri: bytes
 
 
 class Dialogs:
@@ -56,7 +56,7 @@ class Dialogs:
 
     def __init__(self, addresses: Callable[[Hop], tuple[str, int]], mark_key: bytes) -> None:
         self._addresses = addresses
-        self._key = mark_key
+        self._key = blake2s(mark_key).digest()
         self._prefixes: dict[tuple[str, str, int], tuple[bytes, bytes]] = {}
         self._own: set[tuple[bytes, int]] = set()
         self._next_hops: dict[bytes, NextHop | None] = {}
@@ -64,19 +64,19 @@ class Dialogs:
     def via(self, hop: Hop, branch: bytes) -> bytes:
         """Our Via line towards a hop; `rport` on UDP, so that answers find back through a NAT (RFC 3581)."""
         prefix = self._prefix(hop)[0]
-        return prefix + branch + (b";rport\r\n" if hop.transport == "udp" else b"\r\n")
+        return prefix + branch + b";rport" if hop.transport == "udp" else prefix + branch
 
     def record_route(self, request: Request, source: Hop, target: Hop) -> bytes:
         """Our Record-Route towards a target; two when the transports or our addresses differ (RFC 5658 §3)."""
-        ending = b";cp=" + self.mark(request.call_id_bytes, request.tag_bytes(b"from")) + b">\r\n"
+        ending = b";cp=" + self.mark(request.call_id_bytes, request.from_tag_bytes) + b">"
         outward, inward = self._prefix(target)[1], self._prefix(source)[1]
         if outward == inward:
             return b"Record-Route: " + outward + ending
-        return b"Record-Route: " + outward + ending + b"Record-Route: " + inward + ending
+        return b"Record-Route: " + outward + ending + b"\r\nRecord-Route: " + inward + ending
 
     def mark(self, call_id: bytes, caller_tag: bytes) -> bytes:
-        digest = hmac.digest(self._key, call_id + b"\0" + caller_tag, "sha256")
-        return digest.hex()[:MARK_DIGITS].encode()
+        keyed = blake2s(call_id + b"\0" + caller_tag, key=self._key, digest_size=MARK_DIGITS // 2)
+        return keyed.hexdigest().encode()
 
     def contact(self, hop: Hop) -> str:
         """`host:port` of ours as that hop knows us."""
@@ -85,26 +85,36 @@ class Dialogs:
 
     def preprocess(self, request: Request, source: Hop) -> Routing:
         """Take our own elements off Route (§16.4); says whether the request is inside a dialog of ours."""
+        index = request.shape.first.get(b"route")
+        if index is not None and request.names.count(b"route") == 1 and b";cp=" not in request.request_uri_bytes:
+            plain = _ONE_ROUTE.match(request.lines[index])
+            if plain is not None and self._is_marked(request, plain.group(1)):  # nearly every request in a dialog
+                return Routing([(index, None)], request.request_uri_bytes, is_marked=True)
+        return self._preprocess_any(request, source)
+
+    def _preprocess_any(self, request: Request, source: Hop) -> Routing:
         uri = request.request_uri_bytes
-        elements = self._routes(request) if b"route" in request.names else []
-        splices: list[Splice] = []
+        elements = _routes(request) if b"route" in request.shape.first else []
+        cut: list[_Element] = []
+        changes: list[Change] = []
         marked = False
         if b";cp=" in uri and self._is_marked(request, uri):  # from a strict router: the target is the last Route
             marked = True
             if elements:
-                uri = elements[-1][2]
-                splices.append((request.uri_start, request.uri_end, uri))
-                _cut_element(request, elements.pop(), splices)
-        while elements and self.is_own(elements[0][2], source):
-            marked = marked or self._is_marked(request, elements[0][2])
-            _cut_element(request, elements.pop(0), splices)
-        if not elements:
-            return Routing(splices, uri, marked)
-        first = elements[0][2]
-        target = self.next_hop(first)
-        if target is not None and not target.is_loose and marked:
-            self._hand_to_strict_router(request, uri, elements[0], splices)
-        return Routing(splices, first, marked)
+                cut.append(elements.pop())
+                uri = cut[0].uri
+                changes.append((0, _with_uri(request, uri)))
+        while elements and self.is_own(elements[0].uri, source):
+            marked = marked or self._is_marked(request, elements[0].uri)
+            cut.append(elements.pop(0))
+        next_uri = elements[0].uri if elements else uri
+        added: tuple[bytes, ...] = ()
+        target = self.next_hop(next_uri) if elements and marked else None
+        if target is not None and not target.is_loose:  # §16.6 step 6: a strict router reads the Request-URI alone
+            cut.append(elements.pop(0))
+            changes = [(0, _with_uri(request, next_uri))]
+            added = (b"Route: <" + uri + b">",)
+        return Routing([*changes, *_without(request, cut)], next_uri, marked, added)
 
     def is_own(self, uri: bytes, source: Hop) -> bool:
         """Is a Route URI one of ours: it carries a mark, or names the address this peer knows us by."""
@@ -157,54 +167,42 @@ class Dialogs:
             self._prefixes[key] = found
         return found
 
-    @staticmethod
-    def _routes(request: Request) -> list[tuple[int, int, bytes]]:
-        """Every Route element as (start, end, URI) over the raw message, in order."""
-        elements = []
-        for index, name in enumerate(request.names):
-            if name != b"route":
-                continue
-            position, end = request.value_span(index)
-            while position < end:
-                stop = headers.element_end(request.raw, position, end)
-                text = request.raw[position:stop]
-                opening, closing = text.find(b"<"), text.rfind(b">")
-                if 0 <= opening < closing:
-                    elements.append((position, stop, text[opening + 1 : closing].strip()))
-                position = stop + 1
-        return elements
 
-    @staticmethod
-    def _hand_to_strict_router(
-        request: Request, uri: bytes, first: tuple[int, int, bytes], splices: list[Splice]
-    ) -> None:
-        """§16.6 step 6: the Request-URI goes to the end of Route, the strict router's URI takes its place."""
-        splices[:] = [item for item in splices if item[0] != request.uri_start]
-        splices.append((request.uri_start, request.uri_end, first[2]))
-        _cut_element(request, first, splices)
-        end = request.body_start - 2
-        splices.append((end, end, b"Route: <" + uri + b">\r\n"))
-
-
-def _cut_element(request: Request, element: tuple[int, int, bytes], splices: list[Splice]) -> None:
-    """Cut one Route element with its comma, and its line when nothing else was in it."""
-    start, stop, _ = element
+def _routes(request: Request) -> list[_Element]:
+    """Every Route element in order."""
+    elements = []
     for index, name in enumerate(request.names):
-        line_start, line_end = request.span(index)
-        if name == b"route" and line_start <= start < line_end:
-            break
-    value_start, value_end = request.value_span(index)
-    gone = [item for item in splices if value_start <= item[0] and item[1] <= value_end]
-    left = request.raw[value_start:value_end]
-    for cut_start, cut_end, _nothing in [*gone, (start, stop, b"")]:
-        left = left[: cut_start - value_start] + b"," * (cut_end - cut_start) + left[cut_end - value_start :]
-    if not left.strip(b", \t\r\n"):
-        splices[:] = [item for item in splices if item not in gone]
-        splices.append((line_start, line_end, b""))
-    elif start == value_start or all(character in b", \t\r\n" for character in left[: start - value_start]):
-        splices.append((start, stop + 1, b""))
-    else:
-        splices.append((start - 1, stop, b""))
+        if name != b"route":
+            continue
+        line = request.lines[index]
+        position = line.index(b":") + 1
+        while position < len(line):
+            end = headers.element_end(line, position)
+            text = line[position:end]
+            opening, closing = text.find(b"<"), text.rfind(b">")
+            if 0 <= opening < closing:
+                elements.append(_Element(index, position, end, text[opening + 1 : closing].strip()))
+            position = end + 1
+    return elements
+
+
+def _without(request: Request, cut: list[_Element]) -> list[Change]:
+    """The Route lines that had these elements, with what is left in them; None for one with nothing left."""
+    changes: list[Change] = []
+    for index in {element.line for element in cut}:
+        line = request.lines[index]
+        gone = sorted((element.start, element.end) for element in cut if element.line == index)
+        kept, position = [], line.index(b":") + 1
+        for start, end in [*gone, (len(line), len(line))]:
+            kept.append(line[position:start].strip(b", \t\r\n"))
+            position = end
+        left = b", ".join(part for part in kept if part)
+        changes.append((index, b"Route: " + left if left else None))
+    return changes
+
+
+def _with_uri(request: Request, uri: bytes) -> bytes:
+    return request.method_bytes + b" " + uri + b" SIP/2.0"
 
 
 def _read_next_hop(uri: bytes) -> NextHop | None:

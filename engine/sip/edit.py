@@ -1,14 +1,30 @@
-"""Messages on their way out, spliced from the bytes that came in (RFC 3261 §16.6, §16.7, §8.2.6, §9.1, §17.1.1.3).
+"""Messages on their way out, made of the lines that came in (RFC 3261 §16.6, §16.7, §8.2.6, §9.1, §17.1.1.3).
 
-A splice is (start, end, replacement) over a message's `raw`; splices do not overlap. What no splice names is forwarded
-byte for byte: header order and spelling, unknown headers, folding, bodies.
+A change names a line by its index: other bytes for it, or None to leave it out. Lines that no change names, and the
+body, are forwarded byte for byte: header order and spelling, unknown headers, folding.
 """
 
-from engine.sip import headers
-from engine.sip.forward import Edit
-from engine.sip.message import Message, Request, Response, canonical_name, parse_message
+from typing import NamedTuple
 
-Splice = tuple[int, int, bytes]
+from engine.sip.forward import NO_EDIT, Edit
+from engine.sip.message import Request, Response, canonical_name, parse_message
+
+Change = tuple[int, bytes | None]
+
+
+class Routing(NamedTuple):
+    """What Route preprocessing found (§16.4, and §16.6 step 6 for a strict router ahead).
+
+    `changes` cut our Route elements and set the Request-URI where a strict router moved it; `added` are lines to add.
+    `next_uri` is where the request goes: the topmost Route left, or the Request-URI. `is_marked`: it belongs to a
+    dialog we record-routed.
+    """
+
+    changes: list[Change]
+    next_uri: bytes
+    is_marked: bool
+    added: tuple[bytes, ...] = ()
+
 
 REASONS = {
     100: "Trying", 200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
@@ -18,98 +34,87 @@ REASONS = {
     505: "Version Not Supported", 513: "Message Too Large",
 }  # fmt: skip
 
-DEFAULT_MAX_FORWARDS = b"Max-Forwards: 70\r\n"  # RFC 3261 §16.6 step 3
-
-
-def splice(raw: bytes, splices: list[Splice]) -> bytes:
-    """Apply splices; insertions at one place keep their order."""
-    splices.sort(key=_start_of)
-    pieces, position = [], 0
-    for start, end, replacement in splices:
-        pieces.append(raw[position:start])
-        pieces.append(replacement)
-        position = end
-    pieces.append(raw[position:])
-    return b"".join(pieces)
-
-
-def _start_of(item: Splice) -> int:
-    return item[0]
+DEFAULT_MAX_FORWARDS = b"Max-Forwards: 70"  # RFC 3261 §16.6 step 3
 
 
 def forwarded_request(
-    request: Request, *, via: bytes, record_route: bytes, received: bytes, routing: list[Splice], edit: Edit
+    request: Request, *, via: bytes, record_route: bytes, received: bytes, routing: Routing, edit: Edit
 ) -> bytes:
     """A copy of the request for the next hop (RFC 3261 §16.6).
 
     Args:
-        via: our Via line with its CRLF; it goes on top.
+        via: our Via line; it goes on top.
         record_route: our Record-Route lines, on top of those there; b"" for none.
         received: what belongs into the received Via (`;received=…`), b"" for nothing.
-        routing: splices of Route preprocessing: cut Route elements, another Request-URI.
+        routing: changes of Route preprocessing: Route elements cut, another Request-URI.
     """
-    names = request.names
-    splices = list(routing)
-    top = request.span(names.index(b"via"))[0]
-    if record_route and b"record-route" in names:
-        first = request.span(names.index(b"record-route"))[0]
-        splices.append((first, first, record_route))
-        record_route = b""
-    above = via + record_route
-    if request.max_forwards is None:
-        above += DEFAULT_MAX_FORWARDS
-    else:
-        start, end = request.value_span(names.index(b"max-forwards"))
-        splices.append((start, end, b" %d" % (request.max_forwards - 1)))
-    splices.append((top, top, above))
+    shape = request.shape
+    lines: list[bytes | None] = list(request.lines)
+    for index, line in routing.changes:
+        lines[index] = line
+    top = request.lines[shape.via]
     if received:
-        splices.append((request.via.received_at, request.via.received_at, received))
-    if edit is not _NO_EDIT and edit != _NO_EDIT:
-        _add_edit(request, edit, splices)
-    return splice(request.raw, splices)
+        at = request.via.received_at
+        top = top[:at] + received + top[at:]
+    if record_route:
+        first = shape.first.get(b"record-route")
+        if first is None:
+            via += b"\r\n" + record_route
+        else:
+            lines[first] = record_route + b"\r\n" + request.lines[first]
+    lines[shape.via] = via + b"\r\n" + top
+    max_forwards = request.max_forwards
+    if not shape.max_forwards:
+        lines.append(DEFAULT_MAX_FORWARDS)
+    elif max_forwards is not None:
+        lines[shape.max_forwards] = _MAX_FORWARDS[max_forwards]
+    lines.extend(routing.added)
+    body = request.raw[request.body_start :]
+    if edit is not NO_EDIT:
+        body = _apply(edit, shape.names, lines, body)
+    if None in lines:
+        lines = [line for line in lines if line is not None]
+    lines.append(b"\r\n" + body)
+    return b"\r\n".join(lines)  # type: ignore[arg-type]  # no None is left in it
 
 
-_NO_EDIT = Edit()
+_MAX_FORWARDS = [b"Max-Forwards: 0", *(b"Max-Forwards: %d" % left for left in range(255))]
 
 
-def _add_edit(request: Request, edit: Edit, splices: list[Splice]) -> None:
+def _apply(edit: Edit, names: tuple[bytes, ...], lines: list[bytes | None], body: bytes) -> bytes:
+    """Apply a hook's edit to the lines; returns the body."""
     if edit.request_uri is not None:
-        splices[:] = [item for item in splices if item[0] != request.uri_start]
-        splices.append((request.uri_start, request.uri_end, _bytes(edit.request_uri)))
+        first = lines[0] or b""
+        lines[0] = first[: first.index(b" ") + 1] + _bytes(edit.request_uri) + first[first.rindex(b" ") :]
     gone = {canonical_name(name) for name in edit.remove}
-    added = "".join(f"{name}: {value}\r\n" for name, value in edit.add)
+    added = [f"{name}: {value}" for name, value in edit.add]
     if edit.content_type is not None:
         gone.add(b"content-type")
-        added += f"Content-Type: {edit.content_type}\r\n"
+        added.append(f"Content-Type: {edit.content_type}")
     if edit.body is not None:
         gone.add(b"content-length")
-        added += f"Content-Length: {len(edit.body)}\r\n"
-        splices.append((request.body_start, len(request.raw), edit.body))
-    for index, name in enumerate(request.names):
-        if name in gone:
-            _cut(splices, *request.span(index))
-    end_of_headers = request.body_start - 2
-    splices.append((end_of_headers, end_of_headers, _bytes(added)))
-
-
-def _cut(splices: list[Splice], start: int, end: int) -> None:
-    """Cut a whole line, and with it what other splices would have changed inside it."""
-    splices[:] = [item for item in splices if not start < item[0] < end]
-    splices.append((start, end, b""))
+        added.append(f"Content-Length: {len(edit.body)}")
+        body = edit.body
+    if gone:
+        for index, name in enumerate(names):
+            if name in gone:
+                lines[index] = None
+    lines.extend(_bytes(line) for line in added)
+    return body
 
 
 def forwarded_response(response: Response) -> bytes | None:
     """The response without our Via element, the top one; None when no other is left: it is not for forwarding."""
-    index = response.names.index(b"via")
-    start, end = response.span(index)
+    index = response.shape.via
+    line, raw = response.lines[index], response.raw
+    start = response.offset(index)
     via_end = response.via.end
-    raw = response.raw
-    rest = raw[via_end : end - 2].lstrip(b" \t\r\n")
+    rest = line[via_end:].lstrip(b" \t\r\n") if via_end < len(line) else b""
     if rest:  # comma-joined (RFC 3261 §7.3.1): Kamailio and SIPp do that
-        return raw[: response.via.start] + b" " + rest[1:].lstrip(b" \t\r\n") + raw[end - 2 :]
+        return raw[: start + response.via.start] + b" " + rest[1:].lstrip(b" \t\r\n") + raw[start + len(line) :]
     if response.names.count(b"via") == 1:
         return None
-    return raw[:start] + raw[end:]
+    return raw[:start] + raw[start + len(line) + 2 :]
 
 
 def with_status(data: bytes, status: int) -> bytes:
@@ -130,33 +135,33 @@ def response_to(
 
     Works on what `BadMessage.request` holds too: headers that are missing stay missing.
     """
-    to = request.lines(b"to")
-    if to_tag and status > 100 and b"\r\n" in to and not request.tag_bytes(b"to"):
+    to = request.lines_of(b"to")
+    if to_tag and status > 100 and to and not request.tag_bytes(b"to"):
         to = to[:-2] + b";tag=" + to_tag + b"\r\n"
-    vias = request.lines(b"via")
+    vias = request.lines_of(b"via")
     if received:
-        top = request.span(request.names.index(b"via"))[0]
-        at = request.via.received_at - top
-        if at <= len(vias):
-            vias = vias[:at] + received + vias[at:]
-    parts = [
-        _status_line(status, reason or REASONS.get(status, "")),
-        vias,
-        request.lines(b"from"),
-        to,
-        request.lines(b"call-id"),
-        request.lines(b"cseq"),
-    ]
+        at = request.via.received_at
+        vias = vias[:at] + received + vias[at:]
+    extra = b"".join([_bytes(f"{name}: {value}\r\n") for name, value in added]) if added else b""
     if status == 100:
-        parts.append(request.lines(b"timestamp"))  # RFC 3261 §8.2.6.1
-    parts.extend(_bytes(f"{name}: {value}\r\n") for name, value in added)
-    parts.append(b"Content-Length: 0\r\n\r\n")
-    return b"".join(parts)
+        extra += request.lines_of(b"timestamp")  # RFC 3261 §8.2.6.1
+    return b"".join(
+        (
+            _status_line(status, reason or REASONS.get(status, "")),
+            vias,
+            request.lines_of(b"from"),
+            to,
+            request.lines_of(b"call-id"),
+            request.lines_of(b"cseq"),
+            extra,
+            b"Content-Length: 0\r\n\r\n",
+        )
+    )
 
 
 def ack_of(sent: bytes, response: Response) -> bytes:
     """The ACK of a final response that is no 2xx, built from the INVITE as sent (RFC 3261 §17.1.1.3)."""
-    return _hop_by_hop(sent, b"ACK", response.lines(b"to"))
+    return _hop_by_hop(sent, b"ACK", response.lines_of(b"to"))
 
 
 def cancel_of(sent: bytes) -> bytes:
@@ -167,16 +172,16 @@ def cancel_of(sent: bytes) -> bytes:
 def _hop_by_hop(sent: bytes, method: bytes, to: bytes) -> bytes:
     invite = parse_message(sent)
     assert isinstance(invite, Request)
-    start = invite.span(invite.names.index(b"via"))[0]
-    top_via = sent[start : invite.via.end].partition(b":")[2].strip()
+    line = invite.lines[invite.shape.via]
+    top_via = line[invite.via.start : invite.via.end].strip()
     return b"".join(
         (
             method + b" " + invite.request_uri_bytes + b" SIP/2.0\r\nVia: " + top_via + b"\r\n",
-            invite.lines(b"route"),
+            invite.lines_of(b"route"),
             b"Max-Forwards: 70\r\n",
-            invite.lines(b"from"),
-            to or invite.lines(b"to"),
-            invite.lines(b"call-id"),
+            invite.lines_of(b"from"),
+            to or invite.lines_of(b"to"),
+            invite.lines_of(b"call-id"),
             b"CSeq: %d %s\r\nContent-Length: 0\r\n\r\n" % (invite.cseq_number, method),
         )
     )
@@ -186,14 +191,6 @@ def own_request(method: str, request_uri: str, lines: list[tuple[str, str]], bod
     """A request of our own; `lines` are all its headers but Content-Length."""
     head = "".join(f"{name}: {value}\r\n" for name, value in lines)
     return _bytes(f"{method} {request_uri} SIP/2.0\r\n{head}Content-Length: {len(body)}\r\n\r\n") + body
-
-
-def line_value(message: Message, key: bytes) -> bytes | None:
-    """The first value of a header as bytes, unfolded."""
-    if key not in message.names:
-        return None
-    start, end = message.value_span(message.names.index(key))
-    return headers.unfold(message.raw[start:end])
 
 
 def _status_line(status: int, reason: str) -> bytes:

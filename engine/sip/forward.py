@@ -36,6 +36,9 @@ class Edit:
         return any(name.lower() == "geolocation" for name, _ in self.add)
 
 
+NO_EDIT = Edit()
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """One place to try. It is given up when nothing at all was heard for `first_response_s`.
@@ -46,7 +49,7 @@ class Target:
 
     name: str
     hop: Hop
-    edit: Edit = Edit()
+    edit: Edit = NO_EDIT
     first_response_s: float = 2.0
     connect_s: float = 1.0
     retry_edit: Edit | None = None

@@ -19,6 +19,7 @@ _S = rb"[ \t\r\n]*+"
 _QUOTED = rb'"(?:[^"\\]++|\\.)*+"'
 
 TOKEN = re.compile(rb"[" + TOKEN_CHARACTERS + rb"]+")
+NAMES = re.compile(rb"\r\n([^:]{0,64}+):")  # from a line's beginning to its first colon; longer ones are read slowly
 UNESCAPED_NUL = re.compile(rb"(?<!\\)\x00")
 FOLD = re.compile(rb"\r\n[ \t]++")
 BARE_LINE_END = re.compile(rb"\r(?!\n)|(?<!\r)\n")
@@ -35,7 +36,7 @@ VIA_PLAIN = re.compile(
     + _HOST
     + rb")(?::(\d{1,5}))?(;rport)?;branch=(["
     + TOKEN_CHARACTERS
-    + rb"]++)(;rport)?(?=[\r,])"
+    + rb"]++)(;rport)?(?=,|$)"
 )
 VIA = re.compile(
     _S
@@ -51,7 +52,7 @@ CSEQ = re.compile(_S + rb"(\d++)[ \t\r\n]++([" + TOKEN_CHARACTERS + rb"]++)" + _
 DIGITS = re.compile(_S + rb"(\d++)" + _S + rb"$")
 
 ADDRESS_PLAIN = re.compile(
-    rb'[ \t]*+(?:"[^"\\\r\n]*+"[ \t]*+)?<[A-Za-z][^<>\r\n \t"]*+>(?:;tag=([' + TOKEN_CHARACTERS + rb"]++))?(?=\r)"
+    rb'[ \t]*+(?:"[^"\\\r\n]*+"[ \t]*+)?<[A-Za-z][^<>\r\n \t"]*+>(?:;tag=([' + TOKEN_CHARACTERS + rb"]++))?$"
 )
 # name-addr or addr-spec, then parameters. The display name is read generously (RFC 4475 3.1.2.15 permits it): what
 # must hold is that quotes and angle brackets close.

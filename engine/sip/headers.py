@@ -1,7 +1,7 @@
 """Typed readings of the header fields a proxy needs, each from the bytes as received (RFC 3261 §20).
 
-Positions are offsets into the whole message, so that an edit can splice there. A reading returns None when the value
-breaks the grammar; what that means (400, drop, repair) is the caller's to say.
+A reading takes a whole header line (its folds included, without the last CRLF) and where its value begins. It returns
+None when the value breaks the grammar; what that means (400, drop, repair) is the caller's to say.
 """
 
 from typing import NamedTuple
@@ -10,10 +10,11 @@ from engine.sip import grammar
 
 
 class Via(NamedTuple):
-    """One element of a Via header. `start` to `end` is the element alone, without a comma that follows it.
+    """One element of a Via header; positions count from the beginning of its header line.
 
-    `branch` is b"" when there is none (RFC 2543). `received_at` is where `received`/`rport` belong: right behind an
-    empty `rport` when there is one (`has_rport`), else at the element's end.
+    `branch` is b"" when there is none (RFC 2543). `start` to `end` is the element, without a comma that follows it.
+    `received_at` is where `received`/`rport` belong: right behind an empty `rport` when there is one (`has_rport`),
+    else at the element's end.
     """
 
     transport: bytes
@@ -26,25 +27,25 @@ class Via(NamedTuple):
     end: int
 
 
-def read_via(raw: bytes, start: int, end: int) -> Via | None:
-    """Read the first element of the Via value in `raw[start:end]`; `end` is where the line's CRLF begins."""
-    plain = grammar.VIA_PLAIN.match(raw, start, end + 1)
+def read_via(line: bytes, start: int) -> Via | None:
+    """Read the Via element that begins at `start` of a header line."""
+    plain = grammar.VIA_PLAIN.match(line, start)
     if plain is None:
-        return _read_any_via(raw, start, end)
+        return _read_any_via(line, start)
     transport, host, port, rport_before, branch, rport_after = plain.groups()
-    received_at = plain.end(4) if rport_before else plain.end()
+    end = plain.end()
     return Via(
-        transport, host, int(port) if port else None, branch, bool(rport_before or rport_after), received_at,
-        start, plain.end(),
+        transport, host, int(port) if port else None, branch, bool(rport_before or rport_after),
+        plain.end(4) if rport_before else end, start, end,
     )  # fmt: skip
 
 
-def _read_any_via(raw: bytes, start: int, end: int) -> Via | None:
-    match = grammar.VIA.match(raw, start, end)
+def _read_any_via(line: bytes, start: int) -> Via | None:
+    match = grammar.VIA.match(line, start)
     if match is None:
         return None
     branch, has_rport, received_at = b"", False, match.end(4)
-    for parameter in grammar.PARAMETER.finditer(raw, match.start(4), match.end(4)):
+    for parameter in grammar.PARAMETER.finditer(line, match.start(4), match.end(4)):
         name = parameter.group(1).lower()
         if name == b"branch":
             branch = parameter.group(2) or b""
@@ -57,31 +58,31 @@ def _read_any_via(raw: bytes, start: int, end: int) -> Via | None:
     )  # fmt: skip
 
 
-def read_cseq(raw: bytes, start: int, end: int) -> tuple[int, bytes] | None:
+def read_cseq(line: bytes, start: int) -> tuple[int, bytes] | None:
     """The number (any size up to 20 digits) and the method of a CSeq value."""
-    match = grammar.CSEQ.match(raw, start, end)
+    match = grammar.CSEQ.match(line, start)
     if match is None or match.end(1) - match.start(1) > 20:  # int() of thousands of digits takes its time
         return None
     return int(match.group(1)), match.group(2)
 
 
-def read_number(raw: bytes, start: int, end: int) -> int | None:
+def read_number(line: bytes, start: int) -> int | None:
     """Max-Forwards or Content-Length: digits alone, at most ten of them."""
-    match = grammar.DIGITS.match(raw, start, end)
+    match = grammar.DIGITS.match(line, start)
     if match is None or match.end(1) - match.start(1) > 10:
         return None
     return int(match.group(1))
 
 
-def read_tag(raw: bytes, start: int, end: int) -> bytes | None:
+def read_tag(line: bytes, start: int) -> bytes | None:
     """The tag of a From or To value: b"" when it has none, None when the value itself breaks the grammar."""
-    plain = grammar.ADDRESS_PLAIN.match(raw, start, end + 1)
+    plain = grammar.ADDRESS_PLAIN.match(line, start)
     if plain is not None:
         return plain.group(1) or b""
-    match = grammar.ADDRESS.match(raw, start, end)
+    match = grammar.ADDRESS.match(line, start)
     if match is None:
         return None
-    for parameter in grammar.PARAMETER.finditer(raw, match.start(1), match.end(1)):
+    for parameter in grammar.PARAMETER.finditer(line, match.start(1), match.end(1)):
         if parameter.group(1).lower() == b"tag":
             return parameter.group(2) or b""
     return b""
@@ -94,7 +95,7 @@ def unfold(value: bytes) -> bytes:
     return value.strip(b" \t")
 
 
-def element_end(raw: bytes, start: int, end: int) -> int:
-    """Where the first element of a comma-joined value in `raw[start:end]` ends."""
-    match = grammar.ELEMENT.match(raw, start, end)
+def element_end(line: bytes, start: int) -> int:
+    """Where the element of a comma-joined value that begins at `start` ends."""
+    match = grammar.ELEMENT.match(line, start)
     return match.end() if match else start

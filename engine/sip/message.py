@@ -1,14 +1,19 @@
 """A SIP message that keeps the bytes it came in (RFC 3261 §7).
 
-Reading finds where each header line starts and what it is called; values are read when asked for. What a proxy must
+Reading finds the header lines and what they are called; values are read when asked for. What a proxy must
 know of every request (start line, top Via, From, To, Call-ID, CSeq, Max-Forwards, Content-Length) is read and checked
-at once, so that a message that exists is one that can be forwarded. Nothing is rebuilt: `edit.py` splices `raw`.
+at once, so that a message that exists is one that can be forwarded. Nothing is rebuilt: `edit.py` puts lines
+together again as they came.
 
 `BadMessage` is the only exception that leaves this module, whatever the bytes were.
 """
 
+from typing import TypeVar
+
 from engine.sip import grammar, headers
 from engine.sip.headers import Via
+
+_T = TypeVar("_T")
 
 
 class BadMessage(Exception):
@@ -33,50 +38,79 @@ _METHODS = {
     )
 }  # fmt: skip
 
-_KNOWN_NAMES = (
-    "Via From To Call-ID CSeq Contact Max-Forwards Route Record-Route Content-Length Content-Type Allow Supported "
-    "User-Agent Server Accept Date Require Proxy-Require Subject Expires Session-Expires Min-SE Timestamp "
-    "P-Asserted-Identity Privacy Geolocation Geolocation-Routing Priority Organization Warning Reason Allow-Events "
-    "Authorization Proxy-Authorization WWW-Authenticate Proxy-Authenticate"
-)
-# Names as seen -> lower case long form. Grows to a bound: PBXs repeat the same dozen spellings for ever.
-_NAMES: dict[bytes, bytes] = {}
-_MAX_LEARNED_NAMES = 2_000
-for _name in _KNOWN_NAMES.split():
-    _NAMES[_name.encode()] = _name.lower().encode()
-for _short, _long in grammar.NAMES_OF_COMPACT_FORMS.items():
-    _NAMES[_short] = _NAMES[_short.upper()] = _NAMES.get(_long.title(), _long)
-
 _SINGLE = (b"from", b"to", b"call-id", b"cseq", b"max-forwards", b"content-length")
 
 
-class Message:
-    """What requests and responses share. Positions and names of header lines are parallel lists.
+class _Kept(dict[bytes, _T]):
+    """Readings of lines that come again and again ("CSeq: 1 INVITE", "Max-Forwards: 70"), to a bound."""
 
-    `raw` ends with the body: octets that follow it in a datagram are cut off (RFC 3261 §18.3).
+    def keep(self, key: bytes, value: _T) -> _T:
+        if len(self) >= 4_096:
+            self.clear()
+        if len(key) <= 128:
+            self[key] = value
+        return value
+
+
+class Shape:
+    """The header names of a message in order, and where those lie that every message needs.
+
+    Peers send the same few shapes for ever, so a shape is worked out once. `names` are canonical, with b"" for the
+    start line; `first` maps a name to its first line. `fault` says why no such message can be forwarded.
     """
 
-    __slots__ = (
-        "_starts",
-        "body_start",
-        "call_id_bytes",
-        "cseq_method",
-        "cseq_number",
-        "faults",
-        "names",
-        "raw",
-        "via",
-    )
+    __slots__ = ("call_id", "content_length", "cseq", "fault", "first", "from_", "max_forwards", "names", "to", "via")
+
+    def __init__(self, names: tuple[bytes, ...]) -> None:
+        self.names = names
+        self.first: dict[bytes, int] = {}
+        for index in range(len(names) - 1, 0, -1):
+            self.first[names[index]] = index
+        find = self.first.get
+        self.via, self.call_id, self.cseq = find(b"via", 0), find(b"call-id", 0), find(b"cseq", 0)
+        self.from_, self.to = find(b"from", 0), find(b"to", 0)
+        self.max_forwards, self.content_length = find(b"max-forwards", 0), find(b"content-length", 0)
+        self.fault = ""
+        for name in _SINGLE:
+            if names.count(name) > 1:
+                self.fault = f"expected one {name.decode()}, got {names.count(name)}"
+                return
+        if not (self.via and self.call_id and self.cseq and self.from_ and self.to):
+            self.fault = "expected Via, From, To, Call-ID and CSeq; one is missing"
+
+
+_shapes: dict[tuple[bytes, ...], Shape] = {}
+_MAX_SHAPES = 2_048
+_MAX_KEPT_LINES = 64
+_cseqs: _Kept[tuple[int, bytes]] = _Kept()
+_numbers: _Kept[int] = _Kept()
+_status_lines: _Kept[tuple[int, bytes]] = _Kept()
+_schemes: _Kept[bytes] = _Kept()
+
+
+class Message:
+    """What requests and responses share.
+
+    `lines` are the start line and the header lines as received, folds included, without their last CRLF; `names` are
+    their canonical names (b"" for the start line), so that an index means the same in both. `raw` ends with the body:
+    octets that follow it in a datagram are cut off (RFC 3261 §18.3).
+    """
+
+    __slots__ = ("body_start", "call_id_bytes", "cseq_method", "cseq_number", "faults", "lines", "raw", "shape", "via")
 
     raw: bytes
     body_start: int
-    names: list[bytes]
-    _starts: list[int]
+    lines: list[bytes]
+    shape: Shape
     via: Via
     call_id_bytes: bytes
     cseq_number: int
     cseq_method: bytes
     faults: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[bytes, ...]:
+        return self.shape.names
 
     @property
     def body(self) -> bytes:
@@ -101,48 +135,54 @@ class Message:
 
     def header(self, name: str) -> str | None:
         """The first line of that name, unfolded; None when absent. Compact names are known in both directions."""
-        key = canonical_name(name)
-        return _text(self.value_bytes(self.names.index(key))) if key in self.names else None
+        index = self.shape.first.get(canonical_name(name))
+        return None if index is None else _text(self.value_bytes(index))
 
     def headers(self, name: str) -> list[str]:
         """Every line of that name in order, unfolded. A comma-joined line is one entry (see `uri.split_values`)."""
         key = canonical_name(name)
         return [_text(self.value_bytes(index)) for index, other in enumerate(self.names) if other == key]
 
-    def span(self, index: int) -> tuple[int, int]:
-        """Where header line `index` begins and where the next one does (its CRLF included)."""
-        return self._starts[index], self._starts[index + 1]
-
-    def value_span(self, index: int) -> tuple[int, int]:
-        """Where the value of header line `index` lies: behind its colon, up to its CRLF."""
-        start, end = self._starts[index], self._starts[index + 1] - 2
-        return self.raw.index(b":", start, end) + 1, end
+    def offset(self, index: int) -> int:
+        """Where line `index` begins in `raw`."""
+        return sum(map(len, self.lines[:index])) + 2 * index
 
     def value_bytes(self, index: int) -> bytes:
-        start, end = self.value_span(index)
-        return headers.unfold(self.raw[start:end])
+        line = self.lines[index]
+        return headers.unfold(line[line.index(b":") + 1 :])
 
-    def lines(self, key: bytes) -> bytes:
+    def lines_of(self, key: bytes) -> bytes:
         """All lines of that (canonical) name as received, with their CRLFs, for copying into a response."""
-        raw, starts = self.raw, self._starts
-        return b"".join([raw[starts[i] : starts[i + 1]] for i, name in enumerate(self.names) if name == key])
+        shape = self.shape
+        index = shape.first.get(key)
+        if index is None:
+            return b""
+        if shape.names.count(key) == 1:
+            return self.lines[index] + b"\r\n"
+        return b"".join([self.lines[i] + b"\r\n" for i, name in enumerate(shape.names) if name == key])
 
     def tag_bytes(self, key: bytes) -> bytes:
         """The tag of From or To (`key` in canonical form); b"" when there is none."""
-        if key not in self.names:
+        index = self.shape.first.get(key)
+        if index is None:
             return b""
-        return headers.read_tag(self.raw, *self.value_span(self.names.index(key))) or b""
+        line = self.lines[index]
+        return headers.read_tag(line, line.index(b":") + 1) or b""
 
 
 class Request(Message):
     """A request that can be forwarded. `faults` names what was repaired or overlooked in an emergency request."""
 
-    __slots__ = ("max_forwards", "method", "request_uri_bytes", "uri_end", "uri_start")
+    __slots__ = (
+        "from_tag_bytes", "max_forwards", "method", "method_bytes", "request_uri_bytes", "scheme", "to_tag_bytes",
+    )  # fmt: skip
 
+    from_tag_bytes: bytes
+    to_tag_bytes: bytes
     method: str
+    method_bytes: bytes
+    scheme: bytes
     request_uri_bytes: bytes
-    uri_start: int
-    uri_end: int
     max_forwards: int | None
 
     @property
@@ -186,12 +226,15 @@ def parse_message(data: bytes, *, cseq_limit: int = grammar.MAX_CSEQ) -> Request
 def _parse_response(data: bytes, end: int) -> Response:
     response = Response()
     response.faults = ()
-    first_line = _scan(response, data, end)
-    match = grammar.STATUS_LINE.match(first_line)
-    if match is None:
-        raise BadMessage(f"expected a status line, got {first_line[:60]!r}")
-    response.status = int(match.group(1))
-    response.reason_bytes = match.group(2) or b""
+    _scan(response, data, end)
+    line = response.lines[0]
+    known = _status_lines.get(line)
+    if known is None:
+        match = grammar.STATUS_LINE.match(line)
+        if match is None:
+            raise BadMessage(f"expected a status line, got {line[:60]!r}")
+        known = _status_lines.keep(line, (int(match.group(1)), match.group(2) or b""))
+    response.status, response.reason_bytes = known
     _read_core(response, grammar.MAX_CSEQ)
     return response
 
@@ -199,9 +242,9 @@ def _parse_response(data: bytes, end: int) -> Response:
 def _parse_request(data: bytes, end: int, cseq_limit: int) -> Request:
     request = Request()
     request.faults = ()
-    first_line = _scan(request, data, end)
+    _scan(request, data, end)
     try:
-        _read_start_line(request, first_line)
+        _read_start_line(request, request.lines[0])
         _read_core(request, cseq_limit)
         _read_request_only(request)
     except BadMessage as fault:
@@ -209,9 +252,25 @@ def _parse_request(data: bytes, end: int, cseq_limit: int) -> Request:
     return request
 
 
-def _scan(message: Message, data: bytes, end: int) -> bytes:
-    """Find the header lines; returns the start line. Fills `raw`, `names`, `_starts`, `body_start`."""
+def _scan(message: Message, data: bytes, end: int) -> None:
+    """Find the header lines and the message's shape.
+
+    `splitlines` parts at a bare CR or LF too: for a shape met before, a line too many is the sign of one.
+    """
     head = data[:end]
+    message.raw = data
+    message.body_start = end + 4
+    message.lines = lines = head.splitlines()
+    spellings = tuple(grammar.NAMES.findall(head))
+    shape = _shapes.get(spellings)
+    if shape is not None and len(lines) == len(shape.names) and b"\0" not in head:
+        message.shape = shape
+    else:
+        _scan_slowly(message, head, spellings)
+
+
+def _scan_slowly(message: Message, head: bytes, spellings: tuple[bytes, ...]) -> None:
+    """Check the head of a shape not met before, join folded lines to the one they continue, and keep the shape."""
     lines = head.split(b"\r\n")
     count = len(lines)
     if count > grammar.MAX_LINES:
@@ -220,44 +279,44 @@ def _scan(message: Message, data: bytes, end: int) -> bytes:
         raise BadMessage("a bare CR or LF stands in the headers")  # or a header could be smuggled past us
     if b"\0" in head and grammar.UNESCAPED_NUL.search(head):
         raise BadMessage("a NUL stands in the headers")
-    message.raw = data
-    message.body_start = end + 4
-    names: list[bytes] = []
-    message.names = names
-    message._starts = starts = []  # noqa: SLF001 - same module
-    position = len(lines[0]) + 2
-    first_line = lines[0]
-    del lines[0]
-    known = _NAMES.get
+    whole = _unfolded(lines)
+    if len(whole) > grammar.MAX_HEADERS + 1:
+        raise BadMessage(f"expected at most {grammar.MAX_HEADERS} headers, got {len(whole) - 1}")
+    message.lines = whole
+    message.shape = shape = Shape((b"", *(_name_of(line) for line in whole[1:])))
+    if len(whole) == count <= _MAX_KEPT_LINES and len(spellings) == count - 1:  # no folds
+        if len(_shapes) >= _MAX_SHAPES:
+            _shapes.clear()
+        _shapes[spellings] = shape
+
+
+def _unfolded(lines: list[bytes]) -> list[bytes]:
+    """The lines with every continuation joined to the line it continues, byte for byte."""
+    whole: list[bytes] = []
+    folds: list[bytes] = []
     for line in lines:
-        name = known(line[: line.find(b":")])
-        if name is None:
-            name = _name_of(line, is_first=not names)
-        if name:
-            names.append(name)
-            starts.append(position)
-        position += len(line) + 2
-    starts.append(position)
-    if len(names) > grammar.MAX_HEADERS:
-        raise BadMessage(f"expected at most {grammar.MAX_HEADERS} headers, got {len(names)}")
-    return first_line
+        if line[:1] in (b" ", b"\t") and whole:
+            if len(whole) == 1:
+                raise BadMessage("a folded line follows the start line")
+            folds.append(line)
+            continue
+        if folds:
+            whole[-1] = b"\r\n".join((whole[-1], *folds))
+            folds = []
+        whole.append(line)
+    if folds:
+        whole[-1] = b"\r\n".join((whole[-1], *folds))
+    return whole
 
 
-def _name_of(line: bytes, *, is_first: bool) -> bytes:
-    """The canonical name of a header line spelt in a way not met before; b"" for a folded continuation."""
-    if line[:1] in (b" ", b"\t"):
-        if is_first:
-            raise BadMessage("a folded line follows the start line")
-        return b""
+def _name_of(line: bytes) -> bytes:
+    """The canonical name of a header line."""
     spelling, colon, _ = line.partition(b":")
     name = spelling.rstrip(b" \t")
     if not colon or grammar.TOKEN.fullmatch(name) is None:
         raise BadMessage(f"expected a header name and a colon, got {line[:60]!r}")
     name = name.lower()
-    name = grammar.NAMES_OF_COMPACT_FORMS.get(name, name)
-    if len(_NAMES) < _MAX_LEARNED_NAMES and len(spelling) < 64:
-        _NAMES[spelling] = name
-    return name
+    return grammar.NAMES_OF_COMPACT_FORMS.get(name, name)
 
 
 def _read_start_line(request: Request, line: bytes) -> None:
@@ -269,9 +328,8 @@ def _read_start_line(request: Request, line: bytes) -> None:
             raise BadMessage(f"expected a method, got {method[:60]!r}")
         known = _text(method)
     request.method = known
+    request.method_bytes = method
     request.request_uri_bytes = words[1] if len(words) > 1 else b""
-    request.uri_start = len(method) + 1
-    request.uri_end = request.uri_start + len(request.request_uri_bytes)
     request.max_forwards = None
     if len(words) != 3:
         raise BadMessage(f"expected method, Request-URI and version, got {line[:120]!r}")
@@ -280,62 +338,82 @@ def _read_start_line(request: Request, line: bytes) -> None:
             raise BadMessage(f"expected SIP/2.0, got {words[2][:20]!r}", 505)
         raise BadMessage(f"expected SIP/2.0 at the end of the start line, got {words[2][:20]!r}")
     uri = words[1]
-    if grammar.SIP_REQUEST_URI.match(uri) is None:
+    scheme = _schemes.get(uri)
+    if scheme is None:
         other = grammar.REQUEST_URI.match(uri)
-        if other is None or other.group(1).lower() in {b"sip", b"sips"}:
+        scheme = other.group(1).lower() if other is not None else b""
+        if not scheme or (scheme in {b"sip", b"sips"} and grammar.SIP_REQUEST_URI.match(uri) is None):
             raise BadMessage(f"expected a Request-URI without headers or brackets, got {uri[:120]!r}")
+        _schemes.keep(uri, scheme)
+    request.scheme = scheme
 
 
 def _read_core(message: Message, cseq_limit: int) -> None:
     """Read what both kinds need: one each of Via, Call-ID, CSeq, From, To, and the length of the body."""
-    names, raw = message.names, message.raw
-    if len(set(names)) != len(names):
-        for name in _SINGLE:
-            if names.count(name) > 1:
-                raise BadMessage(f"expected one {_text(name)}, got {names.count(name)}")
-    try:
-        via = headers.read_via(raw, *message.value_span(names.index(b"via")))
-        call_id = names.index(b"call-id")
-        cseq = headers.read_cseq(raw, *message.value_span(names.index(b"cseq")))
-        names.index(b"from")
-        names.index(b"to")
-    except ValueError:
-        raise BadMessage("expected Via, From, To, Call-ID and CSeq; one is missing") from None
+    shape, lines = message.shape, message.lines
+    if shape.fault:
+        raise BadMessage(shape.fault)
+    line = lines[shape.via]
+    via = headers.read_via(line, line.find(b":") + 1)
     if via is None:
         raise BadMessage("the top Via cannot be read")
     message.via = via
-    message.call_id_bytes = message.value_bytes(call_id)
-    if not message.call_id_bytes or b" " in message.call_id_bytes:
+    line = lines[shape.call_id]
+    message.call_id_bytes = call_id = headers.unfold(line[line.find(b":") + 1 :])
+    if not call_id or b" " in call_id:
         raise BadMessage("expected a Call-ID of one word")
-    if cseq is None or cseq[0] >= cseq_limit:
-        raise BadMessage("expected a CSeq of a number below 2^31 and a method")
+    line = lines[shape.cseq]
+    cseq = _cseqs.get(line)
+    if cseq is None:
+        cseq = headers.read_cseq(line, line.find(b":") + 1)
+        if cseq is None or cseq[0] >= cseq_limit:
+            raise BadMessage("expected a CSeq of a number below 2^31 and a method")
+        if cseq[0] < grammar.MAX_CSEQ:
+            _cseqs.keep(line, cseq)
     message.cseq_number, message.cseq_method = cseq
-    if b"content-length" in names:
-        _cut_body(message, names.index(b"content-length"))
+    if shape.content_length:
+        _cut_body(message, lines[shape.content_length])
 
 
-def _cut_body(message: Message, index: int) -> None:
-    length = headers.read_number(message.raw, *message.value_span(index))
+def _number(line: bytes) -> int | None:
+    known = _numbers.get(line)
+    if known is None:
+        known = headers.read_number(line, line.find(b":") + 1)
+        if known is not None:
+            _numbers.keep(line, known)
+    return known
+
+
+def _cut_body(message: Message, line: bytes) -> None:
+    length = _number(line)
     if length is None:
         raise BadMessage("expected a Content-Length of digits")
     available = len(message.raw) - message.body_start
+    if length == available:
+        return
     if length > grammar.MAX_MESSAGE_BYTES:
         raise BadMessage(f"expected a body of at most {grammar.MAX_MESSAGE_BYTES} bytes, got {length}", 513)
     if length > available:
         raise BadMessage(f"expected a body of {length} bytes, got {available}")
-    if length < available:
-        message.raw = message.raw[: message.body_start + length]
+    message.raw = message.raw[: message.body_start + length]
 
 
 def _read_request_only(request: Request) -> None:
-    names, raw = request.names, request.raw
-    if request.cseq_method != request.method.encode("latin-1"):
+    shape, lines = request.shape, request.lines
+    if request.cseq_method != request.method_bytes:
         raise BadMessage(f"expected the CSeq method {request.method}, got {_text(request.cseq_method)[:60]!r}")
-    for key in (b"from", b"to"):
-        if headers.read_tag(raw, *request.value_span(names.index(key))) is None:
-            raise BadMessage(f"{_text(key).title()} cannot be read")
-    if b"max-forwards" in names:
-        value = headers.read_number(raw, *request.value_span(names.index(b"max-forwards")))
+    line = lines[shape.from_]
+    tag = headers.read_tag(line, line.find(b":") + 1)
+    if tag is None:
+        raise BadMessage("From cannot be read")
+    request.from_tag_bytes = tag
+    line = lines[shape.to]
+    tag = headers.read_tag(line, line.find(b":") + 1)
+    if tag is None:
+        raise BadMessage("To cannot be read")
+    request.to_tag_bytes = tag
+    if shape.max_forwards:
+        value = _number(lines[shape.max_forwards])
         if value is None or value > grammar.MAX_MAX_FORWARDS:
             raise BadMessage(f"expected a Max-Forwards of 0 to {grammar.MAX_MAX_FORWARDS}")
         request.max_forwards = value

@@ -204,7 +204,7 @@ class Proxy:
             via=self._dialogs.via(hop, name),
             record_route=record_route,
             received=context.server.received,
-            routing=context.routing.splices,
+            routing=context.routing,
             edit=changes,
         )
         branch.client = ClientTransaction(client_key(name, request.cseq_method), sent, hop, branch)
@@ -356,8 +356,8 @@ class Proxy:
     def _end_dialog(self, request: Request, now: float) -> None:
         if not self._tags:
             return
-        for key in (b"from", b"to"):
-            tag = self._tags.pop((request.call_id_bytes, request.tag_bytes(key)), None)
+        for caller in (request.from_tag_bytes, request.to_tag_bytes):
+            tag = self._tags.pop((request.call_id_bytes, caller), None)
             if tag is not None:
                 self._emit(DialogEnded(tag, now))
                 return

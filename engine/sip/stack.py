@@ -29,7 +29,7 @@ from engine.sip.events import (
     ProvisionalReceived,
     RequestReceived,
 )
-from engine.sip.forward import Edit, Forward, Hop, Target
+from engine.sip.forward import NO_EDIT, Edit, Forward, Hop, Target
 from engine.sip.headers import element_end, read_via
 from engine.sip.message import BadMessage, Request, Response, parse_message
 from engine.sip.proxy import Branch, Proxy, ResponseContext, is_pending
@@ -101,6 +101,7 @@ class SipStack:
         self._is_emergency = is_emergency
         self._is_trusted = is_trusted
         self._resolve = resolve
+        self._literal_hops: dict[bytes, Hop] = {}
         self._single_targets: dict[Hop, Forward] = {}
         self._refusals = 0
         self._refusals_since = 0.0
@@ -203,7 +204,7 @@ class SipStack:
         given = {name.lower() for name, _ in headers}
         name = self._make_branch().encode()
         contact = self._dialogs.contact(hop)
-        via = self._dialogs.via(hop, name).decode().strip().partition(": ")[2]
+        via = self._dialogs.via(hop, name).decode().partition(": ")[2]
         usual = (
             ("Max-Forwards", "70"),
             ("From", f"<sip:callpoint@{contact}>;tag={self._make_tag()}"),
@@ -256,12 +257,12 @@ class SipStack:
             self._cancel(server, now)
             return
         loop = b".%08x" % zlib.crc32(
-            request.request_uri_bytes + request.call_id_bytes + b"%d" % request.cseq_number + request.lines(b"route")
+            request.request_uri_bytes + request.call_id_bytes + b"%d" % request.cseq_number + request.lines_of(b"route")
         )
         if not self._is_valid(request, server, loop, now):
             return
         routing = self._dialogs.preprocess(request, source)
-        is_in_dialog = routing.is_marked and bool(request.tag_bytes(b"to"))
+        is_in_dialog = routing.is_marked and bool(request.to_tag_bytes)
         server.owner = context = ResponseContext(server, request, routing, loop)
         if context.is_invite and (is_in_dialog or self._is_trusted(source)):
             trying = edit.response_to(request, 100, received=received)
@@ -273,15 +274,14 @@ class SipStack:
 
     def _is_valid(self, request: Request, server: ServerTransaction, loop: bytes, now: float) -> bool:
         """RFC 3261 §16.3, steps 2 to 5. An emergency request goes on whatever is found, with a note in `faults`."""
-        scheme = request.request_uri_bytes.partition(b":")[0].lower()
         headers: tuple[tuple[str, str], ...] = ()
-        if scheme not in KNOWN_SCHEMES:
-            refusal = 416, f"the scheme {scheme[:20].decode()} is not known here"
+        if request.scheme not in KNOWN_SCHEMES:
+            refusal = 416, f"the scheme {request.scheme[:20].decode()} is not known here"
         elif request.max_forwards == 0:
             refusal = 483, "Max-Forwards is used up"
         elif request.raw.find(loop, 0, request.body_start) >= 0 and self._is_loop(request, loop):
             refusal = 482, "the request came back unchanged"
-        elif b"proxy-require" in request.names:
+        elif b"proxy-require" in request.shape.first:
             wanted = ", ".join(request.headers("Proxy-Require"))
             refusal = 420, f"Proxy-Require: {wanted[:80]}"
             headers = (("Unsupported", wanted),)
@@ -302,12 +302,13 @@ class SipStack:
         for index, name in enumerate(request.names):
             if name != b"via":
                 continue
-            position, end = request.value_span(index)
-            while position < end:
-                via = read_via(request.raw, position, end)
+            line = request.lines[index]
+            position = line.index(b":") + 1
+            while position < len(line):
+                via = read_via(line, position)
                 if via is not None and via.branch.endswith(loop) and self._dialogs.is_own_sent_by(via.host, via.port):
                     return True
-                position = element_end(request.raw, position, end) + 1
+                position = element_end(line, position) + 1
         return False
 
     def _cancel(self, server: ServerTransaction, now: float) -> None:
@@ -340,16 +341,27 @@ class SipStack:
         branch = b"z9hG4bK.a%08x.%d" % (fingerprint, request.cseq_number)  # the same for a retransmission
         data = edit.forwarded_request(
             request, via=self._dialogs.via(hop, branch), record_route=b"", received=received,
-            routing=routing.splices, edit=_NO_EDIT,
+            routing=routing, edit=NO_EDIT,
         )  # fmt: skip
         self._send(data, hop)
 
     def _hop_of(self, routing: Routing, source: Hop) -> Hop | None:
+        known = self._literal_hops.get(routing.next_uri)
+        if known is not None:
+            return known
         target: NextHop | None = self._dialogs.next_hop(routing.next_uri)
         if target is None or self._dialogs.is_own(routing.next_uri, source):
             return None
-        address = self._resolve(target.host)
-        return Hop(target.transport, address, target.port) if address else None
+        literal = literal_address(target.host)
+        address = literal or self._resolve(target.host)
+        if address is None:
+            return None
+        hop = Hop(target.transport, address, target.port)
+        if literal:
+            if len(self._literal_hops) >= _MAX_KEPT_TARGETS:
+                self._literal_hops.clear()
+            self._literal_hops[routing.next_uri] = hop
+        return hop
 
     def _single_target(self, hop: Hop) -> Forward:
         """A Forward to one place without a deadline of ours: timers B and F are enough inside a dialog."""
@@ -419,9 +431,6 @@ class SipStack:
 
     def _send(self, data: bytes, hop: Hop) -> None:
         self._outgoing.append((data, hop))
-
-
-_NO_EDIT = Edit()
 
 
 def _reply_hop(request: Request, source: Hop) -> tuple[Hop, bytes]:

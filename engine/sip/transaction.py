@@ -250,10 +250,10 @@ def server_key(request: Request) -> TransactionKey:
         branch = b"\0".join(
             (
                 request.request_uri_bytes,
-                request.tag_bytes(b"from"),
+                request.from_tag_bytes,
                 request.call_id_bytes,
                 b"%d" % request.cseq_number,
-                request.raw[via.start : via.end].strip(),
+                request.lines[request.shape.via][via.start : via.end].strip(),
             )
         )
     return TransactionKey(branch, (via.host.lower(), via.port), method)
