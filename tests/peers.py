@@ -5,9 +5,13 @@ the system is given its own loopback address, since an account knows a PBX or a 
 """
 
 import contextlib
+import heapq
 import json
 import os
 import queue
+import random
+import re
+import select
 import shutil
 import signal
 import socket
@@ -17,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -328,3 +333,120 @@ def sipp(folder: Path, name: str, *words: str, scenario: Path, ip: str, port: in
         folder,
         TERM="dumb",
     )
+
+
+@contextlib.contextmanager
+def sipp_carrier(
+    folder: Path, scenario: Path, *, transport: str = "udp", ip: str = CARRIER_IP, name: str = "carrier"
+) -> Iterator[int]:
+    """SIPp as a carrier that serves calls until the end of the block; yields its port."""
+    port = free_port(ip)
+    peer = sipp(folder, name, "-t", f"{transport[0]}1", scenario=scenario, ip=ip, port=port)
+    try:
+        peer.ready(lambda: is_bound(ip, port, transport))
+        yield port
+    finally:
+        peer.stop(signal.SIGKILL)  # asked politely, it would wait for calls that have ended to be forgotten
+
+
+def sipp_calls(
+    folder: Path,
+    scenario: Path,
+    to: tuple[str, int],
+    *,
+    number: str = "911",
+    transport: str = "udp",
+    calls: int = 1,
+    rate: int = 20,
+    within_s: float = 30.0,
+) -> int:
+    """SIPp as a PBX that places calls and ends; its exit code: 0 when every call went as the scenario says."""
+    port = free_port(PBX_IP)
+    words = ["-t", f"{transport[0]}1", "-s", number, "-m", str(calls), "-r", str(rate), "{}:{}".format(*to)]
+    peer = sipp(folder, "pbx", *words, "-timeout", f"{int(within_s)}s", scenario=scenario, ip=PBX_IP, port=port)
+    return peer.wait(within_s + 5.0)
+
+
+_MESSAGE = re.compile(rb"(?:UDP|TCP) message (received|sent) [\[(](\d+)[\])]? bytes\)? ?:\n\n")
+
+
+def sipp_messages(folder: Path, name: str, way: str = "received") -> list[bytes]:
+    """The SIP messages a SIPp that has ended (or goes on) wrote down, in order; `way`: received or sent."""
+    text, found = (folder / f"{name}.messages").read_bytes(), []
+    for match in _MESSAGE.finditer(text):
+        if match.group(1).decode() == way:
+            found.append(text[match.end() : match.end() + int(match.group(2))])
+    return found
+
+
+class LossyRelay:
+    """A UDP path between two sides that loses and reorders, the same way each time for the same seed.
+
+    What comes from anyone but `far` goes to `far`; what `far` answers goes back to whoever came last through the same
+    door. Every sender has a door of its own towards `far`, so that answers find their way.
+    """
+
+    def __init__(self, ip: str, far: tuple[str, int], *, seed: int, lost: float, delayed: float) -> None:
+        self._random = random.Random(seed)
+        self._far, self._lost, self._delayed = far, lost, delayed
+        self._front = self._socket(ip)
+        self._ip, self.address = ip, self._front.getsockname()
+        self._doors: dict[tuple[str, int], socket.socket] = {}
+        self._late: list[tuple[float, int, bytes, socket.socket, tuple[str, int]]] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lossy", daemon=True)
+        self.passed = self.dropped = self.reordered = 0
+
+    def __enter__(self) -> "LossyRelay":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(5.0)
+        for sock in (self._front, *self._doors.values()):
+            sock.close()
+
+    @staticmethod
+    def _socket(ip: str) -> socket.socket:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind((ip, 0))
+        sock.setblocking(False)
+        return sock
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            readable, _, _ = select.select([self._front, *self._doors.values()], [], [], 0.005)
+            for sock in readable:
+                with contextlib.suppress(OSError):
+                    data, source = sock.recvfrom(65_535)
+                    self._pass(data, sock, source)
+            while self._late and self._late[0][0] <= time.monotonic():
+                self._send(*heapq.heappop(self._late)[2:])
+
+    def _pass(self, data: bytes, sock: socket.socket, source: tuple[str, int]) -> None:
+        if sock is self._front:
+            if source not in self._doors:
+                self._doors[source] = self._socket(self._ip)
+            out, to = self._doors[source], self._far
+        else:
+            out, to = self._front, next(near for near, door in self._doors.items() if door is sock)
+        fate = self._random.random()
+        if fate < self._lost:
+            self.dropped += 1
+        elif fate < self._lost + self._delayed:
+            self.reordered += 1
+            late_s = self._random.uniform(0.02, 0.12)  # long enough for what follows to overtake it
+            heapq.heappush(self._late, (time.monotonic() + late_s, self.reordered, data, out, to))
+        else:
+            self._send(data, out, to)
+
+    def _send(self, data: bytes, out: socket.socket, to: tuple[str, int]) -> None:
+        self.passed += 1
+        with contextlib.suppress(OSError):
+            out.sendto(data, to)
+
+
+def seconds_between(earlier: str, later: str) -> float:
+    """Between two RFC 3339 instants."""
+    return (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()
