@@ -58,15 +58,21 @@ def main() -> None:
 @app.command()
 def run(config: ConfigOption = None) -> None:
     """Start the node: SIP, the phones' port and the admin pages."""
-    from engine import log
-    from engine.app import App
-    from engine.banner import show_start
+    from engine import crypto, log
+    from engine.edge_link import EdgeLink
 
     settings = configuration.load(config)
     log.set_up(settings.log)
 
     async def serve() -> None:
-        node = App(settings)
+        settings.core.data_dir.mkdir(parents=True, exist_ok=True)
+        keys = crypto.load_or_create(settings.key_file)
+        edge = EdgeLink(settings)
+        await edge.begin()  # 911 is carried while the rest is still being imported
+        from engine.app import App
+        from engine.banner import show_start
+
+        node = App(settings, keys, edge)
         await node.start()
         show_start(node)
         await node.serve()

@@ -18,11 +18,12 @@ from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
 
 from admin.app import make_admin
-from engine import crypto, migrations
+from engine import migrations
 from engine.accounts import operations as accounts
 from engine.accounts import store as accounts_store
 from engine.audit.record import open_audited
 from engine.config import Config, Listen, parse_listen
+from engine.crypto import KeyRing
 from engine.db import Database
 from engine.e911.calls import Recorder
 from engine.e911.notify import Notifier
@@ -40,12 +41,9 @@ _log = structlog.get_logger()
 class App:
     """One running node."""
 
-    def __init__(self, config: Config, *, edge_stderr: int | None = None) -> None:
-        self.config = config
-        config.core.data_dir.mkdir(parents=True, exist_ok=True)
-        self.keys = crypto.load_or_create(config.key_file)
+    def __init__(self, config: Config, keys: KeyRing, edge: EdgeLink) -> None:
+        self.config, self.keys, self.edge = config, keys, edge
         self.database: Database = open_audited(config.database_url, self.keys)
-        self.edge = EdgeLink(config, on_journal=self._journal_grew, stderr=edge_stderr)
         self.setup_key: str | None = None
         self.phones_address = Listen("", 0)
         self.admin_address = Listen("", 0)
@@ -64,6 +62,7 @@ class App:
         self.publisher = SnapshotPublisher(
             self.database, self.keys, data / "snapshot", on_published=self.edge.load, on_dropped=self.edge.drop
         )
+        edge.on_journal = self.recorder.wake
         self.phones: PhonesPort = make_phones_port(config.provisioning, self.keys, self.database)
         self.reach = Reach(self.edge, self.database)
 
@@ -120,9 +119,6 @@ class App:
                     pass
         except (TimeoutError, SQLAlchemyError, OSError) as exc:
             _log.warning("records_wait", error=type(exc).__name__, meaning="they are in the journal for the next start")
-
-    def _journal_grew(self) -> None:
-        self.recorder.wake()
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         self._tasks.append(asyncio.create_task(work, name=name))

@@ -21,13 +21,14 @@ from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from engine import log
+from engine import crypto, log
 from engine.accounts import operations
 from engine.accounts.passwords import PasswordDesk
 from engine.agents import Carrier, Heard, Placed, Placing, place_call
 from engine.app import App
 from engine.audit.record import Actor
 from engine.config import Admin, Config, Core, Log, Provisioning, Sip
+from engine.edge_link import EdgeLink
 from engine.errors import EngineError
 from engine.provisioning.simulate import simulate
 
@@ -98,7 +99,7 @@ async def _set_the_stage(console: Console, folder: Path, stack: AsyncExitStack) 
         admin=Admin(listen="127.0.0.1:0"),
         sip=Sip(udp="127.0.0.1:0", tcp="127.0.0.1:0", first_response_s=0.8),
     )
-    node = App(config)
+    node = App(config, crypto.load_or_create(config.key_file), EdgeLink(config))
     with console.status("Starting a node: SIP process, database, phones' port, admin port"):
         await node.start()
     stack.push_async_callback(node.stop)

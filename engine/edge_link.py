@@ -57,11 +57,10 @@ class EdgeState:
 class EdgeLink:
     """Starts the edge and speaks with it. `on_journal` is called when new journal entries are durable."""
 
-    def __init__(self, config: Config, *, on_journal: Callable[[], None], stderr: int | None = None) -> None:
+    def __init__(self, config: Config) -> None:
         self.state = EdgeState()
+        self.on_journal: Callable[[], None] = lambda: None
         self._config = config
-        self._on_journal = on_journal
-        self._stderr = stderr
         self._process: asyncio.subprocess.Process | None = None
         self._ready = asyncio.Event()
         self._stopping = False
@@ -69,13 +68,20 @@ class EdgeLink:
         self._answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._keeper: asyncio.Task[None] | None = None
 
+    async def begin(self) -> None:
+        """Start the edge's process and give it its settings; it comes up while the rest is still being imported."""
+        if self._keeper is None:
+            process = await self._spawn()
+            self._keeper = asyncio.create_task(self._keep(process), name="edge")
+
     async def start(self) -> None:
-        """Start the edge and wait until its sockets are bound.
+        """Start the edge, unless `begin` did, and wait until its sockets are bound.
 
         Raises:
             EdgeAway: it did not come up; the reason stands in its own words on the log.
         """
-        self._keeper = asyncio.create_task(self._keep(), name="edge")
+        await self.begin()
+        assert self._keeper is not None
         ready = asyncio.create_task(self._ready.wait())
         done, _pending = await asyncio.wait(
             {ready, self._keeper}, timeout=READY_WITHIN_S, return_when=asyncio.FIRST_COMPLETED
@@ -146,11 +152,11 @@ class EdgeLink:
         if process is not None and process.stdin is not None and not process.stdin.is_closing():
             process.stdin.write(json.dumps(message).encode() + b"\n")
 
-    async def _keep(self) -> None:
-        """Run the edge; when it dies, run it again. It starts from the snapshots on disk."""
-        while not self._stopping:
+    async def _keep(self, process: asyncio.subprocess.Process) -> None:
+        """Listen to the edge; when it dies, start it again. It starts from the snapshots on disk."""
+        while True:
             started = time.monotonic()
-            await self._run_once()
+            await self._listen(process)
             if self._stopping:
                 return
             if time.monotonic() - started > max(RESTART_PAUSES_S):
@@ -159,15 +165,19 @@ class EdgeLink:
             self.state.restarts += 1
             _log.error("edge_died", meaning="no 911 call is carried until it is back", restart_in_s=pause_s)
             await asyncio.sleep(pause_s)
+            process = await self._spawn()
 
-    async def _run_once(self) -> None:
+    async def _spawn(self) -> asyncio.subprocess.Process:
         self._process = process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "engine.edge",
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=self._stderr, limit=LINE_LIMIT_BYTES,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=LINE_LIMIT_BYTES,
             start_new_session=True,  # a Ctrl-C in the terminal is ours to pass on, in order
         )  # fmt: skip
         self.state.pid = process.pid
         self._say(self._start_message())
+        return process
+
+    async def _listen(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
         try:
             async for line in process.stdout:
@@ -204,10 +214,10 @@ class EdgeLink:
                     message.get("tcp") or "",
                 )
                 self._ready.set()
-                self._on_journal()  # what a former edge wrote may still wait
+                self.on_journal()  # what a former edge wrote may still wait
             case "journal":
                 self.state.journal_fault = message.get("fault", "")
-                self._on_journal()
+                self.on_journal()
             case "trunk":
                 state = TrunkState(bool(message["up"]), message.get("at", ""), message.get("detail", ""))
                 self.state.trunks[message["trunk_id"]] = state
