@@ -10,7 +10,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from engine.sip import edit
-from engine.sip.dialog import Dialogs, Routing
+from engine.sip.dialog import Dialogs
+from engine.sip.edit import Routing
 from engine.sip.events import (
     AttemptEnded,
     AttemptOutcome,

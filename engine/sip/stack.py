@@ -17,7 +17,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from engine.sip import edit
-from engine.sip.dialog import Dialogs, NextHop, Routing
+from engine.sip.dialog import Dialogs, NextHop
+from engine.sip.edit import Routing
 from engine.sip.events import (
     AttemptEnded,
     AttemptStarted,

@@ -39,23 +39,30 @@ class Framer:
     """Cuts a stream into messages.
 
     `feed` returns the whole messages that the new segment completed, and sets `pings` to the number of keep-alive pings
-    (double CRLF) to be answered with one CRLF each. Raises `FramingLost`; feed nothing after that.
+    (double CRLF) to be answered with one CRLF each. `lost` is set once the stream cannot be cut any more; what came
+    before that is still returned, what comes after it is ignored.
     """
 
-    __slots__ = ("_buffer", "_needed", "_searched", "pings")
+    __slots__ = ("_buffer", "_needed", "_searched", "lost", "pings")
 
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._needed = 0  # size of the message at the buffer's start; 0: not known yet
         self._searched = 0  # how far the end of its headers was looked for
         self.pings = 0
+        self.lost: FramingLost | None = None
 
     def feed(self, segment: bytes) -> list[bytes]:
         self.pings = 0
+        messages: list[bytes] = []
+        if self.lost is not None:
+            return messages
         self._buffer += segment
-        messages = []
-        while (message := self._next()) is not None:
-            messages.append(message)
+        try:
+            while (message := self._next()) is not None:
+                messages.append(message)
+        except FramingLost as lost:
+            self.lost = lost
         return messages
 
     def _next(self) -> bytes | None:
@@ -134,14 +141,12 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.used_at = asyncio.get_running_loop().time()
-        try:
-            messages = self.framer.feed(data)
-        except FramingLost as lost:
-            self.shell.framing_lost(self, lost)
-            return
+        messages = self.framer.feed(data)
         if self.framer.pings and self.transport is not None:
             self.transport.write(b"\r\n" * self.framer.pings)
         self.shell.messages_received(self, messages)
+        if self.framer.lost is not None:
+            self.shell.framing_lost(self, self.framer.lost)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio.Protocol
         self.shell.connection_lost(self)
