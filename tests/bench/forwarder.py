@@ -1,5 +1,6 @@
-"""A bare asyncio datagram forwarder: the least any Python element in the way costs. `forwarder.py IP PORT TO_IP TO_PORT`.
+"""A bare asyncio datagram forwarder: the least any Python element in the way costs.
 
+Arguments: own address, own port, far address, far port.
 What comes from the far end goes to whoever spoke last from this side, unread and unchanged.
 """
 

@@ -10,6 +10,7 @@ import select
 import socket
 import time
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from secrets import token_hex
 
@@ -39,7 +40,7 @@ class Load:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a load. Times in milliseconds; `delays_ms` and `emergency_delays_ms` are INVITE out to INVITE in."""
+    """What became of a load. `answers_ms` is INVITE to 200, `delays_ms` INVITE out to INVITE in."""
 
     offered: int = 0
     completed: int = 0
@@ -152,8 +153,9 @@ class Generator:
         is_emergency = self._every and number % self._every == 0
         dialed = "911" if is_emergency else self._number
         message = (
-            f"INVITE sip:{dialed}@{self._host} SIP/2.0\r\nVia: SIP/2.0/UDP {self._own};branch=z9hG4bK{self._run}i{number}\r\n"
-            f'Max-Forwards: 70\r\nFrom: "Desk 101" <sip:101@{self._own}>;tag=c{number}\r\nTo: <sip:{dialed}@{self._host}>\r\n'
+            f"INVITE sip:{dialed}@{self._host} SIP/2.0\r\n"
+            f"Via: SIP/2.0/UDP {self._own};branch=z9hG4bK{self._run}i{number}\r\nMax-Forwards: 70\r\n"
+            f'From: "Desk 101" <sip:101@{self._own}>;tag=c{number}\r\nTo: <sip:{dialed}@{self._host}>\r\n'
             f"Call-ID: {number:08d}-{self._run}@bench\r\nCSeq: 1 INVITE\r\nContact: <sip:101@{self._own}>\r\n"
             "User-Agent: bench\r\nAllow: INVITE, ACK, CANCEL, BYE, OPTIONS\r\nSupported: timer, replaces\r\n"
             f"Content-Type: application/sdp\r\nContent-Length: {len(self._sdp)}\r\n\r\n"
@@ -161,7 +163,7 @@ class Generator:
         self._sent_at[number] = time.perf_counter()
         _send(self._caller, message)
 
-    def _drain(self, sock: socket.socket, heard) -> int:
+    def _drain(self, sock: socket.socket, heard: Callable[[bytes], None]) -> int:
         for count in range(MAX_PER_TURN):
             data = _received(sock)
             if data is None:
@@ -216,7 +218,8 @@ class Generator:
         dialed = "911" if self._every and number % self._every == 0 else self._number
         target = self._contact[1:-1].decode()
         return (
-            f"{method} {target} SIP/2.0\r\nVia: SIP/2.0/UDP {self._own};branch=z9hG4bK{self._run}{method[0]}{number}\r\n"
+            f"{method} {target} SIP/2.0\r\n"
+            f"Via: SIP/2.0/UDP {self._own};branch=z9hG4bK{self._run}{method[0]}{number}\r\n"
             f"{_route_set(answer)}Max-Forwards: 70\r\n"
             f'From: "Desk 101" <sip:101@{self._own}>;tag=c{number}\r\nTo: <sip:{dialed}@{self._host}>;tag=d{number}\r\n'
             f"Call-ID: {number:08d}-{self._run}@bench\r\nCSeq: {cseq} {method}\r\nContent-Length: 0\r\n\r\n"

@@ -57,7 +57,13 @@ def _version(name: str) -> str:
     except OSError:
         return ""
     first = next((line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()), "")
-    return first.split("(")[0].replace("version: ", "").replace(" version", "").replace("nginx nginx/", "nginx ").rstrip(". ")
+    return (
+        first.split("(")[0]
+        .replace("version: ", "")
+        .replace(" version", "")
+        .replace("nginx nginx/", "nginx ")
+        .rstrip(". ")
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,9 +51,7 @@ def kamailio(far: tuple[str, int]) -> Iterator[Element]:
         yield peer.pid, address
 
 
-def _kamailio_in(
-    folder: Path, far: tuple[str, int]
-) -> AbstractContextManager[tuple[peers.Peer, tuple[str, int]]]:
+def _kamailio_in(folder: Path, far: tuple[str, int]) -> AbstractContextManager[tuple[peers.Peer, tuple[str, int]]]:
     return peers.kamailio(folder, far, core=machine.SUT_CORE, shared_mb=2048)
 
 
@@ -94,7 +92,7 @@ def measure(plan: Plan, say: Callable[[str], None]) -> list[Sustained]:
     try:
         found = []
         for name, start in ELEMENTS.items():
-            rate = _search(generator, start, plan, lambda words, name=name: say(f"{name}: {words}"))
+            rate = _search(generator, name, plan, say)
             found.append(_sustain(generator, name, start, rate, plan, say))
         return found
     finally:
@@ -112,15 +110,15 @@ def at_equal_rate(plan: Plan, rate: float) -> list[Sustained]:
 
 def _search(
     generator: Generator,
-    start: Callable[[tuple[str, int]], AbstractContextManager[Element]],
+    name: str,
     plan: Plan,
     say: Callable[[str], None],
 ) -> float:
     """The highest rate that a short step holds: up by `GROWTH` until one fails, then halving the gap."""
     good, bad, rate = 0.0, plan.most_calls_per_s * 1.01, float(min(FIRST_RATE, plan.most_calls_per_s))
     while good < plan.most_calls_per_s and (not good or bad / good > 1 + FINEST):
-        outcome = _step(generator, start, Load(rate, plan.step_s))
-        say(f"{rate:.0f}/s {'held' if outcome.is_clean else outcome.fault}")
+        outcome = _step(generator, ELEMENTS[name], Load(rate, plan.step_s))
+        say(f"{name}: {rate:.0f}/s {'held' if outcome.is_clean else outcome.fault}")
         if outcome.is_clean:
             good = rate
         else:

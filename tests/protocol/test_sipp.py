@@ -189,7 +189,7 @@ def test_a_silent_carrier_is_given_up_within_five_seconds(tmp_path: Path, keys: 
 def test_every_call_completes_over_a_path_that_loses_and_reorders(tmp_path: Path, keys: KeyRing) -> None:
     """E-18: a tenth of all datagrams lost and a fifth overtaken on both sides, and every call is whole."""
     calls = 20
-    with peers.sipp_carrier(tmp_path, scenario("carrier_answer")) as port:
+    with peers.sipp_carrier(tmp_path, scenario("carrier_answer"), is_lenient=True) as port:
         to_carrier = peers.LossyRelay(CARRIER_IP, (CARRIER_IP, port), seed=911, lost=0.1, delayed=0.2)
         with to_carrier:
             account = peers.one_account(peers.trunk(*to_carrier.address))
@@ -198,7 +198,13 @@ def test_every_call_completes_over_a_path_that_loses_and_reorders(tmp_path: Path
                 to_edge = peers.LossyRelay(peers.PBX_IP, edge.udp, seed=933, lost=0.1, delayed=0.2)
                 with to_edge:
                     done = peers.sipp_calls(
-                        tmp_path, scenario("pbx_call"), to_edge.address, calls=calls, rate=5, within_s=75
+                        tmp_path,
+                        scenario("pbx_call"),
+                        to_edge.address,
+                        calls=calls,
+                        rate=5,
+                        within_s=75,
+                        is_lenient=True,
                     )
     assert done == 0
     for relay in (to_carrier, to_edge):
