@@ -108,9 +108,9 @@ def filters_of(request: web.Request) -> Filters:
     if events - _EVENTS:
         faults.append(FieldFault("event", "Expected names of events, such as user.create, parted by commas."))
     outcome = query.get("outcome", "")
-    if outcome and outcome not in OUTCOMES:
+    if "outcome" in query and outcome not in OUTCOMES:
         faults.append(FieldFault("outcome", f"Expected one of {', '.join(OUTCOMES)}."))
-    since, until = (_time(name, query.get(name, ""), faults) for name in ("since", "until"))
+    since, until = (_time(name, query.get(name), faults) for name in ("since", "until"))
     texts = {name: query.get(name, "") for name in ("resource", "actor", "ip", "keyword")}
     faults += [FieldFault(name, "Expected at most 200 characters.") for name, text in texts.items() if len(text) > 200]
     if faults:
@@ -118,8 +118,8 @@ def filters_of(request: web.Request) -> Filters:
     return Filters(since, until, events, outcome=outcome, **texts)
 
 
-def _time(name: str, text: str, faults: list[FieldFault]) -> dt.datetime | None:
-    if not text:
+def _time(name: str, text: str | None, faults: list[FieldFault]) -> dt.datetime | None:
+    if text is None:
         return None
     try:
         at = dt.datetime.fromisoformat(text)

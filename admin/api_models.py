@@ -73,7 +73,7 @@ class Problem(Answer):
     detail: str
     code: str
     instance: str
-    errors: list["FieldProblem"] | None = None
+    errors: list["FieldProblem"]
 
 
 class FieldProblem(Answer):

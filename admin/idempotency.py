@@ -26,7 +26,8 @@ _KEPT_HEADERS = (hdrs.LOCATION, hdrs.ETAG, hdrs.CONTENT_TYPE)
 async def answer_once(request: web.Request, handler: Handler, route: Route) -> web.StreamResponse:
     """The handler's answer; with an Idempotency-Key, the kept one when the request was carried out before."""
     key = request.headers.get(HEADER)
-    if key is None or request.method in {"GET", "HEAD"} or not is_api(request) or ACCOUNT not in request:
+    is_write = request.method not in {"GET", "HEAD"} and is_api(request) and route.operation is not None
+    if key is None or not is_write or ACCOUNT not in request:
         return await handler(request)
     if not 1 <= len(key) <= MAX_KEY_CHARACTERS or not key.isascii() or not key.isprintable():
         raise BadRequest(f"{HEADER}: expected 1 to {MAX_KEY_CHARACTERS} printable ASCII characters.")

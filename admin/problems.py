@@ -120,8 +120,8 @@ def problem(request: web.Request, error: EngineError) -> web.Response:
         "code": code,
         "instance": f"urn:callpoint:{request[REQUEST_ID]}",
     }
-    if isinstance(error, Invalid):
-        body["errors"] = [{"field": fault.field, "detail": fault.detail} for fault in error.fields]
+    fields = error.fields if isinstance(error, Invalid) else ()
+    body["errors"] = [{"field": fault.field, "detail": fault.detail} for fault in fields]
     text = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
     return web.Response(body=text, status=status, content_type=PROBLEM_JSON, headers=headers_of(error))
 
