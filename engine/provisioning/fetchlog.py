@@ -159,6 +159,8 @@ async def _write(session: AsyncSession, taken: dict[Fetch, _Count]) -> None:
         _promote(session, fetch, count, phones.get(fetch.phone_id or ""))
     accounts = await _accounts(session, {fetch.account_id for fetch in taken if fetch.account_id is not None})
     rows = [_row(fetch, count, phones, accounts) for fetch, count in taken.items()]
+    for row, event_id in zip(rows, sorted(new_id("fetch") for _ in rows), strict=True):
+        row["id"] = event_id  # within a millisecond too, the log reads in the order things happened
     await session.execute(insert(ProvisioningEvent), rows)
 
 
@@ -268,7 +270,6 @@ def _row(fetch: Fetch, count: _Count, phones: dict[str, Phone], accounts: set[st
     if fetch.etag is not None:
         evidence["etag"] = fetch.etag
     return {
-        "id": new_id("fetch"),
         "account_id": fetch.account_id if fetch.account_id in accounts else None,
         "phone_id": fetch.phone_id if fetch.phone_id in phones else None,
         "kind": fetch.kind,

@@ -14,7 +14,6 @@ import ipaddress
 import logging
 import re
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -32,13 +31,13 @@ from engine.errors import DatabaseAway, EngineError, NotFound
 from engine.provisioning import settings, tokens, vendors
 from engine.provisioning.fetchlog import Fetch, FetchKind, FetchLog
 from engine.provisioning.index import Found, Index, open_index
+from engine.provisioning.kept import Kept, KeptFiles
 from engine.provisioning.render import PhoneConfig, Renderer, served_names
 from engine.provisioning.vendors import Confidence, FileKind, FileRule, Mac, PhoneIdentity, Profile
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
-MAX_KEPT_BYTES = 64 * 1024 * 1024
 MAX_UPLOAD_BYTES = 1024 * 1024  # a Poly log; the phone cuts its own at 512 kB by default
 MAX_LINE_BYTES = (
     8190  # of the request line and of one header: aiohttp's own limit, named because the 404 tests reach it
@@ -48,53 +47,13 @@ _KEPT_AUDIENCES = 8  # address and User-Agent pairs remembered beside one file
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?\Z")
 _FILE = re.compile(r"[A-Za-z0-9._{}$\[\](),-]{1,100}\Z")
 _SECURITY = {hdrs.CACHE_CONTROL: "no-store", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
+_ETAG = "ETag"  # as RFC 9110 §8.8.3 writes it
 _TEXT = "text/plain; charset=utf-8"
 _NOT_FOUND: Final = CIMultiDict({hdrs.CONTENT_TYPE: _TEXT, **_SECURITY})
 _NOT_FOUND_BODY = b"Not found.\n"
 _BAD_REQUEST_BODY = b"Bad request.\n"
 _ERROR_BODY = b"Try again later.\n"
 _LOG = logging.getLogger("callpoint.phones")
-
-
-# --- Kept files -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Kept:
-    """A rendered file at one revision, with the headers of its answers."""
-
-    revision: int
-    body: bytes
-    etag: str
-    headers: CIMultiDict[str]
-    audiences: dict[tuple[object, ...], Fetch] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class KeptFiles:
-    """Rendered bytes by (phone, file, base URL), least recently used first, bounded in bytes."""
-
-    max_bytes: int = MAX_KEPT_BYTES
-    size_bytes: int = 0
-    _files: "OrderedDict[tuple[str, str, str], Kept]" = field(default_factory=OrderedDict)
-
-    def get(self, key: tuple[str, str, str], revision: int) -> Kept | None:
-        kept = self._files.get(key)
-        if kept is None or kept.revision != revision:
-            return None
-        self._files.move_to_end(key)
-        return kept
-
-    def put(self, key: tuple[str, str, str], kept: Kept) -> None:
-        old = self._files.pop(key, None)
-        self.size_bytes += len(kept.body) - (len(old.body) if old is not None else 0)
-        self._files[key] = kept
-        while self.size_bytes > self.max_bytes and len(self._files) > 1:
-            _, gone = self._files.popitem(last=False)
-            self.size_bytes -= len(gone.body)
-
-    def __len__(self) -> int:
-        return len(self._files)
 
 
 # --- Composition ------------------------------------------------------------------------------------------------------
@@ -391,7 +350,7 @@ class _Door:
             phone_config = settings.site_config(account, profile, url)
         body = self._port.renderer.render(profile, rule, phone_config)
         etag = f'"{sha256(body).hexdigest()[:32]}"'
-        headers = CIMultiDict({hdrs.CONTENT_TYPE: profile.content_type, hdrs.ETAG: etag, **_SECURITY})
+        headers = CIMultiDict({hdrs.CONTENT_TYPE: profile.content_type, _ETAG: etag, **_SECURITY})
         return Kept(found.revision, body, etag, headers)
 
     def _answer_kept(

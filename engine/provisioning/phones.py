@@ -118,6 +118,7 @@ async def delete_phone(session: AsyncSession, actor: Actor, phone: Phone) -> Non
     """Retire a phone: from the commit on its files are a 404. What it holds it keeps until somebody resets it."""
     for key in await store.keys_of(session, phone.id):
         await session.delete(key)
+    await session.flush()  # keys go before what they name
     await session.delete(phone)
     record(session, actor, Event.PHONE_DELETE, phone)
 
@@ -224,6 +225,7 @@ async def delete_line(session: AsyncSession, actor: Actor, line: Line) -> None:
         for key in await store.keys_of(session, phone.id):
             if key.line_id == line.id:
                 await session.delete(key)
+    await session.flush()
     await session.delete(line)
     record(session, actor, Event.LINE_DELETE, line)
 
@@ -304,7 +306,7 @@ async def generate_token(session: AsyncSession, actor: Actor, account: Account, 
     Raises:
         Conflict: there is a token; `rotate_token` replaces it.
     """
-    await session.refresh(account, with_for_update=True)
+    await _lock(session, account)
     if account.provisioning_token is not None:
         raise Conflict("This account has a provisioning URL already. Rotate it to get another; the old one ends then.")
     token = _set_token(account, keys)
@@ -319,7 +321,7 @@ async def rotate_token(session: AsyncSession, actor: Actor, account: Account, ke
 
     Stored sealed (the Provisioning card shows it again) beside its HMAC index (the look-up key).
     """
-    await session.refresh(account, with_for_update=True)
+    await _lock(session, account)
     token = _set_token(account, keys)
     record(session, actor, Event.PROVISIONING_TOKEN_ROTATE, account)
     return token
@@ -339,7 +341,7 @@ async def reveal_token(session: AsyncSession, actor: Actor, account: Account) ->
 
 async def rotate_phone_admin_password(session: AsyncSession, actor: Actor, account: Account) -> str:
     """Give the account's phones a new admin password; each takes it at its next fetch. Returns the clear password."""
-    await session.refresh(account, with_for_update=True)
+    await _lock(session, account)
     account.phone_admin_password = password = mint_admin_password()
     record(session, actor, Event.PHONE_ADMIN_PASSWORD_ROTATE, account)
     return password
@@ -363,6 +365,12 @@ def mint_admin_password() -> str:
         text = "".join(secrets.choice(_ALPHABET) for _ in range(ADMIN_PASSWORD_CHARACTERS))
         if any(map(str.isupper, text)) and any(map(str.islower, text)) and any(map(str.isdigit, text)):
             return text
+
+
+async def _lock(session: AsyncSession, account: Account) -> None:
+    """Read the account as it is now, so that nobody else changes it before the commit."""
+    await session.flush()  # a refresh would take back what this transaction has changed and not yet written
+    await session.refresh(account, with_for_update=True)
 
 
 def _set_token(account: Account, keys: KeyRing) -> str:

@@ -103,7 +103,7 @@ class BootResult:
 
 @dataclass(slots=True)
 class Memory:
-    """A phone's flash: the digest of each file it applied, and what each of them set, in the order they were applied."""
+    """A phone's flash: the digest of each file it applied, and what each of them set, in the order of their coming."""
 
     digests: dict[str, str] = field(default_factory=dict)
     applied: dict[str, dict[str, str]] = field(default_factory=dict)

@@ -26,6 +26,7 @@ MAX_PATH = 300  # longer than any name a phone asks for; checked before any patt
 MAX_USER_AGENT = 400
 NOT_A_MAC = frozenset({"000000000000", "ffffffffffff"})
 _MAC = re.compile(r"[0-9a-f]{12}\Z")
+_MAC_IN_A_NAME = "(?P<mac>(?!0{12}|[Ff]{12})[0-9A-Fa-f]{12})"
 _SEPARATORS = re.compile(r"[:.\-\s]")
 _PLACEHOLDER = re.compile(r"[{$\[%]")
 # Brands whose phones name themselves and are not ours yet. Their `<mac>.cfg` is their own grammar, never one of ours.
@@ -367,7 +368,7 @@ def _model(name: str, entry: Mapping[str, Any], data: Mapping[str, Any]) -> Mode
 
 
 def _file(entry: Mapping[str, Any]) -> FileRule:
-    pattern = entry["name"].replace("{mac}", "(?P<mac>[0-9A-Fa-f]{12})")
+    pattern = entry["name"].replace("{mac}", _MAC_IN_A_NAME)
     return FileRule(
         kind=FileKind(entry["kind"]),
         pattern=re.compile(pattern),

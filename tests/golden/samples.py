@@ -1,4 +1,6 @@
-"""The phones behind the golden files: one configuration per tested model, chosen so that every branch of a template shows."""
+"""The phones behind the golden files: one configuration per tested model, chosen so that every branch of a template
+shows.
+"""
 
 from pathlib import Path
 
@@ -66,7 +68,9 @@ def config(profile: Profile, model: str, number: int) -> PhoneConfig:
 
 
 def rendered() -> dict[Path, bytes]:
-    """Every golden file with the bytes it should hold: one per tested model, and each vendor's files that are for every phone."""
+    """Every golden file with the bytes it should hold: one per tested model, and each vendor's files that are for
+    every phone.
+    """
     known = vendors.load()
     renderer = render.Renderer(known)
     found: dict[Path, bytes] = {}

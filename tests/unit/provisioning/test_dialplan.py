@@ -76,7 +76,8 @@ def test_the_shipped_plan_of_a_poly_template_holds_both_numbers_up(cases):
         ({"dialplan.dialnow.rule.1": "9x", "phone_setting.dialnow_delay": "0"}, "911", NEVER, "91"),
         ({"dialplan.dialnow.rule.1": "9.", "phone_setting.dialnow_delay": "0"}, "911", NEVER, "91"),
         (
-            {"dialplan.dialnow.rule.1": "911", "phone_setting.dialnow_delay": "0", "dialplan.block_out.number.1": "9xx"},
+            {"dialplan.dialnow.rule.1": "911", "phone_setting.dialnow_delay": "0",
+             "dialplan.block_out.number.1": "9xx"},
             "911", NEVER, None,
         ),
         (

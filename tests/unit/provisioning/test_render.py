@@ -1,7 +1,7 @@
 import dataclasses
 import json
 import re
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 from hypothesis import given
@@ -35,7 +35,7 @@ def yealink_settings(data: bytes) -> dict[str, str]:
 
 def poly_settings(data: bytes) -> dict[str, str]:
     found: dict[str, str] = {}
-    for element in ElementTree.fromstring(data).iter():
+    for element in ET.fromstring(data).iter():
         for name, value in element.attrib.items():
             assert name not in found or element.tag != "reg"
             found[name] = value
@@ -81,20 +81,31 @@ def test_every_line_is_registered_with_its_own_values(profile):
             found = yealink_settings(data)
             n = f"account.{line.number}."
             names = {
-                "label": line.label, "display_name": line.display_name, "user_name": line.sip_user, "auth_name": line.auth_user,
-                "password": line.secret, "sip_server.1.address": line.registrar_host, "sip_server.1.port": str(line.registrar_port),
-                "sip_server.1.expires": str(line.expires_s), "sip_server.1.transport_type": {"udp": "0", "tcp": "1", "tls": "2"}[line.transport],
+                "label": line.label,
+                "display_name": line.display_name,
+                "user_name": line.sip_user,
+                "auth_name": line.auth_user,
+                "password": line.secret,
+                "sip_server.1.address": line.registrar_host,
+                "sip_server.1.port": str(line.registrar_port),
+                "sip_server.1.expires": str(line.expires_s),
+                "sip_server.1.transport_type": {"udp": "0", "tcp": "1", "tls": "2"}[line.transport],
                 "outbound_proxy_enable": "1" if line.outbound_proxy_host else "0",
-            }  # fmt: skip
+            }
         else:
             found = poly_settings(data)
             n = f"reg.{line.number}."
             names = {
-                "label": line.label, "displayName": line.display_name, "address": line.sip_user, "auth.userId": line.auth_user,
-                "auth.password": line.secret, "server.1.address": line.registrar_host, "server.1.port": str(line.registrar_port),
+                "label": line.label,
+                "displayName": line.display_name,
+                "address": line.sip_user,
+                "auth.userId": line.auth_user,
+                "auth.password": line.secret,
+                "server.1.address": line.registrar_host,
+                "server.1.port": str(line.registrar_port),
                 "server.1.expires": str(line.expires_s),
                 "server.1.transport": {"udp": "UDPOnly", "tcp": "TCPOnly", "tls": "TLS"}[line.transport],
-            }  # fmt: skip
+            }
         assert {name: found[n + name] for name in names} == names
 
 
@@ -159,7 +170,9 @@ def test_a_character_that_could_end_a_setting_is_refused_by_field_name(profile, 
 
 @given(st.text(max_size=80), st.text(max_size=80), st.text(max_size=40))
 def test_no_user_text_ever_becomes_a_second_setting(display_name, secret, label):
-    """P-11: whatever is typed, the phone reads the same names, and the value comes out as it went in, or nothing is rendered."""
+    """P-11: whatever is typed, the phone reads the same names, and the value comes out as it went in, or nothing is
+    rendered.
+    """
     for profile, model, read in ((YEALINK, "T54W", yealink_settings), (POLY, "VVX 450", poly_settings)):
         phone = config(profile, model, 0)
         plain = read(RENDERER.render(profile, own_rule(profile), phone))

@@ -92,11 +92,18 @@ def test_a_placeholder_that_was_not_filled_in_is_named(name):
 @pytest.mark.parametrize(
     ("vendor", "spelling", "name"),
     [
-        ("yealink", "SIP-T46U", "T46U"), ("yealink", "t46u", "T46U"), ("yealink", "Yealink T46U", "T46U"), ("yealink", "VP-T49G", "T49G"),
-        ("poly", "VVX_450", "VVX 450"), ("poly", "vvx450", "VVX 450"), ("poly", "Polycom VVX 450", "VVX 450"), ("poly", "Edge_E450", "Edge E450"),
-        ("poly", "E450", "Edge E450"), ("poly", "SPIP_335", "SoundPoint IP 335"),
+        ("yealink", "SIP-T46U", "T46U"),
+        ("yealink", "t46u", "T46U"),
+        ("yealink", "Yealink T46U", "T46U"),
+        ("yealink", "VP-T49G", "T49G"),
+        ("poly", "VVX_450", "VVX 450"),
+        ("poly", "vvx450", "VVX 450"),
+        ("poly", "Polycom VVX 450", "VVX 450"),
+        ("poly", "Edge_E450", "Edge E450"),
+        ("poly", "E450", "Edge E450"),
+        ("poly", "SPIP_335", "SoundPoint IP 335"),
     ],
-)  # fmt: skip
+)
 def test_a_model_is_found_under_any_usual_spelling(vendor, spelling, name):
     model = KNOWN.profiles[vendor].model(spelling)
     assert model is not None
@@ -122,10 +129,17 @@ def test_every_common_file_of_the_cases_is_in_the_table(cases):
 @pytest.mark.parametrize(
     ("text", "mac"),
     [
-        ("00:15:65:4A:A9:37", "0015654aa937"), ("00-15-65-4a-a9-37", "0015654aa937"), ("0015.654a.a937", "0015654aa937"),
-        (" 0015654aa937 ", "0015654aa937"), ("000000000000", None), ("ffffffffffff", None), ("0015654aa93", None), ("0015654aa93g", None), ("", None),
+        ("00:15:65:4A:A9:37", "0015654aa937"),
+        ("00-15-65-4a-a9-37", "0015654aa937"),
+        ("0015.654a.a937", "0015654aa937"),
+        (" 0015654aa937 ", "0015654aa937"),
+        ("000000000000", None),
+        ("ffffffffffff", None),
+        ("0015654aa93", None),
+        ("0015654aa93g", None),
+        ("", None),
     ],
-)  # fmt: skip
+)
 def test_a_mac_is_read_in_any_usual_spelling(text, mac):
     assert vendors.parse_mac(text) == mac
 

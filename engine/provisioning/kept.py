@@ -1,0 +1,48 @@
+"""Rendered files kept by (phone, file, base URL) and revision, so that an unchanged phone costs no rendering."""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from multidict import CIMultiDict
+
+from engine.provisioning.fetchlog import Fetch
+
+MAX_KEPT_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Kept:
+    """A rendered file at one revision, with the headers of its answers."""
+
+    revision: int
+    body: bytes
+    etag: str
+    headers: CIMultiDict[str]
+    audiences: dict[tuple[object, ...], Fetch] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class KeptFiles:
+    """Rendered bytes by (phone, file, base URL), least recently used first, bounded in bytes."""
+
+    max_bytes: int = MAX_KEPT_BYTES
+    size_bytes: int = 0
+    _files: OrderedDict[tuple[str, str, str], Kept] = field(default_factory=OrderedDict)
+
+    def get(self, key: tuple[str, str, str], revision: int) -> Kept | None:
+        kept = self._files.get(key)
+        if kept is None or kept.revision != revision:
+            return None
+        self._files.move_to_end(key)
+        return kept
+
+    def put(self, key: tuple[str, str, str], kept: Kept) -> None:
+        old = self._files.pop(key, None)
+        self.size_bytes += len(kept.body) - (len(old.body) if old is not None else 0)
+        self._files[key] = kept
+        while self.size_bytes > self.max_bytes and len(self._files) > 1:
+            _, gone = self._files.popitem(last=False)
+            self.size_bytes -= len(gone.body)
+
+    def __len__(self) -> int:
+        return len(self._files)
