@@ -1,0 +1,107 @@
+"""An account with one row of everything, and for each API operation a request that succeeds."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from admin.routes import Route, all_routes
+from engine.audit.events import Event
+from engine.audit.record import SYSTEM, record
+from engine.db import utc_now
+from engine.ids import new_id
+from engine.models import EmergencyCall, Notification, Session
+from tests.unit.admin.adminport import CIVIC, AdminPort, Site
+
+API_ROUTES = tuple(route for route in all_routes() if route.path.startswith("/api/v1"))
+
+
+@dataclass(slots=True)
+class Furnished:
+    """Identifiers by the first part of the API path, and a body for every operation that takes one."""
+
+    ids: dict[str, str] = field(default_factory=dict)
+
+    def path(self, route: Route) -> str:
+        name = route.path.removeprefix("/api/v1/").split("/")[0]
+        named = route.path.replace("{id}", self.ids.get(name, "anything")).replace("{name}", "0015654aa937.cfg")
+        return re.sub(r"{[^}]+}", "anything", named)
+
+    def body(self, route: Route) -> dict[str, Any] | None:
+        if route.operation is None or route.operation.body is None:
+            return None
+        return self._bodies()[route.method, route.path.removeprefix("/api/v1/")]
+
+    def _bodies(self) -> dict[tuple[str, str], dict[str, Any]]:
+        location = self.ids["locations"]
+        return {
+            ("PATCH", "account"): {"name": "Acme Dental & Sons"},
+            ("POST", "users"): {"email": "new@acme.example", "name": "New", "role": "operator"},
+            ("PATCH", "users/{id}"): {"name": "Renamed"},
+            ("POST", "api-keys"): {"name": "another", "scopes": ["phones:read"]},
+            ("POST", "locations"): {
+                "name": "Annex",
+                "civic_address": CIVIC,
+                "geo": {"latitude": 42.6, "longitude": -73.7},
+            },
+            ("PATCH", "locations/{id}"): {"notification_recipients": ["desk@acme.example"]},
+            ("POST", "networks"): {"value": "10.9.0.0/16", "location_id": location},
+            ("PATCH", "networks/{id}"): {"value": "10.8.0.0/16"},
+            ("POST", "notification-recipients"): {"email": "security@acme.example"},
+            ("POST", "phones"): {"mac": "00:04:f2:00:00:01", "vendor": "poly", "model": "VVX 450"},
+            ("PATCH", "phones/{id}"): {"label": "Reception", "location_id": location},
+            ("POST", "lines"): {"extension": "102", "display_name": "Hall", "secret": "s3cret-102"},
+            ("PATCH", "lines/{id}"): {"display_name": "Front desk"},
+            ("POST", "pbxs"): {"name": "Branch", "sources": ["192.0.2.0/24"]},
+            ("PATCH", "pbxs/{id}"): {"default_location_id": location},
+            ("POST", "trunks"): {"name": "Backup", "host": "203.0.113.9", "priority": 20},
+            ("PATCH", "trunks/{id}"): {"enabled": False},
+        }
+
+
+async def furnish(port: AdminPort, site: Site, prefix: str = "10.1") -> Furnished:
+    """Make the rows through the API, and those that only the engine makes in the database."""
+    made = Furnished()
+    for name, body in (
+        ("locations", {"name": "Headquarters", "civic_address": CIVIC}),
+        ("pbxs", {"name": "PBX", "sources": [f"{prefix}.0.0/16"], "registrar_host": "pbx.acme.example"}),
+        ("trunks", {"name": "Carrier", "host": "sip.carrier.example", "secret": "trunk-secret"}),
+        ("lines", {"extension": "101", "secret": "s3cret-101"}),
+        ("phones", {"mac": "00:15:65:4a:a9:37", "vendor": "yealink", "model": "T46U"}),
+        ("notification-recipients", {"email": "frontdesk@acme.example"}),
+        ("users", {"email": f"{new_id('user')}@acme.example", "role": "auditor"}),
+        ("api-keys", {"name": "old", "scopes": ["phones:read"]}),
+    ):
+        answer = await port.call("POST", f"/api/v1/{name}", site.auth, json=body)
+        assert answer.status == 201, await answer.text()
+        made.ids[name] = (await answer.json())["id"]
+    network = {"value": f"{prefix}.5.0/24", "location_id": made.ids["locations"]}
+    answer = await port.call("POST", "/api/v1/networks", site.auth, json=network)
+    made.ids["networks"] = (await answer.json())["id"]
+    await _engine_rows(port, site, made)
+    made.ids["audit-log"] = (await port.entries(site.account.id))[0].id
+    return made
+
+
+async def _engine_rows(port: AdminPort, site: Site, made: Furnished) -> None:
+    now = utc_now()
+    call = EmergencyCall(
+        id=new_id("call"), account_id=site.account.id, call_id="a84b4c76e66710@10.1.0.2", dialed="933", kind="test",
+        caller={"extension": "101", "name": "Desk"}, location={"id": made.ids["locations"], "civic_address": CIVIC},
+        location_source="phone", verdict=[{"source": "phone", "taken": True}], invite="INVITE sip:933@trunk SIP/2.0",
+        received_at=now, sent_at=now, recorded_at=now,
+    )  # fmt: skip
+    notification = Notification(
+        id=new_id("notification"), account_id=site.account.id, emergency_call_id=call.id,
+        recipient="frontdesk@acme.example", because="account", subject="TEST: 933 was dialled", body="…",
+        created_at=now, next_try_at=now,
+    )  # fmt: skip
+    browser = Session(
+        id=new_id("session"), user_id=site.owner.id, account_id=site.account.id, cookie_hash=new_id("session"),
+        method="password", ip="127.0.0.1", created_at=now, seen_at=now, proven_at=now,
+    )  # fmt: skip
+    async with port.database.sessions.begin() as session:
+        session.add(call)
+        record(session, SYSTEM, Event.EMERGENCY_CALL_CREATE, call)
+        await session.flush()
+        session.add_all([notification, browser])
+    made.ids |= {"emergency-calls": call.id, "notifications": notification.id, "sessions": browser.id}
