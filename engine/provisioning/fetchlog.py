@@ -7,7 +7,7 @@ newest are counted and dropped, never the phone's answer.
 
 import asyncio
 import datetime as dt
-from collections.abc import Iterable
+import time
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -26,7 +26,10 @@ from engine.models import Account, Phone, PhoneStatus, ProvisioningEvent
 
 FLUSH_INTERVAL_S = 0.5
 MAX_PENDING = 20_000  # distinct events, about 20 MB
-MAX_AUDITED = 100  # denials promoted in one flush; the fetch log itself holds all of them
+MAX_AUDITED = 100  # denials promoted at once ...
+AUDITED_PER_S = 1.0  # ... and for as long as a flood lasts; the fetch log itself holds all of them
+MAX_PER_STRANGER = 50  # distinct events of one address with no valid token in one interval; more are counted as one
+MANY = "(many)"
 _RETRY_S = (0.5, 1.0, 2.0, 5.0)
 _log = structlog.get_logger()
 
@@ -80,11 +83,17 @@ class FetchLog:
     interval_s: float = FLUSH_INTERVAL_S
     dropped: int = 0
     _pending: dict[Fetch, _Count] = field(default_factory=dict)
+    _strangers: dict[str, int] = field(default_factory=dict)
+    _audits_left: float = MAX_AUDITED
+    _audits_at: float = 0.0
     _task: asyncio.Task[None] | None = None
 
     def note(self, fetch: Fetch, duration_us: int) -> None:
         """Remember an event. Costs a dictionary look-up; never waits, never fails."""
         count = self._pending.get(fetch)
+        if count is None and fetch.account_id is None:
+            fetch = self._of_a_stranger(fetch)
+            count = self._pending.get(fetch)
         if count is None:
             if len(self._pending) >= MAX_PENDING:
                 self.dropped += 1
@@ -92,6 +101,13 @@ class FetchLog:
             count = self._pending[fetch] = _Count(utc_now())
         count.count += 1
         count.duration_us += duration_us
+
+    def _of_a_stranger(self, fetch: Fetch) -> Fetch:
+        """The event as it is, until its address has shown too many different ones."""
+        self._strangers[fetch.ip] = seen = self._strangers.get(fetch.ip, 0) + 1
+        if seen <= MAX_PER_STRANGER:
+            return fetch
+        return fetch._replace(file=MANY, user_agent=MANY, mac="", firmware=None, evidence=())
 
     def start(self) -> None:
         self._task = asyncio.create_task(self.run(), name="fetch log")
@@ -127,15 +143,31 @@ class FetchLog:
         if not self._pending:
             return
         taken, self._pending = self._pending, {}
+        self._strangers.clear()
+        promoted = self._worth_auditing(taken)
         try:
             async with self.database.sessions.begin() as session:
-                await _write(session, taken)
+                await _write(session, taken, promoted)
         except BaseException:
             self._put_back(taken)
             raise
         if self.dropped:
             _log.warning("fetch_log.dropped", events=self.dropped)
             self.dropped = 0
+
+    def _worth_auditing(self, taken: dict[Fetch, _Count]) -> list[Fetch]:
+        """The denials that go into the audit log too, as many as the flood guard allows now."""
+        now = time.monotonic()
+        self._audits_left = min(MAX_AUDITED, self._audits_left + (now - self._audits_at) * AUDITED_PER_S)
+        self._audits_at = now
+        denials = [
+            fetch
+            for fetch in taken
+            if fetch.kind is FetchKind.MISMATCH or (fetch.kind is FetchKind.DENIED and fetch.reason != "absent")
+        ]
+        promoted = denials[: int(self._audits_left)]
+        self._audits_left -= len(promoted)
+        return promoted
 
     def _put_back(self, taken: dict[Fetch, _Count]) -> None:
         newer, self._pending = self._pending, taken
@@ -148,15 +180,15 @@ class FetchLog:
                 kept.duration_us += count.duration_us
 
 
-async def _write(session: AsyncSession, taken: dict[Fetch, _Count]) -> None:
+async def _write(session: AsyncSession, taken: dict[Fetch, _Count], promoted: list[Fetch]) -> None:
     phones = await _phones(session, {fetch.phone_id for fetch in taken if fetch.phone_id is not None})
     changed = await _changed(session, taken, phones)
     for fetch, count in taken.items():
         phone = phones.get(fetch.phone_id or "")
         if phone is not None and fetch.kind in {FetchKind.FETCH, FetchKind.NOT_MODIFIED}:
             _seen(session, phone, fetch, count.at, is_changed=fetch in changed)
-    for fetch, count in _worth_auditing(taken):
-        _promote(session, fetch, count, phones.get(fetch.phone_id or ""))
+    for fetch in promoted:
+        _promote(session, fetch, taken[fetch], phones.get(fetch.phone_id or ""))
     accounts = await _accounts(session, {fetch.account_id for fetch in taken if fetch.account_id is not None})
     rows = [_row(fetch, count, phones, accounts) for fetch, count in taken.items()]
     for row, event_id in zip(rows, sorted(new_id("fetch") for _ in rows), strict=True):
@@ -222,15 +254,6 @@ def _seen(session: AsyncSession, phone: Phone, fetch: Fetch, at: dt.datetime, *,
         )
     phone.status = PhoneStatus.CURRENT
     phone.fetched_revision = fetch.revision
-
-
-def _worth_auditing(taken: dict[Fetch, _Count]) -> Iterable[tuple[Fetch, _Count]]:
-    denials = [
-        (fetch, count)
-        for fetch, count in taken.items()
-        if fetch.kind is FetchKind.MISMATCH or (fetch.kind is FetchKind.DENIED and fetch.reason != "absent")
-    ]
-    return denials[:MAX_AUDITED]
 
 
 def _promote(session: AsyncSession, fetch: Fetch, count: _Count, phone: Phone | None) -> None:

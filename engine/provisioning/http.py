@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -209,8 +209,7 @@ class _PhoneServer(web.Server):
 # --- The door -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+class _Asked(NamedTuple):  # made on every request: a tuple is made in C
     """A request, read: whatever its path is, there is a token to hash and a file to judge."""
 
     method: str
@@ -234,7 +233,7 @@ class _Door:
     def __init__(self, port: PhonesPort) -> None:
         self._port = port
         self._vendors = port.renderer.vendors
-        self._identify = lru_cache(maxsize=16_384)(self._vendors.identify)
+        self._identify = lru_cache(maxsize=4096)(self._vendors.identify)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.raw_path

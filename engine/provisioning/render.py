@@ -9,7 +9,7 @@ emergency number is dialled on them. Bytes that fail either are never returned.
 import html
 import re
 import zlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 
 import jinja2
@@ -49,7 +49,7 @@ class LineConfig:
     display_name: str
     sip_user: str
     auth_user: str
-    secret: str
+    secret: str = field(repr=False)
     registrar_host: str
     registrar_port: int
     transport: str
@@ -83,10 +83,10 @@ class PhoneConfig:
     label: str
     lines: tuple[LineConfig, ...]
     max_lines: int
-    admin_password: str
+    admin_password: str = field(repr=False)
     ntp_server: str
     zone: ZoneRule
-    provisioning_url: str
+    provisioning_url: str = field(repr=False)
     emergency_numbers: tuple[str, ...] = ("911", "933")
     is_nanp: bool = True
     resync_minutes: int = DEFAULT_RESYNC_MINUTES
@@ -97,8 +97,8 @@ class PhoneConfig:
     lldp: bool = True
 
 
-_LINE_TEXTS = tuple(field.name for field in fields(LineConfig) if field.type is str)
-_PHONE_TEXTS = tuple(field.name for field in fields(PhoneConfig) if field.type is str)
+_LINE_TEXTS = tuple(one.name for one in fields(LineConfig) if one.type is str)
+_PHONE_TEXTS = tuple(one.name for one in fields(PhoneConfig) if one.type is str)
 
 
 def with_jitter(minutes: int, mac: str) -> int:

@@ -108,7 +108,7 @@ class Resyncer:
         await self._wait((resync.host, resync.port))
         try:
             found = await asyncio.get_running_loop().getaddrinfo(resync.host, resync.port, type=socket.SOCK_DGRAM)
-        except OSError:
+        except (OSError, UnicodeError):  # a name that is none fails in its encoding
             return NO_ANSWER
         target = {"transport": resync.transport, "ip": found[0][4][0], "port": resync.port}
         return await self.notify(target, resync.request_uri, resync.headers, WITHIN_S)

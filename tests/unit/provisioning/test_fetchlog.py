@@ -1,0 +1,78 @@
+import pytest
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import OperationalError
+
+from engine.models import AuditEntry, ProvisioningEvent
+from engine.provisioning import fetchlog
+from engine.provisioning.fetchlog import MANY, Fetch, FetchKind, FetchLog
+from tests.factories import add_account
+
+
+def stranger(number: int, ip: str = "198.51.100.7") -> Fetch:
+    return Fetch(FetchKind.DENIED, f"{number:012x}.cfg", "GET", 404, ip, f"guesser/{number}", reason="token")
+
+
+async def counted(database, model, *conditions) -> int:
+    async with database.sessions.begin() as session:
+        return await session.scalar(select(func.count()).select_from(model).where(*conditions)) or 0
+
+
+async def test_a_stranger_that_guesses_fills_neither_the_fetch_log_nor_the_audit_log(database):
+    """P-02, decision 11: every request is counted; the rows and entries of a flood are bounded."""
+    log = FetchLog(database)
+    for number in range(5000):
+        log.note(stranger(number), 10)
+    await log.flush()
+    async with database.sessions.begin() as session:
+        rows = list(await session.scalars(select(ProvisioningEvent)))
+    assert len(rows) == fetchlog.MAX_PER_STRANGER + 1
+    assert sum(row.evidence["count"] for row in rows) == 5000
+    assert next(row for row in rows if row.file == MANY).evidence["count"] == 5000 - fetchlog.MAX_PER_STRANGER
+    for address in range(10):
+        for number in range(50):
+            log.note(stranger(number, f"203.0.113.{address}"), 10)
+    await log.flush()
+    assert await counted(database, AuditEntry) <= fetchlog.MAX_AUDITED + 1
+    assert await counted(database, ProvisioningEvent) == len(rows) + 500
+
+
+async def test_the_memory_for_events_is_bounded_and_what_is_dropped_is_counted(database, monkeypatch):
+    monkeypatch.setattr(fetchlog, "MAX_PENDING", 3)
+    log = FetchLog(database)
+    for number in range(5):
+        log.note(stranger(number, f"203.0.113.{number}"), 10)
+    assert log.dropped == 2
+    await log.flush()
+    assert log.dropped == 0
+    assert await counted(database, ProvisioningEvent) == 3
+
+
+async def test_an_event_of_an_account_or_phone_deleted_meanwhile_holds_nothing_up(database):
+    async with database.sessions.begin() as session:
+        account = await add_account(session)
+    log = FetchLog(database)
+    log.note(
+        Fetch(FetchKind.FETCH, "a.cfg", "GET", 200, "192.0.2.1", "", account_id="account_gone", phone_id="phone_gone"),
+        1,
+    )
+    log.note(Fetch(FetchKind.FETCH, "b.cfg", "GET", 200, "192.0.2.1", "", account_id=account.id), 1)
+    await log.flush()
+    assert await counted(database, ProvisioningEvent) == 2
+    assert await counted(database, ProvisioningEvent, ProvisioningEvent.account_id == account.id) == 1
+
+
+async def test_what_cannot_be_written_stays_noted_and_adds_up(database):
+    """Decision 17: a database that is away delays the log and loses nothing."""
+    log = FetchLog(database)
+    log.note(stranger(1), 10)
+    async with database.engine.begin() as connection:
+        await connection.execute(text("ALTER TABLE provisioning_event RENAME TO event_away"))
+    with pytest.raises(OperationalError):
+        await log.flush()
+    log.note(stranger(1), 10)
+    async with database.engine.begin() as connection:
+        await connection.execute(text("ALTER TABLE event_away RENAME TO provisioning_event"))
+    await log.flush()
+    async with database.sessions.begin() as session:
+        rows = list(await session.scalars(select(ProvisioningEvent)))
+    assert [row.evidence["count"] for row in rows] == [2]
