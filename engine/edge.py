@@ -6,7 +6,7 @@ became of a call goes to the journal after it has left.
 
 Its first line of stdin is `{"do":"start", …}` (see `Settings`); one JSON object per line follows in both directions:
 in  load, drop (an account's snapshot changed), notify (send a NOTIFY), stats, stop
-out ready, failed, journal, trunk, notified, stats, fault, stopped
+out ready, failed, journal, trunk, notified, stats, fault, stopping, stopped
 The end of stdin means that the main process is gone: calls are served on until a younger SIP process takes over the
 same data folder, or SIGTERM. Logs go to stderr, one JSON object per line.
 """
@@ -266,6 +266,7 @@ class Edge:
     async def _finish(self) -> None:
         """Take no new work but emergencies; let calls in progress be answered; make the journal durable."""
         self._is_stopping = True
+        self._lines.tell(**{"is": "stopping"})
         try:
             async with asyncio.timeout(STOP_WITHIN_S):
                 while self._recorder.unanswered or any(is_pending(other) for other in self._others):  # noqa: ASYNC110 - for 5 s, once
