@@ -84,17 +84,12 @@ async def _read_body(request: web.Request) -> None:
 
 
 async def _carried_out(request: web.Request, handler: Handler, route: Route) -> web.StreamResponse:
-    session = request.app[DATABASE].sessions()
-    try:
-        async with session.begin():
-            try:
-                response = await _answered(request, handler, route, session)
-            except Exception:
-                session.expunge_all()  # so that an error page can still say who is signed in
-                raise
-    finally:
-        await session.close()
-    return response
+    async with request.app[DATABASE].sessions.begin() as session:
+        try:
+            return await _answered(request, handler, route, session)
+        except Exception:
+            session.expunge_all()  # so that an error page can still say who is signed in
+            raise
 
 
 async def _answered(request: web.Request, handler: Handler, route: Route, session: AsyncSession) -> web.StreamResponse:

@@ -151,7 +151,10 @@ class App:
             parse_listen(provisioning.listen),
             tls_context(provisioning.tls_cert, provisioning.tls_key),
         )
-        application = make_admin(self.config, self.keys, self.database, self.reach)
+        bound = provisioning.model_copy(update={"listen": str(self.phones_address)})  # port 0 became a real one
+        application = make_admin(
+            self.config.model_copy(update={"provisioning": bound}), self.keys, self.database, self.reach
+        )
         runner = web.AppRunner(application, access_log=None, handle_signals=False)
         self.admin_address = await self._listen(
             runner, parse_listen(admin.listen), tls_context(admin.tls_cert, admin.tls_key)

@@ -5,8 +5,10 @@ transaction opens with BEGIN IMMEDIATE: the audit chain's head is read inside th
 a time is the rule, not luck.
 """
 
+import asyncio
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,10 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.types import TypeDecorator
 
 from engine.crypto import KeyRing
+from engine.errors import DatabaseAway
 
 BUSY_TIMEOUT_S = 5  # a locked database is reported after this long; 911 calls never wait for it
+READS = "callpoint_reads"  # execution option: this transaction writes nothing
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -76,12 +80,57 @@ def _keys(dialect: Dialect) -> KeyRing:
     return keys
 
 
+class Sessions:
+    """Where transactions come from: `sessions.begin()` writes and commits at its end, `sessions()` only reads.
+
+    On SQLite the writers of a process take turns here, first come, first served. SQLite's own waiting is a poll with
+    growing pauses, in which a busy writer starves the others: a call's record behind an import of phones.
+    """
+
+    def __init__(
+        self, writers: async_sessionmaker[AsyncSession], readers: async_sessionmaker[AsyncSession], *, in_turn: bool
+    ) -> None:
+        self._writers, self._readers = writers, readers
+        self._turn = asyncio.Lock() if in_turn else None
+        self._writer: asyncio.Task[Any] | None = None
+
+    def __call__(self) -> AsyncSession:
+        """A session that reads. It takes no lock, waits for nobody, and refuses to write."""
+        return self._readers()
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncSession]:
+        """A write transaction.
+
+        Raises:
+            DatabaseAway: other writers held the database for too long.
+        """
+        if self._turn is None:
+            async with self._writers.begin() as session:
+                yield session
+            return
+        task = asyncio.current_task()
+        if self._writer is task:
+            raise RuntimeError("a write transaction inside another one would wait for itself")
+        try:
+            await asyncio.wait_for(self._turn.acquire(), BUSY_TIMEOUT_S)
+        except TimeoutError as exc:
+            raise DatabaseAway("The database is busy. Nothing was changed; 911 calls go on. Try again.") from exc
+        self._writer = task
+        try:
+            async with self._writers.begin() as session:
+                yield session
+        finally:
+            self._writer = None
+            self._turn.release()
+
+
 @dataclass(frozen=True, slots=True)
 class Database:
-    """An open database: `sessions.begin()` gives a transaction that commits at its end."""
+    """An open database: `sessions.begin()` gives a transaction that commits at its end, `sessions()` one that reads."""
 
     engine: AsyncEngine
-    sessions: async_sessionmaker[AsyncSession]
+    sessions: Sessions
     session_class: type[Session]  # this database's own, so that the audit guard can listen to it
     revision_listeners: list[Callable[[set[str]], None]]  # told the accounts whose revision moved, after the commit
     url: str
@@ -108,10 +157,24 @@ def open_database(url: str, keys: KeyRing) -> Database:
         event.listen(engine.sync_engine, "begin", _begin_immediate)
     session_class = type("CallpointSession", (Session,), {})
     listeners: list[Callable[[set[str]], None]] = []
-    sessions = async_sessionmaker(
+    writers = async_sessionmaker(
         engine, expire_on_commit=False, sync_session_class=session_class, info={"revision_listeners": listeners}
     )
-    return Database(engine, sessions, session_class, listeners, url)
+    readers = async_sessionmaker(
+        engine.execution_options(**{READS: True}), expire_on_commit=False, sync_session_class=_ReadingSession
+    )
+    return Database(engine, Sessions(writers, readers, in_turn=is_sqlite), session_class, listeners, url)
+
+
+class _ReadingSession(Session):
+    """A session that never writes: a change made in it is a mistake, told at once."""
+
+
+def _refuse_write(_session: Session, _context: object, _instances: object) -> None:
+    raise RuntimeError("a reading session was asked to write; use sessions.begin()")
+
+
+event.listen(_ReadingSession, "before_flush", _refuse_write)
 
 
 def _set_pragmas(connection: DBAPIConnection, _record: object) -> None:
@@ -128,7 +191,8 @@ def _set_pragmas(connection: DBAPIConnection, _record: object) -> None:
 
 
 def _begin_immediate(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    reads = connection.get_execution_options().get(READS)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
 def utc_now() -> dt.datetime:

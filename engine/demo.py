@@ -22,8 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from engine import crypto, log
-from engine.accounts import operations
-from engine.accounts.passwords import PasswordDesk
+from engine.accounts import operations, passwords
 from engine.agents import Carrier, Heard, Placed, Placing, place_call
 from engine.app import App
 from engine.audit.record import Actor
@@ -109,14 +108,14 @@ async def _set_the_stage(console: Console, folder: Path, stack: AsyncExitStack) 
     silent = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     silent.bind(("127.0.0.1", 0))  # a carrier that has died: it takes datagrams and never answers
     password = f"demo-{secrets.token_urlsafe(12)}"
-    password_hash = await PasswordDesk().hash(password, (OWNER,))
+    password_hash = await passwords.hash_password(password)
     actor = Actor("cli", "cli:demo", "demo", "local")
     async with node.database.sessions.begin() as session:
         account = await operations.create_account(
             session, actor, "Demo Dental Group", OWNER, password_hash, "Demo Owner"
         )
     async with node.database.sessions.begin() as session:
-        key = await operations.create_api_key(session, actor, account, "demo", ["*"])
+        key = await operations.create_api_key(session, actor, account, name="demo", scopes=["*"])
     client = aiohttp.ClientSession(headers={"Authorization": f"Bearer {key.clear}"})
     stack.push_async_callback(client.close)
     console.print(
@@ -236,7 +235,7 @@ def _ladder(placed: Placed, call: dict[str, Any]) -> Table:
     table.add_row("0.0", f"INVITE {call['dialed']}", "──▶", "", "", "")
     for attempt in call["attempts"]:
         location = "with location" if attempt["with_location"] else "without location"
-        outcome = attempt["status"] or attempt["outcome"]
+        outcome = attempt["status_code"] or attempt["outcome"]
         table.add_row("", "", "", f"INVITE {location}", "──▶", f"{attempt['trunk_name']}: {outcome}")
     for one in placed.heard:
         table.add_row(f"{one.after_s * 1000:.1f}", f"{one.status} {one.reason}", "◀──", "", "", "")
@@ -266,19 +265,12 @@ async def _rotate(stage: Stage, old_url: str, mac: str) -> bool:
 
 
 async def _show_audit(stage: Stage) -> None:
-    table = Table(title="The newest entries of the audit log", title_justify="left")
-    for name in ("time", "event", "resource", "actor", "outcome", "ip"):
-        table.add_column(name, overflow="ellipsis", no_wrap=True)
+    table = Table(title="The newest entries of the audit log", title_justify="left", box=None)
+    for name in ("time", "event", "resource", "actor", "outcome"):
+        table.add_column(name, overflow="ellipsis", no_wrap=True, max_width=34)
     for entry in (await stage.api("GET", "audit-log?limit=12"))["data"]:
         resource = entry["resource"]["name"] or entry["resource"]["id"]
-        table.add_row(
-            entry["at"][11:19],
-            entry["event"],
-            resource,
-            entry["actor"]["name"],
-            entry["outcome"],
-            entry["request"]["ip"],
-        )
+        table.add_row(entry["at"][11:19], entry["event"], resource, entry["actor"]["name"], entry["outcome"])
     stage.console.print(table)
 
 

@@ -168,8 +168,8 @@ async def test_every_edit_deletion_reorder_and_insertion_is_found(database: Data
     assert not verify(edited).holds
     assert not verify(lines[:5] + lines[6:]).holds
     assert not verify(lines[1:]).holds
-    assert not verify(lines[:3] + [lines[4], lines[3]] + lines[5:]).holds
-    assert not verify(lines[:6] + [lines[5]] + lines[6:]).holds
+    assert not verify([*lines[:3], lines[4], lines[3], *lines[5:]]).holds
+    assert not verify([*lines[:6], lines[5], *lines[6:]]).holds
     forged = json.loads(lines[-1])
     forged["entry"] = forged["entry"].replace("success", "failure")
     assert not verify([*lines[:-1], json.dumps(forged)]).holds
@@ -233,9 +233,45 @@ async def test_a_request_with_no_known_account_stands_in_the_platform_chain(data
 
 def test_every_event_is_in_exactly_one_class_and_one_category() -> None:
     """S0-42, S1-41: reads and writes together are all events, and share none."""
-    assert READS | WRITES == set(Event)
+    assert set(Event) == READS | WRITES
     assert not READS & WRITES
     for event, facts in FACTS.items():
         assert facts.category in Category
         assert facts.access in Access
         assert event.value.count(".") == 1
+
+
+async def test_a_reading_session_refuses_to_write_and_never_waits_for_a_writer(database: Database) -> None:
+    async with database.sessions.begin() as session:
+        account = await add_account(session)
+    async with database.sessions.begin() as writing:
+        (await writing.get(Account, account.id)).name = "not yet"
+        record(writing, ADMIN, Event.ACCOUNT_UPDATE, account)
+        await writing.flush()
+        async with asyncio.timeout(1), database.sessions() as reading:
+            row = await reading.get(Account, account.id)
+            assert row.name == "Acme Dental"
+            row.name = "by the wrong door"
+            with pytest.raises(RuntimeError, match="asked to write"):
+                await reading.flush()
+
+
+async def test_writers_take_turns_in_the_order_they_came(database: Database) -> None:
+    async with database.sessions.begin() as session:
+        account = await add_account(session)
+    done: list[int] = []
+
+    async def write(number: int) -> None:
+        async with database.sessions.begin() as session:
+            await add_line(session, account, extension=str(500 + number))
+        done.append(number)
+
+    await asyncio.gather(*(write(number) for number in range(20)))
+    assert done == list(range(20))
+
+
+async def test_a_write_transaction_inside_another_is_told_at_once(database: Database) -> None:
+    async with database.sessions.begin():
+        with pytest.raises(RuntimeError, match="wait for itself"):
+            async with database.sessions.begin():
+                pass
