@@ -73,13 +73,20 @@ def draw(call: EmergencyCall, attempts: Sequence[CallAttempt], notes: Sequence[N
         moments.append(_Moment(call.ended_at, 1, 1, "Call ended", "mail"))
     moments.sort(key=lambda moment: moment.at)  # stable: what happened at one instant keeps its order
     columns = tuple(Column(_short(name), LEFT + GAP * at) for at, name in enumerate(names))
-    steps = tuple(
-        Drawn(columns[moment.source].x, columns[moment.target].x, TOP + STEP * row, moment.text,
-              _after(moment.at - call.received_at), moment.kind)
+    steps = [
+        Drawn(
+            columns[moment.source].x,
+            columns[moment.target].x,
+            TOP + STEP * row,
+            moment.text,
+            _after(moment.at - call.received_at),
+            moment.kind,
+        )
         for row, moment in enumerate(moments)
-    )  # fmt: skip
+    ]
+    steps += _unsent(notes, len(steps), columns[1].x)
     width = columns[-1].x + (150 if len(notes) == 0 and len(columns) > 2 else 260)
-    return Ladder(width, TOP + STEP * len(steps), columns, steps, _summary(call, attempts))
+    return Ladder(width, TOP + STEP * len(steps), columns, tuple(steps), _summary(call, attempts))
 
 
 def _of_attempt(attempt: CallAttempt, column: int) -> list[_Moment]:
@@ -124,11 +131,14 @@ def _of_messages(notes: Sequence[Notification]) -> list[_Moment]:
     if len(sent) > MAX_NOTES and sent[MAX_NOTES].sent_at is not None:
         at = sent[MAX_NOTES].sent_at or sent[MAX_NOTES].created_at
         moments.append(_Moment(at, 1, 1, f"and {len(sent) - MAX_NOTES} more mails", "mail ok"))
-    unsent = [note for note in notes if note.sent_at is None]
-    if unsent:
-        words = f"{len(unsent)} message{'s' if len(unsent) > 1 else ''} not sent yet"
-        moments.append(_Moment(max(note.created_at for note in unsent), 1, 1, words, "mail bad"))
     return moments
+
+
+def _unsent(notes: Sequence[Notification], row: int, x: int) -> list[Drawn]:
+    """What still waits stands last and has no time."""
+    count = sum(note.sent_at is None for note in notes)
+    words = f"{count} message{'s' if count > 1 else ''} not sent yet"
+    return [Drawn(x, x, TOP + STEP * row, words, "", "mail bad")] if count else []
 
 
 def _after(delta: dt.timedelta) -> str:

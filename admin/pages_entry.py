@@ -157,7 +157,8 @@ def error_page(request: web.Request, error: EngineError) -> web.Response:
     if status == 500:
         detail = "Something went wrong on the server and nothing was changed. The log has it under this request's name."
     return render(
-        request, "error.html.j2", status=status, code=status, error_title=error.title, detail=detail, meaning=CALLS_GO_ON,
+        request, "error.html.j2", status=status, code=status, error_title=error.title, detail=detail,
+        meaning=CALLS_GO_ON,
         fields=error.fields if isinstance(error, Invalid) else (), next_address=address, next_step=words,
         request_id=request.get(REQUEST_ID, ""),
     )  # fmt: skip

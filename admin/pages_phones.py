@@ -4,8 +4,10 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from admin import pages_lines, pages_provisioning
-from admin.context import ACCOUNT, ACTOR, EDGE, SESSION
+from admin import pages_lines
+from admin.api_phones import Resynced, send_resync
+from admin.auth import prepared
+from admin.context import ACCOUNT, ACTOR, SESSION
 from admin.pages_form import FORM, form_of, gathered, refuse, refuse_stale, see_other, typed
 from admin.pages_phone_files import lines_on, preview
 from admin.render import render
@@ -19,7 +21,6 @@ from engine.errors import EngineError, FieldFault
 from engine.models import Phone
 from engine.provisioning import phones, store, vendors
 from engine.provisioning.phones import PhoneFields
-from engine.provisioning.tokens import REDACTED
 
 EVENTS_SHOWN = 40
 
@@ -99,9 +100,7 @@ async def _phone_page(request: web.Request, error: EngineError | None) -> web.Re
         form=form,
         lines=await lines_on(session, phone),
         events=await store.events_of(session, phone.account_id, phone_id=phone.id, limit=EVENTS_SHOWN),
-        files=await preview(
-            session, request[ACCOUNT], phone, pages_provisioning.provisioning_url(request, REDACTED)
-        ),
+        files=await preview(request, phone),
         locations=await location_choices(request),
     )
 
@@ -131,7 +130,7 @@ async def post_resync(request: web.Request) -> web.Response:
     """Ask the phone to fetch its files again, through the PBX or straight, as its PBX says."""
     request[FORM] = _phone_page
     phone = await _phone(request)
-    await request.app[EDGE].resync(phone)
+    prepared(request, Resynced)  # sent before the transaction; raises why it could not be
     record(request[SESSION], request[ACTOR], Event.PHONE_RESYNC, phone)
     return see_other(f"/phones/{phone.id}", "resync")
 
@@ -164,6 +163,6 @@ ROUTES = (
     Route("GET", "/phones/{id}", get_phone, Scope.PHONES_READ, Event.PHONE_READ),
     Route("POST", "/phones/{id}", post_phone, Scope.PHONES_WRITE, Event.PHONE_UPDATE),
     Route("POST", "/phones/{id}/delete", post_phone_delete, Scope.PHONES_WRITE, Event.PHONE_DELETE),
-    Route("POST", "/phones/{id}/resync", post_resync, Scope.PHONES_WRITE, Event.PHONE_RESYNC),
+    Route("POST", "/phones/{id}/resync", post_resync, Scope.PHONES_WRITE, Event.PHONE_RESYNC, prepare=send_resync),
     *pages_lines.ROUTES,
 )

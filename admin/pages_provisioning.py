@@ -2,7 +2,8 @@
 
 from aiohttp import web
 
-from admin.context import ACCOUNT, ACTOR, CONFIG, KEYS, SESSION
+from admin.context import ACCOUNT, ACTOR, KEYS, SESSION
+from admin.links import provisioning_url
 from admin.pages_form import see_other
 from admin.render import render
 from admin.routes import Route
@@ -20,7 +21,9 @@ async def get_provisioning(request: web.Request) -> web.Response:
     if account.provisioning_token_index is None:
         return render(request, "provisioning.html.j2", token=None)
     token = await phones.reveal_token(session, actor, account)
-    password = await phones.reveal_phone_admin_password(session, actor, account) if account.phone_admin_password else None
+    password = (
+        await phones.reveal_phone_admin_password(session, actor, account) if account.phone_admin_password else None
+    )
     return render(
         request,
         "provisioning.html.j2",
@@ -55,17 +58,6 @@ async def _booted(request: web.Request) -> list[Phone]:
     """The phones that fetched with the present token or an older one: they need the new URL after a rotation."""
     rows = await store.phones_of(request[SESSION], request[ACCOUNT].id)
     return [phone for phone in rows if phone.last_fetch_at is not None]
-
-
-def provisioning_url(request: web.Request, token: str) -> str:
-    """Where phones boot: the configured public URL, else this host on the phones' port."""
-    config = request.app[CONFIG].provisioning
-    if config.public_url:
-        return f"{config.public_url.rstrip('/')}/p/{token}/"
-    port = config.listen.rpartition(":")[2]
-    host = request.url.host or "localhost"
-    scheme = "https" if config.tls_cert else "http"
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/p/{token}/"
 
 
 ROUTES = (

@@ -6,6 +6,7 @@ autoescape is always on, and nothing in them needs an inline script or style: th
 
 import datetime as dt
 import hashlib
+import ipaddress
 import json
 import zoneinfo
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from lucide.jinja import lucide
 from markupsafe import Markup
 
-from admin.context import ACCOUNT, EDGE, IS_HTTPS, SCOPES, USER
+from admin.context import ACCOUNT, CLIENT_IP, EDGE, IS_HTTPS, SCOPES, USER
 from engine.models import Account, Location
 
 HERE = Path(__file__).parent
@@ -79,13 +80,22 @@ def render(request: web.Request, template: str, *, status: int = 200, **values: 
             can=lambda scope: scope is None or scope in scopes or "*" in scopes,
             sidebar=SIDEBAR,
             done=DONE.get(request.query.get("done", "")),
-            plain_http=not request.get(IS_HTTPS, False),
+            plain_http=_is_readable_on_its_way(request),
             edge_is_up=_edge_is_up(request),
             zone=zone_of(account),
             **values,
         )
     )
     return web.Response(text=text, status=status, content_type="text/html", headers={"Cache-Control": "no-store"})
+
+
+def _is_readable_on_its_way(request: web.Request) -> bool:
+    """Whether the page crosses a network in clear: plain HTTP from anywhere but this machine itself."""
+    try:
+        is_local = ipaddress.ip_address(request.get(CLIENT_IP, "")).is_loopback
+    except ValueError:
+        is_local = False
+    return not request.get(IS_HTTPS, False) and not is_local
 
 
 def _edge_is_up(request: web.Request) -> bool:
@@ -129,7 +139,7 @@ def environment() -> Environment:
 
 @lru_cache(maxsize=1)
 def static_version() -> str:
-    """A name for the present content of all static files. It stands in their addresses, so caches keep them for ever."""
+    """A name for the present content of all static files; it is in their addresses, so caches keep them for ever."""
     digest = hashlib.sha256()
     for file in sorted(STATIC_DIR.rglob("*")):
         if file.is_file():
@@ -150,14 +160,19 @@ def icon(name: str, size: int = 18) -> Markup:
 def time_tag(
     at: dt.datetime | None, zone: zoneinfo.ZoneInfo, form: str = "full", missing: str = "never"
 ) -> Markup | str:
-    """`<time>` in that zone, with the UTC instant for machines and on hover. `form`: full | clock | day."""
+    """`<time>` in that zone, the UTC instant for machines and on hover. `form`: full | row (no zone) | clock | day."""
     if at is None:
         return missing
     local = at.astimezone(zone)
     clock = f"{local:%H:%M:%S}" if form != "clock" else f"{local:%H:%M:%S}.{local.microsecond // 1000:03d}"
-    shown = {"full": f"{local:%Y-%m-%d} {clock} {local.tzname()}", "clock": clock, "day": f"{local:%Y-%m-%d}"}[form]
+    forms = {
+        "full": f"{local:%Y-%m-%d} {clock} {local.tzname()}",
+        "row": f"{local:%Y-%m-%d} {clock}",
+        "clock": clock,
+        "day": f"{local:%Y-%m-%d}",
+    }
     utc = f"{at.astimezone(dt.UTC):%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z"
-    return Markup('<time datetime="{0}" title="{0} (UTC)">{1}</time>').format(utc, shown)
+    return Markup('<time datetime="{0}" title="{0} (UTC)">{1}</time>').format(utc, forms[form])
 
 
 def ago(at: dt.datetime | None, now: dt.datetime) -> str:

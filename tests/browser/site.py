@@ -27,7 +27,16 @@ from engine.e911 import sites
 from engine.errors import EngineError
 from engine.ids import new_id
 from engine.models import (
-    Account, CallAttempt, EmergencyCall, Location, Notification, Phone, PhoneStatus, ProvisioningEvent, Trunk, User,
+    Account,
+    CallAttempt,
+    EmergencyCall,
+    Location,
+    Notification,
+    Phone,
+    PhoneStatus,
+    ProvisioningEvent,
+    Trunk,
+    User,
 )  # fmt: skip
 from engine.provisioning import phones
 from tests.factories import add_line, add_location, add_network, add_pbx, add_phone, add_trunk, fresh_database
@@ -89,7 +98,9 @@ class Site:
         """An account with its owner, as the set-up page makes them."""
         password_hash = await self.app[PASSWORDS].hash(PASSWORD)
         async with self.database.sessions.begin() as session:
-            account = await operations.create_account(session, SYSTEM, "Acme Dental", EMAIL, password_hash, "Olive Owner")
+            account = await operations.create_account(
+                session, SYSTEM, "Acme Dental", EMAIL, password_hash, "Olive Owner"
+            )
             self.account_id = account.id
 
     async def fill(self) -> None:
@@ -180,7 +191,13 @@ async def _calls(
         "line_id": None, "mac": desk.mac, "source_ip": "10.4.12.31", "uri": "sip:101@pbx.example",
     }  # fmt: skip
     verdict = [
-        {"source": "subnet", "said": "Headquarters", "age_s": 86400, "taken": True, "why": "10.4.12.31 is in 10.4.12.0/24"},
+        {
+            "source": "subnet",
+            "said": "Headquarters",
+            "age_s": 86400,
+            "taken": True,
+            "why": "10.4.12.31 is in 10.4.12.0/24",
+        },
         {"source": "phone", "said": "Headquarters", "age_s": None, "taken": False, "why": "a better source answered"},
         {"source": "line", "said": None, "age_s": None, "taken": False, "why": "the line has no location"},
     ]

@@ -1,0 +1,84 @@
+"""A real browser on a real site: Debian's Chromium through Playwright's async API, one site and one profile a test."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+
+from tests.browser.site import Site, open_site
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+TIMEOUT_MS = 10_000
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    """A site with nothing in it, not even an account."""
+    async with open_site(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def owned(site: Site) -> Site:
+    """A site with an account and its owner."""
+    await site.add_owner()
+    return site
+
+
+@pytest.fixture
+async def filled(owned: Site) -> Site:
+    """A site with everything that pages can show."""
+    await owned.fill()
+    return owned
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    if not CHROMIUM.is_file():
+        pytest.skip("Chromium is not installed: apt-get install chromium")
+    async with async_playwright() as playwright:
+        launched = await playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGS))
+        yield launched
+        await launched.close()
+
+
+@pytest.fixture
+async def new_page(browser: Browser) -> AsyncIterator[Callable[..., Any]]:
+    """`await new_page(site, **context options)`: a page of its own profile, signed in when the site has an owner.
+
+    A script error or a refusal by the content security policy on any page fails the test.
+    """
+    problems: list[str] = []
+    async with AsyncExitStack() as stack:
+
+        async def opened(site: Site, *, signed_in: bool = True, **options: Any) -> Page:
+            context: BrowserContext = await browser.new_context(**options)
+            stack.push_async_callback(context.close)
+            context.set_default_timeout(TIMEOUT_MS)
+            page = await context.new_page()
+            page.on("pageerror", lambda error: problems.append(str(error)))
+            page.on(
+                "console",
+                lambda message: problems.append(message.text) if "Content Security Policy" in message.text else None,
+            )
+            if signed_in:
+                await sign_in(page, site)
+            return page
+
+        yield opened
+    assert problems == []
+
+
+async def sign_in(page: Page, site: Site) -> None:
+    await page.goto(f"{site.url}/login")
+    await page.get_by_label("E-mail").fill(site.email)
+    await page.get_by_label("Password").fill(site.password)
+    await page.get_by_role("button", name="Sign in").click()
+    await page.wait_for_url(f"{site.url}/")

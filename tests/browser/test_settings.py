@@ -1,0 +1,265 @@
+"""Settings: details that are saved, dropdowns that save themselves, recipients, the address dialog."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from playwright.async_api import Page, Request, expect
+from sqlalchemy import select
+
+from engine.models import Account, AuditEntry
+from tests.browser.site import Site
+
+NewPage = Callable[..., Any]
+
+
+async def settings(site: Site, new_page: NewPage, **options: Any) -> Page:
+    page: Page = await new_page(site, **options)
+    await page.goto(f"{site.url}/settings")
+    return page
+
+
+def patches_of(page: Page) -> list[Request]:
+    """Every PATCH the page sends from now on."""
+    seen: list[Request] = []
+    page.on("request", lambda request: seen.append(request) if request.method == "PATCH" else None)
+    return seen
+
+
+async def entries(site: Site, event: str) -> list[dict[str, Any]]:
+    query = select(AuditEntry).where(AuditEntry.chain == site.account_id, AuditEntry.event == event)
+    async with site.database.sessions() as session:
+        return [json.loads(row.entry) for row in (await session.scalars(query.order_by(AuditEntry.seq))).all()]
+
+
+async def test_settings_is_one_page_and_one_click_away_from_every_page(filled: Site, new_page: NewPage):
+    """S0-01, S0-02: account details, locations, recipients, provisioning and audit on one page, reached by `Settings`."""
+    page = await new_page(filled)
+    for path in ("/", "/locations", "/phones", "/calls", "/audit", "/help/emergency", "/settings/api-keys"):
+        await page.goto(filled.url + path)
+        await page.get_by_role("link", name="Settings", exact=True).first.click()
+        await expect(page.get_by_role("heading", level=1, name="Settings")).to_be_visible()
+    await expect(page.get_by_role("link", name="Settings", exact=True)).to_have_attribute("aria-current", "page")
+    for name in (
+        "Account details",
+        "Locations",
+        "Emergency call notification recipients",
+        "Provisioning",
+        "Audit Logs",
+    ):
+        await expect(page.get_by_role("heading", name=name, exact=False).first).to_be_visible()
+
+
+async def test_the_account_details_stand_at_the_left_and_are_what_the_api_says(filled: Site, new_page: NewPage):
+    """S0-03, S0-04: the panel is left of the cards, its fields can be typed into at once, values are the API's."""
+    page = await settings(filled, new_page, viewport={"width": 1280, "height": 900})
+    panel = await page.get_by_role("complementary", name="Account details").bounding_box()
+    card = await page.locator("section[aria-labelledby=card-locations]").bounding_box()
+    assert panel is not None
+    assert card is not None
+    assert panel["x"] + panel["width"] <= card["x"]
+    answer = await (await page.request.get(f"{filled.url}/api/v1/account")).json()
+    for field in ("name", "email", "phone"):
+        await expect(page.locator(f".save-form [name={field}]")).to_have_value(answer[field])
+
+
+async def test_save_and_cancel_appear_with_a_change_and_vanish_when_it_is_typed_back(owned: Site, new_page: NewPage):
+    """S0-05: absent when clean, there from the first keystroke, gone when the value is as it was."""
+    page = await settings(owned, new_page)
+    save, name = page.get_by_role("button", name="Save", exact=True), page.locator("#f-name")
+    await expect(save).to_be_hidden()
+    await name.press("End")
+    await name.press("x")
+    await expect(save).to_be_visible()
+    await expect(page.get_by_role("button", name="Cancel", exact=True).first).to_be_visible()
+    await name.press("Backspace")
+    await expect(save).to_be_hidden()
+
+
+async def test_save_sends_one_patch_and_writes_one_audit_entry(owned: Site, new_page: NewPage):
+    """S0-05: Save is one PATCH with only what changed, and one entry with before and after."""
+    page = await settings(owned, new_page)
+    sent = patches_of(page)
+    await page.locator("#f-name").fill("Acme Dental Group")
+    await page.get_by_role("button", name="Save", exact=True).click()
+    await expect(page.locator(".save-form .saved")).to_have_text("Saved")
+    await expect(page.get_by_role("button", name="Save", exact=True)).to_be_hidden()
+    assert [request.post_data_json for request in sent] == [{"name": "Acme Dental Group"}]
+    (entry,) = await entries(owned, "account.update")
+    assert entry["changes"]["name"] == {"before": "Acme Dental", "after": "Acme Dental Group"}
+
+
+async def test_cancel_brings_the_old_values_back_without_a_request(owned: Site, new_page: NewPage):
+    """S0-05: Cancel sends nothing."""
+    page = await settings(owned, new_page)
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    await page.locator("#f-name").fill("Something else")
+    await page.locator("#f-email").fill("else@example.com")
+    await page.locator(".save-form").get_by_role("button", name="Cancel").click()
+    await expect(page.locator("#f-name")).to_have_value("Acme Dental")
+    await expect(page.locator("#f-email")).to_have_value(owned.email)
+    await expect(page.get_by_role("button", name="Save", exact=True)).to_be_hidden()
+    assert requests == []
+
+
+async def test_a_bad_email_is_told_beside_its_field_and_the_text_stays(owned: Site, new_page: NewPage):
+    """S0-05: a refused save keeps what was typed and says what is wrong."""
+    page = await settings(owned, new_page)
+    await page.locator("#f-callback_number").fill("not a number")
+    await page.get_by_role("button", name="Save", exact=True).click()
+    await expect(page.locator("#f-callback_number")).to_have_attribute("aria-invalid", "true")
+    await expect(page.locator(".save-form .fault")).to_contain_text("+15185550100")
+    await expect(page.locator("#f-callback_number")).to_have_value("not a number")
+
+
+async def test_a_dropdown_saves_itself_with_exactly_one_patch(owned: Site, new_page: NewPage):
+    """S0-06: no Save button, one PATCH of one field, `Saved` in a status region."""
+    page = await settings(owned, new_page)
+    sent = patches_of(page)
+    await page.get_by_label("Time zone").select_option("America/Denver")
+    form = page.locator("form[action='/settings/preferences']")
+    await expect(form.get_by_role("status")).to_have_text("Saved")
+    await expect(page.get_by_role("button", name="Save", exact=True)).to_be_hidden()
+    assert [request.post_data_json for request in sent] == [{"timezone": "America/Denver"}]
+    await page.get_by_label("Language of phones").select_option("es")  # the version moved on; it must be known
+    await expect(form.get_by_role("status")).to_have_text("Saved")
+    async with owned.database.sessions() as session:
+        account = await session.get(Account, owned.account_id)
+        assert account is not None
+        assert (account.timezone, account.language) == ("America/Denver", "es")
+
+
+async def test_a_refused_dropdown_goes_back_and_says_why(owned: Site, new_page: NewPage):
+    """S0-06: somebody else changed the account meanwhile, so the change is refused, shown as it was, and explained."""
+    page = await settings(owned, new_page)
+    other = await settings(owned, new_page)
+    await other.get_by_label("Time zone").select_option("America/Denver")
+    await expect(other.get_by_text("Saved", exact=True)).to_be_visible()
+    await page.get_by_label("Time zone").select_option("America/Chicago")
+    await expect(page.locator("form[action='/settings/preferences'] .saved")).to_contain_text("Somebody else")
+    await expect(page.get_by_label("Time zone")).to_have_value("America/New_York")
+
+
+async def test_the_billing_address_is_edited_in_a_dialog(owned: Site, new_page: NewPage):
+    """S0-07: Edit opens a modal dialog, Escape closes it and focus returns, saving updates card and audit log."""
+    page = await settings(owned, new_page)
+    edit = page.get_by_role("button", name="Edit billing address")
+    await edit.click()
+    dialog = page.get_by_role("dialog", name="Billing address")
+    await expect(dialog).to_be_visible()
+    for _ in range(12):  # Tab never leaves it
+        await page.keyboard.press("Tab")
+        inside = "document.activeElement === document.body || document.activeElement.closest('dialog') !== null"
+        assert await page.evaluate(inside)
+    await page.keyboard.press("Escape")
+    await expect(dialog).to_be_hidden()
+    await expect(edit).to_be_focused()
+    await edit.click()
+    await dialog.get_by_label("Street address").fill("120 Washington Ave")
+    await dialog.get_by_label("City").fill("Albany")
+    await dialog.get_by_role("button", name="Save address").click()
+    await expect(page.locator("#billing-address")).to_contain_text("120 Washington Ave")
+    (entry,) = await entries(owned, "account.update")
+    assert entry["changes"]["billing_address"]["after"] == {"street": "120 Washington Ave", "city": "Albany"}
+
+
+async def test_the_locations_card_shows_every_location_with_its_e911_status(filled: Site, new_page: NewPage):
+    """S0-08, S0-09, S0-10: draft, validated and without an address; the guide is one click away."""
+    page = await settings(filled, new_page)
+    card = page.locator("section[aria-labelledby=card-locations]")
+    shown = [" ".join((await row.inner_text()).split()) for row in await card.get_by_role("listitem").all()]
+    assert len(shown) == 3
+    for name, status in (("Headquarters", "Draft"), ("Warehouse", "Validated"), ("Home office", "No E911 address")):
+        assert any(text.startswith(name) and text.endswith(status) for text in shown), (name, shown)
+    await card.get_by_role("link", name="Locations guide").click()
+    await expect(page.get_by_role("heading", name="Locations guide", level=1)).to_be_visible()
+
+
+async def test_recipients_are_added_and_removed_and_each_change_is_audited(owned: Site, new_page: NewPage):
+    """S0-12, S0-13: nobody, then two, then one again; the card says what nobody means."""
+    page = await settings(owned, new_page)
+    await expect(page.get_by_role("heading", name="Emergency call notification recipients", exact=True)).to_be_visible()
+    await expect(page.get_by_text("Nobody is told about a 911 call yet.")).to_be_visible()
+    for email in ("frontdesk@example.com", "oncall@example.com"):
+        await page.get_by_label("Add an email address").fill(email)
+        await page.get_by_role("button", name="Add recipient").click()
+        await expect(page.locator("#recipient-list").get_by_text(email)).to_be_visible()
+    await page.get_by_role("button", name="Remove frontdesk@example.com").click()
+    await expect(page.locator("#recipient-list").get_by_text("frontdesk@example.com")).to_be_hidden()
+    await expect(page.locator("#recipient-list").get_by_text("oncall@example.com")).to_be_visible()
+    assert len(await entries(owned, "notification_recipient.create")) == 2
+    assert len(await entries(owned, "notification_recipient.delete")) == 1
+
+
+async def test_an_invalid_and_a_repeated_recipient_are_refused_with_a_message(filled: Site, new_page: NewPage):
+    """S0-13: what is wrong is said at the field, what was typed stays, nothing is stored."""
+    page = await settings(filled, new_page)
+    for typed, said in (("front desk", "Expected an e-mail address"), ("FrontDesk@example.com", "already a recipient")):
+        await page.get_by_label("Add an email address").fill(typed)
+        await page.get_by_role("button", name="Add recipient").click()
+        await expect(page.locator("#e-recipient-email")).to_contain_text(said)
+        await expect(page.get_by_label("Add an email address")).to_have_value(typed)
+        await expect(page.get_by_label("Add an email address")).to_have_attribute("aria-invalid", "true")
+    assert await page.locator("#recipient-list li").count() == 2
+
+
+async def test_every_bad_field_of_a_location_is_told_at_once(owned: Site, new_page: NewPage):
+    """S0-09: name, country, subnet, recipient and number are all refused in one answer; the typed text stays."""
+    page = await new_page(owned)
+    await page.goto(f"{owned.url}/locations/new")
+    typed = {
+        "Street": "Washington", "Country": "USA", "Subnets of this place": "10.4.12.7/24", "Also notify": "nobody",
+        "Callback number": "911-ish", "Name": "HQ",
+    }  # fmt: skip
+    for label, text in typed.items():
+        await page.get_by_label(label, exact=True).fill(text)
+    await page.get_by_role("button", name="Add location").click()
+    await expect(page.locator(".fault")).to_have_count(4)
+    await expect(page.locator("#e-f-subnets")).to_contain_text("10.4.12.0/24")
+    for label, text in typed.items():
+        await expect(page.get_by_label(label, exact=True)).to_have_value(text)
+
+
+async def test_a_pbx_and_a_trunk_are_added_in_their_cards(owned: Site, new_page: NewPage):
+    """S1-24, S1-27: the cards' forms store them, audited; a deletion asks first."""
+    page = await settings(owned, new_page)
+    await page.get_by_role("link", name="Add your PBX").click()
+    await page.get_by_label("Name").fill("Office PBX")
+    await page.get_by_label("Addresses it sends from").fill("192.0.2.10\n10.0.0.0/8")
+    await page.get_by_role("button", name="Add PBX").click()
+    await expect(page.locator("#pbxs")).to_contain_text("192.0.2.10/32, 10.0.0.0/8")
+    await page.get_by_role("link", name="Add your carrier").click()
+    await page.get_by_label("Name").fill("Carrier one")
+    await page.get_by_label("Host").fill("sip.carrier.example")
+    await page.get_by_role("button", name="Add trunk").click()
+    await expect(page.locator("#trunks")).to_contain_text("sip.carrier.example:5060 UDP")
+    await page.get_by_role("link", name="Carrier one").click()
+    await page.get_by_role("button", name="Delete trunk").click()
+    dialog = page.get_by_role("dialog")
+    await expect(dialog).to_contain_text("Emergency calls then leave through the other trunks only.")
+    await dialog.get_by_role("button", name="Cancel").click()
+    await expect(page.get_by_role("button", name="Delete trunk")).to_be_focused()
+    await page.get_by_role("button", name="Delete trunk").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Delete trunk").click()
+    await expect(page.get_by_text("Trunk deleted.")).to_be_visible()
+    assert [len(await entries(owned, event)) for event in ("pbx.create", "trunk.create", "trunk.delete")] == [1, 1, 1]
+
+
+async def test_an_api_key_is_shown_once_and_can_be_revoked(owned: Site, new_page: NewPage):
+    """S2-40: the clear key stands in the answer of its making and nowhere afterwards; revoked, it is refused."""
+    page = await new_page(owned)
+    await page.goto(f"{owned.url}/settings/api-keys")
+    await page.get_by_label("Name").fill("monitoring")
+    await page.get_by_label("Read locations").check()
+    await page.get_by_role("button", name="Make the key").click()
+    key = await page.locator("#value-api-key").inner_text()
+    assert key.startswith("cp_")
+    bearer = {"Authorization": f"Bearer {key}"}
+    assert (await page.request.get(f"{owned.url}/api/v1/locations", headers=bearer)).status == 200
+    await page.goto(f"{owned.url}/settings/api-keys")
+    assert key not in await page.content()
+    await page.get_by_role("button", name="Revoke monitoring").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
+    await expect(page.get_by_text("Requests with it are refused from now on.")).to_be_visible()
+    assert (await page.request.get(f"{owned.url}/api/v1/locations", headers=bearer)).status == 401
