@@ -123,7 +123,7 @@ def _read(path: Path, keys: KeyRing) -> AccountTable:
             for name, value in json.loads(line).items():
                 snapshot[name] = snapshot[name] + value if name in snapshot and name in _LISTS else value
         account = table_from(snapshot)
-    except (OSError, Unsealable, ValueError, TypeError, AttributeError) as exc:
+    except (OSError, Unsealable, BadSnapshot, ValueError, TypeError, AttributeError) as exc:
         raise BadSnapshot(
             f"{path.name}: the snapshot cannot be used ({exc}); this account's calls wait for a new one"
         ) from exc
@@ -180,7 +180,7 @@ def table_from(snapshot: Mapping[str, Any]) -> AccountTable:
         country=str(snapshot.get("country") or "US"),
         timezone=str(snapshot.get("timezone") or "UTC"),
         language=str(snapshot.get("language") or "en"),
-        default_location_id=snapshot.get("default_location_id"),
+        default_location_id=_ref(snapshot.get("default_location_id")),
         callback_number=_dialable(snapshot.get("callback_number")),
         locations=MappingProxyType({location.id: location for location in locations}),
         networks=networks,
@@ -209,11 +209,11 @@ def _rows(
 def _location(row: Mapping[str, Any]) -> DispatchableLocation:
     validated_at = row.get("validated_at")
     return DispatchableLocation(
-        id=row["id"],
+        id=_id(row["id"]),
         name=str(row.get("name") or ""),
         civic_address=CivicAddress.of(row.get("civic_address") or {}),
         geo=_geo(row.get("geo")),
-        timezone=row.get("timezone"),
+        timezone=_ref(row.get("timezone")),
         callback_number=_dialable(row.get("callback_number")),
         onsite_number=_dialable(row.get("onsite_number")),
         status=str(row.get("status") or "draft"),
@@ -241,13 +241,23 @@ def _metres(value: object) -> float | None:
     return None if value is None else float(str(value))
 
 
+def _id(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise TypeError(f"an identifier was expected, got {value!r:.60}")
+    return value
+
+
+def _ref(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
 def _dialable(number: object) -> str | None:
     """A number that may stand in a SIP header; anything else counts as none."""
     return number if isinstance(number, str) and _NUMBER.fullmatch(number) else None
 
 
 def _network(row: Mapping[str, Any]) -> Network:
-    return Network(row["id"], _cidr(row["value"]), row["location_id"], row.get("pbx_id"))
+    return Network(_id(row["id"]), _cidr(row["value"]), _id(row["location_id"]), _ref(row.get("pbx_id")))
 
 
 def _cidr(text: str) -> IpNetwork:
@@ -260,26 +270,32 @@ def _cidr(text: str) -> IpNetwork:
 
 
 def _phone(row: Mapping[str, Any]) -> Phone:
-    line_ids = tuple(row.get("line_ids") or ())
-    return Phone(row["id"], Mac(row["mac"].lower()), str(row.get("label") or ""), row.get("location_id"), line_ids)
+    line_ids = tuple(_id(line_id) for line_id in row.get("line_ids") or ())
+    return Phone(
+        _id(row["id"]), Mac(row["mac"].lower()), str(row.get("label") or ""), _ref(row.get("location_id")), line_ids
+    )
 
 
 def _line(row: Mapping[str, Any]) -> Line:
     return Line(
-        id=row["id"],
+        id=_id(row["id"]),
         extension=str(row.get("extension") or ""),
         sip_user=str(row.get("sip_user") or ""),
         display_name=str(row.get("display_name") or ""),
         callback_number=_dialable(row.get("callback_number")),
-        location_id=row.get("location_id"),
-        pbx_id=row.get("pbx_id"),
+        location_id=_ref(row.get("location_id")),
+        pbx_id=_ref(row.get("pbx_id")),
     )
 
 
 def _pbx(row: Mapping[str, Any]) -> Pbx:
     sources = tuple(_cidr(source) for source in row.get("sources") or ())
     return Pbx(
-        row["id"], str(row.get("name") or ""), sources, row.get("default_location_id"), row.get("default_route") or None
+        _id(row["id"]),
+        str(row.get("name") or ""),
+        sources,
+        _ref(row.get("default_location_id")),
+        _ref(row.get("default_route")),
     )
 
 
@@ -291,7 +307,7 @@ def _trunk(row: Mapping[str, Any]) -> Trunk:
     if not _HOST.fullmatch(host):  # it goes into SIP headers as it stands
         raise ValueError(f"a host name or address was expected, got {host[:60]!r}")
     return Trunk(
-        id=row["id"],
+        id=_id(row["id"]),
         name=str(row.get("name") or ""),
         priority=int(row.get("priority") or 0),
         host=host,

@@ -217,7 +217,8 @@ class Pbx(Party):
     """Places calls and keeps what comes back."""
 
     async def call(
-        self, to: tuple[str, int], uri: str = "sip:911@callpoint.example.com", *, body: bytes = SDP, added: tuple[str, ...] = (),
+        self, to: tuple[str, int], uri: str = "sip:911@callpoint.example.com", *, body: bytes = SDP,
+        added: tuple[str, ...] = (),
         method: str = "INVITE", edit: Callable[[bytes], bytes] = lambda data: data,
     ) -> Call:  # fmt: skip
         number = next(_counter)
@@ -359,7 +360,8 @@ async def edge(
 
 
 CIVIC = {
-    "country": "US", "A1": "NY", "A3": "Albany", "HNO": "120", "RD": "Washington", "STS": "Ave", "PC": "12203", "FLR": "4",
+    "country": "US", "A1": "NY", "A3": "Albany", "HNO": "120", "RD": "Washington", "STS": "Ave", "PC": "12203",
+    "FLR": "4",
     "ROOM": "412", "LOC": 'Désk "A" <b> & co',
 }  # fmt: skip
 
@@ -367,7 +369,8 @@ CIVIC = {
 def account(*trunks: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
     """A snapshot: one PBX, a phone with a line at headquarters, these trunks."""
     location = {
-        "id": "location_hq", "name": "Headquarters", "civic_address": CIVIC, "geo": {"latitude": 42.65, "longitude": -73.75},
+        "id": "location_hq", "name": "Headquarters", "civic_address": CIVIC, "geo": {"latitude": 42.65,
+        "longitude": -73.75},
         "timezone": None, "callback_number": None, "onsite_number": None, "status": "validated",
         "validated_at": "2026-11-01T00:00:00+00:00",
     }  # fmt: skip
@@ -386,7 +389,8 @@ def account(*trunks: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
         "id": "pbx_1", "name": "PBX", "sources": [f"{PBX_IP}/32"], "default_location_id": None, "default_route": None,
     }  # fmt: skip
     return {
-        "account_id": "account_acme", "revision": 1, "name": "Acme Dental", "country": "US", "timezone": "America/New_York",
+        "account_id": "account_acme", "revision": 1, "name": "Acme Dental", "country": "US",
+        "timezone": "America/New_York",
         "language": "en", "default_location_id": None, "callback_number": "+15185550199", "locations": [location],
         "networks": [], "phones": [phone], "lines": [line], "pbxs": [pbx], "trunks": list(trunks),
     } | changes  # fmt: skip
@@ -394,6 +398,7 @@ def account(*trunks: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
 
 def trunk(at: Hop, name: str = "trunk_first", priority: int = 10, **changes: Any) -> dict[str, Any]:
     return {
-        "id": name, "name": f"The {name}", "priority": priority, "host": at.ip, "port": at.port, "transport": at.transport,
+        "id": name, "name": f"The {name}", "priority": priority, "host": at.ip, "port": at.port,
+        "transport": at.transport,
         "profile": "generic", "location_mode": "value", "test_number": None, "last_resort": False, "enabled": True,
     } | changes  # fmt: skip

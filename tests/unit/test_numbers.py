@@ -47,7 +47,8 @@ def test_an_extension_that_is_an_emergency_number_is_refused(extension):
 @pytest.mark.parametrize(
     ("pattern", "captured"),
     [
-        ("_9XX", "911"), ("9xx", "911"), ("[1-9]11", "911"), ("_X.", "112"), ("_.", "112"), ("9.", "911"), ("_9!", "911"),
+        ("_9XX", "911"), ("9xx", "911"), ("[1-9]11", "911"), ("_X.", "112"), ("_.", "112"), ("9.", "911"), ("_9!",
+        "911"),
         ("_N11", "911"), ("_ZXX", "112"), ("_[89]33", "933"), ("_1911", "1911"), ("_9[19]1X", "9911"), ("_+X.", "+112"),
         ("_!", "112"), ("93!", "933"),
     ],
@@ -59,7 +60,8 @@ def test_a_pattern_that_captures_an_emergency_number_is_refused(pattern, capture
 
 @pytest.mark.parametrize(
     "extension",
-    ["101", "9112", "9110", "912", "91", "9", "0911", "_2XX", "_N12", "[1-8]00", "alex", "john.doe", "_1NXXNXXXXXX", "_9112", "", "1112"],
+    ["101", "9112", "9110", "912", "91", "9", "0911", "_2XX", "_N12", "[1-8]00", "alex", "john.doe",
+    "_1NXXNXXXXXX", "_9112", "", "1112"],
 )  # fmt: skip
 def test_other_extensions_and_patterns_are_free(extension):
     """E-01: the guard takes no number away that an emergency does not need."""

@@ -1,0 +1,321 @@
+"""Who may send what, who is calling, and what is decided and recorded."""
+
+import json
+from datetime import UTC, datetime
+from ipaddress import ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.e911.carriers import load_profiles
+from engine.e911.entries import Stranger, clean_text, instant
+from engine.e911.flood import StrangerLimit
+from engine.e911.hook import Hook, make_proof, route_hop
+from engine.e911.location import (
+    AccountTable,
+    CivicAddress,
+    DispatchableLocation,
+    Line,
+    LocationTable,
+    Mac,
+    Network,
+    Pbx,
+    Phone,
+    Trunk,
+)
+from engine.e911.route import Deadlines
+from engine.sip.forward import Hop
+from engine.sip.message import BadMessage, parse_message
+from tests.siptest import read_request, request
+
+NOW = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
+PBX = Hop("udp", "192.0.2.20", 5060)
+PHONE = Hop("udp", "10.1.2.3", 5060)
+TRUNK = Hop("udp", "203.0.113.1", 5060)
+STRANGER = Hop("udp", "198.51.100.66", 5060)
+MAC = "0004f2aabbcc"
+KEY = b"k" * 32
+CIVIC = CivicAddress.of({"country": "US", "A1": "NY"})
+
+
+def account(**changes):
+    values = {
+        "account_id": "account_1",
+        "locations": {f"location_{n}": DispatchableLocation(f"location_{n}", n, CIVIC) for n in ("hq", "wing")},
+        "default_location_id": "location_hq",
+        "networks": (Network("network_1", ip_network("10.1.0.0/16"), "location_wing"),),
+        "phones": (Phone("phone_1", Mac(MAC), "", None, ("line_1",)),),
+        "lines": (Line("line_1", "101", "101", "Ada", None),),
+        "pbxs": {
+            "pbx_1": Pbx("pbx_1", "PBX", (ip_network("192.0.2.20/32"),), None, "sip:198.51.100.9:5070;transport=tcp"),
+            "pbx_2": Pbx("pbx_2", "Phones", (ip_network("10.0.0.0/8"),)),
+        },
+        "trunks": (Trunk("trunk_1", "Carrier", 10, "203.0.113.1"),),
+    }
+    return AccountTable(**values | changes)
+
+
+def hook(*accounts):
+    table = LocationTable()
+    for each in accounts or (account(),):
+        table.put(each)
+    return Hook(
+        table,
+        profiles=load_profiles(),
+        hops_of=lambda host, port, transport: (Hop(transport, host, port or 5060),),
+        down=set(),
+        trunk_ips={TRUNK.ip},
+        deadlines=Deadlines(),
+        proof_key=KEY,
+        make_call_id=lambda: "call_1",
+    )
+
+
+def decide(source=PBX, at=None, **fields):
+    return (at or hook()).decide(read_request(request(source=source, **fields)), source, NOW)
+
+
+def test_an_emergency_request_of_a_pbx_is_forwarded_with_its_record():
+    """E-03: forward, tag and record are one decision."""
+    decision = decide()
+    assert decision.call is decision.forward.tag
+    assert decision.forward.emergency
+    assert [target.name for target in decision.forward.targets] == ["trunk_1"]
+    entry = decision.call.entry(sent_at=NOW, trunk_id="trunk_1", invite=b"INVITE \xff")
+    assert json.loads(json.dumps(entry))["invite"] == "INVITE \\xff"
+    assert (entry["id"], entry["pbx_id"], entry["location"]["name"]) == ("call_1", "pbx_1", "hq")
+    assert entry["received_at"] == "2026-11-21T20:00:00.000000Z"
+
+
+@pytest.mark.parametrize("method", ["INVITE", "MESSAGE"])
+def test_calls_and_texts_are_emergencies_and_other_methods_are_not(method):
+    """E-01: RFC 6881: a text to 911 goes the same way."""
+    assert decide(method=method).call is not None
+
+
+@pytest.mark.parametrize("method", ["REGISTER", "SUBSCRIBE", "PUBLISH"])
+def test_nobody_can_register_as_911(method):
+    """E-01: no extension shadows the number; it is a request like any other."""
+    decision = decide(method=method)
+    assert decision.call is None
+    assert decision.forward.targets[0].name == "default_route"
+
+
+def test_a_stranger_is_refused_and_told_apart():
+    """E-04: no swatting through the engine."""
+    decision = decide(STRANGER, added=["User-Agent: scanner"])
+    assert (decision.status, decision.forward, decision.call) == (403, None, None)
+    assert decision.stranger.entry() == {
+        "type": "stranger",
+        "source": {"transport": "udp", "ip": "198.51.100.66", "port": 5060},
+        "method": "INVITE",
+        "request_uri": "sip:911@192.0.2.10",
+        "user_agent": "scanner",
+        "emergency": True,
+        "at": "2026-11-21T20:00:00.000000Z",
+    }
+    assert not decide(STRANGER, uri="sip:100@x").stranger.is_emergency
+
+
+def test_a_trunk_may_ping_and_may_not_call():
+    """Design §3.6: OPTIONS 200; a trunk's call names nobody of ours yet."""
+    assert decide(TRUNK, method="OPTIONS", uri="sip:x").status == 200
+    refused = decide(TRUNK)
+    assert (refused.status, refused.stranger) == (404, None)
+
+
+def test_who_is_trusted_and_what_is_an_emergency_is_told_to_the_stack():
+    """E-03: a malformed request counts as an emergency only from a PBX."""
+    asked = hook()
+    invite = read_request(request())
+    assert [asked.is_trusted(hop) for hop in (PBX, PHONE, TRUNK, STRANGER)] == [True, True, True, False]
+    assert [asked.is_emergency(invite, hop) for hop in (PBX, TRUNK, STRANGER)] == [True, False, False]
+    assert not asked.is_emergency(read_request(request(uri="sip:102@x")), PBX)
+
+
+def test_a_default_route_is_read_and_a_pbx_without_one_gets_404():
+    """Design §3.6."""
+    target = decide(uri="sip:102@x", added=["X-Callpoint-Device: 101"]).forward.targets[0]
+    assert target.hop == Hop("tcp", "198.51.100.9", 5070)
+    assert [name.lower() for name in target.edit.remove] == ["x-callpoint-device"]
+    assert decide(PHONE, uri="sip:102@x").status == 404
+
+
+@pytest.mark.parametrize(
+    ("uri", "hop"),
+    [
+        ("sip:h.example", ("h.example", None, "udp")),
+        ("sip:h.example:5080;transport=TCP", ("h.example", 5080, "tcp")),
+        ("sip:h.example;transport=tls", None),
+        ("tel:911", None),
+        ("nonsense", None),
+    ],
+)
+def test_default_routes_are_sip_uris_over_udp_or_tcp(uri, hop):
+    assert route_hop(uri) == hop
+
+
+# --- who is calling ---------------------------------------------------------------------------------------------------
+
+
+def caller_of(source=PBX, at=None, **fields):
+    return decide(source, at, **fields).call
+
+
+def test_the_asserted_identity_comes_before_from():
+    """Decision 16: P-Asserted-Identity, else From."""
+    call = caller_of(added=['P-Asserted-Identity: "Bob" <sip:102@pbx>'])
+    assert (call.caller.identity, call.caller.name, call.caller.uri) == ("102", "Bob", "sip:101@192.0.2.20")
+    assert caller_of(added=["P-Asserted-Identity: <"]).caller.identity == "101"
+    assert caller_of().resolved.line.id == "line_1"
+
+
+@pytest.mark.parametrize(
+    ("identity", "expected"),
+    [
+        ("+15185550123", "+15185550123"), ("5185550123", "+15185550123"), ("15185550123", "+15185550123"),
+        ("25185550123", None),
+        ("101", None), ("0185550123", None), ("anonymous", None),
+    ],
+)  # fmt: skip
+def test_a_whole_number_the_pbx_asserts_calls_back_when_we_know_none(identity, expected):
+    """The number conveyed reaches the caller back."""
+    assert caller_of(added=[f"P-Asserted-Identity: <sip:{identity}@pbx>"]).callback_number == expected
+
+
+def test_the_phone_s_own_address_is_what_a_trusted_pbx_says_it_is():
+    """E-05: X-Callpoint-Source; never the packet's source when that is the PBX."""
+    assert caller_of().caller.source_ip is None
+    told = caller_of(added=["X-Callpoint-Source: 10.1.9.9", f"X-Callpoint-Device: {MAC}"])
+    assert (str(told.caller.source_ip), told.resolved.source, told.resolved.phone.id) == (
+        "10.1.9.9",
+        "subnet",
+        "phone_1",
+    )
+    assert caller_of(added=["X-Callpoint-Source: nonsense"]).caller.source_ip is None
+
+
+INSTANCE = f'Contact: <sip:101@10.1.2.3>;+sip.instance="<urn:uuid:00000000-0000-1000-8000-{MAC.upper()}>"'
+
+
+def direct(source=PHONE, contact=INSTANCE, **fields):
+    data = request(source=source, **fields)
+    start = data.index(b"Contact:")
+    changed = data[:start] + contact.encode() + data[data.index(b"\r\n", start) :]
+    return hook().decide(read_request(changed), source, NOW).call
+
+
+def test_a_phone_that_speaks_to_us_itself_is_where_its_packets_come_from():
+    """E-05: a direct source counts: one Via, a known phone's own Contact, a network wider than one host."""
+    call = direct()
+    assert (str(call.caller.source_ip), call.caller.device, call.resolved.source) == ("10.1.2.3", MAC, "subnet")
+
+
+def test_a_packet_that_may_come_from_a_pbx_places_nobody():
+    """E-05: a proxy's Via, a PBX's own Contact, an unknown phone, or a source of one host."""
+    assert direct(via_more="\r\nVia: SIP/2.0/UDP 10.9.9.9;branch=z9hG4bKx").caller.source_ip is None
+    assert direct(via_more=", SIP/2.0/UDP 10.9.9.9;branch=z9hG4bKx").caller.source_ip is None
+    assert direct(contact="Contact: <sip:101@10.1.2.3>").caller.source_ip is None
+    assert direct(contact=INSTANCE.replace(MAC.upper(), "0" * 12)).caller.source_ip is None
+    assert direct(PBX).caller.source_ip is None
+
+
+# --- proof ------------------------------------------------------------------------------------------------------------
+
+
+def proven(seconds, *, key=KEY, account_id="account_1", call_id="call-1@192.0.2.20"):
+    return decide(STRANGER, added=[f"X-Callpoint-Proof: {make_proof(key, account_id, seconds, call_id)}"])
+
+
+def test_our_own_command_counts_as_a_pbx_without_defaults():
+    """Decision 19: no PBX entry is needed."""
+    call = proven(int(NOW.timestamp())).call
+    assert (call.pbx_id, call.account_id) == (None, "account_1")
+    assert call.resolved.verdict[3].said is None
+
+
+@pytest.mark.parametrize("skew", [-61, 61, 10**9])
+def test_a_proof_is_good_for_a_minute(skew):
+    assert proven(int(NOW.timestamp()) + skew).status == 403
+
+
+def test_a_proof_of_another_key_call_or_account_is_none():
+    """E-04: what is not made with the key file proves nothing."""
+    now = int(NOW.timestamp())
+    assert proven(now, key=b"x" * 32).status == 403
+    assert proven(now, call_id="another").status == 403
+    assert proven(now, account_id="account_unknown").status == 403
+
+
+@given(st.text(alphabet=st.characters(blacklist_characters="\r\n\0"), max_size=80))
+def test_any_proof_header_is_read_or_ignored(text):
+    data = request(source=STRANGER, added=["X-Callpoint-Proof: x"]).replace(
+        b"Proof: x", b"Proof: " + text.encode("utf-8", "replace")
+    )
+    try:
+        message = parse_message(data)
+    except BadMessage:
+        return
+    assert hook().decide(message, STRANGER, NOW).status == 403
+
+
+# --- nothing makes it raise -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["From", "To", "Contact", "P-Asserted-Identity", "X-Callpoint-Device", "X-Callpoint-Source", "Content-Type"]
+)
+@pytest.mark.parametrize(
+    "value", ["", "<", '"', "<sip:", "\xff\udcff", "a" * 5000, "sip:%zz@", ";;;", "<sip:911@x>;tag=" + "x" * 300]
+)
+def test_no_header_value_stops_an_emergency_request(name, value):
+    """E-03: whatever a header holds, the call is forwarded."""
+    lines = [f"{name}: {value}"]
+    if name in {"From", "To"}:
+        lines = [f"X-Not-{name}: {value}"]
+    elif name in {"Contact", "Content-Type"}:
+        lines = []
+    invite = read_request(request(added=lines))
+    if not lines:
+        raw = invite.raw
+        start = raw.index(name.encode() + b":")
+        invite = read_request(
+            raw[:start] + f"{name}: {value}".encode("utf-8", "surrogateescape") + raw[raw.index(b"\r\n", start) :]
+        )
+    decision = hook().decide(invite, PBX, NOW)
+    assert decision.forward.targets
+    json.dumps(decision.call.entry(sent_at=NOW, trunk_id=None, invite=invite.raw)).encode()
+
+
+def test_what_was_repaired_is_a_flag():
+    """E-03: noted in the verdict."""
+    invite = read_request(request())
+    invite.faults = ("Max-Forwards is used up",)
+    assert hook().decide(invite, PBX, NOW).call.flags == ("malformed:Max-Forwards is used up",)
+
+
+def test_a_call_with_nowhere_to_go_is_answered_503_with_the_reason():
+    """E-03: so that the PBX uses another line."""
+    none = decide(at=hook(account(trunks=())))
+    assert (none.status, none.forward, none.call.id) == (503, None, "call_1")
+    assert "no trunk is configured" in dict(none.headers)["Warning"]
+
+
+def test_text_of_a_peer_is_fit_for_the_record():
+    assert clean_text("a\udcff\0b" + "x" * 1000) == "a\\xffb" + "x" * 396
+    assert instant(NOW) == "2026-11-21T20:00:00.000000Z"
+
+
+def test_a_stranger_is_heard_a_little_and_recorded_now_and_then():
+    """E-04: one address cannot fill the log or our uplink; an attempt to reach 911 is always recorded."""
+    limit = StrangerLimit()
+    assert sum(limit.hears("198.51.100.1", 5.0) for _ in range(100)) == 20
+    assert limit.hears("198.51.100.2", 5.5)
+    assert limit.hears("198.51.100.1", 6.1)
+    assert sum(limit.hears(f"198.51.{n >> 8}.{n & 255}", 9.0) for n in range(1000)) == 500
+    quiet = Stranger(STRANGER, "REGISTER", "sip:x", "", is_emergency=False, at=NOW)
+    loud = Stranger(STRANGER, "INVITE", "sip:911@x", "", is_emergency=True, at=NOW)
+    assert [limit.records(quiet, at) for at in (0.0, 1.0, 9.9, 10.0)] == [True, False, False, True]
+    assert limit.records(loud, 10.1)
+    assert limit.records(loud, 10.2)

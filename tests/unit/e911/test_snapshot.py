@@ -1,0 +1,190 @@
+"""An account's table on disk: what goes in comes out, a broken file hurts nobody else."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.crypto import KeyRing
+from engine.e911 import snapshot
+from engine.e911.snapshot import BadSnapshot, table_from
+
+WHOLE = {
+    "account_id": "account_1",
+    "revision": 12,
+    "name": "Acme",
+    "country": "US",
+    "timezone": "America/New_York",
+    "language": "en",
+    "default_location_id": "location_1",
+    "callback_number": "+15185550100",
+    "locations": [
+        {
+            "id": "location_1",
+            "name": "HQ",
+            "civic_address": {"country": "US", "HNO": "1", "nonsense": "x"},
+            "geo": {"latitude": 42.5, "longitude": -73.5, "radius_m": 20},
+            "timezone": None,
+            "callback_number": None,
+            "onsite_number": "8800",
+            "status": "validated",
+            "validated_at": "2026-11-01T00:00:00.000000Z",
+        }
+    ],
+    "networks": [
+        {"id": "network_1", "kind": "subnet", "value": "10.1.0.0/16", "location_id": "location_1", "pbx_id": None},
+        {"id": "network_2", "kind": "subnet", "value": "::ffff:10.2.0.0/112", "location_id": "location_1",
+        "pbx_id": None},
+        {"id": "network_3", "kind": "bssid", "value": "00:11:22:33:44:55", "location_id": "location_1", "pbx_id": None},
+    ],
+    "phones": [{"id": "phone_1", "mac": "0015654AA937", "label": "", "location_id": None, "line_ids": ["line_1"]}],
+    "lines": [
+        {
+            "id": "line_1", "extension": "101", "display_name": "Ada", "sip_user": "a101", "callback_number": None,
+            "location_id": None, "pbx_id": None,
+        }
+    ],
+    "pbxs": [
+        {"id": "pbx_1", "name": "P", "sources": ["10.0.0.5/8"], "default_location_id": None, "default_route": ""},
+    ],
+    "trunks": [
+        {
+            "id": "trunk_2", "name": "B", "priority": 20, "host": "[2001:db8::1]", "port": 5080, "transport": "TCP",
+            "profile": "generic", "location_mode": "none", "test_number": "933", "last_resort": True, "enabled": False,
+        },
+        {"id": "trunk_1", "name": "A", "priority": 10, "host": "sip.example.com"},
+    ],
+}  # fmt: skip
+
+
+def test_what_is_saved_is_loaded(tmp_path, keys):
+    """Decision 5: the table's last copy lies beside the database."""
+    snapshot.save(tmp_path, WHOLE, keys)
+    table = snapshot.load(tmp_path, "account_1", keys)
+    assert (table.revision, table.faults) == (12, ())
+    location = table.locations["location_1"]
+    assert location.civic_address.as_dict() == {"country": "US", "HNO": "1"}
+    assert location.geo.as_dict() == {"latitude": 42.5, "longitude": -73.5, "radius_m": 20.0}
+    assert location.validated_at.isoformat() == "2026-11-01T00:00:00+00:00"
+    assert [str(network.subnet) for network in table.networks] == ["10.1.0.0/16", "10.2.0.0/16"]
+    assert table.phone_by_mac("0015654aa937").line_ids == ("line_1",)
+    assert str(table.pbxs["pbx_1"].sources[0]) == "10.0.0.0/8"
+    assert table.pbxs["pbx_1"].default_route is None
+    first, second = table.trunks
+    assert (first.id, first.port, first.transport, first.location_mode, first.enabled) == (
+        "trunk_1",
+        5060,
+        "udp",
+        "value",
+        True,
+    )
+    assert (second.host, second.transport, second.last_resort, second.enabled) == ("2001:db8::1", "tcp", True, False)
+
+
+def test_a_large_account_is_kept_in_full(tmp_path, keys):
+    phones = [{"id": f"phone_{n}", "mac": f"{n:012x}", "line_ids": []} for n in range(1000)]
+    snapshot.save(tmp_path, WHOLE | {"phones": phones}, keys)
+    assert len(snapshot.load(tmp_path, "account_1", keys).phones) == 1000
+
+
+def test_the_file_shows_nothing_to_who_has_no_key(tmp_path, keys):
+    """S-02: sealed at rest."""
+    path = snapshot.save(tmp_path, WHOLE, keys)
+    assert b"Acme" not in path.read_bytes()
+    assert path.stat().st_mode & 0o077 == 0
+    with pytest.raises(BadSnapshot, match="cannot be used"):
+        snapshot.load(tmp_path, "account_1", KeyRing("k1", {"k1": b"x" * 32}))
+
+
+def test_a_broken_file_is_reported_and_the_others_are_loaded(tmp_path, keys):
+    """E-03: one torn file takes no other account's 911 calls with it."""
+    snapshot.save(tmp_path, WHOLE, keys)
+    (tmp_path / "account_2.sealed").write_bytes(b"")
+    (tmp_path / "account_3.sealed").write_bytes(keys.seal(b"[1]", "snapshot"))
+    (tmp_path / "account_4.sealed").write_bytes(keys.seal(json.dumps(WHOLE).encode(), "snapshot"))
+    (tmp_path / "account_5.sealed").write_bytes(keys.seal(b"{}", "snapshot"))
+    loaded = snapshot.load_all(tmp_path, keys)
+    assert [table.account_id for table in loaded.tables] == ["account_1"]
+    assert [fault.partition(":")[0] for fault in loaded.faults] == [f"account_{n}.sealed" for n in (2, 3, 4, 5)]
+
+
+def test_an_absent_folder_is_an_empty_one(tmp_path, keys):
+    assert snapshot.load_all(tmp_path / "none", keys).tables == ()
+    snapshot.drop(tmp_path / "none", "account_1")
+
+
+def test_an_account_can_be_dropped(tmp_path, keys):
+    snapshot.save(tmp_path, WHOLE, keys)
+    snapshot.drop(tmp_path, "account_1")
+    with pytest.raises(BadSnapshot):
+        snapshot.load(tmp_path, "account_1", keys)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, keys):
+    """Decision 5: replaced in one step."""
+    snapshot.save(tmp_path, WHOLE, keys)
+    (tmp_path / "account_1.new").mkdir()
+    with pytest.raises(OSError, match="account_1"):
+        snapshot.save(tmp_path, WHOLE | {"name": "Changed"}, keys)
+    assert snapshot.load(tmp_path, "account_1", keys).name == "Acme"
+
+
+@pytest.mark.parametrize("account_id", ["", "../x", "a/b", "a.b", None])
+def test_no_identifier_leaves_the_folder(tmp_path, keys, account_id):
+    with pytest.raises(BadSnapshot):
+        snapshot.save(tmp_path, WHOLE | {"account_id": account_id}, keys)
+
+
+BAD_ROWS = {
+    "locations": [{"name": "no id"}, {"id": "location_9", "validated_at": "yesterday"}, 7],
+    "networks": [{"id": "network_9", "value": "10.0.0.0/99", "location_id": "location_1"}, {"id": "network_8"}],
+    "phones": [{"id": "phone_9"}, {"id": "phone_8", "mac": None}],
+    "lines": [{"extension": "1"}, "x"],
+    "pbxs": [{"id": "pbx_9", "sources": ["everywhere"]}],
+    "trunks": [
+        {"id": "trunk_9", "host": "x", "transport": "carrier pigeon"},
+        {"id": "trunk_8", "host": "x\r\nEvil: 1"},
+        {"id": "trunk_7", "host": "x", "port": "http"},
+        {"id": "trunk_6"},
+    ],
+}
+
+
+@pytest.mark.parametrize("name", BAD_ROWS)
+def test_a_row_that_cannot_be_read_is_left_out_and_named(name):
+    """E-03: the rest of the account still works."""
+    table = table_from(WHOLE | {name: [*WHOLE[name], *BAD_ROWS[name]]})
+    assert len(table.faults) == len(BAD_ROWS[name])
+    assert all(fault.startswith(f"{name}: ") for fault in table.faults)
+    assert len(getattr(table, name)) == len(getattr(table_from(WHOLE), name))
+
+
+@pytest.mark.parametrize(
+    "geo", [{}, {"latitude": 91, "longitude": 0}, {"latitude": "x", "longitude": 0}, {"latitude": 1}]
+)
+def test_coordinates_that_cannot_be_are_left_out(geo):
+    rows = [WHOLE["locations"][0] | {"geo": geo}]
+    assert table_from(WHOLE | {"locations": rows}).locations["location_1"].geo is None
+
+
+@pytest.mark.parametrize("number", ["+1518\r\nEvil: 1", "", "call me", 5, "1" * 30])
+def test_a_number_that_cannot_stand_in_a_header_counts_as_none(number):
+    """Header injection from the table is impossible."""
+    assert table_from(WHOLE | {"callback_number": number}).callback_number is None
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["id", "mac", "value", "host", "name"]), inner)
+    ),
+    max_leaves=6,
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from(["locations", "phones", "lines", "trunks", "pbxs"]), st.lists(_json, max_size=3))
+)
+def test_any_rows_make_a_table(rows):
+    assert table_from({"account_id": "account_1"} | rows).account_id == "account_1"
