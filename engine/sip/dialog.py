@@ -136,6 +136,8 @@ class Dialogs:
         except KeyError:
             pass
         found = _read_next_hop(uri)
+        if len(uri) > 256:
+            return found
         if len(self._next_hops) >= _MAX_KEPT:
             self._next_hops.clear()
         self._next_hops[uri] = found
@@ -171,12 +173,14 @@ class Dialogs:
 def _routes(request: Request) -> list[_Element]:
     """Every Route element in order."""
     elements = []
+    left = grammar.MAX_ROUTES
     for index, name in enumerate(request.names):
         if name != b"route":
             continue
         line = request.lines[index]
         position = line.index(b":") + 1
-        while position < len(line):
+        while position < len(line) and left:
+            left -= 1
             end = headers.element_end(line, position)
             text = line[position:end]
             opening, closing = text.find(b"<"), text.rfind(b">")
@@ -206,7 +210,7 @@ def _with_uri(request: Request, uri: bytes) -> bytes:
 
 
 def _read_next_hop(uri: bytes) -> NextHop | None:
-    match = _NEXT_HOP.match(uri)
+    match = _NEXT_HOP.match(uri) if len(uri) <= grammar.MAX_READ_BYTES else None
     if match is None:
         return None
     host = match.group(2).decode("latin-1").lower().strip("[]")

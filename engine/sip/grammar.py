@@ -10,6 +10,8 @@ import re
 MAX_MESSAGE_BYTES = 65_535  # one UDP datagram; a stream that sends more in one message is answered 513 and closed
 MAX_HEADERS = 256  # as aiosipua; the longest honest messages carry some forty
 MAX_LINES = 1_024  # headers and their folded continuations together
+MAX_READ_BYTES = 4_096  # of a header or URI this element reads itself; others may be as long as they like
+MAX_ROUTES = 64  # Route elements looked at; a call through more proxies than that has lost its way
 MAX_CSEQ = 2**31  # RFC 3261 §8.1.1.5: less than this
 MAX_MAX_FORWARDS = 255  # RFC 3261 §20.22
 MAGIC_COOKIE = b"z9hG4bK"  # RFC 3261 §8.1.1.7
@@ -22,7 +24,6 @@ TOKEN = re.compile(rb"[" + TOKEN_CHARACTERS + rb"]+")
 NAMES = re.compile(rb"\r\n([^:]{0,64}+):")  # from a line's beginning to its first colon; longer ones are read slowly
 UNESCAPED_NUL = re.compile(rb"(?<!\\)\x00")
 FOLD = re.compile(rb"\r\n[ \t]++")
-BARE_LINE_END = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
 _HOST = rb"\[[0-9A-Fa-f:.]++\]|[A-Za-z0-9_.\-]++"
 _PARAMETER_VALUE = rb"(?:" + _QUOTED + rb"|\[?[" + TOKEN_CHARACTERS + rb":/&$?@]*+\]?)"

@@ -41,7 +41,7 @@ def read_via(line: bytes, start: int) -> Via | None:
 
 
 def _read_any_via(line: bytes, start: int) -> Via | None:
-    match = grammar.VIA.match(line, start)
+    match = grammar.VIA.match(line, start) if len(line) <= grammar.MAX_READ_BYTES else None
     if match is None:
         return None
     branch, has_rport, received_at = b"", False, match.end(4)
@@ -79,7 +79,7 @@ def read_tag(line: bytes, start: int) -> bytes | None:
     plain = grammar.ADDRESS_PLAIN.match(line, start)
     if plain is not None:
         return plain.group(1) or b""
-    match = grammar.ADDRESS.match(line, start)
+    match = grammar.ADDRESS.match(line, start) if len(line) <= grammar.MAX_READ_BYTES else None
     if match is None:
         return None
     for parameter in grammar.PARAMETER.finditer(line, match.start(1), match.end(1)):

@@ -218,6 +218,8 @@ def parse_message(data: bytes, *, cseq_limit: int = grammar.MAX_CSEQ) -> Request
     end = data.find(b"\r\n\r\n")
     if end < 0:
         raise BadMessage("expected an empty line after the headers, found none")
+    if end > 2_048 and data.count(b"\n", 0, end) > grammar.MAX_LINES:
+        raise BadMessage(f"expected at most {grammar.MAX_LINES} header lines")
     if data.startswith(b"SIP/"):
         return _parse_response(data, end)
     return _parse_request(data, end, cseq_limit)
@@ -273,8 +275,6 @@ def _scan_slowly(message: Message, head: bytes, spellings: tuple[bytes, ...]) ->
     """Check the head of a shape not met before, join folded lines to the one they continue, and keep the shape."""
     lines = head.split(b"\r\n")
     count = len(lines)
-    if count > grammar.MAX_LINES:
-        raise BadMessage(f"expected at most {grammar.MAX_LINES} header lines, got {count}")
     if head.count(b"\n") != count - 1 or head.count(b"\r") != count - 1:
         raise BadMessage("a bare CR or LF stands in the headers")  # or a header could be smuggled past us
     if b"\0" in head and grammar.UNESCAPED_NUL.search(head):
@@ -340,6 +340,8 @@ def _read_start_line(request: Request, line: bytes) -> None:
     uri = words[1]
     scheme = _schemes.get(uri)
     if scheme is None:
+        if len(uri) > grammar.MAX_READ_BYTES:
+            raise BadMessage(f"expected a Request-URI of at most {grammar.MAX_READ_BYTES} bytes, got {len(uri)}", 414)
         other = grammar.REQUEST_URI.match(uri)
         scheme = other.group(1).lower() if other is not None else b""
         if not scheme or (scheme in {b"sip", b"sips"} and grammar.SIP_REQUEST_URI.match(uri) is None):

@@ -13,6 +13,7 @@ from engine.sip.message import BadMessage, Request, canonical_name, parse_messag
 
 REPAIRED_MAX_FORWARDS = 20  # less than the usual 70: a message this odd may already be going round
 LENIENT_CSEQ = 10**20
+_LINE_ENDS_AS_SPACES = bytes.maketrans(b"\r\n", b"  ")
 
 _SPACES = re.compile(rb"[ \t]+")
 _SINGLE = frozenset({b"from", b"to", b"call-id", b"cseq", b"max-forwards", b"content-length"})
@@ -24,6 +25,8 @@ def repair(data: bytes) -> Request | None:
         return None
     faults: list[str] = []
     head, body = _split(data.lstrip(b"\r\n"), faults)
+    if head.count(b"\n") > grammar.MAX_LINES:
+        return None
     first, *lines = head.split(b"\r\n")
     start_line = _start_line(first, faults)
     if start_line is None:
@@ -52,16 +55,18 @@ def _split(data: bytes, faults: list[str]) -> tuple[bytes, bytes]:
         if not separator:
             faults.append("no empty line after the headers")
             head = head.rstrip(b"\r\n")
-    if grammar.BARE_LINE_END.search(head):
-        faults.append("a bare CR or LF in the headers")
-        head = grammar.BARE_LINE_END.sub(b" ", head)
-    if grammar.UNESCAPED_NUL.search(head):
+    plain = head.replace(b"\0", b" ")
+    if plain != head:
         faults.append("a NUL in the headers")
-        head = grammar.UNESCAPED_NUL.sub(b"", head)
+    head = plain.replace(b"\r\n", b"\0").translate(_LINE_ENDS_AS_SPACES).replace(b"\0", b"\r\n")
+    if head != plain:
+        faults.append("a bare CR or LF in the headers")
     return head, body
 
 
 def _start_line(line: bytes, faults: list[str]) -> bytes | None:
+    if len(line) > grammar.MAX_READ_BYTES:
+        return None
     words = _SPACES.split(line.strip(b" \t"))
     if len(words) < 2 or grammar.TOKEN.fullmatch(words[0]) is None:
         return None
