@@ -209,15 +209,25 @@ class _PhoneServer(web.Server):
 # --- The door -------------------------------------------------------------------------------------------------------
 
 
+class _Parsed(NamedTuple):
+    """A path and a User-Agent, read and judged: whatever they are, there is a token to hash and a MAC to look for."""
+
+    token: str
+    file: str
+    is_well_formed: bool
+    user_agent: str
+    who: PhoneIdentity
+
+
 class _Asked(NamedTuple):  # made on every request: a tuple is made in C
-    """A request, read: whatever its path is, there is a token to hash and a file to judge."""
+    """A request, read."""
 
     method: str
     token: str
     file: str
     is_well_formed: bool
-    ip: str
     user_agent: str
+    ip: str
     started: float
 
 
@@ -233,15 +243,17 @@ class _Door:
     def __init__(self, port: PhonesPort) -> None:
         self._port = port
         self._vendors = port.renderer.vendors
-        self._identify = lru_cache(maxsize=4096)(self._vendors.identify)
+        self._parse = lru_cache(maxsize=4096)(self._parse_afresh)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.raw_path
         if not path.startswith("/p/"):
             return await self._elsewhere(request, path)
-        asked = self._read(request, path)
+        started = time.perf_counter()
+        parsed = self._parse(path[: MAX_LINE_BYTES + 1], request.headers.get(hdrs.USER_AGENT, ""))
+        asked = _Asked(request.method, *parsed[:4], self._ip(request), started)
         try:
-            return await self._file(request, asked)
+            return await self._file(request, asked, parsed.who)
         except DatabaseAway:
             return _plain(503, _ERROR_BODY, **{hdrs.RETRY_AFTER: str(RETRY_AFTER_S)})
 
@@ -251,23 +263,15 @@ class _Door:
         handler = self._port.also.get(path[1:].split("/", 1)[0].split("?", 1)[0])
         return await handler(request) if handler is not None else _not_found()
 
-    def _read(self, request: web.BaseRequest, path: str) -> _Asked:
+    def _parse_afresh(self, path: str, agent: str) -> _Parsed:
         token, _, file = path[3:].partition("/")
         file = file.removeprefix("/")  # a phone whose URL ends in a slash may put one more
         is_well_formed = tokens.is_token(token) and _FILE.match(file) is not None
-        return _Asked(
-            method=request.method,
-            token=token[: tokens.TOKEN_CHARACTERS],
-            file=file[:100],
-            is_well_formed=is_well_formed,
-            ip=self._ip(request),
-            user_agent=(request.headers.get(hdrs.USER_AGENT) or "")[:400],
-            started=time.perf_counter(),
-        )
+        who = self._vendors.identify(file if is_well_formed else "", agent)
+        return _Parsed(token[: tokens.TOKEN_CHARACTERS], file[:100], is_well_formed, agent[:400], who)
 
-    async def _file(self, request: web.BaseRequest, asked: _Asked) -> web.StreamResponse:
+    async def _file(self, request: web.BaseRequest, asked: _Asked, who: PhoneIdentity) -> web.StreamResponse:
         """Every path through here does the same hash and the same statement before it decides anything."""
-        who = self._identify(asked.file if asked.is_well_formed else "", asked.user_agent or None)
         found = await self._port.index.find(tokens.index(self._port.keys, asked.token), who.mac or "")
         allowed = self._allowed(asked, who, found)
         if isinstance(allowed, _Refusal) or found is None:

@@ -91,7 +91,8 @@ async def create_phone(session: AsyncSession, actor: Actor, account: Account, wi
     await _apply_phone(session, phone, wished)
     session.add(phone)
     await session.flush()
-    await _assign(session, phone, wished.lines)
+    for number, line_id in enumerate(wished.lines, 1):
+        session.add(PhoneLine(account_id=account.id, phone_id=phone.id, key=number, line_id=line_id))
     record(session, actor, Event.PHONE_CREATE, phone)
     return phone
 
@@ -178,6 +179,8 @@ async def _assignment_faults(
 async def _assign(session: AsyncSession, phone: Phone, line_ids: tuple[str, ...]) -> None:
     """Make the keys hold exactly those lines; only keys that change are touched."""
     held = {key.key: key for key in await store.keys_of(session, phone.id)}
+    if tuple(key.line_id for key in held.values()) != line_ids:
+        _touch(phone)
     for number, line_id in enumerate(line_ids, 1):
         key = held.pop(number, None)
         if key is None:
@@ -186,6 +189,12 @@ async def _assign(session: AsyncSession, phone: Phone, line_ids: tuple[str, ...]
             key.line_id = line_id
     for key in held.values():
         await session.delete(key)
+
+
+def _touch(phone: Phone) -> None:
+    """Its keys are part of what a reader sees as the phone: its version moves with them, though no column does."""
+    phone.version += 1
+    phone.updated_at = utc_now()
 
 
 def _outdate(phone: Phone) -> None:
@@ -222,6 +231,7 @@ async def delete_line(session: AsyncSession, actor: Actor, line: Line) -> None:
     """Remove a line from the account and from every key it sits on; the lines behind it move up at the next fetch."""
     for phone in await store.phones_with_line(session, line.id):
         _outdate(phone)
+        _touch(phone)
         for key in await store.keys_of(session, phone.id):
             if key.line_id == line.id:
                 await session.delete(key)

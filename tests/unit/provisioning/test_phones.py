@@ -100,6 +100,7 @@ async def test_changing_keys_touches_only_what_changed_and_bumps_the_revision(da
         again = await store.phone_of(session, account.id, phone.id)
         await phones.assign_lines(session, SYSTEM, again, (ids[0], ids[2]))
         assert again.status == PhoneStatus.STALE
+        assert again.version == 2  # a reader's ETag covers the keys
     assert await revision(database, account) == before + 1
     async with database.sessions.begin() as session:
         assert [(key.key, key.line_id) for key in await store.keys_of(session, phone.id)] == [(1, ids[0]), (2, ids[2])]
