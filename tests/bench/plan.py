@@ -13,11 +13,32 @@ class Plan:
     emergency_s: float = 30.0
     mails: int = 200
     http_s: float = 10.0
-    fresh_phones: int = 8_000
+    http_rounds: int = 3
+    fresh_s: float = 3.0
+    fresh_phones: int = 15_000  # more than are asked for in that time, or the run is void
     starts: int = 5
 
 
-QUICK = Plan(step_s=1.0, sustain_s=4.0, emergency_s=5.0, mails=40, http_s=3.0, fresh_phones=3_000, starts=2)
+QUICK = Plan(
+    step_s=1.0,
+    sustain_s=4.0,
+    emergency_s=5.0,
+    mails=40,
+    http_s=3.0,
+    http_rounds=1,
+    fresh_s=1.0,
+    fresh_phones=5_000,
+    starts=2,
+)
 GENTLE = Plan(
-    step_s=1.0, sustain_s=2.0, most_calls_per_s=500, emergency_s=3.0, mails=10, http_s=1.0, fresh_phones=500, starts=1
+    step_s=1.0,
+    sustain_s=2.0,
+    most_calls_per_s=500,
+    emergency_s=3.0,
+    mails=10,
+    http_s=1.0,
+    http_rounds=1,
+    fresh_s=1.0,
+    fresh_phones=5_000,
+    starts=1,
 )
