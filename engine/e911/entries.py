@@ -209,7 +209,7 @@ def _hop_entry(hop: Hop) -> dict[str, Any]:
 
 def instant(at: datetime) -> str:
     """RFC 3339 in UTC with microseconds: `2026-11-21T20:00:00.123456Z`."""
-    return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def clean_text(text: str) -> str:

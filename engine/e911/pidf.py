@@ -157,7 +157,7 @@ def _decimal(number: float) -> str:
 
 
 def _instant(at: datetime) -> bytes:
-    return at.strftime("%Y-%m-%dT%H:%M:%SZ").encode()
+    return at.isoformat(timespec="seconds").replace("+00:00", "Z").encode()
 
 
 def _attribute(value: str) -> bytes:

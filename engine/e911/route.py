@@ -6,6 +6,7 @@ three groups a trunk that does not answer its pings comes behind those that do, 
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from engine.e911.carriers import CarrierProfile, CarrierProfiles
 from engine.e911.dial import Kind
@@ -94,8 +95,13 @@ def fail_over_statuses(trunks: Iterable[Trunk], profiles: CarrierProfiles) -> fr
     A busy (486) or declining (600, 603) answerer was reached, 487 follows a CANCEL. Everything else says that this
     trunk did not take the call, whatever the reason, and the next may.
     """
-    final = frozenset({status for trunk in trunks for status in profiles.of(trunk.profile).final_statuses})
-    return frozenset(range(300, 700)) - (final or CarrierProfile().final_statuses)
+    final = {status for trunk in trunks for status in profiles.of(trunk.profile).final_statuses}
+    return _all_failures_but(frozenset(final) or CarrierProfile().final_statuses)
+
+
+@lru_cache(maxsize=64)
+def _all_failures_but(final: frozenset[int]) -> frozenset[int]:
+    return frozenset(range(300, 700)) - final
 
 
 def stripped_headers(request: Request) -> tuple[str, ...]:

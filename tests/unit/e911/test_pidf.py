@@ -1,5 +1,6 @@
 """PIDF-LO out: valid, in order, cheap; the caller's own body kept byte for byte. PIDF-LO in: lenient, never unsafe."""
 
+import contextlib
 import re
 import time
 from datetime import UTC, datetime
@@ -37,8 +38,11 @@ NOW = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
 NS = {"p": PIDF, "gp": GP, "gbp": GBP, "ca": CA, "gml": GML, "gs": GS}
 ALL_ELEMENTS = CIVIC_ELEMENTS + CIVIC_EXTENSIONS + CLDXF_ELEMENTS
 EVERYTHING = DispatchableLocation(
-    "location_1", "HQ", CivicAddress.of({name: f"{name} <&\"'> é" for name in ALL_ELEMENTS}), Geo(42.65, -73.75, 12.5, 30)
-)  # fmt: skip
+    "location_1",
+    "HQ",
+    CivicAddress.of({name: f"{name} <&\"'> é" for name in ALL_ELEMENTS}),
+    Geo(42.65, -73.75, 12.5, 30),
+)
 SDP = (
     b"v=0\r\no=- 1 1 IN IP4 10.0.0.9\r\ns=-\r\nc=IN IP4 10.0.0.9\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\na=x:\xff\xfe\r\n"
 )
@@ -329,7 +333,5 @@ def test_positions_that_are_none_are_left_out(pos):
 
 @given(st.binary(max_size=400))
 def test_any_bytes_are_read_or_refused(data):
-    try:
-        read_pidf(data)
-    except BadLocation as exc:
-        assert exc.detail
+    with contextlib.suppress(BadLocation):
+        assert isinstance(read_pidf(data), tuple)
