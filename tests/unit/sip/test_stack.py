@@ -1,0 +1,366 @@
+"""The doors: validation in the order of §16.3, our own answers and requests, refusals and leniency."""
+
+import pytest
+
+from engine.sip.forward import Edit, Forward, Hop, Target
+from engine.sip.stack import MAX_REFUSALS_PER_S, MessageRefused, OwnRequestEnded, RequestReceived, SipStack
+from tests.siptest import CARRIER, PBX, SDP, drain, make_stack, read_request, read_response, request, response
+
+OPTIONS = request("OPTIONS", "sip:192.0.2.10")
+
+
+def statuses(stack: SipStack) -> list[int]:
+    return [read_response(data).status for data, _ in drain(stack)[1]]
+
+
+def test_options_to_ourselves_is_the_hooks_to_answer() -> None:
+    """E-18: 200 with what it adds; retransmissions get the same answer."""
+    stack = make_stack()
+    stack.receive(OPTIONS, PBX, 0.0)
+    (event,), _ = drain(stack)
+    assert isinstance(event, RequestReceived)
+    stack.respond(event.transaction, 200, "Fine", [("Allow", "INVITE, OPTIONS")], now=0.0)
+    stack.receive(OPTIONS, PBX, 0.5)
+    (first, hop), (second, _) = drain(stack)[1]
+    got = read_response(first)
+    assert (got.status, got.reason, got.header("Allow"), hop) == (200, "Fine", "INVITE, OPTIONS", PBX)
+    assert got.to_tag == "proxy-1"
+    assert first == second
+
+
+def test_our_own_response_copies_what_it_must() -> None:
+    """E-18: §8.2.6: every Via in order with received, From, To, Call-ID, CSeq, and Timestamp in a 100."""
+    source = Hop("udp", "198.51.100.7", 40000)
+    data = request(
+        via_more=";rport, SIP/2.0/TCP b;branch=z9hG4bKb", added=["Via: SIP/2.0/UDP c;branch=z9hG4bKc", "Timestamp: 54"]
+    )
+    stack = make_stack()
+    stack.receive(data, source, 0.0)
+    ((answer, hop),) = drain(stack)[1]
+    got = read_response(answer)
+    assert hop == source
+    first = "SIP/2.0/UDP 192.0.2.20:5060;branch=z9hG4bKcaller1"
+    assert got.headers("Via") == [
+        f"{first};rport=40000;received=198.51.100.7, SIP/2.0/TCP b;branch=z9hG4bKb",
+        "SIP/2.0/UDP c;branch=z9hG4bKc",
+    ]
+    assert (got.status, got.header("Timestamp"), got.to_tag, got.body) == (100, "54", None, b"")
+
+
+@pytest.mark.parametrize(
+    ("source", "via_more", "goes_to"),
+    [
+        (Hop("udp", "192.0.2.20", 40000), "", Hop("udp", "192.0.2.20", 5060)),
+        (Hop("udp", "192.0.2.20", 40000), ";rport", Hop("udp", "192.0.2.20", 40000)),
+        (Hop("udp", "198.51.100.7", 5060), "", Hop("udp", "198.51.100.7", 5060)),
+        (Hop("tcp", "192.0.2.20", 40000, 3), "", Hop("tcp", "192.0.2.20", 5060, 3)),
+    ],
+)
+def test_a_response_goes_where_the_rules_say(source: Hop, via_more: str, goes_to: Hop) -> None:
+    """E-18: §18.2.2 and RFC 3581."""
+    stack = make_stack()
+    stack.receive(request(via_more=via_more), source, 0.0)
+    assert drain(stack)[1][0][1] == goes_to
+
+
+def test_comma_joined_vias_lose_one_element_each_way() -> None:
+    """E-18: §7.3.1; Kamailio and SIPp write them."""
+    stack = make_stack()
+    stack.receive(request(via_more=" , SIP/2.0/UDP b;branch=z9hG4bKb"), PBX, 0.0)
+    stack.forward(drain(stack)[0][0].transaction, Forward((Target("a", CARRIER),)), 0.0)
+    sent = drain(stack)[1][-1][0]
+    vias = read_request(sent).headers("Via")
+    assert len(vias) == 2
+    joined = response(sent, 180).replace(
+        b"Via: " + vias[0].encode() + b"\r\nVia: ", b"Via: " + vias[0].encode() + b" ,\r\n  "
+    )
+    stack.receive(joined, CARRIER, 0.1)
+    ((up, _),) = drain(stack)[1]
+    assert read_response(up).headers("Via") == [vias[1]]
+
+
+def test_a_request_without_max_forwards_gets_70() -> None:
+    """E-18: §16.6 step 3."""
+    stack = make_stack()
+    stack.receive(request(max_forwards=None), PBX, 0.0)
+    stack.forward(drain(stack)[0][0].transaction, Forward((Target("a", CARRIER),)), 0.0)
+    assert read_request(drain(stack)[1][-1][0]).max_forwards == 70
+
+
+def test_an_edit_changes_what_it_names_and_nothing_else() -> None:
+    """E-06: the other lines byte for byte; SDP replaced with its length."""
+    body = b"--b\r\n\r\n" + SDP + b"--b--"
+    edit = Edit(
+        request_uri="sip:911@trunk.example",
+        remove=("X-Callpoint-Device", "Subject"),
+        add=(("P-Asserted-Identity", "<tel:+15551234567>"), ("Geolocation", "<cid:a@b>")),
+        content_type="multipart/mixed;boundary=b",
+        body=body,
+    )
+    added = ["X-Callpoint-Device: 001122334455", "s: gone too", "X-Odd :  kept\r\n  as it is", "c2: \udcff"]
+    data = request(added=added)
+    stack = make_stack()
+    stack.receive(data, PBX, 0.0)
+    stack.forward(drain(stack)[0][0].transaction, Forward((Target("a", CARRIER, edit),)), 0.0)
+    sent = drain(stack)[1][-1][0]
+    got = read_request(sent)
+    assert got.request_uri == "sip:911@trunk.example"
+    assert got.header("X-Callpoint-Device") is None
+    assert got.header("Subject") is None
+    assert got.headers("Content-Type") == ["multipart/mixed;boundary=b"]
+    assert got.headers("Content-Length") == [str(len(body))]
+    assert (got.body, got.header("Geolocation")) == (body, "<cid:a@b>")
+    assert b"\r\nX-Odd :  kept\r\n  as it is\r\nc2: \xff\r\n" in sent
+    kept = [
+        line
+        for line in data.split(b"\r\n\r\n")[0].split(b"\r\n")
+        if line.startswith((b"From", b"To", b"Call", b"CSeq"))
+    ]
+    assert all(b"\r\n" + line + b"\r\n" in sent for line in kept)
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "detail"),
+    [
+        (request("OPTIONS", "urx:a"), 416, "scheme"),
+        (request("OPTIONS", "sip:a", max_forwards="0"), 483, "Max-Forwards"),
+        (request("OPTIONS", "sip:a", added=["Proxy-Require: foo"]), 420, "foo"),
+    ],
+)
+def test_what_a_proxy_must_refuse_is_refused_and_told(data: bytes, status: int, detail: str) -> None:
+    """E-18: §16.3."""
+    stack = make_stack()
+    stack.receive(data, PBX, 0.0)
+    (event,), out = drain(stack)
+    assert [read_response(answer).status for answer, _ in out] == [status]
+    assert isinstance(event, MessageRefused)
+    assert (event.status, event.method) == (status, "OPTIONS")
+    assert detail in event.detail
+
+
+def test_a_request_that_came_back_unchanged_is_a_loop() -> None:
+    """E-18: §16.3 step 4; one that came back with another Request-URI is a spiral and passes."""
+    stack = make_stack()
+    stack.receive(request("MESSAGE", "sip:b@192.0.2.10"), PBX, 0.0)
+    stack.forward(drain(stack)[0][0].transaction, Forward((Target("a", CARRIER),)), 0.0)
+    sent = drain(stack)[1][-1][0]
+    via = b"Via: SIP/2.0/UDP 192.0.2.30;branch=z9hG4bKback\r\nVia: SIP/2.0/UDP 192.0.2.10"
+    back = sent.replace(b"Via: SIP/2.0/UDP 192.0.2.10", via, 1)
+    stack.receive(back, CARRIER, 0.1)
+    events, out = drain(stack)
+    assert [read_response(data).status for data, _ in out] == [482]
+    assert isinstance(events[0], MessageRefused)
+    stack.receive(back.replace(b"sip:b@", b"sip:c@", 1).replace(b"Kback", b"Kback2"), CARRIER, 0.2)
+    assert isinstance(drain(stack)[0][0], RequestReceived)
+    foreign = back.replace(b"UDP 192.0.2.10:5060", b"UDP 192.0.2.99:5060", 1).replace(b"Kback", b"Kback3")
+    stack.receive(foreign, CARRIER, 0.3)  # the same branch, but another's
+    assert isinstance(drain(stack)[0][0], RequestReceived)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        request(max_forwards="0"),
+        request(max_forwards="banana"),
+        request(max_forwards="1000"),
+        request(added=["Proxy-Require: foo"]),
+        request(added=["Max-Forwards: 3"]),
+        request(added=["Date: yesterday", "not a header", "(bad): name"]),
+        request(added=["Call-ID: another"]),
+        request(added=[" folded"]).replace(b"Contact", b"X\r\nContact"),
+        request(cseq=2**31),
+        request().replace(b"CSeq: 1 INVITE", b"CSeq: 1 OPTIONS"),
+        request().replace(b"Content-Length: ", b"Content-Length: 9"),
+        request(added=["X: a\rb", "Y: c\nd", "Z: \0"]),
+        request().replace(b"\r\n", b"\n"),
+        request(body=b"").removesuffix(b"\r\n"),
+        request("INVITE", "<sip:911@192.0.2.10>"),
+        request("INVITE", "sip:911@192.0.2.10?Route=x"),
+        request("INVITE", "sip:911@192.0.2.10 ;user=phone"),
+        request().replace(b" SIP/2.0\r\n", b" SIP/2.1\r\n", 1),
+        request().replace(b" SIP/2.0\r\n", b"\r\n", 1),
+        request(added=[f"X-{number}: y" for number in range(400)]),
+    ],
+)  # fmt: skip
+def test_an_emergency_request_goes_on_as_long_as_six_fields_can_be_read(data: bytes) -> None:
+    """E-03: repaired, noted in faults; a stranger's, or one for a pizza, is refused as ever."""
+    stack = make_stack()
+    stack.receive(data, PBX, 0.0)
+    events, _ = drain(stack)
+    assert [type(event) for event in events] == [RequestReceived]
+    assert events[0].request.faults
+    assert events[0].request.request_uri.startswith("sip:911@192.0.2.10")
+    stack.forward(events[0].transaction, Forward((Target("a", CARRIER),)), 0.0)
+    sent = read_request_leniently(drain(stack)[1][-1][0])
+    assert sent.startswith(b"INVITE sip:911@192.0.2.10")
+    for more in ({"is_emergency": lambda *_: False}, {"is_trusted": lambda _: False}):
+        other = make_stack(**more)
+        other.receive(data, PBX, 0.0)
+        events, _ = drain(other)
+        assert [type(event) for event in events] == [MessageRefused]
+
+
+def read_request_leniently(data: bytes) -> bytes:
+    """Well-formed but for a CSeq of any size, which is the caller's to find in the answer again."""
+    if b"CSeq: 2147483648" not in data:
+        assert read_request(data).max_forwards is not None
+    return data
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        request().replace(b"Via: ", b"Via: x"),
+        request().replace(b"To: <", b'To: "<'),
+        request().replace(b"CSeq: 1", b"CSeq: one"),
+        request().replace(b"INVITE ", b"IN(VITE ", 1),
+        b"911\r\n\r\n",
+        b"INVITE sip:911@" + b"a" * 5000 + b" SIP/2.0\r\n\r\n",
+        request(body=b"x" * 66_000),
+        b"INVITE sip:911@a SIP/2.0\r\n" + b"a: b\r\n" * 2000 + b"\r\n",
+        b"INVITE sip:911@a SIP/2.0" + b"\na: b" * 2000 + b"\n\n",
+        response(request(), 200).replace(b"CSeq: 1", b"CSeq: one"),
+        b"SIP/2.0 911 \r\n\r\n",
+    ],
+)
+def test_what_cannot_be_read_is_refused_whoever_sent_it(data: bytes) -> None:
+    """E-03: there is nothing to forward."""
+    stack = make_stack(is_emergency=lambda *_: True)
+    stack.receive(data, PBX, 0.0)
+    events, _ = drain(stack)
+    assert [type(event) for event in events] == [MessageRefused]
+
+
+def test_a_bad_ack_and_a_bad_response_are_not_answered() -> None:
+    """E-18: never answer an ACK; keep-alives are no event at all."""
+    stack = make_stack(is_emergency=lambda *_: False)
+    stack.receive(request("ACK", max_forwards="x"), PBX, 0.0)
+    stack.receive(b"\r\n\r\n", PBX, 0.0)
+    stack.receive(b"\0", PBX, 0.0)
+    events, out = drain(stack)
+    assert [event.status for event in events] == [0]
+    assert out == []
+
+
+def test_strangers_share_a_bounded_number_of_refusals() -> None:
+    """E-04: per second; a trusted peer is always told."""
+    stack = make_stack(is_trusted=lambda hop: hop == PBX)
+    stranger = Hop("udp", "203.0.113.9", 5060)
+    for number in range(200):
+        stack.receive(request("OPTIONS", "sip:a", max_forwards="x", branch=f"z9hG4bK{number}"), stranger, 10.0)
+    assert len(statuses(stack)) == MAX_REFUSALS_PER_S
+    stack.receive(request("OPTIONS", "sip:a", max_forwards="x"), PBX, 10.0)
+    assert statuses(stack) == [400]
+    stack.receive(request("OPTIONS", "sip:a", max_forwards="x"), stranger, 11.0)
+    assert statuses(stack) == [400]
+
+
+def test_a_stranger_gets_no_100() -> None:
+    """E-04: only the hook's answer."""
+    stack = make_stack(is_trusted=lambda _: False)
+    stack.receive(request(), PBX, 0.0)
+    (event,), out = drain(stack)
+    assert out == []
+    stack.respond(event.transaction, 403, now=0.0)
+    assert statuses(stack) == [403]
+
+
+def test_a_request_of_ours_ends_with_its_answer() -> None:
+    """E-18: OPTIONS ping; a 1xx is no end, a second 200 is no second end."""
+    stack = make_stack()
+    stack.send_request("OPTIONS", "sip:192.0.2.30", CARRIER, [("X-Ping", "1")], b"", "token", 0.0, 4.0)
+    ((sent, hop),) = drain(stack)[1]
+    got = read_request(sent)
+    assert hop == CARRIER
+    assert (got.method, got.header("X-Ping"), got.header("To"), got.max_forwards) == (
+        "OPTIONS",
+        "1",
+        "<sip:192.0.2.30>",
+        70,
+    )
+    for status in (100, 200, 200):
+        stack.receive(response(sent, status), CARRIER, 0.1)
+    assert drain(stack)[0] == [OwnRequestEnded("token", 200, 0.1)]
+
+
+def test_a_notify_of_ours_carries_what_it_is_given() -> None:
+    """P-14: the phone's own headers instead of the usual ones, and a body."""
+    stack = make_stack()
+    headers = [("Event", "check-sync;reboot=false"), ("To", "<sip:101@pbx>"), ("Subscription-State", "terminated")]
+    stack.send_request("NOTIFY", "sip:101@192.0.2.20", PBX, headers, b"x", "t", 0.0, 4.0)
+    got = read_request(drain(stack)[1][0][0])
+    assert got.headers("To") == ["<sip:101@pbx>"]
+    assert (got.header("Event"), got.body) == ("check-sync;reboot=false", b"x")
+
+
+def test_a_request_of_ours_ends_without_an_answer() -> None:
+    """E-18: its own time limit, timer F, or a transport that failed."""
+    stack = make_stack()
+    stack.send_request("OPTIONS", "sip:a", CARRIER, (), b"", "slow", 0.0, 4.0)
+    stack.send_request("OPTIONS", "sip:a", CARRIER, (), b"", "patient", 0.0, 99.0)
+    drain(stack)
+    stack.handle_timer(4.0)
+    assert drain(stack)[0] == [OwnRequestEnded("slow", None, 4.0)]
+    stack.handle_timer(32.0)
+    assert drain(stack)[0] == [OwnRequestEnded("patient", None, 32.0)]
+    stack.send_request("OPTIONS", "sip:a", Hop("tcp", "192.0.2.30", 5060), (), b"", "down", 40.0, 4.0)
+    drain(stack)
+    stack.transport_failed(Hop("tcp", "192.0.2.30", 5060), 40.1)
+    assert drain(stack)[0] == [OwnRequestEnded("down", None, 40.1)]
+    assert stack.next_timer() is None
+    assert stack.transaction_counts == (0, 0)
+
+
+def test_a_stray_response_is_dropped() -> None:
+    """E-18: not forwarded anywhere, whatever its second Via says."""
+    stack = make_stack()
+    stack.receive(response(request(via_more=", SIP/2.0/UDP 255.255.255.255"), 200), CARRIER, 0.0)
+    assert drain(stack) == ([], [])
+
+
+def test_a_response_with_our_via_alone_is_not_forwarded() -> None:
+    """E-18: somebody cut the Vias behind us; there is nobody to send it to."""
+    stack = make_stack()
+    stack.receive(request(), PBX, 0.0)
+    stack.forward(drain(stack)[0][0].transaction, Forward((Target("a", CARRIER),)), 0.0)
+    sent = drain(stack)[1][-1][0]
+    caller = [line for line in sent.split(b"\r\n") if line.startswith(b"Via: SIP/2.0/UDP 192.0.2.20")]
+    for status in (180, 200):
+        stack.receive(response(sent, status).replace(caller[0] + b"\r\n", b""), CARRIER, 0.1)
+    assert drain(stack)[1] == []
+
+
+def test_an_ack_of_a_2xx_that_reuses_the_invites_branch_is_routed() -> None:
+    """E-18: old UAs do; Accepted passes it on."""
+    from tests.siptest import route_set
+
+    stack = make_stack()
+    stack.receive(request(), PBX, 0.0)
+    stack.forward(drain(stack)[0][0].transaction, Forward((Target("a", CARRIER),)), 0.0)
+    stack.receive(response(drain(stack)[1][-1][0], 200), CARRIER, 0.1)
+    answer = read_response(drain(stack)[1][-1][0])
+    ack = request("ACK", "sip:psap@192.0.2.30", routes=route_set(answer), to_tag="carrier")
+    stack.receive(ack, PBX, 0.2)
+    ((data, hop),) = drain(stack)[1]
+    assert (read_request(data).method, hop) == ("ACK", CARRIER)
+
+
+def test_every_call_leaves_the_element_as_it_was() -> None:
+    """E-18: three thousand calls later there are no transactions and no timers."""
+    stack = make_stack()
+    now = 0.0
+    for number in range(3000):
+        now += 0.01
+        stack.receive(request(branch=f"z9hG4bK{number}", call_id=f"c{number}"), PBX, now)
+        events, _ = drain(stack)
+        stack.forward(events[0].transaction, Forward((Target("a", CARRIER),)), now)
+        stack.receive(response(drain(stack)[1][-1][0], 486), CARRIER, now)
+        stack.receive(request("ACK", branch=f"z9hG4bK{number}", call_id=f"c{number}", to_tag="carrier"), PBX, now)
+        stack.handle_timer(now)
+        drain(stack)
+    servers, clients = stack.transaction_counts
+    assert servers <= 501  # those of the last T4
+    assert clients <= 3000
+    stack.handle_timer(now + 40)
+    assert stack.transaction_counts == (0, 0)
+    assert stack.next_timer() is None
