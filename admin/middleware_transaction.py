@@ -128,7 +128,11 @@ async def _record_refusal(
     except problems.DATABASE_ERRORS as exc:
         # nothing was changed, so nothing is hidden; the log keeps what the audit log cannot
         _log.error(  # the database's own error is the same as every other request's now
-            "refusal_not_audited", request_id=request[REQUEST_ID], event=route.event.value, status=status, why=str(exc)
+            "refusal_not_audited",
+            request_id=request[REQUEST_ID],
+            operation=route.event.value,
+            status=status,
+            why=str(exc),
         )
 
 

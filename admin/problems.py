@@ -4,8 +4,6 @@ Every answer of the API that is no success has this form, the router's own 404 a
 field. What is not meant to be an answer (a bug) is a 500 with an identifier that stands in the log.
 """
 
-import importlib
-import importlib.util
 import json
 import re
 from http import HTTPStatus
@@ -143,14 +141,15 @@ async def answer(request: web.Request, error: Exception) -> web.StreamResponse:
     if known is None or known.http_status == 500:
         _log.error("request_failed", request_id=request[REQUEST_ID], route=route_template(request), exc_info=error)
     known = known or EngineError("unexpected")
-    if is_api(request) or importlib.util.find_spec("admin.pages_entry") is None:
+    if is_api(request):
         return problem(request, known)
+    from admin import pages_entry  # read here: pages stand on this module
+
     try:
-        page = await importlib.import_module("admin.pages_entry").render_error(request, known)
+        page = await pages_entry.render_error(request, known)
     except Exception:  # noqa: BLE001  # a broken error page must not hide the error
         _log.exception("error_page_failed", request_id=request[REQUEST_ID])
         return problem(request, known)
-    assert isinstance(page, web.StreamResponse)
     for name, value in headers_of(known).items():
         page.headers.setdefault(name, value)
     return page

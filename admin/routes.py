@@ -4,8 +4,6 @@ A `Route` cannot be made without both, so nothing is served by forgetting (defau
 at the end of each `api_*` and `pages_*` module.
 """
 
-import importlib
-import importlib.util
 from collections.abc import Awaitable, Callable
 from dataclasses import KW_ONLY, dataclass
 from enum import StrEnum
@@ -16,29 +14,6 @@ from pydantic import BaseModel
 
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
-
-API_MODULES = (
-    "admin.api_account",
-    "admin.api_users",
-    "admin.api_keys",
-    "admin.api_sites",
-    "admin.api_phones",
-    "admin.api_lines",
-    "admin.api_provisioning",
-    "admin.api_telephony",
-    "admin.api_calls",
-    "admin.api_audit",
-    "admin.api_reference",
-)
-PAGE_MODULES = (
-    "admin.pages_entry",
-    "admin.pages_home",
-    "admin.pages_settings",
-    "admin.pages_phones",
-    "admin.pages_calls",
-    "admin.pages_audit",
-    "admin.pages_help",
-)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Preparation = Callable[[web.Request], Awaitable[Any]]
@@ -111,10 +86,34 @@ class Route:
 
 def all_routes() -> tuple[Route, ...]:
     """Every route of the API and the pages. Two with one method and path are a bug and refused."""
-    routes: list[Route] = []
-    for name in API_MODULES + PAGE_MODULES:
-        if importlib.util.find_spec(name) is not None:
-            routes += importlib.import_module(name).ROUTES
+    # read here: these modules make their tables of the `Route` above
+    from admin import (
+        api_account,
+        api_audit,
+        api_calls,
+        api_keys,
+        api_lines,
+        api_phones,
+        api_provisioning,
+        api_reference,
+        api_sites,
+        api_telephony,
+        api_users,
+        pages_audit,
+        pages_calls,
+        pages_entry,
+        pages_help,
+        pages_home,
+        pages_phones,
+        pages_settings,
+    )
+
+    tables = (
+        api_account, api_users, api_keys, api_sites, api_phones, api_lines, api_provisioning, api_telephony, api_calls,
+        api_audit, api_reference,
+        pages_entry, pages_home, pages_settings, pages_phones, pages_calls, pages_audit, pages_help,
+    )  # fmt: skip
+    routes = [route for table in tables for route in table.ROUTES]
     seen: set[tuple[str, str]] = set()
     for route in routes:
         if (route.method, route.path) in seen:

@@ -1,0 +1,74 @@
+"""The admin port's listener: aiohttp's own, whose answers to what is no HTTP are problem details like all others."""
+
+import asyncio
+import json
+
+import structlog
+from aiohttp import hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from admin.problems import PROBLEM_JSON
+from engine.ids import new_id
+
+_log = structlog.get_logger()
+
+
+class AdminRunner(web.AppRunner):
+    """Runs the application that `make_admin` built. Scanners' malformed requests are one quiet line, no traceback."""
+
+    __slots__ = ()
+
+    def __init__(self, app: web.Application) -> None:
+        super().__init__(app, access_log=None, handle_signals=False)
+
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        return _Server(
+            made.request_handler,
+            request_factory=made.request_factory,
+            loop=asyncio.get_running_loop(),
+            access_log=None,
+        )
+
+
+class _Server(web.Server):
+    def __call__(self) -> web.RequestHandler:
+        return _RequestHandler(self, loop=self._loop, **self._kwargs)
+
+
+class _RequestHandler(web.RequestHandler):
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002  # it quotes the request line
+    ) -> web.StreamResponse:
+        """Answer what the parser refused (RFC 9112 §2.2), or what failed outside every middleware."""
+        request_id = new_id("request")
+        if isinstance(exc, HttpProcessingError):
+            _log.debug("malformed_http", request_id=request_id, ip=request.remote, why=type(exc).__name__)
+        else:
+            _log.error("request_failed", request_id=request_id, exc_info=exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun already")
+        is_theirs = 400 <= status < 500
+        body: dict[str, object] = {
+            "type": "urn:callpoint:problem:malformed_http" if is_theirs else "about:blank",
+            "title": "This is not HTTP" if is_theirs else "Internal Server Error",
+            "status": status if is_theirs else 500,
+            "detail": "A request line or header cannot be read." if is_theirs else "The log has it by this name.",
+            "code": "malformed_http" if is_theirs else "internal",
+            "instance": f"urn:callpoint:{request_id}",
+            "errors": [],
+        }
+        answer = web.Response(
+            body=json.dumps(body).encode(),
+            status=400 if is_theirs else 500,
+            content_type=PROBLEM_JSON,
+            headers={hdrs.CACHE_CONTROL: "no-store", "X-Content-Type-Options": "nosniff"},
+        )
+        answer.force_close()
+        return answer

@@ -1,0 +1,73 @@
+"""The listener itself: what is no HTTP, and where a request comes from."""
+
+import asyncio
+import ipaddress
+import json
+
+import pytest
+from aiohttp import web
+
+from admin.app import make_admin
+from admin.client import client_ip
+from admin.server import AdminRunner
+from engine.config import Config
+from engine.crypto import KeyRing
+from engine.db import Database
+from tests.unit.admin.adminport import Edge
+
+TRUSTED = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("2001:db8::/32"))
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GARBAGE\r\n\r\n",
+        b"GET /api/v1/account HTTP/1.1\r\nHost: x\r\nBad Header\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: a\x00b\r\n\r\n",
+        b"POST /api/v1/users HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_gets_a_problem_and_a_closed_door(database: Database, keys: KeyRing, sent: bytes) -> None:
+    """AD-API: malformed HTTP: 400 as a problem, nothing of the request repeated, the software unnamed."""
+    runner = AdminRunner(make_admin(Config(), keys, database, Edge()))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        reader, writer = await asyncio.open_connection(*runner.addresses[0][:2])
+        writer.write(sent)
+        answer = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+        await writer.wait_closed()
+    finally:
+        await runner.cleanup()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith((b"HTTP/1.1 400", b"HTTP/1.0 400"))
+    assert b"application/problem+json" in head
+    assert json.loads(body)["code"] == "malformed_http"
+    assert b"aaaa" not in body
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "expected"),
+    [
+        (None, [], "local"),
+        ("192.0.2.1", [], "192.0.2.1"),
+        ("192.0.2.1", ["203.0.113.9"], "192.0.2.1"),
+        ("10.0.0.1", ["203.0.113.9"], "203.0.113.9"),
+        ("10.0.0.1", ["198.51.100.1, 203.0.113.9"], "203.0.113.9"),
+        ("10.0.0.1", ["198.51.100.1", "203.0.113.9, 10.0.0.2"], "203.0.113.9"),
+        ("10.0.0.1", ["10.0.0.2"], "10.0.0.2"),
+        ("10.0.0.1", ["[2001:DB8::5]:4711, [2001:db8:0::9]"], "2001:db8::5"),
+        ("10.0.0.1", ["203.0.113.9:5000"], "203.0.113.9"),
+        ("::ffff:192.0.2.1", [], "192.0.2.1"),
+        ("10.0.0.1", ["<script>"], "unknown"),
+        ("fe80::1%eth0", [], "fe80::1"),
+    ],
+)
+def test_the_client_is_the_first_address_that_is_nobodys_proxy(
+    peer: str | None, forwarded: list[str], expected: str
+) -> None:
+    """S0-37: read from the end, trusted hops stepped over, one spelling for each address."""
+    assert client_ip(peer, forwarded, TRUSTED) == expected
