@@ -187,6 +187,8 @@ async def _write(session: AsyncSession, taken: dict[Fetch, _Count], promoted: li
         phone = phones.get(fetch.phone_id or "")
         if phone is not None and fetch.kind in {FetchKind.FETCH, FetchKind.NOT_MODIFIED}:
             _seen(session, phone, fetch, count.at, is_changed=fetch in changed)
+        elif phone is not None and fetch.kind is FetchKind.FAILED:
+            phone.status = PhoneStatus.FAILED  # its file cannot be made: the phone keeps what it has
     for fetch in promoted:
         _promote(session, fetch, taken[fetch], phones.get(fetch.phone_id or ""))
     accounts = await _accounts(session, {fetch.account_id for fetch in taken if fetch.account_id is not None})
@@ -218,7 +220,7 @@ async def _changed(session: AsyncSession, taken: dict[Fetch, _Count], phones: di
         phone = phones.get(fetch.phone_id or "")
         if phone is None or fetch.kind is not FetchKind.FETCH or fetch.revision in {None, phone.fetched_revision}:
             continue
-        if phone.status == PhoneStatus.NEVER_BOOTED:
+        if phone.fetched_revision is None:
             continue
         query = (
             select(ProvisioningEvent.evidence)

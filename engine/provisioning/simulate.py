@@ -18,6 +18,7 @@ from xml.etree import ElementTree as ET  # what a phone parses with is no strong
 
 import aiohttp
 
+from engine.errors import FieldFault, Invalid
 from engine.provisioning import dialplan, tokens, vendors
 from engine.provisioning.dialplan import Completion
 from engine.provisioning.vendors import Mac, Model, Profile
@@ -141,11 +142,9 @@ async def simulate(
         session: Shared by many phones (a storm); None: one of its own.
 
     Raises:
-        ValueError: vendor, model, MAC or URL are none.
+        Invalid: vendor, model, MAC or URL are none.
     """
-    profile, known, parsed = _phone(vendor, model, mac)
-    if urlsplit(url).scheme not in {"http", "https"}:
-        raise ValueError(f"expected an http or https URL, got {tokens.redact(url)!r}")
+    profile, known, parsed = _phone(vendor, model, mac, url)
     flash = memory if memory is not None else Memory()
     agent = user_agent or AGENTS[profile.name](known, parsed)
     own = session or aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S))
@@ -158,16 +157,23 @@ async def simulate(
     return _result(profile, known, parsed, wire, flash.settings, numbers)
 
 
-def _phone(vendor: str, model: str, mac: str) -> tuple[Profile, Model, Mac]:
-    profile = vendors.known().profiles.get(vendor.lower())
-    if profile is None:
-        raise ValueError(f"expected a vendor of {', '.join(vendors.known().profiles)}, got {vendor!r}")
-    known = profile.model(model)
-    if known is None:
-        raise ValueError(f"expected a {profile.title} model ({', '.join(profile.models)}), got {model!r}")
+def _phone(vendor: str, model: str, mac: str, url: str) -> tuple[Profile, Model, Mac]:
+    faults = []
+    profiles = vendors.known().profiles
+    profile = profiles.get(vendor.lower())
+    known = profile.model(model) if profile is not None else None
     parsed = vendors.parse_mac(mac)
+    if profile is None:
+        faults.append(FieldFault("vendor", f"expected one of {', '.join(profiles)}, got {vendor!r}"))
+    elif known is None:
+        faults.append(FieldFault("model", f"expected one of {', '.join(profile.models)}, got {model!r}"))
     if parsed is None:
-        raise ValueError(f"expected a MAC address such as 80:5e:c0:12:34:56, got {mac!r}")
+        faults.append(FieldFault("mac", f"expected a MAC address such as 80:5e:c0:12:34:56, got {mac!r}"))
+    if urlsplit(url).scheme not in {"http", "https"}:
+        faults.append(FieldFault("url", f"expected an http or https URL, got {tokens.redact(url)!r}"))
+    if faults or profile is None or known is None or parsed is None:
+        told = "; ".join(f"{fault.field}: {fault.detail}" for fault in faults)
+        raise Invalid(f"This phone cannot be simulated: {told}.", fields=tuple(faults))
     return profile, known, parsed
 
 

@@ -1,0 +1,122 @@
+"""The simulated phones against a scripted server: they ask as the real ones were seen to ask."""
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from engine.provisioning import vendors
+from engine.provisioning.simulate import AGENTS, Memory, simulate
+
+YEALINK_MAC, POLY_MAC = "805ec0aabb01", "64167faabb02"
+YEALINK = "#!version:1.0.0.1\naccount.1.enable = 1\naccount.1.user_name = 101\n"
+PLAN = "phone_setting.dialnow_delay = 0\ndialplan.dialnow.rule.1 = 911\ndialplan.dialnow.rule.2 = 933\n"
+
+
+class Shelf:
+    """A server that holds files by name and notes what it was asked, with what User-Agent."""
+
+    def __init__(self, **files: str) -> None:
+        self.files = files
+        self.asked: list[str] = []
+        self.agents: set[str] = set()
+        self.down_for = 0
+
+    async def answer(self, request: web.BaseRequest) -> web.Response:
+        name = request.path.rsplit("/", 1)[-1]
+        self.asked.append(name if request.method == "GET" else f"{request.method} {name}")
+        self.agents.add(request.headers["User-Agent"])
+        if self.down_for > 0:
+            self.down_for -= 1
+            return web.Response(status=503)
+        if request.method == "PUT" or name not in self.files:
+            return web.Response(status=404)
+        return web.Response(text=self.files[name])
+
+
+@pytest.fixture
+async def shelf():
+    shelf = Shelf()
+    application = web.Application()
+    application.router.add_route("*", "/{tail:.*}", shelf.answer)
+    server = TestServer(application)
+    await server.start_server()
+    shelf.url = str(server.make_url("/p/x/"))
+    yield shelf
+    await server.close()
+
+
+async def test_a_yealink_without_a_boot_file_asks_for_the_model_s_file_and_then_its_own(shelf):
+    """P-21: the order seen in a server's log: boot, common boot, model, own."""
+    shelf.files = {"y000000000108.cfg": PLAN, f"{YEALINK_MAC}.cfg": YEALINK}
+    result = await simulate("yealink", "T46U", YEALINK_MAC, shelf.url)
+    assert shelf.asked == [f"{YEALINK_MAC}.boot", "y000000000000.boot", "y000000000108.cfg", f"{YEALINK_MAC}.cfg"]
+    assert result.is_ready, result.fault
+    assert shelf.agents == {"Yealink SIP-T46U 108.86.0.20 80:5e:c0:aa:bb:01"}
+
+
+async def test_a_yealink_obeys_the_include_lines_of_the_common_boot_file_and_nothing_else(shelf):
+    """P-21: include:config, with the $mac variable."""
+    shelf.files = {
+        "y000000000000.boot": 'include:config "all.cfg"\ninclude:config <$mac.cfg>\noverwrite_mode = 1\n',
+        "all.cfg": PLAN,
+        f"{YEALINK_MAC}.cfg": YEALINK,
+        "y000000000108.cfg": "account.9.enable = 1\n",
+    }
+    result = await simulate("yealink", "T46U", YEALINK_MAC, shelf.url)
+    assert shelf.asked == [f"{YEALINK_MAC}.boot", "y000000000000.boot", "all.cfg", f"{YEALINK_MAC}.cfg"]
+    assert [line.key for line in result.lines] == [1]
+
+
+@pytest.mark.parametrize(("overwrite", "lines"), [(1, ["102"]), (0, ["101", "102"])])
+async def test_a_yealink_takes_back_what_a_file_no_longer_sets_only_in_overwrite_mode(shelf, overwrite, lines):
+    """P-21: overwrite_mode = 1 is why a removed line disappears."""
+    shelf.files = {
+        f"{YEALINK_MAC}.boot": f'include:config "{YEALINK_MAC}.cfg"\noverwrite_mode = {overwrite}\n',
+        f"{YEALINK_MAC}.cfg": YEALINK,
+    }
+    flash = Memory()
+    await simulate("yealink", "T46U", YEALINK_MAC, shelf.url, memory=flash)
+    shelf.files[f"{YEALINK_MAC}.cfg"] = "account.2.enable = 1\naccount.2.user_name = 102\n"
+    result = await simulate("yealink", "T46U", YEALINK_MAC, shelf.url, memory=flash)
+    assert [line.sip_user for line in result.lines] == lines
+
+
+async def test_a_poly_falls_back_to_the_master_of_all_phones_and_reads_its_files_in_order(shelf):
+    """P-21: 404, master, CONFIG_FILES in order, firmware where one is named."""
+    shelf.files = {
+        "000000000000.cfg": '<APPLICATION APP_FILE_PATH="sip.ld" CONFIG_FILES="a.cfg, [PHONE_MAC_ADDRESS]-b.cfg"/>',
+        "a.cfg": '<x reg.1.address="1" dialplan.digitmap="911|933"/>',
+        f"{POLY_MAC}-b.cfg": '<x reg.1.address="2"/>',
+        f"{POLY_MAC}-web.cfg": "<broken",
+    }
+    result = await simulate("poly", "VVX 450", POLY_MAC, shelf.url)
+    assert shelf.asked[:5] == [f"{POLY_MAC}.cfg", "000000000000.cfg", "sip.ld", "a.cfg", f"{POLY_MAC}-b.cfg"]
+    assert shelf.asked[-2:] == [f"PUT {POLY_MAC}-boot.log", f"PUT {POLY_MAC}-app.log"]
+    assert [line.sip_user for line in result.lines] == ["2"]
+    assert result.is_ready, result.fault
+
+
+async def test_a_plan_that_waits_makes_the_phone_not_ready(shelf):
+    """P-08: the simulator dials on what the phone holds, whoever served it."""
+    shelf.files = {f"{YEALINK_MAC}.cfg": YEALINK}
+    result = await simulate("yealink", "T46U", YEALINK_MAC, shelf.url)
+    assert result.dials == {"911": "after_timer", "933": "after_timer"}
+    assert result.fault == "emergency numbers are held up: 911 after timer, 933 after timer"
+
+
+async def test_a_busy_server_is_asked_again(shelf):
+    shelf.files = {f"{YEALINK_MAC}.cfg": YEALINK + PLAN}
+    shelf.down_for = 2
+    result = await simulate("yealink", "T46U", YEALINK_MAC, shelf.url, retry_delay_s=0.001)
+    assert shelf.asked[:3] == [f"{YEALINK_MAC}.boot"] * 3
+    assert result.is_ready, result.fault
+
+
+def test_every_model_s_own_user_agent_is_one_the_server_identifies():
+    """P-21 against P-05: each simulator speaks as its phone."""
+    known = vendors.known()
+    for profile in known.profiles.values():
+        for model in profile.models.values():
+            mac = vendors.Mac("805ec0aabb01")
+            found = known.identify(f"/{mac}.cfg", AGENTS[profile.name](model, mac))
+            assert (found.vendor, found.model) == (profile.name, model.name)
