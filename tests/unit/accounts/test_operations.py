@@ -1,0 +1,246 @@
+"""Operations on accounts, users, keys, PBXs and trunks, on a real database with the commit guard."""
+
+import datetime as dt
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from engine.accounts import operations, store
+from engine.accounts.operations import AccountFields, PbxFields, TrunkFields, UserFields
+from engine.audit.record import Actor
+from engine.db import Database, utc_now
+from engine.errors import Conflict, Forbidden, Invalid, NotFound
+from engine.models import Account, AuditEntry, Credential, Revision, Role, SetupLink, UserStatus
+from tests.factories import add_account, add_location
+
+CLI = Actor("cli", "cli", "tests", "local")
+
+
+@pytest.fixture
+async def session(database: Database) -> AsyncIterator[AsyncSession]:
+    async with database.sessions.begin() as opened:
+        yield opened
+
+
+async def test_an_account_comes_with_its_owner_in_one_entry(database: Database) -> None:
+    """AD-01: `account create`: account, owner and password are one operation and one entry; the hash is redacted."""
+    async with database.sessions.begin() as session:
+        account = await operations.create_account(session, CLI, " Acme Dental ", "Owner@Acme.Example", "$argon2id$x")
+    async with database.sessions() as session:
+        entry = (await session.scalars(select(AuditEntry))).one()
+        owner = await store.user_by_email(session, "OWNER@acme.example")
+    told = json.loads(entry.entry)
+    assert owner is not None
+    assert (owner.role, owner.account_id, account.name) == (Role.OWNER, account.id, "Acme Dental")
+    assert (entry.event, entry.chain) == ("account.create", account.id)
+    assert "$argon2id$x" not in entry.entry
+    assert told["changes"]["name"] == {"before": None, "after": "Acme Dental"}
+    assert any(name.endswith(".email") for name in told["changes"])
+
+
+@pytest.mark.parametrize(
+    ("name", "email"), [("", "a@b.example"), ("x" * 201, "a@b.example"), ("A\nB", "a@b.example"), ("A", "nope")]
+)
+async def test_an_account_needs_a_name_and_an_address(session: AsyncSession, name: str, email: str) -> None:
+    """AD-01: what cannot be printed or mailed is refused."""
+    with pytest.raises(Invalid):
+        await operations.create_account(session, CLI, name, email, None)
+
+
+async def test_an_address_signs_in_to_one_account(session: AsyncSession) -> None:
+    """AD-01: the e-mail address is the name people sign in with."""
+    await operations.create_account(session, CLI, "Acme", "owner@acme.example", None)
+    await session.flush()
+    with pytest.raises(Conflict):
+        await operations.create_account(session, CLI, "Beta", "OWNER@acme.example", None)
+
+
+async def test_a_setup_link_works_once_within_half_an_hour(database: Database) -> None:
+    """AD-01: used, expired and invented links answer alike."""
+    async with database.sessions.begin() as session:
+        key = await operations.new_setup_link(session)
+        late = await operations.new_setup_link(session)
+        expired = utc_now() - dt.timedelta(seconds=1)
+        await session.flush()
+        await session.execute(
+            update(SetupLink).where(SetupLink.key_hash == store_hash(late)).values(expires_at=expired)
+        )
+    async with database.sessions.begin() as session:
+        made = await operations.use_setup_link(session, CLI, key, "Acme", "owner@acme.example", "Olga", "$argon2id$x")
+    assert made.owner.role == Role.OWNER
+    for wrong in (key, late, "invented"):
+        async with database.sessions() as session:
+            with pytest.raises(NotFound, match="set-up link"):
+                await operations.use_setup_link(session, CLI, wrong, "Beta", "owner@beta.example", "B", "$argon2id$y")
+    async with database.sessions() as session:
+        assert key not in repr([vars(row) for row in (await session.scalars(select(SetupLink))).all()])
+
+
+def store_hash(key: str) -> str:
+    from engine.accounts.keys import digest
+
+    return digest(key)
+
+
+async def test_a_refused_setup_leaves_the_link_usable(database: Database) -> None:
+    """AD-01: a mistyped address does not lock the installation."""
+    async with database.sessions.begin() as session:
+        key = await operations.new_setup_link(session)
+    async with database.sessions() as session:
+        with pytest.raises(Invalid):
+            await operations.use_setup_link(session, CLI, key, "Acme", "nonsense", "Olga", "$argon2id$x")
+    async with database.sessions.begin() as session:
+        await operations.use_setup_link(session, CLI, key, "Acme", "owner@acme.example", "Olga", "$argon2id$x")
+
+
+async def test_every_bad_field_of_an_account_is_told_at_once(session: AsyncSession) -> None:
+    """AD-02: time zone, country, language, number, address and location together."""
+    account = await add_account(session)
+    wished = replace(
+        AccountFields.of(account), timezone="Mars/Olympus", country="usa", language="*", callback_number="911",
+        billing_address={"planet": "Mars"}, default_location_id="location_nobody", name=" ",
+    )  # fmt: skip
+    with pytest.raises(Invalid) as caught:
+        await operations.update_account(session, CLI, account, wished)
+    assert {fault.field for fault in caught.value.fields} == {
+        "timezone", "country", "language", "callback_number", "billing_address.planet", "default_location_id", "name",
+    }  # fmt: skip
+
+
+async def test_a_changed_account_moves_its_revision(database: Database) -> None:
+    """AD-02: what calls are routed by is published anew after the commit."""
+    async with database.sessions.begin() as session:
+        account = await add_account(session)
+        location = await add_location(session, account)
+    async with database.sessions.begin() as session:
+        mine = await session.get(Account, account.id)
+        assert mine is not None
+        before = await session.scalar(select(Revision.value).where(Revision.account_id == account.id))
+        wished = replace(AccountFields.of(mine), default_location_id=location.id, callback_number="(518) 555-0100")
+        await operations.update_account(session, CLI, mine, wished)
+    assert mine.callback_number == "+15185550100"
+    async with database.sessions() as session:
+        assert await session.scalar(select(Revision.value).where(Revision.account_id == account.id)) == before + 1
+
+
+async def test_a_new_password_ends_the_other_sessions(database: Database) -> None:
+    """AD-AUTH: whoever changes the password stays, everybody else with it is out."""
+    async with database.sessions.begin() as session:
+        await operations.create_account(session, CLI, "Acme", "owner@acme.example", "$argon2id$x")
+    async with database.sessions.begin() as session:
+        owner = await store.user_by_email(session, "owner@acme.example")
+        assert owner is not None
+        for _ in range(3):
+            await operations.start_session(session, owner, ip="192.0.2.1", user_agent="")
+    async with database.sessions.begin() as session:
+        owner = await store.user_by_email(session, "owner@acme.example")
+        assert owner is not None
+        kept = (await store.sessions_of_user(session, owner.id))[0].id
+        await operations.change_password(session, CLI, owner, "$argon2id$y", keep_session=kept)
+    async with database.sessions() as session:
+        assert [row.id for row in await store.sessions_of_user(session, owner.id)] == [kept]
+        assert (await session.scalars(select(Credential.hash))).one() == "$argon2id$y"
+
+
+async def test_an_administrator_cannot_unmake_an_owner(session: AsyncSession) -> None:
+    """AD-AUTH: promotion and demotion of owners belong to owners."""
+    account = await operations.create_account(session, CLI, "Acme", "owner@acme.example", None)
+    await session.flush()
+    owner = await store.user_by_email(session, "owner@acme.example")
+    assert owner is not None
+    admin = replace(CLI, type="user", role=Role.ADMIN, account_id=account.id)
+    with pytest.raises(Forbidden):
+        await operations.update_user(session, admin, owner, UserFields(owner.email, role=Role.AUDITOR))
+    with pytest.raises(Forbidden):
+        await operations.create_user(session, admin, account, UserFields("b@acme.example", role=Role.OWNER), None)
+    with pytest.raises(Conflict, match="last active owner"):
+        disabled = UserFields(owner.email, role=Role.OWNER, status=UserStatus.DISABLED)
+        await operations.update_user(session, CLI, owner, disabled)
+
+
+async def test_revoking_a_key_twice_keeps_the_first_time(session: AsyncSession) -> None:
+    """AD-AUTH: the log says when it ended, once."""
+    account = await add_account(session)
+    made = await operations.create_api_key(session, CLI, account, name="script", scopes=["*"])
+    await session.flush()
+    await operations.revoke_api_key(session, CLI, made.row)
+    first = made.row.revoked_at
+    await operations.revoke_api_key(session, CLI, made.row)
+    assert made.row.revoked_at == first
+    assert made.clear not in repr(made)
+
+
+async def test_pbx_networks_are_kept_in_one_spelling_each_once(session: AsyncSession) -> None:
+    """E-05: 10.1.2.3/16, 10.1.0.0/16 and ::ffff:10.1.0.0/112 are one network."""
+    account = await add_account(session)
+    wished = PbxFields(
+        "PBX", sources=("10.1.2.3/16", "10.1.0.0/16", "::ffff:10.1.9.9/112", "2001:DB8::/32", "192.0.2.7")
+    )
+    pbx = await operations.create_pbx(session, CLI, account, wished)
+    assert pbx.sources == ["10.1.0.0/16", "2001:db8::/32", "192.0.2.7/32"]
+
+
+async def test_two_pbxs_never_share_a_network(session: AsyncSession) -> None:
+    """E-05: not even over accounts: a request would have two owners."""
+    one, other = await add_account(session), await add_account(session, name="Beta")
+    await operations.create_pbx(session, CLI, one, PbxFields("P", sources=("10.1.0.0/16",)))
+    await session.flush()
+    with pytest.raises(Conflict) as caught:
+        await operations.create_pbx(session, CLI, other, PbxFields("Q", sources=("10.1.200.1/16",)))
+    assert one.id not in caught.value.detail
+    narrower = await operations.create_pbx(session, CLI, other, PbxFields("Q", sources=("10.1.200.0/24",)))
+    await session.flush()
+    await operations.update_pbx(session, CLI, narrower, replace(PbxFields.of(narrower), name="R"))
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"host": ""}, "host"),
+        ({"host": "sip.carrier.example:5060"}, "host"),
+        ({"host": "256.1.1.1"}, "host"),
+        ({"host": "a..b"}, "host"),
+        ({"port": 70_000}, "port"),
+        ({"transport": "tls"}, "transport"),
+        ({"priority": -1}, "priority"),
+        ({"location_mode": "carrier pigeon"}, "location_mode"),
+        ({"profile": "../etc"}, "profile"),
+        ({"secret": "a\nb"}, "secret"),
+        ({"auth_user": "a b"}, "auth_user"),
+        ({"test_number": "9 3 3"}, "test_number"),
+        ({"name": ""}, "name"),
+    ],
+)
+async def test_a_trunk_is_checked_field_by_field(session: AsyncSession, change: dict[str, object], field: str) -> None:
+    """E-07: whatever would break a request line or reach another place is refused by name."""
+    account = await add_account(session)
+    with pytest.raises(Invalid) as caught:
+        await operations.create_trunk(session, CLI, account, replace(TrunkFields("T", "sip.carrier.example"), **change))
+    assert [fault.field for fault in caught.value.fields] == [field]
+
+
+@pytest.mark.parametrize(
+    "host", ["sip.carrier.example", "192.0.2.10", "2001:db8::5", "_sip._udp.carrier.example", "localhost"]
+)
+async def test_a_trunk_may_be_named_or_numbered(session: AsyncSession, host: str) -> None:
+    """E-07: names, IPv4 and IPv6 literals."""
+    account = await add_account(session)
+    assert (await operations.create_trunk(session, CLI, account, TrunkFields("T", host))).host == host
+
+
+async def test_rows_come_in_order_behind_a_key(session: AsyncSession) -> None:
+    """AD-API: the question behind every list."""
+    account, other = await add_account(session), await add_account(session, name="Beta")
+    made = [await operations.create_trunk(session, CLI, account, TrunkFields(f"T{n}", "h.example")) for n in range(5)]
+    await operations.create_trunk(session, CLI, other, TrunkFields("foreign", "h.example"))
+    await session.flush()
+    ids = [trunk.id for trunk in made]
+    assert [row.id for row in await store.trunks_of(session, account.id, limit=2)] == ids[:2]
+    assert [row.id for row in await store.trunks_of(session, account.id, after=ids[1])] == ids[2:]
+    for wrong in ("", "trunk_", ids[0].upper(), f"{ids[0]}\x00", "x" * 5000, other.id):
+        with pytest.raises(NotFound):
+            await store.trunk_by_id(session, account.id, wrong)
