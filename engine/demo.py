@@ -80,9 +80,9 @@ async def tell(*, stay: bool) -> int:
         stage = await _set_the_stage(console, folder, stack)
         phones = await _make_a_site(stage)
         url = await _boot_phones(stage, phones)
-        ok = await _dial(stage, "933", "Ann Lee dials 933, the carrier's test line", phones[0], "10.1.4.20")
+        ok = await _dial(stage, "933", "Ann Lee dials 933; the first carrier has just died", phones[0], "10.1.4.20")
         ok &= await _dial(
-            stage, "911", "Cleo Diaz dials 911 from the warehouse; the first carrier is dead", phones[2], "10.3.0.7"
+            stage, "911", "Cleo Diaz dials 911 from the warehouse; the dead carrier is known", phones[2], "10.3.0.7"
         )
         ok &= await _rotate(stage, url, phones[0]["mac"])
         await _show_audit(stage)
@@ -138,9 +138,7 @@ async def _make_a_site(stage: Stage) -> list[dict[str, Any]]:
     await api("POST", "notification-recipients", {"email": "frontdesk@example.com"})
     await api("POST", "pbxs", {"name": "PBX", "sources": ["127.0.0.1/32"], "registrar_host": "pbx.example.com"})
     host, port = stage.carrier.address
-    await api(
-        "POST", "trunks", {"name": "Carrier A (dead)", "host": "127.0.0.1", "port": stage.dead_port, "priority": 10}
-    )
+    await api("POST", "trunks", {"name": "Carrier A", "host": "127.0.0.1", "port": stage.dead_port, "priority": 10})
     await api("POST", "trunks", {"name": "Carrier B", "host": host, "port": port, "priority": 20})
     phones = []
     for number, person in enumerate(PEOPLE):

@@ -9,7 +9,7 @@ from engine import crypto
 from engine.agents import CallFailed, Heard, Placed, Placing, place_call
 from engine.audit.record import open_audited
 from engine.config import Config, parse_listen
-from engine.e911.dial import DialKind, classify
+from engine.e911.dial import Kind, classify
 from engine.e911.hook import PROOF_HEADER, make_proof
 from engine.errors import Invalid
 from engine.models import Account, Line
@@ -30,7 +30,7 @@ async def place_through(
     Raises:
         Invalid: a real emergency number without `--yes`, an unknown account or caller, a bad address.
     """
-    if classify(f"sip:{dialed}@callpoint").kind is DialKind.EMERGENCY and not confirmed:
+    if classify(f"sip:{dialed}@callpoint").kind is Kind.EMERGENCY and not confirmed:
         raise Invalid(
             f"{dialed} reaches a real emergency centre. Dial 933 to test; add --yes to dial {dialed} all the same."
         )

@@ -4,6 +4,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email import message_from_bytes, policy
 from pathlib import Path
@@ -11,10 +12,13 @@ from typing import Any
 
 import aiohttp
 import pytest
+import pytest_asyncio
 
 from engine.agents import Carrier, Placed, Placing, place_call
 from tests.node import Node
 from tests.sink import MailSink
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MAC, POLY_MAC = "0015654aa937", "0004f2aabbcc"
 HEADQUARTERS = {
@@ -55,31 +59,50 @@ class Site:
                 await asyncio.sleep(0.05)
 
 
-@pytest.fixture
-async def sink() -> AsyncIterator[MailSink]:
+async def started_sink() -> MailSink:
     server = MailSink()
     await server.start()
-    yield server
-    await server.stop()
+    return server
 
 
-@pytest.fixture
-async def carrier() -> AsyncIterator[Carrier]:
+async def started_carrier() -> Carrier:
     far_end = Carrier(ring_s=0.01)
     await far_end.start()
-    yield far_end
-    await far_end.stop()
+    return far_end
 
 
-@pytest.fixture
-async def site(tmp_path: Path, sink: MailSink, carrier: Carrier) -> AsyncIterator[Site]:
+@asynccontextmanager
+async def furnished(folder: Path, *, is_mail_up: bool = True) -> AsyncIterator[Site]:
+    """A node of its own with everything that a call needs."""
+    sink, carrier = await started_sink(), await started_carrier()
     mail = {
         "CALLPOINT_MAIL__HOST": "127.0.0.1",
         "CALLPOINT_MAIL__PORT": str(sink.port),
         "CALLPOINT_MAIL__SECURITY": "none",
     }
-    async with Node(tmp_path, mail) as node:
-        yield await furnish(node, carrier, sink)
+    if not is_mail_up:
+        await sink.stop()
+    try:
+        async with Node(folder, mail) as node:
+            yield await furnish(node, carrier, sink)
+    finally:
+        await carrier.stop()
+        await sink.stop()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    async with furnished(tmp_path_factory.mktemp("node")) as site:
+        await site.sink.wait_for(1)
+        yield site
+
+
+@pytest.fixture
+def site(shared: Site) -> Site:
+    """The module's node, with nothing heard yet."""
+    shared.carrier.invites.clear()
+    shared.sink.messages.clear()
+    return shared
 
 
 async def furnish(node: Node, carrier: Carrier, sink: MailSink) -> Site:
@@ -115,9 +138,6 @@ async def furnish(node: Node, carrier: Carrier, sink: MailSink) -> Site:
         await node.api("POST", "phones", phone | {"lines": [line["id"]]})
     site = Site(node, carrier, sink, headquarters, warehouse)
     await site.until_loaded()
-    await sink.wait_for(1)
-    carrier.invites.clear()
-    sink.messages.clear()
     return site
 
 
@@ -182,26 +202,15 @@ async def test_933_takes_the_same_path_and_is_marked_a_test(site: Site) -> None:
     assert "emergency_call.create" in [entry["event"] for entry in log["data"]]
 
 
-async def test_an_unknown_location_never_stops_a_911_call(tmp_path: Path, sink: MailSink, carrier: Carrier) -> None:
+async def test_an_unknown_location_never_stops_a_911_call(site: Site) -> None:
     """E-03: the first law. No record of the caller, no default: the call goes out, flagged."""
-    async with Node(tmp_path) as node:
-        site = await furnish_bare(node, carrier, sink)
-        placed = await site.dial("911", "nobody-we-know")
-        assert placed.is_answered
-        assert carrier.invites[-1].header("Geolocation") is None
-        call = await site.record_of(placed)
-        assert call["location"] is None
-        assert "location_unknown" in call["flags"]
-
-
-async def furnish_bare(node: Node, carrier: Carrier, sink: MailSink) -> Site:
-    await node.set_up()
-    await node.api("POST", "pbxs", {"name": "PBX", "sources": ["127.0.0.1/32"], "registrar_host": "127.0.0.1"})
-    host, port = carrier.address
-    await node.api("POST", "trunks", {"name": "Carrier", "host": host, "port": port, "transport": "udp"})
-    site = Site(node, carrier, sink, {}, {})
-    await site.until_loaded()
-    return site
+    placed = await site.dial("911", "nobody-we-know")
+    assert placed.is_answered
+    assert site.carrier.invites[-1].header("Geolocation") is None
+    call = await site.record_of(placed)
+    assert call["location"] is None
+    assert "location_unknown" in call["flags"]
+    await site.sink.wait_for(1)
 
 
 async def test_a_dead_database_never_stops_a_911_call_and_loses_no_record(site: Site) -> None:
@@ -225,61 +234,65 @@ async def test_a_dead_database_never_stops_a_911_call_and_loses_no_record(site: 
     assert (await site.record_of(placed))["outcome"] == "answered"
 
 
-async def test_a_node_that_starts_without_its_database_still_routes_911(site: Site) -> None:
-    """E-03, design decision 5: the location table's copy on disk is enough."""
-    node = site.node
-    await node.stop()
-    database = node.folder / "data" / "callpoint.db"
-    for path in database.parent.glob("callpoint.db*"):
-        path.rename(path.with_name(f"away-{path.name}"))
-    database.mkdir()  # no file can be opened there
-    await node.start()
-    placed = await site.dial("911", "101", ("X-Callpoint-Device", MAC))
-    assert placed.is_answered
-    assert site.carrier.invites[-1].header("Geolocation") is not None
-    async with aiohttp.ClientSession() as client, client.get(f"{node.admin}/login") as page:
-        assert page.status == 503
-    database.rmdir()
-    for path in database.parent.glob("away-callpoint.db*"):
-        path.rename(path.with_name(path.name.removeprefix("away-")))
-    call = await site.record_of(placed)
-    assert call["location"]["name"] == "Headquarters"
+async def test_a_node_that_starts_without_its_database_still_routes_911(tmp_path: Path) -> None:
+    """E-03, design decision 5: a stop is clean, and the location table's copy on disk is enough for a start."""
+    async with furnished(tmp_path) as site:
+        node = site.node
+        assert await node.stop() == 0
+        database = node.folder / "data" / "callpoint.db"
+        for path in database.parent.glob("callpoint.db*"):
+            path.rename(path.with_name(f"away-{path.name}"))
+        database.mkdir()  # no file can be opened there
+        await node.start()
+        placed = await site.dial("911", "101", ("X-Callpoint-Device", MAC))
+        assert placed.is_answered
+        assert site.carrier.invites[-1].header("Geolocation") is not None
+        async with aiohttp.ClientSession() as client, client.get(f"{node.admin}/login") as page:
+            assert page.status == 503
+        database.rmdir()
+        for path in database.parent.glob("away-callpoint.db*"):
+            path.rename(path.with_name(path.name.removeprefix("away-")))
+        call = await site.record_of(placed)
+        assert call["location"]["name"] == "Headquarters"
 
 
-async def test_a_dead_mail_server_never_stops_a_911_call_and_the_messages_wait(
-    tmp_path: Path, sink: MailSink, carrier: Carrier
-) -> None:
+async def test_a_dead_mail_server_never_stops_a_911_call_and_the_messages_wait(tmp_path: Path) -> None:
     """E-03: the third law. Nobody listens where the mail server should be: the call leaves, the message waits."""
-    await sink.stop()
-    dead = {
-        "CALLPOINT_MAIL__HOST": "127.0.0.1",
-        "CALLPOINT_MAIL__PORT": str(sink.port),
-        "CALLPOINT_MAIL__SECURITY": "none",
-    }
-    async with Node(tmp_path, dead) as node:
-        site = await furnish_bare(node, carrier, sink)
-        await node.api("POST", "notification-recipients", {"email": "desk@example.com"})
+    async with furnished(tmp_path, is_mail_up=False) as site:
         placed = await site.dial("911", "101")
         assert placed.is_answered
         assert placed.heard[-1].after_s < 1.0
-        waiting = await node.wait_for(
-            "notifications", lambda answer: [one for one in answer["data"] if one["tries"] >= 1 and one["last_error"]]
-        )
-        assert {one["state"] for one in waiting["data"]} == {"waiting"}
+
+        def tried(answer: dict[str, Any]) -> list[dict[str, Any]]:
+            return [one for one in answer["data"] if "911" in one["subject"] and one["tries"] and one["last_error"]]
+
+        waiting = await site.node.wait_for("notifications", tried)
+        assert {one["state"] for one in tried(waiting)} == {"waiting"}
 
 
-async def test_without_a_mail_server_messages_wait_and_nothing_is_lost(
-    tmp_path: Path, sink: MailSink, carrier: Carrier
+async def test_without_a_mail_server_messages_wait_the_test_call_proves_itself_and_strangers_are_refused(
+    tmp_path: Path,
 ) -> None:
-    """S0-11: no mail server configured: the message stands in the outbox, as it would look."""
+    """S0-11, E-04, design decision 19: no PBX and no mail server are set; `callpoint call` needs neither."""
+    carrier = await started_carrier()
     async with Node(tmp_path) as node:
-        site = await furnish_bare(node, carrier, sink)
+        await node.set_up()
+        refused = await place_call(Placing("911", "101", node.udp))
+        assert refused.status == 403
+        host, port = carrier.address
+        await node.api("POST", "trunks", {"name": "Carrier", "host": host, "port": port, "transport": "udp"})
+        await node.api("POST", "lines", {"extension": "101", "sip_user": "101", "secret": "s3cret-of-101"})
         await node.api("POST", "notification-recipients", {"email": "desk@example.com"})
-        assert (await site.dial("911", "101")).is_answered
-        waiting = await node.wait_for(
-            "notifications", lambda answer: [n for n in answer["data"] if "911" in n["subject"]]
-        )
+        udp = f"{node.udp[0]}:{node.udp[1]}"
+        said = json.loads(await node.command("call", "933", "--from", "101", "--via", udp, "--json"))
+        assert said["answered"]
+        waiting = await node.wait_for("notifications", lambda answer: answer["data"])
         assert {one["state"] for one in waiting["data"]} == {"waiting"}
+        assert "TEST" in waiting["data"][0]["subject"]
+        async with asyncio.timeout(10):
+            while "emergency_call.refuse" not in await node.command("audit", "export", "--account", "platform"):
+                await asyncio.sleep(0.1)
+    await carrier.stop()
 
 
 async def boot(site: Site, vendor: str, model: str, mac: str, url: str) -> dict[str, Any]:
@@ -311,20 +324,6 @@ async def test_phones_of_both_families_boot_from_the_url_and_a_rotated_token_is_
     assert rotated["token"] not in said
 
 
-async def test_the_test_call_command_proves_itself_by_the_key_file(site: Site) -> None:
-    """Design decision 19: `callpoint call` needs no PBX entry."""
-    host, port = site.node.udp
-    for pbx in (await site.node.api("GET", "pbxs"))["data"]:
-        answer = await site.node.api("GET", f"pbxs/{pbx['id']}")
-        await site.node.api("DELETE", f"pbxs/{pbx['id']}", If_Match=f'"{answer["version"]}"')
-    said = json.loads(await site.node.command("call", "933", "--from", "101", "--via", f"{host}:{port}", "--json"))
-    assert said["answered"]
-    calls = await site.node.wait_for(
-        "emergency-calls", lambda answer: [c for c in answer["data"] if c["call_id"] == said["call_id"]]
-    )
-    assert calls["data"][0]["kind"] == "test"
-
-
 async def test_the_audit_chain_of_a_whole_day_verifies_off_line(site: Site) -> None:
     """S0-30: every operation stands in the log, exported and verified by the command."""
     assert (await site.dial("911", "101", ("X-Callpoint-Device", MAC))).is_answered
@@ -343,24 +342,3 @@ async def test_the_audit_chain_of_a_whole_day_verifies_off_line(site: Site) -> N
         "audit_log.export",
     ):
         assert event in events
-
-
-async def test_a_stranger_is_refused_and_recorded(tmp_path: Path, sink: MailSink, carrier: Carrier) -> None:
-    """E-04: no PBX has this address: no 911 in anybody's name, and the attempt stands in the platform's log."""
-    async with Node(tmp_path) as node:
-        await node.set_up()
-        placed = await place_call(Placing("911", "101", node.udp))
-        assert placed.status == 403
-        async with asyncio.timeout(10):
-            while "emergency_call.refuse" not in await node.command("audit", "export", "--account", "platform"):
-                await asyncio.sleep(0.1)
-        assert not carrier.invites
-
-
-async def test_a_stop_is_clean_and_a_second_start_is_quick(site: Site) -> None:
-    """SIGTERM ends both processes with exit code 0, and the node comes up again from what it has."""
-    assert await site.node.stop() == 0
-    started = asyncio.get_running_loop().time()
-    await site.node.start()
-    assert (await site.dial("933", "101", ("X-Callpoint-Device", MAC))).is_answered
-    assert asyncio.get_running_loop().time() - started < 30
