@@ -35,7 +35,7 @@ from engine.e911.entries import CallRecorder, Stranger, instant
 from engine.e911.flood import StrangerLimit
 from engine.e911.hook import PROOF_PURPOSE, Decision, Hook, route_hop
 from engine.e911.journal import JournalWriter
-from engine.e911.location import LocationTable
+from engine.e911.location import AccountTable, LocationTable
 from engine.e911.route import Deadlines
 from engine.e911.trunks import TrunkWatch
 from engine.errors import ConfigFault
@@ -225,7 +225,7 @@ class Edge:
         self._claim()
         gc.collect()
         gc.freeze()  # what was loaded stays; the collector need not walk it in the middle of a call
-        gc.set_threshold(50_000, 20, 50)
+        gc.set_threshold(10_000, 20, 50)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop.set)
         tasks = [self._loop.create_task(work) for work in (self._resolver.run(), self._tick(), self._obey())]
@@ -449,8 +449,11 @@ class Edge:
             case "load":
                 await self._load(str(command["account_id"]))
             case "drop":
+                dropped = [old] if (old := self._table.accounts.get(str(command["account_id"]))) is not None else []
+                old = None
                 self._table.drop(str(command["account_id"]))
                 self._trunks.follow_table(self._default_routes())
+                await asyncio.to_thread(_free, dropped)
             case "notify":
                 self._notify(command)
             case "stats":
@@ -465,17 +468,23 @@ class Edge:
         bad.
         """
         directory = self._settings.data_dir / "snapshot"
+        gc.disable()  # tables hold no cycles; a collection in the middle of building one would walk all of it
         try:
             account = await asyncio.to_thread(snapshot.load, directory, account_id, self._keys)
         except snapshot.BadSnapshot as exc:
             self._lines.log("snapshot_fault", level="error", account_id=account_id, detail=exc.detail)
             self._lines.tell(**{"is": "fault"}, account_id=account_id, detail=exc.detail)
             return
+        finally:
+            gc.enable()
         for fault in account.faults:
             self._lines.log("snapshot_fault", level="error", account_id=account_id, detail=fault)
+        replaced = [old] if (old := self._table.accounts.get(account_id)) is not None else []
+        old = None
         self._table.put(account)
         self._trunks.follow_table(self._default_routes())
         gc.freeze()
+        await asyncio.to_thread(_free, replaced)
 
     def _notify(self, command: Mapping[str, Any]) -> None:
         target, token = command["target"], ("notify", command.get("token"))
@@ -516,6 +525,15 @@ class Edge:
             "journal_fault" if detail else "journal_recovered", level="critical" if detail else "info", detail=detail
         )
         self._lines.tell(**{"is": "journal"}, fault=detail)
+
+
+def _free(tables: list[AccountTable]) -> None:
+    """Let go of tables nobody uses any more, row by row: see `AccountTable.dissolve`."""
+    while tables:
+        rows = tables.pop().dissolve()
+        for each in rows:
+            while each:
+                each.pop()
 
 
 def _bracketed(host: str) -> str:

@@ -254,6 +254,14 @@ class PrefixIndex(Generic[_Held]):
         else:
             level.pop(prefix, None)
 
+    def clear(self) -> None:
+        """Forget everything, one network after the other."""
+        for level in self._levels.values():
+            while level:
+                level.popitem()
+        self._levels.clear()
+        self._lengths = {4: [], 6: []}
+
     def matches(self, address: IpAddress) -> Iterable[tuple[int, tuple[_Held, ...]]]:
         """(prefix length, values) of each network around the address, the longest first."""
         number, bits = int(address), address.max_prefixlen
@@ -319,6 +327,19 @@ class AccountTable:
             self._line_of_id[line.id] = line
             for name in {line.sip_user.lower(), line.extension.lower()} - {""}:
                 self._lines_of_name[name] = (*self._lines_of_name.get(name, ()), line)
+
+    def dissolve(self) -> list[list[object]]:
+        """Empty the indexes and hand back the rows, for whoever frees them a few at a time.
+
+        Freeing a hundred thousand rows at once would hold up a call for tens of milliseconds. The table is of no use
+        after it.
+        """
+        rows: list[list[object]] = [list(self.phones), list(self.lines), list(self.networks)]
+        self._subnets.clear()
+        for index in (self._phone_of_mac, self._phones_of_line, self._lines_of_name, self._line_of_id):
+            while index:
+                index.popitem()
+        return rows
 
     def phone_by_mac(self, mac: str) -> Phone | None:
         """The phone with that MAC (12 lower-case hexadecimal digits)."""

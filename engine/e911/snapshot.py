@@ -1,15 +1,17 @@
 """One account's location table on disk: written by the main process after a commit, read by the SIP process and at
 its start.
 
-A file `<account_id>.sealed` is sealed as a whole; inside, the JSON object is cut into lines of a few hundred rows, so
-that reading a large account in a thread never holds the interpreter for longer than a line takes. It is replaced in
-one step: a reader sees the old table or the new one. A file that cannot be read is skipped and reported; every other
+A file `<account_id>.sealed` is a row of pieces, each sealed by itself with its place in the row: reading a large
+account in a thread then never holds the interpreter for longer than a few hundred rows take. The file is replaced in
+one step: a reader sees the old table or the new one. One that cannot be read is skipped and reported; every other
 account keeps its 911 calls.
 """
 
 import json
 import os
 import re
+import secrets
+import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -35,7 +37,8 @@ from engine.e911.location import (
 
 CONTEXT = "snapshot"
 SUFFIX = ".sealed"
-ROWS_PER_LINE = 256
+ROWS_PER_PIECE = 256
+_LENGTH = struct.Struct(">I")
 _LISTS = ("locations", "networks", "phones", "lines", "pbxs", "trunks")
 _NUMBER = re.compile(r"\+?[0-9*#]{1,20}")
 _HOST = re.compile(r"[A-Za-z0-9.:_-]{1,253}")
@@ -69,10 +72,11 @@ def save(directory: Path, snapshot: Mapping[str, Any], keys: KeyRing) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     path = path_of(directory, account.account_id)
     fresh = path.with_suffix(".new")
-    data = keys.seal(b"\n".join(_lines(snapshot)), CONTEXT)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
+        for piece in _pieces(snapshot):
+            sealed = keys.seal(piece, CONTEXT)
+            file.write(_LENGTH.pack(len(sealed)) + sealed)
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
@@ -117,13 +121,13 @@ def path_of(directory: Path, account_id: str) -> Path:
 
 def _read(path: Path, keys: KeyRing) -> AccountTable:
     try:
-        data = keys.open(path.read_bytes(), CONTEXT)
-        snapshot: dict[str, Any] = {}
-        for line in data.split(b"\n"):
-            for name, value in json.loads(line).items():
-                snapshot[name] = snapshot[name] + value if name in snapshot and name in _LISTS else value
-        account = table_from(snapshot)
-    except (OSError, Unsealable, BadSnapshot, ValueError, TypeError, AttributeError) as exc:
+        reading = _Reading()
+        for piece in _opened(path, keys):
+            reading.take(
+                piece
+            )  # row by row: a large account never exists as JSON all at once, nor is freed all at once
+        account = reading.table()
+    except (OSError, Unsealable, BadSnapshot, KeyError, ValueError, TypeError, AttributeError) as exc:
         raise BadSnapshot(
             f"{path.name}: the snapshot cannot be used ({exc}); this account's calls wait for a new one"
         ) from exc
@@ -132,12 +136,33 @@ def _read(path: Path, keys: KeyRing) -> AccountTable:
     return account
 
 
-def _lines(snapshot: Mapping[str, Any]) -> Iterator[bytes]:
-    yield _json({name: value for name, value in snapshot.items() if name not in _LISTS})
-    for name in _LISTS:
-        rows = snapshot.get(name) or []
-        for at in range(0, len(rows), ROWS_PER_LINE):
-            yield _json({name: rows[at : at + ROWS_PER_LINE]})
+def _opened(path: Path, keys: KeyRing) -> Iterator[Mapping[str, Any]]:
+    """The pieces of a file in their order; raises BadSnapshot when one is missing, moved or of another snapshot."""
+    place, first = 0, None
+    with path.open("rb") as file:
+        while length := file.read(_LENGTH.size):
+            if len(length) < _LENGTH.size:
+                raise BadSnapshot("it is cut off")
+            piece = json.loads(keys.open(file.read(*_LENGTH.unpack(length)), CONTEXT))
+            mark = piece.pop("of")
+            first = first or mark
+            if piece.pop("piece") != place or mark != first:
+                raise BadSnapshot("a piece is missing or of another snapshot")
+            place += 1
+            yield piece
+    if first is None or place != first[1]:
+        raise BadSnapshot("pieces are missing")
+
+
+def _pieces(snapshot: Mapping[str, Any]) -> Iterator[bytes]:
+    """The shape in pieces; each names its place and, in `of`, one random word for this writing and how many there
+    are.
+    """
+    cuts = [(name, at) for name in _LISTS for at in range(0, len(snapshot.get(name) or ()), ROWS_PER_PIECE)]
+    of = [secrets.token_hex(8), len(cuts) + 1]
+    yield _json({name: value for name, value in snapshot.items() if name not in _LISTS} | {"piece": 0, "of": of})
+    for place, (name, at) in enumerate(cuts, start=1):
+        yield _json({name: snapshot[name][at : at + ROWS_PER_PIECE], "piece": place, "of": of})
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
@@ -162,48 +187,69 @@ def table_from(snapshot: Mapping[str, Any]) -> AccountTable:
     Raises:
         BadSnapshot: it names no account.
     """
-    account_id = snapshot.get("account_id")
-    if not isinstance(account_id, str) or not account_id:
-        raise BadSnapshot("a snapshot with an account_id was expected, got one without")
-    faults: list[str] = []
-    locations = _rows(snapshot, "locations", _location, faults)
-    pbxs = _rows(snapshot, "pbxs", _pbx, faults)
-    trunks = _rows(snapshot, "trunks", _trunk, faults)
-    networks = _rows(
-        {"networks": [row for row in snapshot.get("networks") or () if row.get("kind", "subnet") == "subnet"]},
-        "networks", _network, faults,
-    )  # fmt: skip
-    return AccountTable(
-        account_id=account_id,
-        revision=int(snapshot.get("revision") or 0),
-        name=str(snapshot.get("name") or ""),
-        country=str(snapshot.get("country") or "US"),
-        timezone=str(snapshot.get("timezone") or "UTC"),
-        language=str(snapshot.get("language") or "en"),
-        default_location_id=_ref(snapshot.get("default_location_id")),
-        callback_number=_dialable(snapshot.get("callback_number")),
-        locations=MappingProxyType({location.id: location for location in locations}),
-        networks=networks,
-        phones=_rows(snapshot, "phones", _phone, faults),
-        lines=_rows(snapshot, "lines", _line, faults),
-        pbxs=MappingProxyType({pbx.id: pbx for pbx in pbxs}),
-        trunks=tuple(sorted(trunks, key=lambda trunk: (trunk.priority, trunk.id))),
-        faults=tuple(faults),
-    )
+    reading = _Reading()
+    reading.take(snapshot)
+    return reading.table()
 
 
-def _rows(
-    snapshot: Mapping[str, Any], name: str, read: Callable[[Mapping[str, Any]], _Row], faults: list[str]
-) -> tuple[_Row, ...]:
-    rows: list[_Row] = []
-    found: Iterable[Any] = snapshot.get(name) or ()
-    for row in found:
-        try:
-            rows.append(read(row))
-        except (KeyError, ValueError, TypeError, AttributeError) as exc:
-            label = row.get("id") if isinstance(row, Mapping) else row
-            faults.append(f"{name}: {label!s:.60} cannot be read: {exc!r:.200}")
-    return tuple(rows)
+class _Reading:
+    """A table in the making; takes the shape whole or in pieces."""
+
+    def __init__(self) -> None:
+        self._head: dict[str, Any] = {}
+        self._faults: list[str] = []
+        self._locations: list[DispatchableLocation] = []
+        self._networks: list[Network] = []
+        self._phones: list[Phone] = []
+        self._lines: list[Line] = []
+        self._pbxs: list[Pbx] = []
+        self._trunks: list[Trunk] = []
+
+    def take(self, piece: Mapping[str, Any]) -> None:
+        self._head |= {name: value for name, value in piece.items() if name not in _LISTS}
+        self._rows(piece, "locations", _location, self._locations)
+        self._rows(piece, "networks", _network, self._networks)
+        self._rows(piece, "phones", _phone, self._phones)
+        self._rows(piece, "lines", _line, self._lines)
+        self._rows(piece, "pbxs", _pbx, self._pbxs)
+        self._rows(piece, "trunks", _trunk, self._trunks)
+
+    def table(self) -> AccountTable:
+        head = self._head
+        account_id = head.get("account_id")
+        if not isinstance(account_id, str) or not account_id:
+            raise BadSnapshot("a snapshot with an account_id was expected, got one without")
+        return AccountTable(
+            account_id=account_id,
+            revision=int(head.get("revision") or 0),
+            name=str(head.get("name") or ""),
+            country=str(head.get("country") or "US"),
+            timezone=str(head.get("timezone") or "UTC"),
+            language=str(head.get("language") or "en"),
+            default_location_id=_ref(head.get("default_location_id")),
+            callback_number=_dialable(head.get("callback_number")),
+            locations=MappingProxyType({location.id: location for location in self._locations}),
+            networks=tuple(self._networks),
+            phones=tuple(self._phones),
+            lines=tuple(self._lines),
+            pbxs=MappingProxyType({pbx.id: pbx for pbx in self._pbxs}),
+            trunks=tuple(sorted(self._trunks, key=lambda trunk: (trunk.priority, trunk.id))),
+            faults=tuple(self._faults),
+        )
+
+    def _rows(
+        self, piece: Mapping[str, Any], name: str, read: Callable[[Mapping[str, Any]], _Row | None], rows: list[_Row]
+    ) -> None:
+        found: Iterable[Any] = piece.get(name) or ()
+        for row in found:
+            try:
+                made = read(row)
+            except (KeyError, ValueError, TypeError, AttributeError) as exc:
+                label = row.get("id") if isinstance(row, Mapping) else row
+                self._faults.append(f"{name}: {label!s:.60} cannot be read: {exc!r:.200}")
+                continue
+            if made is not None:
+                rows.append(made)
 
 
 def _location(row: Mapping[str, Any]) -> DispatchableLocation:
@@ -256,7 +302,10 @@ def _dialable(number: object) -> str | None:
     return number if isinstance(number, str) and _NUMBER.fullmatch(number) else None
 
 
-def _network(row: Mapping[str, Any]) -> Network:
+def _network(row: Mapping[str, Any]) -> Network | None:
+    """None for what is no subnet: other kinds are not resolved yet."""
+    if row.get("kind", "subnet") != "subnet":
+        return None
     return Network(_id(row["id"]), _cidr(row["value"]), _id(row["location_id"]), _ref(row.get("pbx_id")))
 
 

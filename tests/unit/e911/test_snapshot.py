@@ -97,13 +97,43 @@ def test_the_file_shows_nothing_to_who_has_no_key(tmp_path, keys):
         snapshot.load(tmp_path, "account_1", KeyRing("k1", {"k1": b"x" * 32}))
 
 
+def sealed(keys, *pieces):
+    made = (keys.seal(json.dumps(piece).encode(), "snapshot") for piece in pieces)
+    return b"".join(len(piece).to_bytes(4, "big") + piece for piece in made)
+
+
+@pytest.mark.parametrize("damage", ["cut", "torn", "swapped", "mixed", "short", "byte"])
+def test_a_damaged_file_is_never_read_as_half_an_account(tmp_path, keys, damage):
+    """Decision 5: all of a snapshot or nothing of it."""
+    phones = [{"id": f"phone_{n}", "mac": f"{n:012x}", "line_ids": []} for n in range(600)]
+    path = snapshot.save(tmp_path, WHOLE | {"phones": phones}, keys)
+    data = path.read_bytes()
+    pieces, at = [], 0
+    while at < len(data):
+        end = at + 4 + int.from_bytes(data[at : at + 4], "big")
+        pieces.append(data[at:end])
+        at = end
+    other = snapshot.save(tmp_path, WHOLE | {"phones": phones}, keys).read_bytes()
+    damaged = {
+        "cut": b"".join(pieces[:-1]),
+        "torn": data[:-5],
+        "swapped": b"".join([*pieces[:-2], pieces[-1], pieces[-2]]),
+        "mixed": pieces[0] + other[len(pieces[0]) :],
+        "short": data + b"\0",
+        "byte": data[:-1] + bytes([data[-1] ^ 1]),
+    }
+    path.write_bytes(damaged[damage])
+    with pytest.raises(BadSnapshot):
+        snapshot.load(tmp_path, "account_1", keys)
+
+
 def test_a_broken_file_is_reported_and_the_others_are_loaded(tmp_path, keys):
     """E-03: one torn file takes no other account's 911 calls with it."""
     snapshot.save(tmp_path, WHOLE, keys)
     (tmp_path / "account_2.sealed").write_bytes(b"")
-    (tmp_path / "account_3.sealed").write_bytes(keys.seal(b"[1]", "snapshot"))
-    (tmp_path / "account_4.sealed").write_bytes(keys.seal(json.dumps(WHOLE).encode(), "snapshot"))
-    (tmp_path / "account_5.sealed").write_bytes(keys.seal(b"{}", "snapshot"))
+    (tmp_path / "account_3.sealed").write_bytes(sealed(keys, [1]))
+    (tmp_path / "account_4.sealed").write_bytes((tmp_path / "account_1.sealed").read_bytes())
+    (tmp_path / "account_5.sealed").write_bytes(sealed(keys, {"piece": 0, "of": ["x", 1]}))
     loaded = snapshot.load_all(tmp_path, keys)
     assert [table.account_id for table in loaded.tables] == ["account_1"]
     assert [fault.partition(":")[0] for fault in loaded.faults] == [f"account_{n}.sealed" for n in (2, 3, 4, 5)]
