@@ -43,7 +43,7 @@ function prove(button) {
       dialog.close();
       return;
     }
-    fault.textContent = page?.querySelector(".note.bad, .fault")?.textContent.trim() || UNREACHABLE;
+    fault.textContent = (page?.querySelector(".fault") ?? page?.querySelector(".note.bad"))?.textContent.trim() || UNREACHABLE;
     fault.hidden = false;
     form.elements.password.select();
   };

@@ -11,6 +11,7 @@ from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 from tests.browser.site import Site, open_site
 
 CHROMIUM = Path("/usr/bin/chromium")
+HAS_CHROMIUM = CHROMIUM.is_file()
 ARGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -41,7 +42,7 @@ async def filled(owned: Site) -> Site:
 
 @pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
-    if not CHROMIUM.is_file():
+    if not HAS_CHROMIUM:
         pytest.skip("Chromium is not installed: apt-get install chromium")
     async with async_playwright() as playwright:
         launched = await playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGS))

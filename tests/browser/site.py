@@ -135,7 +135,7 @@ async def _fill(site: Site, session: AsyncSession, account: Account) -> None:
     headquarters = await add_location(session, account, notification_recipients=["security@example.com"])
     warehouse = await add_location(
         session, account, name="Warehouse", status="validated", validated_at=utc_now(),
-        civic_address={"country": "US", "A1": "NY", "A3": "Troy", "HNO": "7", "RD": "River", "STS": "St", "PC": "12180"},
+        civic_address={"country": "US", "A1": "NY", "A3": "Troy", "HNO": "7", "RD": "River", "PC": "12180"},
     )  # fmt: skip
     await add_location(session, account, name="Home office", civic_address={"country": "US"})
     await add_network(session, headquarters, "10.4.12.0/24")
@@ -174,7 +174,8 @@ async def _phones(site: Site, session: AsyncSession, account: Account, location:
             ProvisioningEvent(
                 id=new_id("fetch"), account_id=account.id, phone_id=desk.id, kind=kind, file=name, method="GET",
                 status_code=status, size_bytes=4210 if status == 200 else 0, duration_us=1840, ip="10.4.12.31",
-                user_agent="Yealink SIP-T46U 108.86.0.20 00:15:65:4a:a9:37", at=now + dt.timedelta(milliseconds=180 * at),
+                user_agent="Yealink SIP-T46U 108.86.0.20 00:15:65:4a:a9:37",
+                at=now + dt.timedelta(milliseconds=180 * at),
             )
         )  # fmt: skip
     return desk
@@ -187,8 +188,8 @@ async def _calls(
     now = utc_now()
     place = {"id": headquarters.id, "name": headquarters.name, "civic_address": headquarters.civic_address, "geo": None}
     caller = {
-        "name": "Front desk", "extension": "101", "sip_user": "101", "callback_number": "+15185550101", "phone_id": desk.id,
-        "line_id": None, "mac": desk.mac, "source_ip": "10.4.12.31", "uri": "sip:101@pbx.example",
+        "name": "Front desk", "extension": "101", "sip_user": "101", "callback_number": "+15185550101",
+        "phone_id": desk.id, "line_id": None, "mac": desk.mac, "source_ip": "10.4.12.31", "uri": "sip:101@pbx.example",
     }  # fmt: skip
     verdict = [
         {
@@ -216,9 +217,9 @@ async def _calls(
         answered_at=now - dt.timedelta(hours=3) + dt.timedelta(seconds=1), **common,
     )  # fmt: skip
     lost = EmergencyCall(
-        id=new_id("call"), call_id="2b@pbx.example", dialed="911", kind="emergency", received_at=now - dt.timedelta(days=2),
-        sent_at=now - dt.timedelta(days=2), outcome="failed", status_code=503, flags=["location_unknown"],
-        **common | {"location": None, "location_source": "none", "caller": {**caller, "name": "", "callback_number": None}},
+        id=new_id("call"), call_id="2b@pbx.example", dialed="911", kind="emergency",
+        received_at=now - dt.timedelta(days=2), sent_at=now - dt.timedelta(days=2), outcome="failed", status_code=503, flags=["location_unknown"],
+        **common | {"location": None, "location_source": "none", "caller": caller | {"name": ""}},
     )  # fmt: skip
     for call in (emergency, test, lost):
         session.add(call)
@@ -235,12 +236,14 @@ async def _calls(
             )
         )  # fmt: skip
     for recipient, because, state in (
-        ("frontdesk@example.com", "account", "sent"), ("oncall@example.com", "account", "failed"), ("security@example.com", "location", "waiting"),
+        ("frontdesk@example.com", "account", "sent"), ("oncall@example.com", "account", "failed"),
+        ("security@example.com", "location", "waiting"),
     ):  # fmt: skip
         session.add(
             Notification(
                 id=new_id("notification"), account_id=account.id, emergency_call_id=emergency.id, recipient=recipient,
-                because=because, subject="911 dialed at Headquarters", body="911 was dialed.\n\nCaller: Front desk (101)\n",
+                because=because, subject="911 dialed at Headquarters",
+                body="911 was dialed.\n\nCaller: Front desk (101)\n",
                 state=state, tries=2 if state == "failed" else 0, created_at=now, next_try_at=now,
                 last_error="550 no such mailbox" if state == "failed" else None,
                 sent_at=now + dt.timedelta(milliseconds=240) if state == "sent" else None,

@@ -80,7 +80,7 @@ async def test_a_link_cannot_lead_to_another_site_after_signing_in(owned: Site, 
 
 
 async def test_the_checklist_is_ticked_by_what_really_happened(owned: Site, new_page: NewPage):
-    """S0-09: the first location and the first recipient, added in the pages, tick their steps; the next one stands out."""
+    """S0-09: the first location and recipient, added in the pages, tick their steps; the next one stands out."""
     page = await new_page(owned)
     await page.get_by_role("link", name="Add location").click()
     await page.get_by_label("Name").fill("Headquarters")

@@ -1,0 +1,179 @@
+"""For everybody: skip link, axe in both themes and both widths, no script, small pages, no sideways scrolling."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Page, expect
+
+from tests.browser.site import Site
+
+NewPage = Callable[..., Any]
+MAX_PAGE_BYTES = 150_000
+PATHS = (
+    "/", "/locations", "/locations/new", "/phones", "/phones/new", "/calls", "/audit", "/settings",
+    "/settings/api-keys", "/settings/address", "/settings/provisioning", "/settings/pbxs/new", "/settings/trunks/new",
+    "/help/emergency", "/help/locations", "/help/provisioning", "/prove", "/nowhere",
+)  # fmt: skip
+
+
+def addresses(site: Site) -> list[str]:
+    """Every page, those of single things included."""
+    ids = site.ids
+    return [
+        *PATHS, f"/phones/{ids['phone']}", f"/phones/{ids['waiting_phone']}", f"/locations/{ids['location']}",
+        f"/lines/{ids['line']}", f"/calls/{ids['call']}", f"/calls/{ids['lost_call']}", f"/audit/{ids['audit_entry']}",
+    ]  # fmt: skip
+
+
+async def with_entry(site: Site, page: Page) -> None:
+    """Note one audit entry's id among the site's."""
+    await page.goto(f"{site.url}/audit")
+    site.ids["audit_entry"] = str(await page.locator("#audit-rows tr").first.get_attribute("data-id"))
+
+
+@pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 375)])
+async def test_axe_finds_nothing_on_any_page(filled: Site, new_page: NewPage, theme: str, width: int):
+    """S1-01 (WCAG 2.2 AA): zero violations; and no page scrolls sideways."""
+    page = await new_page(filled, color_scheme=theme, viewport={"width": width, "height": 900})
+    await with_entry(filled, page)
+    axe, found = Axe(), []
+    for path in addresses(filled):
+        await page.goto(filled.url + path)
+        result = await axe.run(page)
+        found += [
+            f"{path}: {each['id']}: {[node['html'][:160] for node in each['nodes']]}"
+            for each in result.response["violations"]
+        ]
+        assert await page.evaluate("document.documentElement.scrollWidth") <= width, path
+    assert found == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+async def test_axe_finds_nothing_in_dialogs_pickers_and_refused_forms(filled: Site, new_page: NewPage, theme: str):
+    """S1-01 (WCAG 2.2 AA): the states that a page has besides its first one."""
+    page = await new_page(filled, color_scheme=theme, viewport={"width": 1280, "height": 900})
+    axe = Axe()
+
+    async def clean() -> None:
+        result = await axe.run(page)
+        found = [
+            f"{each['id']}: {[node['html'][:160] for node in each['nodes']]}" for each in result.response["violations"]
+        ]
+        assert found == []
+
+    await page.goto(f"{filled.url}/settings")
+    await page.locator("#f-name").fill("Changed")
+    await page.get_by_role("button", name="Provisioning").click()
+    await page.get_by_role("button", name="Audit Logs").click()
+    await page.locator("#audit-rows tr").first.wait_for()
+    await page.locator("#value-token").wait_for()
+    await clean()
+    await page.get_by_role("button", name="Rotate").click()
+    await clean()
+    await page.keyboard.press("Escape")
+    await page.get_by_role("button", name="Edit billing address").click()
+    await clean()
+    await page.locator("#f-name").evaluate("field => field.form.reset()")
+    await page.goto(f"{filled.url}/audit")
+    await page.get_by_role("button", name="Event: choose types").click()
+    await clean()
+    await page.goto(f"{filled.url}/phones/new")
+    await page.get_by_label("MAC address").fill("nonsense")
+    await page.get_by_role("button", name="Add phone").click()
+    await clean()
+
+
+@pytest.mark.parametrize("path", ["/setup?k=none", "/login"])
+async def test_axe_finds_nothing_at_the_doors(owned: Site, new_page: NewPage, path: str):
+    """S1-01 (WCAG 2.2 AA): the pages before signing in."""
+    page = await new_page(owned, signed_in=False)
+    await page.goto(owned.url + path)
+    assert [each["id"] for each in (await Axe().run(page)).response["violations"]] == []
+
+
+async def test_the_first_tab_stop_is_a_skip_link_that_moves_focus_to_the_content(filled: Site, new_page: NewPage):
+    """S1-01: Tab once, Enter, and the next Tab is inside main."""
+    page = await new_page(filled)
+    for path in ("/", "/settings", "/audit"):
+        await page.goto(filled.url + path)
+        await page.keyboard.press("Tab")
+        link = page.get_by_role("link", name="Skip to content")
+        await expect(link).to_be_focused()
+        await expect(link).to_be_in_viewport()
+        await page.keyboard.press("Enter")
+        await expect(page.locator("main")).to_be_focused()
+        await page.keyboard.press("Tab")
+        assert await page.evaluate("document.activeElement.closest('main') !== null")
+
+
+async def test_every_page_has_a_title_one_heading_and_a_sentence_and_is_small(filled: Site, new_page: NewPage):
+    """S0-01 (pages): title and first heading are there, the HTML stays under 150 kB."""
+    page = await new_page(filled)
+    await with_entry(filled, page)
+    for path in addresses(filled):
+        await page.goto(filled.url + path)
+        html = await page.content()
+        assert len(html.encode()) < MAX_PAGE_BYTES, path
+        assert (await page.title()).endswith(" · Callpoint"), path
+        assert await page.locator("h1").count() == 1, path
+
+
+async def test_targets_are_large_enough(filled: Site, new_page: NewPage):
+    """WCAG 2.5.8: buttons, inputs and links that stand alone measure at least 24 by 24 CSS pixels."""
+    page = await new_page(filled, viewport={"width": 375, "height": 900})
+    small = """[...document.querySelectorAll("button, input:not([type=hidden]), select, nav a, a.button, summary")]
+      .filter((element) => element.checkVisibility({visibilityProperty: true}) && !element.closest("label"))
+      .map((element) => [element.getBoundingClientRect(), element.outerHTML.slice(0, 90)])
+      .filter(([box]) => box.width > 2 && (box.width < 24 || box.height < 24)).map(([, html]) => html)"""
+    for path in ("/", "/settings", "/audit", "/phones", f"/calls/{filled.ids['call']}"):
+        await page.goto(filled.url + path)
+        assert await page.evaluate(small) == [], path
+
+
+async def test_everything_can_be_read_without_javascript(filled: Site, new_page: NewPage):
+    """S0-01 (no script): all pages show their content; provisioning and audit are pages of their own."""
+    page = await new_page(filled, java_script_enabled=False)
+    await with_entry(filled, page)
+    for path in addresses(filled):
+        await page.goto(filled.url + path)
+        await expect(page.locator("h1").first).to_be_attached()
+    await page.goto(f"{filled.url}/settings")
+    await page.get_by_role("link", name="Provisioning").click()
+    await expect(page.locator("#value-token")).to_be_visible()
+    await page.goto(f"{filled.url}/settings")
+    await page.get_by_role("link", name="Audit Logs").click()
+    await page.get_by_label("Actor: begins with").fill("monit")
+    await page.get_by_role("button", name="Apply").click()
+    await expect(page.locator("#audit-rows tr[data-id]")).to_have_count(2)
+
+
+async def test_forms_work_without_javascript(filled: Site, new_page: NewPage):
+    """S0-05, S0-25 (no script): the save button is there, the rotation warns on a page of its own."""
+    page = await new_page(filled, java_script_enabled=False)
+    await page.goto(f"{filled.url}/settings")
+    await page.locator("#f-name").fill("Acme Dental Group")
+    await page.get_by_role("button", name="Save", exact=True).click()
+    await expect(page.get_by_text("Account saved.")).to_be_visible()
+    await page.get_by_label("Time zone").select_option("America/Denver")
+    await page.get_by_role("button", name="Save preferences").click()
+    await expect(page.get_by_label("Time zone")).to_have_value("America/Denver")
+    await page.goto(f"{filled.url}/settings/provisioning")
+    await page.get_by_role("link", name="Rotate").click()
+    await expect(page.get_by_text("The present URL stops working at once.")).to_be_visible()
+    await page.get_by_role("button", name="Rotate token").click()
+    await expect(page.get_by_text("The old URL is dead.")).to_be_visible()
+
+
+async def test_the_menu_opens_on_a_small_screen(filled: Site, new_page: NewPage):
+    """S0-02 (375 px): the sidebar is a menu there; Escape closes it."""
+    page = await new_page(filled, viewport={"width": 375, "height": 800})
+    await expect(page.get_by_role("link", name="Settings", exact=True)).to_be_hidden()
+    await page.get_by_role("button", name="Menu").click()
+    await expect(page.get_by_role("link", name="Settings", exact=True)).to_be_visible()
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_role("link", name="Settings", exact=True)).to_be_hidden()
+    await page.get_by_role("button", name="Menu").click()
+    await page.get_by_role("link", name="Settings", exact=True).click()
+    await expect(page.get_by_role("heading", name="Settings", level=1)).to_be_visible()

@@ -1,0 +1,261 @@
+"""The audit log page and card: columns, a filter under each, clear, copy, before and after."""
+
+import datetime as dt
+import json
+from collections.abc import Callable
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from playwright.async_api import Page, expect
+
+from engine.audit.events import READS, WRITES
+from tests.browser.site import Site
+
+NewPage = Callable[..., Any]
+COLUMNS = ["Time", "Event", "Resource", "Actor", "Outcome", "IP Address"]
+EVENT, RESOURCE, ACTOR, OUTCOME, IP = 1, 2, 3, 4, 5
+
+
+async def audit(site: Site, new_page: NewPage, query: str = "", **options: Any) -> Page:
+    page: Page = await new_page(site, **options)
+    await page.goto(f"{site.url}/audit{query}")
+    return page
+
+
+async def column(page: Page, number: int) -> list[str]:
+    texts = await page.locator(f"#audit-rows tr td:nth-child({number + 1})").all_inner_texts()
+    return [text.strip() for text in texts]
+
+
+async def filter_by(page: Page, label: str, text: str) -> None:
+    """Type into a column's filter and wait for its answer."""
+    async with page.expect_response(lambda response: "/audit?" in response.url):
+        await page.get_by_label(label).fill(text)
+    await expect(page.get_by_role("link", name="Clear Filters")).to_be_visible()
+
+
+async def test_every_row_shows_the_six_columns_newest_first(filled: Site, new_page: NewPage):
+    """S0-29, S0-31 to S0-37: time with UTC on hover, event, resource, actor, outcome and address, in order."""
+    page = await audit(filled, new_page)
+    headers = [text.strip() for text in await page.locator("thead tr:first-child th").all_inner_texts()]
+    assert headers[:6] == COLUMNS
+    instants = [await each.get_attribute("datetime") for each in await page.locator("#audit-rows time").all()]
+    assert instants == sorted(instants, reverse=True)
+    assert len(instants) == 25
+    first = page.locator("#audit-rows time").first
+    assert str(await first.get_attribute("title")).endswith("Z (UTC)")
+    utc = dt.datetime.fromisoformat(str(await first.get_attribute("datetime")))
+    shown = dt.datetime.strptime(await first.inner_text(), "%Y-%m-%d %H:%M:%S")  # noqa: DTZ007  # the page's zone
+    assert shown.replace(tzinfo=ZoneInfo("America/New_York")) == utc.replace(microsecond=0)
+    for number in (EVENT, RESOURCE, ACTOR, OUTCOME, IP):
+        assert all(await column(page, number))
+
+
+async def test_paging_shows_every_entry_once(filled: Site, new_page: NewPage):
+    """S0-29: older pages follow without repeating or leaving out an entry, though reading adds new ones on top."""
+    page = await audit(filled, new_page)
+    seen: list[int] = []
+    sequence_numbers = """[...document.querySelectorAll("#audit-rows template")]
+      .map((template) => JSON.parse(template.content.textContent).seq)"""
+    while True:
+        seen += await page.evaluate(sequence_numbers)
+        if not await page.get_by_role("link", name="Older entries").count():
+            break
+        await page.get_by_role("link", name="Older entries").click()
+        await page.wait_for_load_state()
+    assert len(seen) == len(set(seen))
+    assert seen == sorted(seen, reverse=True)
+
+
+async def test_each_column_has_its_filter_directly_below(filled: Site, new_page: NewPage):
+    """S0-38: six filters in the second header row, each named by its column."""
+    page = await audit(filled, new_page)
+    row = page.locator("thead tr.filters")
+    for name in ("Time: start date", "Time: end date", "Resource: begins with", "Actor: begins with", "Outcome"):
+        await expect(row.get_by_label(name, exact=True)).to_be_visible()
+    await expect(row.get_by_label("IP Address: full or part")).to_be_visible()
+    await expect(row.get_by_role("button", name="Event: choose types")).to_be_visible()
+
+
+async def test_days_are_inclusive_in_the_accounts_zone(filled: Site, new_page: NewPage):
+    """S0-39: today shows today's entries, tomorrow and yesterday none; the day is that of the shown zone."""
+    page = await audit(filled, new_page)
+    today = dt.datetime.now(ZoneInfo("America/New_York")).date()
+    await filter_by(page, "Time: start date", today.isoformat())
+    await filter_by(page, "Time: end date", today.isoformat())
+    await expect(page.locator("#audit-rows tr[data-id]")).not_to_have_count(0)
+    await filter_by(page, "Time: end date", (today - dt.timedelta(days=1)).isoformat())
+    await expect(page.get_by_text("Nothing matches")).to_be_visible()
+
+
+async def test_the_event_picker_checks_single_events(filled: Site, new_page: NewPage):
+    """S0-40: two checked events and nothing else; the picker is reached and left by keyboard."""
+    page = await audit(filled, new_page)
+    opener = page.get_by_role("button", name="Event: choose types")
+    await opener.press("Enter")
+    async with page.expect_response(lambda response: "event=user.create" in response.url):
+        await page.get_by_role("checkbox", name="user.create").check()
+    async with page.expect_response(lambda response: "event=trunk.update" in response.url):
+        await page.get_by_role("checkbox", name="trunk.update").check()
+    await page.keyboard.press("Escape")
+    await expect(page.locator("#event-picker")).to_be_hidden()
+    await expect(opener).to_have_text("2 events")
+    await expect(page.locator("#audit-rows tr[data-id]")).to_have_count(2)
+    assert sorted(await column(page, EVENT)) == ["trunk.update", "user.create"]
+
+
+async def test_reads_and_writes_toggle_exactly_their_events(filled: Site, new_page: NewPage):
+    """S0-41, S0-42: each button checks all of its class and no other, a second press unchecks them."""
+    page = await audit(filled, new_page)
+    await page.get_by_role("button", name="Event: choose types").click()
+
+    async def checked() -> set[str]:
+        boxes = await page.locator("#event-picker input:checked").all()
+        return {str(await box.get_attribute("value")) for box in boxes}
+
+    for name, events in (("Reads", READS), ("Writes", WRITES)):
+        button = page.get_by_role("button", name=name, exact=True)
+        await button.click()
+        assert await checked() == {event.value for event in events}
+        await expect(button).to_have_attribute("aria-pressed", "true")
+        await button.click()
+        assert await checked() == set()
+    await page.get_by_role("button", name="Reads", exact=True).click()
+    await page.get_by_role("button", name="Writes", exact=True).click()
+    assert await page.locator("#event-picker input:not(:checked)").count() == 0
+
+
+async def test_resource_and_actor_match_by_prefix(filled: Site, new_page: NewPage):
+    """S0-43, S0-44: a prefix, not a part; `_` and `%` are themselves."""
+    page = await audit(filled, new_page)
+    await filter_by(page, "Resource: begins with", "account_")
+    await expect(page.locator("#audit-rows tr[data-id]")).not_to_have_count(0)
+    assert all(text.startswith("account_") for text in await column(page, RESOURCE))
+    await filter_by(page, "Resource: begins with", "ccount")
+    await expect(page.get_by_text("Nothing matches")).to_be_visible()
+    await filter_by(page, "Resource: begins with", "%")
+    await expect(page.get_by_text("Nothing matches")).to_be_visible()
+    await page.get_by_role("link", name="Clear Filters").click()
+    await filter_by(page, "Actor: begins with", "monit")
+    await expect(page.locator("#audit-rows tr[data-id]")).to_have_count(2)
+    assert all(text.startswith("monitoring") for text in await column(page, ACTOR))
+
+
+async def test_the_outcome_is_chosen_from_exactly_three_words(filled: Site, new_page: NewPage):
+    """S0-36, S0-45: Any and the three words; each shows its own entries only."""
+    page = await audit(filled, new_page)
+    select = page.get_by_label("Outcome")
+    assert await select.locator("option").all_inner_texts() == ["Any", "success", "failure", "denied"]
+    for word in ("denied", "failure", "success"):
+        async with page.expect_response(lambda response, word=word: f"outcome={word}" in response.url):
+            await select.select_option(word)
+        await expect(page.locator("#audit-rows tr[data-id] td:nth-child(5)").first).to_have_text(word)
+        assert set(await column(page, OUTCOME)) == {word}
+
+
+async def test_addresses_match_whole_and_in_part(filled: Site, new_page: NewPage):
+    """S0-46, S0-47: an exact address in any spelling, a beginning, a middle part, a CIDR."""
+    page = await audit(filled, new_page)
+    for typed, fits in (
+        ("10.0.7.77", lambda ip: ip == "10.0.7.77"),
+        ("10.0.1", lambda ip: ip.startswith("10.0.1")),
+        (".77", lambda ip: ".77" in ip),
+        ("2001:db8:0:0::77", lambda ip: ip == "2001:db8::77"),
+        ("10.0.8.0/22", lambda ip: ip in {f"10.0.{third}.77" for third in range(8, 12)}),
+    ):
+        await filter_by(page, "IP Address: full or part", typed)
+        await expect(page.locator("#audit-rows tr[data-id]")).not_to_have_count(0)
+        shown = await column(page, IP)
+        assert all(fits(ip) for ip in shown), (typed, shown)
+
+
+async def test_clear_filters_resets_everything_and_the_address(filled: Site, new_page: NewPage):
+    """S0-48: hidden while nothing is filtered; one click empties all filters, the list and the address."""
+    page = await audit(filled, new_page)
+    clear = page.get_by_role("link", name="Clear Filters")
+    await expect(clear).to_be_hidden()
+    await filter_by(page, "Actor: begins with", "monit")
+    await page.get_by_label("Outcome").select_option("denied")
+    await expect(page.locator("#audit-rows tr[data-id]")).to_have_count(1)
+    assert page.url.endswith("/audit?actor=monit&outcome=denied")
+    await clear.click()
+    await expect(page.locator("#audit-rows tr[data-id]")).to_have_count(25)
+    await expect(page.get_by_label("Actor: begins with")).to_have_value("")
+    await expect(page.get_by_label("Outcome")).to_have_value("")
+    await expect(clear).to_be_hidden()
+    assert page.url == f"{filled.url}/audit"
+
+
+async def test_a_filtered_address_can_be_shared(filled: Site, new_page: NewPage):
+    """S0-48: the state is the address, so another browser shows the same."""
+    page = await audit(filled, new_page, "?actor=monit&outcome=failure")
+    await expect(page.locator("#audit-rows tr[data-id]")).to_have_count(1)
+    await expect(page.get_by_label("Actor: begins with")).to_have_value("monit")
+    await expect(page.get_by_label("Outcome")).to_have_value("failure")
+
+
+async def test_a_row_is_copied_as_the_apis_own_json(filled: Site, new_page: NewPage):
+    """S0-49, S0-50: the icon shows on hover and on focus; the clipboard is the API's entry, hash included."""
+    page = await audit(filled, new_page, "?actor=monit", permissions=["clipboard-read", "clipboard-write"])
+    row = page.locator("#audit-rows tr[data-id]").first
+    icon = row.get_by_role("button", name="as JSON")
+    assert await icon.evaluate("element => getComputedStyle(element).opacity") == "0"
+    await row.hover()
+    assert await icon.evaluate("element => getComputedStyle(element).opacity") == "1"
+    await page.mouse.move(0, 0)
+    await icon.focus()
+    assert await icon.evaluate("element => getComputedStyle(element).opacity") == "1"
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#status")).to_contain_text("Copied")
+    copied = json.loads(await page.evaluate("navigator.clipboard.readText()"))
+    answer = await page.request.get(f"{filled.url}/api/v1/audit-log/{await row.get_attribute('data-id')}")
+    assert copied == await answer.json()
+    assert len(copied["hash"]) == 64
+
+
+async def test_the_icon_is_there_on_a_touch_screen(filled: Site, new_page: NewPage):
+    """S0-49: nothing can hover there, so it always shows."""
+    page = await audit(filled, new_page, has_touch=True, is_mobile=True, viewport={"width": 390, "height": 800})
+    icon = page.locator(".copy-row").first
+    assert await icon.evaluate("element => getComputedStyle(element).opacity") == "1"
+
+
+async def test_the_card_of_settings_loads_when_it_is_opened(filled: Site, new_page: NewPage):
+    """S0-28: no entry is in the page and none is asked for before; opened, it shows rows and filters."""
+    page = await new_page(filled)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/audit?" in request.url else None)
+    await page.goto(f"{filled.url}/settings")
+    button = page.get_by_role("button", name="Audit Logs")
+    await expect(button).to_have_attribute("aria-expanded", "false")
+    assert asked == []
+    await button.click()
+    await expect(button).to_have_attribute("aria-expanded", "true")
+    await expect(page.locator("#audit-rows tr[data-id]")).to_have_count(20)
+    await filter_by(page, "Actor: begins with", "monit")
+    await expect(page.locator("#audit-rows tr[data-id]")).to_have_count(2)
+    assert page.url == f"{filled.url}/settings"
+
+
+async def test_a_change_shows_its_old_and_new_values(owned: Site, new_page: NewPage):
+    """S1-42 to S1-48: time, user, action, target, old value, new value and address of one change."""
+    page = await new_page(owned)
+    await page.goto(f"{owned.url}/settings")
+    await page.locator("#f-name").fill("Acme Dental Group")
+    await page.get_by_role("button", name="Save", exact=True).click()
+    await expect(page.locator(".save-form .saved")).to_have_text("Saved")
+    await page.goto(f"{owned.url}/audit?event=account.update")
+    await page.locator("#audit-rows a").first.click()
+    facts = page.locator("section[aria-label=Entry]")
+    for text in ("Olive Owner", "owner@example.com", "Update", "Account: Acme Dental Group", "127.0.0.1", "success"):
+        await expect(facts).to_contain_text(text)
+    row = page.locator("section[aria-labelledby=changes] tr", has_text="name")
+    await expect(row.locator(".before")).to_have_text("Acme Dental")
+    await expect(row.locator(".after")).to_have_text("Acme Dental Group")
+
+
+async def test_a_bad_filter_in_the_address_is_refused_in_words(owned: Site, new_page: NewPage):
+    """S0-39: what cannot be read is said, not ignored."""
+    page = await audit(owned, new_page, "?start=yesterday&event=nothing.ever&outcome=maybe")
+    for text in ("Expected a day such as 2026-11-21", "nothing.ever", "Expected success, failure or denied"):
+        await expect(page.locator("main")).to_contain_text(text)

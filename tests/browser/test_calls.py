@@ -1,0 +1,91 @@
+"""Emergency calls: the list and one page for each call."""
+
+from collections.abc import Callable
+from typing import Any
+
+from playwright.async_api import expect
+
+from tests.browser.site import Site
+
+NewPage = Callable[..., Any]
+
+
+async def test_the_list_tells_real_calls_from_tests_and_what_became_of_them(filled: Site, new_page: NewPage):
+    """E-12: newest first; 911 and TEST 933; the caller, the location sent, the outcome."""
+    page = await new_page(filled)
+    await page.goto(f"{filled.url}/calls")
+    rows = [" ".join(text.split()) for text in await page.locator("tbody tr").all_inner_texts()]
+    assert len(rows) == 3
+    for row, parts in zip(
+        rows,
+        (
+            ("911", "Front desk", "Headquarters", "Answered"),
+            ("TEST 933", "Answered"),
+            ("911", "no location known", "Failed"),
+        ),
+        strict=True,
+    ):
+        assert all(part in row for part in parts), row
+
+
+async def test_a_call_has_one_page_with_all_that_is_known(filled: Site, new_page: NewPage):
+    """E-12: caller, location as conveyed and why, ladder, attempts, the INVITE with credentials masked."""
+    page = await new_page(filled)
+    await page.goto(f"{filled.url}/calls/{filled.ids['call']}")
+    await expect(page.locator("section[aria-labelledby=caller]")).to_contain_text("+15185550101")
+    place = page.locator("section[aria-labelledby=location]")
+    for text in (
+        "Headquarters",
+        "120 Washington Ave",
+        "Floor 4, Room 412",
+        "Albany, NY 12203",
+        "10.4.12.31 is in 10.4.12.0/24",
+    ):
+        await expect(place).to_contain_text(text)
+    ladder = page.get_by_role("img", name="911 came from the PBX. Carrier one: timeout; Carrier two: 200 answered.")
+    for text in (
+        "INVITE 911",
+        "no answer in time",
+        "200 answered",
+        "Mail to frontdesk@example.com",
+        "2 messages not sent yet",
+    ):
+        await expect(ladder.get_by_text(text).first).to_be_visible()
+    attempts = page.locator("section[aria-labelledby=attempts] tbody tr")
+    await expect(attempts.nth(0)).to_contain_text("Timeout")
+    await expect(attempts.nth(1)).to_contain_text("200 Answered")
+    invite = page.locator("section[aria-labelledby=invite] pre")
+    await expect(invite).to_contain_text("Proxy-Authorization: (masked)")
+    await expect(invite).to_contain_text("Geolocation: <cid:location@callpoint>")
+    assert "6629fae49393a05397450978507c4ef1" not in await page.content()
+
+
+async def test_who_was_told_is_shown_with_the_message_and_can_be_sent_again(filled: Site, new_page: NewPage):
+    """S0-14, S0-17: each recipient with its list, state and error; the body as it goes; sending again queues it."""
+    page = await new_page(filled)
+    await page.goto(f"{filled.url}/calls/{filled.ids['call']}")
+    told = page.locator("section[aria-labelledby=told]")
+    failed = told.get_by_role("listitem").filter(has_text="oncall@example.com")
+    await expect(failed).to_contain_text("550 no such mailbox")
+    await failed.get_by_text("Message", exact=True).click()
+    await expect(page.get_by_label("Message to oncall@example.com")).to_contain_text("Caller: Front desk (101)")
+    await page.get_by_role("button", name="Send again to oncall@example.com").click()
+    await expect(page.get_by_text("The message is queued again.")).to_be_visible()
+    await expect(told.get_by_role("listitem").filter(has_text="oncall@example.com")).to_contain_text("Waiting")
+
+
+async def test_a_call_from_nowhere_says_what_it_means_and_what_to_do(filled: Site, new_page: NewPage):
+    """E-03: no location was known: the page says that the call went out all the same, and how to prevent it."""
+    page = await new_page(filled)
+    await page.goto(f"{filled.url}/calls/{filled.ids['lost_call']}")
+    await expect(page.locator("main")).to_contain_text("The call went out all the same.")
+    await expect(page.locator("main")).to_contain_text("Nobody was told: no recipient is named")
+
+
+async def test_an_empty_list_says_how_to_test(owned: Site, new_page: NewPage):
+    """S0-18: no calls yet: 933, and where to read about it."""
+    page = await new_page(owned)
+    await page.goto(f"{owned.url}/calls")
+    await expect(page.get_by_role("heading", name="No emergency calls yet")).to_be_visible()
+    await page.get_by_role("link", name="How to test with 933").click()
+    await expect(page.get_by_role("heading", name="Emergency calls guide")).to_be_visible()
