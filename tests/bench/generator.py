@@ -26,6 +26,7 @@ _SDP = (
     "a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-16\r\na=ptime:20\r\na=sendrecv\r\n"
 )
 _NEW, _ANSWERED, _DONE = 0, 1, 2
+_FIRST_USER = 2_000_000  # an emergency call's caller is nobody's line, so that its own name is told
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,23 @@ class Generator:
         outcome.offered = total
         return outcome
 
+    def emergencies_sent_at(self) -> dict[str, float]:
+        """When each emergency call of the last run left, on the clock of `time.perf_counter`, by its caller's name."""
+        return {caller_name(number): self._sent_at[number] for number in range(0, len(self._sent_at), self._every)}
+
+    def is_known(self, element: tuple[str, int]) -> bool:
+        """Whether the element answers an OPTIONS of this caller with 200 at once."""
+        self._caller.connect(element)
+        branch = token_hex(8)
+        _send(
+            self._caller,
+            f"OPTIONS sip:{element[0]} SIP/2.0\r\nVia: SIP/2.0/UDP {self._own};branch=z9hG4bK{branch}\r\n"
+            f"Max-Forwards: 70\r\nFrom: <sip:101@{self._own}>;tag=o\r\nTo: <sip:{element[0]}>\r\n"
+            f"Call-ID: {branch}@bench\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n".encode(),
+        )
+        select.select((self._caller,), (), (), 0.5)
+        return (_received(self._caller) or b"").startswith(b"SIP/2.0 200")
+
     def _begin(self, load: Load, total: int, host: str) -> None:
         self._outcome = Outcome()
         self._state = bytearray(total)
@@ -152,10 +170,12 @@ class Generator:
     def _place(self, number: int) -> None:
         is_emergency = self._every and number % self._every == 0
         dialed = "911" if is_emergency else self._number
+        user = f"{_FIRST_USER + number}" if is_emergency else "101"
         message = (
             f"INVITE sip:{dialed}@{self._host} SIP/2.0\r\n"
             f"Via: SIP/2.0/UDP {self._own};branch=z9hG4bK{self._run}i{number}\r\nMax-Forwards: 70\r\n"
-            f'From: "Desk 101" <sip:101@{self._own}>;tag=c{number}\r\nTo: <sip:{dialed}@{self._host}>\r\n'
+            f'From: "{caller_name(number)}" <sip:{user}@{self._own}>;tag=c{number}\r\n'
+            f"To: <sip:{dialed}@{self._host}>\r\n"
             f"Call-ID: {number:08d}-{self._run}@bench\r\nCSeq: 1 INVITE\r\nContact: <sip:101@{self._own}>\r\n"
             "User-Agent: bench\r\nAllow: INVITE, ACK, CANCEL, BYE, OPTIONS\r\nSupported: timer, replaces\r\n"
             f"Content-Type: application/sdp\r\nContent-Length: {len(self._sdp)}\r\n\r\n"
@@ -215,13 +235,16 @@ class Generator:
 
     def _in_dialog(self, number: int, method: str, cseq: int, answer: bytes) -> bytes:
         """ACK or BYE to the callee's Contact along the route set (RFC 3261 §12.2.1.1)."""
-        dialed = "911" if self._every and number % self._every == 0 else self._number
+        is_emergency = self._every and number % self._every == 0
+        dialed = "911" if is_emergency else self._number
+        user = f"{_FIRST_USER + number}" if is_emergency else "101"
         target = self._contact[1:-1].decode()
         return (
             f"{method} {target} SIP/2.0\r\n"
             f"Via: SIP/2.0/UDP {self._own};branch=z9hG4bK{self._run}{method[0]}{number}\r\n"
             f"{_route_set(answer)}Max-Forwards: 70\r\n"
-            f'From: "Desk 101" <sip:101@{self._own}>;tag=c{number}\r\nTo: <sip:{dialed}@{self._host}>;tag=d{number}\r\n'
+            f'From: "{caller_name(number)}" <sip:{user}@{self._own}>;tag=c{number}\r\n'
+            f"To: <sip:{dialed}@{self._host}>;tag=d{number}\r\n"
             f"Call-ID: {number:08d}-{self._run}@bench\r\nCSeq: {cseq} {method}\r\nContent-Length: 0\r\n\r\n"
         ).encode()
 
@@ -262,6 +285,11 @@ class Generator:
             self._outcome.with_location += b"application/pidf+xml" in data
         else:
             self._outcome.delays_ms.append(delay_ms)
+
+
+def caller_name(number: int) -> str:
+    """The display name of that call's caller."""
+    return f"Bench {number:07d}"
 
 
 def _bound(ip: str) -> socket.socket:

@@ -80,8 +80,8 @@ class Pages:
     unchanged: Served
     static: Served
     fresh: Served
-    tls: Served | None
-    static_tls: Served | None
+    tls: Served
+    static_tls: Served
 
 
 async def measure(plan: Plan, say: Callable[[str], None]) -> Pages:
@@ -102,9 +102,7 @@ async def measure(plan: Plan, say: Callable[[str], None]) -> Pages:
                 fresh = await _fresh(site, plan, body, folder)
                 say(f"rendered afresh: {fresh.per_s:.0f}/s")
                 tls, static_tls = await _with_tls(plan, folder, certificate, key, peer, tls_port)
-                say(
-                    f"new TLS connections: {tls.per_s if tls else 0:.0f}/s, nginx {static_tls.per_s if tls else 0:.0f}/s"
-                )
+                say(f"new TLS connections: {tls.per_s:.0f}/s, nginx {static_tls.per_s:.0f}/s")
     return Pages(unchanged, static, fresh, tls, static_tls)
 
 
@@ -235,13 +233,13 @@ async def _wrk(
 
 async def _with_tls(
     plan: Plan, folder: Path, certificate: Path, key: Path, peer: peers.Peer, tls_port: int
-) -> tuple[Served | None, Served | None]:
+) -> tuple[Served, Served]:
     """A second node with the certificate; its file lies at another path, so nginx gets it as well."""
     environment = {
         "CALLPOINT_PROVISIONING__TLS_CERT": str(certificate),
         "CALLPOINT_PROVISIONING__TLS_KEY": str(key),
     }
-    async with running_site(_made(folder / "tls"), **environment) as site:
+    async with running_site(_made(folder / "tls"), environment) as site:
         site.pin(machine.SUT_CORE)
         body = await fetch(site, site.path, "https")
         file = folder / "files" / site.path.lstrip("/")

@@ -123,6 +123,11 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
+def pin_self(core: int) -> None:
+    """Move this process, and all it starts unpinned, onto that core."""
+    os.sched_setaffinity(0, {core})
+
+
 def pin(pid: int, core: int) -> None:
     """Move every thread of the process and its descendants onto that core."""
     for each in family(pid):

@@ -22,10 +22,11 @@ from tests.bench.plan import Plan
 
 FIRST_RATE, GROWTH, FINEST = 500, 1.4, 0.08
 SUSTAIN_TRIES = 6
-SIPP_CLOCK_MS = 4
 
 Element = tuple[int, tuple[str, int]]
 """(pid, address)."""
+Say = Callable[[str], None]
+Starter = Callable[[tuple[str, int]], AbstractContextManager[Element]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +80,14 @@ def edge(far: tuple[str, int]) -> Iterator[Element]:
             yield running.peer.pid, running.udp
 
 
-ELEMENTS: dict[str, Callable[[tuple[str, int]], AbstractContextManager[Element]]] = {
+ELEMENTS: dict[str, Starter] = {
     "Kamailio tm+rr, 1 worker, -x fm": kamailio,
     "asyncio datagram forwarder": forwarder,
     "Callpoint edge": edge,
 }
 
 
-def measure(plan: Plan, say: Callable[[str], None]) -> list[Sustained]:
+def measure(plan: Plan, say: Say) -> list[Sustained]:
     """Every element's sustained rate, one after the other, on the same sockets of the same generator."""
     generator = Generator(peers.PBX_IP, peers.CARRIER_IP)
     try:
@@ -112,7 +113,7 @@ def _search(
     generator: Generator,
     name: str,
     plan: Plan,
-    say: Callable[[str], None],
+    say: Say,
 ) -> float:
     """The highest rate that a short step holds: up by `GROWTH` until one fails, then halving the gap."""
     good, bad, rate = 0.0, plan.most_calls_per_s * 1.01, float(min(FIRST_RATE, plan.most_calls_per_s))
@@ -130,9 +131,7 @@ def _search(
     return good
 
 
-def _step(
-    generator: Generator, start: Callable[[tuple[str, int]], AbstractContextManager[Element]], load: Load
-) -> Outcome:
+def _step(generator: Generator, start: Starter, load: Load) -> Outcome:
     """A fresh element for every step: what a failed one left behind is not the next one's."""
     with start(generator.callee_address) as (_pid, address):
         generator.run(Load(min(200, load.rate), 0.5), address)  # warm: first calls load code and memory
@@ -142,10 +141,10 @@ def _step(
 def _sustain(
     generator: Generator,
     name: str,
-    start: Callable[[tuple[str, int]], AbstractContextManager[Element]],
+    start: Starter,
     rate: float,
     plan: Plan,
-    say: Callable[[str], None],
+    say: Say,
 ) -> Sustained:
     row = Sustained(name, 0, plan.sustain_s, 0, 0, 0, 0, 0, 0, 0, "held no rate")
     for _ in range(SUSTAIN_TRIES if rate else 0):
@@ -160,7 +159,7 @@ def _sustain(
 def _held(
     generator: Generator,
     name: str,
-    start: Callable[[tuple[str, int]], AbstractContextManager[Element]],
+    start: Starter,
     rate: float,
     seconds: float,
 ) -> tuple[Sustained, bool]:
@@ -193,7 +192,7 @@ def _held(
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """What SIPp saw at one rate. `response_ms` is its mean INVITE to 200, on a clock of `SIPP_CLOCK_MS`."""
+    """What SIPp, as caller, saw at one rate."""
 
     name: str
     calls_per_s: float
@@ -207,7 +206,7 @@ class Foreign:
         return self.failed == 0 and self.retransmitted == 0 and self.successful > 0
 
 
-def with_sipp(plan: Plan, rates: dict[str, float], say: Callable[[str], None]) -> list[Foreign]:
+def with_sipp(plan: Plan, rates: dict[str, float], say: Say) -> list[Foreign]:
     """Each element under SIPp as caller and callee, at a rate of its own."""
     found = []
     for name, rate in rates.items():
@@ -220,7 +219,7 @@ def with_sipp(plan: Plan, rates: dict[str, float], say: Callable[[str], None]) -
 def _sipp_at(
     folder: Path,
     name: str,
-    start: Callable[[tuple[str, int]], AbstractContextManager[Element]],
+    start: Starter,
     rate: float,
     seconds: float,
 ) -> Foreign:

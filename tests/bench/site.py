@@ -1,10 +1,11 @@
 """A whole `callpoint run` with one account in it, made through its own doors, and pinned to a core."""
 
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from tests import peers
@@ -18,7 +19,11 @@ CIVIC = {
 MAC, OUI, MODEL = "0015654aa937", "001565", "T46U"
 MODEL_AGENT = "Yealink SIP-T46U 108.86.0.20"
 USER_AGENT = f"{MODEL_AGENT} 00:15:65:4a:a9:37"
+NOBODY = (peers.CARRIER_IP, 9)
 RECIPIENT = "desk@example.com"
+PLAIN = {
+    "PYTHONASYNCIODEBUG": ""
+}  # any other text, "0" too, is asyncio's debug mode: three times the CPU for a request
 
 
 @dataclass(slots=True)
@@ -47,10 +52,10 @@ class Site:
 
 @asynccontextmanager
 async def running_site(
-    folder: Path, *, callee: tuple[str, int] = (peers.CARRIER_IP, 9), **environment: str
+    folder: Path, environment: Mapping[str, str] = MappingProxyType({}), *, callee: tuple[str, int] = NOBODY
 ) -> AsyncIterator[Site]:
     """A node whose account has a PBX at `PBX_IP` (default route: `callee`), that callee as trunk, and a phone."""
-    async with Node(folder, environment) as node:
+    async with Node(folder, PLAIN | dict(environment)) as node:
         await node.set_up()
         location = await node.api("POST", "locations", {"name": "Headquarters", "civic_address": CIVIC})
         await node.api("POST", "notification-recipients", {"email": RECIPIENT})

@@ -1,0 +1,83 @@
+"""`python3 run.py bench [--quick] [part ...]`: the benchmarks, as tables. Parts: sip, emergency, http, start.
+
+Loopback only; it stops by itself: about 15 minutes, with --quick about 3. --gentle keeps every load small, to try the
+harness beside other work; its figures mean nothing.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+
+from tests.bench import emergency, http, machine, sip, start, table
+from tests.bench.plan import GENTLE, QUICK, Plan
+
+PARTS = ("sip", "emergency", "http", "start")
+EQUAL_RATE = 1_000
+
+
+def main() -> int:
+    """Exit code: 0 when every goal measured was met, 1 otherwise."""
+    parser = argparse.ArgumentParser(prog="run.py bench", description=__doc__)
+    parser.add_argument("part", nargs="*", choices=[*PARTS, []], help="what to measure; all without it")
+    parser.add_argument("--quick", action="store_true", help="short runs")
+    parser.add_argument("--gentle", action="store_true", help="small loads, to try the harness")
+    parser.add_argument("--json", type=Path, help="write the goals' figures to this file as well")
+    asked = parser.parse_args()
+    plan = GENTLE if asked.gentle else QUICK if asked.quick else Plan()
+    console = Console(highlight=False, width=max(120, Console().width))
+    facts = machine.describe()
+    table.show_machine(console, facts)
+    found = _run(console, plan, set(asked.part or PARTS))
+    table.show_goals(console, found)
+    if asked.json:
+        asked.json.write_text(json.dumps({"machine": facts, "goals": [asdict(goal) for goal in found]}, indent=2))
+    return 0 if all(goal.is_met is not False for goal in found) else 1
+
+
+def _run(console: Console, plan: Plan, parts: set[str]) -> list[table.Goal]:
+    def say(words: str) -> None:
+        console.print(f"[dim]{words}[/]")
+
+    rows: list[sip.Sustained] = []
+    foreign: list[sip.Foreign] = []
+    delay, told, pages, started = None, None, None, None
+    everywhere = os.sched_getaffinity(0)
+    if "start" in parts:  # before this process is pinned: a node starts on every core it finds
+        started = asyncio.run(start.measure(plan, say))
+        table.show_start(console, started)
+    machine.pin_self(machine.LOAD_CORE)
+    try:
+        if "sip" in parts:
+            rows, foreign = _sip(console, plan, say)
+        if "emergency" in parts:
+            delay = emergency.measure_delay(plan, say)
+            told = asyncio.run(emergency.measure_mail(plan, say))
+            table.show_emergency(console, delay, told)
+        if "http" in parts:
+            pages = asyncio.run(http.measure(plan, say))
+            table.show_pages(console, pages)
+    finally:
+        os.sched_setaffinity(0, everywhere)
+    return table.goals(rows, foreign, delay, told, pages, started)
+
+
+def _sip(console: Console, plan: Plan, say: sip.Say) -> tuple[list[sip.Sustained], list[sip.Foreign]]:
+    equal = sip.at_equal_rate(plan, min(EQUAL_RATE, plan.most_calls_per_s))
+    table.show_sip(console, "Whole calls over UDP, every element at the same rate", equal)
+    rows = sip.measure(plan, say)
+    table.show_sip(console, f"Whole calls over UDP, highest rate held for {plan.sustain_s:.0f} s", rows)
+    by_name = {row.name: row.calls_per_s for row in rows}
+    third = by_name[table.PEER] / 3
+    rates = {table.PEER: third, table.SUT: third}  # what ours shall hold, and both at the same
+    foreign = sip.with_sipp(plan, rates, say)
+    table.show_foreign(console, foreign)
+    return rows, foreign
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,178 @@
+"""The figures as tables in the terminal, each beside its goal and with the machine they belong to."""
+
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench.emergency import Delay, Told
+from tests.bench.http import Pages
+from tests.bench.sip import Foreign, Sustained
+from tests.bench.start import Started
+
+SUT, PEER = "Callpoint edge", "Kamailio tm+rr, 1 worker, -x fm"
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """One figure against what it shall be; `is_met` None: not measured."""
+
+    what: str
+    measured: str
+    wanted: str
+    is_met: bool | None
+
+
+def goals(
+    sip: list[Sustained], foreign: list[Foreign], delay: Delay | None, told: Told | None, pages: Pages | None,
+    started: Started | None,
+) -> list[Goal]:  # fmt: skip
+    """Every goal that was measured."""
+    found: list[Goal] = []
+    if sip:
+        found.append(_share_of_kamailio(sip))
+    for each in foreign:
+        measured = f"{each.calls_per_s:.0f}/s, {each.failed} failed, {each.retransmitted} repeated"
+        found.append(Goal(f"SIPp: {each.name}", measured, "0 failed, 0 repeated", each.is_clean))
+    if delay is not None:
+        found += _delay_goals(delay)
+    if told is not None:
+        is_met = told.p99_ms < 1000 and not told.missing and told.calls > 0
+        measured = f"{told.p99_ms:.0f} ms, {told.missing} of {told.calls} missing"
+        found.append(Goal("INVITE to mail server, p99", measured, "< 1000 ms", is_met))
+    if pages is not None:
+        found += _page_goals(pages)
+    if started is not None:
+        found.append(Goal("start to first answer", f"{started.again_s:.2f} s", "< 2 s", started.again_s < 2))
+        memory = f"{started.resident_mb:.0f} MB"
+        found.append(Goal("idle memory, both processes", memory, "< 150 MB", started.resident_mb < 150))
+    return found
+
+
+def _share_of_kamailio(rows: list[Sustained]) -> Goal:
+    by_name = {row.name: row for row in rows}
+    ours, theirs = by_name[SUT].calls_per_s, by_name[PEER].calls_per_s
+    ratio = ours / theirs if theirs else 0.0
+    return Goal("whole calls, share of Kamailio", f"{ratio:.2f}", "≥ 0.33", ratio >= 0.33)
+
+
+def _delay_goals(delay: Delay) -> list[Goal]:
+    is_whole = delay.with_location == delay.calls and not delay.fault
+    p50, p99 = delay.added_p50_ms, delay.added_p99_ms
+    return [
+        Goal("911 beside 500 calls/s, added p50", f"{p50:.2f} ms", "< 0.5 ms", p50 < 0.5 and is_whole),
+        Goal("911 beside 500 calls/s, added p99", f"{p99:.2f} ms", "< 5 ms", p99 < 5 and is_whole),
+    ]
+
+
+def _page_goals(pages: Pages) -> list[Goal]:
+    unchanged, fresh, tls, static_tls = pages.unchanged, pages.fresh, pages.tls, pages.static_tls
+    ratio = static_tls.cpu_us / tls.cpu_us if tls.cpu_us else 0.0
+    rate = tls.per_s / static_tls.per_s if static_tls.per_s else 0.0
+    return [
+        Goal("unchanged phone", f"{unchanged.per_s:.0f}/s", "≥ 10000/s", unchanged.per_s >= 10_000),
+        Goal("rendered afresh", f"{fresh.per_s:.0f}/s", "≥ 1500/s", fresh.per_s >= 1500),
+        Goal("new TLS connection, share of nginx per core", f"{ratio:.2f}", "≥ 0.45", ratio >= 0.45),
+        Goal("the same by rate, one client core", f"{rate:.2f}", "", None),
+    ]
+
+
+def show_machine(console: Console, facts: dict[str, str]) -> None:
+    table = Table(title="Machine", show_header=False, title_justify="left")
+    for name, value in facts.items():
+        table.add_row(name, value)
+    console.print(table)
+
+
+def show_sip(console: Console, title: str, rows: list[Sustained]) -> None:
+    table = _table(
+        title,
+        "element",
+        "calls/s",
+        "p50 ms",
+        "p99 ms",
+        "added p50",
+        "added p99",
+        "CPU µs/call",
+        "peak MB",
+        "own MB",
+        "",
+    )
+    for row in rows:
+        figures = (row.p50_ms, row.p99_ms, row.added_p50_ms, row.added_p99_ms)
+        table.add_row(
+            row.name, f"{row.calls_per_s:.0f}", *(f"{each:.2f}" for each in figures), f"{row.cpu_us:.0f}",
+            f"{row.peak_mb:.0f}", f"{row.own_mb:.0f}", row.fault,
+        )  # fmt: skip
+    console.print(table)
+
+
+def show_foreign(console: Console, rows: list[Foreign]) -> None:
+    table = _table(
+        "The same with SIPp as both ends", "element", "calls/s", "whole", "failed", "repeated", "CPU µs/call"
+    )
+    for row in rows:
+        counts = (row.successful, row.failed, row.retransmitted)
+        table.add_row(row.name, f"{row.calls_per_s:.0f}", *map(str, counts), f"{row.cpu_us:.0f}")
+    console.print(table)
+
+
+def show_emergency(console: Console, delay: Delay, told: Told) -> None:
+    table = _table("911 beside 500 other calls a second", "from", "to", "calls", "p50 ms", "p99 ms", "")
+    carried = delay.fault or f"{delay.with_location} with PIDF-LO"
+    table.add_row(
+        "INVITE out", "INVITE at the carrier", str(delay.calls), _ms(delay.p50_ms), _ms(delay.p99_ms), carried
+    )
+    added = (_ms(delay.added_p50_ms), _ms(delay.added_p99_ms))
+    table.add_row("", "beyond the direct path", str(delay.calls), *added, "")
+    came = told.fault or f"{told.missing} missing"
+    table.add_row("INVITE out", "mail at the mail server", str(told.calls), _ms(told.p50_ms), _ms(told.p99_ms), came)
+    console.print(table)
+
+
+def show_pages(console: Console, pages: Pages) -> None:
+    columns = ("server", "per s", "p50 ms", "p99 ms", "CPU µs", "per core", "peak MB", "wrong")
+    size = pages.unchanged.body_bytes
+    kept = _table(f"Configurations of {size} bytes over keep-alive, 64 connections", *columns)
+    for each in (pages.unchanged, pages.static, pages.fresh):
+        times = (f"{each.p50_ms:.2f}", f"{each.p99_ms:.2f}")
+        figures = (f"{each.cpu_us:.1f}", f"{each.per_core:.0f}", f"{each.peak_mb:.0f}", str(each.wrong))
+        kept.add_row(each.name, f"{each.per_s:.0f}", *times, *figures)
+    console.print(kept)
+    fresh = _table(
+        "A new TLS 1.3 connection for each request, full handshake, ECDSA P-256",
+        "server", "per s", "mean ms", "CPU µs", "per core", "peak MB", "wrong",
+    )  # fmt: skip
+    for each in (pages.tls, pages.static_tls):
+        figures = (f"{each.cpu_us:.0f}", f"{each.per_core:.0f}", f"{each.peak_mb:.0f}", str(each.wrong))
+        fresh.add_row(each.name, f"{each.per_s:.0f}", f"{each.p50_ms:.2f}", *figures)
+    console.print(fresh)
+
+
+def show_start(console: Console, started: Started) -> None:
+    table = _table("Start and rest", "what", "figure")
+    table.add_row("first start, database made, to both answers", f"{started.first_s:.2f} s")
+    table.add_row("start to first SIP answer", f"{started.sip_s:.2f} s")
+    table.add_row("start to first HTTP answer", f"{started.http_s:.2f} s")
+    table.add_row("idle, main and edge, resident", f"{started.resident_mb:.0f} MB")
+    table.add_row("idle, main and edge, shared pages once", f"{started.own_mb:.0f} MB")
+    console.print(table)
+
+
+def show_goals(console: Console, found: list[Goal]) -> None:
+    table = _table("Goals", "figure", "measured", "wanted", "")
+    for goal in found:
+        mark = "" if goal.is_met is None else "[green]met[/]" if goal.is_met else "[red]missed[/]"
+        table.add_row(goal.what, goal.measured, goal.wanted, mark)
+    console.print(table)
+
+
+def _ms(value: float) -> str:
+    return f"{value:.2f}" if value < 100 else f"{value:.0f}"
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="left" if number == 0 else "right")
+    return table
