@@ -2,11 +2,11 @@
 
 from alembic import context
 
-from engine.models import Base
+from engine import models
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=Base.metadata,
+    target_metadata=models.Account.metadata,
     render_as_batch=True,  # SQLite alters a table by making it anew
     transaction_per_migration=False,
 )

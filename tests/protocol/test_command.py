@@ -1,0 +1,122 @@
+"""The `callpoint` command, as a process: exit codes, sentences, and what scripts read."""
+
+import asyncio
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.node import PASSWORD, Node
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    """Only its folder and environment: nothing is running."""
+    return Node(tmp_path)
+
+
+async def run(node: Node, *words: str, stdin: str = "", **environment: str) -> Said:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "engine", *words, cwd=node.folder, env=node.environ() | environment,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await asyncio.wait_for(process.communicate(stdin.encode()), 60)
+    return Said(process.returncode or 0, out.decode(), err.decode())
+
+
+async def create_account(node: Node, *, password: str = PASSWORD) -> Said:
+    words = ("account", "create", "--name", "Acme", "--owner-email", "owner@example.com", "--password-stdin")
+    return await run(node, *words, stdin=f"{password}\n")
+
+
+async def test_a_start_with_a_faulty_file_is_refused_with_every_fault(node: Node) -> None:
+    """All faults at once, each with its line and what to write; exit code 1, and no traceback."""
+    file = node.folder / "callpoint.toml"
+    file.write_text('[sip]\nudp = "everywhere"\n\n[mail]\nprot = 25\n')
+    for word in ("run", "check-config"):
+        said = await run(node, word, "--config", str(file), CALLPOINT_SIP__UDP="everywhere")
+        assert said.code == 1
+        assert "line 2: sip.udp" in said.err
+        assert "line 5: mail.prot: no such key" in said.err
+        assert "Traceback" not in said.err
+
+
+async def test_wrong_usage_is_exit_code_2(node: Node) -> None:
+    assert (await run(node, "account", "create")).code == 2
+    assert (await run(node, "no-such-command")).code == 2
+
+
+async def test_the_id_and_the_key_stand_alone_on_the_last_line(node: Node) -> None:
+    created = await create_account(node)
+    account_id = created.out.strip().splitlines()[-1]
+    assert account_id.startswith("account_")
+    said = await run(node, "api-key", "create", "--account", account_id, "--name", "ci", "--scope", "calls:read")
+    key = said.out.strip().splitlines()[-1]
+    assert key.startswith("cp_")
+    assert " " not in key
+    stored = b"".join(path.read_bytes() for path in (node.folder / "data").glob("callpoint.db*"))
+    assert key.encode() not in stored, "only the key's hash is kept"
+
+
+async def test_a_weak_password_a_known_address_and_an_unknown_account_are_refused_in_words(node: Node) -> None:
+    weak = await create_account(node, password="password1234567")
+    assert weak.code == 1
+    assert "password" in weak.err.lower()
+    assert (await create_account(node)).code == 0
+    twice = await create_account(node)
+    assert twice.code == 1
+    assert "Traceback" not in twice.err
+    said = await run(node, "api-key", "create", "--account", "account_none", "--name", "x", "--scope", "*")
+    assert said.code == 1
+    assert "account_none" in said.err
+    unknown = await run(node, "api-key", "create", "--account", "account_none", "--name", "x", "--scope", "everything")
+    assert unknown.code == 1
+
+
+async def test_a_real_emergency_number_needs_a_second_word(node: Node) -> None:
+    """`callpoint call 911` must not reach an emergency centre by a slip of the hand."""
+    await create_account(node)
+    said = await run(node, "call", "911", "--from", "101")
+    assert said.code == 1
+    assert "933" in said.err
+    assert "--yes" in said.err
+
+
+async def test_doctor_says_what_a_911_call_lacks(node: Node) -> None:
+    await create_account(node)
+    said = await run(node, "doctor", "--json")
+    assert said.code == 1
+    findings = {one["what"]: one for one in json.loads(said.out)}
+    for lacking in ("Acme: trunks", "Acme: PBX", "Acme: recipients", "Acme: locations"):
+        assert findings[lacking]["level"] == "bad"
+        assert findings[lacking]["detail"].endswith((".", "Settings."))
+    assert findings["database"]["level"] == "good"
+    assert findings["keys"]["level"] == "good"
+
+
+async def test_migrate_is_done_once_and_says_where_it_stands(node: Node) -> None:
+    first = await run(node, "migrate")
+    second = await run(node, "migrate")
+    assert first.code == second.code == 0
+    assert first.out == second.out
+
+
+async def test_a_tampered_export_fails_verification_with_the_line(node: Node) -> None:
+    account_id = (await create_account(node)).out.strip().splitlines()[-1]
+    exported = (await run(node, "audit", "export", "--account", account_id)).out
+    file = node.folder / "audit.jsonl"
+    file.write_text(exported)
+    assert (await run(node, "audit", "verify", str(file))).code == 0
+    file.write_text(exported.replace("Acme", "Acne"))
+    said = await run(node, "audit", "verify", str(file))
+    assert said.code == 1
+    assert "line 1" in said.err
