@@ -167,7 +167,7 @@ async def list_phone_events(request: web.Request) -> web.Response:
 
 async def send_resync(request: web.Request) -> Resynced:
     """Before the transaction: a PBX may take seconds to answer, and the database has one writer."""
-    async with request.app[DATABASE].sessions.begin() as session:
+    async with request.app[DATABASE].sessions() as session:
         phone = await row_of(session, Phone, request[ACCOUNT].id, request.match_info["id"])
     await request.app[EDGE].resync(phone)
     return Resynced(phone.id)

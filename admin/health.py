@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
-from alembic.script import ScriptDirectory
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from sqlalchemy import func, select, text
@@ -86,7 +85,7 @@ async def _database_checks(database: Database) -> list[Check]:
 
 
 async def _migration_check(connection: AsyncConnection) -> Check:
-    wanted = ScriptDirectory(str(Path(migrations.__file__).parent)).get_current_head()
+    wanted = migrations.newest_revision()
     try:
         stands_at = (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar()
     except DBAPIError:

@@ -72,7 +72,7 @@ async def check_password(
         TooManyRequests: too many failures from there or for that address.
     """
     throttle.admit(email, ip, now)
-    async with database.sessions.begin() as session:
+    async with database.sessions() as session:
         user = await store.user_by_email(session, email)
         credential = None if user is None else await store.password_of(session, user.id)
     is_right = await desk.matches(password, None if credential is None else credential.hash)

@@ -84,11 +84,16 @@ async def furnish(port: AdminPort, site: Site, prefix: str = "10.1") -> Furnishe
 
 async def _engine_rows(port: AdminPort, site: Site, made: Furnished) -> None:
     now = utc_now()
+    caller = {
+        "name": "Desk", "extension": "101", "sip_user": "101", "callback_number": "+15185550100", "phone_id": None,
+        "line_id": None, "mac": None, "source_ip": "10.1.0.2", "uri": "sip:101@10.1.0.2",
+    }  # fmt: skip
+    verdict = {"source": "phone", "said": "Headquarters", "age_s": None, "taken": True, "why": "the phone's location"}
     call = EmergencyCall(
         id=new_id("call"), account_id=site.account.id, call_id="a84b4c76e66710@10.1.0.2", dialed="933", kind="test",
-        caller={"extension": "101", "name": "Desk"}, location={"id": made.ids["locations"], "civic_address": CIVIC},
-        location_source="phone", verdict=[{"source": "phone", "taken": True}], invite="INVITE sip:933@trunk SIP/2.0",
-        received_at=now, sent_at=now, recorded_at=now,
+        caller=caller, verdict=[verdict], location_source="phone", invite="INVITE sip:933@trunk SIP/2.0",
+        location={"id": made.ids["locations"], "name": "Headquarters", "civic_address": CIVIC, "geo": None},
+        peer={"transport": "udp", "ip": "10.1.0.2", "port": 5060}, received_at=now, sent_at=now, recorded_at=now,
     )  # fmt: skip
     notification = Notification(
         id=new_id("notification"), account_id=site.account.id, emergency_call_id=call.id,

@@ -12,6 +12,8 @@ from admin.api_reference import openapi
 from tests.unit.admin.adminport import CIVIC, AdminPort, Site
 from tests.unit.admin.furnished import API_ROUTES, furnish
 
+pytestmark = pytest.mark.enable_socket  # a real listener on loopback
+
 LOCATIONS = "/api/v1/locations"
 PBXS = "/api/v1/pbxs"
 

@@ -10,6 +10,8 @@ from engine.models import AuditEntry
 from tests.unit.admin.adminport import AdminPort, Site
 from tests.unit.admin.furnished import API_ROUTES, Furnished, furnish
 
+pytestmark = pytest.mark.enable_socket  # a real listener on loopback
+
 
 async def _ask(port: AdminPort, made: Furnished, route: Route, headers: dict[str, str], **more: object) -> int:
     extra = {"If-Match": "*"} if route.operation is not None and route.operation.if_match else {}
@@ -107,6 +109,24 @@ async def test_every_operation_that_fails_leaves_one_entry_and_changes_nothing(p
         faults += _faults(route, fresh, answer.status, "failure")
         faults += [] if answer.status == expected else [f"{route.method} {route.path} answered {answer.status}"]
     assert faults == []
+
+
+async def test_every_page_leaves_one_entry_whatever_comes_of_it(port: AdminPort, site: Site) -> None:
+    """S0-30: pages and forms are operations like the API's: shown, refused or carried out, each is there once."""
+    made = await furnish(port, site)
+    headers = await port.browser(site)
+    pages = [route for route in all_routes() if not route.path.startswith("/api/v1/")]
+    faults = []
+    for route in sorted(pages, key=lambda one: (one.path == "/logout", one.method == "POST", one.path)):
+        before = len(await port.entries(site.account.id)), len(await port.entries(PLATFORM))
+        answer = await port.call(route.method, made.path(route), headers, allow_redirects=False)
+        mine = (await port.entries(site.account.id))[before[0] :]
+        fresh = mine + (await port.entries(PLATFORM))[before[1] :]
+        told = [(entry.outcome, json.loads(entry.entry)["request"]["route"]) for entry in fresh]
+        if len(told) != 1 or told[0][1] != route.path or answer.status == 500:
+            faults.append(f"{route.method} {route.path} ({answer.status}): {told}")
+    assert faults == []
+    assert len(pages) > 20
 
 
 async def test_an_unknown_route_is_recorded_without_its_path(port: AdminPort, site: Site) -> None:

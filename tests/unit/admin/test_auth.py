@@ -18,6 +18,8 @@ from engine.models import ApiKey, Role, Session, User
 from tests.unit.admin.adminport import CLI, PASSWORD, AdminPort, Site, open_port
 from tests.unit.admin.furnished import API_ROUTES, furnish
 
+pytestmark = pytest.mark.enable_socket  # a real listener on loopback
+
 ACCOUNT = "/api/v1/account"
 TOKEN = "/api/v1/provisioning-token"
 

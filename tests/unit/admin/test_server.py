@@ -15,6 +15,8 @@ from engine.crypto import KeyRing
 from engine.db import Database
 from tests.unit.admin.adminport import Edge
 
+pytestmark = pytest.mark.enable_socket  # a real listener on loopback
+
 TRUSTED = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("2001:db8::/32"))
 
 

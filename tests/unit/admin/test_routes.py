@@ -1,0 +1,109 @@
+"""The table of contents: nothing is served by forgetting."""
+
+import pytest
+from aiohttp import web
+
+from admin.app import make_admin
+from admin.middleware_transaction import ROUTE_OF
+from admin.routes import PUBLIC, Operation, Route, all_routes
+from engine import migrations
+from engine.accounts.scopes import EVERY_SCOPE, SCOPES_OF, Scope, scopes_of_key, scopes_of_role
+from engine.audit.events import FACTS, Access, Event
+from engine.audit.record import open_audited
+from engine.config import Config
+from engine.crypto import KeyRing
+from engine.db import Database
+from engine.models import Role
+from tests.unit.admin.adminport import AdminPort, Edge, open_port
+
+UNAUDITED = {"/healthz", "/readyz", "/metrics"}
+
+
+async def _handler(_request: web.Request) -> web.Response:
+    return web.Response()
+
+
+def test_a_route_without_scope_or_event_cannot_be_made() -> None:
+    """AD-AUTH: default deny begins where the table is written."""
+    with pytest.raises(TypeError):
+        Route("GET", "/x", _handler, None, Event.HOME_READ)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        Route("GET", "/x", _handler, PUBLIC, None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        Route("GET", "/api/v1/x", _handler, PUBLIC, Event.HOME_READ)
+
+
+async def test_everything_the_router_serves_is_in_the_table(database: Database, keys: KeyRing) -> None:
+    """AD-AUTH: no handler is reachable past the table, save probes and static files."""
+    app = make_admin(Config(), keys, database, Edge())
+    for route in app.router.routes():
+        path = route.resource.canonical if route.resource else ""
+        assert route in app[ROUTE_OF] or path in UNAUDITED or path.startswith("/static/"), f"{route.method} {path}"
+
+
+def test_only_doors_are_public() -> None:
+    """AD-AUTH: what anybody may ask for without signing in is a short list."""
+    public = {(route.method, route.path) for route in all_routes() if route.scope is PUBLIC}
+    assert public == {
+        ("GET", "/login"), ("POST", "/login"), ("GET", "/setup"), ("POST", "/setup"), ("GET", "/api/v1/openapi.json"),
+    }  # fmt: skip
+
+
+def test_writes_ask_for_writing_scopes_and_reads_for_reading_ones() -> None:
+    """AD-AUTH: no route changes anything under a reading scope, nor is a secret shown under one."""
+    for route in all_routes():
+        if not isinstance(route.scope, Scope):
+            continue
+        right = route.scope.value.split(":")[1]
+        if FACTS[route.event].access is Access.WRITE:
+            assert right == "write", f"{route.method} {route.path}"
+        if right == "reveal":
+            assert route.step_up, f"{route.method} {route.path}"
+        if route.method == "GET":
+            assert FACTS[route.event].access is Access.READ, f"{route.method} {route.path}"
+
+
+def test_roles_narrow_from_owner_to_auditor() -> None:
+    """AD-AUTH: each role holds what the next one holds; an auditor only reads."""
+    assert SCOPES_OF[Role.OWNER] == SCOPES_OF[Role.ADMIN] == EVERY_SCOPE
+    assert SCOPES_OF[Role.AUDITOR] < SCOPES_OF[Role.OPERATOR] < SCOPES_OF[Role.ADMIN]
+    assert all(scope.endswith(":read") for scope in SCOPES_OF[Role.AUDITOR])
+    assert scopes_of_role("janitor") == frozenset()
+
+
+def test_a_keys_scopes_are_what_is_known_of_them() -> None:
+    """AD-AUTH: `*` is everything; a name from another version is nothing."""
+    assert scopes_of_key(["*"]) == EVERY_SCOPE
+    assert scopes_of_key(["phones:read", "coffee:make"]) == {Scope.PHONES_READ}
+    assert Scope.ALL not in EVERY_SCOPE
+
+
+def test_an_operation_says_what_it_answers_with() -> None:
+    """AD-API: an answer with a body names its model or its media type."""
+    for route in all_routes():
+        operation = route.operation
+        if isinstance(operation, Operation) and operation.status == 204:
+            assert operation.answer is None, route.path
+
+
+@pytest.mark.enable_socket
+async def test_a_migrated_node_with_its_edge_is_ready(port: AdminPort, keys: KeyRing) -> None:
+    """AD-11: /readyz is 200 with everything there and 503 naming what is not."""
+    assert port.database.sqlite_path is not None
+    database = open_audited(f"sqlite+aiosqlite:///{port.database.sqlite_path}.migrated", keys)
+    await migrations.migrate(database)
+    other = await open_port(database, keys)
+    try:
+        ready = await other.call("GET", "/readyz", {})
+        assert (ready.status, (await ready.json())["status"]) == (200, "ready")
+        other.edge.is_up = False
+        answer = await other.call("GET", "/readyz", {})
+        said = await answer.json()
+        assert answer.status == 503
+        assert {name for name, check in said["checks"].items() if not check["ok"]} == {"edge"}
+        metrics = await (await other.call("GET", "/metrics", {})).text()
+        assert "callpoint_edge_up 0.0" in metrics
+        assert 'callpoint_admin_requests_total{method="GET",route="/readyz",status="503"} 1.0' in metrics
+    finally:
+        await other.client.close()
+        await database.close()
