@@ -21,9 +21,9 @@ MODEL_AGENT = "Yealink SIP-T46U 108.86.0.20"
 USER_AGENT = f"{MODEL_AGENT} 00:15:65:4a:a9:37"
 NOBODY = (peers.CARRIER_IP, 9)
 RECIPIENT = "desk@example.com"
-PLAIN = {
-    "PYTHONASYNCIODEBUG": ""
-}  # any other text, "0" too, is asyncio's debug mode: three times the CPU for a request
+# As an operator's shell has it. Any text but none, "0" too, is asyncio's debug mode: three times the CPU. Without
+# compiled files every start would compile all sources again.
+PLAIN = {"PYTHONASYNCIODEBUG": "", "PYTHONDONTWRITEBYTECODE": ""}
 
 
 @dataclass(slots=True)
