@@ -13,6 +13,7 @@ LEFT = 170  # room for the times
 GAP = 240  # between two columns
 TOP = 80
 STEP = 44
+MARK_TEXT = 330  # room for the words beside a mark
 MAX_NOTES = 6  # messages drawn one by one; more are one line
 
 
@@ -85,7 +86,7 @@ def draw(call: EmergencyCall, attempts: Sequence[CallAttempt], notes: Sequence[N
         for row, moment in enumerate(moments)
     ]
     steps += _unsent(notes, len(steps), columns[1].x)
-    width = columns[-1].x + (150 if len(notes) == 0 and len(columns) > 2 else 260)
+    width = max(columns[-1].x + 100, columns[1].x + MARK_TEXT)
     return Ladder(width, TOP + STEP * len(steps), columns, tuple(steps), _summary(call, attempts))
 
 

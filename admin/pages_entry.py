@@ -151,7 +151,7 @@ def error_page(request: web.Request, error: EngineError) -> web.Response:
     """What happened, what it means for 911 calls, what to do next."""
     status = error.http_status
     address, words = _NEXT.get(status, (request.path if request.method == "GET" else "/", "Try again"))
-    if USER not in request and status != 401:
+    if USER not in request and status not in {401, 503}:
         address, words = ("/login", "Sign in")
     detail = error.detail
     if status == 500:

@@ -175,16 +175,22 @@ def _tiles(request: web.Request, standing: Standing) -> list[Tile]:
     listens = ", ".join(f"{name} {address}" for name, address in (("UDP", state.udp), ("TCP", state.tcp)) if address)
     return [
         Tile("SIP", "Answering" if state.is_up else "Not answering", listens or "Nowhere yet"),
-        Tile("Trunks", f"{up} of {len(standing.trunks)} answer", "Checked every few seconds"),
+        Tile("Trunks", *_trunks_in_words(up, len(standing.trunks))),
         Tile(
             "Phones", str(len(standing.phones)), f"{stale} with an old configuration" if stale else "None out of date"
         ),
         Tile(
             "Messages waiting",
             str(standing.waiting_mails),
-            "Nothing is lost while they wait" if standing.waiting_mails else "All are sent",
+            "Nothing is lost while they wait" if standing.waiting_mails else "None is overdue",
         ),
     ]
+
+
+def _trunks_in_words(up: int, count: int) -> tuple[str, str]:
+    if not count:
+        return "None yet", "No emergency call can leave"
+    return f"{up} of {count} answer", "Asked again all the time"
 
 
 ROUTES = (Route("GET", "/", get_home, SIGNED_IN, Event.HOME_READ),)

@@ -91,6 +91,16 @@ async def post_location(request: web.Request) -> web.Response:
     return see_other(f"/locations/{location.id}", "location-saved")
 
 
+async def post_location_verdict(request: web.Request) -> web.Response:
+    """What a 933 call read back, or the carrier said, of the address as it stands."""
+    request[FORM] = _location_page
+    location = await _location(request)
+    await refuse_stale(request, location)
+    is_right = await typed(request, "verdict") == "right"
+    await sites.validate_location(request[SESSION], request[ACTOR], location, accepted=is_right)
+    return see_other(f"/locations/{location.id}", "location-validated" if is_right else "location-rejected")
+
+
 async def post_location_delete(request: web.Request) -> web.Response:
     request[FORM] = _location_page
     location = await _location(request)
@@ -155,5 +165,6 @@ ROUTES = (
     Route("POST", "/locations/new", post_location_new, Scope.LOCATIONS_WRITE, Event.LOCATION_CREATE),
     Route("GET", "/locations/{id}", get_location, Scope.LOCATIONS_READ, Event.LOCATION_READ),
     Route("POST", "/locations/{id}", post_location, Scope.LOCATIONS_WRITE, Event.LOCATION_UPDATE),
+    Route("POST", "/locations/{id}/validate", post_location_verdict, Scope.LOCATIONS_WRITE, Event.LOCATION_VALIDATE),
     Route("POST", "/locations/{id}/delete", post_location_delete, Scope.LOCATIONS_WRITE, Event.LOCATION_DELETE),
 )

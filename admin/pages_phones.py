@@ -22,12 +22,15 @@ from engine.models import Phone
 from engine.provisioning import phones, store, vendors
 from engine.provisioning.phones import PhoneFields
 
+PAGE = 100
 EVENTS_SHOWN = 40
 
 
 async def get_phones(request: web.Request) -> web.Response:
     session, account = request[SESSION], request[ACCOUNT]
-    rows = await store.phones_of(session, account.id)
+    after = request.query.get("after") or None
+    found = await accounts.rows_after(session, Phone, account.id, after=after, limit=PAGE + 1)
+    rows = found[:PAGE]
     locations = await e911.locations_of(session, account.id)
     extensions = {line.id: line.extension for line in await store.lines_of(session, account.id)}
     keys = await store.line_ids_by_phone(session, [phone.id for phone in rows])
@@ -36,6 +39,8 @@ async def get_phones(request: web.Request) -> web.Response:
         request,
         "phones.html.j2",
         phones=rows,
+        is_later=after is not None,
+        next_after=rows[-1].id if len(found) > PAGE else "",
         lines=lines,
         location_names={location.id: location.name for location in locations},
     )

@@ -39,6 +39,8 @@ DONE = {  # what a page says after a redirect; the key travels in the address, t
     "address": "Billing address saved.",
     "location-added": "Location added.",
     "location-saved": "Location saved.",
+    "location-validated": "The address is marked as validated. Changing it makes it a draft again.",
+    "location-rejected": "The address is marked as rejected. It is still sent with calls: correct it, then dial 933.",
     "location-deleted": "Location deleted.",
     "recipient-added": "Recipient added. They will be mailed at the next 911 or 933 call.",
     "recipient-removed": "Recipient removed.",
@@ -216,7 +218,7 @@ def has_address(location: Location) -> bool:
 
 def words(name: object) -> str:
     """A stored name as words: `never_booted` → `Never booted`."""
-    text = str(name).replace("_", " ").replace(":", ": ")
+    text = str(name).replace("api_key", "API key").replace("_", " ").replace(":", ": ")
     return text[:1].upper() + text[1:]
 
 

@@ -12,9 +12,11 @@ from tests.browser.site import Site, open_site
 
 CHROMIUM = Path("/usr/bin/chromium")
 HAS_CHROMIUM = CHROMIUM.is_file()
+PLAIN_HOST = "callpoint.test"  # unlike 127.0.0.1, plain HTTP there is no secure context, as on a LAN
 ARGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
+    "--disable-component-update", "--disable-sync", "--disable-features=HttpsUpgrades",
+    f"--host-resolver-rules=MAP {PLAIN_HOST} 127.0.0.1",
 )  # fmt: skip
 TIMEOUT_MS = 10_000
 

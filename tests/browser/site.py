@@ -218,7 +218,8 @@ async def _calls(
     )  # fmt: skip
     lost = EmergencyCall(
         id=new_id("call"), call_id="2b@pbx.example", dialed="911", kind="emergency",
-        received_at=now - dt.timedelta(days=2), sent_at=now - dt.timedelta(days=2), outcome="failed", status_code=503, flags=["location_unknown"],
+        received_at=now - dt.timedelta(days=2), sent_at=now - dt.timedelta(days=2), outcome="failed",
+        status_code=503, flags=["location_unknown"],
         **common | {"location": None, "location_source": "none", "caller": caller | {"name": ""}},
     )  # fmt: skip
     for call in (emergency, test, lost):

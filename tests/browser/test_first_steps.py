@@ -1,6 +1,8 @@
 """The first five minutes: set-up link, signing in and out, and the checklist that only real events tick."""
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 from playwright.async_api import Page, expect
@@ -115,6 +117,23 @@ async def test_a_sip_side_that_is_down_is_told_on_every_page(owned: Site, new_pa
     for path in ("/", "/settings", "/calls"):
         await page.goto(owned.url + path)
         await expect(page.get_by_role("alert")).to_contain_text("Emergency calls sent to this server now fail")
+
+
+async def test_a_locked_database_is_told_in_words_and_nothing_is_lost(owned: Site, new_page: NewPage):
+    """E-03: while something else holds the database, a page says what happened, what it means for 911, what to do."""
+    page = await new_page(owned)
+    path = owned.database.sqlite_path
+    assert path is not None
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        response = await page.goto(f"{owned.url}/settings", timeout=30_000)
+        assert response is not None
+        assert response.status == 503
+        await expect(page.locator("main")).to_contain_text("911 calls still go out")
+        await expect(page.get_by_role("link", name="Try again")).to_be_visible()
+        other.execute("ROLLBACK")
+    await page.goto(f"{owned.url}/settings")
+    await expect(page.get_by_role("heading", name="Settings", level=1)).to_be_visible()
 
 
 async def test_another_account_cannot_be_looked_at(filled: Site, new_page: NewPage):

@@ -2,12 +2,14 @@
 
 import datetime as dt
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from playwright.async_api import Page, expect
 from sqlalchemy import select, update
 
 from engine.models import Account, AuditEntry, Phone, Session
+from tests.browser.conftest import PLAIN_HOST
 from tests.browser.site import Site
 
 NewPage = Callable[..., Any]
@@ -107,16 +109,14 @@ async def test_each_copy_button_copies_exactly_its_value(filled: Site, new_page:
 async def test_copying_works_on_plain_http_where_the_browser_has_no_clipboard_interface(
     filled: Site, new_page: NewPage
 ):
-    """S0-23: as on http://192.168.…: no secure context, no navigator.clipboard; the paste is the value."""
-    page = await new_page(filled)
-    await page.add_init_script(
-        "Object.defineProperty(window, 'isSecureContext', {value: false});"
-        "Object.defineProperty(navigator, 'clipboard', {value: undefined});"
-    )
-    await page.goto(f"{filled.url}/settings")
+    """S0-23: as on http://192.168.…: no secure context, no navigator.clipboard; the paste is the value all the same."""
+    plain = replace(filled, url=filled.url.replace("127.0.0.1", PLAIN_HOST))
+    page = await card(plain, new_page)
+    assert await page.evaluate("[isSecureContext, 'clipboard' in navigator]") == [False, False]
     await expander(page).click()
     await page.get_by_role("button", name="Copy provisioning token").click()
     await expect(page.get_by_role("button", name="Copy provisioning token")).to_contain_text("Copied")
+    await expect(page.get_by_role("button", name="Copy provisioning token")).to_be_focused()
     await page.locator("#recipient-email").focus()
     await page.keyboard.press("Control+V")
     await expect(page.locator("#recipient-email")).to_have_value((await secrets_of(filled))["provisioning_token"])

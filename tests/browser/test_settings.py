@@ -221,6 +221,18 @@ async def test_every_bad_field_of_a_location_is_told_at_once(owned: Site, new_pa
         await expect(page.get_by_label(label, exact=True)).to_have_value(text)
 
 
+async def test_an_address_is_confirmed_after_a_933_and_a_change_makes_it_a_draft_again(filled: Site, new_page: NewPage):
+    """E-14: draft, validated by who heard it read back, draft again once the address changes."""
+    page = await new_page(filled)
+    await page.goto(f"{filled.url}/locations/{filled.ids['location']}")
+    await page.get_by_role("button", name="It was read back right").click()
+    await expect(page.get_by_text("Validated", exact=True)).to_be_visible()
+    await page.get_by_label("Room").fill("413")
+    await page.get_by_role("button", name="Save location").click()
+    await expect(page.get_by_text("Draft", exact=True)).to_be_visible()
+    assert [len(await entries(filled, event)) for event in ("location.validate", "location.update")] == [1, 1]
+
+
 async def test_a_pbx_and_a_trunk_are_added_in_their_cards(owned: Site, new_page: NewPage):
     """S1-24, S1-27: the cards' forms store them, audited; a deletion asks first."""
     page = await settings(owned, new_page)
