@@ -9,6 +9,7 @@ its identifier.
 
 import asyncio
 import base64
+import contextlib
 import datetime as dt
 import json
 import os
@@ -30,6 +31,7 @@ from engine.db import Database, utc_now
 from engine.e911 import mail, store
 from engine.e911.journal import START, JournalReader, Position
 from engine.e911.refusals import Tally, note_refusal
+from engine.errors import DatabaseAway
 from engine.ids import new_id
 from engine.models import (
     Account,
@@ -89,6 +91,7 @@ class Recorder:
         self._position: Position | None = None  # None: to be read from the database
         self._tally = Tally()
         self._wake = asyncio.Event()
+        self._reading = asyncio.Lock()
 
     def wake(self) -> None:
         """There may be new entries."""
@@ -106,9 +109,11 @@ class Recorder:
             except Exception as exc:  # noqa: BLE001  # nothing may end the recording of 911 calls
                 self._note_fault(exc)
                 await asyncio.sleep(self._pauses_s[min(faults, len(self._pauses_s) - 1)])
+                raise_if_cancelled()
                 faults += 1
                 continue
             await self._wait()
+            raise_if_cancelled()
 
     async def record_new(self) -> int:
         """Store the next entries of the journal; returns how many were read, 0 when there are no more.
@@ -116,6 +121,10 @@ class Recorder:
         Raises:
             Exception: the database or the disk is away; nothing is lost, ask again later.
         """
+        async with self._reading:  # at the stop of the node, the loop and whoever records the last entries meet here
+            return await self._record_next()
+
+    async def _record_next(self) -> int:
         if self._position is None:
             self._position = await self._stored_position()
         entries, after = await asyncio.to_thread(self._reader.read_from, self._position, BATCH)
@@ -244,10 +253,9 @@ class Recorder:
         self.fault = fault
 
     async def _wait(self) -> None:
-        try:
-            await asyncio.wait_for(self._wake.wait(), POLL_S)
-        except TimeoutError:
-            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(POLL_S):  # `wait_for` of Python 3.11 can swallow a cancellation
+                await self._wake.wait()
 
 
 async def recipients_for(session: AsyncSession, account_id: str, location: Location | None) -> dict[str, str]:
@@ -263,13 +271,20 @@ async def recipients_for(session: AsyncSession, account_id: str, location: Locat
     return dict(found.values())
 
 
+def raise_if_cancelled() -> None:
+    """End the current task when it was cancelled: `wait_for` of Python 3.11, below us, can swallow that."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 def is_away(exc: BaseException) -> bool:
     """Whether trying the same again later may succeed: the database, its disk or the way to it is away."""
     if isinstance(exc, IntegrityError | DataError | ProgrammingError):
         return False
     if isinstance(exc, DBAPIError):  # OperationalError, InterfaceError: locked, full, closed, gone
         return not isinstance(exc.orig, OverflowError | TypeError | ValueError)
-    return isinstance(exc, OSError | PoolTimeout | TimeoutError | MemoryError)
+    return isinstance(exc, DatabaseAway | OSError | PoolTimeout | TimeoutError | MemoryError)
 
 
 def _call_row(entry: Entry, *, has_recipients: bool) -> EmergencyCall:

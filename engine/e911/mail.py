@@ -12,10 +12,12 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from email.headerregistry import Address
-from email.message import EmailMessage
-from email.policy import SMTP
-from email.utils import format_datetime, parseaddr
+from email.charset import QP, Charset
+from email.header import Header
+from email.mime.multipart import MIMEMultipart
+from email.mime.text import MIMEText
+from email.policy import compat32
+from email.utils import format_datetime, formataddr, parseaddr
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,10 @@ NOT_SENT = "not_sent"  # a flag of the recorder: the account had no trunk, so th
 MAX_LINE_CHARS = 200  # of one value: longer ones are cut, so that nobody's display name fills the screen
 MAX_SUBJECT_CHARS = 150  # phones show about 40, desktop programs about 100
 _ENGINE = Path(__file__).parent.parent
-_POLICY = SMTP.clone(cte_type="7bit")  # every mail server takes 7 bits, whatever it says about 8BITMIME
+_WIRE = compat32.clone(linesep="\r\n")
+_QUOTED = Charset("utf-8")
+_QUOTED.body_encoding = QP  # 7 bits: every mail server takes them, whatever it says about 8BITMIME
+_PLAIN_ADDRESS = re.compile(r"[!-;=?-~]+@[!-;=?-~]+")
 _ROW = re.compile(r"(?P<label>[A-Z][A-Za-z ]{1,13}):  *(?P<value>\S.*)")
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # controls, direction marks, surrogates, unassigned
 
@@ -268,26 +273,39 @@ class Outgoing:
 
 
 def message(outgoing: Outgoing, sender: str) -> bytes:
-    """The mail as it goes to the server: text and HTML of the same words, always the same headers on every try.
+    """The mail as it goes to the server: text and HTML of the same words, the same headers on every try.
+
+    Built of the older parts of the standard library: the newer ones decode an encoded word within a text and write
+    what it hides, line breaks and all, so that a caller's name could become a header (seen with CPython 3.11.7).
 
     Args:
         sender: The configured From, `name <address>` or the address alone.
+    Raises:
+        ValueError: the recipient is no plain address.
     """
+    if not _PLAIN_ADDRESS.fullmatch(outgoing.recipient):
+        raise ValueError("expected a plain e-mail address")
     name, address = parseaddr(sender)
-    mail = EmailMessage(policy=_POLICY)
-    mail["From"] = Address(display_name=one_line(name) or "Callpoint", addr_spec=address)
-    mail["To"] = Address(addr_spec=outgoing.recipient)
-    mail["Subject"] = one_line(outgoing.subject, MAX_SUBJECT_CHARS)
+    is_test = outgoing.kind == CallKind.TEST
+    mail = MIMEMultipart("alternative")
+    mail["From"] = formataddr((one_line(name) or "Callpoint", address))
+    mail["To"] = outgoing.recipient
+    mail["Subject"] = _header(one_line(outgoing.subject, MAX_SUBJECT_CHARS))  # type: ignore[assignment]  # stub
     mail["Date"] = format_datetime(outgoing.created_at)
     mail["Message-ID"] = message_id(outgoing.call_id, outgoing.recipient, outgoing.channel, domain_of(address))
     mail["Auto-Submitted"] = "auto-generated"  # RFC 3834 §5: no vacation answers
     mail["X-Callpoint-Call"] = outgoing.call_id
-    if outgoing.kind != CallKind.TEST:
+    if not is_test:
         mail["Importance"] = "high"  # RFC 2156 §5.3.4; X-Priority for the programs that read nothing else
         mail["X-Priority"] = "1"
-    mail.set_content(outgoing.body)
-    mail.add_alternative(html(outgoing.body, is_test=outgoing.kind == CallKind.TEST), subtype="html")
-    return mail.as_bytes()
+    mail.attach(MIMEText(outgoing.body, "plain", _QUOTED))  # type: ignore[arg-type]  # takes a Charset as well
+    mail.attach(MIMEText(html(outgoing.body, is_test=is_test), "html", _QUOTED))  # type: ignore[arg-type]
+    return mail.as_bytes(policy=_WIRE)
+
+
+def _header(text: str) -> Header:
+    """A header of one line; what is not plain ASCII, or looks like an encoded word, is encoded (RFC 2047 §5)."""
+    return Header(text, "us-ascii" if text.isascii() and "=?" not in text else "utf-8", header_name="Subject")
 
 
 def domain_of(address: str) -> str:

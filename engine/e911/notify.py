@@ -28,6 +28,7 @@ from engine.audit.record import Actor, record
 from engine.config import Mail
 from engine.db import Database, utc_now
 from engine.e911 import mail
+from engine.e911.calls import raise_if_cancelled
 from engine.ids import new_id
 from engine.models import EmergencyCall, Notification, NotificationState
 
@@ -128,6 +129,8 @@ class Notifier:
         self._poll_s, self._now = poll_s, now
         self._queue: asyncio.Queue[Claimed] = asyncio.Queue()
         self._held: set[str] = set()
+        self._unsettled: dict[str, tuple[Claimed, Try]] = {}
+        self._settling_turn = asyncio.Lock()
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
 
@@ -144,6 +147,7 @@ class Notifier:
                 if self.state.is_set_up:
                     await self._claim_due_or_note()
                 await _first_of(self._wake, self._poll_s)
+                raise_if_cancelled()
         finally:
             self._stopping.set()
             _, late = await asyncio.wait(couriers, timeout=FINISH_WITHIN_S)
@@ -267,8 +271,7 @@ class Notifier:
         if fault != self.state.fault:
             _log.error("mail_server_away", server=host, error=refusal)
         self._note_fault(fault)
-        for claimed in rows:
-            await self._settle(claimed, Try(Verdict.LATER, refusal))
+        await asyncio.gather(*(self._settle(claimed, Try(Verdict.LATER, refusal)) for claimed in rows))
 
     def _note_fault(self, fault: str) -> None:
         self.state = MailState(True, self.state.host, fault, self._now(), self.state.sent_at)
@@ -300,26 +303,44 @@ class Notifier:
         return is_ours
 
     async def _settle(self, claimed: Claimed, outcome: Try) -> None:
-        """Note what became of a try; while the database is away, again and again: a sent mail must not go twice."""
-        while True:
-            try:
-                async with self._database.sessions.begin() as session:
-                    await session.execute(self._settling(claimed, outcome))
+        """Note what became of a try; while the database is away, again and again: a sent mail must not go twice.
+
+        Couriers that end together are noted in one transaction: whoever gets the lock writes for all that wait.
+        """
+        self._unsettled[claimed.id] = (claimed, outcome)
+        while claimed.id in self._unsettled:
+            async with self._settling_turn:
+                group = list(self._unsettled.values())
+                is_written = not group or await self._write(group)
+            if is_written:
+                continue
+            if self._stopping.is_set():
                 break
-            except Exception as exc:  # noqa: BLE001  # whatever it is, it is the database's
-                _log.warning("notification_not_settled", error=type(exc).__name__, notification_id=claimed.id)
-                if self._stopping.is_set():
-                    break
-                await _first_of(self._stopping, PAUSE_AFTER_FAULT_S)
+            await _first_of(self._stopping, PAUSE_AFTER_FAULT_S)
         self._held.discard(claimed.id)
         if self._queue.empty():
             self._wake.set()  # there may be more than we could hold
+
+    async def _write(self, group: list[tuple[Claimed, Try]]) -> bool:
+        try:
+            async with self._database.sessions.begin() as session:
+                for claimed, outcome in group:
+                    await session.execute(self._settling(claimed, outcome))
+        except Exception as exc:  # noqa: BLE001  # whatever it is, it is the database's
+            _log.warning("notifications_not_settled", error=type(exc).__name__, count=len(group))
+            return False
+        for claimed, outcome in group:
+            del self._unsettled[claimed.id]
+            self._tell(claimed, outcome)
+        return True
+
+    def _tell(self, claimed: Claimed, outcome: Try) -> None:
         if outcome.verdict is Verdict.SENT:
             self.state = MailState(True, self.state.host, sent_at=self._now())
-        else:
-            if not self.state.fault and outcome.verdict is Verdict.LATER:
-                self._note_fault(f"The mail server {self.state.host} puts notifications off; it said: {outcome.words}")
-            _log.warning("notification_not_sent", notification_id=claimed.id, tries=claimed.tries, said=outcome.words)
+            return
+        if not self.state.fault and outcome.verdict is Verdict.LATER:
+            self._note_fault(f"The mail server {self.state.host} puts notifications off; it said: {outcome.words}")
+        _log.warning("notification_not_sent", notification_id=claimed.id, tries=claimed.tries + 1, said=outcome.words)
 
     def _settling(self, claimed: Claimed, outcome: Try) -> Update:
         now = self._now()
@@ -444,6 +465,7 @@ def _words(exc: BaseException) -> str:
 
 
 async def _first_of(event: asyncio.Event, timeout_s: float) -> None:
-    """Wait for the event, at most that long."""
+    """Wait for the event, at most that long. (`wait_for` of Python 3.11 can swallow a cancellation; this cannot.)"""
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            await event.wait()

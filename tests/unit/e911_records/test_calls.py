@@ -433,3 +433,20 @@ async def test_times_in_the_text_are_the_places_own_and_universal(
         bodies = (await session.scalars(select(Notification.body).order_by(Notification.id))).all()
     assert "Sat 21 Nov 2026, 12:00:12 PST (20:00:12 UTC)" in bodies[0]
     assert "Sat 21 Nov 2026, 14:00:12 CST (20:00:12 UTC)" in bodies[1]
+
+
+async def test_a_stop_that_meets_a_wake_up_still_stops(
+    database: Database, keys: KeyRing, folder: Path, account: Account
+) -> None:
+    """A node must end when told to: `wait_for` of Python 3.11 loses a cancellation that meets its event."""
+    for turns in range(30):
+        made = recorder(database, keys, folder)
+        task = asyncio.create_task(made.run())
+        await until(lambda made=made: made._position is not None)
+        made.wake()
+        for _ in range(turns % 6):
+            await asyncio.sleep(0)
+        task.cancel()
+        done, _ = await asyncio.wait({task}, timeout=WITHIN_S)
+        assert done == {task}
+        assert task.cancelled()
