@@ -232,7 +232,7 @@ class Recorder:
         )
 
     async def _stored_position(self) -> Position:
-        async with self._database.sessions.begin() as session:
+        async with self._database.sessions() as session:
             row = await session.get(JournalPosition, self._name)
             return Position(row.position) if row else START
 

@@ -183,11 +183,13 @@ class Notifier:
                 or_(Notification.claimed_until.is_(None), Notification.claimed_until < now),
             )
             .order_by(Notification.tries, Notification.next_try_at, Notification.id)
-            .limit(room)
-            .with_for_update(skip_locked=True)  # PostgreSQL; SQLite has one writer at a time
         )
+        async with self._database.sessions() as session:  # an idle node asks every second: not as a writer
+            if (await session.scalars(due.limit(1))).first() is None:
+                return []
         async with self._database.sessions.begin() as session:
-            ids = (await session.scalars(due)).all()
+            # SKIP LOCKED is PostgreSQL's; SQLite has one writer at a time
+            ids = (await session.scalars(due.limit(room).with_for_update(skip_locked=True))).all()
             if not ids:
                 return []
             await session.execute(

@@ -345,9 +345,9 @@ async def test_a_row_taken_over_by_another_worker_is_left_to_it(
     database: Database, account: Account, sink: MailSink
 ) -> None:
     """The lease ran out in the queue and another worker holds the row now: this one sends nothing and marks nothing."""
+    await add_notifications(database, account, "desk@example.com")
     clock = [utc_now()]
     notifier = Notifier(database, settings_for(sink), now=lambda: clock[0])
-    await add_notifications(database, account, "desk@example.com")
     (claimed,) = await notifier._claim_due()
     clock[0] += LEASE
     async with database.sessions.begin() as session:
