@@ -61,6 +61,12 @@ class LocationCreate(Body):
 LocationPatch = patch_of(LocationCreate, "LocationPatch")
 
 
+class LocationVerdict(Body):
+    """What a validator said of the address, or a person to whom a 933 call read it back."""
+
+    accepted: bool
+
+
 class NetworkAnswer(StampedAnswer):
     kind: str
     value: str
@@ -123,6 +129,14 @@ async def delete_location(request: web.Request) -> web.Response:
     no_query(request)
     await sites.delete_location(request[SESSION], request[ACTOR], await row_named(request, Location, to_change=True))
     return no_content()
+
+
+async def post_location_validate(request: web.Request) -> web.Response:
+    no_query(request)
+    location = await row_named(request, Location, to_change=True)
+    verdict = await body_of(request, LocationVerdict)
+    await sites.validate_location(request[SESSION], request[ACTOR], location, accepted=verdict.accepted)
+    return await _one_location(request, location)
 
 
 async def _one_location(request: web.Request, location: Location) -> web.Response:
@@ -219,6 +233,13 @@ ROUTES = (
     Route(
         "DELETE", "/api/v1/locations/{id}", delete_location, _WRITE, Event.LOCATION_DELETE,
         operation=Operation("Remove a location that nothing is placed at", status=204, if_match=True, errors=(409,)),
+    ),
+    Route(
+        "POST", "/api/v1/locations/{id}/validate", post_location_validate, _WRITE, Event.LOCATION_VALIDATE,
+        operation=Operation(
+            "Note whether the address is right", body=LocationVerdict, answer=LocationAnswer, if_match=True,
+            has_etag=True,
+        ),
     ),
     Route(
         "GET", "/api/v1/networks", list_networks, _READ, Event.NETWORK_LIST,

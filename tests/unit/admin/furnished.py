@@ -44,6 +44,7 @@ class Furnished:
                 "geo": {"latitude": 42.6, "longitude": -73.7},
             },
             ("PATCH", "locations/{id}"): {"notification_recipients": ["desk@acme.example"]},
+            ("POST", "locations/{id}/validate"): {"accepted": True},
             ("POST", "networks"): {"value": "10.9.0.0/16", "location_id": location},
             ("PATCH", "networks/{id}"): {"value": "10.8.0.0/16"},
             ("POST", "notification-recipients"): {"email": "security@acme.example"},

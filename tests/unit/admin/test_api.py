@@ -7,6 +7,7 @@ import sqlite3
 from typing import Any
 
 import pytest
+from sqlalchemy import event as sql_event
 
 from admin.api_reference import openapi
 from tests.unit.admin.adminport import CIVIC, AdminPort, Site
@@ -353,6 +354,33 @@ async def test_a_locked_database_is_said_in_words_and_911_goes_on(port: AdminPor
         blocker.execute("ROLLBACK")
         blocker.close()
     assert (await port.call("GET", LOCATIONS, site.auth)).status == 200
+
+
+async def test_a_full_disk_is_said_in_words_and_nothing_is_half_done(port: AdminPort, site: Site) -> None:
+    """AD-11: what does not fit is refused whole, reads included (their entry does not fit either); room heals it."""
+    engine = port.database.engine
+
+    def fill(connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA page_count")
+        pages = cursor.fetchone()[0]
+        cursor.execute(f"PRAGMA max_page_count = {pages + 8}")
+        cursor.close()
+
+    sql_event.listen(engine.sync_engine, "connect", fill)
+    await engine.dispose()
+    statuses = []
+    for n in range(40):
+        body = {"name": f"site {n} " + "x" * 150, "civic_address": CIVIC}
+        answer = await port.call("POST", LOCATIONS, site.auth, json=body)
+        statuses.append(answer.status)
+    assert set(statuses) == {201, 503}
+    assert "911 calls still go out" in (await answer.json())["detail"]
+    sql_event.remove(engine.sync_engine, "connect", fill)
+    await engine.dispose()
+    listed = await (await port.call("GET", LOCATIONS, site.auth, params={"limit": "200"})).json()
+    created = [entry for entry in await port.entries(site.account.id) if entry.event == "location.create"]
+    assert len(listed["data"]) == len(created) == statuses.count(201)
 
 
 async def test_a_database_that_is_gone_is_not_ready_and_comes_back(port: AdminPort, site: Site) -> None:

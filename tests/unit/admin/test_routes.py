@@ -101,6 +101,15 @@ async def test_a_migrated_node_with_its_edge_is_ready(port: AdminPort, keys: Key
         said = await answer.json()
         assert answer.status == 503
         assert {name for name, check in said["checks"].items() if not check["ok"]} == {"edge"}
+        site = await other.site()
+        headers = site.auth | {"Idempotency-Key": "once"}
+        keys_made = [
+            (await (await other.call("POST", "/api/v1/api-keys", headers, json={"name": "n", "scopes": ["*"]})).json())[
+                "id"
+            ]
+            for _ in range(2)
+        ]
+        assert keys_made[0] == keys_made[1]
         metrics = await (await other.call("GET", "/metrics", {})).text()
         assert "callpoint_edge_up 0.0" in metrics
         assert 'callpoint_admin_requests_total{method="GET",route="/readyz",status="503"} 1.0' in metrics
