@@ -15,29 +15,26 @@ import asyncio
 import gc
 import json
 import os
-import queue
 import secrets
 import signal
 import socket
 import sys
-import threading
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from engine import crypto
 from engine.e911 import snapshot
 from engine.e911.carriers import load_profiles
-from engine.e911.entries import CallRecorder, Stranger, instant
+from engine.e911.entries import CallEvent, CallRecorder, Stranger, instant
 from engine.e911.flood import StrangerLimit
 from engine.e911.hook import PROOF_PURPOSE, Decision, Hook, route_hop
 from engine.e911.journal import JournalWriter
 from engine.e911.location import AccountTable, LocationTable
 from engine.e911.route import Deadlines
 from engine.e911.trunks import TrunkWatch
+from engine.edge_line import Lines, Settings, host_port, start_line
 from engine.errors import ConfigFault
 from engine.ids import new_id
 from engine.sip.events import (
@@ -59,108 +56,13 @@ from engine.sip.transaction import ServerTransaction
 from engine.sip.udp import UdpShell
 
 MARK_PURPOSE = "record-route"
-PING_S = 20.0  # how often a trunk is asked whether it lives
 PING_TIMEOUT_S = 3.0  # three retransmissions over UDP
 TICK_S = 0.5
 NOTIFY_TIMEOUT_S = 8.0
 STOP_WITHIN_S = 5.0
 TAKE_OVER_POLL_S = 1.0
 SWITCH_INTERVAL_S = 0.0005  # a thread reading a snapshot gives the interpreter back after half a millisecond, not five
-MAX_WAITING_LINES = (
-    2_000  # towards a main process that does not read; beyond it lines are given up, the journal has all that counts
-)
-MAX_START_LINE_BYTES = 65_536
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """The start line. `udp` and `tcp` are `host:port`, empty for none; port 0 takes any. `advertise` is `host` or
-    `host:port`.
-    """
-
-    data_dir: Path
-    key_file: Path
-    udp: str = ""
-    tcp: str = ""
-    advertise: str = ""
-    first_response_s: float = 2.0
-    connect_s: float = 1.0
-    ping_s: float = PING_S
-
-    @classmethod
-    def of(cls, line: Mapping[str, Any]) -> "Settings":
-        """From the start line; raises ValueError for what it does not hold or hold rightly."""
-        known = {each.name for each in fields(cls)}
-        values = {name: value for name, value in line.items() if name in known}
-        for name in ("data_dir", "key_file"):
-            values[name] = Path(values.get(name) or "")
-            if not line.get(name):
-                raise ValueError(f"{name} was expected in the start line, got none")
-        for name in values.keys() & {"first_response_s", "connect_s", "ping_s"}:
-            values[name] = float(values[name])
-        return cls(**values)
-
-
-def host_port(text: str, default_port: int = 5060) -> tuple[str, int]:
-    """`host:port`, `[v6]:port` or a host alone."""
-    host, colon, port = text.rpartition(":")
-    if not colon or (":" in host and not host.endswith("]")):
-        host, port = text, ""
-    return host.strip("[]"), int(port) if port else default_port
-
-
-class Lines:
-    """Writes lines to stdout and stderr from a thread of its own: a reader that has stopped reading stops nothing
-    here.
-    """
-
-    def __init__(self) -> None:
-        self._lines: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
-        self._gone: set[int] = set()
-        self._journal_told = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="lines", daemon=True)
-        self._thread.start()
-
-    def tell(self, **message: object) -> None:
-        """One message to the main process."""
-        self._put(1, message)
-
-    def log(self, event: str, *, level: str = "info", **values: object) -> None:
-        """One line for the operator."""
-        self._put(
-            2, {"event": event, "level": level, "timestamp": instant(datetime.now(UTC)), "process": "edge"} | values
-        )
-
-    def tell_journal(self) -> None:
-        """New journal entries are durable; said once for as many as come before it is written."""
-        if not self._journal_told.is_set():
-            self._journal_told.set()
-            self.tell(**{"is": "journal"})
-
-    def close(self) -> None:
-        """Write what waits, for at most a second."""
-        self._lines.put(None)
-        self._thread.join(1.0)
-
-    def _put(self, descriptor: int, message: Mapping[str, object]) -> None:
-        if self._lines.qsize() < MAX_WAITING_LINES:
-            self._lines.put((descriptor, json.dumps(message, separators=(",", ":"), default=str).encode() + b"\n"))
-
-    def _run(self) -> None:
-        while (item := self._lines.get()) is not None:
-            descriptor, line = item
-            if descriptor == 1:
-                self._journal_told.clear()
-            if descriptor not in self._gone:
-                self._write(descriptor, line)
-
-    def _write(self, descriptor: int, line: bytes) -> None:
-        view = memoryview(line)
-        try:
-            while view:
-                view = view[os.write(descriptor, view) :]
-        except OSError:  # nobody reads any more
-            self._gone.add(descriptor)
+MAX_KEPT_ADDRESSES = 4_096
 
 
 class Edge:
@@ -212,7 +114,7 @@ class Edge:
         self._bound = {"udp": ("", 0), "tcp": ("", 0)}
         self._local: dict[str, str] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._sent_events: list[AttemptStarted | AttemptEnded | Finished | DialogEnded] = []
+        self._sent_events: list[CallEvent] = []
         self._others: deque[ServerTransaction] = deque(maxlen=1024)  # requests that are no emergency, for a clean stop
         self._is_stopping = False
         self._stop = asyncio.Event()
@@ -283,7 +185,8 @@ class Edge:
 
     def _receive_datagram(self, data: bytes, hop: Hop) -> None:
         now = self._loop.time()
-        if self._hook.is_trusted(hop) or self._strangers.hears(hop.ip, now):
+        # those a default route leads to may answer as much as they like; they are trusted with nothing else
+        if self._hook.is_trusted(hop) or hop.ip in self._trunks.route_ips or self._strangers.hears(hop.ip, now):
             self._stack.receive(data, hop, now)
 
     def _receive(self, data: bytes, hop: Hop) -> None:
@@ -307,9 +210,9 @@ class Edge:
                 self._lines.log("event_failed", level="error", of=type(event).__name__, error=repr(exc)[:500])
         for data, hop in stack.take_outgoing():
             (self._udp if hop.transport == "udp" else self._tcp).send(data, hop)
+        self._arm(stack.next_timer())
         if self._sent_events:
             self._record()
-        self._arm(stack.next_timer())
 
     def _arm(self, when: float | None) -> None:
         if self._timer is not None:
@@ -335,7 +238,11 @@ class Edge:
 
     def _on_request(self, event: RequestReceived, now: float) -> None:
         at = datetime.now(UTC)
-        decision = self._hook.decide(event.request, event.source, at)
+        try:
+            decision = self._hook.decide(event.request, event.source, at)
+        except Exception as exc:  # noqa: BLE001 - a fault of ours in finding the location must not end a 911 call
+            self._lines.log("decision_failed", level="critical", error=repr(exc)[:500])
+            decision = self._hook.decide_plainly(event.request, event.source, at)
         if decision.forward is not None and (decision.call is not None or not self._is_stopping):
             self._stack.forward(event.transaction, decision.forward, now)
             if decision.call is None:
@@ -373,19 +280,22 @@ class Edge:
         events, self._sent_events = self._sent_events, []
         utc, now = datetime.now(UTC), self._loop.time()
         for event in events:
-            at = utc - timedelta(seconds=max(0.0, now - event.at))
-            match event:
-                case AttemptStarted():
-                    self._recorder.attempt_started(
-                        event, utc
-                    )  # it left a moment ago, after what it is about was decided
-                case AttemptEnded():
-                    self._recorder.attempt_ended(event, at)
-                    self._learn_from(event)
-                case Finished():
-                    self._recorder.finished(event, at)
-                case DialogEnded():
-                    self._recorder.dialog_ended(event, at)
+            try:
+                self._record_one(event, utc, utc - timedelta(seconds=max(0.0, now - event.at)))
+            except Exception as exc:  # noqa: BLE001 - what cannot be recorded must not keep the next from being
+                self._lines.log("record_failed", level="critical", of=type(event).__name__, error=repr(exc)[:500])
+
+    def _record_one(self, event: CallEvent, utc: datetime, at: datetime) -> None:
+        match event:
+            case AttemptStarted():
+                self._recorder.attempt_started(event, utc)  # it left a moment ago, after what it is about was decided
+            case AttemptEnded():
+                self._recorder.attempt_ended(event, at)
+                self._learn_from(event)
+            case Finished():
+                self._recorder.finished(event, at)
+            case DialogEnded():
+                self._recorder.dialog_ended(event, at)
 
     def _learn_from(self, event: AttemptEnded) -> None:
         """A call tells about its trunk sooner than the next ping."""
@@ -406,6 +316,8 @@ class Edge:
             return host, port
         local = self._local.get(hop.ip)
         if local is None:
+            if len(self._local) >= MAX_KEPT_ADDRESSES:
+                self._local.clear()
             local = self._local[hop.ip] = _local_address(hop.ip)
         return local, port
 
@@ -551,17 +463,6 @@ def _local_address(peer_ip: str) -> str:
             return "127.0.0.1"
 
 
-def _start_line() -> dict[str, Any]:
-    """The first line of stdin, no byte more: what follows is for the loop."""
-    line = bytearray()
-    while (byte := os.read(0, 1)) not in {b"", b"\n"} and len(line) < MAX_START_LINE_BYTES:
-        line += byte
-    start = json.loads(line)
-    if not isinstance(start, dict) or start.get("do") != "start":
-        raise ValueError('{"do":"start", …} was expected as the first line')
-    return start
-
-
 async def _serve(settings: Settings, lines: Lines) -> None:
     await Edge(settings, lines).run()
 
@@ -571,7 +472,7 @@ def main() -> int:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     lines = Lines()
     try:
-        asyncio.run(_serve(Settings.of(_start_line()), lines))
+        asyncio.run(_serve(Settings.of(start_line()), lines))
     except (OSError, ValueError, TypeError, ConfigFault) as exc:
         lines.log("start_failed", level="critical", error=str(exc))
         lines.tell(**{"is": "failed"}, detail=str(exc))

@@ -14,6 +14,7 @@ from engine.e911.location import Caller, DispatchableLocation, Resolved, plain_m
 from engine.sip.events import AttemptEnded, AttemptStarted, DialogEnded, Finished
 from engine.sip.forward import Hop
 
+CallEvent = AttemptStarted | AttemptEnded | Finished | DialogEnded
 MAX_TEXT_CHARS = 400  # of anything a stranger or caller says that is recorded
 
 
@@ -187,7 +188,7 @@ class CallRecorder:
             self._calls.pop(call_id, None)
 
 
-def _call_of(event: AttemptStarted | AttemptEnded | Finished | DialogEnded) -> EmergencyCall:
+def _call_of(event: CallEvent) -> EmergencyCall:
     assert isinstance(event.tag, EmergencyCall)
     return event.tag
 

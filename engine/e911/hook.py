@@ -17,10 +17,13 @@ from engine.e911.carriers import CarrierProfiles
 from engine.e911.dial import Dialed
 from engine.e911.entries import EmergencyCall, Stranger, clean_text
 from engine.e911.location import (
+    NO_LOCATION,
     AccountTable,
     Caller,
     LocationTable,
     Pbx,
+    Resolved,
+    Source,
     plain_address,
 )
 from engine.e911.pidf import entity_of, write_pidf
@@ -169,17 +172,43 @@ class Hook:
         )
         return Decision(forward=Forward(targets, fail_over=frozenset({503})))
 
+    def decide_plainly(self, request: Request, source: Hop, now: datetime) -> Decision:
+        """What is left when `decide` itself failed: an emergency request of a PBX goes to the trunks as it came.
+
+        No location, no callback number, nothing read that is not needed: only what could have been at fault is left
+        out.
+        """
+        known = self._table.peer_of(source.ip)
+        if known is None or not (dialed := _dialed(request, known[0])).is_emergency:
+            return Decision(status=500, reason="Server Internal Error")
+        verdict = Resolved(
+            None, Source.NONE, (), (NO_LOCATION, "malformed:the location could not be looked up"), None, None
+        )
+        return self._to_trunks(request, source, Peer(*known), dialed, now, Caller(), verdict, None)
+
     def _decide_emergency(self, request: Request, source: Hop, peer: Peer, dialed: Dialed, now: datetime) -> Decision:
         account, pbx = peer.account, peer.pbx
         caller = read_caller(request, source, account, pbx, is_proven=peer.is_proven)
         resolved = account.resolve(caller, now, pbx=pbx)
         found = account.callback_number_for(resolved.phone, resolved.line, resolved.location)
-        callback_number = found or caller.asserted_number
-        trunks = route.ranked_trunks(account, self._table.last_resorts, self._down)
+        return self._to_trunks(request, source, peer, dialed, now, caller, resolved, found or caller.asserted_number)
+
+    def _to_trunks(
+        self,
+        request: Request,
+        source: Hop,
+        peer: Peer,
+        dialed: Dialed,
+        now: datetime,
+        caller: Caller,
+        resolved: Resolved,
+        callback_number: str | None,
+    ) -> Decision:
+        trunks = route.ranked_trunks(peer.account, self._table.last_resorts, self._down)
         call = EmergencyCall(
             id=self._make_call_id(),
-            account_id=account.account_id,
-            pbx_id=pbx.id or None,
+            account_id=peer.account.account_id,
+            pbx_id=peer.pbx.id or None,
             sip_call_id=request.call_id,
             dialed=dialed,
             received_at=now,
@@ -192,8 +221,7 @@ class Hook:
         )
         location = resolved.location
         pidf = write_pidf(location, entity_of(caller.uri), now) if location is not None else None
-        content_id = f"{call.id}@callpoint.invalid"
-        outgoing = Outgoing(request, dialed.kind, callback_number, pidf, content_id)
+        outgoing = Outgoing(request, dialed.kind, callback_number, pidf, f"{call.id}@callpoint.invalid")
         targets = route.targets_for(
             trunks, outgoing, profiles=self._profiles, hops_of=self._hops_of, deadlines=self._deadlines
         )

@@ -16,7 +16,8 @@ Name = tuple[str, int | None, str]
 class TrunkWatch:
     """Follows the trunks of the table.
 
-    `down`: identifiers of trunks that do not answer; `ips`: addresses of all trunks. Both are changed in place.
+    `down`: identifiers of trunks that do not answer; `ips`: addresses of all trunks; `route_ips`: addresses that
+    default routes lead to. All are changed in place.
 
     Args:
         ping_s: How often a trunk is asked whether it lives; 0 never asks.
@@ -34,6 +35,7 @@ class TrunkWatch:
         self._table, self._resolver, self._ping_s, self._on_change = table, resolver, ping_s, on_change
         self.down: set[str] = set()
         self.ips: set[str] = set()
+        self.route_ips: set[str] = set()
         self._up: dict[str, bool] = {}
         self._due: dict[Name, float] = {}
         self._routes: set[Name] = set()
@@ -54,9 +56,10 @@ class TrunkWatch:
 
     def refresh_ips(self) -> None:
         """Names resolve in the background; their addresses are trusted from then on."""
-        found = {hop.ip for name in self._due for hop in self._resolver.hops(*name)}
-        self.ips.intersection_update(found)
-        self.ips.update(found)
+        for ips, names in ((self.ips, self._due), (self.route_ips, self._routes)):
+            found = {hop.ip for name in names for hop in self._resolver.hops(*name)}
+            ips.intersection_update(found)
+            ips.update(found)
 
     def take_due(self, now: float) -> list[tuple[Name, Hop]]:
         """The trunks to be pinged now, at their first address."""

@@ -72,6 +72,16 @@ async def test_other_calls_of_a_pbx_go_to_its_default_route(tmp_path, keys, part
     assert not list((tmp_path / "journal").glob("*"))
 
 
+async def test_a_default_route_may_answer_as_fast_as_calls_come(tmp_path, keys, parties):
+    """E-04: the limit on strangers does not touch those we send calls to."""
+    switch = await parties(Carrier("udp", SECOND_IP, answering))
+    pbx = await parties(Pbx("udp", PBX_IP))
+    async with edge(tmp_path, keys, account(pbxs=pbx_with(f"sip:{SECOND_IP}:{switch.port}"))) as running:
+        for _ in range(5):
+            calls = [await pbx.call(running.udp, "sip:15185550123@callpoint.example.com") for _ in range(15)]
+            assert {(await call.final(within_s=1.0)).status for call in calls} == {200}
+
+
 async def test_options_are_answered_to_those_we_know(tmp_path, keys, parties):
     """Design §3.6: 200 to a PBX and a trunk, 403 to a stranger."""
     pbx = await parties(Pbx("udp", PBX_IP))

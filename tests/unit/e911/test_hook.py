@@ -295,6 +295,19 @@ def test_what_was_repaired_is_a_flag():
     assert hook().decide(invite, PBX, NOW).call.flags == ("malformed:Max-Forwards is used up",)
 
 
+def test_a_fault_of_our_own_still_leaves_the_call_on_its_way():
+    """E-03: the plainest decision: to the trunks, as it came, with what went wrong on record; strangers stay
+    refused.
+    """
+    asked = hook()
+    plain = asked.decide_plainly(read_request(request()), PBX, NOW)
+    (target,) = plain.forward.targets
+    assert (target.edit.request_uri, target.edit.body) == ("sip:911@203.0.113.1", None)
+    assert plain.call.flags[0] == "location_unknown"
+    assert asked.decide_plainly(read_request(request()), STRANGER, NOW).status == 500
+    assert asked.decide_plainly(read_request(request(uri="sip:102@x")), PBX, NOW).status == 500
+
+
 def test_a_call_with_nowhere_to_go_is_answered_503_with_the_reason():
     """E-03: so that the PBX uses another line."""
     none = decide(at=hook(account(trunks=())))

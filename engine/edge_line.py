@@ -1,0 +1,120 @@
+"""The edge's end of the line to the main process: the start line that is its configuration, and the lines it writes."""
+
+import json
+import os
+import queue
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from engine.e911.entries import instant
+
+PING_S = 20.0  # how often a trunk is asked whether it lives
+MAX_START_LINE_BYTES = 65_536
+# towards a main process that does not read; beyond it lines are given up, the journal has all that counts
+MAX_WAITING_LINES = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The start line. `udp` and `tcp` are `host:port`, empty for none; port 0 takes any. `advertise` is `host` or
+    `host:port`.
+    """
+
+    data_dir: Path
+    key_file: Path
+    udp: str = ""
+    tcp: str = ""
+    advertise: str = ""
+    first_response_s: float = 2.0
+    connect_s: float = 1.0
+    ping_s: float = PING_S
+
+    @classmethod
+    def of(cls, line: Mapping[str, Any]) -> "Settings":
+        """From the start line; raises ValueError for what it does not hold or hold rightly."""
+        known = {each.name for each in fields(cls)}
+        values = {name: value for name, value in line.items() if name in known}
+        for name in ("data_dir", "key_file"):
+            values[name] = Path(values.get(name) or "")
+            if not line.get(name):
+                raise ValueError(f"{name} was expected in the start line, got none")
+        for name in values.keys() & {"first_response_s", "connect_s", "ping_s"}:
+            values[name] = float(values[name])
+        return cls(**values)
+
+
+def host_port(text: str, default_port: int = 5060) -> tuple[str, int]:
+    """`host:port`, `[v6]:port` or a host alone."""
+    host, colon, port = text.rpartition(":")
+    if not colon or (":" in host and not host.endswith("]")):
+        host, port = text, ""
+    return host.strip("[]"), int(port) if port else default_port
+
+
+class Lines:
+    """Writes lines to stdout and stderr from a thread of its own: a reader that has stopped reading stops nothing
+    here.
+    """
+
+    def __init__(self) -> None:
+        self._lines: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
+        self._gone: set[int] = set()
+        self._journal_told = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lines", daemon=True)
+        self._thread.start()
+
+    def tell(self, **message: object) -> None:
+        """One message to the main process."""
+        self._put(1, message)
+
+    def log(self, event: str, *, level: str = "info", **values: object) -> None:
+        """One line for the operator."""
+        self._put(
+            2, {"event": event, "level": level, "timestamp": instant(datetime.now(UTC)), "process": "edge"} | values
+        )
+
+    def tell_journal(self) -> None:
+        """New journal entries are durable; said once for as many as come before it is written."""
+        if not self._journal_told.is_set():
+            self._journal_told.set()
+            self.tell(**{"is": "journal"})
+
+    def close(self) -> None:
+        """Write what waits, for at most a second."""
+        self._lines.put(None)
+        self._thread.join(1.0)
+
+    def _put(self, descriptor: int, message: Mapping[str, object]) -> None:
+        if self._lines.qsize() < MAX_WAITING_LINES:
+            self._lines.put((descriptor, json.dumps(message, separators=(",", ":"), default=str).encode() + b"\n"))
+
+    def _run(self) -> None:
+        while (item := self._lines.get()) is not None:
+            descriptor, line = item
+            if descriptor == 1:
+                self._journal_told.clear()
+            if descriptor not in self._gone:
+                self._write(descriptor, line)
+
+    def _write(self, descriptor: int, line: bytes) -> None:
+        view = memoryview(line)
+        try:
+            while view:
+                view = view[os.write(descriptor, view) :]
+        except OSError:  # nobody reads any more
+            self._gone.add(descriptor)
+
+
+def start_line() -> dict[str, Any]:
+    """The first line of stdin, no byte more: what follows is for the loop."""
+    line = bytearray()
+    while (byte := os.read(0, 1)) not in {b"", b"\n"} and len(line) < MAX_START_LINE_BYTES:
+        line += byte
+    start = json.loads(line)
+    if not isinstance(start, dict) or start.get("do") != "start":
+        raise ValueError('{"do":"start", …} was expected as the first line')
+    return start
