@@ -132,7 +132,7 @@ async def _record_refusal(
             request_id=request[REQUEST_ID],
             operation=route.event.value,
             status=status,
-            why=str(exc),
+            why=type(exc).__name__,
         )
 
 

@@ -14,7 +14,20 @@ from sqlalchemy.orm import Mapped
 
 from engine.db import Base, utc_now
 from engine.errors import NotFound
-from engine.models import Account, ApiKey, Credential, Pbx, Role, Session, SetupLink, Trunk, User, UserStatus
+from engine.models import (
+    Account,
+    ApiKey,
+    Credential,
+    Line,
+    Network,
+    Pbx,
+    Role,
+    Session,
+    SetupLink,
+    Trunk,
+    User,
+    UserStatus,
+)
 
 PASSWORD = "password"  # noqa: S105  # the kind of a credential, not one
 _ID = re.compile(r"[a-z_]{3,20}_[0-9a-z]{26}\Z")
@@ -172,6 +185,12 @@ async def pbxs_of(
 
 async def pbx_by_id(session: AsyncSession, account_id: str, pbx_id: str, *, for_update: bool = False) -> Pbx:
     return await row_of(session, Pbx, account_id, pbx_id, for_update=for_update)
+
+
+async def depend_on_pbx(session: AsyncSession, pbx_id: str) -> tuple[Sequence[Network], Sequence[Line]]:
+    """The networks that hold for that PBX's callers alone, and the lines registered there."""
+    networks = (await session.scalars(select(Network).where(Network.pbx_id == pbx_id))).all()
+    return networks, (await session.scalars(select(Line).where(Line.pbx_id == pbx_id))).all()
 
 
 async def sources_in_use(session: AsyncSession, sources: Sequence[str], *, but: str) -> list[str]:

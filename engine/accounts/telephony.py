@@ -91,7 +91,17 @@ async def update_pbx(session: AsyncSession, actor: Actor, pbx: Pbx, wished: PbxF
 
 
 async def delete_pbx(session: AsyncSession, actor: Actor, pbx: Pbx) -> None:
-    """Remove a PBX: from the commit on its requests are a stranger's, 911 included."""
+    """Remove a PBX: from the commit on its requests are a stranger's, 911 included.
+
+    Networks that held for its callers alone go with it, its lines stay without one; all of it is in the entry, which
+    the database's own cascade would leave out.
+    """
+    networks, lines = await store.depend_on_pbx(session, pbx.id)
+    for network in networks:
+        await session.delete(network)
+    for line in lines:
+        line.pbx_id = None
+    await session.flush()
     await session.delete(pbx)
     record(session, actor, Event.PBX_DELETE, pbx)
 

@@ -14,8 +14,8 @@ from engine.accounts.operations import AccountFields, PbxFields, TrunkFields, Us
 from engine.audit.record import Actor
 from engine.db import Database, utc_now
 from engine.errors import Conflict, Forbidden, Invalid, NotFound
-from engine.models import Account, AuditEntry, Credential, Revision, Role, SetupLink, UserStatus
-from tests.factories import add_account, add_location
+from engine.models import Account, AuditEntry, Credential, Line, Network, Revision, Role, SetupLink, UserStatus
+from tests.factories import add_account, add_line, add_location, add_network
 
 CLI = Actor("cli", "cli", "tests", "local")
 
@@ -197,6 +197,29 @@ async def test_two_pbxs_never_share_a_network(session: AsyncSession) -> None:
     await operations.update_pbx(session, CLI, narrower, replace(PbxFields.of(narrower), name="R"))
 
 
+async def test_what_hangs_on_a_deleted_pbx_is_in_its_entry(database: Database) -> None:
+    """S0-30: networks that go with it and lines that lose it are told, not swept away by the database."""
+    async with database.sessions.begin() as session:
+        account = await add_account(session)
+        location = await add_location(session, account)
+        pbx = await operations.create_pbx(session, CLI, account, PbxFields("P", sources=("10.1.0.0/16",)))
+        await session.flush()
+        network = await add_network(session, location, "10.1.5.0/24", pbx_id=pbx.id)
+        line = await add_line(session, account, pbx_id=pbx.id)
+    async with database.sessions.begin() as session:
+        mine = await store.pbx_by_id(session, account.id, pbx.id)
+        await operations.delete_pbx(session, CLI, mine)
+    async with database.sessions() as session:
+        entry = (await session.scalars(select(AuditEntry).order_by(AuditEntry.seq.desc()).limit(1))).one()
+        kept = await session.get(Line, line.id)
+        assert await session.get(Network, network.id) is None
+    assert kept is not None
+    assert kept.pbx_id is None
+    changes = json.loads(entry.entry)["changes"]
+    assert changes[f"network[{network.id}].value"] == {"before": "10.1.5.0/24", "after": None}
+    assert changes[f"line[{line.id}].pbx_id"] == {"before": pbx.id, "after": None}
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -238,7 +261,7 @@ async def test_rows_come_in_order_behind_a_key(session: AsyncSession) -> None:
     made = [await operations.create_trunk(session, CLI, account, TrunkFields(f"T{n}", "h.example")) for n in range(5)]
     await operations.create_trunk(session, CLI, other, TrunkFields("foreign", "h.example"))
     await session.flush()
-    ids = [trunk.id for trunk in made]
+    ids = sorted(trunk.id for trunk in made)  # made within one millisecond they have no order of their own
     assert [row.id for row in await store.trunks_of(session, account.id, limit=2)] == ids[:2]
     assert [row.id for row in await store.trunks_of(session, account.id, after=ids[1])] == ids[2:]
     for wrong in ("", "trunk_", ids[0].upper(), f"{ids[0]}\x00", "x" * 5000, other.id):
