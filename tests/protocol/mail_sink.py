@@ -44,6 +44,7 @@ class MailSink:
     login: tuple[str, str] | None = None
     tls: ssl.SSLContext | None = None
     requires_starttls: bool = False
+    tls_at_once: bool = False  # as on port 465
     mails: list[Taken] = field(default_factory=list)
     recipients_asked: list[str] = field(default_factory=list)
     port: int = 0
@@ -52,7 +53,7 @@ class MailSink:
     async def start(self, port: int = 0) -> "MailSink":
         loop = asyncio.get_running_loop()
         options: dict[str, Any] = {"hostname": "sink.example", "loop": loop, "enable_SMTPUTF8": False}
-        if self.tls is not None:
+        if self.tls is not None and not self.tls_at_once:
             options |= {"tls_context": self.tls, "require_starttls": self.requires_starttls}
         if self.login is not None:
             options |= {
@@ -60,7 +61,9 @@ class MailSink:
                 "auth_required": True,
                 "auth_require_tls": self.tls is not None,
             }
-        self._server = await loop.create_server(lambda: _Protocol(self, **options), "127.0.0.1", port)
+        self._server = await loop.create_server(
+            lambda: _Protocol(self, **options), "127.0.0.1", port, ssl=self.tls if self.tls_at_once else None
+        )
         self._open: list[_Protocol] = []
         self.port = self._server.sockets[0].getsockname()[1]
         return self
@@ -108,7 +111,9 @@ class MailSink:
         assert isinstance(message, EmailMessage)
         login = str(session.auth_data) if session.authenticated else None
         at = asyncio.get_running_loop().time()
-        self.mails.append(Taken(str(envelope.mail_from), recipient, message, at, session.ssl is not None, login))
+        self.mails.append(
+            Taken(str(envelope.mail_from), recipient, message, at, session.ssl is not None or self.tls_at_once, login)
+        )
         if self.hold is not None:
             await self.hold.wait()
         return "250 taken"

@@ -152,6 +152,17 @@ async def test_mail_goes_encrypted_and_signed_in_where_the_server_asks_for_it(
     assert [(mail.was_encrypted, mail.login) for mail in sink.mails] == [(True, "callpoint")]
 
 
+async def test_mail_goes_over_a_connection_that_is_encrypted_from_the_start(
+    database: Database, account: Account, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+) -> None:
+    sink = await MailSink(tls=server_tls, tls_at_once=True).start()
+    await add_notifications(database, account, "desk@example.com")
+    async with Running(database, settings_for(sink, security="tls"), tls_context=client_tls):
+        await until(database, all_are("sent"))
+    await sink.stop()
+    assert [mail.was_encrypted for mail in sink.mails] == [True]
+
+
 async def test_a_wrong_password_leaves_mail_waiting_with_the_servers_words_and_the_right_one_sends_it(
     database: Database, account: Account, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
