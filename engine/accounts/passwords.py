@@ -6,11 +6,11 @@ No composition rules and no expiry: length, a block list, and words that an atta
 import asyncio
 import unicodedata
 from collections.abc import Callable
+from functools import cache
 from typing import TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from zxcvbn import zxcvbn
 
 from engine.errors import FieldFault, Invalid, TooManyRequests
 
@@ -21,7 +21,6 @@ MIN_SCORE = 3  # zxcvbn: more than 10^8 guesses, the list of 30,000 common passw
 HASHES_AT_ONCE = 2  # 19 MiB and a core each; the rest of the process has to breathe
 MAX_WAITING = 32  # more sign-ins than this in line are a flood, not people
 _hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)  # OWASP Password Storage Cheat Sheet, argon2id
-_NOBODY = _hasher.hash("a sign-in for an e-mail address that nobody has costs as much time as any other")
 _Result = TypeVar("_Result")
 
 
@@ -69,6 +68,8 @@ def fault_of(password: str, context: tuple[str, ...] = ()) -> str | None:
         return f"Expected at most {MAX_CHARACTERS} characters, got {len(plain)}."
     if len(set(plain)) < 5:
         return "This repeats very few characters. Use several unrelated words."
+    from zxcvbn import zxcvbn  # read here: its lists take 30 ms to load, and only a new password needs them
+
     words = _words(context)
     judged = zxcvbn(plain[:JUDGED_CHARACTERS], user_inputs=words)
     if judged["score"] < MIN_SCORE:
@@ -111,10 +112,16 @@ def _hash(password: str) -> str:
     return _hasher.hash(_normal(password).encode("utf-8", "surrogatepass"))
 
 
+@cache
+def _nobodys_hash() -> str:
+    """What a sign-in for an address that nobody has is compared with, so that it costs the time of any other."""
+    return _hasher.hash("nobody's")
+
+
 def _matches(password: str, stored: str | None) -> bool:
     try:
         # longer than any password that was ever accepted: compared all the same, so that the time tells nothing
         offered = _normal(password[: MAX_CHARACTERS * 4]).encode("utf-8", "surrogatepass")
-        return _hasher.verify(stored or _NOBODY, offered) and stored is not None
+        return _hasher.verify(stored or _nobodys_hash(), offered) and stored is not None
     except (VerificationError, InvalidHashError):
         return False
