@@ -32,8 +32,6 @@ ROOT = Path(__file__).parent.parent
 NODE_IP, PBX_IP, CARRIER_IP, OTHER_CARRIER_IP, FRONT_IP = (f"127.0.0.{last}" for last in (1, 2, 3, 4, 5))
 READY_WITHIN_S = 15.0
 STOP_WITHIN_S = 8.0
-_UDP_TABLES = ("/proc/net/udp", "/proc/net/udp6")
-_TCP_TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
 _LISTENING = "0A"  # include/net/tcp_states.h
 
 
@@ -69,12 +67,8 @@ def until(holds: Callable[[], object], what: str, within_s: float = READY_WITHIN
 def is_bound(ip: str, port: int, transport: str) -> bool:
     """Whether some process has that address open, by the kernel's own table; nothing is sent there."""
     wanted = {f"{bytes(reversed(socket.inet_aton(each))).hex().upper()}:{port:04X}" for each in (ip, "0.0.0.0")}
-    for table in _TCP_TABLES if transport == "tcp" else _UDP_TABLES:
-        for line in Path(table).read_text().splitlines()[1:]:
-            words = line.split()
-            if words[1] in wanted and (transport != "tcp" or words[3] == _LISTENING):
-                return True
-    return False
+    rows = (line.split() for line in Path("/proc/net", transport).read_text().splitlines()[1:])
+    return any(row[1] in wanted and (transport != "tcp" or row[3] == _LISTENING) for row in rows)
 
 
 @dataclass(slots=True)
@@ -372,13 +366,21 @@ def sipp_calls(
     rate: int = 20,
     within_s: float = 30.0,
     is_lenient: bool = False,
-) -> int:
-    """SIPp as a PBX that places calls and ends; its exit code: 0 when every call went as the scenario says."""
+) -> None:
+    """SIPp as a PBX that places calls and ends.
+
+    Raises:
+        PeerFailed: not every call went as the scenario says; SIPp's own words are in it.
+    """
     port = free_port(PBX_IP)
     words = ["-t", f"{transport[0]}1", "-s", number, "-m", str(calls), "-r", str(rate), "{}:{}".format(*to)]
     words += LENIENT if is_lenient else []
     peer = sipp(folder, "pbx", *words, "-timeout", f"{int(within_s)}s", scenario=scenario, ip=PBX_IP, port=port)
-    return peer.wait(within_s + 5.0)
+    code = peer.wait(within_s + 5.0)
+    if code:
+        errors = folder / "pbx.errors"
+        said = errors.read_text(errors="replace")[:3000] if errors.exists() else peer.words()
+        raise PeerFailed(f"{scenario.name}: SIPp ended with {code}\n{said}")
 
 
 _MESSAGE = re.compile(rb"(?:UDP|TCP) message (received|sent) [\[(](\d+)[\])]? bytes\)? ?:\n\n")

