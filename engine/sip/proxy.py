@@ -37,8 +37,8 @@ class ResponseContext:
     """One request's way through the proxy. `request` is dropped when the final response has gone up."""
 
     __slots__ = (
-        "best", "branches", "fail_over", "index", "is_cancelled", "is_done", "is_emergency", "is_invite", "loop",
-        "record_routed", "request", "routing", "server", "tag", "targets",
+        "best", "branches", "fail_over", "index", "is_cancelled", "is_done", "is_emergency", "is_invite", "lane",
+        "loop", "record_routed", "request", "routing", "server", "tag", "targets",
     )  # fmt: skip
 
     def __init__(self, server: ServerTransaction, request: Request, routing: Routing, loop: bytes) -> None:
@@ -46,6 +46,7 @@ class ResponseContext:
         self.request: Request | None = request
         self.routing = routing
         self.loop = loop
+        self.lane: Lane | None = None
         self.is_invite = request.method == "INVITE"
         self.record_routed = self.is_invite and not routing.is_marked
         self.targets: tuple[Target, ...] = ()
@@ -109,14 +110,17 @@ class Proxy:
 
     def start(self, context: ResponseContext, forward: Forward, now: float) -> None:
         """Begin with the first target; without any, or after a CANCEL, the context ends at once."""
+        self._deadlines.disarm(context)
         context.targets = forward.targets
         context.tag = forward.tag
         context.fail_over = forward.fail_over
         context.is_emergency = forward.emergency
-        if context.is_done or context.is_cancelled:
-            context.is_done = True
+        if context.is_done:  # cancelled meanwhile, or answered 500 because this came so late
             if context.tag is not None:
-                self._emit(Finished(context.tag, "cancelled", 487, None, now))
+                if context.is_cancelled:
+                    self._emit(Finished(context.tag, "cancelled", 487, None, now))
+                else:
+                    self._emit(Finished(context.tag, "failed", 500, None, now))
             return
         self._go_on(context, now)
 
@@ -289,11 +293,11 @@ class Proxy:
         self._transactions.forget_sent(branch.client)
         if branch.is_over:
             return
-        self._end_attempt(branch, status, "cancelled" if context.is_cancelled else "refused", now)
-        target = branch.target
-        self._candidate(context, status, edit.forwarded_response(response), target)
+        self._end_attempt(branch, status, "cancelled" if branch.is_cancel_wanted else "refused", now)
         if context.is_done:
             return
+        target = branch.target
+        self._candidate(context, status, edit.forwarded_response(response), target)
         is_retry_due = status in RETRY_WITH_OTHER_EDIT and target.retry_edit is not None and not branch.is_retry
         if is_retry_due and target.retry_edit is not None and not context.is_cancelled:
             self._try(context, target, target.retry_edit, now, is_retry=True)
@@ -345,6 +349,14 @@ class Proxy:
         """Drop what only an unfinished context needs; a BYE that got its answer ends a tagged dialog."""
         request, context.request = context.request, None
         context.best = None
+        self._deadlines.disarm(context)
+        context.routing = _NO_ROUTING
+        if context.branches:
+            context.server.owner = None  # a late CANCEL finds nothing left to cancel
+        for branch in context.branches:
+            if branch.client.is_final and not (context.is_invite and branch.client.state is State.ACCEPTED):
+                branch.client.owner = None  # only a 2xx of an INVITE may come again and must go up again
+        context.branches.clear()
         is_challenged = response is not None and response.status in {401, 407}
         if request is not None and request.method == "BYE" and not is_challenged:
             self._end_dialog(request, now)
@@ -362,6 +374,9 @@ class Proxy:
             if tag is not None:
                 self._emit(DialogEnded(tag, now))
                 return
+
+
+_NO_ROUTING = Routing([], b"", is_marked=False)
 
 
 def is_pending(server: ServerTransaction) -> bool:

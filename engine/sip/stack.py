@@ -44,6 +44,7 @@ __all__ = [
 ]  # fmt: skip
 
 KNOWN_SCHEMES = frozenset({b"sip", b"sips", b"tel", b"urn"})
+DECISION_S = 5.0  # an event nobody answered by then is answered 500: a fault of ours must not hold the caller
 MAX_REFUSALS_PER_S = 50  # answers to what cannot be read, over all strangers: nobody is worth more of our bandwidth
 _MAX_KEPT_TARGETS = 4_096
 
@@ -150,6 +151,8 @@ class SipStack:
         for item in self._deadlines.take_due(now):
             if isinstance(item, Branch):
                 self._proxy.deadline(item, now)
+            elif isinstance(item, ResponseContext):
+                self.respond(item.server, 500, now=now)
             elif isinstance(item, OwnRequest):
                 self._transactions.abandon(item.client)
                 self._events.append(OwnRequestEnded(item.token, None, now))
@@ -159,8 +162,8 @@ class SipStack:
     def forward(self, transaction: ServerTransaction, forward: Forward, now: float) -> None:
         """Proxy the request to the first target that takes it. Without targets the caller gets 480."""
         context = transaction.owner
-        assert isinstance(context, ResponseContext)
-        self._proxy.start(context, forward, now)
+        if isinstance(context, ResponseContext):  # else it has ended already
+            self._proxy.start(context, forward, now)
 
     def respond(
         self,
@@ -182,6 +185,7 @@ class SipStack:
         self._transactions.respond(transaction, status, data, now)
         context = transaction.owner
         if status >= 200 and isinstance(context, ResponseContext):
+            self._deadlines.disarm(context)
             context.is_done = True
             context.request = None
 
@@ -271,6 +275,7 @@ class SipStack:
         if is_in_dialog:
             self._forward_in_dialog(context, now)
         else:
+            self._deadlines.arm(context, DECISION_S, now)
             self._events.append(RequestReceived(server, request, source))
 
     def _is_valid(self, request: Request, server: ServerTransaction, loop: bytes, now: float) -> bool:

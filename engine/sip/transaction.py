@@ -256,7 +256,17 @@ def server_key(request: Request) -> TransactionKey:
                 request.lines[request.shape.via][via.start : via.end].strip(),
             )
         )
-    return TransactionKey(branch, (via.host.lower(), via.port), method)
+    sent_by = (via.host.lower(), via.port)
+    known = _sent_bys.get(sent_by)
+    if known is None:
+        if len(_sent_bys) >= _MAX_SENT_BYS:
+            _sent_bys.clear()
+        known = _sent_bys[sent_by] = sent_by
+    return TransactionKey(branch, known, method)
+
+
+_sent_bys: dict[tuple[bytes, int | None], tuple[bytes, int | None]] = {}  # one object per peer, not one per key
+_MAX_SENT_BYS = 4_096
 
 
 def client_key(branch: bytes, method: bytes) -> TransactionKey:

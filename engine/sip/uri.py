@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
+from engine.sip.grammar import MAX_HEADERS, MAX_READ_BYTES
 from engine.sip.message import BadMessage
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*+):")
@@ -53,8 +54,7 @@ class NameAddr:
 
 def parse_uri(text: str) -> Uri:
     """Read a URI of any scheme; raises `BadMessage` (400) when there is no scheme or a sip host cannot be read."""
-    text = text.strip()
-    match = _SCHEME.match(text)
+    match = _SCHEME.match(text := text.strip()) if len(text) <= MAX_READ_BYTES else None
     if match is None:
         raise BadMessage(f"expected a URI with a scheme, got {text[:60]!r}")
     scheme = match.group(1).lower()
@@ -90,6 +90,10 @@ def parse_name_addr(value: str) -> NameAddr:
     Only the first of a comma-joined list is read. Raises `BadMessage` (400).
     """
     value = value.strip()
+    if len(value) > MAX_READ_BYTES:
+        value = split_values(value)[0]
+    if len(value) > MAX_READ_BYTES:
+        raise BadMessage(f"expected an address of at most {MAX_READ_BYTES} characters, got {len(value)}")
     quoted = _QUOTED.match(value)
     after_name = quoted.end() if quoted else 0
     opening = value.find("<", after_name)
@@ -110,11 +114,13 @@ def _first_element(text: str) -> str:
 
 def split_values(text: str) -> list[str]:
     """Split a comma-joined header value (RFC 3261 §7.3.1); commas in quotes or angle brackets do not count."""
-    values, position = [], 0
+    values: list[str] = []
+    position = 0
     while True:
         match = _ELEMENT.match(text, position)
         end = match.end() if match else position
-        if end >= len(text) or text[end] != ",":  # the end, or a quote or bracket that never closes
+        is_last = end >= len(text) or text[end] != ","  # or a quote or bracket that never closes
+        if is_last or len(values) >= MAX_HEADERS:
             values.append(text[position:].strip())
             return values
         values.append(text[position:end].strip())

@@ -149,6 +149,19 @@ def test_the_late_2xx_of_a_target_given_up_is_forwarded_and_the_other_cancelled(
     assert bench.finished() == [("answered", 200, "a")]
 
 
+def test_the_other_target_that_is_cancelled_ends_cancelled() -> None:
+    """E-12: it did not refuse the call, we took it back."""
+    bench = Bench(A, B)
+    bench.wait(2.5)
+    bench.answer(SECOND, 180)
+    bench.answer(CARRIER, 200)
+    bench.answer(SECOND, 487)
+    assert bench.attempts() == [("a", None, "timeout"), ("b", 487, "cancelled")]
+    assert bench.statuses() == [100, 180, 200]
+    bench.wait(70)
+    assert bench.stack.transaction_counts == (0, 0)
+
+
 def test_a_late_2xx_after_the_caller_was_refused_still_goes_up() -> None:
     """E-08: §16.7 step 10, statelessly."""
     bench = Bench(A)

@@ -311,6 +311,21 @@ def test_a_request_of_ours_ends_without_an_answer() -> None:
     assert stack.transaction_counts == (0, 0)
 
 
+def test_a_request_nobody_decided_about_is_answered_500() -> None:
+    """E-18: a hook that failed leaves neither the caller nor a transaction waiting."""
+    stack = make_stack()
+    stack.receive(request(), PBX, 0.0)
+    (event,), _ = drain(stack)
+    stack.handle_timer(5.0)
+    assert statuses(stack) == [500]
+    stack.forward(event.transaction, Forward((Target("a", CARRIER),), tag="late"), 5.1)
+    events, out = drain(stack)
+    assert out == []
+    assert [(e.outcome, e.status) for e in events] == [("failed", 500)]
+    stack.handle_timer(50.0)
+    assert stack.transaction_counts == (0, 0)
+
+
 def test_a_stray_response_is_dropped() -> None:
     """E-18: not forwarded anywhere, whatever its second Via says."""
     stack = make_stack()

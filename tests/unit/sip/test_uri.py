@@ -1,5 +1,6 @@
 """URIs and name-addr values as a hook reads them."""
 
+import contextlib
 import time
 
 import pytest
@@ -97,10 +98,11 @@ def test_any_text_either_parses_or_raises_bad_message(text: str) -> None:
 def test_long_hostile_values_cost_little(piece: str) -> None:
     """E-18: no pattern goes back over what it read."""
     for text in (piece * (60_000 // len(piece)), "sip:a@h" + piece * (60_000 // len(piece)), '"' + piece * 20_000):
-        started = time.perf_counter()
         for read in (parse_uri, parse_name_addr, split_values):
-            try:
-                read(text)
-            except BadMessage:
-                continue
-        assert time.perf_counter() - started < 0.2
+            best = 1.0
+            for _ in range(5):
+                started = time.perf_counter()
+                with contextlib.suppress(BadMessage):
+                    read(text)
+                best = min(best, time.perf_counter() - started)
+            assert best < 0.005
