@@ -29,6 +29,7 @@ from engine.e911.calls import Recorder
 from engine.e911.notify import Notifier
 from engine.e911.publish import SnapshotPublisher
 from engine.edge_link import EdgeLink, EdgeState
+from engine.errors import DatabaseAway, EngineError
 from engine.provisioning.http import PhonesPort, make_phones_port
 from engine.reach import Reach
 
@@ -80,7 +81,8 @@ class App:
             await self.edge.start()
             self._spawn(self._bring_database(), "database")
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.is_database_ready.wait(), FIRST_TRY_S)
+                async with asyncio.timeout(FIRST_TRY_S):
+                    await self.is_database_ready.wait()
             await self._open_doors()
         except BaseException:
             await self.stop()
@@ -117,7 +119,7 @@ class App:
             async with asyncio.timeout(LAST_RECORDS_S):
                 while await self.recorder.record_new():
                     pass
-        except (TimeoutError, SQLAlchemyError, OSError) as exc:
+        except (TimeoutError, SQLAlchemyError, OSError, EngineError) as exc:
             _log.warning("records_wait", error=type(exc).__name__, meaning="they are in the journal for the next start")
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -129,11 +131,11 @@ class App:
             try:
                 await migrations.migrate(self.database)
                 await self._prepare_set_up()
+                await self.publisher.publish_changed()
                 break
-            except (SQLAlchemyError, OSError) as exc:
+            except (SQLAlchemyError, OSError, DatabaseAway) as exc:
                 _log.error("database_away", error=type(exc).__name__, meaning="911 calls go on from the last snapshot")
                 await asyncio.sleep(RETRY_S)
-        await self.publisher.publish_changed()
         self._spawn(self.publisher.run(), "publisher")
         self._spawn(self.recorder.run(), "recorder")
         self._spawn(self.notifier.run(), "notifier")

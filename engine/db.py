@@ -113,7 +113,8 @@ class Sessions:
         if self._writer is task:
             raise RuntimeError("a write transaction inside another one would wait for itself")
         try:
-            await asyncio.wait_for(self._turn.acquire(), BUSY_TIMEOUT_S)
+            async with asyncio.timeout(BUSY_TIMEOUT_S):
+                await self._turn.acquire()
         except TimeoutError as exc:
             raise DatabaseAway("The database is busy. Nothing was changed; 911 calls go on. Try again.") from exc
         self._writer = task

@@ -141,7 +141,8 @@ class EdgeLink:
         self._answers[token] = answer
         try:
             self._say(message | {"token": token})
-            return await asyncio.wait_for(answer, within_s)
+            async with asyncio.timeout(within_s):
+                return await answer
         except TimeoutError as exc:
             raise EdgeAway("The SIP process did not answer in time. 911 calls do not depend on this answer.") from exc
         finally:

@@ -467,7 +467,7 @@ class JournalPosition(Base):
 
     __tablename__ = "journal_position"
     name: Mapped[str] = mapped_column(String(40), primary_key=True)
-    position: Mapped[str] = mapped_column(String(200))
+    position: Mapped[str] = mapped_column(Text)
 
 
 AUDIT_IMMUTABLE_SQLITE = tuple(

@@ -2,8 +2,8 @@
 
 A commit of this process wakes it at once; a change by another process (the command line) is seen within 250 ms
 through SQLite's `PRAGMA data_version`, which costs microseconds. While the database is away the last snapshots stay and
-calls go on. A snapshot is dropped only for an account that this process has seen in the database before: a database that
-was lost and made anew takes no location from the edge.
+calls go on. A snapshot is dropped only for an account that this process has seen in the database before: a database
+that was lost and made anew takes no location from the edge.
 """
 
 import asyncio
@@ -88,7 +88,8 @@ class SnapshotPublisher:
 
     async def _wait(self) -> None:
         try:
-            await asyncio.wait_for(self._wake.wait(), POLL_S)
+            async with asyncio.timeout(POLL_S):  # wait_for can lose a cancellation on Python 3.11
+                await self._wake.wait()
         except TimeoutError:
             return
 

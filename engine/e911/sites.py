@@ -199,7 +199,7 @@ async def add_recipient(session: AsyncSession, actor: Actor, account: Account, e
     if len(known) >= MAX_RECIPIENTS:
         detail = f"An account has at most {MAX_RECIPIENTS} recipients. Use a mailing list's address for more people."
         raise Invalid(detail, fields=(FieldFault("email", detail),))
-    recipient = NotificationRecipient(id=new_id("notification"), account_id=account.id, email=address)
+    recipient = NotificationRecipient(id=new_id("recipient"), account_id=account.id, email=address)
     session.add(recipient)
     record(session, actor, Event.RECIPIENT_CREATE, recipient, resource=_named(recipient))
     await session.flush()
