@@ -150,9 +150,8 @@ def _page_of(request: web.Request) -> str:
 def error_page(request: web.Request, error: EngineError) -> web.Response:
     """What happened, what it means for 911 calls, what to do next."""
     status = error.http_status
-    address, words = _NEXT.get(status, (request.path if request.method == "GET" else "/", "Try again"))
-    if USER not in request and status not in {401, 503}:
-        address, words = ("/login", "Sign in")
+    again = (request.path, "Try again") if request.method == "GET" else _NEXT[404]
+    address, words = _NEXT.get(status, again)
     detail = error.detail
     if status == 500:
         detail = "Something went wrong on the server and nothing was changed. The log has it under this request's name."

@@ -122,7 +122,7 @@ async def test_a_dropdown_saves_itself_with_exactly_one_patch(owned: Site, new_p
     await expect(form.get_by_role("status")).to_have_text("Saved")
     await expect(page.get_by_role("button", name="Save", exact=True)).to_be_hidden()
     assert [request.post_data_json for request in sent] == [{"timezone": "America/Denver"}]
-    await page.get_by_label("Language of phones").select_option("es")  # the version moved on; it must be known
+    await page.get_by_label("Language").select_option("es")  # the version moved on; it must be known
     await expect(form.get_by_role("status")).to_have_text("Saved")
     async with owned.database.sessions() as session:
         account = await session.get(Account, owned.account_id)
