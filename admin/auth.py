@@ -29,6 +29,7 @@ from admin.context import (
     USER,
     Prepared,
 )
+from admin.idempotency import is_repeat
 from admin.routes import PUBLIC, SIGNED_IN, Route
 from engine.accounts import signin
 from engine.accounts.scopes import EVERY_SCOPE, Scope, scopes_of_key, scopes_of_role
@@ -169,7 +170,7 @@ async def run_preparation(request: web.Request, route: Route) -> None:
     Who asks is found out first, in a short transaction of its own: nobody unknown makes the process hash or wait.
 
     Raises:
-        NotAuthenticated, ScopeMissing, ProofRequired
+        NotAuthenticated, ScopeMissing, ProofRequired, BadRequest
     """
     if route.prepare is None:
         return
@@ -177,6 +178,8 @@ async def run_preparation(request: web.Request, route: Route) -> None:
         async with request.app[DATABASE].sessions.begin() as session:
             await authenticate(request, session, route)
             authorise(request, route)
+            if await is_repeat(request, session, route):
+                return
     try:
         request[PREPARED] = Prepared(value=await route.prepare(request))
     except EngineError as error:

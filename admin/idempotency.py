@@ -5,13 +5,15 @@ transaction on SQLite; on PostgreSQL it collides with it and is told to repeat (
 """
 
 import json
+from dataclasses import dataclass
 from hashlib import sha256
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from admin.context import ACCOUNT, ACTOR, SESSION
-from admin.problems import BadRequest, is_api
+from admin.problems import BadRequest
 from admin.routes import Route
 from engine.accounts.idempotency import KeptAnswer, kept_answer
 from engine.audit.record import record
@@ -23,21 +25,30 @@ MAX_KEY_CHARACTERS = 255
 _KEPT_HEADERS = (hdrs.LOCATION, hdrs.ETAG, hdrs.CONTENT_TYPE)
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """`key_hash`: SHA-256 over who asks and the key. `request_hash`: over method, path and body."""
+
+    key_hash: str
+    request_hash: str
+
+
+async def is_repeat(request: web.Request, session: AsyncSession, route: Route) -> bool:
+    """Whether this very request was carried out before, so that nothing of it needs preparing."""
+    asked = await _asked(request, route)
+    kept = None if asked is None else await kept_answer(session, asked.key_hash)
+    return kept is not None and asked is not None and kept.request_hash == asked.request_hash
+
+
 async def answer_once(request: web.Request, handler: Handler, route: Route) -> web.StreamResponse:
     """The handler's answer; with an Idempotency-Key, the kept one when the request was carried out before."""
-    key = request.headers.get(HEADER)
-    is_write = request.method not in {"GET", "HEAD"} and is_api(request) and route.operation is not None
-    if key is None or not is_write or ACCOUNT not in request:
+    asked = await _asked(request, route)
+    if asked is None:
         return await handler(request)
-    if not 1 <= len(key) <= MAX_KEY_CHARACTERS or not key.isascii() or not key.isprintable():
-        raise BadRequest(f"{HEADER}: expected 1 to {MAX_KEY_CHARACTERS} printable ASCII characters.")
-    key_hash = sha256(f"{request[ACTOR].id}\n{key}".encode()).hexdigest()
-    asked = f"{request.method} {request.rel_url.raw_path_qs}\n".encode() + await request.read()
-    request_hash = sha256(asked).hexdigest()
-    kept = await kept_answer(request[SESSION], key_hash)
+    kept = await kept_answer(request[SESSION], asked.key_hash)
     if kept is None:
-        return await _first(request, handler, key_hash, request_hash)
-    if kept.request_hash != request_hash:
+        return await _first(request, handler, asked)
+    if kept.request_hash != asked.request_hash:
         raise Invalid(
             f"This {HEADER} was used for another request.",
             fields=(FieldFault(HEADER, "Use a fresh key for every request, the same key only to repeat it."),),
@@ -47,15 +58,31 @@ async def answer_once(request: web.Request, handler: Handler, route: Route) -> w
     return web.Response(status=kept.status, body=(kept.body or "").encode(), headers=headers)
 
 
-async def _first(request: web.Request, handler: Handler, key_hash: str, request_hash: str) -> web.StreamResponse:
+async def _asked(request: web.Request, route: Route) -> _Asked | None:
+    """What tells this request from others; None when it has no key or is none that could be repeated.
+
+    Raises:
+        BadRequest: a key that is none.
+    """
+    key = request.headers.get(HEADER)
+    is_write = request.method not in {"GET", "HEAD"} and route.operation is not None
+    if key is None or not is_write or ACCOUNT not in request:
+        return None
+    if not 1 <= len(key) <= MAX_KEY_CHARACTERS or not key.isascii() or not key.isprintable():
+        raise BadRequest(f"{HEADER}: expected 1 to {MAX_KEY_CHARACTERS} printable ASCII characters.")
+    whole = f"{request.method} {request.rel_url.raw_path_qs}\n".encode() + await request.read()
+    return _Asked(sha256(f"{request[ACTOR].id}\n{key}".encode()).hexdigest(), sha256(whole).hexdigest())
+
+
+async def _first(request: web.Request, handler: Handler, asked: _Asked) -> web.StreamResponse:
     response = await handler(request)
     if response.status < 300 and isinstance(response, web.Response):
         body = response.body if isinstance(response.body, bytes) else b""
         headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
         request[SESSION].add(
             KeptAnswer(
-                key_hash=key_hash, account_id=request[ACCOUNT].id, request_hash=request_hash, status=response.status,
-                headers=json.dumps(headers), body=body.decode(), created_at=utc_now(),
+                key_hash=asked.key_hash, account_id=request[ACCOUNT].id, request_hash=asked.request_hash,
+                status=response.status, headers=json.dumps(headers), body=body.decode(), created_at=utc_now(),
             )
         )  # fmt: skip
     return response
