@@ -17,6 +17,7 @@ from engine.audit.record import open_audited
 from engine.config import Config, parse_listen
 from engine.db import Database
 from engine.e911 import snapshot
+from engine.e911.calls import ASIDE
 from engine.errors import EngineError
 from engine.models import Account, Location, NotificationRecipient, Pbx, Phone, Trunk
 
@@ -59,7 +60,7 @@ async def examine(config: Config) -> list[Finding]:
         keys = crypto.load(config.key_file)
     except EngineError as exc:
         return [*findings, Finding("keys", "bad", exc.detail)]
-    findings += [_key_file(config.key_file), _snapshots(config, keys)]
+    findings += [_key_file(config.key_file), _snapshots(config, keys), _journal(config)]
     database = open_audited(config.database_url, keys)
     try:
         findings += [finding async for finding in _database(database)]
@@ -134,6 +135,13 @@ def _snapshots(config: Config, keys: crypto.KeyRing) -> Finding:
     return Finding(
         "location table on disk", "good", f"{len(loaded.tables)} account(s) would route without the database"
     )
+
+
+def _journal(config: Config) -> Finding:
+    aside = config.core.data_dir / "journal" / ASIDE
+    if aside.exists():
+        return Finding("journal", "bad", f"{aside} holds call records that could not be stored. Keep it and report it.")
+    return Finding("journal", "good", "every call record could be stored")
 
 
 async def _database(database: Database) -> AsyncIterator[Finding]:
