@@ -86,10 +86,15 @@ class Dialogs:
     def preprocess(self, request: Request, source: Hop) -> Routing:
         """Take our own elements off Route (§16.4); says whether the request is inside a dialog of ours."""
         index = request.shape.first.get(b"route")
-        if index is not None and request.names.count(b"route") == 1 and b";cp=" not in request.request_uri_bytes:
+        uri = request.request_uri_bytes
+        if b";cp=" in uri:
+            return self._preprocess_any(request, source)
+        if index is None:
+            return Routing([], uri, is_marked=False)
+        if request.names.count(b"route") == 1:
             plain = _ONE_ROUTE.match(request.lines[index])
             if plain is not None and self._is_marked(request, plain.group(1)):  # nearly every request in a dialog
-                return Routing([(index, None)], request.request_uri_bytes, is_marked=True)
+                return Routing([(index, None)], uri, is_marked=True)
         return self._preprocess_any(request, source)
 
     def _preprocess_any(self, request: Request, source: Hop) -> Routing:
@@ -147,9 +152,10 @@ class Dialogs:
         match = _MARK.search(uri)
         if match is None:
             return False
-        given = match.group(1)
-        call_id = request.call_id_bytes
-        return any(hmac.compare_digest(given, self.mark(call_id, request.tag_bytes(key))) for key in (b"from", b"to"))
+        given, call_id = match.group(1), request.call_id_bytes
+        return hmac.compare_digest(given, self.mark(call_id, request.from_tag_bytes)) or hmac.compare_digest(
+            given, self.mark(call_id, request.to_tag_bytes)
+        )
 
     def _prefix(self, hop: Hop) -> tuple[bytes, bytes]:
         """The beginnings of our Via line and of our Record-Route value towards a hop."""

@@ -320,7 +320,7 @@ class SipStack:
     def _cancel(self, server: ServerTransaction, now: float) -> None:
         """CANCEL is hop by hop (§16.10): answered by us, then passed on along the branches."""
         invite = self._transactions.servers.get(server.key._replace(method=b"INVITE"))
-        if invite is None:
+        if invite is None or invite.source.ip != server.source.ip:  # nobody else may end a caller's call
             self.respond(server, 481, now=now)
             return
         self.respond(server, 200, now=now)

@@ -132,19 +132,21 @@ class UdpShell:
         sock, receive, hops = self._socket, self._receive, self._hops
         if sock is None:
             return
-        for _ in range(MAX_DATAGRAMS_PER_WAKE_UP):
+        for count in range(MAX_DATAGRAMS_PER_WAKE_UP):
             try:
                 data, address = sock.recvfrom(MAX_MESSAGE_BYTES)
             except BlockingIOError:
+                if not count:  # woken by the error queue alone
+                    self._read_errors()
                 break
             except OSError:  # a pending ICMP error surfaces here once
-                break
+                self._read_errors()
+                continue
             key = address[:2]
             hop = hops.get(key)
             if hop is None:
                 hop = self._new_hop(key)
             receive(data, hop)
-        self._read_errors()
         self._drained()
 
     def _new_hop(self, key: tuple[str, int]) -> Hop:

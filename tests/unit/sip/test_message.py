@@ -72,11 +72,16 @@ def test_twenty_thousand_mutants_of_real_messages_hurt_nothing(cases: Path) -> N
                 data[position:position] = chance.choice([b"\r\n", b"\r", b"\n", b"\0", b'"', b"<", b",", b";", b":"])
             if not data:
                 break
-        started = time.perf_counter()
-        with contextlib.suppress(BadMessage):
-            parse_message(bytes(data))
-        slowest = max(slowest, time.perf_counter() - started)
-    assert slowest < 0.05
+        if cost_of(bytes(data)) > 0.005:  # or the machine was busy: the best of ten tells
+            slowest = max(slowest, min(cost_of(bytes(data)) for _ in range(10)))
+    assert slowest < 0.005
+
+
+def cost_of(data: bytes) -> float:
+    started = time.thread_time()
+    with contextlib.suppress(BadMessage):
+        parse_message(data)
+    return time.thread_time() - started
 
 
 HEAD = b"OPTIONS sip:a SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\nFrom: <sip:a>;tag=1\r\nTo: <sip:b>\r\n"
@@ -141,9 +146,9 @@ def test_64_kb_of_hostile_input_cost_less_than_5_ms(name: str) -> None:
     best = 1.0
     for _ in range(5):
         stack = make_stack(is_emergency=lambda *_: True)
-        started = time.perf_counter()
+        started = time.thread_time()
         stack.receive(data, PBX, 0.0)
-        best = min(best, time.perf_counter() - started)
+        best = min(best, time.thread_time() - started)
     assert best < 0.005
 
 

@@ -379,6 +379,15 @@ def test_a_cancel_of_nothing_is_answered_481_and_a_second_one_absorbed() -> None
     assert len(bench.sent_to(CARRIER)) == 2
 
 
+def test_a_cancel_from_another_address_is_refused() -> None:
+    """E-04: whoever overheard a branch cannot end an emergency call."""
+    bench = Bench(A)
+    bench.answer(CARRIER, 180)
+    bench.receive(cancel(), Hop("udp", "203.0.113.9", 5060))
+    assert [read_response(data).status for data in bench.sent_to(Hop("udp", "203.0.113.9", 5060))] == [481]
+    assert len(bench.sent_to(CARRIER)) == 1
+
+
 def test_a_cancel_after_the_answer_changes_nothing() -> None:
     """E-18: 200 for the CANCEL, the call stands."""
     bench = Bench(A)

@@ -101,8 +101,8 @@ def test_long_hostile_values_cost_little(piece: str) -> None:
         for read in (parse_uri, parse_name_addr, split_values):
             best = 1.0
             for _ in range(5):
-                started = time.perf_counter()
+                started = time.thread_time()
                 with contextlib.suppress(BadMessage):
                     read(text)
-                best = min(best, time.perf_counter() - started)
+                best = min(best, time.thread_time() - started)
             assert best < 0.005
