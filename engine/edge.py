@@ -299,11 +299,10 @@ class Edge:
 
     def _learn_from(self, event: AttemptEnded) -> None:
         """A call tells about its trunk sooner than the next ping."""
-        account_id = self._trunks.owner_of(event.target.name)
-        if account_id is not None and event.outcome != "cancelled":
+        if event.outcome != "cancelled":
             is_up = event.outcome in {"answered", "refused"} and event.status != 503
             detail = f"a call was {event.outcome}" + (f" ({event.status})" if event.status else "")
-            self._trunks.seen(account_id, event.target.name, is_up=is_up, detail=detail)
+            self._trunks.seen(event.target.name, is_up=is_up, detail=detail)
 
     def _address_towards(self, hop: Hop) -> tuple[str, int]:
         """What the peer at a hop should call us: what is advertised, what is bound, or the address of the route to

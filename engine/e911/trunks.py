@@ -1,16 +1,19 @@
 """Which trunks there are, where they are, and which of them answer.
 
-The hook reads `down` and `ips`; the SIP process asks `take_due` whom to ping and reports what came of pings and calls.
+The hook reads `down` and `ips`; the SIP process asks `take_due` whom to ping and reports what came of pings and
+calls. What is asked for in a call's way, or again and again, is made once when the table changes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
-from engine.e911.location import LocationTable, Trunk
+from engine.e911.location import LocationTable, plain_address
 from engine.sip.forward import Hop
 from engine.sip.resolve import Resolver
 
 Name = tuple[str, int | None, str]
 """(host, port, transport) as configured."""
+
+MAX_PINGS_AT_ONCE = 32  # a thousand trunks are asked one group after the other, not in one go between two calls
 
 
 class TrunkWatch:
@@ -37,66 +40,83 @@ class TrunkWatch:
         self.ips: set[str] = set()
         self.route_ips: set[str] = set()
         self._up: dict[str, bool] = {}
+        self._owner: dict[str, str] = {}  # trunk -> account
+        self._at: dict[Name, list[str]] = {}  # trunks behind one name: they are asked once for all
         self._due: dict[Name, float] = {}
         self._routes: set[Name] = set()
+        self._literals: dict[Name, str] = {}
 
     def follow_table(self, routes: set[Name]) -> None:
         """Take over what the table names now. `routes`: where default routes lead."""
-        names = set(self._trunks())
-        for name in names | routes:
-            self._resolver.watch(*name)
-        for gone in (set(self._due) | self._routes) - names - routes:
-            self._resolver.forget(*gone)
+        before = self._at.keys() | self._routes
+        self._at, self._owner = {}, {}
+        for account in self._table.accounts.values():
+            for trunk in account.trunks:
+                if trunk.enabled:
+                    self._owner[trunk.id] = account.account_id
+                    self._at.setdefault((trunk.host, trunk.port, trunk.transport), []).append(trunk.id)
         self._routes = routes
-        self._due = {name: self._due.get(name, 0.0) for name in names}
-        known = {trunk.id for _, trunk in self._all()}
-        self.down &= known
-        self._up = {trunk_id: is_up for trunk_id, is_up in self._up.items() if trunk_id in known}
+        now = self._at.keys() | routes
+        for name in now - before:
+            self._resolver.watch(*name)
+        for name in before - now:
+            self._resolver.forget(*name)
+            self._literals.pop(name, None)
+        self._due = {name: self._due.get(name, 0.0) for name in self._at}
+        self.down.intersection_update(self._owner)
+        self._up = {trunk_id: is_up for trunk_id, is_up in self._up.items() if trunk_id in self._owner}
         self.refresh_ips()
 
     def refresh_ips(self) -> None:
-        """Names resolve in the background; their addresses are trusted from then on."""
-        for ips, names in ((self.ips, self._due), (self.route_ips, self._routes)):
-            found = {hop.ip for name in names for hop in self._resolver.hops(*name)}
-            ips.intersection_update(found)
-            ips.update(found)
+        """Take over the addresses of names that were looked up since; an IP address never moves."""
+        _replace(self.ips, self._addresses(self._at))
+        _replace(self.route_ips, self._addresses(self._routes))
 
     def take_due(self, now: float) -> list[tuple[Name, Hop]]:
         """The trunks to be pinged now, at their first address."""
         due: list[tuple[Name, Hop]] = []
-        if self._ping_s <= 0:
-            return due
-        for name, at in self._due.items():
-            hops = self._resolver.hops(*name) if at <= now else ()
+        for name, at in self._due.items() if self._ping_s > 0 else ():
+            if at > now:
+                continue
+            hops = self._resolver.hops(*name)
             if hops:
                 self._due[name] = now + self._ping_s
                 due.append((name, hops[0]))
+            if len(due) >= MAX_PINGS_AT_ONCE:
+                break
         return due
 
     def pinged(self, name: Name, status: int | None) -> None:
         """Any answer but 503 is a sign of life (RFC 3261 §11)."""
         detail = f"OPTIONS answered {status}" if status else "OPTIONS was not answered"
-        for account_id, trunk in self._trunks().get(name, ()):
-            self.seen(account_id, trunk.id, is_up=status is not None and status != 503, detail=detail)
+        for trunk_id in self._at.get(name, ()):
+            self.seen(trunk_id, is_up=status is not None and status != 503, detail=detail)
 
-    def seen(self, account_id: str, trunk_id: str, *, is_up: bool, detail: str) -> None:
-        """A trunk answered or did not; the main process is told of changes."""
-        if self._up.get(trunk_id) is is_up:
+    def seen(self, trunk_id: str, *, is_up: bool, detail: str) -> None:
+        """A trunk answered or did not; an unknown one is ignored."""
+        account_id = self._owner.get(trunk_id)
+        if account_id is None or self._up.get(trunk_id) is is_up:
             return
         self._up[trunk_id] = is_up
         (self.down.discard if is_up else self.down.add)(trunk_id)
         self._on_change(account_id, trunk_id, is_up, detail)
 
-    def owner_of(self, trunk_id: str) -> str | None:
-        """The account a trunk belongs to."""
-        return next((account_id for account_id, trunk in self._all() if trunk.id == trunk_id), None)
-
-    def _all(self) -> list[tuple[str, Trunk]]:
-        accounts = self._table.accounts.values()
-        return [(account.account_id, trunk) for account in accounts for trunk in account.trunks if trunk.enabled]
-
-    def _trunks(self) -> dict[Name, list[tuple[str, Trunk]]]:
-        found: dict[Name, list[tuple[str, Trunk]]] = {}
-        for account_id, trunk in self._all():
-            found.setdefault((trunk.host, trunk.port, trunk.transport), []).append((account_id, trunk))
+    def _addresses(self, names: Collection[Name]) -> set[str]:
+        """Names that are addresses are read once; only real names are asked for again."""
+        found: set[str] = set()
+        for name in names:
+            ip = self._literals.get(name)
+            if ip is None:
+                hops = self._resolver.hops(*name)
+                found.update(hop.ip for hop in hops)
+                if plain_address(name[0]) is not None:
+                    self._literals[name] = hops[0].ip
+            else:
+                found.add(ip)
         return found
+
+
+def _replace(kept: set[str], new: set[str]) -> None:
+    if kept != new:
+        kept.intersection_update(new)
+        kept.update(new)

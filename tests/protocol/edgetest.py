@@ -147,7 +147,7 @@ class Carrier(Party):
     def on_message(self, message: Request | Response, data: bytes, source: tuple[str, int]) -> None:
         if not isinstance(message, Request) or self.is_silent:
             return
-        if message.method in {"OPTIONS", "BYE"}:
+        if message.method in {"OPTIONS", "BYE", "MESSAGE"}:
             self._reply(data, 200, source)
         elif message.method == "CANCEL":
             self._reply(data, 200, source)

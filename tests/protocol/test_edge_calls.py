@@ -184,7 +184,7 @@ async def test_a_silent_trunk_gives_way_to_the_next_in_time(tmp_path, keys, part
         call = await pbx.call(running.udp)
         assert (await call.final()).status == 200
         assert 1.5 < time.monotonic() - started < 2.5
-        entries = await running.journal(lambda found: sum(e["type"] == "attempt" for e in found) >= 2)
+        entries = await running.journal(lambda found: any(e["type"] == "outcome" for e in found))
     assert pbx.statuses()[0] == 100
     attempts = [entry for entry in entries if entry["type"] == "attempt"]
     assert [(a["number"], a["outcome"], a["trunk_id"]) for a in attempts] == [
@@ -416,3 +416,19 @@ async def test_a_trunk_named_by_a_host_name_is_resolved_ahead(tmp_path, keys, pa
         call = await pbx.call(running.udp)
         assert (await call.final()).status == 200
     assert carrier.invites[0].request_uri == "sip:911@localhost"
+
+
+async def test_a_text_to_911_goes_the_same_way(tmp_path, keys, parties):
+    """E-01: MESSAGE (RFC 6881): location, callback number and record as for a call."""
+    carrier = await parties(Carrier("udp", CARRIER_IP, answering))
+    pbx = await parties(Pbx("udp", PBX_IP))
+    async with edge(tmp_path, keys, account(trunk(carrier.hop))) as running:
+        await pbx.call(running.udp, method="MESSAGE", body=b"help at the door")
+        answer = await pbx.expect(lambda m: not isinstance(m, Request) and m.cseq[1] == "MESSAGE")
+        assert answer.status == 200
+        outcome = await running.entry("outcome")
+    (text,) = carrier.requests("MESSAGE")
+    (_, first), _location = parts(text)
+    assert first == b"help at the door"
+    assert text.header("Geolocation")
+    assert outcome["outcome"] == "answered"

@@ -1,0 +1,111 @@
+"""Which trunks are asked whether they live, and what is made of the answers."""
+
+import pytest
+
+from engine.e911.location import AccountTable, LocationTable, Trunk
+from engine.e911.trunks import MAX_PINGS_AT_ONCE, TrunkWatch
+from engine.sip.forward import Hop
+from engine.sip.resolve import Resolver
+
+ROUTE = ("198.51.100.9", None, "udp")
+
+
+@pytest.fixture
+def changes():
+    return []
+
+
+@pytest.fixture
+async def watch(changes):
+    """Over two accounts that share a carrier, one trunk with a name, one switched off."""
+    table = LocationTable()
+    table.put(account("account_1", Trunk("a", "A", 1, "192.0.2.1"), Trunk("named", "N", 2, "sip.example.com")))
+    table.put(account("account_2", Trunk("b", "B", 1, "192.0.2.1"), Trunk("off", "O", 1, "192.0.2.9", enabled=False)))
+
+    async def addresses(host):
+        return {"sip.example.com": ["192.0.2.7", "192.0.2.8"]}[host]
+
+    async def services(_):
+        return []
+
+    resolver = Resolver(addresses=addresses, services=services)
+    made = TrunkWatch(table, resolver, ping_s=20.0, on_change=lambda *change: changes.append(change))
+    made.follow_table({ROUTE})
+    return made, table, resolver
+
+
+def account(account_id, *trunks):
+    return AccountTable(account_id, trunks=trunks)
+
+
+async def test_one_address_is_asked_once_for_all_its_trunks(watch, changes):
+    """E-08: pings are a sign of life for every trunk behind one address."""
+    made, _, _ = watch
+    assert made.take_due(0.0) == [(("192.0.2.1", 5060, "udp"), Hop("udp", "192.0.2.1", 5060))]
+    assert made.take_due(19.9) == []
+    made.pinged(("192.0.2.1", 5060, "udp"), 405)
+    made.pinged(("192.0.2.1", 5060, "udp"), 200)
+    assert [(change[0], change[1], change[2]) for change in changes] == [
+        ("account_1", "a", True),
+        ("account_2", "b", True),
+    ]
+    assert len(made.take_due(20.0)) == 1
+
+
+@pytest.mark.parametrize("status", [None, 503])
+async def test_silence_and_503_mean_down_until_something_is_heard(watch, changes, status):
+    """E-08: down is told once, up again too."""
+    made, _, _ = watch
+    for _ in range(2):
+        made.pinged(("192.0.2.1", 5060, "udp"), status)
+    assert made.down == {"a", "b"}
+    assert len(changes) == 2
+    made.seen("a", is_up=True, detail="a call was answered (200)")
+    made.seen("nobody", is_up=False, detail="")
+    assert made.down == {"b"}
+    assert changes[-1] == ("account_1", "a", True, "a call was answered (200)")
+
+
+async def test_addresses_of_names_are_trusted_from_when_they_are_known(watch):
+    """E-02: looked up beside the calls."""
+    made, _, resolver = watch
+    assert made.ips == {"192.0.2.1"}
+    assert made.route_ips == {"198.51.100.9"}
+    await resolver.refresh(0.0)
+    made.refresh_ips()
+    assert made.ips == {"192.0.2.1", "192.0.2.7", "192.0.2.8"}
+    assert (("sip.example.com", 5060, "udp"), Hop("udp", "192.0.2.7", 5060)) in made.take_due(0.0)
+
+
+async def test_what_the_table_no_longer_names_is_forgotten(watch):
+    """The hook holds these very sets: they change in place."""
+    made, table, _ = watch
+    held = (made.down, made.ips, made.route_ips)
+    made.pinged(("192.0.2.1", 5060, "udp"), None)
+    table.drop("account_1")
+    table.put(account("account_2", Trunk("c", "C", 1, "192.0.2.3")))
+    made.follow_table(set())
+    assert held == (set(), {"192.0.2.3"}, set())
+    made.pinged(("192.0.2.3", 5060, "udp"), None)
+    assert held[0] == {"c"}
+
+
+async def test_a_thousand_trunks_are_asked_a_few_at_a_time_and_all_of_them(watch):
+    """E-02: pings are no burst between two calls."""
+    made, table, _ = watch
+    table.put(account("account_3", *(Trunk(f"t{n}", "T", 1, f"10.0.{n >> 8}.{n & 255}") for n in range(1000))))
+    made.follow_table(set())
+    asked = []
+    for tick in range(60):
+        due = made.take_due(tick * 0.1)
+        assert len(due) <= MAX_PINGS_AT_ONCE
+        asked += [name for name, _ in due]
+    assert len(asked) == len(set(asked)) == 1001
+
+
+async def test_pings_can_be_left_out(changes):
+    table = LocationTable()
+    table.put(account("account_1", Trunk("a", "A", 1, "192.0.2.1")))
+    made = TrunkWatch(table, Resolver(), ping_s=0, on_change=lambda *change: changes.append(change))
+    made.follow_table(set())
+    assert made.take_due(1e9) == []
