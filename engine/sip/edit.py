@@ -7,6 +7,7 @@ body, are forwarded byte for byte: header order and spelling, unknown headers, f
 from typing import NamedTuple
 
 from engine.sip.forward import NO_EDIT, Edit
+from engine.sip.grammar import LENIENT_CSEQ
 from engine.sip.message import Request, Response, canonical_name, parse_message
 
 Change = tuple[int, bytes | None]
@@ -170,7 +171,7 @@ def cancel_of(sent: bytes) -> bytes:
 
 
 def _hop_by_hop(sent: bytes, method: bytes, to: bytes) -> bytes:
-    invite = parse_message(sent)
+    invite = parse_message(sent, cseq_limit=LENIENT_CSEQ)
     assert isinstance(invite, Request)
     line = invite.lines[invite.shape.via]
     top_via = line[invite.via.start : invite.via.end].strip()

@@ -13,6 +13,7 @@ MAX_LINES = 1_024  # headers and their folded continuations together
 MAX_READ_BYTES = 4_096  # of a header or URI this element reads itself; others may be as long as they like
 MAX_ROUTES = 64  # Route elements looked at; a call through more proxies than that has lost its way
 MAX_CSEQ = 2**31  # RFC 3261 §8.1.1.5: less than this
+LENIENT_CSEQ = 10**20  # in an emergency call any number will do that can be read
 MAX_MAX_FORWARDS = 255  # RFC 3261 §20.22
 MAGIC_COOKIE = b"z9hG4bK"  # RFC 3261 §8.1.1.7
 

@@ -221,11 +221,11 @@ def parse_message(data: bytes, *, cseq_limit: int = grammar.MAX_CSEQ) -> Request
     if end > 2_048 and data.count(b"\n", 0, end) > grammar.MAX_LINES:
         raise BadMessage(f"expected at most {grammar.MAX_LINES} header lines")
     if data.startswith(b"SIP/"):
-        return _parse_response(data, end)
+        return _parse_response(data, end, cseq_limit)
     return _parse_request(data, end, cseq_limit)
 
 
-def _parse_response(data: bytes, end: int) -> Response:
+def _parse_response(data: bytes, end: int, cseq_limit: int) -> Response:
     response = Response()
     response.faults = ()
     _scan(response, data, end)
@@ -237,7 +237,7 @@ def _parse_response(data: bytes, end: int) -> Response:
             raise BadMessage(f"expected a status line, got {line[:60]!r}")
         known = _status_lines.keep(line, (int(match.group(1)), match.group(2) or b""))
     response.status, response.reason_bytes = known
-    _read_core(response, grammar.MAX_CSEQ)
+    _read_core(response, cseq_limit)
     return response
 
 

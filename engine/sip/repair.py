@@ -1,26 +1,25 @@
 """Making an emergency request readable that is not quite SIP (design: it is forwarded whenever Request-URI, top Via,
 From, To, Call-ID and CSeq can be read).
 
-Only requests of trusted peers that name an emergency service come here, after the parser refused them. What a trunk
-could stumble over is put right in a copy, each change is named in `Request.faults`, and the copy is read again by the
-same parser: nothing downstream has to know of leniency.
+Only requests of trusted peers that name an emergency service come here after the parser refused them, and responses,
+which count only when they answer such a request. What a peer could stumble over is put right in a copy, each change is
+named in `faults`, and the copy is read again by the same parser: nothing downstream has to know of leniency.
 """
 
 import re
 
 from engine.sip import grammar
-from engine.sip.message import BadMessage, Request, canonical_name, parse_message
+from engine.sip.message import BadMessage, Request, Response, canonical_name, parse_message
 
 REPAIRED_MAX_FORWARDS = 20  # less than the usual 70: a message this odd may already be going round
-LENIENT_CSEQ = 10**20
 _LINE_ENDS_AS_SPACES = bytes.maketrans(b"\r\n", b"  ")
 
 _SPACES = re.compile(rb"[ \t]+")
 _SINGLE = frozenset({b"from", b"to", b"call-id", b"cseq", b"max-forwards", b"content-length"})
 
 
-def repair(data: bytes) -> Request | None:
-    """A forwardable reading of a request that `parse_message` refused; None when there is none."""
+def repair(data: bytes) -> Request | Response | None:
+    """A forwardable reading of a message that `parse_message` refused; None when there is none."""
     if len(data) > grammar.MAX_MESSAGE_BYTES:
         return None
     faults: list[str] = []
@@ -28,20 +27,19 @@ def repair(data: bytes) -> Request | None:
     if head.count(b"\n") > grammar.MAX_LINES:
         return None
     first, *lines = head.split(b"\r\n")
-    start_line = _start_line(first, faults)
+    start_line = first if first.startswith(b"SIP/") else _start_line(first, faults)
     if start_line is None:
         return None
-    method = start_line.partition(b" ")[0]
-    fields = _fields(lines, faults)
-    repaired = _rewritten(fields, method, body, faults)
+    method = b"" if first.startswith(b"SIP/") else start_line.partition(b" ")[0]
+    repaired = _rewritten(_fields(lines, faults), method, body, faults)
     try:
-        request = parse_message(start_line + b"\r\n" + b"".join(repaired) + b"\r\n" + body, cseq_limit=LENIENT_CSEQ)
+        message = parse_message(
+            start_line + b"\r\n" + b"".join(repaired) + b"\r\n" + body, cseq_limit=grammar.LENIENT_CSEQ
+        )
     except BadMessage:
         return None
-    if not isinstance(request, Request):
-        return None
-    request.faults = tuple(faults)
-    return request
+    message.faults = tuple(faults)
+    return message
 
 
 def _split(data: bytes, faults: list[str]) -> tuple[bytes, bytes]:
@@ -121,7 +119,7 @@ def _rewritten(fields: list[tuple[bytes, bytes]], method: bytes, body: bytes, fa
             better = b"Content-Length: %d" % len(body)
         elif name == b"cseq":
             match = grammar.CSEQ.match(value)
-            if match is not None and match.group(2) != method:
+            if match is not None and method and match.group(2) != method:
                 better = b"CSeq: " + match.group(1) + b" " + method
         if better is not line:
             faults.append(f"{name.decode()} {value.strip()[:40]!r}")

@@ -406,12 +406,8 @@ class SipStack:
 
     def _receive_bad(self, data: bytes, fault: BadMessage, source: Hop, now: float) -> None:
         is_trusted = self._is_trusted(source)
-        if is_trusted and not data.startswith(b"SIP/"):
-            repaired = repair(data)
-            if repaired is not None and self._is_emergency(repaired, source):
-                repaired.faults = (fault.detail, *repaired.faults)
-                self._receive_request(repaired, source, now)
-                return
+        if is_trusted and self._receive_repaired(data, fault, source, now):
+            return
         request, status = fault.request, fault.sip_status
         method = getattr(request, "method", None)
         is_answered = (
@@ -423,6 +419,21 @@ class SipStack:
         if request is not None and is_answered:
             self._send(edit.response_to(request, status, to_tag=self._make_tag().encode()), source)
         self._note_refusal(request, fault.detail, status if is_answered else 0, source, now)
+
+    def _receive_repaired(self, data: bytes, fault: BadMessage, source: Hop, now: float) -> bool:
+        """Go on with what is not quite SIP when it is an emergency request, or answers one; False when it is not."""
+        repaired = repair(data)
+        if isinstance(repaired, Request) and self._is_emergency(repaired, source):
+            repaired.faults = (fault.detail, *repaired.faults)
+            self._receive_request(repaired, source, now)
+            return True
+        if isinstance(repaired, Response):
+            client = self._transactions.clients.get(client_key(repaired.via.branch, repaired.cseq_method))
+            owner = client.owner if client is not None else None
+            if isinstance(owner, Branch) and owner.context.is_emergency:
+                self._receive_response(repaired, now)
+                return True
+        return False
 
     def _note_refusal(self, request: Request | None, detail: str, status: int, source: Hop, now: float) -> None:
         method = getattr(request, "method", None)

@@ -200,6 +200,58 @@ def test_an_emergency_request_goes_on_as_long_as_six_fields_can_be_read(data: by
         assert [type(event) for event in events] == [MessageRefused]
 
 
+@pytest.mark.parametrize("status", [200, 486])
+@pytest.mark.parametrize(
+    "change",
+    [
+        (b"", b""),
+        (b"\r\nFrom: ", b"\r\nX: a\nb\r\nFrom: "),
+        (b"Content-Length: 0", b"Content-Length: 9"),
+        (b"\r\nFrom: ", b"\r\nno header\r\nFrom: "),
+    ],
+)
+def test_the_answer_to_an_emergency_request_is_read_as_leniently(status: int, change: tuple[bytes, bytes]) -> None:
+    """E-03: whatever the trunk's grammar; here with a CSeq too large for anyone else. The ACK and CANCEL go out too."""
+    stack = make_stack()
+    stack.receive(request(cseq=2**31), PBX, 0.0)
+    stack.forward(drain(stack)[0][0].transaction, Forward((Target("a", CARRIER),), emergency=True), 0.0)
+    sent = drain(stack)[1][-1][0]
+    ringing = stack_answer(sent, 180)
+    stack.receive(ringing, CARRIER, 0.1)
+    stack.receive(stack_answer(sent, status).replace(*change), CARRIER, 0.2)
+    up = [data for data, hop in drain(stack)[1] if hop == PBX]
+    assert [data[8:11] for data in up] == [b"180", b"%d" % status]
+
+
+def stack_answer(sent: bytes, status: int) -> bytes:
+    """A trunk's answer that repeats the CSeq it was sent."""
+    return response(sent.replace(b"CSeq: 2147483648", b"CSeq: 1"), status).replace(b"CSeq: 1", b"CSeq: 2147483648")
+
+
+def test_a_broken_response_to_an_ordinary_request_is_dropped() -> None:
+    """E-18: leniency is for emergency calls."""
+    stack = make_stack()
+    stack.receive(request(), PBX, 0.0)
+    stack.forward(drain(stack)[0][0].transaction, Forward((Target("a", CARRIER),)), 0.0)
+    sent = drain(stack)[1][-1][0]
+    stack.receive(response(sent, 200).replace(b"Content-Length: 0", b"Content-Length: 9"), CARRIER, 0.1)
+    events, out = drain(stack)
+    assert out == []
+    assert [event.status for event in events] == [0]
+
+
+def test_an_emergency_call_with_a_large_cseq_can_be_cancelled() -> None:
+    """E-03: the CANCEL is built from the INVITE as sent."""
+    stack = make_stack()
+    stack.receive(request(cseq=2**31), PBX, 0.0)
+    stack.forward(drain(stack)[0][0].transaction, Forward((Target("a", CARRIER),), emergency=True), 0.0)
+    stack.receive(stack_answer(drain(stack)[1][-1][0], 180), CARRIER, 0.1)
+    stack.receive(request("CANCEL", cseq=2**31), PBX, 0.2)
+    down = [data for data, hop in drain(stack)[1] if hop == CARRIER]
+    assert down[-1].startswith(b"CANCEL ")
+    assert b"CSeq: 2147483648 CANCEL" in down[-1]
+
+
 def read_request_leniently(data: bytes) -> bytes:
     """Well-formed but for a CSeq of any size, which is the caller's to find in the answer again."""
     if b"CSeq: 2147483648" not in data:
