@@ -12,6 +12,7 @@ from admin.api_paging import PAGE_QUERIES, page, page_asked
 from admin.context import ACCOUNT, RESOURCE, SESSION
 from admin.routes import Operation, Query, Route
 from engine.accounts.scopes import Scope
+from engine.accounts.store import is_id
 from engine.audit import store
 from engine.audit.events import Event
 from engine.audit.store import Filters
@@ -112,7 +113,11 @@ def filters_of(request: web.Request) -> Filters:
         faults.append(FieldFault("outcome", f"Expected one of {', '.join(OUTCOMES)}."))
     since, until = (_time(name, query.get(name), faults) for name in ("since", "until"))
     texts = {name: query.get(name, "") for name in ("resource", "actor", "ip", "keyword")}
-    faults += [FieldFault(name, "Expected at most 200 characters.") for name, text in texts.items() if len(text) > 200]
+    faults += [
+        FieldFault(name, "Expected at most 200 printable characters.")
+        for name, text in texts.items()
+        if len(text) > 200 or not text.isprintable()
+    ]
     if faults:
         raise Invalid("Some filters cannot be read.", fields=tuple(faults))
     return Filters(since, until, events, outcome=outcome, **texts)
@@ -131,7 +136,8 @@ def _time(name: str, text: str | None, faults: list[FieldFault]) -> dt.datetime 
 
 async def get_audit_entry(request: web.Request) -> web.Response:
     no_query(request)
-    row = await store.entry_by_id(request[SESSION], request[ACCOUNT].id, request.match_info["id"])
+    asked = request.match_info["id"]
+    row = await store.entry_by_id(request[SESSION], request[ACCOUNT].id, asked) if is_id(asked) else None
     if row is None:
         raise NotFound("This account has no audit entry of that id.")
     request[RESOURCE] = ("audit", row.id, row.event)

@@ -33,6 +33,11 @@ PASSWORD = "password"  # noqa: S105  # the kind of a credential, not one
 _ID = re.compile(r"[a-z_]{3,20}_[0-9a-z]{26}\Z")
 
 
+def is_id(text: str) -> bool:
+    """Whether the text has an identifier's shape (`engine.ids`); anything else names nothing and is not looked up."""
+    return _ID.match(text) is not None
+
+
 class OfAccount(Protocol):
     """A row that belongs to one account."""
 
@@ -76,7 +81,7 @@ async def row_of(
     """
     table = cast("type[OfAccount]", model)
     row = None
-    if _ID.match(row_id):
+    if is_id(row_id):
         query = select(model).where(table.id == row_id, table.account_id == account_id)
         row = (await session.scalars(query.with_for_update() if for_update else query)).first()
     if row is None:
