@@ -34,7 +34,11 @@ class Edge(Protocol):
     """The SIP process as the admin side sees it."""
 
     async def resync(self, phone: Phone) -> None:
-        """Ask a phone to fetch its files again. Raises EngineError when no NOTIFY could be sent."""
+        """Ask a phone to fetch its files again: planned now from the request's own session, sent without waiting.
+
+        Raises:
+            Conflict: there is no way to this phone.
+        """
 
     def state(self) -> EdgeState: ...
 

@@ -302,7 +302,7 @@ async def test_a_rotated_token_replaces_the_first(port: AdminPort, site: Site) -
     assert (await (await port.call("GET", path, site.auth)).json()) == second
 
 
-async def test_a_resync_reaches_the_edge_before_the_entry_is_written(port: AdminPort, site: Site) -> None:
+async def test_a_resync_is_handed_to_the_edge_and_recorded(port: AdminPort, site: Site) -> None:
     """P-12: the NOTIFY goes out and is recorded; one that cannot go is a failure with its reason."""
     from engine.errors import Conflict
 
