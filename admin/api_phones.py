@@ -10,10 +10,12 @@ from pydantic import Field, JsonValue
 from admin.api import answered, body_of, given, no_content, no_query, row_named
 from admin.api_models import Answer, Body, Id, Instant, Name, StampedAnswer, Text, any_json, patch_of
 from admin.api_paging import PAGE_QUERIES, list_rows, plainly
-from admin.context import ACCOUNT, ACTOR, EDGE, SESSION
+from admin.auth import prepared
+from admin.context import ACCOUNT, ACTOR, DATABASE, EDGE, SESSION
 from admin.phone_files import files_of, rendered
 from admin.routes import Operation, Route
 from engine.accounts.scopes import Scope
+from engine.accounts.store import row_of
 from engine.audit.events import Event
 from engine.audit.record import record
 from engine.models import Phone, PhoneStatus, ProvisioningEvent
@@ -87,6 +89,12 @@ class ResyncAnswer(Answer):
     sent: bool
 
 
+class Resynced(str):
+    """The id of a phone that was just asked to fetch again."""
+
+    __slots__ = ()
+
+
 async def list_phones(request: web.Request) -> web.Response:
     async def shown(rows: Sequence[Phone]) -> list[PhoneAnswer]:
         lines = await store.line_ids_by_phone(request[SESSION], [row.id for row in rows])
@@ -157,12 +165,20 @@ async def list_phone_events(request: web.Request) -> web.Response:
     )  # fmt: skip
 
 
+async def send_resync(request: web.Request) -> Resynced:
+    """Before the transaction: finding the way to a phone may take a look-up, and the database has one writer."""
+    async with request.app[DATABASE].sessions() as session:
+        phone = await row_of(session, Phone, request[ACCOUNT].id, request.match_info["id"])
+        await request.app[EDGE].resync(phone)
+        return Resynced(phone.id)
+
+
 async def post_phone_resync(request: web.Request) -> web.Response:
     no_query(request)
     phone = await row_named(request, Phone)
-    await request.app[EDGE].resync(phone)
+    sent = prepared(request, Resynced)
     record(request[SESSION], request[ACTOR], Event.PHONE_RESYNC, phone)
-    return answered(ResyncAnswer(phone_id=phone.id, sent=True))
+    return answered(ResyncAnswer(phone_id=str(sent), sent=True))
 
 
 _READ, _WRITE = Scope.PHONES_READ, Scope.PHONES_WRITE
@@ -205,7 +221,7 @@ ROUTES = (
         ),
     ),
     Route(
-        "POST", "/api/v1/phones/{id}/resync", post_phone_resync, _WRITE, Event.PHONE_RESYNC,
+        "POST", "/api/v1/phones/{id}/resync", post_phone_resync, _WRITE, Event.PHONE_RESYNC, prepare=send_resync,
         operation=Operation("Ask the phone to fetch its files again", answer=ResyncAnswer),
     ),
 )  # fmt: skip

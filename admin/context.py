@@ -34,7 +34,7 @@ class Edge(Protocol):
     """The SIP process as the admin side sees it."""
 
     async def resync(self, phone: Phone) -> None:
-        """Ask a phone to fetch its files again: planned now from the request's own session, sent without waiting.
+        """Ask a phone to fetch its files again: planned now in the session it was read in, sent without waiting.
 
         Raises:
             Conflict: there is no way to this phone.
