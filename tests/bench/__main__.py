@@ -21,7 +21,7 @@ EQUAL_RATE = 1_000
 
 
 def main() -> int:
-    """Exit code: 0 when every goal measured was met, 1 otherwise."""
+    """Exit code: 1 when a goal was missed, 0 otherwise; a figure taken on a busy machine is no verdict."""
     parser = argparse.ArgumentParser(prog="run.py bench", description=__doc__)
     parser.add_argument("part", nargs="*", choices=[*PARTS, []], help="what to measure; all without it")
     parser.add_argument("--quick", action="store_true", help="short runs")
@@ -43,42 +43,53 @@ def _run(console: Console, plan: Plan, parts: set[str]) -> list[table.Goal]:
     def say(words: str) -> None:
         console.print(f"[dim]{words}[/]")
 
-    rows: list[sip.Sustained] = []
-    foreign: list[sip.Foreign] = []
-    delay, told, pages, started = None, None, None, None
+    found: list[table.Goal] = []
     everywhere = os.sched_getaffinity(0)
-    if "start" in parts:  # before this process is pinned: a node starts on every core it finds
-        started = asyncio.run(start.measure(plan, say))
-        table.show_start(console, started)
-    machine.pin_self(machine.LOAD_CORE)
+    measures = {"start": _start, "sip": _sip, "emergency": _emergency, "http": _http}
     try:
-        if "sip" in parts:
-            rows, foreign = _sip(console, plan, say)
-        if "emergency" in parts:
-            delay = emergency.measure_delay(plan, say)
-            told = asyncio.run(emergency.measure_mail(plan, say))
-            table.show_emergency(console, delay, told)
-        if "http" in parts:
-            pages = asyncio.run(http.measure(plan, say))
-            table.show_pages(console, pages)
+        for part, measure in measures.items():
+            if part in parts:
+                neighbours = machine.Neighbours()
+                goals = measure(console, plan, say)
+                found += table.judged(goals, neighbours.cores())
+            machine.pin_self(machine.LOAD_CORE)  # behind the start: a node starts on every core it finds
     finally:
         os.sched_setaffinity(0, everywhere)
-    return table.goals(rows, foreign, delay, told, pages, started)
+    return found
 
 
-def _sip(console: Console, plan: Plan, say: sip.Say) -> tuple[list[sip.Sustained], list[sip.Foreign]]:
+def _start(console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:
+    started = asyncio.run(start.measure(plan, say))
+    table.show_start(console, started)
+    return table.start_goals(started)
+
+
+def _emergency(console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:
+    delay = emergency.measure_delay(plan, say)
+    told = asyncio.run(emergency.measure_mail(plan, say))
+    table.show_emergency(console, delay, told)
+    return table.emergency_goals(delay, told)
+
+
+def _http(console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:
+    pages = asyncio.run(http.measure(plan, say))
+    table.show_pages(console, pages)
+    return table.page_goals(pages)
+
+
+def _sip(console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:
     equal = sip.at_equal_rate(plan, min(EQUAL_RATE, plan.most_calls_per_s))
     table.show_sip(console, "Whole calls over UDP, every element at the same rate", equal)
     rows = sip.measure(plan, say)
     table.show_sip(console, f"Whole calls over UDP, highest rate held for {plan.sustain_s:.0f} s", rows)
     by_name = {row.name: row.calls_per_s for row in rows}
     third = by_name[table.PEER] / 3
-    if not third:
-        return rows, []
-    rates = {table.PEER: third, table.SUT: third}  # what ours shall hold, and both at the same
-    foreign = sip.with_sipp(plan, rates, say)
-    table.show_foreign(console, foreign)
-    return rows, foreign
+    foreign: list[sip.Foreign] = []
+    if third:
+        rates = {table.PEER: third, table.SUT: third}  # what ours shall hold, and both at the same
+        foreign = sip.with_sipp(plan, rates, say)
+        table.show_foreign(console, foreign)
+    return table.sip_goals(rows, foreign)
 
 
 if __name__ == "__main__":

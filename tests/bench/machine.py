@@ -2,8 +2,10 @@
 
 import os
 import platform
+import resource
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,6 +115,29 @@ def _field(path: Path, name: str) -> int:
 def resident_mb(pid: int) -> float:
     """Resident memory of the process and its descendants now, shared pages counted in each."""
     return sum(_field(Path(f"/proc/{each}/status"), "VmRSS:") for each in family(pid)) * 1024 / 1e6
+
+
+class Neighbours:
+    """What other processes take of the machine from its making on: figures taken meanwhile are theirs as well."""
+
+    def __init__(self) -> None:
+        self._started, self._busy_s, self._own_s = time.monotonic(), _busy_s(), _own_s()
+
+    def cores(self) -> float:
+        """Cores they kept busy, on average. Ours is what this process and its ended children have used."""
+        theirs_s = _busy_s() - self._busy_s - (_own_s() - self._own_s)
+        return max(0.0, theirs_s / max(time.monotonic() - self._started, 0.01))
+
+
+def _busy_s() -> float:
+    """CPU seconds of all cores in user space, in the kernel for somebody, or taken by the host (proc(5))."""
+    fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    return sum(int(fields[at]) for at in (0, 1, 2, 7)) / _TICKS_PER_S
+
+
+def _own_s() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def percentile(values: list[float], share: float) -> float:

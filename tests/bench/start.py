@@ -65,8 +65,8 @@ async def _start(folder: Path) -> tuple[float, float]:
     started = time.perf_counter()
     running = asyncio.create_task(node.start())
     try:
-        sip = asyncio.to_thread(_until, _sip_answers, (peers.NODE_IP, sip_port))
-        http = asyncio.to_thread(_until, _http_answers, (peers.NODE_IP, http_port))
+        sip = _until(_sip_answers, (peers.NODE_IP, sip_port), running)
+        http = _until(_http_answers, (peers.NODE_IP, http_port), running)
         answered = await asyncio.gather(sip, http)
         await running
     finally:
@@ -74,13 +74,17 @@ async def _start(folder: Path) -> tuple[float, float]:
     return answered[0] - started, answered[1] - started
 
 
-def _until(answers: Callable[[tuple[str, int]], bool], at: tuple[str, int]) -> float:
-    """When it answered first. Raises PeerFailed when it never does."""
+async def _until(
+    answers: Callable[[tuple[str, int]], bool], at: tuple[str, int], running: "asyncio.Task[None]"
+) -> float:
+    """When it answered first. Raises PeerFailed when it never does, what `running` raises when that failed."""
     give_up = time.perf_counter() + GIVE_UP_S
-    while not answers(at):
+    while not await asyncio.to_thread(answers, at):
+        if running.done():
+            running.result()
         if time.perf_counter() > give_up:
             raise peers.PeerFailed(f"nothing answers at {at} within {GIVE_UP_S:.0f} s")
-        time.sleep(0.005)
+        await asyncio.sleep(0.005)
     return time.perf_counter()
 
 
