@@ -153,14 +153,14 @@ class Proxy:
     def end_unanswered(self, branch: Branch, outcome: AttemptOutcome, now: float) -> None:
         """A client transaction ended without a final response: timers B and F, or its transport failed."""
         self._deadlines.disarm(branch)
-        if not branch.is_over:
-            self._end_attempt(branch, None, outcome, now)
-            self._candidate(branch.context, 503 if outcome == "unreachable" else 408, None, None)
-            self._go_on(branch.context, now)
+        if outcome == "timeout" and branch.is_cancel_wanted:
+            outcome = "cancelled"
+        self._end_without_answer(branch, outcome, now)
 
     def deadline(self, branch: Branch, now: float) -> None:
         """The branch's own clock: nothing heard in time, timer C, or no final response after our CANCEL."""
         client, context = branch.client, branch.context
+        outcome: AttemptOutcome = "cancelled" if branch.is_cancel_wanted else "timeout"
         if branch.is_cancel_sent:
             self._transactions.abandon(client)
         else:
@@ -169,7 +169,7 @@ class Proxy:
                 self._cancel_branch(branch, now)
             else:
                 self._transactions.abandon(client)
-        self._give_up(branch, now)
+        self._end_without_answer(branch, outcome, now)
 
     def connected(self, hop: Hop, now: float) -> None:
         """A stream to that hop stands: from now on the first response is waited for."""
@@ -186,8 +186,6 @@ class Proxy:
 
     def _go_on(self, context: ResponseContext, now: float) -> None:
         """Try the next target, or finish when there is none or the caller has cancelled."""
-        if context.is_done:
-            return
         if context.is_cancelled or context.index >= len(context.targets):
             self._finish(context, now)
             return
@@ -222,11 +220,13 @@ class Proxy:
         if context.tag is not None:
             self._emit(AttemptStarted(context.tag, target, branch.number, changes.conveys_location, sent, now))
 
-    def _give_up(self, branch: Branch, now: float) -> None:
+    def _end_without_answer(self, branch: Branch, outcome: AttemptOutcome, now: float) -> None:
         if branch.is_over:
             return
-        self._end_attempt(branch, None, "cancelled" if branch.context.is_cancelled else "timeout", now)
-        self._candidate(branch.context, 408, None, None)
+        self._end_attempt(branch, None, outcome, now)
+        if branch.context.is_done:
+            return
+        self._candidate(branch.context, 503 if outcome == "unreachable" else 408, None, None)
         self._go_on(branch.context, now)
 
     def _cancel_branch(self, branch: Branch, now: float) -> None:

@@ -316,6 +316,73 @@ async def test_a_flood_is_drained_in_few_wake_ups(element: Element, udp_peer) ->
     assert answers == set(range(200))
 
 
+async def test_what_udp_cannot_carry_is_reported(element: Element) -> None:
+    """E-08: too large for a datagram: that hop will not get it, the next one may."""
+    failed: list[Hop] = []
+    told = asyncio.Event()
+
+    def note(hop: Hop) -> None:
+        failed.append(hop)
+        told.set()
+
+    shell = UdpShell(receive=lambda *_: None, drained=lambda: None, failed=note)
+    shell.open("127.0.0.1", 0)
+    assert shell.receive_buffer_bytes > 0
+    shell.send(b"x" * 70_000, Hop("udp", "127.0.0.1", element.udp_port))
+    async with asyncio.timeout(WAIT_S):
+        await told.wait()
+    assert failed == [Hop("udp", "127.0.0.1", element.udp_port)]
+    shell.close()
+    shell.close()
+    shell.send(b"x", failed[0])
+
+
+async def test_an_address_in_use_elsewhere_is_an_error_at_once() -> None:
+    """E-18: start-up says so; IPv6 binds too."""
+    shell = UdpShell(receive=lambda *_: None, drained=lambda: None, failed=lambda _: None)
+    with pytest.raises(OSError, match="assign"):
+        shell.open("192.0.2.1", 0)
+    host, port = shell.open("::1", 0)
+    assert (host, port > 0) == ("::1", True)
+    shell.close()
+
+
+async def test_a_response_finds_a_new_connection_when_its_own_has_gone(element: Element, udp_peer) -> None:
+    """E-18: §18.2.2: to the sent-by port."""
+    server, carrier = TcpPeer(), await udp_peer()
+    await server.listen()
+    element.targets = (Target("a", carrier.hop),)
+    reader, writer = await asyncio.open_connection("127.0.0.1", element.tcp_port)
+    writer.write(request(source=server.hop))
+    forwarded = await carrier.next()
+    async with asyncio.timeout(WAIT_S):
+        assert (await reader.read(65536)).startswith(b"SIP/2.0 100")
+    writer.close()
+    await writer.wait_closed()
+    async with asyncio.timeout(WAIT_S):
+        while element.tcp._connections:
+            await asyncio.sleep(0)
+    carrier.send(response(forwarded, 486), element.udp_port)
+    assert read_response(await server.next()).status == 486
+    await server.close()
+
+
+async def test_a_connection_nobody_uses_is_closed(element: Element) -> None:
+    """E-18: by the sweep, after IDLE_S."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", element.tcp_port)
+    writer.write(b"\r\n\r\n")
+    async with asyncio.timeout(WAIT_S):
+        await reader.readexactly(2)
+    (connection,) = element.tcp._connections.values()
+    element.tcp._close_idle()
+    assert not connection.transport.is_closing()
+    connection.used_at -= 3600.0
+    element.tcp._close_idle()
+    async with asyncio.timeout(WAIT_S):
+        assert await reader.read() == b""
+    writer.close()
+
+
 def test_a_request_is_a_request() -> None:
     """E-18: the helper reads what it writes."""
     assert isinstance(read_request(request()), Request)

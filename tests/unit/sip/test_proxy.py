@@ -162,6 +162,23 @@ def test_the_other_target_that_is_cancelled_ends_cancelled() -> None:
     assert bench.stack.transaction_counts == (0, 0)
 
 
+def test_the_other_target_that_stays_silent_ends_cancelled_too() -> None:
+    """E-12: nothing is tried after the call was answered."""
+    bench = Bench(A, B, Target("c", Hop("udp", "192.0.2.32", 5060)))
+    bench.wait(2.5)
+    bench.answer(CARRIER, 200)
+    bench.answer(CARRIER, 180)  # overtaken on the way
+    bench.wait(70)
+    assert bench.attempts() == [("a", None, "timeout"), ("b", None, "cancelled")]
+    assert bench.statuses() == [100, 200]
+    assert bench.stack.transaction_counts == (0, 0)
+    alone = Bench(Target("a", CARRIER, first_response_s=0.0))
+    alone.receive(cancel(), PBX)
+    alone.wait(70)
+    assert alone.attempts() == [("a", None, "cancelled")]
+    assert alone.finished() == [("cancelled", 487, None)]
+
+
 def test_a_late_2xx_after_the_caller_was_refused_still_goes_up() -> None:
     """E-08: §16.7 step 10, statelessly."""
     bench = Bench(A)

@@ -74,6 +74,13 @@ def test_what_is_no_name_addr_is_a_bad_message(value: str) -> None:
         parse_name_addr(value)
 
 
+def test_a_value_longer_than_any_address_is_a_bad_message() -> None:
+    """E-18: unless its first element is of a reasonable length."""
+    with pytest.raises(BadMessage, match="at most"):
+        parse_name_addr("<sip:a@h>;x=" + "y" * 5000)
+    assert parse_name_addr("<sip:a@h>, " * 1000).uri.user == "a"
+
+
 def test_commas_in_quotes_and_brackets_do_not_split() -> None:
     """E-18: §7.3.1."""
     assert split_values('"a,b" <sip:c,d@h>, x ,,y') == ['"a,b" <sip:c,d@h>', "x", "", "y"]
