@@ -7,6 +7,7 @@ from typing import Any
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import async_object_session
 
 from admin.app import make_admin
 from admin.context import EdgeState
@@ -34,6 +35,7 @@ class Edge:
     refusal: EngineError | None = None
 
     async def resync(self, phone: Phone) -> None:
+        assert async_object_session(phone) is not None, "the way to a phone is looked up in the phone's own session"
         if self.refusal is not None:
             raise self.refusal
         self.resynced.append(phone.id)
