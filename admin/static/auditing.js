@@ -37,14 +37,15 @@ async function refresh() {
     const page = parser.parseFromString(await response.text(), "text/html");
     for (const id of PARTS) {
       const part = page.getElementById(id);
-      if (!part) throw new Error(page.querySelector("main")?.textContent.trim());
+      if (!part) throw new Error(page.querySelector(".error-page h1 + p")?.textContent.trim());
       document.getElementById(id).replaceChildren(...document.adoptNode(part).childNodes);
     }
     if (location.pathname === "/audit") history.replaceState(null, "", address);
   } catch (error) {
     if (error.name === "AbortError") return;
-    say(UNREACHABLE);
-    document.getElementById("audit-count").textContent = UNREACHABLE;
+    const why = error instanceof TypeError ? UNREACHABLE : error.message;
+    say(why);
+    document.getElementById("audit-count").textContent = why;
   }
 }
 

@@ -57,7 +57,7 @@ async function expand(button) {
     const { node, page } = await partOf(response, button.dataset.part);
     if (node) fill(button, node);
     else if (page.querySelector('form[action="/prove"]')) prove(button);
-    else complain(button, page.querySelector("main")?.textContent.trim().replace(/\s+/g, " ") || UNREACHABLE);
+    else complain(button, page.querySelector(".error-page h1 + p")?.textContent.trim() || UNREACHABLE);
   } catch {
     complain(button, UNREACHABLE);
   } finally {

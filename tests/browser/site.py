@@ -35,6 +35,7 @@ from engine.models import (
     Phone,
     PhoneStatus,
     ProvisioningEvent,
+    Role,
     Trunk,
     User,
 )  # fmt: skip
@@ -102,6 +103,15 @@ class Site:
                 session, SYSTEM, "Acme Dental", EMAIL, password_hash, "Olive Owner"
             )
             self.account_id = account.id
+
+    async def add_user(self, email: str, role: Role) -> None:
+        """Somebody else in the account, with the owner's password."""
+        password_hash = await self.app[PASSWORDS].hash(PASSWORD)
+        async with self.database.sessions.begin() as session:
+            account = await session.get(Account, self.account_id)
+            assert account is not None
+            fields = operations.UserFields(email, "Somebody", role)
+            await operations.create_user(session, SYSTEM, account, fields, password_hash)
 
     async def fill(self) -> None:
         """Everything a page can show. Needs `add_owner`."""

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from playwright.async_api import Page, Request, expect
 from sqlalchemy import select
 
-from engine.models import Account, AuditEntry
+from engine.models import Account, AuditEntry, Role
 from tests.browser.site import Site
 
 NewPage = Callable[..., Any]
@@ -231,6 +232,23 @@ async def test_an_address_is_confirmed_after_a_933_and_a_change_makes_it_a_draft
     await page.get_by_role("button", name="Save location").click()
     await expect(page.get_by_text("Draft", exact=True)).to_be_visible()
     assert [len(await entries(filled, event)) for event in ("location.validate", "location.update")] == [1, 1]
+
+
+async def test_an_auditor_reads_and_changes_nothing(filled: Site, new_page: NewPage):
+    """S0-36 (denied): no buttons that would be refused, fields disabled, secrets closed with the reason."""
+    await filled.add_user("auditor@example.com", Role.AUDITOR)
+    page = await settings(replace(filled, email="auditor@example.com"), new_page)
+    for name in ("Add location", "Add PBX", "Add trunk"):
+        await expect(page.get_by_role("link", name=name)).to_have_count(0)
+    await expect(page.get_by_role("button", name="Add recipient")).to_have_count(0)
+    await expect(page.locator("#f-name")).to_be_disabled()
+    await expect(page.get_by_label("Time zone")).to_be_disabled()
+    await page.locator("#provisioning .expander.needs-script").click()
+    await expect(page.locator("#provisioning-panel")).to_contain_text("provisioning:reveal")
+    response = await page.goto(f"{filled.url}/locations/new")
+    assert response is not None
+    assert response.status == 403
+    assert [entry["outcome"] for entry in await entries(filled, "provisioning_token.reveal")] == ["denied"]
 
 
 async def test_a_pbx_and_a_trunk_are_added_in_their_cards(owned: Site, new_page: NewPage):
