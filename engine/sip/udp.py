@@ -71,7 +71,7 @@ class UdpShell:
         self.receive_buffer_bytes = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         self._socket = sock
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(sock.fileno(), self._readable)
+        self._loop.add_reader(sock.fileno(), self.drain)
         bound = sock.getsockname()
         return bound[0], bound[1]
 
@@ -128,7 +128,12 @@ class UdpShell:
         for data, hop in waiting:
             self.send(data, hop)
 
-    def _readable(self) -> None:
+    def drain(self) -> None:
+        """Read what waits in the socket, then call `drained`. Called at each wake-up.
+
+        A timer's callback calls it too, before `handle_timer`: after a stall the answer that a deadline waits for may
+        lie in the socket already.
+        """
         sock, receive, hops = self._socket, self._receive, self._hops
         if sock is None:
             return

@@ -9,7 +9,7 @@ import pytest
 
 from engine.sip.forward import Forward, Hop, Target
 from engine.sip.message import Request
-from engine.sip.stack import AttemptEnded, Event, Finished, RequestReceived, SipStack
+from engine.sip.stack import AttemptEnded, Event, Finished, ProvisionalReceived, RequestReceived, SipStack
 from engine.sip.stream import Framer, TcpShell
 from engine.sip.udp import UdpShell
 from tests.siptest import read_request, read_response, request, response, route_set
@@ -83,6 +83,7 @@ class Element:
 
     def timer(self) -> None:
         self.handle = None
+        self.udp.drain()
         self.stack.handle_timer(self.loop.time())
         self.pump()
 
@@ -283,6 +284,22 @@ async def test_a_silent_trunk_is_left_after_its_own_deadline(element: Element, u
     carrier.send(response(await carrier.next(), 200), element.udp_port)
     finished = await element.until(Finished)
     assert finished.target.name == "b"
+
+
+async def test_after_a_stall_what_waits_in_the_socket_is_read_before_a_deadline_counts(
+    element: Element, udp_peer
+) -> None:
+    """E-08: a busy machine must not make us leave a trunk that answered in time."""
+    pbx, carrier, other = await udp_peer(), await udp_peer(), await udp_peer()
+    element.targets = (Target("a", carrier.hop, first_response_s=0.3), Target("b", other.hop))
+    pbx.send(request(source=pbx.hop), element.udp_port)
+    carrier.send(response(await carrier.next(), 180), element.udp_port)
+    element.loop.remove_reader(element.udp._socket.fileno())
+    async with asyncio.timeout(WAIT_S):
+        while not any(isinstance(event, ProvisionalReceived) for event in element.events):
+            element.changed.clear()
+            await element.changed.wait()
+    assert not any(isinstance(event, AttemptEnded) for event in element.events)
 
 
 async def test_garbage_on_a_stream_is_refused_and_the_connection_closed(element: Element) -> None:
