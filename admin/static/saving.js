@@ -14,7 +14,12 @@ async function patch(form, address, changes) {
     headers: { "Content-Type": "application/json", "If-Match": versionOf(form, address), Accept: "application/json" },
     body: JSON.stringify(changes),
   });
-  if (response.ok) versions.set(address, response.headers.get("ETag"));
+  if (response.ok) {
+    const tag = response.headers.get("ETag");
+    versions.set(address, tag);
+    // forms that are sent the plain way name the version too
+    for (const field of document.querySelectorAll(`input[data-version-of="${address}"]`)) field.value = tag.replaceAll('"', "");
+  }
   return response;
 }
 
