@@ -6,7 +6,6 @@ field. What is not meant to be an answer (a bug) is a 500 with an identifier tha
 
 import json
 import re
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -21,7 +20,6 @@ from engine.errors import Conflict, DatabaseAway, EngineError, Invalid, TooManyR
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = 5  # a database that restarts is usually back by then
 DATABASE_ERRORS = (OperationalError, InterfaceError, PoolTimeoutError, ConnectionError)
-ErrorPage = Callable[[web.Request, EngineError], Awaitable[web.StreamResponse]]
 _log = structlog.get_logger()
 
 
@@ -145,10 +143,8 @@ async def answer(request: web.Request, error: Exception) -> web.StreamResponse:
     known = known or EngineError("unexpected")
     if is_api(request):
         return problem(request, known)
-    from admin import pages_entry  # read here: pages stand on this module
-
     try:
-        page = await _page_of(pages_entry.render_error, pages_entry.error_page, request, known)
+        page = await _page(request, known)
     except Exception:  # noqa: BLE001  # a broken error page must not hide the error
         _log.exception("error_page_failed", request_id=request[REQUEST_ID])
         return problem(request, known)
@@ -157,17 +153,14 @@ async def answer(request: web.Request, error: Exception) -> web.StreamResponse:
     return page
 
 
-async def _page_of(
-    render_error: ErrorPage,
-    error_page: Callable[[web.Request, EngineError], web.StreamResponse],
-    request: web.Request,
-    error: EngineError,
-) -> web.StreamResponse:
+async def _page(request: web.Request, error: EngineError) -> web.StreamResponse:
     """The page for an error. A form whose row is gone cannot be shown again: then it is the plain error page."""
+    from admin import pages_entry  # read here: pages stand on this module
+
     try:
-        return await render_error(request, error)
+        return await pages_entry.render_error(request, error)
     except EngineError:
-        return error_page(request, error)
+        return pages_entry.error_page(request, error)
 
 
 def route_template(request: web.Request) -> str:

@@ -1,6 +1,10 @@
 """An admin port to test against: the real application on a real database, with an edge that notes what it is asked."""
 
+import asyncio
 import datetime as dt
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,6 +108,25 @@ class AdminPort:
 
     async def call(self, method: str, path: str, headers: dict[str, str], **more: Any) -> ClientResponse:
         return await self.client.request(method, path, headers=headers | more.pop("extra", {}), **more)
+
+
+@asynccontextmanager
+async def away(database: Database) -> AsyncIterator[None]:
+    """The database's file is gone: a folder stands in its place. It is back at the end."""
+    path = database.sqlite_path
+    assert path is not None
+    await database.engine.dispose()
+    path.rename(path.with_suffix(".away"))
+    path.mkdir()
+    try:
+        yield
+    finally:
+        await database.engine.dispose()
+        for thread in threading.enumerate():  # a refused connection's thread still has a word for this loop
+            if "_connection_worker" in thread.name:
+                await asyncio.to_thread(thread.join, 5)
+        path.rmdir()
+        path.with_suffix(".away").rename(path)
 
 
 async def open_port(database: Database, keys: KeyRing, **admin: Any) -> AdminPort:

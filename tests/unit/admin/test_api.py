@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import event as sql_event
 
 from admin.api_reference import openapi
-from tests.unit.admin.adminport import CIVIC, AdminPort, Site
+from tests.unit.admin.adminport import CIVIC, AdminPort, Site, away
 from tests.unit.admin.furnished import API_ROUTES, furnish
 
 pytestmark = pytest.mark.enable_socket  # a real listener on loopback
@@ -389,17 +389,12 @@ async def test_a_full_disk_is_said_in_words_and_nothing_is_half_done(port: Admin
 
 async def test_a_database_that_is_gone_is_not_ready_and_comes_back(port: AdminPort, site: Site) -> None:
     """AD-11: readiness says which part is missing; the same process serves again when it is back."""
-    path = port.database.sqlite_path
-    assert path is not None
-    await port.database.engine.dispose()
-    path.rename(path.with_suffix(".away"))
-    path.mkdir()
-    assert (await port.call("POST", LOCATIONS, site.auth, json={"name": "x", "civic_address": CIVIC})).status == 503
-    ready = await port.call("GET", "/readyz", {})
-    assert ready.status == 503
-    assert (await ready.json())["checks"]["database"]["ok"] is False
-    path.rmdir()
-    path.with_suffix(".away").rename(path)
+    async with away(port.database):
+        body = {"name": "x", "civic_address": CIVIC}
+        assert (await port.call("POST", LOCATIONS, site.auth, json=body)).status == 503
+        ready = await port.call("GET", "/readyz", {})
+        assert ready.status == 503
+        assert (await ready.json())["checks"]["database"]["ok"] is False
     assert (await port.call("GET", LOCATIONS, site.auth)).status == 200
 
 

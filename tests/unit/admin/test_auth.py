@@ -15,7 +15,7 @@ from engine.audit.record import PLATFORM
 from engine.crypto import KeyRing
 from engine.db import Database, utc_now
 from engine.models import ApiKey, Role, Session, User
-from tests.unit.admin.adminport import CLI, PASSWORD, AdminPort, Site, open_port
+from tests.unit.admin.adminport import CLI, PASSWORD, AdminPort, Site, away, open_port
 from tests.unit.admin.furnished import API_ROUTES, furnish
 
 pytestmark = pytest.mark.enable_socket  # a real listener on loopback
@@ -51,13 +51,9 @@ async def test_nobody_is_told_how_to_sign_in(port: AdminPort) -> None:
 async def test_a_key_with_a_wrong_checksum_is_refused_without_the_database(port: AdminPort, site: Site) -> None:
     """AD-AUTH: a mistyped key never reaches the database; a right one needs it."""
     wrong = mint_api_key()[:-1] + "!"
-    path = port.database.sqlite_path
-    assert path is not None
-    await port.database.engine.dispose()
-    path.rename(path.with_suffix(".away"))
-    path.mkdir()
-    assert (await port.call("GET", ACCOUNT, {"Authorization": f"Bearer {wrong}"})).status == 401
-    assert (await port.call("GET", ACCOUNT, site.auth)).status == 503
+    async with away(port.database):
+        assert (await port.call("GET", ACCOUNT, {"Authorization": f"Bearer {wrong}"})).status == 401
+        assert (await port.call("GET", ACCOUNT, site.auth)).status == 503
 
 
 @pytest.mark.parametrize("end", ["revoked", "expired"])
