@@ -28,6 +28,7 @@ TEST_COMMANDS = {
     "chromium": "chromium",
     "nginx": "nginx",
     "wrk": "wrk",
+    "openssl": "openssl",
 }
 PARTS = {
     "unit": ["tests/unit"],

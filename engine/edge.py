@@ -223,6 +223,7 @@ class Edge:
 
     def _timer_due(self) -> None:
         self._timer = None
+        self._udp.drain()  # after a stall, an answer that is here already counts before the deadline it missed
         self._stack.handle_timer(self._loop.time())
         self._pump()
 

@@ -10,10 +10,7 @@ import random
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-
-import dns.asyncresolver
-import dns.exception
-import dns.rdatatype
+from functools import lru_cache
 
 from engine.sip.forward import Hop
 
@@ -50,6 +47,10 @@ async def look_up_addresses(host: str) -> list[str]:
 
 async def look_up_services(name: str) -> list[Service]:
     """SRV records, [] when there are none or DNS does not answer."""
+    import dns.asyncresolver  # here, so that the SIP process is up before a DNS library is even read
+    import dns.exception
+    import dns.rdatatype
+
     try:
         answer = await dns.asyncresolver.resolve(name, dns.rdatatype.SRV, lifetime=TIMEOUT_S)
     except (dns.exception.DNSException, OSError):
@@ -144,6 +145,7 @@ class Resolver:
         return tuple(dict.fromkeys(hops))
 
 
+@lru_cache(maxsize=4096)
 def literal(name: Name) -> Hop | None:
     """The hop of a name that is an IP address already (brackets allowed), None for a real name."""
     try:
