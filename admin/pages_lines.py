@@ -38,7 +38,8 @@ async def _line_page(request: web.Request, error: EngineError | None) -> web.Res
         line=line,
         form=form,
         back=back,
-        action=f"{back}/lines/new" if is_new else request.path_qs,
+        address=f"{back}/lines/new" if line is None else f"/lines/{line.id}",
+        opened_from="" if line is None or back == "/phones" else f"?phone={back.removeprefix('/phones/')}",
         locations=[(row.id, row.name) for row in await e911.locations_of(session, account.id)],
         pbxs=[(row.id, row.name) for row in await accounts.pbxs_of(session, account.id)],
     )

@@ -8,6 +8,7 @@ from typing import Any
 from playwright.async_api import Page, expect
 from sqlalchemy import select, update
 
+from engine.errors import Conflict
 from engine.models import Account, AuditEntry, Phone, Session
 from tests.browser.conftest import PLAIN_HOST
 from tests.browser.site import Site
@@ -225,3 +226,61 @@ async def test_resync_asks_the_sip_side_and_is_audited(filled: Site, new_page: N
     await expect(page.get_by_text("Resync was sent.")).to_be_visible()
     assert filled.edge.resynced == [filled.ids["phone"]]
     assert (await events_of(filled)).count("phone.resync") == 1
+
+
+async def test_a_resync_that_cannot_be_sent_says_why(filled: Site, new_page: NewPage):
+    """S1-20 (resync): nothing is claimed that did not happen; the page says what to do."""
+    filled.edge.refuses = Conflict("No PBX of this phone is known: give its first line a PBX, then resync.")
+    page = await new_page(filled)
+    await page.goto(f"{filled.url}/phones/{filled.ids['phone']}")
+    await page.get_by_role("button", name="Resync").click()
+    await expect(page.get_by_role("alert")).to_contain_text("give its first line a PBX")
+    await expect(page.get_by_role("heading", name="Reception", level=1)).to_be_visible()
+    assert filled.edge.resynced == []
+
+
+async def test_a_location_in_use_is_not_deleted_and_the_page_says_by_whom(filled: Site, new_page: NewPage):
+    """S0-09: deleting a place that phones stand at would take the address of their 911 calls away."""
+    page = await new_page(filled)
+    await page.goto(f"{filled.url}/locations/{filled.ids['location']}")
+    await page.get_by_role("button", name="Delete location").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Delete location").click()
+    await expect(page.get_by_role("alert")).to_contain_text("is the address of 1 phone")
+    await page.goto(f"{filled.url}/locations")
+    await expect(page.get_by_role("link", name="Headquarters")).to_be_visible()
+
+
+async def test_somebody_elses_change_is_not_overwritten_unseen(filled: Site, new_page: NewPage):
+    """S0-05 (lost updates): the second save is refused once, keeps the typed text, and goes through when repeated."""
+    first, second = await new_page(filled), await new_page(filled)
+    for page in (first, second):
+        await page.goto(f"{filled.url}/phones/{filled.ids['phone']}")
+    await first.locator("#f-label").fill("Front desk one")
+    await first.get_by_role("button", name="Save").click()
+    await expect(first.get_by_text("Phone saved.")).to_be_visible()
+    await second.locator("#f-label").fill("Front desk two")
+    await second.get_by_role("button", name="Save").click()
+    await expect(second.get_by_role("alert")).to_contain_text("Somebody else changed this")
+    await expect(second.locator("#f-label")).to_have_value("Front desk two")
+    await second.get_by_role("button", name="Save").click()
+    await expect(second.get_by_role("heading", name="Front desk two")).to_be_visible()
+
+
+async def test_a_line_is_added_changed_and_deleted_on_its_phone(filled: Site, new_page: NewPage):
+    """S1-26: the second key, a new name, gone again; its password is never shown."""
+    page = await new_page(filled)
+    await page.goto(f"{filled.url}/phones/{filled.ids['phone']}")
+    await page.get_by_role("link", name="Add line").click()
+    await page.get_by_label("Extension").fill("103")
+    await page.get_by_label("SIP password").fill("a-line-secret")
+    await page.get_by_role("button", name="Add line").click()
+    await page.get_by_role("link", name="103").click()
+    assert "a-line-secret" not in await page.content()
+    await page.get_by_label("Name", exact=True).fill("Second key")
+    await page.get_by_role("button", name="Save line").click()
+    await expect(page.locator("section[aria-labelledby=lines] tbody tr").nth(1)).to_contain_text("Second key")
+    await page.get_by_role("link", name="103").click()
+    await page.get_by_role("button", name="Delete line").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Delete line").click()
+    await expect(page.locator("section[aria-labelledby=lines] tbody tr")).to_have_count(1)
+    assert [(await events_of(filled)).count(f"line.{verb}") for verb in ("update", "delete")] == [1, 1]
