@@ -188,9 +188,11 @@ class Edge:
         # those a default route leads to may answer as much as they like; they are trusted with nothing else
         if self._hook.is_trusted(hop) or hop.ip in self._trunks.route_ips or self._strangers.hears(hop.ip, now):
             self._stack.receive(data, hop, now)
+            self._send_out()
 
     def _receive(self, data: bytes, hop: Hop) -> None:
         self._stack.receive(data, hop, self._loop.time())
+        self._send_out()
 
     def _transport_failed(self, hop: Hop) -> None:
         self._stack.transport_failed(hop, self._loop.time())
@@ -201,7 +203,14 @@ class Edge:
         self._pump()
 
     def _pump(self) -> None:
-        """Events, then messages out, then the record of what has left."""
+        """Events, then messages out, then the next timer and the record of what has left."""
+        self._send_out()
+        self._arm(self._stack.next_timer())
+        if self._sent_events:
+            self._record()
+
+    def _send_out(self) -> None:
+        """Decide what is asked and send what is ready, after each message: a 911 waits for nothing behind it."""
         stack, now = self._stack, self._loop.time()
         while (event := stack.next_event()) is not None:
             try:
@@ -210,9 +219,6 @@ class Edge:
                 self._lines.log("event_failed", level="error", of=type(event).__name__, error=repr(exc)[:500])
         for data, hop in stack.take_outgoing():
             (self._udp if hop.transport == "udp" else self._tcp).send(data, hop)
-        self._arm(stack.next_timer())
-        if self._sent_events:
-            self._record()
 
     def _arm(self, when: float | None) -> None:
         if self._timer is not None:

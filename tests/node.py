@@ -48,7 +48,12 @@ class Node:
             "CALLPOINT_LOG__FORMAT": "json",
         }
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("CALLPOINT_")}
-        return inherited | settings | {"PYTHONASYNCIODEBUG": "", "PYTHONDONTWRITEBYTECODE": "", "PYTHONUNBUFFERED": "1"} | self.environment
+        return (
+            inherited
+            | settings
+            | {"PYTHONASYNCIODEBUG": "", "PYTHONDONTWRITEBYTECODE": "", "PYTHONUNBUFFERED": "1"}
+            | self.environment
+        )
 
     async def start(self) -> None:
         """Start the process and wait for its own word that it is running."""

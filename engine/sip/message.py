@@ -8,6 +8,7 @@ together again as they came.
 `BadMessage` is the only exception that leaves this module, whatever the bytes were.
 """
 
+from functools import lru_cache
 from typing import TypeVar
 
 from engine.sip import grammar, headers
@@ -203,6 +204,7 @@ class Response(Message):
         return _text(self.reason_bytes)
 
 
+@lru_cache(maxsize=512)  # asked for some twenty fixed names at each emergency call
 def canonical_name(name: str) -> bytes:
     """The lower case long form of a header name, whichever form was given."""
     key = name.strip().lower().encode("utf-8", "surrogateescape")
