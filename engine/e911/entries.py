@@ -31,9 +31,14 @@ class EmergencyCall:
     caller: Caller
     callback_number: str | None
     resolved: Resolved
-    flags: tuple[str, ...]
+    faults: tuple[str, ...]  # of the request: what was repaired or passed on
     source: Hop
     trunk_names: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What an operator must know of this call."""
+        return self.resolved.flags + tuple(f"malformed:{clean_text(fault)}" for fault in self.faults)
 
     def entry(self, *, sent_at: datetime | None, trunk_id: str | None, invite: bytes) -> dict[str, Any]:
         """The journal's `call` entry; `sent_at` and `trunk_id` None when there was no trunk to send it to."""

@@ -15,9 +15,8 @@ from functools import lru_cache
 from engine.e911 import dial, route
 from engine.e911.carriers import CarrierProfiles
 from engine.e911.dial import Dialed
-from engine.e911.entries import EmergencyCall, Stranger, clean_text
+from engine.e911.entries import EmergencyCall, Stranger
 from engine.e911.location import (
-    NO_LOCATION,
     AccountTable,
     Caller,
     LocationTable,
@@ -181,10 +180,9 @@ class Hook:
         known = self._table.peer_of(source.ip)
         if known is None or not (dialed := _dialed(request, known[0])).is_emergency:
             return Decision(status=500, reason="Server Internal Error")
-        verdict = Resolved(
-            None, Source.NONE, (), (NO_LOCATION, "malformed:the location could not be looked up"), None, None
-        )
-        return self._to_trunks(request, source, Peer(*known), dialed, now, Caller(), verdict, None)
+        request.faults = (*request.faults, "the location could not be looked up")
+        unknown = Resolved(None, Source.NONE, None, None, (), now)
+        return self._to_trunks(request, source, Peer(*known), dialed, now, Caller(), unknown, None)
 
     def _decide_emergency(self, request: Request, source: Hop, peer: Peer, dialed: Dialed, now: datetime) -> Decision:
         account, pbx = peer.account, peer.pbx
@@ -215,7 +213,7 @@ class Hook:
             caller=caller,
             callback_number=callback_number,
             resolved=resolved,
-            flags=resolved.flags + tuple(f"malformed:{clean_text(fault)}" for fault in request.faults),
+            faults=request.faults,
             source=source,
             trunk_names={trunk.id: trunk.name for trunk in trunks},
         )

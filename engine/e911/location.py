@@ -210,14 +210,28 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """The answer, with all that led to it. `location` None: nothing known; the call goes on all the same."""
+    """The answer, with all that led to it. `location` None: nothing known; the call goes on all the same.
+
+    Verdict and flags are worked out when they are read: for the record, after the call has left.
+    """
 
     location: DispatchableLocation | None
     source: Source
-    verdict: tuple[Evidence, ...]
-    flags: tuple[str, ...]
     phone: Phone | None
     line: Line | None
+    rungs: "tuple[_Rung, ...]"
+    at: datetime
+
+    @property
+    def verdict(self) -> tuple[Evidence, ...]:
+        """Every source in its order: what it said, how old that is, and why it was taken or passed over."""
+        taken = next((rung for rung in self.rungs if rung.location is not None), None)
+        return tuple(_evidence(rung, rung is taken, self.at) for rung in self.rungs)
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What an operator must know of this answer: none, stale, or sources that disagree."""
+        return _flags(self.location, self.rungs, self.at)
 
 
 _Held = TypeVar("_Held")
@@ -412,10 +426,8 @@ class AccountTable:
         phone, line = self.who(caller, pbx.id if pbx else None)
         rungs = self._rungs(caller, phone, line, pbx)
         taken = next((rung for rung in rungs if rung.location is not None), None)
-        verdict = tuple(_evidence(rung, rung is taken, now) for rung in rungs)
         location = taken.location if taken else None
-        flags = _flags(location, rungs, now)
-        return Resolved(location, taken.source if taken else Source.NONE, verdict, flags, phone, line)
+        return Resolved(location, taken.source if taken else Source.NONE, phone, line, rungs, now)
 
     def _rungs(self, caller: Caller, phone: Phone | None, line: Line | None, pbx: Pbx | None) -> "tuple[_Rung, ...]":
         network = self.network_of(caller.source_ip, pbx.id if pbx else None) if caller.source_ip else None
