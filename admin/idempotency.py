@@ -15,10 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from admin.context import ACCOUNT, ACTOR, SESSION
 from admin.problems import BadRequest
 from admin.routes import Route
-from engine.accounts.idempotency import KeptAnswer, kept_answer
+from engine.accounts.idempotency import kept_answer
 from engine.audit.record import record
 from engine.db import utc_now
 from engine.errors import FieldFault, Invalid
+from engine.models import KeptAnswer
 
 HEADER = "Idempotency-Key"
 MAX_KEY_CHARACTERS = 255

@@ -18,9 +18,11 @@ from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
 
 from admin.app import make_admin
+from admin.server import AdminRunner
 from engine import migrations
 from engine.accounts import operations as accounts
 from engine.accounts import store as accounts_store
+from engine.accounts.trunk_states import TrunkStates
 from engine.audit.record import open_audited
 from engine.config import Config, Listen, parse_listen
 from engine.crypto import KeyRing
@@ -63,7 +65,8 @@ class App:
         self.publisher = SnapshotPublisher(
             self.database, self.keys, data / "snapshot", on_published=self.edge.load, on_dropped=self.edge.drop
         )
-        edge.on_journal = self.recorder.wake
+        self.trunk_states = TrunkStates(self.database)
+        edge.on_journal, edge.on_trunk = self.recorder.wake, self.trunk_states.note
         self.phones: PhonesPort = make_phones_port(config.provisioning, self.keys, self.database)
         self.reach = Reach(self.edge, self.database)
 
@@ -139,6 +142,7 @@ class App:
         self._spawn(self.publisher.run(), "publisher")
         self._spawn(self.recorder.run(), "recorder")
         self._spawn(self.notifier.run(), "notifier")
+        self._spawn(self.trunk_states.run(), "trunk states")
         self.is_database_ready.set()
 
     async def _prepare_set_up(self) -> None:
@@ -157,7 +161,7 @@ class App:
         application = make_admin(
             self.config.model_copy(update={"provisioning": bound}), self.keys, self.database, self.reach
         )
-        runner = web.AppRunner(application, access_log=None, handle_signals=False)
+        runner = AdminRunner(application)
         self.admin_address = await self._listen(
             runner, parse_listen(admin.listen), tls_context(admin.tls_cert, admin.tls_key)
         )

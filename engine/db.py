@@ -150,7 +150,7 @@ def open_database(url: str, keys: KeyRing) -> Database:
     """Make the engine and the session factory; nothing is connected yet."""
     is_sqlite = url.startswith("sqlite")
     options: dict[str, Any] = {"connect_args": {"timeout": BUSY_TIMEOUT_S}} if is_sqlite else {"pool_pre_ping": True}
-    engine = create_async_engine(url, **options)
+    engine = create_async_engine(url, hide_parameters=True, **options)  # an error in the log shows no row's values
     engine.dialect.callpoint_keys = keys  # type: ignore[attr-defined]  # read by Sealed; an engine has one dialect object
     engine.sync_engine.dialect.callpoint_keys = keys  # type: ignore[attr-defined]
     if is_sqlite:

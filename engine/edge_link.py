@@ -60,6 +60,7 @@ class EdgeLink:
     def __init__(self, config: Config) -> None:
         self.state = EdgeState()
         self.on_journal: Callable[[], None] = lambda: None
+        self.on_trunk: Callable[[str, bool], None] = lambda _trunk_id, _is_up: None
         self._config = config
         self._process: asyncio.subprocess.Process | None = None
         self._ready = asyncio.Event()
@@ -222,6 +223,7 @@ class EdgeLink:
             case "trunk":
                 state = TrunkState(bool(message["up"]), message.get("at", ""), message.get("detail", ""))
                 self.state.trunks[message["trunk_id"]] = state
+                self.on_trunk(message["trunk_id"], state.is_up)
             case "fault":
                 _log.error("edge_fault", detail=message.get("detail"))
             case _ if (answer := self._answers.get(message.get("token", ""))) is not None and not answer.done():

@@ -122,7 +122,7 @@ class Revision(Base):
 class User(Audited, Stamped, Base):
     __tablename__ = "user"
     resource_type = "user"
-    unaudited_columns = frozenset({"last_login_at", "failed_logins", "throttled_until"})
+    unaudited_columns = frozenset({"last_login_at"})
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
     email: Mapped[str] = mapped_column(String(320), unique=True)  # stored in lower case
@@ -130,8 +130,6 @@ class User(Audited, Stamped, Base):
     role: Mapped[str] = mapped_column(String(20), default=Role.ADMIN)
     status: Mapped[str] = mapped_column(String(20), default=UserStatus.ACTIVE)
     last_login_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
-    failed_logins: Mapped[int] = mapped_column(Integer, default=0)
-    throttled_until: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
 
 
 class Credential(Audited, Base):
@@ -309,7 +307,7 @@ class Trunk(Audited, Versioned, Stamped, Base):
     test_number: Mapped[str | None] = mapped_column(String(20))
     last_resort: Mapped[bool] = mapped_column(default=False)
     enabled: Mapped[bool] = mapped_column(default=True)
-    is_up: Mapped[bool | None] = mapped_column()
+    is_up: Mapped[bool | None] = mapped_column()  # what the SIP process last said; it routes by what it knows itself
     checked_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
 
 
@@ -460,6 +458,19 @@ class AuditEntry(Base):
     entry: Mapped[str] = mapped_column(Text)
     prev_hash: Mapped[str] = mapped_column(String(64))
     hash: Mapped[str] = mapped_column(String(64))
+
+
+class KeptAnswer(Base):
+    """The answer to one request with an Idempotency-Key. `key_hash`: SHA-256 over who asked and the key."""
+
+    __tablename__ = "kept_answer"
+    key_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    request_hash: Mapped[str] = mapped_column(String(64))  # SHA-256 over method, path and body
+    status: Mapped[int] = mapped_column(Integer)
+    headers: Mapped[str | None] = mapped_column(Sealed("kept_answer.headers"))
+    body: Mapped[str | None] = mapped_column(Sealed("kept_answer.body"))
+    created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, index=True)
 
 
 class JournalPosition(Base):

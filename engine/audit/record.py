@@ -263,7 +263,7 @@ def _bump(session: Session, account_ids: set[str]) -> None:
         session.execute(
             text(
                 "INSERT INTO revision (account_id, value) "
-                "SELECT :id, 1 WHERE EXISTS (SELECT 1 FROM account WHERE id = :id) "
+                "SELECT CAST(:id AS VARCHAR), 1 WHERE EXISTS (SELECT 1 FROM account WHERE id = CAST(:id AS VARCHAR)) "
                 "ON CONFLICT (account_id) DO UPDATE SET value = revision.value + 1"
             ),
             {"id": account_id},

@@ -67,8 +67,8 @@ async def line_ids_by_phone(session: AsyncSession, phone_ids: Sequence[str]) -> 
 
 
 async def phones_with_line(session: AsyncSession, line_id: str) -> Sequence[Phone]:
-    query = select(Phone).join(PhoneLine, PhoneLine.phone_id == Phone.id).where(PhoneLine.line_id == line_id)
-    return (await session.scalars(query.distinct())).all()
+    holders = select(PhoneLine.phone_id).where(PhoneLine.line_id == line_id)
+    return (await session.scalars(select(Phone).where(Phone.id.in_(holders)))).all()
 
 
 async def revision_of(session: AsyncSession, account_id: str) -> int:

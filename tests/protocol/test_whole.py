@@ -138,6 +138,7 @@ async def furnish(node: Node, carrier: Carrier, sink: MailSink) -> Site:
         await node.api("POST", "phones", phone | {"lines": [line["id"]]})
     site = Site(node, carrier, sink, headquarters, warehouse)
     await site.until_loaded()
+    await node.wait_for("trunks", lambda answer: answer["data"][0]["is_up"])  # as the pages show it
     return site
 
 

@@ -71,7 +71,7 @@ def upgrade() -> None:
     op.create_table(
         "journal_position",
         sa.Column("name", sa.String(length=40), nullable=False),
-        sa.Column("position", sa.String(length=200), nullable=False),
+        sa.Column("position", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_journal_position")),
     )
     op.create_table(
@@ -136,6 +136,24 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("emergency_call", schema=None) as batch_op:
         batch_op.create_index("ix_emergency_call_account_sent", ["account_id", "sent_at"], unique=False)
+
+    op.create_table(
+        "kept_answer",
+        sa.Column("key_hash", sa.String(length=64), nullable=False),
+        sa.Column("account_id", sa.String(length=48), nullable=False),
+        sa.Column("request_hash", sa.String(length=64), nullable=False),
+        sa.Column("status", sa.Integer(), nullable=False),
+        sa.Column("headers", sa.LargeBinary(), nullable=True),
+        sa.Column("body", sa.LargeBinary(), nullable=True),
+        sa.Column("created_at", sa.DateTime(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["account.id"], name=op.f("fk_kept_answer_account_id_account"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("key_hash", name=op.f("pk_kept_answer")),
+    )
+    with op.batch_alter_table("kept_answer", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_kept_answer_account_id"), ["account_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_kept_answer_created_at"), ["created_at"], unique=False)
 
     op.create_table(
         "location",
@@ -228,8 +246,6 @@ def upgrade() -> None:
         sa.Column("role", sa.String(length=20), nullable=False),
         sa.Column("status", sa.String(length=20), nullable=False),
         sa.Column("last_login_at", sa.DateTime(), nullable=True),
-        sa.Column("failed_logins", sa.Integer(), nullable=False),
-        sa.Column("throttled_until", sa.DateTime(), nullable=True),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.DateTime(), nullable=False),
         sa.Column("updated_at", sa.DateTime(), nullable=False),
