@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 
-def upgrade() -> None:
+def _account() -> None:
     op.create_table(
         "account",
         sa.Column("id", sa.String(length=48), nullable=False),
@@ -35,6 +35,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_account")),
         sa.UniqueConstraint("provisioning_token_index", name=op.f("uq_account_provisioning_token_index")),
     )
+
+
+def _audit_entry() -> None:
     op.create_table(
         "audit_entry",
         sa.Column("id", sa.String(length=48), nullable=False),
@@ -68,12 +71,17 @@ def upgrade() -> None:
         batch_op.create_index("ix_audit_entry_chain_outcome", ["chain", "outcome", "seq"], unique=False)
         batch_op.create_index("ix_audit_entry_chain_resource", ["chain", "resource_id", "seq"], unique=False)
 
+
+def _journal_position() -> None:
     op.create_table(
         "journal_position",
         sa.Column("name", sa.String(length=40), nullable=False),
         sa.Column("position", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_journal_position")),
     )
+
+
+def _setup_link() -> None:
     op.create_table(
         "setup_link",
         sa.Column("key_hash", sa.String(length=64), nullable=False),
@@ -81,6 +89,9 @@ def upgrade() -> None:
         sa.Column("used_at", sa.DateTime(), nullable=True),
         sa.PrimaryKeyConstraint("key_hash", name=op.f("pk_setup_link")),
     )
+
+
+def _api_key() -> None:
     op.create_table(
         "api_key",
         sa.Column("id", sa.String(length=48), nullable=False),
@@ -106,6 +117,8 @@ def upgrade() -> None:
     with op.batch_alter_table("api_key", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_api_key_account_id"), ["account_id"], unique=False)
 
+
+def _emergency_call() -> None:
     op.create_table(
         "emergency_call",
         sa.Column("id", sa.String(length=48), nullable=False),
@@ -137,6 +150,8 @@ def upgrade() -> None:
     with op.batch_alter_table("emergency_call", schema=None) as batch_op:
         batch_op.create_index("ix_emergency_call_account_sent", ["account_id", "sent_at"], unique=False)
 
+
+def _kept_answer() -> None:
     op.create_table(
         "kept_answer",
         sa.Column("key_hash", sa.String(length=64), nullable=False),
@@ -155,6 +170,8 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_kept_answer_account_id"), ["account_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_kept_answer_created_at"), ["created_at"], unique=False)
 
+
+def _location() -> None:
     op.create_table(
         "location",
         sa.Column("id", sa.String(length=48), nullable=False),
@@ -179,6 +196,8 @@ def upgrade() -> None:
     with op.batch_alter_table("location", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_location_account_id"), ["account_id"], unique=False)
 
+
+def _notification_recipient() -> None:
     op.create_table(
         "notification_recipient",
         sa.Column("id", sa.String(length=48), nullable=False),
@@ -199,6 +218,8 @@ def upgrade() -> None:
     with op.batch_alter_table("notification_recipient", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_notification_recipient_account_id"), ["account_id"], unique=False)
 
+
+def _revision() -> None:
     op.create_table(
         "revision",
         sa.Column("account_id", sa.String(length=48), nullable=False),
@@ -208,6 +229,9 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("account_id", name=op.f("pk_revision")),
     )
+
+
+def _trunk() -> None:
     op.create_table(
         "trunk",
         sa.Column("id", sa.String(length=48), nullable=False),
@@ -237,6 +261,8 @@ def upgrade() -> None:
     with op.batch_alter_table("trunk", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_trunk_account_id"), ["account_id"], unique=False)
 
+
+def _user() -> None:
     op.create_table(
         "user",
         sa.Column("id", sa.String(length=48), nullable=False),
@@ -258,6 +284,8 @@ def upgrade() -> None:
     with op.batch_alter_table("user", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_user_account_id"), ["account_id"], unique=False)
 
+
+def _call_attempt() -> None:
     op.create_table(
         "call_attempt",
         sa.Column("emergency_call_id", sa.String(length=48), nullable=False),
@@ -278,6 +306,9 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("emergency_call_id", "number", name=op.f("pk_call_attempt")),
     )
+
+
+def _credential() -> None:
     op.create_table(
         "credential",
         sa.Column("user_id", sa.String(length=48), nullable=False),
@@ -288,6 +319,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["user_id"], ["user.id"], name=op.f("fk_credential_user_id_user"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("user_id", "kind", name=op.f("pk_credential")),
     )
+
+
+def _notification() -> None:
     op.create_table(
         "notification",
         sa.Column("id", sa.String(length=48), nullable=False),
@@ -328,6 +362,8 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_notification_emergency_call_id"), ["emergency_call_id"], unique=False)
         batch_op.create_index("ix_notification_waiting", ["state", "next_try_at"], unique=False)
 
+
+def _pbx() -> None:
     op.create_table(
         "pbx",
         sa.Column("id", sa.String(length=48), nullable=False),
@@ -357,6 +393,8 @@ def upgrade() -> None:
     with op.batch_alter_table("pbx", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_pbx_account_id"), ["account_id"], unique=False)
 
+
+def _phone() -> None:
     op.create_table(
         "phone",
         sa.Column("id", sa.String(length=48), nullable=False),
@@ -390,6 +428,8 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_phone_location_id"), ["location_id"], unique=False)
         batch_op.create_index("ix_phone_mac", ["mac"], unique=False)
 
+
+def _session() -> None:
     op.create_table(
         "session",
         sa.Column("id", sa.String(length=48), nullable=False),
@@ -415,6 +455,8 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_session_account_id"), ["account_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_session_user_id"), ["user_id"], unique=False)
 
+
+def _line() -> None:
     op.create_table(
         "line",
         sa.Column("id", sa.String(length=48), nullable=False),
@@ -443,6 +485,8 @@ def upgrade() -> None:
     with op.batch_alter_table("line", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_line_account_id"), ["account_id"], unique=False)
 
+
+def _network() -> None:
     op.create_table(
         "network",
         sa.Column("id", sa.String(length=48), nullable=False),
@@ -470,6 +514,8 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_network_account_id"), ["account_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_network_location_id"), ["location_id"], unique=False)
 
+
+def _provisioning_event() -> None:
     op.create_table(
         "provisioning_event",
         sa.Column("id", sa.String(length=48), nullable=False),
@@ -498,6 +544,8 @@ def upgrade() -> None:
         batch_op.create_index("ix_provisioning_event_account", ["account_id", "id"], unique=False)
         batch_op.create_index("ix_provisioning_event_phone", ["phone_id", "id"], unique=False)
 
+
+def _phone_line() -> None:
     op.create_table(
         "phone_line",
         sa.Column("account_id", sa.String(length=48), nullable=False),
@@ -516,6 +564,8 @@ def upgrade() -> None:
     with op.batch_alter_table("phone_line", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_phone_line_line_id"), ["line_id"], unique=False)
 
+
+def _audit_triggers() -> None:
     if op.get_bind().dialect.name == "sqlite":
         for statement in AUDIT_IMMUTABLE_SQLITE:
             op.execute(statement)
@@ -528,6 +578,32 @@ def upgrade() -> None:
             "CREATE TRIGGER audit_entry_no_change BEFORE UPDATE OR DELETE ON audit_entry "
             "FOR EACH ROW EXECUTE FUNCTION audit_entry_is_immutable()"
         )
+
+
+def upgrade() -> None:
+    _account()
+    _audit_entry()
+    _journal_position()
+    _setup_link()
+    _api_key()
+    _emergency_call()
+    _kept_answer()
+    _location()
+    _notification_recipient()
+    _revision()
+    _trunk()
+    _user()
+    _call_attempt()
+    _credential()
+    _notification()
+    _pbx()
+    _phone()
+    _session()
+    _line()
+    _network()
+    _provisioning_event()
+    _phone_line()
+    _audit_triggers()
 
 
 def downgrade() -> None:
