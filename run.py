@@ -35,14 +35,13 @@ PARTS = {
     "protocol": ["tests/protocol"],
     "golden": ["tests/golden"],
     "browser": ["tests/browser"],
-    "soak": ["tests/soak"],
 }
 USAGE = """\
 python3 run.py                 start Callpoint here (data in ./data)
 python3 run.py demo            the whole story with simulated phones, PBX and carrier; nothing is kept
 python3 run.py test            all checks and tests; names what is missing on the machine and brings it when it may
 python3 run.py check           format, lint, types and import rules alone
-python3 run.py unit | protocol | golden | browser | soak      parts of the tests
+python3 run.py unit | protocol | golden | browser      parts of the tests
 python3 run.py bench           the benchmarks, as a table
 python3 run.py golden-rewrite  write the golden files anew, to be read as a diff
 python3 run.py COMMAND ...     anything else goes to the callpoint command (run.py --help for it: run.py help)
@@ -75,12 +74,41 @@ def install(requirements: Path) -> None:
     started = time.monotonic()
     print("Installing (once) ...", flush=True)
     make_venv()
-    pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-warn-script-location"]
-    run([*pip, "--require-hashes", "-r", str(requirements)], "The packages could not be installed.")
-    run([*pip, "--no-deps", "--no-build-isolation", "-e", str(ROOT)], "Callpoint itself could not be installed.")
+    pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "install", "--no-warn-script-location"]
+    install_counted([*pip, "--progress-bar", "off", "--require-hashes", "-r", str(requirements)], requirements)
+    own = [*pip, "--quiet", "--no-deps", "--no-build-isolation", "-e", str(ROOT)]
+    run(own, "Callpoint itself could not be installed.")
     marks = {wanted, fingerprint(RUNTIME)} if requirements == TEST else {wanted}
     stamp.write_text("\n".join(sorted(marks)))
     print(f"Installed in {time.monotonic() - started:.0f} s.", flush=True)
+
+
+def install_counted(command: list[str], requirements: Path) -> None:
+    """Run pip and show how far it is; its own words are shown only when it fails."""
+    wanted = sum("==" in line for line in requirements.read_text().splitlines() if line[:1].isalnum())
+    said: list[str] = []
+    collected = 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pip:
+        assert pip.stdout is not None
+        for line in pip.stdout:
+            said.append(line)
+            if line.startswith("Collecting "):
+                collected += 1
+                show_progress(collected, wanted, line.split()[1].partition("==")[0])
+            elif line.startswith("Installing collected packages"):
+                show_progress(wanted, wanted, "unpacking")
+    show_progress(wanted, wanted, "", is_last=True)
+    if pip.returncode:
+        print("".join(said[-40:]))
+        sys.exit("The packages could not be installed. What went wrong stands above; mend it and start again.")
+
+
+def show_progress(done: int, wanted: int, what: str, *, is_last: bool = False) -> None:
+    """A bar on a terminal; nothing where nobody watches."""
+    if sys.stdout.isatty():
+        filled = 30 * min(done, wanted) // max(wanted, 1)
+        bar = "█" * filled + "░" * (30 - filled)
+        print(f"\r  {bar} {min(done, wanted):>3}/{wanted} {what:<30.30}", end="\n" if is_last else "", flush=True)
 
 
 def fingerprint(requirements: Path) -> str:
@@ -136,7 +164,7 @@ def tests(word: str, rest: list[str]) -> int:
     if word == "check":
         return 1 if failed else 0
     bring_test_commands()
-    places = PARTS.get(word, [place for part, listed in PARTS.items() if part != "soak" for place in listed])
+    places = PARTS.get(word, [place for listed in PARTS.values() for place in listed])
     environment = os.environ | {"PYTHONASYNCIODEBUG": "1"}
     code = subprocess.run([str(PYTHON), "-m", "pytest", *places, *rest], env=environment, check=False).returncode
     if failed:
