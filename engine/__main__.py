@@ -59,12 +59,13 @@ def main() -> None:
 def run(config: ConfigOption = None) -> None:
     """Start the node: SIP, the phones' port and the admin pages."""
     from engine import crypto, log
-    from engine.edge_link import EdgeLink
+    from engine.edge_link import EdgeLink, stop_asked
 
     settings = configuration.load(config)
     log.set_up(settings.log)
 
     async def serve() -> None:
+        asked = stop_asked()  # before anything runs, so that no signal finds a half-started node
         settings.core.data_dir.mkdir(parents=True, exist_ok=True)
         keys = crypto.load_or_create(settings.key_file)
         edge = EdgeLink(settings)
@@ -75,7 +76,8 @@ def run(config: ConfigOption = None) -> None:
         node = App(settings, keys, edge)
         await node.start()
         show_start(node)
-        await node.serve()
+        await asked.wait()
+        await node.stop()
 
     try:
         _run(serve())

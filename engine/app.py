@@ -7,7 +7,6 @@ publisher. A database that is away at start is tried again for ever; meanwhile p
 
 import asyncio
 import contextlib
-import signal
 import ssl
 from collections.abc import Coroutine
 from pathlib import Path
@@ -93,6 +92,7 @@ class App:
 
     async def stop(self) -> None:
         """Close the doors, let calls in progress finish (5 s), release what the outbox has claimed."""
+        _log.info("stopping", calls="in progress keep their transactions for up to 5 s")
         for runner in self._runners:
             await runner.cleanup()
         await self.edge.stop()
@@ -105,16 +105,6 @@ class App:
         await self.phones.close()
         self.publisher.close()
         await self.database.close()
-
-    async def serve(self) -> None:
-        """Until SIGTERM or SIGINT, then stop cleanly."""
-        asked = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, asked.set)
-        await asked.wait()
-        _log.info("stopping", calls="in progress keep their transactions for up to 5 s")
-        await self.stop()
 
     async def _record_the_last(self) -> None:
         """The edge's last entries are durable now: put them where the pages look, or leave them to the next start."""

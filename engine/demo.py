@@ -7,7 +7,6 @@ rotated, the audit log of it all. At the end the pages stay open to look at.
 
 import asyncio
 import secrets
-import signal
 import socket
 import tempfile
 from contextlib import AsyncExitStack
@@ -27,7 +26,7 @@ from engine.agents import Carrier, Heard, Placed, Placing, place_call
 from engine.app import App
 from engine.audit.record import Actor
 from engine.config import Admin, Config, Core, Log, Provisioning, Sip
-from engine.edge_link import EdgeLink
+from engine.edge_link import EdgeLink, stop_asked
 from engine.errors import EngineError
 from engine.provisioning.simulate import simulate
 
@@ -75,6 +74,21 @@ async def tell(*, stay: bool) -> int:
     console.print(
         Panel.fit("[bold]Callpoint[/]: phone provisioning and E911, the whole story", border_style="red", title="DEMO")
     )
+    ok, asked = True, stop_asked()
+    story = asyncio.create_task(_story(console, stay=stay))
+    stopping = asyncio.create_task(asked.wait())
+    await asyncio.wait({story, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not story.done():
+        story.cancel()  # the node is stopped in order, whatever the story was at
+    try:
+        ok = await story
+    except asyncio.CancelledError:
+        console.print("Stopped; nothing was kept.")
+    return 0 if ok else 1
+
+
+async def _story(console: Console, *, stay: bool) -> bool:
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="callpoint-demo-")))
         stage = await _set_the_stage(console, folder, stack)
@@ -88,7 +102,7 @@ async def tell(*, stay: bool) -> int:
         await _show_audit(stage)
         if stay:
             await _leave_open(stage)
-    return 0 if ok else 1
+    return bool(ok)
 
 
 async def _set_the_stage(console: Console, folder: Path, stack: AsyncExitStack) -> Stage:
@@ -279,8 +293,4 @@ async def _leave_open(stage: Stage) -> None:
         "Everything here is thrown away at the end. Stop: Ctrl-C"
     )
     stage.console.print(Panel(words, title="look around", border_style="green"))
-    asked = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked.set)
-    await asked.wait()
+    await asyncio.Event().wait()  # until the signal cancels the story

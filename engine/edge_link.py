@@ -6,6 +6,7 @@ is on a call's way: the edge routes from its own table and writes its own journa
 
 import asyncio
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -52,6 +53,15 @@ class EdgeState:
     restarts: int = 0
     journal_fault: str = ""
     trunks: dict[str, TrunkState] = field(default_factory=dict)
+
+
+def stop_asked() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set from now on, instead of ending the process on the spot."""
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked.set)
+    return asked
 
 
 class EdgeLink:
@@ -195,8 +205,8 @@ class EdgeLink:
             "do": "start",
             "data_dir": str(self._config.core.data_dir.absolute()),
             "key_file": str(self._config.key_file.absolute()),
-            "udp": sip.udp,
-            "tcp": sip.tcp,
+            "udp": self.state.udp or sip.udp,  # an edge started again listens where the dead one did
+            "tcp": self.state.tcp or sip.tcp,
             "advertise": sip.advertise,
             "first_response_s": sip.first_response_s,
             "connect_s": sip.connect_s,

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -343,3 +345,29 @@ async def test_the_audit_chain_of_a_whole_day_verifies_off_line(site: Site) -> N
         "audit_log.export",
     ):
         assert event in events
+
+
+def edge_pid_of(node: Node) -> int:
+    """The SIP process: the main process's only child."""
+    assert node.process is not None
+    (child,) = Path(f"/proc/{node.process.pid}/task/{node.process.pid}/children").read_text().split()
+    return int(child)
+
+
+async def test_a_sip_process_that_dies_is_started_again_from_what_is_on_disk(site: Site) -> None:
+    """E-03: killed without warning, 911 is carried again within seconds, with the location."""
+    os.kill(edge_pid_of(site.node), signal.SIGKILL)
+    async with asyncio.timeout(15):
+        while not (placed := await site.dial("933", "101", ("X-Callpoint-Device", MAC))).is_answered:
+            await asyncio.sleep(0.05)
+    assert site.carrier.invites[-1].header("Geolocation") is not None
+    assert (await site.record_of(placed))["location"]["name"] == "Headquarters"
+
+
+async def test_a_node_told_to_stop_the_moment_it_runs_leaves_nothing_behind(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+    await node.start()
+    edge = edge_pid_of(node)
+    assert await node.stop() == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(edge, 0)
