@@ -257,10 +257,11 @@ def _direct_mac(request: Request, account: AccountTable, pbx: Pbx, source: Hop) 
     A PBX's own address would place every caller in its server room. So: one Via, a Contact that carries the MAC of a
     phone we know (a PBX puts its own Contact), and a trusted network wider than one host.
     """
-    contact = request.header("Contact") or ""
-    found = _INSTANCE.search(contact)
+    found = _INSTANCE.search(request.header("Contact") or "")
+    if found is None or len(request.headers("Via")) != 1 or "," in (request.header("Via") or ""):
+        return None
     address = plain_address(source.ip)
-    if found is None or address is None or len(request.headers("Via")) != 1 or "," in (request.header("Via") or ""):
+    if address is None:
         return None
     if any(address in network and network.num_addresses == 1 for network in pbx.sources):
         return None

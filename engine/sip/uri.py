@@ -81,6 +81,8 @@ def _parse_sip_uri(scheme: str, rest: str, text: str) -> Uri:
 
 
 def _parse_parameters(text: str) -> dict[str, str]:
+    if not text:
+        return {}
     return {match.group(1).lower(): _unquote((match.group(2) or "").strip()) for match in _PARAMETER.finditer(text)}
 
 
@@ -129,7 +131,7 @@ def split_values(text: str) -> list[str]:
 
 def _unquote(text: str) -> str:
     if len(text) >= 2 and text[0] == text[-1] == '"':
-        return _QUOTED_PAIR.sub(r"\1", text[1:-1])
+        return _QUOTED_PAIR.sub(r"\1", text[1:-1]) if "\\" in text else text[1:-1]
     return text
 
 
