@@ -90,7 +90,7 @@ def measure(registry: CollectorRegistry) -> Middleware:
 
 
 async def secure_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Headers on everything that leaves: nothing from another origin, no framing, no sniffing, no referrer."""
+    """Headers on everything that leaves: nothing from another origin, no frames, no sniffing, no referrer elsewhere."""
     headers = response.headers
     nonce = request.get(NONCE, "")
     if problems.is_api(request):
@@ -104,7 +104,8 @@ async def secure_headers(request: web.Request, response: web.StreamResponse) -> 
     headers.setdefault("Content-Security-Policy", policy)
     headers.setdefault("X-Content-Type-Options", "nosniff")
     headers.setdefault("X-Frame-Options", "DENY")
-    # not no-referrer for pages: it makes browsers send `Origin: null` with our own forms (Fetch §3.2.5)
+    # same-origin for pages, not no-referrer: with that a browser sends `Origin: null` with a form, and on plain HTTP,
+    # where it sends no Sec-Fetch-Site either, our own forms could not be told from another site's (Fetch §3.2.5)
     headers.setdefault("Referrer-Policy", "no-referrer" if problems.is_api(request) else "same-origin")
     headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
     headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")

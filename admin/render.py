@@ -24,9 +24,6 @@ from engine.models import Account, Location
 
 HERE = Path(__file__).parent
 STATIC_DIR = HERE / "static"
-# same-origin, not no-referrer: with the latter a browser sends `Origin: null` with a form, and on plain HTTP, where it
-# sends no Sec-Fetch-Site either, our own forms could not be told from another site's (Fetch §3.2.5)
-HEADERS = {"Cache-Control": "no-store", "Referrer-Policy": "same-origin"}
 SIDEBAR = (  # (path, name, icon, scope): the scope decides whether a role sees the link
     ("/", "Home", "house", None),
     ("/locations", "Locations", "map-pin", "locations:read"),
@@ -71,7 +68,7 @@ DONE = {  # what a page says after a redirect; the key travels in the address, t
 
 
 def render(request: web.Request, template: str, *, status: int = 200, **values: Any) -> web.Response:
-    """Render a page for this request. Pages hold account data, so no cache keeps them."""
+    """Render a page for this request. `admin.middleware.secure_headers` adds what keeps it out of caches and frames."""
     account = request.get(ACCOUNT)
     scopes = request.get(SCOPES, frozenset[str]())
     text = (
@@ -91,7 +88,7 @@ def render(request: web.Request, template: str, *, status: int = 200, **values: 
             **values,
         )
     )
-    return web.Response(text=text, status=status, content_type="text/html", headers=HEADERS)
+    return web.Response(text=text, status=status, content_type="text/html")
 
 
 def _is_readable_on_its_way(request: web.Request) -> bool:
