@@ -10,8 +10,9 @@ from admin.routes import SIGNED_IN, Route
 from engine.accounts import store as accounts
 from engine.audit.events import Event
 from engine.e911 import store as e911
-from engine.models import Account, CallKind, EmergencyCall, Location, Pbx, Phone, PhoneStatus, Trunk
+from engine.models import Account, CallKind, EmergencyCall, Location, Pbx, Trunk
 from engine.provisioning import store as provisioning
+from engine.provisioning.store import PhoneCounts
 
 LATEST = 5
 TESTS_LOOKED_AT = 200  # calls in which a 933 is looked for
@@ -44,7 +45,7 @@ class Standing:
     account: Account
     locations: list[Location]
     told: int  # how many addresses are mailed somewhere
-    phones: list[Phone]
+    phones: PhoneCounts
     pbxs: list[Pbx]
     trunks: list[Trunk]
     calls: list[EmergencyCall]
@@ -72,7 +73,7 @@ async def _standing(request: web.Request) -> Standing:
         account=account,
         locations=locations,
         told=len(told),
-        phones=list(await provisioning.phones_of(session, account.id)),
+        phones=await provisioning.count_phones(session, account.id),
         pbxs=list(await accounts.pbxs_of(session, account.id)),
         trunks=list(await accounts.trunks_of(session, account.id)),
         calls=(await e911.calls_of(session, account.id, limit=TESTS_LOOKED_AT)).rows,
@@ -120,13 +121,13 @@ def _told_step(told: int) -> Step:
 
 
 def _phone_step(standing: Standing) -> Step:
-    title, booted = "Provision the first phone", [phone for phone in standing.phones if phone.last_fetch_at]
-    if booted:
-        text = f"{plural(len(booted), 'phone')} fetched a configuration here."
+    title, phones = "Provision the first phone", standing.phones
+    if phones.booted:
+        text = f"{plural(phones.booted, 'phone')} fetched a configuration here."
         return Step("phone", title, text, is_done=True, address="/phones", action="See phones")
-    if standing.phones:
+    if phones.first_id is not None:
         text = "Waiting for its first fetch: point it at the provisioning URL and restart it."
-        address = f"/phones/{standing.phones[0].id}"
+        address = f"/phones/{phones.first_id}"
         return Step("phone", title, text, is_done=False, address=address, action="Watch it boot")
     if standing.account.provisioning_token_index is None:
         text = "Generate the secret URL phones boot against, then add a phone by its MAC address."
@@ -170,14 +171,16 @@ def _live_step(standing: Standing) -> Step:
 
 def _tiles(request: web.Request, standing: Standing) -> list[Tile]:
     state = request.app[EDGE].state()
-    stale = sum(phone.status == PhoneStatus.STALE for phone in standing.phones)
+    phones = standing.phones
     up = sum(bool(trunk.is_up) for trunk in standing.trunks if trunk.enabled)
     listens = ", ".join(f"{name} {address}" for name, address in (("UDP", state.udp), ("TCP", state.tcp)) if address)
     return [
         Tile("SIP", "Answering" if state.is_up else "Not answering", listens or "Nowhere yet"),
         Tile("Trunks", *_trunks_in_words(up, len(standing.trunks))),
         Tile(
-            "Phones", str(len(standing.phones)), f"{stale} with an old configuration" if stale else "None out of date"
+            "Phones",
+            str(phones.phones),
+            f"{phones.stale} with an old configuration" if phones.stale else "None out of date",
         ),
         Tile(
             "Messages waiting",

@@ -4,17 +4,40 @@ Nothing here commits. A row of another account is never returned: the account is
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.errors import NotFound
-from engine.models import Line, Phone, PhoneLine, ProvisioningEvent, Revision
+from engine.models import Line, Phone, PhoneLine, PhoneStatus, ProvisioningEvent, Revision
+
+
+@dataclass(frozen=True, slots=True)
+class PhoneCounts:
+    """How many phones an account has. `first_id`: the one made first; None when there are none."""
+
+    phones: int
+    booted: int  # fetched a configuration at least once
+    stale: int
+    first_id: str | None
 
 
 async def phones_of(session: AsyncSession, account_id: str) -> Sequence[Phone]:
     """Every phone of the account, in the order they were made."""
     return (await session.scalars(select(Phone).where(Phone.account_id == account_id).order_by(Phone.id))).all()
+
+
+async def count_phones(session: AsyncSession, account_id: str) -> PhoneCounts:
+    """Counted by the database: a page that only tells numbers reads no phones."""
+    query = select(
+        func.count(),
+        func.count(Phone.last_fetch_at),
+        func.count().filter(Phone.status == PhoneStatus.STALE),
+        func.min(Phone.id),  # identifiers sort by the time they were made
+    ).where(Phone.account_id == account_id)
+    phones, booted, stale, first_id = (await session.execute(query)).one()
+    return PhoneCounts(phones, booted, stale, first_id)
 
 
 async def lines_of(session: AsyncSession, account_id: str) -> Sequence[Line]:
