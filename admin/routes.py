@@ -99,6 +99,7 @@ def all_routes() -> tuple[Route, ...]:
         api_sites,
         api_telephony,
         api_users,
+        pages_api,
         pages_audit,
         pages_calls,
         pages_entry,
@@ -111,7 +112,7 @@ def all_routes() -> tuple[Route, ...]:
     tables = (
         api_account, api_users, api_keys, api_sites, api_phones, api_lines, api_provisioning, api_telephony, api_calls,
         api_audit, api_reference,
-        pages_entry, pages_home, pages_settings, pages_phones, pages_calls, pages_audit, pages_help,
+        pages_entry, pages_home, pages_settings, pages_phones, pages_calls, pages_audit, pages_help, pages_api,
     )  # fmt: skip
     routes = [route for table in tables for route in table.ROUTES]
     seen: set[tuple[str, str]] = set()

@@ -5,3 +5,4 @@ import "./saving.js";
 import "./expanding.js";
 import "./auditing.js";
 import "./watching.js";
+import "./folding.js";

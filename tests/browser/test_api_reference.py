@@ -1,0 +1,189 @@
+"""`/api`: the reference for people says what the OpenAPI document says, and its commands work."""
+
+import asyncio
+import json
+import os
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Page, expect
+from sqlalchemy import func, select
+
+from admin.api_reference import openapi
+from admin.pages_api import marked, reference
+from admin.pages_api_words import BODIES
+from admin.routes import all_routes
+from engine.accounts import operations
+from engine.audit.record import SYSTEM
+from engine.models import Account, AuditEntry
+from tests.browser.site import Site
+
+NewPage = Callable[..., Any]
+MAX_PAGE_BYTES = 150_000
+CURL_TIMEOUT_S = 20
+
+
+def operations_of_the_document() -> list[str]:
+    return [
+        f"{method.upper()} {path}" for path, methods in openapi()["paths"].items() for method in methods
+    ]  # fmt: skip
+
+
+async def opened(site: Site, new_page: NewPage, **options: Any) -> Page:
+    page: Page = await new_page(site, **options)
+    response = await page.goto(f"{site.url}/api")
+    assert response is not None
+    assert response.status == 200
+    return page
+
+
+async def test_every_operation_of_the_document_is_on_the_page_with_its_scope_and_fields(owned: Site, new_page: NewPage):
+    """AD-API: nothing served is missing, nothing is told that is not served."""
+    page = await opened(owned, new_page)
+    shown = await page.locator("[data-operation]").evaluate_all("all => all.map(one => one.dataset.operation)")
+    assert sorted(shown) == sorted(operations_of_the_document())
+    for path, methods in openapi()["paths"].items():
+        for operation in methods.values():
+            entry = page.locator(f"details:has(> #{operation['operationId']})")
+            text = str(await entry.text_content())
+            said = [operation["summary"], path, operation["x-event"]]
+            said += [parameter["name"] for parameter in operation.get("parameters", [])]
+            said += list(operation["responses"])
+            if "requestBody" in operation:
+                name = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+                said += openapi()["components"]["schemas"][name]["properties"]
+            assert [each for each in said if each not in text] == [], path
+
+
+async def test_every_link_in_the_page_leads_somewhere_and_the_page_is_small(owned: Site, new_page: NewPage):
+    """AD-API: the table of contents and every type lead to their place; the page is under 150 kB."""
+    page = await opened(owned, new_page)
+    dead = await page.evaluate(
+        """[...document.querySelectorAll('a[href^="#"]')].map(link => link.getAttribute('href').slice(1))
+            .filter(name => !document.getElementById(name))"""
+    )
+    assert dead == []
+    twice = await page.evaluate(
+        """[...document.querySelectorAll('[id]')].map(one => one.id).filter((id, at, all) => all.indexOf(id) !== at)"""
+    )
+    assert twice == []
+    assert len((await page.content()).encode()) < MAX_PAGE_BYTES
+    await page.get_by_role("navigation", name="On this page").get_by_role("link", name="Trunks").click()
+    await expect(page.get_by_role("heading", name="Trunks", exact=True)).to_be_in_viewport()
+
+
+async def test_the_copy_button_copies_the_command(owned: Site, new_page: NewPage):
+    """AD-API: what is copied is the command, with the key as a variable and the version where one is needed."""
+    page = await opened(owned, new_page, permissions=["clipboard-read", "clipboard-write"])
+    await page.get_by_role("heading", name="Change a trunk").click()
+    button = page.get_by_role("button", name="Copy PATCH /api/v1/trunks/{id}")
+    await button.click()
+    await expect(button).to_have_text("Copied")
+    copied = await page.evaluate("navigator.clipboard.readText()")
+    assert copied.startswith(f'curl -X PATCH "{owned.url}/api/v1/trunks/$ID"')
+    assert '-H "Authorization: Bearer $CALLPOINT_KEY"' in copied
+    assert '-H "If-Match: $ETAG"' in copied
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 375])
+async def test_axe_finds_nothing_and_nothing_scrolls_sideways(owned: Site, new_page: NewPage, theme: str, width: int):
+    """S1-01 (WCAG 2.2 AA): zero violations in both themes and widths."""
+    page = await opened(owned, new_page, color_scheme=theme, viewport={"width": width, "height": 900})
+    await page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    result = await Axe().run(page)
+    assert [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in result.response["violations"]] == []
+    assert await page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+async def test_it_is_found_from_help_and_from_api_keys_and_read_without_script(owned: Site, new_page: NewPage):
+    """AD-API: one click from Help and from Settings, API keys; all of it is there without JavaScript."""
+    page = await new_page(owned, java_script_enabled=False)
+    for path in ("/help/emergency", "/settings/api-keys"):
+        await page.goto(owned.url + path)
+        await page.get_by_role("link", name="API reference").click()
+        await page.wait_for_url(f"{owned.url}/api")
+    await page.goto(f"{owned.url}/api#post_phone")
+    await expect(page.locator("#curl-post_phone")).to_be_visible()
+    await expect(page.get_by_role("button", name="Copy POST /api/v1/phones")).to_be_hidden()
+
+
+async def test_nobody_reads_it_without_signing_in_and_each_reading_is_one_entry(owned: Site, new_page: NewPage):
+    """S0-30: a page like any other: behind the sign-in, in the audit log once."""
+    page = await new_page(owned, signed_in=False)
+    await page.goto(f"{owned.url}/api")
+    await page.wait_for_url(f"{owned.url}/login?next=%2Fapi")
+    await opened(owned, new_page)
+    query = select(func.count()).where(AuditEntry.chain == owned.account_id, AuditEntry.event == "openapi.read")
+    async with owned.database.sessions() as session:
+        assert await session.scalar(query) == 1
+
+
+async def test_the_commands_on_the_page_work_when_they_are_pasted_into_a_shell(owned: Site, new_page: NewPage):
+    """AD-API: make a location, place a network there, read the ETag, change and remove it, with the page's own text."""
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    page = await opened(owned, new_page)
+    shell = {"CALLPOINT_KEY": await new_key(owned)}
+    location = await pasted(page, "post_location", shell)
+    network = await pasted(page, "post_network", shell | {"LOCATION_ID": location["id"]})
+    assert network["location_id"] == location["id"]
+    phone = await pasted(page, "post_phone", shell)
+    shell |= {"ID": phone["id"]}
+    read_etag = await page.locator("#curl-etag").text_content()
+    patch = str(await page.locator("#curl-patch_phone").text_content())
+    assert json.loads(await ran(f"{read_etag}\n{patch}", shell))["label"] == "Reception, second floor"
+    assert json.loads(await ran(patch, shell | {"ETAG": '"1"'}))["status"] == 412
+    assert (await pasted(page, "list_phones", shell))["data"][0]["id"] == phone["id"]
+    assert (await pasted(page, "get_openapi", {}))["openapi"] == "3.1.0"
+
+
+async def new_key(site: Site) -> str:
+    async with site.database.sessions.begin() as session:
+        account = await session.get(Account, site.account_id)
+        assert account is not None
+        made = await operations.create_api_key(session, SYSTEM, account, name="shell", scopes=("*",))
+        return made.clear
+
+
+async def pasted(page: Page, operation: str, shell: dict[str, str]) -> Any:
+    return json.loads(await ran(str(await page.locator(f"#curl-{operation}").text_content()), shell))
+
+
+async def ran(command: str, shell: dict[str, str]) -> str:
+    """What a POSIX shell with these variables prints."""
+    process = await asyncio.create_subprocess_exec(
+        "sh", "-c", command.replace("curl ", "curl -sS --noproxy '*' "),
+        env={"PATH": os.environ["PATH"]} | shell, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, complaints = await asyncio.wait_for(process.communicate(), CURL_TIMEOUT_S)
+    assert complaints == b""
+    return out.decode()
+
+
+def test_every_request_body_has_an_example_that_the_api_accepts():
+    """AD-API: an example with a field that is gone fails here, not at its reader."""
+    bodies = {
+        route.operation.body.__name__: route.operation.body
+        for route in all_routes()
+        if route.operation is not None and route.operation.body is not None
+    }
+    assert set(BODIES) == set(bodies)
+    for name, model in bodies.items():
+        text = json.dumps(BODIES[name]).replace("$LOCATION_ID", "location_0000000000000000000000000a")
+        model.model_validate_json(text)
+
+
+def test_every_field_is_told_in_words():
+    """AD-API: no row of a table is left without its meaning."""
+    shapes = [*reference().shapes, *(entry.body for group in reference().groups for entry in group.entries)]
+    silent = [f"{shape.name}.{field.name}" for shape in shapes if shape for field in shape.fields if not field.text]
+    assert silent == []
+
+
+def test_backticks_become_code_and_nothing_else_becomes_markup():
+    """S1-45: sentences of the document are text."""
+    assert marked("a `<b>` & c") == "a <code>&lt;b&gt;</code> &amp; c"
