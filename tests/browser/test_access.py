@@ -14,7 +14,7 @@ MAX_PAGE_BYTES = 150_000
 PATHS = (
     "/", "/locations", "/locations/new", "/phones", "/phones/new", "/calls", "/audit", "/settings",
     "/settings/api-keys", "/settings/address", "/settings/provisioning", "/settings/pbxs/new", "/settings/trunks/new",
-    "/help/emergency", "/help/locations", "/help/provisioning", "/prove", "/nowhere",
+    "/help/emergency", "/help/locations", "/help/provisioning", "/api", "/prove", "/nowhere",
 )  # fmt: skip
 
 
