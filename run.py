@@ -44,7 +44,8 @@ python3 run.py check           format, lint, types and import rules alone
 python3 run.py unit | protocol | golden | browser      parts of the tests
 python3 run.py bench           the benchmarks, as a table
 python3 run.py golden-rewrite  write the golden files anew, to be read as a diff
-python3 run.py COMMAND ...     anything else goes to the callpoint command (run.py --help for it: run.py help)
+python3 run.py COMMAND ...     the callpoint command: check-config, migrate, doctor, account, api-key, call, phone,
+                               audit; each with --help. It is also .venv/bin/callpoint
 """
 
 

@@ -44,7 +44,7 @@ class Standing:
 
     account: Account
     locations: list[Location]
-    told: int  # how many addresses are mailed somewhere
+    told: int  # how many addresses are mailed at every call; a location's own come beside them
     phones: PhoneCounts
     pbxs: list[Pbx]
     trunks: list[Trunk]
@@ -67,12 +67,10 @@ async def _standing(request: web.Request) -> Standing:
     session, account = request[SESSION], request[ACCOUNT]
     locations = await e911.locations_of(session, account.id)
     recipients = await e911.recipients_of(session, account.id)
-    told = {recipient.email for recipient in recipients}
-    told |= {email for location in locations for email in location.notification_recipients}
     return Standing(
         account=account,
         locations=locations,
-        told=len(told),
+        told=len(recipients),
         phones=await provisioning.count_phones(session, account.id),
         pbxs=list(await accounts.pbxs_of(session, account.id)),
         trunks=list(await accounts.trunks_of(session, account.id)),

@@ -40,8 +40,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a scrip
 
 def main() -> None:
     """Run the command; every fault ends as a sentence on standard error and an exit code."""
+    os.umask(0o077)  # what is made in the data folder is its owner's alone
     try:
-        app()
+        app(prog_name="callpoint")
     except ConfigFault as fault:
         _complain("Callpoint cannot start with this configuration:", *(f"  {line}" for line in fault.faults))
         raise SystemExit(1) from None
@@ -58,7 +59,7 @@ def main() -> None:
 @app.command()
 def run(config: ConfigOption = None) -> None:
     """Start the node: SIP, the phones' port and the admin pages."""
-    from engine import crypto, log
+    from engine import crypto, data_folder, log
     from engine.edge_link import EdgeLink, stop_asked
 
     settings = configuration.load(config)
@@ -66,7 +67,7 @@ def run(config: ConfigOption = None) -> None:
 
     async def serve() -> None:
         asked = stop_asked()  # before anything runs, so that no signal finds a half-started node
-        settings.core.data_dir.mkdir(parents=True, exist_ok=True)
+        data_folder.take(settings.core.data_dir)
         keys = crypto.load_or_create(settings.key_file)
         edge = EdgeLink(settings)
         await edge.begin()  # 911 is carried while the rest is still being imported
@@ -226,9 +227,13 @@ def audit_verify(
     """Verify an exported audit chain off line."""
     from engine.audit.verify import verify
 
-    lines = sys.stdin if str(file) == "-" else file.open(encoding="utf-8", errors="surrogateescape")
-    with lines:
-        verdict = verify(lines, checkpoint=checkpoint)
+    try:
+        with sys.stdin if str(file) == "-" else file.open(encoding="utf-8", errors="surrogateescape") as lines:
+            verdict = verify(lines, checkpoint=checkpoint)
+    except OSError as exc:
+        raise Invalid(f"{file} cannot be read: {exc.strerror}.") from exc
+    if verdict.holds and not verdict.entries:
+        raise Invalid(f"{file} holds no entry, so there is nothing to verify. Did the export fail?")
     if not verdict.holds:
         _complain(f"The chain is broken: {verdict.fault}. {verdict.entries} entries before it hold.")
         raise SystemExit(1)
@@ -241,6 +246,7 @@ def audit_export(
     config: ConfigOption = None,
 ) -> None:
     """Print one chain as JSON Lines, oldest first. The export itself is an entry of that chain."""
+    from engine.accounts import store
     from engine.audit.events import Event
     from engine.audit.record import PLATFORM, record
     from engine.audit.store import entries_oldest_first
@@ -249,6 +255,8 @@ def audit_export(
     async def work() -> None:
         async with _opened(configuration.load(config)) as database:
             async with database.sessions.begin() as session:
+                if account != PLATFORM and await store.account_by_id(session, account) is None:
+                    raise Invalid(f"There is no account {account}. Accounts: {await _known_accounts(session)}.")
                 record(session, _cli(None if account == PLATFORM else account), Event.AUDIT_LOG_EXPORT)
             async with database.sessions() as session:
                 async for row in entries_oldest_first(session, account):
@@ -272,7 +280,7 @@ async def _opened(settings: Config, *, is_migrated: bool = True) -> AsyncIterato
     from engine import crypto, migrations
     from engine.audit.record import open_audited
 
-    settings.core.data_dir.mkdir(parents=True, exist_ok=True)
+    settings.core.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     database = open_audited(settings.database_url, crypto.load_or_create(settings.key_file))
     try:
         if is_migrated:
@@ -280,6 +288,12 @@ async def _opened(settings: Config, *, is_migrated: bool = True) -> AsyncIterato
         yield database
     finally:
         await database.close()
+
+
+async def _known_accounts(session: Any) -> str:
+    from engine.accounts import store
+
+    return ", ".join(f"{one.id} ({one.name})" for one in await store.accounts(session)) or "none yet"
 
 
 def _cli(account_id: str | None = None) -> Any:

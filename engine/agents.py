@@ -40,6 +40,7 @@ class Placing:
     headers: tuple[tuple[str, str], ...] = ()
     call_id: str = field(default_factory=lambda: f"{secrets.token_hex(12)}@callpoint")
     talk_s: float = 0.2
+    silence_s: float = TIMER_B_S  # how long to wait for the first word of anybody
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,32 @@ async def place_call(
         transport.close()
 
 
+async def ping(target: tuple[str, int], *, within_s: float) -> bool:
+    """Whether anybody answers an OPTIONS there, with whatever status. Sent twice: a datagram may be lost."""
+    loop = asyncio.get_running_loop()
+    transport, protocol = await loop.create_datagram_endpoint(_Datagrams, remote_addr=target)
+    try:
+        ip, port = transport.get_extra_info("sockname")[:2]
+        own, branch = f"{bracketed(ip)}:{port}", secrets.token_hex(8)
+        uri = f"sip:{bracketed(target[0])}:{target[1]}"
+        options = (
+            f"OPTIONS {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {own};branch=z9hG4bK{branch};rport\r\nMax-Forwards: 70\r\n"
+            f"From: <sip:doctor@{own}>;tag={branch}\r\nTo: <{uri}>\r\nCall-ID: {branch}@{bracketed(ip)}\r\n"
+            "CSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
+        ).encode()
+        for _ in range(2):
+            transport.sendto(options)
+            try:
+                async with asyncio.timeout(within_s / 2):
+                    await protocol.arrived.get()
+            except TimeoutError:
+                continue
+            return True
+        return False
+    finally:
+        transport.close()
+
+
 class _Caller:
     """One call's user agent client."""
 
@@ -126,7 +153,7 @@ class _Caller:
         final: Response | None = None
         wait_s, resend = T1_S, True
         self._transport.sendto(invite)
-        while final is None and time.monotonic() - started < TIMER_B_S:
+        while final is None and time.monotonic() - started < (TIMER_B_S if heard else self._placing.silence_s):
             try:
                 message, _addr = await asyncio.wait_for(self._protocol.arrived.get(), wait_s)
             except TimeoutError:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine import crypto, migrations
+from engine.agents import ping
 from engine.audit.record import open_audited
 from engine.config import Config, parse_listen
 from engine.db import Database
@@ -53,7 +54,8 @@ class Finding:
 
 async def examine(config: Config) -> list[Finding]:
     """Look at keys, disk, sockets, database, accounts, carriers and mail. Never raises for what it finds."""
-    findings = [_disk(config), _buffers(), await _node(config), await _mail(config), *_addresses(config)]
+    findings = [_disk(config), _buffers(), await _node(config), await _sip(config), await _mail(config)]
+    findings += _addresses(config)
     if not config.key_file.exists():
         return [*findings, Finding("keys", "warning", f"{config.key_file} is not there yet: the first start makes it.")]
     try:
@@ -98,6 +100,16 @@ async def _node(config: Config) -> Finding:
     if await _answers(host, listen.port):
         return Finding("node", "good", f"running, admin on {host}:{listen.port}")
     return Finding("node", "warning", "not running here: start it with python3 run.py")
+
+
+async def _sip(config: Config) -> Finding:
+    if not config.sip.udp:
+        return Finding("SIP", "good", "UDP is off by the configuration")
+    listen = parse_listen(config.sip.udp)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen.host, listen.host)  # noqa: S104  # reads, binds nothing
+    if listen.port and await _answers_sip(host, listen.port):
+        return Finding("SIP", "good", f"answers on udp {host}:{listen.port}")
+    return Finding("SIP", "warning", f"does not answer on udp {host}:{listen.port}: no 911 call is carried here now")
 
 
 async def _mail(config: Config) -> Finding:
@@ -179,8 +191,13 @@ async def _account(session: AsyncSession, account: Account) -> AsyncIterator[Fin
         yield Finding(
             f"{account.name}: PBX", "bad", "none: no call will be trusted. Add your PBX's addresses under Settings."
         )
-    if not await count(NotificationRecipient) and not await _located_recipients(session, account):
-        yield Finding(f"{account.name}: recipients", "bad", "nobody is told of a 911 call. Add one under Settings.")
+    if not await count(NotificationRecipient):
+        silent = await _silent_locations(session, account)
+        if silent is None or silent:
+            where = f" from {', '.join(silent[:5])}" if silent else ""
+            yield Finding(
+                f"{account.name}: recipients", "bad", f"nobody is told of a 911 call{where}. Add one under Settings."
+            )
     if not await count(Location):
         yield Finding(f"{account.name}: locations", "bad", "none: calls go out without a location. Add one.")
     homeless = await count(Phone, Phone.location_id.is_(None))
@@ -190,11 +207,10 @@ async def _account(session: AsyncSession, account: Account) -> AsyncIterator[Fin
         )
 
 
-async def _located_recipients(session: AsyncSession, account: Account) -> bool:
-    lists = (
-        await session.scalars(select(Location.notification_recipients).where(Location.account_id == account.id))
-    ).all()
-    return any(lists)
+async def _silent_locations(session: AsyncSession, account: Account) -> list[str] | None:
+    """The locations that name nobody; None when there is no location at all."""
+    rows = (await session.scalars(select(Location).where(Location.account_id == account.id))).all()
+    return [row.name for row in rows if not row.notification_recipients] if rows else None
 
 
 async def _trunk(account: Account, trunk: Trunk) -> Finding:
@@ -205,7 +221,17 @@ async def _trunk(account: Account, trunk: Trunk) -> Finding:
         return Finding(what, "bad", f"{trunk.host} has no address: calls would skip it. Correct the host.")
     if trunk.transport == "tcp" and not await _answers(trunk.host, trunk.port):
         return Finding(what, "bad", f"{trunk.host}:{trunk.port} refuses TCP: calls fail over from it.")
+    if trunk.transport == "udp" and not await _answers_sip(trunk.host, trunk.port):
+        return Finding(what, "bad", f"{trunk.host}:{trunk.port} does not answer OPTIONS: calls may not get through.")
     return Finding(what, "good", f"{trunk.host}:{trunk.port} over {trunk.transport}")
+
+
+async def _answers_sip(host: str, port: int) -> bool:
+    """Whether anybody answers an OPTIONS over UDP, with whatever status (RFC 3261 §11)."""
+    try:
+        return await ping((host, port), within_s=CONNECT_S)
+    except OSError:
+        return False
 
 
 async def _answers(host: str, port: int) -> bool:

@@ -15,7 +15,6 @@ import asyncio
 import gc
 import json
 import os
-import secrets
 import signal
 import socket
 import sys
@@ -35,6 +34,7 @@ from engine.e911.location import AccountTable, LocationTable
 from engine.e911.route import Deadlines
 from engine.e911.trunks import TrunkWatch
 from engine.edge_line import Lines, Settings, host_port, start_line
+from engine.edge_owner import Owner
 from engine.errors import ConfigFault
 from engine.ids import new_id
 from engine.sip.events import (
@@ -118,13 +118,13 @@ class Edge:
         self._others: deque[ServerTransaction] = deque(maxlen=1024)  # requests that are no emergency, for a clean stop
         self._is_stopping = False
         self._stop = asyncio.Event()
-        self._identity = secrets.token_hex(16)
+        self._owner = Owner(settings.data_dir)
 
     async def run(self) -> None:
         """Serve until told to stop; raises OSError when a socket cannot be had."""
         self._load_all()
         await self._open()
-        self._claim()
+        self._owner.claim()
         gc.collect()
         gc.freeze()  # what was loaded stays; the collector need not walk it in the middle of a call
         gc.set_threshold(10_000, 20, 50)
@@ -152,18 +152,12 @@ class Edge:
         self._trunks.follow_table(self._default_routes())
 
     async def _open(self) -> None:
+        kinds = ((socket.SOCK_DGRAM, self._settings.udp), (socket.SOCK_STREAM, self._settings.tcp))
+        self._owner.refuse_strangers((kind, *host_port(text)) for kind, text in kinds if text)
         if self._settings.udp:
             self._bound["udp"] = self._udp.open(*host_port(self._settings.udp))
         if self._settings.tcp:
             self._bound["tcp"] = await self._tcp.open(*host_port(self._settings.tcp))
-
-    def _claim(self) -> None:
-        """Say who serves this data folder now; an older process whose main process is gone ends when it reads another
-        name.
-        """
-        fresh = self._settings.data_dir / f"edge.{os.getpid()}.new"
-        fresh.write_text(self._identity)
-        fresh.replace(self._settings.data_dir / "edge.owner")
 
     async def _finish(self) -> None:
         """Take no new work but emergencies; let calls in progress be answered; make the journal durable."""
@@ -295,7 +289,8 @@ class Edge:
     def _record_one(self, event: CallEvent, utc: datetime, at: datetime) -> None:
         match event:
             case AttemptStarted():
-                self._recorder.attempt_started(event, utc)  # it left a moment ago, after what it is about was decided
+                received_at = getattr(event.tag, "received_at", utc)  # no attempt comes before its cause
+                self._recorder.attempt_started(event, max(at, received_at))
             case AttemptEnded():
                 self._recorder.attempt_ended(event, at)
                 self._learn_from(event)
@@ -354,10 +349,9 @@ class Edge:
                 self._lines.log("command_refused", level="error", error=repr(exc)[:300])
         transport.close()
         self._lines.log("main_process_gone", level="warning", detail="calls are served on")
-        owner = self._settings.data_dir / "edge.owner"
         while not self._is_stopping:
             await asyncio.sleep(TAKE_OVER_POLL_S)
-            if owner.exists() and owner.read_text() != self._identity:
+            if self._owner.is_taken_over():
                 self._lines.log("taken_over", detail="a younger process serves this data folder")
                 self._stop.set()
                 return

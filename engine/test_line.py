@@ -1,6 +1,7 @@
 """`callpoint call`: a real INVITE through the running node, proven by the key file, so that no PBX entry is needed."""
 
 import time
+from dataclasses import replace
 
 import typer
 from sqlalchemy import select
@@ -13,6 +14,15 @@ from engine.e911.dial import Kind, classify
 from engine.e911.hook import PROOF_HEADER, make_proof
 from engine.errors import Invalid
 from engine.models import Account, Line
+
+SILENCE_S = 4.0  # the node is on this machine or near: whoever is there says 100 within milliseconds
+_MEANINGS = {
+    403: "The node does not trust this call: is it the node whose key file this is?",
+    404: "The number is no emergency number there, and the account's PBX has no default route.",
+    408: "No trunk answered in time. Look at the trunks under Settings.",
+    500: "No trunk took the call. Look at the trunks under Settings.",
+    503: "There is no trunk to send it to. Add one under Settings.",
+}
 
 
 async def place_through(
@@ -39,10 +49,22 @@ async def place_through(
     target = _target(config, via)
     placing = Placing(dialed, line.sip_user, target, display_name=line.display_name.replace('"', ""))
     proof = make_proof(keys.subkey("cli-proof"), account.id, int(time.time()), placing.call_id)
-    placing = Placing(
-        dialed, line.sip_user, target, placing.display_name, headers=((PROOF_HEADER, proof),), call_id=placing.call_id
-    )
-    return await place_call(placing, on_heard=None if quiet else _tell)
+    placing = replace(placing, headers=((PROOF_HEADER, proof),), silence_s=SILENCE_S)
+    placed = await place_call(placing, on_heard=None if quiet else _tell)
+    if not quiet:
+        _conclude(placed, dialed, target)
+    return placed
+
+
+def _conclude(placed: Placed, dialed: str, target: tuple[str, int]) -> None:
+    """What it means, in a sentence."""
+    if not placed.heard:
+        typer.echo(f"Nothing answers at udp {target[0]}:{target[1]}. Is Callpoint running? See --via.")
+    elif placed.is_answered:
+        typer.echo(f"{dialed} was answered. What was sent and who was told stands in the pages.")
+    else:
+        why = _MEANINGS.get(placed.status, "The call's page says which trunks were tried and what they said.")
+        typer.echo(f"{dialed} was not answered: {placed.status}. {why}")
 
 
 async def _who(config: Config, keys: crypto.KeyRing, account_id: str | None, caller: str) -> tuple[Account, Line]:

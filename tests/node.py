@@ -98,7 +98,9 @@ class Node:
         except TimeoutError:
             process.kill()
             await process.wait()
-        if self._reader is not None:
+        if self._reader is not None:  # a SIP process that outlives a killed node holds the pipe open
+            await asyncio.wait({self._reader}, timeout=1)
+            self._reader.cancel()
             await asyncio.gather(self._reader, return_exceptions=True)
         self.process = None
         return process.returncode or 0

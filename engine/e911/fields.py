@@ -7,6 +7,7 @@ and adds a `FieldFault` for anything it cannot accept.
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -28,6 +29,42 @@ _LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
 
+@dataclass(frozen=True, slots=True)
+class _PostalRule:
+    """How a country writes its first division (A1) and its postal code (PC)."""
+
+    division: str
+    divisions: frozenset[str]
+    example: str
+    code: re.Pattern[str]
+    code_example: str
+
+
+# USPS Publication 28, appendix B: states, the District of Columbia, territories, military
+_US_STATES = frozenset({
+    "AL", "AK", "AZ", "AR", "CA", "CO", "CT", "DE", "FL", "GA", "HI", "ID", "IL", "IN", "IA",
+    "KS", "KY", "LA", "ME", "MD", "MA", "MI", "MN", "MS", "MO", "MT", "NE", "NV", "NH", "NJ",
+    "NM", "NY", "NC", "ND", "OH", "OK", "OR", "PA", "RI", "SC", "SD", "TN", "TX", "UT", "VT",
+    "VA", "WA", "WV", "WI", "WY", "DC", "AS", "GU", "MP", "PR", "VI", "UM", "FM", "MH", "PW",
+    "AA", "AE", "AP",
+})  # fmt: skip
+_POSTAL = {
+    "US": _PostalRule(
+        "state",
+        _US_STATES,
+        "NY",
+        re.compile(r"\d{5}(-\d{4})?"),
+        "12203 or 12203-1234",
+    ),
+    # Canada Post Addressing Guidelines
+    "CA": _PostalRule(
+        "province",
+        frozenset(["AB", "BC", "MB", "NB", "NL", "NS", "NT", "NU", "ON", "PE", "QC", "SK", "YT"]),
+        "ON",
+        re.compile(r"[ABCEGHJ-NPRSTVXY]\d[ABCEGHJ-NPRSTV-Z] ?\d[ABCEGHJ-NPRSTV-Z]\d"),
+        "K1A 0B1",
+    ),
+}
 Values = Mapping[str, Any]
 Reader = Callable[[str, Any, Account, list[FieldFault]], Any]
 
@@ -99,7 +136,24 @@ def _civic_address(field: str, value: Any, _account: Account, faults: list[Field
     if not re.fullmatch(r"[A-Z]{2}", texts["country"]):
         got = texts["country"] or "nothing"
         faults.append(FieldFault(f"{field}.country", f"expected two letters (ISO 3166) such as US, got {got}."))
+    faults += _postal_faults(field, texts)
     return CivicAddress.of(texts).as_dict()
+
+
+def _postal_faults(field: str, texts: Mapping[str, str]) -> list[FieldFault]:
+    """What a dispatcher in that country could not read: a state in full, a postal code of another country."""
+    rule = _POSTAL.get(texts["country"])
+    if rule is None:
+        return []
+    faults = []
+    if texts.get("A1") and texts["A1"].upper() not in rule.divisions:
+        detail = f"expected the two letters of a {rule.division} such as {rule.example}, got {texts['A1']}."
+        faults.append(FieldFault(f"{field}.A1", detail))
+    if texts.get("PC") and not rule.code.fullmatch(texts["PC"].upper()):
+        faults.append(
+            FieldFault(f"{field}.PC", f"expected a postal code such as {rule.code_example}, got {texts['PC']}.")
+        )
+    return faults
 
 
 def _geo(field: str, value: Any, _account: Account, faults: list[FieldFault]) -> dict[str, float] | None:

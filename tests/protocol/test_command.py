@@ -120,3 +120,35 @@ async def test_a_tampered_export_fails_verification_with_the_line(node: Node) ->
     said = await run(node, "audit", "verify", str(file))
     assert said.code == 1
     assert "line 1" in said.err
+
+
+async def test_a_call_from_no_line_of_the_account_is_refused_in_words(node: Node) -> None:
+    await create_account(node)
+    said = await run(node, "call", "933", "--from", "101", "--via", "127.0.0.1:9")
+    assert said.code == 1
+    assert "No line of Acme" in said.err
+
+
+async def test_an_export_of_no_account_writes_nothing_and_no_file_verifies_empty(node: Node) -> None:
+    """S0-30: a slip of the hand makes no chain, and what holds nothing proves nothing."""
+    account_id = (await create_account(node)).out.strip().splitlines()[-1]
+    said = await run(node, "audit", "export", "--account", "nope")
+    assert said.code == 1
+    assert account_id in said.err
+    empty = node.folder / "empty.jsonl"
+    empty.touch()
+    for file, complaint in (
+        (empty, "holds no entry"),
+        (node.folder, "cannot be read"),
+        (node.folder / "absent", "cannot"),
+    ):
+        said = await run(node, "audit", "verify", str(file))
+        assert said.code == 1
+        assert complaint in said.err
+        assert "Traceback" not in said.err
+
+
+async def test_the_data_folder_is_its_owners_alone(node: Node) -> None:
+    await create_account(node)
+    for path in [node.folder / "data", *(node.folder / "data").iterdir()]:
+        assert not path.stat().st_mode & 0o077, path.name

@@ -371,3 +371,38 @@ async def test_a_node_told_to_stop_the_moment_it_runs_leaves_nothing_behind(tmp_
     assert await node.stop() == 0
     with pytest.raises(ProcessLookupError):
         os.kill(edge, 0)
+
+
+async def test_a_second_start_on_the_same_folder_or_address_takes_no_call_away(site: Site, tmp_path: Path) -> None:
+    """E-03: two nodes on one SIP address would share out the calls between them, so the second one refuses."""
+    folder = {"CALLPOINT_CORE__DATA_DIR": str(site.node.folder / "data")}
+    address = {"CALLPOINT_SIP__UDP": "{}:{}".format(*site.node.udp), "CALLPOINT_SIP__TCP": ""}
+    for environment, complaint in ((folder, "already running"), (address, "in use")):
+        second = Node(tmp_path, environment)
+        with pytest.raises(AssertionError, match="did not start"):
+            await second.start()
+        assert complaint in "".join(second.output)
+        for _ in range(5):
+            assert (await site.dial("933", "101", ("X-Callpoint-Device", MAC))).is_answered
+
+
+async def test_calls_go_on_when_the_main_process_dies_and_a_restart_takes_over(tmp_path: Path) -> None:
+    """E-03: the SIP process outlives the main process; the next one takes over its address and its folder."""
+    async with furnished(tmp_path) as site:
+        node, elder = site.node, edge_pid_of(site.node)
+        host, port = node.udp
+        node.environment["CALLPOINT_SIP__UDP"] = f"{host}:{port}"
+        await node.stop(signal.SIGKILL)
+        orphaned = await site.dial("911", "101", ("X-Callpoint-Device", MAC))
+        assert orphaned.is_answered
+        await node.start()
+        assert (await site.dial("911", "101", ("X-Callpoint-Device", MAC))).is_answered
+        assert (await site.record_of(orphaned))["location"]["name"] == "Headquarters"
+        async with asyncio.timeout(15):
+            while Path(f"/proc/{elder}").exists() and not is_zombie(elder):  # noqa: ASYNC240  # the kernel's, not a disk's
+                await asyncio.sleep(0.05)
+
+
+def is_zombie(pid: int) -> bool:
+    """Ended, and only waiting for its parent to ask (the parent was killed: that is whoever adopted it)."""
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
