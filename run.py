@@ -30,6 +30,7 @@ TEST_COMMANDS = {
     "wrk": "wrk",
     "openssl": "openssl",
 }
+FONT = "fonts-dejavu-core"  # a browser without any font measures no text
 PARTS = {
     "unit": ["tests/unit"],
     "protocol": ["tests/protocol"],
@@ -145,9 +146,10 @@ def apt_install(packages: list[str]) -> bool:
 def bring_test_commands() -> None:
     """Every foreign program the tests talk to is here, or the run ends saying which is not."""
     missing = {command: package for command, package in TEST_COMMANDS.items() if shutil.which(command) is None}
-    if missing and not apt_install(sorted(set(missing.values()))):
+    packages = sorted({*missing.values(), *([FONT] if "chromium" in missing else [])})
+    if missing and not apt_install(packages):
         print("The tests talk to these programs, which are not here:", ", ".join(sorted(missing)))
-        sys.exit(f"Run: sudo apt-get install {' '.join(sorted(set(missing.values())))}   and start again.")
+        sys.exit(f"Run: sudo apt-get install {' '.join(packages)}   and start again.")
     still = sorted(command for command in missing if shutil.which(command) is None)
     if still:
         sys.exit(f"Installed, but not found on PATH: {', '.join(still)}.")
