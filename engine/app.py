@@ -29,7 +29,7 @@ from engine.db import Database
 from engine.e911.calls import Recorder
 from engine.e911.notify import Notifier
 from engine.e911.publish import SnapshotPublisher
-from engine.edge_link import EdgeLink, EdgeState
+from engine.edge_link import EdgeLink
 from engine.errors import DatabaseAway, EngineError
 from engine.provisioning.http import PhonesPort, make_phones_port
 from engine.reach import Reach
@@ -68,10 +68,6 @@ class App:
         edge.on_journal, edge.on_trunk = self.recorder.wake, self.trunk_states.note
         self.phones: PhonesPort = make_phones_port(config.provisioning, self.keys, self.database)
         self.reach = Reach(self.edge, self.database)
-
-    @property
-    def edge_state(self) -> EdgeState:
-        return self.edge.state
 
     async def start(self) -> None:
         """Bring the node up. On return SIP, phones' port and admin port answer.

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from engine.config import parse_listen
 from engine.edge_link import EdgeState
 
 if TYPE_CHECKING:
@@ -18,11 +17,9 @@ SETUP_LINK_MINUTES = 30
 def show_start(node: "App") -> None:
     """Print the addresses, the files worth a backup, the set-up link and the mail's state."""
     config = node.config
-    admin = (
-        config.admin.public_url.rstrip("/") or f"{_scheme(config.admin.tls_cert)}://{_local(str(node.admin_address))}"
-    )
+    admin = config.admin.public_url.rstrip("/") or f"{_scheme(config.admin.tls_cert)}://{node.admin_address.from_here}"
     phones = config.provisioning.public_url.rstrip("/") or (
-        f"{_scheme(config.provisioning.tls_cert)}://{_local(str(node.phones_address))}"
+        f"{_scheme(config.provisioning.tls_cert)}://{node.phones_address.from_here}"
     )
     typer.secho("\n  Callpoint is running", bold=True)
     _line("Data", f"{config.core.data_dir.absolute()}   keys {config.key_file} (back this file up)")
@@ -34,7 +31,7 @@ def show_start(node: "App") -> None:
         )
     _line("Admin", admin)
     _line("Phones", f"{phones}/p/<token>/")
-    _line("SIP", _sip(node.edge_state))
+    _line("SIP", _sip(node.edge.state))
     mail = (
         f"{config.mail.host}:{config.mail.port}"
         if config.mail.host
@@ -68,13 +65,6 @@ def _line(name: str, text: str) -> None:
 
 def _scheme(certificate: object) -> str:
     return "https" if certificate else "http"
-
-
-def _local(address: str) -> str:
-    """An address to open here: a wildcard is this machine's loopback."""
-    listen = parse_listen(address)
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(listen.host, listen.host)  # noqa: S104  # reads, binds nothing
-    return f"{host}:{listen.port}"
 
 
 def _sip(state: EdgeState) -> str:

@@ -22,6 +22,9 @@ ENV_PREFIX = "CALLPOINT_"
 _HOST_PORT = re.compile(r"^(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+):(?P<port>\d{1,5})$")
 
 
+_LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # reads, binds nothing
+
+
 @dataclass(frozen=True, slots=True)
 class Listen:
     """A `host:port` to listen on; `host` without the brackets of an IPv6 literal."""
@@ -31,6 +34,11 @@ class Listen:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def from_here(self) -> "Listen":
+        """Where this machine reaches it: a wildcard is the loopback, all else is itself."""
+        return Listen(_LOOPBACK_OF.get(self.host, self.host), self.port)
 
 
 def parse_listen(text: str) -> Listen:

@@ -139,4 +139,4 @@ def same(one: str, other: str) -> bool:
 
 def fingerprint(secret: str) -> str:
     """SHA-256 in hex: how a 256-bit random secret (an API key, a cookie) is stored. Not for passwords."""
-    return sha256(secret.encode()).hexdigest()
+    return sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()

@@ -95,21 +95,19 @@ def _buffers() -> Finding:
 
 
 async def _node(config: Config) -> Finding:
-    listen = parse_listen(config.admin.listen)
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen.host, listen.host)  # noqa: S104  # reads, binds nothing
-    if await _answers(host, listen.port):
-        return Finding("node", "good", f"running, admin on {host}:{listen.port}")
+    listen = parse_listen(config.admin.listen).from_here
+    if await _answers(listen.host, listen.port):
+        return Finding("node", "good", f"running, admin on {listen}")
     return Finding("node", "warning", "not running here: start it with python3 run.py")
 
 
 async def _sip(config: Config) -> Finding:
     if not config.sip.udp:
         return Finding("SIP", "good", "UDP is off by the configuration")
-    listen = parse_listen(config.sip.udp)
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen.host, listen.host)  # noqa: S104  # reads, binds nothing
-    if listen.port and await _answers_sip(host, listen.port):
-        return Finding("SIP", "good", f"answers on udp {host}:{listen.port}")
-    return Finding("SIP", "warning", f"does not answer on udp {host}:{listen.port}: no 911 call is carried here now")
+    listen = parse_listen(config.sip.udp).from_here
+    if listen.port and await _answers_sip(listen.host, listen.port):
+        return Finding("SIP", "good", f"answers on udp {listen}")
+    return Finding("SIP", "warning", f"does not answer on udp {listen}: no 911 call is carried here now")
 
 
 async def _mail(config: Config) -> Finding:

@@ -89,13 +89,12 @@ async def _who(config: Config, keys: crypto.KeyRing, account_id: str | None, cal
 
 def _target(config: Config, via: str | None) -> tuple[str, int]:
     try:
-        listen = parse_listen(via or config.sip.udp)
+        listen = parse_listen(via or config.sip.udp).from_here
     except ValueError as exc:
         raise Invalid(f"--via: {exc}.") from exc
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen.host, listen.host)  # noqa: S104  # reads, binds nothing
     if not listen.port:
         raise CallFailed("The node's SIP port is not fixed in the configuration; name it with --via HOST:PORT.")
-    return host, listen.port
+    return listen.host, listen.port
 
 
 def _tell(heard: Heard) -> None:

@@ -9,7 +9,8 @@ import secrets
 import string
 import zlib
 from collections.abc import Callable
-from hashlib import sha256
+
+from engine.crypto import fingerprint
 
 ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 RANDOM_CHARACTERS = 32
@@ -41,7 +42,7 @@ def mint_cookie() -> str:
 
 def digest(secret: str) -> str:
     """SHA-256 in hex: how an API key, a cookie or a set-up key is stored. Long random secrets only, never passwords."""
-    return sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+    return fingerprint(secret)
 
 
 def _checksum(head: str) -> str:

@@ -94,3 +94,10 @@ def test_tls_keys_go_together_and_must_exist(tmp_path: Path) -> None:
     assert "go together" in faults
     assert "is no file" in faults
     assert "no PBX could reach 911" in faults
+
+
+@pytest.mark.parametrize(
+    ("text", "here"), [("0.0.0.0:5060", "127.0.0.1:5060"), ("[::]:8081", "[::1]:8081"), ("192.0.2.7:1", "192.0.2.7:1")]
+)
+def test_a_wildcard_is_reached_from_here_by_the_loopback(text: str, here: str) -> None:
+    assert str(parse_listen(text).from_here) == here
