@@ -6,13 +6,13 @@ location, callback number and verdict are decided here, from the table in memory
 """
 
 import hmac
-import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 
 from engine.e911 import dial, route
+from engine.e911.caller import read_caller
 from engine.e911.carriers import CarrierProfiles
 from engine.e911.dial import Dialed
 from engine.e911.entries import EmergencyCall, Stranger
@@ -23,23 +23,18 @@ from engine.e911.location import (
     Pbx,
     Resolved,
     Source,
-    plain_address,
 )
 from engine.e911.pidf import entity_of, write_pidf
 from engine.e911.route import Deadlines, HopsOf, Outgoing
-from engine.numbers import is_e164, numbers_of
+from engine.numbers import numbers_of
 from engine.sip.forward import Edit, Forward, Hop, Target
 from engine.sip.message import BadMessage, Request
-from engine.sip.uri import NameAddr, Uri, parse_name_addr, parse_uri
+from engine.sip.uri import Uri, parse_uri
 
-DEVICE_HEADER = "X-Callpoint-Device"
-SOURCE_HEADER = "X-Callpoint-Source"
 PROOF_HEADER = "X-Callpoint-Proof"
 PROOF_PURPOSE = "cli-proof"
 PROOF_WINDOW_S = 60
 CALL_METHODS = frozenset({"INVITE", "MESSAGE"})  # a text to 911 (RFC 6881 §9) goes the same way as a call
-# RFC 5626 §4.1: the instance of a phone is a UUID whose last 12 digits are its MAC
-_INSTANCE = re.compile(r'\+sip\.instance\s*=\s*"<urn:uuid:[0-9a-f-]{24}([0-9a-f]{12})>"', re.IGNORECASE)
 
 
 def make_proof(subkey: bytes, account_id: str, seconds: int, call_id: str) -> str:
@@ -229,46 +224,6 @@ class Hook:
         return Decision(forward=Forward(targets, call, fail_over, emergency=True), call=call)
 
 
-def read_caller(request: Request, source: Hop, account: AccountTable, pbx: Pbx, *, is_proven: bool) -> Caller:
-    """Who is calling, as far as a trusted peer says: its own headers, P-Asserted-Identity (RFC 3325 §9.1), From."""
-    from_ = _name_addr(request.header("From"))
-    asserted = _name_addr(request.header("P-Asserted-Identity")) or from_
-    device = (request.header(DEVICE_HEADER) or "").strip()
-    told = request.header(SOURCE_HEADER)
-    source_ip = plain_address(told) if told else None
-    if told is None and not is_proven and not device:
-        mac = _direct_mac(request, account, pbx, source)
-        if mac is not None:
-            device, source_ip = mac, plain_address(source.ip)
-    identity = asserted.uri.user_text if asserted else ""
-    return Caller(
-        identity=identity,
-        name=asserted.display_name if asserted else "",
-        uri=from_.uri.raw if from_ else "",
-        device=device,
-        source_ip=source_ip,
-        asserted_number=_asserted_number(identity, account.country),
-    )
-
-
-def _direct_mac(request: Request, account: AccountTable, pbx: Pbx, source: Hop) -> str | None:
-    """The MAC of the phone itself, when the packet came straight from one: only then is its source the phone's address.
-
-    A PBX's own address would place every caller in its server room. So: one Via, a Contact that carries the MAC of a
-    phone we know (a PBX puts its own Contact), and a trusted network wider than one host.
-    """
-    found = _INSTANCE.search(request.header("Contact") or "")
-    if found is None or len(request.headers("Via")) != 1 or "," in (request.header("Via") or ""):
-        return None
-    address = plain_address(source.ip)
-    if address is None:
-        return None
-    if any(address in network and network.num_addresses == 1 for network in pbx.sources):
-        return None
-    mac = found.group(1).lower()
-    return mac if account.phone_by_mac(mac) is not None else None
-
-
 def _dialed(request: Request, account: AccountTable) -> Dialed:
     if request.method not in CALL_METHODS:
         return dial.NOTHING
@@ -279,26 +234,6 @@ def _to(request: Request) -> str:
     """To matters only for a Request-URI that is a service URN or names nobody; reading it costs more than asking."""
     uri = request.request_uri
     return (request.header("To") or "") if uri[:4].lower() == "urn:" or not dial.names_user(uri) else ""
-
-
-def _name_addr(value: str | None) -> NameAddr | None:
-    if not value:
-        return None
-    try:
-        return parse_name_addr(value)
-    except BadMessage:
-        return None
-
-
-def _asserted_number(identity: str, country: str) -> str | None:
-    """The caller's identity as E.164 when it is a whole number: +…, or ten or eleven digits in North America."""
-    if is_e164(identity):
-        return identity
-    digits = identity if identity.isascii() and identity.isdigit() else ""
-    if country.upper() in {"US", "CA"} and len(digits) in {10, 11} and digits[-10] not in "01":
-        national = digits[-10:]
-        return f"+1{national}" if len(digits) == 10 or digits[0] == "1" else None
-    return None
 
 
 @lru_cache(maxsize=1024)

@@ -1,0 +1,74 @@
+"""Who is calling, and where that phone is, as far as a trusted peer's request says. Pure."""
+
+import re
+
+from engine.e911.location import AccountTable, Caller, Pbx, plain_address
+from engine.numbers import is_e164
+from engine.sip.forward import Hop
+from engine.sip.message import BadMessage, Request
+from engine.sip.uri import NameAddr, parse_name_addr
+
+DEVICE_HEADER = "X-Callpoint-Device"
+SOURCE_HEADER = "X-Callpoint-Source"
+# RFC 5626 §4.1: the instance of a phone is a UUID whose last 12 digits are its MAC
+_INSTANCE = re.compile(r'\+sip\.instance\s*=\s*"<urn:uuid:[0-9a-f-]{24}([0-9a-f]{12})>"', re.IGNORECASE)
+
+
+def read_caller(request: Request, source: Hop, account: AccountTable, pbx: Pbx, *, is_proven: bool) -> Caller:
+    """Who is calling, as far as a trusted peer says: its own headers, P-Asserted-Identity (RFC 3325 §9.1), From."""
+    from_ = _name_addr(request.header("From"))
+    asserted = _name_addr(request.header("P-Asserted-Identity")) or from_
+    device = (request.header(DEVICE_HEADER) or "").strip()
+    told = request.header(SOURCE_HEADER)
+    source_ip = plain_address(told) if told else None
+    if told is None and not is_proven and not device:
+        mac = _direct_mac(request, account, pbx, source)
+        if mac is not None:
+            device, source_ip = mac, plain_address(source.ip)
+    identity = asserted.uri.user_text if asserted else ""
+    return Caller(
+        identity=identity,
+        name=asserted.display_name if asserted else "",
+        uri=from_.uri.raw if from_ else "",
+        device=device,
+        source_ip=source_ip,
+        asserted_number=_asserted_number(identity, account.country),
+    )
+
+
+def _direct_mac(request: Request, account: AccountTable, pbx: Pbx, source: Hop) -> str | None:
+    """The MAC of the phone itself, when the packet came straight from one: only then is its source the phone's address.
+
+    A PBX's own address would place every caller in its server room. So: one Via, a Contact that carries the MAC of a
+    phone we know (a PBX puts its own Contact), and a trusted network wider than one host.
+    """
+    found = _INSTANCE.search(request.header("Contact") or "")
+    if found is None or len(request.headers("Via")) != 1 or "," in (request.header("Via") or ""):
+        return None
+    address = plain_address(source.ip)
+    if address is None:
+        return None
+    if any(address in network and network.num_addresses == 1 for network in pbx.sources):
+        return None
+    mac = found.group(1).lower()
+    return mac if account.phone_by_mac(mac) is not None else None
+
+
+def _name_addr(value: str | None) -> NameAddr | None:
+    if not value:
+        return None
+    try:
+        return parse_name_addr(value)
+    except BadMessage:
+        return None
+
+
+def _asserted_number(identity: str, country: str) -> str | None:
+    """The caller's identity as E.164 when it is a whole number: +…, or ten or eleven digits in North America."""
+    if is_e164(identity):
+        return identity
+    digits = identity if identity.isascii() and identity.isdigit() else ""
+    if country.upper() in {"US", "CA"} and len(digits) in {10, 11} and digits[-10] not in "01":
+        national = digits[-10:]
+        return f"+1{national}" if len(digits) == 10 or digits[0] == "1" else None
+    return None

@@ -1,0 +1,80 @@
+"""IP addresses and MACs in one spelling, and the longest prefix around an address. Pure."""
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Generic, NewType, TypeVar
+
+IpAddress = IPv4Address | IPv6Address
+IpNetwork = IPv4Network | IPv6Network
+Mac = NewType("Mac", str)
+"""12 lower-case hexadecimal digits."""
+
+_Held = TypeVar("_Held")
+
+
+class PrefixIndex(Generic[_Held]):
+    """Longest-prefix match over IPv4 and IPv6 networks: one dict per prefix length, several values under one network
+    allowed.
+    """
+
+    __slots__ = ("_lengths", "_levels")
+
+    def __init__(self) -> None:
+        self._levels: dict[tuple[int, int], dict[int, tuple[_Held, ...]]] = {}
+        self._lengths: dict[int, list[int]] = {4: [], 6: []}
+
+    def add(self, network: IpNetwork, held: _Held) -> None:
+        """Hold a value under that network, behind those already there."""
+        key = (network.version, network.prefixlen)
+        level = self._levels.get(key)
+        if level is None:
+            level = self._levels[key] = {}
+            self._lengths[network.version] = sorted([*self._lengths[network.version], network.prefixlen], reverse=True)
+        prefix = int(network.network_address) >> (network.max_prefixlen - network.prefixlen)
+        level[prefix] = (*level.get(prefix, ()), held)
+
+    def remove(self, network: IpNetwork, held: _Held) -> None:
+        """Forget one value of that network; absent ones are ignored."""
+        level = self._levels.get((network.version, network.prefixlen), {})
+        prefix = int(network.network_address) >> (network.max_prefixlen - network.prefixlen)
+        left = tuple(other for other in level.get(prefix, ()) if other != held)
+        if left:
+            level[prefix] = left
+        else:
+            level.pop(prefix, None)
+
+    def clear(self) -> None:
+        """Forget everything, one network after the other."""
+        for level in self._levels.values():
+            while level:
+                level.popitem()
+        self._levels.clear()
+        self._lengths = {4: [], 6: []}
+
+    def matches(self, address: IpAddress) -> Iterable[tuple[int, tuple[_Held, ...]]]:
+        """(prefix length, values) of each network around the address, the longest first."""
+        number, bits = int(address), address.max_prefixlen
+        for length in self._lengths[address.version]:
+            held = self._levels[address.version, length].get(number >> (bits - length))
+            if held:
+                yield length, held
+
+
+def plain_address(text: str) -> IpAddress | None:
+    """An IP address as written in a header; an IPv4 address mapped into IPv6 becomes IPv4, a zone is dropped; None if
+    none.
+    """
+    try:
+        address = ip_address(text.strip().strip("[]").partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+def plain_mac(text: str) -> Mac | None:
+    """A MAC in any spelling as 12 lower-case hexadecimal digits, None if it is none."""
+    digits = text.strip().lower().replace(":", "").replace("-", "").replace(".", "")
+    is_mac = len(digits) == 12 and all(char in "0123456789abcdef" for char in digits)
+    return Mac(digits) if is_mac else None
