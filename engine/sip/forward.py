@@ -5,16 +5,18 @@ from typing import NamedTuple
 
 
 class Hop(NamedTuple):
-    """A peer's address, or the address and stream a message came from. `transport` is "udp" or "tcp".
+    """A peer's address, or the address and stream a message came from. `transport` is "udp", "tcp" or "tls".
 
-    `connection` is the shell's number of a stream, 0 for none or any. A named tuple because one is made per datagram:
-    a frozen dataclass costs three times as much to make and to hash.
+    `connection` is the shell's number of a stream, 0 for none or any. `host` is on TLS alone: the name the peer must
+    prove (RFC 5922 §7.2) and that is sent as SNI. A named tuple because one is made per datagram: a frozen dataclass
+    costs three times as much to make and to hash.
     """
 
     transport: str
     ip: str
     port: int
     connection: int = 0
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
