@@ -9,7 +9,7 @@ from typing import Literal
 
 Kind = Literal[
     "account", "user", "api_key", "session", "location", "network", "phone", "line", "pbx", "trunk", "number",
-    "call", "recipient", "notification", "webhook", "audit", "fetch", "request",
+    "call", "callback", "confirmed", "recipient", "notification", "webhook", "audit", "fetch", "request",
 ]  # fmt: skip
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 

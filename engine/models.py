@@ -18,6 +18,11 @@ Id = String(48)
 Json = JSON(none_as_null=True)
 
 
+def _where(condition: str) -> dict[str, Any]:
+    """The condition of a partial index, for each database."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+
+
 class Audited:
     """Mixin: a change needs an audit entry in the same commit. `resource_type` is the identifier's own prefix."""
 
@@ -76,6 +81,25 @@ class LocationMode(StrEnum):
 class Transport(StrEnum):
     UDP = "udp"
     TCP = "tcp"
+    TLS = "tls"
+
+
+class NetworkKind(StrEnum):
+    SUBNET = "subnet"
+    BSSID = "bssid"
+    SWITCH = "switch"
+    SWITCH_PORT = "switch_port"
+
+
+class NumberKind(StrEnum):
+    DIRECT = "direct"
+    ELIN = "elin"
+
+
+class SightingSource(StrEnum):
+    HELD = "held"
+    API = "api"
+    SNMP = "snmp"
 
 
 class CallKind(StrEnum):
@@ -101,6 +125,7 @@ class Account(Audited, Versioned, Stamped, Base):
     country: Mapped[str] = mapped_column(String(2), default="US")
     billing_address: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
     emergency_enabled: Mapped[bool] = mapped_column(default=True)
+    elin_hold_minutes: Mapped[int] = mapped_column(Integer, default=180)  # how long a call keeps its ELIN for callbacks
     callback_number: Mapped[str | None] = mapped_column(String(20))
     default_location_id: Mapped[str | None] = mapped_column(
         Id
@@ -208,7 +233,7 @@ class Location(Audited, Versioned, Stamped, Base):
 
 
 class Network(Audited, Versioned, Stamped, Base):
-    """Where a network is: a subnet today; a BSSID or switch port later. `value` in canonical spelling."""
+    """Where a subnet, a wireless access point, a switch or one port of it is. `value` in canonical spelling."""
 
     __tablename__ = "network"
     resource_type = "network"
@@ -216,7 +241,7 @@ class Network(Audited, Versioned, Stamped, Base):
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
     kind: Mapped[str] = mapped_column(String(20))
-    value: Mapped[str] = mapped_column(String(80))
+    value: Mapped[str] = mapped_column(String(200))
     location_id: Mapped[str] = mapped_column(ForeignKey("location.id", ondelete="CASCADE"), index=True)
     pbx_id: Mapped[str | None] = mapped_column(ForeignKey("pbx.id", ondelete="CASCADE"))
 
@@ -262,6 +287,20 @@ class Line(Audited, Versioned, Stamped, Base):
     pbx_id: Mapped[str | None] = mapped_column(ForeignKey("pbx.id", ondelete="SET NULL"))
 
 
+class Sighting(Base):
+    """Where the network last saw a phone: which switch port, access point or address. The latest one alone."""
+
+    __tablename__ = "sighting"
+    phone_id: Mapped[str] = mapped_column(ForeignKey("phone.id", ondelete="CASCADE"), primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    chassis: Mapped[str | None] = mapped_column(String(200))  # as the value of a network of kind `switch`
+    port: Mapped[str | None] = mapped_column(String(200))
+    bssid: Mapped[str | None] = mapped_column(String(12))
+    ip: Mapped[str | None] = mapped_column(String(45))
+    source: Mapped[str] = mapped_column(String(10))
+    seen_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+
+
 class PhoneLine(Audited, Versioned, Base):
     """Which line sits on which key of a phone, first key 1."""
 
@@ -276,10 +315,17 @@ class PhoneLine(Audited, Versioned, Base):
 class Pbx(Audited, Versioned, Stamped, Base):
     __tablename__ = "pbx"
     resource_type = "pbx"
+    __table_args__ = (  # either names one PBX, and with it one account
+        Index("ix_pbx_tls_name", "tls_name", unique=True, **_where("tls_name <> ''")),
+        Index("ix_pbx_auth_user", "auth_user", unique=True, **_where("auth_user <> ''")),
+    )
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
     name: Mapped[str] = mapped_column(String(200))
     sources: Mapped[list[str]] = mapped_column(Json, default=list)  # CIDRs in canonical spelling
+    tls_name: Mapped[str] = mapped_column(String(253), default="")  # in its client certificate; lower case
+    auth_user: Mapped[str] = mapped_column(String(100), default="")  # digest; empty: none is asked for
+    secret: Mapped[str | None] = mapped_column(Sealed("pbx.secret"))
     registrar_host: Mapped[str] = mapped_column(String(253), default="")
     registrar_port: Mapped[int] = mapped_column(Integer, default=5060)
     transport: Mapped[str] = mapped_column(String(10), default=Transport.UDP)
@@ -309,6 +355,39 @@ class Trunk(Audited, Versioned, Stamped, Base):
     enabled: Mapped[bool] = mapped_column(default=True)
     is_up: Mapped[bool | None] = mapped_column()  # what the SIP process last said; it routes by what it knows itself
     checked_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+
+
+class Number(Audited, Versioned, Stamped, Base):
+    """A number that a PSAP can call back: a line's own, or one of a location's ELIN pool. `held_*`: who has it now."""
+
+    __tablename__ = "number"
+    resource_type = "number"
+    unaudited_columns = frozenset({"held_until", "held_by"})
+    unversioned_columns = frozenset({"held_until", "held_by"})
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    e164: Mapped[str] = mapped_column(String(16), unique=True)
+    kind: Mapped[str] = mapped_column(String(10), default=NumberKind.DIRECT)
+    location_id: Mapped[str | None] = mapped_column(ForeignKey("location.id", ondelete="SET NULL"), index=True)
+    line_id: Mapped[str | None] = mapped_column(ForeignKey("line.id", ondelete="SET NULL"), index=True)
+    held_until: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    held_by: Mapped[dict[str, Any] | None] = mapped_column(Json)  # pbx_id, sip_user, extension, name, call
+
+
+class ConfirmedLocation(Audited, Versioned, Stamped, Base):
+    """Where a user said a phone or line is; it holds only on the network on which that was said."""
+
+    __tablename__ = "confirmed_location"
+    resource_type = "confirmed_location"
+    __table_args__ = (CheckConstraint("phone_id IS NOT NULL OR line_id IS NOT NULL", name="whose"),)
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    phone_id: Mapped[str | None] = mapped_column(ForeignKey("phone.id", ondelete="CASCADE"), index=True)
+    line_id: Mapped[str | None] = mapped_column(ForeignKey("line.id", ondelete="CASCADE"), index=True)
+    location_id: Mapped[str] = mapped_column(ForeignKey("location.id", ondelete="CASCADE"), index=True)
+    network: Mapped[str] = mapped_column(String(80))  # a CIDR or a BSSID, in canonical spelling
+    confirmed_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    confirmed_by: Mapped[str] = mapped_column(String(320))
 
 
 class NotificationRecipient(Audited, Stamped, Base):
@@ -344,6 +423,7 @@ class EmergencyCall(Audited, Base):
     flags: Mapped[list[str]] = mapped_column(Json, default=list)
     peer: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
     invite: Mapped[str | None] = mapped_column(Sealed("emergency_call.invite"))
+    elin: Mapped[str | None] = mapped_column(String(16))  # the number of the pool that this call was given
     trunk_id: Mapped[str | None] = mapped_column(Id)
     outcome: Mapped[str] = mapped_column(String(20), default="in_progress")
     status_code: Mapped[int | None] = mapped_column(Integer)
@@ -370,6 +450,30 @@ class CallAttempt(Base):
     ended_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
     status_code: Mapped[int | None] = mapped_column(Integer)
     outcome: Mapped[str] = mapped_column(String(20))
+
+
+class CallbackCall(Audited, Base):
+    """A call that came in for a caller's number or an ELIN: a PSAP calling back, or anybody else who knows it."""
+
+    __tablename__ = "callback_call"
+    resource_type = "callback"
+    unaudited_columns = frozenset({"outcome", "status_code", "ended_at"})
+    __table_args__ = (Index("ix_callback_call_account_received", "account_id", "received_at"),)
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"))
+    emergency_call_id: Mapped[str | None] = mapped_column(
+        ForeignKey("emergency_call.id", ondelete="SET NULL"), index=True
+    )
+    number: Mapped[str] = mapped_column(String(80))
+    from_uri: Mapped[str] = mapped_column(String(400), default="")
+    pbx_id: Mapped[str | None] = mapped_column(Id)
+    target: Mapped[str] = mapped_column(String(400), default="")
+    psap: Mapped[bool] = mapped_column(default=False)  # it says so (RFC 7090) and came from a trunk
+    orphan: Mapped[bool] = mapped_column(default=False)  # no call is known for it: it went to the on-site number
+    outcome: Mapped[str] = mapped_column(String(20), default="in_progress")
+    status_code: Mapped[int | None] = mapped_column(Integer)
+    received_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    ended_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
 
 
 class Notification(Base):

@@ -8,9 +8,22 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from engine.audit.events import Event
 from engine.audit.record import SYSTEM, open_audited, record
 from engine.crypto import KeyRing
-from engine.db import Base, Database
+from engine.db import Base, Database, utc_now
 from engine.ids import new_id
-from engine.models import AUDIT_IMMUTABLE_SQLITE, Account, Line, Location, Network, Pbx, Phone, PhoneLine, Trunk
+from engine.models import (
+    AUDIT_IMMUTABLE_SQLITE,
+    Account,
+    ConfirmedLocation,
+    Line,
+    Location,
+    Network,
+    Number,
+    Pbx,
+    Phone,
+    PhoneLine,
+    Sighting,
+    Trunk,
+)
 
 HEADQUARTERS = {
     "country": "US", "A1": "NY", "A3": "Albany", "HNO": "120", "RD": "Washington", "STS": "Ave", "PC": "12203",
@@ -94,6 +107,38 @@ async def add_phone(session: AsyncSession, account: Account, *lines: Line, **fie
     record(session, SYSTEM, Event.PHONE_CREATE, phone)
     await session.flush()
     return phone
+
+
+async def add_sighting(session: AsyncSession, phone: Phone, **fields: Any) -> Sighting:
+    defaults = {"phone_id": phone.id, "account_id": phone.account_id, "source": "api", "seen_at": utc_now()}
+    sighting = Sighting(**defaults | fields)
+    session.add(sighting)
+    await session.flush()
+    return sighting
+
+
+async def add_number(session: AsyncSession, account: Account, e164: str, **fields: Any) -> Number:
+    number = Number(**{"id": new_id("number"), "account_id": account.id, "e164": e164} | fields)
+    session.add(number)
+    record(session, SYSTEM, Event.NUMBER_CREATE, number)
+    await session.flush()
+    return number
+
+
+async def add_confirmed_location(session: AsyncSession, location: Location, **fields: Any) -> ConfirmedLocation:
+    defaults = {
+        "id": new_id("confirmed"),
+        "account_id": location.account_id,
+        "location_id": location.id,
+        "network": "203.0.113.0/24",
+        "confirmed_at": utc_now(),
+        "confirmed_by": "owner@example.com",
+    }
+    confirmed = ConfirmedLocation(**defaults | fields)
+    session.add(confirmed)
+    record(session, SYSTEM, Event.CONFIRMED_LOCATION_CREATE, confirmed)
+    await session.flush()
+    return confirmed
 
 
 async def add_pbx(session: AsyncSession, account: Account, **fields: Any) -> Pbx:

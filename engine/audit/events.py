@@ -66,6 +66,12 @@ class Event(StrEnum):
     NETWORK_UPDATE = "network.update"
     NETWORK_DELETE = "network.delete"
 
+    CONFIRMED_LOCATION_CREATE = "confirmed_location.create"
+    CONFIRMED_LOCATION_LIST = "confirmed_location.list"
+    CONFIRMED_LOCATION_READ = "confirmed_location.read"
+    CONFIRMED_LOCATION_UPDATE = "confirmed_location.update"
+    CONFIRMED_LOCATION_DELETE = "confirmed_location.delete"
+
     RECIPIENT_CREATE = "notification_recipient.create"
     RECIPIENT_LIST = "notification_recipient.list"
     RECIPIENT_READ = "notification_recipient.read"
@@ -77,6 +83,8 @@ class Event(StrEnum):
     PHONE_UPDATE = "phone.update"
     PHONE_DELETE = "phone.delete"
     PHONE_RESYNC = "phone.resync"
+    PHONE_SIGHT = "phone.sight"
+    PHONE_SIGHTING_READ = "phone_sighting.read"
     PHONE_FILES_READ = "phone_file.read"
     PHONE_EVENTS_READ = "phone_event.list"
     PHONE_FIRST_FETCH = "phone.first_fetch"
@@ -108,10 +116,17 @@ class Event(StrEnum):
     TRUNK_UPDATE = "trunk.update"
     TRUNK_DELETE = "trunk.delete"
 
+    NUMBER_CREATE = "number.create"
+    NUMBER_LIST = "number.list"
+    NUMBER_READ = "number.read"
+    NUMBER_UPDATE = "number.update"
+    NUMBER_DELETE = "number.delete"
+
     EMERGENCY_CALL_CREATE = "emergency_call.create"
     EMERGENCY_CALL_LIST = "emergency_call.list"
     EMERGENCY_CALL_READ = "emergency_call.read"
     EMERGENCY_CALL_REFUSE = "emergency_call.refuse"
+    CALLBACK_CREATE = "callback.create"
     NOTIFICATION_LIST = "notification.list"
     NOTIFICATION_READ = "notification.read"
     NOTIFICATION_RESEND = "notification.resend"
@@ -143,8 +158,10 @@ _CATEGORIES = {
     "api_key": Category.SECURITY,
     "location": Category.LOCATIONS,
     "network": Category.LOCATIONS,
+    "confirmed_location": Category.LOCATIONS,
     "notification_recipient": Category.EMERGENCY,
     "phone": Category.PHONES,
+    "phone_sighting": Category.PHONES,
     "phone_file": Category.PHONES,
     "phone_event": Category.PHONES,
     "provisioning": Category.PROVISIONING,
@@ -153,7 +170,9 @@ _CATEGORIES = {
     "phone_admin_password": Category.PROVISIONING,
     "pbx": Category.TELEPHONY,
     "trunk": Category.TELEPHONY,
+    "number": Category.TELEPHONY,
     "emergency_call": Category.EMERGENCY,
+    "callback": Category.EMERGENCY,
     "notification": Category.EMERGENCY,
     "audit_log": Category.AUDIT,
 }

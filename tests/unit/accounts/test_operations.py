@@ -228,7 +228,7 @@ async def test_what_hangs_on_a_deleted_pbx_is_in_its_entry(database: Database) -
         ({"host": "256.1.1.1"}, "host"),
         ({"host": "a..b"}, "host"),
         ({"port": 70_000}, "port"),
-        ({"transport": "tls"}, "transport"),
+        ({"transport": "sctp"}, "transport"),
         ({"priority": -1}, "priority"),
         ({"location_mode": "carrier pigeon"}, "location_mode"),
         ({"profile": "../etc"}, "profile"),

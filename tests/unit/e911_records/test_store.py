@@ -13,7 +13,18 @@ from engine.e911 import sites, store
 from engine.errors import Invalid
 from engine.ids import new_id
 from engine.models import Account, EmergencyCall, Notification, NotificationState
-from tests.factories import add_account, add_line, add_location, add_network, add_pbx, add_phone, add_trunk
+from tests.factories import (
+    add_account,
+    add_confirmed_location,
+    add_line,
+    add_location,
+    add_network,
+    add_number,
+    add_pbx,
+    add_phone,
+    add_sighting,
+    add_trunk,
+)
 
 NOW = dt.datetime(2026, 11, 21, 20, 0, tzinfo=dt.UTC)
 
@@ -113,26 +124,39 @@ async def test_counts_name_every_state_and_the_longest_wait(database: Database) 
     assert rest.next_cursor is None
 
 
-async def test_the_snapshot_holds_all_a_call_needs_and_no_secret(database: Database) -> None:
+async def test_the_snapshot_holds_all_a_call_needs_and_no_lines_secret(database: Database) -> None:
     async with database.sessions.begin() as session:
         account = await add_account(session, callback_number="+15185550100")
         location = await add_location(session, account, validated_at=utc_now(), status="validated")
         network = await add_network(session, location, "10.1.0.0/16")
         pbx = await add_pbx(
-            session, account, sources=["10.0.0.0/8"], default_route="sip:pbx.example:5060;transport=tcp"
+            session,
+            account,
+            sources=["10.0.0.0/8"],
+            default_route="sip:pbx.example:5060;transport=tcp",
+            tls_name="pbx.example",
+            auth_user="acme",
+            secret="pbx-password",
         )
         first = await add_line(session, account, "101", callback_number="+15185550101", pbx_id=pbx.id)
         second = await add_line(session, account, "102")
         phone = await add_phone(session, account, second, first, location_id=location.id)
-        trunk = await add_trunk(session, account, secret="trunk-secret", test_number="933", last_resort=True)
+        trunk = await add_trunk(session, account, secret="trunk-password", test_number="933", last_resort=True)
+        held_by = {"pbx_id": pbx.id, "sip_user": "102", "extension": "102", "name": "Desk", "call": "call_1"}
+        number = await add_number(
+            session, account, "+15185550150", kind="elin", location_id=location.id, held_until=NOW, held_by=held_by
+        )
+        sighting = await add_sighting(session, phone, chassis="001122334455", port="gi1/0/24", ip="10.1.0.9")
+        confirmed = await add_confirmed_location(session, location, phone_id=phone.id)
         stranger = await add_account(session, name="Other")
         await add_line(session, stranger, "999")
+        await add_number(session, stranger, "+15185550151")
     async with database.sessions.begin() as session:
         snapshot = await store.account_snapshot(session, account.id)
         numbers = await store.revisions(session)
     assert snapshot is not None
     text = json.dumps(snapshot)
-    assert "secret" not in text
+    assert "secret-of" not in text
     assert snapshot == {
         "account_id": account.id,
         "revision": numbers[account.id],
@@ -142,6 +166,7 @@ async def test_the_snapshot_holds_all_a_call_needs_and_no_secret(database: Datab
         "language": "en",
         "default_location_id": None,
         "callback_number": "+15185550100",
+        "elin_hold_minutes": 180,
         "locations": [
             {
                 "id": location.id,
@@ -192,6 +217,12 @@ async def test_the_snapshot_holds_all_a_call_needs_and_no_secret(database: Datab
                 "id": pbx.id,
                 "name": "PBX",
                 "sources": ["10.0.0.0/8"],
+                "tls_name": "pbx.example",
+                "auth_user": "acme",
+                "secret": "pbx-password",
+                "registrar_host": "127.0.0.1",
+                "registrar_port": 5060,
+                "transport": "udp",
                 "default_location_id": None,
                 "default_route": "sip:pbx.example:5060;transport=tcp",
             }
@@ -204,6 +235,8 @@ async def test_the_snapshot_holds_all_a_call_needs_and_no_secret(database: Datab
                 "host": "127.0.0.1",
                 "port": 5090,
                 "transport": "udp",
+                "auth_user": "",
+                "secret": "trunk-password",
                 "profile": "generic",
                 "location_mode": "value",
                 "test_number": "933",
@@ -211,7 +244,73 @@ async def test_the_snapshot_holds_all_a_call_needs_and_no_secret(database: Datab
                 "enabled": True,
             }
         ],
+        "numbers": [
+            {
+                "id": number.id,
+                "e164": "+15185550150",
+                "location_id": location.id,
+                "kind": "elin",
+                "line_id": None,
+                "held_until": "2026-11-21T20:00:00.000000Z",
+                "held_by": held_by,
+            }
+        ],
+        "sightings": [
+            {
+                "phone_id": phone.id,
+                "chassis": "001122334455",
+                "port": "gi1/0/24",
+                "bssid": None,
+                "ip": "10.1.0.9",
+                "source": "api",
+                "seen_at": store.rfc3339(sighting.seen_at),
+            }
+        ],
+        "confirmed": [
+            {
+                "id": confirmed.id,
+                "phone_id": phone.id,
+                "line_id": None,
+                "location_id": location.id,
+                "network": "203.0.113.0/24",
+                "confirmed_at": store.rfc3339(confirmed.confirmed_at),
+            }
+        ],
     }
+
+
+async def test_a_password_whose_key_is_gone_leaves_the_snapshot_without_it_and_whole(
+    database: Database,
+) -> None:
+    """E-08: a lost key takes a trunk's password, never an account's 911 calls."""
+    async with database.sessions.begin() as session:
+        account = await add_account(session)
+        kept = await add_trunk(session, account, name="Kept", secret="kept-password")
+        lost = await add_trunk(session, account, name="Lost", secret="lost-password")
+    async with database.sessions.begin() as session:
+        await session.execute(
+            text("UPDATE trunk SET secret = :bytes WHERE id = :id"), {"bytes": b"x" * 60, "id": lost.id}
+        )
+    async with database.sessions() as session:
+        snapshot = await store.account_snapshot(session, account.id)
+    assert snapshot is not None
+    assert {row["id"]: row["secret"] for row in snapshot["trunks"]} == {kept.id: "kept-password", lost.id: None}
+
+
+async def test_machines_that_see_phones_and_hold_numbers_move_no_revision(database: Database) -> None:
+    """E-05: a phone seen at another port is told to the edge at once, not by a new table."""
+    async with database.sessions.begin() as session:
+        account = await add_account(session)
+        phone = await add_phone(session, account)
+        number = await add_number(session, account, "+15185550150", kind="elin")
+    async with database.sessions() as session:
+        before = await store.revisions(session)
+    async with database.sessions.begin() as session:
+        await add_sighting(session, phone, bssid="001122334455")
+        session.add(number)
+        number.held_until, number.held_by = NOW, {"call": "call_1"}
+    async with database.sessions() as session:
+        assert await store.revisions(session) == before
 
 
 async def test_every_change_of_a_location_moves_the_accounts_revision(database: Database) -> None:

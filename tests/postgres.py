@@ -1,0 +1,84 @@
+"""A PostgreSQL server of the tests' own, from the programs on this machine: an empty data folder, a loopback port.
+
+PostgreSQL refuses to run as root; then it runs as the user `postgres` or `nobody`.
+"""
+
+import contextlib
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SETTINGS = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "shared_buffers=16MB", "max_connections=20")
+
+
+def programs() -> Path | None:
+    """The newest PostgreSQL's folder of programs, wherever Debian or the PATH has it."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parent.parent.name))
+    if found:
+        return found[-1].parent
+    on_path = shutil.which("initdb")
+    return Path(on_path).parent if on_path else None
+
+
+@contextlib.contextmanager
+def running_postgres() -> Iterator[str]:
+    """A server with one empty database; gives its URL. Skips, and says why, where it cannot run."""
+    pytest.importorskip("asyncpg", reason="PostgreSQL's driver is absent: pip install asyncpg")
+    folder = programs()
+    if folder is None:
+        pytest.skip("PostgreSQL is not on this machine: apt-get install postgresql-15")
+    user = _server_user()
+    if user is None:
+        pytest.skip("PostgreSQL does not run as root, and there is no user postgres or nobody to run it as")
+    with tempfile.TemporaryDirectory(prefix="callpoint-postgres-") as base:
+        if os.geteuid() == 0:
+            shutil.chown(base, user)
+        data, port = Path(base) / "data", _free_port()
+        as_user: dict[str, Any] = {"user": user} if os.geteuid() == 0 else {}
+        _run(
+            [folder / "initdb", "-D", data, "-U", "callpoint", "-A", "trust", "-E", "UTF8", "--no-sync"], as_user, base
+        )
+        options = [f"-c {setting}" for setting in SETTINGS]
+        server = " ".join([f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={base}", *options])
+        control: list[str | Path] = [folder / "pg_ctl", "-D", data, "-l", Path(base) / "log", "-w"]
+        _run([*control, "-o", server, "start"], as_user, base)
+        try:
+            yield f"postgresql+asyncpg://callpoint@127.0.0.1:{port}/postgres"
+        finally:
+            _run([*control, "-m", "immediate", "stop"], as_user, base)
+
+
+def _run(command: Sequence[str | Path], as_user: dict[str, Any], cwd: str) -> None:
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"},
+        stdout=subprocess.DEVNULL,  # the server inherits it: a pipe would never end
+        stderr=subprocess.DEVNULL,
+        timeout=60,
+        check=False,
+        **as_user,
+    )
+    log = Path(cwd) / "log"
+    assert done.returncode == 0, f"{command[0]} failed: {log.read_text() if log.exists() else done.returncode}"
+
+
+def _server_user() -> str | None:
+    if os.geteuid() != 0:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return next((name for name in ("postgres", "nobody") if name in names), None)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,143 @@
+"""The same operations on a real PostgreSQL: the schema's history, the audit chain, the snapshot, what is unique."""
+
+import asyncio
+import datetime as dt
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from engine import migrations
+from engine.audit import store as audit_store
+from engine.audit.record import open_audited
+from engine.crypto import KeyRing
+from engine.db import Base, Database
+from engine.e911 import store
+from tests.factories import (
+    add_account,
+    add_confirmed_location,
+    add_line,
+    add_location,
+    add_network,
+    add_number,
+    add_pbx,
+    add_phone,
+    add_sighting,
+    add_trunk,
+)
+from tests.postgres import running_postgres
+from tests.unit.test_migrations import FIRST_SCHEMA_ROWS, OLD_PROCESS_ADDS_A_PBX
+
+UNTIL = dt.datetime(2026, 11, 21, 20, 0, tzinfo=dt.UTC)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with running_postgres() as url:
+        yield url
+
+
+@pytest.fixture
+async def postgres(server: str, keys: KeyRing) -> AsyncIterator[Database]:
+    """A database with an empty schema: each test begins before the first migration."""
+    opened = open_audited(server, keys)
+    async with opened.engine.begin() as connection:
+        await connection.execute(text("DROP SCHEMA public CASCADE"))
+        await connection.execute(text("CREATE SCHEMA public"))
+    yield opened
+    await opened.close()
+
+
+async def test_the_migrations_make_exactly_the_models_on_postgresql(postgres: Database) -> None:
+    """S1-09: every column, key and index of the models is what the history made."""
+    newest = await migrations.migrate(postgres)
+    assert await migrations.migrate(postgres) == newest
+    async with postgres.engine.connect() as connection:
+        drift = await connection.run_sync(
+            lambda plain: compare_metadata(MigrationContext.configure(plain), Base.metadata)
+        )
+    assert drift == []
+
+
+async def test_a_full_database_of_the_first_schema_migrates_on_postgresql(postgres: Database) -> None:
+    """S1-09: as on SQLite, with the rows of a process of the version before written after it."""
+    async with postgres.engine.begin() as connection:
+        await connection.run_sync(lambda plain: migrations.upgrade(plain, "0001"))
+        for statement in FIRST_SCHEMA_ROWS:
+            await connection.execute(text(statement))
+    await migrations.migrate(postgres)
+    async with postgres.engine.begin() as connection:
+        await connection.execute(text(OLD_PROCESS_ADDS_A_PBX))
+    async with postgres.sessions() as session:
+        snapshot = await store.account_snapshot(session, "account_1")
+    assert snapshot is not None
+    assert [row["id"] for row in snapshot["pbxs"]] == ["pbx_1", "pbx_2"]
+    assert snapshot["networks"][0]["value"] == "10.1.0.0/16"
+
+
+async def test_a_snapshot_from_postgresql_is_the_one_from_sqlite(postgres: Database, database: Database) -> None:
+    """E-05: the edge cannot tell which database its table came from."""
+    await migrations.migrate(postgres)
+    made = [await _snapshot_of_a_site(opened) for opened in (postgres, database)]
+    assert made[0] == made[1]
+    assert made[0]["numbers"][0]["held_until"] == "2026-11-21T20:00:00.000000Z"
+
+
+async def test_an_entry_cannot_be_changed_and_two_writers_keep_one_chain_on_postgresql(postgres: Database) -> None:
+    """S1-06: the chain's head is read under a lock, whoever else writes."""
+    await migrations.migrate(postgres)
+    async with postgres.sessions.begin() as session:
+        account = await add_account(session)
+
+    async def add(number: int) -> None:
+        async with postgres.sessions.begin() as session:
+            await add_number(session, account, f"+1518555{number:04}")
+
+    await asyncio.gather(*(add(number) for number in range(6)))
+    async with postgres.sessions() as session:
+        head = await audit_store.head(session, account.id)
+        revisions = await store.revisions(session)
+    assert head is not None
+    assert head[0] == 7
+    assert revisions[account.id] == 7
+    with pytest.raises(DBAPIError, match="never changed"):
+        async with postgres.engine.begin() as connection:
+            await connection.execute(text("UPDATE audit_entry SET outcome = 'failure'"))
+
+
+async def test_a_name_or_user_names_one_pbx_alone_on_postgresql(postgres: Database) -> None:
+    """E-04: two empty ones are no twins."""
+    await migrations.migrate(postgres)
+    async with postgres.sessions.begin() as session:
+        account, other = await add_account(session), await add_account(session, name="Other")
+        for owner in (account, other):
+            await add_pbx(session, owner)
+        await add_pbx(session, account, auth_user="acme")
+        await add_pbx(session, account, tls_name="pbx.example")
+    for twin in ({"auth_user": "acme"}, {"tls_name": "pbx.example"}):
+        with pytest.raises(IntegrityError):
+            async with postgres.sessions.begin() as session:
+                await add_pbx(session, other, **twin)
+
+
+async def _snapshot_of_a_site(opened: Database) -> dict[str, object]:
+    async with opened.sessions.begin() as session:
+        account = await add_account(session, id="account_1")
+        location = await add_location(session, account, id="location_1", validated_at=UNTIL, geo={"latitude": 42.65})
+        pbx = await add_pbx(session, account, id="pbx_1", auth_user="acme", secret="password")
+        await add_network(session, location, "001122334455/gi1/0/24", id="network_1", kind="switch_port")
+        line = await add_line(session, account, id="line_1", pbx_id=pbx.id)
+        phone = await add_phone(session, account, line, id="phone_1")
+        await add_trunk(session, account, id="trunk_1", transport="tls", location_mode="both")
+        await add_number(
+            session, account, "+15185550150", id="number_1", kind="elin", held_until=UNTIL, held_by={"call": "call_1"}
+        )
+        await add_sighting(session, phone, bssid="001122334455", seen_at=UNTIL)
+        await add_confirmed_location(session, location, id="confirmed_1", line_id=line.id, confirmed_at=UNTIL)
+    async with opened.sessions() as session:
+        snapshot = await store.account_snapshot(session, "account_1")
+    assert snapshot is not None
+    return snapshot
