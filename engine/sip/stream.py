@@ -1,176 +1,218 @@
-"""SIP over streams: the framer (RFC 3261 §18.3, RFC 5626 §3.5.1) and the TCP shell with connection reuse.
+"""The stream shell: SIP over TCP and TLS, server and client, on the running loop.
 
-The framer is sans I/O: segments go in, whole messages come out. The shell keeps one connection per peer address for
-requests, answers on the connection a request came by, and opens a new one when that has gone (§18.2.2).
+One connection per peer address serves all requests to it; answers go back on the connection a request came by, and by a
+new one when that has gone (RFC 3261 §18.2.2). A peer that connected to us is reached over its own connection where its
+Via allows it (RFC 5923 `alias`, RFC 3581 `rport`). TLS is fed through memory (`engine.sip.tls`), so one that is still
+shaking hands counts like any other: strangers have caps by address and in all, and the one silent longest goes first;
+a peer that is trusted is never refused for them.
 """
 
 import asyncio
+import contextlib
 import itertools
 import re
+import resource
 import socket
+import ssl
+from collections import OrderedDict
 from collections.abc import Callable
 
 from engine.sip.forward import Hop
-from engine.sip.grammar import MAX_MESSAGE_BYTES
+from engine.sip.framer import Framer, FramingLost
+from engine.sip.tls import Certificates, TlsFiles, TlsSession, tls_reason
+
+__all__ = ["Connection", "Framer", "FramingLost", "StreamShell"]
 
 MAX_WAITING_BYTES = 1024 * 1024  # unsent bytes on one connection; a peer that reads slower than this is cut off
+MAX_WAITING_BYTES_OF_STRANGER = 128 * 1024
 IDLE_S = 600.0  # a connection nothing came by for so long is closed
-MAX_CONNECTIONS = 2_000
+STRANGER_IDLE_S = 120.0  # counted from its last whole message or ping
+MAX_CONNECTIONS = 4_000
+MAX_STRANGERS = 1_000  # connections of all strangers together
+MAX_PER_STRANGER = 32  # of one address
+HANDSHAKE_S = 5.0
+MAX_PENDING = 1_000  # messages kept for one address while it is being connected to
+PING_AFTER_S = 30.0
+PONG_WITHIN_S = 10.0  # RFC 5626 §4.4.1
+_SWEEP_S = 5.0
+_KEPT_DESCRIPTORS = 128  # for all else that this process has open
 
-_CONTENT_LENGTH = re.compile(
-    rb"\r\n(?:content-length|l)[ \t]*+:[ \t]*+(?:\r\n[ \t]++)?(\d{1,8})[ \t]*+(?=\r\n|$)", re.IGNORECASE
+Key = tuple[str, str, int, str]
+"""(transport, ip, port, name to be proven): what a connection is found by."""
+
+_TOP_VIA = re.compile(
+    rb"\r\n(?:via|v)[ \t]*+:[ \t]*+sip[ \t]*+/[^\s,]++[ \t]++(?:\[[^\]\s]++\]|[^\s:;,]++)(?::(\d{1,5}))?([^\r\n,]*+)",
+    re.IGNORECASE,
 )
-_ANY_CONTENT_LENGTH = re.compile(rb"\r\n(?:content-length|l)[ \t]*+:", re.IGNORECASE)
+_MAY_REUSE = re.compile(rb";[ \t]*+(?:alias|rport)(?=[ \t;=]|$)", re.IGNORECASE)
 
 
-class FramingLost(Exception):
-    """Where the next message begins cannot be known: the connection must be closed.
+class Connection(asyncio.Protocol):
+    """One stream. Hands messages up with its own hop.
 
-    `data` is what was there, for the element to refuse with the right status (400, 513).
+    `is_ours`: we opened it. `is_open`: messages can be sent (TLS: the handshake is done). `is_heard`: anything came by
+    it. `names`: what the peer's certificate proved. `fault`: why it ended, when TLS or the peer gave a reason.
     """
 
-    def __init__(self, detail: str, data: bytes = b"") -> None:
-        super().__init__(detail)
-        self.detail = detail
-        self.data = data
-
-
-class Framer:
-    """Cuts a stream into messages.
-
-    `feed` returns the whole messages that the new segment completed, and sets `pings` to the number of keep-alive pings
-    (double CRLF) to be answered with one CRLF each. `lost` is set once the stream cannot be cut any more; what came
-    before that is still returned, what comes after it is ignored.
-    """
-
-    __slots__ = ("_buffer", "_needed", "_searched", "lost", "pings")
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._needed = 0  # size of the message at the buffer's start; 0: not known yet
-        self._searched = 0  # how far the end of its headers was looked for
-        self.pings = 0
-        self.lost: FramingLost | None = None
-
-    def feed(self, segment: bytes) -> list[bytes]:
-        self.pings = 0
-        messages: list[bytes] = []
-        if self.lost is not None:
-            return messages
-        self._buffer += segment
-        try:
-            while (message := self._next()) is not None:
-                messages.append(message)
-        except FramingLost as lost:
-            self.lost = lost
-        return messages
-
-    def _next(self) -> bytes | None:
-        buffer = self._buffer
-        if not self._needed:
-            self._skip_keep_alives()
-            if buffer[:1] == b"\r":
-                return None
-            end = buffer.find(b"\r\n\r\n", max(0, self._searched - 3))
-            if end < 0:
-                self._searched = len(buffer)
-                if len(buffer) > MAX_MESSAGE_BYTES:
-                    raise FramingLost(f"expected headers of at most {MAX_MESSAGE_BYTES} bytes", bytes(buffer))
-                return None
-            self._needed = end + 4 + _content_length(bytes(buffer), end)
-        if len(buffer) < self._needed:
-            return None
-        message = bytes(buffer[: self._needed])
-        del buffer[: self._needed]
-        self._needed = self._searched = 0
-        return message
-
-    def _skip_keep_alives(self) -> None:
-        """CRLFs between messages: two are a ping; a single one, a pong, is dropped when more has come."""
-        buffer = self._buffer
-        while buffer.startswith((b"\r", b"\n")):
-            if buffer.startswith(b"\r\n\r\n"):
-                self.pings += 1
-                del buffer[:4]
-            elif b"\r\n\r\n".startswith(buffer):  # may be the first part of a ping
-                return
-            else:
-                del buffer[: 2 if buffer.startswith(b"\r\n") else 1]
-
-
-def _content_length(data: bytes, end: int) -> int:
-    """The body's size, read from the headers `data[:end]`.
-
-    Without a readable Content-Length a stream cannot be cut (RFC 3261 §18.3); an unreadable one is put in so that the
-    parser refuses the message for the same reason.
-    """
-    head = data[:end]
-    found = len(_ANY_CONTENT_LENGTH.findall(head))
-    if not found:
-        data = head + b"\r\nContent-Length: missing" + data[end:]
-    match = _CONTENT_LENGTH.search(head)
-    if found != 1 or match is None:
-        raise FramingLost("expected one Content-Length of digits on a stream", data)
-    length = int(match.group(1))
-    if end + 4 + length > MAX_MESSAGE_BYTES:
-        raise FramingLost(f"expected a message of at most {MAX_MESSAGE_BYTES} bytes", data)
-    return length
-
-
-class _Connection(asyncio.Protocol):
-    """One stream. Hands messages up with its own hop; closes itself when idle or out of step."""
-
-    def __init__(self, shell: "TcpShell", number: int) -> None:
-        self.shell = shell
-        self.number = number
-        self.framer = Framer()
-        self.hop = Hop("tcp", "", 0, number)
+    def __init__(self, shell: "StreamShell", number: int, transport: str, host: str, tls: TlsSession | None) -> None:
+        self.shell, self.number, self.host = shell, number, host
+        self.hop = Hop(transport, "", 0, number, host)
+        self.is_ours = self.is_trusted = False
+        self.is_open = self.is_heard = self.is_kept = False
+        self.names: tuple[str, ...] = ()
+        self.keys: list[Key] = []
+        self.used_at = self.heard_at = self.pinged_at = 0.0
+        self.fault = ""
+        self.opened: asyncio.Future[None] | None = None
         self.transport: asyncio.Transport | None = None
-        self.used_at = 0.0
+        self._framer = Framer()
+        self._tls = tls
+        self._is_reuse_read = False
+        self._handshake: asyncio.TimerHandle | None = None
+
+    @property
+    def is_usable(self) -> bool:
+        return self.is_open and self.transport is not None and not self.transport.is_closing()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
-        sock = transport.get_extra_info("socket")
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        address = transport.get_extra_info("peername") or ("", 0)
-        self.hop = Hop("tcp", address[0], address[1], self.number)
-        self.used_at = asyncio.get_running_loop().time()
-        self.shell.connection_made(self)
+        _set_options(transport.get_extra_info("socket"))
+        ip, port = socket_address(transport.get_extra_info("peername") or ("", 0))
+        self.hop = Hop(self.hop.transport, ip, port, self.number, self.host)
+        self.used_at = self.heard_at = self.shell.loop.time()
+        if not self.shell.connection_made(self):
+            transport.abort()
+            return
+        if self._tls is None:
+            self._open()
+        elif self.is_ours:
+            self._decrypt(b"")
+        else:
+            self._handshake = self.shell.loop.call_later(HANDSHAKE_S, transport.abort)
 
     def data_received(self, data: bytes) -> None:
-        self.used_at = asyncio.get_running_loop().time()
-        messages = self.framer.feed(data)
-        if self.framer.pings and self.transport is not None:
-            self.transport.write(b"\r\n" * self.framer.pings)
-        self.shell.messages_received(self, messages)
-        if self.framer.lost is not None:
-            self.shell.framing_lost(self, self.framer.lost)
+        self.used_at = self.shell.loop.time()
+        self.is_heard = True
+        if self._tls is not None:
+            data = self._decrypt(data)
+            if not data:
+                return
+        framer = self._framer
+        messages = framer.feed(data)
+        if framer.pings:
+            self.heard_at = self.used_at
+            self.write(b"\r\n" * framer.pings)
+        if messages:
+            self.heard_at = self.used_at
+            if not self._is_reuse_read:
+                self._read_reuse(messages)
+            self.shell.messages_received(self, messages)
+        if framer.lost is not None:
+            self.shell.framing_lost(self, framer.lost)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio.Protocol
+    def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None and not self.fault:
+            self.fault = tls_reason(exc)
+        if self._handshake is not None:
+            self._handshake.cancel()
+        if self.opened is not None and not self.opened.done():
+            self.opened.set_exception(ConnectionError(self.fault or "closed before it was open"))
         self.shell.connection_lost(self)
 
     def write(self, data: bytes) -> bool:
-        """False when the connection is closing or its peer does not read."""
-        if self.transport is None or self.transport.is_closing():
+        """False when the connection is not open, is closing, or its peer does not read."""
+        transport = self.transport
+        if transport is None or not self.is_open or transport.is_closing():
             return False
-        if self.transport.get_write_buffer_size() > MAX_WAITING_BYTES:
-            self.transport.abort()
+        limit = MAX_WAITING_BYTES if self.is_trusted else MAX_WAITING_BYTES_OF_STRANGER
+        if transport.get_write_buffer_size() > limit:
+            transport.abort()
             return False
-        self.transport.write(data)
+        if self._tls is not None:
+            try:
+                data = self._tls.seal(data)
+            except ssl.SSLError as exc:
+                self._end(tls_reason(exc))
+                return False
+        transport.write(data)
         return True
 
+    def ping(self, now: float) -> None:
+        """RFC 5626 §4.4.1. Whether a pong comes is seen by `used_at`."""
+        self.pinged_at = now
+        self._framer.awaits_pong = True
+        self.write(b"\r\n\r\n")
 
-class TcpShell:
-    """A TCP server, and clients as needed, on the running loop.
+    @property
+    def has_ponged(self) -> bool:
+        return bool(self.pinged_at) and not self._framer.awaits_pong
+
+    def close(self) -> None:
+        """Write what waits, say goodbye, close."""
+        if self.transport is not None and not self.transport.is_closing():
+            if self._tls is not None:
+                self.transport.write(self._tls.close())
+            self.transport.close()
+
+    def _open(self) -> None:
+        self.is_open = True
+        if self._handshake is not None:
+            self._handshake.cancel()
+        self.shell.connection_open(self)
+        if self.opened is not None and not self.opened.done():
+            self.opened.set_result(None)
+
+    def _decrypt(self, data: bytes) -> bytes:
+        tls, transport = self._tls, self.transport
+        assert tls is not None
+        assert transport is not None
+        try:
+            clear = tls.feed(data)
+        except ssl.SSLError as exc:
+            transport.write(tls.take())  # the alert says why
+            self._end(tls_reason(exc))
+            return b""
+        if own := tls.take():
+            transport.write(own)
+        if tls.is_ready and not self.is_open:
+            self.names = tls.names()
+            self._open()
+        if tls.is_ended:
+            transport.close()
+        return clear
+
+    def _end(self, fault: str) -> None:
+        self.fault = fault
+        if self.opened is not None and not self.opened.done():
+            self.opened.set_exception(ConnectionError(fault))
+        if self.transport is not None:
+            self.transport.close()
+
+    def _read_reuse(self, messages: list[bytes]) -> None:
+        """The first request says whether we may send requests back by this connection, and for which port."""
+        for message in messages:
+            if message.startswith(b"SIP/2.0 "):
+                continue
+            self._is_reuse_read = True
+            via = _TOP_VIA.search(message)
+            if via is not None and _MAY_REUSE.search(via.group(2)):
+                default = 5061 if self.hop.transport == "tls" else 5060
+                self.shell.reuse(self, int(via.group(1) or default))
+            return
+
+
+class StreamShell:
+    """TCP and TLS servers, and clients as needed, on the running loop.
 
     Args:
         receive: takes (message, hop) for each one cut from a stream.
         drained: called once after each segment: pump the stack now.
         failed: a hop that could not be connected to, or whose connection closed.
         connected: a hop that a connection now stands to.
-        connect_s: how long connecting may take.
+        is_trusted: is this peer one of ours? Asked again once its certificate is known, and from time to time.
+        connect_s: how long connecting may take, with the handshake.
+        certificates: for TLS; without any, only the system's store is believed and no TLS is served.
     """
 
     def __init__(
@@ -180,31 +222,45 @@ class TcpShell:
         drained: Callable[[], None],
         failed: Callable[[Hop], None],
         connected: Callable[[Hop], None],
+        is_trusted: Callable[[Hop], bool] = lambda _: True,
         connect_s: float = 1.0,
+        certificates: Certificates | None = None,
     ) -> None:
-        self._receive = receive
-        self._drained = drained
-        self._failed = failed
-        self._connected = connected
+        self.loop = asyncio.get_running_loop()
+        self.certificates = certificates or Certificates(TlsFiles())
+        self.refused = 0  # connections of strangers turned away or ended to make room
+        self._receive, self._drained = receive, drained
+        self._failed, self._connected = failed, connected
+        self._is_trusted = is_trusted
         self._connect_s = connect_s
         self._numbers = itertools.count(1)
-        self._connections: dict[int, _Connection] = {}
-        self._by_address: dict[tuple[str, int], _Connection] = {}
-        self._pending: dict[tuple[str, int], list[bytes]] = {}
+        self._connections: dict[int, Connection] = {}
+        self._by_key: dict[Key, Connection] = {}
+        self._pending: dict[Key, list[bytes]] = {}
+        self._strangers: OrderedDict[int, Connection] = OrderedDict()  # the one silent longest first
+        self._of_stranger: dict[str, int] = {}
+        self._ponged: set[tuple[str, str, int]] = set()
+        self._faults: dict[tuple[str, str, int], str] = {}
+        self._local: dict[tuple[str, bool], str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._sweep: asyncio.TimerHandle | None = None
         self._is_closed = False
+        self._max_connections = MAX_CONNECTIONS
 
-    async def open(self, host: str, port: int) -> tuple[str, int]:
-        """Listen; returns the address bound. Raises OSError when it cannot."""
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: _Connection(self, next(self._numbers)), host, port, reuse_port=True, backlog=1024
+    async def open(self, host: str, port: int, transport: str = "tcp") -> tuple[str, int]:
+        """Listen; returns the address bound. Raises OSError when it cannot. `transport`: tcp or tls."""
+        self._max_connections = min(MAX_CONNECTIONS, _descriptors() - _KEPT_DESCRIPTORS)
+        server = await self.loop.create_server(
+            lambda: self._accepted(transport), host, port, reuse_port=True, backlog=1024
         )
-        self._sweep = loop.call_later(IDLE_S / 4, self._close_idle)
-        bound = self._server.sockets[0].getsockname()
-        return bound[0], bound[1]
+        self._servers.append(server)
+        if self._sweep is None:
+            self._sweep = self.loop.call_later(_SWEEP_S, self._swept)
+        bound = socket_address(server.sockets[0].getsockname())
+        if host not in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
+            self._local[transport, ":" in host] = bound[0]  # a carrier knows us by this address
+        return bound
 
     async def close(self) -> None:
         """Stop listening and close every connection; what is buffered is written first."""
@@ -214,75 +270,266 @@ class TcpShell:
         for task in self._tasks:
             task.cancel()
         for connection in list(self._connections.values()):
-            if connection.transport is not None:
-                connection.transport.close()
-        if self._server is not None:
-            self._server.close()
-            await self._server.wait_closed()
+            connection.close()
+        for server in self._servers:
+            server.close()
+            await server.wait_closed()
 
     def send(self, data: bytes, hop: Hop) -> None:
         """Send on the hop's connection, else on one that stands to its address, else on a new one."""
-        connection = self._connections.get(hop.connection) or self._by_address.get((hop.ip, hop.port))
+        connection = self._connections.get(hop.connection) or self.standing(hop)
         if connection is not None and connection.write(data):
             return
         if self._is_closed:
             return
-        address = (hop.ip, hop.port)
-        if address in self._pending:
-            self._pending[address].append(data)
-            return
-        self._pending[address] = [data]
-        task = asyncio.get_running_loop().create_task(self._connect(address))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        key = _key(hop)
+        waiting = self._pending.get(key)
+        if waiting is None:
+            self.open_ahead(hop)
+            self._pending[key].append(data)
+        elif len(waiting) < MAX_PENDING:
+            waiting.append(data)
 
-    async def _connect(self, address: tuple[str, int]) -> None:
-        loop = asyncio.get_running_loop()
-        connection = _Connection(self, next(self._numbers))
+    def standing(self, hop: Hop) -> Connection | None:
+        """The connection that requests to this hop go by, None when there is none now."""
+        key = _key(hop)
+        connection = self._by_key.get(key)
+        if connection is None and hop.transport == "tls":
+            connection = self._by_key.get(("tls", hop.ip, hop.port, ""))
+            if connection is not None and key[3] not in (hop.ip, *connection.names):
+                return None  # it came from there, but did not prove to be who is meant
+        return connection if connection is not None and connection.is_usable else None
+
+    def tcp_is_up(self, ip: str, port: int) -> bool:
+        """Whether a TCP connection stands to that address by which anything was heard (RFC 3261 §18.1.1)."""
+        connection = self._by_key.get(("tcp", ip, port, ""))
+        return connection is not None and connection.is_heard and connection.is_usable
+
+    def names_of(self, connection: int) -> tuple[str, ...]:
+        """The names, in lower case, that a TLS peer's verified certificate proved; () without one."""
+        found = self._connections.get(connection)
+        return found.names if found is not None else ()
+
+    def fault_of(self, hop: Hop) -> str:
+        """Why connecting to that address failed last, "" when it did not."""
+        return self._faults.get(hop[:3], "")
+
+    def open_ahead(self, hop: Hop) -> None:
+        """Connect now, unless that is under way; what becomes of it is told by `connected` and `failed`."""
+        key = _key(hop)
+        if key not in self._pending and not self._is_closed:
+            self._pending[key] = []
+            task = self.loop.create_task(self._connect(key))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def keep_alive(self, connection: Connection, now: float) -> None:
+        """Ping an idle connection; end one whose peer has gone (RFC 5626 §4.4.1).
+
+        Not every peer knows pongs. One that never sent any is left to TCP, which ends a connection whose ping was not
+        even acknowledged (TCP_USER_TIMEOUT); one that did and is silent now is ended here.
+        """
+        if connection.used_at < connection.pinged_at <= now - PONG_WITHIN_S:
+            if connection.hop[:3] in self._ponged and connection.transport is not None:
+                connection.fault = "no answer to a keep-alive ping"
+                connection.transport.abort()
+                return
+        elif connection.has_ponged:
+            self._ponged.add(connection.hop[:3])
+        if now - max(connection.used_at, connection.pinged_at) >= PING_AFTER_S:
+            connection.ping(now)
+
+    async def _connect(self, key: Key) -> None:
+        transport, ip, port, host = key
+        hop = Hop(transport, ip, port, 0, host)
+        connection: Connection | None = None
+        local = self._local.get((transport, ":" in ip))
         try:
+            connection = Connection(self, next(self._numbers), transport, host, self._client_session(transport, host))
+            connection.is_ours = connection.is_trusted = True
+            connection.opened = self.loop.create_future()
+            made = connection
             async with asyncio.timeout(self._connect_s):
-                await loop.create_connection(lambda: connection, *address)
-        except OSError:  # TimeoutError is one
-            self._pending.pop(address, None)
-            self._failed(Hop("tcp", *address))
+                await self.loop.create_connection(
+                    lambda: made, ip, port, local_addr=(local, 0) if local is not None else None
+                )
+                await connection.opened
+            if not connection.is_usable:
+                raise ConnectionError(connection.fault or "closed at once")
+        except (OSError, ValueError) as exc:  # TimeoutError is an OSError, a name TLS cannot ask for a ValueError
+            self._give_up(key, hop, connection, exc)
             return
-        self._by_address[address] = connection
-        for data in self._pending.pop(address, []):
+        self._faults.pop(hop[:3], None)
+        self._put(key, connection)
+        for data in self._pending.pop(key, []):
             connection.write(data)
-        self._connected(Hop("tcp", *address))
+        self._connected(hop)
+
+    def _client_session(self, transport: str, host: str) -> TlsSession | None:
+        if transport != "tls":
+            return None
+        if self.certificates.client is None:
+            raise OSError(" ".join(self.certificates.faults) or "TLS is not set up")
+        return TlsSession(self.certificates.client, is_server=False, host=host)
+
+    def _give_up(self, key: Key, hop: Hop, connection: Connection | None, exc: Exception) -> None:
+        self._pending.pop(key, None)
+        if len(self._faults) >= MAX_CONNECTIONS:
+            self._faults.clear()
+        late = f"no connection within {self._connect_s:g} s"
+        self._faults[hop[:3]] = late if isinstance(exc, TimeoutError) and not exc.args else tls_reason(exc)
+        if connection is not None and connection.opened is not None:
+            connection.opened.cancel()
+            if connection.transport is not None:
+                connection.transport.close() if connection.fault else connection.transport.abort()
+        self._failed(hop)
+
+    def _accepted(self, transport: str) -> Connection:
+        session = None
+        if transport == "tls" and self.certificates.server is not None:
+            session = TlsSession(self.certificates.server, is_server=True)
+        connection = Connection(self, next(self._numbers), transport, "", session)
+        if transport == "tls" and session is None:
+            connection.fault = "no certificate"
+        return connection
 
     # -- from the connections ------------------------------------------------------------------------------------
 
-    def connection_made(self, connection: _Connection) -> None:
-        if len(self._connections) >= MAX_CONNECTIONS and connection.transport is not None:
-            connection.transport.abort()
-            return
+    def connection_made(self, connection: Connection) -> bool:
+        """False: there is no room for it, or it cannot be served."""
+        if connection.fault or self._is_closed:
+            return False
+        if not connection.is_ours:
+            connection.is_trusted = self._is_trusted(connection.hop)
+        if not self._has_room(connection):
+            self.refused += 1
+            return False
         self._connections[connection.number] = connection
+        if not connection.is_trusted:
+            self._strangers[connection.number] = connection
+            self._of_stranger[connection.hop.ip] = self._of_stranger.get(connection.hop.ip, 0) + 1
+        return True
 
-    def connection_lost(self, connection: _Connection) -> None:
-        self._connections.pop(connection.number, None)
-        for address in [key for key, value in self._by_address.items() if value is connection]:
-            del self._by_address[address]
-        if not self._is_closed:
+    def connection_open(self, connection: Connection) -> None:
+        """Ready for messages: from now on it may be found by the address it comes from."""
+        if not connection.is_ours:
+            self._put((*connection.hop[:3], ""), connection)
+            self._trust_again(connection)
+
+    def connection_lost(self, connection: Connection) -> None:
+        if self._connections.pop(connection.number, None) is None:
+            return
+        self._no_stranger(connection)
+        for key in connection.keys:
+            if self._by_key.get(key) is connection:
+                del self._by_key[key]
+        if connection.fault:
+            self._faults[connection.hop[:3]] = connection.fault
+        is_told = connection.is_open or not connection.is_ours  # else `_give_up` tells
+        if is_told and not self._is_closed:
             self._failed(connection.hop)
 
-    def messages_received(self, connection: _Connection, messages: list[bytes]) -> None:
+    def messages_received(self, connection: Connection, messages: list[bytes]) -> None:
+        if not connection.is_trusted and connection.number in self._strangers:
+            self._strangers.move_to_end(connection.number)
         for message in messages:
             self._receive(message, connection.hop)
-        if messages:
-            self._drained()
+        self._drained()
 
-    def framing_lost(self, connection: _Connection, lost: FramingLost) -> None:
+    def framing_lost(self, connection: Connection, lost: FramingLost) -> None:
         """Let the stack answer what can be read (400, 513), then close: what follows cannot be trusted."""
         self._receive(lost.data, connection.hop)
         self._drained()
-        if connection.transport is not None:
-            connection.transport.close()
+        connection.close()
+
+    def reuse(self, connection: Connection, port: int) -> None:
+        """Requests to this port of the peer may go by its own connection (RFC 5923 §5)."""
+        if not connection.is_ours:
+            self._put((connection.hop.transport, connection.hop.ip, port, ""), connection)
+
+    # -- room ----------------------------------------------------------------------------------------------------
+
+    def _put(self, key: Key, connection: Connection) -> None:
+        known = self._by_key.get(key)
+        if known is None or not known.is_usable or (not known.is_ours and known is not connection):
+            self._by_key[key] = connection
+            connection.keys.append(key)
+
+    def _has_room(self, connection: Connection) -> bool:
+        is_full = len(self._connections) >= self._max_connections
+        if connection.is_trusted:
+            return not is_full or self._end_oldest_stranger()
+        if self._of_stranger.get(connection.hop.ip, 0) >= MAX_PER_STRANGER:
+            return False
+        if is_full or len(self._strangers) >= min(MAX_STRANGERS, self._max_connections // 2):
+            return self._end_oldest_stranger()
+        return True
+
+    def _end_oldest_stranger(self) -> bool:
+        if not self._strangers:
+            return False
+        oldest = next(iter(self._strangers.values()))
+        self._no_stranger(oldest)
+        self.refused += 1
+        if oldest.transport is not None:
+            oldest.transport.abort()
+        return True
+
+    def _no_stranger(self, connection: Connection) -> None:
+        if self._strangers.pop(connection.number, None) is None:
+            return
+        left = self._of_stranger.get(connection.hop.ip, 1) - 1
+        if left:
+            self._of_stranger[connection.hop.ip] = left
+        else:
+            self._of_stranger.pop(connection.hop.ip, None)
+
+    def _trust_again(self, connection: Connection) -> None:
+        if not connection.is_trusted and self._is_trusted(connection.hop):
+            connection.is_trusted = True
+            self._no_stranger(connection)
+
+    def _swept(self) -> None:
+        self.certificates.refresh()
+        self._close_idle()
+        self._sweep = self.loop.call_later(_SWEEP_S, self._swept)
 
     def _close_idle(self) -> None:
-        loop = asyncio.get_running_loop()
-        oldest = loop.time() - IDLE_S
+        now = self.loop.time()
         for connection in list(self._connections.values()):
-            if connection.used_at < oldest and connection.transport is not None:
-                connection.transport.close()
-        self._sweep = loop.call_later(IDLE_S / 4, self._close_idle)
+            self._trust_again(connection)
+            is_idle = connection.used_at < now - IDLE_S and not connection.is_kept
+            if not connection.is_trusted and connection.heard_at < now - STRANGER_IDLE_S:
+                is_idle = True
+            if is_idle:
+                connection.close()
+
+
+def _key(hop: Hop) -> Key:
+    """Over TLS somebody must be proven: the address itself where no name is known."""
+    return hop.transport, hop.ip, hop.port, (hop.host or hop.ip) if hop.transport == "tls" else ""
+
+
+def socket_address(address: tuple[object, ...]) -> tuple[str, int]:
+    """(ip, port) of what a socket calls an address; a link-local one keeps its interface (`fe80::1%2`, RFC 4007)."""
+    ip, port = str(address[0]), int(str(address[1]))
+    if len(address) == 4 and address[3] and "%" not in ip:
+        ip = f"{ip}%{address[3]}"
+    return ip, port
+
+
+def _set_options(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # gone already
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(PONG_WITHIN_S * 1000))
+
+
+def _descriptors() -> int:
+    """How many files this process may have open; asks for all that it may ask for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+    return soft if soft != resource.RLIM_INFINITY else MAX_CONNECTIONS + _KEPT_DESCRIPTORS

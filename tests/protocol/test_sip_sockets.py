@@ -10,7 +10,7 @@ import pytest
 from engine.sip.forward import Forward, Hop, Target
 from engine.sip.message import Request
 from engine.sip.stack import AttemptEnded, Event, Finished, ProvisionalReceived, RequestReceived, SipStack
-from engine.sip.stream import Framer, TcpShell
+from engine.sip.stream import Framer, StreamShell
 from engine.sip.udp import UdpShell
 from tests.siptest import read_request, read_response, request, response, route_set
 
@@ -38,7 +38,7 @@ class Element:
             is_trusted=lambda _: True,
         )
         self.udp = UdpShell(receive=self.receive, drained=self.pump, failed=self.failed)
-        self.tcp = TcpShell(
+        self.tcp = StreamShell(
             receive=self.receive, drained=self.pump, failed=self.failed, connected=self.connected, connect_s=0.5
         )
 
