@@ -23,6 +23,7 @@ from engine.e911.location import (
     Pbx,
     Resolved,
     Source,
+    resolve,
 )
 from engine.e911.pidf import entity_of, write_pidf
 from engine.e911.route import Deadlines, HopsOf, Outgoing
@@ -182,7 +183,7 @@ class Hook:
     def _decide_emergency(self, request: Request, source: Hop, peer: Peer, dialed: Dialed, now: datetime) -> Decision:
         account, pbx = peer.account, peer.pbx
         caller = read_caller(request, source, account, pbx, is_proven=peer.is_proven)
-        resolved = account.resolve(caller, now, pbx=pbx)
+        resolved = resolve(account, caller, now, pbx=pbx, overlay=self._table.overlay_of(account.account_id))
         found = account.callback_number_for(resolved.phone, resolved.line, resolved.location)
         return self._to_trunks(request, source, peer, dialed, now, caller, resolved, found or caller.asserted_number)
 

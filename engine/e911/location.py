@@ -9,14 +9,52 @@ from engine.e911.civic import (
     Geo,
     unknown_elements,
 )
-from engine.e911.evidence import DISAGREEMENT, NO_LOCATION, STALE, Evidence, Resolved, Source
-from engine.e911.prefixes import IpAddress, IpNetwork, Mac, PrefixIndex, plain_address, plain_mac
-from engine.e911.rows import Caller, Line, Network, Pbx, Phone, Trunk
+from engine.e911.evidence import (
+    DISAGREEMENT,
+    NO_LOCATION,
+    REFERENCE_UNRESOLVED,
+    STALE,
+    STALE_SIGHTING,
+    Evidence,
+    Resolved,
+    Rung,
+    Source,
+)
+from engine.e911.order import is_only_default, resolve
+from engine.e911.prefixes import (
+    IpAddress,
+    IpNetwork,
+    Mac,
+    PrefixIndex,
+    is_private,
+    plain_address,
+    plain_chassis,
+    plain_mac,
+    plain_port,
+    plain_switch_port,
+)
+from engine.e911.rows import (
+    ELIN_HOLD_MINUTES,
+    AttachedBy,
+    Attachment,
+    Caller,
+    Confirmed,
+    Line,
+    Network,
+    Number,
+    NumberHolder,
+    Pbx,
+    Phone,
+    Sighting,
+    Trunk,
+)
 from engine.e911.table import AccountTable, LocationTable
 
 __all__ = [
-    "CIVIC_ELEMENTS", "CIVIC_EXTENSIONS", "CLDXF_ELEMENTS", "DISAGREEMENT", "NO_LOCATION", "STALE", "AccountTable",
-    "Caller", "CivicAddress", "DispatchableLocation", "Evidence", "Geo", "IpAddress", "IpNetwork", "Line",
-    "LocationTable", "Mac", "Network", "Pbx", "Phone", "PrefixIndex", "Resolved", "Source", "Trunk", "plain_address",
-    "plain_mac", "unknown_elements",
+    "CIVIC_ELEMENTS", "CIVIC_EXTENSIONS", "CLDXF_ELEMENTS", "DISAGREEMENT", "ELIN_HOLD_MINUTES", "NO_LOCATION",
+    "REFERENCE_UNRESOLVED", "STALE", "STALE_SIGHTING", "AccountTable", "AttachedBy", "Attachment", "Caller",
+    "CivicAddress", "Confirmed", "DispatchableLocation", "Evidence", "Geo", "IpAddress", "IpNetwork", "Line",
+    "LocationTable", "Mac", "Network", "Number", "NumberHolder", "Pbx", "Phone", "PrefixIndex", "Resolved", "Rung",
+    "Sighting", "Source", "Trunk", "is_only_default", "is_private", "plain_address", "plain_chassis", "plain_mac",
+    "plain_port", "plain_switch_port", "resolve", "unknown_elements",
 ]  # fmt: skip

@@ -1,7 +1,7 @@
 """IP addresses and MACs in one spelling, and the longest prefix around an address. Pure."""
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Generic, NewType, TypeVar
 
 IpAddress = IPv4Address | IPv6Address
@@ -10,6 +10,15 @@ Mac = NewType("Mac", str)
 """12 lower-case hexadecimal digits."""
 
 _Held = TypeVar("_Held")
+MAX_NAME_CHARS = 100  # of a chassis or port id: LLDP allows 255 octets (IEEE 802.1AB §8.5.2), no real one is near
+# RFC 1918, RFC 6598 (carriers' NAT), loopback and link-local; RFC 4193 and link-local
+_PRIVATE = tuple(
+    ip_network(text)
+    for text in (
+        "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16",
+        "fc00::/7", "fe80::/10", "::1/128",
+    )
+)  # fmt: skip
 
 
 class PrefixIndex(Generic[_Held]):
@@ -78,3 +87,29 @@ def plain_mac(text: str) -> Mac | None:
     digits = text.strip().lower().replace(":", "").replace("-", "").replace(".", "")
     is_mac = len(digits) == 12 and all(char in "0123456789abcdef" for char in digits)
     return Mac(digits) if is_mac else None
+
+
+def plain_chassis(text: str) -> str | None:
+    """A switch's chassis id as networks spell it: 12 hexadecimal digits for a MAC, else lower-case text without a
+    slash. None for neither.
+    """
+    name = " ".join(text.split()).lower()
+    return plain_mac(name) or (name if name and "/" not in name and len(name) <= MAX_NAME_CHARS else None)
+
+
+def plain_port(text: str) -> str | None:
+    """A switch port's id (`gi1/0/12`) in lower case; None for an empty or endless one."""
+    name = " ".join(text.split()).lower()
+    return name if 0 < len(name) <= MAX_NAME_CHARS else None
+
+
+def plain_switch_port(text: str) -> str | None:
+    """`<chassis>/<port id>`, both in one spelling; the first slash splits, so that a port id may hold more."""
+    chassis, slash, port = text.partition("/")
+    plain = plain_chassis(chassis), plain_port(port)
+    return f"{plain[0]}/{plain[1]}" if slash and plain[0] and plain[1] else None
+
+
+def is_private(address: IpAddress) -> bool:
+    """Whether the address repeats behind every other router, and so proves no place by itself."""
+    return any(address in network for network in _PRIVATE if network.version == address.version)

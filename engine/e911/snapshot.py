@@ -12,34 +12,49 @@ import os
 import re
 import secrets
 import struct
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 from engine.crypto import KeyRing, Unsealable
+from engine.e911.geo import Shape, shape_of
 from engine.e911.location import (
+    ELIN_HOLD_MINUTES,
     AccountTable,
+    AttachedBy,
+    Attachment,
     CivicAddress,
+    Confirmed,
     DispatchableLocation,
-    Geo,
     IpNetwork,
     Line,
     Mac,
     Network,
+    Number,
+    NumberHolder,
     Pbx,
     Phone,
+    Sighting,
     Trunk,
+    plain_address,
+    plain_chassis,
+    plain_mac,
+    plain_port,
+    plain_switch_port,
 )
 
 CONTEXT = "snapshot"
 SUFFIX = ".sealed"
 ROWS_PER_PIECE = 256
 _LENGTH = struct.Struct(">I")
-_LISTS = ("locations", "networks", "phones", "lines", "pbxs", "trunks")
+_LISTS = (
+    "locations", "networks", "phones", "lines", "pbxs", "trunks", "numbers", "sightings", "confirmed",
+)  # fmt: skip
 _NUMBER = re.compile(r"\+?[0-9*#]{1,20}")
 _HOST = re.compile(r"[A-Za-z0-9.:_-]{1,253}")
 _Row = TypeVar("_Row")
@@ -199,11 +214,14 @@ class _Reading:
         self._head: dict[str, Any] = {}
         self._faults: list[str] = []
         self._locations: list[DispatchableLocation] = []
-        self._networks: list[Network] = []
+        self._networks: list[Network | Attachment] = []
         self._phones: list[Phone] = []
         self._lines: list[Line] = []
         self._pbxs: list[Pbx] = []
         self._trunks: list[Trunk] = []
+        self._numbers: list[Number] = []
+        self._sightings: list[Sighting] = []
+        self._confirmed: list[Confirmed] = []
 
     def take(self, piece: Mapping[str, Any]) -> None:
         self._head |= {name: value for name, value in piece.items() if name not in _LISTS}
@@ -213,6 +231,9 @@ class _Reading:
         self._rows(piece, "lines", _line, self._lines)
         self._rows(piece, "pbxs", _pbx, self._pbxs)
         self._rows(piece, "trunks", _trunk, self._trunks)
+        self._rows(piece, "numbers", _number, self._numbers)
+        self._rows(piece, "sightings", read_sighting, self._sightings)
+        self._rows(piece, "confirmed", _confirmed, self._confirmed)
 
     def table(self) -> AccountTable:
         head = self._head
@@ -229,7 +250,12 @@ class _Reading:
             default_location_id=_ref(head.get("default_location_id")),
             callback_number=_dialable(head.get("callback_number")),
             locations=MappingProxyType({location.id: location for location in self._locations}),
-            networks=tuple(self._networks),
+            networks=tuple(row for row in self._networks if isinstance(row, Network)),
+            attachments=tuple(row for row in self._networks if isinstance(row, Attachment)),
+            numbers=tuple(self._numbers),
+            sightings=MappingProxyType({sighting.phone_id: sighting for sighting in self._sightings}),
+            confirmed=tuple(self._confirmed),
+            elin_hold_minutes=_minutes(head.get("elin_hold_minutes")),
             phones=tuple(self._phones),
             lines=tuple(self._lines),
             pbxs=MappingProxyType({pbx.id: pbx for pbx in self._pbxs}),
@@ -245,7 +271,7 @@ class _Reading:
             try:
                 made = read(row)
             except (KeyError, ValueError, TypeError, AttributeError) as exc:
-                label = row.get("id") if isinstance(row, Mapping) else row
+                label = row.get("id") or row.get("phone_id") if isinstance(row, Mapping) else row
                 self._faults.append(f"{name}: {label!s:.60} cannot be read: {exc!r:.200}")
                 continue
             if made is not None:
@@ -253,7 +279,6 @@ class _Reading:
 
 
 def _location(row: Mapping[str, Any]) -> DispatchableLocation:
-    validated_at = row.get("validated_at")
     return DispatchableLocation(
         id=_id(row["id"]),
         name=str(row.get("name") or ""),
@@ -263,28 +288,21 @@ def _location(row: Mapping[str, Any]) -> DispatchableLocation:
         callback_number=_dialable(row.get("callback_number")),
         onsite_number=_dialable(row.get("onsite_number")),
         status=str(row.get("status") or "draft"),
-        validated_at=datetime.fromisoformat(validated_at) if validated_at else None,
+        validated_at=_instant(row.get("validated_at")),
+        carrier_ids=tuple(
+            sorted((str(profile), str(name)) for profile, name in (row.get("carrier_ids") or {}).items())
+        ),
     )
 
 
-def _geo(row: Mapping[str, Any] | None) -> Geo | None:
-    """Coordinates that cannot be on Earth are left out: a civic address beside them is still worth conveying."""
+def _geo(row: Mapping[str, Any] | None) -> Shape | None:
+    """A shape that cannot be on Earth is left out: a civic address beside it is still worth conveying."""
     if not row:
         return None
     try:
-        geo = Geo(
-            float(row["latitude"]),
-            float(row["longitude"]),
-            _metres(row.get("altitude_m")),
-            _metres(row.get("radius_m")),
-        )
-    except (KeyError, TypeError, ValueError):
+        return shape_of({name: value for name, value in row.items() if value is not None})
+    except (ValueError, TypeError, AttributeError):
         return None
-    return geo if -90 <= geo.latitude <= 90 and -180 <= geo.longitude <= 180 else None
-
-
-def _metres(value: object) -> float | None:
-    return None if value is None else float(str(value))
 
 
 def _id(value: object) -> str:
@@ -302,11 +320,98 @@ def _dialable(number: object) -> str | None:
     return number if isinstance(number, str) and _NUMBER.fullmatch(number) else None
 
 
-def _network(row: Mapping[str, Any]) -> Network | None:
-    """None for what is no subnet: other kinds are not resolved yet."""
-    if row.get("kind", "subnet") != "subnet":
+def _network(row: Mapping[str, Any]) -> Network | Attachment:
+    """A subnet, or what a phone can be attached to. Raises ValueError for a kind or value that is neither."""
+    kind, value = str(row.get("kind") or "subnet"), str(row["value"])
+    location_id, pbx_id = _id(row["location_id"]), _ref(row.get("pbx_id"))
+    if kind == "subnet":
+        return Network(_id(row["id"]), _cidr(value), location_id, pbx_id)
+    by = AttachedBy(kind)
+    plain = _PLAIN[by](value)
+    if plain is None:
+        raise ValueError(f"a {by.value} was expected, got {value[:60]!r}")
+    return Attachment(_id(row["id"]), by, plain, location_id, pbx_id)
+
+
+_PLAIN: Mapping[AttachedBy, Callable[[str], str | None]] = {
+    AttachedBy.BSSID: plain_mac,
+    AttachedBy.SWITCH: plain_chassis,
+    AttachedBy.SWITCH_PORT: plain_switch_port,
+}
+
+
+def _number(row: Mapping[str, Any]) -> Number:
+    e164 = _dialable(row["e164"])
+    if e164 is None or not e164.startswith("+"):
+        raise ValueError(f"a number such as +15185550100 was expected, got {row['e164']!r:.40}")
+    holder = row.get("held_by")
+    return Number(
+        id=_id(row["id"]),
+        e164=e164,
+        kind=str(row.get("kind") or "direct"),
+        location_id=_ref(row.get("location_id")),
+        line_id=_ref(row.get("line_id")),
+        held_until=_instant(row.get("held_until")),
+        held_by=NumberHolder(
+            pbx_id=_ref(holder.get("pbx_id")),
+            sip_user=str(holder.get("sip_user") or ""),
+            extension=str(holder.get("extension") or ""),
+            name=str(holder.get("name") or ""),
+            call=str(holder.get("call") or ""),
+        )
+        if holder
+        else None,
+    )
+
+
+def read_sighting(row: Mapping[str, Any]) -> Sighting:
+    """A sighting as the snapshot and the `seen` command hold it.
+
+    Raises:
+        KeyError, TypeError, ValueError: it names no phone or no time, or says nothing of where.
+    """
+    chassis, port, bssid, ip = (str(row.get(name) or "") for name in ("chassis", "port", "bssid", "ip"))
+    seen_at = _instant(row["seen_at"])
+    if seen_at is None or not (chassis or bssid or ip):
+        raise ValueError("a switch, access point or address and a time were expected")
+    return Sighting(
+        phone_id=_id(row["phone_id"]),
+        chassis=plain_chassis(chassis) if chassis else None,
+        port=plain_port(port) if port else None,
+        bssid=plain_mac(bssid) if bssid else None,
+        ip=plain_address(ip) if ip else None,
+        source=sys.intern(str(row.get("source") or "")),
+        seen_at=seen_at,
+    )
+
+
+def _confirmed(row: Mapping[str, Any]) -> Confirmed:
+    network, confirmed_at = str(row["network"]), _instant(row["confirmed_at"])
+    phone_id, line_id, bssid = _ref(row.get("phone_id")), _ref(row.get("line_id")), plain_mac(network)
+    if confirmed_at is None or not (phone_id or line_id):
+        raise ValueError("a phone or line and a time were expected")
+    return Confirmed(
+        id=_id(row["id"]),
+        location_id=_id(row["location_id"]),
+        confirmed_at=confirmed_at,
+        phone_id=phone_id,
+        line_id=line_id,
+        network=None if bssid else _cidr(network),
+        bssid=bssid,
+    )
+
+
+def _instant(value: object) -> datetime | None:
+    """A UTC instant; one without an offset counts as UTC."""
+    if not value:
         return None
-    return Network(_id(row["id"]), _cidr(row["value"]), _id(row["location_id"]), _ref(row.get("pbx_id")))
+    at = datetime.fromisoformat(str(value))
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at
+
+
+def _minutes(value: object) -> int:
+    is_known = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 10_080
+    return value if is_known and isinstance(value, int) else ELIN_HOLD_MINUTES
 
 
 def _cidr(text: str) -> IpNetwork:
@@ -345,13 +450,19 @@ def _pbx(row: Mapping[str, Any]) -> Pbx:
         sources,
         _ref(row.get("default_location_id")),
         _ref(row.get("default_route")),
+        tls_name=str(row.get("tls_name") or "").lower(),
+        auth_user=str(row.get("auth_user") or ""),
+        secret=_ref(row.get("secret")),
+        registrar_host=str(row.get("registrar_host") or "").strip("[]"),
+        registrar_port=int(row.get("registrar_port") or 5060),
+        transport=str(row.get("transport") or "udp").lower(),
     )
 
 
 def _trunk(row: Mapping[str, Any]) -> Trunk:
     transport = str(row.get("transport") or "udp").lower()
-    if transport not in {"udp", "tcp"}:
-        raise ValueError(f"transport udp or tcp was expected, got {transport!r}")
+    if transport not in {"udp", "tcp", "tls"}:
+        raise ValueError(f"transport udp, tcp or tls was expected, got {transport!r}")
     host = str(row["host"]).strip("[]")
     if not _HOST.fullmatch(host):  # it goes into SIP headers as it stands
         raise ValueError(f"a host name or address was expected, got {host[:60]!r}")
@@ -367,4 +478,6 @@ def _trunk(row: Mapping[str, Any]) -> Trunk:
         test_number=_dialable(row.get("test_number")),
         last_resort=bool(row.get("last_resort")),
         enabled=bool(row.get("enabled", True)),
+        auth_user=str(row.get("auth_user") or ""),
+        secret=_ref(row.get("secret")),
     )

@@ -6,16 +6,32 @@ calls of other accounts never notice. Networks are kept as one dict per prefix l
 most 33 (IPv4) look-ups away whatever their number.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from types import MappingProxyType
+from typing import Any
 
 from engine.e911.civic import DispatchableLocation
-from engine.e911.evidence import Resolved, Rung, Source
 from engine.e911.prefixes import IpAddress, PrefixIndex, plain_address, plain_mac
-from engine.e911.rows import Caller, Line, Network, Pbx, Phone, Trunk
+from engine.e911.rows import (
+    ELIN_HOLD_MINUTES,
+    AttachedBy,
+    Attachment,
+    Caller,
+    Confirmed,
+    Line,
+    Network,
+    Number,
+    Pbx,
+    Phone,
+    Sighting,
+    Trunk,
+)
 
 MAX_KEPT_PEERS = 4096
+MAX_KEPT_SIGHTINGS = 200_000  # of all accounts, told since their snapshots: some 60 MB at the very worst
+_NO_SIGHTINGS: Mapping[str, Sighting] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +52,22 @@ class AccountTable:
     lines: tuple[Line, ...] = ()
     pbxs: Mapping[str, Pbx] = field(default_factory=dict)
     trunks: tuple[Trunk, ...] = ()
+    elin_hold_minutes: int = ELIN_HOLD_MINUTES
+    attachments: tuple[Attachment, ...] = ()
+    numbers: tuple[Number, ...] = ()
+    sightings: Mapping[str, Sighting] = field(default_factory=dict)
+    confirmed: tuple[Confirmed, ...] = ()
     faults: tuple[str, ...] = ()
     _subnets: PrefixIndex[Network] = field(default_factory=PrefixIndex, init=False, repr=False, compare=False)
     _phone_of_mac: dict[str, Phone] = field(default_factory=dict, init=False, repr=False, compare=False)
     _phones_of_line: dict[str, tuple[Phone, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _lines_of_name: dict[str, tuple[Line, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _line_of_id: dict[str, Line] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _attached: dict[AttachedBy, dict[str, tuple[Attachment, ...]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    _confirmed_by: dict[str, tuple[Confirmed, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _number_of_e164: dict[str, Number] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for network in self.networks:
@@ -54,6 +80,15 @@ class AccountTable:
             self._line_of_id[line.id] = line
             for name in {line.sip_user.lower(), line.extension.lower()} - {""}:
                 self._lines_of_name[name] = (*self._lines_of_name.get(name, ()), line)
+        for attachment in self.attachments:
+            level = self._attached.setdefault(attachment.by, {})
+            level[attachment.value] = (*level.get(attachment.value, ()), attachment)
+        for confirmed in self.confirmed:
+            for owner in {confirmed.phone_id, confirmed.line_id} - {None}:
+                assert owner is not None
+                self._confirmed_by[owner] = (*self._confirmed_by.get(owner, ()), confirmed)
+        for number in self.numbers:
+            self._number_of_e164[number.e164] = number
 
     def dissolve(self) -> list[list[object]]:
         """Empty the indexes and hand back the rows, for whoever frees them a few at a time.
@@ -61,9 +96,12 @@ class AccountTable:
         Freeing a hundred thousand rows at once would hold up a call for tens of milliseconds. The table is of no use
         after it.
         """
-        rows: list[list[object]] = [list(self.phones), list(self.lines), list(self.networks)]
+        rows: list[list[object]] = [list(self.phones), list(self.lines), list(self.networks), list(self.attachments)]
+        rows += [list(self.numbers), list(self.confirmed), list(self.sightings.values()), list(self.locations.values())]
         self._subnets.clear()
-        for index in (self._phone_of_mac, self._phones_of_line, self._lines_of_name, self._line_of_id):
+        indexes: list[dict[str, Any]] = [self._phone_of_mac, self._phones_of_line, self._lines_of_name]
+        indexes += [self._line_of_id, *self._attached.values(), self._confirmed_by, self._number_of_e164]
+        for index in indexes:
             while index:
                 index.popitem()
         return rows
@@ -117,54 +155,48 @@ class AccountTable:
         return self.callback_number
 
     def network_of(self, address: IpAddress, pbx_id: str | None) -> Network | None:
-        """The narrowest subnet around the address that holds for callers of this PBX; its own before one of no PBX."""
-        for _, networks in self._subnets.matches(address):
-            for fits in (pbx_id, None):
-                found = next((network for network in networks if network.pbx_id == fits), None)
-                if found is not None and found.location_id in self.locations:
-                    return found
-        return None
+        """The narrowest subnet around the address that holds for callers of this PBX.
 
-    def resolve(self, caller: Caller, now: datetime, *, pbx: Pbx | None = None) -> Resolved:
-        """Find the dispatchable location to send with a 911 call. Never fails, never waits.
-
-        Order: subnet of the phone's own address, the phone's location, the line's, the PBX default, the account
-        default.
-
-        Args:
-            caller: Who a trusted peer says is calling.
-            now: UTC. A location validated more than `STALE_AFTER` ago is used but flagged.
-            pbx: The trusted peer; None: the request came from no PBX, so that there is no PBX default.
+        A subnet bound to that PBX comes before any bound to none, however narrow: private ranges repeat between sites,
+        and the PBX says which site this one is of.
         """
-        phone, line = self.who(caller, pbx.id if pbx else None)
-        rungs = self._rungs(caller, phone, line, pbx)
-        taken = next((rung for rung in rungs if rung.location is not None), None)
-        location = taken.location if taken else None
-        return Resolved(location, taken.source if taken else Source.NONE, phone, line, rungs, now)
+        unbound: Network | None = None
+        for _, networks in self._subnets.matches(address):
+            for network in networks:
+                if network.location_id not in self.locations:
+                    continue
+                if network.pbx_id is None:
+                    unbound = unbound or network
+                elif network.pbx_id == pbx_id:
+                    return network
+        return unbound
 
-    def _rungs(self, caller: Caller, phone: Phone | None, line: Line | None, pbx: Pbx | None) -> tuple[Rung, ...]:
-        network = self.network_of(caller.source_ip, pbx.id if pbx else None) if caller.source_ip else None
-        if network is not None:
-            subnet_why = f"{caller.source_ip} is in {network.subnet}"
-        else:
-            unheld = f"no network holds {caller.source_ip}"
-            subnet_why = unheld if caller.source_ip else "the phone's own address was not given"
-        phone_why = f"phone {phone.mac}" if phone else "the request names no known phone"
-        line_why = f"line {line.sip_user}" if line else "the caller is no known line"
-        pbx_why = f"PBX {pbx.name}" if pbx else "no PBX"
-        return (
-            self._rung(Source.SUBNET, network.location_id if network else None, subnet_why),
-            self._rung(Source.PHONE, phone.location_id if phone else None, phone_why),
-            self._rung(Source.LINE, line.location_id if line else None, line_why),
-            self._rung(Source.PBX_DEFAULT, pbx.default_location_id if pbx else None, pbx_why),
-            self._rung(Source.ACCOUNT_DEFAULT, self.default_location_id, f"account {self.name}"),
-        )
+    def attachment_of(self, by: AttachedBy, value: str, pbx_id: str | None) -> Attachment | None:
+        """The switch, switch port or access point of that name; one bound to this PBX before one bound to none."""
+        level = self._attached.get(by)
+        if level is None:
+            return None
+        unbound: Attachment | None = None
+        for attachment in level.get(value, ()):
+            if attachment.location_id not in self.locations:
+                continue
+            if attachment.pbx_id is None:
+                unbound = unbound or attachment
+            elif attachment.pbx_id == pbx_id:
+                return attachment
+        return unbound
 
-    def _rung(self, source: Source, location_id: str | None, why: str) -> Rung:
-        location = self.locations.get(location_id) if location_id else None
-        if location is not None and not location.can_be_conveyed:
-            return Rung(source, None, f"{why}; {location.name} has neither an address nor coordinates")
-        return Rung(source, location, why)
+    def confirmed_by(self, phone: Phone | None, line: Line | None) -> list[Confirmed]:
+        """The addresses confirmed for that phone, then those for that line, each once, the latest first."""
+        found: dict[str, Confirmed] = {}
+        for owner in (phone, line):
+            rows = self._confirmed_by.get(owner.id, ()) if owner is not None else ()
+            found |= {row.id: row for row in sorted(rows, key=lambda row: row.confirmed_at, reverse=True)}
+        return list(found.values())
+
+    def number_of(self, e164: str) -> Number | None:
+        """The account's number in that spelling (`+` and digits)."""
+        return self._number_of_e164.get(e164)
 
 
 class LocationTable:
@@ -173,11 +205,13 @@ class LocationTable:
     `last_resorts`: every account's enabled trunks of last resort, best first.
     """
 
-    __slots__ = ("_peers", "_sources", "accounts", "last_resorts")
+    __slots__ = ("_overlay", "_peers", "_sighted", "_sources", "accounts", "last_resorts")
 
     def __init__(self) -> None:
         self.accounts: dict[str, AccountTable] = {}
         self.last_resorts: tuple[Trunk, ...] = ()
+        self._overlay: dict[str, dict[str, Sighting]] = {}
+        self._sighted: OrderedDict[tuple[str, str], None] = OrderedDict()  # who is in the overlay, the oldest first
         self._sources: PrefixIndex[tuple[str, str]] = PrefixIndex()
         self._peers: dict[
             str, tuple[AccountTable, Pbx] | None
@@ -198,6 +232,33 @@ class LocationTable:
         old = self._forget(account_id)
         self._rank_last_resorts(old.trunks if old else (), ())
         self._peers.clear()
+
+    def note_sighting(self, account_id: str, sighting: Sighting) -> None:
+        """Keep what was told of a phone since its account's snapshot. What a snapshot has by now is let go, a few each
+        time.
+        """
+        key = (account_id, sighting.phone_id)
+        known = self._overlay.setdefault(account_id, {})
+        if (old := known.get(sighting.phone_id)) is not None and old.seen_at > sighting.seen_at:
+            return
+        known[sighting.phone_id] = sighting
+        self._sighted[key] = None
+        self._sighted.move_to_end(key)
+        for _ in range(4):
+            first = next(iter(self._sighted))
+            if first == key or not (self._is_stored(*first) or len(self._sighted) > MAX_KEPT_SIGHTINGS):
+                return
+            del self._sighted[first]
+            self._overlay[first[0]].pop(first[1], None)
+
+    def overlay_of(self, account_id: str) -> Mapping[str, Sighting]:
+        """Sightings told since the account's snapshot, by phone; some may be older than the snapshot's own."""
+        return self._overlay.get(account_id, _NO_SIGHTINGS)
+
+    def _is_stored(self, account_id: str, phone_id: str) -> bool:
+        account = self.accounts.get(account_id)
+        stored = account.sightings.get(phone_id) if account is not None else None
+        return account is None or (stored is not None and stored.seen_at >= self._overlay[account_id][phone_id].seen_at)
 
     def peer_of(self, ip: str) -> tuple[AccountTable, Pbx] | None:
         """`peer_at` for an address as the socket names it; asked several times per request, so answers are kept."""

@@ -232,7 +232,7 @@ def test_our_own_command_counts_as_a_pbx_without_defaults():
     """Decision 19: no PBX entry is needed."""
     call = proven(int(NOW.timestamp())).call
     assert (call.pbx_id, call.account_id) == (None, "account_1")
-    assert call.resolved.verdict[3].said is None
+    assert next(said for said in call.resolved.verdict if said.source == "pbx_default").said is None
 
 
 @pytest.mark.parametrize("skew", [-61, 61, 10**9])
