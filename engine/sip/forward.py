@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from engine.sip.auth import Credentials
+
 
 class Hop(NamedTuple):
     """A peer's address, or the address and stream a message came from. `transport` is "udp", "tcp" or "tls".
@@ -24,7 +26,9 @@ class Edit:
     """Changes to a request on its way out; what is not named stays byte for byte.
 
     `remove` names headers whose every line goes; `add` is placed behind the last header in its order. A `body` of None
-    keeps the body, any other replaces it and corrects Content-Length; `content_type` replaces that header.
+    keeps the body, any other replaces it and corrects Content-Length; `content_type` replaces that header. `from_` is
+    the address that stands in From instead (`"Name" <sip:…>`, no parameters): the tag is kept, and the caller sees its
+    own From all through the dialog.
     """
 
     request_uri: str | None = None
@@ -32,6 +36,7 @@ class Edit:
     add: tuple[tuple[str, str], ...] = ()
     content_type: str | None = None
     body: bytes | None = None
+    from_: str | None = None
 
     @property
     def conveys_location(self) -> bool:
@@ -46,7 +51,8 @@ class Target:
     """One place to try. It is given up when nothing at all was heard for `first_response_s`.
 
     On a stream `connect_s` is the limit until the shell reports the connection, `first_response_s` counts from then.
-    `retry_edit` is tried once at the same hop after 424 or 488, before the next target.
+    `retry_edit` is tried once at the same hop after 424 or 488, before the next target. `credentials` answer its 401
+    and 407.
     """
 
     name: str
@@ -55,6 +61,7 @@ class Target:
     first_response_s: float = 2.0
     connect_s: float = 1.0
     retry_edit: Edit | None = None
+    credentials: Credentials | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ MAX_ROUTES = 64  # Route elements looked at; a call through more proxies than th
 MAX_CSEQ = 2**31  # RFC 3261 §8.1.1.5: less than this
 LENIENT_CSEQ = 10**20  # in an emergency call any number will do that can be read
 MAX_MAX_FORWARDS = 255  # RFC 3261 §20.22
+PRIVATE_PREFIX = b"x-callpoint-"  # what a trusted peer tells this element alone; never forwarded
 MAGIC_COOKIE = b"z9hG4bK"  # RFC 3261 §8.1.1.7
 
 TOKEN_CHARACTERS = rb"A-Za-z0-9\-.!%*_+`'~"
