@@ -230,6 +230,7 @@ class Location(Audited, Versioned, Stamped, Base):
     onsite_number: Mapped[str | None] = mapped_column(String(20))
     status: Mapped[str] = mapped_column(String(20), default=LocationStatus.DRAFT)
     validated_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    validation: Mapped[dict[str, Any] | None] = mapped_column(Json)  # what a validator said last: e911.validation
 
 
 class Network(Audited, Versioned, Stamped, Base):
@@ -237,7 +238,7 @@ class Network(Audited, Versioned, Stamped, Base):
 
     __tablename__ = "network"
     resource_type = "network"
-    __table_args__ = (UniqueConstraint("account_id", "kind", "value", "pbx_id"),)
+    __table_args__ = (UniqueConstraint("account_id", "kind", "value", "pbx_id"), Index("ix_network_value", "value"))
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
     kind: Mapped[str] = mapped_column(String(20))
@@ -254,7 +255,11 @@ class Phone(Audited, Versioned, Stamped, Base):
     )
     unaudited_columns = _machine_columns
     unversioned_columns = _machine_columns
-    __table_args__ = (UniqueConstraint("account_id", "mac"), Index("ix_phone_mac", "mac"))
+    __table_args__ = (
+        UniqueConstraint("account_id", "mac"),
+        Index("ix_phone_mac", "mac"),
+        Index("ix_phone_last_ip", "last_ip"),  # HELD: which phone asks from there
+    )
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
     mac: Mapped[str] = mapped_column(String(12))  # 12 lower-case hexadecimal digits
@@ -296,7 +301,7 @@ class Sighting(Base):
     chassis: Mapped[str | None] = mapped_column(String(200))  # as the value of a network of kind `switch`
     port: Mapped[str | None] = mapped_column(String(200))
     bssid: Mapped[str | None] = mapped_column(String(12))
-    ip: Mapped[str | None] = mapped_column(String(45))
+    ip: Mapped[str | None] = mapped_column(String(45), index=True)
     source: Mapped[str] = mapped_column(String(10))
     seen_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
 

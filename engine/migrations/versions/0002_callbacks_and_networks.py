@@ -32,6 +32,15 @@ def _network() -> None:
         batch_op.alter_column(
             "value", existing_type=sa.String(length=80), type_=sa.String(length=200), existing_nullable=False
         )
+    op.create_index("ix_network_value", "network", ["value"], unique=False)
+
+
+def _location() -> None:
+    op.add_column("location", sa.Column("validation", sa.JSON(none_as_null=True), nullable=True))
+
+
+def _phone() -> None:
+    op.create_index("ix_phone_last_ip", "phone", ["last_ip"], unique=False)
 
 
 def _emergency_call() -> None:
@@ -115,7 +124,8 @@ def _sighting() -> None:
         ),
         sa.PrimaryKeyConstraint("phone_id", name=op.f("pk_sighting")),
     )
-    op.create_index("ix_sighting_account_id", "sighting", ["account_id"], unique=False)
+    for column in ("account_id", "ip"):
+        op.create_index(f"ix_sighting_{column}", "sighting", [column], unique=False)
 
 
 def _callback_call() -> None:
@@ -153,6 +163,8 @@ def upgrade() -> None:
     _account()
     _pbx()
     _network()
+    _location()
+    _phone()
     _emergency_call()
     _number()
     _confirmed_location()
