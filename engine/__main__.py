@@ -219,6 +219,40 @@ def phone_simulate(
     raise SystemExit(0 if result.is_ready else 1)
 
 
+@app.command()
+def snippet(
+    name: Annotated[str, typer.Argument(help="kamailio, asterisk, freepbx, freeswitch or 3cx.")],
+    account: Annotated[str | None, typer.Option(help="Whose trunks; needed when there are several accounts.")] = None,
+    node: Annotated[list[str] | None, typer.Option(help="HOST:PORT[/tcp] of a node, in order; repeat it.")] = None,
+    carrier: Annotated[list[str] | None, typer.Option(help="HOST:PORT[/tcp] to fall back to; repeat it.")] = None,
+    listen: Annotated[str, typer.Option(help="HOST:PORT of the Kamailio itself.")] = "",
+    folder: Annotated[str, typer.Option(help="Where the files will lie on its machine.")] = "/etc/kamailio",
+    into: Annotated[Path | None, typer.Option(help="Write the files there instead of printing them.")] = None,
+    config: ConfigOption = None,
+    *,
+    whole: Annotated[bool, typer.Option("--whole", help="Kamailio: a proxy that runs as it is, no include.")] = False,
+    phones: Annotated[bool, typer.Option("--phones", help="Kamailio: phones register there, not at a PBX.")] = False,
+) -> None:
+    """Print what the PBX or proxy in front must be told: emergency calls to the nodes first, then to the carrier."""
+    from engine.fronts import Wish, files_of, write
+
+    settings = configuration.load(config)
+    wish = Wish(name, account, tuple(node or ()), tuple(carrier or ()), listen, folder, whole, phones)
+
+    async def work() -> dict[str, str]:
+        async with _opened(settings) as database, database.sessions() as session:
+            return await files_of(session, settings, wish)
+
+    files: dict[str, str] = _run(work())
+    if into is not None:
+        for path in write(files, into):
+            typer.echo(path)
+        return
+    for file, text in files.items():
+        typer.secho(f"# ==== {file} ====", err=len(files) == 1, dim=True)
+        typer.echo(text, nl=False)
+
+
 @audit_app.command("verify")
 def audit_verify(
     file: Annotated[Path, typer.Argument(help="An export of one chain, JSON Lines; - for standard input.")],

@@ -172,7 +172,7 @@ class Edge:
         raise PeerFailed(f"the edge did not say {what!r}\n{self.peer.words()}")
 
     def stop(self) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # a killed one hears nothing
             self.say({"do": "stop"})
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.peer.process.wait(STOP_WITHIN_S)

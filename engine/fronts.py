@@ -1,0 +1,114 @@
+"""`callpoint snippet`: reads this site's addresses from configuration and database, and writes the front's files."""
+
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from engine.accounts import store
+from engine.config import Config, parse_listen
+from engine.errors import Invalid
+from engine.models import Account, Trunk
+from engine.numbers import numbers_of
+from engine.snippets import Peer, Site, render
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the command line says; what it leaves empty is looked up.
+
+    `listen`: the front's own SIP address; `folder`: where its files will lie on the front's machine.
+    """
+
+    name: str
+    account_id: str | None = None
+    nodes: tuple[str, ...] = ()
+    carriers: tuple[str, ...] = ()
+    listen: str = ""
+    folder: str = "/etc/kamailio"
+    whole: bool = False
+    phones_direct: bool = False
+
+
+async def files_of(session: AsyncSession, config: Config, wish: Wish) -> dict[str, str]:
+    """The snippet's files for one account, name -> text.
+
+    Raises:
+        Invalid: an unknown snippet or account, an address that is none, or nothing to send calls to.
+    """
+    account = await _account(session, wish.account_id)
+    trunks = sorted(await store.trunks_of(session, account.id), key=lambda one: (one.last_resort, one.priority, one.id))
+    carriers = tuple(Peer.of(text) for text in wish.carriers) or tuple(_carrier(one) for one in trunks if one.enabled)
+    nodes = tuple(Peer.of(text) for text in wish.nodes) or _own(config, carriers)
+    listen = Peer.of(wish.listen) if wish.listen else Peer("0.0.0.0", 5060)  # noqa: S104 - written into a file
+    if wish.name == "kamailio" and not wish.listen:
+        raise Invalid(
+            "Kamailio's own address is needed: name it with --listen HOST:PORT, as PBX and phones will reach it. "
+            "The same address goes into the PBX's networks here, so that its calls are trusted."
+        )
+    site = Site(
+        nodes, carriers, listen, wish.folder, numbers_of(account.country), whole=wish.whole,
+        phones_direct=wish.phones_direct, account=account.name,
+    )  # fmt: skip
+    return render(wish.name, site)
+
+
+def write(files: dict[str, str], into: Path) -> list[Path]:
+    """Write them; one that is there already is not touched.
+
+    Raises:
+        Invalid: a file of that name is there, or the folder cannot be written to. Nothing was written then.
+    """
+    there = [name for name in files if (into / name).exists()]
+    if there:
+        raise Invalid(f"{into / there[0]} is there already; nothing was written. Move it away, or name another folder.")
+    try:
+        into.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (into / name).write_text(text)
+    except OSError as exc:
+        raise Invalid(f"{into} cannot be written to: {exc.strerror}.") from exc
+    return [into / name for name in files]
+
+
+async def _account(session: AsyncSession, account_id: str | None) -> Account:
+    accounts = list(await store.accounts(session))
+    found = next((one for one in accounts if one.id == account_id), None)
+    if found is None and account_id is None and len(accounts) == 1:
+        found = accounts[0]
+    if found is None:
+        known = ", ".join(f"{one.id} ({one.name})" for one in accounts) or "none yet"
+        raise Invalid(f"Say whose trunks to use with --account. Accounts here: {known}.")
+    return found
+
+
+def _carrier(trunk: Trunk) -> Peer:
+    host = f"[{trunk.host}]" if ":" in trunk.host else trunk.host
+    return Peer(host, trunk.port, trunk.transport)
+
+
+def _own(config: Config, carriers: tuple[Peer, ...]) -> tuple[Peer, ...]:
+    """This node as a front reaches it: what is advertised, what it listens on, or the address of the way out."""
+    listen = parse_listen(config.sip.udp or config.sip.tcp)
+    transport = "udp" if config.sip.udp else "tcp"
+    if config.sip.advertise:
+        own = Peer.of(config.sip.advertise)
+        return (Peer(own.host, own.port if ":" in config.sip.advertise.strip("[]") else listen.port, transport),)
+    host = listen.host
+    if host in {"0.0.0.0", "::"}:  # noqa: S104 - reads, binds nothing
+        host = next((found for carrier in carriers if (found := _way_out(carrier.host.strip("[]")))), "")
+    if not host or not listen.port:
+        return ()
+    return (Peer(f"[{host}]" if ":" in host else host, listen.port, transport),)
+
+
+def _way_out(host: str) -> str:
+    """The address that packets to a host leave from; asks the routing table, sends nothing."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((host, 9))
+            return str(probe.getsockname()[0])
+        except OSError:
+            return ""

@@ -1,0 +1,154 @@
+"""`callpoint snippet`: what a PBX or proxy in front must be told, with the site's own addresses filled in. Pure.
+
+A snippet is one or more files, `templates/snippets/<name>…j2`. Each sends emergency dials to the nodes first and to the
+carrier when no node takes them: Callpoint being away must never end a 911 call.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from engine.errors import Invalid
+from engine.numbers import NumberPack
+
+_ENGINE = Path(__file__).parent
+# beside the package in a checkout, inside it when installed
+FOLDERS = (_ENGINE / "_templates" / "snippets", _ENGINE.parent / "templates" / "snippets")
+SET_ID = 911
+SILENCE_MS = 800  # a node says 100 within milliseconds; two silent ones cost the caller less than two seconds
+# where to look for what each front reads: (file to write, template)
+FILES: dict[str, tuple[tuple[str, str], ...]] = {
+    "kamailio": (("callpoint.cfg", "kamailio.cfg.j2"), ("callpoint.list", "kamailio.list.j2")),
+    "asterisk": (
+        ("pjsip_callpoint.conf", "asterisk.pjsip.j2"),
+        ("extensions_callpoint.conf", "asterisk.extensions.j2"),
+    ),
+    "freepbx": (("freepbx.txt", "freepbx.txt.j2"), ("extensions_custom.conf", "freepbx.extensions.j2")),
+    "freeswitch": (
+        ("callpoint_gateways.xml", "freeswitch.gateways.j2"),
+        ("00_callpoint.xml", "freeswitch.dialplan.j2"),
+    ),
+    "3cx": (("3cx.txt", "3cx.txt.j2"),),
+}
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\]")
+_TRANSPORTS = ("udp", "tcp", "tls")
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A node or a carrier as the front reaches it. `host`: a name or address, IPv6 in brackets."""
+
+    host: str
+    port: int
+    transport: str = "udp"
+
+    @classmethod
+    def of(cls, text: str) -> "Peer":
+        """Read `HOST`, `HOST:PORT` or `HOST:PORT/tcp`.
+
+        Raises:
+            Invalid: it is none of them; nothing a configuration file could misread gets through.
+        """
+        address, _, transport = text.strip().partition("/")
+        host, colon, port = address.rpartition(":")
+        if not colon or (":" in host and not host.startswith("[")):
+            host, port = address, ""
+        host = f"[{host}]" if ":" in host and not host.startswith("[") else host
+        transport = transport.lower() or "udp"
+        number = int(port) if port.isascii() and port.isdigit() else 5061 if transport == "tls" else 5060
+        is_port = not port or (port.isascii() and port.isdigit() and 0 < number < 65_536)
+        if not _HOST.fullmatch(host) or not is_port or transport not in _TRANSPORTS:
+            raise Invalid(f"An address such as 192.0.2.10:5060 or sip.example.com:5061/tls was expected, got {text!r}.")
+        return cls(host, number, transport)
+
+    @property
+    def host_port(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    @property
+    def uri(self) -> str:
+        """As a SIP URI without a user; UDP is what is meant when nothing is said."""
+        ending = "" if self.transport == "udp" else f";transport={self.transport}"
+        return f"sip:{self.host_port}{ending}"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What a snippet is filled with.
+
+    `nodes` and `carriers` in the order in which they are tried; `listen`: the front's own SIP address; `folder`: where
+    its files will lie; `numbers`: the country's pack; `phones_direct`: phones register at the front itself.
+    """
+
+    nodes: tuple[Peer, ...]
+    carriers: tuple[Peer, ...]
+    listen: Peer
+    folder: str
+    numbers: NumberPack
+    whole: bool = False
+    phones_direct: bool = False
+    module_path: str = ""
+    account: str = ""
+
+
+def render(name: str, site: Site) -> dict[str, str]:
+    """The snippet's files: name -> text.
+
+    Raises:
+        Invalid: no such snippet, or nothing to send calls to.
+    """
+    files = FILES.get(name)
+    if files is None:
+        raise Invalid(f"There is no snippet {name}. Snippets: {', '.join(sorted(FILES))}.")
+    if not site.nodes:
+        raise Invalid("A front needs the address of a node. Set [sip] advertise, or name it with --node HOST:PORT.")
+    if not site.carriers:
+        raise Invalid(
+            "A front needs a carrier to send 911 to when no node answers. Add a trunk, or name one with --carrier."
+        )
+    folder = next((candidate for candidate in FOLDERS if candidate.is_dir()), FOLDERS[-1])
+    templates = Environment(  # noqa: S701 - configuration files, no HTML; every value was checked when it was read
+        loader=FileSystemLoader(folder),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    values = _values(site)
+    return {file: templates.get_template(template).render(values) for file, template in files}
+
+
+def _values(site: Site) -> dict[str, object]:
+    pack = site.numbers
+    emergency, test = sorted(pack.emergency), sorted(pack.test)
+    forms = sorted(pack.emergency_forms | pack.test_forms, key=lambda form: (len(form), form))
+    return {
+        "nodes": site.nodes,
+        "carriers": site.carriers,
+        "listen": site.listen.host_port,
+        "listen_host": site.listen.host,
+        "folder": site.folder.rstrip("/") or "/",
+        "whole": site.whole,
+        "phones_direct": site.phones_direct,
+        "module_path": site.module_path,
+        "account": site.account,
+        "set_id": SET_ID,
+        "silence_ms": SILENCE_MS,
+        "forms": forms,
+        "numbers": _alternatives(forms),
+        "emergency_numbers": emergency,
+        "emergency_number": next((number for number in emergency if number != "112"), emergency[0]),
+        "test_numbers": test,
+        "test_pattern": "|".join(test),
+        "tuple_of_tests": tuple(test) or ("\0",),
+        "emergency_pattern": _alternatives(pack.emergency_forms),
+        "test_forms_pattern": _alternatives(pack.test_forms),
+    }
+
+
+def _alternatives(forms: Iterable[str]) -> str:
+    """Dialled forms as alternatives of a regular expression."""
+    return "|".join(sorted((form.replace("+", "\\+") for form in forms), key=lambda form: (len(form), form)))

@@ -1,0 +1,115 @@
+"""What fronts are told: every node and emergency number by name, and nothing strange gets into a file."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from lxml import etree
+
+from engine import snippets
+from engine.errors import Invalid
+from engine.numbers import NORTH_AMERICA
+from engine.snippets import Peer, Site, render
+from tests import peers
+
+NODES = (Peer("192.0.2.10", 5060), Peer("node-b.example.com", 5061, "tls"))
+CARRIERS = (Peer("198.51.100.1", 5060), Peer("[2001:db8::1]", 5060, "tcp"))
+
+
+def site(**other: object) -> Site:
+    values = {"nodes": NODES, "carriers": CARRIERS, "listen": Peer("192.0.2.1", 5060), "folder": "/etc/kamailio"}
+    return Site(**values | {"numbers": NORTH_AMERICA} | other)
+
+
+@pytest.mark.parametrize("name", sorted(snippets.FILES))
+def test_every_snippet_names_each_node_carrier_and_emergency_number(name: str) -> None:
+    """E-17: with the user's own addresses."""
+    text = "\n".join(render(name, site()).values())
+    for peer in NODES + CARRIERS:
+        assert peer.host in text, peer
+        assert str(peer.port) in text
+    for number in ("911", "933", "9911"):
+        assert number in text
+    assert "{{" not in text
+    assert "{%" not in text
+
+
+def test_the_freeswitch_files_are_xml_with_the_carrier_last() -> None:
+    """E-17: FreeSWITCH tries what is behind a bar when what is before it fails."""
+    files = render("freeswitch", site())
+    roots = {name: etree.fromstring(text.encode()) for name, text in files.items()}
+    assert [gateway.get("name") for gateway in roots["callpoint_gateways.xml"].iter("gateway")] == [
+        "callpoint-1", "callpoint-2", "callpoint-carrier-1", "callpoint-carrier-2",
+    ]  # fmt: skip
+    bridges = [
+        action.get("data") or ""
+        for action in roots["00_callpoint.xml"].iter("action")
+        if action.get("application") == "bridge"
+    ]
+    assert [bridge.count("|") for bridge in bridges] == [3, 3]
+    assert all(bridge.split("|")[-1].startswith("sofia/gateway/callpoint-carrier-2/") for bridge in bridges)
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "to be included"])
+def test_kamailio_itself_finds_no_fault_in_its_snippet(tmp_path: Path, whole: bool) -> None:
+    """E-17: `kamailio -c` on the whole proxy, and on a minimal one that includes the part."""
+    made = site(listen=Peer("127.0.0.1", peers.free_port()), folder=str(tmp_path), whole=whole, carriers=CARRIERS[:1])
+    for name, text in render("kamailio", made).items():
+        (tmp_path / name).write_text(text)
+    config = tmp_path / "callpoint.cfg"
+    if not whole:
+        config = tmp_path / "own.cfg"
+        config.write_text(
+            f"listen=udp:{made.listen.host_port}\n"
+            + "".join(line[2:] for line in (tmp_path / "callpoint.cfg").open() if line.startswith("# loadmodule "))
+            + f'include_file "{tmp_path}/callpoint.cfg"\n'
+            "request_route {\n  route(CALLPOINT);\n"
+            "  if (has_totag() && loose_route()) { route(CALLPOINT_DIALOG); t_relay(); }\n}\n"
+        )
+    done = subprocess.run(
+        [peers.command("kamailio"), "-c", "-f", str(config)], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ERROR" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("192.0.2.10", Peer("192.0.2.10", 5060)),
+        ("192.0.2.10:5080", Peer("192.0.2.10", 5080)),
+        ("sip.example.com/tls", Peer("sip.example.com", 5061, "tls")),
+        ("sip.example.com:5070/TCP", Peer("sip.example.com", 5070, "tcp")),
+        ("[2001:db8::1]:5060", Peer("[2001:db8::1]", 5060)),
+        ("2001:db8::1", Peer("[2001:db8::1]", 5060)),
+    ],
+)
+def test_an_address_is_read_as_people_write_it(text: str, read: Peer) -> None:
+    """E-17: HOST, HOST:PORT, HOST:PORT/transport."""
+    assert Peer.of(text) == read
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "a b", 'x";exit', "host:99999", "host:sip", "host:5060/sctp", "host\n#!define", "-x", "$(id)", "{{ 1 }}"],
+)
+def test_what_could_be_read_as_configuration_is_no_address(text: str) -> None:
+    """E-17: nothing gets into a file that its program could read as anything but an address."""
+    with pytest.raises(Invalid, match="was expected"):
+        Peer.of(text)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [({"nodes": ()}, "needs the address of a node"), ({"carriers": ()}, "needs a carrier")],
+)
+def test_a_front_without_a_node_or_without_a_way_out_is_refused(given: dict[str, object], said: str) -> None:
+    """E-17: a front that could not fail open is none."""
+    with pytest.raises(Invalid, match=said):
+        render("asterisk", site(**given))
+
+
+def test_an_unknown_snippet_is_answered_with_those_there_are() -> None:
+    """E-17: the error lists them."""
+    with pytest.raises(Invalid, match="asterisk, freepbx, freeswitch, kamailio"):
+        render("opensips", site())
