@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from hashlib import blake2s
 from typing import NamedTuple
 
-from engine.sip import grammar, headers
+from engine.sip import disguise, grammar, headers
 from engine.sip.edit import Change, Routing
 from engine.sip.forward import Hop
 from engine.sip.message import Request
@@ -21,18 +21,20 @@ from engine.sip.uri import bracketed
 
 MARK_DIGITS = 16  # 64 bits: guessing costs a network round trip each
 DEFAULT_PORT = 5060
+DEFAULT_TLS_PORT = 5061
 
 _NEXT_HOP = re.compile(
     rb"[sS][iI][pP]([sS]?):(?:[^@\s<>\"]++@)?(\[[0-9A-Fa-f:.]++\]|[^\s:;?<>\"\[\]]++)(?::(\d{1,5}))?(;[^?<>\s\"]*+)?"
 )
 _MARK = re.compile(rb";cp=([0-9a-f]{16})(?=[;>?]|$)")
 _ONE_ROUTE = re.compile(rb"[Rr]oute: *+<([^<>,\"\r]++)>$")
+_MADDR_OR_TRANSPORT = re.compile(rb";(?:maddr|transport)=[^;?]*+", re.IGNORECASE)
 _MAX_KEPT = 4_096
 
 
 @dataclass(frozen=True, slots=True)
 class NextHop:
-    """Where a URI points: `transport` "udp" or "tcp"; `is_loose` when it carries `lr`."""
+    """Where a URI points: `transport` "udp", "tcp" or "tls"; `is_loose` when it carries `lr`."""
 
     host: str
     port: int
@@ -52,11 +54,12 @@ class _Element(NamedTuple):
 class Dialogs:
     """Our name towards each peer, and the marks."""
 
-    __slots__ = ("_addresses", "_key", "_next_hops", "_own", "_prefixes")
+    __slots__ = ("_addresses", "_key", "_next_hops", "_own", "_prefixes", "disguise_key")
 
     def __init__(self, addresses: Callable[[Hop], tuple[str, int]], mark_key: bytes) -> None:
         self._addresses = addresses
         self._key = blake2s(mark_key).digest()
+        self.disguise_key = disguise.key_of(mark_key)
         self._prefixes: dict[tuple[str, str, int], tuple[bytes, bytes]] = {}
         self._own: set[tuple[bytes, int]] = set()
         self._next_hops: dict[bytes, NextHop | None] = {}
@@ -66,10 +69,35 @@ class Dialogs:
         prefix = self._prefix(hop)[0]
         return prefix + branch + b";rport" if hop.transport == "udp" else prefix + branch
 
-    def record_route(self, request: Request, source: Hop, target: Hop) -> bytes:
-        """Our Record-Route towards a target; two when the transports or our addresses differ (RFC 5658 §3)."""
-        ending = b";cp=" + self.mark(request.call_id_bytes, request.from_tag_bytes) + b">"
+    def record_route(self, request: Request, source: Hop, target: Hop, token: bytes = b"") -> bytes:
+        """Our Record-Route towards a target; two when the transports or our addresses differ (RFC 5658 §3).
+
+        `token`: a sealed disguise that whoever sends a request inside the dialog brings back to us.
+        """
+        ending = self._ending(request, token)
+        return self._routes_back(self._prefix(target)[1], self._prefix(source)[1], ending)
+
+    def record_route_secured(
+        self, request: Request, source: Hop, target: Hop, token: bytes = b"", *, is_sips: bool
+    ) -> bytes:
+        """The same where TLS is in play: a sips URI on the side whose Request-URI is one (§16.6 step 4).
+
+        `is_sips`: the request leaves with a sips URI in its Request-URI or topmost Route.
+        """
+        ending = self._ending(request, token)
         outward, inward = self._prefix(target)[1], self._prefix(source)[1]
+        if is_sips and target.transport == "tls":
+            outward = _as_sips(outward)
+        if request.scheme == b"sips" and source.transport == "tls":
+            inward = _as_sips(inward)
+        return self._routes_back(outward, inward, ending)
+
+    def _ending(self, request: Request, token: bytes) -> bytes:
+        ending = b";cp=" + self.mark(request.call_id_bytes, request.from_tag_bytes) + b">"
+        return b";cu=" + token + ending if token else ending
+
+    @staticmethod
+    def _routes_back(outward: bytes, inward: bytes, ending: bytes) -> bytes:
         if outward == inward:
             return b"Record-Route: " + outward + ending
         return b"Record-Route: " + outward + ending + b"\r\nRecord-Route: " + inward + ending
@@ -87,14 +115,15 @@ class Dialogs:
         """Take our own elements off Route (§16.4); says whether the request is inside a dialog of ours."""
         index = request.shape.first.get(b"route")
         uri = request.request_uri_bytes
-        if b";cp=" in uri:
+        if b";" in uri and (b";cp=" in uri or b";maddr=" in uri.lower()):
             return self._preprocess_any(request, source)
         if index is None:
             return Routing([], uri, is_marked=False)
         if request.names.count(b"route") == 1:
             plain = _ONE_ROUTE.match(request.lines[index])
-            if plain is not None and self._is_marked(request, plain.group(1)):  # nearly every request in a dialog
-                return Routing([(index, None)], uri, is_marked=True)
+            if plain is not None and self._is_marked(request, own := plain.group(1)):  # nearly every one in a dialog
+                token = disguise.token_of(own) if b";cu=" in own else b""
+                return Routing([(index, None)], uri, is_marked=True, token=token)
         return self._preprocess_any(request, source)
 
     def _preprocess_any(self, request: Request, source: Hop) -> Routing:
@@ -102,15 +131,19 @@ class Dialogs:
         elements = _routes(request) if b"route" in request.shape.first else []
         cut: list[_Element] = []
         changes: list[Change] = []
-        marked = False
+        marked, token = False, b""
+        if b";maddr=" in uri.lower() and (plain := self._without_our_maddr(uri, source)) is not None:
+            uri = plain
+            changes.append((0, _with_uri(request, uri)))
         if b";cp=" in uri and self._is_marked(request, uri):  # from a strict router: the target is the last Route
-            marked = True
+            marked, token = True, disguise.token_of(uri)
             if elements:
                 cut.append(elements.pop())
                 uri = cut[0].uri
                 changes.append((0, _with_uri(request, uri)))
-        while elements and self.is_own(elements[0].uri, source):
+        while elements and self.is_own(request, elements[0].uri, source):
             marked = marked or self._is_marked(request, elements[0].uri)
+            token = token or disguise.token_of(elements[0].uri)
             cut.append(elements.pop(0))
         next_uri = elements[0].uri if elements else uri
         added: tuple[bytes, ...] = ()
@@ -119,11 +152,15 @@ class Dialogs:
             cut.append(elements.pop(0))
             changes = [(0, _with_uri(request, next_uri))]
             added = (b"Route: <" + uri + b">",)
-        return Routing([*changes, *_without(request, cut)], next_uri, marked, added)
+        return Routing([*changes, *_without(request, cut)], next_uri, marked, added, token)
 
-    def is_own(self, uri: bytes, source: Hop) -> bool:
-        """Is a Route URI one of ours: it carries a mark, or names the address this peer knows us by."""
-        if _MARK.search(uri):
+    def is_own(self, request: Request, uri: bytes, source: Hop) -> bool:
+        """Is a URI one of ours: it carries our mark of this dialog, or names the address this peer knows us by.
+
+        The mark is what tells after a restart with another address. One that is not ours is another element's: two of
+        this kind may stand in one route.
+        """
+        if self._is_marked(request, uri):
             return True
         target = self.next_hop(uri)
         if target is None:
@@ -131,8 +168,24 @@ class Dialogs:
         self._prefix(source)
         return (target.host.encode(), target.port) in self._own
 
-    def is_own_sent_by(self, host: bytes, port: int | None) -> bool:
-        return (host.strip(b"[]").lower(), port or DEFAULT_PORT) in self._own
+    def is_own_sent_by(self, host: bytes, port: int | None, transport: bytes) -> bool:
+        default = DEFAULT_TLS_PORT if transport.upper() == b"TLS" else DEFAULT_PORT
+        return (host.strip(b"[]").lower(), port or default) in self._own
+
+    def _without_our_maddr(self, uri: bytes, source: Hop) -> bytes | None:
+        """A Request-URI whose `maddr` is ours, without it and what chose us by it (§16.4); None when it is not.
+
+        Only when the request came as the URI says, by that transport and to that port.
+        """
+        match, target = _NEXT_HOP.match(uri), self.next_hop(uri)
+        if match is None or target is None or target.transport != source.transport:
+            return None
+        self._prefix(source)
+        if (target.host.encode(), target.port) not in self._own:
+            return None
+        end_of_host = match.end(2)
+        rest = uri[end_of_host + len(match.group(3)) + 1 :] if match.group(3) else uri[end_of_host:]
+        return uri[:end_of_host] + _MADDR_OR_TRANSPORT.sub(b"", rest)
 
     def next_hop(self, uri: bytes) -> NextHop | None:
         """Read where a sip URI points; None for any other scheme. `maddr` wins over the host (§19.1.1)."""
@@ -164,7 +217,7 @@ class Dialogs:
         if found is None:
             host, port = self._addresses(hop)
             name = f"{bracketed(host)}:{port}"
-            transport = ";transport=tcp" if hop.transport == "tcp" else ""
+            transport = "" if hop.transport == "udp" else f";transport={hop.transport}"
             found = (
                 f"Via: SIP/2.0/{hop.transport.upper()} {name};branch=".encode(),
                 f"<sip:{name}{transport};lr".encode(),
@@ -174,6 +227,11 @@ class Dialogs:
                 self._prefixes.clear()
             self._prefixes[key] = found
         return found
+
+
+def _as_sips(prefix: bytes) -> bytes:
+    """The beginning of our Record-Route value as a sips URI, which needs no transport to be named."""
+    return b"<sips:" + prefix.removeprefix(b"<sip:").replace(b";transport=tls", b"")
 
 
 def _routes(request: Request) -> list[_Element]:
@@ -223,6 +281,11 @@ def _read_next_hop(uri: bytes) -> NextHop | None:
     parameters = {}
     for parameter in grammar.PARAMETER.finditer(match.group(4) or b""):
         parameters[parameter.group(1).lower()] = (parameter.group(2) or b"").lower().decode("latin-1")
-    transport = "tcp" if parameters.get(b"transport") == "tcp" else "udp"
+    transport = parameters.get(b"transport", "")
+    if match.group(1):  # sips: TLS over TCP, whatever the parameter says (RFC 3261 §26.2.2, RFC 5630 §3.1.3)
+        transport = "tls"
+    elif transport not in {"tcp", "tls"}:
+        transport = "udp"
     host = parameters.get(b"maddr", host).strip("[]") or host
-    return NextHop(host, int(match.group(3) or DEFAULT_PORT), transport, b"lr" in parameters)
+    default = DEFAULT_TLS_PORT if transport == "tls" else DEFAULT_PORT
+    return NextHop(host, int(match.group(3) or default), transport, b"lr" in parameters)

@@ -7,8 +7,7 @@ body, are forwarded byte for byte: header order and spelling, unknown headers, f
 from typing import NamedTuple
 
 from engine.sip.forward import NO_EDIT, Edit
-from engine.sip.grammar import LENIENT_CSEQ
-from engine.sip.message import Request, Response, canonical_name, parse_message
+from engine.sip.message import Request, Response, canonical_name, parse_sent
 
 Change = tuple[int, bytes | None]
 
@@ -18,13 +17,14 @@ class Routing(NamedTuple):
 
     `changes` cut our Route elements and set the Request-URI where a strict router moved it; `added` are lines to add.
     `next_uri` is where the request goes: the topmost Route left, or the Request-URI. `is_marked`: it belongs to a
-    dialog we record-routed.
+    dialog we record-routed. `token`: how that dialog differs behind us (see `disguise`), b"" when it does not.
     """
 
     changes: list[Change]
     next_uri: bytes
     is_marked: bool
     added: tuple[bytes, ...] = ()
+    token: bytes = b""
 
 
 REASONS = {
@@ -39,7 +39,14 @@ DEFAULT_MAX_FORWARDS = b"Max-Forwards: 70"  # RFC 3261 §16.6 step 3
 
 
 def forwarded_request(
-    request: Request, *, via: bytes, record_route: bytes, received: bytes, routing: Routing, edit: Edit
+    request: Request,
+    *,
+    via: bytes,
+    record_route: bytes,
+    received: bytes,
+    routing: Routing,
+    edit: Edit,
+    on_stream: bool = False,
 ) -> bytes:
     """A copy of the request for the next hop (RFC 3261 §16.6).
 
@@ -48,11 +55,14 @@ def forwarded_request(
         record_route: our Record-Route lines, on top of those there; b"" for none.
         received: what belongs into the received Via (`;received=…`), b"" for nothing.
         routing: changes of Route preprocessing: Route elements cut, another Request-URI.
+        on_stream: there a Content-Length must stand (§16.6 step 9); a datagram may have come without.
     """
     shape = request.shape
     lines: list[bytes | None] = list(request.lines)
     for index, line in routing.changes:
         lines[index] = line
+    for index in shape.private:
+        lines[index] = None
     top = request.lines[shape.via]
     if received:
         at = request.via.received_at
@@ -71,6 +81,8 @@ def forwarded_request(
         lines[shape.max_forwards] = _MAX_FORWARDS[max_forwards]
     lines.extend(routing.added)
     body = request.raw[request.body_start :]
+    if on_stream and not shape.content_length and edit.body is None:
+        lines.append(b"Content-Length: %d" % len(body))
     if edit is not NO_EDIT:
         body = _apply(edit, shape.names, lines, body)
     if None in lines:
@@ -104,8 +116,13 @@ def _apply(edit: Edit, names: tuple[bytes, ...], lines: list[bytes | None], body
     return body
 
 
-def forwarded_response(response: Response) -> bytes | None:
-    """The response without our Via element, the top one; None when no other is left: it is not for forwarding."""
+def forwarded_response(response: Response, *, on_stream: bool = False) -> bytes | None:
+    """The response without our Via element, the top one; None when no other is left: it is not for forwarding.
+
+    `on_stream`: it leaves on one, where a Content-Length must stand.
+    """
+    if on_stream and not response.shape.content_length:
+        return _with_content_length(forwarded_response(response))
     index = response.shape.via
     line, raw = response.lines[index], response.raw
     start = response.offset(index)
@@ -116,6 +133,25 @@ def forwarded_response(response: Response) -> bytes | None:
     if response.names.count(b"via") == 1:
         return None
     return raw[:start] + raw[start + len(line) + 2 :]
+
+
+def _with_content_length(data: bytes | None) -> bytes | None:
+    if data is None:
+        return None
+    head, separator, body = data.partition(b"\r\n\r\n")
+    return b"%b\r\nContent-Length: %d%b%b" % (head, len(body), separator, body)
+
+
+def with_challenges(data: bytes, others: list[bytes]) -> bytes:
+    """A 401 or 407 with the challenges of the others beside its own (RFC 3261 §16.7 step 7): a caller who knows a
+    password for any of them can go on."""
+    head, separator, body = data.partition(b"\r\n\r\n")
+    return b"".join((head, b"\r\n", *others)).removesuffix(b"\r\n") + separator + body
+
+
+def challenges_of(response: Response) -> bytes:
+    """The challenges of a response, as received, each line with its CRLF."""
+    return response.lines_of(b"www-authenticate") + response.lines_of(b"proxy-authenticate")
 
 
 def with_status(data: bytes, status: int) -> bytes:
@@ -171,8 +207,7 @@ def cancel_of(sent: bytes) -> bytes:
 
 
 def _hop_by_hop(sent: bytes, method: bytes, to: bytes) -> bytes:
-    invite = parse_message(sent, cseq_limit=LENIENT_CSEQ)
-    assert isinstance(invite, Request)
+    invite = parse_sent(sent)
     line = invite.lines[invite.shape.via]
     top_via = line[invite.via.start : invite.via.end].strip()
     return b"".join(
@@ -192,6 +227,22 @@ def own_request(method: str, request_uri: str, lines: list[tuple[str, str]], bod
     """A request of our own; `lines` are all its headers but Content-Length."""
     head = "".join(f"{name}: {value}\r\n" for name, value in lines)
     return _bytes(f"{method} {request_uri} SIP/2.0\r\n{head}Content-Length: {len(body)}\r\n\r\n") + body
+
+
+def own_request_again(sent: bytes, via: bytes, proof: tuple[bytes, ...]) -> bytes:
+    """A request of our own as it was sent, with another Via, the next CSeq and header lines that answer a challenge."""
+    head, separator, body = sent.partition(b"\r\n\r\n")
+    old = parse_sent(sent)
+    lines: list[bytes] = []
+    for name, line in zip(old.names, head.split(b"\r\n"), strict=True):
+        if name == b"via":
+            line = via
+        elif name == b"cseq":
+            line = b"CSeq: %d %s" % (old.cseq_number + 1, old.cseq_method)
+        elif name in {b"authorization", b"proxy-authorization"}:
+            continue
+        lines.append(line)
+    return b"\r\n".join((*lines, *proof)) + separator + body
 
 
 def _status_line(status: int, reason: str) -> bytes:

@@ -7,7 +7,10 @@ from engine.sip.forward import Hop, Target
 from engine.sip.message import Request
 from engine.sip.transaction import ServerTransaction
 
-AttemptOutcome = Literal["answered", "refused", "timeout", "unreachable", "cancelled"]
+AttemptOutcome = Literal["answered", "refused", "challenged", "timeout", "unreachable", "cancelled"]
+RefusedBecause = Literal[
+    "syntax", "scheme", "max_forwards", "loop", "proxy_require", "stray_cancel", "stray_ack", "stray_response"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,24 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
+class AnsweredLate:
+    """A 2xx of a target that had been given up, or that came when the caller had a final response already (after a
+    timeout or a CANCEL, or from a second leg).
+
+    It went up all the same (RFC 3261 §16.7 step 5). The attempt was begun at `started_at` and has been reported as
+    ended; this is its true end.
+    """
+
+    tag: object
+    target: Target
+    number: int
+    status: int
+    with_location: bool
+    started_at: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class DialogEnded:
     """A BYE of a tagged dialog went through."""
 
@@ -99,6 +120,7 @@ Event = (
     | ProvisionalReceived
     | AttemptEnded
     | Finished
+    | AnsweredLate
     | DialogEnded
     | MessageRefused
     | OwnRequestEnded

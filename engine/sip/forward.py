@@ -1,5 +1,6 @@
 """What the element is told to do with a request: where to send it, in which order, with which edits."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -44,6 +45,7 @@ class Edit:
 
 
 NO_EDIT = Edit()
+RETRY_ON = frozenset({424, 488})  # bad location (RFC 6442), not acceptable here
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,9 @@ class Target:
     """One place to try. It is given up when nothing at all was heard for `first_response_s`.
 
     On a stream `connect_s` is the limit until the shell reports the connection, `first_response_s` counts from then.
-    `retry_edit` is tried once at the same hop after 424 or 488, before the next target. `credentials` answer its 401
-    and 407.
+    `retry_edit` is tried once at the same hop after a status in `retry_on`, before the next target. `credentials`
+    answer its 401 and 407. `fail_over`: the final statuses of this target after which the next is tried, None for those
+    of the `Forward`; `fail_over_unrung`: further ones, from a target that never sent 180 to 199.
     """
 
     name: str
@@ -62,18 +65,21 @@ class Target:
     connect_s: float = 1.0
     retry_edit: Edit | None = None
     credentials: Credentials | None = None
+    retry_on: frozenset[int] = RETRY_ON
+    fail_over: frozenset[int] | None = None
+    fail_over_unrung: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Try `targets` one after the other, never after a 2xx.
+    """Try `targets` one after the other, never after a 2xx; they may be made as they are asked for.
 
     The next one is tried on silence, on a transport that fails, and on a final status in `fail_over`; any other final
     status is the caller's. With a `tag` the attempts, the outcome and the dialog's end are reported as events. An
     `emergency` call may ring as long as its caller waits: timer C is an hour.
     """
 
-    targets: tuple[Target, ...]
+    targets: Sequence[Target]
     tag: object = None
     fail_over: frozenset[int] = frozenset()
     emergency: bool = False

@@ -57,10 +57,12 @@ class Shape:
     """The header names of a message in order, and where those lie that every message needs.
 
     Peers send the same few shapes for ever, so a shape is worked out once. `names` are canonical, with b"" for the
-    start line; `first` maps a name to its first line. `fault` says why no such message can be forwarded.
+    start line; `first` maps a name to its first line. `private` are the lines meant for us alone. `fault` says why no such message can be forwarded.
     """
 
-    __slots__ = ("call_id", "content_length", "cseq", "fault", "first", "from_", "max_forwards", "names", "to", "via")
+    __slots__ = (
+        "call_id", "content_length", "cseq", "fault", "first", "from_", "max_forwards", "names", "private", "to", "via",
+    )  # fmt: skip
 
     def __init__(self, names: tuple[bytes, ...]) -> None:
         self.names = names
@@ -71,6 +73,7 @@ class Shape:
         self.via, self.call_id, self.cseq = find(b"via", 0), find(b"call-id", 0), find(b"cseq", 0)
         self.from_, self.to = find(b"from", 0), find(b"to", 0)
         self.max_forwards, self.content_length = find(b"max-forwards", 0), find(b"content-length", 0)
+        self.private = tuple(at for at, name in enumerate(names) if name.startswith(grammar.PRIVATE_PREFIX))
         self.fault = ""
         for name in _SINGLE:
             if names.count(name) > 1:
@@ -227,6 +230,28 @@ def parse_message(data: bytes, *, cseq_limit: int = grammar.MAX_CSEQ) -> Request
     return _parse_request(data, end, cseq_limit)
 
 
+def parse_sent(data: bytes) -> Request:
+    """Read back the head of a request that this element wrote itself.
+
+    The limits on what strangers may send do not hold for it: what was added on the way may have passed them, and the
+    ACK or CANCEL of a request must be made whatever its size.
+    """
+    end = data.find(b"\r\n\r\n")
+    request = Request()
+    request.faults = ()
+    _scan(request, data[: end + 4], end, max_headers=2 * grammar.MAX_HEADERS)
+    _read_start_line(request, request.lines[0])
+    line = request.lines[request.shape.via]
+    via = headers.read_via(line, line.find(b":") + 1)
+    line = request.lines[request.shape.cseq]
+    cseq = headers.read_cseq(line, line.find(b":") + 1)
+    if via is None or cseq is None:
+        raise BadMessage("a request of our own cannot be read")
+    request.via = via
+    request.cseq_number, request.cseq_method = cseq
+    return request
+
+
 def _parse_response(data: bytes, end: int, cseq_limit: int) -> Response:
     response = Response()
     response.faults = ()
@@ -256,7 +281,7 @@ def _parse_request(data: bytes, end: int, cseq_limit: int) -> Request:
     return request
 
 
-def _scan(message: Message, data: bytes, end: int) -> None:
+def _scan(message: Message, data: bytes, end: int, max_headers: int = grammar.MAX_HEADERS) -> None:
     """Find the header lines and the message's shape.
 
     `splitlines` parts at a bare CR or LF too: for a shape met before, a line too many is the sign of one.
@@ -270,10 +295,10 @@ def _scan(message: Message, data: bytes, end: int) -> None:
     if shape is not None and len(lines) == len(shape.names) and b"\0" not in head:
         message.shape = shape
     else:
-        _scan_slowly(message, head, spellings)
+        _scan_slowly(message, head, spellings, max_headers)
 
 
-def _scan_slowly(message: Message, head: bytes, spellings: tuple[bytes, ...]) -> None:
+def _scan_slowly(message: Message, head: bytes, spellings: tuple[bytes, ...], max_headers: int) -> None:
     """Check the head of a shape not met before, join folded lines to the one they continue, and keep the shape."""
     lines = head.split(b"\r\n")
     count = len(lines)
@@ -282,8 +307,8 @@ def _scan_slowly(message: Message, head: bytes, spellings: tuple[bytes, ...]) ->
     if b"\0" in head and grammar.UNESCAPED_NUL.search(head):
         raise BadMessage("a NUL stands in the headers")
     whole = _unfolded(lines)
-    if len(whole) > grammar.MAX_HEADERS + 1:
-        raise BadMessage(f"expected at most {grammar.MAX_HEADERS} headers, got {len(whole) - 1}")
+    if len(whole) > max_headers + 1:
+        raise BadMessage(f"expected at most {max_headers} headers, got {len(whole) - 1}")
     message.lines = whole
     message.shape = shape = Shape((b"", *(_name_of(line) for line in whole[1:])))
     if len(whole) == count <= _MAX_KEPT_LINES and len(spellings) == count - 1:  # no folds

@@ -4,15 +4,23 @@ A response context is one request's way through us. Its targets are tried one af
 a client transaction of its own. A branch is given up by our own clock when nothing at all was heard; it cannot be
 cancelled then (§9.1 wants a 1xx first), so it is cancelled as soon as one comes, and its late 2xx is forwarded like
 any other. The rules that end a context: a 2xx; a final status that does not fail over; a CANCEL; no target left.
+
+A request too large for a datagram goes by TCP where that is known to work (§18.1.1, `tcp_is_up`). Should the stream
+fail, it goes by UDP at once, in the same attempt; should nothing be heard on it, by UDP as the next attempt, and no
+other request tries that stream for `DOUBT_S`.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 
 from engine.sip import edit
+from engine.sip.context import Branch, ByDatagram, ResponseContext
 from engine.sip.dialog import Dialogs
+from engine.sip.disguise import disguise_of, dress, proof_lines, seal, undress, with_proof
 from engine.sip.edit import Routing
 from engine.sip.events import (
+    AnsweredLate,
     AttemptEnded,
     AttemptOutcome,
     AttemptStarted,
@@ -23,63 +31,18 @@ from engine.sip.events import (
 )
 from engine.sip.forward import Edit, Forward, Hop, Target
 from engine.sip.message import Request, Response
-from engine.sip.timers import EMERGENCY_TIMER_C_S, TIMER_C_S, TRANSACTION_S, Deadlines, Lane
+from engine.sip.timers import EMERGENCY_TIMER_C_S, LATE_TRYING_S, TIMER_C_S, TRANSACTION_S, Deadlines
 from engine.sip.transaction import Act, ClientTransaction, ServerTransaction, State, Transactions, client_key
 
 __all__ = ["Branch", "Edit", "Forward", "Hop", "Proxy", "ResponseContext", "Target"]
 
-RETRY_WITH_OTHER_EDIT = frozenset({424, 488})  # bad location (RFC 6442), not acceptable here
+CHALLENGES = frozenset({401, 407})
+MAX_REPEATED = 4_096  # re-INVITEs remembered until their ACK
 PREFERRED_4XX = frozenset({401, 407, 415, 420, 484})  # §16.7 step 6
+MAX_DATAGRAM_REQUEST_BYTES = 1_300  # §18.1.1: larger ones go by a congestion controlled transport
+DOUBT_S = 300.0
+MAX_DOUBTS = 4_096
 MAX_TAGGED_DIALOGS = 100_000  # the oldest is forgotten then: its BYE is still forwarded, only not reported
-
-
-class ResponseContext:
-    """One request's way through the proxy. `request` is dropped when the final response has gone up."""
-
-    __slots__ = (
-        "best", "branches", "fail_over", "index", "is_cancelled", "is_done", "is_emergency", "is_invite", "lane",
-        "loop", "record_routed", "request", "routing", "server", "tag", "targets",
-    )  # fmt: skip
-
-    def __init__(self, server: ServerTransaction, request: Request, routing: Routing, loop: bytes) -> None:
-        self.server = server
-        self.request: Request | None = request
-        self.routing = routing
-        self.loop = loop
-        self.lane: Lane | None = None
-        self.is_invite = request.method == "INVITE"
-        self.record_routed = self.is_invite and not routing.is_marked
-        self.targets: tuple[Target, ...] = ()
-        self.tag: object = None
-        self.fail_over: frozenset[int] = frozenset()
-        self.is_emergency = False
-        self.index = 0
-        self.branches: list[Branch] = []
-        self.best: tuple[int, bytes | None, Target | None] | None = None
-        self.is_cancelled = False
-        self.is_done = False
-
-
-class Branch:
-    """One try of one target. `is_over`: its attempt has ended, by a final response or because it was given up."""
-
-    __slots__ = (
-        "client", "context", "is_cancel_sent", "is_cancel_wanted", "is_heard", "is_over", "is_retry", "lane", "number",
-        "target",
-    )  # fmt: skip
-
-    client: ClientTransaction
-
-    def __init__(self, context: ResponseContext, target: Target, number: int, *, is_retry: bool) -> None:
-        self.context = context
-        self.target = target
-        self.number = number
-        self.is_retry = is_retry
-        self.is_heard = False
-        self.is_over = False
-        self.is_cancel_wanted = False
-        self.is_cancel_sent = False
-        self.lane: Lane | None = None
 
 
 class Proxy:
@@ -95,6 +58,7 @@ class Proxy:
         make_tag: Callable[[], str],
         send: Callable[[bytes, Hop], None],
         emit: Callable[[Event], None],
+        tcp_is_up: Callable[[str, int], bool],
     ) -> None:
         self._transactions = transactions
         self._dialogs = dialogs
@@ -103,15 +67,24 @@ class Proxy:
         self._make_tag = make_tag
         self._send = send
         self._emit = emit
-        self._connected: set[tuple[str, int]] = set()
+        self._tcp_is_up = tcp_is_up
+        self._connected: set[tuple[str, str, int]] = set()
+        self._doubted: dict[tuple[str, int], float] = {}  # TCP that said nothing -> not before
         self._tags: OrderedDict[tuple[bytes, bytes], object] = OrderedDict()
+        self._repeated: OrderedDict[tuple[bytes, int], int] = OrderedDict()
 
     # -- from the stack ------------------------------------------------------------------------------------------
 
     def start(self, context: ResponseContext, forward: Forward, now: float) -> None:
         """Begin with the first target; without any, or after a CANCEL, the context ends at once."""
-        self._deadlines.disarm(context)
+        request = context.request
+        if context.is_invite or request is None:
+            self._deadlines.disarm(context)
+        else:
+            self._deadlines.arm(context, LATE_TRYING_S, now)
         context.targets = forward.targets
+        if request is not None and request.scheme == b"sips" and not (forward.emergency or context.routing.is_marked):
+            context.targets = tuple(target for target in forward.targets if _keeps_sips(target))
         context.tag = forward.tag
         context.fail_over = forward.fail_over
         context.is_emergency = forward.emergency
@@ -123,6 +96,13 @@ class Proxy:
                     self._emit(Finished(context.tag, "failed", 500, None, now))
             return
         self._go_on(context, now)
+
+    def still_trying(self, context: ResponseContext, now: float) -> None:
+        """A 100 for a request other than INVITE, so late that it does not slow its retransmission (RFC 4320 §4.1)."""
+        request, server = context.request, context.server
+        if request is not None and not context.is_done:
+            trying = edit.response_to(request, 100, received=server.received)
+            self._transactions.respond(server, 100, trying, now)
 
     def receive_response(self, client: ClientTransaction, branch: Branch, response: Response, now: float) -> None:
         status = response.status
@@ -153,6 +133,8 @@ class Proxy:
     def end_unanswered(self, branch: Branch, outcome: AttemptOutcome, now: float) -> None:
         """A client transaction ended without a final response: timers B and F, or its transport failed."""
         self._deadlines.disarm(branch)
+        if branch.by_datagram is not None and outcome == "unreachable" and self._go_by_datagram(branch, now):
+            return
         if outcome == "timeout" and branch.is_cancel_wanted:
             outcome = "cancelled"
         self._end_without_answer(branch, outcome, now)
@@ -173,14 +155,14 @@ class Proxy:
 
     def connected(self, hop: Hop, now: float) -> None:
         """A stream to that hop stands: from now on the first response is waited for."""
-        self._connected.add((hop.ip, hop.port))
+        self._connected.add(hop[:3])
         for client in self._transactions.waiting_on(hop._replace(connection=0)):
             branch = client.owner
             if isinstance(branch, Branch) and branch.lane is not None and not branch.is_cancel_sent:
                 self._deadlines.arm(branch, branch.target.first_response_s, now)
 
     def disconnected(self, hop: Hop) -> None:
-        self._connected.discard((hop.ip, hop.port))
+        self._connected.discard(hop[:3])
 
     # -- trying targets ------------------------------------------------------------------------------------------
 
@@ -193,32 +175,113 @@ class Proxy:
         context.index += 1
         self._try(context, target, target.edit, now, is_retry=False)
 
-    def _try(self, context: ResponseContext, target: Target, changes: Edit, now: float, *, is_retry: bool) -> None:
-        request, hop = context.request, target.hop
-        assert request is not None
-        branch = Branch(context, target, len(context.branches) + 1, is_retry=is_retry)
+    def _try(
+        self,
+        context: ResponseContext,
+        target: Target,
+        changes: Edit,
+        now: float,
+        *,
+        is_retry: bool,
+        after: Branch | None = None,
+        proof: tuple[bytes, ...] = (),
+    ) -> None:
+        """Send the request to a target. `after`: the same target's try before this one; `proof`: header lines that
+        answer its challenge.
+        """
+        branch = Branch(context, target, changes, len(context.branches) + 1, now, is_retry=is_retry)
+        if after is not None:
+            branch.ahead, branch.proofs = after.ahead + bool(proof), after.proofs + bool(proof)
         context.branches.append(branch)
+        routing, token = context.routing, b""
+        if context.disguise is not None or target.credentials is not None or changes.from_ is not None:
+            routing, token = self._dressed(branch, changes, proof)
         name = self._make_branch().encode() + context.loop
+        sent = self._written(branch, target.hop, name, routing, token)
+        if (
+            len(sent) > MAX_DATAGRAM_REQUEST_BYTES
+            and target.hop.transport == "udp"
+            and self._takes_tcp(target.hop, now)
+        ):
+            branch.by_datagram = ByDatagram(target, routing, token)
+            branch.target = target = replace(target, hop=target.hop._replace(transport="tcp"))
+            sent = self._written(branch, target.hop, name, routing, token)
+        self._open(branch, sent, name, now)
+        if context.tag is not None:
+            self._emit(AttemptStarted(context.tag, target, branch.number, changes.conveys_location, sent, now))
+
+    def _written(self, branch: Branch, hop: Hop, name: bytes, routing: Routing, token: bytes) -> bytes:
+        """The request as it leaves for a hop, with our Via and Record-Route (§16.6)."""
+        context, changes, dialogs = branch.context, branch.edit, self._dialogs
+        request, source = context.request, context.server.source
+        assert request is not None
         record_route = b""
         if context.record_routed:
-            record_route = self._dialogs.record_route(request, context.server.source, hop)
-        sent = edit.forwarded_request(
+            if request.scheme == b"sips" or hop.transport == "tls":
+                is_sips = _leaves_as_sips(request, routing, changes)
+                record_route = dialogs.record_route_secured(request, source, hop, token, is_sips=is_sips)
+            else:
+                record_route = dialogs.record_route(request, source, hop, token)
+        return edit.forwarded_request(
             request,
-            via=self._dialogs.via(hop, name),
+            via=dialogs.via(hop, name),
             record_route=record_route,
             received=context.server.received,
-            routing=context.routing,
+            routing=routing,
             edit=changes,
+            on_stream=hop.transport != "udp",
         )
-        branch.client = ClientTransaction(client_key(name, request.cseq_method), sent, hop, branch)
+
+    def _open(self, branch: Branch, sent: bytes, name: bytes, now: float) -> None:
+        """Send it; the branch's own deadline begins."""
+        target = branch.target
+        hop = target.hop
+        branch.client = ClientTransaction(client_key(name, branch.context.server.key.method), sent, hop, branch)
         self._transactions.open_client(branch.client, now)
         limit = target.first_response_s
-        if hop.transport != "udp" and not hop.connection and (hop.ip, hop.port) not in self._connected:
+        if hop.transport != "udp" and not hop.connection and hop[:3] not in self._connected:
             limit = target.connect_s
         if limit > 0:
             self._deadlines.arm(branch, limit, now)
-        if context.tag is not None:
-            self._emit(AttemptStarted(context.tag, target, branch.number, changes.conveys_location, sent, now))
+
+    def _takes_tcp(self, hop: Hop, now: float) -> bool:
+        return self._doubted.get((hop.ip, hop.port), now) <= now and self._tcp_is_up(hop.ip, hop.port)
+
+    def _doubt(self, hop: Hop, now: float) -> None:
+        if len(self._doubted) >= MAX_DOUBTS:
+            self._doubted.clear()
+        self._doubted[hop.ip, hop.port] = now + DOUBT_S
+
+    def _go_by_datagram(self, branch: Branch, now: float) -> bool:
+        """The stream that a large request took has failed: the same attempt goes on over UDP."""
+        context, given = branch.context, branch.by_datagram
+        branch.by_datagram = None
+        self._doubt(branch.target.hop, now)
+        if given is None or branch.is_over or branch.is_cancel_wanted or context.is_done:
+            return False
+        branch.target = given.target
+        name = self._make_branch().encode() + context.loop
+        sent = self._written(branch, given.target.hop, name, given.routing, given.token)
+        self._open(branch, sent, name, now)
+        return True
+
+    def _dressed(self, branch: Branch, changes: Edit, proof: tuple[bytes, ...]) -> tuple[Routing, bytes]:
+        """The request's lines as this target knows the dialog, and the token that brings that back (see `disguise`)."""
+        context, target = branch.context, branch.target
+        request = context.request
+        assert request is not None
+        if context.disguise is not None:
+            disguise, is_caller = context.disguise
+        else:
+            found = disguise_of(request, changes.from_, target.name, has_credentials=target.credentials is not None)
+            disguise, is_caller = replace(found, repeats=branch.ahead), True
+        routing, restore = dress(request, context.routing, disguise, is_caller=is_caller, ahead=branch.ahead)
+        context.restore = tuple((dict(context.restore) | dict(restore)).items())
+        if proof:
+            routing = with_proof(request, routing, proof)
+        if not context.record_routed:
+            return routing, b""
+        return routing, seal(self._dialogs.disguise_key, disguise, request.call_id_bytes, request.from_tag_bytes)
 
     def _end_without_answer(self, branch: Branch, outcome: AttemptOutcome, now: float) -> None:
         if branch.is_over:
@@ -227,6 +290,12 @@ class Proxy:
         if branch.context.is_done:
             return
         self._candidate(branch.context, 503 if outcome == "unreachable" else 408, None, None)
+        if branch.by_datagram is not None and outcome == "timeout" and not branch.context.is_cancelled:
+            self._doubt(branch.target.hop, now)
+            self._try(
+                branch.context, branch.by_datagram.target, branch.edit, now, is_retry=branch.is_retry, after=branch
+            )
+            return
         self._go_on(branch.context, now)
 
     def _cancel_branch(self, branch: Branch, now: float) -> None:
@@ -246,8 +315,9 @@ class Proxy:
 
     def _provisional(self, branch: Branch, response: Response, now: float) -> None:
         context, status = branch.context, response.status
-        branch.is_heard = True
-        if not branch.is_cancel_sent:
+        is_first, branch.is_heard = not branch.is_heard, True
+        branch.is_rung = branch.is_rung or status >= 180
+        if not branch.is_cancel_sent and (status > 100 or is_first):  # §16.7 step 2: no 100 gives timer C more time
             if context.is_invite:
                 self._deadlines.arm(branch, EMERGENCY_TIMER_C_S if context.is_emergency else TIMER_C_S, now)
             else:
@@ -256,24 +326,28 @@ class Proxy:
             self._emit(ProvisionalReceived(context.tag, branch.target, status, now))
         if branch.is_cancel_wanted:
             self._cancel_branch(branch, now)
-        if status > 100 and not branch.is_over and not context.is_done:
-            data = edit.forwarded_response(response)
+        if status > 100 and context.is_invite and not branch.is_over and not context.is_done:  # RFC 4320 §4.1
+            data = _upward(context, response)
             if data is not None:
                 self._transactions.respond(context.server, status, data, now)
 
     def _success(self, branch: Branch, response: Response, now: float) -> None:
         """Every 2xx goes up at once (§16.7 step 5): first, late, or a retransmission."""
         context, status = branch.context, response.status
-        data = edit.forwarded_response(response)
-        if data is None:
+        data = _upward(context, response)
+        if data is None:  # our Via stood alone: nobody to send it to, and the branch must not wait for another
+            self._deadlines.disarm(branch)
+            self._end_without_answer(branch, "unreachable", now)
             return
         if not self._transactions.respond(context.server, status, data, now) and context.is_invite:
             self._send(data, context.server.hop)  # §16.7 step 10: its transaction has gone
-        if context.is_done and branch.is_over:
+        if context.is_done and not branch.client.sent:
             return  # a retransmission
         self._deadlines.disarm(branch)
         self._transactions.forget_sent(branch.client)
-        if not branch.is_over:
+        if branch.is_over or context.is_done:
+            self._answered_late(branch, response, now)
+        else:
             self._end_attempt(branch, status, "answered", now)
         if context.is_done:
             return
@@ -287,24 +361,82 @@ class Proxy:
                 self._cancel_branch(other, now)
         self._release(context, response, now)
 
+    def _answered_late(self, branch: Branch, response: Response, now: float) -> None:
+        """It was given up for silent, or the caller has another answer: the call stands, and its record must say so."""
+        tag, status = branch.context.tag, response.status
+        if not branch.is_over:
+            self._end_attempt(branch, status, "answered", now)
+        if tag is None or not branch.context.is_invite:
+            return
+        with_location = branch.edit.conveys_location
+        self._emit(AnsweredLate(tag, branch.target, branch.number, status, with_location, branch.started_at, now))
+        self._remember_tag(response, tag)
+
     def _failure(self, branch: Branch, response: Response, now: float) -> None:
-        context, status = branch.context, response.status
+        context, status, target = branch.context, response.status, branch.target
         self._deadlines.disarm(branch)
+        is_challenged = status in CHALLENGES and target.credentials is not None
+        proof = self._proof(branch, response) if is_challenged else ()
         self._transactions.forget_sent(branch.client)
         if branch.is_over:
+            if not context.is_done and not branch.is_cancel_sent:  # given up for silent; its word still counts
+                self._refused(context, branch, response)
             return
-        self._end_attempt(branch, status, "cancelled" if branch.is_cancel_wanted else "refused", now)
+        outcome: AttemptOutcome = "challenged" if proof else "refused"
+        self._end_attempt(branch, status, "cancelled" if branch.is_cancel_wanted else outcome, now)
         if context.is_done:
             return
-        target = branch.target
-        self._candidate(context, status, edit.forwarded_response(response), target)
-        is_retry_due = status in RETRY_WITH_OTHER_EDIT and target.retry_edit is not None and not branch.is_retry
+        if is_challenged:
+            self._go_on_challenged(branch, proof, now)
+            return
+        if context.is_cancelled:
+            context.best = None  # what became of the CANCEL is what the caller wants to know
+        self._refused(context, branch, response)
+        is_retry_due = status in target.retry_on and target.retry_edit is not None and not branch.is_retry
         if is_retry_due and target.retry_edit is not None and not context.is_cancelled:
-            self._try(context, target, target.retry_edit, now, is_retry=True)
-        elif status in context.fail_over:
+            self._try(context, target, target.retry_edit, now, is_retry=True, after=branch)
+        elif _fails_over(branch, status):
             self._go_on(context, now)
         else:
             self._finish(context, now, response)
+
+    def _proof(self, branch: Branch, response: Response) -> tuple[bytes, ...]:
+        """Header lines that answer a challenge to our own credentials; () when there is none, or it was refused."""
+        context, credentials = branch.context, branch.target.credentials
+        if credentials is None or branch.is_over or context.is_done or context.is_cancelled:
+            return ()
+        return proof_lines(
+            response, branch.client.sent, credentials, cnonce=self._make_tag(), proofs=branch.proofs,
+            ahead=branch.ahead,
+        )  # fmt: skip
+
+    def _go_on_challenged(self, branch: Branch, proof: tuple[bytes, ...], now: float) -> None:
+        """Answer a challenge at the same target; without an answer the caller, who has no better one, never sees it."""
+        context, target = branch.context, branch.target
+        if not proof or context.is_cancelled:
+            self._candidate(context, 503 if context.record_routed else 403, None, target)
+            self._go_on(context, now)
+            return
+        request = context.request
+        if context.is_invite and context.disguise is not None and request is not None:
+            self._repeated[request.call_id_bytes, request.cseq_number] = branch.ahead + 1
+            if len(self._repeated) > MAX_REPEATED:
+                self._repeated.popitem(last=False)
+        changes = target.retry_edit if branch.is_retry and target.retry_edit is not None else target.edit
+        self._try(context, target, changes, now, is_retry=branch.is_retry, after=branch, proof=proof)
+
+    def repeats_of(self, request: Request) -> int:
+        """By how much the CSeq of the INVITE inside a dialog that this ACK belongs to was raised."""
+        return self._repeated.get((request.call_id_bytes, request.cseq_number), 0)
+
+    def _refused(self, context: ResponseContext, branch: Branch, response: Response) -> None:
+        """Take a final response that is no 2xx into the choice of the best."""
+        data = _upward(context, response)
+        if response.status in CHALLENGES:
+            if context.challenges is None:
+                context.challenges = []
+            context.challenges.append((data, edit.challenges_of(response)))
+        self._candidate(context, response.status, data, branch.target)
 
     def _end_attempt(self, branch: Branch, status: int | None, outcome: AttemptOutcome, now: float) -> None:
         branch.is_over = True
@@ -331,9 +463,11 @@ class Proxy:
             status = 487
         elif data is None and status == 408 and not context.targets:
             status = 480
-        if data is None and not context.is_invite and status == 408:
-            self._transactions.abandon(server)  # RFC 4320 §4.2: a late 408 to a non-INVITE request helps nobody
+        if not context.is_invite and status == 408:
+            self._transactions.silence(server, now)  # RFC 4320 §4.2: a 408, ours or another's, helps nobody
         else:
+            if context.challenges is not None and data is not None and status in CHALLENGES:
+                data = _with_all_challenges(data, context.challenges)
             if status == 503:  # §16.7 step 6: it would say that we are overloaded
                 status = 500
                 data = edit.with_status(data, 500) if data is not None else None
@@ -348,7 +482,7 @@ class Proxy:
     def _release(self, context: ResponseContext, response: Response | None, now: float) -> None:
         """Drop what only an unfinished context needs; a BYE that got its answer ends a tagged dialog."""
         request, context.request = context.request, None
-        context.best = None
+        context.best = context.challenges = None
         self._deadlines.disarm(context)
         context.routing = _NO_ROUTING
         if context.branches:
@@ -379,6 +513,12 @@ class Proxy:
 _NO_ROUTING = Routing([], b"", is_marked=False)
 
 
+def _upward(context: ResponseContext, response: Response) -> bytes | None:
+    """The response on its way to whoever sent the request, in the words it used."""
+    data = edit.forwarded_response(response, on_stream=context.server.is_reliable)
+    return undress(data, response, context.restore) if context.restore and data is not None else data
+
+
 def is_pending(server: ServerTransaction) -> bool:
     """May a final response still be sent through it?"""
     return server.state in (State.TRYING, State.PROCEEDING)
@@ -387,3 +527,30 @@ def is_pending(server: ServerTransaction) -> bool:
 def _rank(status: int, data: bytes | None) -> tuple[int, bool, bool, int]:
     group = 0 if status >= 600 else status // 100
     return group, data is None, status not in PREFERRED_4XX, status
+
+
+def _with_all_challenges(data: bytes, challenges: list[tuple[bytes | None, bytes]]) -> bytes:
+    """The chosen 401 or 407 with the challenges of all the others (§16.7 step 7)."""
+    others = [lines for response, lines in challenges if response is not data]
+    return edit.with_challenges(data, others) if others else data
+
+
+def _keeps_sips(target: Target) -> bool:
+    """May a request to a sips URI go there: by TLS, or because the URI is another then (RFC 3261 §26.2.2)."""
+    return target.hop.transport == "tls" or target.edit.request_uri is not None
+
+
+def _leaves_as_sips(request: Request, routing: Routing, changes: Edit) -> bool:
+    """Has it a sips URI in its topmost Route or its Request-URI as it leaves?"""
+    if routing.next_uri != request.request_uri_bytes and routing.next_uri[:5].lower() == b"sips:":
+        return True
+    if changes.request_uri is not None:
+        return changes.request_uri[:5].lower() == "sips:"
+    return request.scheme == b"sips"
+
+
+def _fails_over(branch: Branch, status: int) -> bool:
+    """Is the next target tried after this final status? What a target says of itself, else the whole request's rule."""
+    target = branch.target
+    chosen = branch.context.fail_over if target.fail_over is None else target.fail_over
+    return status in chosen or (status in target.fail_over_unrung and not branch.is_rung)

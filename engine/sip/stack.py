@@ -13,13 +13,16 @@ dialog that we record-routed needs no asking.
 
 import ipaddress
 import zlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
 from engine.sip import edit
+from engine.sip.auth import Credentials
 from engine.sip.dialog import Dialogs, NextHop
+from engine.sip.disguise import dress, opened, proof_lines
 from engine.sip.edit import Routing
 from engine.sip.events import (
+    AnsweredLate,
     AttemptEnded,
     AttemptStarted,
     DialogEnded,
@@ -28,19 +31,21 @@ from engine.sip.events import (
     MessageRefused,
     OwnRequestEnded,
     ProvisionalReceived,
+    RefusedBecause,
     RequestReceived,
 )
 from engine.sip.forward import NO_EDIT, Edit, Forward, Hop, Target
 from engine.sip.headers import element_end, read_via
 from engine.sip.message import BadMessage, Request, Response, parse_message
-from engine.sip.proxy import Branch, Proxy, ResponseContext, is_pending
+from engine.sip.proxy import CHALLENGES, Branch, Proxy, ResponseContext, is_pending
 from engine.sip.repair import REPAIRED_MAX_FORWARDS, repair
+from engine.sip.reply import reply_hop
 from engine.sip.timers import Deadlines, Lane
 from engine.sip.transaction import Act, ClientTransaction, ServerTransaction, Transactions, client_key, server_key
 
 __all__ = [
-    "AttemptEnded", "AttemptStarted", "DialogEnded", "Edit", "Event", "Finished", "Forward", "Hop", "MessageRefused",
-    "OwnRequestEnded", "ProvisionalReceived", "RequestReceived", "SipStack", "Target",
+    "AnsweredLate", "AttemptEnded", "AttemptStarted", "DialogEnded", "Edit", "Event", "Finished", "Forward", "Hop",
+    "MessageRefused", "OwnRequestEnded", "ProvisionalReceived", "RequestReceived", "SipStack", "Target",
 ]  # fmt: skip
 
 KNOWN_SCHEMES = frozenset({b"sip", b"sips", b"tel", b"urn"})
@@ -50,14 +55,19 @@ _MAX_KEPT_TARGETS = 4_096
 
 
 class OwnRequest:
-    """A request of ours; ends by a final response, its own time limit, or a transport that failed."""
+    """A request of ours; ends by a final response, its own time limit, or a transport that failed.
 
-    __slots__ = ("client", "lane", "token")
+    `credentials` answer a challenge to it, once.
+    """
+
+    __slots__ = ("client", "credentials", "lane", "proofs", "token")
 
     client: ClientTransaction
 
-    def __init__(self, token: object) -> None:
+    def __init__(self, token: object, credentials: Credentials | None = None) -> None:
         self.token = token
+        self.credentials = credentials
+        self.proofs = 0
         self.lane: Lane | None = None
 
 
@@ -80,6 +90,10 @@ class SipStack:
         is_emergency: does this request name an emergency service? Asked only when it would be refused otherwise.
         is_trusted: may this hop send us requests outside a dialog?
         resolve: the IP address of a host name, None when it is not known (in-dialog requests to names).
+        credentials_of: those of a target by its name, for a challenge inside a dialog that it began.
+        tcp_is_up: does TCP to that address and port work (an answer came by it lately, and its connection stands)? A
+            request above 1300 bytes for a UDP target goes by TCP then (§18.1.1); anything else goes by UDP at once.
+            The shell answers from what it knows, and reports a failed connection by `transport_failed` as ever.
     """
 
     def __init__(
@@ -92,6 +106,8 @@ class SipStack:
         is_emergency: Callable[[Request, Hop], bool],
         is_trusted: Callable[[Hop], bool],
         resolve: Callable[[str], str | None] = literal_address,
+        credentials_of: Callable[[str], Credentials | None] = lambda _: None,
+        tcp_is_up: Callable[[str, int], bool] = lambda _ip, _port: False,
     ) -> None:
         self._outgoing: list[tuple[bytes, Hop]] = []
         self._events: deque[Event] = deque()
@@ -103,6 +119,7 @@ class SipStack:
         self._is_emergency = is_emergency
         self._is_trusted = is_trusted
         self._resolve = resolve
+        self._credentials_of = credentials_of
         self._literal_hops: dict[bytes, Hop] = {}
         self._single_targets: dict[Hop, Forward] = {}
         self._refusals = 0
@@ -115,7 +132,10 @@ class SipStack:
             make_tag=make_tag,
             send=self._send,
             emit=self._events.append,
+            tcp_is_up=tcp_is_up,
         )
+        self.refused: Counter[tuple[RefusedBecause, int]] = Counter()  # (why, status sent): 0 is silence
+        self.answered: Counter[int] = Counter()  # final responses of our own to requests that could be read
 
     # -- the five doors ------------------------------------------------------------------------------------------
 
@@ -145,6 +165,11 @@ class SipStack:
             return second
         return first
 
+    @property
+    def soonest_timer(self) -> float:
+        """`next_timer` or earlier, `inf` for never: cheap to ask after every message."""
+        return min(self._transactions.soonest_timer, self._deadlines.soonest)
+
     def handle_timer(self, now: float) -> None:
         for client in self._transactions.handle_timer(now):
             self._end_unanswered(client, now, is_transport=False)
@@ -152,7 +177,10 @@ class SipStack:
             if isinstance(item, Branch):
                 self._proxy.deadline(item, now)
             elif isinstance(item, ResponseContext):
-                self.respond(item.server, 500, now=now)
+                if item.branches:
+                    self._proxy.still_trying(item, now)
+                else:
+                    self.respond(item.server, 500, now=now)
             elif isinstance(item, OwnRequest):
                 self._transactions.abandon(item.client)
                 self._events.append(OwnRequestEnded(item.token, None, now))
@@ -162,8 +190,12 @@ class SipStack:
     def forward(self, transaction: ServerTransaction, forward: Forward, now: float) -> None:
         """Proxy the request to the first target that takes it. Without targets the caller gets 480."""
         context = transaction.owner
-        if isinstance(context, ResponseContext):  # else it has ended already
-            self._proxy.start(context, forward, now)
+        if not isinstance(context, ResponseContext):  # it has ended already
+            return
+        if context.request is not None and context.request.max_forwards == 0:  # an OPTIONS that was meant for us
+            self.respond(transaction, 483, now=now)
+            return
+        self._proxy.start(context, forward, now)
 
     def respond(
         self,
@@ -173,8 +205,13 @@ class SipStack:
         headers: Sequence[tuple[str, str]] = (),
         *,
         now: float,
+        is_stateless: bool = False,
     ) -> None:
-        """Answer the request ourselves. Nothing happens when it has a final response already (a CANCEL was faster)."""
+        """Answer the request ourselves. Nothing happens when it has a final response already (a CANCEL was faster).
+
+        `is_stateless`: once, and the request is forgotten (§8.2.7): a stranger's forged address gets one answer to one
+        datagram, and keeps nothing here.
+        """
         request = transaction.request
         if request is None or not is_pending(transaction):
             return
@@ -183,7 +220,11 @@ class SipStack:
             added=tuple(headers),
         )  # fmt: skip
         self._transactions.respond(transaction, status, data, now)
+        if is_stateless:
+            self._transactions.abandon(transaction)
         context = transaction.owner
+        if status >= 200:
+            self.answered[status] += 1
         if status >= 200 and isinstance(context, ResponseContext):
             self._deadlines.disarm(context)
             context.is_done = True
@@ -201,10 +242,12 @@ class SipStack:
         token: object,
         now: float,
         timeout_s: float,
+        credentials: Credentials | None = None,
     ) -> None:
         """Send a non-INVITE request outside any dialog (OPTIONS, NOTIFY); ends in `OwnRequestEnded`.
 
-        `headers` may hold From, To, Call-ID, CSeq, Max-Forwards or Contact instead of the usual ones.
+        `headers` may hold From, To, Call-ID, CSeq, Max-Forwards or Contact instead of the usual ones. `credentials`
+        answer a 401 or 407.
         """
         given = {name.lower() for name, _ in headers}
         name = self._make_branch().encode()
@@ -219,7 +262,7 @@ class SipStack:
             ("Contact", f"<sip:{contact}>"),
         )
         lines = [("Via", via), *(line for line in usual if line[0].lower() not in given), *headers]
-        own = OwnRequest(token)
+        own = OwnRequest(token, credentials)
         sent = edit.own_request(method, request_uri, lines, body)
         own.client = ClientTransaction(client_key(name, method.encode()), sent, hop, own)
         self._transactions.open_client(own.client, now)
@@ -248,14 +291,14 @@ class SipStack:
         key = server_key(request)
         known = self._transactions.servers.get(key)
         is_ack = request.method == "ACK"
-        if known is not None:
+        if known is not None and (known.source.ip == source.ip or not self._is_usurped(known, source)):
             if self._transactions.receive_again(known, is_ack=is_ack, now=now) is Act.PASS:
                 self._forward_ack(request, source)
             return
         if is_ack:
             self._forward_ack(request, source)
             return
-        hop, received = _reply_hop(request, source)
+        hop, received = reply_hop(request, source)
         server = ServerTransaction(key, request, source, hop, received)
         self._transactions.open_server(server)
         if request.method == "CANCEL":
@@ -281,15 +324,16 @@ class SipStack:
     def _is_valid(self, request: Request, server: ServerTransaction, loop: bytes, now: float) -> bool:
         """RFC 3261 §16.3, steps 2 to 5. An emergency request goes on whatever is found, with a note in `faults`."""
         headers: tuple[tuple[str, str], ...] = ()
+        because: RefusedBecause
         if request.scheme not in KNOWN_SCHEMES:
-            refusal = 416, f"the scheme {request.scheme[:20].decode()} is not known here"
-        elif request.max_forwards == 0:
-            refusal = 483, "Max-Forwards is used up"
+            refusal, because = (416, f"the scheme {request.scheme[:20].decode()} is not known here"), "scheme"
+        elif request.max_forwards == 0 and not self._is_asked_of_us(request, server.source):
+            refusal, because = (483, "Max-Forwards is used up"), "max_forwards"
         elif request.raw.find(loop, 0, request.body_start) >= 0 and self._is_loop(request, loop):
-            refusal = 482, "the request came back unchanged"
+            refusal, because = (482, "the request came back unchanged"), "loop"
         elif b"proxy-require" in request.shape.first:
             wanted = ", ".join(request.headers("Proxy-Require"))
-            refusal = 420, f"Proxy-Require: {wanted[:80]}"
+            refusal, because = (420, f"Proxy-Require: {wanted[:80]}"), "proxy_require"
             headers = (("Unsupported", wanted),)
         else:
             return True
@@ -300,8 +344,13 @@ class SipStack:
                 request.max_forwards = REPAIRED_MAX_FORWARDS
             return True
         self.respond(server, status, "", headers, now=now)
-        self._note_refusal(request, detail, status, server.source, now)
+        self._note_refusal(request, detail, status, server.source, now, because)
         return False
+
+    def _is_asked_of_us(self, request: Request, source: Hop) -> bool:
+        """An OPTIONS to our own address, by which a peer asks whether we live: §16.3 step 3 lets us be its end."""
+        is_alone = request.method == "OPTIONS" and not request.to_tag_bytes
+        return is_alone and self._dialogs.is_own(request, request.request_uri_bytes, source)
 
     def _is_loop(self, request: Request, loop: bytes) -> bool:
         """A Via of ours whose branch ends in what this request would get (§16.3 step 4)."""
@@ -312,57 +361,107 @@ class SipStack:
             position = line.index(b":") + 1
             while position < len(line):
                 via = read_via(line, position)
-                if via is not None and via.branch.endswith(loop) and self._dialogs.is_own_sent_by(via.host, via.port):
+                if via is not None and via.branch.endswith(loop) and self._dialogs.is_own_sent_by(*via[1:3], via[0]):
                     return True
                 position = element_end(line, position) + 1
         return False
 
     def _cancel(self, server: ServerTransaction, now: float) -> None:
-        """CANCEL is hop by hop (§16.10): answered by us, then passed on along the branches."""
+        """CANCEL is hop by hop (§16.10): answered by us, then passed on along the branches.
+
+        One that belongs to nothing here gets 481: nothing was ever forwarded statelessly that it could follow.
+        """
         invite = self._transactions.servers.get(server.key._replace(method=b"INVITE"))
-        if invite is None or invite.source.ip != server.source.ip:  # nobody else may end a caller's call
+        if invite is None or not self._may_cancel(server, invite):
+            self.refused["stray_cancel", 481] += 1
             self.respond(server, 481, now=now)
             return
         self.respond(server, 200, now=now)
         if isinstance(invite.owner, ResponseContext):
             self._proxy.cancel(invite.owner, now)
 
+    def _may_cancel(self, server: ServerTransaction, invite: ServerTransaction) -> bool:
+        """Nobody but the caller may end a call: whoever overheard a branch is not the caller.
+
+        An element with several addresses, or a path that changed, is believed when it is a peer of ours and names the
+        same request in every field of §9.1.
+        """
+        if server.source.ip == invite.source.ip:
+            return True
+        cancel, invited = server.request, invite.request
+        if cancel is None or invited is None or not self._is_trusted(server.source):
+            return False
+        return (cancel.call_id_bytes, cancel.from_tag_bytes, cancel.to_tag_bytes, cancel.cseq_number) == (
+            invited.call_id_bytes, invited.from_tag_bytes, invited.to_tag_bytes, invited.cseq_number,
+        )  # fmt: skip
+
+    def _is_usurped(self, known: ServerTransaction, source: Hop) -> bool:
+        """Did a stranger take the branch of a peer's request before it came? Then the stranger is forgotten."""
+        if self._is_trusted(known.source) or not self._is_trusted(source):
+            return False
+        if isinstance(known.owner, ResponseContext):
+            self._deadlines.disarm(known.owner)
+            known.owner.is_done = True
+        self._transactions.abandon(known)
+        return True
+
     def _forward_in_dialog(self, context: ResponseContext, now: float) -> None:
-        hop = self._hop_of(context.routing, context.server.source)
+        request, source = context.request, context.server.source
+        hop = self._hop_of(request, context.routing, source) if request is not None else None
         if hop is None:
             self.respond(context.server, 503, "Next hop unknown", now=now)
             return
+        if context.routing.token:
+            self._proxy.start(context, self._disguised(context, hop), now)
+            return
         self._proxy.start(context, self._single_target(hop), now)
+
+    def _disguised(self, context: ResponseContext, hop: Hop) -> Forward:
+        """A Forward inside a dialog that looks different behind us, with the credentials its caller's side may need."""
+        request = context.request
+        assert request is not None
+        context.disguise = opened(self._dialogs.disguise_key, context.routing.token, request)
+        if context.disguise is None:
+            return self._single_target(hop)
+        disguise, is_caller = context.disguise
+        credentials = self._credentials_of(disguise.trunk) if is_caller and disguise.trunk else None
+        return Forward((Target("", hop, first_response_s=0.0, connect_s=0.0, credentials=credentials),))
 
     def _forward_ack(self, request: Request, source: Hop) -> None:
         """The ACK of a 2xx goes by its route (§16.11, stateless); outside our dialogs it is dropped."""
-        if request.max_forwards == 0:
-            return
         routing = self._dialogs.preprocess(request, source)
-        hop = self._hop_of(routing, source) if routing.is_marked else None
+        hop = self._hop_of(request, routing, source) if routing.is_marked and request.max_forwards != 0 else None
         if hop is None:
+            self.refused["stray_ack", 0] += 1
             return
-        _, received = _reply_hop(request, source)
+        _, received = reply_hop(request, source)
         fingerprint = zlib.crc32(request.via.branch + request.call_id_bytes)
         branch = b"z9hG4bK.a%08x.%d" % (fingerprint, request.cseq_number)  # the same for a retransmission
+        if routing.token:
+            disguise = opened(self._dialogs.disguise_key, routing.token, request)
+            if disguise is not None:
+                ahead = self._proxy.repeats_of(request)
+                routing, _ = dress(request, routing, disguise[0], is_caller=disguise[1], ahead=ahead)
         data = edit.forwarded_request(
             request, via=self._dialogs.via(hop, branch), record_route=b"", received=received,
-            routing=routing, edit=NO_EDIT,
+            routing=routing, edit=NO_EDIT, on_stream=hop.transport != "udp",
         )  # fmt: skip
         self._send(data, hop)
 
-    def _hop_of(self, routing: Routing, source: Hop) -> Hop | None:
+    def _hop_of(self, request: Request, routing: Routing, source: Hop) -> Hop | None:
         known = self._literal_hops.get(routing.next_uri)
         if known is not None:
             return known
         target: NextHop | None = self._dialogs.next_hop(routing.next_uri)
-        if target is None or self._dialogs.is_own(routing.next_uri, source):
+        if target is None or self._dialogs.is_own(request, routing.next_uri, source):
             return None
         literal = literal_address(target.host)
         address = literal or self._resolve(target.host)
         if address is None:
             return None
         hop = Hop(target.transport, address, target.port)
+        if target.transport == "tls" and not literal:
+            hop = hop._replace(host=target.host)
         if literal:
             if len(self._literal_hops) >= _MAX_KEPT_TARGETS:
                 self._literal_hops.clear()
@@ -385,6 +484,7 @@ class SipStack:
         """A response finds its client transaction by our branch; a stray one is dropped, never forwarded."""
         client = self._transactions.clients.get(client_key(response.via.branch, response.cseq_method))
         if client is None:
+            self.refused["stray_response", 0] += 1
             return
         owner = client.owner
         if isinstance(owner, Branch):
@@ -392,9 +492,27 @@ class SipStack:
             return
         act = self._transactions.receive_response(client, response.status, now)
         if act is Act.PASS and response.status >= 200 and isinstance(owner, OwnRequest) and owner.lane is not None:
+            if owner.credentials is not None and response.status in CHALLENGES and self._prove(owner, response, now):
+                return
             self._deadlines.disarm(owner)
             self._transactions.forget_sent(client)
             self._events.append(OwnRequestEnded(owner.token, response.status, now))
+
+    def _prove(self, own: OwnRequest, response: Response, now: float) -> bool:
+        """Send a challenged request of ours again with its proof (RFC 3261 §22.2); False when there is none to give."""
+        assert own.credentials is not None
+        sent, hop = own.client.sent, own.client.hop
+        proof = proof_lines(
+            response, sent, own.credentials, cnonce=self._make_tag(), proofs=own.proofs, ahead=own.proofs
+        )  # fmt: skip
+        if not proof:
+            return False
+        own.proofs += 1
+        name = self._make_branch().encode()
+        again = edit.own_request_again(sent, self._dialogs.via(hop, name), proof)
+        own.client = ClientTransaction(client_key(name, response.cseq_method), again, hop, own)
+        self._transactions.open_client(own.client, now)
+        return True
 
     def _end_unanswered(self, client: ClientTransaction, now: float, *, is_transport: bool) -> None:
         owner = client.owner
@@ -417,7 +535,8 @@ class SipStack:
             and (is_trusted or self._may_refuse(now))
         )
         if request is not None and is_answered:
-            self._send(edit.response_to(request, status, to_tag=self._make_tag().encode()), source)
+            hop, received = reply_hop(request, source) if hasattr(request, "via") else (source, b"")
+            self._send(edit.response_to(request, status, to_tag=self._make_tag().encode(), received=received), hop)
         self._note_refusal(request, fault.detail, status if is_answered else 0, source, now)
 
     def _receive_repaired(self, data: bytes, fault: BadMessage, source: Hop, now: float) -> bool:
@@ -435,7 +554,16 @@ class SipStack:
                 return True
         return False
 
-    def _note_refusal(self, request: Request | None, detail: str, status: int, source: Hop, now: float) -> None:
+    def _note_refusal(
+        self,
+        request: Request | None,
+        detail: str,
+        status: int,
+        source: Hop,
+        now: float,
+        because: RefusedBecause = "syntax",
+    ) -> None:
+        self.refused[because, status] += 1
         method = getattr(request, "method", None)
         uri = request.request_uri if request is not None and method is not None else None
         self._events.append(MessageRefused(source, detail, status, method, uri, now))
@@ -448,20 +576,3 @@ class SipStack:
 
     def _send(self, data: bytes, hop: Hop) -> None:
         self._outgoing.append((data, hop))
-
-
-def _reply_hop(request: Request, source: Hop) -> tuple[Hop, bytes]:
-    """Where responses go, and what is noted in the received Via (RFC 3261 §18.2, RFC 3581).
-
-    On a stream: the same connection, else a new one to the sent-by port.
-    """
-    via = request.via
-    host, ip = via.host, source.ip.encode()
-    port = via.port or 5060
-    if via.has_rport:
-        received = b"=%d;received=%s" % (source.port, ip)
-        return source, received
-    received = b"" if host == ip else b";received=" + ip
-    if source.port == port and source.connection == 0:
-        return source, received
-    return Hop(source.transport, source.ip, port, source.connection), received

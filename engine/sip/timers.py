@@ -6,6 +6,7 @@ calls a second a heap would carry 32 s of stale entries, each holding its transa
 """
 
 from collections import OrderedDict
+from math import inf
 from typing import Protocol
 
 T1 = 0.5  # round trip estimate, RFC 3261 §17.1.1.1
@@ -13,6 +14,7 @@ T2 = 4.0  # longest interval between retransmissions of a non-INVITE request or 
 T4 = 5.0  # how long a message may linger in the network
 TRANSACTION_S = 64 * T1  # B, F, H, J, L, M and, on UDP, D
 TIMER_C_S = 185.0  # "MUST be larger than 3 minutes" (§16.6 step 11)
+LATE_TRYING_S = 7 * T1  # when a client's timer E reaches T2: a 100 is due for any request by then (RFC 4320 §4.1)
 EMERGENCY_TIMER_C_S = 3_600.0  # a PSAP may queue a call on one 183 for longer than three minutes
 MAX_INTERVAL_A_S = 16.0  # the last doubling before timer B ends it all
 
@@ -31,10 +33,11 @@ Lane = OrderedDict[Timed, float]
 class Deadlines:
     """Running timers of one kind, each of an item. `now` must not go back."""
 
-    __slots__ = ("_lanes",)
+    __slots__ = ("_lanes", "soonest")
 
     def __init__(self) -> None:
         self._lanes: dict[float, Lane] = {}
+        self.soonest = inf  # nothing is due before; a timer disarmed meanwhile may have made it so
 
     def arm(self, item: Timed, duration: float, now: float) -> None:
         """Start the item's timer; one that runs already is replaced."""
@@ -44,7 +47,9 @@ class Deadlines:
         if lane is None:
             lane = self._new_lane(duration)
         item.lane = lane
-        lane[item] = now + duration
+        lane[item] = due = now + duration
+        if due < self.soonest:
+            self.soonest = due
 
     def disarm(self, item: Timed) -> None:
         if item.lane is not None:
@@ -72,6 +77,7 @@ class Deadlines:
                 del lane[item]
                 item.lane = None
                 due.append(item)
+        self.soonest = inf if (first := self.next()) is None else first
         return due
 
     def running(self) -> list[Timed]:

@@ -284,7 +284,7 @@ def input_of(status: int) -> Input:
 class Transactions:
     """The running transactions and their timers. Sends by `send`; tells its owner by what its methods return."""
 
-    __slots__ = ("_ends", "_repeats", "_send", "clients", "servers")
+    __slots__ = ("_ends", "_on_streams", "_repeats", "_send", "clients", "servers")
 
     def __init__(self, send: Callable[[bytes, Hop], None]) -> None:
         self._send = send
@@ -292,6 +292,8 @@ class Transactions:
         self._repeats = Deadlines()
         self.servers: dict[TransactionKey, ServerTransaction] = {}
         self.clients: dict[TransactionKey, ClientTransaction] = {}
+        self._on_streams: dict[tuple[str, str, int], dict[ClientTransaction, None]] = {}  # so that a closed stream
+        # finds its own, however many others there are
 
     def open_server(self, transaction: ServerTransaction) -> None:
         self.servers[transaction.key] = transaction
@@ -302,6 +304,8 @@ class Transactions:
         self._ends.arm(transaction, TRANSACTION_S, now)
         if not transaction.is_reliable:
             self._start_repeat(transaction, transaction.sent, now)
+        else:
+            self._on_streams.setdefault(transaction.hop[:3], {})[transaction] = None
         self._send(transaction.sent, transaction.hop)
 
     def respond(self, transaction: ServerTransaction, status: int, data: bytes, now: float) -> bool:
@@ -356,19 +360,34 @@ class Transactions:
         return self._step(transaction, Input.TRANSPORT_ERROR, now) is Act.FAIL
 
     def abandon(self, transaction: Transaction) -> None:
-        """Forget a transaction without a word: RFC 4320 §4.2 has no 408 for anything but INVITE."""
+        """Forget a transaction without a word."""
         self._remove(transaction)
+
+    def silence(self, transaction: ServerTransaction, now: float) -> None:
+        """End a request without a final response: RFC 4320 §4.2 has no 408 for anything but INVITE.
+
+        Its retransmissions are absorbed as long as the client may send any; each would be a new request otherwise.
+        """
+        transaction.request = None
+        transaction.last = b""
+        transaction.state = State.COMPLETED
+        self._enter(transaction, transaction.machine, State.COMPLETED, now)
 
     def waiting_on(self, hop: Hop) -> list[ClientTransaction]:
         """Client transactions towards that hop of which nothing was heard; of one stream when it has a number."""
+        known = self.clients.values() if hop.transport == "udp" else self._on_streams.get(hop[:3], ())
         return [
             item
-            for item in self._ends.running()
-            if isinstance(item, ClientTransaction)
-            and item.is_waiting
+            for item in known
+            if item.is_waiting
             and item.hop[:3] == hop[:3]
             and (not hop.connection or item.hop.connection in (0, hop.connection))
         ]
+
+    @property
+    def soonest_timer(self) -> float:
+        """Nothing is due before; perhaps nothing then."""
+        return min(self._ends.soonest, self._repeats.soonest)
 
     def next_timer(self) -> float | None:
         end, repeat = self._ends.next(), self._repeats.next()
@@ -441,5 +460,11 @@ class Transactions:
         self._ends.disarm(transaction)
         if isinstance(transaction, ServerTransaction):
             self.servers.pop(transaction.key, None)
-        else:
-            self.clients.pop(transaction.key, None)
+            return
+        self.clients.pop(transaction.key, None)
+        if transaction.is_reliable and isinstance(transaction, ClientTransaction):
+            known = self._on_streams.get(transaction.hop[:3])
+            if known is not None:
+                known.pop(transaction, None)
+                if not known:
+                    del self._on_streams[transaction.hop[:3]]

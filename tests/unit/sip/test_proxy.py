@@ -39,12 +39,20 @@ A, B = Target("a", CARRIER), Target("b", SECOND)
 class Bench:
     """A stack with one INVITE in it, driven by hand."""
 
-    def __init__(self, *targets: Target, fail_over: Iterable[int] = (), method: str = "INVITE", **more: object) -> None:
-        self.stack = make_stack()
+    def __init__(
+        self,
+        *targets: Target,
+        fail_over: Iterable[int] = (),
+        method: str = "INVITE",
+        stack: SipStack | None = None,
+        invite: bytes = b"",
+        **more: object,
+    ) -> None:
+        self.stack = stack or make_stack()
         self.now = 0.0
         self.events: list[Event] = []
         self.out: list[tuple[bytes, Hop]] = []
-        self.invite = request(method)
+        self.invite = invite or request(method)
         self.receive(self.invite, PBX)
         received = self.events.pop()
         assert isinstance(received, RequestReceived)
@@ -398,11 +406,26 @@ def test_a_cancel_of_nothing_is_answered_481_and_a_second_one_absorbed() -> None
 
 def test_a_cancel_from_another_address_is_refused() -> None:
     """E-04: whoever overheard a branch cannot end an emergency call."""
+    stranger = Hop("udp", "203.0.113.9", 5060)
+    bench = Bench(A, stack=make_stack(is_trusted=lambda hop: hop.ip != stranger.ip))
+    bench.answer(CARRIER, 180)
+    bench.receive(cancel(), stranger)
+    assert [read_response(data).status for data in bench.sent_to(stranger._replace(port=PBX.port))] == [481]
+    assert len(bench.sent_to(CARRIER)) == 1
+
+
+def test_a_cancel_of_the_same_caller_by_another_way_is_obeyed() -> None:
+    """E-18: §9.1: a PBX with two addresses; but a peer that names another call ends nobody's."""
+    other_way = Hop("udp", "192.0.2.21", 5060)
     bench = Bench(A)
     bench.answer(CARRIER, 180)
-    bench.receive(cancel(), Hop("udp", "203.0.113.9", 5060))
-    assert [read_response(data).status for data in bench.sent_to(Hop("udp", "203.0.113.9", 5060))] == [481]
-    assert len(bench.sent_to(CARRIER)) == 1
+    for wrong in ({"call_id": "other"}, {"from_tag": "mallory"}, {"cseq": 2}, {"to_tag": "x"}):
+        bench.receive(request("CANCEL", **wrong), other_way)
+        bench.wait(40)  # until the CANCEL's own transaction has gone
+    assert not any(line.startswith("CANCEL") for line in bench.first_lines(CARRIER))
+    bench.receive(cancel(), other_way)
+    assert bench.first_lines(CARRIER)[-1].startswith("CANCEL ")
+    assert bench.stack.refused["stray_cancel", 481] == 4
 
 
 def test_a_cancel_after_the_answer_changes_nothing() -> None:
@@ -493,8 +516,11 @@ def test_a_message_is_proxied_and_its_silence_is_not_made_a_408() -> None:
     assert bench.statuses() == []
     bench.wait(33)
     assert len(bench.sent_to(CARRIER)) == 11  # timer E: 0, .5, 1.5, 3.5, 7.5, then every 4 s
-    assert bench.statuses() == []
+    assert bench.statuses() == [100]  # after 3.5 s (§4.1)
     assert bench.attempts() == [("a", None, "timeout")]
+    bench.receive(bench.invite, PBX)  # overtaken on its way: not a new request
+    assert len(bench.sent_to(CARRIER)) == 11
+    bench.wait(33)
     assert bench.stack.transaction_counts == (0, 0)
 
 
@@ -508,7 +534,7 @@ def test_a_message_fails_over_too_and_a_1xx_slows_its_repetition() -> None:
     bench.wait(4.1)
     assert len(bench.sent_to(SECOND)) == 2
     bench.receive(response(bench.sent_to(SECOND)[0], 202), SECOND)
-    assert bench.statuses() == [202]
+    assert bench.statuses() == [100, 202]
     assert bench.finished() == [("answered", 202, "b")]
 
 

@@ -1,0 +1,23 @@
+"""Where the answers to a request go (RFC 3261 §18.2, RFC 3581)."""
+
+from engine.sip.dialog import DEFAULT_PORT, DEFAULT_TLS_PORT
+from engine.sip.forward import Hop
+from engine.sip.message import Request
+
+
+def reply_hop(request: Request, source: Hop) -> tuple[Hop, bytes]:
+    """Where responses go, and what is noted in the received Via (RFC 3261 §18.2, RFC 3581).
+
+    By UDP with rport: where the request came from. On a stream: the same connection, else a new one to the sent-by
+    port; rport says nothing there (RFC 3581 §4). A `maddr` is not followed: it would let anybody aim our answers.
+    """
+    via = request.via
+    host, ip = via.host, source.ip.encode()
+    if via.has_rport:
+        received = b"=%d;received=%s" % (source.port, ip)
+        if source.transport == "udp":
+            return source, received
+    else:
+        received = b"" if host == ip or host == b"[%s]" % ip else b";received=" + ip
+    port = via.port or (DEFAULT_TLS_PORT if source.transport == "tls" else DEFAULT_PORT)
+    return (source if source.port == port else source._replace(port=port)), received
