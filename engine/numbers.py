@@ -2,12 +2,15 @@
 
 A country's emergency numbers are a `NumberPack`: data. A prefix slip is an emergency number dialled behind an
 outside-line digit or a country code by habit or by a dial rule (9911, 1911, +1911); people and PBXs produce them, so
-they count as the number itself.
+they count as the number itself. A `NumberPlan` is all that an account's phones may dial: the packs of every country
+it has a location in. Which of them counts for one call is told by the caller's location (`dial.settle`).
 """
 
 import re
 import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NewType
 
 E164 = NewType("E164", str)
@@ -16,31 +19,94 @@ E164 = NewType("E164", str)
 MAX_DIALED_CHARS = (
     64  # no emergency number, slip included, is longer than 9; dial patterns of phones and PBXs stay below this
 )
+SOS_URN = "urn:service:sos"  # RFC 5031 §4.2, and its sub-services
+AMBULANCE, FIRE, MARINE, MOUNTAIN, POLICE = (
+    f"{SOS_URN}.{service}" for service in ("ambulance", "fire", "marine", "mountain", "police")
+)
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _SEPARATORS = str.maketrans("", "", " -.()\u00a0\u2010\u2011\u2012\u2013")
 _DIGITS = frozenset("0123456789*#+")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class NumberPack:
     """What one country dials in an emergency.
 
-    `slips` are prefixes that count as a mistake in front of an emergency or test number. `also_reserved` are
-    emergency numbers of visitors: no extension may take them, but they are not dialled here by the law of this country.
+    `primary` is the number for a call that names none of them: a service URN, a visitor's number. `slips` are
+    prefixes that count as a mistake in front of an emergency or test number. `also_reserved` are emergency numbers of
+    visitors: no extension may take them, but they are not dialled here by the law of this country. `services`: the
+    numbers that reach one service alone. `sent_as`: a number that mobiles dial and landlines do not carry, and the one
+    that does. No `test`: nothing is set aside for tests there, and `urn:service:test.sos` is what to call.
     """
 
     countries: frozenset[str]
+    primary: str
     emergency: frozenset[str]
     test: frozenset[str]
     slips: tuple[str, ...]
     also_reserved: frozenset[str] = frozenset({"112"})
+    services: Mapping[str, str] = field(default_factory=dict)
+    sent_as: Mapping[str, str] = field(default_factory=dict)
     # made once from the above: every dialled form that means emergency or test
     emergency_forms: frozenset[str] = field(init=False)
     test_forms: frozenset[str] = field(init=False)
+    local_forms: frozenset[str] = field(init=False, default=frozenset())
+    _stands_for: Mapping[str, str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "emergency_forms", _with_slips(self.emergency, self.slips))
         object.__setattr__(self, "test_forms", _with_slips(self.test, self.slips))
+        numbers = sorted(self.emergency | self.test)
+        # a number as it is dialled comes before the same digits behind a slip
+        forms = {slip + number: number for slip in self.slips for number in numbers}
+        object.__setattr__(self, "_stands_for", forms | {number: number for number in numbers})
+
+    def number_for(self, dialed: str) -> str:
+        """The number that a trunk in this country carries for something dialled: `9911` gives `911`, a service URN
+        the number of that service, anything else the primary number.
+
+        Args:
+            dialed: digits without separators, or a service URN in lower case (`Dialed.digits`).
+        """
+        number = self._stands_for.get(dialed)
+        if number is not None:
+            return self.sent_as.get(number, number)
+        return next((number for number, service in self.services.items() if service == dialed), self.primary)
+
+    def service_of(self, dialed: str) -> str:
+        """The service URN (RFC 5031) of something dialled: `urn:service:sos` unless the number is one service's
+        alone.
+        """
+        return self.services.get(self._stands_for.get(dialed, dialed), SOS_URN)
+
+    def reserves(self, digits: str) -> bool:
+        """Whether these digits are an emergency number of visitors, and nothing else here."""
+        return digits.removeprefix("+") in self.also_reserved
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NumberPlan:
+    """The packs of an account's countries, its own country's first. Compared by identity: `plan_of` gives one object
+    for the same countries.
+    """
+
+    packs: tuple[NumberPack, ...]
+    emergency_forms: frozenset[str] = field(init=False)
+    test_forms: frozenset[str] = field(init=False)
+    local_forms: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        emergency = frozenset().union(*(pack.emergency_forms for pack in self.packs))
+        test = frozenset().union(*(pack.test_forms for pack in self.packs))
+        kinds = ([pack.emergency_forms for pack in self.packs], [pack.test_forms for pack in self.packs])
+        shared = frozenset().union(*(forms[0].intersection(*forms[1:]) for forms in kinds))
+        object.__setattr__(self, "emergency_forms", emergency)
+        object.__setattr__(self, "test_forms", test - emergency)
+        object.__setattr__(self, "local_forms", (emergency | test) - shared)
+
+
+Numbers = NumberPack | NumberPlan
+"""What the classifier asks. `local_forms`: dialled forms that mean this in some of the countries only."""
 
 
 def _with_slips(numbers: frozenset[str], slips: tuple[str, ...]) -> frozenset[str]:
@@ -50,17 +116,120 @@ def _with_slips(numbers: frozenset[str], slips: tuple[str, ...]) -> frozenset[st
 # "+911" is what a PBX makes of 911 when it puts "+" before everything; no country owns a three-digit number behind it.
 NORTH_AMERICA = NumberPack(
     countries=frozenset({"US", "CA"}),
+    primary="911",
     emergency=frozenset({"911"}),
     test=frozenset({"933"}),
     slips=("9", "1", "+1", "+"),
 )
-PACKS: tuple[NumberPack, ...] = (NORTH_AMERICA,)
+# Ofcom, General Condition A3: 999 and 112, and 18000 for text relay. 111 is medical advice and 101 the police, both
+# for what is no emergency. 9 is the usual outside line.
+GREAT_BRITAIN = NumberPack(
+    countries=frozenset({"GB", "GG", "JE", "IM"}),
+    primary="999",
+    emergency=frozenset({"999", "112", "18000"}),
+    test=frozenset(),
+    slips=("9", "+44", "+"),
+    also_reserved=frozenset({"911"}),
+)
+# ACMA, Telecommunications (Emergency Call Service) Determination 2019: 000, 106 for text telephones, 112 from mobiles
+# alone. 0 is the usual outside line.
+AUSTRALIA = NumberPack(
+    countries=frozenset({"AU"}),
+    primary="000",
+    emergency=frozenset({"000", "106", "112"}),
+    test=frozenset(),
+    slips=("0", "+61", "+"),
+    also_reserved=frozenset({"911"}),
+    sent_as={"112": "000"},
+)
+# New Zealand Police: 111; 112 and 911 are carried from some mobiles. 1 and 0 are the usual outside lines.
+NEW_ZEALAND = NumberPack(
+    countries=frozenset({"NZ"}),
+    primary="111",
+    emergency=frozenset({"111"}),
+    test=frozenset(),
+    slips=("1", "0", "+64", "+"),
+    also_reserved=frozenset({"112", "911"}),
+)
+# 112 is every member state's by Directive (EU) 2018/1972, art. 109; Iceland, Liechtenstein, Norway and Switzerland have
+# it too. Beside it, the national numbers that reach the same services: those of libphonenumber's metadata for short
+# numbers (a test compares the two), with the service each reaches from the states' own pages. Marked *: from those
+# pages alone.
+_EUROPE: dict[str, tuple[str, dict[str, str]]] = {
+    "AT": ("43", {"122": FIRE, "133": POLICE, "144": AMBULANCE, "140": MOUNTAIN}),  # * 140
+    "BE": ("32", {"100": SOS_URN, "101": POLICE}),  # 100: ambulance and fire brigade
+    "BG": ("359", {"150": AMBULANCE, "160": FIRE, "166": POLICE}),
+    "HR": ("385", {"192": POLICE, "193": FIRE, "194": AMBULANCE, "195": MARINE}),  # * 195
+    "CY": ("357", {"199": SOS_URN}),
+    "CZ": ("420", {"150": FIRE, "155": AMBULANCE, "156": POLICE, "158": POLICE}),
+    "DK": ("45", {}),
+    "EE": ("372", {"110": POLICE}),
+    "FI": ("358", {}),
+    "FR": ("33", {"15": AMBULANCE, "17": POLICE, "18": FIRE, "196": MARINE}),  # * 196
+    "DE": ("49", {"110": POLICE}),
+    "GR": ("30", {"100": POLICE, "108": MARINE, "166": AMBULANCE, "199": FIRE}),  # * 108
+    "HU": ("36", {"104": AMBULANCE, "105": FIRE, "107": POLICE}),
+    "IE": ("353", {"999": SOS_URN}),
+    "IT": ("39", {"113": POLICE, "115": FIRE, "118": AMBULANCE, "1530": MARINE}),  # * 1530
+    "LV": ("371", {"110": POLICE, "113": AMBULANCE}),
+    "LT": ("370", {}),
+    "LU": ("352", {"113": POLICE}),
+    "MT": ("356", {}),
+    "NL": ("31", {}),
+    "PL": ("48", {"997": POLICE, "998": FIRE, "999": AMBULANCE}),
+    "PT": ("351", {}),
+    "RO": ("40", {}),
+    "SK": ("421", {"150": FIRE, "155": AMBULANCE, "158": POLICE}),
+    "SI": ("386", {"113": POLICE}),
+    "ES": (
+        "34",
+        {"061": AMBULANCE, "062": POLICE, "080": FIRE, "085": FIRE, "088": POLICE, "091": POLICE, "092": POLICE},
+    ),  # * 06x, 09x
+    "SE": ("46", {}),
+    "IS": ("354", {}),
+    "LI": ("423", {"117": POLICE, "118": FIRE, "144": AMBULANCE}),
+    "NO": ("47", {"110": FIRE, "113": AMBULANCE}),
+    "CH": ("41", {"117": POLICE, "118": FIRE, "144": AMBULANCE}),
+}
+
+
+def _european(country: str, calling_code: str, national: Mapping[str, str]) -> NumberPack:
+    """0 is the usual outside line; Ireland's PBXs use 9 as well."""
+    return NumberPack(
+        countries=frozenset({country}),
+        primary="112",
+        emergency=frozenset({"112", *national}),
+        test=frozenset(),
+        slips=("0", *(("9",) if country == "IE" else ()), f"+{calling_code}", "+"),
+        also_reserved=frozenset({"911"}),
+        services={number: urn for number, urn in national.items() if urn != SOS_URN},
+    )
+
+
+PACKS: tuple[NumberPack, ...] = (
+    NORTH_AMERICA,
+    GREAT_BRITAIN,
+    AUSTRALIA,
+    NEW_ZEALAND,
+    *(_european(country, *facts) for country, facts in _EUROPE.items()),
+)
 _PACK_OF = {country: pack for pack in PACKS for country in pack.countries}
 
 
 def numbers_of(country: str) -> NumberPack:
     """The country's pack (ISO 3166 alpha-2); a country without one is served by the North American pack."""
     return _PACK_OF.get(country.upper(), NORTH_AMERICA)
+
+
+def plan_of(countries: Iterable[str]) -> NumberPlan:
+    """The plan of an account with places in these countries, its own first; blanks and twins are dropped."""
+    packs = dict.fromkeys(numbers_of(country) for country in countries if country)
+    return _plan(tuple(packs) or (NORTH_AMERICA,))
+
+
+@lru_cache(maxsize=512)
+def _plan(packs: tuple[NumberPack, ...]) -> NumberPlan:
+    return NumberPlan(packs)
 
 
 def plain_digits(dialed: str) -> str:
@@ -74,27 +243,29 @@ def plain_digits(dialed: str) -> str:
     return unicodedata.normalize("NFKC", dialed).translate(_SEPARATORS)
 
 
-def shadowed_emergency_number(extension: str, country: str = "US") -> str | None:
+def shadowed_emergency_number(extension: str, countries: str | Iterable[str] = "US") -> str | None:
     """The emergency number that this extension or dial pattern equals or captures, or None.
 
     Patterns are read as PBXs and phones write them: `X` 0-9, `Z` 1-9, `N` 2-9, `[2-9]` a set, `.` one or more, `!`
     none or more of anything, a leading `_` as in Asterisk. A guard for provisioning and accounts: what it names must
-    be refused.
+    be refused. It keeps the numbers of every country given: a phone may be carried from one office to the next.
     """
+    packs = plan_of([countries] if isinstance(countries, str) else countries).packs
     pattern = plain_pattern(extension)
     if pattern is None:
-        return next(iter(sorted(numbers_of(country).emergency)))
-    pack = numbers_of(country)
-    reserved = pack.emergency_forms | pack.test_forms | pack.also_reserved | {f"+{n}" for n in pack.also_reserved}
+        return packs[0].primary
+    reserved: set[str] = set()
+    for pack in packs:
+        reserved |= pack.emergency_forms | pack.test_forms | pack.also_reserved | {f"+{n}" for n in pack.also_reserved}
     for number in sorted(reserved, key=lambda n: (len(n), n)):
         if _captures(pattern, number):
             return number
     return None
 
 
-def could_shadow_emergency(extension: str, country: str = "US") -> bool:
+def could_shadow_emergency(extension: str, countries: str | Iterable[str] = "US") -> bool:
     """True when this extension or dial pattern would take calls meant for an emergency or test number."""
-    return shadowed_emergency_number(extension, country) is not None
+    return shadowed_emergency_number(extension, countries) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,8 @@ from enum import StrEnum
 from functools import lru_cache
 from urllib.parse import unquote
 
-from engine.numbers import MAX_DIALED_CHARS, NORTH_AMERICA, NumberPack, plain_digits
+from engine.numbers import MAX_DIALED_CHARS, NORTH_AMERICA, SOS_URN, Numbers, numbers_of, plain_digits
 
-SOS_URN = "urn:service:sos"
 TEST_URN = "urn:service:test.sos"
 _MAX_KEPT_CHARS = 256  # longer URIs are classified anew each time, so that the cache below stays small under a flood
 
@@ -27,10 +26,14 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Dialed:
-    """`digits`: as dialled, separators gone ("9911"), or the service URN in lower case; empty when `kind` is NONE."""
+    """`digits`: as dialled, separators gone ("9911"), or the service URN in lower case; empty when `kind` is NONE.
+
+    `is_local`: what is dialled means this in some of the account's countries only; `settle` says whether it does here.
+    """
 
     kind: Kind
     digits: str = ""
+    is_local: bool = False
 
     @property
     def is_emergency(self) -> bool:
@@ -41,7 +44,7 @@ class Dialed:
 NOTHING = Dialed(Kind.NONE)
 
 
-def classify(request_uri: str, to: str = "", numbers: NumberPack = NORTH_AMERICA) -> Dialed:
+def classify(request_uri: str, to: str = "", numbers: Numbers = NORTH_AMERICA) -> Dialed:
     """Say whether a request is an emergency call, a test call or neither.
 
     Args:
@@ -49,7 +52,7 @@ def classify(request_uri: str, to: str = "", numbers: NumberPack = NORTH_AMERICA
         to: The To header. Consulted for the digits behind a service URN (RFC 6881 §7: To holds what was dialled), and
         instead of
             a Request-URI that names no user at all; never against a Request-URI that names somebody else.
-        numbers: The country's numbers.
+        numbers: A country's numbers, or the plan of all the account's countries.
     """
     found = _classify_uri(request_uri, numbers)
     if not to:
@@ -59,23 +62,44 @@ def classify(request_uri: str, to: str = "", numbers: NumberPack = NORTH_AMERICA
     return NOTHING if names_user(request_uri) else _classify_uri(_inside_brackets(to), numbers)
 
 
+def settle(dialed: Dialed, country: str | None, *, is_extension: bool) -> Dialed:
+    """What a number of some of the account's countries means where the caller is.
+
+    A number that is an emergency elsewhere takes no call from a caller who is known to be somewhere else: 999 from the
+    New York office is an extension, or nothing. With no better knowledge than a default it is an emergency, unless one
+    of the account's lines has that very number.
+
+    Args:
+        country: Of the caller's location (ISO 3166 alpha-2); None when only a default or nothing is known.
+        is_extension: A line of the account is called by these digits.
+    """
+    if not dialed.is_local:
+        return dialed
+    if country is None:
+        return NOTHING if is_extension else dialed
+    pack = numbers_of(country)
+    if dialed.digits in pack.emergency_forms or pack.reserves(dialed.digits):
+        return Dialed(Kind.EMERGENCY, dialed.digits)
+    return Dialed(Kind.TEST, dialed.digits) if dialed.digits in pack.test_forms else NOTHING
+
+
 def names_user(request_uri: str) -> bool:
     """True when the URI names somebody: `sip:101@host`, `tel:…`, any URN; false for `sip:host` alone."""
     text = _inside_brackets(request_uri).lower()
     return "@" in text or not text.startswith(("sip:", "sips:"))
 
 
-def _with_digits_of(found: Dialed, to: str, numbers: NumberPack) -> Dialed:
+def _with_digits_of(found: Dialed, to: str, numbers: Numbers) -> Dialed:
     dialed = _classify_uri(_inside_brackets(to), numbers)
     same_kind = dialed.kind is found.kind and not dialed.digits.startswith("urn:")
     return Dialed(found.kind, dialed.digits) if same_kind else found
 
 
-def _classify_uri(uri: str, numbers: NumberPack) -> Dialed:
+def _classify_uri(uri: str, numbers: Numbers) -> Dialed:
     return _kept(uri, numbers) if len(uri) <= _MAX_KEPT_CHARS else _read(uri, numbers)
 
 
-def _read(uri: str, numbers: NumberPack) -> Dialed:
+def _read(uri: str, numbers: Numbers) -> Dialed:
     text = _inside_brackets(uri)
     scheme, colon, rest = text.partition(":")
     if not colon:
@@ -93,7 +117,7 @@ def _read(uri: str, numbers: NumberPack) -> Dialed:
 _kept = lru_cache(maxsize=4096)(_read)
 
 
-def _classify_user(user: str, numbers: NumberPack) -> Dialed:
+def _classify_user(user: str, numbers: Numbers) -> Dialed:
     plain = unquote(user[: MAX_DIALED_CHARS * 3], errors="replace").strip()
     if plain[:4].lower() == "urn:":  # a PBX that can only dial users: sip:urn:service:sos@host
         return _classify_urn(plain)
@@ -101,9 +125,9 @@ def _classify_user(user: str, numbers: NumberPack) -> Dialed:
     dialed = plain.partition(";")[0].partition("?")[0].partition(":")[0]
     digits = plain_digits(dialed)
     if digits in numbers.emergency_forms:
-        return Dialed(Kind.EMERGENCY, digits)
+        return Dialed(Kind.EMERGENCY, digits, digits in numbers.local_forms)
     if digits in numbers.test_forms:
-        return Dialed(Kind.TEST, digits)
+        return Dialed(Kind.TEST, digits, digits in numbers.local_forms)
     return NOTHING
 
 

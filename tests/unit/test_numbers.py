@@ -6,11 +6,13 @@ from hypothesis import strategies as st
 
 from engine.numbers import (
     NORTH_AMERICA,
+    PACKS,
     could_shadow_emergency,
     is_e164,
     numbers_of,
     parse_e164,
     plain_digits,
+    plan_of,
     shadowed_emergency_number,
 )
 
@@ -130,3 +132,108 @@ def test_the_written_form_is_told_apart(text, expected):
 def test_no_text_makes_the_number_reader_raise(text):
     found = parse_e164(text)
     assert found is None or is_e164(found)
+
+
+# ------------------------------------------------------------------------------------------ packs
+
+# what libphonenumber calls an emergency number and we do not: mobile-only spellings, and numbers withdrawn since
+WITHDRAWN = {
+    "DK": {"114"}, "HR": {"93", "94"}, "LV": {"01", "02", "03"}, "PT": {"115"}, "NL": {"911"},
+    "LT": {"01", "02", "03", "011", "022", "033", "101", "102", "103"}, "SE": {"90000"}, "US": {"112"}, "CA": {"112"},
+    "CZ": {"151", "152", "153", "154", "157", "159"},
+}  # fmt: skip
+FROM_THE_STATES_ALONE = {"140", "195", "196", "108", "1530", "061", "062", "080", "091", "092", "18000"}
+
+
+@pytest.mark.parametrize("country", sorted(country for pack in PACKS for country in pack.countries))
+def test_the_packs_agree_with_libphonenumbers_list(country):
+    """E-01: an independent list of every country's emergency numbers has ours and, but for known ones, no more."""
+    import phonenumbers
+
+    pack = numbers_of(country)
+    ours = pack.emergency - FROM_THE_STATES_ALONE - ({"112"} if country == "IM" else set())
+    assert all(phonenumbers.is_emergency_number(number, country) for number in ours)
+    digits = [f"{number:0{width}}" for width in (2, 3) for number in range(10**width)]
+    theirs = {number for number in digits if phonenumbers.is_emergency_number(number, country)}
+    assert theirs - WITHDRAWN.get(country, set()) <= pack.emergency
+
+
+@pytest.mark.parametrize("pack", PACKS, ids=lambda pack: "-".join(sorted(pack.countries)))
+def test_a_pack_is_consistent(pack):
+    """E-01: what is sent is a number of the country, and no slip of one number is another number."""
+    assert pack.primary in pack.emergency
+    assert set(pack.services) <= pack.emergency
+    assert not pack.emergency & pack.test
+    assert not pack.emergency_forms & pack.test_forms
+    assert not pack.also_reserved & pack.emergency
+    for form in pack.emergency_forms | pack.test_forms:
+        sent = pack.number_for(form)
+        assert sent in pack.emergency | pack.test
+        assert pack.number_for(sent) == sent
+    for number in pack.emergency | pack.test:
+        assert pack.number_for(number) == pack.sent_as.get(number, number)
+
+
+@pytest.mark.parametrize(
+    ("country", "dialed", "number", "service"),
+    [
+        ("US", "911", "911", "urn:service:sos"),
+        ("US", "9911", "911", "urn:service:sos"),
+        ("US", "933", "933", "urn:service:sos"),
+        ("US", "112", "911", "urn:service:sos"),
+        ("US", "urn:service:sos.police", "911", "urn:service:sos"),
+        ("GB", "112", "112", "urn:service:sos"),
+        ("GB", "9999", "999", "urn:service:sos"),
+        ("GB", "911", "999", "urn:service:sos"),
+        ("GB", "urn:service:sos", "999", "urn:service:sos"),
+        ("FR", "15", "15", "urn:service:sos.ambulance"),
+        ("FR", "015", "15", "urn:service:sos.ambulance"),
+        ("FR", "+3315", "15", "urn:service:sos.ambulance"),
+        ("FR", "urn:service:sos.fire", "18", "urn:service:sos"),
+        ("FR", "urn:service:sos.gas", "112", "urn:service:sos"),
+        ("DE", "0110", "110", "urn:service:sos.police"),
+        ("AU", "0000", "000", "urn:service:sos"),
+        ("AU", "112", "000", "urn:service:sos"),
+        ("AU", "106", "106", "urn:service:sos"),
+        ("NZ", "1111", "111", "urn:service:sos"),
+        ("NZ", "112", "111", "urn:service:sos"),
+    ],
+)
+def test_a_trunk_is_sent_the_number_its_country_knows(country, dialed, number, service):
+    """E-01, E-07: slips taken off, visitors' numbers and URNs translated, a single service's number kept."""
+    assert numbers_of(country).number_for(dialed) == number
+    assert numbers_of(country).service_of(dialed) == service
+
+
+def test_a_plan_is_one_object_for_the_same_countries_and_knows_what_is_local():
+    """E-01: an account with offices abroad has all their numbers; what they share means the same everywhere."""
+    plan = plan_of(["US", "GB", "US", "CA", ""])
+    assert plan is plan_of(["us", "gb"])
+    assert [pack.primary for pack in plan.packs] == ["911", "999"]
+    assert {"911", "999", "112", "9112"} <= plan.emergency_forms
+    assert {"911", "999", "933"} <= plan.local_forms
+    assert plan_of(["FR", "DE"]).local_forms.isdisjoint({"112", "0112", "+112"})
+    assert plan_of(["US"]).local_forms == frozenset()
+    assert plan_of([]).packs == (NORTH_AMERICA,)
+
+
+@pytest.mark.parametrize(
+    ("extension", "countries", "taken"),
+    [
+        ("111", ["US"], None),
+        ("111", ["US", "NZ"], "111"),
+        ("999", ["US"], None),
+        ("999", ["US", "GB"], "999"),
+        ("9999", ["GB"], "9999"),
+        ("15", ["US", "FR"], "15"),
+        ("0112", ["DE"], "0112"),
+        ("911", ["GB"], "911"),
+        ("_1XX", ["GB"], "112"),
+        ("_1XX", ["US", "NZ"], "111"),
+        ("101", ["GB", "NZ", "AU"], None),
+        ("106", ["AU"], "106"),
+    ],
+)
+def test_the_guard_keeps_the_numbers_of_every_country_of_the_account(extension, countries, taken):
+    """E-01: an extension is refused that any office's phones would dial in an emergency."""
+    assert shadowed_emergency_number(extension, countries) == taken

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.e911.dial import Kind, classify
+from engine.e911.dial import Kind, classify, settle
+from engine.numbers import numbers_of, plan_of
 
 EMERGENCY = [
     "sip:911@10.0.0.1",
@@ -185,3 +186,53 @@ def test_a_hostile_request_uri_takes_no_time():
         started = time.perf_counter()
         classify(uri)
         assert time.perf_counter() - started < 0.05
+
+
+# ------------------------------------------------------------------------------------------ several countries
+
+US_AND_NZ = plan_of(["US", "NZ"])
+US_AND_GB = plan_of(["US", "GB"])
+
+
+@pytest.mark.parametrize(
+    ("plan", "dialed", "country", "is_extension", "kind"),
+    [
+        (US_AND_NZ, "111", "NZ", True, Kind.EMERGENCY),
+        (US_AND_NZ, "111", "US", False, Kind.NONE),
+        (US_AND_NZ, "111", None, False, Kind.EMERGENCY),
+        (US_AND_NZ, "111", None, True, Kind.NONE),
+        (US_AND_NZ, "911", "NZ", False, Kind.EMERGENCY),  # a visitor's number: nothing else can have it
+        (US_AND_NZ, "911", "US", True, Kind.EMERGENCY),
+        (US_AND_NZ, "911", None, False, Kind.EMERGENCY),
+        (US_AND_NZ, "933", "US", False, Kind.TEST),
+        (US_AND_NZ, "933", "NZ", False, Kind.NONE),
+        (US_AND_GB, "999", "US", False, Kind.NONE),
+        (US_AND_GB, "999", "GB", False, Kind.EMERGENCY),
+        (US_AND_GB, "112", "US", False, Kind.EMERGENCY),
+        (US_AND_GB, "112", "GB", True, Kind.EMERGENCY),
+        (US_AND_GB, "9112", "US", False, Kind.NONE),
+        (US_AND_GB, "101", "GB", False, Kind.NONE),
+        (US_AND_GB, "urn:service:sos", "GB", False, Kind.EMERGENCY),
+        (US_AND_GB, "urn:service:test.sos", "GB", False, Kind.TEST),
+    ],
+)
+def test_a_number_means_what_it_means_where_the_caller_is(plan, dialed, country, is_extension, kind):
+    """E-01: packs are chosen by the caller's location; with no better knowledge than a default it is an emergency."""
+    found = classify(dialed if dialed.startswith("urn:") else f"sip:{dialed}@10.0.0.1", numbers=plan)
+    assert settle(found, country, is_extension=is_extension).kind is kind
+
+
+def test_what_an_account_of_one_country_dials_is_never_in_doubt():
+    """E-01: nothing but the caller's own country is asked where there is only one."""
+    found = classify("sip:9911@10.0.0.1", numbers=plan_of(["US"]))
+    assert not found.is_local
+    assert settle(found, "GB", is_extension=True) is found
+
+
+@given(st.sampled_from(["US", "GB", "FR", "AU", "NZ", "DE"]), st.data())
+def test_a_countrys_own_numbers_are_emergencies_there_whatever_else_the_account_has(country, data):
+    """E-01: an office abroad never takes a number away."""
+    others = data.draw(st.lists(st.sampled_from(["US", "GB", "FR", "AU", "NZ", "DE"])))
+    dialed = data.draw(st.sampled_from(sorted(numbers_of(country).emergency_forms)))
+    found = classify(f"sip:{dialed}@10.0.0.1", numbers=plan_of([*others, country]))
+    assert settle(found, country, is_extension=True).kind is Kind.EMERGENCY
