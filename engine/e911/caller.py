@@ -2,7 +2,7 @@
 
 import re
 
-from engine.e911.location import AccountTable, Caller, Pbx, plain_address
+from engine.e911.location import AccountTable, Caller, IpAddress, Pbx, plain_address, plain_mac
 from engine.numbers import is_e164
 from engine.sip.forward import Hop
 from engine.sip.message import BadMessage, Request
@@ -10,8 +10,12 @@ from engine.sip.uri import NameAddr, parse_name_addr
 
 DEVICE_HEADER = "X-Callpoint-Device"
 SOURCE_HEADER = "X-Callpoint-Source"
+ACCESS_HEADER = "P-Access-Network-Info"
 # RFC 5626 §4.1: the instance of a phone is a UUID whose last 12 digits are its MAC
 _INSTANCE = re.compile(r'\+sip\.instance\s*=\s*"<urn:uuid:[0-9a-f-]{24}([0-9a-f]{12})>"', re.IGNORECASE)
+
+# RFC 7315 §5.4: the access point a phone on Wi-Fi is at, as 12 hexadecimal digits; some senders quote or punctuate it
+_WLAN_NODE = re.compile(r'i-wlan-node-id\s*=\s*"?([0-9a-f:.-]{12,17})', re.IGNORECASE)
 
 
 def read_caller(request: Request, source: Hop, account: AccountTable, pbx: Pbx, *, is_proven: bool) -> Caller:
@@ -21,10 +25,13 @@ def read_caller(request: Request, source: Hop, account: AccountTable, pbx: Pbx, 
     device = (request.header(DEVICE_HEADER) or "").strip()
     told = request.header(SOURCE_HEADER)
     source_ip = plain_address(told) if told else None
-    if told is None and not is_proven and not device:
+    names_pbx = source_ip is not None and not is_proven and _is_pbx(source_ip, source, pbx)
+    if (names_pbx or told is None) and not is_proven:
+        source_ip = None
         mac = _direct_mac(request, account, pbx, source)
-        if mac is not None:
-            device, source_ip = mac, plain_address(source.ip)
+        if mac is not None and (not device or plain_mac(device) == mac):
+            device, source_ip, names_pbx = mac, plain_address(source.ip), False
+    access = request.header(ACCESS_HEADER)
     identity = asserted.uri.user_text if asserted else ""
     return Caller(
         identity=identity,
@@ -33,7 +40,21 @@ def read_caller(request: Request, source: Hop, account: AccountTable, pbx: Pbx, 
         device=device,
         source_ip=source_ip,
         asserted_number=_asserted_number(identity, account.country),
+        bssid=_bssid(access) if access else None,
+        names_pbx=names_pbx,
     )
+
+
+def _is_pbx(address: IpAddress, source: Hop, pbx: Pbx) -> bool:
+    """Whether that is the address of the PBX itself, which some put where the phone's belongs."""
+    if address == plain_address(source.ip):
+        return True
+    return any(network.num_addresses == 1 and address == network.network_address for network in pbx.sources)
+
+
+def _bssid(access: str) -> str | None:
+    found = _WLAN_NODE.search(access)
+    return plain_mac(found.group(1)) if found else None
 
 
 def _direct_mac(request: Request, account: AccountTable, pbx: Pbx, source: Hop) -> str | None:
