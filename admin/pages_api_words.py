@@ -165,7 +165,7 @@ FIELDS: Mapping[str, str] = {
     "AuditAnswer.outcome": "`success`, `failure` or `denied`.",
     "CallAnswer.kind": "A real call or a test.",
     "CallDetail.kind": "A real call or a test.",
-    "FetchAnswer.kind": "`fetch`, `not_modified`, `upload`, `denied`, `mismatch` or `failed`.",
+    "FetchAnswer.kind": "`fetch`, `not_modified`, `upload`, `denied`, `mismatch`, `failed`, `held` or `held_denied`.",
     "LocationAnswer.status": "What was said of its address.",
     "NetworkCreate.pbx_id": "Only for callers of that PBX; null: for all.",
     "NetworkPatch.pbx_id": "Only for callers of that PBX; null: for all.",

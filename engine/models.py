@@ -518,7 +518,7 @@ class ProvisioningEvent(Base):
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     account_id: Mapped[str | None] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"))
     phone_id: Mapped[str | None] = mapped_column(ForeignKey("phone.id", ondelete="CASCADE"))
-    kind: Mapped[str] = mapped_column(String(30))  # fetch | not_modified | upload | denied | mismatch | failed
+    kind: Mapped[str] = mapped_column(String(30))  # provisioning.fetchlog.FetchKind
     reason: Mapped[str | None] = mapped_column(String(60))
     file: Mapped[str] = mapped_column(String(200))
     method: Mapped[str] = mapped_column(String(10))

@@ -60,6 +60,8 @@ class Event(StrEnum):
     LOCATION_DELETE = "location.delete"
     LOCATION_VALIDATE = "location.validate"
 
+    LOCATION_REQUEST_DENIED = "location_request.denied"
+
     NETWORK_CREATE = "network.create"
     NETWORK_LIST = "network.list"
     NETWORK_READ = "network.read"
@@ -157,6 +159,7 @@ _CATEGORIES = {
     "setup_page": Category.SECURITY,
     "api_key": Category.SECURITY,
     "location": Category.LOCATIONS,
+    "location_request": Category.LOCATIONS,
     "network": Category.LOCATIONS,
     "confirmed_location": Category.LOCATIONS,
     "notification_recipient": Category.EMERGENCY,

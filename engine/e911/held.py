@@ -118,7 +118,7 @@ class Lis:
         except TimeoutError as exc:
             raise NoLocation(Code.TIMEOUT, "The location was not found within the time that was given.") from exc
         except (SQLAlchemyError, OSError) as exc:
-            raise DatabaseAway("The database is away, so no location can be looked up. 911 calls go on.") from exc
+            raise _away() from exc
 
     async def _locate(
         self, session: AsyncSession, address: IpAddress, request: LocationRequest, now: datetime
@@ -128,7 +128,9 @@ class Lis:
         if askers and device.is_named and not await self._is_itself(session, address, device, now):
             return await self._for_pbx(session, askers, device, request.measured, now)
         if any(ip != address for ip in device.ips):
-            raise NoLocation(Code.BAD_IDENTIFIER, "Only the location of your own address may be asked for.")
+            raise NoLocation(
+                Code.BAD_IDENTIFIER, "Only the location of your own address may be asked for.", is_denied=True
+            )
         return await self._for_itself(session, address, device, request.measured, now)
 
     async def _is_itself(self, session: AsyncSession, address: IpAddress, device: Device, now: datetime) -> bool:
@@ -136,6 +138,21 @@ class Lis:
         if not device.macs or any(ip != address for ip in device.ips):
             return False
         return await self._own_phone(session, address, device, now) is not None
+
+    async def is_pbx(self, asker: str) -> bool:
+        """Whether that address is a PBX's, which may ask for others and as often as it needs.
+
+        Raises:
+            DatabaseAway: it cannot be known now.
+        """
+        address = plain_address(asker)
+        if address is None:
+            return False
+        try:
+            async with self._database.sessions() as session:
+                return bool(await self._askers(session, address))
+        except (SQLAlchemyError, OSError) as exc:
+            raise _away() from exc
 
     async def _askers(self, session: AsyncSession, address: IpAddress) -> tuple[tuple[str, str], ...]:
         """(account id, PBX id) of the PBXs in the narrowest source network around the address."""
@@ -347,6 +364,10 @@ class Lis:
         except (OSError, snapshot.BadSnapshot):
             return None
         return self._kept[1]
+
+
+def _away() -> DatabaseAway:
+    return DatabaseAway("The database is away, so no location can be looked up. 911 calls go on.")
 
 
 def _seen(phone: Phone | None, caller: Caller, measured: Measured, now: datetime) -> Sighting | None:

@@ -37,11 +37,14 @@ class Code(StrEnum):
 
 
 class NoLocation(Exception):
-    """The answer to a request is an error: `code` for the client, `detail` in a sentence for whoever reads its log."""
+    """The answer to a request is an error: `code` for the client, `detail` in a sentence for whoever reads its log.
 
-    def __init__(self, code: Code, detail: str) -> None:
+    `is_denied`: it asked for what is not its own, which an auditor should know.
+    """
+
+    def __init__(self, code: Code, detail: str, *, is_denied: bool = False) -> None:
         super().__init__(detail)
-        self.code, self.detail = code, detail
+        self.code, self.detail, self.is_denied = code, detail, is_denied
 
 
 class Kind(StrEnum):

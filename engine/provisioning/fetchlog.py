@@ -41,6 +41,12 @@ class FetchKind(StrEnum):
     DENIED = "denied"
     MISMATCH = "mismatch"
     FAILED = "failed"
+    HELD = "held"  # a location was asked for
+    HELD_DENIED = "held_denied"
+
+
+_OF_HELD = frozenset({FetchKind.HELD, FetchKind.HELD_DENIED})
+_PROMOTED = {FetchKind.MISMATCH: Event.PHONE_MISMATCH, FetchKind.HELD_DENIED: Event.LOCATION_REQUEST_DENIED}
 
 
 class Fetch(NamedTuple):  # made and hashed on every request: a tuple does both in C
@@ -163,7 +169,8 @@ class FetchLog:
         denials = [
             fetch
             for fetch in taken
-            if fetch.kind is FetchKind.MISMATCH or (fetch.kind is FetchKind.DENIED and fetch.reason != "absent")
+            if fetch.kind in {FetchKind.MISMATCH, FetchKind.HELD_DENIED}
+            or (fetch.kind is FetchKind.DENIED and fetch.reason != "absent")
         ]
         promoted = denials[: int(self._audits_left)]
         self._audits_left -= len(promoted)
@@ -259,7 +266,7 @@ def _seen(session: AsyncSession, phone: Phone, fetch: Fetch, at: dt.datetime, *,
 
 
 def _promote(session: AsyncSession, fetch: Fetch, count: _Count, phone: Phone | None) -> None:
-    event = Event.PHONE_MISMATCH if fetch.kind is FetchKind.MISMATCH else Event.PROVISIONING_DENIED
+    event = _PROMOTED.get(fetch.kind, Event.PROVISIONING_DENIED)
     label = fetch.mac or fetch.file
     record(
         session,
@@ -284,7 +291,7 @@ def _actor(fetch: Fetch) -> Actor:
     name = phone_name(fetch)
     return Actor(
         "phone", fetch.phone_id or name, name, fetch.ip, fetch.account_id, user_agent=fetch.user_agent,
-        method=fetch.method, route="/p/{token}/{file}",
+        method=fetch.method, route="/held" if fetch.kind in _OF_HELD else "/p/{token}/{file}",
     )  # fmt: skip
 
 

@@ -36,7 +36,8 @@ from engine.provisioning.render import PhoneConfig, Renderer, served_names
 from engine.provisioning.vendors import Confidence, FileKind, FileRule, Mac, PhoneIdentity, Profile
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.BaseRequest], Awaitable[tuple[int, bytes, Mapping[str, str]] | None]]
+"""A request to status, body and headers; None: the one 404."""
 
 MAX_UPLOAD_BYTES = 1024 * 1024  # a Poly log; the phone cuts its own at 512 kB by default
 MAX_LINE_BYTES = (
@@ -75,6 +76,27 @@ class PhonesPort:
     trusted_proxies: tuple[Network, ...] = ()
     also: Mapping[str, Handler] = field(default_factory=dict)
     kept: KeptFiles = field(default_factory=KeptFiles)
+
+    def address_of(self, request: web.BaseRequest) -> str:
+        """The asker's address: the peer's, or what a trusted proxy in front of us says, nearest first."""
+        peer = request.remote or ""
+        if not self.trusted_proxies or not self.is_trusted(peer):
+            return peer
+        for hop in reversed(request.headers.get(hdrs.X_FORWARDED_FOR, "").split(",")):
+            address = hop.strip().strip("[]")
+            if not _is_address(address):
+                break
+            peer = address
+            if not self.is_trusted(address):
+                break
+        return peer
+
+    def is_trusted(self, address: str) -> bool:
+        """Whether it is one of the reverse proxies in front of this port."""
+        if not _is_address(address):
+            return False
+        parsed = ipaddress.ip_address(address)
+        return any(parsed in network for network in self.trusted_proxies if network.version == parsed.version)
 
     def runner(self) -> web.ServerRunner:
         """The server, to be set up and given its sites; starts the fetch log. Needs a running loop."""
@@ -251,7 +273,7 @@ class _Door:
             return await self._elsewhere(request, path)
         started = time.perf_counter()
         parsed = self._parse(path[: MAX_LINE_BYTES + 1], request.headers.get(hdrs.USER_AGENT, ""))
-        asked = _Asked(request.method, *parsed[:4], self._ip(request), started)
+        asked = _Asked(request.method, *parsed[:4], self._port.address_of(request), started)
         try:
             return await self._file(request, asked, parsed.who)
         except DatabaseAway:
@@ -261,7 +283,11 @@ class _Door:
         if path == "/healthz" and request.method in {hdrs.METH_GET, hdrs.METH_HEAD}:
             return _plain(200, b"ok\n")
         handler = self._port.also.get(path[1:].split("/", 1)[0].split("?", 1)[0])
-        return await handler(request) if handler is not None else _not_found()
+        answer = await handler(request) if handler is not None else None
+        if answer is None:
+            return _not_found()
+        status, body, headers = answer
+        return _Answer(status=status, body=body, headers=CIMultiDict(_SECURITY | dict(headers)))
 
     def _parse_afresh(self, path: str, agent: str) -> _Parsed:
         token, _, file = path[3:].partition("/")
@@ -405,32 +431,12 @@ class _Door:
         self._port.log.note(fetch._replace(reason=type(error).__name__, evidence=(str(error)[:300],)), 0)
         return _plain(503, _ERROR_BODY, **{hdrs.RETRY_AFTER: str(RETRY_AFTER_S)})
 
-    def _ip(self, request: web.BaseRequest) -> str:
-        """The asker's address: the peer's, or what a trusted proxy in front of us says, nearest first."""
-        peer = request.remote or ""
-        if not self._port.trusted_proxies or not self._is_trusted(peer):
-            return peer
-        for hop in reversed(request.headers.get(hdrs.X_FORWARDED_FOR, "").split(",")):
-            address = hop.strip().strip("[]")
-            if not _is_address(address):
-                break
-            peer = address
-            if not self._is_trusted(address):
-                break
-        return peer
-
-    def _is_trusted(self, address: str) -> bool:
-        if not _is_address(address):
-            return False
-        parsed = ipaddress.ip_address(address)
-        return any(parsed in network for network in self._port.trusted_proxies if network.version == parsed.version)
-
     def _base(self, request: web.BaseRequest) -> str:
         """`scheme://host` that the phone shall ask next time."""
         if self._port.public_url:
             return self._port.public_url.rstrip("/")
         scheme = "https" if request.transport is not None and request.transport.get_extra_info("sslcontext") else "http"
-        if self._port.trusted_proxies and self._is_trusted(request.remote or ""):
+        if self._port.trusted_proxies and self._port.is_trusted(request.remote or ""):
             scheme = "https" if request.headers.get(hdrs.X_FORWARDED_PROTO) == "https" else scheme
         host = request.headers.get(hdrs.HOST) or ""
         if not _HOST.match(host):
