@@ -7,7 +7,7 @@ most 33 (IPv4) look-ups away whatever their number.
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -28,6 +28,7 @@ from engine.e911.rows import (
     Sighting,
     Trunk,
 )
+from engine.numbers import NumberPlan, plan_of
 
 MAX_KEPT_PEERS = 4096
 MAX_KEPT_SIGHTINGS = 200_000  # of all accounts, told since their snapshots: some 60 MB at the very worst
@@ -58,6 +59,7 @@ class AccountTable:
     sightings: Mapping[str, Sighting] = field(default_factory=dict)
     confirmed: tuple[Confirmed, ...] = ()
     faults: tuple[str, ...] = ()
+    number_plan: NumberPlan = field(init=False, repr=False, compare=False)
     _subnets: PrefixIndex[Network] = field(default_factory=PrefixIndex, init=False, repr=False, compare=False)
     _phone_of_mac: dict[str, Phone] = field(default_factory=dict, init=False, repr=False, compare=False)
     _phones_of_line: dict[str, tuple[Phone, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -70,6 +72,8 @@ class AccountTable:
     _number_of_e164: dict[str, Number] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        countries = {location.civic_address.get("country") for location in self.locations.values()}
+        object.__setattr__(self, "number_plan", plan_of([self.country, *sorted(countries)]))
         for network in self.networks:
             self._subnets.add(network.subnet, network)
         for phone in self.phones:
@@ -109,6 +113,10 @@ class AccountTable:
     def phone_by_mac(self, mac: str) -> Phone | None:
         """The phone with that MAC (12 lower-case hexadecimal digits)."""
         return self._phone_of_mac.get(mac)
+
+    def is_extension(self, digits: str) -> bool:
+        """Whether a line is called by exactly these digits."""
+        return digits.lower() in self._lines_of_name
 
     def line_named(self, name: str, pbx_id: str | None) -> Line | None:
         """The line with that sip_user or extension: this PBX's own first, then one of no PBX, then the only one there
@@ -199,13 +207,16 @@ class AccountTable:
         return self._number_of_e164.get(e164)
 
 
+Owners = tuple[tuple[AccountTable, Pbx], ...]
+
+
 class LocationTable:
     """Every account's table, and which PBX a packet comes from. Patched account by account, on the loop's own thread.
 
     `last_resorts`: every account's enabled trunks of last resort, best first.
     """
 
-    __slots__ = ("_overlay", "_peers", "_sighted", "_sources", "accounts", "last_resorts")
+    __slots__ = ("_names", "_overlay", "_owners", "_sighted", "_sources", "_users", "accounts", "last_resorts")
 
     def __init__(self) -> None:
         self.accounts: dict[str, AccountTable] = {}
@@ -213,9 +224,9 @@ class LocationTable:
         self._overlay: dict[str, dict[str, Sighting]] = {}
         self._sighted: OrderedDict[tuple[str, str], None] = OrderedDict()  # who is in the overlay, the oldest first
         self._sources: PrefixIndex[tuple[str, str]] = PrefixIndex()
-        self._peers: dict[
-            str, tuple[AccountTable, Pbx] | None
-        ] = {}  # answers given since the last change, by address as written
+        self._owners: dict[str, Owners] = {}  # answers given since the last change, by address as written
+        self._names: dict[str, list[tuple[str, str]]] = {}  # name in a client certificate -> (account, PBX)
+        self._users: dict[str, list[tuple[str, str]]] = {}  # digest user -> (account, PBX)
 
     def put(self, account: AccountTable) -> None:
         """Take an account's new table in the place of its old one."""
@@ -224,14 +235,17 @@ class LocationTable:
         for pbx in account.pbxs.values():
             for source in pbx.sources:
                 self._sources.add(source, (account.account_id, pbx.id))
+            for index, name in ((self._names, pbx.tls_name), (self._users, pbx.auth_user)):
+                if name:
+                    index[name] = sorted([*index.get(name, ()), (account.account_id, pbx.id)])
         self._rank_last_resorts(old.trunks if old else (), account.trunks)
-        self._peers.clear()
+        self._owners.clear()
 
     def drop(self, account_id: str) -> None:
         """Forget an account; an unknown one is ignored."""
         old = self._forget(account_id)
         self._rank_last_resorts(old.trunks if old else (), ())
-        self._peers.clear()
+        self._owners.clear()
 
     def note_sighting(self, account_id: str, sighting: Sighting) -> None:
         """Keep what was told of a phone since its account's snapshot. What a snapshot has by now is let go, a few each
@@ -260,33 +274,64 @@ class LocationTable:
         stored = account.sightings.get(phone_id) if account is not None else None
         return account is None or (stored is not None and stored.seen_at >= self._overlay[account_id][phone_id].seen_at)
 
-    def peer_of(self, ip: str) -> tuple[AccountTable, Pbx] | None:
-        """`peer_at` for an address as the socket names it; asked several times per request, so answers are kept."""
+    def owners_of(self, ip: str) -> Owners:
+        """`owners_at` for an address as the socket names it; asked several times per request, so answers are kept."""
         try:
-            return self._peers[ip]
+            return self._owners[ip]
         except KeyError:
             address = plain_address(ip)
-        if len(self._peers) >= MAX_KEPT_PEERS:  # strangers flooding from everywhere
-            self._peers.clear()
-        peer = self._peers[ip] = self.peer_at(address) if address is not None else None
-        return peer
+        if len(self._owners) >= MAX_KEPT_PEERS:  # strangers flooding from everywhere
+            self._owners.clear()
+        owners = self._owners[ip] = self.owners_at(address) if address is not None else ()
+        return owners
 
-    def peer_at(self, address: IpAddress) -> tuple[AccountTable, Pbx] | None:
-        """The account and PBX whose longest source network holds the address; None: a stranger.
+    def owners_at(self, address: IpAddress) -> Owners:
+        """The accounts and PBXs whose longest source network holds the address, the oldest first; () for a stranger.
 
-        Two accounts may not hold the same network; should it happen, the older account keeps it.
+        Several may hold the same network when each has another way to prove itself (design decision 16).
         """
         for _, owners in self._sources.matches(address):
-            account_id, pbx_id = min(owners)  # identifiers sort by time of making
-            account = self.accounts[account_id]
-            return account, account.pbxs[pbx_id]
-        return None
+            return self._rows(sorted(owners))  # identifiers sort by time of making
+        return ()
+
+    def named(self, tls_name: str) -> Owners:
+        """The PBXs that prove themselves by this name in their certificate."""
+        return self._rows(self._names.get(tls_name, ()))
+
+    def user(self, auth_user: str) -> Owners:
+        """The PBXs with that digest user: one, unless two accounts were given the same."""
+        return self._rows(self._users.get(auth_user, ()))
+
+    @property
+    def has_users(self) -> bool:
+        """Is there any PBX that can prove itself by digest?"""
+        return bool(self._users)
+
+    def peer_of(self, ip: str) -> tuple[AccountTable, Pbx] | None:
+        """The oldest of `owners_of`; None: a stranger."""
+        owners = self.owners_of(ip)
+        return owners[0] if owners else None
+
+    def peer_at(self, address: IpAddress) -> tuple[AccountTable, Pbx] | None:
+        """The oldest of `owners_at`; None: a stranger."""
+        owners = self.owners_at(address)
+        return owners[0] if owners else None
+
+    def _rows(self, owners: Iterable[tuple[str, str]]) -> Owners:
+        return tuple(
+            (self.accounts[account_id], self.accounts[account_id].pbxs[pbx_id]) for account_id, pbx_id in owners
+        )
 
     def _forget(self, account_id: str) -> AccountTable | None:
         old = self.accounts.pop(account_id, None)
         for pbx in old.pbxs.values() if old else ():
             for source in pbx.sources:
                 self._sources.remove(source, (account_id, pbx.id))
+            for index, name in ((self._names, pbx.tls_name), (self._users, pbx.auth_user)):
+                if name and (left := [owner for owner in index.get(name, ()) if owner != (account_id, pbx.id)]):
+                    index[name] = left
+                else:
+                    index.pop(name, None)
         return old
 
     def _rank_last_resorts(self, old: tuple[Trunk, ...], new: tuple[Trunk, ...]) -> None:
