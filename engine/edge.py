@@ -12,32 +12,33 @@ same data folder, or SIGTERM. Logs go to stderr, one JSON object per line.
 """
 
 import asyncio
-import gc
-import json
 import os
 import signal
-import socket
 import sys
 from collections import deque
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime
+from math import inf
 
 from engine import crypto
 from engine.e911 import snapshot
 from engine.e911.carriers import load_profiles
 from engine.e911.entries import CallEvent, CallRecorder, Stranger, instant
 from engine.e911.flood import StrangerLimit
-from engine.e911.hook import PROOF_PURPOSE, Decision, Hook, route_hop
+from engine.e911.hook import Decision, Hook
 from engine.e911.journal import JournalWriter
-from engine.e911.location import AccountTable, LocationTable
-from engine.e911.route import Deadlines
+from engine.e911.location import LocationTable
+from engine.e911.peers import PROOF_PURPOSE
+from engine.e911.route import Deadlines, credentials_of
 from engine.e911.trunks import TrunkWatch
-from engine.edge_line import Lines, Settings, host_port, start_line
+from engine.edge_line import Lines, Settings, start_line
+from engine.edge_loop import Collector, EdgeLoop
+from engine.edge_orders import Orders
 from engine.edge_owner import Owner
+from engine.edge_record import CallRecord
 from engine.errors import ConfigFault
 from engine.ids import new_id
 from engine.sip.events import (
+    AnsweredLate,
     AttemptEnded,
     AttemptStarted,
     DialogEnded,
@@ -51,18 +52,16 @@ from engine.sip.forward import Hop
 from engine.sip.proxy import is_pending
 from engine.sip.resolve import Resolver
 from engine.sip.stack import SipStack
-from engine.sip.stream import TcpShell
+from engine.sip.tls import Certificates
 from engine.sip.transaction import ServerTransaction
-from engine.sip.udp import UdpShell
+from engine.sip.transports import Transports
 
 MARK_PURPOSE = "record-route"
 PING_TIMEOUT_S = 3.0  # three retransmissions over UDP
 TICK_S = 0.5
-NOTIFY_TIMEOUT_S = 8.0
+TIMER_GRAIN_S = 0.01  # thousands of transactions end each second, all of them after the same 32 s
 STOP_WITHIN_S = 5.0
-TAKE_OVER_POLL_S = 1.0
 SWITCH_INTERVAL_S = 0.0005  # a thread reading a snapshot gives the interpreter back after half a millisecond, not five
-MAX_KEPT_ADDRESSES = 4_096
 
 
 class Edge:
@@ -82,6 +81,7 @@ class Edge:
             settings.data_dir / "journal", self._keys, on_durable=lines.tell_journal, on_fault=self._journal_fault
         )
         self._recorder = CallRecorder(self._journal.put)
+        self._record = CallRecord(self._recorder, self._trunks, lines)
         profiles = load_profiles()
         self._faults = list(profiles.faults)
         self._hook = Hook(
@@ -92,46 +92,67 @@ class Edge:
             trunk_ips=self._trunks.ips,
             deadlines=Deadlines(settings.first_response_s, settings.connect_s),
             proof_key=self._keys.subkey(PROOF_PURPOSE),
+            names_of=lambda connection: self._transports.streams.names_of(connection),
             make_call_id=lambda: new_id("call"),
         )
+        self._certificates = Certificates(settings.tls_files)
+        self._transports = Transports(
+            receive_datagram=self._receive_datagram,
+            receive=self._receive,
+            drained=self._drained,
+            failed=self._transport_failed,
+            connected=self._transport_connected,
+            is_trusted=self._is_known,
+            connect_s=settings.connect_s,
+            certificates=self._certificates,
+            advertised=settings.listening.advertised,
+        )
         self._stack = SipStack(
-            addresses=self._address_towards,
+            addresses=self._transports.address_towards,
             make_branch=lambda: f"z9hG4bK{os.urandom(9).hex()}",
             make_tag=lambda: os.urandom(8).hex(),
             mark_key=self._keys.subkey(MARK_PURPOSE),
             is_emergency=self._hook.is_emergency,
             is_trusted=self._hook.is_trusted,
             resolve=self._resolver.address,
+            credentials_of=self._credentials_of,
+            tcp_is_up=self._transports.streams.tcp_is_up,
         )
-        self._udp = UdpShell(receive=self._receive_datagram, drained=self._pump, failed=self._transport_failed)
-        self._tcp = TcpShell(
-            receive=self._receive,
-            drained=self._pump,
-            failed=self._transport_failed,
-            connected=self._transport_connected,
-            connect_s=settings.connect_s,
-        )
-        self._bound = {"udp": ("", 0), "tcp": ("", 0)}
-        self._local: dict[str, str] = {}
+        self._heard: set[str] = set()  # addresses found trusted since the last tick
+        self._messages = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = inf
         self._sent_events: list[CallEvent] = []
+        self._tls_faults: tuple[str, ...] = ()
         self._others: deque[ServerTransaction] = deque(maxlen=1024)  # requests that are no emergency, for a clean stop
         self._is_stopping = False
         self._stop = asyncio.Event()
         self._owner = Owner(settings.data_dir)
+        self._collector = Collector()
+        self._orders = Orders(
+            folder=settings.data_dir / "snapshot",
+            keys=self._keys,
+            lines=lines,
+            owner=self._owner,
+            table=self._table,
+            trunks=self._trunks,
+            stack=self._stack,
+            pump=self._pump,
+            changed=self._heard.clear,
+            stats=self._stats,
+            stop=self._stop,
+        )
 
     async def run(self) -> None:
         """Serve until told to stop; raises OSError when a socket cannot be had."""
         self._load_all()
         await self._open()
         self._owner.claim()
-        gc.collect()
-        gc.freeze()  # what was loaded stays; the collector need not walk it in the middle of a call
-        gc.set_threshold(10_000, 20, 50)
+        self._collector.start(self._loop.time())
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop.set)
-        tasks = [self._loop.create_task(work) for work in (self._resolver.run(), self._tick(), self._obey())]
-        bound = {name: f"{_bracketed(host)}:{port}" if port else "" for name, (host, port) in self._bound.items()}
+        tasks = [self._loop.create_task(work) for work in (self._resolver.run(), self._tick(), self._orders.obey())]
+        bound = {name: self._transports.bound_text(name) for name in self._transports.bound}
         self._lines.tell(**{"is": "ready"}, **bound, accounts=len(self._table.accounts), faults=self._faults)
         await self._stop.wait()
         await self._finish()
@@ -149,15 +170,12 @@ class Edge:
         self._faults += loaded.faults
         for fault in self._faults:
             self._lines.log("snapshot_fault", level="error", detail=fault)
-        self._trunks.follow_table(self._default_routes())
+        self._orders.follow_table()
 
     async def _open(self) -> None:
-        kinds = ((socket.SOCK_DGRAM, self._settings.udp), (socket.SOCK_STREAM, self._settings.tcp))
-        self._owner.refuse_strangers((kind, *host_port(text)) for kind, text in kinds if text)
-        if self._settings.udp:
-            self._bound["udp"] = self._udp.open(*host_port(self._settings.udp))
-        if self._settings.tcp:
-            self._bound["tcp"] = await self._tcp.open(*host_port(self._settings.tcp))
+        self._faults += self._certificates.faults
+        self._owner.refuse_strangers(self._settings.listening.places())
+        await self._transports.open(self._settings.listening)
 
     async def _finish(self) -> None:
         """Take no new work but emergencies; let calls in progress be answered; make the journal durable."""
@@ -169,8 +187,7 @@ class Edge:
                     await asyncio.sleep(0.02)
         except TimeoutError:
             self._lines.log("stopped_with_calls_in_progress", level="warning", calls=self._recorder.unanswered)
-        self._udp.close()
-        await self._tcp.close()
+        await self._transports.close()
         if not await asyncio.to_thread(self._journal.close):
             self._lines.log("journal_not_flushed", level="error", entries=self._journal.waiting)
         self._lines.tell(**{"is": "stopped"})
@@ -179,14 +196,29 @@ class Edge:
 
     def _receive_datagram(self, data: bytes, hop: Hop) -> None:
         now = self._loop.time()
-        # those a default route leads to may answer as much as they like; they are trusted with nothing else
-        if self._hook.is_trusted(hop) or hop.ip in self._trunks.route_ips or self._strangers.hears(hop.ip, now):
+        if hop.ip in self._heard or self._hears(hop, now):
+            self._messages += 1
             self._stack.receive(data, hop, now)
-            self._send_out()
+            self._send_out(now)
+
+    def _hears(self, hop: Hop, now: float) -> bool:
+        """May this datagram be looked at? Those a default route leads to may answer as much as they like; they are
+        trusted with nothing else.
+        """
+        if self._hook.is_trusted(hop) or hop.ip in self._trunks.route_ips:
+            self._heard.add(hop.ip)
+            return True
+        return self._strangers.hears(hop.ip, now)
+
+    def _is_known(self, hop: Hop) -> bool:
+        """Somebody whose connections strangers must not crowd out."""
+        return self._hook.is_trusted(hop) or hop.ip in self._trunks.route_ips
 
     def _receive(self, data: bytes, hop: Hop) -> None:
-        self._stack.receive(data, hop, self._loop.time())
-        self._send_out()
+        now = self._loop.time()
+        self._messages += 1
+        self._stack.receive(data, hop, now)
+        self._send_out(now)
 
     def _transport_failed(self, hop: Hop) -> None:
         self._stack.transport_failed(hop, self._loop.time())
@@ -198,39 +230,49 @@ class Edge:
 
     def _pump(self) -> None:
         """Events, then messages out, then the next timer and the record of what has left."""
-        self._send_out()
-        self._arm(self._stack.next_timer())
+        self._send_out(self._loop.time())
+        self._arm()
         if self._sent_events:
-            self._record()
+            events, self._sent_events = self._sent_events, []
+            self._record.take(events, self._loop.time())
 
-    def _send_out(self) -> None:
+    def _drained(self) -> None:
+        """The socket is read out; every message of it has been answered or forwarded already."""
+        if self._timer is None or self._stack.soonest_timer < self._timer_at - TIMER_GRAIN_S:
+            self._arm()
+        if self._sent_events:
+            self._pump()
+
+    def _send_out(self, now: float) -> None:
         """Decide what is asked and send what is ready, after each message: a 911 waits for nothing behind it."""
-        stack, now = self._stack, self._loop.time()
+        stack = self._stack
         while (event := stack.next_event()) is not None:
             try:
                 self._on_event(event, now)
             except Exception as exc:  # noqa: BLE001 - one bad request must not end the process that takes 911 calls
                 self._lines.log("event_failed", level="error", of=type(event).__name__, error=repr(exc)[:500])
-        for data, hop in stack.take_outgoing():
-            (self._udp if hop.transport == "udp" else self._tcp).send(data, hop)
+        self._transports.send_all(stack.take_outgoing())
 
-    def _arm(self, when: float | None) -> None:
-        if self._timer is not None:
-            if self._timer.when() == when and not self._timer.cancelled():
-                return
-            self._timer.cancel()
-        self._timer = self._loop.call_at(when, self._timer_due) if when is not None else None
+    def _arm(self) -> None:
+        """Have the loop wake us when the first timer is due, or a little later for several together. One that is
+        disarmed meanwhile wakes us for nothing, which is cheaper than looking for the next at each message.
+        """
+        when = max(self._stack.soonest_timer, self._loop.time() + TIMER_GRAIN_S)
+        if when < self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer, self._timer_at = self._loop.call_at(when, self._timer_due), when
 
     def _timer_due(self) -> None:
-        self._timer = None
-        self._udp.drain()  # after a stall, an answer that is here already counts before the deadline it missed
+        self._timer, self._timer_at = None, inf
+        self._transports.drain()  # after a stall, an answer that is here already counts before the deadline it missed
         self._stack.handle_timer(self._loop.time())
         self._pump()
 
     def _on_event(self, event: Event, now: float) -> None:
         if isinstance(event, RequestReceived):
             self._on_request(event, now)
-        elif isinstance(event, AttemptStarted | AttemptEnded | Finished | DialogEnded):
+        elif isinstance(event, AttemptStarted | AttemptEnded | Finished | AnsweredLate | DialogEnded):
             self._sent_events.append(event)
         elif isinstance(event, OwnRequestEnded):
             self._on_own_request(event)
@@ -253,74 +295,40 @@ class Edge:
 
     def _answer(self, event: RequestReceived, decision: Decision, now: float, at: datetime) -> None:
         status, reason = decision.status or 503, decision.reason or "Service Unavailable"
-        self._stack.respond(event.transaction, status, reason, decision.headers, now=now)
+        self._stack.respond(
+            event.transaction, status, reason, decision.headers, now=now, is_stateless=decision.is_stateless
+        )
         if decision.call is not None:
             self._recorder.unroutable(decision.call, event.request.raw, status, at)
             self._lines.log(
                 "emergency_call_unroutable", level="critical", call_id=decision.call.id, headers=decision.headers
             )
-        if decision.stranger is not None and self._strangers.records(decision.stranger, now):
-            self._recorder.stranger(decision.stranger)
+        if decision.stranger is not None:
+            self._note_stranger(decision.stranger, now)
+
+    def _note_stranger(self, stranger: Stranger, now: float) -> None:
+        if self._strangers.records(stranger, now):
+            self._recorder.stranger(stranger)
+
+    def _credentials_of(self, trunk_id: str) -> Credentials | None:
+        trunk = self._table.trunk(trunk_id)
+        return credentials_of(trunk) if trunk is not None else None
 
     def _on_refused(self, event: MessageRefused, now: float) -> None:
         if self._hook.is_trusted(event.source):
-            self._lines.log("message_refused", level="warning", source=event.source.ip, detail=event.detail)
+            if self._strangers.logs(event.source.ip, now):
+                self._lines.log("message_refused", level="warning", source=event.source.ip, detail=event.detail)
         elif event.method is not None:
             stranger = Stranger(event.source, event.method, event.request_uri or "", "", False, datetime.now(UTC))
-            if self._strangers.records(stranger, now):
-                self._recorder.stranger(stranger)
+            self._note_stranger(stranger, now)
 
     def _on_own_request(self, event: OwnRequestEnded) -> None:
         purpose, value = event.token if isinstance(event.token, tuple) else ("", None)
         if purpose == "ping":
-            self._trunks.pinged(value, event.status)
+            hops = self._resolver.hops(*value) if event.status is None else ()
+            self._trunks.pinged(value, event.status, self._transports.streams.fault_of(hops[0]) if hops else "")
         elif purpose == "notify":
             self._lines.tell(**{"is": "notified"}, token=value, status=event.status or 408)
-
-    def _record(self) -> None:
-        events, self._sent_events = self._sent_events, []
-        utc, now = datetime.now(UTC), self._loop.time()
-        for event in events:
-            try:
-                self._record_one(event, utc, utc - timedelta(seconds=max(0.0, now - event.at)))
-            except Exception as exc:  # noqa: BLE001 - what cannot be recorded must not keep the next from being
-                self._lines.log("record_failed", level="critical", of=type(event).__name__, error=repr(exc)[:500])
-
-    def _record_one(self, event: CallEvent, utc: datetime, at: datetime) -> None:
-        match event:
-            case AttemptStarted():
-                received_at = getattr(event.tag, "received_at", utc)  # no attempt comes before its cause
-                self._recorder.attempt_started(event, max(at, received_at))
-            case AttemptEnded():
-                self._recorder.attempt_ended(event, at)
-                self._learn_from(event)
-            case Finished():
-                self._recorder.finished(event, at)
-            case DialogEnded():
-                self._recorder.dialog_ended(event, at)
-
-    def _learn_from(self, event: AttemptEnded) -> None:
-        """A call tells about its trunk sooner than the next ping."""
-        if event.outcome != "cancelled":
-            is_up = event.outcome in {"answered", "refused"} and event.status != 503
-            detail = f"a call was {event.outcome}" + (f" ({event.status})" if event.status else "")
-            self._trunks.seen(event.target.name, is_up=is_up, detail=detail)
-
-    def _address_towards(self, hop: Hop) -> tuple[str, int]:
-        """What the peer at a hop should call us: what is advertised, what is bound, or the address of the route to
-        it.
-        """
-        host, port = self._bound.get(hop.transport, ("", 0))
-        if self._settings.advertise:
-            return host_port(self._settings.advertise, port)
-        if host not in {"", "0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
-            return host, port
-        local = self._local.get(hop.ip)
-        if local is None:
-            if len(self._local) >= MAX_KEPT_ADDRESSES:
-                self._local.clear()
-            local = self._local[hop.ip] = _local_address(hop.ip)
-        return local, port
 
     # --- beside the calls ---------------------------------------------------------------------------------------------
 
@@ -329,84 +337,16 @@ class Edge:
         while True:
             self._trunks.refresh_ips()
             now = self._loop.time()
+            self._keep_connections(now)
             for name, hop in self._trunks.take_due(now):
-                uri = f"sip:{_bracketed(name[0])}:{name[1]}" + (";transport=tcp" if name[2] == "tcp" else "")
+                uri = f"sip:{_bracketed(name[0])}:{name[1]}" + _transport(hop)
                 self._stack.send_request("OPTIONS", uri, hop, (), b"", ("ping", name), now, PING_TIMEOUT_S)
             self._pump()
+            self._heard.clear()
+            for stranger in self._hook.peers.take_unproven(datetime.now(UTC)):
+                self._note_stranger(stranger, now)
+            self._collector.tick(self._messages, now)
             await asyncio.sleep(TICK_S)
-
-    async def _obey(self) -> None:
-        """Read commands until stdin ends; then see whether somebody younger took over."""
-        reader = asyncio.StreamReader()
-        transport, _ = await self._loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer
-        )
-        while line := await reader.readline():
-            try:
-                command = json.loads(line)
-                await self._do(command)
-            except (ValueError, TypeError, KeyError, AttributeError) as exc:
-                self._lines.log("command_refused", level="error", error=repr(exc)[:300])
-        transport.close()
-        self._lines.log("main_process_gone", level="warning", detail="calls are served on")
-        while not self._is_stopping:
-            await asyncio.sleep(TAKE_OVER_POLL_S)
-            if self._owner.is_taken_over():
-                self._lines.log("taken_over", detail="a younger process serves this data folder")
-                self._stop.set()
-                return
-
-    async def _do(self, command: Mapping[str, Any]) -> None:
-        match command["do"]:
-            case "load":
-                await self._load(str(command["account_id"]))
-            case "drop":
-                dropped = [old] if (old := self._table.accounts.get(str(command["account_id"]))) is not None else []
-                old = None
-                self._table.drop(str(command["account_id"]))
-                self._trunks.follow_table(self._default_routes())
-                await asyncio.to_thread(_free, dropped)
-            case "notify":
-                self._notify(command)
-            case "stats":
-                self._lines.tell(**{"is": "stats"}, token=command.get("token"), **self._stats())
-            case "stop":
-                self._stop.set()
-            case other:
-                raise ValueError(f"no such command: {other!r}")
-
-    async def _load(self, account_id: str) -> None:
-        """Read an account's new snapshot beside the calls; its old table serves until then, or on when the new one is
-        bad.
-        """
-        directory = self._settings.data_dir / "snapshot"
-        gc.disable()  # tables hold no cycles; a collection in the middle of building one would walk all of it
-        try:
-            account = await asyncio.to_thread(snapshot.load, directory, account_id, self._keys)
-        except snapshot.BadSnapshot as exc:
-            self._lines.log("snapshot_fault", level="error", account_id=account_id, detail=exc.detail)
-            self._lines.tell(**{"is": "fault"}, account_id=account_id, detail=exc.detail)
-            return
-        finally:
-            gc.enable()
-        for fault in account.faults:
-            self._lines.log("snapshot_fault", level="error", account_id=account_id, detail=fault)
-        replaced = [old] if (old := self._table.accounts.get(account_id)) is not None else []
-        old = None
-        self._table.put(account)
-        self._trunks.follow_table(self._default_routes())
-        gc.freeze()
-        await asyncio.to_thread(_free, replaced)
-
-    def _notify(self, command: Mapping[str, Any]) -> None:
-        target, token = command["target"], ("notify", command.get("token"))
-        hop = Hop(str(target["transport"]), str(target["ip"]), int(target["port"]))
-        headers = [(str(name), str(value)) for name, value in command.get("headers", ())]
-        uri = str(command["request_uri"])
-        if any(char in text for text in (uri, *(part for pair in headers for part in pair)) for char in "\r\n"):
-            raise ValueError("a NOTIFY without line breaks in its headers was expected")
-        self._stack.send_request("NOTIFY", uri, hop, headers, b"", token, self._loop.time(), NOTIFY_TIMEOUT_S)
-        self._pump()
 
     def _stats(self) -> dict[str, object]:
         servers, clients = self._stack.transaction_counts
@@ -417,14 +357,28 @@ class Edge:
             "journal_lost": self._journal.lost,
             "server_transactions": servers,
             "client_transactions": clients,
-            "datagrams_dropped": self._udp.dropped,
-            "receive_buffer_bytes": self._udp.receive_buffer_bytes,
+            "datagrams_dropped": self._transports.dropped,
+            "receive_buffer_bytes": self._transports.receive_buffer_bytes,
+            "connections_refused": self._transports.streams.refused,
             "trunks_down": sorted(self._trunks.down),
+            "refused": {f"{why}_{status}": count for (why, status), count in self._stack.refused.items()},
+            "answered": {str(status): count for status, count in self._stack.answered.items()},
+            "strangers_unheard": self._strangers.unheard,
         }
 
-    def _default_routes(self) -> set[tuple[str, int | None, str]]:
-        pbxs = [pbx for account in self._table.accounts.values() for pbx in account.pbxs.values()]
-        return {hop for pbx in pbxs if pbx.default_route and (hop := route_hop(pbx.default_route)) is not None}
+    def _keep_connections(self, now: float) -> None:
+        """Streams to trunks and default routes stand before a call needs them."""
+        standing = self._transports.standing
+        standing.follow(*self._trunks.hops())
+        standing.tick(now)
+        for hop in standing.take_unheard():
+            uri = f"sip:{_bracketed(hop.ip)}:{hop.port}{_transport(hop)}"
+            self._stack.send_request("OPTIONS", uri, hop, (), b"", ("probe", hop), now, PING_TIMEOUT_S)
+        if self._certificates.faults != self._tls_faults:
+            self._tls_faults = self._certificates.faults
+            for fault in self._tls_faults:
+                self._lines.log("tls_fault", level="error", detail=fault)
+                self._lines.tell(**{"is": "fault"}, detail=fault)
 
     def _trunk_changed(self, account_id: str, trunk_id: str, is_up: bool, detail: str) -> None:
         at = instant(datetime.now(UTC))
@@ -439,28 +393,12 @@ class Edge:
         self._lines.tell(**{"is": "journal"}, fault=detail)
 
 
-def _free(tables: list[AccountTable]) -> None:
-    """Let go of tables nobody uses any more, row by row: see `AccountTable.dissolve`."""
-    while tables:
-        rows = tables.pop().dissolve()
-        for each in rows:
-            while each:
-                each.pop()
+def _transport(hop: Hop) -> str:
+    return "" if hop.transport == "udp" else f";transport={hop.transport}"
 
 
 def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-def _local_address(peer_ip: str) -> str:
-    """The address that packets to a peer leave from; asks the routing table, sends nothing."""
-    family = socket.AF_INET6 if ":" in peer_ip else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((peer_ip, 9))
-            return str(probe.getsockname()[0])
-        except OSError:
-            return "127.0.0.1"
 
 
 async def _serve(settings: Settings, lines: Lines) -> None:
@@ -472,7 +410,8 @@ def main() -> int:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     lines = Lines()
     try:
-        asyncio.run(_serve(Settings.of(start_line()), lines))
+        with asyncio.Runner(loop_factory=EdgeLoop) as runner:
+            runner.run(_serve(Settings.of(start_line()), lines))
     except (OSError, ValueError, TypeError, ConfigFault) as exc:
         lines.log("start_failed", level="critical", error=str(exc))
         lines.tell(**{"is": "failed"}, detail=str(exc))

@@ -117,6 +117,31 @@ class Generator:
         outcome.offered = total
         return outcome
 
+    # --- step by step, for a driver that has the element in its own process ---------------------------------------
+
+    def face(self, element: tuple[str, int], calls: int, every: int = 0) -> None:
+        """Be ready for that many calls through an element that answers only when its driver lets it."""
+        self._caller.connect(element)
+        self._callee.connect(element)
+        self._begin(Load(1.0, calls, emergency_every=every), calls, "{}:{}".format(*element))
+
+    def place(self, number: int) -> None:
+        self._place(number)
+
+    def answer(self) -> None:
+        """All that has come to the callee."""
+        while self._drain(self._callee, self._heard_by_callee):
+            pass
+
+    def acknowledge(self) -> None:
+        """All that has come to the caller."""
+        while self._drain(self._caller, self._heard_by_caller):
+            pass
+
+    @property
+    def outcome(self) -> Outcome:
+        return self._outcome
+
     def emergencies_sent_at(self) -> dict[str, float]:
         """When each emergency call of the last run left, on the clock of `time.perf_counter`, by its caller's name."""
         return {caller_name(number): self._sent_at[number] for number in range(0, len(self._sent_at), self._every)}

@@ -1,0 +1,146 @@
+"""What the main process tells the SIP process to do: one JSON object per line of its standard input, done beside the
+calls.
+"""
+
+import asyncio
+import gc
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.crypto import KeyRing
+from engine.e911 import snapshot
+from engine.e911.hook import route_hop
+from engine.e911.location import AccountTable, LocationTable
+from engine.e911.route import credentials_of
+from engine.e911.trunks import TrunkWatch
+from engine.edge_line import Lines
+from engine.edge_owner import Owner
+from engine.sip.forward import Hop
+from engine.sip.stack import SipStack
+
+NOTIFY_TIMEOUT_S = 8.0
+TAKE_OVER_POLL_S = 1.0
+
+
+class Orders:
+    """Obeys until standard input ends; then waits for somebody younger to take over.
+
+    Args:
+        folder: Where the snapshots lie.
+        pump: Called when the stack has something to send.
+        changed: Called when the table has changed.
+        stats: The counters to answer `stats` with.
+        stop: Set when this process shall end.
+    """
+
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        keys: KeyRing,
+        lines: Lines,
+        owner: Owner,
+        table: LocationTable,
+        trunks: TrunkWatch,
+        stack: SipStack,
+        pump: Callable[[], None],
+        changed: Callable[[], None],
+        stats: Callable[[], dict[str, object]],
+        stop: asyncio.Event,
+    ) -> None:
+        self._folder, self._keys, self._lines, self._owner = folder, keys, lines, owner
+        self._table, self._trunks, self._stack = table, trunks, stack
+        self._pump, self._changed, self._stats, self._stop = pump, changed, stats, stop
+        self._loop = asyncio.get_running_loop()
+
+    async def obey(self) -> None:
+        """Read commands until stdin ends; then see whether somebody younger took over."""
+        reader = asyncio.StreamReader()
+        transport, _ = await self._loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer
+        )
+        while line := await reader.readline():
+            try:
+                command = json.loads(line)
+                await self._do(command)
+            except (ValueError, TypeError, KeyError, AttributeError) as exc:
+                self._lines.log("command_refused", level="error", error=repr(exc)[:300])
+        transport.close()
+        self._lines.log("main_process_gone", level="warning", detail="calls are served on")
+        while not self._stop.is_set():
+            await asyncio.sleep(TAKE_OVER_POLL_S)
+            if self._owner.is_taken_over():
+                self._lines.log("taken_over", detail="a younger process serves this data folder")
+                self._stop.set()
+                return
+
+    def follow_table(self) -> None:
+        """Let everybody know that the table is another one now."""
+        self._trunks.follow_table(self._default_routes())
+        self._changed()
+
+    async def _do(self, command: Mapping[str, Any]) -> None:
+        match command["do"]:
+            case "load":
+                await self._load(str(command["account_id"]))
+            case "drop":
+                dropped = [old] if (old := self._table.accounts.get(str(command["account_id"]))) is not None else []
+                old = None
+                self._table.drop(str(command["account_id"]))
+                self.follow_table()
+                await asyncio.to_thread(_free, dropped)
+            case "notify":
+                self._notify(command)
+            case "stats":
+                self._lines.tell(**{"is": "stats"}, token=command.get("token"), **self._stats())
+            case "stop":
+                self._stop.set()
+            case other:
+                raise ValueError(f"no such command: {other!r}")
+
+    async def _load(self, account_id: str) -> None:
+        """Read an account's new snapshot beside the calls; its old table serves until then, or on when the new one is
+        bad.
+        """
+        try:
+            account = await asyncio.to_thread(snapshot.load, self._folder, account_id, self._keys)
+        except snapshot.BadSnapshot as exc:
+            self._lines.log("snapshot_fault", level="error", account_id=account_id, detail=exc.detail)
+            self._lines.tell(**{"is": "fault"}, account_id=account_id, detail=exc.detail)
+            return
+        for fault in account.faults:
+            self._lines.log("snapshot_fault", level="error", account_id=account_id, detail=fault)
+        replaced = [old] if (old := self._table.accounts.get(account_id)) is not None else []
+        old = None
+        self._table.put(account)
+        self.follow_table()
+        gc.freeze()  # tables hold no cycles: the collector need not walk them
+        await asyncio.to_thread(_free, replaced)
+
+    def _notify(self, command: Mapping[str, Any]) -> None:
+        target, token = command["target"], ("notify", command.get("token"))
+        hop = Hop(str(target["transport"]), str(target["ip"]), int(target["port"]))
+        headers = [(str(name), str(value)) for name, value in command.get("headers", ())]
+        uri = str(command["request_uri"])
+        if any(char in text for text in (uri, *(part for pair in headers for part in pair)) for char in "\r\n"):
+            raise ValueError("a NOTIFY without line breaks in its headers was expected")
+        now, pbx = self._loop.time(), self._table.peer_of(hop.ip)
+        credentials = credentials_of(pbx[1]) if pbx is not None else None
+        self._stack.send_request("NOTIFY", uri, hop, headers, b"", token, now, NOTIFY_TIMEOUT_S, credentials)
+        self._pump()
+
+    def _default_routes(self) -> set[tuple[str, int | None, str]]:
+        pbxs = [pbx for account in self._table.accounts.values() for pbx in account.pbxs.values()]
+        return {hop for pbx in pbxs if pbx.default_route and (hop := route_hop(pbx.default_route)) is not None}
+
+
+def _free(tables: list[AccountTable]) -> None:
+    """Let go of tables nobody uses any more, row by row: see `AccountTable.dissolve`."""
+    while tables:
+        rows = tables.pop().dissolve()
+        for each in rows:
+            while each:
+                each.pop()

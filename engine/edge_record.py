@@ -1,0 +1,48 @@
+"""What becomes of an emergency call is recorded after its messages have left: the element's events, told to the journal
+and to whoever watches the trunks.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+from engine.e911.entries import CallEvent, CallRecorder
+from engine.e911.trunks import TrunkWatch
+from engine.edge_line import Lines
+from engine.sip.events import AnsweredLate, AttemptEnded, AttemptStarted, DialogEnded, Finished
+
+
+class CallRecord:
+    """Takes the events of a wake-up together, when everything has been sent."""
+
+    def __init__(self, recorder: CallRecorder, trunks: TrunkWatch, lines: Lines) -> None:
+        self._recorder, self._trunks, self._lines = recorder, trunks, lines
+
+    def take(self, events: list[CallEvent], now: float) -> None:
+        """Record each of them; `now` on the clock of their `at`."""
+        utc = datetime.now(UTC)
+        for event in events:
+            try:
+                self._take_one(event, utc, utc - timedelta(seconds=max(0.0, now - event.at)))
+            except Exception as exc:  # noqa: BLE001 - what cannot be recorded must not keep the next from being
+                self._lines.log("record_failed", level="critical", of=type(event).__name__, error=repr(exc)[:500])
+
+    def _take_one(self, event: CallEvent, utc: datetime, at: datetime) -> None:
+        match event:
+            case AttemptStarted():
+                received_at = getattr(event.tag, "received_at", utc)  # no attempt comes before its cause
+                self._recorder.attempt_started(event, max(at, received_at))
+            case AttemptEnded():
+                self._recorder.attempt_ended(event, at)
+                self._learn_from(event)
+            case Finished():
+                self._recorder.finished(event, at)
+            case AnsweredLate():
+                self._recorder.answered_late(event, at - timedelta(seconds=event.at - event.started_at), at)
+            case DialogEnded():
+                self._recorder.dialog_ended(event, at)
+
+    def _learn_from(self, event: AttemptEnded) -> None:
+        """A call tells about its trunk sooner than the next ping."""
+        if event.outcome != "cancelled":
+            is_up = event.outcome in {"answered", "refused", "challenged"} and event.status != 503
+            detail = f"a call was {event.outcome}" + (f" ({event.status})" if event.status else "")
+            self._trunks.seen(event.target.name, is_up=is_up, detail=detail)
