@@ -4,11 +4,16 @@ A commit of this process wakes it at once; a change by another process (the comm
 through SQLite's `PRAGMA data_version`, which costs microseconds. While the database is away the last snapshots stay and
 calls go on. A snapshot is dropped only for an account that this process has seen in the database before: a database
 that was lost and made anew takes no location from the edge.
+
+Sightings move no revision: the edge is told of each at once, and keeps them beside its table. They are written at the
+next ordinary publishing, and otherwise once a minute, or less often where writing takes long.
 """
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import structlog
@@ -20,6 +25,8 @@ from engine.e911 import snapshot, store
 
 POLL_S = 0.25
 PAUSE_AFTER_FAULT_S = 1.0
+SIGHTINGS_S = 60.0
+SIGHTINGS_SHARE = 0.05  # of a core at most goes into writing sightings of one large account after the other
 _log = structlog.get_logger()
 
 
@@ -42,6 +49,8 @@ class SnapshotPublisher:
         self._on_published = on_published
         self._on_dropped = on_dropped
         self._published: dict[str, int] = {}
+        self._sighted: dict[str, datetime] = {}  # the latest sighting that each account's snapshot holds
+        self._sightings_due_at = time.monotonic() + SIGHTINGS_S
         self._wake = asyncio.Event()
         self._watch: sqlite3.Connection | None = None
         self._seen_version = -1
@@ -54,6 +63,8 @@ class SnapshotPublisher:
                 if self._wake.is_set() or self._has_changed():
                     self._wake.clear()
                     await self.publish_changed()
+                if time.monotonic() >= self._sightings_due_at:
+                    await self.publish_sighted()
                 self.fault = ""
             except (SQLAlchemyError, sqlite3.Error, OSError) as exc:
                 self.fault = (
@@ -71,17 +82,36 @@ class SnapshotPublisher:
             revisions = await store.revisions(session)
         for account_id in self._published.keys() - revisions.keys():
             del self._published[account_id]
+            self._sighted.pop(account_id, None)
             await asyncio.to_thread(snapshot.drop, self._directory, account_id)
             self._on_dropped(account_id)
         for account_id, revision in revisions.items():
-            if self._published.get(account_id) == revision:
-                continue
-            async with self._database.sessions() as session:
-                data = await store.account_snapshot(session, account_id)
-            if data is not None:
-                await asyncio.to_thread(snapshot.save, self._directory, data, self._keys)
-                self._published[account_id] = int(data["revision"])
-                self._on_published(account_id)
+            if self._published.get(account_id) != revision:
+                await self._publish(account_id)
+
+    async def publish_sighted(self) -> None:
+        """Write a snapshot for every account of which a phone was seen since the last one."""
+        started = time.monotonic()
+        async with self._database.sessions() as session:
+            latest = await store.latest_sightings(session)
+        for account_id, seen_at in latest.items():
+            known = self._sighted.get(account_id)
+            if account_id in self._published and (known is None or seen_at > known):
+                await self._publish(account_id)
+        took = time.monotonic() - started
+        self._sightings_due_at = time.monotonic() + max(SIGHTINGS_S, took / SIGHTINGS_SHARE)
+
+    async def _publish(self, account_id: str) -> None:
+        async with self._database.sessions() as session:
+            data = await store.account_snapshot(session, account_id)
+        if data is None:
+            return
+        await asyncio.to_thread(snapshot.save, self._directory, data, self._keys)
+        self._published[account_id] = int(data["revision"])
+        seen = [row["seen_at"] for row in data.get("sightings") or ()]
+        if seen:
+            self._sighted[account_id] = datetime.fromisoformat(max(seen))
+        self._on_published(account_id)
 
     def close(self) -> None:
         self._close_watch()

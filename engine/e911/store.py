@@ -290,6 +290,12 @@ async def revisions(session: AsyncSession) -> dict[str, int]:
     return {row[0]: row[1] for row in await session.execute(query)}
 
 
+async def latest_sightings(session: AsyncSession) -> dict[str, dt.datetime]:
+    """When a phone of each account was last seen; an account without sightings is not in it."""
+    query = select(Sighting.account_id, func.max(Sighting.seen_at)).group_by(Sighting.account_id)
+    return {row[0]: row[1] for row in await session.execute(query)}
+
+
 async def account_snapshot(session: AsyncSession, account_id: str) -> dict[str, Any] | None:
     """All of one account that a 911 call needs, as JSON values, for the edge's location table. None: no such account.
 
