@@ -28,6 +28,7 @@ class EdgeState:
     udp: str | None = None
     tcp: str | None = None
     trunks: Mapping[str, bool] = field(default_factory=dict)
+    tls: str | None = None
 
 
 class Edge(Protocol):

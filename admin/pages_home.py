@@ -171,7 +171,9 @@ def _tiles(request: web.Request, standing: Standing) -> list[Tile]:
     state = request.app[EDGE].state()
     phones = standing.phones
     up = sum(bool(trunk.is_up) for trunk in standing.trunks if trunk.enabled)
-    listens = ", ".join(f"{name} {address}" for name, address in (("UDP", state.udp), ("TCP", state.tcp)) if address)
+    listens = ", ".join(
+        f"{name} {address}" for name, address in (("UDP", state.udp), ("TCP", state.tcp), ("TLS", state.tls)) if address
+    )
     return [
         Tile("SIP", "Answering" if state.is_up else "Not answering", listens or "Nowhere yet"),
         Tile("Trunks", *_trunks_in_words(up, len(standing.trunks))),

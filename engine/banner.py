@@ -68,5 +68,7 @@ def _scheme(certificate: object) -> str:
 
 
 def _sip(state: EdgeState) -> str:
-    places = [f"{name} {address}" for name, address in (("udp", state.udp), ("tcp", state.tcp)) if address]
+    places = [
+        f"{name} {address}" for name, address in (("udp", state.udp), ("tcp", state.tcp), ("tls", state.tls)) if address
+    ]
     return "   ".join(places) or "not listening"

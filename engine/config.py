@@ -53,9 +53,26 @@ def parse_listen(text: str) -> Listen:
     return Listen(match["host"].strip("[]"), int(match["port"]))
 
 
+def parse_listens(text: str) -> tuple[Listen, ...]:
+    """Read addresses with commas between, at most one of each family: `192.0.2.1:5060, [2001:db8::1]:5060`.
+
+    Raises:
+        ValueError: expected and got, in words.
+    """
+    found = tuple(parse_listen(each.strip()) for each in text.split(",") if each.strip())
+    if len({":" in listen.host for listen in found}) < len(found):
+        raise ValueError(f"expected at most one IPv4 and one IPv6 address, got {text!r}")
+    return found
+
+
 def _listens(value: str) -> str:
     if value:
         parse_listen(value)
+    return value
+
+
+def _both_listens(value: str) -> str:
+    parse_listens(value)
     return value
 
 
@@ -96,11 +113,12 @@ class Sip(_Section):
     tls_cert: Path | None = None
     tls_key: Path | None = None
     client_ca: Path | None = None
+    tls_ca: Path | None = None
     advertise: str = ""
     workers: int = Field(default=1, ge=1, le=64)
     first_response_s: float = Field(default=2.0, ge=0.1, le=32)
     connect_s: float = Field(default=1.0, ge=0.1, le=32)
-    _check = field_validator("udp", "tcp", "tls")(_listens)
+    _check = field_validator("udp", "tcp", "tls")(_both_listens)
 
 
 class Mail(_Section):
@@ -261,13 +279,20 @@ def _joint_faults(config: Config) -> list[str]:
             file = getattr(section, key)
             if file is not None and not file.is_file():
                 faults.append(f"[{name}] {key}: {file} is no file. Name the PEM file or leave the key out.")
-    if config.sip.tls:
-        faults.append("[sip] tls: SIP over TLS is not served by this version; leave it empty. UDP and TCP are served.")
+    for key in ("client_ca", "tls_ca"):
+        file = getattr(config.sip, key)
+        if file is not None and not file.is_file():
+            faults.append(f"[sip] {key}: {file} is no file. Name a PEM file of certificates or leave the key out.")
+    if config.sip.tls and config.sip.tls_cert is None and config.sip.tls_key is None:
+        faults.append(
+            "[sip] tls: SIP over TLS needs tls_cert and tls_key; none is made up, since no peer could trust it. "
+            "Name them, or leave tls empty: UDP and TCP are served without."
+        )
     for name, workers in (("sip", config.sip.workers), ("provisioning", config.provisioning.workers)):
         if workers > 1:
             faults.append(f"[{name}] workers: this version runs one worker; set it to 1 or leave it out.")
-    if not config.sip.udp and not config.sip.tcp:
-        faults.append("[sip] udp and tcp are both empty: no PBX could reach 911. Set at least one.")
+    if not (config.sip.udp or config.sip.tcp or config.sip.tls):
+        faults.append("[sip] udp, tcp and tls are all empty: no PBX could reach 911. Set at least one.")
     if not config.database_url.startswith(("sqlite+aiosqlite:///", "postgresql+asyncpg://")):
         faults.append(
             "[core] database_url: expected sqlite+aiosqlite:///FILE or postgresql+asyncpg://…, "

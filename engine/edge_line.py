@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.e911.entries import instant
+from engine.sip.tls import TlsFiles
+from engine.sip.transports import Listening
 
 PING_S = 20.0  # how often a trunk is asked whether it lives
 MAX_START_LINE_BYTES = 65_536
@@ -20,18 +22,40 @@ MAX_WAITING_LINES = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The start line. `udp` and `tcp` are `host:port`, empty for none; port 0 takes any. `advertise` is `host` or
-    `host:port`.
+    """The start line. `udp`, `tcp` and `tls` are `host:port`, one for each address family with a comma between, empty
+    for none; port 0 takes any. `advertise` is `host` or `host:port`, again one for each family. The files are paths of
+    PEM files, empty for none.
     """
 
     data_dir: Path
     key_file: Path
     udp: str = ""
     tcp: str = ""
+    tls: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
+    client_ca: str = ""
+    tls_ca: str = ""
     advertise: str = ""
     first_response_s: float = 2.0
     connect_s: float = 1.0
     ping_s: float = PING_S
+    held_url: str = ""  # where location references are served (`references.held_url_of`); "" makes none
+
+    @property
+    def listening(self) -> Listening:
+        """Where to listen. Raises ValueError for what is no address."""
+        return Listening(
+            udp=[host_port(each) for each in listed(self.udp)],
+            tcp=[host_port(each) for each in listed(self.tcp)],
+            tls=[host_port(each, 5061) for each in listed(self.tls)],
+            advertised=[(host, port or None) for host, port in (host_port(each, 0) for each in listed(self.advertise))],
+        )
+
+    @property
+    def tls_files(self) -> TlsFiles:
+        names = (self.tls_cert, self.tls_key, self.client_ca, self.tls_ca)
+        return TlsFiles(*(Path(name) if name else None for name in names))
 
     @classmethod
     def of(cls, line: Mapping[str, Any]) -> "Settings":
@@ -45,6 +69,11 @@ class Settings:
         for name in values.keys() & {"first_response_s", "connect_s", "ping_s"}:
             values[name] = float(values[name])
         return cls(**values)
+
+
+def listed(text: str) -> list[str]:
+    """What stands between commas."""
+    return [each.strip() for each in text.split(",") if each.strip()]
 
 
 def host_port(text: str, default_port: int = 5060) -> tuple[str, int]:

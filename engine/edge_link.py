@@ -12,11 +12,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import structlog
 
 from engine.config import Config
+from engine.e911.references import held_url_of
 from engine.errors import EngineError
 
 READY_WITHIN_S = 20.0
@@ -44,11 +46,14 @@ class TrunkState:
 
 @dataclass(slots=True)
 class EdgeState:
-    """What is known of the edge now. `udp` and `tcp` are `host:port` as bound, empty where not served."""
+    """What is known of the edge now. `udp`, `tcp` and `tls` are `host:port` as bound, one for each address family with
+    a comma between, empty where not served.
+    """
 
     is_up: bool = False
     udp: str = ""
     tcp: str = ""
+    tls: str = ""
     pid: int | None = None
     restarts: int = 0
     journal_fault: str = ""
@@ -207,9 +212,15 @@ class EdgeLink:
             "key_file": str(self._config.key_file.absolute()),
             "udp": self.state.udp or sip.udp,  # an edge started again listens where the dead one did
             "tcp": self.state.tcp or sip.tcp,
+            "tls": self.state.tls or sip.tls,
+            "tls_cert": _absolute(sip.tls_cert),
+            "tls_key": _absolute(sip.tls_key),
+            "client_ca": _absolute(sip.client_ca),
+            "tls_ca": _absolute(sip.tls_ca),
             "advertise": sip.advertise,
             "first_response_s": sip.first_response_s,
             "connect_s": sip.connect_s,
+            "held_url": held_url_of(self._config.provisioning.public_url),
         }
 
     def _hear(self, line: bytes) -> None:
@@ -220,11 +231,9 @@ class EdgeLink:
             return
         match message.get("is"):
             case "ready":
-                self.state.is_up, self.state.udp, self.state.tcp = (
-                    True,
-                    message.get("udp") or "",
-                    message.get("tcp") or "",
-                )
+                self.state.is_up = True
+                for name in ("udp", "tcp", "tls"):
+                    setattr(self.state, name, message.get(name) or "")
                 self._ready.set()
                 self.on_journal()  # what a former edge wrote may still wait
             case "journal":
@@ -238,3 +247,7 @@ class EdgeLink:
                 _log.error("edge_fault", detail=message.get("detail"))
             case _ if (answer := self._answers.get(message.get("token", ""))) is not None and not answer.done():
                 answer.set_result(message)
+
+
+def _absolute(path: Path | None) -> str:
+    return str(path.absolute()) if path is not None else ""

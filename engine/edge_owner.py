@@ -61,6 +61,8 @@ def _is_taken(kind: socket.SocketKind, host: str, port: int) -> bool:
     """Whether somebody listens there, told by a bind that shares with nobody."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, kind) as probe:
+        if family == socket.AF_INET6:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # as the SIP process binds it
         if kind is socket.SOCK_STREAM:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections in TIME_WAIT are nobody
         try:

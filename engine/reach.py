@@ -30,7 +30,11 @@ class Reach:
     def state(self) -> EdgeState:
         now = self._edge.state
         return EdgeState(
-            now.is_up, now.udp or None, now.tcp or None, {key: one.is_up for key, one in now.trunks.items()}
+            now.is_up,
+            now.udp or None,
+            now.tcp or None,
+            {key: one.is_up for key, one in now.trunks.items()},
+            now.tls or None,
         )
 
     async def resync(self, phone: Phone) -> None:

@@ -9,9 +9,9 @@ from sqlalchemy import select
 from engine import crypto
 from engine.agents import CallFailed, Heard, Placed, Placing, place_call
 from engine.audit.record import open_audited
-from engine.config import Config, parse_listen
+from engine.config import Config, parse_listens
 from engine.e911.dial import Kind, classify
-from engine.e911.hook import PROOF_HEADER, make_proof
+from engine.e911.peers import PROOF_HEADER, make_proof
 from engine.errors import Invalid
 from engine.models import Account, Line
 
@@ -89,9 +89,12 @@ async def _who(config: Config, keys: crypto.KeyRing, account_id: str | None, cal
 
 def _target(config: Config, via: str | None) -> tuple[str, int]:
     try:
-        listen = parse_listen(via or config.sip.udp).from_here
+        listens = parse_listens(via or config.sip.udp)
     except ValueError as exc:
         raise Invalid(f"--via: {exc}.") from exc
+    if not listens:
+        raise Invalid("The node serves no UDP, which this call is placed over. Name another with --via HOST:PORT.")
+    listen = listens[0].from_here
     if not listen.port:
         raise CallFailed("The node's SIP port is not fixed in the configuration; name it with --via HOST:PORT.")
     return listen.host, listen.port

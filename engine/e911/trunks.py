@@ -13,6 +13,7 @@ from engine.sip.resolve import Resolver
 Name = tuple[str, int | None, str]
 """(host, port, transport) as configured."""
 
+MAX_STANDING_HOPS = 3  # addresses of one name that calls go to, see `engine.e911.route`
 MAX_PINGS_AT_ONCE = 32  # a thousand trunks are asked one group after the other, not in one go between two calls
 
 
@@ -86,9 +87,20 @@ class TrunkWatch:
                 break
         return due
 
-    def pinged(self, name: Name, status: int | None) -> None:
-        """Any answer but 503 is a sign of life (RFC 3261 §11)."""
+    def hops(self) -> tuple[set[Hop], set[Hop]]:
+        """Where calls go by a stream, whose connections should stand, and where by UDP: first addresses only."""
+        streams: set[Hop] = set()
+        datagrams: set[Hop] = set()
+        for name in self._at.keys() | self._routes:
+            for hop in self._resolver.hops(*name)[:MAX_STANDING_HOPS]:
+                (datagrams if hop.transport == "udp" else streams).add(hop)
+        return streams, datagrams
+
+    def pinged(self, name: Name, status: int | None, why: str = "") -> None:
+        """Any answer but 503 is a sign of life (RFC 3261 §11). `why`: what kept a connection from standing."""
         detail = f"OPTIONS answered {status}" if status else "OPTIONS was not answered"
+        if not status and why:
+            detail = f"{detail}: {why}"
         for trunk_id in self._at.get(name, ()):
             self.seen(trunk_id, is_up=status is not None and status != 503, detail=detail)
 

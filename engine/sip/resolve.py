@@ -1,148 +1,221 @@
-"""Names of trunks and PBXs as addresses, looked up ahead of the calls (RFC 3263 §4 without NAPTR).
+"""Where a name leads: NAPTR, SRV, A and AAAA, ahead of the calls (RFC 3263 §4).
 
 A call never waits for DNS: it asks `hops`, which answers from memory. A refresh runs in the background; the last good
-answer is kept for as long as none better comes, however long its TTL is over.
+answer is kept for as long as none better comes, however long its TTL is over. Names met in dialogs (a Contact, a
+Record-Route) are watched for a while as well, a bounded number of them.
 """
 
 import asyncio
+import contextlib
 import ipaddress
+import math
 import random
-import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple, Protocol
 
 from engine.sip.forward import Hop
+from engine.sip.names import DnsAway, Found, Names, Pointer, Service
 
-REFRESH_S = 60.0  # how old an answer may grow before it is looked up again; a shorter TTL is not followed more closely
+SHORTEST_S, LONGEST_S = 15.0, 300.0  # how soon and how late an answer is looked up again, whatever its TTL
 RETRY_S = 10.0  # after a look-up that failed
-TIMEOUT_S = 4.0
+MAX_MET = 256
+MET_FOR_S = 4 * 3600.0  # longer than calls last
+MAX_HOPS = 16
+MAX_AT_ONCE = 64
+
+ANY, ANY_SECURE = "", "sips"
+_SERVICES = {"SIP+D2U": "udp", "SIP+D2T": "tcp", "SIPS+D2T": "tls"}  # RFC 3263 §4.1; we speak no others
+_PREFIXES = {"udp": "_sip._udp.", "tcp": "_sip._tcp.", "tls": "_sips._tcp."}
 
 
-@dataclass(frozen=True, slots=True)
-class Name:
-    """What a trunk is configured with. `port` None asks for SRV first, then 5060 at the host itself."""
+class Name(NamedTuple):
+    """What is to be reached. `port` None: not named, SRV may say it. `transport`: udp, tcp, tls, "" for a sip URI that
+    names none, "sips" for a sips URI.
+    """
 
     host: str
     port: int | None
     transport: str
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
-    """One SRV record (RFC 2782)."""
+class LookUps(Protocol):
+    """What `engine.sip.names.Names` does; each raises DnsAway when nobody could say."""
 
-    priority: int
-    weight: int
-    port: int
-    host: str
+    async def addresses(self, host: str) -> Found[str]: ...
+    async def services(self, name: str) -> Found[Service]: ...
+    async def pointers(self, name: str) -> Found[Pointer]: ...
 
 
-async def look_up_addresses(host: str) -> list[str]:
-    """IPv4 and IPv6 addresses by the system's resolver (it knows /etc/hosts); raises OSError."""
-    async with asyncio.timeout(TIMEOUT_S):
-        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_DGRAM)
-    return list(dict.fromkeys(str(item[4][0]) for item in found))
-
-
-async def look_up_services(name: str) -> list[Service]:
-    """SRV records, [] when there are none or DNS does not answer."""
-    import dns.asyncresolver  # here, so that the SIP process is up before a DNS library is even read
-    import dns.exception
-    import dns.rdatatype
-
-    try:
-        answer = await dns.asyncresolver.resolve(name, dns.rdatatype.SRV, lifetime=TIMEOUT_S)
-    except (dns.exception.DNSException, OSError):
-        return []
-    return [
-        Service(record.priority, record.weight, record.port, record.target.to_text(omit_final_dot=True))
-        for record in answer
-    ]
+@dataclass(slots=True)
+class _Watched:
+    due: float = 0.0
+    hops: tuple[Hop, ...] = ()
+    met_at: float | None = None  # None: somebody asked for it to be watched
 
 
 class Resolver:
-    """Keeps the addresses of watched names fresh. One task runs `run`; `hops` and `address` answer at once."""
+    """Keeps the addresses of watched names fresh. One task runs `run`; `hops` and `hop_of` answer at once.
 
-    def __init__(
-        self,
-        *,
-        addresses: Callable[[str], Awaitable[list[str]]] = look_up_addresses,
-        services: Callable[[str], Awaitable[list[Service]]] = look_up_services,
-    ) -> None:
-        self._look_up_addresses = addresses
-        self._look_up_services = services
-        self._known: dict[Name, tuple[Hop, ...]] = {}
-        self._due: dict[Name, float] = {}
+    Args:
+        names: who is asked.
+        draw: a random integer from 0 to its argument, both included (RFC 2782's choice by weight).
+    """
+
+    def __init__(self, names: LookUps | None = None, *, draw: Callable[[int], int] | None = None) -> None:
+        self._names: LookUps = names if names is not None else Names()
+        self._draw = draw or (lambda most: random.randint(0, most))  # noqa: S311 - a share of load, no secret
+        self._watched: dict[Name, _Watched] = {}
         self._changed = asyncio.Event()
+        self._at_once = asyncio.Semaphore(MAX_AT_ONCE)
 
     def watch(self, host: str, port: int | None, transport: str) -> None:
         """Look this name up soon, and again and again."""
         name = Name(host.lower(), port, transport)
-        if name not in self._due and literal(name) is None:
-            self._due[name] = 0.0
+        if literal(name) is not None:
+            return
+        known = self._watched.get(name)
+        if known is None:
+            self._watched[name] = _Watched()
             self._changed.set()
+        else:
+            known.met_at = None
 
     def forget(self, host: str, port: int | None, transport: str) -> None:
+        self._watched.pop(Name(host.lower(), port, transport), None)
+
+    def meet(self, host: str, port: int | None, transport: str, now: float) -> None:
+        """A name in a dialog's route or Contact: later requests may go there. The one met longest ago gives way."""
         name = Name(host.lower(), port, transport)
-        self._due.pop(name, None)
-        self._known.pop(name, None)
+        known = self._watched.get(name)
+        if known is not None:
+            if known.met_at is not None:
+                known.met_at = now
+            return
+        if literal(name) is not None or not _is_host_name(name.host):
+            return
+        met = [(each.met_at, old) for old, each in self._watched.items() if each.met_at is not None]
+        if len(met) >= MAX_MET:
+            del self._watched[min(met)[1]]
+        self._watched[name] = _Watched(met_at=now)
+        self._changed.set()
 
     def hops(self, host: str, port: int | None, transport: str) -> tuple[Hop, ...]:
         """Where to send, best first; () when the name was never resolved. An IP address is its own answer."""
         name = Name(host.lower(), port, transport)
         own = literal(name)
-        return (own,) if own is not None else self._known.get(name, ())
+        if own is not None:
+            return (own,)
+        known = self._watched.get(name)
+        return known.hops if known is not None else ()
 
     def address(self, host: str) -> str | None:
         """An IP address for a host name met in a message: of any watched name with that host."""
         own = literal(Name(host.lower(), None, "udp"))
         if own is not None:
             return own.ip
-        return next((hops[0].ip for name, hops in self._known.items() if name.host == host.lower() and hops), None)
+        found = (known.hops[0].ip for name, known in self._watched.items() if name.host == host.lower() and known.hops)
+        return next(found, None)
 
     async def refresh(self, now: float) -> list[Name]:
         """Look up what is due at `now`; returns the names that did not resolve (their last good answer stays)."""
-        due = [name for name, at in self._due.items() if at <= now]
-        outcomes = await asyncio.gather(*(self._resolve(name) for name in due))
-        failed = []
-        for name, hops in zip(due, outcomes, strict=True):
-            if name not in self._due:
-                continue
-            if hops:
-                self._known[name] = hops
-            else:
-                failed.append(name)
-            self._due[name] = now + (REFRESH_S if hops else RETRY_S)
-        return failed
+        for name in [old for old, known in self._watched.items() if (known.met_at or now) < now - MET_FOR_S]:
+            del self._watched[name]
+        due = [name for name, known in self._watched.items() if known.due <= now]
+        for name in due:
+            self._watched[name].due = math.inf  # until this look-up has ended
+        outcomes = await asyncio.gather(*(self._refresh_one(name, now) for name in due))
+        return [name for name, is_found in zip(due, outcomes, strict=True) if not is_found]
 
     async def run(self) -> None:
-        """Keep everything watched fresh until cancelled."""
+        """Keep everything watched fresh until cancelled. A name whose servers are silent holds up no other."""
         loop = asyncio.get_running_loop()
-        while True:
-            self._changed.clear()
-            await self.refresh(loop.time())
-            wake_at = min(self._due.values(), default=loop.time() + REFRESH_S)
-            try:
-                async with asyncio.timeout_at(wake_at):
-                    await self._changed.wait()
-            except TimeoutError:
-                continue
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                self._changed.clear()
+                tasks.create_task(self.refresh(loop.time()))
+                await asyncio.sleep(0)  # let it take what is due
+                wake_at = min((known.due for known in self._watched.values()), default=math.inf)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(min(wake_at, loop.time() + LONGEST_S)):
+                        await self._changed.wait()
 
-    async def _resolve(self, name: Name) -> tuple[Hop, ...]:
-        services: list[Service] = []
-        if name.port is None:
-            services = _ordered(await self._look_up_services(f"_sip._{name.transport}.{name.host}"))
-        if not services:
-            services = [Service(0, 0, name.port or 5060, name.host)]
+    async def _refresh_one(self, name: Name, now: float) -> bool:
+        async with self._at_once:
+            hops, ttl_s = await self._resolve(name)
+        known = self._watched.get(name)
+        if known is not None:
+            known.hops = hops or known.hops
+            known.due = now + (min(max(ttl_s, SHORTEST_S), LONGEST_S) if hops else RETRY_S)
+            self._changed.set()
+        return bool(hops)
+
+    async def _resolve(self, name: Name) -> tuple[tuple[Hop, ...], float]:
+        """(hops, TTL). Nothing when DNS is away, or the name leads nowhere."""
+        try:
+            services, ttl_s = await self._servers(name)
+        except DnsAway:
+            if self._watched.get(name, _Watched()).hops:
+                return (), 0.0  # what was known stays
+            services, ttl_s = [(_only_transport(name), _bare(name))], SHORTEST_S  # the host itself is the best guess
         hops: list[Hop] = []
-        for service in services:
+        for transport, service in services:
             try:
-                addresses = await self._look_up_addresses(service.host)
-            except OSError:  # gaierror and TimeoutError are children of it
+                found = await self._names.addresses(service.host)
+            except DnsAway:
                 continue
-            hops.extend(Hop(name.transport, address, service.port) for address in addresses)
-        return tuple(dict.fromkeys(hops))
+            ttl_s = min(ttl_s, found.ttl_s) if found.records else ttl_s
+            # who must be proven is the name that was asked for, not one that unsigned DNS gave (RFC 5922 §4)
+            proven = name.host if transport == "tls" else ""
+            hops += [Hop(transport, ip, service.port, 0, proven) for ip in found.records]
+            if len(hops) >= MAX_HOPS:
+                break
+        return tuple(dict.fromkeys(hops))[:MAX_HOPS], ttl_s
+
+    async def _servers(self, name: Name) -> tuple[list[tuple[str, Service]], float]:
+        """(transport, server) in the order to be tried, and how long that holds."""
+        if name.port is not None:
+            return [(_only_transport(name), _bare(name))], LONGEST_S
+        places, ttl_s = await self._service_names(name)
+        servers: list[tuple[str, Service]] = []
+        for transport, place in places:
+            found = await self._names.services(place)
+            ttl_s = min(ttl_s, found.ttl_s)
+            servers += [(transport, service) for service in by_weight(found.records, self._draw)]
+        return servers or [(_only_transport(name), _bare(name))], ttl_s
+
+    async def _service_names(self, name: Name) -> tuple[list[tuple[str, str]], float]:
+        """(transport, SRV name): by NAPTR where the transport is open (RFC 3263 §4.1), else the usual names."""
+        if name.transport in _PREFIXES:
+            return [(name.transport, _PREFIXES[name.transport] + name.host)], LONGEST_S
+        found = await self._names.pointers(name.host)
+        usable = [
+            (_SERVICES[pointer.service], pointer.name)
+            for pointer in sorted(found.records, key=lambda each: (each.order, each.preference))
+            if pointer.service in _SERVICES and (name.transport == ANY or pointer.service == "SIPS+D2T")
+        ]
+        if not usable:
+            usual = ("tls",) if name.transport == ANY_SECURE else ("udp", "tcp")
+            usable = [(transport, _PREFIXES[transport] + name.host) for transport in usual]
+        return usable, found.ttl_s
+
+
+def by_weight(services: Iterable[Service], draw: Callable[[int], int]) -> list[Service]:
+    """By priority; within one, drawn one after the other with a chance by weight (RFC 2782, "Usage rules")."""
+    ordered: list[Service] = []
+    # those of no weight first, so that they have a small chance as long as others are left
+    left = sorted(services, key=lambda service: (service.priority, service.weight, service.host, service.port))
+    while left:
+        group = [service for service in left if service.priority == left[0].priority]
+        drawn, passed = draw(sum(service.weight for service in group)), 0
+        for service in group:
+            passed += service.weight
+            if passed >= drawn:
+                ordered.append(service)
+                left.remove(service)
+                break
+    return ordered
 
 
 @lru_cache(maxsize=4096)
@@ -152,12 +225,27 @@ def literal(name: Name) -> Hop | None:
         address = str(ipaddress.ip_address(name.host.strip("[]")))
     except ValueError:
         return None
-    return Hop(name.transport, address, name.port or 5060)
+    transport = _only_transport(name)
+    return Hop(transport, address, name.port or _default_port(transport), 0, address if transport == "tls" else "")
 
 
-def _ordered(services: list[Service]) -> list[Service]:
-    """By priority; within one, drawn by weight (RFC 2782)."""
-    return sorted(
-        services,
-        key=lambda service: (service.priority, -(random.random() ** (1.0 / (service.weight or 0.01)))),  # noqa: S311
+def _only_transport(name: Name) -> str:
+    """Without NAPTR or SRV: UDP for sip, TLS for sips (RFC 3263 §4.1)."""
+    return {ANY: "udp", ANY_SECURE: "tls"}.get(name.transport, name.transport)
+
+
+def _bare(name: Name) -> Service:
+    return Service(0, 0, name.port or _default_port(_only_transport(name)), name.host)
+
+
+def _default_port(transport: str) -> int:
+    return 5061 if transport == "tls" else 5060
+
+
+def _is_host_name(host: str) -> bool:
+    """Worth asking DNS about at all (RFC 1123 §2.1)."""
+    labels = host.rstrip(".").split(".")
+    return len(host) <= 253 and all(
+        0 < len(label) <= 63 and label.replace("-", "").replace("_", "").isalnum() and label.isascii()
+        for label in labels
     )

@@ -244,7 +244,7 @@ class StreamShell:
         self._local: dict[tuple[str, bool], str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
-        self._sweep: asyncio.TimerHandle | None = None
+        self._sweep = self.loop.call_later(_SWEEP_S, self._swept)
         self._is_closed = False
         self._max_connections = MAX_CONNECTIONS
 
@@ -255,8 +255,6 @@ class StreamShell:
             lambda: self._accepted(transport), host, port, reuse_port=True, backlog=1024
         )
         self._servers.append(server)
-        if self._sweep is None:
-            self._sweep = self.loop.call_later(_SWEEP_S, self._swept)
         bound = socket_address(server.sockets[0].getsockname())
         if host not in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
             self._local[transport, ":" in host] = bound[0]  # a carrier knows us by this address
@@ -265,8 +263,7 @@ class StreamShell:
     async def close(self) -> None:
         """Stop listening and close every connection; what is buffered is written first."""
         self._is_closed = True
-        if self._sweep is not None:
-            self._sweep.cancel()
+        self._sweep.cancel()
         for task in self._tasks:
             task.cancel()
         for connection in list(self._connections.values()):

@@ -211,7 +211,8 @@ def tls_reason(fault: Exception) -> str:
     if isinstance(fault, ssl.SSLCertVerificationError):
         return fault.verify_message
     if isinstance(fault, ssl.SSLError):
-        return (fault.reason or "not TLS").replace("_", " ").lower()
+        reason = getattr(fault, "reason", None)
+        return str(reason).replace("_", " ").lower() if reason else "not TLS"
     if isinstance(fault, OSError) and fault.strerror:
         return fault.strerror
     return str(fault) or type(fault).__name__

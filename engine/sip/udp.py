@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from engine.sip.forward import Hop
 from engine.sip.grammar import MAX_MESSAGE_BYTES
+from engine.sip.stream import socket_address
 
 MAX_DATAGRAMS_PER_WAKE_UP = 64  # leave the loop a turn under flood
 RECEIVE_BUFFER_BYTES = 8 * 1024 * 1024  # a second of 5,000 calls; the kernel grants what net.core.rmem_max allows
@@ -44,7 +45,7 @@ class UdpShell:
         self._receive = receive
         self._drained = drained
         self._failed = failed
-        self._hops: dict[tuple[str, int], Hop] = {}
+        self._hops: dict[tuple[object, ...], Hop] = {}  # by what the socket calls the address
         self._waiting: list[tuple[bytes, Hop]] = []
         self._socket: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -61,6 +62,7 @@ class UdpShell:
             for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
                 sock.setsockopt(socket.SOL_SOCKET, option, RECEIVE_BUFFER_BYTES)
             if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # IPv4 has a socket of its own
                 sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
             else:
                 sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
@@ -72,8 +74,7 @@ class UdpShell:
         self._socket = sock
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(sock.fileno(), self.drain)
-        bound = sock.getsockname()
-        return bound[0], bound[1]
+        return socket_address(sock.getsockname())
 
     def close(self) -> None:
         if self._socket is None or self._loop is None:
@@ -147,17 +148,16 @@ class UdpShell:
             except OSError:  # a pending ICMP error surfaces here once
                 self._read_errors()
                 continue
-            key = address[:2]
-            hop = hops.get(key)
+            hop = hops.get(address)
             if hop is None:
-                hop = self._new_hop(key)
+                hop = self._new_hop(address)
             receive(data, hop)
         self._drained()
 
-    def _new_hop(self, key: tuple[str, int]) -> Hop:
+    def _new_hop(self, address: tuple[object, ...]) -> Hop:
         if len(self._hops) >= _MAX_KNOWN_HOPS:
             self._hops.clear()
-        hop = self._hops[key] = Hop("udp", key[0], key[1])
+        hop = self._hops[address] = Hop("udp", *socket_address(address))
         return hop
 
     def _read_errors(self) -> None:
@@ -170,7 +170,7 @@ class UdpShell:
             except OSError:  # empty
                 return
             if address and _is_icmp(ancillary):
-                self._failed(Hop("udp", address[0], address[1]))
+                self._failed(Hop("udp", *socket_address(address)))
 
     def _report(self, hop: Hop) -> None:
         """Not from inside `send`: the stack is being emptied there."""

@@ -5,6 +5,7 @@ import pytest
 from engine.e911.location import AccountTable, LocationTable, Trunk
 from engine.e911.trunks import MAX_PINGS_AT_ONCE, TrunkWatch
 from engine.sip.forward import Hop
+from engine.sip.names import Found
 from engine.sip.resolve import Resolver
 
 ROUTE = ("198.51.100.9", None, "udp")
@@ -22,13 +23,17 @@ async def watch(changes):
     table.put(account("account_1", Trunk("a", "A", 1, "192.0.2.1"), Trunk("named", "N", 2, "sip.example.com")))
     table.put(account("account_2", Trunk("b", "B", 1, "192.0.2.1"), Trunk("off", "O", 1, "192.0.2.9", enabled=False)))
 
-    async def addresses(host):
-        return {"sip.example.com": ["192.0.2.7", "192.0.2.8"]}[host]
+    class Zone:
+        async def addresses(self, host):
+            return Found({"sip.example.com": ("192.0.2.7", "192.0.2.8")}[host])
 
-    async def services(_):
-        return []
+        async def services(self, _):
+            return Found()
 
-    resolver = Resolver(addresses=addresses, services=services)
+        async def pointers(self, _):
+            return Found()
+
+    resolver = Resolver(Zone())
     made = TrunkWatch(table, resolver, ping_s=20.0, on_change=lambda *change: changes.append(change))
     made.follow_table({ROUTE})
     return made, table, resolver
@@ -101,6 +106,24 @@ async def test_a_thousand_trunks_are_asked_a_few_at_a_time_and_all_of_them(watch
         assert len(due) <= MAX_PINGS_AT_ONCE
         asked += [name for name, _ in due]
     assert len(asked) == len(set(asked)) == 1001
+
+
+async def test_what_stands_ahead_of_calls_is_told_by_transport(watch):
+    """E-08: streams are kept open; a path over UDP may have TCP beside it for what is too large."""
+    made, table, _ = watch
+    table.put(account("account_3", Trunk("s", "S", 1, "192.0.2.30", 5061, "tls")))
+    made.follow_table({("198.51.100.9", 5060, "tcp")})
+    streams, datagrams = made.hops()
+    assert streams == {Hop("tls", "192.0.2.30", 5061, 0, "192.0.2.30"), Hop("tcp", "198.51.100.9", 5060)}
+    assert Hop("udp", "192.0.2.1", 5060) in datagrams
+    made.pinged(("192.0.2.30", 5061, "tls"), None, "certificate has expired")
+
+
+async def test_why_a_connection_does_not_stand_is_told_with_the_trunk(watch, changes):
+    """E-08: the operator reads the reason, not only that it is down."""
+    made, _, _ = watch
+    made.pinged(("192.0.2.1", 5060, "udp"), None, "Hostname mismatch")
+    assert changes[0][3] == "OPTIONS was not answered: Hostname mismatch"
 
 
 async def test_pings_can_be_left_out(changes):

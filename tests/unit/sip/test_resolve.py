@@ -1,30 +1,55 @@
 """Names resolved ahead of calls; the last good answer kept."""
 
 import asyncio
+import itertools
+from collections import Counter
 
 import pytest
 
 from engine.sip.forward import Hop
-from engine.sip.resolve import REFRESH_S, RETRY_S, Name, Resolver, Service, look_up_addresses
+from engine.sip.names import DnsAway, Found, Pointer, Service, read_hosts
+from engine.sip.resolve import (
+    LONGEST_S,
+    MAX_MET,
+    MET_FOR_S,
+    RETRY_S,
+    SHORTEST_S,
+    Name,
+    Resolver,
+    by_weight,
+)
 
 
 class Zone:
-    """What DNS says at the moment."""
+    """What DNS says at the moment; `is_away`: nobody answers."""
 
     def __init__(self) -> None:
-        self.addresses: dict[str, list[str]] = {"trunk.example": ["192.0.2.1", "2001:db8::1"]}
-        self.services: dict[str, list[Service]] = {}
+        self.a: dict[str, tuple[str, ...]] = {"trunk.example": ("192.0.2.1", "2001:db8::1")}
+        self.srv: dict[str, tuple[Service, ...]] = {}
+        self.naptr: dict[str, tuple[Pointer, ...]] = {}
+        self.ttl_s = 60.0
         self.asked: list[str] = []
+        self.is_away = False
+        self.silent: set[str] = set()
 
-    async def look_up(self, host: str) -> list[str]:
-        self.asked.append(host)
-        if host not in self.addresses:
-            raise OSError(f"no address for {host}")
-        return self.addresses[host]
-
-    async def serve(self, name: str) -> list[Service]:
+    async def _answer(self, name: str) -> None:
         self.asked.append(name)
-        return self.services.get(name, [])
+        if name in self.silent:
+            await asyncio.Event().wait()
+        if self.is_away:
+            raise DnsAway(name)
+
+    async def addresses(self, host: str) -> Found[str]:
+        await self._answer(host)
+        return Found(self.a.get(host, ()), self.ttl_s)
+
+    async def services(self, name: str) -> Found[Service]:
+        await self._answer(name)
+        return Found(self.srv.get(name, ()), self.ttl_s)
+
+    async def pointers(self, name: str) -> Found[Pointer]:
+        await self._answer(f"naptr {name}")
+        return Found(self.naptr.get(name, ()), self.ttl_s)
 
 
 @pytest.fixture
@@ -34,14 +59,16 @@ def zone() -> Zone:
 
 @pytest.fixture
 def resolver(zone: Zone) -> Resolver:
-    return Resolver(addresses=zone.look_up, services=zone.serve)
+    return Resolver(zone)
 
 
 async def test_an_address_is_its_own_answer(resolver: Resolver, zone: Zone) -> None:
-    """E-18: no DNS for it, IPv6 with and without brackets."""
+    """E-18: no DNS for it, IPv6 with and without brackets; a sips URI means TLS at 5061."""
     resolver.watch("192.0.2.9", None, "udp")
     assert resolver.hops("192.0.2.9", None, "udp") == (Hop("udp", "192.0.2.9", 5060),)
+    assert resolver.hops("192.0.2.9", None, "") == (Hop("udp", "192.0.2.9", 5060),)
     assert resolver.hops("[2001:db8::9]", 5070, "tcp") == (Hop("tcp", "2001:db8::9", 5070),)
+    assert resolver.hops("192.0.2.9", None, "sips") == (Hop("tls", "192.0.2.9", 5061, 0, "192.0.2.9"),)
     assert resolver.address("2001:db8::9") == "2001:db8::9"
     await resolver.refresh(0.0)
     assert zone.asked == []
@@ -58,35 +85,122 @@ async def test_a_name_answers_at_once_after_a_refresh(resolver: Resolver) -> Non
     assert resolver.address("other.example") is None
 
 
-async def test_the_last_good_answer_is_kept_when_dns_is_away(resolver: Resolver, zone: Zone) -> None:
+@pytest.mark.parametrize("is_away", [True, False], ids=["dns is away", "the name is gone"])
+async def test_the_last_good_answer_is_kept(resolver: Resolver, zone: Zone, *, is_away: bool) -> None:
     """E-02: asked again after RETRY_S, then as ever."""
     resolver.watch("trunk.example", 5060, "udp")
     await resolver.refresh(0.0)
-    zone.addresses.clear()
-    assert await resolver.refresh(REFRESH_S) == [Name("trunk.example", 5060, "udp")]
+    before = zone.a.copy()
+    zone.a.clear()
+    zone.is_away = is_away
+    assert await resolver.refresh(60.0) == [Name("trunk.example", 5060, "udp")]
     assert resolver.hops("trunk.example", 5060, "udp")
-    zone.addresses["trunk.example"] = ["192.0.2.2"]
-    assert await resolver.refresh(REFRESH_S + RETRY_S - 1) == []
-    await resolver.refresh(REFRESH_S + RETRY_S)
+    zone.a = before | {"trunk.example": ("192.0.2.2",)}
+    zone.is_away = False
+    assert await resolver.refresh(60.0 + RETRY_S - 1) == []
+    await resolver.refresh(60.0 + RETRY_S)
     assert resolver.hops("trunk.example", 5060, "udp") == (Hop("udp", "192.0.2.2", 5060),)
 
 
+@pytest.mark.parametrize(("ttl_s", "kept_s"), [(0.0, SHORTEST_S), (100.0, 100.0), (86_400.0, LONGEST_S)])
+async def test_a_ttl_counts_within_bounds(resolver: Resolver, zone: Zone, ttl_s: float, kept_s: float) -> None:
+    """E-18: neither a flood of questions nor a day of staleness."""
+    zone.ttl_s = ttl_s
+    resolver.watch("trunk.example", 5060, "udp")
+    await resolver.refresh(0.0)
+    await resolver.refresh(kept_s - 0.1)
+    assert len(zone.asked) == 1
+    await resolver.refresh(kept_s)
+    assert len(zone.asked) == 2
+
+
 async def test_without_a_port_srv_is_asked(resolver: Resolver, zone: Zone) -> None:
-    """E-18: by priority, each with its own port; without SRV the host at 5060."""
-    zone.services["_sip._tcp.trunk.example"] = [
+    """E-18: by priority, each with its own port; without SRV the host at the transport's own port."""
+    zone.srv["_sip._tcp.trunk.example"] = (
         Service(20, 1, 5080, "backup.example"),
         Service(10, 1, 5070, "main.example"),
         Service(10, 0, 5070, "gone.example"),
-    ]
-    zone.addresses |= {"main.example": ["192.0.2.5"], "backup.example": ["192.0.2.6"]}
-    resolver.watch("trunk.example", None, "tcp")
-    resolver.watch("trunk.example", None, "udp")
+    )
+    zone.a |= {"main.example": ("192.0.2.5",), "backup.example": ("192.0.2.6",)}
+    for transport in ("tcp", "udp", "tls"):
+        resolver.watch("trunk.example", None, transport)
     await resolver.refresh(0.0)
     assert resolver.hops("trunk.example", None, "tcp") == (
         Hop("tcp", "192.0.2.5", 5070),
         Hop("tcp", "192.0.2.6", 5080),
     )
     assert resolver.hops("trunk.example", None, "udp")[0] == Hop("udp", "192.0.2.1", 5060)
+    assert resolver.hops("trunk.example", None, "tls")[0] == Hop("tls", "192.0.2.1", 5061, 0, "trunk.example")
+
+
+async def test_over_tls_the_name_that_was_asked_for_must_be_proven(resolver: Resolver, zone: Zone) -> None:
+    """E-04: not the server's that unsigned DNS names (RFC 5922 §4)."""
+    zone.srv["_sips._tcp.trunk.example"] = (Service(1, 1, 5062, "sbc-17.hoster.example"),)
+    zone.a["sbc-17.hoster.example"] = ("192.0.2.17",)
+    resolver.watch("trunk.example", None, "tls")
+    await resolver.refresh(0.0)
+    assert resolver.hops("trunk.example", None, "tls") == (Hop("tls", "192.0.2.17", 5062, 0, "trunk.example"),)
+
+
+async def test_naptr_says_the_transport_where_the_uri_leaves_it_open(resolver: Resolver, zone: Zone) -> None:
+    """E-18: RFC 3263 §4.1: order, then preference; what we do not speak is passed over; all the rest follows."""
+    zone.naptr["trunk.example"] = (
+        Pointer(20, 10, "SIP+D2U", "_sip._udp.trunk.example"),
+        Pointer(10, 20, "SIP+D2T", "_sip._tcp.trunk.example"),
+        Pointer(10, 10, "SIPS+D2T", "_sips._tcp.trunk.example"),
+        Pointer(5, 10, "SIP+D2S", "_sip._sctp.trunk.example"),
+    )
+    for place, port in (("_sips._tcp.", 5061), ("_sip._tcp.", 5070), ("_sip._udp.", 5080)):
+        zone.srv[f"{place}trunk.example"] = (Service(1, 1, port, "one.example"),)
+    zone.a["one.example"] = ("192.0.2.5",)
+    resolver.watch("trunk.example", None, "")
+    resolver.watch("trunk.example", None, "sips")
+    resolver.watch("trunk.example", None, "udp")
+    await resolver.refresh(0.0)
+    secure = Hop("tls", "192.0.2.5", 5061, 0, "trunk.example")
+    plain = (Hop("tcp", "192.0.2.5", 5070), Hop("udp", "192.0.2.5", 5080))
+    assert resolver.hops("trunk.example", None, "") == (secure, *plain)
+    assert resolver.hops("trunk.example", None, "sips") == (secure,)
+    assert resolver.hops("trunk.example", None, "udp") == plain[1:]
+
+
+async def test_without_naptr_the_usual_services_are_asked(resolver: Resolver, zone: Zone) -> None:
+    """E-18: RFC 3263 §4.1: SRV for what we speak; none at all: UDP for sip, TLS for sips."""
+    zone.srv["_sip._tcp.trunk.example"] = (Service(1, 1, 5070, "trunk.example"),)
+    for name in (("trunk.example", None, ""), ("trunk.example", None, "sips"), ("trunk.example", 5090, "")):
+        resolver.watch(*name)
+    await resolver.refresh(0.0)
+    assert resolver.hops("trunk.example", None, "")[0] == Hop("tcp", "192.0.2.1", 5070)
+    assert resolver.hops("trunk.example", None, "sips")[0] == Hop("tls", "192.0.2.1", 5061, 0, "trunk.example")
+    assert resolver.hops("trunk.example", 5090, "")[0] == Hop("udp", "192.0.2.1", 5090)
+    assert "naptr trunk.example" in zone.asked
+
+
+async def test_when_only_srv_is_away_a_first_answer_is_still_found(resolver: Resolver, zone: Zone) -> None:
+    """E-02: the host itself is a better guess than nothing, for a start."""
+
+    async def nobody(_: str) -> Found[Service]:
+        raise DnsAway("timeout")
+
+    zone.services = nobody  # type: ignore[method-assign]
+    resolver.watch("trunk.example", None, "udp")
+    await resolver.refresh(0.0)
+    assert resolver.hops("trunk.example", None, "udp")[0] == Hop("udp", "192.0.2.1", 5060)
+
+
+def test_weights_share_the_load() -> None:
+    """E-18: RFC 2782: by running sums; a weight of 0 nearly never, another priority never before."""
+    services = (Service(1, 60, 1, "a"), Service(1, 20, 1, "b"), Service(1, 20, 1, "c"), Service(2, 9, 1, "later"))
+    numbers = itertools.cycle(range(101))
+    firsts = Counter(by_weight(services, lambda most: next(numbers) % (most + 1))[0].host for _ in range(101 * 60))
+    assert set(firsts) == {"a", "b", "c"}
+    assert firsts["a"] > 2 * max(firsts["b"], firsts["c"]) > 2 * 0.9 * min(firsts["b"], firsts["c"])
+    for drawn in (0, 1, 59, 60, 61, 100):
+        ordered = by_weight(services, lambda most, drawn=drawn: min(drawn, most))  # type: ignore[misc]
+        assert {each.host for each in ordered} == {"a", "b", "c", "later"}
+        assert ordered[-1].host == "later"
+    assert [each.host for each in by_weight((Service(1, 0, 1, "z"), Service(1, 5, 1, "y")), lambda _: 0)] == ["z", "y"]
+    assert [each.host for each in by_weight((Service(1, 0, 1, "z"), Service(1, 5, 1, "y")), lambda n: n)] == ["y", "z"]
 
 
 async def test_a_forgotten_name_is_asked_no_more(resolver: Resolver, zone: Zone) -> None:
@@ -101,17 +215,48 @@ async def test_a_forgotten_name_is_asked_no_more(resolver: Resolver, zone: Zone)
     assert zone.asked == ["trunk.example"]
 
 
-async def test_run_looks_up_what_is_newly_watched(resolver: Resolver) -> None:
-    """E-18: at once, without waiting for the next round."""
+async def test_names_met_in_dialogs_are_known_later_and_are_bounded(resolver: Resolver, zone: Zone) -> None:
+    """E-18: a BYE to a host name finds its way; a flood of names pushes out only such names."""
+    resolver.watch("trunk.example", 5060, "udp")
+    zone.a["pbx.example"] = ("192.0.2.20",)
+    resolver.meet("PBX.example", 5070, "tcp", 0.0)
+    resolver.meet("192.0.2.9", 5070, "tcp", 0.0)
+    resolver.meet("no host/at all", None, "", 0.0)
+    await resolver.refresh(0.0)
+    assert resolver.hops("pbx.example", 5070, "tcp") == (Hop("tcp", "192.0.2.20", 5070),)
+    assert sorted(zone.asked) == ["pbx.example", "trunk.example"]
+    for number in range(MAX_MET):
+        resolver.meet(f"host-{number}.example", 5060, "udp", 1.0 + number)
+    assert resolver.hops("pbx.example", 5070, "tcp") == ()
+    assert resolver.hops("trunk.example", 5060, "udp")
+    resolver.meet("host-0.example", 5060, "udp", MET_FOR_S)
+    zone.asked.clear()
+    await resolver.refresh(MET_FOR_S + 100.0)
+    asked = set(zone.asked)
+    assert "host-0.example" in asked
+    assert "host-5.example" not in asked
+
+
+async def test_run_looks_up_what_is_newly_watched_though_another_name_is_silent(resolver: Resolver, zone: Zone) -> None:
+    """E-02: at once, without waiting for the next round or for a server that never answers."""
+    zone.silent.add("dead.example")
+    resolver.watch("dead.example", 5060, "udp")
     running = asyncio.create_task(resolver.run())
-    await asyncio.sleep(0)
+    for _ in range(5):
+        await asyncio.sleep(0)
     resolver.watch("trunk.example", 5060, "udp")
     async with asyncio.timeout(5.0):
         while not resolver.hops("trunk.example", 5060, "udp"):
             await asyncio.sleep(0)
     running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_the_systems_resolver_knows_localhost() -> None:
-    """E-18: /etc/hosts counts."""
-    assert set(await look_up_addresses("localhost")) <= {"127.0.0.1", "::1"}
+def test_the_hosts_file_is_read_as_hosts_5_says() -> None:
+    """E-18: comments, several names, both families, IPv4 first."""
+    text = "# none\n127.0.0.1 localhost\n::1 Trunk.Example six # 1.2.3.4 no\n192.0.2.1\ttrunk.example\nnonsense here\n"
+    assert read_hosts(text) == {
+        "localhost": ("127.0.0.1",),
+        "trunk.example": ("192.0.2.1", "::1"),
+        "six": ("::1",),
+    }

@@ -1,0 +1,190 @@
+"""All sockets of the element: UDP for IPv4 and IPv6, TCP and TLS, what they are called towards each peer.
+
+The owner pumps its stack after `drained`; what comes out of it goes through `send_all`. Knows no SIP rule but one: each
+peer is told the address of its own family and transport.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from engine.sip.forward import Hop
+from engine.sip.standing import Standing
+from engine.sip.stream import StreamShell, socket_address
+from engine.sip.tls import Certificates
+from engine.sip.udp import UdpShell
+
+MAX_KEPT_ADDRESSES = 4_096
+DEFAULT_PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061}
+_WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
+
+Place = tuple[str, int]
+"""(host, port) to listen on; port 0 takes any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where to listen, for each transport at most one address of each family. `::` alone stands for both families.
+
+    `advertised`: (host, port or None) by which peers know us, at most one for each family; a name serves both. A port
+    counts for UDP and TCP; TLS is advertised with the port it is bound to.
+    """
+
+    udp: Sequence[Place] = ()
+    tcp: Sequence[Place] = ()
+    tls: Sequence[Place] = ()
+    advertised: Sequence[tuple[str, int | None]] = field(default=())
+
+    def places(self) -> list[tuple[socket.SocketKind, str, int]]:
+        """Every address that will be bound."""
+        return [
+            (socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM, *place)
+            for transport, places in (("udp", self.udp), ("tcp", self.tcp), ("tls", self.tls))
+            for place in both_families(places)
+        ]
+
+
+def both_families(places: Sequence[Place]) -> list[Place]:
+    """`::` with no IPv4 address beside it listens on all IPv4 addresses as well."""
+    if len(places) == 1 and places[0][0] == "::":
+        return [places[0], ("0.0.0.0", places[0][1])]  # noqa: S104 - what was asked for
+    return list(places)
+
+
+class Transports:
+    """The shells, opened and closed together.
+
+    Args:
+        receive_datagram: takes (datagram, hop); `receive` takes (message, hop) of a stream.
+        drained: what came in at one wake-up has been handed over: pump the stack now.
+        failed: a hop that cannot be reached, or whose stream closed; `connected`: one that a stream now stands to.
+        is_trusted: is this peer one of ours?
+        connect_s: how long connecting a stream may take.
+    """
+
+    def __init__(
+        self,
+        *,
+        receive_datagram: Callable[[bytes, Hop], None],
+        receive: Callable[[bytes, Hop], None],
+        drained: Callable[[], None],
+        failed: Callable[[Hop], None],
+        connected: Callable[[Hop], None],
+        is_trusted: Callable[[Hop], bool],
+        connect_s: float,
+        certificates: Certificates,
+        advertised: Sequence[tuple[str, int | None]] = (),
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._failed = failed
+        self._udp = [UdpShell(receive=receive_datagram, drained=drained, failed=failed) for _ in range(2)]
+        self.streams = StreamShell(
+            receive=receive, drained=drained, failed=failed, connected=connected, is_trusted=is_trusted,
+            connect_s=connect_s, certificates=certificates,
+        )  # fmt: skip
+        self.standing = Standing(self.streams)
+        self.bound: dict[str, list[Place]] = {"udp": [], "tcp": [], "tls": []}
+        self._advertised = {is_v6: each for each in advertised for is_v6 in _families(each[0])}
+        self._own: dict[tuple[str, bool], Place] = {}
+        self._local: dict[str, str] = {}
+        self._send_v4: Callable[[bytes, Hop], None] = self._no_socket
+        self._send_v6: Callable[[bytes, Hop], None] = self._no_socket
+
+    async def open(self, listening: Listening) -> None:
+        """Bind everything; raises OSError when one cannot be had."""
+        for transport, places in (("udp", listening.udp), ("tcp", listening.tcp), ("tls", listening.tls)):
+            for host, port in both_families(places):
+                first = self.bound[transport][0][1] if self.bound[transport] and not port else port
+                bound = await self._open_one(transport, host, first)
+                self.bound[transport].append(bound)
+                self._own[transport, ":" in host] = bound
+
+    async def close(self) -> None:
+        for shell in self._udp:
+            shell.close()
+        await self.streams.close()
+
+    def send_all(self, outgoing: Iterable[tuple[bytes, Hop]]) -> None:
+        """Send now, each by the socket of its transport and family."""
+        for data, hop in outgoing:
+            if hop.transport != "udp":
+                self.streams.send(data, hop)
+            elif ":" in hop.ip:
+                self._send_v6(data, hop)
+            else:
+                self._send_v4(data, hop)
+
+    def drain(self) -> None:
+        """Read what waits in the UDP sockets (see `UdpShell.drain`)."""
+        for shell in self._udp:
+            shell.drain()
+
+    @property
+    def dropped(self) -> int:
+        return sum(shell.dropped for shell in self._udp)
+
+    @property
+    def receive_buffer_bytes(self) -> int:
+        return max(shell.receive_buffer_bytes for shell in self._udp)
+
+    def bound_text(self, transport: str) -> str:
+        """Where a transport listens, as it stands in the configuration; "" where it does not."""
+        return ", ".join(f"{_bracketed(host)}:{port}" for host, port in self.bound[transport])
+
+    def address_towards(self, hop: Hop) -> Place:
+        """What the peer at a hop should call us: what is advertised, what is bound, or the address of the route to
+        it.
+        """
+        is_v6 = ":" in hop.ip
+        own = self._own.get((hop.transport, is_v6)) or self._own.get((hop.transport, not is_v6))
+        host, port = own or ("", DEFAULT_PORTS[hop.transport])  # no listener: answers come by our own connection
+        advertised = self._advertised.get(is_v6)
+        if advertised is not None:
+            name, named_port = advertised
+            return name, (named_port if named_port is not None and hop.transport != "tls" else port)
+        if host and host not in _WILDCARDS and (":" in host) == is_v6:
+            return host.partition("%")[0], port
+        local = self._local.get(hop.ip)
+        if local is None:
+            if len(self._local) >= MAX_KEPT_ADDRESSES:
+                self._local.clear()
+            local = self._local[hop.ip] = local_address(hop.ip)
+        return local, port
+
+    async def _open_one(self, transport: str, host: str, port: int) -> Place:
+        if transport != "udp":
+            return await self.streams.open(host, port, transport)
+        shell = self._udp[":" in host]
+        bound = shell.open(host, port)
+        if ":" in host:
+            self._send_v6 = shell.send
+        else:
+            self._send_v4 = shell.send
+        return bound
+
+    def _no_socket(self, _data: bytes, hop: Hop) -> None:
+        """Nothing is bound in that family: the next target may be of another."""
+        self._loop.call_soon(self._failed, hop)
+
+
+def local_address(peer_ip: str) -> str:
+    """The address that packets to a peer leave from; asks the routing table, sends nothing."""
+    family = socket.AF_INET6 if ":" in peer_ip else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((peer_ip, 9))
+            return socket_address(probe.getsockname())[0].partition("%")[0]  # an interface means nothing to others
+        except OSError:
+            return "::1" if family == socket.AF_INET6 else "127.0.0.1"
+
+
+def _families(host: str) -> tuple[bool, ...]:
+    """False for IPv4, True for IPv6; a name may be either."""
+    if ":" in host:
+        return (True,)
+    return (False,) if host.replace(".", "").isdigit() else (False, True)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
