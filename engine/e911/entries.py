@@ -11,10 +11,10 @@ from typing import Any
 
 from engine.e911.dial import Dialed
 from engine.e911.location import Caller, DispatchableLocation, Resolved, plain_mac
-from engine.sip.events import AttemptEnded, AttemptStarted, DialogEnded, Finished
+from engine.sip.events import AnsweredLate, AttemptEnded, AttemptStarted, DialogEnded, Finished
 from engine.sip.forward import Hop
 
-CallEvent = AttemptStarted | AttemptEnded | Finished | DialogEnded
+CallEvent = AttemptStarted | AttemptEnded | Finished | AnsweredLate | DialogEnded
 MAX_TEXT_CHARS = 400  # of anything a stranger or caller says that is recorded
 
 
@@ -33,12 +33,16 @@ class EmergencyCall:
     resolved: Resolved
     faults: tuple[str, ...]  # of the request: what was repaired or passed on
     source: Hop
+    sender_flags: tuple[str, ...] = ()  # what is doubtful about who sent it
     trunk_names: dict[str, str] = field(default_factory=dict)
+    shortened: Callable[[], tuple[str, ...]] = tuple  # `route.shortened`: asked for after the call has left
 
     @property
     def flags(self) -> tuple[str, ...]:
         """What an operator must know of this call."""
-        return self.resolved.flags + tuple(f"malformed:{clean_text(fault)}" for fault in self.faults)
+        malformed = tuple(f"malformed:{clean_text(fault)}" for fault in self.faults)
+        shortened = tuple(f"shortened:{clean_text(each)}" for each in self.shortened())
+        return self.resolved.flags + self.sender_flags + malformed + shortened
 
     def entry(self, *, sent_at: datetime | None, trunk_id: str | None, invite: bytes) -> dict[str, Any]:
         """The journal's `call` entry; `sent_at` and `trunk_id` None when there was no trunk to send it to."""
@@ -177,6 +181,26 @@ class CallRecorder:
         progress.is_finished = True
         self._put_outcome(call, event.outcome, event.status, event.target.name if event.target else None, at)
         self._forget_done(call.id, progress)
+
+    def answered_late(self, event: AnsweredLate, started_at: datetime, at: datetime) -> None:
+        """A trunk answered that had been given up, or after the caller was told otherwise: the record says answered."""
+        call, hop = _call_of(event), event.target.hop
+        self._put(
+            {
+                "type": "attempt",
+                "call": call.id,
+                "number": event.number,
+                "trunk_id": event.target.name,
+                "trunk_name": call.trunk_names.get(event.target.name, ""),
+                "hop": f"{hop.transport}:{hop.ip}:{hop.port}",
+                "with_location": event.with_location,
+                "started_at": instant(started_at),
+                "ended_at": instant(at),
+                "status": event.status,
+                "outcome": "answered",
+            }
+        )
+        self._put_outcome(call, "answered", event.status, event.target.name, at)
 
     def dialog_ended(self, event: DialogEnded, at: datetime) -> None:
         self._put({"type": "ended", "call": _call_of(event).id, "at": instant(at)})

@@ -216,7 +216,9 @@ class LocationTable:
     `last_resorts`: every account's enabled trunks of last resort, best first.
     """
 
-    __slots__ = ("_names", "_overlay", "_owners", "_sighted", "_sources", "_users", "accounts", "last_resorts")
+    __slots__ = (
+        "_names", "_overlay", "_owners", "_sighted", "_sources", "_trunks", "_users", "accounts", "last_resorts",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.accounts: dict[str, AccountTable] = {}
@@ -225,6 +227,7 @@ class LocationTable:
         self._sighted: OrderedDict[tuple[str, str], None] = OrderedDict()  # who is in the overlay, the oldest first
         self._sources: PrefixIndex[tuple[str, str]] = PrefixIndex()
         self._owners: dict[str, Owners] = {}  # answers given since the last change, by address as written
+        self._trunks: dict[str, Trunk] = {}
         self._names: dict[str, list[tuple[str, str]]] = {}  # name in a client certificate -> (account, PBX)
         self._users: dict[str, list[tuple[str, str]]] = {}  # digest user -> (account, PBX)
 
@@ -238,6 +241,7 @@ class LocationTable:
             for index, name in ((self._names, pbx.tls_name), (self._users, pbx.auth_user)):
                 if name:
                     index[name] = sorted([*index.get(name, ()), (account.account_id, pbx.id)])
+        self._trunks |= {trunk.id: trunk for trunk in account.trunks}
         self._rank_last_resorts(old.trunks if old else (), account.trunks)
         self._owners.clear()
 
@@ -294,6 +298,10 @@ class LocationTable:
             return self._rows(sorted(owners))  # identifiers sort by time of making
         return ()
 
+    def trunk(self, trunk_id: str) -> Trunk | None:
+        """The trunk with that identifier, of whatever account."""
+        return self._trunks.get(trunk_id)
+
     def named(self, tls_name: str) -> Owners:
         """The PBXs that prove themselves by this name in their certificate."""
         return self._rows(self._names.get(tls_name, ()))
@@ -324,6 +332,8 @@ class LocationTable:
 
     def _forget(self, account_id: str) -> AccountTable | None:
         old = self.accounts.pop(account_id, None)
+        for trunk in old.trunks if old else ():
+            self._trunks.pop(trunk.id, None)
         for pbx in old.pbxs.values() if old else ():
             for source in pbx.sources:
                 self._sources.remove(source, (account_id, pbx.id))
