@@ -373,11 +373,14 @@ async def _put_attempt(session: AsyncSession, entry: Entry) -> None:
 async def _note_outcome(session: AsyncSession, entry: Entry) -> None:
     call = await _call_named(session, entry)
     at = _instant(entry.get("at")) or utc_now()
+    if call.outcome == "answered":  # a second leg answered too: its attempt says so
+        return
     call.outcome = str(entry.get("outcome") or "failed")[:20]
     call.status_code = _status(entry.get("status"))
     call.trunk_id = _text_or_none(entry.get("trunk_id")) or call.trunk_id
     if call.outcome == "answered":
         call.answered_at = call.answered_at or at
+        call.ended_at = None  # it was told to have failed before, and stands
     else:
         call.ended_at = call.ended_at or at
     await session.flush()

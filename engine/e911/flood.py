@@ -16,6 +16,8 @@ class StrangerLimit:
         self._total = 0
         self._heard: dict[str, int] = {}
         self._recorded: dict[str, float] = {}
+        self._logged: dict[str, float] = {}
+        self.unheard = 0  # datagrams not looked at
 
     def hears(self, ip: str, now: float) -> bool:
         """May one more datagram of that address be looked at?"""
@@ -24,7 +26,21 @@ class StrangerLimit:
             self._heard.clear()
         self._total += 1
         count = self._heard[ip] = self._heard.get(ip, 0) + 1
-        return count <= DATAGRAMS_PER_S and self._total <= DATAGRAMS_TOTAL_PER_S
+        if count <= DATAGRAMS_PER_S and self._total <= DATAGRAMS_TOTAL_PER_S:
+            return True
+        self.unheard += 1
+        return False
+
+    def logs(self, ip: str, now: float) -> bool:
+        """May the log have another line about what that address sends? One in `RECORD_EVERY_S`, trusted or not: an
+        address in a datagram proves nothing.
+        """
+        if now - self._logged.get(ip, -RECORD_EVERY_S) < RECORD_EVERY_S:
+            return False
+        if len(self._logged) >= MAX_KEPT:
+            self._logged.clear()
+        self._logged[ip] = now
+        return True
 
     def records(self, stranger: Stranger, now: float) -> bool:
         """Is this one worth an entry? Whoever tries to reach 911 always is."""
