@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from engine.sip.auth import Credentials
 from engine.sip.forward import Forward, Hop, Target
 from engine.sip.message import Request, Response, parse_message
 from engine.sip.stack import Event, RequestReceived, SipStack
@@ -31,6 +32,8 @@ def make_stack(
     mark_key: bytes = b"mark key of the tests, 32 bytes.",
     own: Hop = PROXY,
     resolve: Callable[[str], str | None] | None = None,
+    credentials_of: Callable[[str], Credentials | None] = lambda _: None,
+    tcp_is_up: Callable[[str, int], bool] = lambda _ip, _port: False,
 ) -> SipStack:
     counter = itertools.count(1)
     more = {} if resolve is None else {"resolve": resolve}
@@ -41,6 +44,8 @@ def make_stack(
         mark_key=mark_key,
         is_emergency=is_emergency,
         is_trusted=is_trusted,
+        tcp_is_up=tcp_is_up,
+        credentials_of=credentials_of,
         **more,
     )
 
