@@ -11,7 +11,7 @@ would convey. A device that is known by its subnet alone gets what that subnet s
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from ipaddress import IPv6Address
@@ -50,8 +50,8 @@ PEERS_KEPT_S = 2.0  # how long a change of a PBX's sources takes to be seen here
 WAIT_AT_MOST_S = 5.0
 _OF_THE_NETWORK = frozenset({Source.SWITCH_PORT, Source.SWITCH, Source.BSSID, Source.SUBNET})
 
-Sighted = Callable[[str, Sighting], Awaitable[None]]
-"""(account id, what was seen): keeps it, and tells the SIP process."""
+Sighted = Callable[[str, Sighting], None]
+"""(account id, what was measured): keeps it; must not wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +199,7 @@ class Lis:
             device=device.macs[0] if device.macs else "",
             source_ip=address,
         )
-        return await self._placed(table, caller, table.pbxs.get(pbx_id), measured, now)
+        return self._placed(table, caller, table.pbxs.get(pbx_id), measured, now)
 
     async def _for_itself(
         self, session: AsyncSession, address: IpAddress, device: Device, measured: Measured, now: datetime
@@ -210,7 +210,7 @@ class Lis:
             question = Question(phone_ids=frozenset({phone.phone_id}), address=address, measured=measured)
             table = await held_store.account_slice(session, phone.account_id, question)
             caller = Caller(device=phone.mac, source_ip=address)
-            placed = await self._placed(table, caller, None, measured, now) if table is not None else None
+            placed = self._placed(table, caller, None, measured, now) if table is not None else None
         else:
             placed = await self._in_subnet(session, address, now)
         if placed is None:
@@ -250,7 +250,7 @@ class Lis:
             return None
         return Located(account_id, resolved.location, resolved.source)
 
-    async def _placed(
+    def _placed(
         self, table: AccountTable, caller: Caller, pbx: Pbx | None, measured: Measured, now: datetime
     ) -> Located | None:
         """Resolve as for a 911 call, with what was measured just now; a measurement of a known phone is kept."""
@@ -259,7 +259,7 @@ class Lis:
         overlay = {seen.phone_id: seen} if seen is not None else {}
         resolved = resolve(table, caller, now, pbx=pbx, overlay=overlay)
         if seen is not None:
-            await self._sighted(table.account_id, seen)
+            self._sighted(table.account_id, seen)
         if resolved.location is None:
             return None
         return Located(

@@ -74,7 +74,7 @@ class PhonesPort:
     log: FetchLog
     public_url: str = ""
     trusted_proxies: tuple[Network, ...] = ()
-    also: Mapping[str, Handler] = field(default_factory=dict)
+    also: dict[str, Handler] = field(default_factory=dict)
     kept: KeptFiles = field(default_factory=KeptFiles)
 
     def address_of(self, request: web.BaseRequest) -> str:

@@ -58,7 +58,7 @@ async def site(database, keys, tmp_path):
         )
     seen = []
 
-    async def sighted(account_id, sighting):
+    def sighted(account_id, sighting):
         seen.append((account_id, sighting))
 
     lis = Lis(database, keys, tmp_path / "snapshot", HELD_URL, sighted)
