@@ -5,66 +5,59 @@ stranger. A request of a PBX that names an emergency service goes to the trunks,
 location, callback number and verdict are decided here, from the table in memory.
 """
 
-import hmac
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from engine.e911 import dial, route
 from engine.e911.caller import read_caller
 from engine.e911.carriers import CarrierProfiles
 from engine.e911.dial import Dialed
 from engine.e911.entries import EmergencyCall, Stranger
+from engine.e911.geolocation import carried
 from engine.e911.location import (
+    REFERENCE_UNRESOLVED,
     AccountTable,
     Caller,
+    DispatchableLocation,
     LocationTable,
-    Pbx,
     Resolved,
     Source,
+    is_only_default,
     resolve,
 )
-from engine.e911.pidf import entity_of, write_pidf
+from engine.e911.location_uris import LocationUris, located
+from engine.e911.peers import Peer, Peers, Unknown
+from engine.e911.pidf import entity_of
 from engine.e911.route import Deadlines, HopsOf, Outgoing
 from engine.numbers import numbers_of
 from engine.sip.forward import Edit, Forward, Hop, Target
 from engine.sip.message import BadMessage, Request
 from engine.sip.uri import Uri, parse_uri
 
-PROOF_HEADER = "X-Callpoint-Proof"
-PROOF_PURPOSE = "cli-proof"
-PROOF_WINDOW_S = 60
+CHALLENGE_REASONS = {401: "Unauthorized", 403: "Forbidden", 407: "Proxy Authentication Required"}
 CALL_METHODS = frozenset({"INVITE", "MESSAGE"})  # a text to 911 (RFC 6881 §9) goes the same way as a call
 
 
-def make_proof(subkey: bytes, account_id: str, seconds: int, call_id: str) -> str:
-    """The X-Callpoint-Proof value by which `callpoint call` shows that it holds the key file.
-
-    Args:
-        subkey: `KeyRing.subkey(PROOF_PURPOSE)`.
-        seconds: Unix time; good for a minute either way.
-    """
-    digest = hmac.digest(subkey, f"{account_id};{seconds};{call_id}".encode(), "sha256").hex()
-    return f"{account_id};{seconds};{digest}"
-
-
 @dataclass(frozen=True, slots=True)
-class Peer:
-    """Who sent a request: an account and its PBX. `is_proven`: our own command, which has no PBX entry and no
-    defaults.
+class Hold:
+    """An emergency request that may wait a moment for what a location reference leads to: nothing but a default is
+    known. `again` decides with what is known by then, and holds no more.
     """
 
-    account: AccountTable
-    pbx: Pbx
-    is_proven: bool = False
+    account_id: str
+    uri: str
+    again: "Callable[[], Decision]"
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Forward the request, or answer it with `status`.
+    """Forward the request, answer it with `status`, or hold it.
 
     `call` is there for an emergency call, `stranger` for a request that is refused because nobody knows its sender.
+    `ask`: an account and a location URI worth asking for, for the next call's sake. `is_stateless`: the answer is given
+    once, and the request forgotten.
     """
 
     forward: Forward | None = None
@@ -73,6 +66,9 @@ class Decision:
     headers: tuple[tuple[str, str], ...] = ()
     call: EmergencyCall | None = None
     stranger: Stranger | None = None
+    hold: Hold | None = None
+    ask: tuple[str, str] | None = None
+    is_stateless: bool = False
 
 
 class Hook:
@@ -83,7 +79,12 @@ class Hook:
         down: Identifiers of trunks that do not answer pings.
         trunk_ips: Addresses of all trunks, as sockets name them.
         proof_key: `KeyRing.subkey(PROOF_PURPOSE)`.
+        names_of: The verified names in the certificate at the other end of a TLS connection, by its number.
         make_call_id: A fresh `call_…` identifier.
+        reference_of: (account, location, call, now) -> the URI under which a carrier may fetch the location, None when
+            none is served.
+        domain: Ours, in identifiers that name who made them.
+        location_uris: What is known of the location references that requests name; None: nobody may be asked.
     """
 
     def __init__(
@@ -96,63 +97,58 @@ class Hook:
         trunk_ips: Collection[str],
         deadlines: Deadlines,
         proof_key: bytes,
+        names_of: Callable[[int], tuple[str, ...]] = lambda _: (),
         make_call_id: Callable[[], str],
+        reference_of: Callable[[str, str, str, datetime], str | None] = lambda *_: None,
+        domain: str = "callpoint.invalid",
+        location_uris: LocationUris | None = None,
     ) -> None:
+        self._reference_of, self._domain = reference_of, domain
         self._table, self._profiles, self._hops_of, self._down = table, profiles, hops_of, down
-        self._trunk_ips, self._deadlines = trunk_ips, deadlines
-        self._proof_key, self._make_call_id = proof_key, make_call_id
+        self._deadlines = deadlines
+        self.peers = Peers(table, trunk_ips=trunk_ips, names_of=names_of, proof_key=proof_key)
+        self._make_call_id = make_call_id
+        self._location_uris = location_uris or LocationUris(frozenset())
 
     def is_trusted(self, hop: Hop) -> bool:
         """True for a PBX or a trunk."""
-        return self._table.peer_of(hop.ip) is not None or hop.ip in self._trunk_ips
+        return self.peers.is_trusted(hop)
 
     def is_emergency(self, request: Request, hop: Hop) -> bool:
         """True for an emergency request of a PBX: such a one is forwarded however malformed it is."""
-        peer = self._table.peer_of(hop.ip)
+        peer = self.peers.at(hop)
         return peer is not None and _dialed(request, peer[0]).is_emergency
 
     def decide(self, request: Request, source: Hop, now: datetime) -> Decision:
         """What to do with a request from outside any dialog we know. `now` is UTC. Never raises for what a peer
         sent.
         """
-        peer = self._peer(request, source, now)
-        if peer is None:
-            return self._decide_unknown(request, source, now)
+        peer = self.peers.who(request, source, now)
+        if isinstance(peer, Unknown):
+            return self._decide_unknown(request, source, now, peer)
         dialed = _dialed(request, peer.account)
         if dialed.is_emergency:
             return self._decide_emergency(request, source, peer, dialed, now)
+        return self._decide_ordinary(request, peer, now)
+
+    def _decide_ordinary(self, request: Request, peer: Peer, now: datetime) -> Decision:
+        """What a PBX sends that is no emergency."""
         if request.method == "OPTIONS":
             return _alive()
+        if peer.is_doubtful:
+            status, headers = self.peers.challenge(request, peer.verdict, now)
+            return Decision(status=status, reason=CHALLENGE_REASONS[status], headers=headers)
         return self._decide_other(request, peer)
 
-    def _peer(self, request: Request, source: Hop, now: datetime) -> Peer | None:
-        proof = request.header(PROOF_HEADER)
-        proven = self._proven_account(proof, request.call_id, now) if proof else None
-        if proven is not None:
-            return Peer(proven, Pbx("", "callpoint call"), is_proven=True)
-        known = self._table.peer_of(source.ip)
-        return Peer(*known) if known else None
-
-    def _proven_account(self, proof: str, call_id: str, now: datetime) -> AccountTable | None:
-        account_id, _, rest = proof.partition(";")
-        seconds = rest.partition(";")[0]
-        if not seconds.isascii() or not seconds.isdigit() or len(seconds) > 12:
-            return None
-        try:
-            expected = make_proof(self._proof_key, account_id, int(seconds), call_id)
-            is_ours = hmac.compare_digest(expected, proof.strip())
-        except (UnicodeEncodeError, TypeError):  # octets that are no text
-            return None
-        is_fresh = abs(now.timestamp() - int(seconds)) <= PROOF_WINDOW_S
-        return self._table.accounts.get(account_id) if is_ours and is_fresh else None
-
-    def _decide_unknown(self, request: Request, source: Hop, now: datetime) -> Decision:
-        if source.ip in self._trunk_ips:
+    def _decide_unknown(self, request: Request, source: Hop, now: datetime, unknown: Unknown) -> Decision:
+        if self.peers.is_trunk(source):
             return _alive() if request.method == "OPTIONS" else Decision(status=404, reason="Not Found")
         is_emergency = request.method in CALL_METHODS and dial.classify(request.request_uri).is_emergency
         agent = request.header("User-Agent") or ""
         stranger = Stranger(source, request.method, request.request_uri, agent, is_emergency, now)
-        return Decision(status=403, reason="Forbidden", stranger=stranger)
+        status, headers = self.peers.challenge(request, unknown.verdict, now, stranger)
+        on_record = stranger if status == 403 else None
+        return Decision(None, status, CHALLENGE_REASONS[status], headers, stranger=on_record, is_stateless=True)
 
     def _decide_other(self, request: Request, peer: Peer) -> Decision:
         hop = route_hop(peer.pbx.default_route) if peer.pbx.default_route else None
@@ -173,19 +169,44 @@ class Hook:
         No location, no callback number, nothing read that is not needed: only what could have been at fault is left
         out.
         """
-        known = self._table.peer_of(source.ip)
+        known = self.peers.at(source)
         if known is None or not (dialed := _dialed(request, known[0])).is_emergency:
             return Decision(status=500, reason="Server Internal Error")
         request.faults = (*request.faults, "the location could not be looked up")
         unknown = Resolved(None, Source.NONE, None, None, (), now)
         return self._to_trunks(request, source, Peer(*known), dialed, now, Caller(), unknown, None)
 
-    def _decide_emergency(self, request: Request, source: Hop, peer: Peer, dialed: Dialed, now: datetime) -> Decision:
+    def _decide_emergency(
+        self, request: Request, source: Hop, peer: Peer, dialed: Dialed, now: datetime, *, has_waited: bool = False
+    ) -> Decision:
         account, pbx = peer.account, peer.pbx
         caller = read_caller(request, source, account, pbx, is_proven=peer.is_proven)
-        resolved = resolve(account, caller, now, pbx=pbx, overlay=self._table.overlay_of(account.account_id))
+        said = carried(request)
+        key = (account.account_id, said.references[0]) if said.references else None
+        look = self._location_uris.look(key[0], pbx, key[1], now, has_waited=has_waited) if key else None
+        resolved = resolve(
+            account,
+            caller,
+            now,
+            pbx=pbx,
+            overlay=self._table.overlay_of(account.account_id),
+            carried=[located(each) for each in said.locations],
+            referenced=look.rung if look else None,
+        )
+        if key and look and is_only_default(resolved):
+            if look.may_wait:
+                again = partial(self._decide_emergency, request, source, peer, dialed, now, has_waited=True)
+                return Decision(hold=Hold(*key, again))
+            resolved = replace(resolved, more_flags=(REFERENCE_UNRESOLVED,))
+        if dialed.is_local:  # an emergency in some of the account's countries only
+            here = None if is_only_default(resolved) else _country_of(resolved.location)
+            dialed = dial.settle(dialed, here, is_extension=account.is_extension(dialed.digits))
+            if not dialed.is_emergency:
+                return self._decide_ordinary(request, peer, now)
         found = account.callback_number_for(resolved.phone, resolved.line, resolved.location)
-        return self._to_trunks(request, source, peer, dialed, now, caller, resolved, found or caller.asserted_number)
+        number = found or caller.asserted_number
+        decision = self._to_trunks(request, source, peer, dialed, now, caller, resolved, number, said.faults)
+        return replace(decision, ask=key) if look and look.ask else decision
 
     def _to_trunks(
         self,
@@ -197,6 +218,7 @@ class Hook:
         caller: Caller,
         resolved: Resolved,
         callback_number: str | None,
+        location_faults: tuple[str, ...] = (),
     ) -> Decision:
         trunks = route.ranked_trunks(peer.account, self._table.last_resorts, self._down)
         call = EmergencyCall(
@@ -209,26 +231,52 @@ class Hook:
             caller=caller,
             callback_number=callback_number,
             resolved=resolved,
-            faults=request.faults,
+            faults=request.faults + location_faults,
+            sender_flags=peer.flags,
             source=source,
             trunk_names={trunk.id: trunk.name for trunk in trunks},
+            shortened=partial(route.shortened, trunks, resolved.location, self._profiles),
         )
-        location = resolved.location
-        pidf = write_pidf(location, entity_of(caller.uri), now) if location is not None else None
-        outgoing = Outgoing(request, dialed.kind, callback_number, pidf, f"{call.id}@callpoint.invalid")
+        outgoing = self._outgoing(request, peer.account, call)
         targets = route.targets_for(
             trunks, outgoing, profiles=self._profiles, hops_of=self._hops_of, deadlines=self._deadlines
         )
         if not targets:
             return _no_trunk(call, has_trunks=bool(trunks))
-        fail_over = route.fail_over_statuses(trunks, self._profiles)
-        return Decision(forward=Forward(targets, call, fail_over, emergency=True), call=call)
+        return Decision(forward=Forward(targets, call, emergency=True), call=call)
+
+    def _outgoing(self, request: Request, account: AccountTable, call: EmergencyCall) -> Outgoing:
+        """What its INVITEs have in common. The numbers are those of the country the caller is in, not of its office."""
+        location, line, caller = call.resolved.location, call.resolved.line, call.caller
+        country = _country_of(location) or account.country
+        make_reference = None
+        if location is not None:
+            make_reference = partial(self._reference_of, account.account_id, location.id, call.id, call.received_at)
+        return Outgoing(
+            request=request,
+            dialed=call.dialed,
+            callback_number=call.callback_number,
+            location=location,
+            entity=entity_of(caller.uri),
+            now=call.received_at,
+            call_id=call.id,
+            numbers=numbers_of(country),
+            user=line.sip_user if line is not None else caller.identity,
+            name=(line.display_name if line is not None else "") or caller.name,
+            make_reference=make_reference,
+            domain=self._domain,
+        )
 
 
 def _dialed(request: Request, account: AccountTable) -> Dialed:
     if request.method not in CALL_METHODS:
         return dial.NOTHING
-    return dial.classify(request.request_uri, _to(request), numbers_of(account.country))
+    return dial.classify(request.request_uri, _to(request), account.number_plan)
+
+
+def _country_of(location: DispatchableLocation | None) -> str | None:
+    """The country in its address (ISO 3166 alpha-2); None when it says none."""
+    return (location.civic_address.get("country") if location is not None else "") or None
 
 
 def _to(request: Request) -> str:
@@ -239,13 +287,18 @@ def _to(request: Request) -> str:
 
 @lru_cache(maxsize=1024)
 def route_hop(uri_text: str) -> tuple[str, int | None, str] | None:
-    """(host, port, transport) that a PBX's default route leads to; None when it is no sip URI over UDP or TCP."""
+    """(host, port, transport) that a PBX's default route leads to; None when it is no sip URI over UDP, TCP or TLS.
+
+    The transport is "" where the URI leaves it open, "sips" for a sips URI: DNS says it then (RFC 3263 §4.1).
+    """
     try:
         uri: Uri = parse_uri(uri_text)
     except BadMessage:
         return None
-    transport = uri.params.get("transport", "udp").lower()
-    return (uri.host, uri.port, transport) if uri.host and transport in {"udp", "tcp"} else None
+    transport = uri.params.get("transport", "").lower()
+    if uri.scheme == "sips":
+        transport = "tls" if transport else "sips"
+    return (uri.host, uri.port, transport) if uri.host and transport in {"", "udp", "tcp", "tls", "sips"} else None
 
 
 def _alive() -> Decision:

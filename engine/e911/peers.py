@@ -18,12 +18,12 @@ from engine.e911.location import AccountTable, LocationTable, Pbx
 from engine.e911.table import Owners
 from engine.sip.auth import Authenticator, Checked, Verdict
 from engine.sip.forward import Hop
+from engine.sip.grammar import OWN_REALM
 from engine.sip.message import Request
 
 PROOF_HEADER = "X-Callpoint-Proof"
 PROOF_PURPOSE = "cli-proof"
 PROOF_WINDOW_S = 60
-REALM = "callpoint"
 AIMED_AT_US = frozenset({"OPTIONS", "REGISTER"})  # answered by us: 401; the rest would be forwarded: 407
 MAX_CHALLENGES_PER_S = 100  # to strangers; beyond it they are refused like anybody
 MAX_PROVEN = 4_096  # places from where somebody proved who they are
@@ -107,7 +107,7 @@ class Peers:
     ) -> None:
         self._table, self._trunk_ips, self._names_of = table, trunk_ips, names_of
         self._proof_key = proof_key
-        self._authenticator = Authenticator(REALM, proof_key)
+        self._authenticator = Authenticator(OWN_REALM, proof_key)
         self._proven: OrderedDict[Hop, tuple[str, str]] = OrderedDict()
         self._challenged: OrderedDict[str, Challenged] = OrderedDict()
         self._crowded_out: list[Stranger] = []

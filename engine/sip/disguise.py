@@ -28,7 +28,6 @@ MAX_NAME_BYTES = 250  # of one address: a longer display name is left out of wha
 MAX_TOKEN_BYTES = 800
 _TAG_BYTES = 12
 _TOKEN = re.compile(rb";cu=([A-Za-z0-9_\-]{16,%d})(?=[;>?]|$)" % MAX_TOKEN_BYTES)
-_PROOFS = frozenset({b"authorization", b"proxy-authorization"})
 _RACK = re.compile(rb"(\s*\d{1,10}\s+)(\d{1,10})(\s+\S+\s*)$")
 
 Restore = tuple[tuple[bytes, bytes], ...]
@@ -131,7 +130,7 @@ def proof_lines(
 
 def with_proof(request: Request, routing: Routing, proof: tuple[bytes, ...]) -> Routing:
     """The routing with our answers in it, in the place of any the sender gave: those were for somebody else."""
-    theirs = [(at, None) for at, name in enumerate(request.names) if name in _PROOFS]
+    theirs = [(at, None) for at, name in enumerate(request.names) if name in grammar.PROOF_NAMES]
     return routing._replace(changes=[*routing.changes, *theirs], added=(*routing.added, *proof))
 
 

@@ -7,9 +7,11 @@ body, are forwarded byte for byte: header order and spelling, unknown headers, f
 from typing import NamedTuple
 
 from engine.sip.forward import NO_EDIT, Edit
+from engine.sip.grammar import OWN_REALM, PROOF_NAMES
 from engine.sip.message import Request, Response, canonical_name, parse_sent
 
 Change = tuple[int, bytes | None]
+_OWN_REALM = b'realm="%b"' % OWN_REALM.encode()
 
 
 class Routing(NamedTuple):
@@ -62,7 +64,8 @@ def forwarded_request(
     for index, line in routing.changes:
         lines[index] = line
     for index in shape.private:
-        lines[index] = None
+        if shape.names[index] not in PROOF_NAMES or _OWN_REALM in request.lines[index]:
+            lines[index] = None
     top = request.lines[shape.via]
     if received:
         at = request.via.received_at
@@ -233,15 +236,9 @@ def own_request_again(sent: bytes, via: bytes, proof: tuple[bytes, ...]) -> byte
     """A request of our own as it was sent, with another Via, the next CSeq and header lines that answer a challenge."""
     head, separator, body = sent.partition(b"\r\n\r\n")
     old = parse_sent(sent)
-    lines: list[bytes] = []
-    for name, line in zip(old.names, head.split(b"\r\n"), strict=True):
-        if name == b"via":
-            line = via
-        elif name == b"cseq":
-            line = b"CSeq: %d %s" % (old.cseq_number + 1, old.cseq_method)
-        elif name in {b"authorization", b"proxy-authorization"}:
-            continue
-        lines.append(line)
+    changed = {b"via": via, b"cseq": b"CSeq: %d %s" % (old.cseq_number + 1, old.cseq_method)}
+    kept = zip(old.names, head.split(b"\r\n"), strict=True)
+    lines = [changed.get(name, line) for name, line in kept if name not in PROOF_NAMES]
     return b"\r\n".join((*lines, *proof)) + separator + body
 
 

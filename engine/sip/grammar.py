@@ -16,6 +16,8 @@ MAX_CSEQ = 2**31  # RFC 3261 §8.1.1.5: less than this
 LENIENT_CSEQ = 10**20  # in an emergency call any number will do that can be read
 MAX_MAX_FORWARDS = 255  # RFC 3261 §20.22
 PRIVATE_PREFIX = b"x-callpoint-"  # what a trusted peer tells this element alone; never forwarded
+OWN_REALM = "callpoint"  # an answer to a challenge of ours is for nobody behind us (RFC 3261 §22.3)
+PROOF_NAMES = frozenset({b"authorization", b"proxy-authorization"})
 MAGIC_COOKIE = b"z9hG4bK"  # RFC 3261 §8.1.1.7
 
 TOKEN_CHARACTERS = rb"A-Za-z0-9\-.!%*_+`'~"

@@ -57,7 +57,8 @@ class Shape:
     """The header names of a message in order, and where those lie that every message needs.
 
     Peers send the same few shapes for ever, so a shape is worked out once. `names` are canonical, with b"" for the
-    start line; `first` maps a name to its first line. `private` are the lines meant for us alone. `fault` says why no such message can be forwarded.
+    start line; `first` maps a name to its first line. `private` are the lines that are meant for us alone, or may be.
+    `fault` says why no such message can be forwarded.
     """
 
     __slots__ = (
@@ -73,7 +74,11 @@ class Shape:
         self.via, self.call_id, self.cseq = find(b"via", 0), find(b"call-id", 0), find(b"cseq", 0)
         self.from_, self.to = find(b"from", 0), find(b"to", 0)
         self.max_forwards, self.content_length = find(b"max-forwards", 0), find(b"content-length", 0)
-        self.private = tuple(at for at, name in enumerate(names) if name.startswith(grammar.PRIVATE_PREFIX))
+        self.private = tuple(
+            at
+            for at, name in enumerate(names)
+            if name.startswith(grammar.PRIVATE_PREFIX) or name in grammar.PROOF_NAMES
+        )
         self.fault = ""
         for name in _SINGLE:
             if names.count(name) > 1:

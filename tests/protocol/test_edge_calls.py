@@ -8,7 +8,7 @@ import time
 import pytest
 from lxml import etree
 
-from engine.e911.hook import PROOF_PURPOSE, make_proof
+from engine.e911.peers import PROOF_PURPOSE, make_proof
 from engine.e911.pidf import CA, read_pidf
 from engine.sip.forward import Hop
 from engine.sip.message import Request
@@ -151,7 +151,7 @@ async def test_an_unknown_location_never_stops_a_911_call(tmp_path, keys, partie
     assert recorded["flags"] == ["location_unknown"]
     assert recorded["location"] is None
     assert recorded["location_source"] == "none"
-    assert len(recorded["verdict"]) == 5
+    assert len(recorded["verdict"]) == 11
 
 
 async def test_911_is_carried_from_the_snapshot_alone_when_the_database_is_gone(tmp_path, keys, parties):

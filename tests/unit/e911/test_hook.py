@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from engine.e911.carriers import load_profiles
 from engine.e911.entries import Stranger, clean_text, instant
 from engine.e911.flood import StrangerLimit
-from engine.e911.hook import Hook, make_proof, route_hop
+from engine.e911.hook import Hook, route_hop
 from engine.e911.location import (
     AccountTable,
     CivicAddress,
@@ -24,6 +24,7 @@ from engine.e911.location import (
     Phone,
     Trunk,
 )
+from engine.e911.peers import make_proof
 from engine.e911.route import Deadlines
 from engine.sip.forward import Hop
 from engine.sip.message import BadMessage, parse_message
@@ -145,14 +146,17 @@ def test_a_default_route_is_read_and_a_pbx_without_one_gets_404():
 @pytest.mark.parametrize(
     ("uri", "hop"),
     [
-        ("sip:h.example", ("h.example", None, "udp")),
+        ("sip:h.example", ("h.example", None, "")),
         ("sip:h.example:5080;transport=TCP", ("h.example", 5080, "tcp")),
-        ("sip:h.example;transport=tls", None),
+        ("sip:h.example;transport=tls", ("h.example", None, "tls")),
+        ("sips:h.example", ("h.example", None, "sips")),
+        ("sips:h.example;transport=tcp", ("h.example", None, "tls")),
+        ("sip:h.example;transport=sctp", None),
         ("tel:911", None),
         ("nonsense", None),
     ],
 )
-def test_default_routes_are_sip_uris_over_udp_or_tcp(uri, hop):
+def test_default_routes_are_sip_uris_over_udp_tcp_or_tls(uri, hop):
     assert route_hop(uri) == hop
 
 

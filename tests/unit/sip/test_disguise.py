@@ -181,6 +181,15 @@ def test_only_the_address_is_exchanged(line, expected):
     assert with_address(line, b"<sip:new@x>") == expected
 
 
+def test_an_answer_to_our_own_challenge_stays_with_us():
+    """E-04: RFC 3261 §22.3: nobody behind us gets to guess at a PBX's password; another's answer passes."""
+    scene = Scene(Target("plain", CARRIER))
+    ours = 'Proxy-Authorization: Digest username="b", realm="callpoint", nonce="n", uri="u", response="r"'
+    theirs = ours.replace("callpoint", "carrier")
+    (sent,) = scene.from_pbx(request(added=[ours, theirs]))
+    assert read_request(sent).headers("Proxy-Authorization") == [theirs.partition(": ")[2]]
+
+
 def test_what_is_private_to_us_never_leaves_inside_a_dialog_either():
     """E-04: X-Callpoint headers are for us alone."""
     scene = Scene(Target("plain", CARRIER))
