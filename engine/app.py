@@ -27,10 +27,13 @@ from engine.config import Config, Listen, parse_listen
 from engine.crypto import KeyRing
 from engine.db import Database
 from engine.e911.calls import Recorder
+from engine.e911.dereference import Dereferencer
 from engine.e911.notify import Notifier
 from engine.e911.publish import SnapshotPublisher
+from engine.e911.sightings import on_committed
 from engine.edge_link import EdgeLink
 from engine.errors import DatabaseAway, EngineError
+from engine.held_server import serve_held
 from engine.provisioning.http import PhonesPort, make_phones_port
 from engine.reach import Reach
 
@@ -65,8 +68,12 @@ class App:
             self.database, self.keys, data / "snapshot", on_published=self.edge.load, on_dropped=self.edge.drop
         )
         self.trunk_states = TrunkStates(self.database)
+        self.dereferencer = Dereferencer(config.sip.location_hosts, located=self.edge.located)
+        edge.on_dereference = self.dereferencer.ask
+        on_committed(self.database, self.edge.seen)
         edge.on_journal, edge.on_trunk = self.recorder.wake, self.trunk_states.note
         self.phones: PhonesPort = make_phones_port(config.provisioning, self.keys, self.database)
+        self.sightings = serve_held(self.phones, self.database, self.keys, data / "snapshot")
         self.reach = Reach(self.edge, self.database)
 
     async def start(self) -> None:
@@ -98,6 +105,7 @@ class App:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)  # the notifier releases what it has claimed
         await self.reach.close()
+        await self.dereferencer.close()
         await self.phones.close()
         self.publisher.close()
         await self.database.close()
@@ -129,6 +137,7 @@ class App:
         self._spawn(self.recorder.run(), "recorder")
         self._spawn(self.notifier.run(), "notifier")
         self._spawn(self.trunk_states.run(), "trunk states")
+        self._spawn(self.sightings.run(), "sightings")
         self.is_database_ready.set()
 
     async def _prepare_set_up(self) -> None:

@@ -118,6 +118,7 @@ class Sip(_Section):
     workers: int = Field(default=1, ge=1, le=64)
     first_response_s: float = Field(default=2.0, ge=0.1, le=32)
     connect_s: float = Field(default=1.0, ge=0.1, le=32)
+    location_hosts: tuple[str, ...] = ()
     _check = field_validator("udp", "tcp", "tls")(_both_listens)
 
 

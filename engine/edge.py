@@ -17,6 +17,7 @@ import signal
 import sys
 from collections import deque
 from datetime import UTC, datetime
+from functools import partial
 from math import inf
 
 from engine import crypto
@@ -24,12 +25,14 @@ from engine.e911 import snapshot
 from engine.e911.carriers import load_profiles
 from engine.e911.entries import CallEvent, CallRecorder, Stranger, instant
 from engine.e911.flood import StrangerLimit
-from engine.e911.hook import Decision, Hook
+from engine.e911.hook import Decision, Hold, Hook
 from engine.e911.journal import JournalWriter
 from engine.e911.location import LocationTable
+from engine.e911.location_uris import LocationUris
 from engine.e911.peers import PROOF_PURPOSE
 from engine.e911.route import Deadlines, credentials_of
 from engine.e911.trunks import TrunkWatch
+from engine.e911.waiting import ReferenceWait
 from engine.edge_line import Lines, Settings, start_line
 from engine.edge_loop import Collector, EdgeLoop
 from engine.edge_orders import Orders
@@ -37,6 +40,7 @@ from engine.edge_owner import Owner
 from engine.edge_record import CallRecord
 from engine.errors import ConfigFault
 from engine.ids import new_id
+from engine.sip.auth import Credentials
 from engine.sip.events import (
     AnsweredLate,
     AttemptEnded,
@@ -84,6 +88,7 @@ class Edge:
         self._record = CallRecord(self._recorder, self._trunks, lines)
         profiles = load_profiles()
         self._faults = list(profiles.faults)
+        self._references = ReferenceWait(LocationUris(frozenset(settings.location_hosts)), tell=lines.tell)
         self._hook = Hook(
             self._table,
             profiles=profiles,
@@ -92,8 +97,9 @@ class Edge:
             trunk_ips=self._trunks.ips,
             deadlines=Deadlines(settings.first_response_s, settings.connect_s),
             proof_key=self._keys.subkey(PROOF_PURPOSE),
-            names_of=lambda connection: self._transports.streams.names_of(connection),
+            names_of=self._names_of,
             make_call_id=lambda: new_id("call"),
+            location_uris=self._references.uris,
         )
         self._certificates = Certificates(settings.tls_files)
         self._transports = Transports(
@@ -141,6 +147,7 @@ class Edge:
             changed=self._heard.clear,
             stats=self._stats,
             stop=self._stop,
+            references=self._references,
         )
 
     async def run(self) -> None:
@@ -183,7 +190,7 @@ class Edge:
         self._lines.tell(**{"is": "stopping"})
         try:
             async with asyncio.timeout(STOP_WITHIN_S):
-                while self._recorder.unanswered or any(is_pending(other) for other in self._others):  # noqa: ASYNC110 - for 5 s, once
+                while self._is_busy():  # noqa: ASYNC110 - for 5 s, once
                     await asyncio.sleep(0.02)
         except TimeoutError:
             self._lines.log("stopped_with_calls_in_progress", level="warning", calls=self._recorder.unanswered)
@@ -191,6 +198,9 @@ class Edge:
         if not await asyncio.to_thread(self._journal.close):
             self._lines.log("journal_not_flushed", level="error", entries=self._journal.waiting)
         self._lines.tell(**{"is": "stopped"})
+
+    def _is_busy(self) -> bool:
+        return bool(self._recorder.unanswered or self._references.holding) or any(map(is_pending, self._others))
 
     # --- messages in and out ------------------------------------------------------------------------------------------
 
@@ -286,12 +296,31 @@ class Edge:
         except Exception as exc:  # noqa: BLE001 - a fault of ours in finding the location must not end a 911 call
             self._lines.log("decision_failed", level="critical", error=repr(exc)[:500])
             decision = self._hook.decide_plainly(event.request, event.source, at)
+        self._act(event, decision, now, at)
+
+    def _act(self, event: RequestReceived, decision: Decision, now: float, at: datetime) -> None:
+        if decision.hold is not None:
+            hold = decision.hold
+            self._references.hold(hold.account_id, hold.uri, partial(self._go_on, event, hold, at))
+            return
         if decision.forward is not None and (decision.call is not None or not self._is_stopping):
             self._stack.forward(event.transaction, decision.forward, now)
             if decision.call is None:
                 self._others.append(event.transaction)
+            elif decision.ask is not None:
+                self._references.ask(*decision.ask)
             return
         self._answer(event, decision, now, at)
+
+    def _go_on(self, event: RequestReceived, hold: Hold, at: datetime) -> None:
+        """A call that waited for its location leaves, with it or without. After a CANCEL meanwhile it goes nowhere."""
+        try:
+            decision = hold.again()
+        except Exception as exc:  # noqa: BLE001 - as in `_on_request`
+            self._lines.log("decision_failed", level="critical", error=repr(exc)[:500])
+            decision = self._hook.decide_plainly(event.request, event.source, at)
+        self._act(event, decision, self._loop.time(), at)
+        self._pump()
 
     def _answer(self, event: RequestReceived, decision: Decision, now: float, at: datetime) -> None:
         status, reason = decision.status or 503, decision.reason or "Service Unavailable"
@@ -309,6 +338,9 @@ class Edge:
     def _note_stranger(self, stranger: Stranger, now: float) -> None:
         if self._strangers.records(stranger, now):
             self._recorder.stranger(stranger)
+
+    def _names_of(self, connection: int) -> tuple[str, ...]:
+        return self._transports.streams.names_of(connection)
 
     def _credentials_of(self, trunk_id: str) -> Credentials | None:
         trunk = self._table.trunk(trunk_id)
@@ -341,6 +373,7 @@ class Edge:
             for name, hop in self._trunks.take_due(now):
                 uri = f"sip:{_bracketed(name[0])}:{name[1]}" + _transport(hop)
                 self._stack.send_request("OPTIONS", uri, hop, (), b"", ("ping", name), now, PING_TIMEOUT_S)
+            self._references.refresh(now)
             self._pump()
             self._heard.clear()
             for stranger in self._hook.peers.take_unproven(datetime.now(UTC)):
@@ -355,6 +388,9 @@ class Edge:
             "calls_unanswered": self._recorder.unanswered,
             "journal_waiting": self._journal.waiting,
             "journal_lost": self._journal.lost,
+            "location_disagreements": self._record.disagreements,
+            "references_asked": self._references.asked,
+            "references_late": self._references.late,
             "server_transactions": servers,
             "client_transactions": clients,
             "datagrams_dropped": self._transports.dropped,

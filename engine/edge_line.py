@@ -40,6 +40,7 @@ class Settings:
     first_response_s: float = 2.0
     connect_s: float = 1.0
     ping_s: float = PING_S
+    location_hosts: tuple[str, ...] = ()  # `host` or `host:port` of servers that may be asked for a location
     held_url: str = ""  # where location references are served (`references.held_url_of`); "" makes none
 
     @property
@@ -68,6 +69,7 @@ class Settings:
                 raise ValueError(f"{name} was expected in the start line, got none")
         for name in values.keys() & {"first_response_s", "connect_s", "ping_s"}:
             values[name] = float(values[name])
+        values["location_hosts"] = tuple(str(host).lower() for host in values.get("location_hosts") or ())
         return cls(**values)
 
 

@@ -9,7 +9,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -24,6 +24,7 @@ from engine.errors import EngineError
 READY_WITHIN_S = 20.0
 STOP_WITHIN_S = 8.0  # the edge itself waits 5 s for calls in progress
 RESTART_PAUSES_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)  # then 5 s again and again: a node without an edge carries no 911
+MAX_KEPT_SIGHTINGS = 10_000  # told again to an edge that starts anew; older ones are in its snapshots by then
 LINE_LIMIT_BYTES = 4 * 1024 * 1024
 _log = structlog.get_logger()
 
@@ -76,6 +77,8 @@ class EdgeLink:
         self.state = EdgeState()
         self.on_journal: Callable[[], None] = lambda: None
         self.on_trunk: Callable[[str, bool], None] = lambda _trunk_id, _is_up: None
+        self.on_dereference: Callable[[Mapping[str, Any]], None] = lambda _message: None
+        self._seen: dict[str, dict[str, Any]] = {}  # by phone, the latest; an edge that starts again is told them
         self._config = config
         self._process: asyncio.subprocess.Process | None = None
         self._ready = asyncio.Event()
@@ -110,6 +113,17 @@ class EdgeLink:
     def load(self, account_id: str) -> None:
         """Tell the edge that this account's snapshot was written anew."""
         self._say({"do": "load", "account_id": account_id})
+
+    def seen(self, sighting: Mapping[str, Any]) -> None:
+        """Tell the edge where a phone was seen (`account_id` and the snapshot's fields), ahead of the next snapshot."""
+        self._seen[sighting["phone_id"]] = message = {"do": "seen"} | dict(sighting)
+        while len(self._seen) > MAX_KEPT_SIGHTINGS:
+            self._seen.pop(next(iter(self._seen)))
+        self._say(message)
+
+    def located(self, token: str, pidf: str | None, detail: str, max_age_s: float | None) -> None:
+        """Tell the edge what a location reference led to: a PIDF-LO, or None and why."""
+        self._say({"do": "located", "token": token, "pidf": pidf, "detail": detail, "max_age_s": max_age_s})
 
     def drop(self, account_id: str) -> None:
         """Tell the edge that this account is gone."""
@@ -220,6 +234,7 @@ class EdgeLink:
             "advertise": sip.advertise,
             "first_response_s": sip.first_response_s,
             "connect_s": sip.connect_s,
+            "location_hosts": list(sip.location_hosts),
             "held_url": held_url_of(self._config.provisioning.public_url),
         }
 
@@ -235,6 +250,8 @@ class EdgeLink:
                 for name in ("udp", "tcp", "tls"):
                     setattr(self.state, name, message.get(name) or "")
                 self._ready.set()
+                for sighting in self._seen.values():
+                    self._say(sighting)
                 self.on_journal()  # what a former edge wrote may still wait
             case "journal":
                 self.state.journal_fault = message.get("fault", "")
@@ -243,6 +260,8 @@ class EdgeLink:
                 state = TrunkState(bool(message["up"]), message.get("at", ""), message.get("detail", ""))
                 self.state.trunks[message["trunk_id"]] = state
                 self.on_trunk(message["trunk_id"], state.is_up)
+            case "dereference":
+                self.on_dereference(message)
             case "fault":
                 _log.error("edge_fault", detail=message.get("detail"))
             case _ if (answer := self._answers.get(message.get("token", ""))) is not None and not answer.done():

@@ -16,6 +16,7 @@ from engine.e911.hook import route_hop
 from engine.e911.location import AccountTable, LocationTable
 from engine.e911.route import credentials_of
 from engine.e911.trunks import TrunkWatch
+from engine.e911.waiting import ReferenceWait
 from engine.edge_line import Lines
 from engine.edge_owner import Owner
 from engine.sip.forward import Hop
@@ -34,6 +35,7 @@ class Orders:
         changed: Called when the table has changed.
         stats: The counters to answer `stats` with.
         stop: Set when this process shall end.
+        references: Who waits for what the main process fetches.
     """
 
     def __init__(
@@ -50,11 +52,14 @@ class Orders:
         changed: Callable[[], None],
         stats: Callable[[], dict[str, object]],
         stop: asyncio.Event,
+        references: ReferenceWait,
     ) -> None:
         self._folder, self._keys, self._lines, self._owner = folder, keys, lines, owner
         self._table, self._trunks, self._stack = table, trunks, stack
         self._pump, self._changed, self._stats, self._stop = pump, changed, stats, stop
+        self._references = references
         self._loop = asyncio.get_running_loop()
+        self._later: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
 
     async def obey(self) -> None:
         """Read commands until stdin ends; then see whether somebody younger took over."""
@@ -62,25 +67,51 @@ class Orders:
         transport, _ = await self._loop.connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer
         )
+        doing = self._loop.create_task(self._do_all())
         while line := await reader.readline():
             try:
                 command = json.loads(line)
-                await self._do(command)
+                if not self._do_at_once(command):
+                    self._later.put_nowait(command)
             except (ValueError, TypeError, KeyError, AttributeError) as exc:
                 self._lines.log("command_refused", level="error", error=repr(exc)[:300])
         transport.close()
+        self._references.main_gone()
         self._lines.log("main_process_gone", level="warning", detail="calls are served on")
-        while not self._stop.is_set():
-            await asyncio.sleep(TAKE_OVER_POLL_S)
-            if self._owner.is_taken_over():
-                self._lines.log("taken_over", detail="a younger process serves this data folder")
-                self._stop.set()
-                return
+        try:
+            while not self._stop.is_set():
+                await asyncio.sleep(TAKE_OVER_POLL_S)
+                if self._owner.is_taken_over():
+                    self._lines.log("taken_over", detail="a younger process serves this data folder")
+                    self._stop.set()
+                    return
+        finally:
+            doing.cancel()
 
     def follow_table(self) -> None:
         """Let everybody know that the table is another one now."""
         self._trunks.follow_table(self._default_routes())
         self._changed()
+
+    def _do_at_once(self, command: Mapping[str, Any]) -> bool:
+        """What a call may be waiting for does not queue behind an account that is being read."""
+        match command["do"]:
+            case "located":
+                self._references.located(command)
+            case "seen":
+                self._table.note_sighting(str(command["account_id"]), snapshot.read_sighting(command))
+            case _:
+                return False
+        return True
+
+    async def _do_all(self) -> None:
+        """The other commands, in their order."""
+        while True:
+            command = await self._later.get()
+            try:
+                await self._do(command)
+            except (ValueError, TypeError, KeyError, AttributeError) as exc:
+                self._lines.log("command_refused", level="error", error=repr(exc)[:300])
 
     async def _do(self, command: Mapping[str, Any]) -> None:
         match command["do"]:

@@ -4,7 +4,8 @@ and to whoever watches the trunks.
 
 from datetime import UTC, datetime, timedelta
 
-from engine.e911.entries import CallEvent, CallRecorder
+from engine.e911.entries import CallEvent, CallRecorder, EmergencyCall
+from engine.e911.location import DISAGREEMENT, REFERENCE_UNRESOLVED
 from engine.e911.trunks import TrunkWatch
 from engine.edge_line import Lines
 from engine.sip.events import AnsweredLate, AttemptEnded, AttemptStarted, DialogEnded, Finished
@@ -15,6 +16,7 @@ class CallRecord:
 
     def __init__(self, recorder: CallRecorder, trunks: TrunkWatch, lines: Lines) -> None:
         self._recorder, self._trunks, self._lines = recorder, trunks, lines
+        self.disagreements = 0  # emergency calls whose sources of location contradicted each other
 
     def take(self, events: list[CallEvent], now: float) -> None:
         """Record each of them; `now` on the clock of their `at`."""
@@ -30,6 +32,8 @@ class CallRecord:
             case AttemptStarted():
                 received_at = getattr(event.tag, "received_at", utc)  # no attempt comes before its cause
                 self._recorder.attempt_started(event, max(at, received_at))
+                if event.number == 1 and isinstance(event.tag, EmergencyCall):
+                    self._raise_alarm(event.tag)
             case AttemptEnded():
                 self._recorder.attempt_ended(event, at)
                 self._learn_from(event)
@@ -39,6 +43,24 @@ class CallRecord:
                 self._recorder.answered_late(event, at - timedelta(seconds=event.at - event.started_at), at)
             case DialogEnded():
                 self._recorder.dialog_ended(event, at)
+
+    def _raise_alarm(self, call: EmergencyCall) -> None:
+        """Sources that contradict each other: responders may be on their way to the wrong place."""
+        flags = call.flags
+        if DISAGREEMENT in flags:
+            self.disagreements += 1
+            said = [each.source.value for each in call.resolved.verdict if each.said is not None]
+            self._lines.log(
+                "location_sources_disagree",
+                level="warning",
+                call_id=call.id,
+                account_id=call.account_id,
+                taken=call.resolved.source.value,
+                said=said,
+                meaning="the call went out with what was taken; correct the source that is wrong",
+            )
+        if REFERENCE_UNRESOLVED in flags:
+            self._lines.log("location_reference_unresolved", level="warning", call_id=call.id)
 
     def _learn_from(self, event: AttemptEnded) -> None:
         """A call tells about its trunk sooner than the next ping."""
