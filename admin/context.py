@@ -43,6 +43,9 @@ class Edge(Protocol):
 
     def state(self) -> EdgeState: ...
 
+    async def counters(self) -> Mapping[str, object]:
+        """The SIP process's own numbers, for `/metrics`: counts, or counts by label; {} when it does not answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:

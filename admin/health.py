@@ -4,13 +4,16 @@ They say nothing of accounts. Readiness takes no write lock: a long write must n
 """
 
 import asyncio
+import re
 import time
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.metrics_core import GaugeMetricFamily
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -23,6 +26,7 @@ from engine.models import Notification, NotificationState
 
 DATABASE_TIMEOUT_S = 2.0
 EDGE_GAUGES: web.AppKey[tuple[Gauge, Gauge]] = web.AppKey("edge_gauges", tuple)
+_METRIC_NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
 OUTBOX_LAG_LIMIT_S = 300.0  # a notification that waits longer than this needs a person
 
 
@@ -62,7 +66,9 @@ async def get_metrics(request: web.Request) -> web.Response:
     trunks.clear()  # a deleted trunk is not down
     for trunk_id, is_up in state.trunks.items():
         trunks.labels(trunk_id).set(is_up)
+    counters = await request.app[EDGE].counters()
     body = await asyncio.to_thread(generate_latest, request.app[METRICS])
+    body += generate_latest(_Once(_families(counters)))
     return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
@@ -112,6 +118,34 @@ def _newest(folder: Path) -> float | None:
     if not folder.is_dir():
         return None
     return max((file.stat().st_mtime for file in folder.glob("*.sealed")), default=None)
+
+
+class _Once:
+    """A registry of families made for this answer alone."""
+
+    def __init__(self, families: Iterable[GaugeMetricFamily]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        return self._families
+
+
+def _families(counters: Mapping[str, object]) -> Iterator[GaugeMetricFamily]:
+    """What the SIP process tells of itself: a number, numbers by name, or names (counted)."""
+    for name, value in sorted(counters.items()):
+        if not _METRIC_NAME.fullmatch(name) or name in {"is", "token"}:
+            continue
+        words = f"The SIP process: {name.replace('_', ' ')}."
+        if isinstance(value, Mapping):
+            family = GaugeMetricFamily(f"callpoint_edge_{name}", words, labels=["what"])
+            for label, count in sorted(value.items()):
+                if isinstance(count, int | float):
+                    family.add_metric([str(label)], count)
+            yield family
+        elif isinstance(value, list):
+            yield GaugeMetricFamily(f"callpoint_edge_{name}", words, value=len(value))
+        elif isinstance(value, int | float):
+            yield GaugeMetricFamily(f"callpoint_edge_{name}", words, value=value)
 
 
 def edge_gauges(registry: CollectorRegistry) -> tuple[Gauge, Gauge]:

@@ -1,6 +1,7 @@
 """What the admin side sees of the SIP process: its state, and phones that can be asked to fetch their files again."""
 
 import asyncio
+from collections.abc import Mapping
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession, async_object_session
@@ -16,6 +17,7 @@ from engine.provisioning import store as provisioning_store
 from engine.provisioning.resync import Destination, Resync, Resyncer, meaning, plan
 from engine.provisioning.vendors import known
 
+STATS_WITHIN_S = 0.5
 _log = structlog.get_logger()
 
 
@@ -36,6 +38,13 @@ class Reach:
             {key: one.is_up for key, one in now.trunks.items()},
             now.tls or None,
         )
+
+    async def counters(self) -> Mapping[str, object]:
+        """The edge's numbers; {} when it does not answer in time, so that a scrape never waits for SIP."""
+        try:
+            return await self._edge.stats(STATS_WITHIN_S)
+        except (TimeoutError, EngineError, OSError):
+            return {}
 
     async def resync(self, phone: Phone) -> None:
         """Plan the NOTIFY and hand it over for sending.

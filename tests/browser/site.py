@@ -6,7 +6,7 @@ answered by the second trunk, a 933, and a call from nowhere.
 
 import datetime as dt
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -73,6 +73,9 @@ class StandInEdge:
 
     def state(self) -> EdgeState:
         return EdgeState(self.is_up, "0.0.0.0:5060", "0.0.0.0:5060")
+
+    async def counters(self) -> Mapping[str, object]:
+        return {"calls_unanswered": 2, "refused": {"stranger_403": 7}} if self.is_up else {}
 
 
 @dataclass

@@ -3,7 +3,7 @@
 import asyncio
 import datetime as dt
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,6 +46,9 @@ class Edge:
 
     def state(self) -> EdgeState:
         return EdgeState(self.is_up, "0.0.0.0:5060", "0.0.0.0:5060", {})
+
+    async def counters(self) -> Mapping[str, object]:
+        return {"calls_unanswered": 2, "refused": {"stranger_403": 7}} if self.is_up else {}
 
 
 @dataclass(slots=True)

@@ -116,3 +116,11 @@ async def test_a_migrated_node_with_its_edge_is_ready(port: AdminPort, keys: Key
     finally:
         await other.client.close()
         await database.close()
+
+
+async def test_the_numbers_of_the_sip_process_are_metrics(port: AdminPort) -> None:
+    """E-18: what was refused, shed and lost is counted where a monitor looks."""
+    metrics = await (await port.call("GET", "/metrics", {})).text()
+    assert "callpoint_edge_calls_unanswered 2.0" in metrics
+    assert 'callpoint_edge_refused{what="stranger_403"} 7.0' in metrics
+    assert "# TYPE callpoint_edge_refused gauge" in metrics
