@@ -1,26 +1,43 @@
-"""PIDF-LO bodies, the Geolocation header that names them, and the multipart body that carries them. Pure.
+"""PIDF-LO documents, written and read. Pure.
 
-RFC 4119, 5139, 5491, 6442 and 6848; CLDXF elements as NENA-STA-004.2 places them. Lenient in, strict out: what is
-written keeps the schema's order and namespaces; what is read may be as sloppy as real senders are, but never expands
-an entity or a doctype.
+RFC 4119, 5139, 5491, 6848 and 7459; CLDXF elements as NENA-STA-004.2 places them. Lenient in, strict out: what is
+written keeps the schemas' order and namespaces; what is read may be as sloppy as real senders are (old and misplaced
+namespaces, commas in positions, `retention-expires`, no usage rules), but never expands an entity or a doctype and
+is bounded in size, depth and the length of its numbers.
 """
 
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any
 
 from lxml import etree
 
-from engine.e911.location import (
+from engine.e911.civic import (
     CIVIC_ELEMENTS,
     CIVIC_EXTENSIONS,
     CLDXF_ELEMENTS,
     CivicAddress,
     DispatchableLocation,
+    clark_name,
+)
+from engine.e911.geo import (
+    DECIMALS,
+    PDFS,
+    ArcBand,
+    Confidence,
+    Ellipse,
+    Ellipsoid,
     Geo,
+    NotOnEarth,
+    Point,
+    Polygon,
+    Prism,
+    Shape,
+    checked,
+    points_of,
 )
 
 PIDF = "urn:ietf:params:xml:ns:pidf"
@@ -32,33 +49,34 @@ CDX1 = "urn:nena:xml:ns:pidf:nenaCivicAddr"
 CDX2 = "urn:nena:xml:ns:pidf:nenaCivicAddr2"
 GML = "http://www.opengis.net/gml"
 GS = "http://www.opengis.net/pidflo/1.0"
-_PREFIXES = {None: PIDF, "gp": GP, "gbp": GBP, "ca": CA, "cae": CAE, "cdx1": CDX1, "cdx2": CDX2, "gml": GML, "gs": GS}
-_NAMESPACE_OF = (
-    dict.fromkeys(CIVIC_ELEMENTS, CA)
-    | dict.fromkeys(CIVIC_EXTENSIONS, CAE)
-    | dict.fromkeys(CLDXF_ELEMENTS, CDX2)
-    | {"STPS": CDX1}
+CON = "urn:ietf:params:xml:ns:geopriv:conf"
+_PREFIXES = {"gp": GP, "gbp": GBP, "ca": CA, "cae": CAE, "cdx1": CDX1, "cdx2": CDX2, "gml": GML, "gs": GS, "con": CON}
+_PREFIX_OF = (
+    dict.fromkeys(CIVIC_ELEMENTS, "ca")
+    | dict.fromkeys(CIVIC_EXTENSIONS, "cae")
+    | dict.fromkeys(CLDXF_ELEMENTS, "cdx2")
+    | {"STPS": "cdx1"}
 )
 
 CRS_2D = "urn:ogc:def:crs:EPSG::4326"  # latitude, then longitude (RFC 5491 §5.1)
 CRS_3D = "urn:ogc:def:crs:EPSG::4979"
 METRE = "urn:ogc:def:uom:EPSG::9001"
+RADIAN = "urn:ogc:def:uom:EPSG::9101"
+DEGREE = "urn:ogc:def:uom:EPSG::9102"
 RETENTION = timedelta(hours=24)  # RFC 4119 §2.2.2: what applies where a sender says nothing
 MAX_PIDF_BYTES = 65_536  # the largest SIP message; the deepest real PIDF-LO seen is under 4 kB
+MAX_DEPTH = 32  # a prism in a tuple is 12 deep
+MAX_NUMBER_CHARS = 32  # a 256-digit latitude has broken others
+MAX_VALUE_CHARS = 400
+MAX_LOCATIONS = 16
 CONTENT_TYPE = "application/pidf+xml"
-# what of a SIP message describes its body, and so must move with it into a part (RFC 3261 §7.4, RFC 8262)
-BODY_HEADERS = (
-    "Content-Disposition",
-    "Content-Encoding",
-    "Content-Language",
-    "Content-ID",
-    "Content-Transfer-Encoding",
-)
+MANUAL = "Manual"
 
 # stand-ins for what differs from call to call: no civic value can hold them, control pictures are cleaned away
 _ENTITY, _EXPIRY, _STAMP = "\u2400entity\u2400", "\u2400expiry\u2400", "\u2400stamp\u2400"
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|\u2400")
 _XML_ID = re.compile(r"[A-Za-z_][A-Za-z0-9._-]*")
+_LANGUAGE = re.compile(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*")  # what xs:language allows
 
 
 class BadLocation(Exception):
@@ -69,15 +87,19 @@ class BadLocation(Exception):
         self.detail = detail
 
 
-def write_pidf(location: DispatchableLocation, entity: str, now: datetime) -> bytes:
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def write_pidf(location: DispatchableLocation, entity: str, now: datetime, *, method: str = MANUAL) -> bytes:
     """The PIDF-LO of a location as conveyed at `now` (UTC).
 
     Args:
         entity: The presentity, a pres: or sip: URI (RFC 5491 §3.1). Anything not allowed in XML is dropped from it.
+        method: How the location was found (RFC 4119 §6.1).
     """
-    head, middle, tail, end = _pieces(location)
+    head, middle, tail, end = _pieces(location, method)
     expiry = _instant(now + RETENTION)
-    return b"".join((head, _attribute(entity), middle, expiry, tail, _instant(now), end))
+    return b"".join((head, _escaped(entity).encode(), middle, expiry, tail, _instant(now), end))
 
 
 def entity_of(uri: str) -> str:
@@ -89,168 +111,132 @@ def entity_of(uri: str) -> str:
     return f"pres:{address}" if "@" in address else f"pres:anonymous@{address}"
 
 
-def geolocation_value(content_id: str) -> str:
-    """The Geolocation header's value for a part with that Content-ID (RFC 6442 §4.1, RFC 2392)."""
-    return f"<cid:{content_id}>"
-
-
 @lru_cache(maxsize=8192)
-def _pieces(location: DispatchableLocation) -> tuple[bytes, bytes, bytes, bytes]:
-    """The serialised PIDF-LO of a location, cut where a call's own values go. Kept: building it takes 60 us, splicing
-    3.
-    """
-    root = etree.Element(f"{{{PIDF}}}presence", nsmap=_used_prefixes(location), entity=_ENTITY)
+def _pieces(location: DispatchableLocation, method: str) -> tuple[bytes, bytes, bytes, bytes]:
+    """The document of a location, cut where a call's own values go; a place that calls once calls again."""
     tuple_id = location.id if _XML_ID.fullmatch(location.id) else "location"
-    pidf_tuple = _child(root, PIDF, "tuple")
-    pidf_tuple.set("id", tuple_id)
-    geopriv = _child(_child(pidf_tuple, PIDF, "status"), GP, "geopriv")
-    info = _child(geopriv, GP, "location-info")
     # RFC 5491 §3.4: both describe one place; the civic address goes first, it is what a dispatcher sends people to
-    if location.civic_address.elements:
-        civic = _child(info, CA, "civicAddress")
-        for name, value in location.civic_address.elements:
-            _child(civic, _NAMESPACE_OF[name], name, _NOT_XML.sub("", value))
-    if location.geo is not None:
-        _write_shape(info, location.geo)
-    rules = _child(geopriv, GP, "usage-rules")
-    _child(rules, GBP, "retransmission-allowed", "true")
-    _child(rules, GBP, "retention-expiry", _EXPIRY)
-    _child(geopriv, GP, "method", "Manual")
-    _child(pidf_tuple, PIDF, "timestamp", _STAMP)
-    text = etree.tostring(root, encoding="UTF-8", xml_declaration=True)
-    head, rest = text.split(_ENTITY.encode())
-    middle, rest = rest.split(_EXPIRY.encode())
-    tail, end = rest.split(_STAMP.encode())
-    return head, middle, tail, end
+    inside = _civic_xml(location.civic_address) + (_shape_xml(location.geo) if location.geo is not None else "")
+    text = (
+        f'<?xml version="1.0" encoding="UTF-8"?>\n<presence xmlns="{PIDF}"{_declared(inside)} entity="{_ENTITY}">'
+        f'<tuple id="{tuple_id}"><status><gp:geopriv><gp:location-info>{inside}</gp:location-info><gp:usage-rules>'
+        "<gbp:retransmission-allowed>true</gbp:retransmission-allowed>"
+        f"<gbp:retention-expiry>{_EXPIRY}</gbp:retention-expiry></gp:usage-rules>"
+        f"<gp:method>{_escaped(method)}</gp:method></gp:geopriv></status>"
+        f"<timestamp>{_STAMP}</timestamp></tuple></presence>"
+    )
+    head, rest = text.split(_ENTITY)
+    middle, rest = rest.split(_EXPIRY)
+    tail, end = rest.split(_STAMP)
+    return head.encode(), middle.encode(), tail.encode(), end.encode()
 
 
-def _used_prefixes(location: DispatchableLocation) -> dict[Any, str]:  # None is the default namespace
-    used = {PIDF, GP, GBP} | {_NAMESPACE_OF[name] for name, _ in location.civic_address.elements}
-    if location.civic_address.elements:
-        used.add(CA)
-    if location.geo is not None:
-        used |= {GML, GS}
-    return {prefix: namespace for prefix, namespace in _PREFIXES.items() if namespace in used}
+def _declared(inside: str) -> str:
+    used = [prefix for prefix in _PREFIXES if prefix in {"gp", "gbp"} or f"<{prefix}:" in inside]
+    return "".join(f' xmlns:{prefix}="{_PREFIXES[prefix]}"' for prefix in used)
 
 
-def _write_shape(info: etree._Element, geo: Geo) -> None:
-    """RFC 5491 §5.2: a point, or with an uncertainty a circle (2-D) or sphere (3-D)."""
-    flat = geo.altitude_m is None
-    numbers = (geo.latitude, geo.longitude) if geo.altitude_m is None else (geo.latitude, geo.longitude, geo.altitude_m)
-    round_name = "Circle" if flat else "Sphere"
-    shape = _child(info, GML, "Point") if geo.radius_m is None else _child(info, GS, round_name)
-    shape.set("srsName", CRS_2D if flat else CRS_3D)
-    _child(shape, GML, "pos", " ".join(_decimal(number) for number in numbers))
-    if geo.radius_m is not None:
-        _child(shape, GS, "radius", _decimal(geo.radius_m)).set("uom", METRE)
+def _civic_xml(civic: CivicAddress) -> str:
+    if not civic.elements:
+        return ""
+    language = f' xml:lang="{civic.language}"' if _LANGUAGE.fullmatch(civic.language) else ""
+    return f"<ca:civicAddress{language}>{''.join(map(_element_xml, civic.elements))}</ca:civicAddress>"
 
 
-def _child(parent: etree._Element, namespace: str, name: str, text: str | None = None) -> etree._Element:
-    child = etree.SubElement(parent, f"{{{namespace}}}{name}")
-    child.text = text
-    return child
+def _element_xml(element: tuple[str, str]) -> str:
+    name, value = element
+    prefix = _PREFIX_OF.get(name)
+    if prefix is not None:
+        return f"<{prefix}:{name}>{_escaped(value)}</{prefix}:{name}>"
+    found = clark_name(name)
+    if found is None:
+        return ""
+    return f'<x:{found[1]} xmlns:x="{found[0]}">{_escaped(value)}</x:{found[1]}>'
+
+
+def _shape_xml(shape: Shape) -> str:
+    """RFC 5491 §5.2, elements in the order of pidflo/1.0's schema; then the confidence (RFC 7459 §4)."""
+    match shape:
+        case Geo():
+            text = _round_xml(shape)
+        case Ellipse():
+            inner = _pos(shape.latitude, shape.longitude) + _axes_xml(shape)
+            text = _gs("Ellipse", CRS_2D, inner + _angle("orientation", shape.orientation_deg))
+        case Ellipsoid():
+            inner = _pos(shape.latitude, shape.longitude, shape.altitude_m) + _axes_xml(shape)
+            inner += _length("verticalAxis", shape.vertical_m) + _angle("orientation", shape.orientation_deg)
+            text = _gs("Ellipsoid", CRS_3D, inner)
+        case ArcBand():
+            inner = _pos(shape.latitude, shape.longitude) + _length("innerRadius", shape.inner_radius_m)
+            inner += _length("outerRadius", shape.outer_radius_m) + _angle("startAngle", shape.start_deg)
+            text = _gs("ArcBand", CRS_2D, inner + _angle("openingAngle", shape.opening_deg))
+        case Polygon():
+            crs = CRS_3D if len(shape.points[0]) == 3 else CRS_2D
+            text = f'<gml:Polygon srsName="{crs}">{_ring_xml(shape.points)}</gml:Polygon>'
+        case Prism():
+            base = f'<gs:base><gml:Polygon srsName="{CRS_3D}">{_ring_xml(shape.points)}</gml:Polygon></gs:base>'
+            text = _gs("Prism", CRS_3D, base + _length("height", shape.height_m))
+    return text + _confidence_xml(shape.confidence)
+
+
+def _round_xml(geo: Geo) -> str:
+    is_flat = geo.altitude_m is None
+    crs = CRS_2D if is_flat else CRS_3D
+    position = _pos(geo.latitude, geo.longitude, geo.altitude_m)
+    if geo.radius_m is None:
+        return f'<gml:Point srsName="{crs}">{position}</gml:Point>'
+    return _gs("Circle" if is_flat else "Sphere", crs, position + _length("radius", geo.radius_m))
+
+
+def _axes_xml(shape: Ellipse | Ellipsoid) -> str:
+    return _length("semiMajorAxis", shape.semi_major_m) + _length("semiMinorAxis", shape.semi_minor_m)
+
+
+def _gs(name: str, crs: str, inner: str) -> str:
+    return f'<gs:{name} srsName="{crs}">{inner}</gs:{name}>'
+
+
+def _pos(*numbers: float | None) -> str:
+    return f"<gml:pos>{' '.join(_decimal(number) for number in numbers if number is not None)}</gml:pos>"
+
+
+def _length(name: str, metres: float) -> str:
+    return f'<gs:{name} uom="{METRE}">{_decimal(metres)}</gs:{name}>'
+
+
+def _angle(name: str, degrees: float) -> str:
+    return f'<gs:{name} uom="{DEGREE}">{_decimal(degrees)}</gs:{name}>'
+
+
+def _ring_xml(points: tuple[Point, ...]) -> str:
+    """The exterior; RFC 5491 §5.2.2: the last point repeats the first."""
+    positions = "".join(_pos(*point) for point in (*points, points[0]))
+    return f"<gml:exterior><gml:LinearRing>{positions}</gml:LinearRing></gml:exterior>"
+
+
+def _confidence_xml(confidence: Confidence | None) -> str:
+    if confidence is None:
+        return ""
+    pdf = f' pdf="{confidence.pdf}"' if confidence.pdf != "unknown" else ""
+    value = "unknown" if confidence.percent is None else _decimal(confidence.percent)
+    return f"<con:confidence{pdf}>{value}</con:confidence>"
 
 
 def _decimal(number: float) -> str:
     """Plain decimals (xs:double allows an exponent, receivers do not): a tenth of a millimetre at most."""
-    return f"{number:.9f}".rstrip("0").rstrip(".") or "0"
+    text = f"{number:.{DECIMALS}f}".rstrip("0").rstrip(".")
+    return "0" if text in {"", "-0"} else text
 
 
 def _instant(at: datetime) -> bytes:
     return at.isoformat(timespec="seconds").replace("+00:00", "Z").encode()
 
 
-def _attribute(value: str) -> bytes:
-    clean = _NOT_XML.sub("", value).replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
-    return clean.encode()
-
-
-# --- the body that carries it -----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Composed:
-    """A body with the PIDF-LO as its last part. `content_type` None: the message keeps its own; `moved`: headers to
-    take off it.
-    """
-
-    content_type: str | None
-    body: bytes
-    moved: tuple[str, ...] = ()
-
-
-def compose(
-    body: bytes, pidf: bytes, *, content_type: str | None, content_id: str, part_headers: Iterable[tuple[str, str]] = ()
-) -> Composed:
-    """Put the PIDF-LO behind what the caller sent, every byte of which is kept.
-
-    A multipart/mixed body gets one more part inside it; anything else becomes the first part of a new multipart/mixed.
-
-    Args:
-        body: The caller's own, may be empty (an INVITE without an offer).
-        content_type: Its Content-Type header, None when absent.
-        content_id: For the new part, without angle brackets; letters, digits, "-", "_", "." and one "@".
-        part_headers: The message's own `BODY_HEADERS` with their values; they belong to the first part from now on.
-    """
-    part = (
-        f"Content-Type: {CONTENT_TYPE}\r\nContent-ID: <{content_id}>\r\n"
-        # optional (RFC 5621 §8): a receiver that cannot read a location must still take the call
-        "Content-Disposition: by-reference;handling=optional\r\n\r\n"
-    ).encode() + pidf
-    own_boundary = mixed_boundary(content_type) if content_type else None
-    if own_boundary is not None:
-        inside = _append_part(body, own_boundary, part)
-        if inside is not None:
-            return Composed(None, inside)
-    headers = tuple(part_headers)
-    boundary = _free_boundary(content_id.partition("@")[0], body, pidf).encode()
-    chunks = [b"--", boundary, b"\r\n"]
-    if body:
-        first = f"Content-Type: {content_type or _guess_type(body)}\r\n"
-        first += "".join(f"{name}: {value}\r\n" for name, value in headers)
-        chunks += [first.encode("utf-8", "surrogateescape"), b"\r\n", body, b"\r\n--", boundary, b"\r\n"]
-    chunks += [part, b"\r\n--", boundary, b"--\r\n"]
-    new_type = f'multipart/mixed;boundary="{boundary.decode()}"'
-    return Composed(new_type, b"".join(chunks), tuple(name for name, _ in headers))
-
-
-def mixed_boundary(content_type: str) -> str | None:
-    """The boundary of a multipart/mixed Content-Type; None for any other type or without a usable boundary."""
-    kind, _, parameters = content_type.partition(";")
-    if kind.strip().lower() != "multipart/mixed":
-        return None
-    found = re.search(r'(?:^|;)\s*boundary\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]+))', parameters, re.IGNORECASE)
-    if found is None:
-        return None
-    quoted, token = found.groups()
-    boundary = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else token
-    return boundary if 0 < len(boundary) <= 70 else None  # RFC 2046 §5.1.1
-
-
-def _append_part(body: bytes, boundary: str, part: bytes) -> bytes | None:
-    """Insert a part before the closing delimiter (RFC 2046 §5.1.1); None when the body has none."""
-    delimiter = b"--" + boundary.encode("utf-8", "surrogateescape")
-    closing = delimiter + b"--"
-    at = body.rfind(closing)
-    while at > 0 and body[at - 1 : at] != b"\n":  # a delimiter starts a line
-        at = body.rfind(closing, 0, at)
-    if at < 0 or body.find(delimiter) < 0:
-        return None
-    return b"".join((body[:at], delimiter, b"\r\n", part, b"\r\n", body[at:]))
-
-
-def _free_boundary(token: str, *contents: bytes) -> str:
-    boundary = f"callpoint-{re.sub(r'[^A-Za-z0-9]', '', token)[:40]}"
-    attempt = boundary
-    count = 0
-    while any(attempt.encode() in content for content in contents):
-        count += 1
-        attempt = f"{boundary}-{count}"
-    return attempt
-
-
-def _guess_type(body: bytes) -> str:
-    return "application/sdp" if body.startswith(b"v=0") else "application/octet-stream"
+def _escaped(value: str) -> str:
+    clean = _NOT_XML.sub("", value) if not value.isascii() or not value.isprintable() else value
+    if "&" in clean or "<" in clean or ">" in clean or '"' in clean:
+        clean = clean.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
+    return clean.replace("\r", "&#13;").replace("\n", "&#10;").replace("\t", "&#9;")
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -258,23 +244,41 @@ def _guess_type(body: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CarriedLocation:
-    """One location a PIDF-LO claims: the first civic address and the first position of one geopriv element."""
+    """One location a PIDF-LO claims: the first civic address and the first shape of one geopriv element.
+
+    `timestamp` and `retention_expiry` are UTC, None where they are missing or unreadable. `content_id`: of the body
+    part that held it, `is_named`: a Geolocation header names that part; both are set by who read the message.
+    """
 
     entity: str
     civic_address: CivicAddress
-    geo: Geo | None
+    geo: Shape | None
     method: str | None
     retransmission_allowed: bool
+    timestamp: datetime | None = None
+    retention_expiry: datetime | None = None
+    provided_by: str | None = None
+    content_id: str = ""
+    is_named: bool = False
 
 
 def read_pidf(data: bytes) -> tuple[CarriedLocation, ...]:
-    """Every location in a PIDF-LO, in document order (RFC 5491 §3.3: the first is trusted most).
-
-    Old and misplaced namespaces, commas in positions and missing usage rules are taken as they are sent.
+    """Every location in a PIDF-LO, in document order (RFC 5491 §3.3: the first is trusted most), at most 16.
 
     Raises:
-        BadLocation: too large, not XML, or with a doctype.
+        BadLocation: too large, too deep, not XML, or with a doctype.
     """
+    root = _parse(data)
+    entity = (root.get("entity") or "")[:MAX_VALUE_CHARS]
+    found = []
+    for geopriv in root.iter(f"{{{GP}}}geopriv"):
+        found.append(_read_geopriv(geopriv, entity))
+        if len(found) == MAX_LOCATIONS:
+            break
+    return tuple(found)
+
+
+def _parse(data: bytes) -> etree._Element:
     if len(data) > MAX_PIDF_BYTES:
         raise BadLocation(f"a PIDF-LO of at most {MAX_PIDF_BYTES} bytes was expected, got {len(data)}")
     if b"<!DOCTYPE" in data:
@@ -288,13 +292,18 @@ def read_pidf(data: bytes) -> tuple[CarriedLocation, ...]:
         load_dtd=False,
         huge_tree=False,
         remove_comments=True,
+        remove_pis=True,
     )
     try:
         root = etree.fromstring(data, parser)
     except (etree.XMLSyntaxError, ValueError) as exc:
         raise BadLocation(f"a PIDF-LO was expected, got something that is not XML: {exc}") from exc
-    entity = root.get("entity") or ""
-    return tuple(_read_geopriv(geopriv, entity) for geopriv in root.iter(f"{{{GP}}}geopriv"))
+    depth = 0
+    for event, _ in etree.iterwalk(root, events=("start", "end")):
+        depth += 1 if event == "start" else -1
+        if depth > MAX_DEPTH:
+            raise BadLocation(f"a PIDF-LO at most {MAX_DEPTH} elements deep was expected, got a deeper one")
+    return root
 
 
 def _encoding(data: bytes) -> str:
@@ -305,45 +314,242 @@ def _encoding(data: bytes) -> str:
     return "utf-8"
 
 
+_SHAPES = ("Point", "Polygon", "Circle", "Ellipse", "ArcBand", "Sphere", "Ellipsoid", "Prism")
+_READ = (
+    "civicAddress", *_SHAPES, "confidence", "method", "retransmission-allowed", "retention-expiry",
+    "retention-expires", "provided-by",
+)  # fmt: skip
+
+
 def _read_geopriv(geopriv: etree._Element, entity: str) -> CarriedLocation:
-    values: dict[str, object] = {}
-    geo: Geo | None = None
-    method: str | None = None
-    allowed = False
-    for element in geopriv.iter(
-        "{*}civicAddress", "{*}Point", "{*}Circle", "{*}Sphere", "{*}method", "{*}retransmission-allowed"
-    ):
+    civic, shape, texts = CivicAddress(), None, dict[str, str]()
+    confidence: Confidence | None = None
+    for element in geopriv.iter(*(f"{{*}}{name}" for name in _READ)):
         name = etree.QName(element).localname
         if name == "civicAddress":
-            values = values or _read_civic(element)
-        elif name == "method":
-            method = (element.text or "").strip() or None
-        elif name == "retransmission-allowed":
-            allowed = (element.text or "").strip().lower() in {"yes", "true", "1"}
+            civic = civic if civic.elements else _read_civic(element)
+        elif name == "confidence":
+            confidence = confidence or _read_confidence(element)
+        elif name in _SHAPES:
+            shape = shape or _read_shape(element, name)
         else:
-            geo = geo or _read_shape(element)
-    return CarriedLocation(entity, CivicAddress.of(values), geo, method, allowed)
+            texts.setdefault(name, _text(element))
+    expiry = texts.get("retention-expiry") or texts.get("retention-expires") or ""
+    return CarriedLocation(
+        entity=entity,
+        civic_address=civic,
+        geo=_sure(shape, confidence),
+        method=texts.get("method") or None,
+        retransmission_allowed=texts.get("retransmission-allowed", "").lower() in {"yes", "true", "1"},
+        timestamp=_read_instant(_stamp_of(geopriv)),
+        retention_expiry=_read_instant(expiry),
+        provided_by=texts.get("provided-by") or None,
+    )
 
 
-def _read_civic(civic: etree._Element) -> dict[str, object]:
-    values: dict[str, object] = {}
-    for element in civic:
-        if isinstance(element.tag, str):
-            values.setdefault(etree.QName(element).localname, (element.text or "").strip())
-    if "A6" in values and "RD" not in values:  # the street's name before RFC 5139
-        values["RD"] = values.pop("A6")
-    return values
+def _stamp_of(geopriv: etree._Element) -> str:
+    """The timestamp of the tuple, device or person around a geopriv, in whichever namespace it was put."""
+    holder = geopriv.getparent()
+    if holder is not None and etree.QName(holder).localname == "status":
+        holder = holder.getparent()
+    stamp = holder.find("{*}timestamp") if holder is not None else None
+    return _text(stamp) if stamp is not None else ""
 
 
-def _read_shape(shape: etree._Element) -> Geo | None:
-    position = shape.find(".//{*}pos")
-    radius = shape.find("{*}radius")
-    texts = re.split(r"[\s,]+", ((position.text if position is not None else None) or "").strip()[:200])
+def _read_instant(text: str) -> datetime | None:
     try:
-        numbers = [float(text) for text in texts]
-        radius_m = float((radius.text or "")[:40]) if radius is not None else None
+        at = datetime.fromisoformat(text)
+        return at.astimezone(UTC) if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _text(element: etree._Element) -> str:
+    return (element.text or "").strip()[:MAX_VALUE_CHARS]
+
+
+def _read_civic(civic: etree._Element) -> CivicAddress:
+    """Names of the schemas are taken from any namespace but somebody else's; those keep their own."""
+    pairs: list[tuple[str, str]] = []
+    for element in civic:
+        if not isinstance(element.tag, str):
+            continue
+        qualified = etree.QName(element)
+        is_foreign = clark_name(element.tag) is not None and qualified.namespace != etree.QName(civic).namespace
+        name = element.tag if is_foreign else qualified.localname
+        value = _text(element)
+        if name in CIVIC_ELEMENTS and any(other == name for other, _ in pairs):
+            continue  # the schema has each once; a dispatcher reads the first
+        pairs.append((name, value))
+    if not any(name == "RD" and value for name, value in pairs):  # the street's name before RFC 5139
+        pairs = [("RD" if name == "A6" else name, value) for name, value in pairs]
+    language = civic.get("{http://www.w3.org/XML/1998/namespace}lang") or ""
+    return CivicAddress.of_pairs(pairs, language if _LANGUAGE.fullmatch(language) else "")
+
+
+def _read_confidence(element: etree._Element) -> Confidence | None:
+    pdf = (element.get("pdf") or "unknown").strip()
+    pdf = pdf if pdf in PDFS else "unknown"
+    text = _text(element)
+    if text.lower() == "unknown":
+        return Confidence(None, pdf)
+    try:
+        percent = round(_float(text), DECIMALS)
     except ValueError:
         return None
-    if len(numbers) not in {2, 3} or not (-90 <= numbers[0] <= 90 and -180 <= numbers[1] <= 180):
+    return Confidence(percent, pdf) if 0 < percent <= 100 else None
+
+
+def _sure(shape: Shape | None, confidence: Confidence | None) -> Shape | None:
+    if shape is None or confidence is None:
+        return shape
+    values = {name: getattr(shape, name) for name in shape.__slots__}
+    return type(shape)(**values | {"confidence": confidence})
+
+
+def _read_shape(element: etree._Element, name: str) -> Shape | None:
+    """None for what is no place on Earth or lacks what its shape needs."""
+    try:
+        return _READERS[name](element)
+    except (NotOnEarth, ValueError):
         return None
-    return Geo(numbers[0], numbers[1], numbers[2] if len(numbers) == 3 else None, radius_m)
+
+
+def _read_round(element: etree._Element) -> Geo:
+    latitude, longitude, *more = _position(element)
+    radius = element.find("{*}radius")
+    return Geo(
+        latitude, longitude, more[0] if more else None, _metres(element, "radius") if radius is not None else None
+    )
+
+
+def _read_ellipse(element: etree._Element) -> Ellipse:
+    latitude, longitude, *_ = _position(element)
+    major, minor = _metres(element, "semiMajorAxis"), _metres(element, "semiMinorAxis")
+    return Ellipse(latitude, longitude, major, minor, _degrees(element, "orientation", "orientation_deg"))
+
+
+def _read_ellipsoid(element: etree._Element) -> Ellipsoid:
+    latitude, longitude, altitude = _position(element)
+    return Ellipsoid(
+        latitude,
+        longitude,
+        altitude,
+        _metres(element, "semiMajorAxis"),
+        _metres(element, "semiMinorAxis"),
+        _metres(element, "verticalAxis"),
+        _degrees(element, "orientation", "orientation_deg"),
+    )
+
+
+def _read_arc_band(element: etree._Element) -> ArcBand:
+    latitude, longitude, *_ = _position(element)
+    return ArcBand(
+        latitude,
+        longitude,
+        _metres(element, "innerRadius"),
+        _metres(element, "outerRadius"),
+        _degrees(element, "startAngle", "start_deg"),
+        _degrees(element, "openingAngle", "opening_deg"),
+    )
+
+
+def _read_polygon(element: etree._Element) -> Polygon:
+    return Polygon(points_of(_ring(element), dimensions={2, 3}))
+
+
+def _read_prism(element: etree._Element) -> Prism:
+    return Prism(points_of(_ring(element), dimensions={3}), _metres(element, "height"))
+
+
+_READERS: dict[str, Callable[[etree._Element], Shape]] = {
+    "Point": _read_round, "Circle": _read_round, "Sphere": _read_round, "Ellipse": _read_ellipse,
+    "Ellipsoid": _read_ellipsoid, "ArcBand": _read_arc_band, "Polygon": _read_polygon, "Prism": _read_prism,
+}  # fmt: skip
+
+
+def _position(element: etree._Element) -> tuple[float, ...]:
+    """Latitude, longitude and perhaps altitude of the first position in it, checked."""
+    position = element.find(".//{*}pos")
+    if position is None:
+        coordinates = element.find(".//{*}coordinates")  # GML 2, as RFC 4119's own examples have it
+        numbers = _sexagesimal(_text(coordinates)) if coordinates is not None else []
+    else:
+        numbers = _numbers(position)
+    if len(numbers) not in {2, 3}:
+        raise NotOnEarth("pos", f"expected latitude and longitude, got {len(numbers)} numbers.")
+    names = ("latitude", "longitude", "altitude_m")
+    return tuple(checked(names[at], number, "pos") for at, number in enumerate(numbers))
+
+
+def _ring(element: etree._Element) -> list[tuple[float, ...]]:
+    """The corners of an exterior ring: one `pos` each, or all in a `posList` (GML 3.1.1 §10.5)."""
+    listed = element.find(".//{*}posList")
+    if listed is None:
+        return [tuple(_numbers(position)) for position in element.iterfind(".//{*}pos")]
+    numbers = _numbers(listed)
+    solid = [holder.get("srsName", "").endswith("4979") for holder in (element, *element.iterfind(".//{*}Polygon"))]
+    told = listed.get("srsDimension") or listed.get("dimension")
+    size = 3 if told == "3" or (told is None and (any(solid) or etree.QName(element).localname == "Prism")) else 2
+    if len(numbers) % size:
+        raise NotOnEarth("posList", f"expected numbers in groups of {size}, got {len(numbers)}.")
+    return [tuple(numbers[at : at + size]) for at in range(0, len(numbers), size)]
+
+
+def _numbers(element: etree._Element) -> list[float]:
+    """The numbers in a position; commas part them as well as blanks do, since real senders write them."""
+    text = "".join(str(piece) for piece in element.itertext())
+    return [_float(word) for word in re.split(r"[\s,]+", text.strip()) if word]
+
+
+def _float(text: str) -> float:
+    number = float(text) if len(text) <= MAX_NUMBER_CHARS and text.isascii() and "_" not in text else math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"expected a number of at most {MAX_NUMBER_CHARS} characters, got {text!r:.40}.")
+    return number
+
+
+_ANGLE = re.compile(r"(\d{1,3}):(\d{1,2}):(\d{1,2}(?:\.\d{1,9})?)([NSEW])", re.ASCII)
+
+
+def _sexagesimal(text: str) -> list[float]:
+    """`37:46:30N 122:25:10W`, or plain decimals, as decimal degrees."""
+    words = [word for word in re.split(r"[\s,]+", text) if word]
+    angles = [_ANGLE.fullmatch(word) for word in words]
+    if not all(angles):
+        return [_float(word) for word in words]
+    return [
+        (int(found[1]) + int(found[2]) / 60 + float(found[3]) / 3600) * (-1 if found[4] in "SW" else 1)
+        for found in angles
+        if found is not None
+    ]
+
+
+_FIELD_OF = {
+    "radius": "radius_m", "semiMajorAxis": "semi_major_m", "semiMinorAxis": "semi_minor_m",
+    "verticalAxis": "vertical_m", "innerRadius": "inner_radius_m", "outerRadius": "outer_radius_m",
+    "height": "height_m",
+}  # fmt: skip
+
+
+def _metres(element: etree._Element, name: str) -> float:
+    """A length; whatever its `uom` says, RFC 5491 §5.1 knows the metre alone (some senders swap the units)."""
+    return checked(_FIELD_OF[name], _float(_measure(element, name).text or ""), name)
+
+
+def _degrees(element: etree._Element, name: str, field: str) -> float:
+    """An angle in degrees; radians are converted. A missing orientation is north."""
+    found = element.find(f"{{*}}{name}")
+    if found is None and name == "orientation":
+        return 0.0
+    measure = _measure(element, name)
+    value = _float(measure.text or "")
+    return checked(field, math.degrees(value) if (measure.get("uom") or "").endswith("9101") else value, name)
+
+
+def _measure(element: etree._Element, name: str) -> etree._Element:
+    found = element.find(f"{{*}}{name}")
+    if found is None:
+        raise NotOnEarth(name, f"expected {name}, got none.")
+    found.text = _text(found)
+    return found

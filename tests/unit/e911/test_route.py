@@ -1,15 +1,32 @@
-"""Carrier profiles, the order of trunks, and what the INVITE to each looks like."""
+"""The order of trunks, and what the INVITE to each looks like."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
-from engine.e911.carriers import CarrierProfile, CarrierProfiles, load_profiles
-from engine.e911.dial import Kind
+from engine.e911.carriers import CarrierProfile, CarrierProfiles, Order, load_profiles
+from engine.e911.civic import CivicAddress, DispatchableLocation
+from engine.e911.dial import classify
+from engine.e911.dialect import Outgoing
+from engine.e911.geo import Geo
 from engine.e911.location import AccountTable, Trunk
-from engine.e911.route import Deadlines, Outgoing, fail_over_statuses, ranked_trunks, targets_for
+from engine.e911.multipart import leaves
+from engine.e911.pidf import read_pidf
+from engine.e911.route import Deadlines, ranked_trunks, shortened, targets_for
+from engine.numbers import numbers_of
 from engine.sip.forward import Hop
-from tests.siptest import read_request, request
+from tests.siptest import SDP, read_request, request
 
 SHIPPED = load_profiles()
+PLACE = DispatchableLocation(
+    "location_1",
+    "HQ",
+    CivicAddress.of({"country": "US", "A1": "NY", "HNO": "1200345", "RD": "Main", "LOC": "x" * 70, "FLR": "4"}),
+    Geo(42.65, -73.75),
+    carrier_ids=(("telnyx", "a1b2"), ("bandwidth", "HQ4")),
+)
+REFERENCE = "https://phones.example.com/held/abc"
 
 
 def trunk(name, priority=10, **changes):
@@ -21,37 +38,29 @@ def hops_of(host, port, transport):
 
 
 def targets(
-    *trunks, kind=Kind.EMERGENCY, callback="+15185550101", pidf=b"<p/>", profiles=SHIPPED, hops=hops_of, **fields
-):
+    *trunks, dialed="sip:911@x", callback="+15185550101", location=PLACE, profiles=SHIPPED, hops=hops_of,
+    reference=REFERENCE, country="US", **fields,
+):  # fmt: skip
     invite = read_request(request(**fields))
-    outgoing = Outgoing(invite, kind, callback, pidf, "call_1@x")
+    numbers = numbers_of(country)
+    outgoing = Outgoing(
+        invite, classify(dialed, "", numbers), callback, location, "pres:101@x", datetime(2026, 11, 21, tzinfo=UTC),
+        "call_1", numbers=numbers, user="10 1", name='Ada "A"', make_reference=lambda: reference,
+        domain="sip.example.com",
+    )  # fmt: skip
     return targets_for(trunks, outgoing, profiles=profiles, hops_of=hops, deadlines=Deadlines(2.5, 0.5))
 
 
-def test_the_shipped_generic_profile_is_the_built_in_one():
-    """E-07: a lost templates folder changes nothing for generic trunks."""
-    assert SHIPPED.faults == ()
-    assert SHIPPED.of("generic") == CarrierProfile()
-    assert SHIPPED.of("no such carrier") == CarrierProfile()
+def profile(**changes):
+    return CarrierProfiles({"mine": replace(CarrierProfile(), name="mine", **changes)})
 
 
-def test_profiles_are_read_and_bad_ones_are_reported(tmp_path):
-    """E-07: carriers as data; a bad file leaves its trunks on the generic dialect."""
-    (tmp_path / "good.toml").write_text(
-        'request_uri = "sip:{number}@sos.example"\npriority = ""\nfinal_statuses = [486]\n'
-    )
-    (tmp_path / "broken.toml").write_text("= nonsense")
-    (tmp_path / "unknown.toml").write_text('colour = "red"')
-    (tmp_path / "named.toml").write_text('name = "other"')
-    (tmp_path / "number.toml").write_text("priority = 3")
-    (tmp_path / "lines.toml").write_text('priority = "a\\nb"')
-    (tmp_path / "statuses.toml").write_text("final_statuses = [200]")
-    profiles = load_profiles(tmp_path)
-    assert profiles.of("good") == CarrierProfile(
-        "good", request_uri="sip:{number}@sos.example", priority="", final_statuses=frozenset({486})
-    )
-    assert profiles.of("broken") == CarrierProfile()
-    assert len(profiles.faults) == 6
+def mine(**changes):
+    return trunk("t", profile="mine", **changes)
+
+
+def geolocations(edit):
+    return [value for name, value in edit.add if name == "Geolocation"]
 
 
 def test_trunks_go_by_priority_then_last_resorts_and_the_silent_behind_their_equals():
@@ -84,7 +93,7 @@ def test_an_emergency_request_as_the_generic_carrier_wants_it():
     assert edit.add == (
         ("P-Asserted-Identity", "<sip:+15185550101@192.0.2.1>"),
         ("Priority", "emergency"),
-        ("Geolocation", "<cid:call_1@x>"),
+        ("Geolocation", "<cid:call_1@callpoint.invalid>"),
         ("Geolocation-Routing", "yes"),
     )
     removed = {name.lower() for name in edit.remove}
@@ -103,40 +112,200 @@ def test_the_second_try_has_no_location_of_anybody():
     assert (retry.body, retry.content_type) == (None, None)
     assert {"Geolocation", "Geolocation-Routing"} <= set(retry.remove)
     assert [name for name, _ in retry.add] == ["P-Asserted-Identity", "Priority"]
+    assert target.retry_on == {424, 488}
+
+
+OWN = b"--b\r\nContent-Type: application/sdp\r\n\r\n" + SDP + b"\r\n--b\r\nContent-Type: application/pidf+xml\r\n"
+OWN += b"Content-ID: <own@pbx>\r\n\r\n<presence/>\r\n--b--\r\n"
+
+
+def carrying(*, header="<cid:own@pbx>"):
+    """Fields of a request that carries a location of its own."""
+    data = request(added=[f"Geolocation: {header}", "Geolocation-Routing: no"], body=OWN)
+    return read_request(data.replace(b"Content-Type: application/sdp", b"Content-Type: multipart/mixed;boundary=b", 1))
+
+
+def edits_of(got, *trunks, profiles=SHIPPED, location=PLACE):
+    outgoing = Outgoing(
+        got, classify("sip:911@x"), None, location, "pres:a@b", datetime(2026, 11, 21, tzinfo=UTC), "call_1"
+    )
+    found = targets_for(trunks, outgoing, profiles=profiles, hops_of=hops_of, deadlines=Deadlines())
+    return [(target.edit, target.retry_edit) for target in found]
+
+
+def test_the_second_try_leaves_the_caller_s_own_location_out_of_the_body_too():
+    """E-08: a peer that cannot read one part with a location cannot read another: SDP alone is offered."""
+    ((first, retry),) = edits_of(carrying(), trunk("t"))
+    assert [part.media_type for part in leaves(first.body, "multipart/mixed;boundary=b")] == [
+        "application/sdp", "application/pidf+xml", "application/pidf+xml",
+    ]  # fmt: skip
+    assert [part.content for part in leaves(retry.body, "multipart/mixed;boundary=b")] == [SDP]
+    assert not geolocations(retry)
 
 
 @pytest.mark.parametrize(("test_number", "expected"), [(None, "933"), ("18005550933", "18005550933")])
 def test_a_test_call_goes_to_the_trunk_s_test_number_without_priority(test_number, expected):
     """E-01: 933 takes the same code to the last branch."""
-    (target,) = targets(trunk("t", test_number=test_number), kind=Kind.TEST)
+    (target,) = targets(trunk("t", test_number=test_number), dialed="sip:933@x")
     assert target.edit.request_uri == f"sip:{expected}@192.0.2.1"
     assert "Priority" not in dict(target.edit.add)
 
 
-@pytest.mark.parametrize(("mode", "conveys"), [("value", True), ("both", True), ("reference", True), ("none", False)])
-def test_a_trunk_gets_the_location_its_mode_asks_for(mode, conveys):
-    """E-06: `reference` and `both` convey by value until references are served."""
+@pytest.mark.parametrize(
+    ("dialed", "country", "sent"),
+    [
+        ("sip:911@x", "US", "911"), ("sip:9911@x", "US", "911"), ("sip:+1911@x", "US", "911"),
+        ("urn:service:sos.fire", "US", "911"), ("sip:999@x", "GB", "999"), ("sip:112@x", "GB", "112"),
+        ("urn:service:sos", "GB", "999"), ("sip:000@x", "AU", "000"), ("sip:111@x", "NZ", "111"),
+        ("urn:service:sos", "DE", "112"),
+    ],
+)  # fmt: skip
+def test_the_number_sent_is_one_of_the_caller_s_country(dialed, country, sent):
+    """E-01: the pack of where the caller is, never a fixed 911."""
+    (target,) = targets(trunk("t"), dialed=dialed, country=country)
+    assert target.edit.request_uri == f"sip:{sent}@192.0.2.1"
+
+
+def test_a_carrier_may_want_another_number_in_its_place():
+    """E-07: `numbers` of the profile."""
+    (target,) = targets(mine(), dialed="sip:112@x", country="GB", profiles=profile(numbers=(("112", "999"),)))
+    assert target.edit.request_uri == "sip:999@192.0.2.1"
+
+
+@pytest.mark.parametrize(
+    ("mode", "values", "has_body"),
+    [
+        ("value", ["<cid:call_1@callpoint.invalid>"], True),
+        ("reference", [f"<{REFERENCE}>"], False),
+        ("both", [f"<cid:call_1@callpoint.invalid>, <{REFERENCE}>"], True),
+        ("none", [], False),
+    ],
+)
+def test_a_trunk_gets_the_location_its_mode_asks_for(mode, values, has_body):
+    """E-06: by value, by reference, both or none, per trunk."""
     (target,) = targets(trunk("t", location_mode=mode))
-    assert (target.edit.body is not None, target.edit.conveys_location, target.retry_edit is not None) == (conveys,) * 3
+    assert geolocations(target.edit) == values
+    assert (target.edit.body is not None) is has_body
+    assert (target.retry_edit is not None) is bool(values)
+
+
+@pytest.mark.parametrize(
+    ("mode", "takes", "reference", "forms"),
+    [
+        ("reference", {"value", "reference"}, None, ["cid"]),
+        ("both", {"value", "reference"}, None, ["cid"]),
+        ("reference", {"value"}, REFERENCE, ["cid"]),
+        ("value", {"reference"}, REFERENCE, ["https"]),
+        ("value", {"reference"}, None, []),
+        ("both", {"value"}, REFERENCE, ["cid"]),
+        ("both", set(), REFERENCE, []),
+    ],
+)
+def test_a_form_that_cannot_be_had_gives_way_to_the_other(mode, takes, reference, forms):
+    """E-06: a location in another form beats none; a carrier gets no form it does not take."""
+    profiles = profile(takes=frozenset(takes))
+    (target,) = targets(mine(location_mode=mode), profiles=profiles, reference=reference)
+    values = ", ".join(geolocations(target.edit))
+    assert [value.lstrip("<").partition(":")[0] for value in values.split(", ") if value] == forms
+
+
+def test_a_carrier_s_own_identifier_stands_as_it_is_written_there():
+    """E-07: Telnyx and Bandwidth name places by identifiers of their own, without brackets."""
+    (telnyx, bandwidth, other) = targets(
+        trunk("a", profile="telnyx", location_mode="reference"),
+        trunk("b", profile="bandwidth", location_mode="both"),
+        trunk("c", profile="intelepeer", location_mode="reference"),
+    )
+    assert geolocations(telnyx.edit) == ["a1b2"]
+    assert geolocations(bandwidth.edit) == ["<cid:call_1@callpoint.invalid>, HQ4"]
+    assert geolocations(other.edit) == [f"<{REFERENCE}>"]  # it has none there
+
+
+@pytest.mark.parametrize(
+    ("order", "written", "stays"),
+    [
+        (Order.APPEND, ["<cid:call_1@callpoint.invalid>"], True),
+        (Order.FIRST, ["<cid:call_1@callpoint.invalid>", "<cid:own@pbx>", "<https://lis.example/1>;loc-src=x"], False),
+        (Order.ONLY, ["<cid:call_1@callpoint.invalid>"], False),
+    ],
+)
+def test_the_order_of_several_geolocation_values_is_the_carrier_s(order, written, stays):
+    """E-06: appended (RFC 6442), on top with the original kept (NENA i3), or alone."""
+    got = carrying(header="<cid:own@pbx>, <https://lis.example/1>;loc-src=x")
+    ((edit, _),) = edits_of(got, mine(), profiles=profile(geolocation_order=order))
+    assert geolocations(edit) == written
+    assert ("Geolocation" not in edit.remove) is stays
+
+
+def test_the_caller_s_own_location_can_be_replaced():
+    """E-06: for a carrier that reads the first part it finds: ours is the only one, every other byte stays."""
+    ((edit, _),) = edits_of(carrying(), mine(), profiles=profile(caller_location="replace"))
+    found = list(leaves(edit.body, "multipart/mixed;boundary=b"))
+    assert [part.content_id for part in found] == ["", "call_1@callpoint.invalid"]
+    assert found[0].content == SDP
+    assert "Geolocation" in edit.remove
+    assert edit.content_type is None
+
+
+def test_without_a_location_of_ours_the_caller_s_own_is_never_taken_away():
+    """E-03: whatever the profile says: what the caller knows is all there is."""
+    for name in SHIPPED.by_name:
+        ((edit, retry),) = edits_of(carrying(), trunk("t", profile=name), location=None)
+        assert (edit.body, edit.content_type, geolocations(edit)) == (None, None, [])
+        assert "Geolocation" not in edit.remove
+        assert "Geolocation" in retry.remove
 
 
 def test_without_a_location_the_body_is_the_caller_s():
     """E-03: nothing to convey changes nothing else."""
-    (target,) = targets(trunk("t"), pidf=None)
+    (target,) = targets(trunk("t"), location=None)
     assert (target.edit.body, target.edit.content_type, target.retry_edit) == (None, None, None)
     assert target.edit.request_uri == "sip:911@192.0.2.1"
 
 
-def test_the_caller_s_own_location_goes_along_first_and_is_left_out_of_the_second_try():
-    """E-06: RFC 6442: an intermediary appends and never edits."""
-    (target,) = targets(trunk("t"), pidf=None, added=["Geolocation: <https://lis.example/1>"])
-    assert "Geolocation" not in target.edit.remove
-    assert "Geolocation" in target.retry_edit.remove
-
-
 def test_without_a_callback_number_no_identity_is_made_up():
+    """E-07: unless the profile has a form for it, with the caller's own user, escaped."""
     (target,) = targets(trunk("t"), callback=None)
     assert "P-Asserted-Identity" not in dict(target.edit.add)
+    assert target.edit.from_ is None
+    (named,) = targets(trunk("t", profile="bandwidth"), callback=None)
+    assert named.edit.from_ == '"Ada A" <sip:10%201@192.0.2.1>'
+
+
+def test_an_address_is_cut_to_what_the_carrier_takes_and_that_is_told():
+    """E-07: words lose their end; a number with its end cut off is another house, so it is left out."""
+    (target,) = targets(replace(trunk("t", profile="telnyx"), name="Telnyx"))
+    pidf = list(leaves(target.edit.body, target.edit.content_type))[-1].content
+    (sent,) = read_pidf(pidf)
+    assert sent.civic_address.as_dict() == {"country": "US", "A1": "NY", "RD": "Main", "LOC": "x" * 60, "FLR": "4"}
+    assert sent.method == "LIS"
+    trunks = (replace(trunk("t", profile="telnyx"), name="Telnyx"), trunk("u"))
+    assert shortened(trunks, PLACE, SHIPPED) == ("Telnyx: HNO, LOC",)
+    assert shortened(trunks, None, SHIPPED) == ()
+
+
+def test_only_the_first_trunk_s_request_is_made_before_the_call_leaves():
+    """E-02: the rest is work for the case that it fails."""
+    asked = []
+    found = targets(trunk("a"), trunk("b", host="192.0.2.2"), hops=lambda *name: asked.append(name) or hops_of(*name))
+    assert (len(found), len(asked)) == (2, 2)
+    assert found[0] is found[0]
+    assert found._made[1] is None
+    assert [target.name for target in found] == ["a", "b"]
+    assert [target.name for target in found[1:]] == ["b"]
+    assert found[0].edit.body is found[1].edit.body  # one location, composed once
+
+
+def test_an_identifier_that_was_given_further_up_stays_the_only_one():
+    """E-07: NENA i3: a call identifier is made once on a call's way."""
+    (target,) = targets(trunk("t", profile="nena_i3"))
+    purposes = [value.rpartition("=")[2] for name, value in target.edit.add if name == "Call-Info"]
+    assert purposes == ["emergency-CallId", "emergency-IncidentId"]
+    given = "Call-Info: <urn:emergency:uid:callid:abcdef1234:bcf.example>;purpose=emergency-CallId"
+    (target,) = targets(trunk("t", profile="nena_i3"), added=[given])
+    purposes = [value.rpartition("=")[2] for name, value in target.edit.add if name == "Call-Info"]
+    assert purposes == ["emergency-IncidentId"]
+    assert "Call-Info" not in target.edit.remove
 
 
 def test_a_trunk_whose_name_does_not_resolve_is_passed_over_and_many_addresses_are_capped():
@@ -157,13 +326,27 @@ def test_a_trunk_whose_name_does_not_resolve_is_passed_over_and_many_addresses_a
 
 
 def test_what_a_trunk_says_of_itself_fails_over_and_what_comes_from_behind_it_does_not():
-    """E-08: 404 403 408 424 43x 480 488 5xx go on; 486, 600 and 603 do not."""
-    statuses = fail_over_statuses([trunk("t")], SHIPPED)
-    assert {403, 404, 408, 424, 430, 436, 480, 488, 500, 503, 599} <= statuses
-    assert not {486, 487, 600, 603, 200} & statuses
-    own = CarrierProfiles({"mine": CarrierProfile("mine", final_statuses=frozenset({404}))})
-    assert 404 not in fail_over_statuses([trunk("t", profile="mine")], own)
-    assert 486 not in fail_over_statuses([], SHIPPED)
+    """E-08: 404 403 408 424 43x 480 488 5xx go on; 486, 600 and 603 do not, or only when nothing has rung."""
+    (target,) = targets(trunk("t"))
+    assert {403, 404, 408, 424, 430, 436, 480, 488, 500, 503, 599} <= target.fail_over
+    assert not {486, 487, 600, 603, 200} & target.fail_over
+    assert target.fail_over_unrung == {600, 603}
+    (own,) = targets(mine(), profiles=profile(final_statuses=frozenset({404})))
+    assert 404 not in own.fail_over
+    assert 486 in own.fail_over
+
+
+def test_a_trunk_s_credentials_answer_its_challenges():
+    (plain, known) = targets(trunk("a"), trunk("b", auth_user="acme", secret="s3cret"))
+    assert plain.credentials is None
+    assert (known.credentials.user, known.credentials.secret) == ("acme", "s3cret")
+
+
+def test_a_changed_trunk_speaks_its_new_dialect():
+    """E-07: what is compiled is kept by the row it was made of."""
+    (before,) = targets(trunk("t"))
+    (after,) = targets(trunk("t", host="192.0.2.9"))
+    assert (before.edit.request_uri, after.edit.request_uri) == ("sip:911@192.0.2.1", "sip:911@192.0.2.9")
 
 
 def test_a_body_s_description_moves_with_it():

@@ -1,0 +1,317 @@
+"""What the INVITE to one trunk looks like: the carrier's profile and the trunk, compiled once, applied per call. Pure.
+
+`Dialect` is made when a trunk is first used and kept as long as its row. `Outgoing` is what the INVITEs of one call
+have in common; it keeps the bodies composed so far, so that three trunks that want the same location compose it once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import lru_cache
+from urllib.parse import quote
+
+from engine.e911.carriers import REFERENCE, VALUE, CarrierProfile, Form, Order
+from engine.e911.civic import CivicAddress, DispatchableLocation
+from engine.e911.dial import TEST_URN, Dialed, Kind
+from engine.e911.geolocation import GEOLOCATION, GEOLOCATION_ROUTING, cid_value, geolocation_values
+from engine.e911.multipart import BODY_HEADERS, Composed, Part, compose, make_part, media_type, without
+from engine.e911.pidf import CONTENT_TYPE, write_pidf
+from engine.e911.rows import Trunk
+from engine.numbers import NORTH_AMERICA, NumberPack
+from engine.sip.forward import Edit
+from engine.sip.message import Request
+from engine.sip.uri import bracketed
+
+STRIPPED_PREFIX = b"x-callpoint-"
+# the caller's own claims about who it is; ours replaces them. Privacy would make the carrier hide the callback number
+# (RFC 3323)
+STRIPPED = ("P-Asserted-Identity", "P-Preferred-Identity", "Privacy")
+LOCATION_HEADERS = (GEOLOCATION, GEOLOCATION_ROUTING)
+# words of a description lose their end; a number or a code with its end cut off names another place, so it is left out
+MAY_BE_CUT = frozenset({"LOC", "RD", "NAM", "LMK", "LMKP", "BLD", "PLC", "PCN", "A2", "A3", "A4", "A5"})
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """What the INVITEs of one call have in common.
+
+    Args:
+        location: None: there is none to convey.
+        entity: The presentity of its PIDF-LO.
+        call_id: Our own identifier of the call; makes the Content-ID and the boundary.
+        numbers: Of the country the caller is in.
+        user, name: Who calls, for carriers that want an endpoint in place of a number.
+        make_reference: The URI under which the location can be fetched, None when none is served. Asked at most once.
+        domain: Ours, for identifiers that name who made them.
+    """
+
+    request: Request
+    dialed: Dialed
+    callback_number: str | None
+    location: DispatchableLocation | None
+    entity: str
+    now: datetime
+    call_id: str
+    numbers: NumberPack = NORTH_AMERICA
+    user: str = ""
+    name: str = ""
+    make_reference: Callable[[], str | None] | None = None
+    domain: str = "callpoint.invalid"
+    _composed: dict[object, tuple[Composed, str]] = field(default_factory=dict, init=False, repr=False)
+    _reference: str | None = field(default=None, init=False, repr=False)
+    _values: dict[str, str] | None = field(default=None, init=False, repr=False)
+
+    @property
+    def is_test(self) -> bool:
+        return self.dialed.kind is Kind.TEST
+
+    def _service(self) -> str:
+        digits = self.dialed.digits
+        if digits.startswith("urn:"):
+            return digits
+        return TEST_URN if self.is_test else self.numbers.service_of(digits)
+
+    def reference(self) -> str | None:
+        """The location's URI, made once."""
+        if self._reference is None and self.make_reference is not None:
+            self._reference, self.make_reference = self.make_reference(), None
+        return self._reference
+
+    def values(self) -> dict[str, str]:
+        """What forms may ask for, but the number, which is each trunk's own."""
+        if self._values is None:
+            self._values = {
+                "callback": self.callback_number or "",
+                "user": quote(self.user[:64], safe="!*'()&=+$,.~_-", errors="surrogateescape") or "anonymous",
+                "name": _quotable(self.name),
+                "service": self._service(),
+                "call": self.call_id.rpartition("_")[2],
+                "domain": self.domain,
+            }
+        return self._values
+
+
+class Dialect:
+    """A trunk's profile with everything filled in that stays the same from call to call."""
+
+    __slots__ = (
+        "_add", "_carrier_id", "_from", "_from_plain", "_geolocation", "_identity", "_identity_plain",
+        "_numbers", "_removes", "_test_number", "_uri", "profile", "trunk",
+    )  # fmt: skip
+
+    def __init__(self, trunk: Trunk, profile: CarrierProfile) -> None:
+        self.trunk, self.profile = trunk, profile
+        host = bracketed(trunk.host)
+        self._uri = Form(profile.request_uri, host=host)
+        self._from, self._from_plain = Form(profile.from_, host=host), Form(profile.from_without_number, host=host)
+        self._identity = Form(profile.p_asserted_identity, host=host)
+        self._identity_plain = Form(profile.p_asserted_identity_without_number, host=host)
+        self._geolocation, self._carrier_id = Form(profile.geolocation), Form(profile.carrier_id, host=host)
+        self._add = tuple((name, Form(value, host=host)) for name, value in profile.add)
+        self._numbers = dict(profile.numbers)
+        self._test_number = trunk.test_number or profile.test_number
+        self._removes = STRIPPED + profile.remove
+
+    def edit(self, outgoing: Outgoing) -> Edit:
+        """The request as this trunk wants it, with the location it takes."""
+        plain = self._plain(outgoing)
+        return self._with_location(plain, outgoing) if self.conveys(outgoing) else plain
+
+    def edit_without_location(self, outgoing: Outgoing, first: Edit) -> Edit | None:
+        """What follows a 424 or 488 to `first`: no location of anybody, in no header and no part. None when there was
+        none.
+        """
+        request = outgoing.request
+        has_own = b"geolocation" in request.shape.first
+        if not has_own and not first.conveys_location:
+            return None
+        plain = self._plain(outgoing)
+        content_type, body = _without_location_parts(request) if has_own or _is_multipart(request) else (None, None)
+        remove = plain.remove + LOCATION_HEADERS
+        if body == b"":
+            remove = (*remove, "Content-Type", *BODY_HEADERS)
+        return replace(plain, remove=remove, content_type=content_type, body=body)
+
+    def conveys(self, outgoing: Outgoing) -> bool:
+        """Whether anything of ours goes along: there is a location, and neither trunk nor carrier refuses all."""
+        return outgoing.location is not None and self.trunk.location_mode != "none" and bool(self.profile.takes)
+
+    def shortened(self, location: DispatchableLocation) -> tuple[str, ...]:
+        """The elements of its address that this carrier gets shortened or not at all."""
+        return _within(location, self.profile.civic_limits)[1] if self.profile.civic_limits else ()
+
+    def _plain(self, outgoing: Outgoing) -> Edit:
+        profile, values = self.profile, outgoing.values()
+        values["number"] = self._number(outgoing)
+        has_number = bool(outgoing.callback_number)
+        identity = (self._identity if has_number else self._identity_plain).fill(values)
+        from_ = (self._from if has_number else self._from_plain).fill(values)
+        add: list[tuple[str, str]] = [("P-Asserted-Identity", identity)] if identity else []
+        remove = _stripped(outgoing.request.names) + self._removes
+        if profile.priority and not outgoing.is_test:
+            remove = (*remove, "Priority")
+            add.append(("Priority", profile.priority))
+        if self._add:
+            add += _not_there_yet(outgoing.request, [(name, form.fill(values)) for name, form in self._add])
+        from_ = from_.removeprefix('"" ')  # a caller without a name has no quoted one
+        return Edit(request_uri=self._uri.fill(values), remove=remove, add=tuple(add), from_=from_ or None)
+
+    def _number(self, outgoing: Outgoing) -> str:
+        if outgoing.is_test:
+            return self._test_number
+        number = outgoing.numbers.number_for(outgoing.dialed.digits)
+        return self._numbers.get(number, number) if self._numbers else number
+
+    # --- location -----------------------------------------------------------------------------------------------------
+
+    def _with_location(self, plain: Edit, outgoing: Outgoing) -> Edit:
+        by_value, reference = self._forms(outgoing)
+        values: list[str] = []
+        add, remove = list(plain.add), plain.remove
+        composed: Composed | None = None
+        if by_value:
+            composed, content_id = self._composed(outgoing)
+            values.append(self._geolocation.fill({"uri": cid_value(content_id)}))
+            remove += composed.moved
+        if reference:
+            values.append(reference)
+        if not values:
+            return plain
+        before, after, replaces = self._others(outgoing)
+        remove = (*remove, GEOLOCATION) if replaces else remove
+        add += [(GEOLOCATION, value) for value in (*before, ", ".join(values), *after)]
+        if self.profile.geolocation_routing:
+            remove = (*remove, GEOLOCATION_ROUTING)  # only one may be there
+            add.append((GEOLOCATION_ROUTING, self.profile.geolocation_routing))
+        if composed is None:
+            return replace(plain, remove=remove, add=tuple(add))
+        return replace(plain, remove=remove, add=tuple(add), content_type=composed.content_type, body=composed.body)
+
+    def _forms(self, outgoing: Outgoing) -> tuple[bool, str]:
+        """(by value?, the reference's Geolocation value): as the trunk is set, within what the carrier takes.
+
+        Where the form asked for cannot be had, the other one goes: a location in another form beats none.
+        """
+        mode, takes = self.trunk.location_mode, self.profile.takes
+        by_value = VALUE in takes and mode != REFERENCE
+        reference = self._reference_value(outgoing) if REFERENCE in takes and (mode != VALUE or not by_value) else ""
+        return by_value or (VALUE in takes and not reference), reference
+
+    def _reference_value(self, outgoing: Outgoing) -> str:
+        """The carrier's own identifier of the place where it has one, else a URI of ours."""
+        assert outgoing.location is not None
+        if self.profile.carrier_id:
+            known = next((each for name, each in outgoing.location.carrier_ids if name == self.profile.name), None)
+            if known:
+                return self._carrier_id.fill({"id": known})
+        uri = outgoing.reference()
+        return f"<{uri}>" if uri else ""
+
+    def _others(self, outgoing: Outgoing) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+        """(the caller's values to write before ours, behind ours, whether its own lines go)."""
+        own = geolocation_values(outgoing.request)
+        if not own:
+            return (), (), False
+        if self.profile.geolocation_order is Order.ONLY or self.profile.caller_location == "replace":
+            return (), (), True
+        if self.profile.geolocation_order is Order.FIRST:
+            return (), own, True
+        return (), (), False  # its lines stay where they are, before what is added
+
+    def _composed(self, outgoing: Outgoing) -> tuple[Composed, str]:
+        profile, request = self.profile, outgoing.request
+        replaces = profile.caller_location == "replace" and _is_multipart(request)
+        key = (profile.pidf_method, profile.civic_limits, replaces)
+        found = outgoing._composed.get(key)  # noqa: SLF001 - kept there for the dialects of one call
+        if found is None:
+            assert outgoing.location is not None
+            location = (
+                _within(outgoing.location, profile.civic_limits)[0] if profile.civic_limits else outgoing.location
+            )
+            pidf = write_pidf(location, outgoing.entity, outgoing.now, method=profile.pidf_method)
+            found = outgoing._composed[key] = _compose(outgoing, pidf, replaces=replaces)  # noqa: SLF001
+        return found
+
+
+def _compose(outgoing: Outgoing, pidf: bytes, *, replaces: bool) -> tuple[Composed, str]:
+    request = outgoing.request
+    content_id = f"{outgoing.call_id}@callpoint.invalid"
+    first = request.shape.first
+    at = first.get(b"content-type")
+    content_type = request.header("Content-Type") if at is not None else None
+    body = request.body
+    if replaces and content_type is not None:
+        body = without(body, content_type, _is_location)
+        content_type = content_type if body else None
+    described = [name for name in BODY_HEADERS if name.lower().encode() in first]
+    composed = compose(
+        body,
+        (make_part(pidf, content_type=CONTENT_TYPE, content_id=content_id),),
+        content_type=content_type,
+        token=outgoing.call_id,
+        part_headers=[(name, request.header(name) or "") for name in described],
+    )
+    return composed, content_id
+
+
+def _not_there_yet(request: Request, added: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Less those whose `purpose` the caller's own header has: an identifier given further up stays the only one."""
+    return [
+        (name, value)
+        for name, value in added
+        if not (purpose := value.rpartition(";purpose=")[2] if ";purpose=" in value else "")
+        or not any(f"purpose={purpose}".lower() in own.lower() for own in request.headers(name))
+    ]
+
+
+def _is_location(part: Part) -> bool:
+    return part.media_type == CONTENT_TYPE
+
+
+def _is_multipart(request: Request) -> bool:
+    at = request.shape.first.get(b"content-type")
+    return at is not None and b"multipart/" in request.lines[at].lower()
+
+
+def _without_location_parts(request: Request) -> tuple[str | None, bytes | None]:
+    """(new Content-Type, new body) of the caller's request less the locations in it; None where nothing changes."""
+    content_type = request.header("Content-Type") or ""
+    if media_type(content_type) == CONTENT_TYPE:
+        return None, b""
+    body = without(request.body, content_type, _is_location)
+    return (None, None) if body == request.body else (None, body)
+
+
+@lru_cache(maxsize=1024)
+def _stripped(names: tuple[bytes, ...]) -> tuple[str, ...]:
+    return tuple(sorted({name.decode("latin-1") for name in names if name.startswith(STRIPPED_PREFIX)}))
+
+
+def stripped_headers(request: Request) -> tuple[str, ...]:
+    """Headers between the PBX and us that nobody behind us may see."""
+    return _stripped(request.names)
+
+
+@lru_cache(maxsize=2048)
+def _within(
+    location: DispatchableLocation, limits: tuple[tuple[str, int], ...]
+) -> tuple[DispatchableLocation, tuple[str, ...]]:
+    """The location with no element longer than the carrier takes, and the elements that were."""
+    most = dict(limits)
+    kept: list[tuple[str, str]] = []
+    over: list[str] = []
+    for name, value in location.civic_address.elements:
+        limit = most.get(name, len(value))
+        if len(value) <= limit:
+            kept.append((name, value))
+            continue
+        over.append(name)
+        if name in MAY_BE_CUT and limit:
+            kept.append((name, value[:limit].rstrip()))
+    civic = CivicAddress(tuple(kept), location.civic_address.language)
+    return (replace(location, civic_address=civic), tuple(over)) if over else (location, ())
+
+
+def _quotable(name: str) -> str:
+    """A display name fit for a quoted string: printable, without quotes and backslashes."""
+    return "".join(char for char in name if char.isprintable() and char not in '"\\')[:80]

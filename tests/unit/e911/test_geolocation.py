@@ -1,0 +1,93 @@
+"""What a request says of where its caller is: Geolocation values, parts named by cid, references."""
+
+import pytest
+
+from engine.e911.geolocation import (
+    NOTHING_CARRIED,
+    carried,
+    carried_locations,
+    content_id_of,
+    geolocation_uris,
+    geolocation_values,
+)
+from engine.e911.pidf import CA, GP, PIDF
+from tests.siptest import SDP, read_request, request
+
+
+def pidf(room):
+    return (
+        f'<presence xmlns="{PIDF}" xmlns:gp="{GP}" xmlns:ca="{CA}" entity="pres:a@b"><tuple id="t"><status><gp:geopriv>'
+        f"<gp:location-info><ca:civicAddress><ca:country>US</ca:country><ca:ROOM>{room}</ca:ROOM></ca:civicAddress>"
+        "</gp:location-info></gp:geopriv></status></tuple></presence>"
+    ).encode()
+
+
+def part(content, content_id, kind="application/pidf+xml"):
+    return f"--b\r\nContent-Type: {kind}\r\nContent-ID: {content_id}\r\n\r\n".encode() + content + b"\r\n"
+
+
+def invite(*parts, geolocation=(), kind="multipart/mixed;boundary=b", body=None):
+    whole = b"".join(parts) + b"--b--\r\n" if body is None else body
+    data = request(added=[f"Geolocation: {value}" for value in geolocation], body=whole)
+    return read_request(data.replace(b"Content-Type: application/sdp", f"Content-Type: {kind}".encode(), 1))
+
+
+def rooms(got):
+    return [location.civic_address.get("ROOM") for location in carried_locations(got)]
+
+
+def test_a_plain_call_carries_nothing():
+    """E-06: SDP alone costs two look-ups and makes nothing."""
+    assert carried(read_request(request())) is NOTHING_CARRIED
+    assert carried(read_request(request("MESSAGE", body=b""))) is NOTHING_CARRIED
+
+
+def test_locations_come_in_the_order_of_the_geolocation_header_and_unnamed_ones_last():
+    """E-06: RFC 6442: the header names parts; its order is the sender's order of trust."""
+    got = invite(
+        part(SDP, "<s@x>", "application/sdp"), part(pidf("unnamed"), "<z@x>"), part(pidf("second"), "<two@x>"),
+        part(pidf("first"), "one%41@x"),
+        geolocation=["<cid:one%2541@x>;loc-src=lis.example.com, <https://lis.example.com/r/9?a,b>", "<CID:two@x>"],
+    )  # fmt: skip
+    assert rooms(got) == ["first", "second", "unnamed"]
+    assert [location.is_named for location in carried_locations(got)] == [True, True, False]
+    assert [location.content_id for location in carried_locations(got)] == ["one%41@x", "two@x", "z@x"]
+    assert carried(got).references == ("https://lis.example.com/r/9?a,b",)
+    assert geolocation_values(got)[0] == "<cid:one%2541@x>;loc-src=lis.example.com"
+
+
+def test_a_content_id_is_compared_exactly():
+    """E-06: RFC 2392: case counts, a longer one is another, escapes are undone once."""
+    for content_id, is_found in [("<a@x>", True), ("a@x", True), ("<A@x>", False), ("<aa@x>", False)]:
+        got = invite(part(pidf("r"), content_id), geolocation=["<cid:a@x>"])
+        assert [location.is_named for location in carried_locations(got)] == [is_found], content_id
+    assert content_id_of("cid:a%40x%25") == "a@x%"
+    assert content_id_of("https://x") is None
+    assert content_id_of("cid:") is None
+
+
+def test_a_body_that_is_a_location_itself_is_read():
+    """E-06: an INVITE without an offer."""
+    got = invite(body=pidf("alone"), kind="application/pidf+xml")
+    assert rooms(got) == ["alone"]
+
+
+def test_a_broken_location_is_a_fault_and_the_others_stand():
+    """E-03: nothing about a location stops a call."""
+    got = invite(part(b"<presence", "<bad@x>"), part(pidf("good"), "<good@x>"), geolocation=["<cid:bad@x>"])
+    assert rooms(got) == ["good"]
+    assert len(carried(got).faults) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "uri"),
+    [
+        ("<https://a.example/x>", "https://a.example/x"),
+        ("a1b2-c3d4", "a1b2-c3d4"),
+        ("https://a.example/x;loc-src=b", "https://a.example/x"),
+        ("<unclosed", "unclosed"),
+    ],
+)
+def test_values_are_read_with_and_without_brackets(value, uri):
+    """E-06: some carriers' own identifiers stand bare."""
+    assert geolocation_uris(invite(geolocation=[value])) == (uri,)
