@@ -4,6 +4,7 @@ Values arrive as an API body or a form holds them, a mapping of field names. A r
 and adds a `FieldFault` for anything it cannot accept.
 """
 
+import datetime as dt
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from engine.e911.geo import NotOnEarth, shape_of
 from engine.e911.location import CivicAddress, unknown_elements
+from engine.e911.prefixes import plain_address, plain_chassis, plain_mac, plain_port, plain_switch_port
 from engine.errors import FieldFault, Invalid
-from engine.models import Account
+from engine.models import Account, NetworkKind, NumberKind
 from engine.numbers import parse_e164
 
 MAX_NAME_CHARS = 200  # the column's width
@@ -21,8 +24,10 @@ MAX_ELEMENT_CHARS = (
     200  # the most any carrier takes (Telnyx, for RD); a shorter limit of a trunk is its profile's matter
 )
 MAX_RECIPIENTS = 50  # one 911 call must not become a mail storm that the mail server throttles
-SUBNET = "subnet"
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")  # IPv4 written inside IPv6 (RFC 4291 §2.5.5.2)
+MAX_CARRIER_IDS = 20
+_PROFILE = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+_NOT_IN_A_HEADER = re.compile(r"[\s\"'<>\\,;{}]")  # the carrier's name for a place is sent in a header
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 # RFC 5321 §4.1.2 Dot-string @ Domain, lengths of §4.5.3.1; quoted strings and address literals are typing mistakes here
 _LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
@@ -156,8 +161,10 @@ def _postal_faults(field: str, texts: Mapping[str, str]) -> list[FieldFault]:
     return faults
 
 
-def _geo(field: str, value: Any, _account: Account, faults: list[FieldFault]) -> dict[str, float] | None:
-    """A WGS 84 position: latitude and longitude in degrees, altitude_m and radius_m in metres as wanted."""
+def _geo(field: str, value: Any, _account: Account, faults: list[FieldFault]) -> dict[str, Any] | None:
+    """A place in WGS 84: latitude and longitude in degrees, altitude_m and radius_m in metres as wanted; with `shape`
+    one of the others that `engine.e911.geo` knows.
+    """
     if value is None or value == {}:
         return None
     if not isinstance(value, Mapping):
@@ -165,7 +172,9 @@ def _geo(field: str, value: Any, _account: Account, faults: list[FieldFault]) ->
             FieldFault(field, f'expected {{"latitude": 42.65, "longitude": -73.75}} or nothing, got {value!r}.')
         )
         return None
-    read = {}
+    if value.get("shape") not in {None, "point"} or "confidence" in value:
+        return _shape(field, value, faults)
+    read: dict[str, Any] = {}
     for name, (least, most, is_required) in _GEO_LIMITS.items():
         number = value.get(name)
         if number is None and not is_required:
@@ -174,10 +183,18 @@ def _geo(field: str, value: Any, _account: Account, faults: list[FieldFault]) ->
             read[name] = float(number)
         else:  # NaN compares false, so it ends here too
             faults.append(FieldFault(f"{field}.{name}", f"expected a number from {least} to {most}, got {number!r}."))
-    for name in value.keys() - _GEO_LIMITS.keys():
+    for name in value.keys() - _GEO_LIMITS.keys() - {"shape"}:
         detail = f"{name} is no field of a position. Fields are {', '.join(_GEO_LIMITS)}."
         faults.append(FieldFault(f"{field}.{name}", detail))
     return read
+
+
+def _shape(field: str, value: Values, faults: list[FieldFault]) -> dict[str, Any] | None:
+    try:
+        return shape_of(value).as_dict()
+    except NotOnEarth as exc:
+        faults.append(FieldFault(f"{field}.{exc.field}", str(exc)))
+        return None
 
 
 _GEO_LIMITS = {
@@ -265,20 +282,83 @@ def canonical_subnet(text: str) -> str:
     return str(network)
 
 
+def canonical_bssid(text: str) -> str:
+    """An access point's BSSID as it is kept: 12 lower-case hexadecimal digits.
+
+    Raises:
+        ValueError: what was expected and got; a group address (IEEE 802 §8.2) is no access point's.
+    """
+    mac = plain_mac(text)
+    if mac is None:
+        raise ValueError(f"expected a BSSID such as 00:1a:2b:3c:4d:5e, got {text!r}.")
+    if int(mac[1], 16) & 1 or mac == "0" * 12:
+        raise ValueError(f"{text.strip()} is no access point's own address: write the BSSID that phones report.")
+    return mac
+
+
+def canonical_network(kind: str, text: str) -> str:
+    """A network of that kind as it is kept, in the one spelling that a sighting is compared with.
+
+    Raises:
+        ValueError: what was expected and got.
+    """
+    if kind == NetworkKind.SUBNET:
+        return canonical_subnet(text)
+    if kind == NetworkKind.BSSID:
+        return canonical_bssid(text)
+    if kind == NetworkKind.SWITCH:
+        plain, expected = plain_chassis(text), "a switch's chassis id, its MAC or a name without a slash"
+    else:
+        plain, expected = plain_switch_port(text), "a chassis id and a port id such as 00:1a:2b:3c:4d:5e/gi1/0/12"
+    if plain is None or _CONTROL.search(plain):
+        raise ValueError(f"expected {expected}, of at most 100 characters each, got {text!r}.")
+    return plain
+
+
+def network_value(read: dict[str, Any], faults: list[FieldFault]) -> None:
+    """Put `value` of what was read into the spelling of its `kind`."""
+    if not any(fault.field in {"kind", "value"} for fault in faults):
+        try:
+            read["value"] = canonical_network(read["kind"], read["value"])
+        except ValueError as exc:
+            faults.append(FieldFault("value", str(exc)))
+
+
+def canonical_place(text: str) -> str:
+    """The network an address was confirmed on: a subnet or an access point's BSSID.
+
+    Raises:
+        ValueError: what was expected and got.
+    """
+    return canonical_bssid(text) if plain_mac(text) is not None else canonical_subnet(text)
+
+
 def _kind(field: str, value: Any, _account: Account, faults: list[FieldFault]) -> str:
-    if value != SUBNET:
-        faults.append(
-            FieldFault(field, f"expected {SUBNET}: no other kind of network finds callers yet, got {value!r}.")
-        )
-    return SUBNET
+    if value not in set(NetworkKind):
+        faults.append(FieldFault(field, f"expected one of {', '.join(NetworkKind)}, got {value!r}."))
+    return str(value)
 
 
-def _subnet(field: str, value: Any, _account: Account, faults: list[FieldFault]) -> str:
-    try:
-        return canonical_subnet(value if isinstance(value, str) else repr(value))
-    except ValueError as exc:
-        faults.append(FieldFault(field, str(exc)))
-        return ""
+def _value(field: str, value: Any, _account: Account, faults: list[FieldFault]) -> str:
+    return value if isinstance(value, str) else _plain_text(field, value, MAX_NAME_CHARS, faults)
+
+
+def _carrier_ids(field: str, value: Any, _account: Account, faults: list[FieldFault]) -> dict[str, str]:
+    """What carriers call this place, by the name of their profile; an empty name is none."""
+    if not isinstance(value, Mapping):
+        faults.append(FieldFault(field, f'expected an object such as {{"bandwidth": "hq-4"}}, got {value!r}.'))
+        return {}
+    if len(value) > MAX_CARRIER_IDS:
+        faults.append(FieldFault(field, f"expected at most {MAX_CARRIER_IDS} carriers, got {len(value)}."))
+    read: dict[str, str] = {}
+    for name, text in value.items():
+        plain = _plain_text(f"{field}.{name}", text, 100, faults)
+        if not _PROFILE.fullmatch(str(name)):
+            faults.append(FieldFault(f"{field}.{name}", "expected the name of a carrier profile, such as bandwidth."))
+        if _NOT_IN_A_HEADER.search(plain):
+            faults.append(FieldFault(f"{field}.{name}", "expected an identifier without blanks, quotes and brackets."))
+        read |= {str(name): plain} if plain else {}
+    return read
 
 
 def _identifier(field: str, value: Any, _account: Account, faults: list[FieldFault]) -> str:
@@ -292,6 +372,48 @@ def _identifier_or_none(field: str, value: Any, account: Account, faults: list[F
     return None if value is None or value == "" else _identifier(field, value, account, faults)
 
 
+def _number_kind(field: str, value: Any, _account: Account, faults: list[FieldFault]) -> str:
+    if value not in set(NumberKind):
+        faults.append(FieldFault(field, f"expected one of {', '.join(NumberKind)}, got {value!r}."))
+    return str(value)
+
+
+def _in_spelling(spelled: Callable[[str], object], expected: str) -> Reader:
+    """A reader of text that `spelled` puts into the kept spelling; nothing at all is None."""
+
+    def read(field: str, value: Any, _account: Account, faults: list[FieldFault]) -> str | None:
+        if value is None or value == "":
+            return None
+        plain = spelled(value) if isinstance(value, str) and not _CONTROL.search(value) else None
+        if plain is None:
+            faults.append(FieldFault(field, f"expected {expected}, got {value!r}."))
+        return None if plain is None else str(plain)
+
+    return read
+
+
+def _or_fault(read: Callable[[str], str]) -> Reader:
+    """A reader around one that raises ValueError with the sentence."""
+
+    def reader(field: str, value: Any, _account: Account, faults: list[FieldFault]) -> str | None:
+        if value is None or value == "":
+            return None
+        try:
+            return read(value if isinstance(value, str) else repr(value))
+        except ValueError as exc:
+            faults.append(FieldFault(field, str(exc)))
+            return None
+
+    return reader
+
+
+def _instant(field: str, value: Any, _account: Account, faults: list[FieldFault]) -> dt.datetime | None:
+    if value is None or (isinstance(value, dt.datetime) and value.tzinfo is not None):
+        return value
+    faults.append(FieldFault(field, f"expected a time with its zone, such as 2026-11-21T20:00:00Z, got {value!r}."))
+    return None
+
+
 LOCATION_FIELDS: dict[str, Reader] = {
     "name": _name,
     "civic_address": _civic_address,
@@ -300,13 +422,47 @@ LOCATION_FIELDS: dict[str, Reader] = {
     "notification_recipients": _recipients,
     "callback_number": _number,
     "onsite_number": _number,
+    "carrier_ids": _carrier_ids,
 }
 NETWORK_FIELDS: dict[str, Reader] = {
     "kind": _kind,
-    "value": _subnet,
+    "value": _value,
     "location_id": _identifier,
     "pbx_id": _identifier_or_none,
 }
+NUMBER_FIELDS: dict[str, Reader] = {
+    "e164": _number,
+    "kind": _number_kind,
+    "location_id": _identifier_or_none,
+    "line_id": _identifier_or_none,
+}
+CONFIRMED_FIELDS: dict[str, Reader] = {
+    "phone_id": _identifier_or_none,
+    "line_id": _identifier_or_none,
+    "location_id": _identifier,
+    "network": _or_fault(canonical_place),
+}
+SIGHTING_FIELDS: dict[str, Reader] = {
+    "chassis": _in_spelling(plain_chassis, "a switch's chassis id, its MAC or a name without a slash"),
+    "port": _in_spelling(plain_port, "a port id such as gi1/0/12"),
+    "bssid": _or_fault(canonical_bssid),
+    "ip": _in_spelling(plain_address, "an IP address"),
+    "seen_at": _instant,
+}
 _READ_ONLY = frozenset(
-    {"id", "account_id", "status", "validated_at", "networks", "version", "created_at", "updated_at"}
+    {
+        "held_until",
+        "held_by",
+        "confirmed_at",
+        "confirmed_by",
+        "source",
+        "id",
+        "account_id",
+        "status",
+        "validated_at",
+        "networks",
+        "version",
+        "created_at",
+        "updated_at",
+    }
 )

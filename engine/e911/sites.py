@@ -14,15 +14,16 @@ from engine.e911.fields import (
     LOCATION_FIELDS,
     MAX_RECIPIENTS,
     NETWORK_FIELDS,
-    SUBNET,
     Values,
+    network_value,
     read_email,
     read_values,
     refuse,
 )
 from engine.errors import Conflict, FieldFault, Invalid
 from engine.ids import new_id
-from engine.models import Account, Location, LocationStatus, Network, NotificationRecipient
+from engine.models import Account, Location, LocationStatus, Network, NetworkKind, NotificationRecipient
+from engine.numbers import numbers_of
 
 # ------------------------------------------------------------------------------------------ locations
 
@@ -79,7 +80,9 @@ async def validate_location(session: AsyncSession, actor: Actor, location: Locat
 
 
 async def delete_location(session: AsyncSession, actor: Actor, location: Location) -> None:
-    """Remove a location that nothing is placed at; its networks go with it.
+    """Remove a location that nothing is placed at; its networks and what users confirmed of it go with it.
+
+    The numbers of its pool stay with the account, lent to nobody until they have another location.
 
     Raises:
         Conflict: phones, lines, a PBX or the account have it as their address; 911 calls from there would lose theirs.
@@ -96,29 +99,52 @@ async def delete_location(session: AsyncSession, actor: Actor, location: Locatio
             f"{location.name} is the address of {', '.join(users)}: 911 calls from there would go out without it. "
             "Give them another location first, then delete this one."
         )
-    for network in await store.networks_of(session, location.account_id, location.id):
-        await session.delete(network)
+    for row in (
+        *await store.networks_of(session, location.account_id, location.id),
+        *await store.confirmed_of(session, location.account_id, location.id),
+    ):
+        await session.delete(row)
+    for number in await store.numbers_of(session, location.account_id, location.id):
+        number.location_id = None
     await session.flush()  # networks before their location, or the database's cascade takes them unseen
     await session.delete(location)
     record(session, actor, Event.LOCATION_DELETE, location)
     await session.flush()
 
 
+async def warnings_of(session: AsyncSession, account: Account, location: Location) -> list[str]:
+    """What is wrong with a location that is saved all the same: a line has a number that is an emergency there.
+
+    A location is never refused for it: an address that is not kept helps nobody.
+    """
+    country = location.civic_address.get("country", "")
+    pack = numbers_of(country)
+    called = await store.lines_called(session, account.id, pack.emergency_forms | pack.test_forms | pack.also_reserved)
+    return [
+        f"Line {line.extension} has a number that is an emergency in {country}: dialed from here it never reaches that "
+        "line. Give the line another extension and SIP user."
+        for line in called
+    ]
+
+
 # ------------------------------------------------------------------------------------------ networks
 
 
 async def create_network(session: AsyncSession, actor: Actor, account: Account, values: Values) -> Network:
-    """Say where a subnet is.
+    """Say where a subnet, an access point, a switch or one of its ports is.
 
     Args:
-        values: value (a CIDR such as 10.1.0.0/16), location_id, and as wanted kind (`subnet`) and pbx_id: with it the
-            subnet holds only for callers of that PBX.
+        values: value (a CIDR such as 10.1.0.0/16, a BSSID, a chassis id, a chassis id and a port id), location_id, and
+            as wanted kind (`subnet`, `bssid`, `switch`, `switch_port`) and pbx_id: with it the network holds only for
+            callers of that PBX.
     Raises:
         Invalid: with every bad field.
-        Conflict: the account has exactly this subnet already.
+        Conflict: the account has exactly this network already.
     """
     faults: list[FieldFault] = []
-    read = {"kind": SUBNET, "pbx_id": None} | read_values(values, NETWORK_FIELDS, account, faults)
+    read = {"kind": NetworkKind.SUBNET, "pbx_id": None} | read_values(values, NETWORK_FIELDS, account, faults)
+    if "value" in values:
+        network_value(read, faults)
     faults += [FieldFault(name, f"{name} is required.") for name in ("value", "location_id") if name not in values]
     faults += await _foreign(session, account.id, read)
     refuse("The network was not saved", faults)
@@ -133,14 +159,17 @@ async def create_network(session: AsyncSession, actor: Actor, account: Account, 
 async def update_network(
     session: AsyncSession, actor: Actor, account: Account, network: Network, values: Values
 ) -> Network:
-    """Change the subnet, its location or its PBX.
+    """Change the network, its location or its PBX.
 
     Raises:
         Invalid: with every bad field.
-        Conflict: the account has exactly this subnet already.
+        Conflict: the account has exactly this network already.
     """
     faults: list[FieldFault] = []
     read = read_values(values, NETWORK_FIELDS, account, faults)
+    if read.keys() & {"kind", "value"}:
+        read = {"kind": network.kind, "value": network.value} | read
+        network_value(read, faults)
     faults += await _foreign(session, account.id, read)
     refuse("The network was not saved", faults)
     wanted = {name: read.get(name, getattr(network, name)) for name in ("kind", "value", "pbx_id")}
@@ -154,7 +183,7 @@ async def update_network(
 
 
 async def delete_network(session: AsyncSession, actor: Actor, network: Network) -> None:
-    """Forget where a subnet is; callers in it are then found by their phone, line or a default."""
+    """Forget where a network is; callers in it are then found by their phone, line or a default."""
     await session.delete(network)
     record(session, actor, Event.NETWORK_DELETE, network, resource=("network", network.id, network.value))
     await session.flush()

@@ -7,6 +7,7 @@ absent as one that never was.
 import base64
 import binascii
 import datetime as dt
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from engine.errors import Invalid
 from engine.models import (
     Account,
     CallAttempt,
+    CallbackCall,
     ConfirmedLocation,
     EmergencyCall,
     Line,
@@ -59,12 +61,16 @@ class NotificationPage:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a location is the address of: how many of each, and whether it is the account's default."""
+    """What a location is the address of: how many of each, and whether it is the account's default.
+
+    `numbers`: of its ELIN pool.
+    """
 
     phones: int
     lines: int
     pbxs: int
     networks: int
+    numbers: int
     is_account_default: bool
 
 
@@ -118,6 +124,7 @@ async def usage_of(session: AsyncSession, location: Location) -> Usage:
         lines=await count(Line, Line.location_id),
         pbxs=await count(Pbx, Pbx.default_location_id),
         networks=await count(Network, Network.location_id),
+        numbers=await count(Number, Number.location_id),
         is_account_default=account is not None and account.default_location_id == location.id,
     )
 
@@ -125,6 +132,78 @@ async def usage_of(session: AsyncSession, location: Location) -> Usage:
 async def pbx_exists(session: AsyncSession, account_id: str, pbx_id: str) -> bool:
     """Whether the account has that PBX."""
     return await session.scalar(select(Pbx.id).where(Pbx.account_id == account_id, Pbx.id == pbx_id)) is not None
+
+
+async def line_exists(session: AsyncSession, account_id: str, line_id: str) -> bool:
+    """Whether the account has that line."""
+    return await session.scalar(select(Line.id).where(Line.account_id == account_id, Line.id == line_id)) is not None
+
+
+async def phone_exists(session: AsyncSession, account_id: str, phone_id: str) -> bool:
+    """Whether the account has that phone."""
+    return (
+        await session.scalar(select(Phone.id).where(Phone.account_id == account_id, Phone.id == phone_id)) is not None
+    )
+
+
+async def lines_called(session: AsyncSession, account_id: str, names: Collection[str]) -> list[Line]:
+    """The lines whose extension or SIP user is one of these, by extension."""
+    query = select(Line).where(Line.account_id == account_id, or_(Line.extension.in_(names), Line.sip_user.in_(names)))
+    return list((await session.scalars(query.order_by(Line.extension, Line.id))).all())
+
+
+# ------------------------------------------------------------------------------------------ numbers, whereabouts
+
+
+async def numbers_of(session: AsyncSession, account_id: str, location_id: str | None = None) -> list[Number]:
+    """The account's numbers, or those of one location, in their order."""
+    query = select(Number).where(Number.account_id == account_id).order_by(Number.e164)
+    if location_id is not None:
+        query = query.where(Number.location_id == location_id)
+    return list((await session.scalars(query)).all())
+
+
+async def number_by_id(session: AsyncSession, account_id: str, number_id: str) -> Number | None:
+    """One number of that account."""
+    return await session.scalar(select(Number).where(Number.account_id == account_id, Number.id == number_id))
+
+
+async def numbers_known(session: AsyncSession, numbers: Collection[str]) -> list[str]:
+    """Which of these numbers some account has already, in their order."""
+    return list(
+        (await session.scalars(select(Number.e164).where(Number.e164.in_(numbers)).order_by(Number.e164))).all()
+    )
+
+
+async def confirmed_of(session: AsyncSession, account_id: str, location_id: str) -> list[ConfirmedLocation]:
+    """The confirmations that name that location, oldest first."""
+    query = select(ConfirmedLocation).where(
+        ConfirmedLocation.account_id == account_id, ConfirmedLocation.location_id == location_id
+    )
+    return list((await session.scalars(query.order_by(ConfirmedLocation.id))).all())
+
+
+async def confirmed_of_phone(session: AsyncSession, phone: Phone) -> list[ConfirmedLocation]:
+    """What was confirmed of that phone, the latest first."""
+    query = select(ConfirmedLocation).where(ConfirmedLocation.phone_id == phone.id)
+    return list((await session.scalars(query.order_by(ConfirmedLocation.confirmed_at.desc()))).all())
+
+
+async def confirmed_holding(session: AsyncSession, like: ConfirmedLocation) -> ConfirmedLocation | None:
+    """The confirmation for the same phone and line on the same network."""
+    same = (
+        column.is_(None) if value is None else column == value
+        for column, value in ((ConfirmedLocation.phone_id, like.phone_id), (ConfirmedLocation.line_id, like.line_id))
+    )
+    query = select(ConfirmedLocation).where(
+        ConfirmedLocation.account_id == like.account_id, ConfirmedLocation.network == like.network, *same
+    )
+    return (await session.scalars(query.limit(1))).first()
+
+
+async def sighting_of(session: AsyncSession, phone: Phone) -> Sighting | None:
+    """Where the network last saw that phone."""
+    return await session.get(Sighting, phone.id)
 
 
 # ------------------------------------------------------------------------------------------ recipients
@@ -183,6 +262,12 @@ async def attempts_of(session: AsyncSession, call: EmergencyCall) -> list[CallAt
     """The tries at trunks, in their order."""
     query = select(CallAttempt).where(CallAttempt.emergency_call_id == call.id).order_by(CallAttempt.number)
     return list((await session.scalars(query)).all())
+
+
+async def callbacks_of(session: AsyncSession, call: EmergencyCall) -> list[CallbackCall]:
+    """The calls that came in for that call's number, in their order."""
+    query = select(CallbackCall).where(CallbackCall.emergency_call_id == call.id)
+    return list((await session.scalars(query.order_by(CallbackCall.received_at, CallbackCall.id))).all())
 
 
 # ------------------------------------------------------------------------------------------ notifications
@@ -255,8 +340,8 @@ _SNAPSHOT_TABLES: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
         "locations",
         Location,
         (
-            "id", "name", "civic_address", "geo", "timezone", "callback_number", "onsite_number", "status",
-            "validated_at",
+            "id", "name", "civic_address", "geo", "timezone", "callback_number", "onsite_number", "carrier_ids",
+            "status", "validated_at",
         ),
     ),
     ("networks", Network, ("id", "kind", "value", "location_id", "pbx_id")),

@@ -36,6 +36,7 @@ def _network() -> None:
 
 
 def _location() -> None:
+    op.add_column("location", sa.Column("carrier_ids", sa.JSON(none_as_null=True), nullable=False, server_default="{}"))
     op.add_column("location", sa.Column("validation", sa.JSON(none_as_null=True), nullable=True))
 
 

@@ -176,6 +176,7 @@ async def test_the_snapshot_holds_all_a_call_needs_and_no_lines_secret(database:
                 "timezone": None,
                 "callback_number": None,
                 "onsite_number": None,
+                "carrier_ids": {},
                 "status": "validated",
                 "validated_at": store.rfc3339(location.validated_at),
             }
