@@ -5,6 +5,10 @@ new one when that has gone (RFC 3261 §18.2.2). A peer that connected to us is r
 Via allows it (RFC 5923 `alias`, RFC 3581 `rport`). TLS is fed through memory (`engine.sip.tls`), so one that is still
 shaking hands counts like any other: strangers have caps by address and in all, and the one silent longest goes first;
 a peer that is trusted is never refused for them.
+
+Over TLS a peer proves the name that was configured. Inside a dialog its Contact and Record-Route are often bare
+addresses: they lead to the connection that stands to that address, or to a new one that must prove the name proven
+there before, else the address itself.
 """
 
 import asyncio
@@ -14,27 +18,26 @@ import re
 import resource
 import socket
 import ssl
+import sys
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from engine.sip.forward import Hop
 from engine.sip.framer import Framer, FramingLost
 from engine.sip.tls import Certificates, TlsFiles, TlsSession, tls_reason
 
-__all__ = ["Connection", "Framer", "FramingLost", "StreamShell"]
+__all__ = ["Connection", "Framer", "FramingLost", "Limits", "StreamShell"]
 
 MAX_WAITING_BYTES = 1024 * 1024  # unsent bytes on one connection; a peer that reads slower than this is cut off
 MAX_WAITING_BYTES_OF_STRANGER = 128 * 1024
 IDLE_S = 600.0  # a connection nothing came by for so long is closed
 STRANGER_IDLE_S = 120.0  # counted from its last whole message or ping
-MAX_CONNECTIONS = 4_000
-MAX_STRANGERS = 1_000  # connections of all strangers together
-MAX_PER_STRANGER = 32  # of one address
-HANDSHAKE_S = 5.0
 MAX_PENDING = 1_000  # messages kept for one address while it is being connected to
 PING_AFTER_S = 30.0
 PONG_WITHIN_S = 10.0  # RFC 5626 §4.4.1
 _SWEEP_S = 5.0
+_MAX_KEPT = 4_096
 _KEPT_DESCRIPTORS = 128  # for all else that this process has open
 
 Key = tuple[str, str, int, str]
@@ -45,6 +48,16 @@ _TOP_VIA = re.compile(
     re.IGNORECASE,
 )
 _MAY_REUSE = re.compile(rb";[ \t]*+(?:alias|rport)(?=[ \t;=]|$)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Connections in all, those of strangers together and of one stranger's address, and the time for a handshake."""
+
+    connections: int = 4_000
+    strangers: int = 1_000
+    per_stranger: int = 32
+    handshake_s: float = 5.0
 
 
 class Connection(asyncio.Protocol):
@@ -89,7 +102,7 @@ class Connection(asyncio.Protocol):
         elif self.is_ours:
             self._decrypt(b"")
         else:
-            self._handshake = self.shell.loop.call_later(HANDSHAKE_S, transport.abort)
+            self._handshake = self.shell.loop.call_later(self.shell.limits.handshake_s, transport.abort)
 
     def data_received(self, data: bytes) -> None:
         self.used_at = self.shell.loop.time()
@@ -212,6 +225,7 @@ class StreamShell:
         connected: a hop that a connection now stands to.
         is_trusted: is this peer one of ours? Asked again once its certificate is known, and from time to time.
         connect_s: how long connecting may take, with the handshake.
+        limits: how many connections there may be.
         certificates: for TLS; without any, only the system's store is believed and no TLS is served.
     """
 
@@ -225,6 +239,7 @@ class StreamShell:
         is_trusted: Callable[[Hop], bool] = lambda _: True,
         connect_s: float = 1.0,
         certificates: Certificates | None = None,
+        limits: Limits = Limits(),
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.certificates = certificates or Certificates(TlsFiles())
@@ -241,16 +256,18 @@ class StreamShell:
         self._of_stranger: dict[str, int] = {}
         self._ponged: set[tuple[str, str, int]] = set()
         self._faults: dict[tuple[str, str, int], str] = {}
+        self._proven: dict[str, str] = {}  # who was last proven to be at an address that we connected to
         self._local: dict[tuple[str, bool], str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
         self._sweep = self.loop.call_later(_SWEEP_S, self._swept)
         self._is_closed = False
-        self._max_connections = MAX_CONNECTIONS
+        self.limits = limits
 
     async def open(self, host: str, port: int, transport: str = "tcp") -> tuple[str, int]:
         """Listen; returns the address bound. Raises OSError when it cannot. `transport`: tcp or tls."""
-        self._max_connections = min(MAX_CONNECTIONS, _descriptors() - _KEPT_DESCRIPTORS)
+        most = max(1, min(self.limits.connections, _descriptors() - _KEPT_DESCRIPTORS))
+        self.limits = replace(self.limits, connections=most)
         server = await self.loop.create_server(
             lambda: self._accepted(transport), host, port, reuse_port=True, backlog=1024
         )
@@ -289,11 +306,10 @@ class StreamShell:
 
     def standing(self, hop: Hop) -> Connection | None:
         """The connection that requests to this hop go by, None when there is none now."""
-        key = _key(hop)
-        connection = self._by_key.get(key)
-        if connection is None and hop.transport == "tls":
-            connection = self._by_key.get(("tls", hop.ip, hop.port, ""))
-            if connection is not None and key[3] not in (hop.ip, *connection.names):
+        connection = self._by_key.get(_key(hop))
+        if connection is None and hop.host:
+            connection = self._by_key.get((hop.transport, hop.ip, hop.port, ""))
+            if connection is not None and hop.host not in connection.names:
                 return None  # it came from there, but did not prove to be who is meant
         return connection if connection is not None and connection.is_usable else None
 
@@ -342,7 +358,8 @@ class StreamShell:
         connection: Connection | None = None
         local = self._local.get((transport, ":" in ip))
         try:
-            connection = Connection(self, next(self._numbers), transport, host, self._client_session(transport, host))
+            session = self._client_session(transport, host or self._proven.get(ip, ip))
+            connection = Connection(self, next(self._numbers), transport, host, session)
             connection.is_ours = connection.is_trusted = True
             connection.opened = self.loop.create_future()
             made = connection
@@ -358,6 +375,11 @@ class StreamShell:
             return
         self._faults.pop(hop[:3], None)
         self._put(key, connection)
+        if host:
+            self._put((transport, ip, port, ""), connection)  # for a Contact or Route that is an address
+            if len(self._proven) >= _MAX_KEPT:
+                self._proven.clear()
+            self._proven[ip] = host
         for data in self._pending.pop(key, []):
             connection.write(data)
         self._connected(hop)
@@ -371,7 +393,7 @@ class StreamShell:
 
     def _give_up(self, key: Key, hop: Hop, connection: Connection | None, exc: Exception) -> None:
         self._pending.pop(key, None)
-        if len(self._faults) >= MAX_CONNECTIONS:
+        if len(self._faults) >= _MAX_KEPT:
             self._faults.clear()
         late = f"no connection within {self._connect_s:g} s"
         self._faults[hop[:3]] = late if isinstance(exc, TimeoutError) and not exc.args else tls_reason(exc)
@@ -453,12 +475,12 @@ class StreamShell:
             connection.keys.append(key)
 
     def _has_room(self, connection: Connection) -> bool:
-        is_full = len(self._connections) >= self._max_connections
+        is_full = len(self._connections) >= self.limits.connections
         if connection.is_trusted:
             return not is_full or self._end_oldest_stranger()
-        if self._of_stranger.get(connection.hop.ip, 0) >= MAX_PER_STRANGER:
+        if self._of_stranger.get(connection.hop.ip, 0) >= self.limits.per_stranger:
             return False
-        if is_full or len(self._strangers) >= min(MAX_STRANGERS, self._max_connections // 2):
+        if is_full or len(self._strangers) >= min(self.limits.strangers, self.limits.connections // 2):
             return self._end_oldest_stranger()
         return True
 
@@ -503,8 +525,7 @@ class StreamShell:
 
 
 def _key(hop: Hop) -> Key:
-    """Over TLS somebody must be proven: the address itself where no name is known."""
-    return hop.transport, hop.ip, hop.port, (hop.host or hop.ip) if hop.transport == "tls" else ""
+    return hop.transport, hop.ip, hop.port, hop.host
 
 
 def socket_address(address: tuple[object, ...]) -> tuple[str, int]:
@@ -529,4 +550,4 @@ def _descriptors() -> int:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
             soft = hard
-    return soft if soft != resource.RLIM_INFINITY else MAX_CONNECTIONS + _KEPT_DESCRIPTORS
+    return soft if soft != resource.RLIM_INFINITY else sys.maxsize

@@ -5,6 +5,7 @@ segment on: one that is still shaking hands is counted and timed like any other.
 """
 
 import contextlib
+import os
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,6 +214,6 @@ def tls_reason(fault: Exception) -> str:
     if isinstance(fault, ssl.SSLError):
         reason = getattr(fault, "reason", None)
         return str(reason).replace("_", " ").lower() if reason else "not TLS"
-    if isinstance(fault, OSError) and fault.strerror:
-        return fault.strerror
+    if isinstance(fault, OSError) and fault.errno is not None and fault.errno > 0:
+        return os.strerror(fault.errno)  # asyncio puts addresses into its own words
     return str(fault) or type(fault).__name__

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from engine.sip.forward import Hop
 from engine.sip.standing import Standing
-from engine.sip.stream import StreamShell, socket_address
+from engine.sip.stream import Limits, StreamShell, socket_address
 from engine.sip.tls import Certificates
 from engine.sip.udp import UdpShell
 
@@ -61,6 +61,7 @@ class Transports:
         failed: a hop that cannot be reached, or whose stream closed; `connected`: one that a stream now stands to.
         is_trusted: is this peer one of ours?
         connect_s: how long connecting a stream may take.
+        advertised: see `Listening`. `limits`: of streams.
     """
 
     def __init__(
@@ -75,13 +76,14 @@ class Transports:
         connect_s: float,
         certificates: Certificates,
         advertised: Sequence[tuple[str, int | None]] = (),
+        limits: Limits = Limits(),  # noqa: B008 - a frozen value
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._failed = failed
         self._udp = [UdpShell(receive=receive_datagram, drained=drained, failed=failed) for _ in range(2)]
         self.streams = StreamShell(
             receive=receive, drained=drained, failed=failed, connected=connected, is_trusted=is_trusted,
-            connect_s=connect_s, certificates=certificates,
+            connect_s=connect_s, certificates=certificates, limits=limits,
         )  # fmt: skip
         self.standing = Standing(self.streams)
         self.bound: dict[str, list[Place]] = {"udp": [], "tcp": [], "tls": []}

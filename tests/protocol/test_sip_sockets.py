@@ -1,163 +1,19 @@
 """The stack behind its shells, on real loopback sockets, over UDP and TCP."""
 
 import asyncio
-import itertools
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from engine.sip.forward import Forward, Hop, Target
+from engine.sip.forward import Hop, Target
 from engine.sip.message import Request
-from engine.sip.stack import AttemptEnded, Event, Finished, ProvisionalReceived, RequestReceived, SipStack
-from engine.sip.stream import Framer, StreamShell
+from engine.sip.stack import AttemptEnded, Finished, ProvisionalReceived
 from engine.sip.udp import UdpShell
+from tests.protocol.elements import WAIT_S, Element, TcpPeer, UdpPeer
 from tests.siptest import read_request, read_response, request, response, route_set
 
 pytestmark = pytest.mark.enable_socket
-WAIT_S = 5.0
-
-
-class Element:
-    """What an edge process is to the room: one stack, two shells, a timer."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.events: list[Event] = []
-        self.changed = asyncio.Event()
-        self.targets: tuple[Target, ...] = ()
-        self.fail_over: frozenset[int] = frozenset()
-        self.handle: asyncio.TimerHandle | None = None
-        counter = itertools.count(1)
-        self.stack = SipStack(
-            addresses=lambda hop: ("127.0.0.1", self.tcp_port if hop.transport == "tcp" else self.udp_port),
-            make_branch=lambda: f"z9hG4bKs{next(counter)}",
-            make_tag=lambda: f"own{next(counter)}",
-            mark_key=b"m" * 32,
-            is_emergency=lambda got, _: "911" in got.request_uri,
-            is_trusted=lambda _: True,
-        )
-        self.udp = UdpShell(receive=self.receive, drained=self.pump, failed=self.failed)
-        self.tcp = StreamShell(
-            receive=self.receive, drained=self.pump, failed=self.failed, connected=self.connected, connect_s=0.5
-        )
-
-    async def open(self) -> None:
-        self.udp_port = self.udp.open("127.0.0.1", 0)[1]
-        self.tcp_port = (await self.tcp.open("127.0.0.1", 0))[1]
-
-    async def close(self) -> None:
-        if self.handle is not None:
-            self.handle.cancel()
-        self.udp.close()
-        await self.tcp.close()
-
-    def receive(self, data: bytes, source: Hop) -> None:
-        self.stack.receive(data, source, self.loop.time())
-
-    def failed(self, hop: Hop) -> None:
-        self.stack.transport_failed(hop, self.loop.time())
-        self.pump()
-
-    def connected(self, hop: Hop) -> None:
-        self.stack.transport_connected(hop, self.loop.time())
-        self.pump()
-
-    def pump(self) -> None:
-        now = self.loop.time()
-        while (event := self.stack.next_event()) is not None:
-            self.events.append(event)
-            if isinstance(event, RequestReceived):
-                if event.request.method == "OPTIONS":
-                    self.stack.respond(event.transaction, 200, "OK", now=now)
-                else:
-                    answer = Forward(self.targets, tag="call", fail_over=self.fail_over)
-                    self.stack.forward(event.transaction, answer, now)
-        for data, hop in self.stack.take_outgoing():
-            (self.udp if hop.transport == "udp" else self.tcp).send(data, hop)
-        if self.handle is not None:
-            self.handle.cancel()
-        due = self.stack.next_timer()
-        self.handle = None if due is None else self.loop.call_at(due, self.timer)
-        self.changed.set()
-
-    def timer(self) -> None:
-        self.handle = None
-        self.udp.drain()
-        self.stack.handle_timer(self.loop.time())
-        self.pump()
-
-    async def until(self, kind: type) -> Event:
-        async with asyncio.timeout(WAIT_S):
-            while not any(isinstance(event, kind) for event in self.events):
-                self.changed.clear()
-                await self.changed.wait()
-        return next(event for event in self.events if isinstance(event, kind))
-
-
-class UdpPeer(asyncio.DatagramProtocol):
-    """A socket with a queue of what came in."""
-
-    def __init__(self) -> None:
-        self.inbox: asyncio.Queue[bytes] = asyncio.Queue()
-
-    async def open(self) -> None:
-        loop = asyncio.get_running_loop()
-        self.transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=("127.0.0.1", 0))
-        sock = self.transport.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024 * 1024)
-        self.hop = Hop("udp", *self.transport.get_extra_info("sockname"))
-
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        self.inbox.put_nowait(data)
-
-    def send(self, data: bytes, port: int) -> None:
-        self.transport.sendto(data, ("127.0.0.1", port))
-
-    async def next(self) -> bytes:
-        async with asyncio.timeout(WAIT_S):
-            return await self.inbox.get()
-
-
-class TcpPeer:
-    """A TCP server for one connection, or a client; cuts its stream by the framer under test elsewhere."""
-
-    def __init__(self) -> None:
-        self.framer, self.inbox = Framer(), asyncio.Queue()
-        self.accepted = asyncio.Event()
-        self.connections = 0
-
-    async def listen(self) -> None:
-        self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.hop = Hop("tcp", *self.server.sockets[0].getsockname())
-
-    async def connect(self, port: int) -> None:
-        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", port)
-        self.hop = Hop("tcp", *self.writer.get_extra_info("sockname"))
-        self.reading = asyncio.create_task(self._read())
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-        self.connections += 1
-        self.accepted.set()
-        await self._read()
-
-    async def _read(self) -> None:
-        while segment := await self.reader.read(65536):
-            for message in self.framer.feed(segment):
-                self.inbox.put_nowait(message)
-        self.inbox.put_nowait(b"")
-
-    async def next(self) -> bytes:
-        async with asyncio.timeout(WAIT_S):
-            return await self.inbox.get()
-
-    async def close(self) -> None:
-        self.writer.close()
-        if hasattr(self, "server"):
-            self.server.close()
-        else:
-            self.reading.cancel()
 
 
 @pytest.fixture
@@ -294,7 +150,7 @@ async def test_after_a_stall_what_waits_in_the_socket_is_read_before_a_deadline_
     element.targets = (Target("a", carrier.hop, first_response_s=0.3), Target("b", other.hop))
     pbx.send(request(source=pbx.hop), element.udp_port)
     carrier.send(response(await carrier.next(), 180), element.udp_port)
-    element.loop.remove_reader(element.udp._socket.fileno())
+    element.loop.remove_reader(element.transports._udp[0]._socket.fileno())
     async with asyncio.timeout(WAIT_S):
         while not any(isinstance(event, ProvisionalReceived) for event in element.events):
             element.changed.clear()
@@ -377,7 +233,7 @@ async def test_a_response_finds_a_new_connection_when_its_own_has_gone(element: 
     writer.close()
     await writer.wait_closed()
     async with asyncio.timeout(WAIT_S):
-        while element.tcp._connections:
+        while element.streams._connections:
             await asyncio.sleep(0)
     carrier.send(response(forwarded, 486), element.udp_port)
     assert read_response(await server.next()).status == 486
@@ -390,11 +246,11 @@ async def test_a_connection_nobody_uses_is_closed(element: Element) -> None:
     writer.write(b"\r\n\r\n")
     async with asyncio.timeout(WAIT_S):
         await reader.readexactly(2)
-    (connection,) = element.tcp._connections.values()
-    element.tcp._close_idle()
+    (connection,) = element.streams._connections.values()
+    element.streams._close_idle()
     assert not connection.transport.is_closing()
     connection.used_at -= 3600.0
-    element.tcp._close_idle()
+    element.streams._close_idle()
     async with asyncio.timeout(WAIT_S):
         assert await reader.read() == b""
     writer.close()
