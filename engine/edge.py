@@ -21,7 +21,7 @@ from functools import partial
 from math import inf
 
 from engine import crypto
-from engine.e911 import snapshot
+from engine.e911 import references, snapshot
 from engine.e911.carriers import load_profiles
 from engine.e911.entries import CallEvent, CallRecorder, Stranger, instant
 from engine.e911.flood import StrangerLimit
@@ -33,7 +33,7 @@ from engine.e911.peers import PROOF_PURPOSE
 from engine.e911.route import Deadlines, credentials_of
 from engine.e911.trunks import TrunkWatch
 from engine.e911.waiting import ReferenceWait
-from engine.edge_line import Lines, Settings, start_line
+from engine.edge_line import Lines, Settings, host_port, listed, start_line
 from engine.edge_loop import Collector, EdgeLoop
 from engine.edge_orders import Orders
 from engine.edge_owner import Owner
@@ -100,6 +100,8 @@ class Edge:
             names_of=self._names_of,
             make_call_id=lambda: new_id("call"),
             location_uris=self._references.uris,
+            reference_of=references.offered(self._keys.subkey(references.PURPOSE), settings.held_url),
+            domain=host_port(listed(settings.advertise)[0], 0)[0] if settings.advertise else "callpoint.invalid",
         )
         self._certificates = Certificates(settings.tls_files)
         self._transports = Transports(

@@ -250,7 +250,7 @@ class Hook:
         location, line, caller = call.resolved.location, call.resolved.line, call.caller
         country = _country_of(location) or account.country
         make_reference = None
-        if location is not None:
+        if location is not None and location.id in account.locations:  # what a caller brought is served by nobody
             make_reference = partial(self._reference_of, account.account_id, location.id, call.id, call.received_at)
         return Outgoing(
             request=request,

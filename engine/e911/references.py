@@ -11,6 +11,7 @@ needed while a 911 call is being decided.
 import base64
 import binascii
 import hmac
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -104,6 +105,25 @@ def reference_uri(held_url: str, reference: str) -> str:
         held_url: As `held_url_of` makes it, not empty.
     """
     return f"{held_url}/{reference}"
+
+
+def offered(keys_subkey: bytes, held_url: str) -> Callable[[str, str, str, datetime], str | None]:
+    """What the hook asks for the URI of a call's location: (account, location, call, now) -> URI, None when there is
+    none to be had. Never raises: a call without a reference still leaves.
+    """
+
+    def reference_of(account_id: str, location_id: str, call_id: str, now: datetime) -> str | None:
+        if not held_url:
+            return None
+        try:
+            made = mint(
+                keys_subkey, account_id=account_id, location_id=location_id, call_id=call_id, expires=now + LIFETIME
+            )
+        except ValueError:
+            return None
+        return reference_uri(held_url, made)
+
+    return reference_of
 
 
 def _encoded(data: bytes) -> str:
