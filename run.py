@@ -44,6 +44,7 @@ python3 run.py test            all checks and tests; names what is missing on th
 python3 run.py check           format, lint, types and import rules alone
 python3 run.py unit | protocol | golden | browser      parts of the tests
 python3 run.py bench           the benchmarks, as a table
+python3 run.py soak            an hour of calls: memory, descriptors and transactions stay flat (--minutes N)
 python3 run.py golden-rewrite  write the golden files anew, to be read as a diff
 python3 run.py COMMAND ...     the callpoint command: check-config, migrate, doctor, account, api-key, call, phone,
                                audit; each with --help. It is also .venv/bin/callpoint
@@ -56,7 +57,7 @@ def main() -> int:
     if word in ("-h", "--help", "help"):
         print(USAGE)
         return 0
-    if word in ("test", "check", "bench", "golden-rewrite", *PARTS):
+    if word in ("test", "check", "bench", "soak", "golden-rewrite", *PARTS):
         install(TEST)
         return tests(word, rest)
     install(RUNTIME)
@@ -160,9 +161,9 @@ def tests(word: str, rest: list[str]) -> int:
     os.chdir(ROOT)
     if word == "golden-rewrite":
         return subprocess.run([str(PYTHON), "-m", "tests.golden.rewrite", *rest], check=False).returncode
-    if word == "bench":
+    if word in {"bench", "soak"}:
         bring_test_commands()
-        return subprocess.run([str(PYTHON), "-m", "tests.bench", *rest], check=False).returncode
+        return subprocess.run([str(PYTHON), "-m", f"tests.{word}", *rest], check=False).returncode
     failed = [] if word in PARTS else checks()
     if word == "check":
         return 1 if failed else 0
