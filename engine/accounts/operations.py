@@ -68,6 +68,7 @@ class AccountFields:
     emergency_enabled: bool
     callback_number: str | None
     default_location_id: str | None
+    elin_hold_minutes: int = 180
 
     @classmethod
     def of(cls, account: Account) -> "AccountFields":
@@ -180,6 +181,8 @@ def _account_faults(wished: AccountFields) -> tuple[list[FieldFault], str | None
         faults.append(FieldFault("timezone", "Expected a name of the IANA time zone database, such as America/Denver."))
     if not (len(wished.country) == 2 and wished.country.isascii() and wished.country.isupper()):
         faults.append(FieldFault("country", "Expected two capital letters of ISO 3166, such as US."))
+    if not 30 <= wished.elin_hold_minutes <= 1440:
+        faults.append(FieldFault("elin_hold_minutes", "Expected a number of minutes from 30 to 1440."))
     if not wished.language.replace("-", "").isalnum() or not wished.language.isascii():
         faults.append(FieldFault("language", "Expected a language tag such as en or es-MX."))
     faults += [

@@ -198,13 +198,22 @@ async def depend_on_pbx(session: AsyncSession, pbx_id: str) -> tuple[Sequence[Ne
     return networks, (await session.scalars(select(Line).where(Line.pbx_id == pbx_id))).all()
 
 
-async def sources_in_use(session: AsyncSession, sources: Sequence[str], *, but: str) -> list[str]:
-    """Which of these networks a PBX other than `but` holds already, in this account or another."""
-    taken: set[str] = set()
-    for pbx_id, held in (await session.execute(select(Pbx.id, Pbx.sources))).all():
-        if pbx_id != but:
-            taken.update(held)
+async def sources_in_use(session: AsyncSession, sources: Sequence[str], *, but: str, unless_proven: bool) -> list[str]:
+    """Which of these networks a PBX other than `but` holds already, in this account or another.
+
+    Args:
+        unless_proven: pass over PBXs that prove themselves by a certificate name or a digest user.
+    """
+    query = select(Pbx.sources).where(Pbx.id != but)
+    if unless_proven:
+        query = query.where(Pbx.tls_name == "", Pbx.auth_user == "")
+    taken = {source for held in await session.scalars(query) for source in held}
     return [source for source in sources if source in taken]
+
+
+async def pbx_proving_itself(session: AsyncSession, by: ColumnElement[bool], *, but: str) -> bool:
+    """Whether a PBX other than `but` proves itself like that, in this account or another."""
+    return (await session.execute(select(Pbx.id).where(by, Pbx.id != but).limit(1))).first() is not None
 
 
 async def trunks_of(

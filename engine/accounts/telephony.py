@@ -1,11 +1,13 @@
 """PBXs and trunks: who may send calls, and who carries them on. Operations with their rules.
 
-A network belongs to one PBX only, over all accounts: it is how a request finds its account.
+It is how a request finds its account: by the name in the PBX's client certificate, then by its digest user, then by
+the network it comes from. Names and users belong to one PBX, over all accounts; so does a network, unless each PBX that
+holds it proves itself by one of the other two.
 """
 
 import ipaddress
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -13,9 +15,11 @@ from engine.accounts import store
 from engine.accounts.addresses import canonical_network, host_fault
 from engine.audit.events import Event
 from engine.audit.record import Actor, record
+from engine.countries import countries_of
 from engine.errors import Conflict, FieldFault, Invalid
 from engine.ids import new_id
 from engine.models import Account, Location, LocationMode, Pbx, Transport, Trunk
+from engine.numbers import plain_digits, plan_of, shadowed_emergency_number
 from engine.sip.message import BadMessage
 from engine.sip.uri import parse_uri
 
@@ -30,10 +34,13 @@ _USER = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{0,100}")  # printable, no space, n
 
 @dataclass(frozen=True, slots=True)
 class PbxFields:
-    """A PBX as it shall be, whole. `sources`: networks in any spelling."""
+    """A PBX as it shall be, whole. `sources`: networks in any spelling. `auth_user` and `secret` go together."""
 
     name: str
     sources: tuple[str, ...] = ()
+    tls_name: str = ""
+    auth_user: str = ""
+    secret: str | None = field(default=None, repr=False)
     registrar_host: str = ""
     registrar_port: int = 5060
     transport: str = Transport.UDP
@@ -44,7 +51,7 @@ class PbxFields:
     @classmethod
     def of(cls, pbx: Pbx) -> "PbxFields":
         """As it is now; `dataclasses.replace` makes the wished state of it."""
-        values = {field.name: getattr(pbx, field.name) for field in fields(cls)}
+        values = {each.name: getattr(pbx, each.name) for each in fields(cls)}
         return cls(**values | {"sources": tuple(pbx.sources)})
 
 
@@ -58,7 +65,7 @@ class TrunkFields:
     port: int = 5060
     transport: str = Transport.UDP
     auth_user: str = ""
-    secret: str | None = None
+    secret: str | None = field(default=None, repr=False)
     profile: str = "generic"
     location_mode: str = LocationMode.VALUE
     test_number: str | None = None
@@ -68,25 +75,25 @@ class TrunkFields:
     @classmethod
     def of(cls, trunk: Trunk) -> "TrunkFields":
         """As it is now; `dataclasses.replace` makes the wished state of it."""
-        return cls(**{field.name: getattr(trunk, field.name) for field in fields(cls)})
+        return cls(**{each.name: getattr(trunk, each.name) for each in fields(cls)})
 
 
 async def create_pbx(session: AsyncSession, actor: Actor, account: Account, wished: PbxFields) -> Pbx:
-    """Add a PBX: requests from its networks are this account's from the commit on.
+    """Add a PBX: its requests are this account's from the commit on.
 
     Raises:
-        Invalid: every bad field. Conflict: a network is held by a PBX already.
+        Invalid: every bad field. Conflict: a network, certificate name or digest user is another PBX's already.
     """
     pbx = Pbx(id=new_id("pbx"), account_id=account.id)
-    await _apply_pbx(session, pbx, wished)
+    await _apply_pbx(session, account, pbx, wished)
     session.add(pbx)
     record(session, actor, Event.PBX_CREATE, pbx)
     return pbx
 
 
-async def update_pbx(session: AsyncSession, actor: Actor, pbx: Pbx, wished: PbxFields) -> None:
+async def update_pbx(session: AsyncSession, actor: Actor, account: Account, pbx: Pbx, wished: PbxFields) -> None:
     """Change a PBX. Raises as `create_pbx`."""
-    await _apply_pbx(session, pbx, wished)
+    await _apply_pbx(session, account, pbx, wished)
     record(session, actor, Event.PBX_UPDATE, pbx)
 
 
@@ -109,15 +116,17 @@ async def delete_pbx(session: AsyncSession, actor: Actor, pbx: Pbx) -> None:
 async def create_trunk(session: AsyncSession, actor: Actor, account: Account, wished: TrunkFields) -> Trunk:
     """Add a trunk to carry emergency calls. Raises Invalid with every bad field."""
     trunk = Trunk(id=new_id("trunk"), account_id=account.id)
-    _apply_trunk(trunk, wished)
+    _apply_trunk(trunk, wished, await countries_of(session, account))
     session.add(trunk)
     record(session, actor, Event.TRUNK_CREATE, trunk)
     return trunk
 
 
-async def update_trunk(session: AsyncSession, actor: Actor, trunk: Trunk, wished: TrunkFields) -> None:
+async def update_trunk(
+    session: AsyncSession, actor: Actor, account: Account, trunk: Trunk, wished: TrunkFields
+) -> None:
     """Change a trunk. Raises Invalid with every bad field."""
-    _apply_trunk(trunk, wished)
+    _apply_trunk(trunk, wished, await countries_of(session, account))
     record(session, actor, Event.TRUNK_UPDATE, trunk)
 
 
@@ -127,31 +136,53 @@ async def delete_trunk(session: AsyncSession, actor: Actor, trunk: Trunk) -> Non
     record(session, actor, Event.TRUNK_DELETE, trunk)
 
 
-async def _apply_pbx(session: AsyncSession, pbx: Pbx, wished: PbxFields) -> None:
-    faults = _pbx_faults(wished)
+async def _apply_pbx(session: AsyncSession, account: Account, pbx: Pbx, wished: PbxFields) -> None:
+    faults = _pbx_faults(wished, await countries_of(session, account))
     sources, source_faults = _sources(wished.sources)
     faults += source_faults
     if wished.default_location_id is not None:
         location = await session.get(Location, wished.default_location_id)
-        if location is None or location.account_id != pbx.account_id:
+        if location is None or location.account_id != account.id:
             faults.append(FieldFault("default_location_id", "Expected a location of this account."))
     if faults:
         raise Invalid("The PBX cannot be stored like this.", fields=tuple(faults))
-    taken = await store.sources_in_use(session, sources, but=pbx.id)
+    tls_name = wished.tls_name.strip().lower().rstrip(".")
+    await _refuse_taken(session, pbx, wished, sources, tls_name)
+    for each in fields(wished):
+        setattr(pbx, each.name, getattr(wished, each.name))
+    pbx.name, pbx.sources, pbx.tls_name = wished.name.strip(), sources, tls_name
+
+
+async def _refuse_taken(session: AsyncSession, pbx: Pbx, wished: PbxFields, sources: list[str], tls_name: str) -> None:
+    """Refuse what would make two PBXs look alike. Whose the other is stays unsaid: it may be another account's."""
+    if tls_name and await store.pbx_proving_itself(session, Pbx.tls_name == tls_name, but=pbx.id):
+        raise Conflict(f"The certificate name {tls_name} belongs to another PBX already. A name is one PBX's only.")
+    if wished.auth_user and await store.pbx_proving_itself(session, Pbx.auth_user == wished.auth_user, but=pbx.id):
+        raise Conflict(f"The user {wished.auth_user} belongs to another PBX already. A user is one PBX's only.")
+    proves_itself = bool(tls_name or wished.auth_user)
+    taken = await store.sources_in_use(session, sources, but=pbx.id, unless_proven=proves_itself)
     if taken:
-        # whose it is stays unsaid: it may be another account's
-        raise Conflict(f"{', '.join(taken)} belongs to another PBX already. A network names one PBX only.")
-    for field in fields(wished):
-        setattr(pbx, field.name, getattr(wished, field.name))
-    pbx.name, pbx.sources = wished.name.strip(), sources
+        raise Conflict(
+            f"{', '.join(taken)} belongs to another PBX already. A network names one PBX only, unless each of them "
+            "proves itself by a certificate name or a user and password."
+        )
 
 
-def _pbx_faults(wished: PbxFields) -> list[FieldFault]:
+def _pbx_faults(wished: PbxFields, countries: tuple[str, ...]) -> list[FieldFault]:
     faults = [_name_fault(wished.name), _port_fault("registrar_port", wished.registrar_port), _transport_fault(wished)]
     if wished.registrar_host:
         faults.append(host_fault("registrar_host", wished.registrar_host))
     if wished.default_route:
-        faults.append(_route_fault(wished.default_route))
+        faults.append(_route_fault(wished.default_route, countries))
+    if wished.tls_name:
+        faults.append(host_fault("tls_name", wished.tls_name.strip().rstrip(".")))
+    faults += _credential_faults(wished)
+    if ":" in wished.auth_user:
+        faults.append(FieldFault("auth_user", "Expected a name without a colon: digest cannot tell it (RFC 7616)."))
+    if wished.auth_user and wished.secret is None:
+        faults.append(FieldFault("secret", "Expected the password that goes with this user."))
+    if wished.secret is not None and not wished.auth_user:
+        faults.append(FieldFault("auth_user", "Expected the user that goes with this password."))
     if wished.resync_via not in RESYNC_VIA:
         faults.append(FieldFault("resync_via", f"Expected {' or '.join(RESYNC_VIA)}."))
     return [fault for fault in faults if fault is not None]
@@ -174,7 +205,16 @@ def _sources(texts: tuple[str, ...]) -> tuple[list[str], list[FieldFault]]:
     return list(sources), faults
 
 
-def _route_fault(text: str) -> FieldFault | None:
+def _credential_faults(wished: PbxFields | TrunkFields) -> list[FieldFault]:
+    faults = []
+    if not _USER.fullmatch(wished.auth_user):
+        faults.append(FieldFault("auth_user", "Expected at most 100 printable characters without spaces or quotes."))
+    if wished.secret is not None and (not wished.secret.isprintable() or not 0 < len(wished.secret) <= 200):
+        faults.append(FieldFault("secret", "Expected 1 to 200 printable characters."))
+    return faults
+
+
+def _route_fault(text: str, countries: tuple[str, ...]) -> FieldFault | None:
     fault = FieldFault("default_route", "Expected a SIP URI such as sip:pbx.example.com:5060;transport=tcp.")
     try:
         uri = parse_uri(text)
@@ -182,10 +222,13 @@ def _route_fault(text: str) -> FieldFault | None:
         return fault
     if len(text) > 300 or uri.scheme.lower() != "sip" or not uri.host:
         return fault
+    shadowed = shadowed_emergency_number(uri.user, countries) if uri.user else None
+    if shadowed is not None:
+        return FieldFault("default_route", f"This would send calls that are no emergency to {shadowed}: leave it out.")
     return None
 
 
-def _apply_trunk(trunk: Trunk, wished: TrunkFields) -> None:
+def _apply_trunk(trunk: Trunk, wished: TrunkFields, countries: tuple[str, ...]) -> None:
     faults = [
         _name_fault(wished.name),
         host_fault("host", wished.host),
@@ -194,21 +237,22 @@ def _apply_trunk(trunk: Trunk, wished: TrunkFields) -> None:
     ]
     if not 0 <= wished.priority <= 1000:
         faults.append(FieldFault("priority", "Expected a number from 0 (first) to 1000 (last)."))
-    if not _USER.fullmatch(wished.auth_user):
-        faults.append(FieldFault("auth_user", "Expected at most 100 printable characters without spaces or quotes."))
-    if wished.secret is not None and (not wished.secret.isprintable() or not 0 < len(wished.secret) <= 200):
-        faults.append(FieldFault("secret", "Expected 1 to 200 printable characters."))
+    faults += _credential_faults(wished)
     if not _PROFILE.fullmatch(wished.profile):
         faults.append(FieldFault("profile", "Expected the name of a carrier profile, such as generic."))
     if wished.location_mode not in _LOCATION_MODES:
         faults.append(FieldFault("location_mode", f"Expected one of {', '.join(LocationMode)}."))
     if wished.test_number is not None and not _TEST_NUMBER.fullmatch(wished.test_number):
         faults.append(FieldFault("test_number", "Expected digits such as 933."))
+    elif wished.test_number is not None and plain_digits(wished.test_number) in plan_of(countries).emergency_forms:
+        faults.append(
+            FieldFault("test_number", f"Test calls would ring at {wished.test_number}: expected 933 or such.")
+        )
     found = tuple(fault for fault in faults if fault is not None)
     if found:
         raise Invalid("The trunk cannot be stored like this.", fields=found)
-    for field in fields(wished):
-        setattr(trunk, field.name, getattr(wished, field.name))
+    for each in fields(wished):
+        setattr(trunk, each.name, getattr(wished, each.name))
     trunk.name = wished.name.strip()
 
 
@@ -218,9 +262,10 @@ def _name_fault(text: str) -> FieldFault | None:
     return None
 
 
-def _port_fault(field: str, port: int) -> FieldFault | None:
-    return None if 1 <= port <= 65_535 else FieldFault(field, "Expected a port from 1 to 65535.")
+def _port_fault(name: str, port: int) -> FieldFault | None:
+    return None if 1 <= port <= 65_535 else FieldFault(name, "Expected a port from 1 to 65535.")
 
 
 def _transport_fault(wished: PbxFields | TrunkFields) -> FieldFault | None:
-    return None if wished.transport in _TRANSPORTS else FieldFault("transport", f"Expected {' or '.join(Transport)}.")
+    expected = f"Expected one of {', '.join(Transport)}."
+    return None if wished.transport in _TRANSPORTS else FieldFault("transport", expected)

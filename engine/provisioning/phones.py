@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit.events import Event
 from engine.audit.record import Actor, record
+from engine.countries import countries_of
 from engine.crypto import KeyRing
 from engine.db import utc_now
 from engine.errors import Conflict, FieldFault, Invalid, NotFound
@@ -117,8 +118,8 @@ async def assign_lines(session: AsyncSession, actor: Actor, phone: Phone, line_i
 
 async def delete_phone(session: AsyncSession, actor: Actor, phone: Phone) -> None:
     """Retire a phone: from the commit on its files are a 404. What it holds it keeps until somebody resets it."""
-    for key in await store.keys_of(session, phone.id):
-        await session.delete(key)
+    for row in (*await store.keys_of(session, phone.id), *await store.confirmed_for(session, phone_id=phone.id)):
+        await session.delete(row)
     await session.flush()  # keys go before what they name
     await session.delete(phone)
     record(session, actor, Event.PHONE_DELETE, phone)
@@ -235,6 +236,10 @@ async def delete_line(session: AsyncSession, actor: Actor, line: Line) -> None:
         for key in await store.keys_of(session, phone.id):
             if key.line_id == line.id:
                 await session.delete(key)
+    for confirmed in await store.confirmed_for(session, line_id=line.id):
+        await session.delete(confirmed)
+    for number in await store.numbers_of_line(session, line.id):
+        number.line_id = None
     await session.flush()
     await session.delete(line)
     record(session, actor, Event.LINE_DELETE, line)
@@ -243,9 +248,10 @@ async def delete_line(session: AsyncSession, actor: Actor, line: Line) -> None:
 async def _apply_line(session: AsyncSession, account: Account, line: Line, wished: LineFields) -> None:
     sip_user = wished.sip_user.strip() or wished.extension.strip()
     callback = parse_e164(wished.callback_number, account.country) if wished.callback_number else None
+    countries = await countries_of(session, account)
     faults = [
-        *_number_faults("extension", wished.extension.strip(), _EXTENSION, account.country),
-        *(_number_faults("sip_user", sip_user, _SIP_USER, account.country) if wished.sip_user else []),
+        *_number_faults("extension", wished.extension.strip(), _EXTENSION, countries),
+        *(_number_faults("sip_user", sip_user, _SIP_USER, countries) if wished.sip_user else []),
         *_text_faults("display_name", wished.display_name),
         await _location_fault(session, account.id, wished.location_id),
         await _pbx_fault(session, account.id, wished.pbx_id),
@@ -271,10 +277,10 @@ async def _apply_line(session: AsyncSession, account: Account, line: Line, wishe
         line.secret = wished.secret
 
 
-def _number_faults(name: str, text: str, shape: re.Pattern[str], country: str) -> list[FieldFault]:
+def _number_faults(name: str, text: str, shape: re.Pattern[str], countries: tuple[str, ...]) -> list[FieldFault]:
     if not shape.match(text):
         return [FieldFault(name, f"Expected letters and digits without spaces or quotes, got {text[:40]!r}.")]
-    shadowed = shadowed_emergency_number(text, country)
+    shadowed = shadowed_emergency_number(text, countries)
     if shadowed is not None:
         return [FieldFault(name, f"{text} would take calls meant for {shadowed}: choose another.")]
     return []

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.errors import NotFound
-from engine.models import Line, Phone, PhoneLine, PhoneStatus, ProvisioningEvent, Revision
+from engine.models import ConfirmedLocation, Line, Number, Phone, PhoneLine, PhoneStatus, ProvisioningEvent, Revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,19 @@ async def keys_of(session: AsyncSession, phone_id: str) -> Sequence[PhoneLine]:
     """What sits on the phone's keys, first key first."""
     query = select(PhoneLine).where(PhoneLine.phone_id == phone_id).order_by(PhoneLine.key)
     return (await session.scalars(query)).all()
+
+
+async def confirmed_for(
+    session: AsyncSession, *, phone_id: str | None = None, line_id: str | None = None
+) -> Sequence[ConfirmedLocation]:
+    """The addresses that users confirmed for that phone, or for that line."""
+    whose = ConfirmedLocation.phone_id == phone_id if phone_id else ConfirmedLocation.line_id == line_id
+    return (await session.scalars(select(ConfirmedLocation).where(whose))).all()
+
+
+async def numbers_of_line(session: AsyncSession, line_id: str) -> Sequence[Number]:
+    """The callback numbers that are that line's own."""
+    return (await session.scalars(select(Number).where(Number.line_id == line_id))).all()
 
 
 async def line_ids_by_phone(session: AsyncSession, phone_ids: Sequence[str]) -> Mapping[str, list[str]]:

@@ -194,7 +194,63 @@ async def test_two_pbxs_never_share_a_network(session: AsyncSession) -> None:
     assert one.id not in caught.value.detail
     narrower = await operations.create_pbx(session, CLI, other, PbxFields("Q", sources=("10.1.200.0/24",)))
     await session.flush()
-    await operations.update_pbx(session, CLI, narrower, replace(PbxFields.of(narrower), name="R"))
+    await operations.update_pbx(session, CLI, other, narrower, replace(PbxFields.of(narrower), name="R"))
+
+
+async def test_pbxs_that_prove_themselves_may_share_a_network(session: AsyncSession) -> None:
+    """E-04: behind one address of a cloud there are many PBXs; the name or the password tells them apart."""
+    one, other = await add_account(session), await add_account(session, name="Beta")
+    cloud = ("203.0.113.0/24",)
+    by_name = PbxFields("P", cloud, tls_name="PBX.Acme.example.")
+    first = await operations.create_pbx(session, CLI, one, by_name)
+    await session.flush()
+    assert first.tls_name == "pbx.acme.example"
+    by_user = PbxFields("Q", cloud, auth_user="beta", secret="password")
+    second = await operations.create_pbx(session, CLI, other, by_user)
+    await session.flush()
+    with pytest.raises(Conflict, match=r"203\.0\.113\.0/24"):
+        await operations.create_pbx(session, CLI, other, PbxFields("R", cloud))
+    with pytest.raises(Conflict, match=r"203\.0\.113\.0/24"):
+        await operations.update_pbx(session, CLI, other, second, replace(by_user, auth_user="", secret=None))
+    with pytest.raises(Conflict, match="certificate name"):
+        await operations.create_pbx(session, CLI, other, PbxFields("S", tls_name="pbx.acme.example"))
+    with pytest.raises(Conflict, match="The user beta"):
+        await operations.create_pbx(session, CLI, one, PbxFields("T", auth_user="beta", secret="other"))
+    await operations.update_pbx(session, CLI, other, second, replace(PbxFields.of(second), name="Renamed"))
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"auth_user": "acme"}, "secret"),
+        ({"secret": "password"}, "auth_user"),
+        ({"auth_user": "a:b", "secret": "x"}, "auth_user"),
+        ({"auth_user": "a b", "secret": "x"}, "auth_user"),
+        ({"auth_user": "a", "secret": "x\n"}, "secret"),
+        ({"tls_name": "*.example.com"}, "tls_name"),
+        ({"tls_name": "a b"}, "tls_name"),
+        ({"default_route": "sip:911@192.0.2.1"}, "default_route"),
+        ({"default_route": "sip:1-111@192.0.2.1"}, "default_route"),
+        ({"default_route": "sip:00@@"}, "default_route"),
+    ],
+)
+async def test_a_pbx_is_checked_field_by_field(session: AsyncSession, change: dict[str, str], field: str) -> None:
+    """E-01, E-04: half a proof is none, and no other call is sent to an emergency number of any office."""
+    account = await add_account(session)
+    await add_location(session, account, civic_address={"country": "NZ", "A3": "Wellington"})
+    with pytest.raises(Invalid) as caught:
+        await operations.create_pbx(session, CLI, account, PbxFields("P", ("10.1.0.0/16",), **change))
+    assert field in {fault.field for fault in caught.value.fields}
+
+
+@pytest.mark.parametrize("number", ["911", "9911", "111", "9-1-1"])
+async def test_a_test_call_never_rings_at_an_emergency_number(session: AsyncSession, number: str) -> None:
+    """E-01: a typing mistake in the trunk must not send a drill to responders."""
+    account = await add_account(session)
+    await add_location(session, account, civic_address={"country": "NZ"})
+    with pytest.raises(Invalid) as caught:
+        await operations.create_trunk(session, CLI, account, TrunkFields("T", "h.example", test_number=number))
+    assert [fault.field for fault in caught.value.fields] == ["test_number"]
 
 
 async def test_what_hangs_on_a_deleted_pbx_is_in_its_entry(database: Database) -> None:
