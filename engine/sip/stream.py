@@ -251,6 +251,7 @@ class StreamShell:
         self._numbers = itertools.count(1)
         self._connections: dict[int, Connection] = {}
         self._by_key: dict[Key, Connection] = {}
+        self._inbound: dict[tuple[str, str], Connection] = {}  # the last one that each address opened to us
         self._pending: dict[Key, list[bytes]] = {}
         self._strangers: OrderedDict[int, Connection] = OrderedDict()  # the one silent longest first
         self._of_stranger: dict[str, int] = {}
@@ -392,7 +393,7 @@ class StreamShell:
         return TlsSession(self.certificates.client, is_server=False, host=host)
 
     def _give_up(self, key: Key, hop: Hop, connection: Connection | None, exc: Exception) -> None:
-        self._pending.pop(key, None)
+        waiting = self._pending.pop(key, [])
         if len(self._faults) >= _MAX_KEPT:
             self._faults.clear()
         late = f"no connection within {self._connect_s:g} s"
@@ -401,6 +402,14 @@ class StreamShell:
             connection.opened.cancel()
             if connection.transport is not None:
                 connection.transport.close() if connection.fault else connection.transport.abort()
+        inbound = self._inbound.get((hop.transport, hop.ip)) if not hop.host else None
+        if inbound is not None and inbound.is_usable and waiting:
+            # a PBX behind a firewall, or with a certificate nobody can verify: the connection it opened is still its
+            # own, and the BYE of its call is better there than lost
+            self._put(key, inbound)
+            for data in waiting:
+                inbound.write(data)
+            return
         self._failed(hop)
 
     def _accepted(self, transport: str) -> Connection:
@@ -433,12 +442,15 @@ class StreamShell:
         """Ready for messages: from now on it may be found by the address it comes from."""
         if not connection.is_ours:
             self._put((*connection.hop[:3], ""), connection)
+            self._inbound[connection.hop[:2]] = connection
             self._trust_again(connection)
 
     def connection_lost(self, connection: Connection) -> None:
         if self._connections.pop(connection.number, None) is None:
             return
         self._no_stranger(connection)
+        if self._inbound.get(connection.hop[:2]) is connection:
+            del self._inbound[connection.hop[:2]]
         for key in connection.keys:
             if self._by_key.get(key) is connection:
                 del self._by_key[key]

@@ -496,6 +496,47 @@ async def test_a_tls_connection_serves_only_the_name_that_it_proved(
     assert element.streams.standing(hop._replace(host="other.example")) is None
 
 
+@pytest.mark.parametrize("transport", ["tcp", "tls"])
+async def test_a_pbx_that_cannot_be_connected_to_is_reached_by_the_connection_it_opened(
+    tmp_path: Path, authority: trustme.CA, make: Make, peers: Callable[[StreamPeer], StreamPeer], transport: str
+) -> None:
+    """E-09: behind a firewall, or with a certificate nobody can verify, it still hears that its call has ended."""
+    element = await make(files_of(tmp_path, authority, "c.example"))
+    context = client_context(written(tmp_path, authority)) if transport == "tls" else None
+    pbx = peers(StreamPeer(context, "127.0.0.9"))
+    await pbx.connect(element.port(transport), name="c.example" if context else None)
+    pbx.writer.write(request("OPTIONS", source=pbx.hop))
+    assert read_response(await pbx.next()).status == 200
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.9", 0))
+        said = Hop(transport, *closed.getsockname())
+    for method in ("BYE", "MESSAGE"):
+        element.transports.send_all([(request(method), said)])
+        assert read_request(await pbx.next()).method == method
+    assert element.failures == []
+
+
+async def test_a_contact_that_is_an_address_leads_to_who_was_proven_there(
+    tmp_path: Path, authority: trustme.CA, make: Make, peers: Callable[[StreamPeer], StreamPeer]
+) -> None:
+    """E-18: at another port too; a certificate for another name is still refused."""
+    element = await make(files_of(tmp_path, authority, "c.example", server_ca=authority))
+    carrier, media = (peers(StreamPeer(serving(tmp_path, authority, "trunk.example"))) for _ in range(2))
+    impostor = peers(StreamPeer(serving(tmp_path, authority, "other.example")))
+    await carrier.listen("trunk.example")
+    await media.listen()
+    await impostor.listen()
+    element.transports.send_all([(request("OPTIONS"), carrier.hop)])
+    await carrier.next()
+    element.transports.send_all([(request("BYE"), carrier.hop._replace(host="")), (request("BYE"), media.hop)])
+    assert read_request(await carrier.next()).method == "BYE"
+    assert read_request(await media.next()).method == "BYE"
+    assert carrier.connections == 1
+    element.transports.send_all([(request("BYE"), impostor.hop)])
+    await element.holds(lambda: element.failures)
+    assert "not valid for 'trunk.example'" in element.streams.fault_of(impostor.hop)
+
+
 # --- IPv6 -------------------------------------------------------------------------------------------------------------
 
 
