@@ -310,13 +310,13 @@ class Transactions:
 
     def respond(self, transaction: ServerTransaction, status: int, data: bytes, now: float) -> bool:
         """Send a response through its server transaction; False when its state allows none any more."""
-        if status < 200:
-            transaction.last = data
         act = self._step(transaction, input_of(status), now)
         if act is not Act.SEND:
             return False
         self._send(data, transaction.hop)
-        if status >= 200:
+        if status < 200:
+            transaction.last = data
+        else:
             transaction.request = None
             is_kept = transaction.state is State.COMPLETED
             transaction.last = data if is_kept else b""
@@ -338,8 +338,6 @@ class Transactions:
         act = self._step(transaction, input_of(status), now)
         if act is Act.ACK_AGAIN:
             self._send(transaction.ack, transaction.hop)
-        elif act is Act.PASS and status < 200 and transaction.machine is NON_INVITE_CLIENT_MACHINE:
-            self._slow_down(transaction, now)
         return act
 
     def acknowledge(self, transaction: ClientTransaction, ack: bytes) -> None:
@@ -413,18 +411,15 @@ class Transactions:
         if self._step(transaction, Input.REPEAT, now) is not Act.RESEND:
             return
         self._send(repeat.data, transaction.hop)
-        repeat.interval = min(repeat.interval * 2, transaction.machine.longest_interval_s)
+        if transaction.state is State.PROCEEDING:  # §17.1.2.2: timer E fired there starts again with T2
+            repeat.interval = T2
+        else:
+            repeat.interval = min(repeat.interval * 2, transaction.machine.longest_interval_s)
         self._repeats.arm(repeat, repeat.interval, now)
 
     def _start_repeat(self, transaction: Transaction, data: bytes, now: float) -> None:
         transaction.repeat = repeat = Repeat(transaction, data)
         self._repeats.arm(repeat, T1, now)
-
-    def _slow_down(self, transaction: Transaction, now: float) -> None:
-        """Timer E runs at T2 once a provisional response came (RFC 3261 §17.1.2.2)."""
-        if transaction.repeat is not None:
-            transaction.repeat.interval = T2
-            self._repeats.arm(transaction.repeat, T2, now)
 
     def _step(self, transaction: Transaction, given: Input, now: float) -> Act | None:
         machine = transaction.machine
