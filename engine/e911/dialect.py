@@ -43,6 +43,7 @@ class Outgoing:
         user, name: Who calls, for carriers that want an endpoint in place of a number.
         make_reference: The URI under which the location can be fetched, None when none is served. Asked at most once.
         domain: Ours, for identifiers that name who made them.
+        is_caller_s: The location is the one that the request itself carries by value.
     """
 
     request: Request
@@ -57,6 +58,7 @@ class Outgoing:
     name: str = ""
     make_reference: Callable[[], str | None] | None = None
     domain: str = "callpoint.invalid"
+    is_caller_s: bool = False
     _composed: dict[object, tuple[Composed, str]] = field(default_factory=dict, init=False, repr=False)
     _reference: str | None = field(default=None, init=False, repr=False)
     _values: dict[str, str] | None = field(default=None, init=False, repr=False)
@@ -115,7 +117,11 @@ class Dialect:
     def edit(self, outgoing: Outgoing) -> Edit:
         """The request as this trunk wants it, with the location it takes."""
         plain = self._plain(outgoing)
-        return self._with_location(plain, outgoing) if self.conveys(outgoing) else plain
+        if not self.conveys(outgoing):
+            return plain
+        if outgoing.is_caller_s and self._passes_on(outgoing):
+            return self._routed(plain, plain.add, plain.remove)
+        return self._with_location(plain, outgoing)
 
     def edit_without_location(self, outgoing: Outgoing, first: Edit) -> Edit | None:
         """What follows a 424 or 488 to `first`: no location of anybody, in no header and no part. None when there was
@@ -130,7 +136,7 @@ class Dialect:
         remove = plain.remove + LOCATION_HEADERS
         if body == b"":
             remove = (*remove, "Content-Type", *BODY_HEADERS)
-        return replace(plain, remove=remove, content_type=content_type, body=body)
+        return replace(plain, remove=remove, content_type=content_type, body=body, keeps_location=False)
 
     def conveys(self, outgoing: Outgoing) -> bool:
         """Whether anything of ours goes along: there is a location, and neither trunk nor carrier refuses all."""
@@ -154,7 +160,13 @@ class Dialect:
         if self._add:
             add += _not_there_yet(outgoing.request, [(name, form.fill(values)) for name, form in self._add])
         from_ = from_.removeprefix('"" ')  # a caller without a name has no quoted one
-        return Edit(request_uri=self._uri.fill(values), remove=remove, add=tuple(add), from_=from_ or None)
+        return Edit(
+            request_uri=self._uri.fill(values),
+            remove=remove,
+            add=tuple(add),
+            from_=from_ or None,
+            keeps_location=b"geolocation" in outgoing.request.shape.first,
+        )
 
     def _number(self, outgoing: Outgoing) -> str:
         if outgoing.is_test:
@@ -180,12 +192,26 @@ class Dialect:
         before, after, replaces = self._others(outgoing)
         remove = (*remove, GEOLOCATION) if replaces else remove
         add += [(GEOLOCATION, value) for value in (*before, ", ".join(values), *after)]
-        if self.profile.geolocation_routing:
-            remove = (*remove, GEOLOCATION_ROUTING)  # only one may be there
-            add.append((GEOLOCATION_ROUTING, self.profile.geolocation_routing))
+        located = self._routed(plain, tuple(add), remove)
         if composed is None:
-            return replace(plain, remove=remove, add=tuple(add))
-        return replace(plain, remove=remove, add=tuple(add), content_type=composed.content_type, body=composed.body)
+            return located
+        return replace(located, content_type=composed.content_type, body=composed.body)
+
+    def _routed(self, plain: Edit, add: tuple[tuple[str, str], ...], remove: tuple[str, ...]) -> Edit:
+        """With the Geolocation-Routing that the carrier wants; only one may be there."""
+        if not self.profile.geolocation_routing:
+            return replace(plain, add=add, remove=remove)
+        routing = (GEOLOCATION_ROUTING, self.profile.geolocation_routing)
+        return replace(plain, add=(*add, routing), remove=(*remove, GEOLOCATION_ROUTING))
+
+    def _passes_on(self, outgoing: Outgoing) -> bool:
+        """Whether the caller's own location goes on as it is: it is the one we would send, and a second copy of it
+        would only be one more for the receiver to doubt.
+        """
+        profile = self.profile
+        is_kept = profile.caller_location == "keep" and profile.geolocation_order is not Order.ONLY
+        is_by_value = VALUE in profile.takes and self.trunk.location_mode != REFERENCE
+        return is_kept and is_by_value and b"geolocation" in outgoing.request.shape.first
 
     def _forms(self, outgoing: Outgoing) -> tuple[bool, str]:
         """(by value?, the reference's Geolocation value): as the trunk is set, within what the carrier takes.

@@ -265,6 +265,7 @@ class Hook:
             name=(line.display_name if line is not None else "") or caller.name,
             make_reference=make_reference,
             domain=self._domain,
+            is_caller_s=call.resolved.source is Source.REQUEST,
         )
 
 

@@ -38,10 +38,11 @@ class Edit:
     content_type: str | None = None
     body: bytes | None = None
     from_: str | None = None
+    keeps_location: bool = False  # the request's own Geolocation goes on
 
     @property
     def conveys_location(self) -> bool:
-        return any(name.lower() == "geolocation" for name, _ in self.add)
+        return self.keeps_location or any(name.lower() == "geolocation" for name, _ in self.add)
 
 
 NO_EDIT = Edit()

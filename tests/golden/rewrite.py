@@ -1,19 +1,20 @@
 """`python -m tests.golden.rewrite`: write every golden file anew, so that the review reads the difference."""
 
-from tests.golden.samples import ROOT, rendered
+from tests.golden import dialects, samples
 
 
 def main() -> None:
-    files = rendered()
-    for path in sorted(ROOT.rglob("*.cfg")):
+    files = samples.rendered() | dialects.invites()
+    root = samples.ROOT.parent
+    for path in sorted([*samples.ROOT.rglob("*.cfg"), *dialects.ROOT.rglob("*.sip")]):
         if path not in files:
             path.unlink()
-            print(f"gone     {path.relative_to(ROOT)}")
+            print(f"gone     {path.relative_to(root)}")
     for path, data in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         state = "same" if path.exists() and path.read_bytes() == data else "written"
         path.write_bytes(data)
-        print(f"{state:8} {path.relative_to(ROOT)}")
+        print(f"{state:8} {path.relative_to(root)}")
 
 
 if __name__ == "__main__":

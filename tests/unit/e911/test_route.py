@@ -247,6 +247,22 @@ def test_the_caller_s_own_location_can_be_replaced():
     assert edit.content_type is None
 
 
+def test_the_location_a_caller_brought_is_not_conveyed_twice():
+    """E-06: it is the one we would send: it goes on as it is, where the carrier reads several; routing is allowed."""
+    got = carrying()
+    outgoing = Outgoing(
+        got, classify("sip:911@x"), None, PLACE, "pres:a@b", datetime(2026, 11, 21, tzinfo=UTC), "call_1",
+        is_caller_s=True,
+    )  # fmt: skip
+    trunks = (trunk("a"), trunk("b", profile="telnyx"), trunk("c", location_mode="reference"))
+    kept, alone, referenced = targets_for(trunks, outgoing, profiles=SHIPPED, hops_of=hops_of, deadlines=Deadlines())
+    assert (kept.edit.body, geolocations(kept.edit), kept.edit.conveys_location) == (None, [], True)
+    assert ("Geolocation-Routing", "yes") in kept.edit.add
+    assert geolocations(alone.edit) == ["<cid:call_1@callpoint.invalid>"]
+    assert geolocations(referenced.edit) == ["<cid:call_1@callpoint.invalid>"]  # nobody serves what a caller brought
+    assert kept.retry_edit is not None
+
+
 def test_without_a_location_of_ours_the_caller_s_own_is_never_taken_away():
     """E-03: whatever the profile says: what the caller knows is all there is."""
     for name in SHIPPED.by_name:
@@ -254,6 +270,7 @@ def test_without_a_location_of_ours_the_caller_s_own_is_never_taken_away():
         assert (edit.body, edit.content_type, geolocations(edit)) == (None, None, [])
         assert "Geolocation" not in edit.remove
         assert "Geolocation" in retry.remove
+        assert (edit.conveys_location, retry.conveys_location) == (True, False)
 
 
 def test_without_a_location_the_body_is_the_caller_s():
