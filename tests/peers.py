@@ -27,6 +27,7 @@ from typing import Any, Self
 
 from engine.crypto import KeyRing
 from engine.e911 import snapshot
+from engine.sip.tls import TlsFiles
 
 ROOT = Path(__file__).parent.parent
 NODE_IP, PBX_IP, CARRIER_IP, OTHER_CARRIER_IP, FRONT_IP = (f"127.0.0.{last}" for last in (1, 2, 3, 4, 5))
@@ -147,11 +148,12 @@ def command(name: str) -> str:
 
 @dataclass(slots=True)
 class Edge:
-    """The SIP process, started as the main process starts it. `udp` and `tcp` are the addresses it bound."""
+    """The SIP process, started as the main process starts it. `udp`, `tcp` and `tls` are the addresses it bound."""
 
     peer: Peer
     udp: tuple[str, int] = ("", 0)
     tcp: tuple[str, int] = ("", 0)
+    tls: tuple[str, int] = ("", 0)
     messages: "queue.Queue[dict[str, Any]]" = field(default_factory=queue.Queue)
 
     def say(self, message: Mapping[str, Any]) -> None:
@@ -194,8 +196,9 @@ def edge(
     core: int | None = None,
     first_response_s: float = 2.0,
     ping_s: float = 20.0,
+    tls: TlsFiles | None = None,
 ) -> Iterator[Edge]:
-    """The edge on free ports of `NODE_IP` with these accounts, stopped afterwards."""
+    """The edge on free ports of `NODE_IP` with these accounts, stopped afterwards. It serves TLS with those files."""
     for each in snapshots:
         snapshot.save(folder / "snapshot", each, keys)
     peer = spawn("edge", [sys.executable, "-m", "engine.edge"], folder, core=core, pipes=True)
@@ -214,10 +217,17 @@ def edge(
                 "first_response_s": first_response_s,
                 "connect_s": 1.0,
                 "ping_s": ping_s,
+                "tls": f"{NODE_IP}:{free_port()}" if tls else "",
+                "tls_cert": str(tls.certificate or "") if tls else "",
+                "tls_key": str(tls.key or "") if tls else "",
+                "client_ca": str(tls.client_ca or "") if tls else "",
+                "tls_ca": str(tls.server_ca or "") if tls else "",
             }
         )
         ready = running.hear("ready")
         running.udp, running.tcp = _address(ready["udp"]), _address(ready["tcp"])
+        if tls:
+            running.tls = _address(ready["tls"])
         yield running
     finally:
         running.stop()
@@ -272,9 +282,9 @@ debug=1
 log_stderror=yes
 children=1
 auto_aliases=no
-disable_tcp=yes
-listen=udp:{ip}:{port}
+{listens}
 mpath="/usr/lib/x86_64-linux-gnu/kamailio/modules/:/usr/lib64/kamailio/modules/:/usr/lib/aarch64-linux-gnu/kamailio/modules/"
+{tls}
 loadmodule "tm.so"
 loadmodule "sl.so"
 loadmodule "rr.so"
@@ -292,27 +302,52 @@ request_route {{
   if (method == "CANCEL") {{ if (t_check_trans()) t_relay(); exit; }}
   t_check_trans();
   record_route();
-  $du = "sip:{to_ip}:{to_port}";
+  $du = "sip:{to_ip}:{to_port};transport={onward}";
   if (!t_relay()) sl_reply_error();
 }}
+"""
+
+KAMAILIO_TLS = """\
+loadmodule "tls.so"
+modparam("tls", "tls_method", "TLSv1.2+")
+modparam("tls", "private_key", "{key}")
+modparam("tls", "certificate", "{certificate}")
+modparam("tls", "ca_list", "{ca}")
+modparam("tls", "verify_certificate", 1)
+modparam("tls", "require_certificate", 1)
 """
 
 
 @contextlib.contextmanager
 def kamailio(
-    folder: Path, to: tuple[str, int], *, ip: str = NODE_IP, core: int | None = None, shared_mb: int = 64
+    folder: Path,
+    to: tuple[str, int],
+    *,
+    ip: str = NODE_IP,
+    core: int | None = None,
+    shared_mb: int = 64,
+    name: str = "kamailio",
+    also: str = "",
+    onward: str = "udp",
+    tls: TlsFiles | None = None,
 ) -> Iterator[tuple[Peer, tuple[str, int]]]:
-    """Kamailio as a plain stateful, record-routing relay with one worker, everything to `to`.
+    """Kamailio as a plain stateful, record-routing relay with one worker, everything to `to` by the transport `onward`.
 
+    It listens on UDP and, at the same port, on the transport `also`. With `tls` both sides of TLS are mutual.
     `-x fm`: its packaged default allocator fails far below its real rate.
     """
     port = free_port(ip)
-    config = folder / "kamailio.cfg"
-    config.write_text(KAMAILIO.format(ip=ip, port=port, to_ip=to[0], to_port=to[1]))
+    (folder / name).mkdir(exist_ok=True)
+    config = folder / name / "kamailio.cfg"
+    listens = [f"listen={each}:{ip}:{port}" for each in ("udp", also) if each]
+    listens += [f"tcp_children=1\ntcp_source_ipv4={ip}\nenable_tls={'yes' if tls else 'no'}" if also else "disable_tcp=yes"]
+    more = KAMAILIO_TLS.format(key=tls.key, certificate=tls.certificate, ca=tls.server_ca) if tls else ""
+    config.write_text(KAMAILIO.format(listens="\n".join(listens), tls=more, to_ip=to[0], to_port=to[1], onward=onward))
     words = [command("kamailio"), "-f", str(config), "-DD", "-E", "-x", "fm", "-m", str(shared_mb), "-M", "16"]
-    peer = spawn("kamailio", [*words, "-Y", str(folder), "-P", str(folder / "kamailio.pid")], folder, core=core)
+    words += ["-Y", str(folder / name), "-P", str(folder / name / "kamailio.pid")]
+    peer = spawn(name, words, folder, core=core)
     try:
-        peer.ready(lambda: is_bound(ip, port, "udp"))
+        peer.ready(lambda: is_bound(ip, port, "udp") and (not also or is_bound(ip, port, "tcp")))
         yield peer, (ip, port)
     finally:
         peer.stop()
