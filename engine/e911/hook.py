@@ -129,14 +129,14 @@ class Hook:
         dialed = _dialed(request, peer.account)
         if dialed.is_emergency:
             return self._decide_emergency(request, source, peer, dialed, now)
-        return self._decide_ordinary(request, peer, now)
+        return self._decide_ordinary(request, source, peer, now)
 
-    def _decide_ordinary(self, request: Request, peer: Peer, now: datetime) -> Decision:
+    def _decide_ordinary(self, request: Request, source: Hop, peer: Peer, now: datetime) -> Decision:
         """What a PBX sends that is no emergency."""
         if request.method == "OPTIONS":
             return _alive()
         if peer.is_doubtful:
-            status, headers = self.peers.challenge(request, peer.verdict, now)
+            status, headers = self.peers.challenge(request, source, peer.verdict, now)
             return Decision(status=status, reason=CHALLENGE_REASONS[status], headers=headers)
         return self._decide_other(request, peer)
 
@@ -146,7 +146,7 @@ class Hook:
         is_emergency = request.method in CALL_METHODS and dial.classify(request.request_uri).is_emergency
         agent = request.header("User-Agent") or ""
         stranger = Stranger(source, request.method, request.request_uri, agent, is_emergency, now)
-        status, headers = self.peers.challenge(request, unknown.verdict, now, stranger)
+        status, headers = self.peers.challenge(request, source, unknown.verdict, now, stranger)
         on_record = stranger if status == 403 else None
         return Decision(None, status, CHALLENGE_REASONS[status], headers, stranger=on_record, is_stateless=True)
 
@@ -202,7 +202,7 @@ class Hook:
             here = None if is_only_default(resolved) else _country_of(resolved.location)
             dialed = dial.settle(dialed, here, is_extension=account.is_extension(dialed.digits))
             if not dialed.is_emergency:
-                return self._decide_ordinary(request, peer, now)
+                return self._decide_ordinary(request, source, peer, now)
         found = account.callback_number_for(resolved.phone, resolved.line, resolved.location)
         number = found or caller.asserted_number
         decision = self._to_trunks(request, source, peer, dialed, now, caller, resolved, number, said.faults)

@@ -111,6 +111,7 @@ class Peers:
         self._proven: OrderedDict[Hop, tuple[str, str]] = OrderedDict()
         self._challenged: OrderedDict[str, Challenged] = OrderedDict()
         self._crowded_out: list[Stranger] = []
+        self._unanswered: OrderedDict[str, None] = OrderedDict()  # addresses whose last challenge had no right answer
         self._rate = _Rate()
 
     def is_trusted(self, hop: Hop) -> bool:
@@ -155,12 +156,19 @@ class Peers:
     # --- challenges ---------------------------------------------------------------------------------------------------
 
     def challenge(
-        self, request: Request, verdict: Verdict, now: datetime, stranger: Stranger | None = None
+        self,
+        request: Request,
+        source: Hop,
+        verdict: Verdict,
+        now: datetime,
+        stranger: Stranger | None = None,
     ) -> tuple[int, tuple[tuple[str, str], ...]]:
         """(status, header lines) that ask for a proof; (403, ()) for who will not be asked again.
 
         A `stranger` is asked only while some PBX could prove itself, a bounded number of times a second, and with an
-        answer of no more than about twice what it sent. It is on record unless it proves itself soon.
+        answer of no more than about twice what it sent. It is on record unless it proves itself soon. A peer that reads
+        nothing but the first challenge and knows MD5 alone must get through to 911 at its first try, and to anything
+        else at its second.
         """
         seconds, room = int(now.timestamp()), 1_000
         if verdict is Verdict.WRONG:
@@ -171,10 +179,17 @@ class Peers:
             room = 2 * len(request.raw) - _size_of_answer(request)
         is_proxy = request.method not in AIMED_AT_US
         headers = self._authenticator.challenge(
-            seconds, is_proxy=is_proxy, is_stale=verdict is Verdict.STALE, max_bytes=room
+            seconds,
+            is_proxy=is_proxy,
+            is_stale=verdict is Verdict.STALE,
+            is_plain=source.ip in self._unanswered or (stranger is not None and stranger.is_emergency),
+            max_bytes=room,
         )
         if not headers:
             return 403, ()
+        self._unanswered[source.ip] = None
+        if len(self._unanswered) > MAX_CHALLENGED:
+            self._unanswered.popitem(last=False)
         if stranger is not None:
             self._await_proof(request.call_id, Challenged(stranger, seconds + PROOF_WITHIN_S))
         return (407 if is_proxy else 401), headers
@@ -209,6 +224,7 @@ class Peers:
 
     def _welcome(self, owner: tuple[AccountTable, Pbx], request: Request, source: Hop) -> Peer:
         self._challenged.pop(request.call_id, None)
+        self._unanswered.pop(source.ip, None)
         self._proven[source] = owner[0].account_id, owner[1].id
         self._proven.move_to_end(source)
         if len(self._proven) > MAX_PROVEN:

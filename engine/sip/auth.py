@@ -44,7 +44,7 @@ def _sha512_256(data: bytes) -> str:
 
 # RFC 8760 §2.1; the first is the one we would rather use
 HASHES: dict[str, Callable[[bytes], str]] = {"SHA-512-256": _sha512_256, "SHA-256": _sha256, "MD5": _md5}
-OFFERED = ("SHA-256", "MD5")  # RFC 8760 §2.4: in this order, the one preferred first
+OFFERED = ("SHA-256", "MD5")  # RFC 8760 §2.4: the one preferred first
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,15 +213,17 @@ class Authenticator:
         self._used: OrderedDict[str, _Used] = OrderedDict()
 
     def challenge(
-        self, now: int, *, is_proxy: bool, is_stale: bool = False, max_bytes: int = 1_000
+        self, now: int, *, is_proxy: bool, is_stale: bool = False, is_plain: bool = False, max_bytes: int = 1_000
     ) -> tuple[tuple[str, str], ...]:
         """Header lines that ask for a proof, the better algorithm first; as many as fit into `max_bytes`, () for
         none. A proxy asks with 407, whoever is meant itself with 401 (RFC 3261 §22.2, §22.3).
+
+        `is_plain`: MD5 first, for peers that read one challenge and know one algorithm (Kamailio 5.6, SIPp 3.6).
         """
         name = "Proxy-Authenticate" if is_proxy else "WWW-Authenticate"
         nonce, stale = self.nonce(now), ", stale=true" if is_stale else ""
         lines: list[tuple[str, str]] = []
-        for algorithm in OFFERED:
+        for algorithm in reversed(OFFERED) if is_plain else OFFERED:
             value = f'Digest realm={_quoted(self.realm)}, nonce="{nonce}", algorithm={algorithm}, qop="auth"{stale}'
             max_bytes -= len(name) + len(value) + 4
             if max_bytes < 0:

@@ -102,7 +102,7 @@ def test_from_anywhere_else_a_proof_is_asked_for_and_then_the_911_goes():
     at = hook(account("account_1", DIGEST))
     decision, challenge = asked(at)
     assert (decision.status, decision.stranger, decision.is_stateless) == (407, None, True)
-    assert [read_parameters(value)["algorithm"] for _, value in decision.headers] == ["SHA-256", "MD5"]
+    assert [read_parameters(value)["algorithm"] for _, value in decision.headers] == ["MD5", "SHA-256"]
     line = proof(challenge)
     decision, _ = asked(at, added=[line])
     assert decision.forward.targets
@@ -112,6 +112,17 @@ def test_from_anywhere_else_a_proof_is_asked_for_and_then_the_911_goes():
     assert at.is_emergency(read_request(request()), OUTSIDE)
     replayed, challenge = asked(at, added=[line])
     assert (replayed.status, challenge["stale"]) == (407, "true")
+
+
+def test_a_peer_that_knows_md5_alone_gets_through_at_its_second_try_and_to_911_at_its_first():
+    """E-04: RFC 8760 §2.4 has the better one first; Kamailio 5.6 and SIPp 3.6 read no further than the first."""
+    at = hook(account("account_1", DIGEST))
+    order = [asked(at, uri="sip:102@x")[1]["algorithm"] for _ in range(2)]
+    assert order == ["SHA-256", "MD5"]
+    _, challenge = asked(at, uri="sip:102@x")
+    assert asked(at, uri="sip:102@x", added=[proof(challenge, uri="sip:102@x")])[0].forward
+    assert asked(at, uri="sip:102@x")[1]["algorithm"] == "SHA-256"
+    assert asked(hook(account("account_1", DIGEST)))[1]["algorithm"] == "MD5"
 
 
 def test_a_nonce_that_is_too_old_is_replaced_without_asking_anybody():
