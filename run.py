@@ -30,6 +30,8 @@ TEST_COMMANDS = {
     "wrk": "wrk",
     "openssl": "openssl",
 }
+# Parts of those programs that come in packages of their own: a file of it, looked for below /usr.
+TEST_MODULES = {"kamailio/modules/tls.so": "kamailio-tls-modules"}
 FONT = "fonts-dejavu-core"  # a browser without any font measures no text
 PARTS = {
     "unit": ["tests/unit"],
@@ -146,14 +148,24 @@ def apt_install(packages: list[str]) -> bool:
 
 def bring_test_commands() -> None:
     """Every foreign program the tests talk to is here, or the run ends saying which is not."""
-    missing = {command: package for command, package in TEST_COMMANDS.items() if shutil.which(command) is None}
+    missing = missing_for_tests()
     packages = sorted({*missing.values(), *([FONT] if "chromium" in missing else [])})
     if missing and not apt_install(packages):
         print("The tests talk to these programs, which are not here:", ", ".join(sorted(missing)))
         sys.exit(f"Run: sudo apt-get install {' '.join(packages)}   and start again.")
-    still = sorted(command for command in missing if shutil.which(command) is None)
+    still = sorted(missing_for_tests())
     if still:
-        sys.exit(f"Installed, but not found on PATH: {', '.join(still)}.")
+        sys.exit(f"Installed, but not found on PATH or below /usr: {', '.join(still)}.")
+
+
+def missing_for_tests() -> dict[str, str]:
+    """What is not here -> the Debian package that brings it."""
+    missing = {command: package for command, package in TEST_COMMANDS.items() if shutil.which(command) is None}
+    places = [place for pattern in ("lib/*", "lib64", "lib") for place in Path("/usr").glob(pattern)]
+    for file, package in TEST_MODULES.items():
+        if not any((place / file).exists() for place in places):
+            missing[file] = package
+    return missing
 
 
 def tests(word: str, rest: list[str]) -> int:
