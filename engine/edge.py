@@ -395,6 +395,7 @@ class Edge:
             "references_late": self._references.late,
             "server_transactions": servers,
             "client_transactions": clients,
+            "tasks": len(asyncio.all_tasks(self._loop)),
             "datagrams_dropped": self._transports.dropped,
             "receive_buffer_bytes": self._transports.receive_buffer_bytes,
             "connections_refused": self._transports.streams.refused,
