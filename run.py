@@ -31,7 +31,10 @@ TEST_COMMANDS = {
     "openssl": "openssl",
 }
 # Parts of those programs that come in packages of their own: a file of it, looked for below /usr.
-TEST_MODULES = {"kamailio/modules/tls.so": "kamailio-tls-modules"}
+TEST_MODULES = {
+    "kamailio/modules/tls.so": "kamailio-tls-modules",
+    "kamailio/modules/lost.so": "kamailio-utils-modules",
+}
 FONT = "fonts-dejavu-core"  # a browser without any font measures no text
 PARTS = {
     "unit": ["tests/unit"],
@@ -162,10 +165,9 @@ def missing_for_tests() -> dict[str, str]:
     """What is not here -> the Debian package that brings it."""
     missing = {command: package for command, package in TEST_COMMANDS.items() if shutil.which(command) is None}
     places = [place for pattern in ("lib/*", "lib64", "lib") for place in Path("/usr").glob(pattern)]
-    for file, package in TEST_MODULES.items():
-        if not any((place / file).exists() for place in places):
-            missing[file] = package
-    return missing
+    return missing | {
+        file: package for file, package in TEST_MODULES.items() if not any((place / file).exists() for place in places)
+    }
 
 
 def tests(word: str, rest: list[str]) -> int:
