@@ -3,11 +3,14 @@ recorded.
 """
 
 import asyncio
+import socket
 import time
+from datetime import UTC, datetime
 
 import pytest
 from lxml import etree
 
+from engine.e911 import references
 from engine.e911.peers import PROOF_PURPOSE, make_proof
 from engine.e911.pidf import CA, read_pidf
 from engine.sip.forward import Hop
@@ -45,6 +48,12 @@ async def parties():
 
 def answering(_):
     return [100, 180, 200]
+
+
+def recorded_s(entries, at):
+    """Seconds between the call's INVITE coming in and a recorded time."""
+    (call,) = [entry for entry in entries if entry["type"] == "call"]
+    return (datetime.fromisoformat(at) - datetime.fromisoformat(call["received_at"])).total_seconds()
 
 
 def parts(message):
@@ -192,6 +201,8 @@ async def test_a_silent_trunk_gives_way_to_the_next_in_time(tmp_path, keys, part
         (2, "answered", "trunk_second"),
     ]
     assert next(e for e in entries if e["type"] == "outcome")["trunk_id"] == "trunk_second"
+    gave_up, answered = (recorded_s(entries, attempt["ended_at"]) for attempt in attempts)
+    assert 2.0 <= gave_up < answered < 2.5  # the element's own deadline, and what came after it
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
@@ -207,8 +218,36 @@ async def test_a_trunk_that_refuses_the_connection_gives_way_at_once(tmp_path, k
         call = await pbx.call(running.udp)
         assert (await call.final()).status == 200
         assert time.monotonic() - started < 1.2
-        attempt = await running.entry("attempt", lambda entry: entry["trunk_id"] == "trunk_first")
-    assert attempt["outcome"] == "unreachable"
+        entries = await running.journal(lambda found: any(e["type"] == "outcome" for e in found))
+    refused, answered = [entry for entry in entries if entry["type"] == "attempt"]
+    assert (refused["outcome"], answered["outcome"]) == ("unreachable", "answered")
+    assert recorded_s(entries, answered["ended_at"]) < 1.2
+
+
+async def test_a_trunk_whose_port_is_open_and_never_accepts_gives_way_at_the_connect_deadline(tmp_path, keys, parties):
+    """E-08: a firewall that drops SYNs, an overloaded accept queue: 1 s, then the next."""
+    full = socket.socket()
+    full.bind((CARRIER_IP, 0))
+    full.listen(0)
+    fillers = [socket.socket() for _ in range(3)]
+    for filler in fillers:  # the queue takes one or two; whatever comes after them waits
+        filler.setblocking(False)
+        filler.connect_ex(full.getsockname())
+    second = await parties(Carrier("udp", SECOND_IP, answering))
+    pbx = await parties(Pbx("udp", PBX_IP))
+    hop = Hop("tcp", *full.getsockname())
+    try:
+        rows = account(trunk(hop), trunk(second.hop, "trunk_second", 20))
+        async with edge(tmp_path, keys, rows, ping_s=0) as running:
+            call = await pbx.call(running.udp)
+            assert (await call.final()).status == 200
+            entries = await running.journal(lambda found: any(e["type"] == "outcome" for e in found))
+    finally:
+        for each in (*fillers, full):
+            each.close()
+    stalled, answered = [entry for entry in entries if entry["type"] == "attempt"]
+    assert (stalled["outcome"], answered["outcome"]) == ("timeout", "answered")
+    assert 1.0 <= recorded_s(entries, stalled["ended_at"]) < recorded_s(entries, answered["ended_at"]) < 1.5
 
 
 @pytest.mark.parametrize("status", [302, 400, 401, 403, 404, 408, 415, 433, 480, 484, 500, 503, 606])
@@ -251,6 +290,33 @@ async def test_a_trunk_that_minds_the_location_is_asked_again_without(tmp_path, 
     assert (again.header("Geolocation"), again.body, again.header("Content-Type")) == (None, SDP, "application/sdp")
     attempts = [entry for entry in entries if entry["type"] == "attempt"]
     assert [(a["with_location"], a["status"]) for a in attempts] == [(True, status), (False, 200)]
+
+
+async def test_a_location_goes_by_a_reference_that_opens(tmp_path, keys, parties):
+    """E-06: a trunk that takes references gets the URI of one that only we could have made, for this call and place."""
+    carrier = await parties(Carrier("udp", CARRIER_IP, answering))
+    pbx = await parties(Pbx("udp", PBX_IP))
+    rows = account(trunk(carrier.hop, location_mode="reference"))
+    async with edge(tmp_path, keys, rows, held_url="https://phones.example.com/held") as running:
+        call = await pbx.call(running.udp, added=("X-Callpoint-Device: 0015654aa937",))
+        assert (await call.final()).status == 200
+        recorded = await running.entry("call")
+    (invite,) = carrier.invites
+    assert (invite.body, invite.header("Content-Type")) == (SDP, "application/sdp")
+    base, _, reference = invite.header("Geolocation").strip("<>").rpartition("/")
+    assert base == "https://phones.example.com/held"
+    opened = references.open_reference(keys.subkey(references.PURPOSE), reference, datetime.now(UTC))
+    assert (opened.account_id, opened.location_id, opened.call_id) == ("account_acme", "location_hq", recorded["id"])
+
+
+async def test_without_a_public_address_a_reference_trunk_gets_the_location_by_value(tmp_path, keys, parties):
+    """E-06: a location in another form beats none."""
+    carrier = await parties(Carrier("udp", CARRIER_IP, answering))
+    pbx = await parties(Pbx("udp", PBX_IP))
+    async with edge(tmp_path, keys, account(trunk(carrier.hop, location_mode="reference"))) as running:
+        call = await pbx.call(running.udp, added=("X-Callpoint-Device: 0015654aa937",))
+        assert (await call.final()).status == 200
+    assert b"application/pidf+xml" in carrier.invites[0].body
 
 
 async def test_a_trunk_of_last_resort_of_any_account_takes_what_no_other_does(tmp_path, keys, parties):
