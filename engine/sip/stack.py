@@ -36,7 +36,8 @@ from engine.sip.events import (
 )
 from engine.sip.forward import NO_EDIT, Edit, Forward, Hop, Target
 from engine.sip.headers import element_end, read_via
-from engine.sip.message import BadMessage, Request, Response, parse_message
+from engine.sip.message import BadMessage, Request, Response
+from engine.sip.plain import PlainReader
 from engine.sip.proxy import CHALLENGES, Branch, Proxy, ResponseContext, is_pending
 from engine.sip.repair import REPAIRED_MAX_FORWARDS, repair
 from engine.sip.reply import reply_hop
@@ -109,6 +110,7 @@ class SipStack:
         credentials_of: Callable[[str], Credentials | None] = lambda _: None,
         tcp_is_up: Callable[[str, int], bool] = lambda _ip, _port: False,
     ) -> None:
+        self._reader = PlainReader()
         self._outgoing: list[tuple[bytes, Hop]] = []
         self._events: deque[Event] = deque()
         self._deadlines = Deadlines()
@@ -142,7 +144,7 @@ class SipStack:
     def receive(self, data: bytes, source: Hop, now: float) -> None:
         """Take in one message. Whatever the bytes are, this returns; what could not be read is an event."""
         try:
-            message = parse_message(data)
+            message = self._reader.read(data)
         except BadMessage as fault:
             if data.strip(b"\r\n\0"):  # else a keep-alive (RFC 5626 §3.5.1)
                 self._receive_bad(data, fault, source, now)
@@ -359,7 +361,7 @@ class SipStack:
                 continue
             line = request.lines[index]
             position = line.index(b":") + 1
-            while position < len(line):
+            while position < len(line) and line[position - 1 : position] in b":,":  # else what follows is no Via
                 via = read_via(line, position)
                 if via is not None and via.branch.endswith(loop) and self._dialogs.is_own_sent_by(*via[1:3], via[0]):
                     return True
