@@ -22,12 +22,12 @@ _FLAGS = {
     "Add the caller's subnet to a location.",
     "stale": "Nobody has confirmed this address for more than a year. It was sent; dial 933 from there to check it.",
     "disagreement": "Two sources name different places for this caller. The first in the order was sent; see below.",
-    "sender_unproven": "The PBX did not prove itself with its password or certificate. Its address fits, so the call went "
-    "out; check the PBX's credentials.",
+    "sender_unproven": "The PBX did not prove itself with its password or certificate. Its address fits, so the call "
+    "went out; check the PBX's credentials.",
     "sender_shared": "Several accounts have this PBX's address and nothing proved which one called. It was taken for the "
     "one that knows the caller, else the oldest. Let each PBX prove itself.",
-    "elin_reused": "Every number of the location's pool was lent to a caller. The one lent longest ago was taken from its "
-    "caller, who can no longer be called back by it. Add numbers to the pool.",
+    "elin_exhausted": "Every number of the location's pool was lent to a caller. The one lent longest ago was taken from "
+    "its caller, who can no longer be called back by it. Add numbers to the pool.",
     "elin_low": "The location's pool of callback numbers is nearly used up. Add numbers before the next calls.",
 }
 
