@@ -29,7 +29,7 @@ NAMES = re.compile(rb"\r\n([^:]{0,64}+):")  # from a line's beginning to its fir
 UNESCAPED_NUL = re.compile(rb"(?<!\\)\x00")
 FOLD = re.compile(rb"\r\n[ \t]++")
 
-_HOST = rb"\[[0-9A-Fa-f:.]++\]|[A-Za-z0-9_.\-]++"
+HOST = rb"\[[0-9A-Fa-f:.]++\]|[A-Za-z0-9_.\-]++"
 _PARAMETER_VALUE = rb"(?:" + _QUOTED + rb"|\[?[" + TOKEN_CHARACTERS + rb":/&$?@]*+\]?)"
 _PARAMETERS = (
     rb"(?:" + _S + rb";" + _S + rb"[" + TOKEN_CHARACTERS + rb"]++(?:" + _S + rb"=" + _S + _PARAMETER_VALUE + rb")?)*+"
@@ -38,7 +38,7 @@ _PARAMETERS = (
 # The Via nearly everybody sends: no spaces, rport before or after the branch.
 VIA_PLAIN = re.compile(
     rb"[ \t]*+SIP/2\.0/([A-Za-z]++) ("
-    + _HOST
+    + HOST
     + rb")(?::(\d{1,5}))?(;rport)?;branch=(["
     + TOKEN_CHARACTERS
     + rb"]++)(;rport)?(?=,|$)"
@@ -67,9 +67,7 @@ ADDRESS = re.compile(
 )
 
 # A Request-URI: any scheme; sip and sips without headers (RFC 3261 §19.1.1 table 1) and with a host that can be read.
-SIP_REQUEST_URI = re.compile(
-    rb"[sS][iI][pP][sS]?:(?:[^@\s<>\"]++@)?(?:" + _HOST + rb")(?::\d{1,5})?(?:;[^?<>\s\"]*+)?$"
-)
+SIP_REQUEST_URI = re.compile(rb"[sS][iI][pP][sS]?:(?:[^@\s<>\"]++@)?(?:" + HOST + rb")(?::\d{1,5})?(?:;[^?<>\s\"]*+)?$")
 REQUEST_URI = re.compile(rb"([A-Za-z][A-Za-z0-9+.\-]*+):[^\s<>\"]++$")
 STATUS_LINE = re.compile(rb"SIP/2\.0 ([1-6]\d\d)(?: ([^\r\n]*+))?$")
 VERSION = re.compile(rb"SIP/\d++\.\d++$")
