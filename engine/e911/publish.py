@@ -50,7 +50,7 @@ class SnapshotPublisher:
         self._on_dropped = on_dropped
         self._published: dict[str, int] = {}
         self._sighted: dict[str, datetime] = {}  # the latest sighting that each account's snapshot holds
-        self._sightings_due_at = time.monotonic() + SIGHTINGS_S
+        self.sightings_due_at = time.monotonic() + SIGHTINGS_S  # not before that, unless the table changes
         self._wake = asyncio.Event()
         self._watch: sqlite3.Connection | None = None
         self._seen_version = -1
@@ -63,7 +63,7 @@ class SnapshotPublisher:
                 if self._wake.is_set() or self._has_changed():
                     self._wake.clear()
                     await self.publish_changed()
-                if time.monotonic() >= self._sightings_due_at:
+                if time.monotonic() >= self.sightings_due_at:
                     await self.publish_sighted()
                 self.fault = ""
             except (SQLAlchemyError, sqlite3.Error, OSError) as exc:
@@ -99,7 +99,7 @@ class SnapshotPublisher:
             if account_id in self._published and (known is None or seen_at > known):
                 await self._publish(account_id)
         took = time.monotonic() - started
-        self._sightings_due_at = time.monotonic() + max(SIGHTINGS_S, took / SIGHTINGS_SHARE)
+        self.sightings_due_at = time.monotonic() + max(SIGHTINGS_S, took / SIGHTINGS_SHARE)
 
     async def _publish(self, account_id: str) -> None:
         async with self._database.sessions() as session:

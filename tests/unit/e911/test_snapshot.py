@@ -218,3 +218,102 @@ _json = st.recursive(
 )
 def test_any_rows_make_a_table(rows):
     assert table_from({"account_id": "account_1"} | rows).account_id == "account_1"
+
+
+MORE = {
+    "account_id": "account_1",
+    "elin_hold_minutes": 60,
+    "locations": WHOLE["locations"],
+    "networks": [
+        {"id": "network_1", "kind": "bssid", "value": "00:15:6D:12:34:56", "location_id": "location_1",
+         "pbx_id": "pbx_1"},
+        {"id": "network_2", "kind": "switch", "value": "Stack-1", "location_id": "location_1", "pbx_id": None},
+        {"id": "network_3", "kind": "switch_port", "value": "00-11-22-33-44-55/Gi1/0/7", "location_id": "location_1"},
+    ],
+    "numbers": [
+        {"id": "number_1", "e164": "+15185550100", "kind": "elin", "location_id": "location_1", "line_id": None,
+         "held_until": "2026-11-21T23:00:00.000000Z",
+         "held_by": {"pbx_id": "pbx_1", "sip_user": "101", "extension": "101", "name": "Ada", "call": "call_1"}},
+        {"id": "number_2", "e164": "+15185550101", "kind": "direct", "location_id": None, "line_id": "line_1",
+         "held_until": None, "held_by": None},
+    ],
+    "sightings": [
+        {"phone_id": "phone_1", "chassis": "0011.2233.4455", "port": "Gi1/0/7", "bssid": None, "ip": "10.1.2.3",
+         "source": "snmp", "seen_at": "2026-11-21T20:00:00Z"},
+    ],
+    "confirmed": [
+        {"id": "confirmed_1", "phone_id": "phone_1", "line_id": None, "location_id": "location_1",
+         "network": "203.0.113.0/24", "confirmed_at": "2026-11-21T20:00:00Z"},
+        {"id": "confirmed_2", "phone_id": None, "line_id": "line_1", "location_id": "location_1",
+         "network": "00156d123456", "confirmed_at": "2026-11-21T20:00:00"},
+    ],
+    "pbxs": [
+        {"id": "pbx_1", "name": "P", "sources": [], "tls_name": "PBX.example.com", "auth_user": "pbx",
+         "secret": "s3cret",
+         "registrar_host": "[2001:db8::5]", "registrar_port": 5070, "transport": "tcp"},
+    ],
+    "trunks": [
+        {"id": "trunk_1", "name": "A", "host": "x.example.com", "transport": "tls", "auth_user": "u", "secret": "p"},
+    ],
+}  # fmt: skip
+
+
+def test_every_kind_of_row_is_read(tmp_path, keys):
+    """E-05, E-09: networks of every kind, numbers, sightings, confirmed addresses, identities."""
+    snapshot.save(tmp_path, MORE, keys)
+    table = snapshot.load(tmp_path, "account_1", keys)
+    assert (table.faults, table.elin_hold_minutes) == ((), 60)
+    assert [(row.by.value, row.value, row.pbx_id) for row in table.attachments] == [
+        ("bssid", "00156d123456", "pbx_1"), ("switch", "stack-1", None), ("switch_port", "001122334455/gi1/0/7", None),
+    ]  # fmt: skip
+    elin = table.number_of("+15185550100")
+    assert (elin.kind, elin.location_id, elin.held_by.call, elin.held_until.hour) == (
+        "elin",
+        "location_1",
+        "call_1",
+        23,
+    )
+    assert (table.number_of("+15185550101").line_id, table.number_of("+15185550102")) == ("line_1", None)
+    seen = table.sightings["phone_1"]
+    assert (seen.chassis, seen.port, str(seen.ip), seen.source) == ("001122334455", "gi1/0/7", "10.1.2.3", "snmp")
+    first, second = table.confirmed
+    assert (str(first.network), first.bssid, second.network, second.bssid) == (
+        "203.0.113.0/24", None, None, "00156d123456",
+    )  # fmt: skip
+    assert second.confirmed_at.utcoffset().total_seconds() == 0
+    pbx = table.pbxs["pbx_1"]
+    assert (pbx.tls_name, pbx.auth_user, pbx.secret, pbx.registrar_host, pbx.registrar_port, pbx.transport) == (
+        "pbx.example.com", "pbx", "s3cret", "2001:db8::5", 5070, "tcp",
+    )  # fmt: skip
+    (trunk,) = table.trunks
+    assert (trunk.transport, trunk.auth_user, trunk.secret) == ("tls", "u", "p")
+    assert "s3cret" not in repr(table)
+
+
+@pytest.mark.parametrize(
+    ("part", "row"),
+    [
+        ("networks", {"id": "x", "kind": "vlan", "value": "7", "location_id": "location_1"}),
+        ("networks", {"id": "x", "kind": "bssid", "value": "00:11", "location_id": "location_1"}),
+        ("networks", {"id": "x", "kind": "switch_port", "value": "stack-1", "location_id": "location_1"}),
+        ("numbers", {"id": "x", "e164": "15185550100"}),
+        ("numbers", {"id": "x", "e164": "+1518", "held_by": "call_1"}),
+        ("sightings", {"phone_id": "x", "seen_at": "2026-11-21T20:00:00Z"}),
+        ("sightings", {"phone_id": "x", "ip": "10.1.2.3", "seen_at": None}),
+        ("sightings", {"phone_id": "x", "ip": "10.1.2.3"}),
+        (
+            "confirmed",
+            {"id": "x", "location_id": "y", "network": "home", "phone_id": "z", "confirmed_at": "2026-11-21"},
+        ),
+        ("confirmed", {"id": "x", "location_id": "y", "network": "10.0.0.0/8", "confirmed_at": "2026-11-21"}),
+        ("trunks", {"id": "x", "host": "h", "transport": "sctp"}),
+    ],
+)
+def test_a_newer_row_that_cannot_be_read_is_left_out_and_named(part, row):
+    """E-03: the rest of the account keeps its 911 calls."""
+    table = table_from(MORE | {part: [*MORE[part], row]})
+    assert len(table.faults) == 1
+    assert table.faults[0].startswith(f"{part}: x cannot be read")
+    assert len(table.numbers) == 2
+    assert len(table.sightings) == 1
+    assert len(table.attachments) == 3
