@@ -1,0 +1,115 @@
+"""The SIP process with trunks over TLS: connections ahead of calls, and a 911 that goes whatever TLS does."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from engine.crypto import KeyRing
+from engine.sip.tls import TlsFiles, server_context
+from tests.certificates import files_of
+from tests.protocol.edgetest import CARRIER_IP, PBX_IP, Carrier, Pbx, account, edge, trunk
+from tests.protocol.elements import StreamPeer
+from tests.siptest import read_request, response
+
+pytestmark = pytest.mark.enable_socket
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+async def pbx() -> AsyncIterator[Pbx]:
+    made = Pbx("udp", PBX_IP)
+    await made.open()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def second() -> AsyncIterator[Carrier]:
+    made = Carrier("udp", CARRIER_IP, lambda _: [180, 200])
+    await made.open()
+    yield made
+    await made.close()
+
+
+def settings(files: TlsFiles) -> dict[str, object]:
+    named = {
+        "tls_cert": files.certificate,
+        "tls_key": files.key,
+        "client_ca": files.client_ca,
+        "tls_ca": files.server_ca,
+    }
+    return {"tls": "127.0.0.1:0"} | {name: str(path or "") for name, path in named.items()}
+
+
+async def answered(carrier: StreamPeer) -> list[str]:
+    """Serve a carrier until an INVITE was answered; the methods in the order they came, OPTIONS left out."""
+    methods: list[str] = []
+    while "INVITE" not in methods:
+        data = await carrier.next()
+        got = read_request(data)
+        carrier.writer.write(response(data, 200, contact=f"sip:psap@127.0.0.1:{carrier.hop.port};transport=tls"))
+        methods += [got.method] if got.method != "OPTIONS" else []
+    return methods
+
+
+async def test_a_911_goes_by_a_tls_connection_that_stood_before_it(
+    tmp_path: Path, keys: KeyRing, authority: trustme.CA, pbx: Pbx
+) -> None:
+    """E-08: no handshake in the call's way; the trunk is up by its pings over that very connection."""
+    carrier = StreamPeer(server_context(files_of(tmp_path, authority, "localhost")))
+    await carrier.listen()
+    first = trunk(carrier.hop, host="localhost")
+    own = files_of(tmp_path, authority, "callpoint.example", server_ca=authority)
+    async with edge(tmp_path, keys, account(first), **settings(own)) as running:
+        data = await carrier.next()
+        assert read_request(data).method == "OPTIONS"
+        carrier.writer.write(response(data, 200))
+        told = await running.hear("trunk")
+        assert told["up"]
+        assert carrier.connections == 1
+        call = await pbx.call(running.udp)
+        serving = asyncio.create_task(answered(carrier))
+        assert (await call.final()).status == 200
+        assert await serving == ["INVITE"]
+        assert carrier.connections == 1
+    await carrier.close()
+
+
+async def test_a_trunk_that_proves_another_name_is_told_and_the_911_goes_to_the_next(
+    tmp_path: Path, keys: KeyRing, authority: trustme.CA, pbx: Pbx, second: Carrier
+) -> None:
+    """E-03: the operator reads why, the caller notices nothing."""
+    carrier = StreamPeer(server_context(files_of(tmp_path, authority, "other.example")))
+    await carrier.listen()
+    first = trunk(carrier.hop, host="localhost")
+    own = files_of(tmp_path, authority, "callpoint.example", server_ca=authority)
+    trunks = (first, trunk(second.hop, "trunk_second", 20))
+    async with edge(tmp_path, keys, account(*trunks), **settings(own)) as running:
+        told = await running.hear("trunk", lambda message: message["trunk_id"] == "trunk_first")
+        assert not told["up"]
+        assert "not valid for 'localhost'" in told["detail"]
+        call = await pbx.call(running.udp)
+        assert (await call.final()).status == 200
+        assert len(second.invites) == 1
+    await carrier.close()
+
+
+async def test_a_broken_certificate_keeps_no_911_from_going(
+    tmp_path: Path, keys: KeyRing, authority: trustme.CA, pbx: Pbx, second: Carrier
+) -> None:
+    """E-03: the process is up, says what is wrong, and serves UDP."""
+    own = files_of(tmp_path, authority, "callpoint.example")
+    assert own.key is not None
+    own.key.write_text("no key\n")
+    async with edge(tmp_path, keys, account(trunk(second.hop)), **settings(own)) as running:
+        ready = next(message for message in running.said if message["is"] == "ready")
+        assert any("SIP over TLS is refused until then" in fault for fault in ready["faults"])
+        call = await pbx.call(running.udp)
+        assert (await call.final()).status == 200
