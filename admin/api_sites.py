@@ -2,26 +2,44 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from aiohttp import web
 from pydantic import Field
 
+from admin.address_validation import NobodyAsked, validator_asked
 from admin.api import answered, body_of, given, no_content, no_query, row_named
 from admin.api_models import Address, Answer, Body, Email, Id, Instant, Name, Number, StampedAnswer, Text, patch_of
 from admin.api_paging import PAGE_QUERIES, list_rows, plainly
+from admin.auth import prepared
 from admin.context import ACCOUNT, ACTOR, SESSION
 from admin.routes import Operation, Route
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 from engine.e911 import sites, store
-from engine.models import Location, LocationStatus, Network, NotificationRecipient
+from engine.e911.validation import Verdict, note_verdict
+from engine.models import Location, LocationStatus, Network, NetworkKind, NotificationRecipient
+
+InstantText = Annotated[str, Field(json_schema_extra={"format": "date-time"})]  # kept as it is shown
+ValidatorVerdict = Literal["validated", "rejected", "undecided"]
 
 
 class NetworkOfLocation(Answer):
     id: str
-    kind: str
+    kind: NetworkKind
     value: str
+
+
+class ValidationAnswer(Answer):
+    """What the validator said last of the address as it stands."""
+
+    by: str
+    at: InstantText
+    verdict: ValidatorVerdict
+    words: str
+    valid: list[str]
+    invalid: list[str]
+    unchecked: list[str]
 
 
 class LocationAnswer(StampedAnswer):
@@ -32,9 +50,12 @@ class LocationAnswer(StampedAnswer):
     notification_recipients: list[str]
     callback_number: str | None
     onsite_number: str | None
+    carrier_ids: dict[str, str]
     status: LocationStatus
     validated_at: Instant | None
+    validation: ValidationAnswer | None
     networks: list[NetworkOfLocation]
+    warnings: list[str]
 
 
 class GeoBody(Body):
@@ -56,28 +77,33 @@ class LocationCreate(Body):
     notification_recipients: Annotated[list[Email], Field(max_length=50)] = Field(default_factory=list)
     callback_number: Number | None = None
     onsite_number: Number | None = None
+    carrier_ids: Annotated[Address, Field(max_length=20)] = Field(default_factory=dict)
 
 
 LocationPatch = patch_of(LocationCreate, "LocationPatch")
 
 
 class LocationVerdict(Body):
-    """What a validator said of the address, or a person to whom a 933 call read it back."""
+    """`accepted`: what a person says to whom a 933 call read the address back. Without it, the LoST server is asked."""
 
-    accepted: bool
+    accepted: bool | None = None
 
 
 class NetworkAnswer(StampedAnswer):
-    kind: str
+    kind: NetworkKind
     value: str
     location_id: str
     pbx_id: str | None
 
 
 class NetworkCreate(Body):
-    """Callers in this subnet are at this location; with a `pbx_id`, only callers of that PBX."""
+    """Callers on this network are at this location; with a `pbx_id`, only callers of that PBX.
 
-    kind: Annotated[str, Field(pattern="^subnet$")] = "subnet"
+    `value` is a CIDR (`subnet`), an access point's BSSID (`bssid`), a switch's chassis id (`switch`), or chassis id and
+    port id with a slash between them (`switch_port`).
+    """
+
+    kind: NetworkKind = NetworkKind.SUBNET
     value: Text
     location_id: Id
     pbx_id: Id | None = None
@@ -100,7 +126,8 @@ async def list_locations(request: web.Request) -> web.Response:
         if rows:
             for network in await store.networks_of(request[SESSION], request[ACCOUNT].id):
                 networks[network.location_id].append(network)
-        return [_location(row, networks[row.id]) for row in rows]
+        warnings = await sites.warnings_of(request[SESSION], request[ACCOUNT], rows)
+        return [_location(row, networks[row.id], warnings[row.id]) for row in rows]
 
     return await list_rows(request, Location, shown)
 
@@ -114,7 +141,7 @@ async def post_location(request: web.Request) -> web.Response:
     no_query(request)
     values = given(await body_of(request, LocationCreate))
     location = await sites.create_location(request[SESSION], request[ACTOR], request[ACCOUNT], values)
-    return answered(_location(location, []), location, status=201, location=f"/api/v1/locations/{location.id}")
+    return await _one_location(request, location, status=201, address=f"/api/v1/locations/{location.id}")
 
 
 async def patch_location(request: web.Request) -> web.Response:
@@ -134,20 +161,32 @@ async def delete_location(request: web.Request) -> web.Response:
 async def post_location_validate(request: web.Request) -> web.Response:
     no_query(request)
     location = await row_named(request, Location, to_change=True)
-    verdict = await body_of(request, LocationVerdict)
-    await sites.validate_location(request[SESSION], request[ACTOR], location, accepted=verdict.accepted)
+    accepted = (await body_of(request, LocationVerdict)).accepted
+    if accepted is None:
+        await note_verdict(request[SESSION], request[ACTOR], location, prepared(request, Verdict))
+    else:
+        await sites.validate_location(request[SESSION], request[ACTOR], location, accepted=accepted)
     return await _one_location(request, location)
 
 
-async def _one_location(request: web.Request, location: Location) -> web.Response:
+async def ask_for_verdict(request: web.Request) -> Verdict | NobodyAsked:
+    """Before the transaction: a validator is asked over the network, and the database has one writer."""
+    accepted = (await body_of(request, LocationVerdict)).accepted
+    return await validator_asked(request) if accepted is None else NobodyAsked()
+
+
+async def _one_location(
+    request: web.Request, location: Location, *, status: int = 200, address: str | None = None
+) -> web.Response:
     networks = await store.networks_of(request[SESSION], location.account_id, location.id)
-    return answered(_location(location, networks), location)
+    warnings = await sites.warnings_of(request[SESSION], request[ACCOUNT], [location])
+    return answered(_location(location, networks, warnings[location.id]), location, status=status, location=address)
 
 
-def _location(location: Location, networks: Sequence[Network]) -> LocationAnswer:
-    stored = {name: getattr(location, name) for name in LocationAnswer.model_fields if name != "networks"}
-    shown = [NetworkOfLocation.model_validate(network) for network in networks]
-    return LocationAnswer.model_validate(stored | {"networks": shown})
+def _location(location: Location, networks: Sequence[Network], warnings: Sequence[str]) -> LocationAnswer:
+    more = {"networks": [NetworkOfLocation.model_validate(network) for network in networks], "warnings": warnings}
+    stored = {name: getattr(location, name) for name in LocationAnswer.model_fields if name not in more}
+    return LocationAnswer.model_validate(stored | more)
 
 
 async def list_networks(request: web.Request) -> web.Response:
@@ -236,9 +275,10 @@ ROUTES = (
     ),
     Route(
         "POST", "/api/v1/locations/{id}/validate", post_location_validate, _WRITE, Event.LOCATION_VALIDATE,
+        prepare=ask_for_verdict,
         operation=Operation(
-            "Note whether the address is right", body=LocationVerdict, answer=LocationAnswer, if_match=True,
-            has_etag=True,
+            "Validate the address, or note whether it is right", body=LocationVerdict, answer=LocationAnswer,
+            if_match=True, has_etag=True, errors=(409, 503),
         ),
     ),
     Route(

@@ -4,7 +4,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from admin import health
-from admin.context import CONFIG, DATABASE, EDGE, INDEX, KEYS, METRICS, PASSWORDS, THROTTLE, Edge
+from admin.context import CONFIG, DATABASE, EDGE, INDEX, KEYS, METRICS, PASSWORDS, THROTTLE, VALIDATOR, Edge
 from admin.middleware import identify, measure, render_errors, secure_headers
 from admin.middleware_transaction import ROUTE_OF, one_transaction
 from admin.render import STATIC_DIR, static_version
@@ -14,6 +14,7 @@ from engine.accounts.throttle import Throttle
 from engine.config import Config
 from engine.crypto import KeyRing
 from engine.db import Database
+from engine.e911.lost import LostClient
 from engine.provisioning.index import open_index
 
 MAX_BODY_BYTES = 1 << 20  # the largest body the admin port takes in
@@ -35,7 +36,8 @@ def make_admin(
     app[CONFIG], app[KEYS], app[DATABASE], app[EDGE] = config, keys, database, edge
     app[PASSWORDS], app[THROTTLE], app[METRICS] = PasswordDesk(), Throttle(), registry
     app[INDEX] = open_index(database, keys)
-    app.on_cleanup.append(_close_index)
+    app[VALIDATOR] = LostClient(config.e911.lost_url) if config.e911.lost_url else None
+    app.on_cleanup.extend((_close_index, _close_validator))
     app[health.EDGE_GAUGES] = health.edge_gauges(registry)
     app[ROUTE_OF] = _add_routes(app, all_routes())
     for path, probe in (
@@ -51,6 +53,12 @@ def make_admin(
 
 async def _close_index(app: web.Application) -> None:
     app[INDEX].close()
+
+
+async def _close_validator(app: web.Application) -> None:
+    validator = app[VALIDATOR]
+    if validator is not None:
+        await validator.close()
 
 
 def _add_routes(app: web.Application, routes: tuple[Route, ...]) -> dict[web.AbstractRoute, Route]:

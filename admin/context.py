@@ -15,8 +15,9 @@ from engine.audit.record import Actor
 from engine.config import Config
 from engine.crypto import KeyRing
 from engine.db import Database
+from engine.e911.lost import LostClient
 from engine.errors import EngineError
-from engine.models import Account, ApiKey, Phone, Session, User
+from engine.models import Account, ApiKey, Phone, Session, Sighting, User
 from engine.provisioning.index import Index
 
 
@@ -41,6 +42,9 @@ class Edge(Protocol):
             Conflict: there is no way to this phone.
         """
 
+    def seen(self, sighting: Sighting) -> None:
+        """Tell where a phone was seen, ahead of the next location table. Never waits; lost when the edge is away."""
+
     def state(self) -> EdgeState: ...
 
     async def counters(self) -> Mapping[str, object]:
@@ -62,6 +66,7 @@ CONFIG: web.AppKey[Config] = web.AppKey("config", Config)
 EDGE: web.AppKey[Edge] = web.AppKey("edge", Edge)
 PASSWORDS: web.AppKey[PasswordDesk] = web.AppKey("passwords", PasswordDesk)
 THROTTLE: web.AppKey[Throttle] = web.AppKey("throttle", Throttle)
+VALIDATOR: web.AppKey[LostClient | None] = web.AppKey("validator")  # None: [e911] lost_url is empty
 INDEX: web.AppKey[Index] = web.AppKey("index", Index)
 METRICS: web.AppKey[CollectorRegistry] = web.AppKey("metrics", CollectorRegistry)
 

@@ -4,7 +4,9 @@ from typing import Any
 
 from aiohttp import web
 
-from admin.context import ACCOUNT, ACTOR, SESSION
+from admin.address_validation import NobodyAsked, validator_asked
+from admin.auth import prepared
+from admin.context import ACCOUNT, ACTOR, CONFIG, SESSION
 from admin.pages_form import FORM, form_of, gathered, lines_typed, refuse, refuse_stale, see_other, typed
 from admin.render import render
 from admin.routes import Route
@@ -12,6 +14,7 @@ from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 from engine.e911 import sites, store
 from engine.e911.fields import canonical_subnet
+from engine.e911.validation import Verdict, note_verdict
 from engine.errors import EngineError, FieldFault, NotFound
 from engine.models import Location, Network
 
@@ -64,7 +67,10 @@ async def _location_page(request: web.Request, error: EngineError | None) -> web
         "onsite_number": location.onsite_number if location else "",
     }
     form = await form_of(request, values, error)
-    return render(request, "location.html.j2", status=error.http_status if error else 200, location=location, form=form)
+    return render(
+        request, "location.html.j2", status=error.http_status if error else 200, location=location, form=form,
+        can_be_asked=bool(request.app[CONFIG].e911.lost_url),
+    )  # fmt: skip
 
 
 async def post_location_new(request: web.Request) -> web.Response:
@@ -96,9 +102,18 @@ async def post_location_verdict(request: web.Request) -> web.Response:
     request[FORM] = _location_page
     location = await _location(request)
     await refuse_stale(request, location)
+    if await typed(request, "verdict") == "ask":
+        verdict = prepared(request, Verdict)
+        await note_verdict(request[SESSION], request[ACTOR], location, verdict)
+        return see_other(f"/locations/{location.id}", f"location-{verdict.told['verdict']}")
     is_right = await typed(request, "verdict") == "right"
     await sites.validate_location(request[SESSION], request[ACTOR], location, accepted=is_right)
     return see_other(f"/locations/{location.id}", "location-validated" if is_right else "location-rejected")
+
+
+async def ask_for_verdict(request: web.Request) -> Verdict | NobodyAsked:
+    """Before the transaction: a validator is asked over the network, and the database has one writer."""
+    return await validator_asked(request) if await typed(request, "verdict") == "ask" else NobodyAsked()
 
 
 async def post_location_delete(request: web.Request) -> web.Response:
@@ -165,6 +180,13 @@ ROUTES = (
     Route("POST", "/locations/new", post_location_new, Scope.LOCATIONS_WRITE, Event.LOCATION_CREATE),
     Route("GET", "/locations/{id}", get_location, Scope.LOCATIONS_READ, Event.LOCATION_READ),
     Route("POST", "/locations/{id}", post_location, Scope.LOCATIONS_WRITE, Event.LOCATION_UPDATE),
-    Route("POST", "/locations/{id}/validate", post_location_verdict, Scope.LOCATIONS_WRITE, Event.LOCATION_VALIDATE),
+    Route(
+        "POST",
+        "/locations/{id}/validate",
+        post_location_verdict,
+        Scope.LOCATIONS_WRITE,
+        Event.LOCATION_VALIDATE,
+        prepare=ask_for_verdict,
+    ),
     Route("POST", "/locations/{id}/delete", post_location_delete, Scope.LOCATIONS_WRITE, Event.LOCATION_DELETE),
 )

@@ -40,6 +40,7 @@ DONE = {  # what a page says after a redirect; the key travels in the address, t
     "location-added": "Location added.",
     "location-saved": "Location saved.",
     "location-validated": "The address is marked as validated. Changing it makes it a draft again.",
+    "location-undecided": "The validator was asked and did not decide. What it said stands with the address.",
     "location-rejected": "The address is marked as rejected. It is still sent with calls: correct it, then dial 933.",
     "location-deleted": "Location deleted.",
     "recipient-added": "Recipient added. They will be mailed at the next 911 or 933 call.",

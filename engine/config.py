@@ -122,6 +122,17 @@ class Sip(_Section):
     _check = field_validator("udp", "tcp", "tls")(_both_listens)
 
 
+class E911(_Section):
+    lost_url: str = ""  # asks who validates addresses; no 911 call depends on it
+
+    @field_validator("lost_url")
+    @classmethod
+    def _check_url(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^\s/]+(/\S*)?", value):
+            raise ValueError(f"expected the URL of a LoST server such as https://lost.example.com/lost, got {value!r}")
+        return value
+
+
 class Mail(_Section):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
     host: str = ""
@@ -145,6 +156,7 @@ class Config(BaseSettings):
     provisioning: Provisioning = Provisioning()
     admin: Admin = Admin()
     sip: Sip = Sip()
+    e911: E911 = E911()
     mail: Mail = Mail()
     log: Log = Log()
 

@@ -4,6 +4,8 @@ Values arrive as an API body or a form holds them (a mapping of field names); ev
 once, field by field. What a field is called and means: the API's names (`docs`), RFC 5139 for civic addresses.
 """
 
+from collections.abc import Iterable
+
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit.events import Event
@@ -65,6 +67,7 @@ async def update_location(
     if moved.keys() & {"civic_address", "geo"} and location.status != LocationStatus.DRAFT:
         location.status = LocationStatus.DRAFT
         location.validated_at = None
+        location.validation = None
     record(session, actor, Event.LOCATION_UPDATE, location)
     await session.flush()
     return location
@@ -74,6 +77,7 @@ async def validate_location(session: AsyncSession, actor: Actor, location: Locat
     """Note what a validator, or a person who had the address read back by a 933 call, said of the address as it is."""
     location.status = LocationStatus.VALIDATED if accepted else LocationStatus.REJECTED
     location.validated_at = utc_now() if accepted else None
+    location.validation = None  # a person's word comes after a validator's
     record(session, actor, Event.LOCATION_VALIDATE, location, details={"accepted": accepted})
     await session.flush()
     return location
@@ -112,12 +116,18 @@ async def delete_location(session: AsyncSession, actor: Actor, location: Locatio
     await session.flush()
 
 
-async def warnings_of(session: AsyncSession, account: Account, location: Location) -> list[str]:
-    """What is wrong with a location that is saved all the same: a line has a number that is an emergency there.
+async def warnings_of(session: AsyncSession, account: Account, locations: Iterable[Location]) -> dict[str, list[str]]:
+    """What is wrong with locations that are kept all the same, by identifier: a line has a number that is an emergency
+    there.
 
     A location is never refused for it: an address that is not kept helps nobody.
     """
-    country = location.civic_address.get("country", "")
+    country_of = {location.id: location.civic_address.get("country", "") for location in locations}
+    found = {country: await _taken_numbers(session, account, country) for country in set(country_of.values())}
+    return {location_id: found[country] for location_id, country in country_of.items()}
+
+
+async def _taken_numbers(session: AsyncSession, account: Account, country: str) -> list[str]:
     pack = numbers_of(country)
     called = await store.lines_called(session, account.id, pack.emergency_forms | pack.test_forms | pack.also_reserved)
     return [
