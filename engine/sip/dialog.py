@@ -168,7 +168,9 @@ class Dialogs:
         self._prefix(source)
         return (target.host.encode(), target.port) in self._own
 
-    def is_own_sent_by(self, host: bytes, port: int | None, transport: bytes) -> bool:
+    def is_own_sent_by(self, host: bytes, port: int | None, transport: bytes, source: Hop) -> bool:
+        """Is the sent-by of a Via one of ours, as this peer or any that was sent to knows us?"""
+        self._prefix(source)
         default = DEFAULT_TLS_PORT if transport.upper() == b"TLS" else DEFAULT_PORT
         return (host.strip(b"[]").lower(), port or default) in self._own
 

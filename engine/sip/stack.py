@@ -331,7 +331,7 @@ class SipStack:
             refusal, because = (416, f"the scheme {request.scheme[:20].decode()} is not known here"), "scheme"
         elif request.max_forwards == 0 and not self._is_asked_of_us(request, server.source):
             refusal, because = (483, "Max-Forwards is used up"), "max_forwards"
-        elif request.raw.find(loop, 0, request.body_start) >= 0 and self._is_loop(request, loop):
+        elif request.raw.find(loop, 0, request.body_start) >= 0 and self._is_loop(request, loop, server.source):
             refusal, because = (482, "the request came back unchanged"), "loop"
         elif b"proxy-require" in request.shape.first:
             wanted = ", ".join(request.headers("Proxy-Require"))
@@ -354,7 +354,7 @@ class SipStack:
         is_alone = request.method == "OPTIONS" and not request.to_tag_bytes
         return is_alone and self._dialogs.is_own(request, request.request_uri_bytes, source)
 
-    def _is_loop(self, request: Request, loop: bytes) -> bool:
+    def _is_loop(self, request: Request, loop: bytes, source: Hop) -> bool:
         """A Via of ours whose branch ends in what this request would get (§16.3 step 4)."""
         for index, name in enumerate(request.names):
             if name != b"via":
@@ -363,7 +363,11 @@ class SipStack:
             position = line.index(b":") + 1
             while position < len(line) and line[position - 1 : position] in b":,":  # else what follows is no Via
                 via = read_via(line, position)
-                if via is not None and via.branch.endswith(loop) and self._dialogs.is_own_sent_by(*via[1:3], via[0]):
+                if (
+                    via is not None
+                    and via.branch.endswith(loop)
+                    and self._dialogs.is_own_sent_by(*via[1:3], via[0], source)
+                ):
                     return True
                 position = element_end(line, position) + 1
         return False

@@ -176,8 +176,8 @@ def carry(stack: SipStack, event: RequestReceived, seed: int) -> list[bytes]:
 
 
 PATTERNS = [
-    b'"', b"\\", b'\\"', b"<", b">", b"<>", b",", b", ", b";", b";a", b";a=", b';a="', b"=", b" ", b"\t", b"\r\n ", b":",
-    b"[", b"[:", b"%", b"a", b"a.", b"1", b"@", b"a@", b'"a" <sip:a@b>, ', b"SIP/2.0/UDP a;b, ",
+    b'"', b"\\", b'\\"', b"<", b">", b"<>", b",", b", ", b";", b";a", b";a=", b';a="', b"=", b" ", b"\t", b"\r\n ",
+    b":", b"[", b"[:", b"%", b"a", b"a.", b"1", b"@", b"a@", b'"a" <sip:a@b>, ', b"SIP/2.0/UDP a;b, ",
 ]  # fmt: skip
 
 
@@ -217,7 +217,7 @@ def test_no_pattern_makes_reading_slow(place: str) -> None:
 
 
 def test_a_request_that_pretends_to_be_a_loop_costs_no_more() -> None:
-    """E-18: what our branches end in can be worked out by anybody; the Vias are searched once, whatever they are."""
+    """E-18: anybody can work out what our branches end in; the Vias are searched once, whatever is in them."""
     plain = request("MESSAGE", "sip:a@b", branch="z9hG4bKloop")
     loop = b".%08x" % zlib.crc32(b"sip:a@b" + b"call-1@192.0.2.20" + b"1")
     for pattern in PATTERNS:
