@@ -20,6 +20,9 @@ _ENGINE = Path(__file__).parent.parent
 FOLDERS = (_ENGINE / "_templates" / "carriers", _ENGINE.parent / "templates" / "carriers")
 
 
+_FIELD = re.compile(r"\{([a-z_]+)\}")
+
+
 class Order(StrEnum):
     """Where our Geolocation value goes among those the caller sent. Stored names."""
 
@@ -31,21 +34,18 @@ class Order(StrEnum):
 class Form:
     """A text with `{fields}`, cut once at start, so that filling it in a call's way is one join."""
 
-    __slots__ = ("_parts", "fields", "text")
+    __slots__ = ("_format", "fields", "text")
 
     def __init__(self, text: str, **known: str) -> None:
         for name, value in known.items():
             text = text.replace(f"{{{name}}}", value)
         self.text = text
-        self._parts = re.split(r"\{([a-z_]+)\}", text)
-        self.fields = frozenset(self._parts[1::2])
+        self.fields = frozenset(_FIELD.findall(text))
+        self._format = _FIELD.sub(r"%(\1)s", text.replace("%", "%%"))
 
     def fill(self, values: Mapping[str, str]) -> str:
-        """The text with each field's value; an unknown field is empty."""
-        parts = self._parts
-        if len(parts) == 1:
-            return self.text
-        return "".join([values.get(part, "") if at & 1 else part for at, part in enumerate(parts)])
+        """The text with each field's value; every field must have one."""
+        return self._format % values if self.fields else self.text
 
 
 NUMBER_FIELDS = frozenset({"number", "service", "host", "callback", "user", "name", "call", "domain"})
@@ -152,7 +152,7 @@ def _check_forms(profile: CarrierProfile) -> None:
     texts += [(f"add {name}", value, plain) for name, value in profile.add]
     for name, text, may in texts:
         wrong = sorted(Form(text).fields - may)
-        if wrong or re.search(r"[{}]", re.sub(r"\{[a-z_]+\}", "", text)):
+        if wrong or re.search(r"[{}]", _FIELD.sub("", text)):
             raise ValueError(f"{name.rstrip('_')}: fields among {', '.join(sorted(may))} were expected, got {text!r}")
 
 

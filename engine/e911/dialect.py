@@ -97,7 +97,7 @@ class Dialect:
     """A trunk's profile with everything filled in that stays the same from call to call."""
 
     __slots__ = (
-        "_add", "_carrier_id", "_from", "_from_plain", "_geolocation", "_identity", "_identity_plain",
+        "_add", "_carrier_id", "_from", "_from_plain", "_geolocation", "_identity", "_identity_plain", "_is_simple",
         "_numbers", "_removes", "_test_number", "_uri", "profile", "trunk",
     )  # fmt: skip
 
@@ -113,30 +113,30 @@ class Dialect:
         self._numbers = dict(profile.numbers)
         self._test_number = trunk.test_number or profile.test_number
         self._removes = STRIPPED + profile.remove
+        forms = [self._uri, self._from, self._from_plain, self._identity, self._identity_plain]
+        asked = frozenset().union(*(form.fields for form in forms + [form for _, form in self._add]))
+        self._is_simple = asked <= {"number", "callback"}  # the rest of the fields need not be worked out
 
-    def edit(self, outgoing: Outgoing) -> Edit:
-        """The request as this trunk wants it, with the location it takes."""
-        plain = self._plain(outgoing)
-        if not self.conveys(outgoing):
-            return plain
-        if outgoing.is_caller_s and self._passes_on(outgoing):
-            return self._routed(plain, plain.add, plain.remove)
-        return self._with_location(plain, outgoing)
-
-    def edit_without_location(self, outgoing: Outgoing, first: Edit) -> Edit | None:
-        """What follows a 424 or 488 to `first`: no location of anybody, in no header and no part. None when there was
-        none.
+    def edits(self, outgoing: Outgoing) -> tuple[Edit, Edit | None]:
+        """The request as this trunk wants it, with the location it takes; and what follows a 424 or 488 to that: no
+        location of anybody, in no header and no part, None when there was none.
         """
-        request = outgoing.request
-        has_own = b"geolocation" in request.shape.first
-        if not has_own and not first.conveys_location:
-            return None
-        plain = self._plain(outgoing)
-        content_type, body = _without_location_parts(request) if has_own or _is_multipart(request) else (None, None)
-        remove = plain.remove + LOCATION_HEADERS
+        uri, remove, add, from_ = self._plain(outgoing)
+        has_own = b"geolocation" in outgoing.request.shape.first
+        located = self._located(outgoing, remove, add, has_own=has_own) if self.conveys(outgoing) else None
+        if located is None:
+            edit = Edit(uri, remove, add, None, None, from_, has_own)
+            return edit, self._bare(outgoing.request, edit, remove, add) if has_own else None
+        edit = Edit(uri, *located, from_, has_own)
+        return edit, self._bare(outgoing.request, edit, remove, add)
+
+    @staticmethod
+    def _bare(request: Request, first: Edit, remove: tuple[str, ...], add: tuple[tuple[str, str], ...]) -> Edit:
+        body = _body_without_locations(request)
+        remove += LOCATION_HEADERS
         if body == b"":
-            remove = (*remove, "Content-Type", *BODY_HEADERS)
-        return replace(plain, remove=remove, content_type=content_type, body=body, keeps_location=False)
+            remove += ("Content-Type", *BODY_HEADERS)
+        return Edit(first.request_uri, remove, add, None, body, first.from_)
 
     def conveys(self, outgoing: Outgoing) -> bool:
         """Whether anything of ours goes along: there is a location, and neither trunk nor carrier refuses all."""
@@ -146,27 +146,23 @@ class Dialect:
         """The elements of its address that this carrier gets shortened or not at all."""
         return _within(location, self.profile.civic_limits)[1] if self.profile.civic_limits else ()
 
-    def _plain(self, outgoing: Outgoing) -> Edit:
-        profile, values = self.profile, outgoing.values()
-        values["number"] = self._number(outgoing)
-        has_number = bool(outgoing.callback_number)
-        identity = (self._identity if has_number else self._identity_plain).fill(values)
-        from_ = (self._from if has_number else self._from_plain).fill(values)
-        add: list[tuple[str, str]] = [("P-Asserted-Identity", identity)] if identity else []
+    def _plain(self, outgoing: Outgoing) -> tuple[str, tuple[str, ...], tuple[tuple[str, str], ...], str | None]:
+        """(Request-URI, headers that go, headers that come, From) but for the location."""
+        profile, number = self.profile, outgoing.callback_number
+        values = {"callback": number or "", "number": self._number(outgoing)}
+        if not self._is_simple:
+            values |= outgoing.values()
+        identity = (self._identity if number else self._identity_plain).fill(values)
+        from_ = (self._from if number else self._from_plain).fill(values)
+        add: tuple[tuple[str, str], ...] = (("P-Asserted-Identity", identity),) if identity else ()
         remove = _stripped(outgoing.request.names) + self._removes
         if profile.priority and not outgoing.is_test:
-            remove = (*remove, "Priority")
-            add.append(("Priority", profile.priority))
+            remove += ("Priority",)
+            add += (("Priority", profile.priority),)
         if self._add:
             add += _not_there_yet(outgoing.request, [(name, form.fill(values)) for name, form in self._add])
-        from_ = from_.removeprefix('"" ')  # a caller without a name has no quoted one
-        return Edit(
-            request_uri=self._uri.fill(values),
-            remove=remove,
-            add=tuple(add),
-            from_=from_ or None,
-            keeps_location=b"geolocation" in outgoing.request.shape.first,
-        )
+        # a caller without a name has no quoted one
+        return self._uri.fill(values), remove, add, from_.removeprefix('"" ') or None
 
     def _number(self, outgoing: Outgoing) -> str:
         if outgoing.is_test:
@@ -176,42 +172,40 @@ class Dialect:
 
     # --- location -----------------------------------------------------------------------------------------------------
 
-    def _with_location(self, plain: Edit, outgoing: Outgoing) -> Edit:
+    def _located(
+        self, outgoing: Outgoing, remove: tuple[str, ...], add: tuple[tuple[str, str], ...], *, has_own: bool
+    ) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...], str | None, bytes | None] | None:
+        """(headers that go, headers that come, Content-Type, body) with the location; None when no form can be had."""
+        if has_own and outgoing.is_caller_s and self._passes_on():
+            return *self._routed(remove, add), None, None
         by_value, reference = self._forms(outgoing)
-        values: list[str] = []
-        add, remove = list(plain.add), plain.remove
-        composed: Composed | None = None
+        value, content_type, body = reference, None, None
         if by_value:
             composed, content_id = self._composed(outgoing)
-            values.append(self._geolocation.fill({"uri": cid_value(content_id)}))
+            value = self._geolocation.fill({"uri": cid_value(content_id)}) + (f", {reference}" if reference else "")
+            content_type, body = composed.content_type, composed.body
             remove += composed.moved
-        if reference:
-            values.append(reference)
-        if not values:
-            return plain
-        before, after, replaces = self._others(outgoing)
+        if not value:
+            return None
+        behind, replaces = self._others(outgoing) if has_own else ((), False)
         remove = (*remove, GEOLOCATION) if replaces else remove
-        add += [(GEOLOCATION, value) for value in (*before, ", ".join(values), *after)]
-        located = self._routed(plain, tuple(add), remove)
-        if composed is None:
-            return located
-        return replace(located, content_type=composed.content_type, body=composed.body)
+        add = (*add, (GEOLOCATION, value), *((GEOLOCATION, other) for other in behind))
+        return *self._routed(remove, add), content_type, body
 
-    def _routed(self, plain: Edit, add: tuple[tuple[str, str], ...], remove: tuple[str, ...]) -> Edit:
+    def _routed(
+        self, remove: tuple[str, ...], add: tuple[tuple[str, str], ...]
+    ) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
         """With the Geolocation-Routing that the carrier wants; only one may be there."""
-        if not self.profile.geolocation_routing:
-            return replace(plain, add=add, remove=remove)
-        routing = (GEOLOCATION_ROUTING, self.profile.geolocation_routing)
-        return replace(plain, add=(*add, routing), remove=(*remove, GEOLOCATION_ROUTING))
+        routing = self.profile.geolocation_routing
+        return ((*remove, GEOLOCATION_ROUTING), (*add, (GEOLOCATION_ROUTING, routing))) if routing else (remove, add)
 
-    def _passes_on(self, outgoing: Outgoing) -> bool:
-        """Whether the caller's own location goes on as it is: it is the one we would send, and a second copy of it
-        would only be one more for the receiver to doubt.
+    def _passes_on(self) -> bool:
+        """Whether the location that a caller brought goes on as it is: it is the one we would send, and a second copy
+        of it would only be one more for the receiver to doubt.
         """
         profile = self.profile
         is_kept = profile.caller_location == "keep" and profile.geolocation_order is not Order.ONLY
-        is_by_value = VALUE in profile.takes and self.trunk.location_mode != REFERENCE
-        return is_kept and is_by_value and b"geolocation" in outgoing.request.shape.first
+        return is_kept and VALUE in profile.takes and self.trunk.location_mode != REFERENCE
 
     def _forms(self, outgoing: Outgoing) -> tuple[bool, str]:
         """(by value?, the reference's Geolocation value): as the trunk is set, within what the carrier takes.
@@ -233,16 +227,12 @@ class Dialect:
         uri = outgoing.reference()
         return f"<{uri}>" if uri else ""
 
-    def _others(self, outgoing: Outgoing) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
-        """(the caller's values to write before ours, behind ours, whether its own lines go)."""
-        own = geolocation_values(outgoing.request)
-        if not own:
-            return (), (), False
-        if self.profile.geolocation_order is Order.ONLY or self.profile.caller_location == "replace":
-            return (), (), True
-        if self.profile.geolocation_order is Order.FIRST:
-            return (), own, True
-        return (), (), False  # its lines stay where they are, before what is added
+    def _others(self, outgoing: Outgoing) -> tuple[tuple[str, ...], bool]:
+        """(the caller's own values to write behind ours, whether its lines go from where they are)."""
+        order = self.profile.geolocation_order
+        if order is Order.ONLY or self.profile.caller_location == "replace":
+            return (), True
+        return (geolocation_values(outgoing.request), True) if order is Order.FIRST else ((), False)
 
     def _composed(self, outgoing: Outgoing) -> tuple[Composed, str]:
         profile, request = self.profile, outgoing.request
@@ -280,14 +270,14 @@ def _compose(outgoing: Outgoing, pidf: bytes, *, replaces: bool) -> tuple[Compos
     return composed, content_id
 
 
-def _not_there_yet(request: Request, added: list[tuple[str, str]]) -> list[tuple[str, str]]:
+def _not_there_yet(request: Request, added: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     """Less those whose `purpose` the caller's own header has: an identifier given further up stays the only one."""
-    return [
+    return tuple(
         (name, value)
         for name, value in added
         if not (purpose := value.rpartition(";purpose=")[2] if ";purpose=" in value else "")
         or not any(f"purpose={purpose}".lower() in own.lower() for own in request.headers(name))
-    ]
+    )
 
 
 def _is_location(part: Part) -> bool:
@@ -299,13 +289,16 @@ def _is_multipart(request: Request) -> bool:
     return at is not None and b"multipart/" in request.lines[at].lower()
 
 
-def _without_location_parts(request: Request) -> tuple[str | None, bytes | None]:
-    """(new Content-Type, new body) of the caller's request less the locations in it; None where nothing changes."""
+def _body_without_locations(request: Request) -> bytes | None:
+    """The caller's own body less the locations in it; None where there are none."""
+    at = request.shape.first.get(b"content-type")
+    if at is None or (b"multipart/" not in (line := request.lines[at].lower()) and b"pidf+xml" not in line):
+        return None
     content_type = request.header("Content-Type") or ""
     if media_type(content_type) == CONTENT_TYPE:
-        return None, b""
+        return b""
     body = without(request.body, content_type, _is_location)
-    return (None, None) if body == request.body else (None, body)
+    return None if body == request.body else body
 
 
 @lru_cache(maxsize=1024)

@@ -79,8 +79,7 @@ class Targets(Sequence[Target]):
         trunk, profile = dialect.trunk, dialect.profile
         edits = self._edits.get(trunk.id)
         if edits is None:
-            edit = dialect.edit(self._outgoing)
-            edits = self._edits[trunk.id] = (edit, dialect.edit_without_location(self._outgoing, edit))
+            edits = self._edits[trunk.id] = dialect.edits(self._outgoing)
         return Target(
             trunk.id,
             hop,
