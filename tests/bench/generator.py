@@ -1,4 +1,4 @@
-"""Whole SIP calls over UDP, both ends in one tight loop: INVITE, 100, 180, 200, ACK, BYE, 200.
+"""Whole SIP calls, both ends in one tight loop: INVITE, 100, 180, 200, ACK, BYE, 200.
 
 The caller keeps to a schedule and never sends anything twice: what is lost stays lost and is counted, what the element
 in between repeats is counted too. Calls go to `number`; every `emergency_every`-th goes to 911 instead, whose INVITE is
@@ -7,7 +7,6 @@ timed from the caller's socket to the callee's.
 
 import gc
 import select
-import socket
 import time
 from array import array
 from collections.abc import Callable
@@ -15,10 +14,10 @@ from dataclasses import dataclass, field
 from secrets import token_hex
 
 from tests.bench.machine import percentile
+from tests.bench.wires import Datagrams, Wire
 
 GRACE_S = 2.0  # after the last call was due: what is not done by then is lost
 MAX_PER_TURN = 32
-BUFFER_BYTES = 4 * 1024 * 1024
 _KEPT = frozenset({b"Via", b"Rec", b"Fro", b"To:", b"Cal", b"CSe"})  # what a response repeats, RFC 3261 §8.2.6.2
 _SDP = (
     "v=0\r\no=- 3900000000 3900000000 IN IP4 {ip}\r\ns=call\r\nc=IN IP4 {ip}\r\nt=0 0\r\n"
@@ -84,14 +83,21 @@ class Outcome:
 class Generator:
     """A caller at one socket and a callee at another, both facing `element`; None: each other, the direct path."""
 
-    def __init__(self, caller_ip: str, callee_ip: str) -> None:
-        self._caller, self._callee = (_bound(ip) for ip in (caller_ip, callee_ip))
-        self.callee_address: tuple[str, int] = self._callee.getsockname()
-        self._own = "{}:{}".format(*self._caller.getsockname())
-        self._contact = "<sip:callee@{}:{}>".format(*self.callee_address).encode()
+    def __init__(self, caller_ip: str, callee_ip: str, wires: tuple[Wire, Wire] | None = None) -> None:
+        self._caller, self._callee = wires or (Datagrams(caller_ip), Datagrams(callee_ip))
+        self.callee_address = self._callee.address
+        self._own = "{}:{}".format(*self._caller.address)
+        self._via = f"Via: SIP/2.0/{self._caller.name} {self._own}"
+        ending = "" if self._callee.name == "UDP" else f";transport={self._callee.name.lower()}"
+        self._contact = "<sip:callee@{}:{}{}>".format(*self.callee_address, ending).encode()
         self._sdp = _SDP.format(ip=caller_ip).encode()
         self._answer_sdp = _SDP.format(ip=callee_ip).encode()
         self._outcome = Outcome()
+
+    @property
+    def has_direct_path(self) -> bool:
+        """Whether caller and callee can face each other: a TLS handshake between them would wait for itself."""
+        return self._caller.name != "TLS"
 
     def close(self) -> None:
         self._caller.close()
@@ -99,11 +105,8 @@ class Generator:
 
     def run(self, load: Load, element: tuple[str, int] | None) -> Outcome:
         """Offer the load and wait for its end, `GRACE_S` longer than it takes at most."""
-        self._caller.connect(element or self.callee_address)
-        self._callee.connect(element or self._caller.getsockname())
-        for sock in (self._caller, self._callee):  # leftovers of an earlier run
-            while _received(sock) is not None:
-                pass
+        self._callee.face(element or self._caller.address)
+        self._caller.face(element or self.callee_address)
         total = int(load.rate * load.seconds)
         self._begin(load, total, "{}:{}".format(*(element or self.callee_address)))
         collects = gc.isenabled()
@@ -121,8 +124,8 @@ class Generator:
 
     def face(self, element: tuple[str, int], calls: int, every: int = 0) -> None:
         """Be ready for that many calls through an element that answers only when its driver lets it."""
-        self._caller.connect(element)
-        self._callee.connect(element)
+        self._caller.face(element)
+        self._callee.face(element)
         self._begin(Load(1.0, calls, emergency_every=every), calls, "{}:{}".format(*element))
 
     def place(self, number: int) -> None:
@@ -148,16 +151,15 @@ class Generator:
 
     def is_known(self, element: tuple[str, int]) -> bool:
         """Whether the element answers an OPTIONS of this caller with 200 at once."""
-        self._caller.connect(element)
+        self._caller.face(element)
         branch = token_hex(8)
-        _send(
-            self._caller,
-            f"OPTIONS sip:{element[0]} SIP/2.0\r\nVia: SIP/2.0/UDP {self._own};branch=z9hG4bK{branch}\r\n"
+        self._caller.send(
+            f"OPTIONS sip:{element[0]} SIP/2.0\r\n{self._via};branch=z9hG4bK{branch}\r\n"
             f"Max-Forwards: 70\r\nFrom: <sip:101@{self._own}>;tag=o\r\nTo: <sip:{element[0]}>\r\n"
             f"Call-ID: {branch}@bench\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n".encode(),
         )
-        select.select((self._caller,), (), (), 0.5)
-        return (_received(self._caller) or b"").startswith(b"SIP/2.0 200")
+        select.select(self._caller.sockets(), (), (), 0.5)
+        return (self._caller.receive() or b"").startswith(b"SIP/2.0 200")
 
     def _begin(self, load: Load, total: int, host: str) -> None:
         self._outcome = Outcome()
@@ -189,7 +191,12 @@ class Generator:
             busy = self._drain(self._callee, self._heard_by_callee) + self._drain(self._caller, self._heard_by_caller)
             finished = outcome.completed + outcome.refused
             if not busy and (wait_s := started + placed / rate - clock()) > 0:
-                select.select((self._caller, self._callee), (), (), min(wait_s, 0.05) if placed < total else 0.01)
+                select.select(
+                    self._caller.sockets() + self._callee.sockets(),
+                    (),
+                    (),
+                    min(wait_s, 0.05) if placed < total else 0.01,
+                )
         outcome.took_s = max(clock() - started, total / rate)
 
     def _place(self, number: int) -> None:
@@ -198,7 +205,7 @@ class Generator:
         user = f"{_FIRST_USER + number}" if is_emergency else "101"
         message = (
             f"INVITE sip:{dialed}@{self._host} SIP/2.0\r\n"
-            f"Via: SIP/2.0/UDP {self._own};branch=z9hG4bK{self._run}i{number}\r\nMax-Forwards: 70\r\n"
+            f"{self._via};branch=z9hG4bK{self._run}i{number}\r\nMax-Forwards: 70\r\n"
             f'From: "{caller_name(number)}" <sip:{user}@{self._own}>;tag=c{number}\r\n'
             f"To: <sip:{dialed}@{self._host}>\r\n"
             f"Call-ID: {number:08d}-{self._run}@bench\r\nCSeq: 1 INVITE\r\nContact: <sip:101@{self._own}>\r\n"
@@ -206,11 +213,11 @@ class Generator:
             f"Content-Type: application/sdp\r\nContent-Length: {len(self._sdp)}\r\n\r\n"
         ).encode() + self._sdp
         self._sent_at[number] = time.perf_counter()
-        _send(self._caller, message)
+        self._caller.send(message)
 
-    def _drain(self, sock: socket.socket, heard: Callable[[bytes], None]) -> int:
+    def _drain(self, wire: Wire, heard: Callable[[bytes], None]) -> int:
         for count in range(MAX_PER_TURN):
-            data = _received(sock)
+            data = wire.receive()
             if data is None:
                 return count
             heard(data)
@@ -255,8 +262,8 @@ class Generator:
             return
         outcome.answers_ms.append((time.perf_counter() - self._sent_at[number]) * 1000)
         self._state[number] = _ANSWERED
-        _send(self._caller, self._in_dialog(number, "ACK", 1, data))
-        _send(self._caller, self._in_dialog(number, "BYE", 2, data))
+        self._caller.send(self._in_dialog(number, "ACK", 1, data))
+        self._caller.send(self._in_dialog(number, "BYE", 2, data))
 
     def _in_dialog(self, number: int, method: str, cseq: int, answer: bytes) -> bytes:
         """ACK or BYE to the callee's Contact along the route set (RFC 3261 §12.2.1.1)."""
@@ -266,7 +273,7 @@ class Generator:
         target = self._contact[1:-1].decode()
         return (
             f"{method} {target} SIP/2.0\r\n"
-            f"Via: SIP/2.0/UDP {self._own};branch=z9hG4bK{self._run}{method[0]}{number}\r\n"
+            f"{self._via};branch=z9hG4bK{self._run}{method[0]}{number}\r\n"
             f"{_route_set(answer)}Max-Forwards: 70\r\n"
             f'From: "{caller_name(number)}" <sip:{user}@{self._own}>;tag=c{number}\r\n'
             f"To: <sip:{dialed}@{self._host}>;tag=d{number}\r\n"
@@ -278,7 +285,7 @@ class Generator:
     def _heard_by_callee(self, data: bytes) -> None:
         now = time.perf_counter()
         if data[:7] == b"OPTIONS":  # the element asks whether this trunk is alive
-            _send(self._callee, _response(b"200 OK", data, b"", b""))
+            self._callee.send(_response(b"200 OK", data, b"", b""))
             return
         number, outcome = self._number_in(data), self._outcome
         if number < 0:
@@ -290,9 +297,9 @@ class Generator:
             self._reached[number] = 1
             self._note_delay(number, data, (now - self._sent_at[number]) * 1000)
             tag, contact = b";tag=d%d" % number, b"Contact: " + self._contact + b"\r\n"
-            _send(self._callee, _response(b"100 Trying", data, b"", b""))
-            _send(self._callee, _response(b"180 Ringing", data, tag, contact))
-            _send(self._callee, _response(b"200 OK", data, tag, contact, self._answer_sdp))
+            self._callee.send(_response(b"100 Trying", data, b"", b""))
+            self._callee.send(_response(b"180 Ringing", data, tag, contact))
+            self._callee.send(_response(b"200 OK", data, tag, contact, self._answer_sdp))
         elif data[:3] == b"ACK":
             outcome.repeated += self._closing[number] & 1
             self._closing[number] |= 1
@@ -300,7 +307,7 @@ class Generator:
             outcome.repeated += self._closing[number] >> 1
             outcome.strange += not self._closing[number] & 1  # the ACK was sent before it
             self._closing[number] |= 2
-            _send(self._callee, _response(b"200 OK", data, b"", b""))
+            self._callee.send(_response(b"200 OK", data, b"", b""))
         else:
             outcome.strange += 1
 
@@ -315,33 +322,6 @@ class Generator:
 def caller_name(number: int) -> str:
     """The display name of that call's caller."""
     return f"Bench {number:07d}"
-
-
-def _bound(ip: str) -> socket.socket:
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-        sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
-    sock.bind((ip, 0))
-    sock.setblocking(False)
-    return sock
-
-
-def _received(sock: socket.socket) -> bytes | None:
-    try:
-        return sock.recv(65_535)
-    except (BlockingIOError, ConnectionRefusedError):
-        return None
-
-
-def _send(sock: socket.socket, data: bytes) -> None:
-    for _ in range(1_000):  # a full buffer empties within microseconds on loopback
-        try:
-            sock.send(data)
-        except BlockingIOError:
-            continue
-        except ConnectionRefusedError:
-            return  # the element is gone: the call counts as lost
-        return
 
 
 def _route_set(answer: bytes) -> str:

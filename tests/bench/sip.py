@@ -93,8 +93,8 @@ def measure(plan: Plan, say: Say) -> list[Sustained]:
     try:
         found = []
         for name, start in ELEMENTS.items():
-            rate = _search(generator, name, plan, say)
-            found.append(_sustain(generator, name, start, rate, plan, say))
+            rate = search(generator, name, start, plan, say)
+            found.append(sustain(generator, name, start, rate, plan, say))
         return found
     finally:
         generator.close()
@@ -104,23 +104,18 @@ def at_equal_rate(plan: Plan, rate: float) -> list[Sustained]:
     """Every element at the same rate: CPU for one call falls with load, so it is compared only here."""
     generator = Generator(peers.PBX_IP, peers.CARRIER_IP)
     try:
-        return [_held(generator, name, start, rate, plan.step_s)[0] for name, start in ELEMENTS.items()]
+        return [held(generator, name, start, rate, plan.step_s)[0] for name, start in ELEMENTS.items()]
     finally:
         generator.close()
 
 
-def _search(
-    generator: Generator,
-    name: str,
-    plan: Plan,
-    say: Say,
-) -> float:
+def search(generator: Generator, name: str, start: Starter, plan: Plan, say: Say, *, every: int = 0) -> float:
     """The highest rate that a short step holds: up by `GROWTH` until one fails, then halving the gap."""
     good, bad, rate = 0.0, plan.most_calls_per_s * 1.01, float(min(FIRST_RATE, plan.most_calls_per_s))
     while good < plan.most_calls_per_s and (not good or bad / good > 1 + FINEST):
-        outcome = _step(generator, ELEMENTS[name], Load(rate, plan.step_s))
+        outcome = _step(generator, start, Load(rate, plan.step_s, emergency_every=every))
         if not outcome.is_clean:  # once more: a neighbour's moment is not the element's limit
-            outcome = _step(generator, ELEMENTS[name], Load(rate, plan.step_s))
+            outcome = _step(generator, start, Load(rate, plan.step_s, emergency_every=every))
         say(f"{name}: {rate:.0f}/s {'held' if outcome.is_clean else outcome.fault}")
         if outcome.is_clean:
             good = rate
@@ -140,17 +135,11 @@ def _step(generator: Generator, start: Starter, load: Load) -> Outcome:
         return generator.run(load, address)
 
 
-def _sustain(
-    generator: Generator,
-    name: str,
-    start: Starter,
-    rate: float,
-    plan: Plan,
-    say: Say,
-) -> Sustained:
+def sustain(generator: Generator, name: str, start: Starter, rate: float, plan: Plan, say: Say) -> Sustained:
+    """The rate held for the whole duration, one tenth less until it passes."""
     row = Sustained(name, 0, plan.sustain_s, 0, 0, 0, 0, 0, 0, 0, "held no rate")
     for attempt in range(SUSTAIN_TRIES if rate else 0):
-        row, is_held = _held(generator, name, start, rate, plan.sustain_s)
+        row, is_held = held(generator, name, start, rate, plan.sustain_s)
         say(f"{name}: {rate:.0f}/s for {plan.sustain_s:.0f} s {'held' if is_held else row.fault}")
         if is_held:
             break
@@ -158,18 +147,16 @@ def _sustain(
     return row
 
 
-def _held(
-    generator: Generator,
-    name: str,
-    start: Starter,
-    rate: float,
-    seconds: float,
+def held(
+    generator: Generator, name: str, start: Starter, rate: float, seconds: float, *, every: int = 0
 ) -> tuple[Sustained, bool]:
-    direct = generator.run(Load(rate, min(seconds, 3.0)), None)
+    """One run at a rate; `every`: each so-many-th call is one to 911."""
+    load = Load(rate, seconds, emergency_every=every)
+    direct = generator.run(Load(rate, min(seconds, 3.0)), None) if generator.has_direct_path else Outcome()
     with start(generator.callee_address) as (pid, address):
         generator.run(Load(min(200, rate), 0.5), address)
         before = machine.cpu_s(pid)
-        outcome = generator.run(Load(rate, seconds), address)
+        outcome = generator.run(load, address)
         cpu_s = machine.cpu_s(pid) - before
         memory = machine.memory(pid)
     p50, p99 = outcome.answer_ms(0.5), outcome.answer_ms(0.99)
