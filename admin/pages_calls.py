@@ -22,12 +22,16 @@ _FLAGS = {
     "Add the caller's subnet to a location.",
     "stale": "Nobody has confirmed this address for more than a year. It was sent; dial 933 from there to check it.",
     "disagreement": "Two sources name different places for this caller. The first in the order was sent; see below.",
+    "stale_sighting": "The phone was last seen at this place more than a day ago. Nothing newer said otherwise, so it "
+    "was sent; see to it that switches, access points or phones report more often.",
+    "reference_unresolved": "The PBX named a location server that gave no location within 300 ms, and nothing but a "
+    "default was known. The call went out with that; below stands what the server said.",
     "sender_unproven": "The PBX did not prove itself with its password or certificate. Its address fits, so the call "
     "went out; check the PBX's credentials.",
-    "sender_shared": "Several accounts have this PBX's address and nothing proved which one called. It was taken for the "
-    "one that knows the caller, else the oldest. Let each PBX prove itself.",
-    "elin_exhausted": "Every number of the location's pool was lent to a caller. The one lent longest ago was taken from "
-    "its caller, who can no longer be called back by it. Add numbers to the pool.",
+    "sender_shared": "Several accounts have this PBX's address and nothing proved which one called. It was taken for "
+    "the one that knows the caller, else the oldest. Let each PBX prove itself.",
+    "elin_exhausted": "Every number of the location's pool was lent to a caller. The one lent longest ago was taken "
+    "from its caller, who can no longer be called back by it. Add numbers to the pool.",
     "elin_low": "The location's pool of callback numbers is nearly used up. Add numbers before the next calls.",
 }
 
@@ -57,6 +61,7 @@ async def get_call(request: web.Request) -> web.Response:
         sent_after=f"{(call.sent_at - call.received_at).total_seconds() * 1000:.1f} ms",
         took=_took,
         flag_sentence=flag_sentence,
+        age=_age,
     )
 
 
@@ -80,6 +85,16 @@ def flag_sentence(flag: str) -> str:
         what = words(flag.removeprefix("malformed:").replace("_", " "))
         return f"The PBX's request was not well formed ({what}). It was sent on all the same; tell the PBX's maker."
     return _FLAGS.get(flag, f"{words(flag)}.")
+
+
+def _age(seconds: int | None) -> str:
+    """How old a source's word was at the time of the call; empty when nobody knows."""
+    if seconds is None:
+        return ""
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit} old"
+    return "of that moment"
 
 
 def _took(attempt: CallAttempt) -> str:

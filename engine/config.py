@@ -11,14 +11,15 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from engine.errors import ConfigFault
 
 ENV_PREFIX = "CALLPOINT_"
+_SERVER = re.compile(r"([a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\])(:\d{1,5})?")
 _HOST_PORT = re.compile(r"^(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+):(?P<port>\d{1,5})$")
 
 
@@ -76,6 +77,12 @@ def _both_listens(value: str) -> str:
     return value
 
 
+def _location_host(value: str) -> str:
+    if not _SERVER.fullmatch(value.lower()):
+        raise ValueError(f"expected host or host:port such as lis.example.com, got {value!r}")
+    return value.lower()
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -118,7 +125,7 @@ class Sip(_Section):
     workers: int = Field(default=1, ge=1, le=64)
     first_response_s: float = Field(default=2.0, ge=0.1, le=32)
     connect_s: float = Field(default=1.0, ge=0.1, le=32)
-    location_hosts: tuple[str, ...] = ()
+    location_hosts: tuple[Annotated[str, AfterValidator(_location_host)], ...] = ()
     _check = field_validator("udp", "tcp", "tls")(_both_listens)
 
 

@@ -25,7 +25,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from engine.e911.location import DISAGREEMENT, NO_LOCATION, STALE
+from engine.e911.location import DISAGREEMENT, NO_LOCATION, REFERENCE_UNRESOLVED, STALE, STALE_SIGHTING
 from engine.models import CallKind
 
 NOT_SENT = "not_sent"  # a flag of the recorder: the account had no trunk, so that nobody outside knows of the call
@@ -40,7 +40,13 @@ _ROW = re.compile(r"(?P<label>[A-Z][A-Za-z ]{1,13}):  *(?P<value>\S.*)")
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # controls, direction marks, surrogates, unassigned
 
 _FOUND_BY = {
+    "switch_port": "the switch port the phone is plugged into",
+    "switch": "the switch the phone is plugged into",
+    "bssid": "the Wi-Fi access point the phone is at",
     "subnet": "the network the phone is on",
+    "confirmed": "the address the caller confirmed on this network",
+    "request": "the phone system said so in the call itself",
+    "reference": "the location server that the phone system named",
     "phone": "the phone's own location",
     "line": "the line's location",
     "pbx_default": "the PBX's default location: the caller may be elsewhere",
@@ -50,6 +56,10 @@ _FLAGS = {
     NO_LOCATION: "No location was known for this caller and none was conveyed to 911. Ask the caller where they are.",
     STALE: "This address was last confirmed more than a year ago. Check that it still holds.",
     DISAGREEMENT: "Sources disagree about where the caller is. The address above was conveyed; the call page has all.",
+    STALE_SIGHTING: "The phone was last seen at this place more than a day ago. Ask the caller whether they "
+    "are still there.",
+    REFERENCE_UNRESOLVED: "The phone system named a location server that gave no answer in time. The address above is "
+    "a default: ask the caller where they are.",
     NOT_SENT: "THIS CALL WAS NOT SENT: no trunk could take it. Call 911 from another telephone for this caller now.",
 }
 

@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engine.e911 import mail
+from engine.e911.location import Source
 from engine.models import CallKind
 from tests.factories import HEADQUARTERS
 
@@ -284,3 +285,25 @@ def test_nothing_a_phone_sends_becomes_a_header_a_line_or_markup(
     reader = Reader(html_of(message))
     assert reader.tags <= {"html", "head", "meta", "title", "body", "h1", "table", "tr", "th", "td", "br", "p", "a"}
     assert reader.links == ["https://cp.example/calls/call_1"]
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("disagreement", "Sources disagree"),
+        ("stale_sighting", "more than a day ago"),
+        ("reference_unresolved", "no answer in time"),
+    ],
+)
+def test_what_is_doubtful_of_a_location_is_said_in_words(flag: str, words: str) -> None:
+    """E-05: an alarm when sources disagree: the front desk reads it first."""
+    body = mail.compose(replace(TOLD, flags=(flag,)), "account").body
+    assert words in " ".join(body.split())
+    assert flag not in body
+
+
+@pytest.mark.parametrize("source", [source.value for source in Source if source is not Source.NONE])
+def test_every_source_of_a_location_has_words(source: str) -> None:
+    """E-05: the mail says how the address was found."""
+    body = mail.compose(replace(TOLD, location_source=source), "account").body
+    assert "Found by" in body
