@@ -1,10 +1,9 @@
 """`callpoint doctor`: everything a 911 call rests on, looked at one by one, each finding with what to do."""
 
-import asyncio
 import shutil
 import stat
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,49 +12,32 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine import crypto, migrations
-from engine.agents import ping
 from engine.audit.record import open_audited
 from engine.config import Config, parse_listen
 from engine.db import Database
+from engine.doctor_sip import answers, certificate_findings, listener_findings, trunk_finding
 from engine.e911 import snapshot
 from engine.e911.calls import ASIDE
+from engine.e911.carriers import load_profiles
 from engine.errors import EngineError
+from engine.findings import Finding
 from engine.models import Account, Location, NotificationRecipient, Pbx, Phone, Trunk
 
 LITTLE_DISK_BYTES = 200 * 1024 * 1024
 SMALL_BUFFER_BYTES = 1024 * 1024
-CONNECT_S = 2.0
-_MARKS = {"good": ("ok  ", "green"), "warning": ("warn", "yellow"), "bad": ("BAD ", "red")}
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at. `level` is good, warning or bad; a bad one endangers 911 calls or their record."""
-
-    what: str
-    level: str
-    detail: str
-
-    @property
-    def mark(self) -> str:
-        return _MARKS[self.level][0]
-
-    @property
-    def colour(self) -> str:
-        return _MARKS[self.level][1]
-
-    @property
-    def is_bad(self) -> bool:
-        return self.level == "bad"
-
-    def as_json(self) -> dict[str, str]:
-        return {"what": self.what, "level": self.level, "detail": self.detail}
 
 
 async def examine(config: Config) -> list[Finding]:
     """Look at keys, disk, sockets, database, accounts, carriers and mail. Never raises for what it finds."""
-    findings = [_disk(config), _buffers(), await _node(config), await _sip(config), await _mail(config)]
-    findings += _addresses(config)
+    findings = [
+        _disk(config),
+        _buffers(),
+        *_carriers(),
+        await _node(config),
+        *await listener_findings(config),
+        await _mail(config),
+    ]
+    findings += [*certificate_findings(config, datetime.now(UTC)), *_addresses(config)]
     if not config.key_file.exists():
         return [*findings, Finding("keys", "warning", f"{config.key_file} is not there yet: the first start makes it.")]
     try:
@@ -65,7 +47,7 @@ async def examine(config: Config) -> list[Finding]:
     findings += [_key_file(config.key_file), _snapshots(config, keys), _journal(config)]
     database = open_audited(config.database_url, keys)
     try:
-        findings += [finding async for finding in _database(database)]
+        findings += [finding async for finding in _database(database, config)]
     finally:
         await database.close()
     return findings
@@ -79,6 +61,13 @@ def _disk(config: Config) -> Finding:
             "disk", "bad", f"{free // 2**20} MB free: calls still go out, but their records will not fit. Free some."
         )
     return Finding("disk", "good", f"{free // 2**30} GB free in {place}")
+
+
+def _carriers() -> list[Finding]:
+    profiles = load_profiles()
+    if not profiles.faults:
+        return [Finding("carrier profiles", "good", f"{len(profiles.by_name)} are read")]
+    return [Finding("carrier profiles", "bad", fault) for fault in profiles.faults]
 
 
 def _buffers() -> Finding:
@@ -96,24 +85,15 @@ def _buffers() -> Finding:
 
 async def _node(config: Config) -> Finding:
     listen = parse_listen(config.admin.listen).from_here
-    if await _answers(listen.host, listen.port):
+    if await answers(listen.host, listen.port):
         return Finding("node", "good", f"running, admin on {listen}")
     return Finding("node", "warning", "not running here: start it with python3 run.py")
-
-
-async def _sip(config: Config) -> Finding:
-    if not config.sip.udp:
-        return Finding("SIP", "good", "UDP is off by the configuration")
-    listen = parse_listen(config.sip.udp).from_here
-    if listen.port and await _answers_sip(listen.host, listen.port):
-        return Finding("SIP", "good", f"answers on udp {listen}")
-    return Finding("SIP", "warning", f"does not answer on udp {listen}: no 911 call is carried here now")
 
 
 async def _mail(config: Config) -> Finding:
     if not config.mail.host:
         return Finding("mail", "warning", "no server set: notifications wait in the outbox. Set [mail] host.")
-    if await _answers(config.mail.host, config.mail.port):
+    if await answers(config.mail.host, config.mail.port):
         return Finding("mail", "good", f"{config.mail.host}:{config.mail.port} answers")
     return Finding(
         "mail", "bad", f"{config.mail.host}:{config.mail.port} does not answer: notifications wait. Calls go on."
@@ -154,7 +134,7 @@ def _journal(config: Config) -> Finding:
     return Finding("journal", "good", "every call record could be stored")
 
 
-async def _database(database: Database) -> AsyncIterator[Finding]:
+async def _database(database: Database, config: Config) -> AsyncIterator[Finding]:
     try:
         revision = await migrations.revision_of(database)
         if revision is None:
@@ -166,14 +146,14 @@ async def _database(database: Database) -> AsyncIterator[Finding]:
         yield Finding("database", "good", f"at revision {revision}")
         async with database.sessions() as session:
             for account in (await session.scalars(select(Account))).all():
-                async for finding in _account(session, account):
+                async for finding in _account(session, account, config):
                     yield finding
     except (SQLAlchemyError, OSError) as exc:
         detail = f"cannot be used ({type(exc).__name__}). 911 calls go on from the last location table; mend it soon."
         yield Finding("database", "bad", detail)
 
 
-async def _account(session: AsyncSession, account: Account) -> AsyncIterator[Finding]:
+async def _account(session: AsyncSession, account: Account, config: Config) -> AsyncIterator[Finding]:
     async def count(model: Any, *where: Any) -> int:
         return (
             await session.scalar(select(func.count()).select_from(model).where(model.account_id == account.id, *where))
@@ -184,7 +164,8 @@ async def _account(session: AsyncSession, account: Account) -> AsyncIterator[Fin
     if not trunks:
         yield Finding(f"{account.name}: trunks", "bad", "none: a 911 call has nowhere to go. Add one under Settings.")
     for trunk in trunks:
-        yield await _trunk(account, trunk)
+        what = f"{account.name}: trunk {trunk.name}"
+        yield await trunk_finding(what, trunk.host, trunk.port, trunk.transport, config)
     if not await count(Pbx):
         yield Finding(
             f"{account.name}: PBX", "bad", "none: no call will be trusted. Add your PBX's addresses under Settings."
@@ -209,33 +190,3 @@ async def _silent_locations(session: AsyncSession, account: Account) -> list[str
     """The locations that name nobody; None when there is no location at all."""
     rows = (await session.scalars(select(Location).where(Location.account_id == account.id))).all()
     return [row.name for row in rows if not row.notification_recipients] if rows else None
-
-
-async def _trunk(account: Account, trunk: Trunk) -> Finding:
-    what = f"{account.name}: trunk {trunk.name}"
-    try:
-        await asyncio.wait_for(asyncio.get_running_loop().getaddrinfo(trunk.host, trunk.port), CONNECT_S)
-    except (OSError, TimeoutError):
-        return Finding(what, "bad", f"{trunk.host} has no address: calls would skip it. Correct the host.")
-    if trunk.transport == "tcp" and not await _answers(trunk.host, trunk.port):
-        return Finding(what, "bad", f"{trunk.host}:{trunk.port} refuses TCP: calls fail over from it.")
-    if trunk.transport == "udp" and not await _answers_sip(trunk.host, trunk.port):
-        return Finding(what, "bad", f"{trunk.host}:{trunk.port} does not answer OPTIONS: calls may not get through.")
-    return Finding(what, "good", f"{trunk.host}:{trunk.port} over {trunk.transport}")
-
-
-async def _answers_sip(host: str, port: int) -> bool:
-    """Whether anybody answers an OPTIONS over UDP, with whatever status (RFC 3261 §11)."""
-    try:
-        return await ping((host, port), within_s=CONNECT_S)
-    except OSError:
-        return False
-
-
-async def _answers(host: str, port: int) -> bool:
-    try:
-        _reader, writer = await asyncio.wait_for(asyncio.open_connection(host, port), CONNECT_S)
-    except (OSError, TimeoutError):
-        return False
-    writer.close()
-    return True
