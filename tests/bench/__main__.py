@@ -1,6 +1,7 @@
-"""`python3 run.py bench [--quick] [part ...]`: the benchmarks, as tables. Parts: sip, emergency, http, start.
+"""`python3 run.py bench [--quick] [part ...]`: the benchmarks, as tables. Parts: start, sip, streams, front,
+emergency, crowd, http.
 
-Loopback only; it stops by itself: about 15 minutes, with --quick about 3. --gentle keeps every load small, to try the
+Loopback only; it stops by itself: about 40 minutes, with --quick about 12. --gentle keeps every load small, to try the
 harness beside other work; its figures mean nothing.
 """
 
@@ -13,10 +14,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import emergency, http, machine, sip, start, table
+from tests.bench import crowd, emergency, front, http, machine, sip, start, streams, table
 from tests.bench.plan import GENTLE, QUICK, Plan
 
-PARTS = ("sip", "emergency", "http", "start")
+PARTS = ("start", "sip", "streams", "front", "emergency", "crowd", "http")
 EQUAL_RATE = 1_000
 
 
@@ -45,7 +46,15 @@ def _run(console: Console, plan: Plan, parts: set[str]) -> list[table.Goal]:
 
     found: list[table.Goal] = []
     everywhere = os.sched_getaffinity(0)
-    measures = {"start": _start, "sip": _sip, "emergency": _emergency, "http": _http}
+    measures = {
+        "start": _start,
+        "sip": _sip,
+        "streams": _streams,
+        "front": _front,
+        "emergency": _emergency,
+        "crowd": _crowd,
+        "http": _http,
+    }
     try:
         for part, measure in measures.items():
             if part in parts:
@@ -69,6 +78,22 @@ def _emergency(console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:
     told = asyncio.run(emergency.measure_mail(plan, say))
     table.show_emergency(console, delay, told)
     return table.emergency_goals(delay, told)
+
+
+def _streams(console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:
+    rows = streams.measure(plan, say)
+    table.show_sip(console, f"Whole calls over streams, highest rate held for {plan.sustain_s:.0f} s", rows)
+    return table.stream_goals(rows)
+
+
+def _front(console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:
+    rows = front.measure(plan, say)
+    table.show_sip(console, f"One dial in fifty to 911, highest rate held for {plan.sustain_s:.0f} s", rows)
+    return table.front_goals(rows)
+
+
+def _crowd(_console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:
+    return table.crowd_goals(crowd.measure(sip.limit_of_ours(plan, say), plan.emergency_s, say))
 
 
 def _http(console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:

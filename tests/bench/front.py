@@ -34,7 +34,8 @@ def measure(plan: Plan, say: Say) -> list[Sustained]:
 
 def _sustained(generator: Generator, name: str, start: Starter, plan: Plan, say: Say) -> Sustained:
     rate = search(generator, name, start, plan, say, every=EVERY)
-    for _ in range(TRIES):
+    row = Sustained(name, 0, plan.sustain_s, 0, 0, 0, 0, 0, 0, 0, "held no rate")
+    for _ in range(TRIES if rate else 0):
         row, is_held = held(generator, name, start, rate, plan.sustain_s, every=EVERY)
         say(f"{name}: {rate:.0f}/s for {plan.sustain_s:.0f} s {'held' if is_held else row.fault}")
         if is_held:

@@ -36,11 +36,15 @@ class Load:
     seconds: float
     number: str = "5185550100"
     emergency_every: int = 0
+    hold: bool = False  # answered calls stay up: ACK, and no BYE
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a load. `answers_ms` is INVITE to 200, `delays_ms` INVITE out to INVITE in."""
+    """What became of a load. `answers_ms` is INVITE to 200, `delays_ms` INVITE out to INVITE in.
+
+    `emergencies`: how many of the calls offered were to 911; `emergencies_whole`: how many ended as they should.
+    """
 
     offered: int = 0
     completed: int = 0
@@ -53,6 +57,8 @@ class Outcome:
     answers_ms: list[float] = field(default_factory=list)
     delays_ms: list[float] = field(default_factory=list)
     emergency_delays_ms: list[float] = field(default_factory=list)
+    emergencies: int = 0
+    emergencies_whole: int = 0
 
     @property
     def lost(self) -> int:
@@ -118,6 +124,7 @@ class Generator:
                 gc.enable()
         outcome = self._outcome
         outcome.offered = total
+        outcome.emergencies = len(range(0, total, self._every)) if self._every else 0
         return outcome
 
     # --- step by step, for a driver that has the element in its own process ---------------------------------------
@@ -168,7 +175,7 @@ class Generator:
         self._reached = bytearray(total)
         self._closing = bytearray(total)
         self._sent_at = array("d", bytes(8 * total))
-        self._every = load.emergency_every
+        self._every, self._hold = load.emergency_every, load.hold
         self._run = token_hex(4)
         self._host, self._number = host, load.number
 
@@ -248,6 +255,7 @@ class Generator:
             outcome.repeated += 1
         else:
             self._state[number] = _DONE
+            outcome.emergencies_whole += bool(self._every) and number % self._every == 0
             outcome.completed += self._rung[number]
             outcome.strange += not self._rung[number]
 
@@ -263,6 +271,10 @@ class Generator:
         outcome.answers_ms.append((time.perf_counter() - self._sent_at[number]) * 1000)
         self._state[number] = _ANSWERED
         self._caller.send(self._in_dialog(number, "ACK", 1, data))
+        if self._hold:
+            self._state[number] = _DONE
+            outcome.completed += 1
+            return
         self._caller.send(self._in_dialog(number, "BYE", 2, data))
 
     def _in_dialog(self, number: int, method: str, cseq: int, answer: bytes) -> bytes:

@@ -100,6 +100,15 @@ def measure(plan: Plan, say: Say) -> list[Sustained]:
         generator.close()
 
 
+def limit_of_ours(plan: Plan, say: Say) -> float:
+    """Ordinary calls each second that a short step of Callpoint's edge holds."""
+    generator = Generator(peers.PBX_IP, peers.CARRIER_IP)
+    try:
+        return search(generator, "Callpoint edge", edge, plan, say)
+    finally:
+        generator.close()
+
+
 def at_equal_rate(plan: Plan, rate: float) -> list[Sustained]:
     """Every element at the same rate: CPU for one call falls with load, so it is compared only here."""
     generator = Generator(peers.PBX_IP, peers.CARRIER_IP)
