@@ -24,7 +24,7 @@ from engine.crypto import KeyRing
 from engine.db import Database
 from engine.e911 import held_store, references, snapshot
 from engine.e911.held_store import PhoneAt, Question
-from engine.e911.held_xml import Code, Device, Kind, LocationRequest, Measured, NoLocation
+from engine.e911.held_xml import Code, Device, Kind, LocationRequest, Measured, NoLocation, in_one_line
 from engine.e911.location import (
     AccountTable,
     Caller,
@@ -387,7 +387,7 @@ def _presence(location: DispatchableLocation, given: set[Kind], entity: str, now
         location = replace(location, civic_address=CivicAddress())
     if Kind.GEODETIC not in given:
         location = replace(location, geo=None)
-    return write_pidf(location, entity or entity_of(""), now)
+    return in_one_line(write_pidf(location, entity or entity_of(""), now))
 
 
 def _names_in(uris: tuple[str, ...]) -> tuple[frozenset[str], frozenset[str]]:

@@ -244,8 +244,16 @@ def write_error(code: Code, detail: str) -> bytes:
     return _document(root)
 
 
+def in_one_line(document: bytes) -> bytes:
+    """The document without the line break behind its declaration: Kamailio 5.6.3's `lost_held_dereference` reads the
+    first line of an answer and no other.
+    """
+    declaration, mark, rest = document.partition(b"?>")
+    return declaration + mark + rest.lstrip()
+
+
 def _document(root: etree._Element) -> bytes:
-    return etree.tostring(root, encoding="UTF-8", xml_declaration=True)
+    return in_one_line(etree.tostring(root, encoding="UTF-8", xml_declaration=True))
 
 
 def _instant(at: datetime) -> str:
