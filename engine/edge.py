@@ -22,11 +22,12 @@ from math import inf
 
 from engine import crypto
 from engine.e911 import references, snapshot
-from engine.e911.carriers import load_profiles
+from engine.e911.carriers import CarrierProfiles, load_profiles
 from engine.e911.entries import CallEvent, CallRecorder, Stranger, instant
 from engine.e911.flood import StrangerLimit
 from engine.e911.hook import Decision, Hold, Hook
 from engine.e911.journal import JournalWriter
+from engine.e911.loans import LoanFiles
 from engine.e911.location import LocationTable
 from engine.e911.location_uris import LocationUris
 from engine.e911.peers import PROOF_PURPOSE
@@ -34,7 +35,7 @@ from engine.e911.route import Deadlines, credentials_of
 from engine.e911.trunks import TrunkWatch
 from engine.e911.waiting import ReferenceWait
 from engine.edge_line import Lines, Settings, host_port, listed, start_line
-from engine.edge_loop import Collector, EdgeLoop
+from engine.edge_loop import Branches, Collector, EdgeLoop
 from engine.edge_orders import Orders
 from engine.edge_owner import Owner
 from engine.edge_record import CallRecord
@@ -89,20 +90,8 @@ class Edge:
         profiles = load_profiles()
         self._faults = list(profiles.faults)
         self._references = ReferenceWait(LocationUris(frozenset(settings.location_hosts)), tell=lines.tell)
-        self._hook = Hook(
-            self._table,
-            profiles=profiles,
-            hops_of=self._resolver.hops,
-            down=self._trunks.down,
-            trunk_ips=self._trunks.ips,
-            deadlines=Deadlines(settings.first_response_s, settings.connect_s),
-            proof_key=self._keys.subkey(PROOF_PURPOSE),
-            names_of=self._names_of,
-            make_call_id=lambda: new_id("call"),
-            location_uris=self._references.uris,
-            reference_of=references.offered(self._keys.subkey(references.PURPOSE), settings.held_url),
-            domain=host_port(listed(settings.advertise)[0], 0)[0] if settings.advertise else "callpoint.invalid",
-        )
+        self._hook = self._made_hook(profiles)
+        self._loans = LoanFiles(settings.data_dir, self._keys, self._hook.lending)
         self._certificates = Certificates(settings.tls_files)
         self._transports = Transports(
             receive_datagram=self._receive_datagram,
@@ -115,17 +104,7 @@ class Edge:
             certificates=self._certificates,
             advertised=settings.listening.advertised,
         )
-        self._stack = SipStack(
-            addresses=self._transports.address_towards,
-            make_branch=lambda: f"z9hG4bK{os.urandom(9).hex()}",
-            make_tag=lambda: os.urandom(8).hex(),
-            mark_key=self._keys.subkey(MARK_PURPOSE),
-            is_emergency=self._hook.is_emergency,
-            is_trusted=self._hook.is_trusted,
-            resolve=self._resolver.address,
-            credentials_of=self._credentials_of,
-            tcp_is_up=self._transports.streams.tcp_is_up,
-        )
+        self._stack = self._made_stack()
         self._heard: set[str] = set()  # addresses found trusted since the last tick
         self._messages = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -137,10 +116,44 @@ class Edge:
         self._stop = asyncio.Event()
         self._owner = Owner(settings.data_dir)
         self._collector = Collector()
-        self._orders = Orders(
-            folder=settings.data_dir / "snapshot",
+        self._orders = self._made_orders()
+
+    def _made_hook(self, profiles: CarrierProfiles) -> Hook:
+        settings = self._settings
+        return Hook(
+            self._table,
+            profiles=profiles,
+            hops_of=self._resolver.hops,
+            down=self._trunks.down,
+            trunk_ips=self._trunks.ips,
+            deadlines=Deadlines(settings.first_response_s, settings.connect_s),
+            proof_key=self._keys.subkey(PROOF_PURPOSE),
+            names_of=self._names_of,
+            make_call_id=lambda: new_id("call"),
+            make_callback_id=lambda: new_id("callback"),
+            location_uris=self._references.uris,
+            reference_of=references.offered(self._keys.subkey(references.PURPOSE), settings.held_url),
+            domain=host_port(listed(settings.advertise)[0], 0)[0] if settings.advertise else "callpoint.invalid",
+        )
+
+    def _made_stack(self) -> SipStack:
+        return SipStack(
+            addresses=self._transports.address_towards,
+            make_branch=Branches().next,
+            make_tag=lambda: os.urandom(8).hex(),
+            mark_key=self._keys.subkey(MARK_PURPOSE),
+            is_emergency=self._hook.is_emergency,
+            is_trusted=self._hook.is_trusted,
+            resolve=self._resolver.address,
+            credentials_of=self._credentials_of,
+            tcp_is_up=self._transports.streams.tcp_is_up,
+        )
+
+    def _made_orders(self) -> Orders:
+        return Orders(
+            folder=self._settings.data_dir / "snapshot",
             keys=self._keys,
-            lines=lines,
+            lines=self._lines,
             owner=self._owner,
             table=self._table,
             trunks=self._trunks,
@@ -180,6 +193,7 @@ class Edge:
         for fault in self._faults:
             self._lines.log("snapshot_fault", level="error", detail=fault)
         self._orders.follow_table()
+        self._loans.load()
 
     async def _open(self) -> None:
         self._faults += self._certificates.faults
@@ -197,6 +211,7 @@ class Edge:
         except TimeoutError:
             self._lines.log("stopped_with_calls_in_progress", level="warning", calls=self._recorder.unanswered)
         await self._transports.close()
+        await asyncio.to_thread(self._loans.close, datetime.now(UTC))
         if not await asyncio.to_thread(self._journal.close):
             self._lines.log("journal_not_flushed", level="error", entries=self._journal.waiting)
         self._lines.tell(**{"is": "stopped"})
@@ -228,9 +243,10 @@ class Edge:
 
     def _receive(self, data: bytes, hop: Hop) -> None:
         now = self._loop.time()
-        self._messages += 1
-        self._stack.receive(data, hop, now)
-        self._send_out(now)
+        if hop.ip in self._heard or self._transports.streams.is_ours(hop.connection) or self._hears(hop, now):
+            self._messages += 1
+            self._stack.receive(data, hop, now)
+            self._send_out(now)
 
     def _transport_failed(self, hop: Hop) -> None:
         self._stack.transport_failed(hop, self._loop.time())
@@ -305,7 +321,7 @@ class Edge:
             hold = decision.hold
             self._references.hold(hold.account_id, hold.uri, partial(self._go_on, event, hold, at))
             return
-        if decision.forward is not None and (decision.call is not None or not self._is_stopping):
+        if decision.forward is not None and (decision.forward.emergency or not self._is_stopping):
             self._stack.forward(event.transaction, decision.forward, now)
             if decision.call is None:
                 self._others.append(event.transaction)
@@ -334,6 +350,9 @@ class Edge:
             self._lines.log(
                 "emergency_call_unroutable", level="critical", call_id=decision.call.id, headers=decision.headers
             )
+        if decision.callback is not None:
+            self._recorder.callback_received(decision.callback)
+            self._recorder.callback_finished(decision.callback, "failed", status, None, at)
         if decision.stranger is not None:
             self._note_stranger(decision.stranger, now)
 
@@ -380,6 +399,7 @@ class Edge:
             self._heard.clear()
             for stranger in self._hook.peers.take_unproven(datetime.now(UTC)):
                 self._note_stranger(stranger, now)
+            self._loans.tick(datetime.now(UTC))
             self._collector.tick(self._messages, now)
             await asyncio.sleep(TICK_S)
 

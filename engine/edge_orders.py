@@ -165,7 +165,9 @@ class Orders:
 
     def _default_routes(self) -> set[tuple[str, int | None, str]]:
         pbxs = [pbx for account in self._table.accounts.values() for pbx in account.pbxs.values()]
-        return {hop for pbx in pbxs if pbx.default_route and (hop := route_hop(pbx.default_route)) is not None}
+        routes = {hop for pbx in pbxs if pbx.default_route and (hop := route_hop(pbx.default_route)) is not None}
+        registrars = {(pbx.registrar_host, pbx.registrar_port, pbx.transport) for pbx in pbxs if pbx.registrar_host}
+        return routes | registrars
 
 
 def _free(tables: list[AccountTable]) -> None:

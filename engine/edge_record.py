@@ -4,6 +4,7 @@ and to whoever watches the trunks.
 
 from datetime import UTC, datetime, timedelta
 
+from engine.e911.callback import Callback
 from engine.e911.entries import CallEvent, CallRecorder, EmergencyCall
 from engine.e911.location import DISAGREEMENT, REFERENCE_UNRESOLVED
 from engine.e911.trunks import TrunkWatch
@@ -28,6 +29,9 @@ class CallRecord:
                 self._lines.log("record_failed", level="critical", of=type(event).__name__, error=repr(exc)[:500])
 
     def _take_one(self, event: CallEvent, utc: datetime, at: datetime) -> None:
+        if isinstance(event.tag, Callback):
+            self._take_callback(event, event.tag, at)
+            return
         match event:
             case AttemptStarted():
                 received_at = getattr(event.tag, "received_at", utc)  # no attempt comes before its cause
@@ -44,6 +48,15 @@ class CallRecord:
             case DialogEnded():
                 self._recorder.dialog_ended(event, at)
 
+    def _take_callback(self, event: CallEvent, callback: Callback, at: datetime) -> None:
+        match event:
+            case AttemptStarted() if event.number == 1:
+                self._recorder.callback_received(callback)
+            case Finished():
+                self._recorder.callback_finished(callback, event.outcome, event.status, event.target, at)
+            case DialogEnded():
+                self._recorder.callback_ended(callback, at)
+
     def _raise_alarm(self, call: EmergencyCall) -> None:
         """Sources that contradict each other: responders may be on their way to the wrong place."""
         flags = call.flags
@@ -58,6 +71,15 @@ class CallRecord:
                 taken=call.resolved.source.value,
                 said=said,
                 meaning="the call went out with what was taken; correct the source that is wrong",
+            )
+        for flag in call.number_flags:
+            self._lines.log(
+                flag,
+                level="warning",
+                call_id=call.id,
+                account_id=call.account_id,
+                number=call.elin,
+                meaning="add numbers to this location's pool, or callers cannot be told apart when a PSAP calls back",
             )
         if REFERENCE_UNRESOLVED in flags:
             self._lines.log("location_reference_unresolved", level="warning", call_id=call.id)

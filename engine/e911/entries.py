@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from engine.e911.callback import ONSITE, Callback
 from engine.e911.dial import Dialed
 from engine.e911.location import Caller, DispatchableLocation, Resolved, plain_mac
 from engine.sip.events import AnsweredLate, AttemptEnded, AttemptStarted, DialogEnded, Finished
-from engine.sip.forward import Hop
+from engine.sip.forward import Hop, Target
 
 CallEvent = AttemptStarted | AttemptEnded | Finished | AnsweredLate | DialogEnded
 MAX_TEXT_CHARS = 400  # of anything a stranger or caller says that is recorded
@@ -33,6 +34,8 @@ class EmergencyCall:
     resolved: Resolved
     faults: tuple[str, ...]  # of the request: what was repaired or passed on
     source: Hop
+    elin: str | None = None  # the number of a pool that this call was given
+    number_flags: tuple[str, ...] = ()  # what is doubtful about the number it was given
     sender_flags: tuple[str, ...] = ()  # what is doubtful about who sent it
     trunk_names: dict[str, str] = field(default_factory=dict)
     shortened: Callable[[], tuple[str, ...]] = tuple  # `route.shortened`: asked for after the call has left
@@ -42,7 +45,7 @@ class EmergencyCall:
         """What an operator must know of this call."""
         malformed = tuple(f"malformed:{clean_text(fault)}" for fault in self.faults)
         shortened = tuple(f"shortened:{clean_text(each)}" for each in self.shortened())
-        return self.resolved.flags + self.sender_flags + malformed + shortened
+        return self.resolved.flags + self.number_flags + self.sender_flags + malformed + shortened
 
     def entry(self, *, sent_at: datetime | None, trunk_id: str | None, invite: bytes) -> dict[str, Any]:
         """The journal's `call` entry; `sent_at` and `trunk_id` None when there was no trunk to send it to."""
@@ -72,6 +75,7 @@ class EmergencyCall:
             "flags": list(self.flags),
             "peer": _hop_entry(self.source),
             "trunk_id": trunk_id,
+            "elin": self.elin,
             "invite": invite.decode("utf-8", "backslashreplace"),
         }
 
@@ -207,6 +211,36 @@ class CallRecorder:
 
     def stranger(self, stranger: Stranger) -> None:
         self._put(stranger.entry())
+
+    def callback_received(self, callback: Callback) -> None:
+        """A call from a carrier is on its way to whom it is for, or has nobody."""
+        self._put(
+            {
+                "type": "callback",
+                "id": callback.id,
+                "account_id": callback.account_id,
+                "call": callback.call,
+                "number": clean_text(callback.number),
+                "from": clean_text(callback.from_uri),
+                "pbx_id": callback.pbx_id,
+                "target": clean_text(callback.target),
+                "psap": callback.psap,
+                "orphan": callback.orphan,
+                "received_at": instant(callback.received_at),
+            }
+        )
+
+    def callback_finished(
+        self, callback: Callback, outcome: str, status: int, target: Target | None, at: datetime
+    ) -> None:
+        """It was answered, or failed; `target` is who answered."""
+        entry = {"type": "callback_outcome", "id": callback.id, "outcome": outcome, "status": status}
+        if target is not None:
+            entry |= {"target": target.edit.request_uri or "", "orphan": target.name == ONSITE}
+        self._put(entry | {"at": instant(at)})
+
+    def callback_ended(self, callback: Callback, at: datetime) -> None:
+        self._put({"type": "callback_ended", "id": callback.id, "at": instant(at)})
 
     def _put_outcome(self, call: EmergencyCall, outcome: str, status: int, trunk_id: str | None, at: datetime) -> None:
         entry = {"type": "outcome", "call": call.id, "outcome": outcome, "status": status, "trunk_id": trunk_id}

@@ -11,11 +11,13 @@ from datetime import datetime
 from functools import lru_cache, partial
 
 from engine.e911 import dial, route
+from engine.e911.callback import Callback, Callbacks, is_psap_callback
 from engine.e911.caller import read_caller
 from engine.e911.carriers import CarrierProfiles
-from engine.e911.dial import Dialed
+from engine.e911.dial import Dialed, Kind
 from engine.e911.entries import EmergencyCall, Stranger
 from engine.e911.geolocation import carried
+from engine.e911.lending import Chosen, Lending, Loan, hold_of
 from engine.e911.location import (
     REFERENCE_UNRESOLVED,
     AccountTable,
@@ -32,11 +34,13 @@ from engine.e911.peers import Peer, Peers, Unknown
 from engine.e911.pidf import entity_of
 from engine.e911.route import Deadlines, HopsOf, Outgoing
 from engine.numbers import numbers_of
-from engine.sip.forward import Edit, Forward, Hop, Target
+from engine.sip.forward import NO_EDIT, Edit, Forward, Hop, Target
 from engine.sip.message import BadMessage, Request
 from engine.sip.uri import Uri, parse_uri
 
+INBOUND_REASONS = {404: "Not Found", 480: "Temporarily Unavailable"}
 CHALLENGE_REASONS = {401: "Unauthorized", 403: "Forbidden", 407: "Proxy Authentication Required"}
+MAX_KEPT_ROUTES = 1_024
 CALL_METHODS = frozenset({"INVITE", "MESSAGE"})  # a text to 911 (RFC 6881 §9) goes the same way as a call
 
 
@@ -55,7 +59,8 @@ class Hold:
 class Decision:
     """Forward the request, answer it with `status`, or hold it.
 
-    `call` is there for an emergency call, `stranger` for a request that is refused because nobody knows its sender.
+    `call` is there for an emergency call, `callback` for a call from a carrier, `stranger` for a request that is
+    refused because nobody knows its sender.
     `ask`: an account and a location URI worth asking for, for the next call's sake. `is_stateless`: the answer is given
     once, and the request forgotten.
     """
@@ -69,6 +74,7 @@ class Decision:
     hold: Hold | None = None
     ask: tuple[str, str] | None = None
     is_stateless: bool = False
+    callback: Callback | None = None
 
 
 class Hook:
@@ -81,6 +87,7 @@ class Hook:
         proof_key: `KeyRing.subkey(PROOF_PURPOSE)`.
         names_of: The verified names in the certificate at the other end of a TLS connection, by its number.
         make_call_id: A fresh `call_…` identifier.
+        make_callback_id: A fresh `callback_…` identifier.
         reference_of: (account, location, call, now) -> the URI under which a carrier may fetch the location, None when
             none is served.
         domain: Ours, in identifiers that name who made them.
@@ -102,13 +109,19 @@ class Hook:
         reference_of: Callable[[str, str, str, datetime], str | None] = lambda *_: None,
         domain: str = "callpoint.invalid",
         location_uris: LocationUris | None = None,
+        make_callback_id: Callable[[], str] = lambda: "",
     ) -> None:
+        self.lending = Lending()
+        self._callbacks = Callbacks(
+            table, self.lending, hops_of=hops_of, names_of=names_of, deadlines=deadlines, make_id=make_callback_id
+        )
         self._reference_of, self._domain = reference_of, domain
         self._table, self._profiles, self._hops_of, self._down = table, profiles, hops_of, down
         self._deadlines = deadlines
         self.peers = Peers(table, trunk_ips=trunk_ips, names_of=names_of, proof_key=proof_key)
         self._make_call_id = make_call_id
         self._location_uris = location_uris or LocationUris(frozenset())
+        self._default_routes: dict[tuple[Hop, ...], Decision] = {}
 
     def is_trusted(self, hop: Hop) -> bool:
         """True for a PBX or a trunk."""
@@ -142,7 +155,7 @@ class Hook:
 
     def _decide_unknown(self, request: Request, source: Hop, now: datetime, unknown: Unknown) -> Decision:
         if self.peers.is_trunk(source):
-            return _alive() if request.method == "OPTIONS" else Decision(status=404, reason="Not Found")
+            return self._decide_inbound(request, source, now)
         is_emergency = request.method in CALL_METHODS and dial.classify(request.request_uri).is_emergency
         agent = request.header("User-Agent") or ""
         stranger = Stranger(source, request.method, request.request_uri, agent, is_emergency, now)
@@ -150,12 +163,31 @@ class Hook:
         on_record = stranger if status == 403 else None
         return Decision(None, status, CHALLENGE_REASONS[status], headers, stranger=on_record, is_stateless=True)
 
+    def _decide_inbound(self, request: Request, source: Hop, now: datetime) -> Decision:
+        """What a carrier sends: pings, and calls to callers' numbers."""
+        if request.method == "OPTIONS":
+            return _alive()
+        if request.method not in CALL_METHODS:
+            return Decision(status=404, reason="Not Found")
+        inbound = self._callbacks.decide(request, source, now)
+        reason = INBOUND_REASONS.get(inbound.status, "")
+        return Decision(inbound.forward, inbound.status, reason, callback=inbound.callback)
+
     def _decide_other(self, request: Request, peer: Peer) -> Decision:
         hop = route_hop(peer.pbx.default_route) if peer.pbx.default_route else None
         hops = self._hops_of(*hop) if hop else ()
         if not hops:
             return Decision(status=404, reason="Not Found")
-        edit = Edit(remove=route.stripped_headers(request))
+        if b"priority" in request.shape.first and is_psap_callback(request):
+            return self._to_default_route(hops, Edit(remove=("Priority",)))  # a carrier's word alone (RFC 7090 §6)
+        known = self._default_routes.get(hops)
+        if known is None:
+            if len(self._default_routes) >= MAX_KEPT_ROUTES:
+                self._default_routes.clear()
+            known = self._default_routes[hops] = self._to_default_route(hops, NO_EDIT)
+        return known
+
+    def _to_default_route(self, hops: tuple[Hop, ...], edit: Edit) -> Decision:
         deadlines = self._deadlines
         targets = tuple(
             Target("default_route", each, edit, deadlines.first_response_s, deadlines.connect_s)
@@ -174,7 +206,7 @@ class Hook:
             return Decision(status=500, reason="Server Internal Error")
         request.faults = (*request.faults, "the location could not be looked up")
         unknown = Resolved(None, Source.NONE, None, None, (), now)
-        return self._to_trunks(request, source, Peer(*known), dialed, now, Caller(), unknown, None)
+        return self._to_trunks(request, source, Peer(*known), dialed, now, Caller(), unknown, Chosen(None))
 
     def _decide_emergency(
         self, request: Request, source: Hop, peer: Peer, dialed: Dialed, now: datetime, *, has_waited: bool = False
@@ -203,9 +235,9 @@ class Hook:
             dialed = dial.settle(dialed, here, is_extension=account.is_extension(dialed.digits))
             if not dialed.is_emergency:
                 return self._decide_ordinary(request, source, peer, now)
-        found = account.callback_number_for(resolved.phone, resolved.line, resolved.location)
-        number = found or caller.asserted_number
-        decision = self._to_trunks(request, source, peer, dialed, now, caller, resolved, number, said.faults)
+        is_test = dialed.kind is Kind.TEST
+        chosen = self.lending.choose(account, caller, resolved, pbx.id or None, now, is_test=is_test)
+        decision = self._to_trunks(request, source, peer, dialed, now, caller, resolved, chosen, said.faults)
         return replace(decision, ask=key) if look and look.ask else decision
 
     def _to_trunks(
@@ -217,7 +249,7 @@ class Hook:
         now: datetime,
         caller: Caller,
         resolved: Resolved,
-        callback_number: str | None,
+        chosen: Chosen,
         location_faults: tuple[str, ...] = (),
     ) -> Decision:
         trunks = route.ranked_trunks(peer.account, self._table.last_resorts, self._down)
@@ -229,7 +261,9 @@ class Hook:
             dialed=dialed,
             received_at=now,
             caller=caller,
-            callback_number=callback_number,
+            callback_number=chosen.number,
+            elin=chosen.elin,
+            number_flags=chosen.flags,
             resolved=resolved,
             faults=request.faults + location_faults,
             sender_flags=peer.flags,
@@ -243,6 +277,8 @@ class Hook:
         )
         if not targets:
             return _no_trunk(call, has_trunks=bool(trunks))
+        if chosen.number and chosen.is_lent:
+            self.lending.lend(_loan_of(call, peer.account))
         return Decision(forward=Forward(targets, call, emergency=True), call=call)
 
     def _outgoing(self, request: Request, account: AccountTable, call: EmergencyCall) -> Outgoing:
@@ -267,6 +303,25 @@ class Hook:
             domain=self._domain,
             is_caller_s=call.resolved.source is Source.REQUEST,
         )
+
+
+def _loan_of(call: EmergencyCall, account: AccountTable) -> Loan:
+    """Who a call back to the number of this call is for."""
+    line, location, is_test = call.resolved.line, call.resolved.location, call.dialed.kind is Kind.TEST
+    return Loan(
+        number=call.callback_number or "",
+        account_id=call.account_id,
+        until=call.received_at + hold_of(account, is_test=is_test),
+        call=call.id,
+        pbx_id=call.pbx_id,
+        sip_user=line.sip_user if line is not None else call.caller.identity,
+        extension=line.extension if line is not None else call.caller.identity,
+        name=(line.display_name if line is not None else "") or call.caller.name,
+        location_id=location.id if location is not None else None,
+        hop=call.source,
+        is_elin=call.elin is not None,
+        is_test=is_test,
+    )
 
 
 def _dialed(request: Request, account: AccountTable) -> Dialed:

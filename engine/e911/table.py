@@ -70,6 +70,9 @@ class AccountTable:
     )
     _confirmed_by: dict[str, tuple[Confirmed, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _number_of_e164: dict[str, Number] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _line_of_number: dict[str, Line] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _direct_of_line: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _pools: dict[str, tuple[Number, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         countries = {location.civic_address.get("country") for location in self.locations.values()}
@@ -82,6 +85,8 @@ class AccountTable:
                 self._phones_of_line[line_id] = (*self._phones_of_line.get(line_id, ()), phone)
         for line in self.lines:
             self._line_of_id[line.id] = line
+            if line.callback_number:
+                self._line_of_number.setdefault(line.callback_number, line)
             for name in {line.sip_user.lower(), line.extension.lower()} - {""}:
                 self._lines_of_name[name] = (*self._lines_of_name.get(name, ()), line)
         for attachment in self.attachments:
@@ -91,8 +96,12 @@ class AccountTable:
             for owner in {confirmed.phone_id, confirmed.line_id} - {None}:
                 assert owner is not None
                 self._confirmed_by[owner] = (*self._confirmed_by.get(owner, ()), confirmed)
-        for number in self.numbers:
+        for number in sorted(self.numbers, key=lambda each: each.e164):
             self._number_of_e164[number.e164] = number
+            if number.kind == "elin" and number.location_id:
+                self._pools[number.location_id] = (*self._pools.get(number.location_id, ()), number)
+            elif number.line_id:
+                self._direct_of_line.setdefault(number.line_id, number.e164)
 
     def dissolve(self) -> list[list[object]]:
         """Empty the indexes and hand back the rows, for whoever frees them a few at a time.
@@ -105,6 +114,7 @@ class AccountTable:
         self._subnets.clear()
         indexes: list[dict[str, Any]] = [self._phone_of_mac, self._phones_of_line, self._lines_of_name]
         indexes += [self._line_of_id, *self._attached.values(), self._confirmed_by, self._number_of_e164]
+        indexes += [self._line_of_number, self._direct_of_line, self._pools]
         for index in indexes:
             while index:
                 index.popitem()
@@ -147,17 +157,23 @@ class AccountTable:
             phone = holders[0] if len(holders) == 1 else None
         return phone, line
 
+    def direct_number_for(self, phone: Phone | None, line: Line | None) -> str | None:
+        """A number that is the caller's own: the line's, else its phone's first line's."""
+        first = self._line_of_id.get(phone.line_ids[0]) if phone is not None and phone.line_ids else None
+        for own in (line, first):
+            if own is not None and (number := own.callback_number or self._direct_of_line.get(own.id)):
+                return number
+        return None
+
     def callback_number_for(
         self, phone: Phone | None, line: Line | None, location: DispatchableLocation | None
     ) -> str | None:
         """The number that reaches the caller back: the line's, its phone's first line's, the location's, the
         account's.
         """
-        if line is not None and line.callback_number:
-            return line.callback_number
-        first = self._line_of_id.get(phone.line_ids[0]) if phone is not None and phone.line_ids else None
-        if first is not None and first.callback_number:
-            return first.callback_number
+        direct = self.direct_number_for(phone, line)
+        if direct:
+            return direct
         if location is not None and location.callback_number:
             return location.callback_number
         return self.callback_number
@@ -205,6 +221,16 @@ class AccountTable:
     def number_of(self, e164: str) -> Number | None:
         """The account's number in that spelling (`+` and digits)."""
         return self._number_of_e164.get(e164)
+
+    def line_with_number(self, e164: str) -> Line | None:
+        """The line whose own number it is, by the line's row or by the number's."""
+        number = self._number_of_e164.get(e164)
+        named = self._line_of_id.get(number.line_id) if number is not None and number.line_id else None
+        return named or self._line_of_number.get(e164)
+
+    def pool_of(self, location_id: str) -> tuple[Number, ...]:
+        """The numbers that are lent to calls from a location (ELINs), by number."""
+        return self._pools.get(location_id, ())
 
 
 Owners = tuple[tuple[AccountTable, Pbx], ...]

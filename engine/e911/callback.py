@@ -1,0 +1,259 @@
+"""A call that comes in from a carrier: to whom it goes (RFC 7090). Pure.
+
+A number that an emergency call was sent with leads back to the PBX which placed that call, and to the caller there; a
+line's own number to the line's PBX; a pool's number that nobody holds to the location's on-site number. A PSAP that
+calls back is marked with `Priority: psap-callback`, so that the PBX rings through; nobody but a carrier may say so.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from engine.e911.lending import Lending, Loan
+from engine.e911.location import AccountTable, LocationTable, Pbx
+from engine.e911.route import MAX_HOPS_PER_TRUNK, Deadlines, HopsOf, credentials_of
+from engine.e911.rows import Line
+from engine.sip.forward import Edit, Forward, Hop, Target
+from engine.sip.message import BadMessage, Request
+from engine.sip.uri import bracketed, parse_name_addr, parse_uri
+
+PSAP_CALLBACK = "psap-callback"  # RFC 7090 §5
+CALLER, ONSITE = "caller", "onsite"  # names of targets: who of the two was tried
+# The caller could not be had: a PSAP that calls back must reach somebody there. 487 follows a CANCEL.
+FAIL_OVER = frozenset(range(400, 600)) - {487}
+_SEPARATORS = str.maketrans("", "", "-.() ")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Callback:
+    """A call from a carrier as decided: the tag of its events and the first entry of its journal.
+
+    `psap`: from a PSAP, by its own mark or because the number was sent with an emergency call. `orphan`: the caller of
+    that call is not known any more.
+    """
+
+    id: str
+    account_id: str
+    call: str | None
+    number: str
+    from_uri: str
+    pbx_id: str | None
+    target: str
+    psap: bool
+    orphan: bool
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """What to do with a call from a carrier. Without `forward` it is answered with `status`."""
+
+    status: int
+    forward: Forward | None = None
+    callback: Callback | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Owner:
+    """Whose number was called. `loan`: good still; `is_pooled`: the number is of a pool, lent or not."""
+
+    account: AccountTable
+    number: str
+    loan: Loan | None
+    line: Line | None
+    location_id: str | None
+    is_pooled: bool
+
+
+class Callbacks:
+    """Finds the way of calls from carriers.
+
+    Args:
+        hops_of: Addresses known now for a host; never waits.
+        names_of: The verified names in the certificate at the other end of a TLS connection, by its number.
+        make_id: A fresh `callback_…` identifier.
+    """
+
+    def __init__(
+        self,
+        table: LocationTable,
+        lending: Lending,
+        *,
+        hops_of: HopsOf,
+        names_of: Callable[[int], tuple[str, ...]],
+        deadlines: Deadlines,
+        make_id: Callable[[], str],
+    ) -> None:
+        self._table, self._lending, self._hops_of, self._names_of = table, lending, hops_of, names_of
+        self._deadlines, self._make_id = deadlines, make_id
+
+    def decide(self, request: Request, source: Hop, now: datetime) -> Inbound:
+        """Where a trunk's INVITE or MESSAGE goes; 404 for a number of nobody who has that trunk."""
+        owner = next(self._owners(request, source, now), None)
+        if owner is None:
+            return Inbound(404)
+        is_marked = is_psap_callback(request)
+        is_psap = is_marked or owner.loan is not None
+        edit = Edit(
+            remove=() if is_marked or not is_psap else ("Priority",),
+            add=() if is_marked or not is_psap else (("Priority", PSAP_CALLBACK),),
+        )
+        pbx = self._pbx_of(owner)
+        targets = [*self._to_caller(owner, pbx, edit)]
+        is_orphan = not targets
+        if is_psap or owner.is_pooled:
+            targets += self._to_onsite(owner, pbx, edit)
+        callback = Callback(
+            id=self._make_id(),
+            account_id=owner.account.account_id,
+            call=owner.loan.call or None if owner.loan is not None else None,
+            number=owner.number,
+            from_uri=_from_uri(request),
+            pbx_id=pbx.id if pbx is not None else None,
+            target=targets[0].edit.request_uri or "" if targets else "",
+            psap=is_psap,
+            orphan=is_orphan,
+            received_at=now,
+        )
+        if not targets:
+            return Inbound(480, None, callback)
+        is_urgent = is_psap or owner.is_pooled
+        forward = Forward(tuple(targets), callback, FAIL_OVER if is_urgent else frozenset({503}), emergency=is_urgent)
+        return Inbound(0, forward, callback)
+
+    # --- whose number it is -------------------------------------------------------------------------------------------
+
+    def _owners(self, request: Request, source: Hop, now: datetime) -> Iterator[_Owner]:
+        """Accounts that have the number called and take calls from that carrier; who called by it last comes first."""
+        for number in called_numbers(request):
+            loan = self._lending.loan_of(number, now)
+            lender = self._table.accounts.get(loan.account_id) if loan is not None else None
+            accounts = [lender] if lender is not None else []
+            accounts += [account for account in self._table.accounts.values() if account is not lender]
+            for account in accounts:
+                owner = self._owner(account, number, loan if account is lender else None, now)
+                if owner is not None and self._has_carrier(account, source):
+                    yield owner
+
+    def _owner(self, account: AccountTable, number: str, loan: Loan | None, now: datetime) -> _Owner | None:
+        row, line = account.number_of(number), account.line_with_number(number)
+        if row is not None and loan is None:
+            latest = self._lending.holder_of(account, row)
+            loan = latest if latest is not None and latest.until > now else None
+        if row is None and line is None and loan is None:
+            return None
+        location_id = (loan.location_id if loan is not None else None) or (row.location_id if row is not None else None)
+        location_id = location_id or (line.location_id if line is not None else None)
+        is_pooled = row is not None and row.kind == "elin"
+        return _Owner(account, number, loan, line, location_id or account.default_location_id, is_pooled)
+
+    def _has_carrier(self, account: AccountTable, source: Hop) -> bool:
+        """Does that carrier serve the account: by its own trunk there, or one of last resort?"""
+        names = self._names_of(source.connection) if source.transport == "tls" else ()
+        for trunk in (*account.trunks, *self._table.last_resorts):
+            if trunk.host.lower() in names:
+                return True
+            if any(hop.ip == source.ip for hop in self._hops_of(trunk.host, trunk.port, trunk.transport)):
+                return True
+        return False
+
+    # --- where it goes ------------------------------------------------------------------------------------------------
+
+    def _pbx_of(self, owner: _Owner) -> Pbx | None:
+        """The PBX that placed the call, else the line's, else the location's, else the account's first."""
+        pbxs = owner.account.pbxs
+        named = [owner.loan.pbx_id if owner.loan else None, owner.line.pbx_id if owner.line else None]
+        known = next((pbxs[pbx_id] for pbx_id in named if pbx_id is not None and pbx_id in pbxs), None)
+        of_location = (pbx for pbx in pbxs.values() if pbx.default_location_id == owner.location_id)
+        return known or next(of_location, None) or next(iter(pbxs.values()), None)
+
+    def _to_caller(self, owner: _Owner, pbx: Pbx | None, edit: Edit) -> Iterator[Target]:
+        loan, line = owner.loan, owner.line
+        if loan is not None:
+            users = [loan.sip_user, loan.extension]
+        elif line is not None:
+            users = [line.sip_user, line.extension]
+        else:
+            return
+        for user in dict.fromkeys(user for user in users if user):
+            yield from self._targets(CALLER, user, owner, pbx, edit)
+
+    def _to_onsite(self, owner: _Owner, pbx: Pbx | None, edit: Edit) -> Iterator[Target]:
+        """The people on the site: their number is dialed by way of the PBX."""
+        for location_id in (owner.location_id, owner.account.default_location_id):
+            location = owner.account.locations.get(location_id) if location_id else None
+            if location is not None and location.onsite_number:
+                yield from self._targets(ONSITE, location.onsite_number, owner, pbx, edit)
+                return
+
+    def _targets(self, name: str, user: str, owner: _Owner, pbx: Pbx | None, edit: Edit) -> Iterator[Target]:
+        host, hops = self._way_to(pbx, owner.loan)
+        limits = (self._deadlines.first_response_s, self._deadlines.connect_s)
+        for hop in hops[:MAX_HOPS_PER_TRUNK]:
+            uri = f"sip:{user}@{host}" + ("" if hop.transport == "udp" else f";transport={hop.transport}")
+            made = Edit(uri, edit.remove, edit.add)
+            yield Target(name, hop, made, *limits, credentials=credentials_of(pbx) if pbx is not None else None)
+
+    def _way_to(self, pbx: Pbx | None, loan: Loan | None) -> tuple[str, Sequence[Hop]]:
+        """(`host:port` for the Request-URI, hops): the PBX's registrar, else where its call came from, else the one
+        address it has.
+        """
+        if pbx is not None and pbx.registrar_host:
+            hops = self._hops_of(pbx.registrar_host, pbx.registrar_port, pbx.transport)
+            return f"{bracketed(pbx.registrar_host)}:{pbx.registrar_port}", hops
+        if loan is not None and loan.hop is not None:
+            return f"{bracketed(loan.hop.ip)}:{loan.hop.port}", (loan.hop,)
+        sources = pbx.sources if pbx is not None else ()
+        single = next((str(each.network_address) for each in sources if each.num_addresses == 1), None)
+        if single is None:
+            return "", ()
+        return f"{bracketed(single)}:5060", (Hop("udp", single, 5060),)
+
+
+def is_psap_callback(request: Request) -> bool:
+    """Does it carry the mark of RFC 7090? Worth believing from a carrier alone."""
+    return (request.header("Priority") or "").strip().lower() == PSAP_CALLBACK
+
+
+def called_numbers(request: Request) -> list[str]:
+    """The spellings under which we may know the number that was called: the Request-URI's, then To's, each as E.164
+    where it can be read so, then as it stands.
+    """
+    found: dict[str, None] = {}
+    for user in _users(request):
+        text = user.partition(";")[0].translate(_SEPARATORS)
+        digits = text.removeprefix("+")
+        if not digits.isascii() or not digits.isdigit() or len(digits) > 20:
+            continue
+        if not text.startswith("+") and len(digits) == 10:  # North America's national form
+            found[f"+1{digits}"] = None
+        found[f"+{digits}"] = None
+        found[text] = None
+    return list(found)
+
+
+def _users(request: Request) -> list[str]:
+    try:
+        named = parse_uri(request.request_uri).user_text
+    except BadMessage:
+        named = ""
+    try:
+        return [named, parse_name_addr(request.header("To") or "").uri.user_text]
+    except BadMessage:
+        return [named]
+
+
+def _from_uri(request: Request) -> str:
+    try:
+        return parse_name_addr(request.header("From") or "").uri.raw
+    except BadMessage:
+        return ""
+
+
+def holder_entry(loan: Loan) -> dict[str, Any]:
+    """Who holds a number, as the number's row keeps it."""
+    return {
+        "pbx_id": loan.pbx_id, "sip_user": loan.sip_user, "extension": loan.extension, "name": loan.name,
+        "call": loan.call,
+    }  # fmt: skip

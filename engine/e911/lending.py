@@ -1,0 +1,185 @@
+"""Which number a caller is called back by: its own, one lent from its location's pool, else a general one. Pure.
+
+A pool (ELINs, emergency location identification numbers) is for callers that have no number of their own. A number is
+lent for `elin_hold_minutes`; who called before gets the same one again, else the one that rested longest, else the one
+that was lent longest ago is taken from its holder, and the call says so. A test call never takes a number from a real
+one. Every number a call went out with is remembered, so that a call back to it finds the caller.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from engine.e911.location import AccountTable, Caller, Resolved
+from engine.e911.rows import Number
+from engine.sip.forward import Hop
+
+TEST_HOLD = timedelta(minutes=10)  # a 933 call is not called back; whoever tries all the same finds the phone
+MAX_LENT = 20_000
+LOW = 5  # fewer than a fifth of the pool is left
+EXHAUSTED_FLAG = "elin_exhausted"
+LOW_FLAG = "elin_low"
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Loan:
+    """A number that a call went out with, until when (UTC) a call back to it is that caller's, and who that is.
+
+    `hop`: where the call came from. `is_elin`: the number is of a pool.
+    """
+
+    number: str
+    account_id: str
+    until: datetime
+    call: str = ""
+    pbx_id: str | None = None
+    sip_user: str = ""
+    extension: str = ""
+    name: str = ""
+    location_id: str | None = None
+    hop: Hop | None = None
+    is_elin: bool = False
+    is_test: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self) | {"until": self.until.isoformat(), "hop": list(self.hop) if self.hop else None}
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Loan":
+        """From what `as_dict` made; raises TypeError, KeyError or ValueError for anything else."""
+        hop = Hop(*row["hop"][:3]) if row.get("hop") else None  # the stream it came by is gone with its process
+        return cls(**dict(row) | {"until": datetime.fromisoformat(row["until"]), "hop": hop})
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The number to send. `elin`: it is of a pool; `is_lent`: and now this caller's. `flags` for the call's record."""
+
+    number: str | None
+    elin: str | None = None
+    is_lent: bool = True
+    flags: tuple[str, ...] = ()
+
+
+class Lending:
+    """Chooses numbers and remembers who has them. `version` counts up with every loan made here."""
+
+    def __init__(self) -> None:
+        self._loans: OrderedDict[str, Loan] = OrderedDict()
+        self.version = 0
+
+    def choose(
+        self,
+        account: AccountTable,
+        caller: Caller,
+        resolved: Resolved,
+        pbx_id: str | None,
+        now: datetime,
+        *,
+        is_test: bool,
+    ) -> Chosen:
+        """The number for one call; nothing is lent yet. Never fails: with nothing at all it is None."""
+        direct = account.direct_number_for(resolved.phone, resolved.line)
+        if direct:
+            return Chosen(direct)
+        location = resolved.location
+        pool = account.pool_of(location.id) if location is not None else ()
+        if pool:
+            who = (pbx_id, resolved.line.sip_user if resolved.line is not None else caller.identity)
+            return self._from_pool(account, pool, who, now, is_test=is_test)
+        general = account.callback_number_for(resolved.phone, resolved.line, location)
+        return Chosen(general or caller.asserted_number)
+
+    def lend(self, loan: Loan) -> None:
+        """Remember who a number was sent for. A test does not take it from a real caller."""
+        known = self._loans.get(loan.number)
+        if known is not None and loan.is_test and not known.is_test and known.until > loan.until - TEST_HOLD:
+            return
+        self._keep(loan)
+        self.version += 1
+
+    def learn(self, loans: Iterable[Loan]) -> None:
+        """Loans of before a restart, or made by another process: of two for one number the later counts."""
+        for loan in loans:
+            known = self._loans.get(loan.number)
+            if known is None or known.until < loan.until:
+                self._keep(loan)
+
+    def loan_of(self, number: str, now: datetime) -> Loan | None:
+        """Whose number it is at this moment."""
+        loan = self._loans.get(number)
+        return loan if loan is not None and loan.until > now else None
+
+    def holder_of(self, account: AccountTable, number: Number) -> Loan | None:
+        """The latest loan of a number, as remembered here or as the database has it, still good or not."""
+        known, stored = self._loans.get(number.e164), stored_loan(account, number)
+        if known is None or (stored is not None and stored.until > known.until and stored.call != known.call):
+            return stored
+        return known
+
+    def loans(self, now: datetime) -> list[Loan]:
+        """All that are good still; those that are not are forgotten."""
+        for number in [number for number, loan in self._loans.items() if loan.until <= now - timedelta(days=1)]:
+            del self._loans[number]
+        return [loan for loan in self._loans.values() if loan.until > now]
+
+    def _keep(self, loan: Loan) -> None:
+        self._loans[loan.number] = loan
+        self._loans.move_to_end(loan.number)
+        if len(self._loans) > MAX_LENT:
+            self._loans.popitem(last=False)
+
+    def _from_pool(
+        self,
+        account: AccountTable,
+        pool: Sequence[Number],
+        who: tuple[str | None, str],
+        now: datetime,
+        *,
+        is_test: bool,
+    ) -> Chosen:
+        held = {number.e164: self.holder_of(account, number) for number in pool}
+        since = {e164: loan.until if loan is not None else _LONG_AGO for e164, loan in held.items()}
+        free = [e164 for e164 in held if since[e164] <= now]
+        for e164, loan in held.items():
+            if loan is not None and loan.until > now and (loan.pbx_id, loan.sip_user) == who:
+                return Chosen(e164, e164, flags=_low(len(free), len(pool)))
+        if free:
+            chosen = min(free, key=lambda e164: (since[e164], e164))
+            return Chosen(chosen, chosen, flags=_low(len(free) - 1, len(pool)))
+        lent_to_tests = [e164 for e164, loan in held.items() if loan is not None and loan.is_test]
+        if lent_to_tests and not is_test:
+            chosen = min(lent_to_tests, key=lambda e164: (since[e164], e164))
+            return Chosen(chosen, chosen, flags=(LOW_FLAG,))
+        chosen = min(held, key=lambda e164: (since[e164], e164))
+        return Chosen(chosen, chosen, is_lent=not is_test, flags=(EXHAUSTED_FLAG,))
+
+
+def stored_loan(account: AccountTable, number: Number) -> Loan | None:
+    """What the database knows of a number's last holder."""
+    if number.held_until is None or number.held_by is None:
+        return None
+    holder = number.held_by
+    return Loan(
+        number.e164, account.account_id, number.held_until, holder.call, holder.pbx_id, holder.sip_user,
+        holder.extension, holder.name, number.location_id, None, number.kind == "elin",
+    )  # fmt: skip
+
+
+def hold_of(account: AccountTable, *, is_test: bool) -> timedelta:
+    """How long a number stays with its caller."""
+    hold = timedelta(minutes=account.elin_hold_minutes)
+    return min(hold, TEST_HOLD) if is_test else hold
+
+
+def without_stream(loan: Loan) -> Loan:
+    """The loan as another process can use it."""
+    return replace(loan, hop=loan.hop._replace(connection=0)) if loan.hop is not None else loan
+
+
+def _low(left: int, size: int) -> tuple[str, ...]:
+    return (LOW_FLAG,) if left * LOW < size else ()
