@@ -9,6 +9,7 @@ from pydantic import Field
 
 from admin.address_validation import NobodyAsked, validator_asked
 from admin.api import answered, body_of, given, no_content, no_query, row_named
+from admin.api_geo import PlaceBody
 from admin.api_models import Address, Answer, Body, Email, Id, Instant, Name, Number, StampedAnswer, Text, patch_of
 from admin.api_paging import PAGE_QUERIES, list_rows, plainly
 from admin.auth import prepared
@@ -58,21 +59,12 @@ class LocationAnswer(StampedAnswer):
     warnings: list[str]
 
 
-class GeoBody(Body):
-    """WGS 84: degrees, and metres for altitude and radius of uncertainty."""
-
-    latitude: Annotated[float, Field(ge=-90, le=90)]
-    longitude: Annotated[float, Field(ge=-180, le=180)]
-    altitude_m: Annotated[float, Field(ge=-500, le=9000)] | None = None
-    radius_m: Annotated[float, Field(ge=0, le=100_000)] | None = None
-
-
 class LocationCreate(Body):
     """`civic_address` holds elements by their names in RFC 5139, RFC 6848 and CLDXF; `country` is required."""
 
     name: Name
     civic_address: Address
-    geo: GeoBody | None = None
+    geo: PlaceBody | None = None
     timezone: Text | None = None
     notification_recipients: Annotated[list[Email], Field(max_length=50)] = Field(default_factory=list)
     callback_number: Number | None = None

@@ -98,7 +98,11 @@ def demo(*, stay: Annotated[bool, typer.Option(help="Leave the pages open at the
 @app.command("check-config")
 def check_config(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     """Read the configuration as a start would, and list every fault."""
+    from engine.e911.carriers import load_profiles
+
     settings = configuration.load(config)
+    if faults := load_profiles().faults:
+        raise ConfigFault(faults)
     if as_json:
         typer.echo(settings.model_dump_json(exclude={"mail": {"password"}}, by_alias=True))
     else:

@@ -15,6 +15,7 @@ from engine import crypto, migrations
 from engine.audit.record import open_audited
 from engine.config import Config, parse_listen
 from engine.db import Database
+from engine.doctor_location import reference_findings, validator_findings
 from engine.doctor_sip import answers, certificate_findings, listener_findings, trunk_finding
 from engine.e911 import snapshot
 from engine.e911.calls import ASIDE
@@ -36,6 +37,7 @@ async def examine(config: Config) -> list[Finding]:
         await _node(config),
         *await listener_findings(config),
         await _mail(config),
+        *await validator_findings(config),
     ]
     findings += [*certificate_findings(config, datetime.now(UTC)), *_addresses(config)]
     if not config.key_file.exists():
@@ -166,6 +168,8 @@ async def _account(session: AsyncSession, account: Account, config: Config) -> A
     for trunk in trunks:
         what = f"{account.name}: trunk {trunk.name}"
         yield await trunk_finding(what, trunk.host, trunk.port, trunk.transport, config)
+        for finding in reference_findings(what, trunk, config):
+            yield finding
     if not await count(Pbx):
         yield Finding(
             f"{account.name}: PBX", "bad", "none: no call will be trusted. Add your PBX's addresses under Settings."

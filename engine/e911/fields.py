@@ -172,6 +172,9 @@ def _geo(field: str, value: Any, _account: Account, faults: list[FieldFault]) ->
             FieldFault(field, f'expected {{"latitude": 42.65, "longitude": -73.75}} or nothing, got {value!r}.')
         )
         return None
+    value = {name: given for name, given in value.items() if given is not None}
+    if not value:
+        return None
     if value.get("shape") not in {None, "point"} or "confidence" in value:
         return _shape(field, value, faults)
     read: dict[str, Any] = {}

@@ -180,6 +180,7 @@ def shape_of(values: Mapping[str, Any]) -> Shape:
     Raises:
         NotOnEarth: a number is missing, none, or out of its range; the shape is no known one.
     """
+    values = {key: value for key, value in values.items() if value is not None}
     name = values.get("shape")
     kind: type[Shape] | None = Geo if name in {None, "point", "circle", "sphere"} else NAMED.get(str(name))
     if kind is None:

@@ -71,6 +71,39 @@ async def test_a_location_is_made_as_a_draft_with_its_recipients_once_each(
     )
 
 
+@pytest.mark.parametrize(
+    ("geo", "kept"),
+    [
+        (
+            {"shape": "ellipse", "latitude": 1, "longitude": 2, "semi_major_m": 9, "semi_minor_m": 4, "points": None},
+            {"shape": "ellipse", "latitude": 1, "longitude": 2, "semi_major_m": 9, "semi_minor_m": 4,
+             "orientation_deg": 0},
+        ),
+        (
+            {"shape": "polygon", "points": [[1, 2], [3, 4], [5, 0], [1, 2]], "confidence": "unknown"},
+            {"shape": "polygon", "latitude": 3, "longitude": 2, "points": [[1, 2], [3, 4], [5, 0]],
+             "confidence": "unknown"},
+        ),
+        ({"latitude": 1, "longitude": 2, "confidence": 67}, {"latitude": 1, "longitude": 2, "confidence": 67}),
+        ({"latitude": None}, None),
+    ],
+)  # fmt: skip
+async def test_every_shape_of_a_place_is_kept(database: Database, account: Account, geo: Any, kept: Any) -> None:
+    """E-06: RFC 5491 shapes with RFC 7459 confidence; a refused one names its field."""
+    async with database.sessions.begin() as session:
+        made = await sites.create_location(
+            session, ADMIN, account, {"name": "A", "civic_address": HEADQUARTERS, "geo": geo}
+        )
+    assert made.geo == kept
+    async with database.sessions() as session:
+        with pytest.raises(Invalid) as refused:
+            await sites.create_location(
+                session, ADMIN, account,
+                {"name": "B", "civic_address": HEADQUARTERS, "geo": {"shape": "prism", "points": [[1, 2], [3, 4]]}},
+            )  # fmt: skip
+    assert fields_of(refused.value) == ["geo.points[0]"]
+
+
 async def test_every_bad_field_of_a_location_is_told_at_once(database: Database, account: Account) -> None:
     bad = {
         "name": "",
