@@ -1,0 +1,81 @@
+"""What waits when more comes than can be carried: emergencies first, new ordinary calls last. Pure.
+
+An element that answers in the order of arrival makes a 911 wait behind every call before it, and once the socket's
+buffer is full the kernel drops 911 as readily as anything. So in a crowd the socket is read far ahead, each datagram is
+ranked by its first bytes, and a new ordinary call that nobody got round to within `PATIENCE_S` is refused with 503: no
+Retry-After, which would keep the PBX from sending us the next 911 (RFC 3261 §21.5.4).
+"""
+
+import re
+from collections import deque
+from collections.abc import Callable
+from enum import IntEnum
+
+from engine.sip.forward import Hop
+
+PATIENCE_S = 0.03  # a caller hears no difference; what waits longer is more than can be carried
+MOST_WAITING = 4_000  # of new ordinary calls: a second of them
+MOST_IN_PROGRESS = 20_000  # messages of calls in progress: a second of them
+_TO_TAG = re.compile(rb"\r\n(?:to|t)[ \t]*+:[^\r]*;[ \t]*+tag=", re.IGNORECASE)
+
+
+class Rank(IntEnum):
+    """In this order, whatever came first."""
+
+    EMERGENCY = 0
+    IN_PROGRESS = 1  # responses, ACK, BYE, CANCEL, re-INVITE: what ends work already begun
+    NEW = 2
+
+
+_MOST = {Rank.EMERGENCY: MOST_IN_PROGRESS, Rank.IN_PROGRESS: MOST_IN_PROGRESS, Rank.NEW: MOST_WAITING}
+
+
+class Crowd:
+    """Datagrams in three rows.
+
+    Args:
+        is_emergency: does a request line's URI, from this hop, name an emergency service?
+    """
+
+    __slots__ = ("_is_emergency", "_rows", "shed")
+
+    def __init__(self, is_emergency: Callable[[bytes, Hop], bool]) -> None:
+        self._is_emergency = is_emergency
+        self._rows: tuple[deque[tuple[float, bytes, Hop]], ...] = (deque(), deque(), deque())
+        self.shed = 0
+
+    def __len__(self) -> int:
+        first, second, third = self._rows
+        return len(first) + len(second) + len(third)
+
+    def put(self, data: bytes, hop: Hop, now: float) -> None:
+        """Take in a datagram. Of far too many, the oldest that is no emergency is forgotten: its sender repeats it."""
+        rank = self.rank(data, hop)
+        row = self._rows[rank]
+        row.append((now, data, hop))
+        if len(row) > _MOST[rank]:
+            row.popleft()
+            self.shed += 1
+
+    def take(self, now: float) -> tuple[bytes, Hop, bool] | None:
+        """The next to be dealt with: (datagram, hop, is it to be refused?); None when nothing waits."""
+        for row in self._rows[:2]:
+            if row:
+                _, data, hop = row.popleft()
+                return data, hop, False
+        if not self._rows[2]:
+            return None
+        came_at, data, hop = self._rows[2].popleft()
+        is_late = now - came_at > PATIENCE_S
+        self.shed += is_late
+        return data, hop, is_late
+
+    def rank(self, data: bytes, hop: Hop) -> Rank:
+        """By the first bytes: a response or a request within a dialog is in progress, the rest asks for something."""
+        if data[:7] != b"INVITE " and data[:8] != b"MESSAGE ":
+            return Rank.IN_PROGRESS
+        end = data.find(b" ", 8, 2_048)
+        uri = data[data.index(b" ") + 1 : end] if end > 0 else b""
+        if not uri or self._is_emergency(uri, hop):  # what cannot be read may be one
+            return Rank.EMERGENCY
+        return Rank.IN_PROGRESS if _TO_TAG.search(data, 0, 4_096) else Rank.NEW

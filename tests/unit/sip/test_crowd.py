@@ -1,0 +1,96 @@
+"""What waits in a crowd: the order, the patience, and what is refused."""
+
+import pytest
+
+from engine.sip.crowd import MOST_WAITING, PATIENCE_S, Crowd, Rank
+from engine.sip.forward import Hop
+
+PBX = Hop("udp", "192.0.2.10", 5060)
+
+
+def is_emergency(uri: bytes, hop: Hop) -> bool:
+    return hop == PBX and uri.partition(b"@")[0] in {b"sip:911", b"urn:service:sos"}
+
+
+@pytest.fixture
+def crowd() -> Crowd:
+    return Crowd(is_emergency)
+
+
+def request(method: str, uri: str = "sip:5550100@callpoint", to: str = "<sip:5550100@callpoint>") -> bytes:
+    return (
+        f"{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.10;branch=z9hG4bK1\r\nFrom: <sip:101@pbx>;tag=a\r\n"
+        f"To: {to}\r\nCall-ID: 1@pbx\r\nCSeq: 1 {method}\r\nContent-Length: 0\r\n\r\n"
+    ).encode()
+
+
+def test_a_911_that_came_last_is_taken_first(crowd: Crowd) -> None:
+    """E-03: passthrough load never stands before an emergency."""
+    for _ in range(100):
+        crowd.put(request("INVITE"), PBX, 0.0)
+    crowd.put(request("BYE"), PBX, 0.001)
+    crowd.put(request("INVITE", "sip:911@callpoint"), PBX, 0.002)
+    assert len(crowd) == 102
+    first, second, third = (crowd.take(0.003) for _ in range(3))
+    assert first is not None
+    assert first[0].startswith(b"INVITE sip:911@")
+    assert second is not None
+    assert second[0].startswith(b"BYE ")
+    assert third == (request("INVITE"), PBX, False)
+
+
+def test_a_new_ordinary_call_is_refused_when_its_turn_comes_too_late_and_only_then(crowd: Crowd) -> None:
+    """E-03: normal calls are shed first."""
+    crowd.put(request("INVITE"), PBX, 0.0)
+    crowd.put(request("INVITE"), PBX, 1.0)
+    crowd.put(request("INVITE", "sip:911@callpoint"), PBX, 0.0)
+    crowd.put(request("ACK"), PBX, 0.0)
+    now = 1.0 + PATIENCE_S / 2
+    taken = [crowd.take(now) for _ in range(4)]
+    assert [each is not None and each[2] for each in taken] == [False, False, True, False]
+    assert crowd.shed == 1
+    assert crowd.take(now) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "rank"),
+    [
+        (request("INVITE"), Rank.NEW),
+        (request("INVITE", to="<sip:5550100@callpoint>;tag=b"), Rank.IN_PROGRESS),
+        (
+            request("INVITE")
+            .replace(b"\r\nTo:", b"\r\nt :")
+            .replace(b"callpoint>\r\nCall", b"callpoint> ;tag=x\r\nCall"),
+            Rank.IN_PROGRESS,
+        ),
+        (request("INVITE", "sip:911@callpoint"), Rank.EMERGENCY),
+        (request("MESSAGE", "urn:service:sos"), Rank.EMERGENCY),
+        (request("MESSAGE"), Rank.NEW),
+        (request("CANCEL"), Rank.IN_PROGRESS),
+        (request("OPTIONS"), Rank.IN_PROGRESS),
+        (b"SIP/2.0 200 OK\r\n\r\n", Rank.IN_PROGRESS),
+        (b"INVITE ", Rank.EMERGENCY),
+        (b"INVITE  \r\n", Rank.EMERGENCY),
+        (b"", Rank.IN_PROGRESS),
+        (b"\r\n\r\n", Rank.IN_PROGRESS),
+    ],
+)
+def test_the_first_bytes_tell_the_rank(crowd: Crowd, data: bytes, rank: Rank) -> None:
+    """E-03: what cannot be read may be an emergency; what ends work already begun goes before new work."""
+    assert crowd.rank(data, PBX) is rank
+
+
+def test_a_stranger_gets_no_rank_by_dialling_911(crowd: Crowd) -> None:
+    """E-04: whose 911 counts is the hook's to say."""
+    assert crowd.rank(request("INVITE", "sip:911@callpoint"), Hop("udp", "203.0.113.9", 5060)) is Rank.NEW
+
+
+def test_what_waits_is_bounded(crowd: Crowd) -> None:
+    """E-03: a flood costs memory up to a bound; a forgotten INVITE is sent again by its PBX."""
+    for number in range(MOST_WAITING + 10):
+        crowd.put(request("INVITE", f"sip:x{number}@callpoint"), PBX, 0.0)
+    assert len(crowd) == MOST_WAITING
+    assert crowd.shed == 10
+    oldest = crowd.take(0.0)
+    assert oldest is not None
+    assert oldest[0].startswith(b"INVITE sip:x10@")
