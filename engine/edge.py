@@ -42,6 +42,7 @@ from engine.edge_record import CallRecord
 from engine.errors import ConfigFault
 from engine.ids import new_id
 from engine.sip.auth import Credentials
+from engine.sip.dialog import NextHop
 from engine.sip.events import (
     AnsweredLate,
     AttemptEnded,
@@ -144,7 +145,8 @@ class Edge:
             mark_key=self._keys.subkey(MARK_PURPOSE),
             is_emergency=self._hook.is_emergency,
             is_trusted=self._hook.is_trusted,
-            resolve=self._resolver.address,
+            resolve=self._hop_towards,
+            meet=self._meet,
             credentials_of=self._credentials_of,
             tcp_is_up=self._transports.streams.tcp_is_up,
         )
@@ -236,6 +238,20 @@ class Edge:
             self._heard.add(hop.ip)
             return True
         return self._strangers.hears(hop.ip, now)
+
+    def _hop_towards(self, target: NextHop) -> Hop | None:
+        """Where a name in a dialog leads. One not met before is looked up now, for the next time it is asked for."""
+        hops = self._resolver.hops(target.host, *target.named)
+        if hops:
+            return hops[0]
+        self._meet(target)
+        address = self._resolver.address(target.host)
+        if address is None:
+            return None
+        return Hop(target.transport, address, target.port, 0, target.host if target.transport == "tls" else "")
+
+    def _meet(self, target: NextHop) -> None:
+        self._resolver.meet(target.host, *target.named, self._loop.time())
 
     def _is_known(self, hop: Hop) -> bool:
         """Somebody whose connections strangers must not crowd out."""

@@ -11,6 +11,7 @@ drops is free of cycles. It is off, and runs when there is nothing to do.
 import asyncio
 import gc
 import math
+import os
 import select
 import selectors
 from collections.abc import Callable
@@ -25,6 +26,7 @@ _Ts = TypeVarTuple("_Ts")
 QUIET_MESSAGES = 50  # since the last tick; a pause of some milliseconds meets nobody then
 WORTH_OBJECTS = 20_000  # containers made and not freed since the last collection
 AT_LEAST_EVERY_S = 3_600.0  # on a node that is never quiet
+_BRANCH_DIGITS = 18
 
 
 class StraightSelector(selectors.EpollSelector):
@@ -80,6 +82,19 @@ class EdgeLoop(asyncio.SelectorEventLoop):
 
     def _reader_failed(self, fault: BaseException) -> None:
         self.call_exception_handler({"message": "a socket's reader failed", "exception": fault})
+
+
+class Branches:
+    """Branches nobody can guess (RFC 3261 §8.1.1.7), 72 random bits each, drawn from the kernel by the hundred."""
+
+    def __init__(self) -> None:
+        self._random, self._at = "", 0
+
+    def next(self) -> str:
+        at, self._at = self._at, self._at + _BRANCH_DIGITS
+        if self._at > len(self._random):
+            at, self._at, self._random = 0, _BRANCH_DIGITS, os.urandom(_BRANCH_DIGITS // 2 * 100).hex()
+        return "z9hG4bK" + self._random[at : self._at]
 
 
 class Collector:

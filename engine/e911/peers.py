@@ -60,6 +60,9 @@ class Peer:
     verdict: Verdict = Verdict.ABSENT
 
 
+_PROOF_NAME = PROOF_HEADER.lower().encode()
+
+
 @dataclass(frozen=True, slots=True)
 class Unknown:
     """Nobody we know. `verdict`: what the digest it gave was worth."""
@@ -135,7 +138,7 @@ class Peers:
 
     def who(self, request: Request, source: Hop, now: datetime) -> Peer | Unknown:
         """Who sent this request. Never raises for what a peer sent."""
-        proof = request.header(PROOF_HEADER)
+        proof = request.header(PROOF_HEADER) if _PROOF_NAME in request.shape.first else None
         proven = self._proven_account(proof, request.call_id, now) if proof else None
         if proven is not None:
             return Peer(proven, Pbx("", "callpoint call"), is_proven=True)

@@ -88,8 +88,8 @@ def forwarded_request(
         lines.append(b"Content-Length: %d" % len(body))
     if edit is not NO_EDIT:
         body = _apply(edit, shape.names, lines, body)
-    if None in lines:
-        lines = [line for line in lines if line is not None]
+    while None in lines:
+        lines.remove(None)
     lines.append(b"\r\n" + body)
     return b"\r\n".join(lines)  # type: ignore[arg-type]  # no None is left in it
 
@@ -133,7 +133,7 @@ def forwarded_response(response: Response, *, on_stream: bool = False) -> bytes 
     rest = line[via_end:].lstrip(b" \t\r\n") if via_end < len(line) else b""
     if rest:  # comma-joined (RFC 3261 §7.3.1): Kamailio and SIPp do that
         return raw[: start + response.via.start] + b" " + rest[1:].lstrip(b" \t\r\n") + raw[start + len(line) :]
-    if response.names.count(b"via") == 1:
+    if not response.shape.has_many_vias:
         return None
     return raw[:start] + raw[start + len(line) + 2 :]
 
@@ -197,6 +197,22 @@ def response_to(
             b"Content-Length: 0\r\n\r\n",
         )
     )
+
+
+def trying(request: Request, received: bytes) -> bytes:
+    """`response_to(request, 100)`; one goes out for every INVITE."""
+    shape, lines = request.shape, request.lines
+    if shape.has_many_vias or b"timestamp" in shape.first:
+        return response_to(request, 100, received=received)
+    via = lines[shape.via]
+    if received:
+        at = request.via.received_at
+        via = via[:at] + received + via[at:]
+    head = (_TRYING, via, lines[shape.from_], lines[shape.to], lines[shape.call_id], lines[shape.cseq], _NO_BODY)
+    return b"\r\n".join(head)
+
+
+_TRYING, _NO_BODY = b"SIP/2.0 100 Trying", b"Content-Length: 0\r\n\r\n"
 
 
 def ack_of(sent: bytes, response: Response) -> bytes:

@@ -62,7 +62,8 @@ class Shape:
     """
 
     __slots__ = (
-        "call_id", "content_length", "cseq", "fault", "first", "from_", "max_forwards", "names", "private", "to", "via",
+        "call_id", "content_length", "cseq", "fault", "first", "from_", "has_many_vias", "max_forwards", "names",
+        "private", "to", "via",
     )  # fmt: skip
 
     def __init__(self, names: tuple[bytes, ...]) -> None:
@@ -79,6 +80,7 @@ class Shape:
             for at, name in enumerate(names)
             if name.startswith(grammar.PRIVATE_PREFIX) or name in grammar.PROOF_NAMES
         )
+        self.has_many_vias = names.count(b"via") > 1
         self.fault = ""
         for name in _SINGLE:
             if names.count(name) > 1:

@@ -90,7 +90,8 @@ class SipStack:
         mark_key: key of the marks in Record-Route; the same on every process that may see a dialog's requests.
         is_emergency: does this request name an emergency service? Asked only when it would be refused otherwise.
         is_trusted: may this hop send us requests outside a dialog?
-        resolve: the IP address of a host name, None when it is not known (in-dialog requests to names).
+        resolve: where a host name leads, None when it is not known (in-dialog requests to names).
+        meet: told the names that `resolve` may be asked for, when the dialog begins.
         credentials_of: those of a target by its name, for a challenge inside a dialog that it began.
         tcp_is_up: does TCP to that address and port work (an answer came by it lately, and its connection stands)? A
             request above 1300 bytes for a UDP target goes by TCP then (§18.1.1); anything else goes by UDP at once.
@@ -106,7 +107,8 @@ class SipStack:
         mark_key: bytes,
         is_emergency: Callable[[Request, Hop], bool],
         is_trusted: Callable[[Hop], bool],
-        resolve: Callable[[str], str | None] = literal_address,
+        resolve: Callable[[NextHop], Hop | None] = lambda _: None,
+        meet: Callable[[NextHop], None] = lambda _: None,
         credentials_of: Callable[[str], Credentials | None] = lambda _: None,
         tcp_is_up: Callable[[str, int], bool] = lambda _ip, _port: False,
     ) -> None:
@@ -115,7 +117,7 @@ class SipStack:
         self._events: deque[Event] = deque()
         self._deadlines = Deadlines()
         self._transactions = Transactions(self._send)
-        self._dialogs = Dialogs(addresses, mark_key)
+        self._dialogs = Dialogs(addresses, mark_key, meet)
         self._make_branch = make_branch
         self._make_tag = make_tag
         self._is_emergency = is_emergency
@@ -315,11 +317,13 @@ class SipStack:
         is_in_dialog = routing.is_marked and bool(request.to_tag_bytes)
         server.owner = context = ResponseContext(server, request, routing, loop)
         if context.is_invite and (is_in_dialog or self._is_trusted(source)):
-            trying = edit.response_to(request, 100, received=received)
+            trying = edit.trying(request, received)
             self._transactions.respond(server, 100, trying, now)
         if is_in_dialog:
             self._forward_in_dialog(context, now)
         else:
+            if context.is_invite:
+                self._dialogs.meet(request)
             self._deadlines.arm(context, DECISION_S, now)
             self._events.append(RequestReceived(server, request, source))
 
@@ -462,16 +466,12 @@ class SipStack:
         if target is None or self._dialogs.is_own(request, routing.next_uri, source):
             return None
         literal = literal_address(target.host)
-        address = literal or self._resolve(target.host)
-        if address is None:
-            return None
-        hop = Hop(target.transport, address, target.port)
-        if target.transport == "tls" and not literal:
-            hop = hop._replace(host=target.host)
-        if literal:
-            if len(self._literal_hops) >= _MAX_KEPT_TARGETS:
-                self._literal_hops.clear()
-            self._literal_hops[routing.next_uri] = hop
+        if literal is None:
+            return self._resolve(target)
+        hop = Hop(target.transport, literal, target.port)
+        if len(self._literal_hops) >= _MAX_KEPT_TARGETS:
+            self._literal_hops.clear()
+        self._literal_hops[routing.next_uri] = hop
         return hop
 
     def _single_target(self, hop: Hop) -> Forward:

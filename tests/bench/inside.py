@@ -94,7 +94,7 @@ async def _drive(edge: Edge, generator: Generator, arguments: argparse.Namespace
     loop = asyncio.get_running_loop()
     now = loop.time()
     loop.time = lambda: now  # type: ignore[method-assign]
-    address = edge._bound["udp"]
+    address = edge._transports.bound["udp"][0]
     generator.face(address, arguments.calls, every=arguments.every)
     spent = Spent()
     profile = cProfile.Profile() if arguments.profile else None

@@ -26,6 +26,7 @@ from engine.e911.location import (
 )
 from engine.e911.peers import make_proof
 from engine.e911.route import Deadlines
+from engine.sip.edit import Routing, forwarded_request
 from engine.sip.forward import Hop
 from engine.sip.message import BadMessage, parse_message
 from tests.siptest import read_request, request
@@ -137,9 +138,15 @@ def test_who_is_trusted_and_what_is_an_emergency_is_told_to_the_stack():
 
 def test_a_default_route_is_read_and_a_pbx_without_one_gets_404():
     """Design §3.6."""
+    asked = read_request(request(uri="sip:102@x", added=["X-Callpoint-Device: 101"]))
     target = decide(uri="sip:102@x", added=["X-Callpoint-Device: 101"]).forward.targets[0]
     assert target.hop == Hop("tcp", "198.51.100.9", 5070)
-    assert [name.lower() for name in target.edit.remove] == ["x-callpoint-device"]
+    routing = Routing([], asked.request_uri_bytes, is_marked=False)
+    sent = forwarded_request(
+        asked, via=b"Via: v", record_route=b"", received=b"", routing=routing, edit=target.edit, on_stream=True
+    )
+    assert b"x-callpoint" in asked.raw.lower()
+    assert b"x-callpoint" not in sent.lower()
     assert decide(PHONE, uri="sip:102@x").status == 404
 
 
