@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from engine.sip.auth import Credentials
+from engine.sip.dialog import NextHop
 from engine.sip.forward import Forward, Hop, Target
 from engine.sip.message import Request, Response, parse_message
 from engine.sip.stack import Event, RequestReceived, SipStack
@@ -31,7 +32,7 @@ def make_stack(
     is_trusted: Callable[[Hop], bool] = lambda _: True,
     mark_key: bytes = b"mark key of the tests, 32 bytes.",
     own: Hop = PROXY,
-    resolve: Callable[[str], str | None] | None = None,
+    resolve: Callable[[NextHop], Hop | None] | None = None,
     credentials_of: Callable[[str], Credentials | None] = lambda _: None,
     tcp_is_up: Callable[[str, int], bool] = lambda _ip, _port: False,
 ) -> SipStack:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from engine.sip import disguise, grammar, headers
 from engine.sip.edit import Change, Routing
 from engine.sip.forward import Hop
-from engine.sip.message import Request
+from engine.sip.message import Request, Response
 from engine.sip.uri import bracketed
 
 MARK_DIGITS = 16  # 64 bits: guessing costs a network round trip each
@@ -29,17 +29,24 @@ _NEXT_HOP = re.compile(
 _MARK = re.compile(rb";cp=([0-9a-f]{16})(?=[;>?]|$)")
 _ONE_ROUTE = re.compile(rb"[Rr]oute: *+<([^<>,\"\r]++)>$")
 _MADDR_OR_TRANSPORT = re.compile(rb";(?:maddr|transport)=[^;?]*+", re.IGNORECASE)
+# a sip URI whose host begins as no address does
+_NAMED_HOST = re.compile(rb"[sS][iI][pP][sS]?:(?:[^@\s<>\"]++@)?+(?!\[|[0-9.]++(?:[:;>\s]|$))[^\s>,]++")
 _MAX_KEPT = 4_096
 
 
 @dataclass(frozen=True, slots=True)
 class NextHop:
-    """Where a URI points: `transport` "udp", "tcp" or "tls"; `is_loose` when it carries `lr`."""
+    """Where a URI points: `transport` "udp", "tcp" or "tls"; `is_loose` when it carries `lr`.
+
+    `named` is what the URI itself says, for a look-up of its host (RFC 3263 §4): the port, None when it names none, and
+    the transport, "" when it names none, "sips" for a sips URI.
+    """
 
     host: str
     port: int
     transport: str
     is_loose: bool
+    named: tuple[int | None, str] = (None, "")
 
 
 class _Element(NamedTuple):
@@ -54,10 +61,16 @@ class _Element(NamedTuple):
 class Dialogs:
     """Our name towards each peer, and the marks."""
 
-    __slots__ = ("_addresses", "_key", "_next_hops", "_own", "_prefixes", "disguise_key")
+    __slots__ = ("_addresses", "_key", "_next_hops", "_on_name", "_own", "_prefixes", "disguise_key")
 
-    def __init__(self, addresses: Callable[[Hop], tuple[str, int]], mark_key: bytes) -> None:
+    def __init__(
+        self,
+        addresses: Callable[[Hop], tuple[str, int]],
+        mark_key: bytes,
+        on_name: Callable[[NextHop], None] = lambda _: None,
+    ) -> None:
         self._addresses = addresses
+        self._on_name = on_name
         self._key = blake2s(mark_key).digest()
         self.disguise_key = disguise.key_of(mark_key)
         self._prefixes: dict[tuple[str, str, int], tuple[bytes, bytes]] = {}
@@ -101,6 +114,15 @@ class Dialogs:
         if outward == inward:
             return b"Record-Route: " + outward + ending
         return b"Record-Route: " + outward + ending + b"\r\nRecord-Route: " + inward + ending
+
+    def meet(self, message: Request | Response) -> None:
+        """Tell the host names that a message names which makes a dialog: later requests may have to go there."""
+        for header in (b"contact", b"record-route"):
+            if header in message.shape.first:
+                for uri in _NAMED_HOST.findall(message.lines_of(header)):
+                    target = self.next_hop(uri)
+                    if target is not None:
+                        self._on_name(target)
 
     def mark(self, call_id: bytes, caller_tag: bytes) -> bytes:
         keyed = blake2s(call_id + b"\0" + caller_tag, key=self._key, digest_size=MARK_DIGITS // 2)
@@ -283,11 +305,13 @@ def _read_next_hop(uri: bytes) -> NextHop | None:
     parameters = {}
     for parameter in grammar.PARAMETER.finditer(match.group(4) or b""):
         parameters[parameter.group(1).lower()] = (parameter.group(2) or b"").lower().decode("latin-1")
-    transport = parameters.get(b"transport", "")
+    transport = named = parameters.get(b"transport", "")
     if match.group(1):  # sips: TLS over TCP, whatever the parameter says (RFC 3261 §26.2.2, RFC 5630 §3.1.3)
-        transport = "tls"
+        transport, named = "tls", "sips"
     elif transport not in {"tcp", "tls"}:
         transport = "udp"
+        named = named if named == "udp" else ""
     host = parameters.get(b"maddr", host).strip("[]") or host
     default = DEFAULT_TLS_PORT if transport == "tls" else DEFAULT_PORT
-    return NextHop(host, int(match.group(3) or default), transport, b"lr" in parameters)
+    port = int(match.group(3)) if match.group(3) else None
+    return NextHop(host, port or default, transport, b"lr" in parameters, (port, named))

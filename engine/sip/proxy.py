@@ -352,6 +352,8 @@ class Proxy:
         if context.is_done:
             return
         context.is_done = True
+        if context.is_invite:
+            self._dialogs.meet(response)
         if context.tag is not None:
             if context.is_invite:
                 self._remember_tag(response, context.tag)

@@ -324,6 +324,11 @@ class StreamShell:
         found = self._connections.get(connection)
         return found.names if found is not None else ()
 
+    def is_ours(self, connection: int) -> bool:
+        """Whether it was us who opened that connection."""
+        found = self._connections.get(connection)
+        return found is not None and found.is_ours
+
     def fault_of(self, hop: Hop) -> str:
         """Why connecting to that address failed last, "" when it did not."""
         return self._faults.get(hop[:3], "")

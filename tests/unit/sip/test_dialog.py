@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.sip.dialog import Dialogs
+from engine.sip.dialog import Dialogs, NextHop
 from engine.sip.forward import Forward, Hop, Target
 from engine.sip.stack import RequestReceived, SipStack
 from tests.siptest import (
@@ -181,12 +181,40 @@ def test_ipv6_is_bracketed_wherever_it_is_written() -> None:
 def test_a_request_to_a_name_goes_where_the_resolver_says() -> None:
     """E-18: and when nobody knows it, 503."""
     data = bye(OURS, uri="sip:psap@psap.example:5070;transport=tcp")
-    ((_, hop),) = through(data, resolve={"psap.example": "192.0.2.77"}.get)[2]
+    ((_, hop),) = through(data, resolve=lambda target: Hop(target.transport, "192.0.2.77", target.port))[2]
     assert hop == Hop("tcp", "192.0.2.77", 5070)
     ((answer, _),) = through(data)[2]
     assert read_response(answer).status == 503
     ((answer, _),) = through(bye(OURS, uri="tel:911"))[2]
     assert read_response(answer).status == 503
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("Contact: <sip:101@192.0.2.20:5060;transport=tcp>", []),
+        ("Contact: <sip:101@[2001:db8::20]:5060>", []),
+        ("Contact: <sip:192.0.2.20>", []),
+        ("m: Alice <sips:101@PBX.example;x=y>;expires=3600", [("pbx.example", (None, "sips"))]),
+        ("Contact: sip:pbx.example:5070", [("pbx.example", (5070, ""))]),
+        ("Contact: <sip:a@1and1.example;transport=udp>", [("1and1.example", (None, "udp"))]),
+        (
+            "Record-Route: <sip:one.example;lr>, <sip:192.0.2.1;lr>, <sip:two.example:5061;transport=TLS;lr>",
+            [("one.example", (None, "")), ("two.example", (5061, "tls"))],
+        ),
+        ("Contact: <tel:911>", []),
+        ("Contact: *", []),
+    ],
+)
+def test_names_in_what_makes_a_dialog_are_told_before_they_are_needed(
+    line: str, names: list[tuple[str, tuple[int | None, str]]]
+) -> None:
+    """E-18: from the INVITE and from its 2xx; addresses need no look-up."""
+    told: list[NextHop] = []
+    dialogs = Dialogs(lambda hop: (hop.ip, hop.port), b"k" * 32, told.append)
+    plain = request(added=[line]).replace(b"Contact: <sip:101@192.0.2.20:5060;transport=udp>\r\n", b"")
+    dialogs.meet(read_request(plain))
+    assert [(each.host, each.named) for each in told] == names
 
 
 def test_the_ack_of_a_2xx_goes_by_its_route_with_the_same_branch_each_time() -> None:

@@ -382,7 +382,7 @@ def test_a_request_inside_a_dialog_goes_to_a_tls_peer_by_its_route() -> None:
         ("sips:psap@192.0.2.30:5070;transport=tcp", Hop("tls", "192.0.2.30", 5070)),
         ("sips:psap@sbc.example", Hop("tls", "192.0.2.77", 5061, 0, "sbc.example")),
     ):
-        bench = Bench(A, stack=make_stack(resolve={"sbc.example": "192.0.2.77"}.get))
+        bench = Bench(A, stack=make_stack(resolve=lambda to: Hop(to.transport, "192.0.2.77", to.port, 0, to.host)))
         bench.answer(CARRIER, 200)
         routes = route_set(read_response(bench.sent_to(PBX)[-1]))
         bench.receive(request("BYE", uri, routes=routes, to_tag="carrier", cseq=2, branch="z9hG4bKb"), PBX)
