@@ -114,6 +114,16 @@ def test_the_uri_stands_under_the_phones_public_url():
     assert not references.held_url_of("")
 
 
+def test_the_hook_is_offered_a_uri_or_none_and_never_an_error():
+    """E-08: a call without a reference still leaves."""
+    reference_of = references.offered(KEY, "https://phones.example.net/held")
+    uri = reference_of(ACCOUNT, LOCATION, CALL, NOW)
+    opened = open_reference(KEY, uri.removeprefix("https://phones.example.net/held/"), NOW)
+    assert opened == Reference(ACCOUNT, LOCATION, CALL, EXPIRES)
+    assert reference_of(ACCOUNT, "a\nb", CALL, NOW) is None
+    assert references.offered(KEY, "")(ACCOUNT, LOCATION, CALL, NOW) is None
+
+
 def test_making_one_takes_no_time_worth_naming_on_a_911_call():
     a_reference()
     started = time.perf_counter()
