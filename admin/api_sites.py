@@ -41,6 +41,8 @@ class ValidationAnswer(Answer):
     valid: list[str]
     invalid: list[str]
     unchecked: list[str]
+    psap: str
+    psap_uris: list[str]
 
 
 class LocationAnswer(StampedAnswer):

@@ -194,6 +194,8 @@ FIELDS: Mapping[str, str] = {
     "ValidationAnswer.at": "When it was asked.",
     "ValidationAnswer.by": "The server that answered.",
     "ValidationAnswer.invalid": "Elements it does not know at this address.",
+    "ValidationAnswer.psap": "The answering point it names for this place.",
+    "ValidationAnswer.psap_uris": "Where that answering point is called.",
     "ValidationAnswer.unchecked": "Elements it did not look at.",
     "ValidationAnswer.valid": "Elements it knows.",
     "ValidationAnswer.verdict": "`undecided` leaves the status as it was.",

@@ -26,8 +26,8 @@ STREET_LEVEL = ("country", "A1", "A3", "RD", "HNO")
 class Verdict:
     """A validator's word on one version of a location. `status` None: it does not decide.
 
-    `told` is kept with the location: by, at, verdict (validated, rejected, undecided), words, and the element names
-    valid, invalid and unchecked.
+    `told` is kept with the location: by, at, verdict (validated, rejected, undecided), words, the element names
+    valid, invalid and unchecked, and who would be called there (psap, psap_uris).
     """
 
     location_id: str
@@ -86,12 +86,13 @@ async def note_verdict(session: AsyncSession, actor: Actor, location: Location, 
 def _verdict_of(found: Found, location: DispatchableLocation, version: int, now: datetime) -> Verdict:
     by = found.path[-1] if found.path else "the LoST server"
     said = found.validation
+    served = _served_by(found)
     given = location.civic_address.as_dict()
     warned = "; ".join(f"{warning.type}: {warning.words}".rstrip(": ") for warning in found.warnings)
     if said is None:
         words = f"{by} did not validate the address ({warned or 'it gave no reason'})."
-        return _verdict(location, version, now, None, by, words)
-    names = {"valid": said.valid, "invalid": said.invalid, "unchecked": said.unchecked}
+        return _verdict(location, version, now, None, by, words, **served)
+    names = served | {"valid": list(said.valid), "invalid": list(said.invalid), "unchecked": list(said.unchecked)}
     if said.invalid:
         wrong = ", ".join(f"{name} ({given[name]})" if name in given else name for name in said.invalid)
         return _verdict(
@@ -117,8 +118,14 @@ def _verdict(
     status: LocationStatus | None,
     by: str,
     words: str,
-    **names: tuple[str, ...],
+    **more: object,
 ) -> Verdict:
-    told = {"by": by, "at": rfc3339(now), "verdict": status.value if status is not None else "undecided"}
-    lists = {name: list(names.get(name, ())) for name in ("valid", "invalid", "unchecked")}
-    return Verdict(location.id, version, status, told | {"words": words} | lists)
+    told: dict[str, Any] = {"by": by, "at": rfc3339(now), "verdict": "undecided" if status is None else status.value}
+    told |= {"words": words, "valid": [], "invalid": [], "unchecked": [], "psap": "", "psap_uris": []}
+    return Verdict(location.id, version, status, told | more)
+
+
+def _served_by(found: Found) -> dict[str, object]:
+    """The PSAP that the server names for the place (RFC 5222 §5.4), as it calls itself."""
+    mapping = found.mappings[0] if found.mappings else None
+    return {"psap": mapping.display_name, "psap_uris": list(mapping.uris)} if mapping is not None else {}

@@ -199,6 +199,8 @@ async def test_an_address_is_validated_by_the_configured_server_and_an_edit_make
         shown = await node.api("POST", f"{path}/validate", {"accepted": None}, If_Match='"3"')
         assert (shown["status"], shown["validation"]["verdict"]) == ("validated", "validated")
         assert shown["validated_at"] == shown["validation"]["at"]
+        assert shown["validation"]["psap"] == "Albany County 911"
+        assert shown["validation"]["psap_uris"] == ["sip:psap@albany.example.net"]
         shown = await node.api("PATCH", path, {"name": "Headquarters"}, If_Match='"4"')
         assert shown["status"] == "validated"
         shown = await node.api("PATCH", path, {"civic_address": HEADQUARTERS}, If_Match='"5"')
