@@ -150,6 +150,28 @@ async def test_a_call_is_stored_as_it_left_with_attempts_outcome_and_end(
     ]
 
 
+async def test_a_call_that_is_answered_after_it_failed_is_an_answered_call(
+    database: Database, keys: KeyRing, folder: Path, account: Account, location: Location
+) -> None:
+    """E-12: the carrier's answer came after the caller was told 408; a second leg's answer changes nothing."""
+    call = call_entry(account, location)
+    failed = outcome_entry(call) | {"outcome": "failed", "status": 408, "trunk_id": None, "at": at(2.5)}
+    late = outcome_entry(call) | {"trunk_id": "trunk_1", "at": at(3.0)}
+    second = outcome_entry(call) | {"trunk_id": "trunk_2", "at": at(4.0)}
+    silent = attempt_entry(call, 1, outcome="timeout", status=None)
+    answered = attempt_entry(call, 1, outcome="answered", status=200)
+    write(folder, keys, call, silent, failed, answered, late, second)
+    await drain(recorder(database, keys, folder))
+    kept = await only_call(database)
+    assert (kept.outcome, kept.status_code, kept.trunk_id) == ("answered", 200, "trunk_1")
+    assert kept.answered_at is not None
+    assert store.rfc3339(kept.answered_at) == at(3.0)
+    assert kept.ended_at is None
+    async with database.sessions.begin() as session:
+        (attempt,) = await store.attempts_of(session, kept)
+    assert (attempt.outcome, attempt.status_code) == ("answered", 200)
+
+
 async def test_a_call_has_one_audit_entry_by_the_phone_that_called_and_no_invite_in_it(
     database: Database, keys: KeyRing, folder: Path, account: Account, location: Location
 ) -> None:
