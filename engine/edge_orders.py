@@ -24,6 +24,8 @@ from engine.sip.stack import SipStack
 
 NOTIFY_TIMEOUT_S = 8.0
 TAKE_OVER_POLL_S = 1.0
+READING_SWITCH_S = 0.0001  # a call gives the interpreter away at each send and receive, and has it back after this
+READING_PAUSE_S = 0.0005
 
 
 class Orders:
@@ -137,7 +139,7 @@ class Orders:
         bad.
         """
         try:
-            account = await asyncio.to_thread(snapshot.load, self._folder, account_id, self._keys)
+            account = await self._read(account_id)
         except snapshot.BadSnapshot as exc:
             self._lines.log("snapshot_fault", level="error", account_id=account_id, detail=exc.detail)
             self._lines.tell(**{"is": "fault"}, account_id=account_id, detail=exc.detail)
@@ -150,6 +152,15 @@ class Orders:
         self.follow_table()
         gc.freeze()  # tables hold no cycles: the collector need not walk them
         await asyncio.to_thread(_free, replaced)
+
+    async def _read(self, account_id: str) -> AccountTable:
+        """Read in a thread that gives the interpreter back at once and pauses, for the calls' sake."""
+        usual_s = sys.getswitchinterval()
+        sys.setswitchinterval(READING_SWITCH_S)
+        try:
+            return await asyncio.to_thread(snapshot.load, self._folder, account_id, self._keys, pause_s=READING_PAUSE_S)
+        finally:
+            sys.setswitchinterval(usual_s)
 
     def _notify(self, command: Mapping[str, Any]) -> None:
         target, token = command["target"], ("notify", command.get("token"))

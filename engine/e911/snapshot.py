@@ -13,6 +13,7 @@ import re
 import secrets
 import struct
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -106,13 +107,15 @@ def drop(directory: Path, account_id: str) -> None:
         _sync_directory(directory)
 
 
-def load(directory: Path, account_id: str, keys: KeyRing) -> AccountTable:
+def load(directory: Path, account_id: str, keys: KeyRing, *, pause_s: float = 0.0) -> AccountTable:
     """Read one account's table.
 
+    Args:
+        pause_s: After each piece, in which other threads have the interpreter to themselves.
     Raises:
         BadSnapshot: missing, sealed with another key, changed, or not a snapshot.
     """
-    return _read(path_of(directory, account_id), keys)
+    return _read(path_of(directory, account_id), keys, pause_s)
 
 
 def load_all(directory: Path, keys: KeyRing) -> Loaded:
@@ -134,13 +137,14 @@ def path_of(directory: Path, account_id: str) -> Path:
     return directory / f"{account_id}{SUFFIX}"
 
 
-def _read(path: Path, keys: KeyRing) -> AccountTable:
+def _read(path: Path, keys: KeyRing, pause_s: float = 0.0) -> AccountTable:
     try:
         reading = _Reading()
         for piece in _opened(path, keys):
-            reading.take(
-                piece
-            )  # row by row: a large account never exists as JSON all at once, nor is freed all at once
+            # row by row: a large account never exists as JSON all at once, nor is freed all at once
+            reading.take(piece)
+            if pause_s:
+                time.sleep(pause_s)
         account = reading.table()
     except (OSError, Unsealable, BadSnapshot, KeyError, ValueError, TypeError, AttributeError) as exc:
         raise BadSnapshot(
@@ -312,7 +316,8 @@ def _id(value: object) -> str:
 
 
 def _ref(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
+    """What another row is named by, kept once however many rows name it."""
+    return sys.intern(value) if isinstance(value, str) and value else None
 
 
 def _dialable(number: object) -> str | None:
@@ -424,7 +429,7 @@ def _cidr(text: str) -> IpNetwork:
 
 
 def _phone(row: Mapping[str, Any]) -> Phone:
-    line_ids = tuple(_id(line_id) for line_id in row.get("line_ids") or ())
+    line_ids = tuple(sys.intern(_id(line_id)) for line_id in row.get("line_ids") or ())
     return Phone(
         _id(row["id"]), Mac(row["mac"].lower()), str(row.get("label") or ""), _ref(row.get("location_id")), line_ids
     )
@@ -432,7 +437,7 @@ def _phone(row: Mapping[str, Any]) -> Phone:
 
 def _line(row: Mapping[str, Any]) -> Line:
     return Line(
-        id=_id(row["id"]),
+        id=sys.intern(_id(row["id"])),
         extension=str(row.get("extension") or ""),
         sip_user=str(row.get("sip_user") or ""),
         display_name=str(row.get("display_name") or ""),
