@@ -463,7 +463,7 @@ class CallbackCall(Audited, Base):
 
     __tablename__ = "callback_call"
     resource_type = "callback"
-    unaudited_columns = frozenset({"outcome", "status_code", "ended_at"})
+    unaudited_columns = frozenset({"outcome", "status_code", "ended_at", "target", "orphan"})
     __table_args__ = (Index("ix_callback_call_account_received", "account_id", "received_at"),)
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"))
