@@ -46,6 +46,8 @@ class TrunkWatch:
         self._due: dict[Name, float] = {}
         self._routes: set[Name] = set()
         self._literals: dict[Name, str] = {}
+        self._hops: tuple[set[Hop], set[Hop]] = (set(), set())
+        self._hops_of_version = -1
 
     def follow_table(self, routes: set[Name]) -> None:
         """Take over what the table names now. `routes`: where default routes lead."""
@@ -57,6 +59,7 @@ class TrunkWatch:
                     self._owner[trunk.id] = account.account_id
                     self._at.setdefault((trunk.host, trunk.port, trunk.transport), []).append(trunk.id)
         self._routes = routes
+        self._hops_of_version = -1
         now = self._at.keys() | routes
         for name in now - before:
             self._resolver.watch(*name)
@@ -88,13 +91,19 @@ class TrunkWatch:
         return due
 
     def hops(self) -> tuple[set[Hop], set[Hop]]:
-        """Where calls go by a stream, whose connections should stand, and where by UDP: first addresses only."""
+        """Where calls go by a stream, whose connections should stand, and where by UDP: first addresses only. The same
+        sets as before when nothing changed.
+        """
+        if self._hops_of_version == self._resolver.version:
+            return self._hops
+        self._hops_of_version = self._resolver.version
         streams: set[Hop] = set()
         datagrams: set[Hop] = set()
         for name in self._at.keys() | self._routes:
             for hop in self._resolver.hops(*name)[:MAX_STANDING_HOPS]:
                 (datagrams if hop.transport == "udp" else streams).add(hop)
-        return streams, datagrams
+        self._hops = streams, datagrams
+        return self._hops
 
     def pinged(self, name: Name, status: int | None, why: str = "") -> None:
         """Any answer but 503 is a sign of life (RFC 3261 §11). `why`: what kept a connection from standing."""

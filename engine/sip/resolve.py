@@ -56,7 +56,9 @@ class _Watched:
 
 
 class Resolver:
-    """Keeps the addresses of watched names fresh. One task runs `run`; `hops` and `hop_of` answer at once.
+    """Keeps the addresses of watched names fresh. One task runs `run`; `hops` and `address` answer at once.
+
+    `version` grows with every answer that differs from the one before.
 
     Args:
         names: who is asked.
@@ -67,6 +69,7 @@ class Resolver:
         self._names: LookUps = names if names is not None else Names()
         self._draw = draw or (lambda most: random.randint(0, most))  # noqa: S311 - a share of load, no secret
         self._watched: dict[Name, _Watched] = {}
+        self.version = 0
         self._changed = asyncio.Event()
         self._at_once = asyncio.Semaphore(MAX_AT_ONCE)
 
@@ -146,7 +149,9 @@ class Resolver:
             hops, ttl_s = await self._resolve(name)
         known = self._watched.get(name)
         if known is not None:
-            known.hops = hops or known.hops
+            if hops and hops != known.hops:
+                known.hops = hops
+                self.version += 1
             known.due = now + (min(max(ttl_s, SHORTEST_S), LONGEST_S) if hops else RETRY_S)
             self._changed.set()
         return bool(hops)

@@ -33,10 +33,17 @@ class Standing:
     def __init__(self, shell: StreamShell) -> None:
         self._shell = shell
         self._wishes: dict[Hop, _Wish] = {}
+        self._wanted: Collection[Hop] = ()
+        self._probed: Collection[Hop] = ()
 
     def follow(self, wanted: Collection[Hop], probed: Collection[Hop]) -> None:
-        """`wanted`: hops over TCP and TLS to be connected to always. `probed`: hops over UDP whose TCP is tried."""
-        wishes = dict.fromkeys(wanted, PAUSES_S)
+        """`wanted`: hops over TCP and TLS to be connected to always. `probed`: hops over UDP whose TCP is tried. The
+        very same collections as before change nothing.
+        """
+        if wanted is self._wanted and probed is self._probed:
+            return
+        self._wanted, self._probed = wanted, probed
+        wishes: dict[Hop, tuple[float, ...]] = dict.fromkeys(wanted, PAUSES_S)
         for hop in probed:
             wishes.setdefault(Hop("tcp", hop.ip, hop.port), PROBE_PAUSES_S)
         for hop in self._wishes.keys() - wishes.keys():
