@@ -1,9 +1,10 @@
 """`/api/v1/account`: the account that the key or session belongs to."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 from aiohttp import web
+from pydantic import Field
 
 from admin.api import answered, body_of, given, match_version, no_query
 from admin.api_models import Body, Id, Instant, Name, Number, StampedAnswer, Text, patch_of
@@ -35,6 +36,7 @@ class AccountAnswer(StampedAnswer):
     emergency_enabled: bool
     callback_number: str | None
     default_location_id: str | None
+    elin_hold_minutes: int
     provisioning_token_at: Instant | None
 
 
@@ -51,6 +53,7 @@ class AccountBody(Body):
     emergency_enabled: bool
     callback_number: Number | None = None
     default_location_id: Id | None = None
+    elin_hold_minutes: Annotated[int, Field(ge=30, le=1440)] = 180
 
 
 AccountPatch = patch_of(AccountBody, "AccountPatch")

@@ -34,6 +34,7 @@ class CallAnswer(Answer):
     location_source: str
     verdict: list[dict[str, Any]]
     flags: list[str]
+    elin: str | None
     trunk_id: str | None
     outcome: str
     status_code: int | None
@@ -77,12 +78,29 @@ class NotificationDetail(NotificationAnswer):
     body: str
 
 
+class CallbackAnswer(Answer):
+    """A call that came in for the caller's number. `psap`: it says it is from responders, and came from a trunk."""
+
+    id: str
+    number: str
+    from_uri: str
+    pbx_id: str | None
+    target: str
+    psap: bool
+    orphan: bool
+    outcome: str
+    status_code: int | None
+    received_at: Instant
+    ended_at: Instant | None
+
+
 class CallDetail(CallAnswer):
-    """With its tries at trunks, its notifications, and the INVITE as it was sent."""
+    """With its tries at trunks, its notifications, calls back, and the INVITE as it was sent."""
 
     peer: dict[str, Any] = any_json({"type": "object"})
     attempts: list[AttemptAnswer]
     notifications: list[NotificationAnswer]
+    callbacks: list[CallbackAnswer]
     invite: str | None
 
 
@@ -113,13 +131,15 @@ async def get_emergency_call(request: web.Request) -> web.Response:
     call = await row_named(request, EmergencyCall)
     attempts = await store.attempts_of(request[SESSION], call)
     told = await store.notifications_of(request[SESSION], call)
-    parts = {"attempts": attempts, "notifications": told}
+    back = await store.callbacks_of(request[SESSION], call)
+    parts = {"attempts": attempts, "notifications": told, "callbacks": back}
     stored = {name: getattr(call, name) for name in CallDetail.model_fields if name not in parts}
     shown = CallDetail.model_validate(
         stored
         | {
             "attempts": [AttemptAnswer.model_validate(attempt) for attempt in attempts],
             "notifications": [NotificationAnswer.model_validate(one) for one in told],
+            "callbacks": [CallbackAnswer.model_validate(one) for one in back],
         }
     )
     return answered(shown)

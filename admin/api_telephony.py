@@ -1,6 +1,7 @@
 """`/api/v1/pbxs` and `/api/v1/trunks`: who sends calls, and who carries them on."""
 
 from dataclasses import replace
+from functools import cache
 from typing import Annotated
 
 from aiohttp import web
@@ -15,12 +16,16 @@ from engine.accounts import operations
 from engine.accounts.operations import PbxFields, TrunkFields
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
+from engine.e911.carriers import GENERIC, load_profiles
+from engine.errors import FieldFault, Invalid
 from engine.models import LocationMode, Pbx, Transport, Trunk
 
 
 class PbxAnswer(StampedAnswer):
     name: str
     sources: list[str]
+    tls_name: str
+    auth_user: str
     registrar_host: str
     registrar_port: int
     transport: Transport
@@ -30,10 +35,15 @@ class PbxAnswer(StampedAnswer):
 
 
 class PbxCreate(Body):
-    """`sources`: the networks its requests come from; each belongs to one PBX only."""
+    """A PBX is known by `tls_name`, by `auth_user` and `secret`, or by `sources`. A network in `sources` is one PBX's
+    only, unless each that has it is known by one of the others.
+    """
 
     name: Name
     sources: Annotated[list[Text], Field(max_length=64)] = Field(default_factory=list)
+    tls_name: Annotated[str, Field(max_length=253)] = ""
+    auth_user: Annotated[str, Field(max_length=100)] = ""
+    secret: Secret | None = None
     registrar_host: Text = ""
     registrar_port: Port = 5060
     transport: Transport = Transport.UDP
@@ -83,6 +93,20 @@ class TrunkCreate(Body):
 TrunkPatch = patch_of(TrunkCreate, "TrunkPatch")
 
 
+@cache
+def carrier_profiles() -> tuple[str, ...]:
+    """The names of the carrier profiles, the generic one first: files shipped with this version."""
+    return tuple(sorted(load_profiles().by_name, key=lambda name: (name != GENERIC, name)))
+
+
+def refuse_unknown_profile(name: str) -> None:
+    """Raise `Invalid` when no carrier profile has that name: its calls would leave in the generic dialect."""
+    if name not in carrier_profiles():
+        known = ", ".join(carrier_profiles())
+        fault = FieldFault("profile", f"Expected one of {known}.")
+        raise Invalid("The trunk cannot be stored like this.", fields=(fault,))
+
+
 async def list_pbxs(request: web.Request) -> web.Response:
     return await list_rows(request, Pbx, plainly(PbxAnswer.model_validate))
 
@@ -106,7 +130,9 @@ async def patch_pbx(request: web.Request) -> web.Response:
     no_query(request)
     pbx = await row_named(request, Pbx, to_change=True)
     wished = replace(PbxFields.of(pbx), **given(await body_of(request, PbxPatch)))
-    await operations.update_pbx(request[SESSION], request[ACTOR], pbx, replace(wished, sources=tuple(wished.sources)))
+    await operations.update_pbx(
+        request[SESSION], request[ACTOR], request[ACCOUNT], pbx, replace(wished, sources=tuple(wished.sources))
+    )
     await request[SESSION].flush()
     return answered(PbxAnswer.model_validate(pbx), pbx)
 
@@ -130,6 +156,7 @@ async def get_trunk(request: web.Request) -> web.Response:
 async def post_trunk(request: web.Request) -> web.Response:
     no_query(request)
     body = await body_of(request, TrunkCreate)
+    refuse_unknown_profile(body.profile)
     trunk = await operations.create_trunk(
         request[SESSION], request[ACTOR], request[ACCOUNT], TrunkFields(**body.model_dump())
     )
@@ -140,8 +167,11 @@ async def post_trunk(request: web.Request) -> web.Response:
 async def patch_trunk(request: web.Request) -> web.Response:
     no_query(request)
     trunk = await row_named(request, Trunk, to_change=True)
-    wished = replace(TrunkFields.of(trunk), **given(await body_of(request, TrunkPatch)))
-    await operations.update_trunk(request[SESSION], request[ACTOR], trunk, wished)
+    values = given(await body_of(request, TrunkPatch))
+    if values.get("profile", trunk.profile) != trunk.profile:  # one whose file is gone may stay
+        refuse_unknown_profile(values["profile"])
+    wished = replace(TrunkFields.of(trunk), **values)
+    await operations.update_trunk(request[SESSION], request[ACTOR], request[ACCOUNT], trunk, wished)
     await request[SESSION].flush()
     return answered(TrunkAnswer.model_validate(trunk), trunk)
 

@@ -12,6 +12,7 @@ from typing import Any
 from aiohttp import web
 from markupsafe import Markup, escape
 
+from admin.api_models import StampedAnswer
 from admin.api_reference import openapi
 from admin.context import CONFIG
 from admin.openapi import REASONS
@@ -22,6 +23,7 @@ from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 
 BASE_FIELDS = 8  # an object with as many is not told again in those that have more
+STAMPED = frozenset(StampedAnswer.model_fields)
 SHARED_BY = 5  # operations, from which on a parameter is told once for all
 _ONE_OF = re.compile(r"\^\(?([a-z|]+)\)?\$")  # a pattern that is a list of words
 _IDENTIFIER = "^[a-z_]{3,20}_"
@@ -51,12 +53,16 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """An object with its fields. `base`: a shape that it has all of; then `fields` are what it has besides."""
+    """An object with its fields. `base`: a shape that it has all of; then `fields` are what it has besides.
+
+    `is_stamped`: it has what every stored object has; those fields are told once, in the rules.
+    """
 
     name: str
     text: Markup
     fields: tuple[Field, ...]
     base: str = ""
+    is_stamped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +110,7 @@ class Reference:
     shared: tuple[Field, ...]  # parameters that many operations take; told once
     shapes: tuple[Shape, ...]
     errors: Mapping[int, str]
+    everywhere: tuple[int, ...]  # errors that nearly every operation may answer with
     scopes: tuple[str, ...]
 
 
@@ -135,8 +142,16 @@ def reference() -> Reference:
             [_shape(name, schemas) for name in sorted(schemas) if _is_object(schemas[name], name, bodies)]
         ),
         errors=REASONS,
+        everywhere=_everywhere([entry for entries in groups.values() for entry in entries]),
         scopes=tuple(scope.value for scope in Scope),
     )
+
+
+def _everywhere(entries: Sequence[Entry]) -> tuple[int, ...]:
+    """Those of all operations, and of all but the public ones."""
+    count = Counter(status for entry in entries for status in entry.errors)
+    signed = sum(1 for entry in entries if entry.scope)
+    return tuple(status for status in sorted(count) if count[status] >= signed)
 
 
 def _group(tag: str, entries: Sequence[Entry]) -> Group:
@@ -238,13 +253,16 @@ def _parameter(parameter: Mapping[str, Any], schemas: Mapping[str, Any]) -> Fiel
 def _shape(name: str, schemas: Mapping[str, Any]) -> Shape:
     schema = schemas[name]
     required = schema.get("required", ())
+    is_stamped = schema["properties"].keys() >= STAMPED
     return Shape(
         name,
         marked(schema.get("description", "")),
         tuple(
             _field(name, field, value, schemas, is_required=field in required)
             for field, value in schema["properties"].items()
+            if not (is_stamped and field in STAMPED)
         ),
+        is_stamped=is_stamped,
     )
 
 

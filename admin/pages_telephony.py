@@ -45,7 +45,7 @@ async def post_pbx(request: web.Request) -> web.Response:
     request[FORM] = _pbx_page
     pbx = await _pbx(request)
     await refuse_stale(request, pbx)
-    await operations.update_pbx(request[SESSION], request[ACTOR], pbx, await _pbx_fields(request))
+    await operations.update_pbx(request[SESSION], request[ACTOR], request[ACCOUNT], pbx, await _pbx_fields(request))
     return see_other("/settings", "pbx-saved", "pbxs")
 
 
@@ -101,7 +101,7 @@ async def post_trunk(request: web.Request) -> web.Response:
     trunk = await _trunk(request)
     await refuse_stale(request, trunk)
     wished = await _trunk_fields(request, TrunkFields.of(trunk))
-    await operations.update_trunk(request[SESSION], request[ACTOR], trunk, wished)
+    await operations.update_trunk(request[SESSION], request[ACTOR], request[ACCOUNT], trunk, wished)
     return see_other("/settings", "trunk-saved", "trunks")
 
 

@@ -93,12 +93,14 @@ def all_routes() -> tuple[Route, ...]:
         api_calls,
         api_keys,
         api_lines,
+        api_numbers,
         api_phones,
         api_provisioning,
         api_reference,
         api_sites,
         api_telephony,
         api_users,
+        api_whereabouts,
         pages_api,
         pages_audit,
         pages_calls,
@@ -110,8 +112,8 @@ def all_routes() -> tuple[Route, ...]:
     )
 
     tables = (
-        api_account, api_users, api_keys, api_sites, api_phones, api_lines, api_provisioning, api_telephony, api_calls,
-        api_audit, api_reference,
+        api_account, api_users, api_keys, api_sites, api_phones, api_lines, api_provisioning, api_telephony,
+        api_numbers, api_whereabouts, api_calls, api_audit, api_reference,
         pages_entry, pages_home, pages_settings, pages_phones, pages_calls, pages_audit, pages_help, pages_api,
     )  # fmt: skip
     routes = [route for table in tables for route in table.ROUTES]

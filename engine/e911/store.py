@@ -201,6 +201,12 @@ async def confirmed_holding(session: AsyncSession, like: ConfirmedLocation) -> C
     return (await session.scalars(query.limit(1))).first()
 
 
+def sighting_json(sighting: Sighting) -> dict[str, Any]:
+    """A sighting as the edge is told it: the snapshot's fields and the account."""
+    row = {name: getattr(sighting, name) for name in _SIGHTING_FIELDS}
+    return row | {"account_id": sighting.account_id, "seen_at": rfc3339(sighting.seen_at)}
+
+
 async def sighting_of(session: AsyncSession, phone: Phone) -> Sighting | None:
     """Where the network last saw that phone."""
     return await session.get(Sighting, phone.id)
@@ -334,6 +340,7 @@ async def oldest_waiting_at(session: AsyncSession) -> dt.datetime | None:
 
 # ------------------------------------------------------------------------------------------ snapshot
 
+_SIGHTING_FIELDS = ("phone_id", "chassis", "port", "bssid", "ip", "source", "seen_at")
 _ROWS_AT_ONCE = 2000  # some 5 ms of the loop
 _SNAPSHOT_TABLES: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
     (
@@ -364,7 +371,7 @@ _SNAPSHOT_TABLES: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
         ),
     ),
     ("numbers", Number, ("id", "e164", "location_id", "kind", "line_id", "held_until", "held_by")),
-    ("sightings", Sighting, ("phone_id", "chassis", "port", "bssid", "ip", "source", "seen_at")),
+    ("sightings", Sighting, _SIGHTING_FIELDS),
     ("confirmed", ConfirmedLocation, ("id", "phone_id", "line_id", "location_id", "network", "confirmed_at")),
 )  # fmt: skip
 

@@ -9,7 +9,7 @@ from engine.audit.events import Event
 from engine.audit.record import SYSTEM, record
 from engine.db import utc_now
 from engine.ids import new_id
-from engine.models import EmergencyCall, Notification, Session
+from engine.models import EmergencyCall, Notification, Session, Sighting
 from tests.unit.admin.adminport import CIVIC, AdminPort, Site
 
 API_ROUTES = tuple(route for route in all_routes() if route.path.startswith("/api/v1"))
@@ -56,6 +56,16 @@ class Furnished:
             ("PATCH", "pbxs/{id}"): {"default_location_id": location},
             ("POST", "trunks"): {"name": "Backup", "host": "203.0.113.9", "priority": 20},
             ("PATCH", "trunks/{id}"): {"enabled": False},
+            ("POST", "numbers"): {"e164": "+15185550160", "line_id": self.ids["lines"]},
+            ("POST", "numbers/range"): {"range": "+15185550170..+15185550172", "location_id": location},
+            ("PATCH", "numbers/{id}"): {"location_id": location},
+            ("POST", "confirmed-locations"): {
+                "line_id": self.ids["lines"],
+                "location_id": location,
+                "network": "203.0.113.0/24",
+            },
+            ("PATCH", "confirmed-locations/{id}"): {"network": "00:1a:2b:3c:4d:5e"},
+            ("PUT", "phones/{id}/sighting"): {"chassis": "00:1A:2B:3C:4D:5E", "port": "Gi1/0/12", "ip": "10.1.0.9"},
         }
 
 
@@ -78,6 +88,17 @@ async def furnish(port: AdminPort, site: Site, prefix: str = "10.1") -> Furnishe
     network = {"value": f"{prefix}.5.0/24", "location_id": made.ids["locations"]}
     answer = await port.call("POST", "/api/v1/networks", site.auth, json=network)
     made.ids["networks"] = (await answer.json())["id"]
+    last = int(prefix.rpartition(".")[2])
+    for name, body in (
+        ("numbers", {"e164": f"+1518555{last:04}"}),
+        (
+            "confirmed-locations",
+            {"phone_id": made.ids["phones"], "location_id": made.ids["locations"], "network": "198.51.100.0/24"},
+        ),
+    ):
+        answer = await port.call("POST", f"/api/v1/{name}", site.auth, json=body)
+        assert answer.status == 201, await answer.text()
+        made.ids[name] = (await answer.json())["id"]
     await _engine_rows(port, site, made)
     made.ids["audit-log"] = (await port.entries(site.account.id))[0].id
     return made
@@ -90,6 +111,9 @@ async def _engine_rows(port: AdminPort, site: Site, made: Furnished) -> None:
         "line_id": None, "mac": None, "source_ip": "10.1.0.2", "uri": "sip:101@10.1.0.2",
     }  # fmt: skip
     verdict = {"source": "phone", "said": "Headquarters", "age_s": None, "taken": True, "why": "the phone's location"}
+    sighting = Sighting(
+        phone_id=made.ids["phones"], account_id=site.account.id, bssid="001a2b3c4d5e", source="api", seen_at=now
+    )
     call = EmergencyCall(
         id=new_id("call"), account_id=site.account.id, call_id="a84b4c76e66710@10.1.0.2", dialed="933", kind="test",
         caller=caller, verdict=[verdict], location_source="phone", invite="INVITE sip:933@trunk SIP/2.0",
@@ -109,5 +133,5 @@ async def _engine_rows(port: AdminPort, site: Site, made: Furnished) -> None:
         session.add(call)
         record(session, SYSTEM, Event.EMERGENCY_CALL_CREATE, call)
         await session.flush()
-        session.add_all([notification, browser])
+        session.add_all([notification, browser, sighting])
     made.ids |= {"emergency-calls": call.id, "notifications": notification.id, "sessions": browser.id}
