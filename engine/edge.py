@@ -90,7 +90,9 @@ class Edge:
         self._record = CallRecord(self._recorder, self._trunks, lines)
         profiles = load_profiles()
         self._faults = list(profiles.faults)
-        self._references = ReferenceWait(LocationUris(frozenset(settings.location_hosts)), tell=lines.tell)
+        reference_key = self._keys.subkey(references.PURPOSE)
+        uris = LocationUris(frozenset(settings.location_hosts), settings.held_url, reference_key)
+        self._references = ReferenceWait(uris, tell=lines.tell)
         self._hook = self._made_hook(profiles)
         self._loans = LoanFiles(settings.data_dir, self._keys, self._hook.lending)
         self._certificates = Certificates(settings.tls_files)
@@ -195,7 +197,7 @@ class Edge:
         for fault in self._faults:
             self._lines.log("snapshot_fault", level="error", detail=fault)
         self._orders.follow_table()
-        self._loans.load()
+        self._loans.load(datetime.now(UTC))
 
     async def _open(self) -> None:
         self._faults += self._certificates.faults
@@ -213,7 +215,7 @@ class Edge:
         except TimeoutError:
             self._lines.log("stopped_with_calls_in_progress", level="warning", calls=self._recorder.unanswered)
         await self._transports.close()
-        await asyncio.to_thread(self._loans.close, datetime.now(UTC))
+        await asyncio.to_thread(self._loans.close)
         if not await asyncio.to_thread(self._journal.close):
             self._lines.log("journal_not_flushed", level="error", entries=self._journal.waiting)
         self._lines.tell(**{"is": "stopped"})

@@ -66,11 +66,11 @@ class Chosen:
 
 
 class Lending:
-    """Chooses numbers and remembers who has them. `version` counts up with every loan made here."""
+    """Chooses numbers and remembers who has them. `fresh` are the loans made here that nobody has taken to the disk."""
 
     def __init__(self) -> None:
         self._loans: OrderedDict[str, Loan] = OrderedDict()
-        self.version = 0
+        self.fresh: list[Loan] = []
 
     def choose(
         self,
@@ -100,7 +100,11 @@ class Lending:
         if known is not None and loan.is_test and not known.is_test and known.until > loan.until - TEST_HOLD:
             return
         self._keep(loan)
-        self.version += 1
+        self.fresh.append(loan)
+
+    def take_fresh(self) -> list[Loan]:
+        taken, self.fresh = self.fresh[-MAX_LENT:], []
+        return taken
 
     def learn(self, loans: Iterable[Loan]) -> None:
         """Loans of before a restart, or made by another process: of two for one number the later counts."""

@@ -1,21 +1,24 @@
 """Which numbers are lent to whom, on disk beside the journal: a restart must not lose a caller who may be called back.
 
-Each SIP process writes one small sealed file of its own and reads those of the others, so that a call back finds its
-caller whichever process takes it. Nothing waits for the disk: what changed is written by a thread, twice a second.
+Each SIP process appends to a small file of its own, one sealed line a loan, and reads on in those of the others, so
+that a call back finds its caller whichever process takes it. Nothing waits for the disk: a thread writes twice a
+second what was lent since, and begins the file anew when most of it is over.
 """
 
-import asyncio
 import json
 import os
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
 from engine.crypto import KeyRing, Unsealable
-from engine.e911.lending import Lending, Loan, without_stream
+from engine.e911.lending import MAX_LENT, Lending, Loan, without_stream
 
 CONTEXT = "loans"
 SUFFIX = ".loans"
+MAX_LINES = 3 * MAX_LENT  # of one file; then it is begun anew with what is still good
 
 
 class LoanFiles:
@@ -24,74 +27,110 @@ class LoanFiles:
     Args:
         folder: The node's data folder.
         name: Whose file; one for each SIP process.
-        fault: Told why a file cannot be written or read; "" once it can again.
+
+    `fault` says why a file cannot be written or read, "" when all is well.
     """
 
-    def __init__(self, folder: Path, keys: KeyRing, lending: Lending, *, name: str = "edge") -> None:
+    def __init__(
+        self, folder: Path, keys: KeyRing, lending: Lending, *, name: str = "edge", max_lines: int = MAX_LINES
+    ) -> None:
         self.fault = ""
         self._folder, self._keys, self._lending = folder / "loans", keys, lending
         self._own = self._folder / f"{name}{SUFFIX}"
-        self._written = lending.version
-        self._read: dict[Path, float] = {}
+        self._read: dict[Path, tuple[int, int]] = {}  # (inode, how far it was read)
         self._thread = ThreadPoolExecutor(1, "loans")
-        self._work: Future[str] | asyncio.Future[str] | None = None
+        self._work: Future[str] | None = None
+        self._lines, self._max_lines = 0, max_lines
 
-    def load(self) -> None:
-        """Read every process's file, our own of before too."""
+    def load(self, now: datetime) -> None:
+        """Read every process's file, our own of before too; ours is begun anew."""
         for path in sorted(self._folder.glob(f"*{SUFFIX}")):
             self._learn(path)
+        if self._own.exists():
+            self._begin_anew(now)
 
     def tick(self, now: datetime) -> None:
         """Write what was lent since, learn what others lent; `now` is UTC. Returns at once."""
         if self._work is not None:
             if not self._work.done():
                 return
-            self.fault = self._work.result()
-            self._work = None
-        for path in self._changed():
+            self.fault, self._work = self._work.result(), None
+        for path in self._others():
             self._learn(path)
-        if self._written != self._lending.version:
-            self._written = self._lending.version
-            self._work = self._thread.submit(self._write, self._text(now))
+        if self._lines > self._max_lines:
+            self._begin_anew(now)
+        elif self._lending.fresh:
+            fresh = self._lending.take_fresh()
+            self._lines += len(fresh)
+            self._work = self._thread.submit(self._write, fresh, is_new=False)
 
-    def close(self, now: datetime) -> None:
+    def close(self) -> None:
         """Write what is not written yet; takes as long as the disk does."""
         self._thread.shutdown(wait=True)
-        if self._written != self._lending.version:
-            self.fault = self._write(self._text(now))
+        fresh = self._lending.take_fresh()
+        if fresh:
+            self.fault = self._write(fresh, is_new=False)
 
-    def _text(self, now: datetime) -> bytes:
-        return json.dumps([without_stream(loan).as_dict() for loan in self._lending.loans(now)]).encode()
+    def _begin_anew(self, now: datetime) -> None:
+        self._lending.take_fresh()
+        loans = self._lending.loans(now)
+        self._lines = len(loans)
+        self._work = self._thread.submit(self._write, loans, is_new=True)
 
-    def _write(self, text: bytes) -> str:
+    def _write(self, loans: Sequence[Loan], *, is_new: bool) -> str:
         """In the thread; "" or why it failed."""
-        fresh = self._own.with_suffix(".new")
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(self._keys.seal(text, CONTEXT))
+            path = self._own.with_suffix(".new") if is_new else self._own
+            flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if is_new else os.O_APPEND)
+            with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
+                file.writelines(self._lines_of(loans))
                 file.flush()
                 os.fsync(file.fileno())
-            fresh.replace(self._own)
+            if is_new:
+                path.replace(self._own)
         except OSError as exc:
-            return f"{self._own.name} cannot be written ({exc}); after a restart callbacks may miss their callers"
+            return f"{self._own.name} cannot be written ({exc}); after a restart calls back may miss their callers"
         return ""
 
-    def _changed(self) -> list[Path]:
+    def _lines_of(self, loans: Iterable[Loan]) -> Iterable[bytes]:
+        for loan in loans:
+            text = json.dumps(without_stream(loan).as_dict()).encode()
+            yield b64encode(self._keys.seal(text, CONTEXT)) + b"\n"
+
+    def _others(self) -> list[Path]:
+        """Files of other processes that have grown or were begun anew."""
+        found: list[Path] = []
         try:
             with os.scandir(self._folder) as entries:
-                found = [entry for entry in entries if entry.name.endswith(SUFFIX) and entry.name != self._own.name]
-                return [
-                    Path(entry.path) for entry in found if self._read.get(Path(entry.path)) != entry.stat().st_mtime
-                ]
+                for entry in entries:
+                    if entry.name.endswith(SUFFIX) and entry.name != self._own.name:
+                        state = entry.stat()
+                        path = Path(entry.path)
+                        if self._read.get(path) != (state.st_ino, state.st_size):
+                            found.append(path)
         except OSError:
             return []
+        return found
 
     def _learn(self, path: Path) -> None:
+        """Read on where we were; a line that is cut off is read when it is whole."""
         try:
-            self._read[path] = path.stat().st_mtime
-            rows = json.loads(self._keys.open(path.read_bytes(), CONTEXT))
-            self._lending.learn(Loan.of(row) for row in rows)
-        except (OSError, Unsealable, ValueError, TypeError, KeyError, AttributeError) as exc:
-            self.fault = f"{path.name} cannot be read ({exc}); callbacks to the numbers in it may miss their callers"
+            with path.open("rb") as file:
+                inode = os.fstat(file.fileno()).st_ino
+                known, position = self._read.get(path, (0, 0))
+                file.seek(position if known == inode else 0)
+                text = file.read()
+                whole = text[: text.rfind(b"\n") + 1]
+                self._read[path] = (inode, file.tell() - len(text) + len(whole))
+        except OSError as exc:
+            self.fault = f"{path.name} cannot be read ({exc}); calls back to the numbers in it may miss their callers"
+            return
+        self._lending.learn(self._loans_in(path, whole.splitlines()))
+
+    def _loans_in(self, path: Path, lines: Iterable[bytes]) -> Iterable[Loan]:
+        for line in lines:
+            try:
+                yield Loan.of(json.loads(self._keys.open(b64decode(line, validate=True), CONTEXT)))
+            except (Unsealable, ValueError, TypeError, KeyError, AttributeError) as exc:
+                self.fault = f"{path.name}: a line cannot be read ({exc!r:.80}); a call back to its number may miss"

@@ -38,7 +38,7 @@ def account(account_id="account_1", **changes):
         "locations": {"location_hq": HQ},
         "lines": (
             Line("line_101", "101", "desk101", callback_number="+15185550101", pbx_id="pbx_1"),
-            *(Line(f"line_{number}", str(number), f"desk{number}", f"Desk {number}", pbx_id="pbx_1") for number in (102, 103, 104)),
+            *(Line(f"line_{n}", str(n), f"desk{n}", f"Desk {n}", pbx_id="pbx_1") for n in (102, 103, 104)),
         ),
         "pbxs": {
             "pbx_1": Pbx(
@@ -351,20 +351,37 @@ def test_a_restart_keeps_who_has_which_number(tmp_path, keys):
     lending.lend(loan(ELINS[1], minutes=-1))
     files.tick(NOW)
     settled(files)
-    files.close(NOW)
+    files.close()
     after = Lending()
-    LoanFiles(tmp_path, keys, after).load()
+    LoanFiles(tmp_path, keys, after).load(NOW)
     assert after.loans(NOW) == [loan(hop=PBX)]
     assert b"desk102" not in (tmp_path / "loans" / "edge.loans").read_bytes()
+
+
+def test_a_file_is_begun_anew_when_most_of_it_is_over(tmp_path, keys):
+    lending = Lending()
+    files = LoanFiles(tmp_path, keys, lending, max_lines=3)
+    sizes = []
+    for minutes in range(60, 66):
+        lending.lend(loan(minutes=minutes))
+        files.tick(NOW)
+        settled(files)
+        sizes.append(len((tmp_path / "loans" / "edge.loans").read_bytes().splitlines()))
+    assert max(sizes) <= 5
+    assert min(sizes[3:]) < 4
+    files.close()
+    after = Lending()
+    LoanFiles(tmp_path, keys, after).load(NOW)
+    assert after.loan_of(ELINS[0], NOW + 64 * MINUTE) == loan(minutes=65, hop=PBX)
 
 
 def test_what_was_lent_at_the_very_end_is_written_when_closing(tmp_path, keys):
     lending = Lending()
     files = LoanFiles(tmp_path, keys, lending)
     lending.lend(loan())
-    files.close(NOW)
+    files.close()
     after = Lending()
-    LoanFiles(tmp_path, keys, after).load()
+    LoanFiles(tmp_path, keys, after).load(NOW)
     assert [each.number for each in after.loans(NOW)] == [ELINS[0]]
 
 
@@ -382,17 +399,17 @@ def test_processes_learn_of_each_other_s_loans(tmp_path, keys):
     settled(theirs)
     mine.tick(NOW)
     assert one.loan_of(ELINS[0], NOW).sip_user == "desk103"
-    mine.close(NOW)
-    theirs.close(NOW)
+    mine.close()
+    theirs.close()
 
 
 def test_a_file_that_cannot_be_read_costs_its_loans_and_nothing_else(tmp_path, keys):
     (tmp_path / "loans").mkdir()
-    (tmp_path / "loans" / "x.loans").write_bytes(b"nonsense")
+    (tmp_path / "loans" / "x.loans").write_bytes(b"nonsense\nbm9uc2Vuc2U=\ncut off")
     lending = Lending()
     files = LoanFiles(tmp_path, keys, lending)
-    files.load()
-    assert "x.loans cannot be read" in files.fault
+    files.load(NOW)
+    assert "x.loans: a line cannot be read" in files.fault
     assert lending.loans(NOW) == []
 
 
@@ -401,5 +418,5 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path, keys):
     lending = Lending()
     files = LoanFiles(tmp_path, keys, lending)
     lending.lend(loan())
-    files.close(NOW)
+    files.close()
     assert "cannot be written" in files.fault
