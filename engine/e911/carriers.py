@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from engine.e911.additional import BLOCKS
 from engine.e911.civic import CIVIC_ELEMENTS, CIVIC_EXTENSIONS, CLDXF_ELEMENTS
 
 GENERIC = "generic"
@@ -68,6 +69,7 @@ class CarrierProfile:
     p_asserted_identity_without_number: str = ""
     remove: tuple[str, ...] = ()
     add: tuple[tuple[str, str], ...] = ()
+    add_on_emergency: tuple[tuple[str, str], ...] = ()
     takes: frozenset[str] = frozenset({VALUE, REFERENCE})
     geolocation: str = "<{uri}>"
     carrier_id: str = ""
@@ -79,6 +81,7 @@ class CarrierProfile:
     priority: str = "emergency"
     test_number: str = "933"
     numbers: tuple[tuple[str, str], ...] = ()
+    additional_data: tuple[str, ...] = ()
     unknown_location: str = ""
     final_statuses: frozenset[int] = frozenset({486, 487, 600, 603})
     fail_over_before_ringing: frozenset[int] = frozenset({600, 603})
@@ -149,7 +152,7 @@ def _check_forms(profile: CarrierProfile) -> None:
         "carrier_id": frozenset({"id", "host"}),
     }  # fmt: skip
     texts = [(name, getattr(profile, name), may) for name, may in allowed.items()]
-    texts += [(f"add {name}", value, plain) for name, value in profile.add]
+    texts += [(f"add {name}", value, plain) for name, value in profile.add + profile.add_on_emergency]
     for name, text, may in texts:
         wrong = sorted(Form(text).fields - may)
         if wrong or re.search(r"[{}]", _FIELD.sub("", text)):
@@ -213,6 +216,12 @@ def _limits(name: str, value: object) -> tuple[tuple[str, int], ...]:
     return tuple(value.items())
 
 
+def _blocks(name: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not set(BLOCKS).issuperset(value):
+        raise ValueError(f"{name}: a list of {', '.join(BLOCKS)} was expected, got {value!r}")
+    return tuple(dict.fromkeys(value))
+
+
 _DIALED = re.compile(r"\+?[0-9*#]{2,15}")
 
 
@@ -231,6 +240,7 @@ def _test_number(name: str, value: object) -> str:
 
 
 _READERS: dict[str, Callable[[str, object], Any]] = {
+    "additional_data": _blocks,
     "remove": _names, "add": _headers, "takes": _takes, "geolocation_order": _order, "civic_limits": _limits,
     "caller_location": _one_of("keep", "replace"), "numbers": _numbers, "test_number": _test_number,
     "final_statuses": _statuses, "fail_over_before_ringing": _statuses, "retry_without_location": _statuses,

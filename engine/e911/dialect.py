@@ -10,6 +10,7 @@ from datetime import datetime
 from functools import lru_cache
 from urllib.parse import quote
 
+from engine.e911.additional import CallFacts, content_type_of, purpose_of, write_block
 from engine.e911.carriers import REFERENCE, VALUE, CarrierProfile, Form, Order
 from engine.e911.civic import CivicAddress, DispatchableLocation
 from engine.e911.dial import TEST_URN, Dialed, Kind
@@ -44,6 +45,7 @@ class Outgoing:
         make_reference: The URI under which the location can be fetched, None when none is served. Asked at most once.
         domain: Ours, for identifiers that name who made them.
         is_caller_s: The location is the one that the request itself carries by value.
+        organization, contact_number, language: Whose PBX it is, who answers there, and in which language.
     """
 
     request: Request
@@ -59,7 +61,10 @@ class Outgoing:
     make_reference: Callable[[], str | None] | None = None
     domain: str = "callpoint.invalid"
     is_caller_s: bool = False
-    _composed: dict[object, tuple[Composed, str]] = field(default_factory=dict, init=False, repr=False)
+    organization: str = ""
+    contact_number: str = ""
+    language: str = "en"
+    _composed: dict[object, Composed] = field(default_factory=dict, init=False, repr=False)
     _reference: str | None = field(default=None, init=False, repr=False)
     _values: dict[str, str] | None = field(default=None, init=False, repr=False)
 
@@ -109,12 +114,16 @@ class Dialect:
         self._identity = Form(profile.p_asserted_identity, host=host)
         self._identity_plain = Form(profile.p_asserted_identity_without_number, host=host)
         self._geolocation, self._carrier_id = Form(profile.geolocation), Form(profile.carrier_id, host=host)
-        self._add = tuple((name, Form(value, host=host)) for name, value in profile.add)
+        always, on_emergency = (
+            tuple((name, Form(value, host=host)) for name, value in added)
+            for added in (profile.add, profile.add_on_emergency)
+        )
+        self._add = {True: always, False: on_emergency + always}  # by whether it is a test
         self._numbers = dict(profile.numbers)
         self._test_number = trunk.test_number or profile.test_number
         self._removes = STRIPPED + profile.remove
         forms = [self._uri, self._from, self._from_plain, self._identity, self._identity_plain]
-        asked = frozenset().union(*(form.fields for form in forms + [form for _, form in self._add]))
+        asked = frozenset().union(*(form.fields for form in forms + [form for _, form in self._add[False]]))
         self._is_simple = asked <= {"number", "callback"}  # the rest of the fields need not be worked out
 
     def edits(self, outgoing: Outgoing) -> tuple[Edit, Edit | None]:
@@ -124,11 +133,16 @@ class Dialect:
         uri, remove, add, from_ = self._plain(outgoing)
         has_own = b"geolocation" in outgoing.request.shape.first
         located = self._located(outgoing, remove, add, has_own=has_own) if self.conveys(outgoing) else None
-        if located is None:
-            edit = Edit(uri, remove, add, None, None, from_, has_own)
-            return edit, self._bare(outgoing.request, edit, remove, add) if has_own else None
-        edit = Edit(uri, *located, from_, has_own)
-        return edit, self._bare(outgoing.request, edit, remove, add)
+        all_remove, all_add, by_value = located or (remove, add, False)
+        content_type, body = None, None
+        if by_value or self.profile.additional_data:
+            composed = self._composed(outgoing, by_value=by_value)
+            content_type, body = composed.content_type, composed.body
+            all_remove += composed.moved
+            all_add += tuple(("Call-Info", _block_value(outgoing, block)) for block in self.profile.additional_data)
+        edit = Edit(uri, all_remove, all_add, content_type, body, from_, has_own)
+        may_matter = has_own or body is not None or located is not None
+        return edit, self._bare(outgoing.request, edit, remove, add) if may_matter else None
 
     @staticmethod
     def _bare(request: Request, first: Edit, remove: tuple[str, ...], add: tuple[tuple[str, str], ...]) -> Edit:
@@ -159,8 +173,8 @@ class Dialect:
         if profile.priority and not outgoing.is_test:
             remove += ("Priority",)
             add += (("Priority", profile.priority),)
-        if self._add:
-            add += _not_there_yet(outgoing.request, [(name, form.fill(values)) for name, form in self._add])
+        if added := self._add[outgoing.is_test]:
+            add += _not_there_yet(outgoing.request, [(name, form.fill(values)) for name, form in added])
         # a caller without a name has no quoted one
         return self._uri.fill(values), remove, add, from_.removeprefix('"" ') or None
 
@@ -174,23 +188,22 @@ class Dialect:
 
     def _located(
         self, outgoing: Outgoing, remove: tuple[str, ...], add: tuple[tuple[str, str], ...], *, has_own: bool
-    ) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...], str | None, bytes | None] | None:
-        """(headers that go, headers that come, Content-Type, body) with the location; None when no form can be had."""
+    ) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...], bool] | None:
+        """(headers that go, headers that come, is there a part of ours) with the location; None when no form can be
+        had.
+        """
         if has_own and outgoing.is_caller_s and self._passes_on():
-            return *self._routed(remove, add), None, None
-        by_value, reference = self._forms(outgoing)
-        value, content_type, body = reference, None, None
+            return *self._routed(remove, add), False
+        by_value, value = self._forms(outgoing)
         if by_value:
-            composed, content_id = self._composed(outgoing)
-            value = self._geolocation.fill({"uri": cid_value(content_id)}) + (f", {reference}" if reference else "")
-            content_type, body = composed.content_type, composed.body
-            remove += composed.moved
+            part = self._geolocation.fill({"uri": cid_value(_content_id(outgoing))})
+            value = f"{part}, {value}" if value else part
         if not value:
             return None
         behind, replaces = self._others(outgoing) if has_own else ((), False)
         remove = (*remove, GEOLOCATION) if replaces else remove
         add = (*add, (GEOLOCATION, value), *((GEOLOCATION, other) for other in behind))
-        return *self._routed(remove, add), content_type, body
+        return *self._routed(remove, add), by_value
 
     def _routed(
         self, remove: tuple[str, ...], add: tuple[tuple[str, str], ...]
@@ -234,40 +247,61 @@ class Dialect:
             return (), True
         return (geolocation_values(outgoing.request), True) if order is Order.FIRST else ((), False)
 
-    def _composed(self, outgoing: Outgoing) -> tuple[Composed, str]:
-        profile, request = self.profile, outgoing.request
-        replaces = profile.caller_location == "replace" and _is_multipart(request)
-        key = (profile.pidf_method, profile.civic_limits, replaces)
+    def _composed(self, outgoing: Outgoing, *, by_value: bool) -> Composed:
+        """The body with our parts: additional data, and the location by value as the last one."""
+        profile = self.profile
+        replaces = by_value and profile.caller_location == "replace" and _is_multipart(outgoing.request)
+        key = (profile.pidf_method, profile.civic_limits, replaces, by_value, profile.additional_data)
         found = outgoing._composed.get(key)  # noqa: SLF001 - kept there for the dialects of one call
         if found is None:
-            assert outgoing.location is not None
-            location = (
-                _within(outgoing.location, profile.civic_limits)[0] if profile.civic_limits else outgoing.location
-            )
-            pidf = write_pidf(location, outgoing.entity, outgoing.now, method=profile.pidf_method)
-            found = outgoing._composed[key] = _compose(outgoing, pidf, replaces=replaces)  # noqa: SLF001
+            parts = [_block(outgoing, block) for block in profile.additional_data]
+            location = outgoing.location
+            if by_value and location is not None:
+                location = _within(location, profile.civic_limits)[0] if profile.civic_limits else location
+                pidf = write_pidf(location, outgoing.entity, outgoing.now, method=profile.pidf_method)
+                parts.append(make_part(pidf, content_type=CONTENT_TYPE, content_id=_content_id(outgoing)))
+            found = outgoing._composed[key] = _compose(outgoing, parts, replaces=replaces)  # noqa: SLF001
         return found
 
 
-def _compose(outgoing: Outgoing, pidf: bytes, *, replaces: bool) -> tuple[Composed, str]:
+def _content_id(outgoing: Outgoing, block: str = "") -> str:
+    return f"{outgoing.call_id}{f'.{block}' if block else ''}@callpoint.invalid"
+
+
+def _block_value(outgoing: Outgoing, block: str) -> str:
+    return f"<{cid_value(_content_id(outgoing, block))}>;purpose={purpose_of(block)}"
+
+
+def _block(outgoing: Outgoing, block: str) -> bytes:
+    facts = CallFacts(
+        reference=f"{outgoing.call_id}@{outgoing.domain}",
+        organization=outgoing.organization,
+        domain=outgoing.domain,
+        contact=f"tel:{outgoing.contact_number}" if outgoing.contact_number else "",
+        language=outgoing.language,
+        name=outgoing.name,
+        callback_number=outgoing.callback_number or "",
+    )
+    content_type, content_id = content_type_of(block), _content_id(outgoing, block)
+    return make_part(write_block(block, facts), content_type=content_type, content_id=content_id)
+
+
+def _compose(outgoing: Outgoing, parts: list[bytes], *, replaces: bool) -> Composed:
     request = outgoing.request
-    content_id = f"{outgoing.call_id}@callpoint.invalid"
     first = request.shape.first
-    at = first.get(b"content-type")
-    content_type = request.header("Content-Type") if at is not None else None
+    content_type = request.header("Content-Type") if b"content-type" in first else None
     body = request.body
     if replaces and content_type is not None:
         body = without(body, content_type, _is_location)
         content_type = content_type if body else None
     described = [name for name in BODY_HEADERS if name.lower().encode() in first]
-    composed = compose(
+    return compose(
         body,
-        (make_part(pidf, content_type=CONTENT_TYPE, content_id=content_id),),
+        parts,
         content_type=content_type,
         token=outgoing.call_id,
         part_headers=[(name, request.header(name) or "") for name in described],
     )
-    return composed, content_id
 
 
 def _not_there_yet(request: Request, added: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:

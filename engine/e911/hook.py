@@ -215,7 +215,7 @@ class Hook:
         caller = read_caller(request, source, account, pbx, is_proven=peer.is_proven)
         said = carried(request)
         key = (account.account_id, said.references[0]) if said.references else None
-        look = self._location_uris.look(key[0], pbx, key[1], now, has_waited=has_waited) if key else None
+        look = self._location_uris.look(account, pbx, key[1], now, has_waited=has_waited) if key else None
         resolved = resolve(
             account,
             caller,
@@ -302,6 +302,9 @@ class Hook:
             make_reference=make_reference,
             domain=self._domain,
             is_caller_s=call.resolved.source is Source.REQUEST,
+            organization=account.name,
+            contact_number=(location.onsite_number if location is not None else None) or account.callback_number or "",
+            language=account.language,
         )
 
 

@@ -40,6 +40,7 @@ from engine.e911.geo import (
     points_of,
 )
 from engine.e911.xml_input import BadXml, read_xml
+from engine.e911.xml_text import escaped
 
 PIDF = "urn:ietf:params:xml:ns:pidf"
 GP = "urn:ietf:params:xml:ns:pidf:geopriv10"
@@ -75,7 +76,6 @@ MANUAL = "Manual"
 
 # stand-ins for what differs from call to call: no civic value can hold them, control pictures are cleaned away
 _ENTITY, _EXPIRY, _STAMP = "\u2400entity\u2400", "\u2400expiry\u2400", "\u2400stamp\u2400"
-_NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|\u2400")
 _XML_ID = re.compile(r"[A-Za-z_][A-Za-z0-9._-]*")
 _LANGUAGE = re.compile(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*")  # what xs:language allows
 
@@ -100,7 +100,7 @@ def write_pidf(location: DispatchableLocation, entity: str, now: datetime, *, me
     """
     head, middle, tail, end = _pieces(location, method)
     expiry = _instant(now + RETENTION)
-    return b"".join((head, _escaped(entity).encode(), middle, expiry, tail, _instant(now), end))
+    return b"".join((head, escaped(entity).encode(), middle, expiry, tail, _instant(now), end))
 
 
 def entity_of(uri: str) -> str:
@@ -123,7 +123,7 @@ def _pieces(location: DispatchableLocation, method: str) -> tuple[bytes, bytes, 
         f'<tuple id="{tuple_id}"><status><gp:geopriv><gp:location-info>{inside}</gp:location-info><gp:usage-rules>'
         "<gbp:retransmission-allowed>true</gbp:retransmission-allowed>"
         f"<gbp:retention-expiry>{_EXPIRY}</gbp:retention-expiry></gp:usage-rules>"
-        f"<gp:method>{_escaped(method)}</gp:method></gp:geopriv></status>"
+        f"<gp:method>{escaped(method)}</gp:method></gp:geopriv></status>"
         f"<timestamp>{_STAMP}</timestamp></tuple></presence>"
     )
     head, rest = text.split(_ENTITY)
@@ -148,11 +148,11 @@ def _element_xml(element: tuple[str, str]) -> str:
     name, value = element
     prefix = _PREFIX_OF.get(name)
     if prefix is not None:
-        return f"<{prefix}:{name}>{_escaped(value)}</{prefix}:{name}>"
+        return f"<{prefix}:{name}>{escaped(value)}</{prefix}:{name}>"
     found = clark_name(name)
     if found is None:
         return ""
-    return f'<x:{found[1]} xmlns:x="{found[0]}">{_escaped(value)}</x:{found[1]}>'
+    return f'<x:{found[1]} xmlns:x="{found[0]}">{escaped(value)}</x:{found[1]}>'
 
 
 def _shape_xml(shape: Shape) -> str:
@@ -231,13 +231,6 @@ def _decimal(number: float) -> str:
 
 def _instant(at: datetime) -> bytes:
     return at.isoformat(timespec="seconds").replace("+00:00", "Z").encode()
-
-
-def _escaped(value: str) -> str:
-    clean = _NOT_XML.sub("", value) if not value.isascii() or not value.isprintable() else value
-    if "&" in clean or "<" in clean or ">" in clean or '"' in clean:
-        clean = clean.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
-    return clean.replace("\r", "&#13;").replace("\n", "&#10;").replace("\t", "&#9;")
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

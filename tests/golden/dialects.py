@@ -45,6 +45,7 @@ def account(profile: str, mode: str) -> AccountTable:
     )
     return AccountTable(
         account_id="account_acme",
+        name="Acme Dental",
         locations={place.id: place},
         phones=(Phone("phone_1", Mac("0015654aa937"), "", "location_hq", ("line_101",)),),
         lines=(

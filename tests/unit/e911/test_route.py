@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from lxml import etree
 
 from engine.e911.carriers import CarrierProfile, CarrierProfiles, Order, load_profiles
 from engine.e911.civic import CivicAddress, DispatchableLocation
@@ -46,7 +47,7 @@ def targets(
     outgoing = Outgoing(
         invite, classify(dialed, "", numbers), callback, location, "pres:101@x", datetime(2026, 11, 21, tzinfo=UTC),
         "call_1", numbers=numbers, user="10 1", name='Ada "A"', make_reference=lambda: reference,
-        domain="sip.example.com",
+        domain="sip.example.com", organization="Acme & <Sons>", contact_number="+15185550100",
     )  # fmt: skip
     return targets_for(trunks, outgoing, profiles=profiles, hops_of=hops, deadlines=Deadlines(2.5, 0.5))
 
@@ -267,7 +268,8 @@ def test_without_a_location_of_ours_the_caller_s_own_is_never_taken_away():
     """E-03: whatever the profile says: what the caller knows is all there is."""
     for name in SHIPPED.by_name:
         ((edit, retry),) = edits_of(carrying(), trunk("t", profile=name), location=None)
-        assert (edit.body, edit.content_type, geolocations(edit)) == (None, None, [])
+        assert (edit.content_type, geolocations(edit)) == (None, [])
+        assert edit.body is None or edit.body.startswith(OWN.removesuffix(b"--b--\r\n"))
         assert "Geolocation" not in edit.remove
         assert "Geolocation" in retry.remove
         assert (edit.conveys_location, retry.conveys_location) == (True, False)
@@ -316,13 +318,40 @@ def test_only_the_first_trunk_s_request_is_made_before_the_call_leaves():
 def test_an_identifier_that_was_given_further_up_stays_the_only_one():
     """E-07: NENA i3: a call identifier is made once on a call's way."""
     (target,) = targets(trunk("t", profile="nena_i3"))
-    purposes = [value.rpartition("=")[2] for name, value in target.edit.add if name == "Call-Info"]
+    purposes = [value.rpartition("=")[2] for name, value in target.edit.add if name == "Call-Info"][:2]
     assert purposes == ["emergency-CallId", "emergency-IncidentId"]
     given = "Call-Info: <urn:emergency:uid:callid:abcdef1234:bcf.example>;purpose=emergency-CallId"
     (target,) = targets(trunk("t", profile="nena_i3"), added=[given])
-    purposes = [value.rpartition("=")[2] for name, value in target.edit.add if name == "Call-Info"]
+    purposes = [value.rpartition("=")[2] for name, value in target.edit.add if name == "Call-Info"][:1]
     assert purposes == ["emergency-IncidentId"]
     assert "Call-Info" not in target.edit.remove
+
+
+def test_additional_data_goes_by_value_and_each_part_is_named():
+    """E-07: RFC 7852: provider, service and subscriber as parts before the location; the caller's words cannot break
+    them; without a location they go too.
+    """
+    for location in (PLACE, None):
+        (target,) = targets(trunk("t", profile="nena_i3"), location=location)
+        named = [value for name, value in target.edit.add if name == "Call-Info" and "EmergencyCallData" in value]
+        parts = list(leaves(target.edit.body, target.edit.content_type))[1:]
+        blocks = parts[:3]
+        assert [part.media_type for part in parts[3:]] == (["application/pidf+xml"] if location else [])
+        for value, part in zip(named, blocks, strict=True):
+            content_id, _, purpose = value.partition(">;purpose=")
+            assert content_id == f"<cid:{part.content_id}"
+            assert part.media_type == f"application/{purpose}+xml".lower()
+            root = etree.fromstring(part.content)
+            namespace, _, block = root.tag.removeprefix("{").partition("}")
+            assert (namespace.rpartition(":")[2], block) == (purpose.partition(".")[2], purpose)
+            assert root.findtext("{*}DataProviderReference") == "call_1@sip.example.com"
+        provider, service, subscriber = (etree.fromstring(part.content) for part in blocks)
+        assert provider.findtext("{*}DataProviderString") == "Acme & <Sons>"
+        assert provider.findtext("{*}ContactURI") == "tel:+15185550100"
+        assert service.findtext("{*}ServiceType") == "MLTS-local"
+        assert subscriber.findtext(".//{*}fn/{*}text") == 'Ada "A"'
+        assert subscriber.findtext(".//{*}tel/{*}uri") == "tel:+15185550101"
+        assert target.retry_edit.body is None
 
 
 def test_a_trunk_whose_name_does_not_resolve_is_passed_over_and_many_addresses_are_capped():
