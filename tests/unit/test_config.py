@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.config import load, parse_listen
+from engine.config import load, parse_listen, parse_listens
 from engine.errors import ConfigFault
 
 
@@ -101,3 +101,23 @@ def test_tls_keys_go_together_and_must_exist(tmp_path: Path) -> None:
 )
 def test_a_wildcard_is_reached_from_here_by_the_loopback(text: str, here: str) -> None:
     assert str(parse_listen(text).from_here) == here
+
+
+def test_one_address_of_each_family_may_be_listened_on() -> None:
+    """E-18: two of one family would leave it open which of them answers."""
+    config = load(None, {"CALLPOINT_SIP__UDP": "192.0.2.1:5060, [2001:db8::1]:5060"})
+    assert [str(listen) for listen in parse_listens(config.sip.udp)] == ["192.0.2.1:5060", "[2001:db8::1]:5060"]
+    with pytest.raises(ConfigFault) as refused:
+        load(None, {"CALLPOINT_SIP__TCP": "192.0.2.1:5060,192.0.2.2:5060"})
+    assert "at most one IPv4 and one IPv6 address" in str(refused.value)
+
+
+def test_tls_needs_a_certificate_and_files_that_exist(tmp_path: Path) -> None:
+    """E-18: none is made up; all faults at once."""
+    with pytest.raises(ConfigFault) as refused:
+        load(None, {"CALLPOINT_SIP__TLS": "0.0.0.0:5061", "CALLPOINT_SIP__TLS_CA": str(tmp_path / "none.pem")})
+    assert "none is made up" in str(refused.value)
+    assert "[sip] tls_ca:" in str(refused.value)
+    only_tls = {"CALLPOINT_SIP__UDP": "", "CALLPOINT_SIP__TCP": "", "CALLPOINT_SIP__TLS": ""}
+    with pytest.raises(ConfigFault, match="udp, tcp and tls are all empty"):
+        load(None, only_tls)
