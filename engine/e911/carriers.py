@@ -241,6 +241,7 @@ def _test_number(name: str, value: object) -> str:
 
 _READERS: dict[str, Callable[[str, object], Any]] = {
     "additional_data": _blocks,
+    "add_on_emergency": _headers,
     "remove": _names, "add": _headers, "takes": _takes, "geolocation_order": _order, "civic_limits": _limits,
     "caller_location": _one_of("keep", "replace"), "numbers": _numbers, "test_number": _test_number,
     "final_statuses": _statuses, "fail_over_before_ringing": _statuses, "retry_without_location": _statuses,
