@@ -88,9 +88,14 @@ class Callbacks:
         self._table, self._lending, self._hops_of, self._names_of = table, lending, hops_of, names_of
         self._deadlines, self._make_id = deadlines, make_id
 
-    def decide(self, request: Request, source: Hop, now: datetime) -> Inbound:
-        """Where a trunk's INVITE or MESSAGE goes; 404 for a number of nobody who has that trunk."""
-        owner = next(self._owners(request, source, now), None)
+    def decide(self, request: Request, source: Hop, now: datetime, *, is_lent_alone: bool = False) -> Inbound:
+        """Where a trunk's INVITE or MESSAGE goes; 404 for a number of nobody who has that trunk.
+
+        `is_lent_alone`: the trunk's address is a PBX's as well (a proxy in front of both): then a line's own number is
+        the PBX's to route, and only numbers that are lent, or of a pool, are ours.
+        """
+        owners = self._owners(request, source, now)
+        owner = next((each for each in owners if not is_lent_alone or each.loan or each.is_pooled), None)
         if owner is None:
             return Inbound(404)
         is_marked = is_psap_callback(request)

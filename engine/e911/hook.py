@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import lru_cache, partial
 
 from engine.e911 import dial, route
-from engine.e911.callback import Callback, Callbacks, is_psap_callback
+from engine.e911.callback import Callback, Callbacks, Inbound, is_psap_callback
 from engine.e911.caller import read_caller
 from engine.e911.carriers import CarrierProfiles
 from engine.e911.dial import Dialed, Kind
@@ -151,6 +151,10 @@ class Hook:
         if peer.is_doubtful:
             status, headers = self.peers.challenge(request, source, peer.verdict, now)
             return Decision(status=status, reason=CHALLENGE_REASONS[status], headers=headers)
+        if request.method in CALL_METHODS and self.peers.is_trunk(source):
+            inbound = self._callbacks.decide(request, source, now, is_lent_alone=True)
+            if inbound.callback is not None:
+                return _of_inbound(inbound)
         return self._decide_other(request, peer)
 
     def _decide_unknown(self, request: Request, source: Hop, now: datetime, unknown: Unknown) -> Decision:
@@ -169,9 +173,7 @@ class Hook:
             return _alive()
         if request.method not in CALL_METHODS:
             return Decision(status=404, reason="Not Found")
-        inbound = self._callbacks.decide(request, source, now)
-        reason = INBOUND_REASONS.get(inbound.status, "")
-        return Decision(inbound.forward, inbound.status, reason, callback=inbound.callback)
+        return _of_inbound(self._callbacks.decide(request, source, now))
 
     def _decide_other(self, request: Request, peer: Peer) -> Decision:
         hop = route_hop(peer.pbx.default_route) if peer.pbx.default_route else None
@@ -306,6 +308,10 @@ class Hook:
             contact_number=(location.onsite_number if location is not None else None) or account.callback_number or "",
             language=account.language,
         )
+
+
+def _of_inbound(inbound: Inbound) -> Decision:
+    return Decision(inbound.forward, inbound.status, INBOUND_REASONS.get(inbound.status, ""), callback=inbound.callback)
 
 
 def _loan_of(call: EmergencyCall, account: AccountTable) -> Loan:

@@ -52,7 +52,7 @@ def account(account_id="account_1", **changes):
     return AccountTable(**values | changes)
 
 
-def hook(*accounts, lending=None):
+def hook(*accounts, lending=None, trunk_ips=(CARRIER.ip, OTHER_CARRIER.ip)):
     table = LocationTable()
     for each in accounts or (account(),):
         table.put(each)
@@ -63,7 +63,7 @@ def hook(*accounts, lending=None):
         profiles=load_profiles(),
         hops_of=lambda host, port, transport: (Hop(transport, names.get(host, host), port or 5060),),
         down=set(),
-        trunk_ips={CARRIER.ip, OTHER_CARRIER.ip},
+        trunk_ips=trunk_ips,
         deadlines=Deadlines(),
         proof_key=b"k" * 32,
         make_call_id=lambda: f"call_{next(counter)}",
@@ -305,6 +305,16 @@ def test_nobody_but_a_carrier_may_say_that_it_is_a_psap():
     assert from_pbx.forward.targets[0].edit.remove == ("Priority",)
     assert comes_in(hook(), "102", source=PBX, added=["Priority: urgent"]).forward.targets[0].edit.remove == ()
     assert comes_in(hook(), ELINS[0], source=STRANGER, added=["Priority: psap-callback"]).status == 403
+
+
+def test_a_proxy_in_front_of_both_is_a_pbx_until_a_lent_number_is_called():
+    """E-17: one address for PBX and carrier: ordinary calls, those to lines among them, go on by the default route."""
+    base = account(trunks=(Trunk("trunk_1", "Front", 10, PBX.ip),))
+    at = hook(base, trunk_ips=(PBX.ip,))
+    call = places(at, "desk102")
+    assert comes_in(at, call.elin, source=PBX).callback.call == call.id
+    assert comes_in(at, "+15185550101", source=PBX).forward.targets[0].name == "default_route"
+    assert comes_in(at, "102", source=PBX).forward.targets[0].name == "default_route"
 
 
 @pytest.mark.parametrize(
