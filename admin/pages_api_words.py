@@ -181,7 +181,7 @@ FIELDS: Mapping[str, str] = {
     "title": "The kind of error, in words.",
     "tls_name": "The name in the PBX's client certificate; empty: none is asked for.",
     "token": "The secret in the URL.",
-    "transport": "SIP transport.",
+    "transport": "SIP transport: `udp`, `tcp` or `tls`. Over TLS the host must prove its name by its certificate.",
     "tries": "How often it was tried.",
     "trunk_id": "The trunk it left through.",
     "trunk_name": "The trunk's name then.",
