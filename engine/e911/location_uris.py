@@ -18,7 +18,9 @@ from engine.e911.civic import CivicAddress, DispatchableLocation
 from engine.e911.evidence import Rung, Source
 from engine.e911.pidf import BadLocation, CarriedLocation, read_pidf
 from engine.e911.prefixes import is_private
+from engine.e911.references import open_reference
 from engine.e911.rows import Pbx
+from engine.e911.table import AccountTable
 
 MAX_KNOWN = 4_096
 MAX_URI_CHARS = 2_048
@@ -71,19 +73,27 @@ Key = tuple[str, str]
 
 @dataclass(slots=True)
 class LocationUris:
-    """What is known of location URIs. `hosts`: `host` or `host:port` of the servers that may be asked."""
+    """What is known of location URIs. `hosts`: `host` or `host:port` of the servers that may be asked.
+
+    References of our own HELD server (a phone fetched one and names it in its call) are opened here, nobody is asked:
+    `held_url` and `reference_key` are what they were made with.
+    """
 
     hosts: frozenset[str]
+    held_url: str = ""
+    reference_key: bytes = field(default=b"", repr=False)
     _known: OrderedDict[Key, _Known] = field(default_factory=OrderedDict)
     _unheard: dict[str, datetime] = field(default_factory=dict)  # hosts not worth a wait, and until when
 
-    def look(self, account_id: str, pbx: Pbx, uri: str, now: datetime, *, has_waited: bool) -> Look:
+    def look(self, account: AccountTable, pbx: Pbx, uri: str, now: datetime, *, has_waited: bool) -> Look:
         """What that URI's location is, as far as is known. `has_waited`: there is no more time for an answer."""
+        if self.held_url and uri.startswith(f"{self.held_url}/"):
+            return Look(self._own(account, uri[len(self.held_url) + 1 :], now))
         authority = authority_of(uri)
         refusal = refusal_of(authority, self.hosts, pbx)
         if authority is None or refusal:
             return Look(Rung(Source.REFERENCE, None, ("{} is not asked: {}", _shown(uri), refusal)))
-        known = self._note(account_id, uri, authority, now)
+        known = self._note(account.account_id, uri, authority, now)
         if known.location is not None and known.fresh_until is not None and now < known.fresh_until:
             return Look(Rung(Source.REFERENCE, known.location, ("{} answered", authority), known.answered_at))
         unheard_until = self._unheard.get(str(authority))
@@ -94,6 +104,17 @@ class LocationUris:
             return Look(rung, ask=True, may_wait=may_wait)
         why = ("{} was asked: {}", authority, known.detail or "it has not answered yet")
         return Look(Rung(Source.REFERENCE, None, why), ask=True, may_wait=may_wait)
+
+    def _own(self, account: AccountTable, text: str, now: datetime) -> Rung:
+        found = open_reference(self.reference_key, text, now)
+        if found is None or found.account_id != account.account_id:
+            return Rung(Source.REFERENCE, None, ("our own reference, expired or of another account",))
+        if found.target_id:  # wherever that phone is by now; what is known of it is asked by the other sources
+            return Rung(Source.REFERENCE, None, ("our own reference: it says where the phone's records say",))
+        location = account.locations.get(found.location_id)
+        if location is None or not location.can_be_conveyed:
+            return Rung(Source.REFERENCE, None, ("our own reference, of a location that is gone",))
+        return Rung(Source.REFERENCE, location, ("our own reference",))
 
     def answered(self, key: Key, now: datetime, pidf: bytes | None, detail: str, max_age_s: float | None) -> bool:
         """Keep an answer, or why there is none; True when a location is known from it."""

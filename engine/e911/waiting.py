@@ -38,13 +38,16 @@ class ReferenceWait:
 
     Args:
         tell: Sends a line to the main process; never waits.
+        answer_within_s: After that a question is forgotten.
     """
 
-    def __init__(self, uris: LocationUris, *, tell: Callable[..., None]) -> None:
+    def __init__(
+        self, uris: LocationUris, *, tell: Callable[..., None], answer_within_s: float = ANSWER_WITHIN_S
+    ) -> None:
         self.uris = uris
         self.asked = self.resolved = self.late = 0
         self.is_main_here = True
-        self._tell = tell
+        self._tell, self._answer_within_s = tell, answer_within_s
         self._loop = asyncio.get_running_loop()
         self._tokens = count(1)
         self._open: dict[str, _Question] = {}
@@ -110,7 +113,7 @@ class ReferenceWait:
         if not self.is_main_here or len(self._open) >= MAX_OPEN:
             return None
         token = f"d{next(self._tokens)}"
-        question = _Question(key, self._loop.call_later(ANSWER_WITHIN_S, lambda: self._forget(token)))
+        question = _Question(key, self._loop.call_later(self._answer_within_s, lambda: self._forget(token)))
         self._open[token], self._token_of[key] = question, token
         self.asked += 1
         self._tell(**{"is": "dereference"}, token=token, account_id=key[0], uri=key[1], deadline_s=WAIT_S)

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.e911.location import CivicAddress, DispatchableLocation, Geo, Pbx, Source
+from engine.e911.location import AccountTable, CivicAddress, DispatchableLocation, Geo, Pbx, Source
 from engine.e911.location_uris import MAX_KNOWN, LocationUris, authority_of, located, refusal_of
 from engine.e911.pidf import CarriedLocation, write_pidf
+from engine.e911.references import mint
 
 NOW = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
 URI = "https://lis.example.com/r/9f2c"
@@ -28,7 +29,8 @@ def uris(*hosts):
 
 
 def look(at, after=timedelta(), *, has_waited=False, uri=URI, account="account_1"):
-    return at.look(account, PBX, uri, NOW + after, has_waited=has_waited)
+    table = AccountTable(account, locations={"location_1": WING})
+    return at.look(table, PBX, uri, NOW + after, has_waited=has_waited)
 
 
 @pytest.mark.parametrize(
@@ -192,3 +194,28 @@ def test_a_location_from_outside_is_named_by_what_it_says():
         located(CarriedLocation("", CivicAddress.of({"country": "US"}), None, None, retransmission_allowed=True)).name
         == "US"
     )
+
+
+@pytest.mark.parametrize(
+    ("fields", "account", "found"),
+    [
+        ({}, "account_1", True),
+        ({}, "account_2", False),
+        ({"location_id": "location_gone"}, "account_1", False),
+        ({"target_id": "phone_1"}, "account_1", False),
+        ({"expires": NOW}, "account_1", False),
+    ],
+)
+def test_a_reference_of_our_own_is_opened_without_asking_anybody(fields, account, found):
+    """E-13: a phone fetched it over HELD and names it in its call (RFC 6442)."""
+    key = b"k" * 32
+    at = LocationUris(frozenset(), "https://phones.example.com/held", key)
+    values = {
+        "account_id": "account_1",
+        "location_id": "location_1",
+        "call_id": "",
+        "expires": NOW + timedelta(hours=1),
+    }
+    answer = look(at, uri=f"https://phones.example.com/held/{mint(key, **values | fields)}", account=account)
+    assert ((answer.rung.location is WING), answer.ask, answer.may_wait) == (found, False, False)
+    assert look(at, uri="https://phones.example.com/held/nonsense").rung.location is None
