@@ -164,7 +164,7 @@ class Orders:
 
     def _notify(self, command: Mapping[str, Any]) -> None:
         target, token = command["target"], ("notify", command.get("token"))
-        hop = Hop(str(target["transport"]), str(target["ip"]), int(target["port"]))
+        hop = Hop(str(target["transport"]), str(target["ip"]), int(target["port"]), 0, str(target.get("host", "")))
         headers = [(str(name), str(value)) for name, value in command.get("headers", ())]
         uri = str(command["request_uri"])
         if any(char in text for text in (uri, *(part for pair in headers for part in pair)) for char in "\r\n"):

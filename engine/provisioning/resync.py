@@ -73,7 +73,7 @@ def plan(profile: Profile, to: Destination, *, reboot: bool = False) -> Resync:
             "The phone's first line has no PBX with a registrar, so a resync cannot reach it. Set one, or restart it."
         )
     uri = f"sip:{to.sip_user}@{to.registrar_host}:{to.registrar_port}"
-    suffix = ";transport=tcp" if to.transport == "tcp" else ""
+    suffix = "" if to.transport == "udp" else f";transport={to.transport}"
     return Resync(to.transport, to.registrar_host, to.registrar_port, uri + suffix, event)
 
 
@@ -110,7 +110,8 @@ class Resyncer:
             found = await asyncio.get_running_loop().getaddrinfo(resync.host, resync.port, type=socket.SOCK_DGRAM)
         except (OSError, UnicodeError):  # a name that is none fails in its encoding
             return NO_ANSWER
-        target = {"transport": resync.transport, "ip": found[0][4][0], "port": resync.port}
+        proven = resync.host if resync.transport == "tls" else ""  # the name the registrar must prove
+        target = {"transport": resync.transport, "ip": found[0][4][0], "port": resync.port, "host": proven}
         return await self.notify(target, resync.request_uri, resync.headers, WITHIN_S)
 
     async def _wait(self, to: tuple[str, int]) -> None:

@@ -13,6 +13,8 @@ def reply_hop(request: Request, source: Hop) -> tuple[Hop, bytes]:
     """
     via = request.via
     host, ip = via.host, source.ip.encode()
+    if b"%" in ip:  # an interface of ours means nothing to anybody else (RFC 4007 §11.2)
+        ip = ip.partition(b"%")[0]
     if via.has_rport:
         received = b"=%d;received=%s" % (source.port, ip)
         if source.transport == "udp":
