@@ -74,12 +74,12 @@ class TrunkAnswer(StampedAnswer):
 
 
 class TrunkCreate(Body):
-    """Trunks are tried by `priority`, lowest first. `secret` is never shown again."""
+    """Trunks are tried by `priority`, lowest first. `port` 0 means SRV. `secret` is never shown again."""
 
     name: Name
     host: Annotated[str, Field(min_length=1, max_length=253)]
     priority: Annotated[int, Field(ge=0, le=1000)] = 10
-    port: Port = 5060
+    port: Annotated[int, Field(ge=0, le=65_535)] = 5060
     transport: Transport = Transport.UDP
     auth_user: Annotated[str, Field(max_length=100)] = ""
     secret: Secret | None = None

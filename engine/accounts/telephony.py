@@ -232,7 +232,7 @@ def _apply_trunk(trunk: Trunk, wished: TrunkFields, countries: tuple[str, ...]) 
     faults = [
         _name_fault(wished.name),
         host_fault("host", wished.host),
-        _port_fault("port", wished.port),
+        _port_fault("port", wished.port) if wished.port else None,  # 0: by DNS SRV
         _transport_fault(wished),
     ]
     if not 0 <= wished.priority <= 1000:

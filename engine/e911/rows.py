@@ -83,7 +83,9 @@ class Pbx:
 
 @dataclass(frozen=True, slots=True)
 class Trunk:
-    """A way to a carrier; lower `priority` is tried first, `last_resort` after all others and for any account."""
+    """A way to a carrier; lower `priority` is tried first, `last_resort` after all others and for any account. DNS
+    says the port (SRV) where `port` is 0.
+    """
 
     id: str
     name: str

@@ -476,7 +476,7 @@ def _trunk(row: Mapping[str, Any]) -> Trunk:
         name=str(row.get("name") or ""),
         priority=int(row.get("priority") or 0),
         host=host,
-        port=int(row.get("port") or 5060),
+        port=5060 if row.get("port") is None else int(row["port"]),
         transport=transport,
         profile=str(row.get("profile") or "generic"),
         location_mode=str(row.get("location_mode") or "value"),

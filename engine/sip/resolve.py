@@ -31,8 +31,8 @@ _PREFIXES = {"udp": "_sip._udp.", "tcp": "_sip._tcp.", "tls": "_sips._tcp."}
 
 
 class Name(NamedTuple):
-    """What is to be reached. `port` None: not named, SRV may say it. `transport`: udp, tcp, tls, "" for a sip URI that
-    names none, "sips" for a sips URI.
+    """What is to be reached. `port` None: not named, SRV may say it (a port of 0 is taken for that). `transport`: udp,
+    tcp, tls, "" for a sip URI that names none, "sips" for a sips URI.
     """
 
     host: str
@@ -75,7 +75,7 @@ class Resolver:
 
     def watch(self, host: str, port: int | None, transport: str) -> None:
         """Look this name up soon, and again and again."""
-        name = Name(host.lower(), port, transport)
+        name = Name(host.lower(), port or None, transport)
         if literal(name) is not None:
             return
         known = self._watched.get(name)
@@ -86,11 +86,11 @@ class Resolver:
             known.met_at = None
 
     def forget(self, host: str, port: int | None, transport: str) -> None:
-        self._watched.pop(Name(host.lower(), port, transport), None)
+        self._watched.pop(Name(host.lower(), port or None, transport), None)
 
     def meet(self, host: str, port: int | None, transport: str, now: float) -> None:
         """A name in a dialog's route or Contact: later requests may go there. The one met longest ago gives way."""
-        name = Name(host.lower(), port, transport)
+        name = Name(host.lower(), port or None, transport)
         known = self._watched.get(name)
         if known is not None:
             if known.met_at is not None:
@@ -106,7 +106,7 @@ class Resolver:
 
     def hops(self, host: str, port: int | None, transport: str) -> tuple[Hop, ...]:
         """Where to send, best first; () when the name was never resolved. An IP address is its own answer."""
-        name = Name(host.lower(), port, transport)
+        name = Name(host.lower(), port or None, transport)
         own = literal(name)
         if own is not None:
             return (own,)

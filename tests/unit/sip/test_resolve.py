@@ -122,8 +122,8 @@ async def test_without_a_port_srv_is_asked(resolver: Resolver, zone: Zone) -> No
         Service(10, 0, 5070, "gone.example"),
     )
     zone.a |= {"main.example": ("192.0.2.5",), "backup.example": ("192.0.2.6",)}
-    for transport in ("tcp", "udp", "tls"):
-        resolver.watch("trunk.example", None, transport)
+    for transport, port in (("tcp", 0), ("udp", None), ("tls", None)):
+        resolver.watch("trunk.example", port, transport)
     await resolver.refresh(0.0)
     assert resolver.hops("trunk.example", None, "tcp") == (
         Hop("tcp", "192.0.2.5", 5070),
