@@ -28,6 +28,7 @@ STRIPPED_PREFIX = b"x-callpoint-"
 # (RFC 3323)
 STRIPPED = ("P-Asserted-Identity", "P-Preferred-Identity", "Privacy")
 LOCATION_HEADERS = (GEOLOCATION, GEOLOCATION_ROUTING)
+_DESCRIBING = tuple((name, name.lower().encode()) for name in BODY_HEADERS)
 # words of a description lose their end; a number or a code with its end cut off names another place, so it is left out
 MAY_BE_CUT = frozenset({"LOC", "RD", "NAM", "LMK", "LMKP", "BLD", "PLC", "PCN", "A2", "A3", "A4", "A5"})
 
@@ -294,7 +295,7 @@ def _compose(outgoing: Outgoing, parts: list[bytes], *, replaces: bool) -> Compo
     if replaces and content_type is not None:
         body = without(body, content_type, _is_location)
         content_type = content_type if body else None
-    described = [name for name in BODY_HEADERS if name.lower().encode() in first]
+    described = [name for name, key in _DESCRIBING if key in first]
     return compose(
         body,
         parts,

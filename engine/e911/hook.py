@@ -26,6 +26,7 @@ from engine.e911.location import (
     LocationTable,
     Resolved,
     Source,
+    Trunk,
     is_only_default,
     resolve,
 )
@@ -116,6 +117,7 @@ class Hook:
             table, self.lending, hops_of=hops_of, names_of=names_of, deadlines=deadlines, make_id=make_callback_id
         )
         self._reference_of, self._domain = reference_of, domain
+        self._rankings: dict[str, tuple[tuple[Trunk, ...], tuple[Trunk, ...], tuple[Trunk, ...]]] = {}
         self._table, self._profiles, self._hops_of, self._down = table, profiles, hops_of, down
         self._deadlines = deadlines
         self.peers = Peers(table, trunk_ips=trunk_ips, names_of=names_of, proof_key=proof_key)
@@ -254,7 +256,7 @@ class Hook:
         chosen: Chosen,
         location_faults: tuple[str, ...] = (),
     ) -> Decision:
-        trunks = route.ranked_trunks(peer.account, self._table.last_resorts, self._down)
+        trunks = self._ranked(peer.account)
         call = EmergencyCall(
             id=self._make_call_id(),
             account_id=peer.account.account_id,
@@ -282,6 +284,17 @@ class Hook:
         if chosen.number and chosen.is_lent:
             self.lending.lend(_loan_of(call, peer.account))
         return Decision(forward=Forward(targets, call, emergency=True), call=call)
+
+    def _ranked(self, account: AccountTable) -> tuple[Trunk, ...]:
+        """The trunks to try; kept for as long as none is down and neither the account's nor the last resorts change."""
+        last_resorts = self._table.last_resorts
+        if self._down:
+            return route.ranked_trunks(account, last_resorts, self._down)
+        kept = self._rankings.get(account.account_id)
+        if kept is None or kept[0] is not account.trunks or kept[1] is not last_resorts:
+            ranked = route.ranked_trunks(account, last_resorts, ())
+            kept = self._rankings[account.account_id] = (account.trunks, last_resorts, ranked)
+        return kept[2]
 
     def _outgoing(self, request: Request, account: AccountTable, call: EmergencyCall) -> Outgoing:
         """What its INVITEs have in common. The numbers are those of the country the caller is in, not of its office."""

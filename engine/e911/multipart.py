@@ -254,13 +254,22 @@ def _append(body: bytes, boundary: str, parts: Sequence[bytes]) -> bytes | None:
 
 
 def _free_boundary(token: str, *contents: bytes) -> str:
-    boundary = f"callpoint-{re.sub(r'[^A-Za-z0-9]', '', token)[:40]}"
-    attempt = boundary
+    plain = token.replace("_", "")[:40]
+    if not (plain.isascii() and plain.isalnum()):
+        plain = re.sub(r"[^A-Za-z0-9]", "", plain)
+    boundary = attempt = f"callpoint-{plain}"
     count = 0
-    while any(attempt.encode() in content for content in contents):
+    while _occurs(attempt.encode(), contents):
         count += 1
         attempt = f"{boundary}-{count}"
     return attempt
+
+
+def _occurs(mark: bytes, contents: Iterable[bytes]) -> bool:
+    for content in contents:  # noqa: SIM110 - a generator costs more than the search, and this is in a call's way
+        if mark in content:
+            return True
+    return False
 
 
 def _guess_type(body: bytes) -> str:

@@ -99,8 +99,8 @@ def write_pidf(location: DispatchableLocation, entity: str, now: datetime, *, me
         method: How the location was found (RFC 4119 §6.1).
     """
     head, middle, tail, end = _pieces(location, method)
-    expiry = _instant(now + RETENTION)
-    return b"".join((head, escaped(entity).encode(), middle, expiry, tail, _instant(now), end))
+    expiry, stamp = _stamps(int(now.timestamp()))
+    return b"".join((head, escaped(entity).encode(), middle, expiry, tail, stamp, end))
 
 
 def entity_of(uri: str) -> str:
@@ -227,6 +227,13 @@ def _decimal(number: float) -> str:
     """Plain decimals (xs:double allows an exponent, receivers do not): a tenth of a millimetre at most."""
     text = f"{number:.{DECIMALS}f}".rstrip("0").rstrip(".")
     return "0" if text in {"", "-0"} else text
+
+
+@lru_cache(maxsize=16)
+def _stamps(seconds: int) -> tuple[bytes, bytes]:
+    """(retention-expiry, timestamp) of a document written in that second since 1970."""
+    now = datetime.fromtimestamp(seconds, UTC)
+    return _instant(now + RETENTION), _instant(now)
 
 
 def _instant(at: datetime) -> bytes:
