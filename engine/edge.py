@@ -39,6 +39,7 @@ from engine.edge_loop import Branches, Collector, EdgeLoop
 from engine.edge_orders import Orders
 from engine.edge_owner import Owner
 from engine.edge_record import CallRecord
+from engine.edge_workers import HandOver, own_listening
 from engine.errors import ConfigFault
 from engine.ids import new_id
 from engine.sip.auth import Credentials
@@ -94,10 +95,11 @@ class Edge:
         uris = LocationUris(frozenset(settings.location_hosts), settings.held_url, reference_key)
         self._references = ReferenceWait(uris, tell=lines.tell)
         self._hook = self._made_hook(profiles)
-        self._loans = LoanFiles(settings.data_dir, self._keys, self._hook.lending)
+        own = f"edge-{settings.worker}" if settings.worker else "edge"
+        self._loans = LoanFiles(settings.data_dir, self._keys, self._hook.lending, name=own)
         self._certificates = Certificates(settings.tls_files)
         self._transports = Transports(
-            receive_datagram=self._receive_datagram,
+            receive_datagram=self._receive_shared if settings.workers > 1 else self._receive_datagram,
             receive=self._receive,
             drained=self._drained,
             failed=self._transport_failed,
@@ -106,6 +108,7 @@ class Edge:
             connect_s=settings.connect_s,
             certificates=self._certificates,
             advertised=settings.listening.advertised,
+            receive_own=self._receive_datagram,
         )
         self._stack = self._made_stack()
         self._heard: set[str] = set()  # addresses found trusted since the last tick
@@ -117,7 +120,10 @@ class Edge:
         self._others: deque[ServerTransaction] = deque(maxlen=1024)  # requests that are no emergency, for a clean stop
         self._is_stopping = False
         self._stop = asyncio.Event()
-        self._owner = Owner(settings.data_dir)
+        self._owner = Owner(settings.data_dir, settings.family, settings.worker)
+        self._siblings = HandOver(
+            settings.data_dir, settings.worker, settings.workers, receive=self._receive_datagram, drained=self._drained
+        )
         self._collector = Collector()
         self._orders = self._made_orders()
 
@@ -203,6 +209,10 @@ class Edge:
         self._faults += self._certificates.faults
         self._owner.refuse_strangers(self._settings.listening.places())
         await self._transports.open(self._settings.listening)
+        if self._settings.workers > 1:
+            await self._transports.open_own(own_listening(self._settings.listening, self._settings.worker))
+            self._stack.answer_at({port for places in self._transports.bound.values() for _, port in places})
+            self._siblings.open()
 
     async def _finish(self) -> None:
         """Take no new work but emergencies; let calls in progress be answered; make the journal durable."""
@@ -214,6 +224,7 @@ class Edge:
                     await asyncio.sleep(0.02)
         except TimeoutError:
             self._lines.log("stopped_with_calls_in_progress", level="warning", calls=self._recorder.unanswered)
+        self._siblings.close()
         await self._transports.close()
         await asyncio.to_thread(self._loans.close)
         if not await asyncio.to_thread(self._journal.close):
@@ -231,6 +242,12 @@ class Edge:
             self._messages += 1
             self._stack.receive(data, hop, now)
             self._send_out(now)
+
+    def _receive_shared(self, data: bytes, hop: Hop) -> None:
+        """A datagram on the address that several processes share: ours, or the one's that its Call-ID names."""
+        is_heard = hop.ip in self._heard or self._hears(hop, self._loop.time())
+        if is_heard and not self._siblings.takes(data, hop):
+            self._receive_datagram(data, hop)
 
     def _hears(self, hop: Hop, now: float) -> bool:
         """May this datagram be looked at? Those a default route leads to may answer as much as they like; they are
@@ -410,7 +427,7 @@ class Edge:
             now = self._loop.time()
             self._keep_connections(now)
             for name, hop in self._trunks.take_due(now):
-                uri = f"sip:{_bracketed(name[0])}:{name[1]}" + _transport(hop)
+                uri = f"sip:{_bracketed(name[0])}{f':{name[1]}' if name[1] else ''}{_transport(hop)}"
                 self._stack.send_request("OPTIONS", uri, hop, (), b"", ("ping", name), now, PING_TIMEOUT_S)
             self._references.refresh(now)
             self._pump()
@@ -461,6 +478,10 @@ class Edge:
         at = instant(datetime.now(UTC))
         message = {"account_id": account_id, "trunk_id": trunk_id, "up": is_up, "at": at, "detail": detail}
         self._lines.tell(**{"is": "trunk"}, **message)
+
+    def _loans_fault(self, detail: str) -> None:
+        event, level = ("loans_fault", "error") if detail else ("loans_recovered", "info")
+        self._lines.log(event, level=level, detail=detail)
 
     def _journal_fault(self, detail: str) -> None:
         """From the journal's thread."""

@@ -8,7 +8,7 @@ second what was lent since, and begins the file anew when most of it is over.
 import json
 import os
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -27,14 +27,21 @@ class LoanFiles:
     Args:
         folder: The node's data folder.
         name: Whose file; one for each SIP process.
-
-    `fault` says why a file cannot be written or read, "" when all is well.
+        on_fault: Told why a file cannot be written or read, and "" when it can again. `fault` is the last word.
     """
 
     def __init__(
-        self, folder: Path, keys: KeyRing, lending: Lending, *, name: str = "edge", max_lines: int = MAX_LINES
+        self,
+        folder: Path,
+        keys: KeyRing,
+        lending: Lending,
+        *,
+        name: str = "edge",
+        on_fault: Callable[[str], None] = lambda _: None,
+        max_lines: int = MAX_LINES,
     ) -> None:
         self.fault = ""
+        self._on_fault = on_fault
         self._folder, self._keys, self._lending = folder / "loans", keys, lending
         self._own = self._folder / f"{name}{SUFFIX}"
         self._read: dict[Path, tuple[int, int]] = {}  # (inode, how far it was read)
@@ -54,7 +61,8 @@ class LoanFiles:
         if self._work is not None:
             if not self._work.done():
                 return
-            self.fault, self._work = self._work.result(), None
+            self._note(self._work.result())
+            self._work = None
         for path in self._others():
             self._learn(path)
         if self._lines > self._max_lines:
@@ -69,7 +77,12 @@ class LoanFiles:
         self._thread.shutdown(wait=True)
         fresh = self._lending.take_fresh()
         if fresh:
-            self.fault = self._write(fresh, is_new=False)
+            self._note(self._write(fresh, is_new=False))
+
+    def _note(self, fault: str) -> None:
+        if fault != self.fault:
+            self.fault = fault
+            self._on_fault(fault)
 
     def _begin_anew(self, now: datetime) -> None:
         self._lending.take_fresh()
@@ -124,7 +137,7 @@ class LoanFiles:
                 whole = text[: text.rfind(b"\n") + 1]
                 self._read[path] = (inode, file.tell() - len(text) + len(whole))
         except OSError as exc:
-            self.fault = f"{path.name} cannot be read ({exc}); calls back to the numbers in it may miss their callers"
+            self._note(f"{path.name} cannot be read ({exc}); calls back to the numbers in it may miss their callers")
             return
         self._lending.learn(self._loans_in(path, whole.splitlines()))
 
@@ -133,4 +146,4 @@ class LoanFiles:
             try:
                 yield Loan.of(json.loads(self._keys.open(b64decode(line, validate=True), CONTEXT)))
             except (Unsealable, ValueError, TypeError, KeyError, AttributeError) as exc:
-                self.fault = f"{path.name}: a line cannot be read ({exc!r:.80}); a call back to its number may miss"
+                self._note(f"{path.name}: a line cannot be read ({exc!r:.80}); a call back to its number may miss")

@@ -28,7 +28,7 @@ AIMED_AT_US = frozenset({"OPTIONS", "REGISTER"})  # answered by us: 401; the res
 MAX_CHALLENGES_PER_S = 100  # to strangers; beyond it they are refused like anybody
 MAX_PROVEN = 4_096  # places from where somebody proved who they are
 MAX_CHALLENGED = 1_000
-PROOF_WITHIN_S = 10  # a challenged caller who has not proven anything by then is on record as refused
+PROOF_WITHIN_S = 5  # a challenged caller who has not proven anything by then is on record as refused
 UNPROVEN = "sender_unproven"
 SHARED = "sender_shared"
 
