@@ -1,4 +1,4 @@
-"""The SIP process with trunks over TLS: connections ahead of calls, and a 911 that goes whatever TLS does."""
+"""The SIP process with trunks over TLS and names in dialogs: ready ahead of calls, and a 911 goes whatever TLS does."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ from engine.crypto import KeyRing
 from engine.sip.tls import TlsFiles, server_context
 from tests.certificates import files_of
 from tests.protocol.edgetest import CARRIER_IP, PBX_IP, Carrier, Pbx, account, edge, trunk
-from tests.protocol.elements import StreamPeer
+from tests.protocol.elements import StreamPeer, UdpPeer
 from tests.siptest import read_request, response
 
 pytestmark = pytest.mark.enable_socket
@@ -113,3 +113,34 @@ async def test_a_broken_certificate_keeps_no_911_from_going(
         assert any("SIP over TLS is refused until then" in fault for fault in ready["faults"])
         call = await pbx.call(running.udp)
         assert (await call.final()).status == 200
+
+
+async def test_a_dialog_whose_contact_is_a_host_name_is_acknowledged_and_ended(
+    tmp_path: Path, keys: KeyRing, pbx: Pbx
+) -> None:
+    """E-18: RFC 3263 inside a dialog; the name was looked up when the 2xx came, before it was needed."""
+    carrier = UdpPeer()
+    await carrier.open()
+
+    async def starting(method: str) -> bytes:
+        while not (data := await carrier.next()).startswith(method.encode() + b" "):
+            carrier.send(response(data, 200), running.udp[1])
+        return data
+
+    async with edge(tmp_path, keys, account(trunk(carrier.hop))) as running:
+        call = await pbx.call(running.udp)
+        invite = await starting("INVITE")
+        carrier.send(response(invite, 200, contact=f"sip:psap@localhost:{carrier.hop.port}"), running.udp[1])
+        answer = await call.final()
+        for cseq, method in ((1, "ACK"), (2, "BYE")):
+            for _ in range(20):  # an ACK that comes before the look-up has ended is sent again with the next 2xx
+                await call.within(method, answer, cseq)
+                try:
+                    async with asyncio.timeout(0.25):
+                        assert (await starting(method)).startswith(f"{method} sip:psap@localhost:".encode())
+                    break
+                except TimeoutError:
+                    continue
+            else:
+                raise AssertionError(f"no {method} at the carrier")
+    carrier.transport.close()

@@ -14,7 +14,7 @@ import trustme
 from engine.sip.forward import Hop, Target
 from engine.sip.stack import AttemptEnded, Finished
 from engine.sip.standing import PROBE_PAUSES_S
-from engine.sip.stream import PING_AFTER_S, PONG_WITHIN_S, Limits
+from engine.sip.stream import PING_AFTER_S, PONG_WITHIN_S, Limits, socket_address
 from engine.sip.tls import TlsFiles, client_context, server_context
 from engine.sip.transports import Listening
 from tests.certificates import files_of, written
@@ -563,6 +563,30 @@ async def test_both_families_are_served_and_each_peer_is_told_its_own(make: Make
             assert read_response(await element.loop.sock_recv(pbx, 65536)).status == 100
             assert read_response(await element.loop.sock_recv(pbx, 65536)).status == 486
     carrier.transport.close()
+
+
+async def test_an_icmp_refusal_over_ipv6_fails_over_at_once(make: Make) -> None:
+    """E-08: port unreachable comes back by the IPv6 error queue as well."""
+    element = await make(listening=Listening(udp=[("::1", 0)]))
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as closed:
+        closed.bind(("::1", 0))
+        nobody = Hop("udp", *closed.getsockname()[:2])
+    element.transports.send_all([(request("OPTIONS"), nobody)])
+    await element.holds(lambda: nobody in element.failures)
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        (("192.0.2.1", 5060), ("192.0.2.1", 5060)),
+        (("2001:db8::1", 5060, 0, 0), ("2001:db8::1", 5060)),
+        (("fe80::1", 5060, 0, 3), ("fe80::1%3", 5060)),
+        (("fe80::1%eth0", 5060, 0, 3), ("fe80::1%eth0", 5060)),
+    ],
+)
+def test_a_link_local_peer_keeps_its_interface(address: tuple[object, ...], expected: tuple[str, int]) -> None:
+    """E-18: RFC 4007: without it the answer would not know which way to leave."""
+    assert socket_address(address) == expected
 
 
 async def test_what_no_socket_of_ours_can_carry_fails_over_at_once(make: Make) -> None:
