@@ -11,6 +11,7 @@ would convey. A device that is known by its subnet alone gets what that subnet s
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -48,6 +49,7 @@ from engine.sip.uri import parse_uri
 SEEN_WITHIN = timedelta(days=7)  # a phone that has not fetched its configuration for longer may have lost its address
 PEERS_KEPT_S = 2.0  # how long a change of a PBX's sources takes to be seen here
 WAIT_AT_MOST_S = 5.0
+MAX_SNAPSHOTS = 4  # of accounts, read while the database is away and kept for the next who asks
 _OF_THE_NETWORK = frozenset({Source.SWITCH_PORT, Source.SWITCH, Source.BSSID, Source.SUBNET})
 
 Sighted = Callable[[str, Sighting], None]
@@ -79,8 +81,8 @@ class Lis:
     """The location information server over the database.
 
     Args:
-        snapshots: The folder of the accounts' sealed tables: a reference is answered from there while the database
-            is away.
+        snapshots: The folder of the accounts' sealed tables: references and PBXs are answered from there while the
+            database is away.
         held_url: Where references are served (`references.held_url_of`); "" offers none.
         sighted: Keeps a measurement that a phone or its PBX told.
     """
@@ -91,7 +93,7 @@ class Lis:
         self._subkey = keys.subkey(references.PURPOSE)
         self._sources: PrefixIndex[tuple[str, str]] = PrefixIndex()
         self._sources_until = 0.0
-        self._kept: tuple[tuple[str, int], AccountTable] | None = None
+        self._kept: OrderedDict[str, tuple[int, AccountTable]] = OrderedDict()
 
     # --- finding ------------------------------------------------------------------------------------------------------
 
@@ -118,7 +120,21 @@ class Lis:
         except TimeoutError as exc:
             raise NoLocation(Code.TIMEOUT, "The location was not found within the time that was given.") from exc
         except (SQLAlchemyError, OSError) as exc:
-            raise _away() from exc
+            located = await self._from_snapshots(address, request, now)
+            if located is None:
+                raise _away() from exc
+            return located
+
+    async def _from_snapshots(self, address: IpAddress, request: LocationRequest, now: datetime) -> Located | None:
+        """What a PBX gets while the database is away: its account's tables as the SIP process has them."""
+        device = request.device
+        if device is None or not device.is_named:
+            return None
+        for account_id, pbx_id in self._known_askers(address):
+            table = await self._snapshot_of(account_id)
+            if table is not None and (placed := self._asked_of(table, pbx_id, device, request.measured, now)):
+                return placed
+        return None
 
     async def _locate(
         self, session: AsyncSession, address: IpAddress, request: LocationRequest, now: datetime
@@ -152,13 +168,18 @@ class Lis:
             async with self._database.sessions() as session:
                 return bool(await self._askers(session, address))
         except (SQLAlchemyError, OSError) as exc:
-            raise _away() from exc
+            if not self._known_askers(address):
+                raise _away() from exc
+            return True
 
     async def _askers(self, session: AsyncSession, address: IpAddress) -> tuple[tuple[str, str], ...]:
         """(account id, PBX id) of the PBXs in the narrowest source network around the address."""
         if time.monotonic() >= self._sources_until:
             self._sources = await held_store.trusted_sources(session)
             self._sources_until = time.monotonic() + PEERS_KEPT_S
+        return self._known_askers(address)
+
+    def _known_askers(self, address: IpAddress) -> tuple[tuple[str, str], ...]:
         return next((owners for _, owners in self._sources.matches(address)), ())
 
     async def _for_pbx(
@@ -191,13 +212,18 @@ class Lis:
             pbx_id=pbx_id,
         )  # fmt: skip
         table = await held_store.account_slice(session, account_id, question)
-        if table is None or len(device.macs) > 1 or len(set(device.ips)) > 1:
-            return None
+        return self._asked_of(table, pbx_id, device, measured, now) if table is not None else None
+
+    def _asked_of(
+        self, table: AccountTable, pbx_id: str, device: Device, measured: Measured, now: datetime
+    ) -> Located | None:
+        if len(device.macs) > 1 or len(set(device.ips)) > 1:
+            return None  # not one device
         caller = Caller(
-            identity=_line_meant(table, names, numbers),
+            identity=_line_meant(table, *_names_in(device.uris)),
             uri=device.uris[0] if device.uris else "",
             device=device.macs[0] if device.macs else "",
-            source_ip=address,
+            source_ip=device.ips[0] if device.ips else None,
         )
         return self._placed(table, caller, table.pbxs.get(pbx_id), measured, now)
 
@@ -356,14 +382,16 @@ class Lis:
     async def _snapshot_of(self, account_id: str) -> AccountTable | None:
         """The account's table as last written for the SIP process; read once for each writing."""
         try:
-            path = snapshot.path_of(self._snapshots, account_id)
-            key = (account_id, path.stat().st_mtime_ns)
-            if self._kept is None or self._kept[0] != key:
+            written_at = snapshot.path_of(self._snapshots, account_id).stat().st_mtime_ns
+            kept = self._kept.get(account_id)
+            if kept is None or kept[0] != written_at:
                 table = await asyncio.to_thread(snapshot.load, self._snapshots, account_id, self._keys)
-                self._kept = (key, table)
+                self._kept[account_id] = kept = (written_at, table)
         except (OSError, snapshot.BadSnapshot):
             return None
-        return self._kept[1]
+        if len(self._kept) > MAX_SNAPSHOTS:
+            self._kept.popitem(last=False)
+        return kept[1]
 
 
 def _away() -> DatabaseAway:

@@ -29,6 +29,7 @@ LOOK_UPS_AT_ONCE = 8  # of the database's connections the pages need some too
 # a site whose phones all boot behind one address after a power cut is served at once; a scan is not
 BURST_PER_ASKER = 200
 PER_ASKER_PER_S = 10.0
+BURST_OF_REFERENCES, REFERENCES_PER_S = 1_000, 100.0  # whoever holds one was given it; a carrier fetches for many
 MAX_ASKERS = 10_000
 BY_VALUE = frozenset({Kind.CIVIC, Kind.GEODETIC})
 
@@ -92,6 +93,7 @@ class HeldDoor:
     ) -> None:
         self._lis, self._address_of, self._note, self._clock = lis, address_of, note, clock
         self._limit = AskerLimit()
+        self._reference_limit = AskerLimit(BURST_OF_REFERENCES, REFERENCES_PER_S)
         self._turn = asyncio.Semaphore(LOOK_UPS_AT_ONCE)
 
     async def answer(self, request: web.BaseRequest) -> Reply | None:
@@ -147,7 +149,7 @@ class HeldDoor:
         held = self._lis.opened(reference, utc_now())
         if held is None or request.method not in {hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_POST}:
             return nothing
-        if not self._limit.allows(f"reference {network_key(ask.ip)}", self._clock()):
+        if not self._reference_limit.allows(network_key(ask.ip), self._clock()):
             return _too_often(ask)
         is_post = request.method == hdrs.METH_POST
         asked = _by_value(read_request(await _read(request))) if is_post else LocationRequest(BY_VALUE)
