@@ -10,7 +10,7 @@ from pydantic import Field
 from admin.api import answered, body_of, given, no_content, no_query, row_named
 from admin.api_models import Answer, Body, Id, Instant, InstantIn, StampedAnswer, Text, patch_of
 from admin.api_paging import PAGE_QUERIES, list_rows, plainly
-from admin.context import ACCOUNT, ACTOR, EDGE, SESSION
+from admin.context import ACCOUNT, ACTOR, SESSION
 from admin.routes import Operation, Route
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
@@ -102,12 +102,11 @@ async def get_sighting(request: web.Request) -> web.Response:
 
 
 async def put_sighting(request: web.Request) -> web.Response:
-    """The edge is told at once: a phone that was moved and dials 911 a second later is found at its new place."""
+    """The edge is told with the commit: a phone that was moved and dials 911 then is found at its new place."""
     no_query(request)
     phone = await row_named(request, Phone)
     values = given(await body_of(request, SightingBody))
     sighting = await whereabouts.sight(request[SESSION], request[ACTOR], request[ACCOUNT], phone, values)
-    request.app[EDGE].seen(sighting)
     return answered(SightingAnswer.model_validate(sighting))
 
 

@@ -17,7 +17,7 @@ from engine.crypto import KeyRing
 from engine.db import Database
 from engine.e911.lost import LostClient
 from engine.errors import EngineError
-from engine.models import Account, ApiKey, Phone, Session, Sighting, User
+from engine.models import Account, ApiKey, Phone, Session, User
 from engine.provisioning.index import Index
 
 
@@ -41,9 +41,6 @@ class Edge(Protocol):
         Raises:
             Conflict: there is no way to this phone.
         """
-
-    def seen(self, sighting: Sighting) -> None:
-        """Tell where a phone was seen, ahead of the next location table. Never waits; lost when the edge is away."""
 
     def state(self) -> EdgeState: ...
 

@@ -9,11 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_object_session
 from admin.context import EdgeState
 from engine.accounts import store as accounts_store
 from engine.db import Database, utc_now
-from engine.e911.store import sighting_json
 from engine.edge_link import EdgeLink
 from engine.errors import Conflict, EngineError
 from engine.ids import new_id
-from engine.models import Phone, ProvisioningEvent, Sighting
+from engine.models import Phone, ProvisioningEvent
 from engine.provisioning import store as provisioning_store
 from engine.provisioning.resync import Destination, Resync, Resyncer, meaning, plan
 from engine.provisioning.vendors import known
@@ -29,9 +28,6 @@ class Reach:
         self._edge, self._database = edge, database
         self._resyncer = Resyncer(edge.notify)
         self._sending: set[asyncio.Task[None]] = set()
-
-    def seen(self, sighting: Sighting) -> None:
-        self._edge.seen(sighting_json(sighting))
 
     def state(self) -> EdgeState:
         now = self._edge.state

@@ -15,8 +15,9 @@ from sqlalchemy.orm import Session
 from engine.audit.events import Event
 from engine.audit.record import Actor, record
 from engine.db import Database, utc_now
+from engine.e911 import rows
 from engine.e911.location import plain_address, plain_chassis, plain_mac, plain_port
-from engine.e911.store import rfc3339
+from engine.e911.store import sighting_json
 from engine.errors import FieldFault, Invalid
 from engine.models import Phone, Sighting, SightingSource
 
@@ -42,9 +43,9 @@ async def record_sighting(
 ) -> Sighting:
     """Note where a phone was seen; 911 calls use it from the commit on.
 
-    An older sighting than the one that is kept changes nothing. Neither does a mere address that is the kept one's:
-    it would make a switch port known since this morning unknown. What a person or program says through the API is
-    audited; what phones and switches say in passing is not.
+    An older sighting than the one that is kept changes nothing. Neither does, over HELD, a mere address that is the
+    kept one's: it would make a switch port known since this morning unknown. What is said through the API is audited;
+    what phones and switches say in passing is not.
 
     Args:
         chassis, port: Of the switch, as LLDP gives them. bssid: of the access point. ip: the phone's own address.
@@ -65,19 +66,31 @@ async def record_sighting(
         raise Invalid("The sighting was not kept: " + " ".join(fault.detail for fault in faults), fields=tuple(faults))
     if source is SightingSource.API:
         record(session, actor, Event.PHONE_SIGHT, phone, details={name: value for name, value in read.items() if value})
+    told = rows.Sighting(
+        phone.id, read["chassis"], read["port"], read["bssid"], plain_address(read["ip"] or ""), source, min(at, now)
+    )
+    await keep_sighting(session, account_id, told)
     kept = await session.get(Sighting, phone.id)
-    if kept is not None and not _says_more(read, min(at, now), kept):
-        return kept
-    if kept is None:
-        kept = Sighting(phone_id=phone.id, account_id=account_id, source=source, seen_at=now)
-        session.add(kept)
-    for name, value in read.items():
-        setattr(kept, name, value)
-    kept.source, kept.seen_at = source, min(at, now)
-    await session.flush()
-    told = {"account_id": account_id, "phone_id": phone.id, **read, "source": str(source)}
-    session.info.setdefault(_WAITING, []).append(told | {"seen_at": rfc3339(kept.seen_at)})
+    assert kept is not None
     return kept
+
+
+async def keep_sighting(session: AsyncSession, account_id: str, told: rows.Sighting) -> bool:
+    """Store a sighting as the phone's latest, and have it told after the commit. False: a later one is known, and
+    stands; or what a phone says of its mere address is known already.
+    """
+    kept = await session.get(Sighting, told.phone_id)
+    if kept is not None and not _says_more(told, kept):
+        return False
+    if kept is None:
+        kept = Sighting(phone_id=told.phone_id, account_id=account_id)
+        session.add(kept)
+    kept.chassis, kept.port, kept.bssid = told.chassis, told.port, told.bssid
+    kept.ip = str(told.ip) if told.ip is not None else None
+    kept.source, kept.seen_at = told.source, told.seen_at
+    await session.flush()
+    session.info.setdefault(_WAITING, []).append(sighting_json(kept))
+    return True
 
 
 def on_committed(database: Database, tell: Tell) -> None:
@@ -113,9 +126,10 @@ def _read(**texts: str | None) -> tuple[dict[str, str | None], list[FieldFault]]
     return read, faults
 
 
-def _says_more(read: Mapping[str, str | None], at: dt.datetime, kept: Sighting) -> bool:
-    if at < kept.seen_at:
+def _says_more(told: rows.Sighting, kept: Sighting) -> bool:
+    if told.seen_at < kept.seen_at:
         return False
-    is_address_alone = not read["chassis"] and not read["bssid"]
-    knows_link = bool(kept.chassis or kept.bssid) and at - kept.seen_at <= LINK_HOLDS
-    return not (is_address_alone and knows_link and read["ip"] == kept.ip)
+    if told.source != SightingSource.HELD or told.chassis or told.bssid:
+        return True
+    knows_link = bool(kept.chassis or kept.bssid) and told.seen_at - kept.seen_at <= LINK_HOLDS
+    return not (knows_link and str(told.ip) == kept.ip)

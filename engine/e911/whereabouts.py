@@ -17,6 +17,7 @@ from engine.db import utc_now
 from engine.e911 import rows, store
 from engine.e911.fields import CONFIRMED_FIELDS, SIGHTING_FIELDS, Values, read_values, refuse
 from engine.e911.prefixes import plain_address
+from engine.e911.sightings import keep_sighting
 from engine.errors import Conflict, FieldFault
 from engine.ids import new_id
 from engine.models import Account, ConfirmedLocation, Phone, Sighting, SightingSource
@@ -141,21 +142,6 @@ async def sight(session: AsyncSession, actor: Actor, account: Account, phone: Ph
     kept = await store.sighting_of(session, phone)
     assert kept is not None
     return kept
-
-
-async def keep_sighting(session: AsyncSession, account_id: str, told: rows.Sighting) -> bool:
-    """Store a sighting as the phone's latest. False: a later one is known, and stands."""
-    kept = await session.get(Sighting, told.phone_id)
-    if kept is not None and kept.seen_at > told.seen_at:
-        return False
-    if kept is None:
-        kept = Sighting(phone_id=told.phone_id, account_id=account_id)
-        session.add(kept)
-    kept.chassis, kept.port, kept.bssid = told.chassis, told.port, told.bssid
-    kept.ip = str(told.ip) if told.ip is not None else None
-    kept.source, kept.seen_at = told.source, told.seen_at
-    await session.flush()
-    return True
 
 
 def _told(told: rows.Sighting) -> dict[str, Any]:

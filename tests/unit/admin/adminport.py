@@ -23,7 +23,7 @@ from engine.crypto import KeyRing
 from engine.db import Database, utc_now
 from engine.errors import EngineError
 from engine.ids import new_id
-from engine.models import Account, AuditEntry, Phone, Role, Session, Sighting, User
+from engine.models import Account, AuditEntry, Phone, Role, Session, User
 
 CLI = Actor("cli", "cli", "tests", "local")
 PASSWORD = "violet tractor hums beneath nine lakes"
@@ -36,7 +36,6 @@ class Edge:
 
     is_up: bool = True
     resynced: list[str] = field(default_factory=list)
-    sightings: list[Sighting] = field(default_factory=list)
     refusal: EngineError | None = None
 
     async def resync(self, phone: Phone) -> None:
@@ -44,9 +43,6 @@ class Edge:
         if self.refusal is not None:
             raise self.refusal
         self.resynced.append(phone.id)
-
-    def seen(self, sighting: Sighting) -> None:
-        self.sightings.append(sighting)
 
     def state(self) -> EdgeState:
         return EdgeState(self.is_up, "0.0.0.0:5060", "0.0.0.0:5060", {})
