@@ -8,7 +8,7 @@ begins like one (an inner boundary `b-1` inside an outer `b`) is content.
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import islice, zip_longest
 
 from engine.sip.headers import unfold
 
@@ -214,12 +214,15 @@ def compose(
 
 def without(body: bytes, content_type: str, is_unwanted: Callable[[Part], bool], depth: int = 1) -> bytes:
     """The multipart body less its unwanted parts, nested ones too; every other byte stays, preamble and epilogue with
-    it. Empty when nothing is left in it; the same body when nothing was unwanted, or when it cannot be read.
+    it. Empty when nothing is left in it; the same body when nothing was unwanted, or when it cannot be read or has more
+    parts than are read.
     """
     boundary = boundary_of(content_type)
     if boundary is None:
         return body
-    marks = list(_delimiters(body, boundary))
+    marks = list(islice(_delimiters(body, boundary), MAX_PARTS + 2))
+    if len(marks) > MAX_PARTS + 1:
+        return body
     chunks: list[bytes] = []
     kept_to, left = 0, 0
     for (start, after, is_closing), following in zip_longest(marks, marks[1:]):
@@ -244,9 +247,11 @@ def without(body: bytes, content_type: str, is_unwanted: Callable[[Part], bool],
 
 
 def _append(body: bytes, boundary: str, parts: Sequence[bytes]) -> bytes | None:
-    """Insert parts before the closing delimiter; None when the body has none, or no part of its own."""
-    marks = list(_delimiters(body, boundary))
-    if len(marks) < 2 or not marks[-1][2]:
+    """Insert parts before the closing delimiter; None when the body has none, no part of its own, or so many that
+    ours would stay unread.
+    """
+    marks = list(islice(_delimiters(body, boundary), MAX_PARTS + 1))
+    if not 2 <= len(marks) <= MAX_PARTS or not marks[-1][2]:
         return None
     at = marks[-1][0]
     delimiter = b"--" + boundary.encode("utf-8", "surrogateescape") + b"\r\n"

@@ -68,6 +68,7 @@ DEGREE = "urn:ogc:def:uom:EPSG::9102"
 RETENTION = timedelta(hours=24)  # RFC 4119 §2.2.2: what applies where a sender says nothing
 MAX_PIDF_BYTES = 65_536  # the largest SIP message; the deepest real PIDF-LO seen is under 4 kB
 MAX_DEPTH = 32  # a prism in a tuple is 12 deep
+MAX_ELEMENTS = 1_000  # a polygon of 64 corners beside an address of every element has under 200
 MAX_NUMBER_CHARS = 32  # a 256-digit latitude has broken others
 MAX_VALUE_CHARS = 400
 MAX_LOCATIONS = 16
@@ -267,12 +268,14 @@ def read_pidf(data: bytes) -> tuple[CarriedLocation, ...]:
     """Every location in a PIDF-LO, in document order (RFC 5491 §3.3: the first is trusted most), at most 16.
 
     Raises:
-        BadLocation: too large, too deep, not XML, or with a doctype.
+        BadLocation: too large, too deep, too many elements, not XML, or with a doctype.
     """
     root = _parse(data)
     entity = (root.get("entity") or "")[:MAX_VALUE_CHARS]
     found = []
     for geopriv in root.iter(f"{{{GP}}}geopriv"):
+        if next(geopriv.iterancestors(f"{{{GP}}}geopriv"), None) is not None:
+            continue  # inside another one: it was read with it
         found.append(_read_geopriv(geopriv, entity))
         if len(found) == MAX_LOCATIONS:
             break
@@ -290,11 +293,16 @@ def _parse(data: bytes) -> etree._Element:
         root = read_xml(data)
     except BadXml as exc:
         raise BadLocation(f"a PIDF-LO was expected; {exc.detail}") from exc
-    depth = 0
+    depth = count = 0
     for event, _ in etree.iterwalk(root, events=("start", "end")):
-        depth += 1 if event == "start" else -1
+        if event == "end":
+            depth -= 1
+            continue
+        depth, count = depth + 1, count + 1
         if depth > MAX_DEPTH:
             raise BadLocation(f"a PIDF-LO at most {MAX_DEPTH} elements deep was expected, got a deeper one")
+        if count > MAX_ELEMENTS:
+            raise BadLocation(f"a PIDF-LO of at most {MAX_ELEMENTS} elements was expected, got more")
     return root
 
 

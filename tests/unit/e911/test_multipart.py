@@ -188,6 +188,10 @@ def test_many_parts_and_deep_nesting_are_read_to_a_limit():
     """E-06: hostile bodies cost bounded time."""
     many = b"".join(b"--b\r\n\r\nx\r\n" for _ in range(5000)) + b"--b--"
     assert len(list(leaves(many, "multipart/mixed;boundary=b"))) == multipart.MAX_PARTS
+    assert without(many, "multipart/mixed;boundary=b", lambda part: True) is many
+    wrapped = compose(many, b"<p/>", content_type="multipart/mixed;boundary=b", content_id="c@x")
+    assert [part.content for part in leaves(wrapped.body, wrapped.content_type)][-1] == b"x"  # ours is past the limit
+    assert wrapped.content_type is not None
     deep, kind = b"bottom", "text/plain"
     for level in range(8):
         deep = b"--b%d\r\nContent-Type: %s\r\n\r\n%s\r\n--b%d--" % (level, kind.encode(), deep, level)

@@ -379,6 +379,10 @@ def test_depth_and_count_are_bounded():
     """E-06: deeper than any real document is refused; more locations than anybody sends are left unread."""
     with pytest.raises(BadLocation, match="deep"):
         read_pidf(b"<p>" * 60 + b"</p>" * 60)
+    with pytest.raises(BadLocation, match="elements"):
+        read_pidf(presence("<gml:pos/>" * 2000))
+    nested = f'<presence xmlns="{PIDF}" xmlns:gp="{GP}">{"<gp:geopriv>" * 9}{"</gp:geopriv>" * 9}</presence>'.encode()
+    assert len(read_pidf(nested)) == 1
     many = f'<presence xmlns="{PIDF}" xmlns:gp="{GP}">{"<gp:geopriv/>" * 100}</presence>'.encode()
     assert len(read_pidf(many)) == 16
 
