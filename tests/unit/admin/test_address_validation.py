@@ -1,0 +1,61 @@
+"""Asking the validator from a location's page: the same operation as the API's, its words beside the address."""
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from admin.app import make_admin
+from admin.context import VALIDATOR
+from engine.config import E911, Config
+from tests import lost_server
+from tests.lost_server import LostServer
+from tests.unit.admin.adminport import CIVIC, AdminPort, Edge
+
+
+@pytest.fixture
+async def asking(database, keys):
+    """An admin port with a validator, and the validator."""
+    async with LostServer() as server:
+        app = make_admin(Config(e911=E911(lost_url=server.url)), keys, database, Edge())
+        client = TestClient(TestServer(app))
+        await client.start_server()
+        yield AdminPort(client, database, keys, Edge()), server, app
+        await client.close()
+
+
+async def test_the_page_asks_the_validator_and_shows_its_words(asking):
+    """E-14: by a button, without JavaScript."""
+    port, server, app = asking
+    site = await port.site()
+    browser = await port.browser(site)
+    made = await port.call(
+        "POST", "/api/v1/locations", site.auth, json={"name": "HQ", "civic_address": CIVIC}
+    )  # fmt: skip
+    path = f"/locations/{(await made.json())['id']}"
+    page = await (await port.call("GET", path, browser)).text()
+    assert 'name="verdict" value="ask"' in page
+    server.answers["/lost"] = lost_server.found(valid="country A1 A3 RD STS PC", invalid="HNO")
+    form = {"version": "1", "verdict": "ask"}
+    answer = await port.call("POST", f"{path}/validate", browser, data=form, allow_redirects=False)
+    assert (answer.status, "location-rejected" in answer.headers["Location"]) == (303, True)
+    page = await (await port.call("GET", path, browser)).text()
+    assert "lost.example.net does not know HNO (120) at this address." in page
+    server.answers["/lost"] = lost_server.errors("notFound", "no such county")
+    form["version"] = "2"
+    answer = await port.call("POST", f"{path}/validate", browser, data=form, allow_redirects=False)
+    assert "location-undecided" in answer.headers["Location"]
+    assert app[VALIDATOR] is not None
+    events = [entry.event for entry in await port.entries(site.account.id)]
+    assert events.count("location.validate") == 2
+
+
+async def test_without_a_validator_the_page_offers_none_and_says_what_to_do_when_asked(port, site):
+    """E-14."""
+    browser = await port.browser(site)
+    made = await port.call("POST", "/api/v1/locations", site.auth, json={"name": "HQ", "civic_address": CIVIC})
+    path = f"/locations/{(await made.json())['id']}"
+    page = await (await port.call("GET", path, browser)).text()
+    assert 'value="ask"' not in page
+    answer = await port.call(
+        "POST", f"{path}/validate", browser, data={"version": "1", "verdict": "ask"}, allow_redirects=False
+    )
+    assert (answer.status, "[e911] lost_url" in await answer.text()) == (409, True)
