@@ -16,7 +16,7 @@ from engine.accounts import operations
 from engine.accounts.operations import PbxFields, TrunkFields
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
-from engine.e911.carriers import GENERIC, load_profiles
+from engine.e911.carriers import load_profiles
 from engine.errors import FieldFault, Invalid
 from engine.models import LocationMode, Pbx, Transport, Trunk
 
@@ -94,9 +94,14 @@ TrunkPatch = patch_of(TrunkCreate, "TrunkPatch")
 
 
 @cache
+def carrier_labels() -> dict[str, str]:
+    """What people call each carrier profile, by its name, the generic one first: files shipped with this version."""
+    return dict(load_profiles().choices())
+
+
 def carrier_profiles() -> tuple[str, ...]:
-    """The names of the carrier profiles, the generic one first: files shipped with this version."""
-    return tuple(sorted(load_profiles().by_name, key=lambda name: (name != GENERIC, name)))
+    """The names of the carrier profiles, the generic one first."""
+    return tuple(carrier_labels())
 
 
 def refuse_unknown_profile(name: str) -> None:
