@@ -20,7 +20,7 @@ import socket
 import ssl
 import sys
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 
 from engine.sip.forward import Hop
@@ -64,14 +64,15 @@ class Connection(asyncio.Protocol):
     """One stream. Hands messages up with its own hop.
 
     `is_ours`: we opened it. `is_open`: messages can be sent (TLS: the handshake is done). `is_heard`: anything came by
-    it. `names`: what the peer's certificate proved. `fault`: why it ended, when TLS or the peer gave a reason.
+    it. `has_requests`: we sent requests by it. `names`: what the peer's certificate proved. `fault`: why it ended, when
+    TLS or the peer gave a reason.
     """
 
     def __init__(self, shell: "StreamShell", number: int, transport: str, host: str, tls: TlsSession | None) -> None:
         self.shell, self.number, self.host = shell, number, host
         self.hop = Hop(transport, "", 0, number, host)
         self.is_ours = self.is_trusted = False
-        self.is_open = self.is_heard = self.is_kept = False
+        self.is_open = self.is_heard = self.is_kept = self.has_requests = False
         self.names: tuple[str, ...] = ()
         self.keys: list[Key] = []
         self.used_at = self.heard_at = self.pinged_at = 0.0
@@ -294,6 +295,8 @@ class StreamShell:
         """Send on the hop's connection, else on one that stands to its address, else on a new one."""
         connection = self._connections.get(hop.connection) or self.standing(hop)
         if connection is not None and connection.write(data):
+            if not connection.has_requests and not data.startswith(b"SIP/2.0 "):
+                connection.has_requests = True
             return
         if self._is_closed:
             return
@@ -338,9 +341,7 @@ class StreamShell:
         key = _key(hop)
         if key not in self._pending and not self._is_closed:
             self._pending[key] = []
-            task = self.loop.create_task(self._connect(key))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._begin(self._connect(key))
 
     def keep_alive(self, connection: Connection, now: float) -> None:
         """Ping an idle connection; end one whose peer has gone (RFC 5626 §4.4.1).
@@ -358,13 +359,21 @@ class StreamShell:
         if now - max(connection.used_at, connection.pinged_at) >= PING_AFTER_S:
             connection.ping(now)
 
+    def _begin(self, work: Coroutine[object, object, None]) -> None:
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def _connect(self, key: Key) -> None:
         transport, ip, port, host = key
         hop = Hop(transport, ip, port, 0, host)
         connection: Connection | None = None
         local = self._local.get((transport, ":" in ip))
         try:
-            session = self._client_session(transport, host or self._proven.get(ip, ip))
+            session = None
+            if transport == "tls":
+                context = self.certificates.client or await asyncio.to_thread(self.certificates.towards_servers)
+                session = TlsSession(context, is_server=False, host=host or self._proven.get(ip, ip))
             connection = Connection(self, next(self._numbers), transport, host, session)
             connection.is_ours = connection.is_trusted = True
             connection.opened = self.loop.create_future()
@@ -390,13 +399,6 @@ class StreamShell:
             connection.write(data)
         self._connected(hop)
 
-    def _client_session(self, transport: str, host: str) -> TlsSession | None:
-        if transport != "tls":
-            return None
-        if self.certificates.client is None:
-            raise OSError(" ".join(self.certificates.faults) or "TLS is not set up")
-        return TlsSession(self.certificates.client, is_server=False, host=host)
-
     def _give_up(self, key: Key, hop: Hop, connection: Connection | None, exc: Exception) -> None:
         waiting = self._pending.pop(key, [])
         if len(self._faults) >= _MAX_KEPT:
@@ -412,6 +414,7 @@ class StreamShell:
             # a PBX behind a firewall, or with a certificate nobody can verify: the connection it opened is still its
             # own, and the BYE of its call is better there than lost
             self._put(key, inbound)
+            inbound.has_requests = True
             for data in waiting:
                 inbound.write(data)
             return
@@ -461,8 +464,9 @@ class StreamShell:
                 del self._by_key[key]
         if connection.fault:
             self._faults[connection.hop[:3]] = connection.fault
-        is_told = connection.is_open or not connection.is_ours  # else `_give_up` tells
-        if is_told and not self._is_closed:
+        # who was sent no request is waited for by nobody: a crowd of strangers that come and go costs no search
+        is_told = connection.is_open if connection.is_ours else connection.has_requests
+        if is_told and not self._is_closed:  # one that never opened is told by `_give_up`
             self._failed(connection.hop)
 
     def messages_received(self, connection: Connection, messages: list[bytes]) -> None:
@@ -526,7 +530,8 @@ class StreamShell:
             self._no_stranger(connection)
 
     def _swept(self) -> None:
-        self.certificates.refresh()
+        if self.certificates.is_changed:
+            self._begin(asyncio.to_thread(self.certificates.refresh))
         self._close_idle()
         self._sweep = self.loop.call_later(_SWEEP_S, self._swept)
 

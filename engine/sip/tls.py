@@ -7,6 +7,8 @@ segment on: one that is still shaking hands is counted and timed like any other.
 import contextlib
 import os
 import ssl
+import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,45 +32,75 @@ class TlsFiles:
 class Certificates:
     """The two contexts, read from the files and read again when those change.
 
-    `server` is None as long as there is no usable certificate: TLS connections are refused then. A change that cannot
-    be used leaves what served before. `faults` are sentences for the operator, () when all is well.
+    `server` is None as long as there is no usable certificate: TLS connections are refused then. `client`, towards
+    trunks, is made when it is first wanted: reading the system's store takes tens of milliseconds. A change that cannot
+    be used leaves what served before. `faults` are sentences for the operator, () when all is well. `refresh` and
+    `towards_servers` may take long: call them beside the loop.
     """
 
     def __init__(self, files: TlsFiles) -> None:
         self._files = files
+        self._lock = threading.Lock()
         self._seen: tuple[object, ...] | None = None
-        self.server: ssl.SSLContext | None = None
+        self._server_fault = self._client_fault = ""
         self.client: ssl.SSLContext | None = None
-        self.faults: tuple[str, ...] = ()
+        self._is_client_wanted = False
+        self.server: ssl.SSLContext | None = None
         self.refresh()
 
-    def refresh(self) -> bool:
-        """Look at the files; True when they were read (again)."""
-        files = self._files
-        seen = tuple(_state(path) for path in (files.certificate, files.key, files.client_ca, files.server_ca))
-        if seen == self._seen:
-            return False
-        self._seen = seen
-        faults = []
-        if files.certificate is not None and files.key is not None:
-            try:
-                self.server = server_context(files)
-            except (OSError, ValueError) as exc:
-                faults.append(
-                    f"{files.certificate}: cannot be used as the SIP certificate ({tls_reason(exc)}). "
-                    + ("The one read before serves on. " if self.server else "SIP over TLS is refused until then. ")
-                    + "Calls over UDP and TCP go on. Put the certificate, its chain and its own key there."
-                )
+    @property
+    def faults(self) -> tuple[str, ...]:
+        return tuple(fault for fault in (self._server_fault, self._client_fault) if fault)
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the files are others than those last read."""
+        return self._state() != self._seen
+
+    def refresh(self) -> None:
+        """Read the files (again)."""
+        with self._lock:
+            self._seen = self._state()
+            if self._files.certificate is not None and self._files.key is not None:
+                self._read_server()
+            if self._is_client_wanted:
+                self._read_client()
+
+    def towards_servers(self) -> ssl.SSLContext:
+        """The context of connections to trunks. Raises OSError with the reason when there is none."""
+        with self._lock:
+            if not self._is_client_wanted:
+                self._is_client_wanted = True
+                self._read_client()
+            if self.client is None:
+                raise OSError(self._client_fault)
+            return self.client
+
+    def _read_server(self) -> None:
         try:
-            self.client = client_context(files)
+            self.server = server_context(self._files)
+            self._server_fault = ""
         except (OSError, ValueError) as exc:
-            faults.append(
+            self._server_fault = (
+                f"{self._files.certificate}: cannot be used as the SIP certificate ({tls_reason(exc)}). "
+                + ("The one read before serves on. " if self.server else "SIP over TLS is refused until then. ")
+                + "Calls over UDP and TCP go on. Put the certificate, its chain and its own key there."
+            )
+
+    def _read_client(self) -> None:
+        try:
+            self.client = client_context(self._files)
+            self._client_fault = ""
+        except (OSError, ValueError) as exc:
+            self._client_fault = (
                 f"TLS towards trunks cannot be set up ({tls_reason(exc)}). "
                 + ("What was read before serves on. " if self.client else "Calls skip trunks over TLS until then. ")
                 + "Correct [sip] tls_cert, tls_key and tls_ca."
             )
-        self.faults = tuple(faults)
-        return True
+
+    def _state(self) -> tuple[object, ...]:
+        files = self._files
+        return tuple(_state(path) for path in (files.certificate, files.key, files.client_ca, files.server_ca))
 
 
 def server_context(files: TlsFiles) -> ssl.SSLContext:
@@ -187,7 +219,7 @@ class TlsSession:
         return names_of(self._tls.getpeercert() or {}) if self.is_ready else ()
 
 
-def names_of(certificate: dict[str, object]) -> tuple[str, ...]:
+def names_of(certificate: Mapping[str, object]) -> tuple[str, ...]:
     """Who a verified certificate speaks for (RFC 5922 §7.1), in lower case: dNSNames and sip URIs, else the CN.
 
     A sip URI with a user part names a user, no domain, and is passed over.

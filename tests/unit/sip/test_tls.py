@@ -20,10 +20,9 @@ def authority() -> trustme.CA:
 
 
 def sessions(server: TlsFiles, client: TlsFiles, host: str = "trunk.example") -> tuple[TlsSession, TlsSession]:
-    ours, theirs = Certificates(server), Certificates(client)
+    ours, theirs = Certificates(server), Certificates(client).towards_servers()
     assert ours.server is not None
-    assert theirs.client is not None
-    return TlsSession(ours.server, is_server=True), TlsSession(theirs.client, is_server=False, host=host)
+    return TlsSession(ours.server, is_server=True), TlsSession(theirs, is_server=False, host=host)
 
 
 def shake(server: TlsSession, client: TlsSession) -> None:
@@ -56,7 +55,7 @@ def test_what_one_side_seals_the_other_reads(tmp_path: Path, authority: trustme.
     assert clear == b"OPTIONS sip:x SIP/2.0\r\n" * 3000
     server.feed(client.close())
     assert server.is_ended
-    assert TlsSession(Certificates(TlsFiles()).client, is_server=False, host="x").close() == b""  # type: ignore[arg-type]
+    assert TlsSession(Certificates(TlsFiles()).towards_servers(), is_server=False, host="x").close() == b""
 
 
 def test_a_server_must_prove_the_name_that_was_asked_for(tmp_path: Path, authority: trustme.CA) -> None:
@@ -105,7 +104,8 @@ def test_a_client_is_named_by_its_certificate_and_may_have_none(tmp_path: Path, 
 
 def test_old_versions_of_tls_are_not_spoken(tmp_path: Path, authority: trustme.CA) -> None:
     """E-18: TLS 1.2 at least."""
-    for context in (Certificates(files_of(tmp_path, authority, "a.example")).server, Certificates(TlsFiles()).client):
+    server = Certificates(files_of(tmp_path, authority, "a.example")).server
+    for context in (server, Certificates(TlsFiles()).towards_servers()):
         assert context is not None
         assert context.minimum_version is ssl.TLSVersion.TLSv1_2
         assert context.options & ssl.OP_NO_RENEGOTIATION
@@ -125,15 +125,17 @@ def test_changed_files_are_read_again_and_broken_ones_leave_what_was(tmp_path: P
     assert files.key is not None
     certificates = Certificates(files)
     first = certificates.server
-    assert not certificates.refresh()
+    assert not certificates.is_changed
     renewed = authority.issue_cert("trunk.example", "new.example")
     renewed.cert_chain_pems[0].write_to_path(files.certificate)
-    assert certificates.refresh()
+    assert certificates.is_changed
+    certificates.refresh()
     assert certificates.server is first
     assert "The one read before serves on." in certificates.faults[0]
     renewed.private_key_pem.write_to_path(files.key)
     os.utime(files.key, (1, 1))  # the clock of the file system may stand still between two writes
-    assert certificates.refresh()
+    assert certificates.is_changed
+    certificates.refresh()
     assert certificates.server is not first
     assert certificates.faults == ()
 
@@ -145,12 +147,13 @@ def test_no_usable_certificate_is_said_and_no_question_is_asked(tmp_path: Path, 
     files.key.write_text("-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n")
     certificates = Certificates(files)
     assert certificates.server is None
-    assert certificates.client is None
+    assert len(certificates.faults) == 1
+    with pytest.raises(OSError, match="Calls skip trunks over TLS until then"):
+        certificates.towards_servers()
     assert len(certificates.faults) == 2
     assert "Calls over UDP and TCP go on" in certificates.faults[0]
-    gone = Certificates(TlsFiles(server_ca=tmp_path / "nowhere.pem"))
-    assert gone.client is None
-    assert "No such file" in gone.faults[0]
+    with pytest.raises(OSError, match="No such file"):
+        Certificates(TlsFiles(server_ca=tmp_path / "nowhere.pem")).towards_servers()
 
 
 @pytest.mark.parametrize(
