@@ -372,7 +372,9 @@ class StreamShell:
         try:
             session = None
             if transport == "tls":
-                context = self.certificates.client or await asyncio.to_thread(self.certificates.towards_servers)
+                context = self.certificates.client
+                if context is None:
+                    context = await asyncio.to_thread(self.certificates.towards_servers)
                 session = TlsSession(context, is_server=False, host=host or self._proven.get(ip, ip))
             connection = Connection(self, next(self._numbers), transport, host, session)
             connection.is_ours = connection.is_trusted = True
