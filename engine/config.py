@@ -122,7 +122,7 @@ class Sip(_Section):
     client_ca: Path | None = None
     tls_ca: Path | None = None
     advertise: str = ""
-    workers: int = Field(default=1, ge=1, le=64)
+    workers: int = Field(default=1, ge=1, le=16)
     first_response_s: float = Field(default=2.0, ge=0.1, le=32)
     connect_s: float = Field(default=1.0, ge=0.1, le=32)
     location_hosts: tuple[Annotated[str, AfterValidator(_location_host)], ...] = ()
@@ -308,9 +308,8 @@ def _joint_faults(config: Config) -> list[str]:
             "[sip] tls: SIP over TLS needs tls_cert and tls_key; none is made up, since no peer could trust it. "
             "Name them, or leave tls empty: UDP and TCP are served without."
         )
-    for name, workers in (("sip", config.sip.workers), ("provisioning", config.provisioning.workers)):
-        if workers > 1:
-            faults.append(f"[{name}] workers: this version runs one worker; set it to 1 or leave it out.")
+    if config.provisioning.workers > 1:
+        faults.append("[provisioning] workers: this version runs one worker; set it to 1 or leave it out.")
     if not (config.sip.udp or config.sip.tcp or config.sip.tls):
         faults.append("[sip] udp, tcp and tls are all empty: no PBX could reach 911. Set at least one.")
     if not config.database_url.startswith(("sqlite+aiosqlite:///", "postgresql+asyncpg://")):

@@ -22,6 +22,7 @@ from math import inf
 
 from engine import crypto
 from engine.e911 import references, snapshot
+from engine.e911.callback import credentials_named
 from engine.e911.carriers import CarrierProfiles, load_profiles
 from engine.e911.entries import CallEvent, CallRecorder, Stranger, instant
 from engine.e911.flood import StrangerLimit
@@ -31,7 +32,7 @@ from engine.e911.loans import LoanFiles
 from engine.e911.location import LocationTable
 from engine.e911.location_uris import LocationUris
 from engine.e911.peers import PROOF_PURPOSE
-from engine.e911.route import Deadlines, credentials_of
+from engine.e911.route import Deadlines
 from engine.e911.trunks import TrunkWatch
 from engine.e911.waiting import ReferenceWait
 from engine.edge_line import Lines, Settings, host_port, listed, start_line
@@ -42,7 +43,6 @@ from engine.edge_record import CallRecord
 from engine.edge_workers import HandOver, own_listening
 from engine.errors import ConfigFault
 from engine.ids import new_id
-from engine.sip.auth import Credentials
 from engine.sip.dialog import NextHop
 from engine.sip.events import (
     AnsweredLate,
@@ -155,7 +155,7 @@ class Edge:
             is_trusted=self._hook.is_trusted,
             resolve=self._hop_towards,
             meet=self._meet,
-            credentials_of=self._credentials_of,
+            credentials_of=partial(credentials_named, self._table),
             tcp_is_up=self._transports.streams.tcp_is_up,
         )
 
@@ -397,10 +397,6 @@ class Edge:
 
     def _names_of(self, connection: int) -> tuple[str, ...]:
         return self._transports.streams.names_of(connection)
-
-    def _credentials_of(self, trunk_id: str) -> Credentials | None:
-        trunk = self._table.trunk(trunk_id)
-        return credentials_of(trunk) if trunk is not None else None
 
     def _on_refused(self, event: MessageRefused, now: float) -> None:
         if self._hook.is_trusted(event.source):

@@ -41,6 +41,9 @@ class Settings:
     connect_s: float = 1.0
     ping_s: float = PING_S
     location_hosts: tuple[str, ...] = ()  # `host` or `host:port` of servers that may be asked for a location
+    worker: int = 0  # which of several SIP processes this is
+    workers: int = 1
+    family: str = ""  # of SIP processes that one main process started
     held_url: str = ""  # where location references are served (`references.held_url_of`); "" makes none
 
     @property

@@ -5,10 +5,8 @@ is on a call's way: the edge routes from its own table and writes its own journa
 """
 
 import asyncio
-import json
+import secrets
 import signal
-import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
@@ -19,13 +17,11 @@ import structlog
 
 from engine.config import Config
 from engine.e911.references import held_url_of
+from engine.edge_child import EdgeChild
 from engine.errors import EngineError
 
 READY_WITHIN_S = 20.0
-STOP_WITHIN_S = 8.0  # the edge itself waits 5 s for calls in progress
-RESTART_PAUSES_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)  # then 5 s again and again: a node without an edge carries no 911
 MAX_KEPT_SIGHTINGS = 10_000  # told again to an edge that starts anew; older ones are in its snapshots by then
-LINE_LIMIT_BYTES = 4 * 1024 * 1024
 _log = structlog.get_logger()
 
 
@@ -71,7 +67,7 @@ def stop_asked() -> asyncio.Event:
 
 
 class EdgeLink:
-    """Starts the edge and speaks with it. `on_journal` is called when new journal entries are durable."""
+    """Starts the SIP processes and speaks with them. `on_journal` is called when new journal entries are durable."""
 
     def __init__(self, config: Config) -> None:
         self.state = EdgeState()
@@ -80,54 +76,66 @@ class EdgeLink:
         self.on_dereference: Callable[[Mapping[str, Any]], None] = lambda _message: None
         self._seen: dict[str, dict[str, Any]] = {}  # by phone, the latest; an edge that starts again is told them
         self._config = config
-        self._process: asyncio.subprocess.Process | None = None
-        self._ready = asyncio.Event()
+        self._family = secrets.token_hex(16)
+        self._children = [
+            EdgeChild(number, start_message=self._start_message, hear=self._hear)
+            for number in range(config.sip.workers)
+        ]
+        self._starting: list[asyncio.Task[None]] = []
         self._stopping = False
         self._tokens = count(1)
         self._answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
-        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the SIP processes, the first worker's first."""
+        return [child.pid for child in self._children]
+
+    @property
+    def workers_up(self) -> int:
+        """How many SIP processes serve."""
+        return sum(child.is_up for child in self._children)
 
     async def begin(self) -> None:
-        """Start the edge's process and give it its settings; it comes up while the rest is still being imported."""
-        if self._keeper is None:
-            process = await self._spawn()
-            self._keeper = asyncio.create_task(self._keep(process), name="edge")
+        """Start the first process and give it its settings; it comes up while the rest is still being imported."""
+        await self._children[0].begin()
+        self.state.pid = self._children[0].pid
 
     async def start(self) -> None:
-        """Start the edge, unless `begin` did, and wait until its sockets are bound.
+        """Start the SIP processes, unless `begin` did, and wait until their sockets are bound.
 
         Raises:
-            EdgeAway: it did not come up; the reason stands in its own words on the log.
+            EdgeAway: the first did not come up; the reason stands in its own words on the log.
         """
         await self.begin()
-        assert self._keeper is not None
-        ready = asyncio.create_task(self._ready.wait())
-        done, _pending = await asyncio.wait(
-            {ready, self._keeper}, timeout=READY_WITHIN_S, return_when=asyncio.FIRST_COMPLETED
-        )
-        if ready not in done:
-            ready.cancel()
+        if not await self._children[0].came_up(READY_WITHIN_S):
             await self.stop()
             raise EdgeAway("The SIP process did not start, so no 911 call can be carried. Its reason stands above.")
+        await asyncio.gather(*self._starting)
+        for child in self._children[1:]:
+            if not await child.came_up(READY_WITHIN_S):
+                _log.error("edge_not_up", worker=child.number, meaning="the other SIP processes carry its calls")
 
     def load(self, account_id: str) -> None:
         """Tell the edge that this account's snapshot was written anew."""
-        self._say({"do": "load", "account_id": account_id})
+        self._say_all({"do": "load", "account_id": account_id})
 
     def seen(self, sighting: Mapping[str, Any]) -> None:
         """Tell the edge where a phone was seen (`account_id` and the snapshot's fields), ahead of the next snapshot."""
         self._seen[sighting["phone_id"]] = message = {"do": "seen"} | dict(sighting)
         while len(self._seen) > MAX_KEPT_SIGHTINGS:
             self._seen.pop(next(iter(self._seen)))
-        self._say(message)
+        self._say_all(message)
 
     def located(self, token: str, pidf: str | None, detail: str, max_age_s: float | None) -> None:
         """Tell the edge what a location reference led to: a PIDF-LO, or None and why."""
-        self._say({"do": "located", "token": token, "pidf": pidf, "detail": detail, "max_age_s": max_age_s})
+        number, _, own = token.partition(":")
+        message = {"do": "located", "token": own, "pidf": pidf, "detail": detail, "max_age_s": max_age_s}
+        self._children[int(number)].say(message)
 
     def drop(self, account_id: str) -> None:
         """Tell the edge that this account is gone."""
-        self._say({"do": "drop", "account_id": account_id})
+        self._say_all({"do": "drop", "account_id": account_id})
 
     async def notify(
         self, hop: dict[str, Any], request_uri: str, headers: list[tuple[str, str]], within_s: float
@@ -145,32 +153,29 @@ class EdgeLink:
         return int(answer["status"])
 
     async def stats(self, within_s: float = 2.0) -> dict[str, Any]:
-        """The edge's own counters: calls, journal backlog, memory."""
-        return await self._ask({"do": "stats"}, within_s)
+        """The counters of all SIP processes together: calls, journal backlog, memory."""
+        up = [child for child in self._children if child.is_up] or self._children[:1]
+        answers = await asyncio.gather(*(self._ask({"do": "stats"}, within_s, child) for child in up))
+        return summed([{key: value for key, value in answer.items() if key not in _ENVELOPE} for answer in answers])
 
     async def stop(self) -> None:
-        """End the edge cleanly: calls in progress keep their transactions until answered or 5 s."""
+        """End every SIP process cleanly: calls in progress keep their transactions until answered or 5 s."""
         self._stopping = True
-        process = self._process
-        if process is not None and process.returncode is None:
-            self._say({"do": "stop"})
-            try:
-                await asyncio.wait_for(process.wait(), STOP_WITHIN_S)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+        for task in self._starting:
+            task.cancel()
+        await asyncio.gather(*self._starting, return_exceptions=True)
+        await asyncio.gather(*(child.stop() for child in self._children))
         for answer in self._answers.values():
             answer.cancel()
 
-    async def _ask(self, message: dict[str, Any], within_s: float) -> dict[str, Any]:
+    async def _ask(self, message: dict[str, Any], within_s: float, child: EdgeChild | None = None) -> dict[str, Any]:
+        """Ask that process, or the first that is up."""
+        asked = child or next((each for each in self._children if each.is_up), self._children[0])
         token = f"q{next(self._tokens)}"
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._answers[token] = answer
         try:
-            self._say(message | {"token": token})
+            asked.say(message | {"token": token})
             async with asyncio.timeout(within_s):
                 return await answer
         except TimeoutError as exc:
@@ -178,50 +183,17 @@ class EdgeLink:
         finally:
             self._answers.pop(token, None)
 
-    def _say(self, message: dict[str, Any]) -> None:
-        process = self._process
-        if process is not None and process.stdin is not None and not process.stdin.is_closing():
-            process.stdin.write(json.dumps(message).encode() + b"\n")
+    def _say_all(self, message: dict[str, Any]) -> None:
+        for child in self._children:
+            child.say(message)
 
-    async def _keep(self, process: asyncio.subprocess.Process) -> None:
-        """Listen to the edge; when it dies, start it again. It starts from the snapshots on disk."""
-        while True:
-            started = time.monotonic()
-            await self._listen(process)
-            if self._stopping:
-                return
-            if time.monotonic() - started > max(RESTART_PAUSES_S):
-                self.state.restarts = 0
-            pause_s = RESTART_PAUSES_S[min(self.state.restarts, len(RESTART_PAUSES_S) - 1)]
-            self.state.restarts += 1
-            _log.error("edge_died", meaning="no 911 call is carried until it is back", restart_in_s=pause_s)
-            await asyncio.sleep(pause_s)
-            process = await self._spawn()
-
-    async def _spawn(self) -> asyncio.subprocess.Process:
-        self._process = process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "engine.edge",
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=LINE_LIMIT_BYTES,
-            start_new_session=True,  # a Ctrl-C in the terminal is ours to pass on, in order
-        )  # fmt: skip
-        self.state.pid = process.pid
-        self._say(self._start_message())
-        return process
-
-    async def _listen(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout is not None
-        try:
-            async for line in process.stdout:
-                self._hear(line)
-        finally:
-            self.state.is_up = False
-            self._ready.clear()
-            await process.wait()
-
-    def _start_message(self) -> dict[str, Any]:
+    def _start_message(self, worker: int) -> dict[str, Any]:
         sip = self._config.sip
         return {
             "do": "start",
+            "worker": worker,
+            "workers": len(self._children),
+            "family": self._family,
             "data_dir": str(self._config.core.data_dir.absolute()),
             "key_file": str(self._config.key_file.absolute()),
             "udp": self.state.udp or sip.udp,  # an edge started again listens where the dead one did
@@ -238,21 +210,13 @@ class EdgeLink:
             "held_url": held_url_of(self._config.provisioning.public_url),
         }
 
-    def _hear(self, line: bytes) -> None:
-        try:
-            message = json.loads(line)
-        except ValueError:
-            _log.warning("edge_said_no_json", size_bytes=len(line))
-            return
+    def _hear(self, child: EdgeChild, message: dict[str, Any]) -> None:
+        self.state.restarts = sum(each.restarts for each in self._children)
         match message.get("is"):
             case "ready":
-                self.state.is_up = True
-                for name in ("udp", "tcp", "tls"):
-                    setattr(self.state, name, message.get(name) or "")
-                self._ready.set()
-                for sighting in self._seen.values():
-                    self._say(sighting)
-                self.on_journal()  # what a former edge wrote may still wait
+                self._on_ready(child, message)
+            case "gone":
+                self.state.is_up = any(each.is_up for each in self._children)
             case "journal":
                 self.state.journal_fault = message.get("fault", "")
                 self.on_journal()
@@ -261,11 +225,43 @@ class EdgeLink:
                 self.state.trunks[message["trunk_id"]] = state
                 self.on_trunk(message["trunk_id"], state.is_up)
             case "dereference":
-                self.on_dereference(message)
+                self.on_dereference(message | {"token": f"{child.number}:{message['token']}"})
             case "fault":
                 _log.error("edge_fault", detail=message.get("detail"))
             case _ if (answer := self._answers.get(message.get("token", ""))) is not None and not answer.done():
                 answer.set_result(message)
+
+    def _on_ready(self, child: EdgeChild, message: dict[str, Any]) -> None:
+        self.state.is_up, self.state.pid = True, self._children[0].pid
+        for name in ("udp", "tcp", "tls"):
+            setattr(self.state, name, message.get(name) or "")
+        child.ready.set()
+        for sighting in self._seen.values():
+            child.say(sighting)
+        self.on_journal()  # what a former edge wrote may still wait
+        if child.number == 0 and not self._starting and not self._stopping:  # the others listen where the first does
+            self._starting = [asyncio.create_task(each.begin()) for each in self._children[1:]]
+
+
+def summed(answers: list[dict[str, Any]]) -> dict[str, Any]:
+    """Counters of several processes as one: numbers added, what each has alike once, lists joined."""
+    whole = dict(answers[0])
+    for answer in answers[1:]:
+        for key, value in answer.items():
+            known = whole.get(key)
+            if key in _ALIKE or known is None:
+                whole[key] = value if known is None else min(known, value)
+            elif isinstance(value, dict):
+                whole[key] = summed([known, value])
+            elif isinstance(value, list):
+                whole[key] = sorted({*known, *value})
+            elif isinstance(value, int | float):
+                whole[key] = known + value
+    return whole
+
+
+_ALIKE = frozenset({"accounts", "receive_buffer_bytes"})
+_ENVELOPE = frozenset({"is", "token"})
 
 
 def _absolute(path: Path | None) -> str:

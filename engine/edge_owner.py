@@ -16,11 +16,16 @@ FILE = "edge.owner"
 
 
 class Owner:
-    """This process's claim on a data folder."""
+    """This process's claim on a data folder.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._name = secrets.token_hex(16)
+    Args:
+        family: Which main process's SIP processes they are, several of which serve a folder together; "" for one alone.
+        worker: Its number among them; the first claims the folder for all.
+    """
+
+    def __init__(self, folder: Path, family: str = "", worker: int = 0) -> None:
+        self._folder, self._worker = folder, worker
+        self._name = family or secrets.token_hex(16)
 
     def refuse_strangers(self, addresses: Iterable[tuple[socket.SocketKind, str, int]]) -> None:
         """Raise OSError when an address is held by anything but an older SIP process of this folder."""
@@ -33,7 +38,7 @@ class Owner:
         """Say who serves this folder now."""
         fresh = self._folder / f"edge.{os.getpid()}.new"
         fresh.write_text(f"{self._name} {os.getpid()}")
-        fresh.replace(self._folder / FILE)
+        fresh.replace(self._folder / (f"edge-{self._worker}.owner" if self._worker else FILE))
 
     def is_taken_over(self) -> bool:
         """Whether a younger process has claimed the folder."""
@@ -47,14 +52,16 @@ class Owner:
             return []
 
     def _has_living_elder(self) -> bool:
-        said = self._said()
-        if len(said) != 2:
-            return False
-        try:
-            command = Path(f"/proc/{said[1]}/cmdline").read_bytes()
-        except OSError:
-            return False
-        return b"engine.edge" in command
+        """Whether a SIP process of this folder lives: an older one, or one beside us."""
+        for path in self._folder.glob("edge*.owner"):
+            try:
+                _, pid = path.read_text().split()
+                command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            except (OSError, ValueError):
+                continue
+            if b"engine.edge" in command:
+                return True
+        return False
 
 
 def _is_taken(kind: socket.SocketKind, host: str, port: int) -> bool:

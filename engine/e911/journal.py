@@ -155,8 +155,12 @@ class JournalWriter:
         self._directory.mkdir(parents=True, exist_ok=True)
         newest = max((_number(path) for path in _files(self._directory)), default=0)
         number = max(newest + 1, time.time_ns() // 1000)
-        path = self._directory / f"{PREFIX}{number:016d}{SUFFIX}"
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        while self._file is None:
+            path = self._directory / f"{PREFIX}{number:016d}{SUFFIX}"
+            try:
+                self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+            except FileExistsError:  # another writer of this folder took that name in this very moment
+                number += 1
         fcntl.flock(self._file, fcntl.LOCK_EX)  # goes with the process, however it ends
         self._size = 0
         folder = os.open(self._directory, os.O_RDONLY)

@@ -61,7 +61,7 @@ class _Element(NamedTuple):
 class Dialogs:
     """Our name towards each peer, and the marks."""
 
-    __slots__ = ("_addresses", "_key", "_next_hops", "_on_name", "_own", "_prefixes", "disguise_key")
+    __slots__ = ("_addresses", "_key", "_next_hops", "_on_name", "_own", "_prefixes", "also_ports", "disguise_key")
 
     def __init__(
         self,
@@ -75,6 +75,7 @@ class Dialogs:
         self.disguise_key = disguise.key_of(mark_key)
         self._prefixes: dict[tuple[str, str, int], tuple[bytes, bytes]] = {}
         self._own: set[tuple[bytes, int]] = set()
+        self.also_ports: frozenset[int] = frozenset()  # of ours, beside what peers are told
         self._next_hops: dict[bytes, NextHop | None] = {}
 
     def via(self, hop: Hop, branch: bytes) -> bytes:
@@ -246,7 +247,7 @@ class Dialogs:
                 f"Via: SIP/2.0/{hop.transport.upper()} {name};branch=".encode(),
                 f"<sip:{name}{transport};lr".encode(),
             )
-            self._own.add((host.lower().encode(), port))
+            self._own.update((host.lower().encode(), each) for each in (port, *self.also_ports))
             if len(self._prefixes) >= _MAX_KEPT:
                 self._prefixes.clear()
             self._prefixes[key] = found

@@ -14,7 +14,7 @@ dialog that we record-routed needs no asking.
 import ipaddress
 import zlib
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from engine.sip import edit
 from engine.sip.auth import Credentials
@@ -283,6 +283,10 @@ class SipStack:
     def transport_connected(self, hop: Hop, now: float) -> None:
         """A stream to that hop stands (it has an address, its number does not matter)."""
         self._proxy.connected(hop, now)
+
+    def answer_at(self, ports: Iterable[int]) -> None:
+        """Ports that are ours too, although peers are told others: several processes share them."""
+        self._dialogs.also_ports = frozenset(ports)
 
     @property
     def transaction_counts(self) -> tuple[int, int]:

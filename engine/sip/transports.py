@@ -8,6 +8,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from engine.sip.forward import Hop
 from engine.sip.standing import Standing
@@ -55,13 +56,17 @@ def both_families(places: Sequence[Place]) -> list[Place]:
 class Transports:
     """The shells, opened and closed together.
 
+    Of several processes on the same addresses each listens on addresses of its own as well (`open_own`). By those it is
+    known to its peers from then on, and requests leave from there; an answer leaves from where its request came to.
+
     Args:
         receive_datagram: takes (datagram, hop); `receive` takes (message, hop) of a stream.
         drained: what came in at one wake-up has been handed over: pump the stack now.
         failed: a hop that cannot be reached, or whose stream closed; `connected`: one that a stream now stands to.
         is_trusted: is this peer one of ours?
         connect_s: how long connecting a stream may take.
-        advertised: see `Listening`. `limits`: of streams.
+        advertised: see `Listening`. `receive_own`: takes datagrams of our own address, else `receive_datagram` does.
+            `limits`: of streams.
     """
 
     def __init__(
@@ -76,11 +81,17 @@ class Transports:
         connect_s: float,
         certificates: Certificates,
         advertised: Sequence[tuple[str, int | None]] = (),
+        receive_own: Callable[[bytes, Hop], None] | None = None,
         limits: Limits = Limits(),  # noqa: B008 - a frozen value
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._failed = failed
         self._udp = [UdpShell(receive=receive_datagram, drained=drained, failed=failed) for _ in range(2)]
+        self._own_udp = [
+            UdpShell(receive=receive_own or receive_datagram, drained=drained, failed=failed, number=1)
+            for _ in range(2)
+        ]
+        self._has_own = False
         self.streams = StreamShell(
             receive=receive, drained=drained, failed=failed, connected=connected, is_trusted=is_trusted,
             connect_s=connect_s, certificates=certificates, limits=limits,
@@ -102,8 +113,19 @@ class Transports:
                 self.bound[transport].append(bound)
                 self._own[transport, ":" in host] = bound
 
+    async def open_own(self, listening: Listening) -> None:
+        """Listen where no other process does; on any free port where the one wished for is taken."""
+        for transport, places in (("udp", listening.udp), ("tcp", listening.tcp), ("tls", listening.tls)):
+            for host, port in both_families(places):
+                try:
+                    bound = await self._open_one(transport, host, port, is_own=True)
+                except OSError:
+                    bound = await self._open_one(transport, host, 0, is_own=True)
+                self._own[transport, ":" in host] = bound
+        self._has_own = True
+
     async def close(self) -> None:
-        for shell in self._udp:
+        for shell in (*self._udp, *self._own_udp):
             shell.close()
         await self.streams.close()
 
@@ -121,10 +143,13 @@ class Transports:
         """Read what waits in the UDP sockets (see `UdpShell.drain`)."""
         for shell in self._udp:
             shell.drain()
+        if self._has_own:
+            for shell in self._own_udp:
+                shell.drain()
 
     @property
     def dropped(self) -> int:
-        return sum(shell.dropped for shell in self._udp)
+        return sum(shell.dropped for shell in (*self._udp, *self._own_udp))
 
     @property
     def receive_buffer_bytes(self) -> int:
@@ -144,7 +169,8 @@ class Transports:
         advertised = self._advertised.get(is_v6)
         if advertised is not None:
             name, named_port = advertised
-            return name, (named_port if named_port is not None and hop.transport != "tls" else port)
+            is_named = named_port is not None and hop.transport != "tls" and not self._has_own
+            return name, (named_port if named_port is not None and is_named else port)
         if host and host not in _WILDCARDS and (":" in host) == is_v6:
             return host.partition("%")[0], port
         local = self._local.get(hop.ip)
@@ -154,16 +180,23 @@ class Transports:
             local = self._local[hop.ip] = local_address(hop.ip)
         return local, port
 
-    async def _open_one(self, transport: str, host: str, port: int) -> Place:
+    async def _open_one(self, transport: str, host: str, port: int, *, is_own: bool = False) -> Place:
         if transport != "udp":
             return await self.streams.open(host, port, transport)
-        shell = self._udp[":" in host]
+        is_v6 = ":" in host
+        shell = (self._own_udp if is_own else self._udp)[is_v6]
         bound = shell.open(host, port)
-        if ":" in host:
-            self._send_v6 = shell.send
+        send = partial(self._send_by_side, is_v6=is_v6) if is_own else shell.send
+        if is_v6:
+            self._send_v6 = send
         else:
-            self._send_v4 = shell.send
+            self._send_v4 = send
         return bound
+
+    def _send_by_side(self, data: bytes, hop: Hop, *, is_v6: bool) -> None:
+        """An answer from the socket its request came to, a request from our own: its answers come back there."""
+        is_own = hop.connection != 0 or not data.startswith(b"SIP/2.0 ")
+        (self._own_udp if is_own else self._udp)[is_v6].send(data, hop)
 
     def _no_socket(self, _data: bytes, hop: Hop) -> None:
         """Nothing is bound in that family: the next target may be of another."""

@@ -33,6 +33,7 @@ class UdpShell:
         receive: takes (datagram, hop) for each one read.
         drained: called once when a wake-up has been read out: pump the stack now.
         failed: a hop that ICMP reported as unreachable.
+        number: stands in the hops of what is read here (`Hop.connection`): which of several sockets it came by.
     """
 
     def __init__(
@@ -41,7 +42,9 @@ class UdpShell:
         receive: Callable[[bytes, Hop], None],
         drained: Callable[[], None],
         failed: Callable[[Hop], None],
+        number: int = 0,
     ) -> None:
+        self._number = number
         self._receive = receive
         self._drained = drained
         self._failed = failed
@@ -157,7 +160,7 @@ class UdpShell:
     def _new_hop(self, address: tuple[object, ...]) -> Hop:
         if len(self._hops) >= _MAX_KNOWN_HOPS:
             self._hops.clear()
-        hop = self._hops[address] = Hop("udp", *socket_address(address))
+        hop = self._hops[address] = Hop("udp", *socket_address(address), self._number)
         return hop
 
     def _read_errors(self) -> None:

@@ -1,0 +1,123 @@
+"""One SIP process as the main process has it: started, listened to, and started again when it dies."""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+STOP_WITHIN_S = 8.0  # the edge itself waits 5 s for calls in progress
+RESTART_PAUSES_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)  # then 5 s again and again: a node without an edge carries no 911
+LINE_LIMIT_BYTES = 4 * 1024 * 1024
+_log = structlog.get_logger()
+
+
+class EdgeChild:
+    """A SIP process. `ready` is set while its sockets are bound.
+
+    Args:
+        number: Which of several it is.
+        start_message: Its settings, asked for at each start.
+        hear: Takes each message it sends.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        *,
+        start_message: Callable[[int], dict[str, Any]],
+        hear: Callable[["EdgeChild", dict[str, Any]], None],
+    ) -> None:
+        self.number, self.pid, self.restarts = number, 0, 0
+        self.ready = asyncio.Event()
+        self._start_message, self._hear = start_message, hear
+        self._process: asyncio.subprocess.Process | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    @property
+    def is_up(self) -> bool:
+        return self.ready.is_set()
+
+    async def begin(self) -> None:
+        """Start it and give it its settings, once."""
+        if self._keeper is None and not self._stopping:
+            process = await self._spawn()
+            self._keeper = asyncio.create_task(self._keep(process), name=f"edge-{self.number}")
+
+    async def came_up(self, within_s: float) -> bool:
+        """Wait until its sockets are bound; False when it ends or takes longer."""
+        assert self._keeper is not None
+        ready = asyncio.create_task(self.ready.wait())
+        done, _pending = await asyncio.wait(
+            {ready, self._keeper}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED
+        )
+        if ready not in done:
+            ready.cancel()
+        return ready in done
+
+    def say(self, message: dict[str, Any]) -> None:
+        process = self._process
+        if process is not None and process.stdin is not None and not process.stdin.is_closing():
+            process.stdin.write(json.dumps(message).encode() + b"\n")
+
+    async def stop(self) -> None:
+        """End it cleanly: calls in progress keep their transactions until answered or 5 s."""
+        self._stopping = True
+        process = self._process
+        if process is not None and process.returncode is None:
+            self.say({"do": "stop"})
+            try:
+                await asyncio.wait_for(process.wait(), STOP_WITHIN_S)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+
+    async def _keep(self, process: asyncio.subprocess.Process) -> None:
+        """Listen to it; when it dies, start it again. It starts from the snapshots on disk."""
+        while True:
+            started = time.monotonic()
+            await self._listen(process)
+            if self._stopping:
+                return
+            if time.monotonic() - started > max(RESTART_PAUSES_S):
+                self.restarts = 0
+            pause_s = RESTART_PAUSES_S[min(self.restarts, len(RESTART_PAUSES_S) - 1)]
+            self.restarts += 1
+            _log.error(
+                "edge_died", worker=self.number, meaning="this process carries no 911 call until it is back",
+                restart_in_s=pause_s,
+            )  # fmt: skip
+            await asyncio.sleep(pause_s)
+            process = await self._spawn()
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        self._process = process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "engine.edge",
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=LINE_LIMIT_BYTES,
+            start_new_session=True,  # a Ctrl-C in the terminal is ours to pass on, in order
+        )  # fmt: skip
+        self.pid = process.pid
+        self.say(self._start_message(self.number))
+        return process
+
+    async def _listen(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
+        try:
+            async for line in process.stdout:
+                try:
+                    message = json.loads(line)
+                except ValueError:
+                    _log.warning("edge_said_no_json", size_bytes=len(line))
+                    continue
+                self._hear(self, message)
+        finally:
+            self.ready.clear()
+            self._hear(self, {"is": "gone"})
+            await process.wait()

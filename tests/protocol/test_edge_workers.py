@@ -1,0 +1,147 @@
+"""Several SIP processes behind one address, started by the main process's own link, with peers on real sockets."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from engine.config import Config
+from engine.crypto import KeyRing
+from engine.e911 import snapshot
+from engine.e911.journal import JournalReader
+from engine.edge_link import EdgeLink
+from tests.peers import free_port
+from tests.protocol.edgetest import (
+    CARRIER_IP,
+    EDGE_IP,
+    PBX_IP,
+    WITHIN_S,
+    Carrier,
+    Party,
+    Pbx,
+    account,
+    trunk,
+)
+from tests.siptest import route_set
+
+CALLS = 24
+
+
+@pytest.fixture
+async def parties():
+    """Opens parties and closes them all afterwards."""
+    opened: list[Party] = []
+
+    async def open_(party):
+        await party.open()
+        opened.append(party)
+        return party
+
+    yield open_
+    for party in opened:
+        await party.close()
+
+
+@contextlib.asynccontextmanager
+async def workers(folder: Path, keys: KeyRing, *accounts: object, count: int = 2) -> AsyncIterator[EdgeLink]:
+    for each in accounts:
+        snapshot.save(folder / "snapshot", each, keys)
+    address = f"{EDGE_IP}:{free_port()}"
+    link = EdgeLink(
+        Config(
+            core={"data_dir": folder, "key_file": folder / "keys.toml"},
+            sip={"udp": address, "tcp": address, "workers": count},
+        )
+    )
+    await link.start()
+    try:
+        yield link
+    finally:
+        await link.stop()
+
+
+def udp_of(link: EdgeLink) -> tuple[str, int]:
+    host, _, port = link.state.udp.rpartition(":")
+    return host, int(port)
+
+
+async def until(holds, within_s: float = WITHIN_S):
+    async with asyncio.timeout(within_s):
+        while not (found := holds()):
+            await asyncio.sleep(0.02)
+        return found
+
+
+async def test_one_pbx_with_one_socket_is_served_by_all_of_them_and_each_call_is_recorded_once(tmp_path, keys, parties):
+    """E-18: INVITEs are dealt by Call-ID; answers and requests in the dialog come back to the worker of the call."""
+    carrier = await parties(Carrier("udp", CARRIER_IP, lambda _: [100, 180, 200]))
+    pbx = await parties(Pbx("udp", PBX_IP))
+    async with workers(tmp_path, keys, account(trunk(carrier.hop))) as link:
+        calls = [await pbx.call(udp_of(link)) for _ in range(CALLS)]
+        answers = [await call.final() for call in calls]
+        assert {answer.status for answer in answers} == {200}
+        ports = Counter(invite.via.port for invite in carrier.invites)
+        assert len(carrier.invites) == CALLS
+        assert len(ports) == 2
+        assert udp_of(link)[1] not in ports
+        for call, answer in zip(calls, answers, strict=True):
+            (route,) = route_set(answer)
+            port = int(route.partition(f"{EDGE_IP}:")[2].partition(";")[0])
+            assert port in ports
+            call.to = (EDGE_IP, port)  # RFC 3261 §12.2.1.1: by the route set
+            await call.within("ACK", answer, 1)
+            await call.within("BYE", answer, 2)
+        await pbx.expect(lambda m: getattr(m, "status", 0) == 200 and m.cseq == (2, "BYE"), count=CALLS)
+        assert len(carrier.requests("ACK")) == CALLS
+        stats = await link.stats()
+        assert stats["server_transactions"] >= 2 * CALLS
+        assert stats["accounts"] == 1
+    entries, _ = JournalReader(tmp_path / "journal", keys).read_from(limit=10_000)
+    for kind in ("call", "outcome", "ended"):
+        found = [entry.get("call") or entry["id"] for entry in entries if entry["type"] == kind]
+        assert len(found) == len(set(found)) == CALLS
+
+
+async def test_a_cancel_from_another_port_of_the_pbx_ends_its_call(tmp_path, keys, parties):
+    """E-18: whichever worker receives it, the one that has the call gets it."""
+    carrier = await parties(Carrier("udp", CARRIER_IP, lambda _: [180]))
+    pbx = await parties(Pbx("udp", PBX_IP))
+    others = [await parties(Pbx("udp", PBX_IP)) for _ in range(6)]
+    async with workers(tmp_path, keys, account(trunk(carrier.hop))) as link:
+        for other in others:
+            call = await pbx.call(udp_of(link))
+            await call.ringing()
+            send, call.pbx.send = call.pbx.send, other.send
+            await call.cancel()
+            call.pbx.send = send
+            assert (await call.final()).status == 487
+            answer = await until(lambda inboxes=(pbx, other), at=call: [
+                m for party in inboxes for m in party.inbox
+                if getattr(m, "status", 0) and m.call_id == at.call_id and m.cseq[1] == "CANCEL"
+            ])  # fmt: skip
+            assert answer[0].status == 200
+    assert len(carrier.requests("CANCEL")) == len(others)
+
+
+async def test_a_worker_that_dies_starts_again_alone_and_the_other_carries_every_call_meanwhile(
+    tmp_path, keys, parties
+):
+    """E-03: no call waits for a dead worker."""
+    carrier = await parties(Carrier("udp", CARRIER_IP, lambda _: [200]))
+    async with workers(tmp_path, keys, account(trunk(carrier.hop))) as link:
+        for victim in (1, 0):
+            before = link.pids
+            os.kill(before[victim], signal.SIGKILL)
+            pbx = await parties(Pbx("udp", PBX_IP))
+            await until(lambda: link.workers_up == 1)
+            calls = [await pbx.call(udp_of(link)) for _ in range(6)]
+            assert {(await call.final()).status for call in calls} == {200}
+            await until(lambda at=victim, was=before: link.pids[at] != was[at] and link.workers_up == 2)
+            assert link.pids[1 - victim] == before[1 - victim]
+            assert link.state.is_up
+        assert link.state.restarts == 2
