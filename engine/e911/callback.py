@@ -14,12 +14,13 @@ from engine.e911.lending import Lending, Loan
 from engine.e911.location import AccountTable, LocationTable, Pbx
 from engine.e911.route import MAX_HOPS_PER_TRUNK, Deadlines, HopsOf, credentials_of
 from engine.e911.rows import Line
+from engine.sip.auth import Credentials
 from engine.sip.forward import Edit, Forward, Hop, Target
 from engine.sip.message import BadMessage, Request
 from engine.sip.uri import bracketed, parse_name_addr, parse_uri
 
 PSAP_CALLBACK = "psap-callback"  # RFC 7090 §5
-CALLER, ONSITE = "caller", "onsite"  # names of targets: who of the two was tried
+CALLER, ONSITE = "caller", "onsite"  # what a target's name begins with: who of the two was tried
 # The caller could not be had: a PSAP that calls back must reach somebody there. 487 follows a CANCEL.
 FAIL_OVER = frozenset(range(400, 600)) - {487}
 _SEPARATORS = str.maketrans("", "", "-.() ")
@@ -198,7 +199,11 @@ class Callbacks:
         for hop in hops[:MAX_HOPS_PER_TRUNK]:
             uri = f"sip:{user}@{host}" + ("" if hop.transport == "udp" else f";transport={hop.transport}")
             made = Edit(uri, edit.remove, edit.add)
-            yield Target(name, hop, made, *limits, credentials=credentials_of(pbx) if pbx is not None else None)
+            if pbx is None:
+                yield Target(name, hop, made, *limits)
+            else:
+                label = f"{name}:{owner.account.account_id}:{pbx.id}"
+                yield Target(label, hop, made, *limits, credentials=credentials_of(pbx))
 
     def _way_to(self, pbx: Pbx | None, loan: Loan | None) -> tuple[str, Sequence[Hop]]:
         """(`host:port` for the Request-URI, hops): the PBX's registrar, else where its call came from, else the one
@@ -214,6 +219,20 @@ class Callbacks:
         if single is None:
             return "", ()
         return f"{bracketed(single)}:5060", (Hop("udp", single, 5060),)
+
+
+def credentials_named(table: LocationTable, name: str) -> Credentials | None:
+    """Those of a target by its name: a trunk's identifier, or what a callback's target is called. For challenges inside
+    the dialog.
+    """
+    role, _, place = name.partition(":")
+    if role not in {CALLER, ONSITE}:
+        trunk = table.trunk(name)
+        return credentials_of(trunk) if trunk is not None else None
+    account_id, _, pbx_id = place.partition(":")
+    account = table.accounts.get(account_id)
+    pbx = account.pbxs.get(pbx_id) if account is not None else None
+    return credentials_of(pbx) if pbx is not None else None
 
 
 def is_psap_callback(request: Request) -> bool:

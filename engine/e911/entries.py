@@ -236,7 +236,7 @@ class CallRecorder:
         """It was answered, or failed; `target` is who answered."""
         entry = {"type": "callback_outcome", "id": callback.id, "outcome": outcome, "status": status}
         if target is not None:
-            entry |= {"target": target.edit.request_uri or "", "orphan": target.name == ONSITE}
+            entry |= {"target": target.edit.request_uri or "", "orphan": target.name.startswith(ONSITE)}
         self._put(entry | {"at": instant(at)})
 
     def callback_ended(self, callback: Callback, at: datetime) -> None:

@@ -1,5 +1,6 @@
 """Which number a caller is sent with, who has it, and to whom a call back to it goes."""
 
+import itertools
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.e911.callback import FAIL_OVER, called_numbers
+from engine.e911.callback import FAIL_OVER, called_numbers, credentials_named
 from engine.e911.carriers import load_profiles
 from engine.e911.hook import Hook
 from engine.e911.lending import TEST_HOLD, Lending, Loan
@@ -16,6 +17,7 @@ from engine.e911.loans import LoanFiles
 from engine.e911.location import AccountTable, CivicAddress, DispatchableLocation, Line, LocationTable, Pbx, Trunk
 from engine.e911.route import Deadlines
 from engine.e911.rows import Number, NumberHolder
+from engine.sip.auth import Credentials
 from engine.sip.forward import Hop
 from tests.siptest import read_request, request
 
@@ -57,7 +59,7 @@ def hook(*accounts, lending=None, trunk_ips=(CARRIER.ip, OTHER_CARRIER.ip)):
     for each in accounts or (account(),):
         table.put(each)
     names = {"pbx.example": "192.0.2.20"}
-    counter = iter(range(1, 100))
+    counter = itertools.count(1)
     made = Hook(
         table,
         profiles=load_profiles(),
@@ -86,7 +88,7 @@ def comes_in(at, number, *, source=CARRIER, now=NOW, added=(), uri=None):
 
 
 def ways(decision):
-    return [(target.name, target.edit.request_uri) for target in decision.forward.targets]
+    return [(target.name.partition(":")[0], target.edit.request_uri) for target in decision.forward.targets]
 
 
 # --- which number is sent ---------------------------------------------------------------------------------------------
@@ -281,6 +283,19 @@ def test_a_pbx_without_a_registrar_that_has_not_called_is_found_by_its_one_addre
     base = account()
     at = hook(replace(base, pbxs={"pbx_1": replace(base.pbxs["pbx_1"], registrar_host="")}))
     assert comes_in(at, "+15185550101").forward.targets[0].hop == Hop("udp", "192.0.2.20", 5060)
+
+
+def test_a_pbx_that_asks_for_a_password_is_given_the_one_it_shares_with_us():
+    """E-09: at once, and inside the dialog by the target's name."""
+    base = account()
+    table = LocationTable()
+    table.put(replace(base, pbxs={"pbx_1": replace(base.pbxs["pbx_1"], auth_user="acme", secret="s")}))
+    at = hook(table.accounts["account_1"])
+    target = comes_in(at, "+15185550101").forward.targets[0]
+    assert target.credentials == Credentials("acme", "s") == credentials_named(table, target.name)
+    assert credentials_named(table, "trunk_1") is None
+    for unknown in ("trunk_gone", "caller:account_gone:pbx_1", "onsite:account_1:pbx_gone", ""):
+        assert credentials_named(table, unknown) is None
 
 
 def test_a_number_of_nobody_is_not_found():
