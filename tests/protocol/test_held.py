@@ -18,6 +18,7 @@ from engine.held_server import serve_held
 from engine.models import Account, AuditEntry, Phone, ProvisioningEvent, Sighting
 from engine.provisioning.http import PhonesPort, make_phones_port
 from tests.factories import add_account, add_line, add_location, add_network, add_pbx, add_phone
+from tests.unit.admin.adminport import away
 from tests.unit.e911.held_requests import checked, civic, error_code, location_request, measured
 
 PHONE_IP, PBX_IP, STRANGER_IP, SUBNET_IP = "127.0.0.41", "127.0.0.42", "127.0.0.43", "127.0.7.1"
@@ -254,13 +255,9 @@ def test_the_limit_gives_back_what_time_earns_and_forgets_the_longest_unused():
     assert len(limit._left) <= 10_000
 
 
-async def test_with_the_database_away_the_client_is_told_when_to_ask_again(site, tmp_path):
+async def test_with_the_database_away_the_client_is_told_when_to_ask_again(site):
     """E-13: and nothing here is on a call's way."""
-    await site.database.close()
-    (tmp_path / "callpoint.db").rename(tmp_path / "gone.db")
-    (tmp_path / "callpoint.db").mkdir()
-    status, body, headers = await site.ask(location_request())
+    async with away(site.database):
+        status, body, headers = await site.ask(location_request())
     assert (status, error_code(body), headers["Retry-After"]) == (503, "generalLisError", "30")
-    (tmp_path / "callpoint.db").rmdir()
-    (tmp_path / "gone.db").rename(tmp_path / "callpoint.db")
     assert (await site.ask(location_request()))[0] == 200

@@ -2,7 +2,6 @@
 
 import datetime as dt
 
-import aiohttp
 import dns.rdata
 import pytest
 from lxml import etree
@@ -13,7 +12,6 @@ from engine.e911.lost_xml import ErrorType, LostRefused
 from tests import lost_server
 from tests.factories import HEADQUARTERS
 from tests.lost_server import LostServer
-from tests.node import Node
 
 PLACE = DispatchableLocation("location_1", "HQ", CivicAddress.of(HEADQUARTERS))
 ELSEWHERE = DispatchableLocation("location_2", "Barn", CivicAddress.of(HEADQUARTERS | {"HNO": "7"}))
@@ -177,55 +175,3 @@ def test_the_best_u_naptr_record_of_lost_over_https_names_the_server():
     ]
     assert url_of_records(records) == "https://first.example.net/lost"
     assert url_of_records(records[2:4]) is None
-
-
-async def test_an_address_is_validated_by_the_configured_server_and_an_edit_makes_it_a_draft_again(tmp_path, server):
-    """E-14: draft, validated, rejected with the validator's words; over the API of a whole node."""
-    environment = {"CALLPOINT_E911__LOST_URL": server.url}
-    async with Node(tmp_path, environment=environment) as node:
-        await node.set_up()
-        made = await node.api("POST", "locations", {"name": "HQ", "civic_address": HEADQUARTERS})
-        path = f"locations/{made['id']}"
-        server.answers["/lost"] = lost_server.found(
-            valid="country A1 A3 RD STS PC", invalid="HNO", unchecked="FLR ROOM"
-        )
-        shown = await node.api("POST", f"{path}/validate", {}, If_Match='"1"')
-        assert (shown["status"], shown["validated_at"]) == ("rejected", None)
-        assert shown["validation"]["words"] == "lost.example.net does not know HNO (120) at this address."
-        assert shown["validation"]["unchecked"] == ["FLR", "ROOM"]
-        server.answers["/lost"] = lost_server.found(valid="country A1 A3 RD STS PC HNO", unchecked="FLR ROOM")
-        shown = await node.api("PATCH", path, {"civic_address": HEADQUARTERS | {"HNO": "121"}}, If_Match='"2"')
-        assert (shown["status"], shown["validation"]) == ("draft", None)
-        shown = await node.api("POST", f"{path}/validate", {"accepted": None}, If_Match='"3"')
-        assert (shown["status"], shown["validation"]["verdict"]) == ("validated", "validated")
-        assert shown["validated_at"] == shown["validation"]["at"]
-        assert shown["validation"]["psap"] == "Albany County 911"
-        assert shown["validation"]["psap_uris"] == ["sip:psap@albany.example.net"]
-        shown = await node.api("PATCH", path, {"name": "Headquarters"}, If_Match='"4"')
-        assert shown["status"] == "validated"
-        shown = await node.api("PATCH", path, {"civic_address": HEADQUARTERS}, If_Match='"5"')
-        assert (shown["status"], shown["validated_at"], shown["validation"]) == ("draft", None, None)
-        await server.stop()
-        refused = await node.api("POST", f"{path}/validate", {}, If_Match='"6"', expect=503)
-        assert "The validator does not answer now" in refused["detail"]
-        entries = await node.api("GET", "audit-log?event=location.validate")
-        outcomes = [(entry["outcome"], entry["status"]) for entry in entries["data"]]
-        assert outcomes == [("failure", 503), ("success", 200), ("success", 200)]
-        assert entries["data"][1]["details"]["by"] == "lost.example.net"
-        async with aiohttp.ClientSession() as client:  # the phones' port of the same node answers HELD
-            answer = await client.post(
-                f"{node.phones}/held", data=b"<x/>", headers={"Content-Type": "application/held+xml"}
-            )
-            assert (answer.status, b"unsupportedMessage" in await answer.read()) == (200, True)
-
-
-async def test_without_a_validator_the_answer_says_what_to_do(tmp_path):
-    """E-14: nothing is claimed that nobody checked."""
-    async with Node(tmp_path) as node:
-        await node.set_up()
-        made = await node.api("POST", "locations", {"name": "HQ", "civic_address": HEADQUARTERS})
-        path = f"locations/{made['id']}"
-        refused = await node.api("POST", f"{path}/validate", {}, If_Match='"1"', expect=409)
-        assert "[e911] lost_url" in refused["detail"]
-        shown = await node.api("POST", f"{path}/validate", {"accepted": True}, If_Match='"1"')
-        assert (shown["status"], shown["validation"]) == ("validated", None)

@@ -24,6 +24,7 @@ from tests.factories import (
     add_phone,
     add_sighting,
 )
+from tests.unit.admin.adminport import away
 from tests.unit.e911.held_requests import civic, location_request, measured
 
 MAC, OTHER_MAC = "0015654aa937", "0004f2aabbcc"
@@ -337,33 +338,29 @@ async def test_a_reference_never_reaches_into_another_account(site):
         assert await held_store.conveyed_location(session, site.other.id, "call_1") is None
 
 
-async def test_a_reference_is_answered_from_the_snapshot_while_the_database_is_away(site, tmp_path):
+async def test_a_reference_is_answered_from_the_snapshot_while_the_database_is_away(site):
     async with site.database.sessions() as session:
         data = await store.account_snapshot(session, site.acme.id)
     snapshot.save(site.folder, data, site.keys)
     held = reference_to(site)
-    await site.database.close()
-    (tmp_path / "callpoint.db").unlink()
-    (tmp_path / "callpoint.db").mkdir()
-    located = await site.lis.dereference(held, utc_now())
-    assert located.location.civic_address.as_dict() == BARN
-    with pytest.raises(DatabaseAway):
-        await site.lis.dereference(reference_to(site, location_id="location_new"), utc_now())
-    with pytest.raises(DatabaseAway):
-        await locate(site, "198.51.100.7")
+    async with away(site.database):
+        located = await site.lis.dereference(held, utc_now())
+        assert located.location.civic_address.as_dict() == BARN
+        with pytest.raises(DatabaseAway):
+            await site.lis.dereference(reference_to(site, location_id="location_new"), utc_now())
+        with pytest.raises(DatabaseAway):
+            await locate(site, "198.51.100.7")
 
 
-async def test_a_pbx_is_answered_from_the_snapshot_while_the_database_is_away(site, tmp_path):
+async def test_a_pbx_is_answered_from_the_snapshot_while_the_database_is_away(site):
     """E-08, E-13: a Kamailio in front goes on conveying locations."""
     request = location_request(device="<uri>sip:101@pbx.example.com</uri>")
     assert (await locate(site, "192.0.2.10", request)).location.id == site.barn.id
     async with site.database.sessions() as session:
         snapshot.save(site.folder, await store.account_snapshot(session, site.acme.id), site.keys)
-    await site.database.close()
-    (tmp_path / "callpoint.db").unlink()
-    (tmp_path / "callpoint.db").mkdir()
-    assert await site.lis.is_pbx("192.0.2.10")
-    located = await locate(site, "192.0.2.10", request)
-    assert (located.location.id, located.phone_id) == (site.barn.id, site.phone.id)
-    with pytest.raises(DatabaseAway):
-        await locate(site, "203.0.113.66", request)
+    async with away(site.database):
+        assert await site.lis.is_pbx("192.0.2.10")
+        located = await locate(site, "192.0.2.10", request)
+        assert (located.location.id, located.phone_id) == (site.barn.id, site.phone.id)
+        with pytest.raises(DatabaseAway):
+            await locate(site, "203.0.113.66", request)

@@ -13,6 +13,7 @@ from engine.e911.held_sightings import MeasuredSightings
 from engine.e911.location import Sighting as Seen
 from engine.models import Sighting
 from tests.factories import add_account, add_phone
+from tests.unit.admin.adminport import away
 
 NOW = dt.datetime(2026, 11, 21, 20, 0, tzinfo=dt.UTC)
 
@@ -50,17 +51,13 @@ async def test_a_phone_deleted_meanwhile_or_of_another_account_is_passed_over(da
     assert await kept(database) == []
 
 
-async def test_what_cannot_be_written_now_is_written_later(database, phone, tmp_path):
+async def test_what_cannot_be_written_now_is_written_later(database, phone):
     sightings = MeasuredSightings(database)
     sightings.note(phone.account_id, seen(phone.id, "1"))
-    await database.engine.dispose()
-    (tmp_path / "callpoint.db").rename(tmp_path / "gone.db")
-    (tmp_path / "callpoint.db").mkdir()
-    with pytest.raises(OperationalError):
-        await sightings.flush()
+    async with away(database):
+        with pytest.raises(OperationalError):
+            await sightings.flush()
     sightings.note(phone.account_id, seen(phone.id, "2", 1))
-    (tmp_path / "callpoint.db").rmdir()
-    (tmp_path / "gone.db").rename(tmp_path / "callpoint.db")
     await sightings.flush()
     assert [row[2] for row in await kept(database)] == ["2"]
 
