@@ -21,6 +21,7 @@ from engine.e911.prefixes import is_private
 from engine.e911.references import open_reference
 from engine.e911.rows import Pbx
 from engine.e911.table import AccountTable
+from engine.sip.uri import bracketed
 
 MAX_KNOWN = 4_096
 MAX_URI_CHARS = 2_048
@@ -45,7 +46,8 @@ class Authority(NamedTuple):
     port: int
 
     def __str__(self) -> str:
-        return self.host if self.port == _PORTS[self.scheme] else f"{self.host}:{self.port}"
+        host = bracketed(self.host)
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
 
 class Look(NamedTuple):

@@ -1,5 +1,6 @@
 """The configuration: every fault at once, each with its line and what to write instead."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,12 @@ def test_tls_needs_a_certificate_and_files_that_exist(tmp_path: Path) -> None:
     only_tls = {"CALLPOINT_SIP__UDP": "", "CALLPOINT_SIP__TCP": "", "CALLPOINT_SIP__TLS": ""}
     with pytest.raises(ConfigFault, match="udp, tcp and tls are all empty"):
         load(None, only_tls)
+
+
+def test_location_servers_are_hosts_with_or_without_a_port() -> None:
+    """E-05: who may be asked for a location; anything else is refused in words."""
+    good = {"CALLPOINT_SIP__LOCATION_HOSTS": '["LIS.example.com", "10.0.0.5:8080", "[fd00::5]:8443"]'}
+    assert load(None, good).sip.location_hosts == ("lis.example.com", "10.0.0.5:8080", "[fd00::5]:8443")
+    for bad in ("https://lis.example.com", "lis.example.com/path", "a b", ""):
+        with pytest.raises(ConfigFault, match="expected host or host:port"):
+            load(None, {"CALLPOINT_SIP__LOCATION_HOSTS": json.dumps([bad])})

@@ -1,0 +1,102 @@
+"""A location server and a switch port through a whole running node: main process, database and SIP process."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from engine.agents import Carrier, Placing, place_call
+from tests.node import Node
+from tests.protocol.lis import lis
+
+MAC = "0015654aa937"
+OFFICE = {"country": "US", "A1": "NY", "A3": "Albany", "HNO": "120", "RD": "Washington", "STS": "Ave", "PC": "12203"}
+
+
+async def call(node: Node, number: str, *headers: tuple[str, str]) -> dict[str, Any]:
+    """The record of one more call."""
+    placed = await place_call(Placing(number, "999", node.udp, headers=headers))
+    assert placed.is_answered
+
+    def found(answer: dict[str, Any]) -> list[dict[str, Any]]:
+        return [row for row in answer["data"] if row["call_id"] == placed.call_id]
+
+    return dict(found(await node.wait_for("emergency-calls", found))[0])
+
+
+async def until_carried(node: Node) -> None:
+    async with asyncio.timeout(20):
+        while not (await place_call(Placing("933", "999", node.udp, silence_s=1.0))).is_answered:
+            await asyncio.sleep(0.05)
+
+
+async def furnish(node: Node, carrier: Carrier) -> str:
+    """An account with an office, a lab at a switch port, a phone and a PBX; the phone's identifier."""
+    await node.set_up()
+    office = await node.api("POST", "locations", {"name": "Office", "civic_address": OFFICE})
+    lab = await node.api("POST", "locations", {"name": "Lab", "civic_address": OFFICE | {"ROOM": "7"}})
+    network = {"kind": "switch_port", "value": "00:11:22:33:44:55/Gi1/0/7", "location_id": lab["id"]}
+    await node.api("POST", "networks", network)
+    phone = await node.api("POST", "phones", {"mac": MAC, "vendor": "yealink", "model": "T46U", "label": "Desk"})
+    await node.api("POST", "pbxs", {"name": "PBX", "sources": ["127.0.0.1/32"], "default_location_id": office["id"]})
+    host, port = carrier.address
+    await node.api(
+        "POST", "trunks", {"name": "Carrier", "host": host, "port": port, "priority": 10, "transport": "udp"}
+    )
+    await until_carried(node)
+    return str(phone["id"])
+
+
+async def test_references_and_sightings_work_through_a_whole_node(tmp_path: Path) -> None:
+    """E-05, E-02: fetched by the main process; told to the SIP process at once, and again when it starts anew; and with
+    the main process killed a call waits for nothing.
+    """
+    carrier = Carrier(ring_s=0.01)
+    await carrier.start()
+    async with lis() as server:
+        node = Node(tmp_path, {"CALLPOINT_SIP__LOCATION_HOSTS": f'["{server.host}"]'})
+        try:
+            await node.start()
+            phone_id = await furnish(node, carrier)
+            refers = ("Geolocation", f"<{server.uri()}>")
+            record = await call(node, "911", refers)
+            assert (record["location_source"], record["location"]["civic_address"]["RD"]) == ("reference", "River")
+            assert len(server.asked) == 1
+
+            device = ("X-Callpoint-Device", MAC)
+            assert (await call(node, "911", device))["location_source"] == "pbx_default"
+            sighting = {"chassis": "0011.2233.4455", "port": "GI1/0/7"}
+            await node.api("PUT", f"phones/{phone_id}/sighting", sighting)
+            record = await call(node, "911", device)
+            assert (record["location_source"], record["location"]["name"]) == ("switch_port", "Lab")
+
+            os.kill(edge_of(node), signal.SIGKILL)
+            await until_carried(node)
+            assert (await call(node, "911", device))["location_source"] == "switch_port"
+
+            edge = edge_of(node)
+            assert node.process is not None
+            node.process.kill()  # the SIP process holds its pipe open, so that waiting for it would wait for both
+            async with asyncio.timeout(10):
+                while "main_process_gone" not in "".join(node.output):
+                    await asyncio.sleep(0.01)
+            loop = asyncio.get_running_loop()
+            started, count = loop.time(), len(carrier.invites)
+            another = ("Geolocation", f"<{server.uri('/another')}>")
+            assert (await place_call(Placing("911", "999", node.udp, headers=(another,)))).is_answered
+            assert loop.time() - started < 0.8  # ringing and talking are 0.2 s of it
+            assert len(carrier.invites) == count + 1
+            assert all(path != "/another" for _, path, _ in server.asked)
+            os.kill(edge, signal.SIGTERM)
+        finally:
+            await node.stop()
+            await carrier.stop()
+
+
+def edge_of(node: Node) -> int:
+    """The pid of the node's SIP process."""
+    assert node.process is not None
+    children = Path(f"/proc/{node.process.pid}/task/{node.process.pid}/children").read_text().split()
+    found = [int(pid) for pid in children if b"engine.edge" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return found[0]
