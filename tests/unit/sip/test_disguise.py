@@ -9,11 +9,16 @@ from engine.sip.auth import Credentials, read_parameters
 from engine.sip.disguise import Disguise, open_sealed, seal, sent_number, split_address, with_address
 from engine.sip.events import AttemptEnded, AttemptStarted, Finished, OwnRequestEnded
 from engine.sip.forward import Edit, Forward, Target
+from engine.sip.message import Request, parse_message
 from tests.siptest import (
     CARRIER,
     PBX,
     SECOND,
+    Callee,
+    Caller,
+    Network,
     drain,
+    forward_to,
     make_stack,
     read_request,
     read_response,
@@ -351,6 +356,49 @@ def test_a_notify_with_the_wrong_password_ends_with_the_challenge():
     (ended,), _ = drain(stack)
     assert isinstance(ended, OwnRequestEnded)
     assert ended.status == 407
+
+
+# --- on a bad link ----------------------------------------------------------------------------------------------------
+
+
+class Asking(Callee):
+    """A carrier that wants a proof for every INVITE and BYE; what carries one it treats as any carrier does."""
+
+    def __init__(self, network, hop=CARRIER):
+        super().__init__(network, hop)
+        self.numbers = []
+
+    def receive(self, data):
+        message = parse_message(data)
+        is_asked = isinstance(message, Request) and message.method in {"INVITE", "BYE"}
+        if is_asked and message.header("Proxy-Authorization") is None:
+            self.requests.append(message)
+            self.send(response(data, 407, added=[CHALLENGE]))
+            return
+        if isinstance(message, Request) and message.method in {"INVITE", "ACK", "BYE"}:
+            self.numbers.append((message.method, message.cseq[0], message.header("From")))
+        if not (isinstance(message, Request) and message.cseq == (1, "ACK")):  # that one ends the challenge
+            super().receive(data)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_challenged_call_comes_through_a_link_that_loses_and_reorders(seed):
+    """E-08: 10 % lost, a fifth delayed: answered, acknowledged and ended; each side sees its own numbers and From."""
+    target = carrier_target(first_response_s=20.0)
+    stack = make_stack(credentials_of={"trunk_1": CREDENTIALS}.get)
+    network = Network(stack, loss=0.1, reorder=0.2, seed=seed, decide=forward_to(target))
+    carrier, caller = Asking(network), Caller(network)
+    caller.call()
+    network.run(120.0)
+    assert caller.is_ended
+    assert carrier.is_acknowledged
+    assert {answer.status for answer in caller.responses} <= {100, 180, 200}
+    assert {answer.header("From") for answer in caller.responses} == {OWN_FROM}
+    assert {answer.cseq for answer in caller.responses} <= {(1, "INVITE"), (2, "BYE")}
+    behind = {(method, number) for method, number, _ in carrier.numbers}
+    assert behind <= {("INVITE", 2), ("ACK", 1), ("ACK", 2), ("BYE", 6)}
+    assert {shown for _, _, shown in carrier.numbers} == {SHOWN_FROM}
+    assert network.lost
 
 
 # --- what travels -----------------------------------------------------------------------------------------------------
