@@ -5,6 +5,7 @@ A slice is an `AccountTable` of exactly the rows that can matter for one questio
 rules as a 911 call without holding every account in this process too.
 """
 
+import contextlib
 import datetime as dt
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -69,7 +70,8 @@ async def trusted_sources(session: AsyncSession) -> PrefixIndex[tuple[str, str]]
     index: PrefixIndex[tuple[str, str]] = PrefixIndex()
     for account_id, pbx_id, sources in found:
         for source in sources or ():
-            index.add(ip_network(source, strict=False), (account_id, pbx_id))
+            with contextlib.suppress(ValueError):  # one unreadable row must not silence every other PBX
+                index.add(ip_network(source, strict=False), (account_id, pbx_id))
     return index
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from dataclasses import dataclass
+from ipaddress import ip_network
 
 import aiohttp
 import pytest
@@ -22,6 +23,7 @@ from tests.unit.admin.adminport import away
 from tests.unit.e911.held_requests import checked, civic, error_code, location_request, measured
 
 PHONE_IP, PBX_IP, STRANGER_IP, SUBNET_IP = "127.0.0.41", "127.0.0.42", "127.0.0.43", "127.0.7.1"
+PROXY_IP = "127.0.0.44"  # a reverse proxy in front of the port
 PUBLIC_URL = "http://phones.example.net"
 BARN = {"country": "US", "A1": "NY", "A3": "Albany", "RD": "Barn", "STS": "Rd", "HNO": "7"}
 HELD_TYPE = {"Content-Type": "application/held+xml;charset=utf-8"}
@@ -68,7 +70,8 @@ async def site(database, keys, tmp_path):
         phone = await add_phone(
             session, account, line, location_id=barn.id, last_ip=PHONE_IP, last_fetch_at=utc_now()
         )  # fmt: skip
-    port = make_phones_port(configuration.Provisioning(public_url=PUBLIC_URL), keys, database)
+    section = configuration.Provisioning(public_url=PUBLIC_URL, trusted_proxies=(ip_network(f"{PROXY_IP}/32"),))
+    port = make_phones_port(section, keys, database)
     sightings = serve_held(port, database, keys, tmp_path / "snapshot")
     runner = port.runner()
     await runner.setup()
@@ -99,6 +102,18 @@ async def test_a_pbx_asks_for_its_phones_and_a_stranger_learns_nothing(site, cas
     assert error_code((await site.ask(request, ip=STRANGER_IP))[1]) == "locationUnknown"
     other = location_request(device=f'<ip v="4">{PHONE_IP}</ip>')
     assert error_code((await site.ask(other, ip=STRANGER_IP))[1]) == "badIdentifier"
+
+
+async def test_behind_a_reverse_proxy_the_phone_counts_and_the_proxy_has_no_right_of_its_own(site, cases):
+    """E-13: X-Forwarded-For of a trusted proxy says who asks; one that forgets it opens nothing."""
+    own = await site.ask(
+        location_request("civic"), ip=PROXY_IP, headers={"X-Forwarded-For": f"203.0.113.9, {PHONE_IP}"}
+    )
+    assert civic(own[1]) == BARN
+    forged = await site.ask(location_request("civic"), ip=STRANGER_IP, headers={"X-Forwarded-For": PHONE_IP})
+    assert error_code(forged[1]) == "locationUnknown"
+    request = location_request("civic", device="<uri>sip:4012@pbx.example.com</uri>")
+    assert error_code((await site.ask(request, ip=PROXY_IP))[1]) == "locationUnknown"
 
 
 @pytest.mark.parametrize(

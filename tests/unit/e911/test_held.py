@@ -140,6 +140,19 @@ async def test_any_device_in_a_known_subnet_gets_what_the_subnet_says(site):
     assert mapped.location.id == site.lab.id
 
 
+async def test_ipv6_subnets_and_sources_are_looked_up_as_ipv4_is(site):
+    """E-05, E-13: both families, the longest prefix."""
+    async with site.database.sessions.begin() as session:
+        await add_network(session, site.lab, "2001:db8:7::/48")
+        await add_network(session, site.barn, "2001:db8:7:1::/64")
+        await add_pbx(session, site.acme, name="Six", sources=["2001:db8::10/128"])
+    assert (await locate(site, "2001:db8:7:2::5")).location.id == site.lab.id
+    assert (await locate(site, "2001:DB8:7:1::5")).location.id == site.barn.id
+    request = location_request(device='<ip v="6">2001:db8:7:1::9</ip>')
+    assert (await locate(site, "2001:db8::10", request)).location.id == site.barn.id
+    assert (await refused(site, "2001:db8:7:1::5", request)).code is Code.BAD_IDENTIFIER
+
+
 async def test_a_device_in_no_subnet_never_gets_an_accounts_default(site):
     assert (await refused(site, "10.8.3.4")).code is Code.LOCATION_UNKNOWN
 
