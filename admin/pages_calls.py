@@ -56,6 +56,7 @@ async def get_call(request: web.Request) -> web.Response:
         call=call,
         attempts=attempts,
         notifications=notifications,
+        callbacks=await store.callbacks_of(session, call),
         ladder=draw(call, attempts, notifications),
         invite=without_credentials(call.invite) if call.invite else "",
         sent_after=f"{(call.sent_at - call.received_at).total_seconds() * 1000:.1f} ms",

@@ -12,11 +12,13 @@ from admin.render import render
 from admin.routes import Route
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
-from engine.e911 import sites, store
-from engine.e911.fields import canonical_subnet
+from engine.db import utc_now
+from engine.e911 import callback_numbers, sites, store
+from engine.e911.fields import canonical_network
+from engine.e911.prefixes import plain_mac
 from engine.e911.validation import Verdict, note_verdict
 from engine.errors import EngineError, FieldFault, NotFound
-from engine.models import Location, Network
+from engine.models import Location, Network, NetworkKind
 
 CIVIC_FIELDS = (
     "HNO",
@@ -35,13 +37,19 @@ CIVIC_FIELDS = (
     "ROOM",
     "LOC",
 )
+NETWORK_AREAS = {
+    "subnets": NetworkKind.SUBNET,
+    "bssids": NetworkKind.BSSID,
+    "switches": NetworkKind.SWITCH,
+    "switch_ports": NetworkKind.SWITCH_PORT,
+}
 
 
 async def get_locations(request: web.Request) -> web.Response:
     session, account = request[SESSION], request[ACCOUNT]
     networks: dict[str, list[str]] = {}
     for network in await store.networks_of(session, account.id):
-        networks.setdefault(network.location_id, []).append(network.value)
+        networks.setdefault(network.location_id, []).append(_spelled(network))
     locations = await store.locations_of(session, account.id)
     return render(request, "locations.html.j2", locations=locations, networks=networks)
 
@@ -56,31 +64,38 @@ async def get_location(request: web.Request) -> web.Response:
 
 async def _location_page(request: web.Request, error: EngineError | None) -> web.Response:
     location = await _location(request) if "id" in request.match_info else None
-    networks = [] if location is None else await _subnets(request, location)
+    session, account = request[SESSION], request[ACCOUNT]
+    networks = [] if location is None else await _networks(request, location)
+    warnings = {} if location is None else await sites.warnings_of(session, account, [location])
     civic: dict[str, str] = location.civic_address if location else {"country": request[ACCOUNT].country}
     values: dict[str, Any] = {f"civic_address.{name}": civic.get(name, "") for name in CIVIC_FIELDS}
     values |= {
         "name": location.name if location else "",
-        "subnets": [network.value for network in networks],
+        "carrier_ids": [f"{name}: {text}" for name, text in (location.carrier_ids if location else {}).items()],
         "notification_recipients": location.notification_recipients if location else [],
         "callback_number": location.callback_number if location else "",
         "onsite_number": location.onsite_number if location else "",
     }
+    for name, kind in NETWORK_AREAS.items():
+        values[name] = [_spelled(network) for network in networks if network.kind == kind]
     form = await form_of(request, values, error)
+    pools = await callback_numbers.pools_of(session, account, utc_now()) if location else []
     return render(
         request, "location.html.j2", status=error.http_status if error else 200, location=location, form=form,
+        pool=next((pool for pool in pools if location and pool.location_id == location.id), None),
+        warnings=[text for found in warnings.values() for text in found],
         can_be_asked=bool(request.app[CONFIG].e911.lost_url),
     )  # fmt: skip
 
 
 async def post_location_new(request: web.Request) -> web.Response:
     request[FORM] = _location_page
-    subnets, faults = await _typed_subnets(request)
+    networks, faults = await _typed_networks(request)
     values = await _typed_values(request, {})
     with gathered(faults):
         location = await sites.create_location(request[SESSION], request[ACTOR], request[ACCOUNT], values)
     refuse(faults)
-    await _set_subnets(request, location, subnets)
+    await _set_networks(request, location, networks)
     return see_other(f"/locations/{location.id}", "location-added")
 
 
@@ -88,12 +103,12 @@ async def post_location(request: web.Request) -> web.Response:
     request[FORM] = _location_page
     location = await _location(request)
     await refuse_stale(request, location)
-    subnets, faults = await _typed_subnets(request)
+    networks, faults = await _typed_networks(request)
     values = await _typed_values(request, location.civic_address)
     with gathered(faults):
         await sites.update_location(request[SESSION], request[ACTOR], request[ACCOUNT], location, values)
     refuse(faults)
-    await _set_subnets(request, location, subnets)
+    await _set_networks(request, location, networks)
     return see_other(f"/locations/{location.id}", "location-saved")
 
 
@@ -131,7 +146,7 @@ async def _location(request: web.Request) -> Location:
     return location
 
 
-async def _subnets(request: web.Request, location: Location) -> list[Network]:
+async def _networks(request: web.Request, location: Location) -> list[Network]:
     """The location's networks that hold for callers of every PBX: those of one PBX are the API's."""
     networks = await store.networks_of(request[SESSION], location.account_id, location.id)
     return [network for network in networks if network.pbx_id is None]
@@ -147,31 +162,46 @@ async def _typed_values(request: web.Request, present: dict[str, str]) -> dict[s
         "name": await typed(request, "name"),
         "civic_address": civic,
         "notification_recipients": await lines_typed(request, "notification_recipients"),
+        "carrier_ids": {
+            name.strip(): text.strip() or '""'  # nothing behind the colon is a mistake, not a wish to forget
+            for name, _, text in (entry.partition(":") for entry in await lines_typed(request, "carrier_ids"))
+        },
         "callback_number": await typed(request, "callback_number"),
         "onsite_number": await typed(request, "onsite_number"),
     }
 
 
-async def _typed_subnets(request: web.Request) -> tuple[list[str], list[FieldFault]]:
-    subnets: dict[str, None] = {}
+async def _typed_networks(request: web.Request) -> tuple[list[tuple[str, str]], list[FieldFault]]:
+    """Kind and value of every network of the form, each once."""
+    networks: dict[tuple[str, str], None] = {}
     faults = []
-    for text in await lines_typed(request, "subnets"):
-        try:
-            subnets[canonical_subnet(text)] = None
-        except ValueError as exc:
-            faults.append(FieldFault("subnets", str(exc)))
-    return list(subnets), faults
+    for name, kind in NETWORK_AREAS.items():
+        for text in await lines_typed(request, name):
+            try:
+                networks[kind, canonical_network(kind, text)] = None
+            except ValueError as exc:
+                faults.append(FieldFault(name, str(exc)))
+    return list(networks), faults
 
 
-async def _set_subnets(request: web.Request, location: Location, wished: list[str]) -> None:
+async def _set_networks(request: web.Request, location: Location, wished: list[tuple[str, str]]) -> None:
     session, actor = request[SESSION], request[ACTOR]
-    present = {network.value: network for network in await _subnets(request, location)}
-    for value, network in present.items():
-        if value not in wished:
+    present = {(network.kind, network.value): network for network in await _networks(request, location)}
+    for known, network in present.items():
+        if known not in wished:
             await sites.delete_network(session, actor, network)
-    for value in wished:
-        if value not in present:
-            await sites.create_network(session, actor, request[ACCOUNT], {"value": value, "location_id": location.id})
+    for kind, value in wished:
+        if (kind, value) not in present:
+            values = {"kind": kind, "value": value, "location_id": location.id}
+            await sites.create_network(session, actor, request[ACCOUNT], values)
+
+
+def _spelled(network: Network) -> str:
+    """A network as people write it: MACs with colons."""
+    chassis, slash, port = network.value.partition("/")
+    if network.kind == NetworkKind.SUBNET or plain_mac(chassis) is None:
+        return network.value
+    return ":".join(chassis[at : at + 2] for at in range(0, 12, 2)) + slash + port
 
 
 ROUTES = (

@@ -17,8 +17,9 @@ from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 from engine.audit.record import record
 from engine.e911 import store as e911
+from engine.e911 import whereabouts
 from engine.errors import EngineError, FieldFault
-from engine.models import Phone
+from engine.models import ConfirmedLocation, Phone
 from engine.provisioning import phones, store, vendors
 from engine.provisioning.phones import PhoneFields
 
@@ -96,7 +97,8 @@ async def get_phone(request: web.Request) -> web.Response:
 async def _phone_page(request: web.Request, error: EngineError | None) -> web.Response:
     session = request[SESSION]
     phone = await _phone(request)
-    form = await form_of(request, {"label": phone.label, "location_id": phone.location_id or ""}, error)
+    values = {"label": phone.label, "location_id": phone.location_id or "", "place_id": "", "network": ""}
+    form = await form_of(request, values, error)
     return render(
         request,
         "phone.html.j2",
@@ -107,6 +109,8 @@ async def _phone_page(request: web.Request, error: EngineError | None) -> web.Re
         events=await store.events_of(session, phone.account_id, phone_id=phone.id, limit=EVENTS_SHOWN),
         files=await preview(request, phone),
         locations=await location_choices(request),
+        sighting=await e911.sighting_of(session, phone),
+        confirmed=await e911.confirmed_of_phone(session, phone),
     )
 
 
@@ -121,6 +125,31 @@ async def post_phone(request: web.Request) -> web.Response:
     )
     await phones.update_phone(request[SESSION], request[ACTOR], phone, wished)
     return see_other(f"/phones/{phone.id}", "phone-saved")
+
+
+async def post_confirmed(request: web.Request) -> web.Response:
+    """Say where the phone is on a network: for people who take it home."""
+    request[FORM] = _phone_page
+    phone = await _phone(request)
+    values = {
+        "phone_id": phone.id,
+        "location_id": await typed(request, "place_id"),
+        "network": await typed(request, "network"),
+    }
+    faults: list[FieldFault] = []
+    with gathered(faults):
+        await whereabouts.create_confirmed(request[SESSION], request[ACTOR], request[ACCOUNT], values)
+    refuse([FieldFault("place_id", fault.detail) if fault.field == "location_id" else fault for fault in faults])
+    return see_other(f"/phones/{phone.id}", "confirmed-added", "where")
+
+
+async def post_confirmed_delete(request: web.Request) -> web.Response:
+    confirmed = await accounts.row_of(
+        request[SESSION], ConfirmedLocation, request[ACCOUNT].id, request.match_info["id"]
+    )
+    phone_id = confirmed.phone_id
+    await whereabouts.delete_confirmed(request[SESSION], request[ACTOR], confirmed)
+    return see_other(f"/phones/{phone_id}" if phone_id else "/phones", "confirmed-deleted", "where")
 
 
 async def post_phone_delete(request: web.Request) -> web.Response:
@@ -168,6 +197,14 @@ ROUTES = (
     Route("GET", "/phones/{id}", get_phone, Scope.PHONES_READ, Event.PHONE_READ),
     Route("POST", "/phones/{id}", post_phone, Scope.PHONES_WRITE, Event.PHONE_UPDATE),
     Route("POST", "/phones/{id}/delete", post_phone_delete, Scope.PHONES_WRITE, Event.PHONE_DELETE),
+    Route("POST", "/phones/{id}/confirmed", post_confirmed, Scope.LOCATIONS_WRITE, Event.CONFIRMED_LOCATION_CREATE),
+    Route(
+        "POST",
+        "/confirmed-locations/{id}/delete",
+        post_confirmed_delete,
+        Scope.LOCATIONS_WRITE,
+        Event.CONFIRMED_LOCATION_DELETE,
+    ),
     Route("POST", "/phones/{id}/resync", post_resync, Scope.PHONES_WRITE, Event.PHONE_RESYNC, prepare=send_resync),
     *pages_lines.ROUTES,
 )

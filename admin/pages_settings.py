@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from admin import pages_api_keys, pages_locations, pages_provisioning, pages_telephony
+from admin import pages_api_keys, pages_locations, pages_numbers, pages_provisioning, pages_telephony
 from admin.context import ACCOUNT, ACTOR, CONFIG, SESSION
 from admin.pages_form import FORM, Form, form_of, refuse_stale, see_other, typed
 from admin.render import render, zone_of
@@ -23,7 +23,16 @@ from engine.errors import EngineError, NotFound
 from engine.models import Account
 
 LANGUAGES = (("en", "English"), ("es", "Spanish"), ("fr", "French"))
-COUNTRIES = (("US", "United States"), ("CA", "Canada"))
+COUNTRIES = (
+    ("US", "United States"), ("CA", "Canada"), ("AU", "Australia"), ("AT", "Austria"), ("BE", "Belgium"),
+    ("BG", "Bulgaria"), ("HR", "Croatia"), ("CY", "Cyprus"), ("CZ", "Czechia"), ("DK", "Denmark"), ("EE", "Estonia"),
+    ("FI", "Finland"), ("FR", "France"), ("DE", "Germany"), ("GR", "Greece"), ("GG", "Guernsey"), ("HU", "Hungary"),
+    ("IS", "Iceland"), ("IE", "Ireland"), ("IM", "Isle of Man"), ("IT", "Italy"), ("JE", "Jersey"), ("LV", "Latvia"),
+    ("LI", "Liechtenstein"), ("LT", "Lithuania"), ("LU", "Luxembourg"), ("MT", "Malta"), ("NL", "Netherlands"),
+    ("NZ", "New Zealand"), ("NO", "Norway"), ("PL", "Poland"), ("PT", "Portugal"), ("RO", "Romania"),
+    ("SK", "Slovakia"), ("SI", "Slovenia"), ("ES", "Spain"), ("SE", "Sweden"), ("CH", "Switzerland"),
+    ("GB", "United Kingdom"),
+)  # fmt: skip
 _REGIONS = ("America/", "Pacific/", "Atlantic/", "Europe/", "Africa/", "Asia/", "Australia/", "Indian/")
 _DETAILS = ("name", "email", "phone", "callback_number")
 _PREFERENCES = ("timezone", "language", "country", "default_location_id")
@@ -69,6 +78,7 @@ async def _settings_page(
         recipients=await e911.recipients_of(session, account.id),
         pbxs=await accounts.pbxs_of(session, account.id),
         trunks=trunks,
+        numbers=await e911.number_counts(session, account.id),
         timezones=_with(account.timezone, _timezones()),
         languages=_with(account.language, LANGUAGES),
         countries=_with(account.country, COUNTRIES),
@@ -183,6 +193,7 @@ ROUTES = (
     ),
     *pages_provisioning.ROUTES,
     *pages_telephony.ROUTES,
+    *pages_numbers.ROUTES,
     *pages_api_keys.ROUTES,
     *pages_locations.ROUTES,
 )

@@ -5,6 +5,7 @@ from typing import Any
 
 from aiohttp import web
 
+from admin.api_telephony import carrier_labels, carrier_profiles, refuse_unknown_profile
 from admin.context import ACCOUNT, ACTOR, SESSION
 from admin.pages_form import FORM, form_of, lines_typed, refuse_stale, see_other, typed, whole_number
 from admin.render import render
@@ -27,6 +28,7 @@ async def get_pbx(request: web.Request) -> web.Response:
 async def _pbx_page(request: web.Request, error: EngineError | None) -> web.Response:
     pbx = await _pbx(request) if "id" in request.match_info else None
     values: dict[str, Any] = asdict(PbxFields.of(pbx) if pbx else PbxFields(""))
+    del values["secret"]  # never on a page
     form = await form_of(request, values, error)
     locations = await e911.locations_of(request[SESSION], request[ACCOUNT].id)
     return render(
@@ -37,7 +39,8 @@ async def _pbx_page(request: web.Request, error: EngineError | None) -> web.Resp
 
 async def post_pbx_new(request: web.Request) -> web.Response:
     request[FORM] = _pbx_page
-    await operations.create_pbx(request[SESSION], request[ACTOR], request[ACCOUNT], await _pbx_fields(request))
+    wished = await _pbx_fields(request, PbxFields(""))
+    await operations.create_pbx(request[SESSION], request[ACTOR], request[ACCOUNT], wished)
     return see_other("/settings", "pbx-added", "pbxs")
 
 
@@ -45,7 +48,8 @@ async def post_pbx(request: web.Request) -> web.Response:
     request[FORM] = _pbx_page
     pbx = await _pbx(request)
     await refuse_stale(request, pbx)
-    await operations.update_pbx(request[SESSION], request[ACTOR], request[ACCOUNT], pbx, await _pbx_fields(request))
+    wished = await _pbx_fields(request, PbxFields.of(pbx))
+    await operations.update_pbx(request[SESSION], request[ACTOR], request[ACCOUNT], pbx, wished)
     return see_other("/settings", "pbx-saved", "pbxs")
 
 
@@ -61,10 +65,14 @@ async def _pbx(request: web.Request) -> Pbx:
     return await store.pbx_by_id(request[SESSION], request[ACCOUNT].id, request.match_info["id"])
 
 
-async def _pbx_fields(request: web.Request) -> PbxFields:
+async def _pbx_fields(request: web.Request, present: PbxFields) -> PbxFields:
+    auth_user = await typed(request, "auth_user")
     return PbxFields(
         name=await typed(request, "name"),
         sources=tuple(await lines_typed(request, "sources")),
+        tls_name=await typed(request, "tls_name"),
+        auth_user=auth_user,
+        secret=await _secret(request, present.secret if auth_user else None),
         registrar_host=await typed(request, "registrar_host"),
         registrar_port=await whole_number(request, "registrar_port", 5060),
         transport=await typed(request, "transport"),
@@ -72,6 +80,12 @@ async def _pbx_fields(request: web.Request) -> PbxFields:
         default_route=await typed(request, "default_route") or None,
         resync_via=await typed(request, "resync_via"),
     )
+
+
+async def _secret(request: web.Request, present: str | None) -> str | None:
+    """The password as typed; left empty, it stays as it is. White space is part of it."""
+    text = (await request.post()).get("secret", "")
+    return text if isinstance(text, str) and text else present
 
 
 # ------------------------------------------------------------------------------------------ trunks
@@ -86,7 +100,11 @@ async def _trunk_page(request: web.Request, error: EngineError | None) -> web.Re
     values: dict[str, Any] = asdict(TrunkFields.of(trunk) if trunk else TrunkFields("", ""))
     del values["secret"]  # never on a page
     form = await form_of(request, values, error)
-    return render(request, "trunk.html.j2", status=error.http_status if error else 200, trunk=trunk, form=form)
+    kept = () if trunk is None or trunk.profile in carrier_profiles() else (trunk.profile,)
+    return render(
+        request, "trunk.html.j2", status=error.http_status if error else 200, trunk=trunk, form=form,
+        profiles=[*carrier_labels().items(), *((name, name) for name in kept)],
+    )  # fmt: skip
 
 
 async def post_trunk_new(request: web.Request) -> web.Response:
@@ -118,7 +136,10 @@ async def _trunk(request: web.Request) -> Trunk:
 
 
 async def _trunk_fields(request: web.Request, present: TrunkFields) -> TrunkFields:
-    """The form over what is there: the page does not show every field of a trunk."""
+    """The form over what is there."""
+    profile, auth_user = await typed(request, "profile"), await typed(request, "auth_user")
+    if profile != present.profile:
+        refuse_unknown_profile(profile)
     return replace(
         present,
         name=await typed(request, "name"),
@@ -126,6 +147,9 @@ async def _trunk_fields(request: web.Request, present: TrunkFields) -> TrunkFiel
         port=await whole_number(request, "port", 5060),
         priority=await whole_number(request, "priority", 10),
         transport=await typed(request, "transport"),
+        auth_user=auth_user,
+        secret=await _secret(request, present.secret if auth_user else None),
+        profile=profile,
         location_mode=await typed(request, "location_mode"),
         test_number=await typed(request, "test_number") or None,
         last_resort=await typed(request, "last_resort") == "on",

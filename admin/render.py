@@ -38,6 +38,10 @@ DONE = {  # what a page says after a redirect; the key travels in the address, t
     "account": "Account saved.",
     "address": "Billing address saved.",
     "location-added": "Location added.",
+    "numbers-added": "Numbers added.",
+    "number-deleted": "Number removed.",
+    "confirmed-added": "Confirmed. It holds on this network.",
+    "confirmed-deleted": "Removed.",
     "location-saved": "Location saved.",
     "location-validated": "The address is marked as validated. Changing it makes it a draft again.",
     "location-undecided": "The validator was asked and did not decide. What it said stands with the address.",
@@ -128,6 +132,7 @@ def environment() -> Environment:
     made.tests["addressed"] = has_address
     made.filters |= {
         "mac": mac_text,
+        "chassis": chassis_text,
         "civic": civic_lines,
         "words": words,
         "bytes": bytes_text,
@@ -192,6 +197,11 @@ def ago(at: dt.datetime | None, now: dt.datetime) -> str:
 def mac_text(mac: str) -> str:
     """`0015654aa937` as people read it on the phone's label: `00:15:65:4A:A9:37`."""
     return ":".join(mac[at : at + 2] for at in range(0, len(mac), 2)).upper()
+
+
+def chassis_text(name: str) -> str:
+    """A MAC as people read it; any other name of a switch or network as it is."""
+    return mac_text(name) if len(name) == 12 and all(char in "0123456789abcdef" for char in name) else name
 
 
 def civic_lines(address: Mapping[str, Any] | None) -> list[str]:

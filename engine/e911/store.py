@@ -31,6 +31,7 @@ from engine.models import (
     NotificationRecipient,
     NotificationState,
     Number,
+    NumberKind,
     Pbx,
     Phone,
     PhoneLine,
@@ -152,6 +153,12 @@ async def lines_called(session: AsyncSession, account_id: str, names: Collection
     return list((await session.scalars(query.order_by(Line.extension, Line.id))).all())
 
 
+async def extensions_of(session: AsyncSession, account_id: str, line_ids: Collection[str]) -> dict[str, str]:
+    """The extension of each of these lines, by the line's identifier."""
+    query = select(Line.id, Line.extension).where(Line.account_id == account_id, Line.id.in_(line_ids))
+    return {row[0]: row[1] for row in await session.execute(query)}
+
+
 # ------------------------------------------------------------------------------------------ numbers, whereabouts
 
 
@@ -161,6 +168,13 @@ async def numbers_of(session: AsyncSession, account_id: str, location_id: str | 
     if location_id is not None:
         query = query.where(Number.location_id == location_id)
     return list((await session.scalars(query)).all())
+
+
+async def number_counts(session: AsyncSession, account_id: str) -> dict[NumberKind, int]:
+    """How many numbers of each kind the account has. No key is missing."""
+    query = select(Number.kind, func.count()).where(Number.account_id == account_id).group_by(Number.kind)
+    found = {row[0]: row[1] for row in await session.execute(query)}
+    return {kind: found.get(kind, 0) for kind in NumberKind}
 
 
 async def number_by_id(session: AsyncSession, account_id: str, number_id: str) -> Number | None:

@@ -29,6 +29,7 @@ from engine.ids import new_id
 from engine.models import (
     Account,
     CallAttempt,
+    CallbackCall,
     EmergencyCall,
     Location,
     Notification,
@@ -41,7 +42,18 @@ from engine.models import (
     User,
 )  # fmt: skip
 from engine.provisioning import phones
-from tests.factories import add_line, add_location, add_network, add_pbx, add_phone, add_trunk, fresh_database
+from tests.factories import (
+    add_confirmed_location,
+    add_line,
+    add_location,
+    add_network,
+    add_number,
+    add_pbx,
+    add_phone,
+    add_sighting,
+    add_trunk,
+    fresh_database,
+)
 
 EMAIL = "owner@example.com"
 PASSWORD = "correct horse battery staple 42"
@@ -157,6 +169,16 @@ async def _fill(site: Site, session: AsyncSession, account: Account) -> None:
     )  # fmt: skip
     await add_location(session, account, name="Home office", civic_address={"country": "US"})
     await add_network(session, headquarters, "10.4.12.0/24")
+    await add_network(session, headquarters, "001a2b3c4d5e", kind="bssid")
+    await add_network(session, headquarters, "001a2b3c4d00/gi1/0/12", kind="switch_port")
+    held_by = {"pbx_id": None, "sip_user": "102", "extension": "102", "name": "Back office", "call": "call_seed"}
+    for at in range(3):
+        until = utc_now() + dt.timedelta(hours=2) if at == 0 else None
+        await add_number(
+            session, account, f"+151855501{at}0", kind="elin", location_id=headquarters.id, held_until=until,
+            held_by=held_by if until else None,
+        )  # fmt: skip
+    await add_number(session, account, "+15185550190", kind="elin", location_id=warehouse.id)
     await sites.add_recipient(session, actor, account, "frontdesk@example.com")
     await sites.add_recipient(session, actor, account, "oncall@example.com")
     await add_pbx(session, account, name="Office PBX", sources=["192.0.2.10/32", "10.0.0.0/8"])
@@ -165,6 +187,19 @@ async def _fill(site: Site, session: AsyncSession, account: Account) -> None:
     await phones.generate_token(session, actor, account, site.keys)
     desk = await _phones(site, session, account, headquarters)
     await _calls(site, session, account, desk, headquarters, warehouse, first, second)
+    await add_number(session, account, "+15185550101", line_id=site.ids["line"])
+    await add_sighting(session, desk, chassis="001a2b3c4d00", port="gi1/0/12", ip="10.4.12.31")
+    await add_confirmed_location(session, headquarters, phone_id=desk.id, network="203.0.113.7/32")
+    call = await session.get(EmergencyCall, site.ids["call"])
+    assert call is not None
+    session.add(
+        CallbackCall(
+            id=new_id("callback"), account_id=account.id, emergency_call_id=call.id, number="+15185550100",
+            from_uri="sip:+15185550911@sip.two.example", target="sip:101@192.0.2.10", psap=True, outcome="answered",
+            status_code=200, received_at=utc_now(), ended_at=utc_now(),
+        )
+    )  # fmt: skip
+    record(session, actor, Event.CALLBACK_CREATE, call)
     denied = replace(actor, ip="2001:db8::77", type="api_key", id="api_key_seed", name="monitoring")
     for number in range(30):
         record(session, replace(actor, ip=f"10.0.{number}.77"), Event.LOCATION_LIST)

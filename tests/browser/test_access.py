@@ -13,7 +13,8 @@ NewPage = Callable[..., Any]
 MAX_PAGE_BYTES = 150_000
 PATHS = (
     "/", "/locations", "/locations/new", "/phones", "/phones/new", "/calls", "/audit", "/settings",
-    "/settings/api-keys", "/settings/address", "/settings/provisioning", "/settings/pbxs/new", "/settings/trunks/new",
+    "/settings/api-keys", "/settings/address", "/settings/provisioning", "/settings/numbers", "/settings/pbxs/new",
+    "/settings/trunks/new",
     "/help/emergency", "/help/locations", "/help/provisioning", "/api", "/prove", "/nowhere",
 )  # fmt: skip
 
