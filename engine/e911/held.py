@@ -283,6 +283,8 @@ class Lis:
         phone, _line = table.who(caller, pbx.id if pbx is not None else None)
         seen = _seen(phone, caller, measured, now)
         overlay = {seen.phone_id: seen} if seen is not None else {}
+        if phone is not None:
+            caller = _behind_relay(table, caller, pbx, measured)
         resolved = resolve(table, caller, now, pbx=pbx, overlay=overlay)
         if seen is not None:
             self._sighted(table.account_id, seen)
@@ -402,6 +404,13 @@ def _seen(phone: Phone | None, caller: Caller, measured: Measured, now: datetime
     if phone is None or not measured.is_telling:
         return None
     return Sighting(phone.id, measured.chassis, measured.port, measured.bssid, caller.source_ip, "held", now)
+
+
+def _behind_relay(table: AccountTable, caller: Caller, pbx: Pbx | None, measured: Measured) -> Caller:
+    """Where no network holds the device's own address, the relay agent's speaks for its subnet (RFC 7105 §5.2)."""
+    pbx_id = pbx.id if pbx is not None else None
+    is_placed = caller.source_ip is not None and table.network_of(caller.source_ip, pbx_id) is not None
+    return caller if is_placed or measured.relay is None else replace(caller, source_ip=measured.relay)
 
 
 def _forms_of(location: DispatchableLocation) -> set[Kind]:

@@ -206,7 +206,8 @@ async def _networks(
     measured = asked.measured
     places: list[tuple[str | None, str | None, str | None]] = [(measured.chassis, measured.port, measured.bssid)]
     places += [(seen.chassis, seen.port, seen.bssid) for seen in sightings]
-    addresses = {seen.ip for seen in sightings if seen.ip} | ({str(asked.address)} if asked.address else set())
+    addresses = {seen.ip for seen in sightings if seen.ip}
+    addresses |= {str(each) for each in (asked.address, measured.relay) if each is not None}
     values = {cidr for address in addresses for cidr in _cidrs_of_text(address)}
     for chassis, port, bssid in places:
         values |= {chassis} if chassis else set()

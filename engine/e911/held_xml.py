@@ -76,16 +76,17 @@ class Device:
 @dataclass(frozen=True, slots=True)
 class Measured:
     """What a device says of its attachment (RFC 7105), spelled as the networks of an account are (`prefixes`). A port
-    stands with its chassis alone.
+    stands with its chassis alone. `relay`: the DHCP relay agent's address on the device's own subnet.
     """
 
     chassis: str | None = None
     port: str | None = None
     bssid: Mac | None = None
+    relay: IpAddress | None = None
 
     @property
     def is_telling(self) -> bool:
-        """True when there is anything in it."""
+        """True when it says where the device is plugged in or which access point serves it."""
         return self.chassis is not None or self.bssid is not None
 
 
@@ -186,15 +187,17 @@ def _read_measured(root: etree._Element) -> Measured:
 
     A measurement that cannot be read is no measurement: the request is answered without it.
     """
-    chassis = port = bssid = None
+    chassis = port = bssid = relay = None
     for lldp in root.iter(f"{{{MEASUREMENTS}:lldp}}lldp"):
         chassis = chassis or _lldp_name(lldp, "chassis")
         port = port or _lldp_name(lldp, "port")
     for point in root.iter(f"{{{MEASUREMENTS}:wifi}}ap"):
         if (point.get("serving") or "").strip() in {"true", "1"}:
             bssid = bssid or plain_mac(point.findtext(f"{{{MEASUREMENTS}:wifi}}bssid") or "")
+    for dhcp in root.iter(f"{{{MEASUREMENTS}:dhcp}}dhcp"):
+        relay = relay or plain_address(dhcp.findtext(f"{{{MEASUREMENTS}:dhcp}}giaddr") or "")
     plain = plain_chassis(chassis or "")
-    return Measured(plain, plain_port(port or "") if plain else None, bssid)
+    return Measured(plain, plain_port(port or "") if plain else None, bssid, relay)
 
 
 def _lldp_name(lldp: etree._Element, name: str) -> str | None:

@@ -24,10 +24,12 @@ def location_request(
     return f'<?xml version="1.0"?><locationRequest xmlns="{HELD}"{time}>{kind}{named}{more}</locationRequest>'.encode()
 
 
-def measured(*, chassis: str = "", port: str = "", chassis_type: str = "7", port_type: str = "5", ap: str = "") -> str:
-    """RFC 7105 measurements: LLDP names in hexadecimal, and the serving access point."""
+def measured(
+    *, chassis: str = "", port: str = "", chassis_type: str = "7", port_type: str = "5", ap: str = "", giaddr: str = ""
+) -> str:
+    """RFC 7105 measurements: LLDP names in hexadecimal, the serving access point, the DHCP relay."""
     space = "urn:ietf:params:xml:ns:geopriv:lm"
-    lldp = wifi = ""
+    lldp = wifi = dhcp = ""
     if chassis:
         port_xml = f'<port type="{port_type}">{port}</port>' if port else ""
         lldp = f'<lldp xmlns="{space}:lldp"><chassis type="{chassis_type}">{chassis}</chassis>{port_xml}</lldp>'
@@ -36,7 +38,9 @@ def measured(*, chassis: str = "", port: str = "", chassis_type: str = "7", port
             f'<wifi xmlns="{space}:wifi"><nicType>x</nicType><ap><bssid>02-00-00-00-00-01</bssid></ap>'
             f'<ap serving="true"><bssid>{ap}</bssid></ap></wifi>'
         )
-    return f'<measurements xmlns="{space}" time="2026-11-21T20:00:00Z">{lldp}{wifi}</measurements>'
+    if giaddr:
+        dhcp = f'<dhcp xmlns="{space}:dhcp"><giaddr>{giaddr}</giaddr><circuit>108b</circuit></dhcp>'
+    return f'<measurements xmlns="{space}" time="2026-11-21T20:00:00Z">{lldp}{wifi}{dhcp}</measurements>'
 
 
 def held_schema(folder: Path = CASES / "xml" / "held_lost") -> etree.XMLSchema:

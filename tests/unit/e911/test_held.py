@@ -218,6 +218,18 @@ async def test_a_measurement_of_the_phone_itself_counts_at_once_and_is_kept(site
     assert (sighting.chassis, sighting.port, sighting.source) == ("sw-lab", "gi1/0/7", "held")
 
 
+async def test_a_dhcp_relay_speaks_for_a_phone_whose_own_address_no_network_holds(site):
+    """E-13: RFC 7105 §5.2; the phone's own address comes first, and a relay alone is no sighting."""
+    more = measured(giaddr="10.7.0.1")
+    located = await locate(site, "198.51.100.7", location_request(more=more))
+    assert (located.location.id, located.source) == (site.lab.id, Source.SUBNET)
+    async with site.database.sessions.begin() as session:
+        await add_network(session, site.hq, "198.51.100.0/24")
+    assert (await locate(site, "198.51.100.7", location_request(more=more))).location.id == site.hq.id
+    assert (await refused(site, "203.0.113.66", location_request(more=more))).code is Code.LOCATION_UNKNOWN
+    assert site.seen == []
+
+
 async def test_nobody_can_move_a_phone_to_another_switch_port_from_afar(site):
     """E-13: a measurement beside a claimed MAC is evidence only from that phone's own address or its PBX."""
     request = location_request(

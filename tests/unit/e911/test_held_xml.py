@@ -96,7 +96,8 @@ def test_a_flood_of_identifiers_is_a_request_error():
         (measured(chassis="ff00", port="c2c8"), Measured("ff00", "c2c8")),
         (measured(ap="AA-BB-CC-DD-EE-FF"), Measured(bssid="aabbccddeeff")),
         (measured(chassis=b"a/b".hex(), port=b"1".hex()), Measured()),
-        (measured(chassis="zz", ap="nonsense"), Measured()),
+        (measured(chassis="zz", ap="nonsense", giaddr="none"), Measured()),
+        (measured(giaddr="192.0.2.158"), Measured(relay=ip_address("192.0.2.158"))),
         ("", Measured()),
     ],
 )
