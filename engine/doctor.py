@@ -16,6 +16,7 @@ from engine.audit.record import open_audited
 from engine.config import Config, parse_listen
 from engine.db import Database
 from engine.doctor_location import reference_findings, validator_findings
+from engine.doctor_numbers import number_findings
 from engine.doctor_sip import answers, certificate_findings, listener_findings, trunk_finding
 from engine.e911 import snapshot
 from engine.e911.calls import ASIDE
@@ -183,6 +184,8 @@ async def _account(session: AsyncSession, account: Account, config: Config) -> A
             )
     if not await count(Location):
         yield Finding(f"{account.name}: locations", "bad", "none: calls go out without a location. Add one.")
+    for finding in await number_findings(session, account):
+        yield finding
     homeless = await count(Phone, Phone.location_id.is_(None))
     if homeless and account.default_location_id is None:
         yield Finding(
