@@ -8,11 +8,12 @@ import pytest
 import trustme
 
 from engine.crypto import KeyRing
+from engine.e911.flood import DATAGRAMS_PER_S
 from engine.sip.tls import TlsFiles, server_context
 from tests.certificates import files_of
-from tests.protocol.edgetest import CARRIER_IP, PBX_IP, Carrier, Pbx, account, edge, trunk
+from tests.protocol.edgetest import CARRIER_IP, PBX_IP, STRANGER_IP, Carrier, Pbx, account, edge, trunk
 from tests.protocol.elements import StreamPeer, UdpPeer
-from tests.siptest import read_request, response
+from tests.siptest import read_request, request, response
 
 pytestmark = pytest.mark.enable_socket
 
@@ -144,3 +145,25 @@ async def test_a_dialog_whose_contact_is_a_host_name_is_acknowledged_and_ended(
             else:
                 raise AssertionError(f"no {method} at the carrier")
     carrier.transport.close()
+
+
+async def test_a_stranger_over_tcp_is_heard_no_more_than_over_udp(tmp_path: Path, keys: KeyRing) -> None:
+    """E-04: a stream is no way around the rate; the connection that brings a flood stays one stranger's."""
+    stranger = StreamPeer(ip=STRANGER_IP)
+    async with edge(tmp_path, keys, account()) as running:
+        await stranger.connect(running.tcp[1])
+        for number in range(3 * DATAGRAMS_PER_S):
+            stranger.writer.write(
+                request("INVITE", source=stranger.hop, branch=f"z9hG4bK{number}", call_id=f"{number}@x")
+            )
+        await stranger.writer.drain()
+        stranger.writer.write(b"\r\n\r\n")
+        await running.settled()
+        async with asyncio.timeout(5.0):
+            while not stranger.inbox.qsize():
+                await asyncio.sleep(0.01)
+        await running.settled()
+        answered = stranger.inbox.qsize()
+        assert 0 < answered <= 2 * DATAGRAMS_PER_S  # a second may have turned over in the middle
+        assert (await running.settled())["connections_refused"] == 0
+    await stranger.close()
