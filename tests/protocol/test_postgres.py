@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -14,8 +15,10 @@ from engine import migrations
 from engine.audit import store as audit_store
 from engine.audit.record import open_audited
 from engine.crypto import KeyRing
-from engine.db import Base, Database
+from engine.db import Base, Database, utc_now
 from engine.e911 import store
+from engine.e911.held import Lis
+from engine.e911.held_xml import read_request
 from tests.factories import (
     add_account,
     add_confirmed_location,
@@ -29,6 +32,7 @@ from tests.factories import (
     add_trunk,
 )
 from tests.postgres import running_postgres
+from tests.unit.e911.held_requests import location_request
 from tests.unit.test_migrations import FIRST_SCHEMA_ROWS, OLD_PROCESS_ADDS_A_PBX
 
 UNTIL = dt.datetime(2026, 11, 21, 20, 0, tzinfo=dt.UTC)
@@ -141,3 +145,30 @@ async def _snapshot_of_a_site(opened: Database) -> dict[str, object]:
         snapshot = await store.account_snapshot(session, "account_1")
     assert snapshot is not None
     return snapshot
+
+
+async def test_held_finds_phones_lines_and_subnets(postgres: Database, keys: KeyRing, tmp_path: Path) -> None:
+    """E-13: every question of the HELD server, in this database's own SQL."""
+    await migrations.migrate(postgres)
+    now = utc_now()
+    async with postgres.sessions.begin() as session:
+        account = await add_account(session)
+        barn = await add_location(session, account, name="Barn")
+        lab = await add_location(session, account, name="Lab")
+        await add_network(session, lab, "10.7.0.0/16")
+        pbx = await add_pbx(session, account, sources=["192.0.2.10/32"])
+        line = await add_line(session, account, "101", pbx_id=pbx.id, callback_number="+15185550101")
+        phone = await add_phone(
+            session, account, line, location_id=barn.id, last_ip="198.51.100.7", last_fetch_at=now
+        )  # fmt: skip
+        await add_sighting(session, phone, ip="10.7.3.4")
+    lis = Lis(postgres, keys, tmp_path, "https://phones.example.net/held", lambda *_: None)
+    for asker, device, location in (
+        ("198.51.100.7", "", barn),
+        ("10.7.9.9", "", lab),
+        ("192.0.2.10", "<uri>sip:101@pbx</uri>", lab),
+        ("192.0.2.10", "<uri>tel:+15185550101</uri>", lab),
+        ("192.0.2.10", "<mac>00-15-65-4A-A9-37</mac>", lab),
+    ):
+        found = await lis.locate(asker, read_request(location_request(device=device)), now)
+        assert found.location.name == location.name, (asker, device)
