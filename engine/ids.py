@@ -12,6 +12,8 @@ Kind = Literal[
     "call", "callback", "confirmed", "recipient", "notification", "webhook", "audit", "fetch", "request",
 ]  # fmt: skip
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]  # two digits at once: a 911 call waits for it
+_SHIFTS = range(120, -1, -10)
 
 
 def uuid7() -> int:
@@ -25,8 +27,4 @@ def uuid7() -> int:
 def new_id(kind: Kind) -> str:
     """A fresh identifier of that kind, such as `phone_01hz…`."""
     number = uuid7()
-    digits = []
-    for _ in range(26):
-        number, digit = divmod(number, 32)
-        digits.append(_ALPHABET[digit])
-    return f"{kind}_{''.join(reversed(digits))}"
+    return f"{kind}_{''.join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])}"

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from engine.sip.forward import NO_EDIT, Edit
 from engine.sip.grammar import OWN_REALM, PROOF_NAMES
-from engine.sip.message import Request, Response, canonical_name, parse_sent
+from engine.sip.message import Request, Response, Shape, canonical_name, parse_sent
 
 Change = tuple[int, bytes | None]
 _OWN_REALM = b'realm="%b"' % OWN_REALM.encode()
@@ -87,7 +87,7 @@ def forwarded_request(
     if on_stream and not shape.content_length and edit.body is None:
         lines.append(b"Content-Length: %d" % len(body))
     if edit is not NO_EDIT:
-        body = _apply(edit, shape.names, lines, body)
+        body = _apply(edit, shape, lines, body)
     while None in lines:
         lines.remove(None)
     lines.append(b"\r\n" + body)
@@ -97,25 +97,29 @@ def forwarded_request(
 _MAX_FORWARDS = [b"Max-Forwards: 0", *(b"Max-Forwards: %d" % left for left in range(255))]
 
 
-def _apply(edit: Edit, names: tuple[bytes, ...], lines: list[bytes | None], body: bytes) -> bytes:
+def _apply(edit: Edit, shape: Shape, lines: list[bytes | None], body: bytes) -> bytes:
     """Apply a hook's edit to the lines; returns the body."""
     if edit.request_uri is not None:
         first = lines[0] or b""
         lines[0] = first[: first.index(b" ") + 1] + _bytes(edit.request_uri) + first[first.rindex(b" ") :]
-    gone = {canonical_name(name) for name in edit.remove}
+    gone = [canonical_name(name) for name in edit.remove]
     added = [f"{name}: {value}" for name, value in edit.add]
     if edit.content_type is not None:
-        gone.add(b"content-type")
+        gone.append(b"content-type")
         added.append(f"Content-Type: {edit.content_type}")
     if edit.body is not None:
-        gone.add(b"content-length")
+        gone.append(b"content-length")
         added.append(f"Content-Length: {len(edit.body)}")
         body = edit.body
-    if gone:
-        for index, name in enumerate(names):
-            if name in gone:
+    for name in gone:
+        if name in shape.first:
+            index = shape.first[name]
+            lines[index] = None
+            for _ in range(shape.names.count(name) - 1):
+                index = shape.names.index(name, index + 1)
                 lines[index] = None
-    lines.extend(_bytes(line) for line in added)
+    if added:
+        lines.append(_bytes("\r\n".join(added)))
     return body
 
 

@@ -23,6 +23,7 @@ from engine.e911 import snapshot
 from engine.edge import Edge
 from engine.edge_line import Lines, Settings
 from engine.edge_loop import EdgeLoop
+from engine.sip.forward import Hop
 from tests import peers
 from tests.bench.generator import Generator
 from tests.bench.machine import percentile
@@ -113,6 +114,20 @@ async def _drive(edge: Edge, generator: Generator, arguments: argparse.Namespace
     if arguments.no_gc:
         gc.disable()
     warm = arguments.calls // 2
+    emergencies: list[float] = []
+    shell = edge._transports._udp[0]
+    receive = shell._receive
+
+    def timed(data: bytes, hop: Hop) -> None:
+        """From the datagram in hand to the INVITE in the carrier's socket."""
+        is_emergency = data.startswith(b"INVITE sip:911@")
+        began = time.thread_time()
+        receive(data, hop)
+        if is_emergency and number >= warm:
+            emergencies.append(time.thread_time() - began)
+
+    if arguments.every:
+        shell._receive = timed
     for number in range(0, arguments.calls, arguments.batch):
         now += arguments.batch / arguments.rate
         group = range(number, min(number + arguments.batch, arguments.calls))
@@ -138,9 +153,9 @@ async def _drive(edge: Edge, generator: Generator, arguments: argparse.Namespace
         sums = [before + figure for before, figure in zip(sums, figures, strict=True)]
         print(f"{step:14s} {figures[0]:7.1f} {figures[1]:7.1f}")
     print(f"{'a call':14s} {sums[0]:7.1f} {sums[1]:7.1f}")
-    if outcome.emergency_delays_ms:
-        delays = outcome.emergency_delays_ms
-        print(f"911 in to out  p50 {percentile(delays, 0.5):.3f} ms, p99 {percentile(delays, 0.99):.3f} ms")
+    if emergencies:
+        shares = [percentile(emergencies, share) * 1e6 for share in (0.1, 0.5, 0.99)]
+        print("911 in to out  p10 {:.0f} µs, p50 {:.0f} µs, p99 {:.0f} µs".format(*shares))
     if profile is not None:
         pstats.Stats(profile).sort_stats("tottime").print_stats(45)
 
