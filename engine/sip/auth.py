@@ -181,7 +181,7 @@ def answers_to(
 class Verdict(Enum):
     """What a request's own proof is worth."""
 
-    ABSENT = "absent"  # it names nobody we know, or nothing at all
+    ABSENT = "absent"  # nothing was said to us
     STALE = "stale"  # right, but for a nonce that is too old or was used: the peer is asked once more
     WRONG = "wrong"
     PROVEN = "proven"
@@ -251,19 +251,18 @@ class Authenticator:
         if fields.get("realm") != self.realm:
             return ABSENT
         name, user, secret = _claimed(fields, secret_of)
-        if secret is None:
-            return ABSENT
-        wrong = Checked(Verdict.WRONG, user)
+        wrong = Checked(Verdict.WRONG, user)  # nobody may learn which names there are, so all are worked out alike
         token = fields.get("algorithm", "MD5").upper()
         digest, qop = HASHES.get(token.removesuffix("-SESS")), fields.get("qop", "").lower()
         if digest is None or qop not in {"", "auth", "auth-int"} or not names_same(fields.get("uri", ""), request):
             return wrong
         expected = _response(
-            digest, name, self.realm, secret, fields.get("nonce", ""), request.method, fields["uri"], qop=qop,
+            digest, name, self.realm, secret or "", fields.get("nonce", ""), request.method, fields["uri"], qop=qop,
             nc=fields.get("nc", ""), cnonce=fields.get("cnonce", ""), body=request.body,
             is_session=token.endswith("-SESS"),
         )  # fmt: skip
-        if not hmac.compare_digest(expected.encode(), fields.get("response", "").lower().encode("utf-8", "replace")):
+        given = fields.get("response", "").lower().encode("utf-8", "replace")
+        if not hmac.compare_digest(expected.encode(), given) or secret is None:
             return wrong
         is_new = self._is_current(fields.get("nonce", ""), now) and self._is_first(fields, qop)
         return Checked(Verdict.PROVEN if is_new else Verdict.STALE, user)

@@ -48,6 +48,12 @@ def snapshot_of(carrier: Carrier, **changes: object) -> dict:
     return made | changes
 
 
+def lent(tmp_path: Path) -> int:
+    """How many loans are on disk."""
+    file = tmp_path / "loans" / "edge.loans"
+    return len(file.read_bytes().splitlines()) if file.exists() else 0
+
+
 async def emergency(site: Site, node: tuple[str, int], user: str) -> str:
     """A whole 911 call of that user; the caller number the carrier was given."""
     call = await site.call(node, added=(f"P-Asserted-Identity: <sip:{user}@pbx>",))
@@ -118,7 +124,7 @@ async def test_a_psap_that_calls_the_number_back_reaches_the_caller(tmp_path: Pa
 
 
 async def test_three_callers_on_a_pool_of_two_and_a_restart_between(tmp_path: Path, keys: KeyRing) -> None:
-    """E-09: the oldest number is taken, the operator is warned; a SIP process started anew knows who has which."""
+    """E-09: the oldest number is taken, the operator is warned; after a kill a new SIP process knows who has which."""
     carrier, site = await parties(tmp_path, keys)
     try:
         async with edge(tmp_path, keys, snapshot_of(carrier)) as node:
@@ -126,6 +132,9 @@ async def test_three_callers_on_a_pool_of_two_and_a_restart_between(tmp_path: Pa
             assert sent == [ELINS[0], ELINS[1], ELINS[0]]
             await node.logs("elin_low")
             await node.logs("elin_exhausted")
+            await node._wait(lambda: True if lent(tmp_path) == 3 else None)
+            node.process.kill()
+            await node.ended()
         async with edge(tmp_path, keys) as node:
             for number, user in zip(ELINS, ("desk104", "desk103"), strict=True):
                 await psap_calls(carrier, node.udp, number, f"back-{user}")

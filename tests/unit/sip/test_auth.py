@@ -233,7 +233,8 @@ def test_the_uri_may_be_spelled_another_way_and_must_name_the_same_user(uri, ver
 
 
 def test_who_is_not_known_or_lies_is_told_apart():
-    assert check(gate(), proven(credentials=Credentials("eve", "zanzibar"))).verdict is Verdict.ABSENT
+    assert check(gate(), proven(credentials=Credentials("eve", "zanzibar"))) == Checked(Verdict.WRONG)
+    assert check(gate(), proven(credentials=Credentials("eve", ""))) == Checked(Verdict.WRONG)
     assert check(gate(), proven(credentials=Credentials("bob", "guess"))) == Checked(Verdict.WRONG, "bob")
     assert check(gate(), proven().replace('realm="callpoint"', 'realm="other"')).verdict is Verdict.ABSENT
     assert check(gate(), "Authorization: Basic Ym9iOnphbnppYmFy").verdict is Verdict.ABSENT
