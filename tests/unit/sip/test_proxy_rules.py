@@ -4,6 +4,7 @@ import pytest
 
 from engine.sip.forward import Edit, Forward, Hop, Target
 from engine.sip.message import Request
+from engine.sip.proxy import MAX_DOUBTS
 from engine.sip.stack import AnsweredLate, DialogEnded, Finished, RequestReceived
 from tests.siptest import (
     CARRIER,
@@ -596,3 +597,70 @@ def test_the_mark_of_another_element_of_this_kind_is_not_ours() -> None:
     assert hop.ip == "192.0.2.60"
     assert read_request(data).headers("Route") == [theirs]
     assert PROXY.ip not in theirs
+
+
+# --- what is left behind ----------------------------------------------------------------------------------------------
+
+
+def test_ordinary_calls_leave_no_word_however_late_they_are_answered() -> None:
+    """E-18: without a tag there is nobody to tell; the answer goes up, and the BYE is only a BYE."""
+    bench = Bench()
+    bench.stack.forward(bench.transaction, Forward((A,)), 0.0)
+    bench.wait(2.5)
+    bench.answer(CARRIER, 200)
+    assert bench.statuses()[-1] == 200
+    routes = route_set(read_response(bench.sent_to(PBX)[-1]))
+    bye = request("BYE", "sip:psap@192.0.2.30", routes=routes, to_tag="carrier", cseq=2, branch="z9hG4bKbye")
+    bench.receive(bye, PBX)
+    bench.receive(response(bench.sent_to(CARRIER)[-1], 200), CARRIER)
+    assert bench.events == []
+
+
+def test_a_decision_about_a_request_that_has_ended_changes_nothing() -> None:
+    """E-18: the hook answered, and then somebody else forwards."""
+    bench = Bench()
+    bench.stack.respond(bench.transaction, 486, now=0.0)
+    bench.receive(request("ACK", to_tag="proxy-1", body=b""), PBX)
+    bench.wait(10)
+    bench.go(A)
+    assert bench.sent_to(CARRIER) == []
+
+
+def test_streams_that_said_nothing_are_remembered_to_a_bound() -> None:
+    """E-18: whoever makes us try many of them fills no memory."""
+    proxy = make_stack()._proxy
+    for port in range(MAX_DOUBTS + 10):
+        proxy._doubt(Hop("tcp", "192.0.2.30", port), 0.0)
+    assert len(proxy._doubted) <= MAX_DOUBTS
+
+
+def test_a_sips_route_ahead_makes_our_record_route_sips() -> None:
+    """E-18: §16.6 step 4 counts the topmost Route as much as the Request-URI."""
+    stack = make_stack()
+    data = request("SUBSCRIBE", "sip:101@a.example", source=TLS_PBX, routes=["<sips:192.0.2.40;lr>"])
+    stack.receive(data, TLS_PBX, 0.0)
+    stack.forward(drain(stack)[0][0].transaction, Forward((Target("a", TLS_TRUNK),)), 0.0)
+    outward, inward = read_request(drain(stack)[1][-1][0]).headers("Record-Route")
+    assert outward.startswith("<sips:192.0.2.10:5060;lr;cp=")
+    assert inward.startswith("<sip:192.0.2.10:5060;transport=tls;lr;cp=")
+
+
+def test_the_interface_of_a_link_local_address_stays_here() -> None:
+    """E-18: RFC 4007 §11.2: it means nothing to the peer that reads the answer."""
+    source = Hop("udp", "fe80::1%eth0", 5060)
+    stack = make_stack(own=Hop("udp", "fe80::10", 5060))
+    stack.receive(request(via_more=";rport"), source, 0.0)
+    ((answer, hop),) = drain(stack)[1]
+    assert hop == source
+    assert read_response(answer).headers("Via")[0].endswith(";rport=5060;received=fe80::1")
+
+
+def test_a_cancel_after_a_cancel_and_one_for_an_answered_call_are_absorbed() -> None:
+    """E-18: each is answered 200 and changes nothing."""
+    bench = Bench(A)
+    bench.answer(CARRIER, 180)
+    bench.receive(cancel(), PBX)
+    bench.wait(33.0)  # the CANCEL's own transaction has gone, its INVITE's has not
+    bench.receive(cancel(), PBX)
+    assert bench.statuses().count(200) == 2
+    assert [line for line in bench.first_lines(CARRIER) if line.startswith("CANCEL")]
