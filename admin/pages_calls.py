@@ -36,6 +36,16 @@ _FLAGS = {
 }
 
 
+_SOURCES = {
+    "bssid": "Wi-Fi access point",
+    "subnet": "Network of the phone",
+    "confirmed": "Confirmed by the user",
+    "request": "In the call itself",
+    "reference": "Location server named in the call",
+    "pbx_default": "PBX default",
+}
+
+
 async def get_calls(request: web.Request) -> web.Response:
     page = await store.calls_of(
         request[SESSION], request[ACCOUNT].id, limit=PAGE, cursor=request.query.get("cursor") or None
@@ -63,6 +73,7 @@ async def get_call(request: web.Request) -> web.Response:
         took=_took,
         flag_sentence=flag_sentence,
         age=_age,
+        source_words=lambda source: _SOURCES.get(source) or words(source),
     )
 
 

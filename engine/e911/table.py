@@ -290,10 +290,13 @@ class LocationTable:
         self._sighted.move_to_end(key)
         for _ in range(4):
             first = next(iter(self._sighted))
-            if first == key or not (self._is_stored(*first) or len(self._sighted) > MAX_KEPT_SIGHTINGS):
+            if first == key:
                 return
-            del self._sighted[first]
-            self._overlay[first[0]].pop(first[1], None)
+            if self._is_stored(*first) or len(self._sighted) > MAX_KEPT_SIGHTINGS:
+                del self._sighted[first]
+                self._overlay[first[0]].pop(first[1], None)
+            else:
+                self._sighted.move_to_end(first)  # not in any snapshot yet: looked at again in its turn
 
     def overlay_of(self, account_id: str) -> Mapping[str, Sighting]:
         """Sightings told since the account's snapshot, by phone; some may be older than the snapshot's own."""
