@@ -35,6 +35,7 @@ from engine.e911.peers import PROOF_PURPOSE
 from engine.e911.route import Deadlines
 from engine.e911.trunks import TrunkWatch
 from engine.e911.waiting import ReferenceWait
+from engine.edge_crowd import names_emergency, refusal
 from engine.edge_line import Lines, Settings, host_port, listed, start_line
 from engine.edge_loop import Branches, Collector, EdgeLoop
 from engine.edge_orders import Orders
@@ -43,6 +44,7 @@ from engine.edge_record import CallRecord
 from engine.edge_workers import HandOver, own_listening
 from engine.errors import ConfigFault
 from engine.ids import new_id
+from engine.sip.crowd import CrowdRules
 from engine.sip.dialog import NextHop
 from engine.sip.events import (
     AnsweredLate,
@@ -109,6 +111,7 @@ class Edge:
             certificates=self._certificates,
             advertised=settings.listening.advertised,
             receive_own=self._receive_datagram,
+            crowd=CrowdRules(self._hears, self._names_emergency, self._refuse),
         )
         self._stack = self._made_stack()
         self._heard: set[str] = set()  # addresses found trusted since the last tick
@@ -271,6 +274,17 @@ class Edge:
 
     def _meet(self, target: NextHop) -> None:
         self._resolver.meet(target.host, *target.named, self._loop.time())
+
+    def _names_emergency(self, uri: bytes, hop: Hop) -> bool:
+        peer = self._hook.peers.at(hop)
+        return peer is not None and names_emergency(uri, peer[0])
+
+    def _refuse(self, data: bytes, hop: Hop) -> None:
+        answer = refusal(data, hop, self._stack.is_known)
+        if answer is None:
+            self._receive_datagram(data, hop)
+        else:
+            self._transports.send_all([answer])
 
     def _is_known(self, hop: Hop) -> bool:
         """Somebody whose connections strangers must not crowd out."""
@@ -448,6 +462,7 @@ class Edge:
             "client_transactions": clients,
             "tasks": len(asyncio.all_tasks(self._loop)),
             "datagrams_dropped": self._transports.dropped,
+            "requests_shed": self._transports.shed,
             "receive_buffer_bytes": self._transports.receive_buffer_bytes,
             "connections_refused": self._transports.streams.refused,
             "trunks_down": sorted(self._trunks.down),

@@ -9,6 +9,7 @@ Retry-After, which would keep the PBX from sending us the next 911 (RFC 3261 §2
 import re
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import IntEnum
 
 from engine.sip.forward import Hop
@@ -27,20 +28,29 @@ class Rank(IntEnum):
     NEW = 2
 
 
+@dataclass(frozen=True, slots=True)
+class CrowdRules:
+    """What a crowd cannot know by itself.
+
+    `hears(hop, now)`: may it be looked at at all? `is_emergency(uri, hop)`: does a request line's URI, from this hop,
+    name an emergency service? `refuse(data, hop)`: answer a new request with 503, or go on with one that is known.
+    """
+
+    hears: Callable[[Hop, float], bool]
+    is_emergency: Callable[[bytes, Hop], bool]
+    refuse: Callable[[bytes, Hop], None]
+
+
 _MOST = {Rank.EMERGENCY: MOST_IN_PROGRESS, Rank.IN_PROGRESS: MOST_IN_PROGRESS, Rank.NEW: MOST_WAITING}
 
 
 class Crowd:
-    """Datagrams in three rows.
+    """Datagrams in three rows. `shed` counts those that were refused or forgotten."""
 
-    Args:
-        is_emergency: does a request line's URI, from this hop, name an emergency service?
-    """
+    __slots__ = ("_rows", "_rules", "shed")
 
-    __slots__ = ("_is_emergency", "_rows", "shed")
-
-    def __init__(self, is_emergency: Callable[[bytes, Hop], bool]) -> None:
-        self._is_emergency = is_emergency
+    def __init__(self, rules: CrowdRules) -> None:
+        self._rules = rules
         self._rows: tuple[deque[tuple[float, bytes, Hop]], ...] = (deque(), deque(), deque())
         self.shed = 0
 
@@ -50,12 +60,23 @@ class Crowd:
 
     def put(self, data: bytes, hop: Hop, now: float) -> None:
         """Take in a datagram. Of far too many, the oldest that is no emergency is forgotten: its sender repeats it."""
+        if not self._rules.hears(hop, now):
+            return
         rank = self.rank(data, hop)
         row = self._rows[rank]
         row.append((now, data, hop))
         if len(row) > _MOST[rank]:
             row.popleft()
             self.shed += 1
+
+    def work(self, receive: Callable[[bytes, Hop], None], now: float, most: int) -> None:
+        """Hand over the next, `most` of them."""
+        for _ in range(most):
+            taken = self.take(now)
+            if taken is None:
+                return
+            data, hop, is_late = taken
+            (self._rules.refuse if is_late else receive)(data, hop)
 
     def take(self, now: float) -> tuple[bytes, Hop, bool] | None:
         """The next to be dealt with: (datagram, hop, is it to be refused?); None when nothing waits."""
@@ -76,6 +97,6 @@ class Crowd:
             return Rank.IN_PROGRESS
         end = data.find(b" ", 8, 2_048)
         uri = data[data.index(b" ") + 1 : end] if end > 0 else b""
-        if not uri or self._is_emergency(uri, hop):  # what cannot be read may be one
+        if not uri or self._rules.is_emergency(uri, hop):  # what cannot be read may be one
             return Rank.EMERGENCY
         return Rank.IN_PROGRESS if _TO_TAG.search(data, 0, 4_096) else Rank.NEW

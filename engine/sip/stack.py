@@ -156,6 +156,10 @@ class SipStack:
         else:
             self._receive_response(message, now)
 
+    def is_known(self, request: Request) -> bool:
+        """Does a transaction of that request run already?"""
+        return server_key(request) in self._transactions.servers
+
     def next_event(self) -> Event | None:
         return self._events.popleft() if self._events else None
 

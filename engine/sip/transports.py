@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from engine.sip.crowd import CrowdRules
 from engine.sip.forward import Hop
 from engine.sip.standing import Standing
 from engine.sip.stream import Limits, StreamShell, socket_address
@@ -66,7 +67,7 @@ class Transports:
         is_trusted: is this peer one of ours?
         connect_s: how long connecting a stream may take.
         advertised: see `Listening`. `receive_own`: takes datagrams of our own address, else `receive_datagram` does.
-            `limits`: of streams.
+            `limits`: of streams; `crowd`: for UDP, what goes first when too much comes.
     """
 
     def __init__(
@@ -83,10 +84,11 @@ class Transports:
         advertised: Sequence[tuple[str, int | None]] = (),
         receive_own: Callable[[bytes, Hop], None] | None = None,
         limits: Limits = Limits(),  # noqa: B008 - a frozen value
+        crowd: CrowdRules | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._failed = failed
-        self._udp = [UdpShell(receive=receive_datagram, drained=drained, failed=failed) for _ in range(2)]
+        self._udp = [UdpShell(receive=receive_datagram, drained=drained, failed=failed, crowd=crowd) for _ in range(2)]
         self._own_udp = [
             UdpShell(receive=receive_own or receive_datagram, drained=drained, failed=failed, number=1)
             for _ in range(2)
@@ -150,6 +152,10 @@ class Transports:
     @property
     def dropped(self) -> int:
         return sum(shell.dropped for shell in (*self._udp, *self._own_udp))
+
+    @property
+    def shed(self) -> int:
+        return sum(shell.shed for shell in self._udp)
 
     @property
     def receive_buffer_bytes(self) -> int:

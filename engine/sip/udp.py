@@ -11,12 +11,16 @@ import socket
 import struct
 from collections.abc import Callable
 
+from engine.sip.crowd import Crowd, CrowdRules
 from engine.sip.forward import Hop
 from engine.sip.grammar import MAX_MESSAGE_BYTES
 from engine.sip.stream import socket_address
 
 MAX_DATAGRAMS_PER_WAKE_UP = 64  # leave the loop a turn under flood
 RECEIVE_BUFFER_BYTES = 8 * 1024 * 1024  # a second of 5,000 calls; the kernel grants what net.core.rmem_max allows
+MAX_READ_AHEAD = 1_024  # datagrams at one go in a crowd
+WORKED_BETWEEN_READS = 16  # half a millisecond of work: a small kernel buffer holds what comes in that time
+TURN_S = 0.01
 MAX_WAITING = 10_000  # datagrams kept while the socket's own buffer is full; more are dropped, SIP sends again
 
 _IP_RECVERR, _IPV6_RECVERR = 11, 25  # linux/in.h, linux/in6.h: ICMP errors come with the address they are about
@@ -33,6 +37,7 @@ class UdpShell:
         receive: takes (datagram, hop) for each one read.
         drained: called once when a wake-up has been read out: pump the stack now.
         failed: a hop that ICMP reported as unreachable.
+        crowd: with it, what comes faster than it is dealt with is ranked (see `Crowd`), else it waits in the kernel.
         number: stands in the hops of what is read here (`Hop.connection`): which of several sockets it came by.
     """
 
@@ -43,8 +48,10 @@ class UdpShell:
         drained: Callable[[], None],
         failed: Callable[[Hop], None],
         number: int = 0,
+        crowd: CrowdRules | None = None,
     ) -> None:
         self._number = number
+        self._crowd = Crowd(crowd) if crowd is not None else None
         self._receive = receive
         self._drained = drained
         self._failed = failed
@@ -141,6 +148,9 @@ class UdpShell:
         sock, receive, hops = self._socket, self._receive, self._hops
         if sock is None:
             return
+        if self._crowd:
+            self._work_off(sock, self._crowd)
+            return
         for count in range(MAX_DATAGRAMS_PER_WAKE_UP):
             try:
                 data, address = sock.recvfrom(MAX_MESSAGE_BYTES)
@@ -155,7 +165,48 @@ class UdpShell:
             if hop is None:
                 hop = self._new_hop(address)
             receive(data, hop)
+        else:  # a full turn, and more is there
+            if self._crowd is not None:
+                self._work_off(sock, self._crowd)
+                return
         self._drained()
+
+    def _work_off(self, sock: socket.socket, crowd: Crowd) -> None:
+        """Read far ahead, deal with a few in their rank, read again: the kernel's buffer must not overflow meanwhile.
+
+        After `TURN_S` timers and streams have a turn.
+        """
+        assert self._loop is not None
+        now = self._loop.time()
+        until = now + TURN_S
+        while now < until:
+            is_empty = self._read_ahead(sock, crowd, now)
+            crowd.work(self._receive, now, WORKED_BETWEEN_READS)
+            if is_empty and not crowd:
+                break
+            now = self._loop.time()
+        self._drained()
+        if crowd:
+            self._loop.call_soon(self.drain)
+
+    def _read_ahead(self, sock: socket.socket, crowd: Crowd, now: float) -> bool:
+        """Take in what is there; True when that was all."""
+        hops = self._hops
+        for _ in range(MAX_READ_AHEAD):
+            try:
+                data, address = sock.recvfrom(MAX_MESSAGE_BYTES)
+            except BlockingIOError:
+                return True
+            except OSError:
+                self._read_errors()
+                continue
+            crowd.put(data, hops.get(address) or self._new_hop(address), now)
+        return False
+
+    @property
+    def shed(self) -> int:
+        """New ordinary requests that were refused or forgotten in a crowd."""
+        return self._crowd.shed if self._crowd is not None else 0
 
     def _new_hop(self, address: tuple[object, ...]) -> Hop:
         if len(self._hops) >= _MAX_KNOWN_HOPS:

@@ -2,10 +2,11 @@
 
 import pytest
 
-from engine.sip.crowd import MOST_WAITING, PATIENCE_S, Crowd, Rank
+from engine.sip.crowd import MOST_WAITING, PATIENCE_S, Crowd, CrowdRules, Rank
 from engine.sip.forward import Hop
 
 PBX = Hop("udp", "192.0.2.10", 5060)
+DEAF_TO = Hop("udp", "198.51.100.66", 5060)
 
 
 def is_emergency(uri: bytes, hop: Hop) -> bool:
@@ -13,8 +14,13 @@ def is_emergency(uri: bytes, hop: Hop) -> bool:
 
 
 @pytest.fixture
-def crowd() -> Crowd:
-    return Crowd(is_emergency)
+def refused() -> list[bytes]:
+    return []
+
+
+@pytest.fixture
+def crowd(refused: list[bytes]) -> Crowd:
+    return Crowd(CrowdRules(lambda hop, _now: hop != DEAF_TO, is_emergency, lambda data, _hop: refused.append(data)))
 
 
 def request(method: str, uri: str = "sip:5550100@callpoint", to: str = "<sip:5550100@callpoint>") -> bytes:
@@ -94,3 +100,21 @@ def test_what_waits_is_bounded(crowd: Crowd) -> None:
     oldest = crowd.take(0.0)
     assert oldest is not None
     assert oldest[0].startswith(b"INVITE sip:x10@")
+
+
+def test_what_is_not_to_be_heard_does_not_even_wait(crowd: Crowd) -> None:
+    """E-04: a stranger's flood takes nobody's place."""
+    crowd.put(request("INVITE", "sip:911@callpoint"), DEAF_TO, 0.0)
+    assert len(crowd) == 0
+
+
+def test_the_late_are_refused_and_the_others_handed_over(crowd: Crowd, refused: list[bytes]) -> None:
+    """E-03: as many as asked for, no more."""
+    taken: list[bytes] = []
+    crowd.put(request("INVITE", "sip:1@callpoint"), PBX, 0.0)
+    crowd.put(request("INVITE", "sip:2@callpoint"), PBX, 1.0)
+    crowd.put(request("BYE"), PBX, 1.0)
+    crowd.work(lambda data, _hop: taken.append(data), 1.0, 2)
+    assert (taken, refused) == ([request("BYE")], [request("INVITE", "sip:1@callpoint")])
+    crowd.work(lambda data, _hop: taken.append(data), 1.0, 9)
+    assert taken[1:] == [request("INVITE", "sip:2@callpoint")]
