@@ -4,14 +4,17 @@ Nothing of it stands in a call's way: `engine.sip.resolve` asks ahead and answer
 """
 
 import asyncio
+import contextlib
 import ipaddress
 import socket
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 TIMEOUT_S = 4.0
+MAX_ASKING = 32  # threads that wait for the system's resolver
 UNTIMED_TTL_S = 60.0  # what the hosts file and the system's resolver say comes without a TTL
 HOSTS_FILE = Path("/etc/hosts")
 
@@ -64,6 +67,7 @@ class Names:
     ) -> None:
         self._nameservers, self._port, self._hosts_file = tuple(nameservers), port, hosts_file
         self._hosts: dict[str, tuple[str, ...]] = {}
+        self._asking: set[str] = set()
         self._hosts_state: object = None
         self._made: Any = None
 
@@ -84,7 +88,7 @@ class Names:
         if records:
             is_whole = len(found) == len(answers)
             return Found(records, min(ttl for kept, ttl in found if kept) if is_whole else 0.0)
-        if not self._nameservers and (by_system := await self._by_system(host)):
+        if not self._nameservers and (by_system := await self.by_system(host)):
             return Found(by_system)
         for answer in answers:
             if isinstance(answer, BaseException):
@@ -144,14 +148,37 @@ class Names:
             self._made.retry_servfail = False
         return self._made
 
-    @staticmethod
-    async def _by_system(host: str) -> tuple[str, ...]:
+    async def by_system(self, host: str) -> tuple[str, ...]:
+        """What the system's resolver says, () when nothing, or not in time.
+
+        Its look-ups cannot be cut short, so each has a thread that nothing waits for: not the pool that snapshots are
+        read in, and not the end of this process.
+        """
+        if host in self._asking or len(self._asking) >= MAX_ASKING:
+            return ()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[tuple[str, ...]] = loop.create_future()
+
+        def ask() -> None:
+            try:
+                found = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
+            except (OSError, UnicodeError):
+                found = []
+            self._asking.discard(host)
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(tell, tuple(dict.fromkeys(str(item[4][0]) for item in found)))
+
+        def tell(found: tuple[str, ...]) -> None:
+            if not answer.done():
+                answer.set_result(found)
+
+        self._asking.add(host)
+        threading.Thread(target=ask, name="names", daemon=True).start()
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_DGRAM)
-        except (OSError, UnicodeError):  # gaierror and TimeoutError are OSErrors
+                return await answer
+        except TimeoutError:
             return ()
-        return tuple(dict.fromkeys(str(item[4][0]) for item in found))
 
     def _listed(self, host: str) -> tuple[str, ...]:
         """What the hosts file says, read again when it changed."""

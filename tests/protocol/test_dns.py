@@ -121,7 +121,7 @@ async def test_the_hosts_file_comes_before_dns_and_is_read_again(tmp_path: Path,
 
 async def test_the_systems_resolver_is_asked_last() -> None:
     """E-18: localhost is in no DNS zone, and a machine may know names in other ways."""
-    found = await Names._by_system("localhost")
+    found = await Names().by_system("localhost")
     assert found
     assert set(found) <= {"127.0.0.1", "::1"}
-    assert await Names._by_system("no such host") == ()
+    assert await Names().by_system("no such host") == ()
