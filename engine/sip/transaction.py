@@ -373,12 +373,21 @@ class Transactions:
         self._enter(transaction, transaction.machine, State.COMPLETED, now)
 
     def waiting_on(self, hop: Hop) -> list[ClientTransaction]:
-        """Client transactions towards that hop of which nothing was heard; of one stream when it has a number."""
-        known = self.clients.values() if hop.transport == "udp" else self._on_streams.get(hop[:3], ())
+        """Client transactions towards that hop of which nothing was heard; of one stream when it has a number.
+
+        By UDP, those that still repeat their request: a refused trunk reports each of its datagrams, and the many
+        transactions that only linger need not be looked at each time.
+        """
+        known = (
+            (each.transaction for each in self._repeats.running() if isinstance(each, Repeat))
+            if hop.transport == "udp"
+            else self._on_streams.get(hop[:3], ())
+        )
         return [
             item
             for item in known
-            if item.is_waiting
+            if isinstance(item, ClientTransaction)
+            and item.is_waiting
             and item.hop[:3] == hop[:3]
             and (not hop.connection or item.hop.connection in (0, hop.connection))
         ]
