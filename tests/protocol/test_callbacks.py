@@ -3,10 +3,13 @@
 from pathlib import Path
 
 from engine.crypto import KeyRing
+from engine.e911.journal import JournalReader
 from engine.sip.message import Request, Response
+from tests import peers
 from tests.protocol.edgetest import CARRIER_IP, PBX_IP, STRANGER_IP, Carrier, Pbx, account, edge, trunk
 from tests.siptest import request, response, route_set
 
+SCENARIOS = Path(__file__).parent / "sipp"
 ELINS = ("+15185550171", "+15185550172")
 
 
@@ -203,3 +206,32 @@ async def test_a_pbx_with_a_registrar_is_called_there(tmp_path: Path, keys: KeyR
     finally:
         for party in (carrier, site, registrar):
             await party.close()
+
+
+def test_between_foreign_peers_a_call_back_rings_and_ends_like_any_other(tmp_path: Path, keys: KeyRing) -> None:
+    """E-09: SIPp as PBX, as carrier and as PSAP: a whole 911, then a whole call to the number that was lent."""
+    answer, call = SCENARIOS / "carrier_answer.xml", SCENARIOS / "pbx_call.xml"
+    with (
+        peers.sipp_carrier(tmp_path, answer) as port,
+        peers.sipp_carrier(tmp_path, answer, ip=peers.PBX_IP, name="site") as site_port,
+    ):
+        made = peers.one_account(peers.trunk(peers.CARRIER_IP, port))
+        made["lines"][0]["callback_number"] = None
+        made["pbxs"][0] |= {"registrar_host": peers.PBX_IP, "registrar_port": site_port}
+        made["numbers"] = [{"id": "number_1", "e164": ELINS[0], "location_id": "location_hq", "kind": "elin"}]
+        with peers.edge(tmp_path, keys, tmp_path / "keys.toml", made) as node:
+            peers.sipp_calls(tmp_path, call, node.udp)
+            words = ["-s", ELINS[0], "-m", "1", "{}:{}".format(*node.udp)]
+            psap = peers.sipp(tmp_path, "psap", *words, scenario=call, ip=peers.CARRIER_IP, port=peers.free_port())
+            assert psap.wait(20.0) == 0, psap.words()
+            peers.until(lambda: starting(tmp_path, "site", "BYE"), "the call back has ended")
+    (invite,) = starting(tmp_path, "site", "INVITE")
+    assert invite.startswith(f"INVITE sip:101@{peers.PBX_IP}:{site_port} SIP/2.0\r\n".encode())
+    assert b"\r\nPriority: psap-callback\r\n" in invite
+    assert b"P-Asserted-Identity: <sip:+15185550171@" in starting(tmp_path, "carrier", "INVITE")[0]
+    entries, _position = JournalReader(tmp_path / "journal", keys).read_from()
+    assert {"callback", "callback_outcome", "callback_ended"} <= {entry["type"] for entry in entries}
+
+
+def starting(folder: Path, name: str, method: str) -> list[bytes]:
+    return [message for message in peers.sipp_messages(folder, name) if message.startswith(method.encode() + b" ")]
