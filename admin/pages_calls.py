@@ -26,8 +26,8 @@ _FLAGS = {
     "was sent; see to it that switches, access points or phones report more often.",
     "reference_unresolved": "The PBX named a location server that gave no location within 300 ms, and nothing but a "
     "default was known. The call went out with that; below stands what the server said.",
-    "sender_unproven": "The PBX did not prove itself with its password or certificate. Its address fits, so the call "
-    "went out; check the PBX's credentials.",
+    "sender_unproven": "The PBX gave a wrong password. Its address fits, so the call went out all the same; check the "
+    "password that is set in the PBX.",
     "sender_shared": "Several accounts have this PBX's address and nothing proved which one called. It was taken for "
     "the one that knows the caller, else the oldest. Let each PBX prove itself.",
     "elin_exhausted": "Every number of the location's pool was lent to a caller. The one lent longest ago was taken "

@@ -29,7 +29,7 @@ MAX_CHALLENGES_PER_S = 100  # to strangers; beyond it they are refused like anyb
 MAX_PROVEN = 4_096  # places from where somebody proved who they are
 MAX_CHALLENGED = 1_000
 PROOF_WITHIN_S = 5  # a challenged caller who has not proven anything by then is on record as refused
-UNPROVEN = "sender_unproven"
+UNPROVEN = "sender_unproven"  # it gave a wrong password; one that gave none was not asked for any
 SHARED = "sender_shared"
 
 
@@ -152,9 +152,11 @@ class Peers:
             return self._welcome(self._table.user(checked.user)[0], request, source)
         if not owners:
             return Unknown(checked.verdict)
-        account, pbx = owners[0] if len(owners) == 1 else self._likeliest(owners, request, source)
-        flags = (UNPROVEN,) if len(owners) == 1 else (UNPROVEN, SHARED)
-        return Peer(account, pbx, is_doubtful=True, flags=flags, verdict=checked.verdict)
+        flags = (UNPROVEN,) if checked.verdict is Verdict.WRONG else ()
+        owner = owners[0] if len(owners) == 1 else self._stands_for(source)
+        if owner not in owners:
+            owner, flags = self._likeliest(owners, request, source), (*flags, SHARED)
+        return Peer(*owner, is_doubtful=True, flags=flags, verdict=checked.verdict)
 
     # --- challenges ---------------------------------------------------------------------------------------------------
 

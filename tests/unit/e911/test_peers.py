@@ -78,10 +78,11 @@ def test_an_emergency_request_from_within_its_own_network_is_never_asked():
     """E-04: it goes at once, proven or not, and the record says which."""
     decision, _ = asked(hook(account("account_1", DIGEST)), source=INSIDE)
     assert decision.forward.targets
-    assert decision.call.flags == ("sender_unproven",)
+    assert decision.call.flags == ()  # it was asked for nothing
     wrong = 'Authorization: Digest username="bob", realm="callpoint", nonce="x", uri="sip:911@x", response="0"'
     decision, _ = asked(hook(account("account_1", DIGEST)), source=INSIDE, added=[wrong])
     assert decision.forward.targets
+    assert decision.call.flags == ("sender_unproven",)
 
 
 def test_a_pbx_with_a_password_must_show_it_for_anything_else():
@@ -240,7 +241,7 @@ def test_an_emergency_from_a_network_two_accounts_share_goes_out_by_whom_the_cal
     """E-03: never dropped, never asked: the account that has the line or number, else the older one; on record."""
     decision, _ = asked(shared(), source=HERE, added=[f"P-Asserted-Identity: <sip:{identity}@pbx>"])
     assert decision.call.account_id == expected
-    assert decision.call.flags == ("sender_unproven", "sender_shared")
+    assert decision.call.flags == ("sender_shared",)
     assert decision.forward.targets
 
 
@@ -251,6 +252,10 @@ def test_a_proof_tells_two_accounts_in_one_network_apart():
     line = proof(challenge)
     decision, _ = asked(at, source=HERE, added=[line, "P-Asserted-Identity: <sip:202@pbx>"])
     assert (decision.call.account_id, decision.call.flags) == ("account_1", ())
+    later, _ = asked(at, source=HERE, added=["P-Asserted-Identity: <sip:202@pbx>"])
+    assert (later.call.account_id, later.call.flags) == ("account_1", ())  # from the very same address and port
+    elsewhere, _ = asked(at, source=HERE._replace(port=5070), added=["P-Asserted-Identity: <sip:202@pbx>"])
+    assert (elsewhere.call.account_id, elsewhere.call.flags) == ("account_2", ("sender_shared",))
     decision, _ = asked(at, source=HERE._replace(transport="tls", connection=TLS.connection))
     assert (decision.call.account_id, decision.call.flags) == ("account_2", ())
 
