@@ -48,7 +48,7 @@ from engine.sip.uri import parse_uri
 
 SEEN_WITHIN = timedelta(days=7)  # a phone that has not fetched its configuration for longer may have lost its address
 PEERS_KEPT_S = 2.0  # how long a change of a PBX's sources takes to be seen here
-WAIT_AT_MOST_S = 5.0
+WAIT_AT_LEAST_S, WAIT_AT_MOST_S = 0.25, 5.0  # a look-up takes milliseconds; giving one up costs a connection
 MAX_SNAPSHOTS = 4  # of accounts, read while the database is away and kept for the next who asks
 _OF_THE_NETWORK = frozenset({Source.SWITCH_PORT, Source.SWITCH, Source.BSSID, Source.SUBNET})
 
@@ -113,7 +113,7 @@ class Lis:
             raise NoLocation(Code.LOCATION_UNKNOWN, "The request came from no IP address.")
         if request.device is not None and not request.device.is_named and request.device.unread:
             raise NoLocation(Code.BAD_IDENTIFIER, "None of these device identifiers is looked up here.")
-        wait_s = min(request.within_s or WAIT_AT_MOST_S, WAIT_AT_MOST_S)
+        wait_s = max(WAIT_AT_LEAST_S, min(request.within_s or WAIT_AT_MOST_S, WAIT_AT_MOST_S))
         try:
             async with asyncio.timeout(wait_s), self._database.sessions() as session:
                 return await self._locate(session, address, request, now)

@@ -1,5 +1,6 @@
 """Whose location is told to whom: the asker's own, anybody's to the PBX, nobody's to a stranger."""
 
+import asyncio
 import datetime as dt
 from types import SimpleNamespace
 
@@ -248,6 +249,23 @@ async def test_an_earlier_sighting_places_the_phone_and_proves_its_address(site)
         await add_network(session, await add_location(session, site.other, name="Dock"), "sw-barn", kind="switch")
     located = await locate(site, "10.9.9.9", location_request(device="<mac>00-04-F2-AA-BB-CC</mac>"))
     assert (located.account_id, located.source) == (site.other.id, Source.SWITCH)
+
+
+async def test_a_client_in_a_hurry_is_told_that_its_time_ran_out(site):
+    """E-13: RFC 5985 §5.1, §6.3; and an impatient one gets its answer all the same."""
+
+    class Stuck:
+        async def __aenter__(self):
+            await asyncio.sleep(30)
+
+        async def __aexit__(self, *_: object):
+            return None
+
+    lis = Lis(SimpleNamespace(sessions=Stuck), site.keys, site.folder, HELD_URL, lambda *_: None)
+    with pytest.raises(NoLocation) as caught:
+        await lis.locate("198.51.100.7", read_request(location_request(response_time="300")), utc_now())
+    assert caught.value.code is Code.TIMEOUT
+    assert (await locate(site, "198.51.100.7", location_request(response_time="1"))).phone_id == site.phone.id
 
 
 # --- forms of the answer ----------------------------------------------------------------------------------------------
