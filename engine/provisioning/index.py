@@ -26,7 +26,7 @@ FROM account a LEFT JOIN revision r ON r.account_id = a.id LEFT JOIN phone p ON 
 WHERE a.provisioning_token_index = :token_index"""
 _ACCOUNT = "SELECT id, timezone, country, phone_admin_password FROM account WHERE id = :account_id"
 _PHONE = """
-SELECT p.account_id, p.mac, p.vendor, p.model, p.label, p.settings, COALESCE(o.timezone, '')
+SELECT p.account_id, p.mac, p.vendor, p.model, p.label, p.settings, COALESCE(o.timezone, ''), o.civic_address
 FROM phone p LEFT JOIN location o ON o.id = p.location_id WHERE p.id = :phone_id"""
 # A line that names no PBX registers with the account's only one.
 _LINES = """
@@ -159,7 +159,7 @@ def _phone(
 ) -> PhoneRecord | None:
     if account is None:
         return None
-    settings = json.loads(row[5]) if isinstance(row[5], str) else row[5]
+    settings, civic_address = (json.loads(each) if isinstance(each, str) else each for each in (row[5], row[7]))
     return PhoneRecord(
         account=account,
         phone_id=phone_id,
@@ -169,6 +169,7 @@ def _phone(
         label=row[4],
         timezone=row[6],
         settings=settings or {},
+        country=str((civic_address or {}).get("country") or ""),
         lines=tuple(_line(line, keys) for line in lines),
     )
 

@@ -48,7 +48,9 @@ class AccountRecord:
 
 @dataclass(frozen=True, slots=True)
 class PhoneRecord:
-    """A phone with its account, its location's time zone and its lines, first key first."""
+    """A phone with its account, its location's time zone and country (empty: the account's) and its lines, first key
+    first.
+    """
 
     account: AccountRecord
     phone_id: str
@@ -59,6 +61,7 @@ class PhoneRecord:
     timezone: str
     settings: Mapping[str, Any]
     lines: tuple[LineRecord, ...]
+    country: str = ""
 
 
 # --- A phone's own settings ------------------------------------------------------------------------------------------
@@ -171,6 +174,7 @@ def phone_config(record: PhoneRecord, profile: Profile, provisioning_url: str) -
     most = model.lines if model is not None else 1
     lines = tuple(_line(number, line, settings) for number, line in enumerate(record.lines[:most], 1))
     minutes = settings.get("resync_minutes", render.DEFAULT_RESYNC_MINUTES)
+    country = record.country or record.account.country
     return PhoneConfig(
         mac=record.mac,
         model=model.name if model is not None else "",
@@ -181,8 +185,8 @@ def phone_config(record: PhoneRecord, profile: Profile, provisioning_url: str) -
         ntp_server=settings.get("ntp_server", DEFAULT_NTP_SERVER),
         zone=zone_rule(record.timezone or record.account.timezone),
         provisioning_url=provisioning_url,
-        emergency_numbers=emergency_numbers(record.account.country, with_prefix=settings.get("dial_9911", False)),
-        is_nanp=record.account.country in render.NANP_COUNTRIES,
+        emergency_numbers=emergency_numbers(country, with_prefix=settings.get("dial_9911", False)),
+        is_nanp=country in render.NANP_COUNTRIES,
         resync_minutes=render.with_jitter(minutes, record.mac),
         resync_from_proxy=all(line.resync_via != "direct" for line in record.lines),
         codecs=tuple(settings.get("codecs", render.DEFAULT_CODECS)),

@@ -1,5 +1,6 @@
 import pytest
 
+from engine.numbers import numbers_of
 from engine.provisioning import render, settings, vendors
 from engine.provisioning.settings import AccountRecord, LineRecord, PhoneRecord
 
@@ -7,6 +8,7 @@ ACCOUNT = AccountRecord("account_1", "America/Chicago", "US", "Adm1n")
 LINE = LineRecord(1, "101", "", "101", "", "s3cret", "pbx.example.net", 5060, "udp", "pbx")
 RECORD = PhoneRecord(ACCOUNT, "phone_1", "805ec0aabb01", "yealink", "T46U", "", "", {}, (LINE,))
 PROFILE = vendors.known().profiles["yealink"]
+RENDERER = render.Renderer(vendors.known())
 
 
 def with_settings(**entries):
@@ -78,3 +80,19 @@ def test_masking_hides_every_secret_and_nothing_else():
     assert hidden.lines[0].sip_user == "101"
     assert "s3cret" not in repr(RECORD)
     assert "Adm1n" not in repr(RECORD)
+
+
+@pytest.mark.parametrize("vendor", sorted(vendors.known().profiles))
+@pytest.mark.parametrize("country", ["US", "GB", "AU", "NZ", "FR", "DE", "IT", "ES", "PL"])
+def test_a_phone_dials_the_emergency_numbers_of_its_own_locations_country(vendor, country):
+    """E-01: a phone in the London office of an American account completes 999 at once; every dial plan is proven."""
+    profile = vendors.known().profiles[vendor]
+    model = next(iter(profile.models))
+    record = PhoneRecord(*_values(RECORD, country=country, vendor=vendor, model=model))
+    config = settings.phone_config(record, profile, "http://h/p/t/")
+    assert config.emergency_numbers == (*sorted(numbers_of(country).emergency), *sorted(numbers_of(country).test))
+    assert config.is_nanp is (country == "US")
+    rules = [rule for rule in profile.files if rule.kind in {"settings", "device"}]
+    assert rules
+    rendered = b"".join(RENDERER.render(profile, rule, config) for rule in rules)
+    assert all(number.encode() in rendered for number in config.emergency_numbers)
