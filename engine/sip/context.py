@@ -82,3 +82,8 @@ class Branch:
         self.is_cancel_wanted = False
         self.is_cancel_sent = False
         self.lane: Lane | None = None
+
+    @property
+    def given(self) -> Target:
+        """The target as it was decided on, whichever transport the request took."""
+        return self.by_datagram.target if self.by_datagram is not None else self.target

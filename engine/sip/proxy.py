@@ -396,7 +396,7 @@ class Proxy:
         self._refused(context, branch, response)
         is_retry_due = status in target.retry_on and target.retry_edit is not None and not branch.is_retry
         if is_retry_due and target.retry_edit is not None and not context.is_cancelled:
-            self._try(context, target, target.retry_edit, now, is_retry=True, after=branch)
+            self._try(context, branch.given, target.retry_edit, now, is_retry=True, after=branch)
         elif _fails_over(branch, status):
             self._go_on(context, now)
         else:
@@ -425,7 +425,7 @@ class Proxy:
             if len(self._repeated) > MAX_REPEATED:
                 self._repeated.popitem(last=False)
         changes = target.retry_edit if branch.is_retry and target.retry_edit is not None else target.edit
-        self._try(context, target, changes, now, is_retry=branch.is_retry, after=branch, proof=proof)
+        self._try(context, branch.given, changes, now, is_retry=branch.is_retry, after=branch, proof=proof)
 
     def repeats_of(self, request: Request) -> int:
         """By how much the CSeq of the INVITE inside a dialog that this ACK belongs to was raised."""

@@ -320,6 +320,14 @@ def test_a_stream_on_which_nothing_is_heard_is_followed_by_udp() -> None:
     assert len(silent.sent_to(SECOND)) == 1  # by UDP nothing was heard either
 
 
+def test_a_large_request_that_is_asked_for_without_location_chooses_its_transport_anew() -> None:
+    """E-08: 424 by TCP; without the body it fits a datagram."""
+    target = Target("a", CARRIER, LARGE.edit, retry_edit=Edit(), retry_on=frozenset({424}))
+    bench = Bench(target, stack=make_stack(tcp_is_up=lambda *_: True))
+    bench.receive(response(bench.sent_to(CARRIER_TCP)[0], 424), CARRIER_TCP)
+    assert read_request(bench.sent_to(CARRIER)[0]).headers("Via")[0].startswith("SIP/2.0/UDP ")
+
+
 def test_a_cancelled_large_request_is_not_sent_again() -> None:
     """E-08: the caller has gone."""
     bench = Bench(LARGE, stack=make_stack(tcp_is_up=lambda *_: True))
