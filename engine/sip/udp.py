@@ -23,6 +23,7 @@ WORKED_BETWEEN_READS = 16  # half a millisecond of work: a small kernel buffer h
 TURN_S = 0.01
 MAX_WAITING = 10_000  # datagrams kept while the socket's own buffer is full; more are dropped, SIP sends again
 
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33  # asm-generic/socket.h, with CAP_NET_ADMIN alone
 _IP_RECVERR, _IPV6_RECVERR = 11, 25  # linux/in.h, linux/in6.h: ICMP errors come with the address they are about
 _MSG_ERRQUEUE = 0x2000
 _SO_EE_ORIGIN_LOCAL = 1
@@ -69,8 +70,11 @@ class UdpShell:
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-                sock.setsockopt(socket.SOL_SOCKET, option, RECEIVE_BUFFER_BYTES)
+            for option, forced in ((socket.SO_RCVBUF, _SO_RCVBUFFORCE), (socket.SO_SNDBUF, _SO_SNDBUFFORCE)):
+                try:  # beyond net.core.rmem_max, where this process may
+                    sock.setsockopt(socket.SOL_SOCKET, forced, RECEIVE_BUFFER_BYTES)
+                except OSError:
+                    sock.setsockopt(socket.SOL_SOCKET, option, RECEIVE_BUFFER_BYTES)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # IPv4 has a socket of its own
                 sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
