@@ -31,7 +31,7 @@ __all__ = ["Connection", "Framer", "FramingLost", "Limits", "StreamShell"]
 
 MAX_WAITING_BYTES = 1024 * 1024  # unsent bytes on one connection; a peer that reads slower than this is cut off
 MAX_WAITING_BYTES_OF_STRANGER = 128 * 1024
-IDLE_S = 600.0  # a connection nothing came by for so long is closed
+IDLE_S = 4 * 3600.0  # a call may last, and its BYE may have no other way; the peer's life is asked for by TCP
 STRANGER_IDLE_S = 120.0  # counted from its last whole message or ping
 MAX_PENDING = 1_000  # messages kept for one address while it is being connected to
 PING_AFTER_S = 30.0
@@ -500,7 +500,7 @@ class StreamShell:
     def _has_room(self, connection: Connection) -> bool:
         is_full = len(self._connections) >= self.limits.connections
         if connection.is_trusted:
-            return not is_full or self._end_oldest_stranger()
+            return not is_full or self._end_oldest_stranger() or self._end_idlest()
         if self._of_stranger.get(connection.hop.ip, 0) >= self.limits.per_stranger:
             return False
         if is_full or len(self._strangers) >= min(self.limits.strangers, self.limits.connections // 2):
@@ -515,6 +515,16 @@ class StreamShell:
         self.refused += 1
         if oldest.transport is not None:
             oldest.transport.abort()
+        return True
+
+    def _end_idlest(self) -> bool:
+        """Full of trusted peers' connections: one of them opens many and closes none."""
+        theirs = [each for each in self._connections.values() if not each.is_ours]
+        if not theirs:
+            return False
+        idlest = min(theirs, key=lambda each: each.used_at)
+        if idlest.transport is not None:
+            idlest.transport.abort()
         return True
 
     def _no_stranger(self, connection: Connection) -> None:
@@ -564,6 +574,8 @@ def _set_options(sock: socket.socket) -> None:
     with contextlib.suppress(OSError):  # gone already
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(PONG_WITHIN_S * 1000))
 
 

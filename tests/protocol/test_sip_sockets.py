@@ -9,6 +9,7 @@ import pytest
 from engine.sip.forward import Hop, Target
 from engine.sip.message import Request
 from engine.sip.stack import AttemptEnded, Finished, ProvisionalReceived
+from engine.sip.stream import IDLE_S
 from engine.sip.udp import UdpShell
 from tests.protocol.elements import WAIT_S, Element, TcpPeer, UdpPeer
 from tests.siptest import read_request, read_response, request, response, route_set
@@ -249,7 +250,7 @@ async def test_a_connection_nobody_uses_is_closed(element: Element) -> None:
     (connection,) = element.streams._connections.values()
     element.streams._close_idle()
     assert not connection.transport.is_closing()
-    connection.used_at -= 3600.0
+    connection.used_at -= IDLE_S
     element.streams._close_idle()
     async with asyncio.timeout(WAIT_S):
         assert await reader.read() == b""

@@ -277,6 +277,23 @@ async def test_strangers_have_caps_and_never_lock_a_trusted_peer_out(
         writer.close()
 
 
+async def test_a_pbx_that_closes_nothing_loses_its_idlest_connection(make: Make) -> None:
+    """E-08: the next call of any PBX still finds room."""
+    element = await make(limits=Limits(connections=3))
+    kept = []
+    for number in range(4):
+        kept.append(await opened(element.tcp_port))
+        kept[-1][1].write(b"\r\n\r\n")
+        async with asyncio.timeout(WAIT_S):
+            assert await kept[-1][0].readexactly(2) == b"\r\n"
+        for known, connection in element.streams._connections.items():
+            connection.used_at -= 1.0 if known <= number else 0.0
+    assert await is_ended(kept[0][0])
+    await element.holds(lambda: len(element.streams._connections) == 3)
+    for _, writer in kept:
+        writer.close()
+
+
 async def test_a_stranger_who_speaks_outlives_one_who_is_silent(make: Make) -> None:
     """E-04: whoever sends messages moves to the end of the line."""
     element = await make(limits=Limits(connections=4, strangers=2), is_trusted=lambda _: False)
