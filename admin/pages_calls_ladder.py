@@ -96,7 +96,7 @@ def _of_attempt(attempt: CallAttempt, column: int) -> list[_Moment]:
     if attempt.ended_at is None:
         return moments
     if attempt.status_code is not None:
-        kind = "ok" if attempt.outcome == "answered" else "bad"
+        kind = {"answered": "ok", "challenged": "sent"}.get(attempt.outcome, "bad")
         moments.append(_Moment(attempt.ended_at, column, 1, _answer(attempt), kind))
     else:
         words = {"timeout": "no answer in time", "unreachable": "cannot be reached", "cancelled": "CANCEL"}

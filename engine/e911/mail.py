@@ -60,6 +60,11 @@ _FLAGS = {
     "are still there.",
     REFERENCE_UNRESOLVED: "The phone system named a location server that gave no answer in time. The address above is "
     "a default: ask the caller where they are.",
+    "elin_exhausted": "The callback number was lent to another caller less than a hold time ago: whoever calls it back "
+    "reaches the caller of this call.",
+    "elin_low": "The callback numbers of this location are nearly used up. Ask the administrator to add some.",
+    "sender_unproven": "The phone system gave a wrong password. Its address is right, so the call was sent.",
+    "sender_shared": "Several accounts share this phone system's address. The call was taken for this account's.",
     NOT_SENT: "THIS CALL WAS NOT SENT: no trunk could take it. Call 911 from another telephone for this caller now.",
 }
 
