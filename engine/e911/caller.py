@@ -6,11 +6,20 @@ from engine.e911.location import AccountTable, Caller, IpAddress, Pbx, plain_add
 from engine.numbers import is_e164
 from engine.sip.forward import Hop
 from engine.sip.message import BadMessage, Request
-from engine.sip.uri import NameAddr, parse_name_addr
+from engine.sip.uri import parse_name_addr
 
 DEVICE_HEADER = "X-Callpoint-Device"
 SOURCE_HEADER = "X-Callpoint-Source"
 ACCESS_HEADER = "P-Access-Network-Info"
+_DEVICE, _SOURCE, _ACCESS = (name.lower().encode() for name in (DEVICE_HEADER, SOURCE_HEADER, ACCESS_HEADER))
+Named = tuple[str, str, str]
+"""(display name, URI as written, its user part)."""
+_NOBODY: Named = ("", "", "")
+# what nearly all peers send, read as `parse_name_addr` reads it: no escapes, a user, a host, perhaps parameters
+_PLAIN = re.compile(
+    r'[ \t]*+(?:"([^"\\]*+)"[ \t]*+|([A-Za-z0-9 ._-]*+))<(sips?:([^@:;?<>%\s",]++)@'
+    r'(?:[A-Za-z0-9.-]++|\[[0-9A-Fa-f:.]++\])(?::\d{1,5}+)?(?:;[^<>\s"?,@]*+)?)>'
+)
 # RFC 5626 §4.1: the instance of a phone is a UUID whose last 12 digits are its MAC
 _INSTANCE = re.compile(r'\+sip\.instance\s*=\s*"<urn:uuid:[0-9a-f-]{24}([0-9a-f]{12})>"', re.IGNORECASE)
 
@@ -20,10 +29,13 @@ _WLAN_NODE = re.compile(r'i-wlan-node-id\s*=\s*"?([0-9a-f:.-]{12,17})', re.IGNOR
 
 def read_caller(request: Request, source: Hop, account: AccountTable, pbx: Pbx, *, is_proven: bool) -> Caller:
     """Who is calling, as far as a trusted peer says: its own headers, P-Asserted-Identity (RFC 3325 §9.1), From."""
-    from_ = _name_addr(request.header("From"))
-    asserted = _name_addr(request.header("P-Asserted-Identity")) or from_
-    device = (request.header(DEVICE_HEADER) or "").strip()
-    told = request.header(SOURCE_HEADER)
+    there = request.shape.first  # most of what could be said is not: asking what is there costs least
+    from_ = _named(request.header("From"))
+    asserted = from_
+    if b"p-asserted-identity" in there:
+        asserted = _named(request.header("P-Asserted-Identity")) or from_
+    device = (request.header(DEVICE_HEADER) or "").strip() if _DEVICE in there else ""
+    told = request.header(SOURCE_HEADER) if _SOURCE in there else None
     source_ip = plain_address(told) if told else None
     names_pbx = source_ip is not None and not is_proven and _is_pbx(source_ip, source, pbx)
     if (names_pbx or told is None) and not is_proven:
@@ -31,12 +43,12 @@ def read_caller(request: Request, source: Hop, account: AccountTable, pbx: Pbx, 
         mac = _direct_mac(request, account, pbx, source)
         if mac is not None and (not device or plain_mac(device) == mac):
             device, source_ip, names_pbx = mac, plain_address(source.ip), False
-    access = request.header(ACCESS_HEADER)
-    identity = asserted.uri.user_text if asserted else ""
+    access = request.header(ACCESS_HEADER) if _ACCESS in there else None
+    name, _, identity = asserted or _NOBODY
     return Caller(
         identity=identity,
-        name=asserted.display_name if asserted else "",
-        uri=from_.uri.raw if from_ else "",
+        name=name,
+        uri=(from_ or _NOBODY)[1],
         device=device,
         source_ip=source_ip,
         asserted_number=_asserted_number(identity, account.country),
@@ -63,6 +75,9 @@ def _direct_mac(request: Request, account: AccountTable, pbx: Pbx, source: Hop) 
     A PBX's own address would place every caller in its server room. So: one Via, a Contact that carries the MAC of a
     phone we know (a PBX puts its own Contact), and a trusted network wider than one host.
     """
+    at = request.shape.first.get(b"contact")
+    if at is None or b"instance" not in request.lines[at].lower():
+        return None
     found = _INSTANCE.search(request.header("Contact") or "")
     if found is None or len(request.headers("Via")) != 1 or "," in (request.header("Via") or ""):
         return None
@@ -75,13 +90,19 @@ def _direct_mac(request: Request, account: AccountTable, pbx: Pbx, source: Hop) 
     return mac if account.phone_by_mac(mac) is not None else None
 
 
-def _name_addr(value: str | None) -> NameAddr | None:
+def _named(value: str | None) -> Named | None:
+    """A From or P-Asserted-Identity; None when it cannot be read."""
     if not value:
         return None
+    plain = _PLAIN.match(value)
+    if plain is not None:
+        quoted, bare, uri, user = plain.groups()
+        return quoted or (bare or "").rstrip(), uri, user
     try:
-        return parse_name_addr(value)
+        found = parse_name_addr(value)
     except BadMessage:
         return None
+    return found.display_name, found.uri.raw, found.uri.user_text
 
 
 def _asserted_number(identity: str, country: str) -> str | None:

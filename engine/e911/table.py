@@ -135,6 +135,8 @@ class AccountTable:
         Two lines that fit equally well are no answer: a wrong address is worse than the next rung.
         """
         found = self._lines_of_name.get(name.lower(), ())
+        if not found:
+            return None
         for fits in (pbx_id, None):
             owned = [line for line in found if line.pbx_id == fits]
             exact = [line for line in owned if line.sip_user.lower() == name.lower()]

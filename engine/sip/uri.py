@@ -40,7 +40,7 @@ class Uri:
     @property
     def user_text(self) -> str:
         """The user part with `%HH` escapes undone, for comparing (RFC 3261 §19.1.4)."""
-        return unquote(self.user, errors="surrogateescape")
+        return unquote(self.user, errors="surrogateescape") if "%" in self.user else self.user
 
 
 @dataclass(frozen=True, slots=True)
