@@ -35,7 +35,6 @@ from engine.sip.events import (
     RequestReceived,
 )
 from engine.sip.forward import NO_EDIT, Edit, Forward, Hop, Target
-from engine.sip.headers import element_end, read_via
 from engine.sip.message import BadMessage, Request, Response
 from engine.sip.plain import PlainReader
 from engine.sip.proxy import CHALLENGES, Branch, Proxy, ResponseContext, is_pending
@@ -43,13 +42,13 @@ from engine.sip.repair import REPAIRED_MAX_FORWARDS, repair
 from engine.sip.reply import reply_hop
 from engine.sip.timers import Deadlines, Lane
 from engine.sip.transaction import Act, ClientTransaction, ServerTransaction, Transactions, client_key, server_key
+from engine.sip.validation import Refusal, refusal_of
 
 __all__ = [
     "AnsweredLate", "AttemptEnded", "AttemptStarted", "DialogEnded", "Edit", "Event", "Finished", "Forward", "Hop",
     "MessageRefused", "OwnRequestEnded", "ProvisionalReceived", "RequestReceived", "SipStack", "Target",
 ]  # fmt: skip
 
-KNOWN_SCHEMES = frozenset({b"sip", b"sips", b"tel", b"urn"})
 DECISION_S = 5.0  # an event nobody answered by then is answered 500: a fault of ours must not hold the caller
 MAX_REFUSALS_PER_S = 50  # answers to what cannot be read, over all strangers: nobody is worth more of our bandwidth
 _MAX_KEPT_TARGETS = 4_096
@@ -319,7 +318,8 @@ class SipStack:
         loop = b".%08x" % zlib.crc32(
             request.request_uri_bytes + request.call_id_bytes + b"%d" % request.cseq_number + request.lines_of(b"route")
         )
-        if not self._is_valid(request, server, loop, now):
+        refusal = refusal_of(request, source, loop, self._dialogs)
+        if refusal is not None and not self._goes_on(request, server, refusal, now):
             return
         routing = self._dialogs.preprocess(request, source)
         is_in_dialog = routing.is_marked and bool(request.to_tag_bytes)
@@ -335,53 +335,16 @@ class SipStack:
             self._deadlines.arm(context, DECISION_S, now)
             self._events.append(RequestReceived(server, request, source))
 
-    def _is_valid(self, request: Request, server: ServerTransaction, loop: bytes, now: float) -> bool:
-        """RFC 3261 §16.3, steps 2 to 5. An emergency request goes on whatever is found, with a note in `faults`."""
-        headers: tuple[tuple[str, str], ...] = ()
-        because: RefusedBecause
-        if request.scheme not in KNOWN_SCHEMES:
-            refusal, because = (416, f"the scheme {request.scheme[:20].decode()} is not known here"), "scheme"
-        elif request.max_forwards == 0 and not self._is_asked_of_us(request, server.source):
-            refusal, because = (483, "Max-Forwards is used up"), "max_forwards"
-        elif request.raw.find(loop, 0, request.body_start) >= 0 and self._is_loop(request, loop, server.source):
-            refusal, because = (482, "the request came back unchanged"), "loop"
-        elif b"proxy-require" in request.shape.first:
-            wanted = ", ".join(request.headers("Proxy-Require"))
-            refusal, because = (420, f"Proxy-Require: {wanted[:80]}"), "proxy_require"
-            headers = (("Unsupported", wanted),)
-        else:
-            return True
-        status, detail = refusal
+    def _goes_on(self, request: Request, server: ServerTransaction, refusal: Refusal, now: float) -> bool:
+        """An emergency request goes on whatever was found but a loop, with a note in `faults`; others are refused."""
+        status, detail = refusal.status, refusal.detail
         if status != 482 and self._is_trusted(server.source) and self._is_emergency(request, server.source):
             request.faults = (*request.faults, detail)
             if status == 483:
                 request.max_forwards = REPAIRED_MAX_FORWARDS
             return True
-        self.respond(server, status, "", headers, now=now)
-        self._note_refusal(request, detail, status, server.source, now, because)
-        return False
-
-    def _is_asked_of_us(self, request: Request, source: Hop) -> bool:
-        """An OPTIONS to our own address, by which a peer asks whether we live: §16.3 step 3 lets us be its end."""
-        is_alone = request.method == "OPTIONS" and not request.to_tag_bytes
-        return is_alone and self._dialogs.is_own(request, request.request_uri_bytes, source)
-
-    def _is_loop(self, request: Request, loop: bytes, source: Hop) -> bool:
-        """A Via of ours whose branch ends in what this request would get (§16.3 step 4)."""
-        for index, name in enumerate(request.names):
-            if name != b"via":
-                continue
-            line = request.lines[index]
-            position = line.index(b":") + 1
-            while position < len(line) and line[position - 1 : position] in b":,":  # else what follows is no Via
-                via = read_via(line, position)
-                if (
-                    via is not None
-                    and via.branch.endswith(loop)
-                    and self._dialogs.is_own_sent_by(*via[1:3], via[0], source)
-                ):
-                    return True
-                position = element_end(line, position) + 1
+        self.respond(server, status, "", refusal.headers, now=now)
+        self._note_refusal(request, detail, status, server.source, now, refusal.because)
         return False
 
     def _cancel(self, server: ServerTransaction, now: float) -> None:
