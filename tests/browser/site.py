@@ -37,7 +37,6 @@ from engine.models import (
     PhoneStatus,
     ProvisioningEvent,
     Role,
-    Sighting,
     Trunk,
     User,
 )  # fmt: skip
@@ -77,16 +76,12 @@ class StandInEdge:
 
     is_up: bool = True
     resynced: list[str] = field(default_factory=list)
-    sightings: list[Sighting] = field(default_factory=list)
     refuses: EngineError | None = None
 
     async def resync(self, phone: Phone) -> None:
         if self.refuses is not None:
             raise self.refuses
         self.resynced.append(phone.id)
-
-    def seen(self, sighting: Sighting) -> None:
-        self.sightings.append(sighting)
 
     def state(self) -> EdgeState:
         return EdgeState(self.is_up, "0.0.0.0:5060", "0.0.0.0:5060")
