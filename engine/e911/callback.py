@@ -74,6 +74,7 @@ class Callbacks:
         hops_of: Addresses known now for a host; never waits.
         names_of: The verified names in the certificate at the other end of a TLS connection, by its number.
         make_id: A fresh `callback_…` identifier.
+        seen_at: Where a PBX was last, by its identifier, if it has no fixed place.
     """
 
     def __init__(
@@ -85,9 +86,10 @@ class Callbacks:
         names_of: Callable[[int], tuple[str, ...]],
         deadlines: Deadlines,
         make_id: Callable[[], str],
+        seen_at: Callable[[str], Hop | None],
     ) -> None:
         self._table, self._lending, self._hops_of, self._names_of = table, lending, hops_of, names_of
-        self._deadlines, self._make_id = deadlines, make_id
+        self._deadlines, self._make_id, self._seen_at = deadlines, make_id, seen_at
 
     def decide(self, request: Request, source: Hop, now: datetime, *, is_lent_alone: bool = False) -> Inbound:
         """Where a trunk's INVITE or MESSAGE goes; 404 for a number of nobody who has that trunk.
@@ -206,14 +208,16 @@ class Callbacks:
                 yield Target(label, hop, made, *limits, credentials=credentials_of(pbx))
 
     def _way_to(self, pbx: Pbx | None, loan: Loan | None) -> tuple[str, Sequence[Hop]]:
-        """(`host:port` for the Request-URI, hops): the PBX's registrar, else where its call came from, else the one
-        address it has.
+        """(`host:port` for the Request-URI, hops): the PBX's registrar, else where it was last and where its call came
+        from, else the one address it has.
         """
         if pbx is not None and pbx.registrar_host:
             hops = self._hops_of(pbx.registrar_host, pbx.registrar_port, pbx.transport)
             return f"{bracketed(pbx.registrar_host)}:{pbx.registrar_port}", hops
-        if loan is not None and loan.hop is not None:
-            return f"{bracketed(loan.hop.ip)}:{loan.hop.port}", (loan.hop,)
+        places = (self._seen_at(pbx.id) if pbx is not None else None, loan.hop if loan is not None else None)
+        hops = tuple(dict.fromkeys(hop for hop in places if hop is not None))
+        if hops:
+            return f"{bracketed(hops[0].ip)}:{hops[0].port}", hops
         sources = pbx.sources if pbx is not None else ()
         single = next((str(each.network_address) for each in sources if each.num_addresses == 1), None)
         if single is None:

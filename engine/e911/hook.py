@@ -112,15 +112,21 @@ class Hook:
         location_uris: LocationUris | None = None,
         make_callback_id: Callable[[], str] = lambda: "",
     ) -> None:
+        self.peers = Peers(table, trunk_ips=trunk_ips, names_of=names_of, proof_key=proof_key)
         self.lending = Lending()
         self._callbacks = Callbacks(
-            table, self.lending, hops_of=hops_of, names_of=names_of, deadlines=deadlines, make_id=make_callback_id
+            table,
+            self.lending,
+            hops_of=hops_of,
+            names_of=names_of,
+            deadlines=deadlines,
+            make_id=make_callback_id,
+            seen_at=self.peers.seen_at,
         )
         self._reference_of, self._domain = reference_of, domain
         self._rankings: dict[str, tuple[tuple[Trunk, ...], tuple[Trunk, ...], tuple[Trunk, ...]]] = {}
         self._table, self._profiles, self._hops_of, self._down = table, profiles, hops_of, down
         self._deadlines = deadlines
-        self.peers = Peers(table, trunk_ips=trunk_ips, names_of=names_of, proof_key=proof_key)
         self._make_call_id = make_call_id
         self._location_uris = location_uris or LocationUris(frozenset())
         self._default_routes: dict[tuple[Hop, ...], Decision] = {}

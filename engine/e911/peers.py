@@ -116,6 +116,7 @@ class Peers:
         self._crowded_out: list[Stranger] = []
         self._unanswered: OrderedDict[str, None] = OrderedDict()  # addresses whose last challenge had no right answer
         self._rate = _Rate()
+        self._seen_at: dict[str, Hop] = {}  # by PBX, of those that proved themselves
 
     def is_trusted(self, hop: Hop) -> bool:
         """True for a PBX or a trunk, as far as an address or a connection tells. What it may do is `who`'s to say."""
@@ -136,6 +137,10 @@ class Peers:
         """The PBX a message from there most likely is of; enough to go on with an emergency, and for nothing else."""
         return self._stands_for(hop) or self._table.peer_of(hop.ip)
 
+    def seen_at(self, pbx_id: str) -> Hop | None:
+        """Where a PBX that proves itself was last: its connection, or its address behind a NAT."""
+        return self._seen_at.get(pbx_id)
+
     def who(self, request: Request, source: Hop, now: datetime) -> Peer | Unknown:
         """Who sent this request. Never raises for what a peer sent."""
         proof = request.header(PROOF_HEADER) if _PROOF_NAME in request.shape.first else None
@@ -143,6 +148,7 @@ class Peers:
         if proven is not None:
             return Peer(proven, Pbx("", "callpoint call"), is_proven=True)
         if source.transport == "tls" and (named := self._named(source)) is not None:
+            self._seen_at[named[1].id] = source
             return Peer(*named)
         owners = self._table.owners_of(source.ip)
         if len(owners) == 1 and not owners[0][1].auth_user:  # nearly every request
@@ -230,6 +236,7 @@ class Peers:
     def _welcome(self, owner: tuple[AccountTable, Pbx], request: Request, source: Hop) -> Peer:
         self._challenged.pop(request.call_id, None)
         self._unanswered.pop(source.ip, None)
+        self._seen_at[owner[1].id] = source
         self._proven[source] = owner[0].account_id, owner[1].id
         self._proven.move_to_end(source)
         if len(self._proven) > MAX_PROVEN:

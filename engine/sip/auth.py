@@ -1,8 +1,9 @@
 """Digest access authentication for SIP, both ways (RFC 3261 §22, RFC 7616, RFC 8760). Pure.
 
-As a server we keep no memory of challenges: a nonce is the time and a keyed MAC over it, so any process with the key
-knows its own. What was used is remembered to a bound, so that an answer is good once (`nc`, or the answer itself where
-an old peer sends none). As a client an answer is one header line made from the challenge. Times are Unix seconds.
+As a server we keep no memory of challenges: a nonce is the time, a count and a keyed MAC over both, so any process with
+the key knows its own. What was used is remembered to a bound, so that an answer is good once (`nc`, or the answer
+itself where an old peer sends none). As a client an answer is one header line made from the challenge. Times are Unix
+seconds.
 """
 
 import hmac
@@ -27,7 +28,7 @@ _MAX_FIELD_CHARS = 1_024
 _PARAMETER = re.compile(r'\s*+([A-Za-z0-9*\-]++)\s*+=\s*+(?:"((?:[^"\\]++|\\.)*+)"|([^\s,"]*+))\s*+(?:,|$)', re.DOTALL)
 _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
 _SCHEME = re.compile(r"\s*+([A-Za-z0-9]++)\s++")
-_TIME = re.compile(r"[0-9a-f]{8}")
+_TIME_AND_COUNT = re.compile(r"[0-9a-f]{14}")
 
 
 def _md5(data: bytes) -> str:
@@ -210,6 +211,7 @@ class Authenticator:
     def __init__(self, realm: str, key: bytes) -> None:
         self.realm = realm
         self._key = blake2s(key, person=b"nonce").digest()
+        self._minted = 0
         self._used: OrderedDict[str, _Used] = OrderedDict()
 
     def challenge(
@@ -232,8 +234,12 @@ class Authenticator:
         return tuple(lines)
 
     def nonce(self, now: int) -> str:
-        time = f"{now & 0xFFFFFFFF:08x}"
-        return time + blake2s(time.encode(), key=self._key, digest_size=12).hexdigest()
+        """A new one: two calls challenged in the same second must not take each other's answers for their own."""
+        self._minted += 1
+        return self._sealed(f"{now & 0xFFFFFFFF:08x}{self._minted & 0xFFFFFF:06x}")
+
+    def _sealed(self, text: str) -> str:
+        return text + blake2s(text.encode(), key=self._key, digest_size=12).hexdigest()
 
     def check(self, request: Request, secret_of: SecretOf, now: int) -> Checked:
         """What the Authorization and Proxy-Authorization lines of a request prove. Never raises."""
@@ -268,11 +274,11 @@ class Authenticator:
         return Checked(Verdict.PROVEN if is_new else Verdict.STALE, user)
 
     def _is_current(self, nonce: str, now: int) -> bool:
-        time = nonce[:8]
-        if _TIME.fullmatch(time) is None:
+        text = nonce[:14]
+        if _TIME_AND_COUNT.fullmatch(text) is None:
             return False
-        minted = int(time, 16)
-        is_ours = hmac.compare_digest(nonce.encode("utf-8", "replace"), self.nonce(minted).encode())
+        minted = int(text[:8], 16)
+        is_ours = hmac.compare_digest(nonce.encode("utf-8", "replace"), self._sealed(text).encode())
         return is_ours and -NONCE_AHEAD_S <= (now & 0xFFFFFFFF) - minted <= NONCE_GOOD_S
 
     def _is_first(self, fields: dict[str, str], qop: str) -> bool:

@@ -17,7 +17,7 @@ from engine.e911.loans import LoanFiles
 from engine.e911.location import AccountTable, CivicAddress, DispatchableLocation, Line, LocationTable, Pbx, Trunk
 from engine.e911.route import Deadlines
 from engine.e911.rows import Number, NumberHolder
-from engine.sip.auth import Credentials
+from engine.sip.auth import Challenge, Credentials, answer, read_parameters
 from engine.sip.forward import Hop
 from tests.siptest import read_request, request
 
@@ -283,6 +283,29 @@ def test_a_pbx_without_a_registrar_that_has_not_called_is_found_by_its_one_addre
     base = account()
     at = hook(replace(base, pbxs={"pbx_1": replace(base.pbxs["pbx_1"], registrar_host="")}))
     assert comes_in(at, "+15185550101").forward.targets[0].hop == Hop("udp", "192.0.2.20", 5060)
+
+
+def test_a_pbx_that_moved_since_its_call_is_looked_for_where_it_was_last():
+    """E-09: another TLS connection, another address behind its NAT; then where the call came from."""
+    base = account()
+    moving = replace(base.pbxs["pbx_1"], registrar_host="", sources=(), auth_user="acme", secret="s")
+    at = hook(replace(base, pbxs={"pbx_1": moving}))
+    first, second = Hop("udp", "198.51.100.7", 40_000), Hop("udp", "198.51.100.8", 50_000)
+
+    def proven_call(source, call_id, user):
+        who = f"P-Asserted-Identity: <sip:{user}@pbx>"
+        data = request(source=source, call_id=call_id, added=[who])
+        challenge = at.decide(read_request(data), source, NOW).headers[0][1]
+        made = Challenge("callpoint", read_parameters(challenge)["nonce"], "MD5", qop="auth", is_proxy=True)
+        line = ": ".join(answer(made, Credentials("acme", "s"), "INVITE", "sip:911@192.0.2.10", cnonce="c"))
+        data = request(source=source, call_id=call_id, added=[who, line])
+        return at.decide(read_request(data), source, NOW).call
+
+    call = proven_call(first, "one", "desk102")
+    assert [target.hop for target in comes_in(at, call.elin).forward.targets][:1] == [first]
+    proven_call(second, "two", "desk103")
+    hops = [target.hop for target in comes_in(at, call.elin).forward.targets]
+    assert hops[:2] == [second, first]
 
 
 def test_a_pbx_that_asks_for_a_password_is_given_the_one_it_shares_with_us():
