@@ -85,7 +85,7 @@ class CarrierProfile:
     unknown_location: str = ""
     final_statuses: frozenset[int] = frozenset({486, 487, 600, 603})
     fail_over_before_ringing: frozenset[int] = frozenset({600, 603})
-    retry_without_location: frozenset[int] = frozenset({424, 488})
+    retry_without_location: frozenset[int] = frozenset({400, 413, 415, 424, 488, 493, 500, 501, 513, 606})
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import pytest
 from lxml import etree
 
 from engine.e911 import references
+from engine.e911.carriers import CarrierProfile
 from engine.e911.peers import PROOF_PURPOSE, make_proof
 from engine.e911.pidf import CA, read_pidf
 from engine.sip.forward import Hop
@@ -261,7 +262,9 @@ async def test_a_refusal_that_is_the_trunk_s_own_goes_on_to_the_next(tmp_path, k
     async with edge(tmp_path, keys, account(trunk(first.hop), trunk(second.hop, "trunk_second", 20))) as running:
         call = await pbx.call(running.udp)
         assert (await call.final()).status == 200
-    assert len(first.invites) == len(second.invites) == 1
+    # what may have been said to the body is asked again without the location first
+    assert len(first.invites) == (2 if status in CarrierProfile().retry_without_location else 1)
+    assert len(second.invites) == 1
 
 
 @pytest.mark.parametrize("status", [486, 600, 603])
@@ -278,7 +281,7 @@ async def test_an_answer_from_behind_the_trunk_is_the_caller_s(tmp_path, keys, p
     assert (outcome["outcome"], outcome["status"]) == ("failed", status)
 
 
-@pytest.mark.parametrize("status", [424, 488])
+@pytest.mark.parametrize("status", [415, 424, 488, 500])
 async def test_a_trunk_that_minds_the_location_is_asked_again_without(tmp_path, keys, parties, status):
     """E-08: the same trunk first, with the caller's own body alone."""
     carrier = await parties(Carrier("udp", CARRIER_IP, lambda m: [status] if m.header("Geolocation") else [180, 200]))
