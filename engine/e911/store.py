@@ -4,6 +4,7 @@ Plain functions that read. What belongs to an account is looked up within it, so
 absent as one that never was.
 """
 
+import asyncio
 import base64
 import binascii
 import datetime as dt
@@ -405,10 +406,10 @@ async def latest_sightings(session: AsyncSession) -> dict[str, dt.datetime]:
 async def account_snapshot(session: AsyncSession, account_id: str) -> dict[str, Any] | None:
     """All of one account that a 911 call needs, as JSON values, for the edge's location table. None: no such account.
 
-    Columns are named one by one and no row becomes an object of the ORM: 100,000 phones are read in about a second,
-    in pieces between which the loop has its turn. Of secrets, only the digest passwords of PBXs and trunks are in
-    it: the edge proves itself and its callers with them, and the file is sealed. Rows stand in the order of their ids,
-    so equal content gives equal bytes.
+    Columns are named one by one and no row becomes an object of the ORM: 100,000 phones with their lines are read in
+    two or three seconds, in pieces between which the loop has its turn. Of secrets, only the digest passwords of PBXs
+    and trunks are in it: the edge proves itself and its callers with them, and the file is sealed. Rows stand in the
+    order of their ids, so equal content gives equal bytes.
     """
     names = (
         "name", "country", "timezone", "language", "default_location_id", "callback_number", "elin_hold_minutes",
@@ -426,8 +427,10 @@ async def account_snapshot(session: AsyncSession, account_id: str) -> dict[str, 
         except Unsealable:
             snapshot[part] = await _rows_with_readable_secrets(session, account_id, model, columns)
     keys = await _line_keys(session, account_id)
-    for phone in snapshot["phones"]:
+    for at, phone in enumerate(snapshot["phones"], 1):
         phone["line_ids"] = keys.get(phone["id"], [])
+        if not at % _ROWS_AT_ONCE:
+            await asyncio.sleep(0)
     return snapshot
 
 
