@@ -94,6 +94,7 @@ class Proxy:
                     self._emit(Finished(context.tag, "cancelled", 487, None, now))
                 else:
                     self._emit(Finished(context.tag, "failed", 500, None, now))
+            context.server.owner = None
             return
         self._go_on(context, now)
 
@@ -191,10 +192,12 @@ class Proxy:
         """
         branch = Branch(context, target, changes, len(context.branches) + 1, now, is_retry=is_retry)
         if after is not None:
-            branch.ahead, branch.proofs = after.ahead + bool(proof), after.proofs + bool(proof)
+            # a server that still has the first try would take a second one like it for a loop: 482 (§8.2.2.2)
+            is_another = bool(proof) or is_retry is not after.is_retry
+            branch.ahead, branch.proofs = after.ahead + is_another, after.proofs + bool(proof)
         context.branches.append(branch)
         routing, token = context.routing, b""
-        if context.disguise is not None or target.credentials is not None or changes.from_ is not None:
+        if context.disguise is not None or target.credentials is not None or changes.from_ is not None or branch.ahead:
             routing, token = self._dressed(branch, changes, proof)
         name = self._make_branch().encode() + context.loop
         sent = self._written(branch, target.hop, name, routing, token)
@@ -273,7 +276,10 @@ class Proxy:
         if context.disguise is not None:
             disguise, is_caller = context.disguise
         else:
-            found = disguise_of(request, changes.from_, target.name, has_credentials=target.credentials is not None)
+            has_credentials = target.credentials is not None
+            is_numbered = has_credentials or branch.ahead > 0
+            trunk = target.name if has_credentials else ""
+            found = disguise_of(request, changes.from_, trunk, is_numbered=is_numbered)
             disguise, is_caller = replace(found, repeats=branch.ahead), True
         routing, restore = dress(request, context.routing, disguise, is_caller=is_caller, ahead=branch.ahead)
         context.restore = tuple((dict(context.restore) | dict(restore)).items())

@@ -188,6 +188,7 @@ class SipStack:
                     self._proxy.still_trying(item, now)
                 else:
                     self.respond(item.server, 500, now=now)
+                    item.server.owner = item  # a decision that comes after all is told what became of it
             elif isinstance(item, OwnRequest):
                 self._transactions.abandon(item.client)
                 self._events.append(OwnRequestEnded(item.token, None, now))
@@ -236,6 +237,7 @@ class SipStack:
             self._deadlines.disarm(context)
             context.is_done = True
             context.request = None
+            transaction.owner = None  # no cycles: nothing here waits for the collector
 
     # -- our own requests, and what the shell knows --------------------------------------------------------------
 
@@ -498,6 +500,7 @@ class SipStack:
         elif isinstance(owner, OwnRequest) and owner.lane is not None:
             self._deadlines.disarm(owner)
             self._events.append(OwnRequestEnded(owner.token, None, now))
+        client.owner = None  # no cycles: see `Transactions`
 
     def _receive_bad(self, data: bytes, fault: BadMessage, source: Hop, now: float) -> None:
         is_trusted = self._is_trusted(source)

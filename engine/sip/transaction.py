@@ -274,6 +274,12 @@ def client_key(branch: bytes, method: bytes) -> TransactionKey:
     return _NEW(TransactionKey, (branch, None, method))
 
 
+def _let_go(transaction: Transaction) -> None:
+    """Part an ended request of ours and its owner, which know each other: a cycle is freed by the collector alone."""
+    if isinstance(transaction, ClientTransaction):
+        transaction.owner = None
+
+
 _INPUT_OF_CLASS = (Input.PROVISIONAL, Input.SUCCESS, Input.FAILURE, Input.FAILURE, Input.FAILURE, Input.FAILURE)
 
 
@@ -361,6 +367,7 @@ class Transactions:
     def abandon(self, transaction: Transaction) -> None:
         """Forget a transaction without a word."""
         self._remove(transaction)
+        _let_go(transaction)
 
     def silence(self, transaction: ServerTransaction, now: float) -> None:
         """End a request without a final response: RFC 4320 §4.2 has no 408 for anything but INVITE.
@@ -414,6 +421,8 @@ class Transactions:
             act = self._step(transaction, Input.END, now)
             if act is Act.TIME_OUT and isinstance(transaction, ClientTransaction):
                 timed_out.append(transaction)
+            elif act is Act.FINISH:
+                _let_go(transaction)
         return timed_out
 
     def _repeat(self, repeat: Repeat, now: float) -> None:
