@@ -5,7 +5,8 @@ Nothing is remembered: what it takes to undo a change travels in our Record-Rout
 back in Route, as Kamailio's `uac` does with `vsf`. It is sealed under a key of ours and bound to the Call-ID and the
 caller's tag, so that neither side can read or change it, and it outlives a restart.
 
-Numbers: the caller's INVITE `n` goes out as `n`, then `n + 1` when it was challenged; the caller's later requests
+Numbers: the caller's INVITE `n` goes out as `n`, then `n + 1` when it was challenged, or when the same server is asked
+again without a location (it would take the same number for a merged request, §8.2.2.2); the caller's later requests
 `n + k` go out as `n + 4k`, which leaves room for each to be challenged in its turn.
 """
 
@@ -53,14 +54,18 @@ class Disguise:
     shown: bytes = b""
 
 
-def disguise_of(request: Request, shown: str | None, trunk: str, *, has_credentials: bool) -> Disguise:
-    """The disguise of a new dialog or lone request. `shown`: the From it gets, None to leave it."""
+def disguise_of(request: Request, shown: str | None, trunk: str, *, is_numbered: bool) -> Disguise:
+    """The disguise of a new dialog or lone request.
+
+    `shown`: the From it gets, None to leave it; `trunk`: see `Disguise`; `is_numbered`: may it go out more than once to
+    the same server?
+    """
     line = request.lines[request.shape.from_]
     caller, _ = split_address(line)
     is_shown = shown is not None and bool(caller) and len(shown) <= MAX_NAME_BYTES
     return Disguise(
-        trunk=trunk if has_credentials else "",
-        cseq=request.cseq_number if has_credentials else 0,
+        trunk=trunk,
+        cseq=request.cseq_number if is_numbered else 0,
         caller=_bounded(caller) if is_shown else b"",
         shown=(shown or "").encode("utf-8", "surrogateescape") if is_shown else b"",
     )

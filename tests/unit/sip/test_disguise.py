@@ -436,7 +436,7 @@ def test_nobody_can_read_change_or_move_a_disguise():
 
 def test_a_long_display_name_stays_behind_and_a_hopeless_address_is_named_anew():
     name = b'"' + b"x" * 300 + b'" <sip:101@pbx>'
-    found = disguise.disguise_of(read_request(request()), SHOWN, "t", has_credentials=False)
+    found = disguise.disguise_of(read_request(request()), SHOWN, "", is_numbered=False)
     assert found == Disguise("", 0, 0, b'"Alice" <sip:101@192.0.2.20>', SHOWN.encode())
     assert disguise._bounded(name) == b"<sip:101@pbx>"
     assert split_address(b"From: " + name + b";tag=1") == (name, b";tag=1")
