@@ -28,7 +28,7 @@ async def get_pbx(request: web.Request) -> web.Response:
 async def _pbx_page(request: web.Request, error: EngineError | None) -> web.Response:
     pbx = await _pbx(request) if "id" in request.match_info else None
     values: dict[str, Any] = asdict(PbxFields.of(pbx) if pbx else PbxFields(""))
-    del values["secret"]  # never on a page
+    values["secret"] = ""  # never on a page
     form = await form_of(request, values, error)
     locations = await e911.locations_of(request[SESSION], request[ACCOUNT].id)
     return render(
@@ -98,7 +98,7 @@ async def get_trunk(request: web.Request) -> web.Response:
 async def _trunk_page(request: web.Request, error: EngineError | None) -> web.Response:
     trunk = await _trunk(request) if "id" in request.match_info else None
     values: dict[str, Any] = asdict(TrunkFields.of(trunk) if trunk else TrunkFields("", ""))
-    del values["secret"]  # never on a page
+    values["secret"] = ""  # never on a page
     form = await form_of(request, values, error)
     kept = () if trunk is None or trunk.profile in carrier_profiles() else (trunk.profile,)
     return render(
