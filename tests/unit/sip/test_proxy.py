@@ -230,6 +230,9 @@ def test_a_trunk_that_cannot_take_the_location_is_asked_once_without(status: int
     assert len(invites) == 2
     assert read_request(invites[0]).body == b"pidf"
     assert read_request(invites[1]).body == bench.received.body
+    # the same number again would be a merged request to a server that still has the first (§8.2.2.2)
+    numbers = [read_request(invite).cseq[0] for invite in invites]
+    assert numbers == [bench.received.cseq[0], bench.received.cseq[0] + 1]
     started = [(e.number, e.with_location) for e in bench.events if isinstance(e, AttemptStarted)]
     assert started == [(1, True), (2, False)]
     bench.receive(response(invites[1], status), CARRIER)
