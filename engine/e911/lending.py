@@ -90,7 +90,7 @@ class Lending:
         pool = account.pool_of(location.id) if location is not None else ()
         if pool:
             who = (pbx_id, resolved.line.sip_user if resolved.line is not None else caller.identity)
-            return self._from_pool(account, pool, who, now, is_test=is_test)
+            return self._from_pool(pool, who, now, is_test=is_test)
         general = account.callback_number_for(resolved.phone, resolved.line, location)
         return Chosen(general or caller.asserted_number)
 
@@ -139,28 +139,44 @@ class Lending:
 
     def _from_pool(
         self,
-        account: AccountTable,
         pool: Sequence[Number],
         who: tuple[str | None, str],
         now: datetime,
         *,
         is_test: bool,
     ) -> Chosen:
-        held = {number.e164: self.holder_of(account, number) for number in pool}
-        since = {e164: loan.until if loan is not None else _LONG_AGO for e164, loan in held.items()}
-        free = [e164 for e164 in held if since[e164] <= now]
-        for e164, loan in held.items():
-            if loan is not None and loan.until > now and (loan.pbx_id, loan.sip_user) == who:
-                return Chosen(e164, e164, flags=_low(len(free), len(pool)))
-        if free:
-            chosen = min(free, key=lambda e164: (since[e164], e164))
-            return Chosen(chosen, chosen, flags=_low(len(free) - 1, len(pool)))
-        lent_to_tests = [e164 for e164, loan in held.items() if loan is not None and loan.is_test]
-        if lent_to_tests and not is_test:
-            chosen = min(lent_to_tests, key=lambda e164: (since[e164], e164))
-            return Chosen(chosen, chosen, flags=(LOW_FLAG,))
-        chosen = min(held, key=lambda e164: (since[e164], e164))
-        return Chosen(chosen, chosen, is_lent=not is_test, flags=(EXHAUSTED_FLAG,))
+        loans, size = self._loans, len(pool)
+        rested = tested = oldest = None  # (since, number): the best of each kind
+        own, free = "", 0
+        for number in pool:  # once, and nothing made for it: a pool may have hundreds
+            e164, loan, holder = number.e164, loans.get(number.e164), number.held_by
+            if loan is not None and (holder is None or holder.call == loan.call or loan.until >= _until(number)):
+                until, holds, is_tested = loan.until, (loan.pbx_id, loan.sip_user), loan.is_test
+            elif holder is not None:
+                until, holds, is_tested = _until(number), (holder.pbx_id, holder.sip_user), False
+            else:
+                until, holds, is_tested = _LONG_AGO, None, False
+            since = (until, e164)
+            if until <= now:
+                free += 1
+                rested = since if rested is None or since < rested else rested
+                continue
+            own = e164 if holds == who else own
+            oldest = since if oldest is None or since < oldest else oldest
+            if is_tested:
+                tested = since if tested is None or since < tested else tested
+        if own:
+            return Chosen(own, own, flags=_low(free, size))
+        if rested is not None:
+            return Chosen(rested[1], rested[1], flags=_low(free - 1, size))
+        if tested is not None and not is_test:
+            return Chosen(tested[1], tested[1], flags=(LOW_FLAG,))
+        assert oldest is not None
+        return Chosen(oldest[1], oldest[1], is_lent=not is_test, flags=(EXHAUSTED_FLAG,))
+
+
+def _until(number: Number) -> datetime:
+    return number.held_until or _LONG_AGO
 
 
 def stored_loan(account: AccountTable, number: Number) -> Loan | None:
