@@ -25,6 +25,7 @@ from engine.sip.transports import Listening, Place
 OWN_PORTS_AFTER = {"udp": 10, "tcp": 10, "tls": 110}  # the first worker's, beyond the shared port
 MAX_PER_WAKE_UP = 64
 _CALL_ID = re.compile(rb"\r\n(?:call-id|i)[ \t]*+:[ \t]*+([^\r\n]*+)", re.IGNORECASE)
+_USUAL_SPELLING = b"\r\nCall-ID:"
 _DEALT = frozenset({b"INVITE", b"CANCEL", b"ACK si"})  # first bytes of what is dealt by Call-ID
 _HEADER_BYTES = 64
 
@@ -47,6 +48,10 @@ def owner_of(data: bytes, workers: int) -> int | None:
     """The worker whose call this is; None when any worker may serve it."""
     if data[:6] not in _DEALT:
         return None
+    at = data.find(_USUAL_SPELLING)
+    if at >= 0:
+        at += len(_USUAL_SPELLING)
+        return zlib.crc32(data[at : data.find(b"\r", at)].strip()) % workers
     found = _CALL_ID.search(data)
     return zlib.crc32(found.group(1).strip()) % workers if found is not None else None
 
