@@ -85,9 +85,10 @@ def _fill(account: dict[str, Any], phones: int) -> None:
 
 
 def _settle() -> None:
+    """As the edge itself does before it serves."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 20, 50)
+    gc.disable()
 
 
 async def _drive(edge: Edge, generator: Generator, arguments: argparse.Namespace) -> None:
@@ -111,8 +112,6 @@ async def _drive(edge: Edge, generator: Generator, arguments: argparse.Namespace
         if number >= warm:
             spent.add(step, time.thread_time() - began)
 
-    if arguments.no_gc:
-        gc.disable()
     warm = arguments.calls // 2
     emergencies: list[float] = []
     shell = edge._transports._udp[0]
@@ -175,7 +174,6 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1, help="calls that arrive together")
     parser.add_argument("--every", type=int, default=0, help="each so many calls one to 911")
     parser.add_argument("--phones", type=int, default=0, help="phones in the table")
-    parser.add_argument("--no-gc", action="store_true")
     parser.add_argument("--profile", action="store_true")
     with asyncio.Runner(loop_factory=EdgeLoop) as runner:
         runner.run(_run(parser.parse_args()))
