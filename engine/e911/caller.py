@@ -36,7 +36,7 @@ def read_caller(request: Request, source: Hop, account: AccountTable, pbx: Pbx, 
         asserted = _named(request.header("P-Asserted-Identity")) or from_
     device = (request.header(DEVICE_HEADER) or "").strip() if _DEVICE in there else ""
     told = request.header(SOURCE_HEADER) if _SOURCE in there else None
-    source_ip = plain_address(told) if told else None
+    source_ip = _address_told(told) if told else None
     names_pbx = source_ip is not None and not is_proven and _is_pbx(source_ip, source, pbx)
     if (names_pbx or told is None) and not is_proven:
         source_ip = None
@@ -56,6 +56,15 @@ def read_caller(request: Request, source: Hop, account: AccountTable, pbx: Pbx, 
         names_pbx=names_pbx,
     )
 
+
+
+def _address_told(text: str) -> IpAddress | None:
+    """An address as a PBX writes it: Asterisk's `remote_addr` has the port behind it."""
+    address = plain_address(text)
+    if address is None:
+        host, _, port = text.strip().rpartition(":")
+        address = plain_address(host) if port.isascii() and port.isdigit() else None
+    return address
 
 def _is_pbx(address: IpAddress, source: Hop, pbx: Pbx) -> bool:
     """Whether that is the address of the PBX itself, which some put where the phone's belongs."""

@@ -67,3 +67,20 @@ def test_a_phone_that_names_itself_and_its_own_address_is_believed():
     assert (str(told.source_ip), told.names_pbx) == ("10.1.2.3", False)
     other = direct("X-Callpoint-Device: 000000000001")
     assert (other.source_ip, other.device) == (None, "000000000001")
+
+
+@pytest.mark.parametrize(
+    ("told", "address"),
+    [
+        ("10.1.2.3:5060", "10.1.2.3"),
+        (" 10.1.2.3 ", "10.1.2.3"),
+        ("[2001:db8::5]:5061", "2001:db8::5"),
+        ("2001:db8::5", "2001:db8::5"),
+        ("10.1.2.3:sip", "None"),
+        ("10.1.2:5060", "None"),
+        (":5060", "None"),
+    ],
+)
+def test_a_pbx_may_write_the_port_behind_the_phone_s_address(told, address):
+    """E-05: as Asterisk's remote_addr has it."""
+    assert str(read(f"X-Callpoint-Source: {told}").source_ip) == address
