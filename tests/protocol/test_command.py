@@ -152,3 +152,29 @@ async def test_the_data_folder_is_its_owners_alone(node: Node) -> None:
     await create_account(node)
     for path in [node.folder / "data", *(node.folder / "data").iterdir()]:
         assert not path.stat().st_mode & 0o077, path.name
+
+
+async def test_a_snippet_is_printed_or_written_with_the_site_s_own_addresses(node: Node) -> None:
+    """E-17: `callpoint snippet`: sentences where something is missing, files where asked for, nothing overwritten."""
+    await create_account(node)
+    missing = await run(node, "snippet", "asterisk")
+    assert missing.code == 1
+    assert "needs" in missing.err
+    addresses = ("--node", "192.0.2.10:5060", "--node", "192.0.2.11", "--carrier", "198.51.100.1:5070/tcp")
+    printed = await run(node, "snippet", "asterisk", *addresses)
+    assert printed.code == 0, printed.err
+    assert "match=192.0.2.11" in printed.out
+    assert "198.51.100.1:5070" in printed.out
+    nameless = await run(node, "snippet", "kamailio", *addresses)
+    assert nameless.code == 1
+    assert "--listen HOST:PORT" in nameless.err
+    into = node.folder / "front"
+    words = ("snippet", "kamailio", *addresses, "--listen", "192.0.2.1:5060", "--into", str(into))
+    assert (await run(node, *words)).code == 0
+    assert sorted(path.name for path in into.iterdir()) == ["callpoint.cfg", "callpoint.list"]
+    again = await run(node, *words)
+    assert again.code == 1
+    assert "nothing was written" in again.err
+    unknown = await run(node, "snippet", "opensips", *addresses)
+    assert unknown.code == 1
+    assert "freeswitch" in unknown.err
