@@ -6,10 +6,7 @@ and `<mac>.cfg`; a file whose MD5 has not changed since the last boot is not app
 the logs are PUT. A `Memory` handed from boot to boot is the phone's flash.
 """
 
-import asyncio
-import hashlib
 import re
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,42 +17,14 @@ import aiohttp
 
 from engine.errors import FieldFault, Invalid
 from engine.provisioning import dialplan, tokens, vendors
+from engine.provisioning.booting import TIMEOUT_S, FileResult, LineResult, Memory, Wire, is_new, place
 from engine.provisioning.dialplan import Completion
 from engine.provisioning.vendors import Mac, Model, Profile
 
-TIMEOUT_S = 10.0
-ATTEMPTS = 3  # Poly: device.prov.redunAttemptLimit; a Yealink tries its server as often
 _RETRY_DELAY_S = 0.5
 _INCLUDE = re.compile(r'^include:config\s+[<"]?([^">\s]+)[">]?\s*$', re.MULTILINE)
 _LOG_TEXT = b"000010.000|app1 |4|00|simulated boot\n"
 _WORST = (Completion.NEVER, Completion.REWRITTEN, Completion.AFTER_TIMER, Completion.IMMEDIATE)
-
-
-@dataclass(frozen=True, slots=True)
-class FileResult:
-    """One request of the boot. `status` 0: no answer at all. `is_applied` False: missing, or the same as last time."""
-
-    method: str
-    name: str
-    status: int
-    size_bytes: int
-    duration_ms: float
-    is_applied: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class LineResult:
-    """A registration the phone would make now; `registrar` is host:port."""
-
-    key: int
-    sip_user: str
-    auth_user: str
-    secret: str = field(repr=False)
-    registrar: str
-    transport: str
-    display_name: str
-    label: str
-    outbound_proxy: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,25 +71,6 @@ class BootResult:
         }  # fmt: skip
 
 
-@dataclass(slots=True)
-class Memory:
-    """A phone's flash: the digest of each file it applied, and what each of them set, in the order of their coming."""
-
-    digests: dict[str, str] = field(default_factory=dict)
-    applied: dict[str, dict[str, str]] = field(default_factory=dict)
-
-    @property
-    def settings(self) -> dict[str, str]:
-        """What holds now: a later file wins over an earlier one."""
-        return {name: value for settings in self.applied.values() for name, value in settings.items()}
-
-    def apply(self, file: str, settings: dict[str, str], *, is_overwriting: bool) -> None:
-        """Take a file over; overwriting takes back what it set before and does not set any more."""
-        before = {} if is_overwriting else self.applied.pop(file, {})
-        self.applied.pop(file, None)
-        self.applied[file] = before | settings
-
-
 async def simulate(
     vendor: str,
     model: str,
@@ -148,7 +98,7 @@ async def simulate(
     flash = memory if memory is not None else Memory()
     agent = user_agent or AGENTS[profile.name](known, parsed)
     own = session or aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S))
-    wire = _Wire(own, url.rstrip("/") + "/", agent, retry_delay_s)
+    wire = Wire(own, url.rstrip("/") + "/", agent, retry_delay_s)
     try:
         await BOOTS[profile.name](wire, flash, known, parsed)
     finally:
@@ -177,50 +127,6 @@ def _phone(vendor: str, model: str, mac: str, url: str) -> tuple[Profile, Model,
     return profile, known, parsed
 
 
-@dataclass(slots=True)
-class _Wire:
-    """The phone's HTTP client: its User-Agent, its retries, and a note of every request."""
-
-    session: aiohttp.ClientSession
-    base: str
-    agent: str
-    retry_delay_s: float
-    files: list[FileResult] = field(default_factory=list)
-
-    async def get(self, name: str) -> bytes | None:
-        """The file's bytes; None when it is not there. A server that is away or busy is asked again."""
-        for attempt in range(1, ATTEMPTS + 1):
-            status, body = await self._request("GET", name, None)
-            if 0 < status < 500 or attempt == ATTEMPTS:
-                return body if status == 200 else None
-            await asyncio.sleep(self.retry_delay_s * attempt)
-        return None
-
-    async def put(self, name: str, data: bytes) -> None:
-        await self._request("PUT", name, data)
-
-    def mark_applied(self) -> None:
-        """The file of the last request went into the phone's settings."""
-        last = self.files[-1]
-        self.files[-1] = FileResult(
-            last.method, last.name, last.status, last.size_bytes, last.duration_ms, is_applied=True
-        )
-
-    async def _request(self, method: str, name: str, data: bytes | None) -> tuple[int, bytes]:
-        started = time.perf_counter()
-        try:
-            async with self.session.request(
-                method, self.base + name, data=data, headers={"User-Agent": self.agent, "Accept": "*/*"}
-            ) as answer:
-                body = await answer.read()
-                status = answer.status
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            status, body = 0, b""
-        spent_ms = (time.perf_counter() - started) * 1000
-        self.files.append(FileResult(method, name, status, len(body if data is None else data), spent_ms))
-        return status, body
-
-
 # --- Yealink --------------------------------------------------------------------------------------------------------
 
 
@@ -230,7 +136,7 @@ def _yealink_agent(model: Model, mac: Mac) -> str:
     return f"Yealink {name} {model.common_id or 124}.86.0.20 {colons}"
 
 
-async def _boot_yealink(wire: _Wire, flash: Memory, model: Model, mac: Mac) -> None:
+async def _boot_yealink(wire: Wire, flash: Memory, model: Model, mac: Mac) -> None:
     boot = await wire.get(f"{mac}.boot") or await wire.get("y000000000000.boot")
     text = boot.decode("utf-8", "replace") if boot is not None else ""
     if boot is not None:
@@ -242,7 +148,7 @@ async def _boot_yealink(wire: _Wire, flash: Memory, model: Model, mac: Mac) -> N
     is_overwriting = re.search(r"^overwrite_mode\s*=\s*1\s*$", text, re.MULTILINE) is not None
     for name in names:
         data = await wire.get(name)
-        if data is not None and _is_new(flash, name, data):
+        if data is not None and is_new(flash, name, data):
             wire.mark_applied()
             flash.apply(name, yealink_settings(data), is_overwriting=is_overwriting)
 
@@ -270,13 +176,13 @@ def _yealink_lines(settings: Mapping[str, str]) -> list[LineResult]:
                 sip_user=settings.get(f"{n}user_name", ""),
                 auth_user=settings.get(f"{n}auth_name", ""),
                 secret=settings.get(f"{n}password", ""),
-                registrar=_place(settings, f"{n}sip_server.1."),
+                registrar=place(settings, f"{n}sip_server.1."),
                 transport={"0": "udp", "1": "tcp", "2": "tls"}.get(
                     settings.get(f"{n}sip_server.1.transport_type", ""), ""
                 ),
                 display_name=settings.get(f"{n}display_name", ""),
                 label=settings.get(f"{n}label", ""),
-                outbound_proxy=_place(settings, f"{n}outbound_proxy.1.") if has_proxy else "",
+                outbound_proxy=place(settings, f"{n}outbound_proxy.1.") if has_proxy else "",
             )
         )
     return lines
@@ -307,7 +213,7 @@ _POLY_FAMILIES = {
 }
 
 
-async def _boot_poly(wire: _Wire, flash: Memory, _model: Model, mac: Mac) -> None:
+async def _boot_poly(wire: Wire, flash: Memory, _model: Model, mac: Mac) -> None:
     master = await wire.get(f"{mac}.cfg")
     if master is None:
         master = await wire.get("000000000000.cfg")
@@ -361,11 +267,11 @@ def _poly_lines(settings: Mapping[str, str]) -> list[LineResult]:
                 sip_user=settings[f"{n}address"],
                 auth_user=settings.get(f"{n}auth.userId", ""),
                 secret=settings.get(f"{n}auth.password", ""),
-                registrar=_place(settings, f"{n}server.1."),
+                registrar=place(settings, f"{n}server.1."),
                 transport={"UDPOnly": "udp", "TCPOnly": "tcp", "TLS": "tls"}.get(transport, ""),
                 display_name=settings.get(f"{n}displayName", ""),
                 label=settings.get(f"{n}label", ""),
-                outbound_proxy=_place(settings, f"{n}outboundProxy."),
+                outbound_proxy=place(settings, f"{n}outboundProxy."),
             )
         )
     return lines
@@ -386,22 +292,8 @@ _ADMIN_PASSWORDS = {"yealink": _yealink_admin_password, "poly": _poly_admin_pass
 _NEXT_URL = {"yealink": "static.auto_provision.server.url", "poly": "device.prov.serverName"}
 
 
-def _place(settings: Mapping[str, str], stem: str) -> str:
-    host = settings.get(f"{stem}address", "")
-    return f"{host}:{settings.get(f'{stem}port') or 5060}" if host else ""
-
-
-def _is_new(flash: Memory, name: str, data: bytes) -> bool:
-    """Whether the phone applies the file: it keeps an MD5 of each and skips one that is the same."""
-    digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
-    if flash.digests.get(name) == digest:
-        return False
-    flash.digests[name] = digest
-    return True
-
-
 def _result(
-    profile: Profile, model: Model, mac: Mac, wire: _Wire, settings: Mapping[str, str], numbers: tuple[str, ...]
+    profile: Profile, model: Model, mac: Mac, wire: Wire, settings: Mapping[str, str], numbers: tuple[str, ...]
 ) -> BootResult:
     lines = tuple(_LINES[profile.name](settings))
     dials = {number: _dialled(profile, settings, number) for number in numbers}

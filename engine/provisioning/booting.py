@@ -1,0 +1,116 @@
+"""What every simulated phone is made of: its flash, its HTTP client, and what a boot leaves behind."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import aiohttp
+
+TIMEOUT_S = 10.0
+ATTEMPTS = 3  # Poly: device.prov.redunAttemptLimit; a Yealink tries its server as often
+
+
+@dataclass(frozen=True, slots=True)
+class FileResult:
+    """One request of the boot. `status` 0: no answer at all. `is_applied` False: missing, or the same as last time."""
+
+    method: str
+    name: str
+    status: int
+    size_bytes: int
+    duration_ms: float
+    is_applied: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LineResult:
+    """A registration the phone would make now; `registrar` is host:port."""
+
+    key: int
+    sip_user: str
+    auth_user: str
+    secret: str = field(repr=False)
+    registrar: str
+    transport: str
+    display_name: str
+    label: str
+    outbound_proxy: str
+
+
+@dataclass(slots=True)
+class Memory:
+    """A phone's flash: the digest of each file it applied, and what each of them set, in the order of their coming."""
+
+    digests: dict[str, str] = field(default_factory=dict)
+    applied: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What holds now: a later file wins over an earlier one."""
+        return {name: value for settings in self.applied.values() for name, value in settings.items()}
+
+    def apply(self, file: str, settings: dict[str, str], *, is_overwriting: bool) -> None:
+        """Take a file over; overwriting takes back what it set before and does not set any more."""
+        before = {} if is_overwriting else self.applied.pop(file, {})
+        self.applied.pop(file, None)
+        self.applied[file] = before | settings
+
+
+@dataclass(slots=True)
+class Wire:
+    """The phone's HTTP client: its User-Agent, its retries, and a note of every request."""
+
+    session: aiohttp.ClientSession
+    base: str
+    agent: str
+    retry_delay_s: float
+    files: list[FileResult] = field(default_factory=list)
+
+    async def get(self, name: str) -> bytes | None:
+        """The file's bytes; None when it is not there. A server that is away or busy is asked again."""
+        for attempt in range(1, ATTEMPTS + 1):
+            status, body = await self._request("GET", name, None)
+            if 0 < status < 500 or attempt == ATTEMPTS:
+                return body if status == 200 else None
+            await asyncio.sleep(self.retry_delay_s * attempt)
+        return None
+
+    async def put(self, name: str, data: bytes) -> None:
+        await self._request("PUT", name, data)
+
+    def mark_applied(self) -> None:
+        """The file of the last request went into the phone's settings."""
+        last = self.files[-1]
+        self.files[-1] = FileResult(
+            last.method, last.name, last.status, last.size_bytes, last.duration_ms, is_applied=True
+        )
+
+    async def _request(self, method: str, name: str, data: bytes | None) -> tuple[int, bytes]:
+        started = time.perf_counter()
+        try:
+            async with self.session.request(
+                method, self.base + name, data=data, headers={"User-Agent": self.agent, "Accept": "*/*"}
+            ) as answer:
+                body = await answer.read()
+                status = answer.status
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            status, body = 0, b""
+        spent_ms = (time.perf_counter() - started) * 1000
+        self.files.append(FileResult(method, name, status, len(body if data is None else data), spent_ms))
+        return status, body
+
+
+def place(settings: Mapping[str, str], stem: str) -> str:
+    host = settings.get(f"{stem}address", "")
+    return f"{host}:{settings.get(f'{stem}port') or 5060}" if host else ""
+
+
+def is_new(flash: Memory, name: str, data: bytes) -> bool:
+    """Whether the phone applies the file: it keeps an MD5 of each and skips one that is the same."""
+    digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    if flash.digests.get(name) == digest:
+        return False
+    flash.digests[name] = digest
+    return True
