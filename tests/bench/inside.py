@@ -10,7 +10,6 @@ import asyncio
 import cProfile
 import gc
 import pstats
-import socket
 import tempfile
 import time
 from dataclasses import dataclass, field
