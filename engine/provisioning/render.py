@@ -120,7 +120,7 @@ class Renderer:
             UnsafeValue: a text holds a character that could become a second setting; the field is named.
             UnsafeDialPlan: 911 or another emergency number would wait, change or be lost on this phone.
         """
-        refuse_unsafe(config)
+        refuse_unsafe(config, profile.refused)
         model = profile.models.get(config.model)
         name = rule.template if rule.template != "model" else (model.template if model is not None else None)
         if name is None:
@@ -156,27 +156,31 @@ def utc_offset(minutes: int) -> str:
     return f"{'-' if minutes < 0 else '+'}{hours}" + (f":{rest:02d}" if rest else "")
 
 
-def refuse_unsafe(config: PhoneConfig) -> None:
-    """Raise `UnsafeValue`, naming the field, if any text could end a setting."""
+def refuse_unsafe(config: PhoneConfig, refused: re.Pattern[str] | None = None) -> None:
+    """Raise `UnsafeValue`, naming the field, if any text could end a setting, in any format or in this vendor's."""
     texts = [getattr(config, name) for name in _PHONE_TEXTS]
     texts += [getattr(line, name) for line in config.lines for name in _LINE_TEXTS]
     texts += config.emergency_numbers
-    if _UNSAFE.search("".join(texts)) is None:
+    if _UNSAFE.search("".join(texts)) is None and (refused is None or not any(map(refused.search, texts))):
         return
     named = [(name, getattr(config, name)) for name in _PHONE_TEXTS]
     named += [(f"lines[{line.number}].{name}", getattr(line, name)) for line in config.lines for name in _LINE_TEXTS]
     named += [("emergency_numbers", number) for number in config.emergency_numbers]
     for name, text in named:
-        found = _UNSAFE.search(text)
+        found = _UNSAFE.search(text) or (refused.search(text) if refused is not None else None)
         if found is not None:
+            at = found.start()
             raise UnsafeValue(
-                f"{name} holds the character U+{ord(found[0]):04X}, which a phone could read as the end of the "
-                "setting. Remove it."
+                f"{name} holds the character U+{ord(text[at]):04X} at place {at + 1}, which this phone could read as "
+                "the end of the setting. Remove it."
             )
 
 
 def dial_settings(profile: Profile, text: str) -> tuple[tuple[str, str], ...]:
     """The settings of the dial plan, read back out of a rendered file."""
+    if profile.dial_setting is not None:
+        found = profile.dial_setting.findall(text)
+        return tuple((name, html.unescape(value) if profile.escape == "xml" else value) for name, value in found)
     if profile.escape == "line":
         return tuple(_LINE_SETTING.findall(text))
     return tuple((name, html.unescape(value)) for name, value in _XML_SETTING.findall(text))
@@ -213,7 +217,7 @@ def served_names(profile: Profile, mac: Mac, model: str) -> tuple[str, ...]:
     names = []
     for pattern in profile.device_files:
         if "{common_id}" not in pattern:
-            names.append(pattern.replace("{mac}", mac))
+            names.append(pattern.replace("{mac}", mac).replace("{MAC}", mac.upper()).replace("{model}", model))
         elif common_id is not None:
             names.append(pattern.replace("{common_id}", f"{common_id:012d}"))
     return tuple(names)

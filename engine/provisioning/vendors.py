@@ -27,6 +27,7 @@ MAX_USER_AGENT = 400
 NOT_A_MAC = frozenset({"000000000000", "ffffffffffff"})
 _MAC = re.compile(r"[0-9a-f]{12}\Z")
 _MAC_IN_A_NAME = "(?P<mac>(?!0{12}|[Ff]{12})[0-9A-Fa-f]{12})"
+_BRANDS = "YEALINK|POLYCOM|POLY|AASTRA|MITEL|HTEK|PANASONIC|SANGOMA|DIGIUM|AVAYA|GIGASET|ALGO"
 _SEPARATORS = re.compile(r"[:.\-\s]")
 _PLACEHOLDER = re.compile(r"[{$\[%]")
 # Brands whose phones name themselves and are not ours yet. Their `<mac>.cfg` is their own grammar, never one of ours.
@@ -98,7 +99,9 @@ class FileRule:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One vendor family, as its `profile.toml` says."""
+    """One vendor family, as its `profile.toml` says. `refused`: what no text may hold, where the format has no way to
+    write it. `dial_setting`: how a setting of the dial plan stands in a rendered file, name then value.
+    """
 
     name: str
     title: str
@@ -115,6 +118,8 @@ class Profile:
     reboot_event: str
     device_files: tuple[str, ...]
     templates: Mapping[str, str]
+    refused: re.Pattern[str] | None = None
+    dial_setting: re.Pattern[str] | None = None
 
     def file_rule(self, name: str) -> FileRule | None:
         """The rule that file name falls under; None when this vendor's phones ask for no such file."""
@@ -159,7 +164,7 @@ class _Agent:
 def spelled(model: str) -> str:
     """A model name reduced to what people agree on: capitals and digits, without brand, `SIP` and punctuation."""
     text = re.sub(r"[^A-Z0-9]", "", model.upper())
-    return re.sub(r"^(?:YEALINK|POLYCOM|POLY)?(?:SIP)?", "", text)
+    return re.sub(rf"^(?:{_BRANDS})?(?:SIP)?", "", text)
 
 
 def parse_mac(text: str) -> Mac | None:
@@ -258,6 +263,10 @@ def _identity(
         if profile is not None and groups.get("id") is not None:
             path_model = profile.common_ids.get(int(groups["id"]))
             evidence.append(f"{int(groups['id']):03d} is the number of {path_model or 'a model that is not known'}")
+        elif profile is not None and groups.get("model") is not None:
+            named = profile.model(groups["model"])
+            path_model = named.name if named is not None else None
+            evidence.append(f"{name} is the file of {path_model or 'a model that is not known'}")
     elif _PLACEHOLDER.search(name):
         kind = FileKind.PLACEHOLDER
         is_refused = True
@@ -359,6 +368,8 @@ def parse_profile(text: str, templates: Mapping[str, str]) -> Profile:
         reboot_event=data["notify"]["reboot"],
         device_files=tuple(data["device_files"]),
         templates=dict(templates),
+        refused=re.compile(data["refused"]) if "refused" in data else None,
+        dial_setting=re.compile(data["dial_setting"], re.MULTILINE) if "dial_setting" in data else None,
     )
 
 
