@@ -14,8 +14,8 @@ from enum import IntEnum
 
 from engine.sip.forward import Hop
 
-PATIENCE_S = 0.03  # a caller hears no difference; what waits longer is more than can be carried
-MOST_WAITING = 4_000  # of new ordinary calls: a second of them
+PATIENCE_S = 0.4  # shorter than T1: nobody has sent it again yet; what waits longer is more than can be carried
+MOST_WAITING = 10_000  # of new ordinary calls: more than come in that time
 MOST_IN_PROGRESS = 20_000  # messages of calls in progress: a second of them
 _TO_TAG = re.compile(rb"\r\n(?:to|t)[ \t]*+:[^\r]*;[ \t]*+tag=", re.IGNORECASE)
 
@@ -79,15 +79,19 @@ class Crowd:
             (self._rules.refuse if is_late else receive)(data, hop)
 
     def take(self, now: float) -> tuple[bytes, Hop, bool] | None:
-        """The next to be dealt with: (datagram, hop, is it to be refused?); None when nothing waits."""
+        """The next to be dealt with: (datagram, hop, is it to be refused?); None when nothing waits.
+
+        Of new calls the youngest goes first: in a crowd that lasts, those that are carried then wait for nothing.
+        """
         for row in self._rows[:2]:
             if row:
                 _, data, hop = row.popleft()
                 return data, hop, False
-        if not self._rows[2]:
+        row = self._rows[2]
+        if not row:
             return None
-        came_at, data, hop = self._rows[2].popleft()
-        is_late = now - came_at > PATIENCE_S
+        is_late = now - row[0][0] > PATIENCE_S
+        _, data, hop = row.popleft() if is_late else row.pop()
         self.shed += is_late
         return data, hop, is_late
 

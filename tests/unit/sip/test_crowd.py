@@ -97,9 +97,20 @@ def test_what_waits_is_bounded(crowd: Crowd) -> None:
         crowd.put(request("INVITE", f"sip:x{number}@callpoint"), PBX, 0.0)
     assert len(crowd) == MOST_WAITING
     assert crowd.shed == 10
-    oldest = crowd.take(0.0)
-    assert oldest is not None
-    assert oldest[0].startswith(b"INVITE sip:x10@")
+    left = [taken[0].split(b" ")[1] for taken in iter(lambda: crowd.take(0.0), None)]
+    assert left[-1] == b"sip:x10@callpoint"
+
+
+def test_of_new_calls_the_youngest_goes_first(crowd: Crowd) -> None:
+    """E-03: in a crowd that lasts, the calls that are carried wait for nothing."""
+    for number in range(3):
+        crowd.put(request("INVITE", f"sip:{number}@callpoint"), PBX, number / 100)
+    taken = [crowd.take(0.05) for _ in range(3)]
+    assert [each and each[0].split(b" ")[1] for each in taken] == [
+        b"sip:2@callpoint",
+        b"sip:1@callpoint",
+        b"sip:0@callpoint",
+    ]
 
 
 def test_what_is_not_to_be_heard_does_not_even_wait(crowd: Crowd) -> None:
