@@ -387,7 +387,8 @@ class StreamShell:
                 await connection.opened
             if not connection.is_usable:
                 raise ConnectionError(connection.fault or "closed at once")
-        except (OSError, ValueError) as exc:  # TimeoutError is an OSError, a name TLS cannot ask for a ValueError
+        # TimeoutError is an OSError, a name TLS cannot ask for a ValueError, a port beyond 65535 an OverflowError
+        except (OSError, ValueError, OverflowError) as exc:
             self._give_up(key, hop, connection, exc)
             return
         self._faults.pop(hop[:3], None)
@@ -403,10 +404,8 @@ class StreamShell:
 
     def _give_up(self, key: Key, hop: Hop, connection: Connection | None, exc: Exception) -> None:
         waiting = self._pending.pop(key, [])
-        if len(self._faults) >= _MAX_KEPT:
-            self._faults.clear()
         late = f"no connection within {self._connect_s:g} s"
-        self._faults[hop[:3]] = late if isinstance(exc, TimeoutError) and not exc.args else tls_reason(exc)
+        self._note_fault(hop, late if isinstance(exc, TimeoutError) and not exc.args else tls_reason(exc))
         if connection is not None and connection.opened is not None:
             connection.opened.cancel()
             if connection.transport is not None:
@@ -421,6 +420,11 @@ class StreamShell:
                 inbound.write(data)
             return
         self._failed(hop)
+
+    def _note_fault(self, hop: Hop, fault: str) -> None:
+        if len(self._faults) >= _MAX_KEPT:
+            self._faults.clear()
+        self._faults[hop[:3]] = fault
 
     def _accepted(self, transport: str) -> Connection:
         session = None
@@ -464,8 +468,8 @@ class StreamShell:
         for key in connection.keys:
             if self._by_key.get(key) is connection:
                 del self._by_key[key]
-        if connection.fault:
-            self._faults[connection.hop[:3]] = connection.fault
+        if connection.fault and connection.is_ours:  # of strangers' connections nobody asks, and there is no end
+            self._note_fault(connection.hop, connection.fault)
         # who was sent no request is waited for by nobody: a crowd of strangers that come and go costs no search
         is_told = connection.is_open if connection.is_ours else connection.has_requests
         if is_told and not self._is_closed:  # one that never opened is told by `_give_up`

@@ -112,6 +112,8 @@ class UdpShell:
             self._wait(data, hop)
         except OSError as fault:
             self._send_failed(data, hop, fault)
+        except OverflowError:  # a port beyond 65535: a Via or a Contact may name any
+            self._report(hop)
 
     def _send_failed(self, data: bytes, hop: Hop, fault: OSError) -> None:
         """An error at sendto may be an earlier datagram's ICMP error: read those, then try once more."""

@@ -211,6 +211,32 @@ async def test_what_udp_cannot_carry_is_reported(element: Element) -> None:
     shell.send(b"x", failed[0])
 
 
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+async def test_a_port_that_cannot_be_fails_over_at_once(element: Element, udp_peer, transport: str) -> None:
+    """E-08: five digits are a port to the grammar; neither the process nor the call must stumble over 99999."""
+    pbx, carrier = await udp_peer(), await udp_peer()
+    element.targets = (Target("a", Hop(transport, "127.0.0.1", 99_999), first_response_s=30.0, connect_s=30.0),
+                       Target("b", carrier.hop))  # fmt: skip
+    pbx.send(request(source=pbx.hop), element.udp_port)
+    assert read_request(await carrier.next()).method == "INVITE"
+    ended = await element.until(AttemptEnded)
+    assert (ended.target.name, ended.outcome) == ("a", "unreachable")
+    assert not element.streams._pending
+
+
+async def test_an_answer_to_a_port_that_cannot_be_keeps_nothing_else_from_being_sent() -> None:
+    """E-04: anybody may write such a port into a Via; what leaves in the same turn is another's 911."""
+    shell = UdpShell(receive=lambda *_: None, drained=lambda: None, failed=lambda _: None)
+    shell.open("127.0.0.1", 0)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.bind(("127.0.0.1", 0))
+        peer.settimeout(WAIT_S)
+        for hop in (Hop("udp", "127.0.0.1", 99_999), Hop("udp", "127.0.0.1", 0), Hop("udp", *peer.getsockname())):
+            shell.send(b"SIP/2.0 400 Bad Request", hop)
+        assert peer.recv(100) == b"SIP/2.0 400 Bad Request"
+    shell.close()
+
+
 async def test_an_address_in_use_elsewhere_is_an_error_at_once() -> None:
     """E-18: start-up says so; IPv6 binds too."""
     shell = UdpShell(receive=lambda *_: None, drained=lambda: None, failed=lambda _: None)

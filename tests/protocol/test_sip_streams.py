@@ -249,6 +249,20 @@ async def test_who_never_finishes_the_handshake_is_cut_off(tmp_path: Path, autho
     writer.close()
 
 
+async def test_strangers_that_speak_no_tls_leave_nothing_behind(
+    tmp_path: Path, authority: trustme.CA, make: Make
+) -> None:
+    """E-04: why their connections ended is kept by nobody: each comes from a port of its own, for ever."""
+    element = await make(files_of(tmp_path, authority, "callpoint.example"), is_trusted=lambda _: False)
+    for _ in range(3):
+        reader, writer = await opened(element.port("tls"))
+        writer.write(b"OPTIONS sip:x SIP/2.0\r\n\r\n")
+        assert await is_ended(reader)
+        writer.close()
+    await element.holds(lambda: not element.streams._connections)
+    assert not element.streams._faults
+
+
 @pytest.mark.parametrize("transport", ["tcp", "tls"])
 async def test_strangers_have_caps_and_never_lock_a_trusted_peer_out(
     tmp_path: Path, authority: trustme.CA, make: Make, transport: str
