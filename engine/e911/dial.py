@@ -5,6 +5,7 @@ produces: dialled digits in a sip, sips or tel URI (RFC 3966, RFC 3261 §19.1.6)
 separated or prefixed by habit.
 """
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -13,6 +14,7 @@ from urllib.parse import unquote
 from engine.numbers import MAX_DIALED_CHARS, NORTH_AMERICA, SOS_URN, Numbers, numbers_of, plain_digits
 
 TEST_URN = "urn:service:test.sos"
+_LABELS = re.compile(r"(?:\.[a-z0-9-]+)*")  # of a service URN (RFC 5031 §4.1)
 _MAX_KEPT_CHARS = 256  # longer URIs are classified anew each time, so that the cache below stays small under a flood
 
 
@@ -132,13 +134,15 @@ def _classify_user(user: str, numbers: Numbers) -> Dialed:
 
 
 def _classify_urn(text: str) -> Dialed:
-    """RFC 5031 §4.2: labels compare without case; `sos.x` for an unknown x is still `sos`."""
+    """RFC 5031 §4.2: labels compare without case; `sos.x` for an unknown x is still `sos`. What is no label at all is
+    left out: it could not stand in a request line.
+    """
     urn = unquote(text[: MAX_DIALED_CHARS * 3], errors="replace").partition(";")[0].partition("?")[0].strip().lower()
     urn = urn.partition("@")[0]
-    if urn == SOS_URN or urn.startswith(SOS_URN + "."):
-        return Dialed(Kind.EMERGENCY, urn)
-    if urn == TEST_URN or urn.startswith(TEST_URN + "."):
-        return Dialed(Kind.TEST, urn)
+    for known, kind in ((SOS_URN, Kind.EMERGENCY), (TEST_URN, Kind.TEST)):
+        if urn == known or urn.startswith(known + "."):
+            labels = _LABELS.match(urn, len(known))
+            return Dialed(kind, known + (labels.group() if labels else ""))
     return NOTHING
 
 

@@ -236,3 +236,19 @@ def test_a_countrys_own_numbers_are_emergencies_there_whatever_else_the_account_
     dialed = data.draw(st.sampled_from(sorted(numbers_of(country).emergency_forms)))
     found = classify(f"sip:{dialed}@10.0.0.1", numbers=plan_of([*others, country]))
     assert settle(found, country, is_extension=True).kind is Kind.EMERGENCY
+
+
+@pytest.mark.parametrize(
+    ("uri", "digits"),
+    [
+        ("urn:service:sos.%0d%0aX-Evil:%20y", "urn:service:sos"),
+        ("sip:urn:service:sos.fire%20now@x", "urn:service:sos.fire"),
+        ("urn:service:sos.fire.", "urn:service:sos.fire"),
+        ("urn:service:sos.animal-control", "urn:service:sos.animal-control"),
+        ("urn:service:test.sos.%ff", "urn:service:test.sos"),
+    ],
+)
+def test_of_a_service_urn_only_what_can_stand_in_a_request_line_is_kept(uri, digits):
+    """E-07: an ESInet is called by this URN: a blank in it would have the call refused, a line break forge a header."""
+    dialed = classify(uri)
+    assert (dialed.digits, dialed.is_emergency) == (digits, True)
