@@ -29,8 +29,9 @@ CLDXF_ELEMENTS = (
 )  # fmt: skip
 _ORDER = {name: at for at, name in enumerate(CIVIC_ELEMENTS + CIVIC_EXTENSIONS + CLDXF_ELEMENTS)}
 _FOREIGN = len(_ORDER)
-# a namespace is a URI; a name is what XML calls an NCName, kept to ASCII: no registry of elements uses more
-_CLARK = re.compile(r"\{([^{}<>&\"'\s]{1,200})\}([A-Za-z_][A-Za-z0-9._-]{0,60})")
+# a namespace is a URI; a name is what XML calls an NCName. Both are kept to printable ASCII: no registry uses more, and
+# a document that holds anything else is not read everywhere
+_CLARK = re.compile(r"\{((?:(?![{}<>&\"'])[!-~]){1,200})\}([A-Za-z_][A-Za-z0-9._-]{0,60})")
 _OWN_NAMESPACE = re.compile(r"urn:(ietf:params:xml:ns:pidf|nena:xml:ns:pidf)\b|http://www\.w3\.org/")
 
 

@@ -398,3 +398,13 @@ def test_depth_and_count_are_bounded():
 def test_any_arrangement_of_its_elements_is_read(inside):
     """E-06: no document of well-formed XML raises anything."""
     assert len(read_pidf(presence(inside))) == 1
+
+
+@pytest.mark.parametrize(
+    "namespace", ["urn:\u2400entity\u2400", "urn:\u2400expiry\u2400", "urn:\x01", "urn:\ud800", "urn:\u00e9"]
+)
+def test_a_foreign_namespace_that_no_document_can_hold_is_left_out(namespace):
+    """E-06: an odd extension of an address costs that extension, never the call or the document."""
+    civic = CivicAddress.of({"country": "US", "RD": "Main", f"{{{namespace}}}x": "y"})
+    (found,) = read_pidf(write_pidf(DispatchableLocation("location_1", "HQ", civic), "pres:a@b", NOW))
+    assert found.civic_address.as_dict() == {"country": "US", "RD": "Main"}
