@@ -98,7 +98,7 @@ class Edge:
         self._references = ReferenceWait(uris, tell=lines.tell)
         self._hook = self._made_hook(profiles)
         own = f"edge-{settings.worker}" if settings.worker else "edge"
-        self._loans = LoanFiles(settings.data_dir, self._keys, self._hook.lending, name=own)
+        self._loans = LoanFiles(settings.data_dir, self._keys, self._hook.lending, name=own, on_fault=self._loans_fault)
         self._certificates = Certificates(settings.tls_files)
         self._transports = Transports(
             receive_datagram=self._receive_shared if settings.workers > 1 else self._receive_datagram,
@@ -143,6 +143,7 @@ class Edge:
             names_of=self._names_of,
             make_call_id=lambda: new_id("call"),
             make_callback_id=lambda: new_id("callback"),
+            on_fault=lambda detail: self._lines.log("dialect_failed", level="critical", detail=detail),
             location_uris=self._references.uris,
             reference_of=references.offered(self._keys.subkey(references.PURPOSE), settings.held_url),
             domain=host_port(listed(settings.advertise)[0], 0)[0] if settings.advertise else "callpoint.invalid",

@@ -99,6 +99,15 @@ class Outgoing:
         return self._values
 
 
+def plain_edit(trunk: Trunk, outgoing: Outgoing) -> Edit:
+    """The least a carrier can do with: the number, who to call back, and nothing of a profile or a location."""
+    is_test, number, host = outgoing.is_test, outgoing.callback_number, bracketed(trunk.host)
+    dialed = trunk.test_number or "933" if is_test else outgoing.numbers.number_for(outgoing.dialed.digits)
+    remove = stripped_headers(outgoing.request) + STRIPPED + (() if is_test else ("Priority",))
+    add = (("P-Asserted-Identity", f"<sip:{number}@{host}>"),) if number else ()
+    return Edit(f"sip:{dialed}@{host}", remove, add if is_test else (*add, ("Priority", "emergency")))
+
+
 class Dialect:
     """A trunk's profile with everything filled in that stays the same from call to call."""
 

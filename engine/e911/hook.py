@@ -93,6 +93,7 @@ class Hook:
             none is served.
         domain: Ours, in identifiers that name who made them.
         location_uris: What is known of the location references that requests name; None: nobody may be asked.
+        on_fault: Told in words when a trunk got the plain call because its own form of it could not be made.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class Hook:
         domain: str = "callpoint.invalid",
         location_uris: LocationUris | None = None,
         make_callback_id: Callable[[], str] = lambda: "",
+        on_fault: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.peers = Peers(table, trunk_ips=trunk_ips, names_of=names_of, proof_key=proof_key)
         self.lending = Lending()
@@ -127,7 +129,7 @@ class Hook:
         self._rankings: dict[str, tuple[tuple[Trunk, ...], tuple[Trunk, ...], tuple[Trunk, ...]]] = {}
         self._table, self._profiles, self._hops_of, self._down = table, profiles, hops_of, down
         self._deadlines = deadlines
-        self._make_call_id = make_call_id
+        self._make_call_id, self._on_fault = make_call_id, on_fault
         self._location_uris = location_uris or LocationUris(frozenset())
         self._default_routes: dict[tuple[Hop, ...], Decision] = {}
 
@@ -237,8 +239,7 @@ class Hook:
         )
         if key and look and is_only_default(resolved):
             if look.may_wait:
-                again = partial(self._decide_emergency, request, source, peer, dialed, now, has_waited=True)
-                return Decision(hold=Hold(*key, again))
+                return Decision(hold=Hold(*key, partial(self._decide_held, request, source, peer, dialed, now)))
             resolved = replace(resolved, more_flags=(REFERENCE_UNRESOLVED,))
         if dialed.is_local:  # an emergency in some of the account's countries only
             here = None if is_only_default(resolved) else _country_of(resolved.location)
@@ -249,6 +250,12 @@ class Hook:
         chosen = self.lending.choose(account, caller, resolved, pbx.id or None, now, is_test=is_test)
         decision = self._to_trunks(request, source, peer, dialed, now, caller, resolved, chosen, said.faults)
         return replace(decision, ask=key) if look and look.ask else decision
+
+    def _decide_held(self, request: Request, source: Hop, peer: Peer, dialed: Dialed, now: datetime) -> Decision:
+        """Once more, with the account as it is by now: a table that was replaced meanwhile is of no use any more."""
+        account = self._table.accounts.get(peer.account.account_id, peer.account)
+        peer = replace(peer, account=account, pbx=account.pbxs.get(peer.pbx.id, peer.pbx))
+        return self._decide_emergency(request, source, peer, dialed, now, has_waited=True)
 
     def _to_trunks(
         self,
@@ -283,7 +290,12 @@ class Hook:
         )
         outgoing = self._outgoing(request, peer.account, call)
         targets = route.targets_for(
-            trunks, outgoing, profiles=self._profiles, hops_of=self._hops_of, deadlines=self._deadlines
+            trunks,
+            outgoing,
+            profiles=self._profiles,
+            hops_of=self._hops_of,
+            deadlines=self._deadlines,
+            on_fault=self._on_fault,
         )
         if not targets:
             return _no_trunk(call, has_trunks=bool(trunks))

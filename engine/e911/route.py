@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import overload
 
 from engine.e911.carriers import CarrierProfile, CarrierProfiles
-from engine.e911.dialect import Dialect, Outgoing, stripped_headers
+from engine.e911.dialect import Dialect, Outgoing, plain_edit, stripped_headers
 from engine.e911.location import AccountTable, DispatchableLocation, Pbx, Trunk
 from engine.sip.auth import Credentials
 from engine.sip.forward import Edit, Hop, Target
@@ -53,10 +53,16 @@ def ranked_trunks(account: AccountTable, last_resorts: Iterable[Trunk], down: Co
 class Targets(Sequence[Target]):
     """The targets of one call; each is made when it is first asked for."""
 
-    __slots__ = ("_deadlines", "_edits", "_made", "_outgoing", "_places")
+    __slots__ = ("_deadlines", "_edits", "_made", "_on_fault", "_outgoing", "_places")
 
-    def __init__(self, places: list[tuple[Dialect, Hop]], outgoing: Outgoing, deadlines: Deadlines) -> None:
-        self._places, self._outgoing, self._deadlines = places, outgoing, deadlines
+    def __init__(
+        self,
+        places: list[tuple[Dialect, Hop]],
+        outgoing: Outgoing,
+        deadlines: Deadlines,
+        on_fault: Callable[[str], None],
+    ) -> None:
+        self._places, self._outgoing, self._deadlines, self._on_fault = places, outgoing, deadlines, on_fault
         self._made: list[Target | None] = [None] * len(places)
         self._edits: dict[str, tuple[Edit, Edit | None]] = {}
 
@@ -79,7 +85,12 @@ class Targets(Sequence[Target]):
         trunk, profile = dialect.trunk, dialect.profile
         edits = self._edits.get(trunk.id)
         if edits is None:
-            edits = self._edits[trunk.id] = dialect.edits(self._outgoing)
+            try:
+                edits = dialect.edits(self._outgoing)
+            except Exception as exc:  # noqa: BLE001 - a fault of ours on the last step must not keep a 911 call here
+                self._on_fault(f"{profile.name}, trunk {trunk.id}: the plain call was sent instead: {exc!r:.200}")
+                edits = plain_edit(trunk, self._outgoing), None
+            self._edits[trunk.id] = edits
         return Target(
             trunk.id,
             hop,
@@ -100,10 +111,16 @@ def credentials_of(row: Trunk | Pbx) -> Credentials | None:
 
 
 def targets_for(
-    trunks: Iterable[Trunk], outgoing: Outgoing, *, profiles: CarrierProfiles, hops_of: HopsOf, deadlines: Deadlines
+    trunks: Iterable[Trunk],
+    outgoing: Outgoing,
+    *,
+    profiles: CarrierProfiles,
+    hops_of: HopsOf,
+    deadlines: Deadlines,
+    on_fault: Callable[[str], None] = lambda _: None,
 ) -> Targets:
     """One target per address of each trunk, with the request as that trunk wants it. A trunk with no known address
-    has none.
+    has none. `on_fault`: told when a dialect failed, and the call went without it.
     """
     places: list[tuple[Dialect, Hop]] = []
     for trunk in trunks:
@@ -111,7 +128,7 @@ def targets_for(
         if hops:
             dialect = dialect_of(trunk, profiles)
             places += [(dialect, hop) for hop in hops[:MAX_HOPS_PER_TRUNK]]
-    return Targets(places, outgoing, deadlines)
+    return Targets(places, outgoing, deadlines, on_fault)
 
 
 def dialect_of(trunk: Trunk, profiles: CarrierProfiles) -> Dialect:

@@ -235,3 +235,16 @@ def test_between_foreign_peers_a_call_back_rings_and_ends_like_any_other(tmp_pat
 
 def starting(folder: Path, name: str, method: str) -> list[bytes]:
     return [message for message in peers.sipp_messages(folder, name) if message.startswith(method.encode() + b" ")]
+
+
+async def test_a_disk_that_takes_no_loans_is_told_and_stops_no_call(tmp_path: Path, keys: KeyRing) -> None:
+    """E-09: after a restart calls back would miss their callers: somebody must hear of it."""
+    (tmp_path / "loans").write_text("a file where the folder should be")
+    carrier, site = await parties(tmp_path, keys)
+    try:
+        async with edge(tmp_path, keys, snapshot_of(carrier)) as node:
+            await emergency(site, node.udp, "desk102")
+            assert "calls back may miss their callers" in await node.logs("loans_fault")
+    finally:
+        await carrier.close()
+        await site.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 
@@ -115,6 +116,21 @@ def test_a_location_in_the_request_that_cannot_be_read_is_a_flag():
     decision = hook(uris()).decide(read_request(data), PBX, NOW)
     assert decision.call.flags[0].startswith("malformed:a location in the request cannot be read")
     assert decision.forward.targets
+
+
+def test_an_account_that_is_replaced_while_its_call_waits_is_asked_anew():
+    """E-02: the old table is taken apart meanwhile: the call is decided with the new one, caller and number known."""
+    lines = (Line("line_1", "101", "101", "Ada", callback_number="+15185550101"),)
+    at = hook(uris(), lines=lines)
+    data = request(source=PBX, added=[REFERS, "P-Asserted-Identity: <sip:101@pbx>"])
+    held = at.decide(read_request(data), PBX, NOW)
+    old = at._table.accounts["account_1"]
+    at._table.put(replace(old))
+    old.dissolve()
+    call = held.hold.again().call
+    assert (call.callback_number, call.resolved.line.id) == ("+15185550101", "line_1")
+    at._table.drop("account_1")
+    assert held.hold.again().forward is not None
 
 
 # --- the element's own clock ------------------------------------------------------------------------------------------

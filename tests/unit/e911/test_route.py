@@ -40,7 +40,7 @@ def hops_of(host, port, transport):
 
 def targets(
     *trunks, dialed="sip:911@x", callback="+15185550101", location=PLACE, profiles=SHIPPED, hops=hops_of,
-    reference=REFERENCE, country="US", **fields,
+    reference=REFERENCE, country="US", on_fault=lambda _: None, **fields,
 ):  # fmt: skip
     invite = read_request(request(**fields))
     numbers = numbers_of(country)
@@ -49,7 +49,9 @@ def targets(
         "call_1", numbers=numbers, user="10 1", name='Ada "A"', make_reference=lambda: reference,
         domain="sip.example.com", organization="Acme & <Sons>", contact_number="+15185550100",
     )  # fmt: skip
-    return targets_for(trunks, outgoing, profiles=profiles, hops_of=hops, deadlines=Deadlines(2.5, 0.5))
+    return targets_for(
+        trunks, outgoing, profiles=profiles, hops_of=hops, deadlines=Deadlines(2.5, 0.5), on_fault=on_fault
+    )
 
 
 def profile(**changes):
@@ -403,3 +405,17 @@ def test_a_body_s_description_moves_with_it():
         b"Content-Type: application/sdp\r\nContent-Disposition: session\r\nContent-Language: en\r\n\r\nv=0"
         in target.edit.body
     )
+
+
+def test_a_dialect_that_fails_never_keeps_the_call_from_leaving():
+    """E-03: a fault of ours on the last step gives the plain call, with the number to call back, and no answer less."""
+    broken = CarrierProfiles({"mine": CarrierProfile(name="mine", request_uri="sip:{nobody}@{host}")})
+    added, told = ["X-Callpoint-Device: 1", "Privacy: id"], []
+    (target,) = targets(mine(host="2001:db8::1"), profiles=broken, added=added, on_fault=told.append)
+    assert ["KeyError('nobody')" in each for each in told] == [True]
+    assert target.edit.request_uri == "sip:911@[2001:db8::1]"
+    assert dict(target.edit.add) == {"P-Asserted-Identity": "<sip:+15185550101@[2001:db8::1]>", "Priority": "emergency"}
+    assert {"x-callpoint-device", "Privacy"} <= set(target.edit.remove)
+    assert (target.edit.body, target.edit.conveys_location, target.retry_edit) == (None, False, None)
+    (test,) = targets(mine(test_number="9330"), profiles=broken, dialed="sip:933@x", callback=None)
+    assert (test.edit.request_uri, test.edit.add) == ("sip:9330@192.0.2.1", ())
