@@ -194,7 +194,8 @@ class Proxy:
         if after is not None:
             # a server that still has the first try would take a second one like it for a loop: 482 (§8.2.2.2)
             is_another = bool(proof) or is_retry is not after.is_retry
-            branch.ahead, branch.proofs = after.ahead + is_another, after.proofs + bool(proof)
+            # what goes out without a proof may be challenged in its own right, whatever was answered before
+            branch.ahead, branch.proofs = after.ahead + is_another, after.proofs + 1 if proof else 0
         context.branches.append(branch)
         routing, token = context.routing, b""
         if context.disguise is not None or target.credentials is not None or changes.from_ is not None or branch.ahead:
@@ -387,7 +388,8 @@ class Proxy:
         proof = self._proof(branch, response) if is_challenged else ()
         self._transactions.forget_sent(branch.client)
         if branch.is_over:
-            if not context.is_done and not branch.is_cancel_sent:  # given up for silent; its word still counts
+            # given up for silent; its word still counts, unless it asks for a password that is ours to know
+            if not (context.is_done or branch.is_cancel_sent or is_challenged):
                 self._refused(context, branch, response)
             return
         outcome: AttemptOutcome = "challenged" if proof else "refused"

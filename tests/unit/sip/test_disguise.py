@@ -290,6 +290,40 @@ def test_no_challenge_of_a_trunk_whose_password_we_hold_is_shown_to_the_pbx():
     assert b"Authenticate" not in up
 
 
+def test_a_late_challenge_of_a_trunk_given_up_is_not_shown_to_the_pbx_either():
+    """E-08: it was silent for too long, the next one refused: what that one said goes up."""
+    scene = Scene(carrier_target(first_response_s=1.0), Target("trunk_2", SECOND, first_response_s=0.0))
+    (first,) = scene.from_pbx(request())
+    scene.now = 1.0
+    scene.stack.handle_timer(1.0)
+    (second,) = [data for data, hop in scene.pump() if hop == SECOND]
+    to_pbx, _ = scene.from_carrier(response(first, 407, added=[CHALLENGE]))
+    assert to_pbx == []
+    (up,), _ = scene.from_carrier(response(second, 480))
+    assert read_response(up).status == 480
+    assert b"Authenticate" not in up
+
+
+@pytest.mark.parametrize("status", [424, 488])
+def test_a_trunk_that_challenges_and_then_chokes_on_the_location_challenges_what_follows_too(status):
+    """E-08: the request without a location is one of its own, and a carrier asks for a proof of each."""
+    scene = Scene(carrier_target(retry_edit=Edit()), Target("trunk_2", SECOND), fail_over={407, 500})
+    (first,) = scene.from_pbx(request())
+    _, (_, second) = scene.from_carrier(response(first, 407, added=[CHALLENGE]))
+    _, (_, third) = scene.from_carrier(response(second, status))
+    assert (read_request(third).cseq, read_request(third).header("Proxy-Authorization")) == ((3, "INVITE"), None)
+    to_pbx, (_, fourth) = scene.from_carrier(response(third, 407, added=[CHALLENGE]))
+    assert to_pbx == []
+    fourth = read_request(fourth)
+    assert fourth.cseq == (4, "INVITE")
+    assert fourth.header("Proxy-Authorization").startswith("Digest ")
+    assert fourth.request_uri == "sip:911@192.0.2.10"  # as the retry's own edit wants it
+    (up,), _ = scene.from_carrier(response(fourth.raw, 200))
+    assert (read_response(up).status, read_response(up).cseq) == (200, (1, "INVITE"))
+    (bye,) = scene.from_pbx(in_dialog("BYE", read_response(up), cseq=2))
+    assert read_request(bye).cseq == (5, "BYE")
+
+
 def test_without_a_password_of_ours_the_challenge_is_the_pbx_s_to_answer():
     """RFC 3261 §22.3: a PBX with credentials of its own for the trunk."""
     scene = Scene(Target("trunk_1", CARRIER))
