@@ -5,13 +5,15 @@ text. Units stand in the names (`_s` seconds). Every key has a usable default, s
 """
 
 import ipaddress
+import json
 import os
 import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
@@ -67,8 +69,7 @@ def parse_listens(text: str) -> tuple[Listen, ...]:
 
 
 def _listens(value: str) -> str:
-    if value:
-        parse_listen(value)
+    parse_listen(value)
     return value
 
 
@@ -77,10 +78,44 @@ def _both_listens(value: str) -> str:
     return value
 
 
+def _is_server(text: str) -> bool:
+    """`host` or `host:port`, an IPv6 address in brackets."""
+    found = _SERVER.fullmatch(text.lower())
+    return found is not None and (found[2] is None or 0 < int(found[2][1:]) <= 65_535)
+
+
 def _location_host(value: str) -> str:
-    if not _SERVER.fullmatch(value.lower()):
+    if not _is_server(value):
         raise ValueError(f"expected host or host:port such as lis.example.com, got {value!r}")
     return value.lower()
+
+
+def _advertised(value: str) -> str:
+    """The SIP process does not start with what it cannot read here, and whatever stands here goes into every Via."""
+    parts = [part.strip() for part in value.split(",") if part.strip()]
+    for each in parts if parts or not value else [value]:
+        if not (_is_server(each) or _is_ipv6(each)):
+            raise ValueError(f"expected host or host:port such as 192.0.2.1 or [2001:db8::1]:5060, got {each!r}")
+    return value
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return ipaddress.ip_address(text).version == 6
+    except ValueError:
+        return False
+
+
+def _web_address(value: str, what: str = "a URL such as https://callpoint.example.com") -> str:
+    """A URL that others can be told or that is asked: whole, and with a port that is one."""
+    try:
+        parts = urlsplit(value)
+        is_good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_good = False
+    if value and not (is_good and value.isascii() and value.isprintable() and " " not in value):
+        raise ValueError(f"expected {what}, got {value!r}")
+    return value
 
 
 class _Section(BaseModel):
@@ -102,6 +137,7 @@ class Provisioning(_Section):
     trusted_proxies: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
     workers: int = Field(default=1, ge=1, le=64)
     _check = field_validator("listen")(_listens)
+    _check_url = field_validator("public_url")(_web_address)
 
 
 class Admin(_Section):
@@ -111,6 +147,7 @@ class Admin(_Section):
     tls_key: Path | None = None
     trusted_proxies: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
     _check = field_validator("listen")(_listens)
+    _check_url = field_validator("public_url")(_web_address)
 
 
 class Sip(_Section):
@@ -127,6 +164,7 @@ class Sip(_Section):
     connect_s: float = Field(default=1.0, ge=0.1, le=32)
     location_hosts: tuple[Annotated[str, AfterValidator(_location_host)], ...] = ()
     _check = field_validator("udp", "tcp", "tls")(_both_listens)
+    _check_advertise = field_validator("advertise")(_advertised)
 
 
 class E911(_Section):
@@ -135,9 +173,7 @@ class E911(_Section):
     @field_validator("lost_url")
     @classmethod
     def _check_url(cls, value: str) -> str:
-        if value and not re.fullmatch(r"https?://[^\s/]+(/\S*)?", value):
-            raise ValueError(f"expected the URL of a LoST server such as https://lost.example.com/lost, got {value!r}")
-        return value
+        return _web_address(value, "the URL of a LoST server such as https://lost.example.com/lost")
 
 
 class Mail(_Section):
@@ -217,7 +253,7 @@ def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Config:
             raise ConfigFault((f"{path}: not TOML: {exc}. Nothing of it was used.",)) from exc
     environ, secret_faults = _with_secret_files(environ)
     faults += _unknown_environment(environ) + secret_faults
-    for section, keys in _Environment(environ)().items():
+    for section, keys in _Environment(_with_lists(environ))().items():
         data[section] = {**data.get(section, {}), **keys}  # the environment wins over the file
     try:
         config = Config(**data)
@@ -230,14 +266,38 @@ def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Config:
     return config
 
 
-def _unknown_environment(environ: Mapping[str, str]) -> list[str]:
-    """A misspelt variable is a fault, not silence: its writer believes that it is set."""
-    known = {
-        f"{ENV_PREFIX}{section}__{field.alias or key}".upper()
+def _variables() -> dict[str, bool]:
+    """The variable of every key, and whether it holds a list."""
+    return {
+        f"{ENV_PREFIX}{section}__{field.alias or key}".upper(): get_origin(field.annotation) is tuple
         for section, section_field in Config.model_fields.items()
         for key, field in section_field.annotation.model_fields.items()  # type: ignore[union-attr]
     }
-    known |= {"CALLPOINT_CASES", "CALLPOINT_CONFIG"}
+
+
+def _with_lists(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables that are keys; a list may be written with commas between as well as in JSON."""
+    known = _variables()
+    read = {name: value for name, value in environ.items() if name.upper() in known}
+    for name, value in read.items():
+        if known[name.upper()] and not value.lstrip().startswith("["):
+            read[name] = json.dumps([each.strip() for each in value.split(",") if each.strip()])
+        elif known[name.upper()] and not _is_json(value):
+            read[name] = json.dumps([value])  # its own check says what was expected
+    return read
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _unknown_environment(environ: Mapping[str, str]) -> list[str]:
+    """A misspelt variable is a fault, not silence: its writer believes that it is set."""
+    known = _variables().keys() | {"CALLPOINT_CASES", "CALLPOINT_CONFIG"}
     return [
         f"environment {name}: no such key. Keys are CALLPOINT_<SECTION>__<KEY>, such as CALLPOINT_SIP__UDP."
         for name in environ

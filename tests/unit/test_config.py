@@ -131,3 +131,46 @@ def test_location_servers_are_hosts_with_or_without_a_port() -> None:
     for bad in ("https://lis.example.com", "lis.example.com/path", "a b", ""):
         with pytest.raises(ConfigFault, match="expected host or host:port"):
             load(None, {"CALLPOINT_SIP__LOCATION_HOSTS": json.dumps([bad])})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("SIP__ADVERTISE", "192.0.2.1:abc"),  # the SIP process would not start
+        ("SIP__ADVERTISE", "sbc example"),  # would stand in every Via
+        ("SIP__ADVERTISE", "192.0.2.1:70000"),
+        ("SIP__ADVERTISE", ","),
+        ("ADMIN__LISTEN", ""),
+        ("PROVISIONING__LISTEN", ""),
+        ("PROVISIONING__PUBLIC_URL", "phones.example.net"),
+        ("ADMIN__PUBLIC_URL", "https://callpoint.example.net:port"),
+        ("E911__LOST_URL", "https://lost.example.net:99999/lost"),
+        ("E911__LOST_URL", "https://[2001:db8::1/lost"),
+        ("SIP__LOCATION_HOSTS", '["lis.example.net:99999"]'),
+        ("SIP__LOCATION_HOSTS", '["lis.example.net"'),
+        ("SIP", "anything"),
+    ],
+)
+def test_what_would_only_fail_once_the_node_runs_is_refused_in_words(key: str, value: str) -> None:
+    """A good `check-config` is what an operator restarts a 911 node on."""
+    with pytest.raises(ConfigFault) as caught:
+        load(None, {f"CALLPOINT_{key}": value})
+    assert len(caught.value.faults) == 1
+    assert f"CALLPOINT_{key}" in caught.value.faults[0]
+
+
+@pytest.mark.parametrize("value", ["192.0.2.1", "sbc.example", "192.0.2.1:5070, [2001:db8::5]:5060", "2001:db8::5", ""])
+def test_what_may_be_advertised(value: str) -> None:
+    assert load(None, {"CALLPOINT_SIP__ADVERTISE": value}).sip.advertise == value
+
+
+def test_a_list_in_the_environment_has_commas_between_or_is_json() -> None:
+    """docs/configuration.md: every key is also an environment variable."""
+    plain = load(None, {"CALLPOINT_SIP__LOCATION_HOSTS": "lis.example.net, lis2.example.net:8443"})
+    assert plain.sip.location_hosts == ("lis.example.net", "lis2.example.net:8443")
+    proxies = load(None, {"CALLPOINT_PROVISIONING__TRUSTED_PROXIES": "10.0.0.0/8"}).provisioning.trusted_proxies
+    assert [str(each) for each in proxies] == ["10.0.0.0/8"]
+    assert load(None, {"CALLPOINT_SIP__LOCATION_HOSTS": '["lis.example.net"]'}).sip.location_hosts == (
+        "lis.example.net",
+    )
+    assert load(None, {"CALLPOINT_SIP__LOCATION_HOSTS": ""}).sip.location_hosts == ()
