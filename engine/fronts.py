@@ -7,11 +7,14 @@ from pathlib import Path
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.accounts import store
-from engine.config import Config, parse_listen
+from engine.config import Config, parse_listens
+from engine.edge_line import host_port, listed
 from engine.errors import Invalid
 from engine.models import Account, Trunk
 from engine.numbers import numbers_of
 from engine.snippets import Peer, Site, render
+
+BY_CONNECTION = frozenset({"asterisk", "freepbx", "3cx"})  # these are given TCP where a node is named with UDP
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ async def files_of(session: AsyncSession, config: Config, wish: Wish) -> dict[st
     account = await _account(session, wish.account_id)
     trunks = sorted(await store.trunks_of(session, account.id), key=lambda one: (one.last_resort, one.priority, one.id))
     carriers = tuple(Peer.of(text) for text in wish.carriers) or tuple(_carrier(one) for one in trunks if one.enabled)
-    nodes = tuple(Peer.of(text) for text in wish.nodes) or _own(config, carriers)
+    nodes = tuple(Peer.of(text) for text in wish.nodes) or _own(wish.name, config, carriers)
     listen = Peer.of(wish.listen) if wish.listen else Peer("0.0.0.0", 5060)  # noqa: S104 - written into a file
     if wish.name == "kamailio" and not wish.listen:
         raise Invalid(
@@ -88,13 +91,26 @@ def _carrier(trunk: Trunk) -> Peer:
     return Peer(host, trunk.port, trunk.transport)
 
 
-def _own(config: Config, carriers: tuple[Peer, ...]) -> tuple[Peer, ...]:
-    """This node as a front reaches it: what is advertised, what it listens on, or the address of the way out."""
-    listen = parse_listen(config.sip.udp or config.sip.tcp)
-    transport = "udp" if config.sip.udp else "tcp"
+def _own(name: str, config: Config, carriers: tuple[Peer, ...]) -> tuple[Peer, ...]:
+    """This node as a front reaches it: what is advertised, what it listens on, or the address of the way out.
+
+    Raises:
+        Invalid: the front notices a dead node over a connection alone, and this node listens for none.
+    """
+    served = {"udp": config.sip.udp, "tcp": config.sip.tcp, "tls": config.sip.tls}
+    if name in BY_CONNECTION:
+        served.pop("udp")
+    transport = next((kind for kind, text in served.items() if text), "")
+    if not transport:
+        raise Invalid(
+            f"{name} is told to send calls over TCP, so that it notices at once when a node is dead, but [sip] tcp and "
+            "tls are empty here. Set [sip] tcp, or name the node with --node HOST:PORT/tcp."
+        )
+    listen = parse_listens(served[transport])[0]
     if config.sip.advertise:
-        own = Peer.of(config.sip.advertise)
-        return (Peer(own.host, own.port if ":" in config.sip.advertise.strip("[]") else listen.port, transport),)
+        host, port = host_port(listed(config.sip.advertise)[0], 0)
+        port = listen.port if transport == "tls" else port or listen.port
+        return (Peer(f"[{host}]" if ":" in host else host, port, transport),)
     host = listen.host
     if host in {"0.0.0.0", "::"}:  # noqa: S104 - reads, binds nothing
         host = next((found for carrier in carriers if (found := _way_out(carrier.host.strip("[]")))), "")

@@ -18,6 +18,8 @@ _ENGINE = Path(__file__).parent
 # beside the package in a checkout, inside it when installed
 FOLDERS = (_ENGINE / "_templates" / "snippets", _ENGINE.parent / "templates" / "snippets")
 SET_ID = 911
+# FreeSWITCH has no word for "100 was said": a node may pass over two silent trunks, and the third sets the call up
+PROGRESS_S = 10
 SILENCE_MS = 800  # a node says 100 within milliseconds; two silent ones cost the caller less than two seconds
 # where to look for what each front reads: (file to write, template)
 FILES: dict[str, tuple[tuple[str, str], ...]] = {
@@ -66,7 +68,8 @@ class Peer:
 
     @property
     def host_port(self) -> str:
-        return f"{self.host}:{self.port}"
+        """Port 0 stands for what SRV records say, which are asked where no port is given (RFC 3263 §4.2)."""
+        return f"{self.host}:{self.port}" if self.port else self.host
 
     @property
     def uri(self) -> str:
@@ -123,7 +126,7 @@ def render(name: str, site: Site) -> dict[str, str]:
 
 def _values(site: Site) -> dict[str, object]:
     pack = site.numbers
-    emergency, test = sorted(pack.emergency), sorted(pack.test)
+    test = sorted(pack.test)
     forms = sorted(pack.emergency_forms | pack.test_forms, key=lambda form: (len(form), form))
     return {
         "nodes": site.nodes,
@@ -137,16 +140,26 @@ def _values(site: Site) -> dict[str, object]:
         "account": site.account,
         "set_id": SET_ID,
         "silence_ms": SILENCE_MS,
+        "progress_s": PROGRESS_S,
         "forms": forms,
         "numbers": _alternatives(forms),
-        "emergency_numbers": emergency,
-        "emergency_number": next((number for number in emergency if number != "112"), emergency[0]),
+        "primary": pack.primary,
         "test_numbers": test,
-        "test_pattern": "|".join(test),
-        "tuple_of_tests": tuple(test) or ("\0",),
-        "emergency_pattern": _alternatives(pack.emergency_forms),
-        "test_forms_pattern": _alternatives(pack.test_forms),
+        "number_for": {form: pack.number_for(form) for form in forms},
+        "sent_for_emergency": _sent(pack, pack.emergency_forms),
+        "sent_for_test": _sent(pack, pack.test_forms - pack.emergency_forms),
+        "services": {urn.rpartition("sos.")[2]: number for number, urn in reversed(list(pack.services.items()))},
     }
+
+
+def _sent(pack: NumberPack, forms: Iterable[str]) -> dict[str, str]:
+    """What a carrier is sent -> the dialled forms that mean it. The police of a country must not be sent what is for
+    its ambulance.
+    """
+    meant: dict[str, list[str]] = {}
+    for form in sorted(forms):
+        meant.setdefault(pack.number_for(form), []).append(form)
+    return {number: _alternatives(each) for number, each in meant.items()}
 
 
 def _alternatives(forms: Iterable[str]) -> str:

@@ -1,14 +1,16 @@
 """What fronts are told: every node and emergency number by name, and nothing strange gets into a file."""
 
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 from lxml import etree
 
-from engine import snippets
+from engine import fronts, snippets
+from engine.config import load
 from engine.errors import Invalid
-from engine.numbers import NORTH_AMERICA
+from engine.numbers import NORTH_AMERICA, PACKS, numbers_of
 from engine.snippets import Peer, Site, render
 from tests import peers
 
@@ -113,3 +115,74 @@ def test_an_unknown_snippet_is_answered_with_those_there_are() -> None:
     """E-17: the error lists them."""
     with pytest.raises(Invalid, match="asterisk, freepbx, freeswitch, kamailio"):
         render("opensips", site())
+
+
+@pytest.mark.parametrize("pack", PACKS, ids=lambda pack: min(pack.countries))
+def test_each_service_of_a_country_is_sent_its_own_number(pack) -> None:
+    """E-17: who dials 112 in France is not put through to the ambulance, nor 999 in Britain to text relay."""
+    asterisk = render("asterisk", site(numbers=pack))["extensions_callpoint.conf"]
+    told = dict(re.findall(r"exten => (\S+),1,Set\(CALLPOINT_NUMBER=(\S+)\)", asterisk))
+    assert told == {form: pack.number_for(form) for form in pack.emergency_forms | pack.test_forms}
+
+    dialplan = etree.fromstring(render("freeswitch", site(numbers=pack))["00_callpoint.xml"].encode())
+    for form, number in told.items():
+        bridges = [
+            condition.find("action[@application='bridge']").get("data")
+            for condition in dialplan.iter("condition")
+            if re.fullmatch(condition.get("expression"), form)
+        ]
+        assert len(bridges) == 1
+        assert {hop.rpartition("/")[2] for hop in bridges[0].split("|")} == {number}
+
+    kamailio = render("kamailio", site(numbers=pack))["callpoint.cfg"]
+    chosen = re.findall(r'if \(\$rU =~ "(\S+)"\) \$avp\(cp_number\) = "(\S+)";', kamailio)
+    for form, number in told.items():
+        found = [sent for pattern, sent in chosen if re.fullmatch(pattern, form)]
+        assert (found or [pack.primary]) == [number]
+
+
+def test_kamailio_finds_no_fault_where_each_service_has_its_number(tmp_path: Path) -> None:
+    """E-17: a test that no node takes rings nowhere, where no number is set aside for tests."""
+    listen = Peer("127.0.0.1", peers.free_port())
+    made = site(listen=listen, folder=str(tmp_path), whole=True, carriers=CARRIERS[:1], numbers=numbers_of("CH"))
+    for name, text in render("kamailio", made).items():
+        (tmp_path / name).write_text(text)
+    config = tmp_path / "callpoint.cfg"
+    assert 'if ($avp(cp_number) == "none") { t_reply(' in config.read_text()
+    done = subprocess.run(
+        [peers.command("kamailio"), "-c", "-f", str(config)], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ERROR" not in done.stderr
+
+
+@pytest.mark.parametrize("name", sorted(snippets.FILES))
+def test_a_carrier_that_is_found_by_srv_is_given_no_port(name: str) -> None:
+    """E-17: a trunk's port 0 means SRV; ":0" would be a port nobody listens on."""
+    carrier = Peer("sip.carrier.example", 0)
+    text = "\n".join(render(name, site(carriers=(carrier,))).values())
+    assert "sip.carrier.example" in text
+    assert not re.search(r"sip\.carrier\.example(:0| +(SIP Server )?Port +0)", text)
+
+
+@pytest.mark.parametrize(
+    ("name", "sip", "node"),
+    [
+        ("kamailio", {"UDP": "192.0.2.9:5060,[2001:db8::9]:5060"}, Peer("192.0.2.9", 5060)),
+        ("kamailio", {"ADVERTISE": "198.51.100.9, [2001:db8::9]:5070"}, Peer("198.51.100.9", 5060)),
+        ("kamailio", {"ADVERTISE": "[2001:db8::9]", "UDP": "[::]:5080"}, Peer("[2001:db8::9]", 5080)),
+        ("asterisk", {"UDP": "192.0.2.9:5060", "TCP": "192.0.2.9:5070"}, Peer("192.0.2.9", 5070, "tcp")),
+        ("freeswitch", {"UDP": "", "TCP": "192.0.2.9:5070"}, Peer("192.0.2.9", 5070, "tcp")),
+    ],
+)
+def test_this_node_is_told_to_the_front_as_it_listens(name: str, sip: dict[str, str], node: Peer) -> None:
+    """E-17: with the user's own addresses, whatever their form."""
+    config = load(None, {f"CALLPOINT_SIP__{key}": value for key, value in sip.items()})
+    assert fronts._own(name, config, CARRIERS) == (node,)
+
+
+def test_a_front_that_needs_a_connection_is_not_sent_to_a_closed_port() -> None:
+    """E-17: it would find every node dead, and no 911 call would have a location."""
+    config = load(None, {"CALLPOINT_SIP__TCP": ""})
+    with pytest.raises(Invalid, match="tcp"):
+        fronts._own("asterisk", config, CARRIERS)
