@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 from engine.e911.lending import Lending, Loan
 from engine.e911.location import AccountTable, LocationTable, Pbx
@@ -24,6 +25,7 @@ CALLER, ONSITE = "caller", "onsite"  # what a target's name begins with: who of 
 # The caller could not be had: a PSAP that calls back must reach somebody there. 487 follows a CANCEL.
 FAIL_OVER = frozenset(range(400, 600)) - {487}
 _SEPARATORS = str.maketrans("", "", "-.() ")
+_USER = "!*'()&=+$,;?/~"  # stands in a user part as it is, besides letters, digits and "-._" (RFC 3261 §25.1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -199,7 +201,9 @@ class Callbacks:
         host, hops = self._way_to(pbx, owner.loan)
         limits = (self._deadlines.first_response_s, self._deadlines.connect_s)
         for hop in hops[:MAX_HOPS_PER_TRUNK]:
-            uri = f"sip:{user}@{host}" + ("" if hop.transport == "udp" else f";transport={hop.transport}")
+            uri = f"sip:{quote(user, safe=_USER, errors='surrogateescape')}@{host}" + (
+                "" if hop.transport == "udp" else f";transport={hop.transport}"
+            )
             made = Edit(uri, edit.remove, edit.add)
             if pbx is None:
                 yield Target(name, hop, made, *limits)

@@ -299,9 +299,23 @@ class Hook:
         )
         if not targets:
             return _no_trunk(call, has_trunks=bool(trunks))
-        if chosen.number and chosen.is_lent:
+        if chosen.number and chosen.is_lent and not self._is_another_s(chosen, peer.account, now):
             self.lending.lend(_loan_of(call, peer.account))
         return Decision(forward=Forward(targets, call, emergency=True), call=call)
+
+    def _is_another_s(self, chosen: Chosen, account: AccountTable, now: datetime) -> bool:
+        """Whether a number that the PBX merely says leads to another account: calls back to it stay theirs."""
+        number = chosen.number
+        if not chosen.is_asserted or number is None or account.number_of(number) or account.line_with_number(number):
+            return False
+        loan = self.lending.loan_of(number, now)
+        if loan is not None and loan.account_id != account.account_id:
+            return True
+        return any(
+            other.callback_number == number or other.number_of(number) or other.line_with_number(number)
+            for other in self._table.accounts.values()
+            if other is not account
+        )
 
     def _ranked(self, account: AccountTable) -> tuple[Trunk, ...]:
         """The trunks to try; kept for as long as none is down and neither the account's nor the last resorts change."""

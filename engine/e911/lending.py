@@ -57,11 +57,14 @@ class Loan:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The number to send. `elin`: it is of a pool; `is_lent`: and now this caller's. `flags` for the call's record."""
+    """The number to send. `elin`: it is of a pool; `is_lent`: and now this caller's. `is_asserted`: the PBX says it,
+    and nobody has entered it. `flags` for the call's record.
+    """
 
     number: str | None
     elin: str | None = None
     is_lent: bool = True
+    is_asserted: bool = False
     flags: tuple[str, ...] = ()
 
 
@@ -92,7 +95,7 @@ class Lending:
             who = (pbx_id, resolved.line.sip_user if resolved.line is not None else caller.identity)
             return self._from_pool(pool, who, now, is_test=is_test)
         general = account.callback_number_for(resolved.phone, resolved.line, location)
-        return Chosen(general or caller.asserted_number)
+        return Chosen(general) if general else Chosen(caller.asserted_number, is_asserted=True)
 
     def lend(self, loan: Loan) -> None:
         """Remember who a number was sent for. A test does not take it from a real caller."""

@@ -468,3 +468,30 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path, keys):
     lending.lend(loan())
     files.close()
     assert "cannot be written" in files.fault
+
+
+def test_no_account_s_pbx_takes_another_account_s_numbers_by_saying_them():
+    """E-04: whoever shares a carrier with others could have their calls back, by one 911 in their name."""
+    stranger_pbx = Hop("udp", "192.0.2.50", 5060)
+    pbx = Pbx("pbx_2", "Other", (ip_network("192.0.2.50/32"),))
+    other = account("account_2", callback_number=None, default_location_id=None, locations={}, lines=(), numbers=(),
+                    pbxs={"pbx_2": pbx}, trunks=(Trunk("trunk_2", "Carrier", 10, CARRIER.ip),))  # fmt: skip
+    at = hook(account(), other)
+    assert places(at, "desk102").callback_number == ELINS[0]
+    for number in (ELINS[0], "+15185550101", "+15185550188"):
+        assert places(at, number, source=stranger_pbx).callback_number == number
+    assert ways(comes_in(at, ELINS[0]))[0] == ("caller", "sip:desk102@pbx.example:5070")
+    assert ways(comes_in(at, "+15185550101"))[0] == ("caller", "sip:desk101@pbx.example:5070")
+    assert ways(comes_in(at, "+15185550188")) == [("caller", "sip:+15185550188@192.0.2.50:5060")]  # nobody else's
+
+
+@pytest.mark.parametrize(
+    ("user", "called"),
+    [("a%0d%0aX-Evil:%201", "a%0D%0AX-Evil"), ("%22two%20words%22", "%22two%20words%22"), ("+1;x=y", "+1;x=y")],
+)
+def test_whatever_a_caller_is_named_the_call_back_is_a_request_that_can_be_read(user, called):
+    """E-09: escapes in a user part are undone where it is compared, and made again where it is called."""
+    at = hook(account(lines=()))
+    number = places(at, user).callback_number
+    decision = comes_in(at, number)
+    assert ways(decision)[0] == ("caller", f"sip:{called}@pbx.example:5070")
