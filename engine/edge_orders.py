@@ -24,6 +24,7 @@ from engine.sip.stack import SipStack
 
 NOTIFY_TIMEOUT_S = 8.0
 TAKE_OVER_POLL_S = 1.0
+MAX_LINE_BYTES = 4 * 1024 * 1024  # a location of 64 kB grows sixfold where each character has to be escaped
 READING_SWITCH_S = 0.0001  # a call gives the interpreter away at each send and receive, and has it back after this
 READING_PAUSE_S = 0.0005
 
@@ -65,17 +66,19 @@ class Orders:
 
     async def obey(self) -> None:
         """Read commands until stdin ends; then see whether somebody younger took over."""
-        reader = asyncio.StreamReader()
+        reader = asyncio.StreamReader(limit=MAX_LINE_BYTES)
         transport, _ = await self._loop.connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer
         )
         doing = self._loop.create_task(self._do_all())
-        while line := await reader.readline():
+        while True:
             try:
+                if not (line := await reader.readline()):
+                    break
                 command = json.loads(line)
                 if not self._do_at_once(command):
                     self._later.put_nowait(command)
-            except (ValueError, TypeError, KeyError, AttributeError) as exc:
+            except Exception as exc:  # noqa: BLE001 - one bad line must not end the hearing of all that follow
                 self._lines.log("command_refused", level="error", error=repr(exc)[:300])
         transport.close()
         self._references.main_gone()
@@ -112,7 +115,7 @@ class Orders:
             command = await self._later.get()
             try:
                 await self._do(command)
-            except (ValueError, TypeError, KeyError, AttributeError) as exc:
+            except Exception as exc:  # noqa: BLE001 - as above: else no location would ever change again
                 self._lines.log("command_refused", level="error", error=repr(exc)[:300])
 
     async def _do(self, command: Mapping[str, Any]) -> None:

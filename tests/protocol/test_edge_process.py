@@ -168,6 +168,21 @@ async def test_a_changed_account_is_taken_up_and_a_bad_snapshot_changes_nothing(
         assert (await (await pbx.call(running.udp)).final()).status == 403
 
 
+async def test_a_long_line_of_the_main_process_is_no_reason_to_stop_listening(tmp_path, keys, parties):
+    """E-05: a location server may answer with 64 kB, each character of which is escaped on the way; what is longer
+    than any line is refused, and the next one is obeyed.
+    """
+    carrier = await parties(Carrier("udp", CARRIER_IP, answering))
+    pbx = await parties(Pbx("udp", PBX_IP))
+    async with edge(tmp_path, keys) as running:
+        running.say(do="located", token="d1", pidf="\u00e9" * 65_536, detail="")
+        await running.settled()
+        running.say(do="located", token="d1", pidf="x" * (5 * 1024 * 1024), detail="")
+        await running.save(account(trunk(carrier.hop)))
+        assert "command_refused" in await running.logs("limit")
+        assert (await (await pbx.call(running.udp)).final()).status == 200
+
+
 async def test_a_notify_is_sent_for_the_main_process(tmp_path, keys, parties):
     """P-03: the answer's status comes back under the token; nobody there is 408; a line break is refused."""
     phone = await parties(Carrier("udp", PBX_IP, answering))
