@@ -6,6 +6,7 @@ that could end a setting and begin another; after it ran, the dial plans are rea
 emergency number is dialled on them. Bytes that fail either are never returned.
 """
 
+import hashlib
 import html
 import re
 import zlib
@@ -15,9 +16,9 @@ from functools import lru_cache
 import jinja2
 
 from engine.errors import UnsafeValue
-from engine.provisioning import dialplan
+from engine.provisioning import dialplan, formats, timezone
 from engine.provisioning.dialplan import UnsafeDialPlan
-from engine.provisioning.timezone import ZoneRule, zone_rule
+from engine.provisioning.timezone import ZoneRule, zone_among, zone_rule
 from engine.provisioning.vendors import FileKind, FileRule, Mac, Profile, Vendors
 
 DEFAULT_RESYNC_MINUTES = 1440
@@ -75,6 +76,7 @@ class PhoneConfig:
     resync_minutes      interval of polling, with this phone's own jitter in it
     resync_from_proxy   a NOTIFY counts only from the registrar or outbound proxy (the PBX sends it); False: from
     anywhere (we send it) codecs              wanted, best first, by their SDP names in lower case
+    held_url            the HELD server a phone with native E911 asks for its location; empty: the engine locates it
     vlan_id, vlan_priority, lldp   voice VLAN (None: untagged), 802.1p priority, link-layer discovery
     """
 
@@ -95,6 +97,7 @@ class PhoneConfig:
     vlan_id: int | None = None
     vlan_priority: int = 5
     lldp: bool = True
+    held_url: str = ""
 
 
 _LINE_TEXTS = tuple(one.name for one in fields(LineConfig) if one.type is str)
@@ -143,7 +146,9 @@ def _environment(profile: Profile) -> jinja2.Environment:
         auto_reload=False,
         cache_size=-1,
     )
-    environment.filters["utc_offset"] = utc_offset
+    environment.filters |= {"utc_offset": utc_offset, "around": around, "zone_among": zone_among, "md5": md5}
+    environment.filters |= {"minutes": whole_minutes, "host_port": host_port, "posix_tz": timezone.posix_tz}
+    environment.filters |= {one.__name__: one for one in (timezone.gmt_offset, timezone.day_rule, timezone.dotted_rule)}
     for name in profile.templates:
         environment.get_template(name)
     return environment
@@ -154,6 +159,48 @@ def utc_offset(minutes: int) -> str:
     """Hours east of UTC as people write them: `-5`, `+5:30`."""
     hours, rest = divmod(abs(minutes), 60)
     return f"{'-' if minutes < 0 else '+'}{hours}" + (f":{rest:02d}" if rest else "")
+
+
+@lru_cache(maxsize=256)
+def around(numbers: tuple[str, ...]) -> tuple[str, ...]:
+    """The shortest openings that lead to none of these numbers, as digit classes: for 911 and 933 `[0-8]`,
+    `9[024-9]`, `91[02-9]`, `93[0-24-9]`. A plan of the numbers and of these openings never has to choose between an
+    emergency number and a longer rule.
+    """
+    openings = []
+    for stem in sorted({number[:length] for number in numbers for length in range(len(number))} - set(numbers)):
+        taken = {number[len(stem)] for number in numbers if number.startswith(stem) and len(number) > len(stem)}
+        free = [digit for digit in "0123456789" if digit not in taken]
+        if free:
+            openings.append(stem + _digit_class(free))
+    return tuple(openings)
+
+
+def _digit_class(digits: list[str]) -> str:
+    """`[0-8]`, `[024-9]`, `7`: runs of three or more as a range."""
+    if len(digits) == 1:
+        return digits[0]
+    text = "".join(digits)
+    for length in range(10, 2, -1):
+        for first in range(11 - length):
+            run = "0123456789"[first : first + length]
+            text = text.replace(run, f"{run[0]}-{run[-1]}") if run in text else text
+    return f"[{text}]"
+
+
+def whole_minutes(seconds: int) -> int:
+    """For phones whose timers count minutes: rounded down, since a registration may be renewed early, never late."""
+    return max(1, seconds // 60)
+
+
+def host_port(host: str, port: int) -> str:
+    """`host:port` for phones that take both in one setting; empty without a host."""
+    return f"{host}:{port}" if host else ""
+
+
+def md5(text: str) -> str:
+    """The checksum a phone compares a file with (Algo): it finds broken transfers and protects nothing."""
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
 def refuse_unsafe(config: PhoneConfig, refused: re.Pattern[str] | None = None) -> None:
@@ -178,6 +225,9 @@ def refuse_unsafe(config: PhoneConfig, refused: re.Pattern[str] | None = None) -
 
 def dial_settings(profile: Profile, text: str) -> tuple[tuple[str, str], ...]:
     """The settings of the dial plan, read back out of a rendered file."""
+    if profile.dial_names is not None:
+        settings = formats.elements(text.encode())
+        return tuple((name, value) for name, value in settings.items() if profile.dial_names.fullmatch(name))
     if profile.dial_setting is not None:
         found = profile.dial_setting.findall(text)
         return tuple((name, html.unescape(value) if profile.escape == "xml" else value) for name, value in found)

@@ -17,6 +17,7 @@ from engine.provisioning.vendors import Profile
 DEFAULT_NTP_SERVER = "pool.ntp.org"
 DEFAULT_EXPIRES_S = 3600
 _HOST = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?){1,127}\Z|\[[0-9A-Fa-f:.]{2,45}\]\Z")
+_HELD_URL = re.compile(r"https?://[A-Za-z0-9.\[\]:_-]{1,260}(?:/[A-Za-z0-9._~/-]{0,200})?\Z")
 _HOST_PORT = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>\d{1,5}))?\Z")
 
 
@@ -116,6 +117,11 @@ def _codecs(value: Any) -> str | None:
     return f"expected a list of {', '.join(render.KNOWN_CODECS)}, best first"
 
 
+def _held_url(value: Any) -> str | None:
+    good = isinstance(value, str) and (not value or _HELD_URL.match(value) is not None)
+    return None if good else "expected an http or https URL of a HELD server, or nothing"
+
+
 CHECKS: Mapping[str, Callable[[Any], str | None]] = {
     "ntp_server": _host,
     "outbound_proxy": _host_port,
@@ -126,6 +132,7 @@ CHECKS: Mapping[str, Callable[[Any], str | None]] = {
     "vlan_priority": _whole(0, 7),
     "lldp": _boolean,
     "dial_9911": _boolean,
+    "held_url": _held_url,
 }
 
 
@@ -193,6 +200,7 @@ def phone_config(record: PhoneRecord, profile: Profile, provisioning_url: str) -
         vlan_id=settings.get("vlan_id"),
         vlan_priority=settings.get("vlan_priority", 5),
         lldp=settings.get("lldp", True),
+        held_url=settings.get("held_url", ""),
     )
 
 

@@ -7,7 +7,7 @@ from now on.
 
 import importlib.resources
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 _NAME = r"(?:<[^>]+>|[A-Za-z]{3,})"
@@ -58,6 +58,24 @@ def zone_rule(name: str) -> ZoneRule:
     return parse_posix_tz(name, data.rstrip(b"\n").rsplit(b"\n", 1)[-1].decode("ascii", "replace"))
 
 
+def zone_among(zone: ZoneRule, names: tuple[str, ...]) -> str | None:
+    """The name to give a phone that knows only some zones: this zone, else one with the same rule, else one that keeps
+    the same standard time all year; None when none of them shows the right time in winter.
+    """
+    return _among(zone, tuple(names))
+
+
+@lru_cache(maxsize=512)
+def _among(zone: ZoneRule, names: tuple[str, ...]) -> str | None:
+    if zone.name in names:
+        return zone.name
+    rules = [zone_rule(name) for name in names]
+    same = next((rule for rule in rules if replace(rule, name=zone.name) == zone), None)
+    steady = next((rule for rule in rules if rule == ZoneRule(rule.name, zone.offset_minutes)), None)
+    found = same or steady
+    return found.name if found is not None else None
+
+
 def parse_posix_tz(name: str, text: str) -> ZoneRule:
     """Read a POSIX TZ string (RFC 8536 §3.3.1). A zone whose rule is no week rule keeps its standard time all year.
 
@@ -91,3 +109,53 @@ def _change(text: str | None) -> Change | None:
     # hour off for one night is less than naming another day, which in some years is a week off.
     hour = min(max(_minutes(match["time"] or _CHANGE_AT) // 60, 0), 23)
     return Change(int(match["month"]), int(match["week"]), int(match["day"]), hour)
+
+
+# --- Notations of phones --------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=256)
+def posix_tz(zone: ZoneRule) -> str:
+    """A POSIX TZ string with neutral names: `STD+5DST+4,M3.2.0/2,M11.1.0/2` (Grandstream's self-defined time zone)."""
+    standard = f"STD{_west(zone.offset_minutes)}"
+    if zone.start is None or zone.end is None:
+        return standard
+    changes = ",".join(f"M{c.month}.{c.week}.{c.weekday}/{c.hour}" for c in (zone.start, zone.end))
+    return f"{standard}DST{_west(zone.offset_minutes + zone.saving_minutes)},{changes}"
+
+
+def _west(minutes_east: int) -> str:
+    hours, minutes = divmod(abs(minutes_east), 60)
+    return f"{'-' if minutes_east > 0 else '+'}{hours}" + (f":{minutes:02d}" if minutes else "")
+
+
+@lru_cache(maxsize=256)
+def gmt_offset(zone: ZoneRule) -> str:
+    """Hours and minutes east of GMT with two digits each: `GMT-05:00` (Cisco's `Time_Zone`)."""
+    hours, minutes = divmod(abs(zone.offset_minutes), 60)
+    return f"GMT{'-' if zone.offset_minutes < 0 else '+'}{hours:02d}:{minutes:02d}"
+
+
+@lru_cache(maxsize=256)
+def day_rule(zone: ZoneRule) -> str:
+    """Cisco's `Daylight_Saving_Time_Rule`: `start=3/8/7/2:0:0;end=11/1/7/2:0:0;save=1:0`. A change is the first such
+    day of the week (1 Monday to 7 Sunday) on or after the date; -1 is the last of the month. Empty without saving.
+    """
+    if zone.start is None or zone.end is None:
+        return ""
+    start, end = (
+        f"{c.month}/{-1 if c.week == 5 else 7 * c.week - 6}/{c.weekday or 7}/{c.hour}:0:0"
+        for c in (zone.start, zone.end)
+    )
+    return f"start={start};end={end};save={zone.saving_minutes // 60}:{zone.saving_minutes % 60}"
+
+
+@lru_cache(maxsize=256)
+def dotted_rule(zone: ZoneRule) -> str:
+    """Snom's `dst`: seconds saved, then `month.week.day time` twice: `3600 03.02.07 02:00:00 11.01.07 02:00:00`. Week
+    05 is the last, day 07 is Sunday. Empty without saving.
+    """
+    if zone.start is None or zone.end is None:
+        return ""
+    start, end = (f"{c.month:02d}.{c.week:02d}.{c.weekday or 7:02d} {c.hour:02d}:00:00" for c in (zone.start, zone.end))
+    return f"{zone.saving_minutes * 60} {start} {end}"

@@ -12,7 +12,7 @@ nothing never counts against a phone. `contradictions` lists evidence that canno
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from functools import cache
 from pathlib import Path
@@ -27,7 +27,10 @@ MAX_USER_AGENT = 400
 NOT_A_MAC = frozenset({"000000000000", "ffffffffffff"})
 _MAC = re.compile(r"[0-9a-f]{12}\Z")
 _MAC_IN_A_NAME = "(?P<mac>(?!0{12}|[Ff]{12})[0-9A-Fa-f]{12})"
-_BRANDS = "YEALINK|POLYCOM|POLY|AASTRA|MITEL|HTEK|PANASONIC|SANGOMA|DIGIUM|AVAYA|GIGASET|ALGO"
+_BRANDS = (
+    "YEALINK|POLYCOM|POLY|AASTRA|MITEL|HTEK|PANASONIC|SANGOMA|DIGIUM|AVAYA|GIGASET|ALGO|"
+    "GRANDSTREAM|CISCO|LINKSYS|SNOM|FANVIL"
+)
 _SEPARATORS = re.compile(r"[:.\-\s]")
 _PLACEHOLDER = re.compile(r"[{$\[%]")
 # Brands whose phones name themselves and are not ours yet. Their `<mac>.cfg` is their own grammar, never one of ours.
@@ -99,8 +102,13 @@ class FileRule:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One vendor family, as its `profile.toml` says. `refused`: what no text may hold, where the format has no way to
-    write it. `dial_setting`: how a setting of the dial plan stands in a rendered file, name then value.
+    """One vendor family, as its `profile.toml` says.
+
+    refused         what no text may hold, where the format has no way to write it
+    dial_setting    how a setting of the dial plan stands in a rendered file, name then value
+    dial_names      which of a file's XML elements are settings of the dial plan (`engine.provisioning.formats`)
+    folder          a folder only this vendor's phones put before a file's name
+    file_names      the model behind a file name that is one model's own, in lower case
     """
 
     name: str
@@ -120,6 +128,9 @@ class Profile:
     templates: Mapping[str, str]
     refused: re.Pattern[str] | None = None
     dial_setting: re.Pattern[str] | None = None
+    dial_names: re.Pattern[str] | None = None
+    folder: re.Pattern[str] | None = None
+    file_names: Mapping[str, str] = field(default_factory=dict)
 
     def file_rule(self, name: str) -> FileRule | None:
         """The rule that file name falls under; None when this vendor's phones ask for no such file."""
@@ -186,16 +197,27 @@ class Vendors:
             path: The path asked for, with or without folders and query; only its last part counts.
             user_agent: The header as it came, or None. It is evidence, never a condition.
         """
-        name = path[:MAX_PATH].split("?", 1)[0].rstrip("/").rsplit("/", 1)[-1]
+        folders, _, name = path[:MAX_PATH].split("?", 1)[0].rstrip("/").rpartition("/")
         agent = self._agent((user_agent or "")[:MAX_USER_AGENT])
         matches = [
             (profile, rule, found) for profile in self.profiles.values() for rule, found in _rules(profile, name)
         ]
         profile, confidence, evidence = self._vendor(agent, matches)
+        if profile is None and agent.foreign is None and folders:
+            profile, confidence, evidence = self._by_folder(folders, confidence, evidence)
         rule_match = next(((rule, found) for one, rule, found in matches if one is profile), None)
         if rule_match is None and matches and agent.profile is None and agent.foreign is None:
             rule_match = matches[0][1:]
         return _identity(name, agent, profile, confidence, evidence, rule_match)
+
+    def _by_folder(
+        self, folders: str, confidence: Confidence, evidence: list[str]
+    ) -> tuple[Profile | None, Confidence, list[str]]:
+        """The vendor whose phones put such a folder before their files' names."""
+        for profile in self.profiles.values():
+            if profile.folder is not None and profile.folder.search(folders) is not None:
+                return profile, Confidence.HIGH, [f"only {profile.title} asks in such a folder"]
+        return None, confidence, evidence
 
     def _agent(self, text: str) -> _Agent:
         for profile in self.profiles.values():
@@ -264,7 +286,7 @@ def _identity(
             path_model = profile.common_ids.get(int(groups["id"]))
             evidence.append(f"{int(groups['id']):03d} is the number of {path_model or 'a model that is not known'}")
         elif profile is not None and groups.get("model") is not None:
-            named = profile.model(groups["model"])
+            named = profile.model(profile.file_names.get(name.lower(), groups["model"]))
             path_model = named.name if named is not None else None
             evidence.append(f"{name} is the file of {path_model or 'a model that is not known'}")
     elif _PLACEHOLDER.search(name):
@@ -368,9 +390,22 @@ def parse_profile(text: str, templates: Mapping[str, str]) -> Profile:
         reboot_event=data["notify"]["reboot"],
         device_files=tuple(data["device_files"]),
         templates=dict(templates),
+        dial_names=re.compile(data["dial_names"]) if "dial_names" in data else None,
+        folder=re.compile(data["folder"], re.IGNORECASE) if "folder" in data else None,
+        file_names=_file_names(data["models"]),
         refused=re.compile(data["refused"]) if "refused" in data else None,
         dial_setting=re.compile(data["dial_setting"], re.MULTILINE) if "dial_setting" in data else None,
     )
+
+
+def _file_names(models: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The model behind each file name that belongs to one model."""
+    found: dict[str, str] = {}
+    for name, entry in models.items():
+        for file in entry.get("files", ()):
+            if found.setdefault(file.lower(), name) != name:
+                raise ValueError(f"{file} is the file of two models")
+    return found
 
 
 def _model(name: str, entry: Mapping[str, Any], data: Mapping[str, Any]) -> Model:
