@@ -45,7 +45,7 @@ class Outgoing:
         user, name: Who calls, for carriers that want an endpoint in place of a number.
         make_reference: The URI under which the location can be fetched, None when none is served. Asked at most once.
         domain: Ours, for identifiers that name who made them.
-        is_caller_s: The location is the one that the request itself carries by value.
+        is_caller_s: The location is the one that the request itself carries by value, and its header leads there.
         organization, contact_number, language: Whose PBX it is, who answers there, and in which language.
     """
 

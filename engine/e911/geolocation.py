@@ -27,6 +27,11 @@ class Carried:
     references: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
 
+    @property
+    def is_clear(self) -> bool:
+        """Whether every receiver finds the same location by value in it: there is one, and the header names it."""
+        return len(self.locations) == 1 and self.locations[0].is_named
+
 
 NOTHING_CARRIED = Carried()
 

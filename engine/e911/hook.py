@@ -16,7 +16,7 @@ from engine.e911.caller import read_caller
 from engine.e911.carriers import CarrierProfiles
 from engine.e911.dial import Dialed, Kind
 from engine.e911.entries import EmergencyCall, Stranger
-from engine.e911.geolocation import carried
+from engine.e911.geolocation import NOTHING_CARRIED, Carried, carried
 from engine.e911.lending import Chosen, Lending, Loan, hold_of
 from engine.e911.location import (
     REFERENCE_UNRESOLVED,
@@ -248,7 +248,7 @@ class Hook:
                 return self._decide_ordinary(request, source, peer, now)
         is_test = dialed.kind is Kind.TEST
         chosen = self.lending.choose(account, caller, resolved, pbx.id or None, now, is_test=is_test)
-        decision = self._to_trunks(request, source, peer, dialed, now, caller, resolved, chosen, said.faults)
+        decision = self._to_trunks(request, source, peer, dialed, now, caller, resolved, chosen, said)
         return replace(decision, ask=key) if look and look.ask else decision
 
     def _decide_held(self, request: Request, source: Hop, peer: Peer, dialed: Dialed, now: datetime) -> Decision:
@@ -267,7 +267,7 @@ class Hook:
         caller: Caller,
         resolved: Resolved,
         chosen: Chosen,
-        location_faults: tuple[str, ...] = (),
+        said: Carried = NOTHING_CARRIED,
     ) -> Decision:
         trunks = self._ranked(peer.account)
         call = EmergencyCall(
@@ -282,13 +282,13 @@ class Hook:
             elin=chosen.elin,
             number_flags=chosen.flags,
             resolved=resolved,
-            faults=request.faults + location_faults,
+            faults=request.faults + said.faults,
             sender_flags=peer.flags,
             source=source,
             trunk_names={trunk.id: trunk.name for trunk in trunks},
             shortened=partial(route.shortened, trunks, resolved.location, self._profiles),
         )
-        outgoing = self._outgoing(request, peer.account, call)
+        outgoing = self._outgoing(request, peer.account, call, said)
         targets = route.targets_for(
             trunks,
             outgoing,
@@ -328,7 +328,7 @@ class Hook:
             kept = self._rankings[account.account_id] = (account.trunks, last_resorts, ranked)
         return kept[2]
 
-    def _outgoing(self, request: Request, account: AccountTable, call: EmergencyCall) -> Outgoing:
+    def _outgoing(self, request: Request, account: AccountTable, call: EmergencyCall, said: Carried) -> Outgoing:
         """What its INVITEs have in common. The numbers are those of the country the caller is in, not of its office."""
         location, line, caller = call.resolved.location, call.resolved.line, call.caller
         country = _country_of(location) or account.country
@@ -348,7 +348,7 @@ class Hook:
             name=(line.display_name if line is not None else "") or caller.name,
             make_reference=make_reference,
             domain=self._domain,
-            is_caller_s=call.resolved.source is Source.REQUEST,
+            is_caller_s=call.resolved.source is Source.REQUEST and said.is_clear,
             organization=account.name,
             contact_number=(location.onsite_number if location is not None else None) or account.callback_number or "",
             language=account.language,

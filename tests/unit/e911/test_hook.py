@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from engine.e911.carriers import load_profiles
 from engine.e911.entries import Stranger, clean_text, instant
 from engine.e911.flood import StrangerLimit
+from engine.e911.geolocation import carried
 from engine.e911.hook import Hook, route_hop
 from engine.e911.location import (
     AccountTable,
@@ -25,6 +26,7 @@ from engine.e911.location import (
     Trunk,
 )
 from engine.e911.peers import make_proof
+from engine.e911.pidf import write_pidf
 from engine.e911.route import Deadlines
 from engine.sip.edit import Routing, forwarded_request
 from engine.sip.forward import Hop
@@ -343,3 +345,51 @@ def test_a_stranger_is_heard_a_little_and_recorded_now_and_then():
     assert [limit.records(quiet, at) for at in (0.0, 1.0, 9.9, 10.0)] == [True, False, False, True]
     assert limit.records(loud, 10.1)
     assert limit.records(loud, 10.2)
+
+
+def carries(name, *streets):
+    """A body with a PIDF-LO for each street, the first with that Content-ID."""
+    parts = ["Content-Type: application/sdp\r\n\r\nv=0\r\n"]
+    for at, street in enumerate(streets):
+        place = DispatchableLocation(
+            "x", "", CivicAddress.of({"country": "US", "HNO": "1", "RD": street} if street else {})
+        )
+        head = f"Content-Type: application/pidf+xml\r\nContent-ID: <{name if at == 0 else f'p{at}@pbx'}>\r\n\r\n"
+        parts.append(head + write_pidf(place, "pres:a@b", NOW).decode())
+    return "".join(f"--b\r\n{part}\r\n" for part in parts).encode() + b"--b--\r\n"
+
+
+@pytest.mark.parametrize(
+    ("geolocation", "streets", "is_passed_on"),
+    [
+        ("<cid:p0@pbx>", ["Main"], True),
+        ("<cid:other@pbx>", ["Main"], False),
+        ("<https://lis.example/r/1>", ["Main"], False),
+        ("<https://lis.example/r/1>, <cid:p0@pbx>", ["Main"], True),
+        ("<cid:p0@pbx>", ["", "Main"], False),
+        ("<cid:p1@pbx>", ["Elm", "Main"], False),
+    ],
+)
+def test_the_location_on_record_is_one_that_the_header_leads_to(geolocation, streets, is_passed_on):
+    """E-06: 47 CFR 9.3: staff read what was conveyed. What a caller brought goes on as it came only where its header
+    names the part that was taken; else that location goes as a part of ours.
+    """
+    data = request(source=PBX, body=carries("p0@pbx", *streets), added=[f"Geolocation: {geolocation}"]).replace(
+        b"application/sdp", b"multipart/mixed;boundary=b", 1
+    )
+    decision = hook(account(default_location_id=None)).decide(read_request(data), PBX, NOW)
+    edit = decision.forward.targets[0].edit
+    assert decision.call.resolved.location.civic_address.get("RD") == "Main"
+    assert [value for name, value in edit.add if name == "Geolocation"] == (
+        [] if is_passed_on else ["<cid:call_1@callpoint.invalid>"]
+    )
+    sent = forwarded_request(
+        read_request(data), via=b"Via: SIP/2.0/UDP 192.0.2.10;branch=z9hG4bKq", record_route=b"", received=b"",
+        routing=Routing([], b"", False), edit=edit,
+    )  # fmt: skip
+    (conveyed,) = [
+        each
+        for each in carried(parse_message(sent)).locations
+        if each.content_id == ("p0@pbx" if is_passed_on else "call_1@callpoint.invalid")
+    ]
+    assert conveyed.civic_address.get("RD") == "Main"
