@@ -79,14 +79,15 @@ class Support(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Model:
     """`lines`: registrations the model can hold. `common_id`: the number in its common file's name, where it has
-    one.
+    one. `template` None: known by name, and served nothing, since its files have another grammar.
     """
 
     name: str
     lines: int
     support: Support
-    template: str
+    template: str | None
     common_id: int | None = None
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,10 +368,8 @@ def parse_profile(text: str, templates: Mapping[str, str]) -> Profile:
             if spellings.setdefault(spelled(spelling), name) != name:
                 raise ValueError(f"{spelling} names two models")
     files = tuple(_file(entry) for entry in data["files"])
-    wanted = {model.template for model in models.values()} | {
-        rule.template for rule in files if rule.template not in {None, "model"}
-    }
-    if missing := sorted(str(name) for name in wanted - set(templates)):
+    wanted = {model.template for model in models.values()} | {rule.template for rule in files} - {"model"}
+    if missing := sorted(str(name) for name in wanted - set(templates) - {None}):
         raise ValueError(f"no such templates: {', '.join(missing)}")
     if data["escape"] not in {"line", "xml"}:
         raise ValueError(f"escape: expected line or xml, got {data['escape']!r}")
@@ -409,8 +408,15 @@ def _file_names(models: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _model(name: str, entry: Mapping[str, Any], data: Mapping[str, Any]) -> Model:
-    template = entry.get("template", data["template"])
-    return Model(name, int(entry["lines"]), Support(entry["support"]), template, entry.get("common_id"))
+    template = entry.get("template", data["template"]) or None
+    return Model(
+        name,
+        int(entry["lines"]),
+        Support(entry["support"]),
+        template,
+        entry.get("common_id"),
+        tuple(entry.get("files", ())),
+    )
 
 
 def _file(entry: Mapping[str, Any]) -> FileRule:
