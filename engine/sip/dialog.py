@@ -171,7 +171,8 @@ class Dialogs:
         next_uri = elements[0].uri if elements else uri
         added: tuple[bytes, ...] = ()
         target = self.next_hop(next_uri) if elements and marked else None
-        if target is not None and not target.is_loose:  # §16.6 step 6: a strict router reads the Request-URI alone
+        # §16.6 step 6: a strict router reads the Request-URI alone, and gets none that is none
+        if target is not None and not target.is_loose and grammar.SIP_REQUEST_URI.match(next_uri):
             cut.append(elements.pop(0))
             changes = [(0, _with_uri(request, next_uri))]
             added = (b"Route: <" + uri + b">",)

@@ -247,7 +247,8 @@ def parse_sent(data: bytes) -> Request:
     request = Request()
     request.faults = ()
     _scan(request, data[: end + 4], end, max_headers=2 * grammar.MAX_HEADERS)
-    _read_start_line(request, request.lines[0])
+    line = request.lines[0]
+    request.request_uri_bytes = line[line.index(b" ") + 1 : line.rindex(b" ")]  # a Route may have become it
     line = request.lines[request.shape.via]
     via = headers.read_via(line, line.find(b":") + 1)
     line = request.lines[request.shape.cseq]

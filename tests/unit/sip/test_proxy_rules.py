@@ -518,6 +518,24 @@ def test_an_invite_too_large_for_its_own_limits_can_be_acknowledged_and_cancelle
             assert bench.first_lines(CARRIER_TCP)[-1].startswith("ACK " if status == 486 else "CANCEL ")
 
 
+@pytest.mark.parametrize("odd", ["<sip:192.0.2.77?x=y>", '<sip:192.0.2.77;x="a b">'])
+@pytest.mark.parametrize("is_from_strict", [False, True])
+def test_a_route_that_is_no_request_uri_ends_no_call_and_nothing_else(odd: str, is_from_strict: bool) -> None:
+    """E-18: it has no `lr`, so that it ought to stand in the request line; an answer to what was sent is taken in."""
+    bench = Bench(A)
+    bench.answer(CARRIER, 200)
+    routes = route_set(read_response(bench.sent_to(PBX)[-1]))
+    uri, routes = (routes[0].strip("<>"), [odd]) if is_from_strict else ("sip:psap@192.0.2.30:5060", [*routes, odd])
+    bench.receive(request("INVITE", uri, branch="z9hG4bKre", cseq=2, to_tag="carrier", routes=routes), PBX)
+    there = Hop("udp", "192.0.2.77", 5060)
+    (sent,) = [data for data in bench.sent_to(there) if data.startswith(b"INVITE")]
+    head = sent.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]
+    kept = b"\r\n".join(line for line in head if not line.startswith((b"Content-", b"Route", b"Record-Route")))
+    bench.receive(b"SIP/2.0 486 Busy Here\r\n" + kept + b"\r\n\r\n", there)
+    assert bench.statuses()[-1] == 486
+    assert bench.first_lines(there)[-1].startswith("ACK ")
+
+
 def test_what_is_refused_or_dropped_is_counted() -> None:
     """E-18: by reason and status; 0 is silence."""
     stack = make_stack(is_emergency=lambda *_: False)
