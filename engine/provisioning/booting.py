@@ -3,10 +3,12 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 import aiohttp
+
+from engine.provisioning.vendors import Mac, Model
 
 TIMEOUT_S = 10.0
 ATTEMPTS = 3  # Poly: device.prov.redunAttemptLimit; a Yealink tries its server as often
@@ -100,6 +102,24 @@ class Wire:
         spent_ms = (time.perf_counter() - started) * 1000
         self.files.append(FileResult(method, name, status, len(body if data is None else data), spent_ms))
         return status, body
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What one vendor's phones do: how they name themselves, what they ask for, and what they make of their settings:
+    their lines, the password of their own pages, and where they ask next time.
+    """
+
+    agent: Callable[[Model, Mac], str]
+    boot: Callable[[Wire, Memory, Model, Mac], Awaitable[None]]
+    lines: Callable[[Mapping[str, str]], list[LineResult]]
+    admin_password: Callable[[Mapping[str, str]], str | None]
+    next_url: Callable[[Mapping[str, str]], str | None]
+
+
+def named(*names: str) -> Callable[[Mapping[str, str]], str | None]:
+    """The first of those settings that is there."""
+    return lambda settings: next((settings[name] for name in names if name in settings), None)
 
 
 def place(settings: Mapping[str, str], stem: str) -> str:

@@ -16,8 +16,8 @@ from xml.etree import ElementTree as ET  # what a phone parses with is no strong
 import aiohttp
 
 from engine.errors import FieldFault, Invalid
-from engine.provisioning import dialplan, tokens, vendors
-from engine.provisioning.booting import TIMEOUT_S, FileResult, LineResult, Memory, Wire, is_new, place
+from engine.provisioning import boots, dialplan, tokens, vendors
+from engine.provisioning.booting import TIMEOUT_S, Family, FileResult, LineResult, Memory, Wire, is_new, named, place
 from engine.provisioning.dialplan import Completion
 from engine.provisioning.vendors import Mac, Model, Profile
 
@@ -96,11 +96,11 @@ async def simulate(
     """
     profile, known, parsed = _phone(vendor, model, mac, url)
     flash = memory if memory is not None else Memory()
-    agent = user_agent or AGENTS[profile.name](known, parsed)
+    agent = user_agent or FAMILIES[profile.name].agent(known, parsed)
     own = session or aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S))
     wire = Wire(own, url.rstrip("/") + "/", agent, retry_delay_s)
     try:
-        await BOOTS[profile.name](wire, flash, known, parsed)
+        await FAMILIES[profile.name].boot(wire, flash, known, parsed)
     finally:
         if session is None:
             await own.close()
@@ -285,17 +285,22 @@ def _poly_admin_password(settings: Mapping[str, str]) -> str | None:
 # --- What the phone ended up with -----------------------------------------------------------------------------------
 
 
-AGENTS: Mapping[str, Callable[[Model, Mac], str]] = {"yealink": _yealink_agent, "poly": _poly_agent}
-BOOTS = {"yealink": _boot_yealink, "poly": _boot_poly}
-_LINES = {"yealink": _yealink_lines, "poly": _poly_lines}
-_ADMIN_PASSWORDS = {"yealink": _yealink_admin_password, "poly": _poly_admin_password}
-_NEXT_URL = {"yealink": "static.auto_provision.server.url", "poly": "device.prov.serverName"}
+FAMILIES: Mapping[str, Family] = {
+    "yealink": Family(
+        _yealink_agent, _boot_yealink, _yealink_lines, _yealink_admin_password,
+        named("static.auto_provision.server.url"),
+    ),
+    "poly": Family(_poly_agent, _boot_poly, _poly_lines, _poly_admin_password, named("device.prov.serverName")),
+    **boots.FAMILIES,
+}  # fmt: skip
+AGENTS: Mapping[str, Callable[[Model, Mac], str]] = {name: family.agent for name, family in FAMILIES.items()}
 
 
 def _result(
     profile: Profile, model: Model, mac: Mac, wire: Wire, settings: Mapping[str, str], numbers: tuple[str, ...]
 ) -> BootResult:
-    lines = tuple(_LINES[profile.name](settings))
+    family = FAMILIES[profile.name]
+    lines = tuple(family.lines(settings))
     dials = {number: _dialled(profile, settings, number) for number in numbers}
     return BootResult(
         vendor=profile.name,
@@ -303,8 +308,8 @@ def _result(
         mac=mac,
         files=tuple(wire.files),
         lines=lines,
-        admin_password=_ADMIN_PASSWORDS[profile.name](settings),
-        provisioning_url=settings.get(_NEXT_URL[profile.name]),
+        admin_password=family.admin_password(settings),
+        provisioning_url=family.next_url(settings),
         dials=dials,
         fault=_fault(wire.files, lines, dials),
         settings=dict(settings),
