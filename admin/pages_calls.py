@@ -1,6 +1,7 @@
 """Emergency calls: the list, one page for each call, and sending a message to staff again."""
 
 import re
+from collections.abc import Sequence
 
 from aiohttp import web
 
@@ -13,7 +14,7 @@ from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 from engine.e911 import notify, store
 from engine.errors import NotFound
-from engine.models import CallAttempt
+from engine.models import CallAttempt, EmergencyCall
 
 PAGE = 50
 _CREDENTIALS = re.compile(r"(?im)^((?:proxy-)?authorization|x-callpoint-proof)(\s*:\s*).*$(?:\r?\n[ \t].*$)*")
@@ -32,6 +33,12 @@ _FLAGS = {
     "the one that knows the caller, else the oldest. Let each PBX prove itself.",
     "elin_exhausted": "Every number of the location's pool was lent to a caller. The one lent longest ago was taken "
     "from its caller, who can no longer be called back by it. Add numbers to the pool.",
+    "location_not_sent": "The trunk takes no location with the call, by its own setting or its carrier's profile: "
+    "responders get the address that the carrier has on file for the callback number. See that it is the same.",
+    "answered_without_location": "The trunk that answered had refused the call with its location and took it without: "
+    "responders get the address that the carrier has on file, if any. Ask the carrier why.",
+    "not_sent": "This call was NOT sent: no trunk could take it. Add a trunk, and see what trunks answer.",
+    "no_recipients": "Nobody was told: neither the account nor the location has recipients. Add some.",
     "elin_low": "The location's pool of callback numbers is nearly used up. Add numbers before the next calls.",
 }
 
@@ -64,6 +71,7 @@ async def get_call(request: web.Request) -> web.Response:
         request,
         "call.html.j2",
         call=call,
+        flags=flags_of(call, attempts),
         attempts=attempts,
         notifications=notifications,
         callbacks=await store.callbacks_of(session, call),
@@ -91,11 +99,22 @@ def without_credentials(message: str) -> str:
     return _CREDENTIALS.sub(r"\1\2(masked)", message)
 
 
+def flags_of(call: EmergencyCall, attempts: Sequence[CallAttempt]) -> list[str]:
+    """The call's flags, and what only its attempts show: it was answered where its location had been refused."""
+    answered = next((attempt for attempt in reversed(attempts) if attempt.outcome == "answered"), None)
+    is_bare = answered is not None and not answered.with_location and bool(call.location)
+    is_new = is_bare and "location_not_sent" not in call.flags
+    return [*call.flags, *(["answered_without_location"] if is_new else [])]
+
+
 def flag_sentence(flag: str) -> str:
     """What a verdict's flag means for the call and what to do."""
     if flag.startswith("malformed:"):
         what = words(flag.removeprefix("malformed:").replace("_", " "))
         return f"The PBX's request was not well formed ({what}). It was sent on all the same; tell the PBX's maker."
+    if flag.startswith("shortened:"):
+        trunk, _, elements = flag.removeprefix("shortened:").rpartition(": ")
+        return f"{trunk} takes less of this address: {elements} was shortened or left out in what it was sent."
     return _FLAGS.get(flag, f"{words(flag)}.")
 
 

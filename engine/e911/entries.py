@@ -16,6 +16,7 @@ from engine.sip.events import AnsweredLate, AttemptEnded, AttemptStarted, Dialog
 from engine.sip.forward import Hop, Target
 
 CallEvent = AttemptStarted | AttemptEnded | Finished | AnsweredLate | DialogEnded
+LOCATION_NOT_SENT = "location_not_sent"  # the trunk it went to takes none: the carrier has an address on file, or none
 MAX_TEXT_CHARS = 400  # of anything a stranger or caller says that is recorded
 
 
@@ -47,8 +48,14 @@ class EmergencyCall:
         shortened = tuple(f"shortened:{clean_text(each)}" for each in self.shortened())
         return self.resolved.flags + self.number_flags + self.sender_flags + malformed + shortened
 
-    def entry(self, *, sent_at: datetime | None, trunk_id: str | None, invite: bytes) -> dict[str, Any]:
-        """The journal's `call` entry; `sent_at` and `trunk_id` None when there was no trunk to send it to."""
+    def entry(
+        self, *, sent_at: datetime | None, trunk_id: str | None, invite: bytes, with_location: bool = True
+    ) -> dict[str, Any]:
+        """The journal's `call` entry; `sent_at` and `trunk_id` None when there was no trunk to send it to.
+
+        `with_location` False: the first trunk's INVITE holds none.
+        """
+        is_kept_back = trunk_id is not None and not with_location and self.resolved.location is not None
         return {
             "type": "call",
             "id": self.id,
@@ -72,7 +79,7 @@ class EmergencyCall:
                 }
                 for said in self.resolved.verdict
             ],
-            "flags": list(self.flags),
+            "flags": [*self.flags, *((LOCATION_NOT_SENT,) if is_kept_back else ())],
             "peer": _hop_entry(self.source),
             "trunk_id": trunk_id,
             "elin": self.elin,
@@ -153,7 +160,8 @@ class CallRecorder:
         progress.started[event.number] = (at, event.with_location)
         if not progress.is_recorded:
             progress.is_recorded = True
-            self._put(call.entry(sent_at=at, trunk_id=event.target.name, invite=event.sent))
+            name, with_location = event.target.name, event.with_location
+            self._put(call.entry(sent_at=at, trunk_id=name, invite=event.sent, with_location=with_location))
 
     def attempt_ended(self, event: AttemptEnded, at: datetime) -> None:
         call, hop = _call_of(event), event.target.hop

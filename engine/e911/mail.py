@@ -60,6 +60,8 @@ _FLAGS = {
     "are still there.",
     REFERENCE_UNRESOLVED: "The phone system named a location server that gave no answer in time. The address above is "
     "a default: ask the caller where they are.",
+    "location_not_sent": "The carrier takes no address with the call. Responders get the one it has on file for the "
+    "callback number, which may be another: tell them the address above.",
     "elin_exhausted": "The callback number was lent to another caller less than a hold time ago: whoever calls it back "
     "reaches the caller of this call.",
     "elin_low": "The callback numbers of this location are nearly used up. Ask the administrator to add some.",
@@ -206,6 +208,9 @@ def _note(flag: str) -> str:
     if kind == "malformed":
         said = one_line(detail)
         return f"Note: The phone system's request was malformed ({said}); the call was sent on all the same."
+    if kind == "shortened":
+        trunk, _, elements = one_line(detail).rpartition(": ")
+        return f"Note: {trunk} takes less of this address: {elements} may be missing or cut where responders read it."
     return f"Note: {one_line(flag).replace('_', ' ')}."
 
 

@@ -7,7 +7,7 @@ import pytest
 from multidict import MultiDict
 
 from admin.pages_audit import REGISTRY, parse_asked
-from admin.pages_calls import flag_sentence, without_credentials
+from admin.pages_calls import flag_sentence, flags_of, without_credentials
 from admin.pages_calls_ladder import draw
 from admin.pages_entry import own_address
 from admin.pages_form import Form
@@ -87,6 +87,22 @@ def test_every_flag_becomes_a_sentence():
     assert "went out all the same" in flag_sentence("location_unknown")
     assert flag_sentence("malformed:bad_date").startswith("The PBX's request was not well formed (Bad date)")
     assert flag_sentence("something_new") == "Something new."
+    assert "has on file" in flag_sentence("location_not_sent")
+    assert flag_sentence("shortened:Telnyx: HNO").startswith("Telnyx takes less of this address: HNO was")
+    assert "NOT" in flag_sentence("not_sent")
+    assert "recipients" in flag_sentence("no_recipients")
+
+
+def test_a_call_answered_without_the_location_it_had_says_so():
+    """E-12: 47 CFR 9.3: after a 424 the same trunk takes the call without it; staff must not read it as conveyed."""
+    refused = CallAttempt(number=1, with_location=True, outcome="refused")
+    bare, whole = (CallAttempt(number=2, with_location=told, outcome="answered") for told in (False, True))
+    call = _call(location={"name": "HQ"}, flags=["stale"])
+    assert flags_of(call, [refused, bare]) == ["stale", "answered_without_location"]
+    assert flags_of(call, [refused, whole]) == flags_of(call, [refused]) == ["stale"]
+    assert flags_of(_call(location=None, flags=[]), [bare]) == []
+    assert flags_of(_call(location={"name": "HQ"}, flags=["location_not_sent"]), [bare]) == ["location_not_sent"]
+    assert "took it without" in flag_sentence("answered_without_location")
 
 
 def _call(**fields: object) -> EmergencyCall:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.e911.carriers import load_profiles
-from engine.e911.entries import Stranger, clean_text, instant
+from engine.e911.entries import CallRecorder, Stranger, clean_text, instant
 from engine.e911.flood import StrangerLimit
 from engine.e911.geolocation import carried
 from engine.e911.hook import Hook, route_hop
@@ -29,6 +29,7 @@ from engine.e911.peers import make_proof
 from engine.e911.pidf import write_pidf
 from engine.e911.route import Deadlines
 from engine.sip.edit import Routing, forwarded_request
+from engine.sip.events import AttemptStarted
 from engine.sip.forward import Hop
 from engine.sip.message import BadMessage, parse_message
 from tests.siptest import read_request, request
@@ -393,3 +394,20 @@ def test_the_location_on_record_is_one_that_the_header_leads_to(geolocation, str
         if each.content_id == ("p0@pbx" if is_passed_on else "call_1@callpoint.invalid")
     ]
     assert conveyed.civic_address.get("RD") == "Main"
+
+
+@pytest.mark.parametrize("changes", [{"location_mode": "none"}, {"profile": "twilio"}])
+def test_a_location_that_the_trunk_does_not_take_is_on_record_as_not_sent(changes):
+    """E-07: 47 CFR 9.3: staff must not read an address as conveyed that the call left without."""
+    entries = []
+    trunk = Trunk("trunk_1", "Carrier", 10, "203.0.113.1", **changes)
+    decision = decide(at=hook(account(trunks=(trunk,))))
+    target = decision.forward.targets[0]
+    recorder = CallRecorder(entries.append)
+    with_location = target.edit.conveys_location
+    assert not with_location
+    recorder.attempt_started(AttemptStarted(decision.call, target, 1, with_location, b"", 0.0), NOW)
+    recorder.attempt_started(AttemptStarted(decision.call, target, 2, True, b"", 0.0), NOW)
+    assert [entry["flags"] for entry in entries] == [["location_not_sent"]]
+    unknown = decide(at=hook(account(trunks=(trunk,), default_location_id=None)))
+    recorder.attempt_started(AttemptStarted(unknown.call, target, 1, False, b"", 0.0), NOW)

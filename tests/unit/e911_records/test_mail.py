@@ -293,6 +293,8 @@ def test_nothing_a_phone_sends_becomes_a_header_a_line_or_markup(
         ("disagreement", "Sources disagree"),
         ("stale_sighting", "more than a day ago"),
         ("reference_unresolved", "no answer in time"),
+        ("location_not_sent", "takes no address with the call"),
+        ("shortened:Telnyx: HNO, LOC", "Telnyx takes less of this address: HNO, LOC"),
     ],
 )
 def test_what_is_doubtful_of_a_location_is_said_in_words(flag: str, words: str) -> None:
