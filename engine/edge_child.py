@@ -88,14 +88,22 @@ class EdgeChild:
                 return
             if time.monotonic() - started > max(RESTART_PAUSES_S):
                 self.restarts = 0
+            process = await self._again("")
+
+    async def _again(self, why: str) -> asyncio.subprocess.Process:
+        """Start it anew, after a pause; for as long as that takes."""
+        while True:
             pause_s = RESTART_PAUSES_S[min(self.restarts, len(RESTART_PAUSES_S) - 1)]
             self.restarts += 1
             _log.error(
                 "edge_died", worker=self.number, meaning="this process carries no 911 call until it is back",
-                restart_in_s=pause_s,
+                restart_in_s=pause_s, **({"error": why} if why else {}),
             )  # fmt: skip
             await asyncio.sleep(pause_s)
-            process = await self._spawn()
+            try:
+                return await self._spawn()
+            except OSError as exc:  # no memory or process left: what ended the last one may keep the next away a while
+                why = str(exc)
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         self._process = process = await asyncio.create_subprocess_exec(
@@ -116,7 +124,10 @@ class EdgeChild:
                 except ValueError:
                     _log.warning("edge_said_no_json", size_bytes=len(line))
                     continue
-                self._hear(self, message)
+                try:
+                    self._hear(self, message)
+                except Exception as exc:  # noqa: BLE001 - who stops listening does not see it die, nor starts it again
+                    _log.error("edge_message_failed", worker=self.number, error=repr(exc)[:300])
         finally:
             self.ready.clear()
             self._hear(self, {"is": "gone"})
