@@ -9,6 +9,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from admin.problems import PROBLEM_JSON
 from engine.ids import new_id
+from engine.web_crowd import CrowdedHandler, CrowdedServer, connections_of_a_port
 
 _log = structlog.get_logger()
 
@@ -23,20 +24,22 @@ class AdminRunner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
-        return _Server(
+        server = _Server(
             made.request_handler,
             request_factory=made.request_factory,
             loop=asyncio.get_running_loop(),
             access_log=None,
         )
+        server.max_connections = connections_of_a_port()
+        return server
 
 
-class _Server(web.Server):
+class _Server(CrowdedServer):
     def __call__(self) -> web.RequestHandler:
         return _RequestHandler(self, loop=self._loop, **self._kwargs)
 
 
-class _RequestHandler(web.RequestHandler):
+class _RequestHandler(CrowdedHandler):
     __slots__ = ()
 
     def handle_error(

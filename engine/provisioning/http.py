@@ -34,6 +34,7 @@ from engine.provisioning.index import Found, Index, open_index
 from engine.provisioning.kept import Kept, KeptFiles
 from engine.provisioning.render import PhoneConfig, Renderer, served_names
 from engine.provisioning.vendors import Confidence, FileKind, FileRule, Mac, PhoneIdentity, Profile
+from engine.web_crowd import CrowdedHandler, CrowdedServer, connections_of_a_port
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Handler = Callable[[web.BaseRequest], Awaitable[tuple[int, bytes, Mapping[str, str]] | None]]
@@ -156,7 +157,7 @@ def make_server(port: PhonesPort) -> web.Server:
     if not any(isinstance(known, _NoTokens) for known in _LOG.filters):
         _LOG.addFilter(_NoTokens())
     door = _Door(port)
-    return _PhoneServer(
+    server = _PhoneServer(
         door.answer,
         access_log=None,
         logger=_LOG,
@@ -164,6 +165,8 @@ def make_server(port: PhonesPort) -> web.Server:
         max_line_size=MAX_LINE_BYTES,
         max_field_size=MAX_LINE_BYTES,
     )
+    server.max_connections = connections_of_a_port()
+    return server
 
 
 # --- The answers ----------------------------------------------------------------------------------------------------
@@ -201,7 +204,7 @@ class _NoTokens(logging.Filter):
         return True
 
 
-class _PhoneRequestHandler(web.RequestHandler):
+class _PhoneRequestHandler(CrowdedHandler):
     """aiohttp's protocol, whose error pages would quote the request and name the software."""
 
     __slots__ = ()
@@ -223,7 +226,7 @@ class _PhoneRequestHandler(web.RequestHandler):
         return answer
 
 
-class _PhoneServer(web.Server):
+class _PhoneServer(CrowdedServer):
     def __call__(self) -> web.RequestHandler:
         return _PhoneRequestHandler(self, loop=self._loop, **self._kwargs)
 

@@ -27,7 +27,7 @@ from engine.db import Database
 from engine.errors import Invalid
 from engine.models import Account, AuditEntry, Phone, PhoneStatus, ProvisioningEvent
 from engine.provisioning import phones, store, tokens
-from engine.provisioning.http import MAX_UPLOAD_BYTES, PhonesPort, make_phones_port
+from engine.provisioning.http import MAX_UPLOAD_BYTES, PhonesPort, make_phones_port, make_server
 from engine.provisioning.simulate import Memory, simulate
 from tests.factories import add_account, add_line, add_pbx, add_phone
 
@@ -630,3 +630,27 @@ async def test_the_command_line_simulator_names_every_wrong_argument():
     with pytest.raises(Invalid) as caught:
         await simulate("acme", "x", "12", "ftp://h/")
     assert {fault.field for fault in caught.value.fields} == {"vendor", "mac", "url"}
+
+
+async def test_silent_connections_of_strangers_give_way_to_a_phone(site):
+    """P-01: who opens connections and says nothing, or half a request, takes neither a phone's place nor all files."""
+    server = make_server(site.port)
+    server.max_connections = 3
+    runner = web.ServerRunner(server)
+    await runner.setup()
+    listener = socket.create_server(("127.0.0.1", 0))
+    await web.SockSite(runner, listener).start()
+    port = listener.getsockname()[1]
+    silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]
+    for _, writer in silent:
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n")
+    async with aiohttp.ClientSession() as client, client.get(f"http://127.0.0.1:{port}/healthz") as answer:
+        assert answer.status == 200
+    for reader, _ in silent[:2]:  # the first that came were the first to go
+        async with asyncio.timeout(2):
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+    assert len(server.connections) <= 3
+    for _, writer in silent:
+        writer.close()
+    await runner.cleanup()
