@@ -95,6 +95,8 @@ class Dereferencer:
             return Fetched(None, f"{type(exc).__name__}: it cannot be reached over HTTP")
         except (OSError, ssl.SSLError) as exc:
             return Fetched(None, f"{type(exc).__name__}: it cannot be reached")
+        except ValueError:
+            return Fetched(None, "it leads to what is no URI")
 
     async def close(self) -> None:
         """Give up what is being fetched."""

@@ -436,7 +436,7 @@ def _names_in(uris: tuple[str, ...]) -> tuple[frozenset[str], frozenset[str]]:
         except BadMessage:
             raise NoLocation(Code.BAD_IDENTIFIER, "The device identifier uri cannot be read.") from None
         user = uri.user_text or (text.partition(":")[2].partition(";")[0] if uri.scheme == "tel" else "")
-        if user:
+        if user and user.isprintable():  # no name of a line is, and no database takes one: %00, %ff
             users.add(user)
     return frozenset(users), frozenset(user for user in users if user.startswith("+"))
 

@@ -86,6 +86,15 @@ async def test_what_is_no_location_is_told_in_a_sentence(status, headers, body, 
         assert detail in found.detail
 
 
+async def test_a_redirect_to_nonsense_is_an_answer_without_a_location():
+    """E-05: the SIP process is told so, and stops waiting for that server."""
+    async with lis() as server, dereferencer(server.host) as asks:
+        server.say("/here", b"", 302, Location="http://[")
+        asks.ask({"token": "d1", "uri": server.uri()})
+        async with asyncio.timeout(5):
+            assert await asks.answers.get() == ("d1", None, "it leads to what is no URI", None)
+
+
 async def test_a_redirect_on_the_same_server_is_followed():
     async with lis() as server, dereferencer(server.host) as asks:
         server.say("/old", b"", 302, Location="/here")

@@ -201,6 +201,14 @@ async def test_a_pbx_that_must_prove_itself_is_not_believed_by_its_address_alone
     assert error.code is Code.BAD_IDENTIFIER
 
 
+@pytest.mark.parametrize("user", ["%ff%fe", "%00", "%ed%a0%80", "1%0A"])
+async def test_a_name_that_no_line_can_have_is_nobodys(site, user):
+    """E-13: what is no text at all must not reach the database, which would fail on it."""
+    request = location_request(device=f"<uri>sip:{user}@pbx.example.com</uri>")
+    assert (await locate(site, "192.0.2.10", request)).line_id is None
+    assert (await refused(site, "192.0.2.99", request)).code is Code.LOCATION_UNKNOWN
+
+
 async def test_identifiers_that_nobody_looks_up_are_bad_identifiers(site):
     for asker in ("192.0.2.10", "198.51.100.7"):
         error = await refused(site, asker, location_request(device="<imsi>310150123456789</imsi>"))
