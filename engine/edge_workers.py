@@ -24,6 +24,7 @@ from engine.sip.transports import Listening, Place
 
 OWN_PORTS_AFTER = {"udp": 10, "tcp": 10, "tls": 110}  # the first worker's, beyond the shared port
 MAX_PER_WAKE_UP = 64
+MAX_KEPT_CALLS = 4_096
 _CALL_ID = re.compile(rb"\r\n(?:call-id|i)[ \t]*+:[ \t]*+([^\r\n]*+)", re.IGNORECASE)
 _USUAL_SPELLING = b"\r\nCall-ID:"
 _DEALT = frozenset({b"INVITE", b"CANCEL", b"ACK si"})  # first bytes of what is dealt by Call-ID
@@ -46,14 +47,20 @@ def _own_places(places: Sequence[Place], after: int) -> list[Place]:
 
 def owner_of(data: bytes, workers: int) -> int | None:
     """The worker whose call this is; None when any worker may serve it."""
+    call = _call_of(data)
+    return call % workers if call is not None else None
+
+
+def _call_of(data: bytes) -> int | None:
+    """A number for the Call-ID of what is dealt; None for the rest."""
     if data[:6] not in _DEALT:
         return None
     at = data.find(_USUAL_SPELLING)
     if at >= 0:
         at += len(_USUAL_SPELLING)
-        return zlib.crc32(data[at : data.find(b"\r", at)].strip()) % workers
+        return zlib.crc32(data[at : data.find(b"\r", at)].strip())
     found = _CALL_ID.search(data)
-    return zlib.crc32(found.group(1).strip()) % workers if found is not None else None
+    return zlib.crc32(found.group(1).strip()) if found is not None else None
 
 
 class HandOver:
@@ -78,6 +85,7 @@ class HandOver:
         self._folder = folder
         self._descriptor = -1
         self._socket: socket.socket | None = None
+        self._kept: set[int] = set()  # calls of others that are served here
         self.handed_over = 0
 
     def open(self) -> None:
@@ -109,13 +117,18 @@ class HandOver:
 
     def takes(self, data: bytes, hop: Hop) -> bool:
         """True when the message is a sibling's and has been handed over; False: serve it here."""
-        owner = owner_of(data, self._workers)
-        if owner is None or owner == self._worker or self._socket is None:
+        call = _call_of(data)
+        if call is None or (owner := call % self._workers) == self._worker or self._socket is None:
+            return False
+        if self._kept and call in self._kept:  # it began here: its CANCEL and its ACK would find nothing elsewhere
             return False
         header = f"{hop.ip} {hop.port}".encode().ljust(_HEADER_BYTES)
         try:
             self._socket.sendto(header + data, self._path(owner))
         except OSError:  # away, or too busy to take it: a call waits for nobody
+            if len(self._kept) >= MAX_KEPT_CALLS:
+                self._kept.clear()
+            self._kept.add(call)
             return False
         self.handed_over += 1
         return True

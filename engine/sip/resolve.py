@@ -146,7 +146,10 @@ class Resolver:
 
     async def _refresh_one(self, name: Name, now: float) -> bool:
         async with self._at_once:
-            hops, ttl_s = await self._resolve(name)
+            try:
+                hops, ttl_s = await self._resolve(name)
+            except Exception:  # noqa: BLE001 - a record or a thread that cannot be had must not end all look-ups
+                hops, ttl_s = (), 0.0
         known = self._watched.get(name)
         if known is not None:
             if hops and hops != known.hops:

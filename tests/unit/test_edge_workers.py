@@ -1,8 +1,11 @@
 """Which of several SIP processes a datagram belongs to."""
 
+import asyncio
+from pathlib import Path
+
 import pytest
 
-from engine.edge_workers import own_listening, owner_of
+from engine.edge_workers import HandOver, own_listening, owner_of
 from engine.sip.transports import Listening
 from tests.siptest import PBX, request
 
@@ -47,3 +50,26 @@ def test_own_ports_lie_behind_the_shared_one_and_are_free_where_it_is_free():
     assert own.tcp == [("192.0.2.1", 5071)]
     assert own.tls == [("192.0.2.1", 5172)]
     assert own_listening(Listening(udp=[("h", 65_530)]), 0).udp == [("h", 0)]
+
+
+async def test_a_call_that_could_not_be_handed_over_stays_where_it_began(tmp_path: Path):
+    """E-18: its owner was away; once that is back, the CANCEL would find no call there (481), and the 911 ring on."""
+    got: asyncio.Queue[bytes] = asyncio.Queue()
+    here, there = (
+        HandOver(tmp_path, worker, 2, receive=lambda data, _hop: got.put_nowait(data), drained=lambda: None)
+        for worker in (0, 1)
+    )
+    calls = [f"{call}@x" for call in range(50)]
+    began, later = [call for call in calls if owner_of(request(source=PBX, call_id=call), 2) == 1][:2]
+    here.open()
+    try:
+        assert not here.takes(request(source=PBX, call_id=began), PBX)
+        there.open()
+        for method in ("CANCEL", "ACK", "INVITE"):
+            assert not here.takes(request(method, source=PBX, call_id=began), PBX)
+        assert here.takes(request(source=PBX, call_id=later), PBX)
+        async with asyncio.timeout(5.0):
+            assert await got.get() == request(source=PBX, call_id=later)
+    finally:
+        here.close()
+        there.close()

@@ -176,6 +176,29 @@ async def test_without_naptr_the_usual_services_are_asked(resolver: Resolver, zo
     assert "naptr trunk.example" in zone.asked
 
 
+async def test_a_look_up_that_breaks_ends_no_other(resolver: Resolver, zone: Zone) -> None:
+    """E-02: one name's odd records, or no thread to be had: that name is asked for again, all others as ever."""
+
+    async def odd(name: str) -> Found[Service]:
+        if name.endswith("odd.example"):
+            raise RuntimeError("can't start new thread")
+        return Found()
+
+    zone.services = odd  # type: ignore[method-assign]
+    for host in ("odd.example", "trunk.example"):
+        resolver.watch(host, None, "udp")
+    running = asyncio.create_task(resolver.run())
+    async with asyncio.timeout(5.0):
+        while not resolver.hops("trunk.example", None, "udp"):
+            await asyncio.sleep(0)
+        zone.a["second.example"] = ("192.0.2.9",)
+        resolver.watch("second.example", None, "udp")
+        while not resolver.hops("second.example", None, "udp"):
+            await asyncio.sleep(0)
+    running.cancel()
+    assert resolver.hops("odd.example", None, "udp") == ()
+
+
 async def test_when_only_srv_is_away_a_first_answer_is_still_found(resolver: Resolver, zone: Zone) -> None:
     """E-02: the host itself is a better guess than nothing, for a start."""
 
