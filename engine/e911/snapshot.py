@@ -14,7 +14,7 @@ import secrets
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_network
@@ -146,7 +146,7 @@ def _read(path: Path, keys: KeyRing, pause_s: float = 0.0) -> AccountTable:
             if pause_s:
                 time.sleep(pause_s)
         account = reading.table()
-    except (OSError, Unsealable, BadSnapshot, KeyError, ValueError, TypeError, AttributeError) as exc:
+    except (OSError, Unsealable, BadSnapshot, KeyError, ValueError, TypeError, AttributeError, OverflowError) as exc:
         raise BadSnapshot(
             f"{path.name}: the snapshot cannot be used ({exc}); this account's calls wait for a new one"
         ) from exc
@@ -246,7 +246,7 @@ class _Reading:
             raise BadSnapshot("a snapshot with an account_id was expected, got one without")
         return AccountTable(
             account_id=account_id,
-            revision=int(head.get("revision") or 0),
+            revision=self._revision(),
             name=str(head.get("name") or ""),
             country=str(head.get("country") or "US"),
             timezone=str(head.get("timezone") or "UTC"),
@@ -267,14 +267,24 @@ class _Reading:
             faults=tuple(self._faults),
         )
 
+    def _revision(self) -> int:
+        try:
+            return int(self._head.get("revision") or 0)
+        except (ValueError, TypeError, OverflowError) as exc:
+            self._faults.append(f"revision: a number was expected: {exc!r:.200}")
+            return 0
+
     def _rows(
         self, piece: Mapping[str, Any], name: str, read: Callable[[Mapping[str, Any]], _Row | None], rows: list[_Row]
     ) -> None:
-        found: Iterable[Any] = piece.get(name) or ()
+        found = piece.get(name) or ()
+        if not isinstance(found, list | tuple):
+            self._faults.append(f"{name}: a list was expected, got {found!r:.60}")
+            return
         for row in found:
             try:
                 made = read(row)
-            except (KeyError, ValueError, TypeError, AttributeError) as exc:
+            except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as exc:
                 label = row.get("id") or row.get("phone_id") if isinstance(row, Mapping) else row
                 self._faults.append(f"{name}: {label!s:.60} cannot be read: {exc!r:.200}")
                 continue
@@ -448,7 +458,7 @@ def _line(row: Mapping[str, Any]) -> Line:
 
 
 def _pbx(row: Mapping[str, Any]) -> Pbx:
-    sources = tuple(_cidr(source) for source in row.get("sources") or ())
+    sources = tuple(dict.fromkeys(_cidr(source) for source in row.get("sources") or ()))
     return Pbx(
         _id(row["id"]),
         str(row.get("name") or ""),

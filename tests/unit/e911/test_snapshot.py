@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from engine.crypto import KeyRing
 from engine.e911 import snapshot
+from engine.e911.location import LocationTable
 from engine.e911.snapshot import BadSnapshot, table_from
 
 WHOLE = {
@@ -317,3 +318,25 @@ def test_a_newer_row_that_cannot_be_read_is_left_out_and_named(part, row):
     assert len(table.numbers) == 2
     assert len(table.sightings) == 1
     assert len(table.attachments) == 3
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"revision": "twelve"}, {"revision": float("inf")}, {"revision": None}, {"networks": 7}, {"lines": True},
+        {"sightings": "none"}, {"trunks": [*WHOLE["trunks"], {"id": "x", "host": "h", "port": float("inf")}]},
+    ],
+)  # fmt: skip
+def test_an_odd_field_costs_itself_and_never_the_account(odd):
+    """E-03: a table with one thing missing places calls; no table places none."""
+    table = table_from(WHOLE | odd)
+    assert (table.name, len(table.phones), len(table.locations), len(table.trunks)) == ("Acme", 1, 1, 2)
+    assert all(next(iter(odd)) in fault for fault in table.faults)
+
+
+def test_a_network_that_a_pbx_has_in_two_spellings_is_one():
+    """E-04: two owners of one address would each be asked for a proof."""
+    rows = [{"id": "pbx_1", "name": "P", "sources": ["192.0.2.20", "192.0.2.20/32", "::ffff:192.0.2.20"]}]
+    table = LocationTable()
+    table.put(table_from(WHOLE | {"pbxs": rows}))
+    assert [pbx.id for _, pbx in table.owners_of("192.0.2.20")] == ["pbx_1"]
