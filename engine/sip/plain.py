@@ -15,6 +15,7 @@ from engine.sip.message import Message, Request, Response, Shape, parse_message
 LEARN_AFTER = 32  # messages of one shape: making a pattern takes two milliseconds
 MAX_PLANS = 128
 MAX_TRIES = 4  # shapes that begin alike
+MAX_HEAD_BYTES = 4_096  # of start line and headers; longer ones are read every time
 _MAX_KEPT = 4_096
 _MAX_HEADERS = 40
 _START_BYTES = 11  # "INVITE sip:", "SIP/2.0 200"
@@ -151,7 +152,9 @@ class PlainReader:
         return response
 
     def _learn(self, message: Request | Response, data: bytes) -> None:
-        """Count one more of its shape; keep what its start line said."""
+        """Count one more of its shape; keep what its start line said, unless that is there to fill the memory."""
+        if message.body_start > MAX_HEAD_BYTES:
+            return
         if isinstance(message, Request):
             if len(self._schemes) >= _MAX_KEPT:
                 self._schemes.clear()

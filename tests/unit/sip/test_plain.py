@@ -1,6 +1,7 @@
 """Messages of known shapes are read by one pattern each: the same as by the parser, whatever the bytes."""
 
 import random
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -85,3 +86,16 @@ def test_what_was_learned_is_bounded():
         for number in range(LEARN_AFTER):
             reader.read(message("ringing", number).replace(b"Content-Length", b"X-%d: 1\r\nContent-Length" % shape))
     assert 0 < reader.known <= MAX_PLANS
+
+
+def test_long_lines_are_not_kept():
+    """E-04: anybody may send reasons of 60 kB, each another one; the last thousands of them were kept."""
+    tracemalloc.start()
+    try:
+        reader, before = PlainReader(), tracemalloc.get_traced_memory()[0]
+        for number in range(200):
+            long = b"SIP/2.0 180 " + b"%d" % number * 20_000
+            reader.read(message("ringing", number).replace(b"SIP/2.0 180 Ringing", long))
+        assert tracemalloc.get_traced_memory()[0] - before < 1_000_000
+    finally:
+        tracemalloc.stop()
