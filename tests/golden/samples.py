@@ -2,6 +2,7 @@
 shows.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from engine.provisioning import render, vendors
@@ -39,9 +40,16 @@ def line(number: int, *, transport: str, proxy: str) -> LineConfig:
     )
 
 
+def speakable(profile: Profile, one: LineConfig) -> LineConfig:
+    """The line with a secret that this vendor's format can hold."""
+    while profile.refused is not None and profile.refused.search(one.secret):
+        one = replace(one, secret=profile.refused.sub("", one.secret))
+    return one
+
+
 def config(profile: Profile, model: str, number: int) -> PhoneConfig:
     """The configuration of the number-th tested model: transports, zones, VLAN, proxy and codecs vary with it."""
-    mac = f"{ADDRESSES[profile.name]}{number:02x}"
+    mac = f"{ADDRESSES.get(profile.name) or min(profile.ouis) + 'aabb'}{number:02x}"
     transports = ("udp", "tcp", "tls")
     count = min(profile.models[model].lines, 1 + number % 3)
     return PhoneConfig(
@@ -49,7 +57,10 @@ def config(profile: Profile, model: str, number: int) -> PhoneConfig:
         model=model,
         label=f"Lobby {number}",
         lines=tuple(
-            line(n, transport=transports[(n + number) % 3], proxy="sbc.example.net" if (n + number) % 2 else "")
+            speakable(
+                profile,
+                line(n, transport=transports[(n + number) % 3], proxy="sbc.example.net" if (n + number) % 2 else ""),
+            )
             for n in range(1, count + 1)
         ),
         max_lines=profile.models[model].lines,
