@@ -340,12 +340,13 @@ class SipStack:
     def _goes_on(self, request: Request, server: ServerTransaction, refusal: Refusal, now: float) -> bool:
         """An emergency request goes on whatever was found but a loop, with a note in `faults`; others are refused."""
         status, detail = refusal.status, refusal.detail
-        if status != 482 and self._is_trusted(server.source) and self._is_emergency(request, server.source):
+        is_trusted = self._is_trusted(server.source)
+        if status != 482 and is_trusted and self._is_emergency(request, server.source):
             request.faults = (*request.faults, detail)
             if status == 483:
                 request.max_forwards = REPAIRED_MAX_FORWARDS
             return True
-        self.respond(server, status, "", refusal.headers, now=now)
+        self.respond(server, status, "", refusal.headers, now=now, is_stateless=not is_trusted)
         self._note_refusal(request, detail, status, server.source, now, refusal.because)
         return False
 
@@ -357,7 +358,7 @@ class SipStack:
         invite = self._transactions.servers.get(server.key._replace(method=b"INVITE"))
         if invite is None or not self._may_cancel(server, invite):
             self.refused["stray_cancel", 481] += 1
-            self.respond(server, 481, now=now)
+            self.respond(server, 481, now=now, is_stateless=not self._is_trusted(server.source))
             return
         self.respond(server, 200, now=now)
         if isinstance(invite.owner, ResponseContext):

@@ -484,6 +484,25 @@ def test_a_stranger_who_guessed_a_branch_does_not_keep_its_owner_out() -> None:
     assert drain(stack)[0] == []
 
 
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (request(max_forwards="0"), 483),
+        (request(uri="http://192.0.2.10/"), 416),
+        (request(added=["Proxy-Require: x"]), 420),
+        (request("CANCEL", body=b""), 481),
+    ],
+)
+def test_a_stranger_s_forged_address_gets_one_answer_to_one_datagram(data: bytes, status: int) -> None:
+    """E-04: a refused INVITE would be answered eleven times over (timer G), to whoever's address stands in it."""
+    stack = make_stack(is_trusted=lambda _: False)
+    stack.receive(data, PBX, 0.0)
+    _, out = drain(stack)
+    assert [(read_response(answer).status, hop) for answer, hop in out] == [(status, PBX)]
+    assert stack.transaction_counts == (0, 0)
+    assert stack.next_timer() is None
+
+
 def test_an_options_to_us_is_answered_with_max_forwards_used_up() -> None:
     """E-18: §16.3 step 3: session border controllers ask like that whether we live."""
     stack = make_stack()
