@@ -29,10 +29,6 @@ NANP_COUNTRIES = frozenset({"US", "CA", "PR", "VI", "GU", "AS", "MP"})
 # Control characters end a line, a NUL ends a C string, U+2028/9 and U+0085 end a line for some parsers, the rest XML
 # cannot hold (§2.2).
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
-_LINE_SETTING = re.compile(
-    r"^((?:account\.\d+\.)?dialplan\.[^\s=]+|phone_setting\.dialnow_delay)[ \t]*=[ \t]*(.*?)[ \t]*$", re.MULTILINE
-)
-_XML_SETTING = re.compile(r"\s(dialplan\.(?:\d+\.)?(?:digitmap|impossibleMatchHandling))=\"([^\"]*)\"")
 _HOLDS_A_PLAN = frozenset({FileKind.DEVICE, FileKind.SETTINGS, FileKind.COMMON})
 
 
@@ -231,9 +227,7 @@ def dial_settings(profile: Profile, text: str) -> tuple[tuple[str, str], ...]:
     if profile.dial_setting is not None:
         found = profile.dial_setting.findall(text)
         return tuple((name, html.unescape(value) if profile.escape == "xml" else value) for name, value in found)
-    if profile.escape == "line":
-        return tuple(_LINE_SETTING.findall(text))
-    return tuple((name, html.unescape(value)) for name, value in _XML_SETTING.findall(text))
+    return dialplan.settings_in(profile.dial_plan, text)
 
 
 def refuse_slow_emergency(profile: Profile, text: str, numbers: tuple[str, ...]) -> None:

@@ -14,7 +14,7 @@ cisco_spa         Dial_Plan_n_, Interdigit_Short_Timer (also Linksys, Sipura)   
 cisco_mpp         Dial_Plan_n_, Interdigit_Short_Timer                                         XML elements
 obihai            VoiceService.1.Phone.DigitMap, …X_HS.n.DigitMap, …VoiceProfile.n.DigitMap,   <N>name</N><V>value</V>
                   UserDigitMap.n.Label and .DigitMap
-cisco_enterprise  <TEMPLATE MATCH Timeout Rewrite/> of dialplan.xml                            XML attributes
+cisco_enterprise  <TEMPLATE MATCH Timeout Rewrite/> of dialplan.xml; <dialTemplate> elsewhere  XML attributes
 snom              user_dp_str.n (<user_dp_str idx="n">), overlap_dialing, auto_dial            XML elements
 fanvil            dialplan.n.Number, .ApplyToCall, .MatchToSend, .Alias, .DelLen, .Suffix      XML elements
                   (<dialplan index="n">), DialbyTimeout, DialFixedLength, FixedLengthNums
