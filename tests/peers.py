@@ -340,7 +340,8 @@ def kamailio(
     (folder / name).mkdir(exist_ok=True)
     config = folder / name / "kamailio.cfg"
     listens = [f"listen={each}:{ip}:{port}" for each in ("udp", also) if each]
-    listens += [f"tcp_children=1\ntcp_source_ipv4={ip}\nenable_tls={'yes' if tls else 'no'}" if also else "disable_tcp=yes"]
+    has_tls = "yes" if tls else "no"
+    listens += [f"tcp_children=1\ntcp_source_ipv4={ip}\nenable_tls={has_tls}" if also else "disable_tcp=yes"]
     more = KAMAILIO_TLS.format(key=tls.key, certificate=tls.certificate, ca=tls.server_ca) if tls else ""
     config.write_text(KAMAILIO.format(listens="\n".join(listens), tls=more, to_ip=to[0], to_port=to[1], onward=onward))
     words = [command("kamailio"), "-f", str(config), "-DD", "-E", "-x", "fm", "-m", str(shared_mb), "-M", "16"]

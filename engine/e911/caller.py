@@ -57,7 +57,6 @@ def read_caller(request: Request, source: Hop, account: AccountTable, pbx: Pbx, 
     )
 
 
-
 def _address_told(text: str) -> IpAddress | None:
     """An address as a PBX writes it: Asterisk's `remote_addr` has the port behind it."""
     address = plain_address(text)
@@ -65,6 +64,7 @@ def _address_told(text: str) -> IpAddress | None:
         host, _, port = text.strip().rpartition(":")
         address = plain_address(host) if port.isascii() and port.isdigit() else None
     return address
+
 
 def _is_pbx(address: IpAddress, source: Hop, pbx: Pbx) -> bool:
     """Whether that is the address of the PBX itself, which some put where the phone's belongs."""

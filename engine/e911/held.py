@@ -48,7 +48,7 @@ from engine.sip.uri import parse_uri
 
 SEEN_WITHIN = timedelta(days=7)  # a phone that has not fetched its configuration for longer may have lost its address
 PEERS_KEPT_S = 2.0  # how long a change of a PBX's sources takes to be seen here
-WAIT_AT_LEAST_S, WAIT_AT_MOST_S = 0.25, 5.0  # a look-up takes milliseconds; giving one up costs a connection
+WAIT_AT_LEAST_S, WAIT_AT_MOST_S = 1.0, 5.0  # a look-up takes milliseconds; giving one up costs a connection
 MAX_SNAPSHOTS = 4  # of accounts, read while the database is away and kept for the next who asks
 _OF_THE_NETWORK = frozenset({Source.SWITCH_PORT, Source.SWITCH, Source.BSSID, Source.SUBNET})
 
