@@ -37,7 +37,7 @@ from engine.e911.trunks import TrunkWatch
 from engine.e911.waiting import ReferenceWait
 from engine.edge_crowd import names_emergency, refusal
 from engine.edge_line import Lines, Settings, host_port, listed, start_line
-from engine.edge_loop import Branches, Collector, EdgeLoop
+from engine.edge_loop import Branches, Collector, EdgeLoop, again_and_again
 from engine.edge_orders import Orders
 from engine.edge_owner import Owner
 from engine.edge_record import CallRecord
@@ -187,7 +187,8 @@ class Edge:
         self._collector.start(self._loop.time())
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop.set)
-        tasks = [self._loop.create_task(work) for work in (self._resolver.run(), self._tick(), self._orders.obey())]
+        ticking = again_and_again(TICK_S, self._tick, self._tick_failed)
+        tasks = [self._loop.create_task(work) for work in (self._resolver.run(), ticking, self._orders.obey())]
         bound = {name: self._transports.bound_text(name) for name in self._transports.bound}
         self._lines.tell(**{"is": "ready"}, **bound, accounts=len(self._table.accounts), faults=self._faults)
         await self._stop.wait()
@@ -431,23 +432,24 @@ class Edge:
 
     # --- beside the calls ---------------------------------------------------------------------------------------------
 
-    async def _tick(self) -> None:
+    def _tick(self) -> None:
         """Pings, and addresses of trunks that were resolved meanwhile."""
-        while True:
-            self._trunks.refresh_ips()
-            now = self._loop.time()
-            self._keep_connections(now)
-            for name, hop in self._trunks.take_due(now):
-                uri = f"sip:{_bracketed(name[0])}{f':{name[1]}' if name[1] else ''}{_transport(hop)}"
-                self._stack.send_request("OPTIONS", uri, hop, (), b"", ("ping", name), now, PING_TIMEOUT_S)
-            self._references.refresh(now)
-            self._pump()
-            self._heard.clear()
-            for stranger in self._hook.peers.take_unproven(datetime.now(UTC)):
-                self._note_stranger(stranger, now)
-            self._loans.tick(datetime.now(UTC))
-            self._collector.tick(self._messages, now)
-            await asyncio.sleep(TICK_S)
+        self._trunks.refresh_ips()
+        now = self._loop.time()
+        self._keep_connections(now)
+        for name, hop in self._trunks.take_due(now):
+            uri = f"sip:{_bracketed(name[0])}{f':{name[1]}' if name[1] else ''}{_transport(hop)}"
+            self._stack.send_request("OPTIONS", uri, hop, (), b"", ("ping", name), now, PING_TIMEOUT_S)
+        self._references.refresh(now)
+        self._pump()
+        self._heard.clear()
+        for stranger in self._hook.peers.take_unproven(datetime.now(UTC)):
+            self._note_stranger(stranger, now)
+        self._loans.tick(datetime.now(UTC))
+        self._collector.tick(self._messages, now)
+
+    def _tick_failed(self, fault: BaseException) -> None:
+        self._lines.log("tick_failed", level="error", error=repr(fault)[:500])
 
     def _stats(self) -> dict[str, object]:
         servers, clients = self._stack.transaction_counts

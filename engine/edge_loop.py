@@ -84,6 +84,18 @@ class EdgeLoop(asyncio.SelectorEventLoop):
         self.call_exception_handler({"message": "a socket's reader failed", "exception": fault})
 
 
+async def again_and_again(
+    interval_s: float, work: Callable[[], object], failed: Callable[[BaseException], object]
+) -> None:
+    """Do some work until cancelled. What fails once is told, and tried again: nobody else would do it."""
+    while True:
+        try:
+            work()
+        except Exception as fault:  # noqa: BLE001 - whatever it is
+            failed(fault)
+        await asyncio.sleep(interval_s)
+
+
 class Branches:
     """Branches nobody can guess (RFC 3261 §8.1.1.7), 72 random bits each, drawn from the kernel by the hundred."""
 
