@@ -132,6 +132,12 @@ class ReferenceWait:
 
     def _release(self, question: _Question) -> None:
         waiters, question.waiters = question.waiters, []
+        fault: Exception | None = None
         for waiter in waiters:
             waiter.clock.cancel()
-            waiter.go_on()
+            try:
+                waiter.go_on()
+            except Exception as exc:  # noqa: BLE001 - one call that cannot go on must not keep the others here
+                fault = exc
+        if fault is not None:
+            raise fault

@@ -1,6 +1,7 @@
 """Emergency requests that refer to a location: which wait, for whom, and what is decided after."""
 
 import asyncio
+import contextlib
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -185,6 +186,23 @@ async def test_the_clock_is_the_element_s_own():
     assert (wait.late, look(known).may_wait) == (1, False)
     wait.located({"token": "d1", "pidf": PIDF.decode(), "detail": ""})
     assert look(known).rung.location.name == "42 River"
+
+
+async def test_one_call_that_fails_to_go_on_holds_up_no_other():
+    """E-02: those behind it go on by their own clocks at the latest."""
+    wait, _, known = waits()
+    look(known)
+    gone = asyncio.Event()
+
+    def fails():
+        raise RuntimeError("a fault of ours")
+
+    wait.hold(*KEY, fails)
+    wait.hold(*KEY, gone.set)
+    with contextlib.suppress(RuntimeError):
+        wait.located({"token": "d1", "pidf": PIDF.decode(), "detail": ""})
+    await asyncio.wait_for(gone.wait(), 2)
+    assert wait.holding == 0
 
 
 async def test_the_main_process_gone_lets_everybody_go():
