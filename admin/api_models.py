@@ -29,7 +29,10 @@ class Answer(BaseModel):
 def _as_utc(at: dt.datetime) -> dt.datetime:
     if at.tzinfo is None:
         raise ValueError("expected a time with its zone, such as 2026-11-21T20:00:00Z")
-    return at.astimezone(dt.UTC)
+    try:
+        return at.astimezone(dt.UTC)
+    except OverflowError:  # at the first or last day there is, in a zone that leads beyond it
+        raise ValueError("expected a time between the years 1 and 9999 in UTC") from None
 
 
 Instant = Annotated[

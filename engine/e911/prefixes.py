@@ -83,10 +83,13 @@ def plain_address(text: str) -> IpAddress | None:
 
 
 def plain_mac(text: str) -> Mac | None:
-    """A MAC in any spelling as 12 lower-case hexadecimal digits, None if it is none."""
+    """A MAC in any spelling as 12 lower-case hexadecimal digits, None if it is none.
+
+    An IP address that happens to have as many digits (192.168.100.101, fe80::aaaa:bbbb) is none.
+    """
     digits = text.strip().lower().replace(":", "").replace("-", "").replace(".", "")
     is_mac = len(digits) == 12 and all(char in "0123456789abcdef" for char in digits)
-    return Mac(digits) if is_mac else None
+    return Mac(digits) if is_mac and (text == digits or plain_address(text) is None) else None
 
 
 def plain_chassis(text: str) -> str | None:

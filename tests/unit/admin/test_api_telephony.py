@@ -87,6 +87,8 @@ async def test_a_sighting_is_told_to_the_edge_at_once(port: AdminPort, site: Sit
     assert told_edge == []
     seen = await port.call("PUT", path, site.auth, json={"chassis": "00:1A:2B:3C:4D:5E", "port": "Gi1/0/12"})
     assert seen.status == 200, await seen.text()
+    for at in ("0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"):
+        assert (await port.call("PUT", path, site.auth, json={"chassis": "sw", "seen_at": at})).status == 422
     told = (await seen.json(), await (await port.call("GET", path, site.auth)).json())
     assert told[0] == told[1]
     assert (told[0]["chassis"], told[0]["port"], told[0]["source"]) == ("001a2b3c4d5e", "gi1/0/12", "api")

@@ -271,6 +271,14 @@ def test_addresses_and_macs_are_read_in_every_spelling():
     assert str(plain_address("fe80::1%eth0")) == "fe80::1"
     assert plain_address("10.0.0.1:5060") is None
     assert plain_mac("00:15:65:4a:a9:3") is None
+    assert {plain_mac(text) for text in ("0015.654A.A937", "00-15-65-4a-a9-37", "0015:654a:a937")} == {"0015654aa937"}
+
+
+@pytest.mark.parametrize("text", ["192.168.100.101", "fe80::aaaa:bbbb", "[2001:db8:aaaa::1]", "1:2:3:4:5:6:77:8888"])
+def test_an_address_with_as_many_digits_as_a_mac_is_an_address(text):
+    """E-05: what a user confirmed on 192.168.100.101 holds there, and at no access point."""
+    assert plain_address(text) is not None
+    assert plain_mac(text) is None
     assert plain_mac("g015654aa937") is None
 
 
