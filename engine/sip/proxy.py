@@ -7,7 +7,8 @@ any other. The rules that end a context: a 2xx; a final status that does not fai
 
 A request too large for a datagram goes by TCP where that is known to work (§18.1.1, `tcp_is_up`). Should the stream
 fail, it goes by UDP at once, in the same attempt; should nothing be heard on it, by UDP as the next attempt, and no
-other request tries that stream for `DOUBT_S`.
+other request tries that stream for `DOUBT_S`. Each of the two has half the time that the target has for an answer: one
+that is dead keeps a call no longer for having been reached by both.
 """
 
 from collections import OrderedDict
@@ -208,7 +209,7 @@ class Proxy:
             and self._takes_tcp(target.hop, now)
         ):
             branch.by_datagram = ByDatagram(target, routing, token)
-            branch.target = target = replace(target, hop=target.hop._replace(transport="tcp"))
+            branch.target = target = _for_half_the_time(target, target.hop._replace(transport="tcp"))
             sent = self._written(branch, target.hop, name, routing, token)
         self._open(branch, sent, name, now)
         if context.tag is not None:
@@ -299,9 +300,9 @@ class Proxy:
         self._candidate(branch.context, 503 if outcome == "unreachable" else 408, None, None)
         if branch.by_datagram is not None and outcome == "timeout" and not branch.context.is_cancelled:
             self._doubt(branch.target.hop, now)
-            self._try(
-                branch.context, branch.by_datagram.target, branch.edit, now, is_retry=branch.is_retry, after=branch
-            )
+            given = branch.by_datagram.target
+            given = _for_half_the_time(given, given.hop)
+            self._try(branch.context, given, branch.edit, now, is_retry=branch.is_retry, after=branch)
             return
         self._go_on(branch.context, now)
 
@@ -548,6 +549,10 @@ def _with_all_challenges(data: bytes, challenges: list[tuple[bytes | None, bytes
 def _keeps_sips(target: Target) -> bool:
     """May a request to a sips URI go there: by TLS, or because the URI is another then (RFC 3261 §26.2.2)."""
     return target.hop.transport == "tls" or target.edit.request_uri is not None
+
+
+def _for_half_the_time(target: Target, hop: Hop) -> Target:
+    return replace(target, hop=hop, first_response_s=target.first_response_s / 2)
 
 
 def _leaves_as_sips(request: Request, routing: Routing, changes: Edit) -> bool:

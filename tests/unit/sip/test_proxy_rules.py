@@ -307,7 +307,7 @@ def test_a_stream_on_which_nothing_is_heard_is_followed_by_udp() -> None:
     """E-08: the carrier that takes connections and never answers by them must not cost a 911 call its only trunk."""
     bench = Bench(LARGE, B, stack=make_stack(tcp_is_up=lambda *_: True))
     bench.stack.transport_connected(CARRIER_TCP, bench.now)
-    bench.wait(2.1)
+    bench.wait(1.1)
     assert bench.attempts() == [("a", None, "timeout")]
     assert len(bench.sent_to(CARRIER)) == 1
     assert bench.sent_to(SECOND) == []
@@ -316,7 +316,7 @@ def test_a_stream_on_which_nothing_is_heard_is_followed_by_udp() -> None:
     assert [e.target.hop.transport for e in bench.events if isinstance(e, Finished)] == ["udp"]
     silent = Bench(LARGE, B, stack=make_stack(tcp_is_up=lambda *_: True))
     silent.stack.transport_connected(CARRIER_TCP, silent.now)
-    silent.wait(4.2)
+    silent.wait(2.1)  # no longer than a trunk that has UDP alone: half of it each
     assert len(silent.sent_to(SECOND)) == 1  # by UDP nothing was heard either
 
 
