@@ -69,6 +69,10 @@ _FLAGS = {
     "sender_shared": "Several accounts share this phone system's address. The call was taken for this account's.",
     NOT_SENT: "THIS CALL WAS NOT SENT: no trunk could take it. Call 911 from another telephone for this caller now.",
 }
+_FLAGS_OF_A_TEST = _FLAGS | {
+    NOT_SENT: "THIS TEST WAS NOT SENT: no trunk could take it. Nobody needs help, but a real emergency call would fail "
+    "like this one. Tell the administrator now.",
+}
 
 
 def _templates() -> Path:
@@ -145,7 +149,7 @@ def compose(told: Told, because: str) -> Composed:
     body = _TEXT.get_template("notification.txt.j2").render(
         headline=headline,
         rows=[(label, lines) for label, lines in rows if lines],
-        notes=[_note(flag) for flag in told.flags],
+        notes=[_note(flag, is_test=is_test) for flag in told.flags],
         steps=_steps(told),
         because=_because(because, told),
         checkpoint=told.checkpoint,
@@ -200,8 +204,8 @@ def _steps(told: Told) -> list[str]:
     return [what_to_do, f"Security or front desk on site: {onsite}"] if onsite else [what_to_do]
 
 
-def _note(flag: str) -> str:
-    known = _FLAGS.get(flag)
+def _note(flag: str, *, is_test: bool) -> str:
+    known = (_FLAGS_OF_A_TEST if is_test else _FLAGS).get(flag)
     if known is not None:
         return f"Note: {known}"
     kind, _, detail = flag.partition(":")

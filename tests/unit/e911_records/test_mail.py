@@ -138,6 +138,13 @@ def test_a_test_call_says_so_wherever_one_looks() -> None:
     assert message["Importance"] is None
 
 
+def test_a_test_call_that_nobody_took_sends_nobody_to_call_911() -> None:
+    """S0-18: what must be mended is said, and that nobody needs help."""
+    text = text_of(sent(replace(TOLD, kind=CallKind.TEST, dialed="933", flags=("not_sent",))))
+    assert "THIS TEST WAS NOT SENT" in text
+    assert "from another telephone" not in text
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
