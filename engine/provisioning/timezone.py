@@ -132,6 +132,8 @@ def _west(minutes_east: int) -> str:
 @lru_cache(maxsize=256)
 def gmt_offset(zone: ZoneRule) -> str:
     """Hours and minutes east of GMT with two digits each: `GMT-05:00` (Cisco's `Time_Zone`)."""
+    if not zone.offset_minutes:
+        return "GMT"
     hours, minutes = divmod(abs(zone.offset_minutes), 60)
     return f"GMT{'-' if zone.offset_minutes < 0 else '+'}{hours:02d}:{minutes:02d}"
 

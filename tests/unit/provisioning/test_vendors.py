@@ -12,6 +12,8 @@ KNOWN = vendors.load()
 OURS = {
     "Yealink": "yealink", "Polycom/Poly": "poly", "Aastra/Mitel": "mitel", "Htek": "htek", "Panasonic": "panasonic",
     "Sangoma": "sangoma", "Avaya": "avaya", "Nortel/Avaya": "avaya", "Gigaset": "gigaset", "Algo": "algo",
+    "Grandstream": "grandstream", "Cisco SPA/Linksys": "cisco_spa", "Cisco MPP": "cisco_mpp", "Snom": "snom",
+    "Fanvil": "fanvil",
 }  # fmt: skip
 OURS = {theirs: ours for theirs, ours in OURS.items() if ours in KNOWN.profiles}
 
