@@ -232,6 +232,10 @@ def _plan(packs: tuple[NumberPack, ...]) -> NumberPlan:
     return NumberPlan(packs)
 
 
+EVERYWHERE = NumberPlan(PACKS)
+"""What is an emergency number anywhere: worth a look at where its caller is."""
+
+
 def plain_digits(dialed: str) -> str:
     """The digits of something dialled: compatibility forms of digits made plain, visual separators (RFC 3966 §5.1.1)
     dropped.

@@ -34,7 +34,7 @@ from engine.e911.location_uris import LocationUris, located
 from engine.e911.peers import Peer, Peers, Unknown
 from engine.e911.pidf import entity_of
 from engine.e911.route import Deadlines, HopsOf, Outgoing
-from engine.numbers import numbers_of
+from engine.numbers import EVERYWHERE, numbers_of
 from engine.sip.forward import NO_EDIT, Edit, Forward, Hop, Target
 from engine.sip.message import BadMessage, Request
 from engine.sip.uri import Uri, parse_uri
@@ -150,6 +150,8 @@ class Hook:
         if isinstance(peer, Unknown):
             return self._decide_unknown(request, source, now, peer)
         dialed = _dialed(request, peer.account)
+        if not dialed.is_emergency and b"geolocation" in request.shape.first:
+            dialed = _dialed_abroad(request)
         if dialed.is_emergency:
             return self._decide_emergency(request, source, peer, dialed, now)
         return self._decide_ordinary(request, source, peer, now)
@@ -382,6 +384,20 @@ def _dialed(request: Request, account: AccountTable) -> Dialed:
     if request.method not in CALL_METHODS:
         return dial.NOTHING
     return dial.classify(request.request_uri, _to(request), account.number_plan)
+
+
+def _dialed_abroad(request: Request) -> Dialed:
+    """An emergency number of the country in which the request itself places its caller, whichever the account's are.
+    Whether that is where the caller is, `settle` tells when all sources have been heard.
+    """
+    uri = request.request_uri
+    if request.method not in CALL_METHODS or not dial.classify(uri, "", EVERYWHERE).is_emergency:
+        return dial.NOTHING
+    for location in carried(request).locations:
+        country = location.civic_address.get("country")
+        if country and (found := dial.classify(uri, "", numbers_of(country))).is_emergency:
+            return replace(found, is_local=True)
+    return dial.NOTHING
 
 
 def _country_of(location: DispatchableLocation | None) -> str | None:

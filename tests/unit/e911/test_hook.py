@@ -411,3 +411,30 @@ def test_a_location_that_the_trunk_does_not_take_is_on_record_as_not_sent(change
     assert [entry["flags"] for entry in entries] == [["location_not_sent"]]
     unknown = decide(at=hook(account(trunks=(trunk,), default_location_id=None)))
     recorder.attempt_started(AttemptStarted(unknown.call, target, 1, False, b"", 0.0), NOW)
+
+
+@pytest.mark.parametrize(
+    ("country", "dialed", "source", "sent"),
+    [
+        ("GB", "999", PBX, "999"),
+        ("DE", "110", PBX, "110"),
+        ("GB", "111", PBX, None),
+        ("US", "999", PBX, None),
+        ("GB", "999", PHONE, None),  # its network says that it is in New York
+        ("GB", "911", PBX, "999"),
+    ],
+)
+def test_a_caller_whose_call_places_it_abroad_dials_that_country_s_numbers(country, dialed, source, sent):
+    """E-01: the caller's location tells which numbers count, also where the account has no office."""
+    place = DispatchableLocation("x", "", CivicAddress.of({"country": country, "A1": "x", "RD": "High Street"}))
+    data = request(
+        uri=f"sip:{dialed}@192.0.2.10", source=source, body=write_pidf(place, "pres:a@b", NOW),
+        added=["Geolocation: <cid:p@pbx>", "Content-ID: <p@pbx>"]
+        + (["X-Callpoint-Source: 10.1.7.7"] if source is PHONE else []),
+    ).replace(b"application/sdp", b"application/pidf+xml", 1)  # fmt: skip
+    decision = hook().decide(read_request(data), source, NOW)
+    if sent is None:
+        assert decision.call is None
+    else:
+        assert decision.forward.targets[0].edit.request_uri == f"sip:{sent}@203.0.113.1"
+        assert decision.call.resolved.source == "request"
