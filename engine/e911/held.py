@@ -47,6 +47,7 @@ from engine.sip.message import BadMessage
 from engine.sip.uri import parse_uri
 
 SEEN_WITHIN = timedelta(days=7)  # a phone that has not fetched its configuration for longer may have lost its address
+PEERS_WAIT_S = 1.0  # a database that says nothing must not keep every asker waiting for ever
 PEERS_KEPT_S = 2.0  # how long a change of a PBX's sources takes to be seen here
 WAIT_AT_LEAST_S, WAIT_AT_MOST_S = 1.0, 5.0  # a look-up takes milliseconds; giving one up costs a connection
 MAX_SNAPSHOTS = 4  # of accounts, read while the database is away and kept for the next who asks
@@ -165,9 +166,9 @@ class Lis:
         if address is None:
             return False
         try:
-            async with self._database.sessions() as session:
+            async with asyncio.timeout(PEERS_WAIT_S), self._database.sessions() as session:
                 return bool(await self._askers(session, address))
-        except (SQLAlchemyError, OSError) as exc:
+        except (SQLAlchemyError, OSError, TimeoutError) as exc:
             if not self._known_askers(address):
                 raise _away() from exc
             return True

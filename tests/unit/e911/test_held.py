@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from engine.audit.events import Event
-from engine.audit.record import SYSTEM, record
+from engine.audit.record import SYSTEM, open_audited, record
 from engine.db import utc_now
 from engine.e911 import held_store, references, snapshot, store
 from engine.e911.held import Lis
@@ -415,3 +415,26 @@ async def test_a_pbx_is_answered_from_the_snapshot_while_the_database_is_away(si
         assert (located.location.id, located.phone_id) == (site.barn.id, site.phone.id)
         with pytest.raises(DatabaseAway):
             await locate(site, "203.0.113.66", request)
+
+
+@pytest.mark.enable_socket
+async def test_a_database_that_hangs_is_away_for_whoever_asks(keys, tmp_path):
+    """E-13: a server that takes connections and says nothing holds nobody up for longer than a moment."""
+    pytest.importorskip("asyncpg", reason="PostgreSQL's driver is absent: pip install asyncpg")
+
+    async def says_nothing(reader, writer):
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(says_nothing, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    database = open_audited(f"postgresql+asyncpg://callpoint@{host}:{port}/callpoint", keys)
+    lis = Lis(database, keys, tmp_path / "snapshot", HELD_URL, lambda *_: None)
+    try:
+        async with asyncio.timeout(5):
+            with pytest.raises(DatabaseAway):
+                await lis.is_pbx("192.0.2.10")
+    finally:
+        await database.close()
+        server.close()
+        await server.wait_closed()
