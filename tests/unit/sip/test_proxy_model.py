@@ -12,7 +12,7 @@ from engine.sip.forward import Edit, Forward, Hop, Target
 from engine.sip.message import Request, Response, parse_message
 from engine.sip.stack import AttemptEnded, AttemptStarted, Event, Finished, RequestReceived
 from engine.sip.transaction import State, client_key
-from tests.siptest import PBX, drain, make_stack, request, response
+from tests.siptest import PBX, drain, make_stack, read_request, request, response
 
 HOPS = (
     Hop("udp", "192.0.2.30", 5060),
@@ -180,7 +180,9 @@ class Call(RuleBasedStateMachine):
         assert self.acks[acknowledged:] == ([branch] if is_refused else []), "every refusal is acknowledged"
         if 200 <= status < 300 and before in (State.CALLING, State.PROCEEDING, State.ACCEPTED):
             ours = sent[sent.index(b"Via: ") : sent.index(b"\r\n", sent.index(b"Via: ")) + 2]
-            passed = answer.replace(ours, b"", 1)
+            # a second try at the same server has a number of its own, which its caller never learns
+            number = b"\r\nCSeq: %d " % read_request(sent).cseq[0]
+            passed = answer.replace(ours, b"", 1).replace(number, b"\r\nCSeq: 1 ", 1)
             assert passed in self.up_data, "every 2xx goes up, byte for byte"
             assert passed in known or len(self.up) == seen + 1
 
