@@ -32,7 +32,14 @@ from engine.sip.events import (
 )
 from engine.sip.forward import Edit, Forward, Hop, Target
 from engine.sip.message import Request, Response
-from engine.sip.timers import EMERGENCY_TIMER_C_S, LATE_TRYING_S, TIMER_C_S, TRANSACTION_S, Deadlines
+from engine.sip.timers import (
+    EMERGENCY_TIMER_C_S,
+    EMERGENCY_TRYING_S,
+    LATE_TRYING_S,
+    TIMER_C_S,
+    TRANSACTION_S,
+    Deadlines,
+)
 from engine.sip.transaction import Act, ClientTransaction, ServerTransaction, State, Transactions, client_key
 
 __all__ = ["Branch", "Edit", "Forward", "Hop", "Proxy", "ResponseContext", "Target"]
@@ -327,7 +334,7 @@ class Proxy:
         branch.is_rung = branch.is_rung or status >= 180
         if not branch.is_cancel_sent and (status > 100 or is_first):  # §16.7 step 2: no 100 gives timer C more time
             if context.is_invite:
-                self._deadlines.arm(branch, EMERGENCY_TIMER_C_S if context.is_emergency else TIMER_C_S, now)
+                self._deadlines.arm(branch, _patience(context, status), now)
             else:
                 self._deadlines.disarm(branch)  # timer F goes on
         if context.tag is not None and not branch.is_over:
@@ -549,6 +556,15 @@ def _with_all_challenges(data: bytes, challenges: list[tuple[bytes | None, bytes
 def _keeps_sips(target: Target) -> bool:
     """May a request to a sips URI go there: by TLS, or because the URI is another then (RFC 3261 §26.2.2)."""
     return target.hop.transport == "tls" or target.edit.request_uri is not None
+
+
+def _patience(context: ResponseContext, status: int) -> float:
+    """How long a branch may take for its final response after this provisional one."""
+    if not context.is_emergency:
+        return TIMER_C_S
+    # a 100 says that the next hop lives, not that anybody behind it does; the last target is not given up for that
+    is_left_for_another = status == 100 and context.index < len(context.targets)
+    return EMERGENCY_TRYING_S if is_left_for_another else EMERGENCY_TIMER_C_S
 
 
 def _for_half_the_time(target: Target, hop: Hop) -> Target:

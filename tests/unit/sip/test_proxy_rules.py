@@ -189,6 +189,29 @@ def test_no_100_gives_timer_c_more_time() -> None:
     assert bench.attempts() == [("a", None, "timeout")]
 
 
+def test_an_emergency_call_is_not_held_by_a_trunk_that_says_100_and_nothing_more() -> None:
+    """E-08: its edge lives, what is behind it does not: the call is cancelled there and goes to the next trunk. The
+    last trunk is waited for as long as the caller waits, and so is one that rings.
+    """
+    bench = Bench(A, B, emergency=True)
+    bench.answer(CARRIER, 100)
+    bench.wait(19.9)
+    assert bench.sent_to(SECOND) == []
+    bench.wait(0.2)
+    assert [line.split()[0] for line in bench.first_lines(CARRIER)] == ["INVITE", "CANCEL"]
+    assert bench.attempts() == [("a", None, "timeout")]
+    bench.answer(SECOND, 100)
+    bench.wait(200.0)
+    assert bench.statuses() == [100]
+    bench.answer(SECOND, 200)
+    assert bench.finished() == [("answered", 200, "b")]
+    ringing = Bench(A, B, emergency=True)
+    ringing.answer(CARRIER, 100)
+    ringing.answer(CARRIER, 183)
+    ringing.wait(200.0)
+    assert ringing.sent_to(SECOND) == []
+
+
 def test_a_199_and_a_reliable_183_pass_and_those_of_a_dead_branch_do_not() -> None:
     """E-18: RFC 6228, RFC 3262: the RSeq is between the ends; nobody acknowledges what the caller never saw."""
     bench = Bench(A, B)
