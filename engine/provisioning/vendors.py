@@ -11,8 +11,8 @@ nothing never counts against a phone. `contradictions` lists evidence that canno
 
 import re
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
 from functools import cache
 from pathlib import Path
@@ -209,7 +209,10 @@ class Vendors:
         rule_match = next(((rule, found) for one, rule, found in matches if one is profile), None)
         if rule_match is None and matches and agent.profile is None and agent.foreign is None:
             rule_match = matches[0][1:]
-        return _identity(name, agent, profile, confidence, evidence, rule_match)
+        identity = _identity(name, agent, profile, confidence, evidence, rule_match)
+        if rule_match is None and matches and agent.profile is not None:
+            return _with_file_of_another(identity, agent, matches)
+        return identity
 
     def _by_folder(
         self, folders: str, confidence: Confidence, evidence: list[str]
@@ -246,13 +249,14 @@ class Vendors:
             return agent.profile, Confidence.EXACT if both else Confidence.HIGH, evidence
         if agent.foreign is not None:
             return None, Confidence.NONE, [f"the User-Agent names {agent.foreign}"]
-        if len(exclusive) == 1:
+        by_address = next(((profile, rule, mac[:6]) for profile, rule, mac in _addressed(matches)), None)
+        is_shared = by_address is not None and not by_address[1].exclusive and by_address[1].template is not None
+        if len(exclusive) == 1 and not is_shared:
             profile = next(iter(exclusive.values()))
             return profile, Confidence.HIGH, [f"only {profile.title} asks for such a file"]
-        for profile, _, found in matches:
-            mac = parse_mac(found.groupdict().get("mac") or "")
-            if mac is not None and mac[:6] in profile.ouis:
-                return profile, Confidence.PROBABLE, [f"{mac[:6]} is an address block of {profile.title}"]
+        if by_address is not None:
+            profile, _, block = by_address
+            return profile, Confidence.PROBABLE, [f"{block} is an address block of {profile.title}"]
         return (
             None,
             Confidence.LOW if matches else Confidence.NONE,
@@ -260,11 +264,40 @@ class Vendors:
         )
 
 
+def _addressed(matches: list[tuple[Profile, FileRule, re.Match[str]]]) -> Iterator[tuple[Profile, FileRule, Mac]]:
+    """Those whose address block the address in the name belongs to. Two vendors may share the name of the phone's own
+    file, as Grandstream and Htek do `cfg<mac>.xml`, and then the block tells them apart.
+    """
+    for profile, rule, found in matches:
+        mac = parse_mac(found.groupdict().get("mac") or "")
+        if mac is not None and mac[:6] in profile.ouis:
+            yield profile, rule, mac
+
+
 def _rules(profile: Profile, name: str) -> list[tuple[FileRule, re.Match[str]]]:
     """The first rule of that profile the name fits, with the match, as a list of none or one."""
     rule = profile.file_rule(name)
     found = rule.pattern.fullmatch(name) if rule is not None else None
     return [(rule, found)] if rule is not None and found is not None else []
+
+
+def _with_file_of_another(
+    identity: PhoneIdentity, agent: _Agent, matches: list[tuple[Profile, FileRule, re.Match[str]]]
+) -> PhoneIdentity:
+    """The User-Agent names one vendor, the file another: nothing is served, and the address in the name is told, so
+    that the phone it belongs to is known.
+    """
+    other, rule, found = next(((one for one in matches if one[1].exclusive)), matches[0])
+    path_mac = parse_mac(found.groupdict().get("mac") or "")
+    told = (f"only {other.title} phones ask for a file called {identity.file}",) if rule.exclusive else ()
+    if path_mac and agent.mac and path_mac != agent.mac:
+        told = (*told, f"the path says {path_mac}, the User-Agent {agent.mac}")
+    return replace(
+        identity,
+        mac=path_mac or identity.mac,
+        contradictions=(*identity.contradictions, *told),
+        is_refused=identity.is_refused or bool(told),
+    )
 
 
 def _identity(
