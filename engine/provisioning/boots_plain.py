@@ -243,6 +243,8 @@ _GET = re.compile(r"^GET (\S+)\s*$", re.MULTILINE)
 
 
 def _avaya_agent(model: Model, mac: Mac) -> str:
+    if model.name.startswith("SIP"):
+        return f"AVAYA/{model.name}/04.00.04.00"
     return f"Mozilla/4.0 (compatible; MSIE 6.0) AVAYA/{model.name}-4.1.3.0.6 (MAC:{mac})"
 
 

@@ -82,6 +82,9 @@ def test_masking_hides_every_secret_and_nothing_else():
     assert "Adm1n" not in repr(RECORD)
 
 
+DIALS_WHOLE = {"gigaset", "algo", "none"}  # such a device has no plan: it sends what was typed, or dials nothing at all
+
+
 @pytest.mark.parametrize("vendor", sorted(vendors.known().profiles))
 @pytest.mark.parametrize("country", ["US", "GB", "AU", "NZ", "FR", "DE", "IT", "ES", "PL"])
 def test_a_phone_dials_the_emergency_numbers_of_its_own_locations_country(vendor, country):
@@ -92,7 +95,8 @@ def test_a_phone_dials_the_emergency_numbers_of_its_own_locations_country(vendor
     config = settings.phone_config(record, profile, "http://h/p/t/")
     assert config.emergency_numbers == (*sorted(numbers_of(country).emergency), *sorted(numbers_of(country).test))
     assert config.is_nanp is (country == "US")
-    rules = [rule for rule in profile.files if rule.kind in {"settings", "device"}]
+    rules = [rule for rule in profile.files if rule.kind in {"settings", "device"} and rule.template is not None]
     assert rules
     rendered = b"".join(RENDERER.render(profile, rule, config) for rule in rules)
-    assert all(number.encode() in rendered for number in config.emergency_numbers)
+    if profile.dial_plan not in DIALS_WHOLE:
+        assert all(number.encode() in rendered for number in config.emergency_numbers)
