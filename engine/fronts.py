@@ -8,10 +8,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.accounts import store
 from engine.config import Config, parse_listens
+from engine.countries import countries_of
 from engine.edge_line import host_port, listed
 from engine.errors import Invalid
 from engine.models import Account, Trunk
-from engine.numbers import numbers_of
+from engine.numbers import plan_of
 from engine.snippets import Peer, Site, render
 
 BY_CONNECTION = frozenset({"asterisk", "freepbx", "3cx"})  # these are given TCP where a node is named with UDP
@@ -50,9 +51,10 @@ async def files_of(session: AsyncSession, config: Config, wish: Wish) -> dict[st
             "Kamailio's own address is needed: name it with --listen HOST:PORT, as PBX and phones will reach it. "
             "The same address goes into the PBX's networks here, so that its calls are trusted."
         )
+    numbers, *abroad = plan_of(await countries_of(session, account)).packs
     site = Site(
-        nodes, carriers, listen, wish.folder, numbers_of(account.country), whole=wish.whole,
-        phones_direct=wish.phones_direct, account=account.name,
+        nodes, carriers, listen, wish.folder, numbers, whole=wish.whole,
+        phones_direct=wish.phones_direct, account=account.name, abroad=tuple(abroad),
     )  # fmt: skip
     return render(wish.name, site)
 

@@ -83,7 +83,8 @@ class Site:
     """What a snippet is filled with.
 
     `nodes` and `carriers` in the order in which they are tried; `listen`: the front's own SIP address; `folder`: where
-    its files will lie; `numbers`: the country's pack; `phones_direct`: phones register at the front itself.
+    its files will lie; `numbers`: the country's pack; `abroad`: those of other countries where there are locations;
+    `phones_direct`: phones register at the front itself.
     """
 
     nodes: tuple[Peer, ...]
@@ -95,6 +96,7 @@ class Site:
     phones_direct: bool = False
     module_path: str = ""
     account: str = ""
+    abroad: tuple[NumberPack, ...] = ()
 
 
 def render(name: str, site: Site) -> dict[str, str]:
@@ -125,9 +127,10 @@ def render(name: str, site: Site) -> dict[str, str]:
 
 
 def _values(site: Site) -> dict[str, object]:
-    pack = site.numbers
-    test = sorted(pack.test)
-    forms = sorted(pack.emergency_forms | pack.test_forms, key=lambda form: (len(form), form))
+    pack, packs = site.numbers, (site.numbers, *site.abroad)
+    number_for = _numbers_for(packs)
+    emergency: frozenset[str] = frozenset().union(*(each.emergency_forms for each in packs))
+    forms = sorted(number_for, key=lambda form: (len(form), form))
     return {
         "nodes": site.nodes,
         "carriers": site.carriers,
@@ -144,21 +147,30 @@ def _values(site: Site) -> dict[str, object]:
         "forms": forms,
         "numbers": _alternatives(forms),
         "primary": pack.primary,
-        "test_numbers": test,
-        "number_for": {form: pack.number_for(form) for form in forms},
-        "sent_for_emergency": _sent(pack, pack.emergency_forms),
-        "sent_for_test": _sent(pack, pack.test_forms - pack.emergency_forms),
+        "test_numbers": sorted(frozenset().union(*(each.test for each in packs))),
+        "number_for": number_for,
+        "sent_for_emergency": _sent({form: number for form, number in number_for.items() if form in emergency}),
+        "sent_for_test": _sent({form: number for form, number in number_for.items() if form not in emergency}),
         "services": {urn.rpartition("sos.")[2]: number for number, urn in reversed(list(pack.services.items()))},
     }
 
 
-def _sent(pack: NumberPack, forms: Iterable[str]) -> dict[str, str]:
+def _numbers_for(packs: Iterable[NumberPack]) -> dict[str, str]:
+    """Dialled form -> what a carrier is sent for it; where countries differ, the first one's word counts."""
+    found: dict[str, str] = {}
+    for pack in packs:
+        for form in sorted(pack.emergency_forms | pack.test_forms):
+            found.setdefault(form, pack.number_for(form))
+    return found
+
+
+def _sent(number_for: dict[str, str]) -> dict[str, str]:
     """What a carrier is sent -> the dialled forms that mean it. The police of a country must not be sent what is for
     its ambulance.
     """
     meant: dict[str, list[str]] = {}
-    for form in sorted(forms):
-        meant.setdefault(pack.number_for(form), []).append(form)
+    for form, number in sorted(number_for.items()):
+        meant.setdefault(number, []).append(form)
     return {number: _alternatives(each) for number, each in meant.items()}
 
 

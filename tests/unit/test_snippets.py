@@ -13,6 +13,7 @@ from engine.errors import Invalid
 from engine.numbers import NORTH_AMERICA, PACKS, numbers_of
 from engine.snippets import Peer, Site, render
 from tests import peers
+from tests.factories import add_account, add_location, add_trunk
 
 NODES = (Peer("192.0.2.10", 5060), Peer("node-b.example.com", 5061, "tls"))
 CARRIERS = (Peer("198.51.100.1", 5060), Peer("[2001:db8::1]", 5060, "tcp"))
@@ -186,3 +187,19 @@ def test_a_front_that_needs_a_connection_is_not_sent_to_a_closed_port() -> None:
     config = load(None, {"CALLPOINT_SIP__TCP": ""})
     with pytest.raises(Invalid, match="tcp"):
         fronts._own("asterisk", config, CARRIERS)
+
+
+async def test_the_numbers_of_every_country_with_a_location_go_to_the_nodes(database) -> None:
+    """E-01, E-17: 999 dialled in the London office must not pass by the node as a call like any other."""
+    async with database.sessions.begin() as session:
+        account = await add_account(session)
+        await add_location(session, account)
+        await add_location(session, account, name="London", civic_address={"country": "GB", "A3": "London"})
+        await add_trunk(session, account)
+    async with database.sessions() as session:
+        wish = fronts.Wish("asterisk", account.id, nodes=("192.0.2.10",))
+        text = (await fronts.files_of(session, load(None, {}), wish))["extensions_callpoint.conf"]
+    told = dict(re.findall(r"exten => (\S+),1,Set\(CALLPOINT_NUMBER=(\S+)\)", text))
+    assert [told.get(form) for form in ("911", "9911", "933", "999", "+44999", "112")] == [
+        "911", "911", "933", "999", "999", "112",
+    ]  # fmt: skip
