@@ -248,6 +248,11 @@ def is_psap_callback(request: Request) -> bool:
     return (request.header("Priority") or "").strip().lower() == PSAP_CALLBACK
 
 
+def names_psap_callback(request: Request) -> bool:
+    """Does any of its Priority lines hold that mark, well written or not? What must not pass as one."""
+    return any(PSAP_CALLBACK in value.lower() for value in request.headers("Priority"))
+
+
 def called_numbers(request: Request) -> list[str]:
     """The spellings under which we may know the number that was called: the Request-URI's, then To's, each as E.164
     where it can be read so, then as it stands.

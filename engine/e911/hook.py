@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import lru_cache, partial
 
 from engine.e911 import dial, route
-from engine.e911.callback import Callback, Callbacks, Inbound, is_psap_callback
+from engine.e911.callback import Callback, Callbacks, Inbound, names_psap_callback
 from engine.e911.caller import read_caller
 from engine.e911.carriers import CarrierProfiles
 from engine.e911.dial import Dialed, Kind
@@ -192,7 +192,7 @@ class Hook:
         hops = self._hops_of(*hop) if hop else ()
         if not hops:
             return Decision(status=404, reason="Not Found")
-        if b"priority" in request.shape.first and is_psap_callback(request):
+        if b"priority" in request.shape.first and names_psap_callback(request):
             return self._to_default_route(hops, Edit(remove=("Priority",)))  # a carrier's word alone (RFC 7090 §6)
         known = self._default_routes.get(hops)
         if known is None:

@@ -495,3 +495,21 @@ def test_whatever_a_caller_is_named_the_call_back_is_a_request_that_can_be_read(
     number = places(at, user).callback_number
     decision = comes_in(at, number)
     assert ways(decision)[0] == ("caller", f"sip:{called}@pbx.example:5070")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["Priority: psap-callback"], ["priority :\r\n PSAP-Callback"], ["Priority: normal", "Priority: psap-callback"],
+        ["Priority: psap-callback;x=1"], ["Priority: normal, psap-callback"],
+    ],
+)  # fmt: skip
+def test_a_pbx_cannot_say_that_its_call_is_a_psap_s_however_it_writes_it(lines):
+    """E-09: RFC 7090 §6: such a call rings through everything; a carrier alone may say it is one."""
+    at = hook()
+    data = request(uri="sip:500@x", source=PBX, added=lines)
+    (target,) = at.decide(read_request(data), PBX, NOW).forward.targets
+    assert target.edit.remove == ("Priority",)
+    plain = request(uri="sip:500@x", source=PBX, added=["Priority: urgent"])
+    (target,) = at.decide(read_request(plain), PBX, NOW).forward.targets
+    assert target.edit.remove == ()
