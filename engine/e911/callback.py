@@ -104,7 +104,7 @@ class Callbacks:
         if owner is None:
             return Inbound(404)
         is_marked = is_psap_callback(request)
-        is_psap = is_marked or owner.loan is not None
+        is_psap = is_marked or (owner.loan is not None and not owner.loan.is_test)
         edit = Edit(
             remove=() if is_marked or not is_psap else ("Priority",),
             add=() if is_marked or not is_psap else (("Priority", PSAP_CALLBACK),),

@@ -301,19 +301,23 @@ class Hook:
         )
         if not targets:
             return _no_trunk(call, has_trunks=bool(trunks))
-        if chosen.number and chosen.is_lent and not self._is_another_s(chosen, peer.account, now):
+        if chosen.is_lent and self._brings_calls(chosen, peer.account, now, is_test=dialed.kind is Kind.TEST):
             self.lending.lend(_loan_of(call, peer.account))
         return Decision(forward=Forward(targets, call, emergency=True), call=call)
 
-    def _is_another_s(self, chosen: Chosen, account: AccountTable, now: datetime) -> bool:
-        """Whether a number that the PBX merely says leads to another account: calls back to it stay theirs."""
+    def _brings_calls(self, chosen: Chosen, account: AccountTable, now: datetime, *, is_test: bool) -> bool:
+        """Whether calls to the number are this caller's from now on: not to one that the PBX merely says and another
+        account has, nor, after a test, to one that customers call.
+        """
         number = chosen.number
-        if not chosen.is_asserted or number is None or account.number_of(number) or account.line_with_number(number):
+        if number is None or (is_test and chosen.elin is None):
             return False
+        if not chosen.is_asserted or account.number_of(number) or account.line_with_number(number):
+            return True
         loan = self.lending.loan_of(number, now)
         if loan is not None and loan.account_id != account.account_id:
-            return True
-        return any(
+            return False
+        return not any(
             other.callback_number == number or other.number_of(number) or other.line_with_number(number)
             for other in self._table.accounts.values()
             if other is not account

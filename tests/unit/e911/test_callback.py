@@ -513,3 +513,19 @@ def test_a_pbx_cannot_say_that_its_call_is_a_psap_s_however_it_writes_it(lines):
     plain = request(uri="sip:500@x", source=PBX, added=["Priority: urgent"])
     (target,) = at.decide(read_request(plain), PBX, NOW).forward.targets
     assert target.edit.remove == ()
+
+
+def test_a_test_call_brings_no_customer_s_call_to_who_tested():
+    """E-09: 933 goes out with the firm's main number; what comes in for that within ten minutes is not for the tester,
+    and what comes in for a number lent to a test is not marked as a PSAP's.
+    """
+    at = hook(account(numbers=()))
+    assert places(at, "desk102", uri="sip:933@x").callback_number == "+15185550199"
+    assert comes_in(at, "+15185550199").status == 404
+    places(at, "desk102")
+    assert ways(comes_in(at, "+15185550199"))[0] == ("caller", "sip:desk102@pbx.example:5070")
+    pooled = hook()
+    number = places(pooled, "desk103", uri="sip:933@x").callback_number
+    decision = comes_in(pooled, number)
+    assert ways(decision)[0] == ("caller", "sip:desk103@pbx.example:5070")
+    assert (decision.callback.psap, decision.forward.targets[0].edit.add) == (False, ())
