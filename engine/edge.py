@@ -279,7 +279,9 @@ class Edge:
 
     def _names_emergency(self, uri: bytes, hop: Hop) -> bool:
         peer = self._hook.peers.at(hop)
-        return peer is not None and names_emergency(uri, peer[0])
+        if peer is None:  # a carrier calls nobody by us but who called 911
+            return self._hook.peers.is_trunk(hop)
+        return names_emergency(uri, peer[0])
 
     def _refuse(self, data: bytes, hop: Hop) -> None:
         answer = refusal(data, hop, self._stack.is_known)

@@ -50,6 +50,41 @@ async def test_a_911_behind_a_heap_of_ordinary_calls_overtakes_them(tmp_path: Pa
         await carrier.close()
 
 
+async def test_a_call_back_behind_a_heap_of_ordinary_calls_overtakes_them(tmp_path: Path, keys: KeyRing) -> None:
+    """E-09: the PSAP that was cut off calls back while the PBX is at its busiest; it is not refused like a new call."""
+    pbx, carrier = edgetest.Pbx("udp", edgetest.PBX_IP), edgetest.Carrier("udp", edgetest.CARRIER_IP, lambda _: [])
+    route = edgetest.Carrier("udp", edgetest.SECOND_IP, lambda _: [])
+    for party in (pbx, carrier, route):
+        await party.open()
+    account = peers.one_account(
+        peers.trunk(carrier.ip, carrier.port), pbx_ip=pbx.ip, default_route=f"sip:{route.ip}:{route.port}"
+    )
+    try:
+        async with edgetest.edge(tmp_path, keys, account, ping_s=0) as edge:
+            await pbx.send(invite(pbx, "sip:911@callpoint.example.com", 0), edge.udp)
+            number = (await carrier.expect(lambda m: m.method == "INVITE")).header("P-Asserted-Identity")
+            await edge.settled()
+            pbx.inbox.clear()
+            heap = min(1_000, (await edge.settled())["receive_buffer_bytes"] // DATAGRAM_COST - 1)
+            assert heap >= MAX_DATAGRAMS_PER_WAKE_UP + BEHIND, "the kernel grants too small a buffer for a heap"
+            edge.process.send_signal(signal.SIGSTOP)
+            for each in range(1, heap):
+                await pbx.send(invite(pbx, "sip:5185550100@callpoint.example.com", each), edge.udp)
+            call = request(
+                "INVITE", number.strip("<>"), source=carrier.hop, branch="z9hG4bKback", call_id="back@psap",
+                from_tag="psap", body=edgetest.SDP,
+            )  # fmt: skip
+            await carrier.send(call, edge.udp)
+            edge.process.send_signal(signal.SIGCONT)
+            back = await pbx.expect(lambda m: getattr(m, "method", "") == "INVITE")
+            place = pbx.inbox.index(back)
+            assert place <= MAX_DATAGRAMS_PER_WAKE_UP, f"{place} ordinary calls went before it"
+            await edge.settled()
+    finally:
+        for party in (pbx, carrier, route):
+            await party.close()
+
+
 async def test_what_waits_too_long_in_a_crowd_is_refused_without_retry_after(tmp_path: Path, keys: KeyRing) -> None:
     """E-03: normal calls are shed first, with 503; their PBX is not told to stay away, or its next 911 would."""
     pbx, carrier = edgetest.Pbx("udp", edgetest.PBX_IP), edgetest.Carrier("udp", edgetest.CARRIER_IP, lambda _: [])
