@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from engine.provisioning.dialplans.matching import (
     KEYPAD,
+    MAX_RULES,
     Either,
     Emit,
     Expression,
@@ -140,18 +141,22 @@ class _ObiReader:
     labels: Mapping[str, str]
 
     def rules(self, text: str) -> SequencePlan:
-        rules, broken = [], []
-        for one in _split(_inside(text[:MAX_PLAN])):
+        rules, broken = [], list[str]()
+        options = _split(_inside(text[:MAX_PLAN]))
+        broken += [f"{one}: only {MAX_RULES} rules are read" for one in options[MAX_RULES:][:1]]
+        for one in options[:MAX_RULES]:
             try:
                 rules.append(self._rule(one.strip()))
             except ValueError as exc:
                 broken.append(f"{one}: {exc}")
-        hot = next((rule.text for rule in rules if not rule.wait_s and Run(rule.program).sent is not None), None)
+        hot = next((rule.text for rule in rules if not rule.wait_s and Run(rule.program).sent), None)
         return SequencePlan(tuple(rules), OBI_SHORT_TIMER_S, hot, tuple(broken))
 
     def _rule(self, text: str) -> Rule:
         if not text:
             raise ValueError("an empty rule")
+        if text.startswith("M"):  # the whole map is another one: (Mpli)
+            text = f"({text})"
         is_barred = text.startswith("!")
         parts, wait_s = self._parts(text.removeprefix("!"), 0)
         return Rule(text, compiled(parts), wait_s, is_barred)

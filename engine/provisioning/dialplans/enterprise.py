@@ -22,6 +22,7 @@ from engine.provisioning.dialplans.whole_numbers import WholeNumbers
 
 DEFAULT_TIMEOUT_S = 10.0  # of the phone, where no rule says one
 MAX_TEMPLATES = 1000
+MAX_TEMPLATE = 196  # of the phone
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,8 @@ def _quoted(template: Template, group: int, typed: str) -> str:
 
 
 def _template(match: str, timeout: str, rewrite: str) -> Template:
+    if len(match) > MAX_TEMPLATE:
+        raise ValueError(f"a pattern holds at most {MAX_TEMPLATE} characters")
     parts: list[Expression] = []
     literals = groups = place = 0
     while place < len(match):

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from engine.provisioning.dialplans.matching import Repeat, Rule, Unmatched, shortest
+from engine.provisioning.dialplans.matching import MAX_RULES, Repeat, Rule, Unmatched, shortest
 from engine.provisioning.dialplans.signs import ANY_DIGIT, ANY_KEY, Signs, compiled
 from engine.provisioning.dialplans.verdict import (
     Completion,
@@ -92,7 +92,7 @@ def parse_fanvil(settings: Settings) -> FanvilRules:
         for found in (re.fullmatch(r"dialplan\.(\d{1,6})\.Number", name) for name in settings)
         if found is not None
     )
-    for _, stem in stems:
+    for _, stem in stems[:MAX_RULES]:
         text = settings[f"{stem}Number"].strip()
         if not text or settings.get(f"{stem}ApplyToCall", "0") == INCOMING_ONLY:
             continue

@@ -7,6 +7,7 @@ from string import ascii_lowercase, ascii_uppercase
 from engine.provisioning.dialplans.matching import (
     DIGITS,
     KEYPAD,
+    MAX_RULES,
     Emit,
     Expression,
     Keys,
@@ -129,16 +130,16 @@ def compiled(parts: Iterable[Expression], *, quoting: int | None = None) -> Prog
     return Program(Sequence(tuple(parts)), quoting=quoting)
 
 
-def alternatives(text: str, read: Callable[[str], Rule], *, most: int = 1000) -> tuple[list[Rule], list[str]]:
+def alternatives(text: str, read: Callable[[str], Rule], *, most: int = MAX_RULES) -> tuple[list[Rule], list[str]]:
     """The rules between the bars of a plan, and those that are not well formed, each with its reason."""
     rules, broken = [], []
     if len(text) > MAX_PLAN:
         broken.append(f"{text[:20]}...: a plan of {len(text)} characters is cut at {MAX_PLAN}")
-    for one in text[:MAX_PLAN].split("|"):
+    options = text[:MAX_PLAN].split("|")
+    for one in options[:most]:
         try:
             rules.append(read(one.strip()))
         except ValueError as exc:
             broken.append(f"{one}: {exc}" if one.strip() else "an empty rule")
-    broken += [f"{rule.text}: the phone reads {most} rules and no more" for rule in rules[most:]]
-    rules = rules[:most]
+    broken += [f"{one}: only {most} rules are read" for one in options[most:][:1]]
     return rules, broken

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from engine.provisioning.dialplans.matching import (
     KEYPAD,
+    MAX_RULES,
     Anchor,
     Either,
     Expression,
@@ -88,8 +89,9 @@ class SnomPlan:
 
 def parse_snom(text: str, *, auto_dial_s: int = 0, overlap: bool = False) -> SnomPlan:
     """Read one `user_dp_str`. Never fails: an entry that is not well formed goes to `broken`."""
-    entries, broken = [], []
-    for one in text[:MAX_PLAN].split():
+    options = text[:MAX_PLAN].split()
+    entries, broken = [], [f"{one}: only {MAX_RULES} entries are read" for one in options[MAX_RULES:][:1]]
+    for one in options[:MAX_RULES]:
         try:
             entries.append(_entry(one))
         except ValueError as exc:

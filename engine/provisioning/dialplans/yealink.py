@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 from engine.provisioning.dialplans.matching import (
+    MAX_RULES,
     Expression,
     Group,
     Repeat,
@@ -134,13 +135,14 @@ def parse_yealink(settings: Settings) -> YealinkRules:
 
     def rules(stem: str) -> list[tuple[str, Expression, Rule]]:
         found = []
-        for name, value in settings.items():
-            if name.startswith(stem) and value:
-                try:
-                    expression = _read(value)
-                    found.append((name.removeprefix(stem), expression, Rule(value, compiled([expression]))))
-                except ValueError as exc:
-                    broken.append(f"{name} = {value}: {exc}")
+        written = [(name, value) for name, value in settings.items() if name.startswith(stem) and value]
+        broken.extend(f"{name} = {value}: only {MAX_RULES} rules are read" for name, value in written[MAX_RULES:][:1])
+        for name, value in written[:MAX_RULES]:
+            try:
+                expression = _read(value)
+                found.append((name.removeprefix(stem), expression, Rule(value, compiled([expression]))))
+            except ValueError as exc:
+                broken.append(f"{name} = {value}: {exc}")
         return found
 
     replace = tuple(
