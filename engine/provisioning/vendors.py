@@ -31,6 +31,7 @@ _BRANDS = (
     "YEALINK|POLYCOM|POLY|AASTRA|MITEL|HTEK|PANASONIC|SANGOMA|DIGIUM|AVAYA|GIGASET|ALGO|"
     "GRANDSTREAM|CISCO|LINKSYS|SNOM|FANVIL"
 )
+_GROUP_NAME = re.compile(r"\(\?P<\w+>")
 _SEPARATORS = re.compile(r"[:.\-\s]")
 _PLACEHOLDER = re.compile(r"[{$\[%]")
 # Brands whose phones name themselves and are not ours yet. Their `<mac>.cfg` is their own grammar, never one of ours.
@@ -132,9 +133,17 @@ class Profile:
     dial_names: re.Pattern[str] | None = None
     folder: re.Pattern[str] | None = None
     file_names: Mapping[str, str] = field(default_factory=dict)
+    any_file: re.Pattern[str] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """One pattern for all file names, so that a request is not held against every rule of every vendor."""
+        patterns = (_GROUP_NAME.sub("(?:", rule.pattern.pattern) for rule in self.files)
+        object.__setattr__(self, "any_file", re.compile("|".join(f"(?:{pattern})" for pattern in patterns)))
 
     def file_rule(self, name: str) -> FileRule | None:
         """The rule that file name falls under; None when this vendor's phones ask for no such file."""
+        if self.any_file.fullmatch(name) is None:
+            return None
         return next((rule for rule in self.files if rule.pattern.fullmatch(name) is not None), None)
 
     def model(self, spelling: str) -> Model | None:
@@ -276,9 +285,9 @@ def _addressed(matches: list[tuple[Profile, FileRule, re.Match[str]]]) -> Iterat
 
 def _rules(profile: Profile, name: str) -> list[tuple[FileRule, re.Match[str]]]:
     """The first rule of that profile the name fits, with the match, as a list of none or one."""
-    rule = profile.file_rule(name)
-    found = rule.pattern.fullmatch(name) if rule is not None else None
-    return [(rule, found)] if rule is not None and found is not None else []
+    if profile.any_file.fullmatch(name) is None:
+        return []
+    return next(([(rule, found)] for rule in profile.files if (found := rule.pattern.fullmatch(name))), [])
 
 
 def _with_file_of_another(
