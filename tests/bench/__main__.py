@@ -1,5 +1,5 @@
 """`python3 run.py bench [--quick] [part ...]`: the benchmarks, as tables. Parts: start, sip, streams, front,
-emergency, crowd, http.
+emergency, crowd, http, dialplans.
 
 Loopback only; it stops by itself: about 40 minutes, with --quick about 12. --gentle keeps every load small, to try the
 harness beside other work; its figures mean nothing.
@@ -14,10 +14,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import crowd, emergency, front, http, machine, sip, start, streams, table
+from tests.bench import crowd, dialplans, emergency, front, http, machine, sip, start, streams, table
 from tests.bench.plan import GENTLE, QUICK, Plan
 
-PARTS = ("start", "sip", "streams", "front", "emergency", "crowd", "http")
+PARTS = ("start", "sip", "streams", "front", "emergency", "crowd", "http", "dialplans")
 EQUAL_RATE = 1_000
 
 
@@ -54,6 +54,7 @@ def _run(console: Console, plan: Plan, parts: set[str]) -> list[table.Goal]:
         "emergency": _emergency,
         "crowd": _crowd,
         "http": _http,
+        "dialplans": _dialplans,
     }
     try:
         for part, measure in measures.items():
@@ -100,6 +101,12 @@ def _http(console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:
     pages = asyncio.run(http.measure(plan, say))
     table.show_pages(console, pages)
     return table.page_goals(pages)
+
+
+def _dialplans(console: Console, _plan: Plan, _say: sip.Say) -> list[table.Goal]:
+    proofs = dialplans.measure()
+    table.show_proofs(console, proofs)
+    return table.proof_goals(proofs)
 
 
 def _sip(console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:

@@ -3,9 +3,11 @@
 from dataclasses import dataclass, replace
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tests.bench.crowd import Crowd
+from tests.bench.dialplans import Proof
 from tests.bench.emergency import Delay, Told
 from tests.bench.http import Pages
 from tests.bench.machine import percentile
@@ -70,6 +72,12 @@ def front_goals(rows: list[Sustained]) -> list[Goal]:
     plain, fronted = (row.calls_per_s for row in rows)
     ratio = fronted / plain if plain else 0.0
     return [Goal("Kamailio in front, 2 % to Callpoint, share of plain", f"{ratio:.2f}", "≥ 0.9", ratio >= 0.9)]
+
+
+def proof_goals(proofs: list[Proof]) -> list[Goal]:
+    worst = max(proofs, key=lambda proof: proof.median_us)
+    measured = f"{worst.median_us:.0f} µs ({worst.grammar})"
+    return [Goal("proof of one dial plan, the slowest", measured, "< 1000 µs", worst.median_us < 1000)]
 
 
 def crowd_goals(crowd: Crowd) -> list[Goal]:
@@ -141,6 +149,13 @@ def show_sip(console: Console, title: str, rows: list[Sustained]) -> None:
             row.name, f"{row.calls_per_s:.0f}", *(f"{each:.2f}" for each in figures), f"{row.cpu_us:.0f}",
             f"{row.peak_mb:.0f}", f"{row.own_mb:.0f}", row.fault,
         )  # fmt: skip
+    console.print(table)
+
+
+def show_proofs(console: Console, proofs: list[Proof]) -> None:
+    table = _table("Proof that a dial plan sends 911 and 933 at once", "grammar", "plan", "median µs", "p99 µs")
+    for proof in sorted(proofs, key=lambda one: -one.median_us):
+        table.add_row(proof.grammar, escape(proof.plan[:60]), f"{proof.median_us:.0f}", f"{proof.p99_us:.0f}")
     console.print(table)
 
 
