@@ -97,6 +97,9 @@ class FetchLog:
     def note(self, fetch: Fetch, duration_us: int) -> None:
         """Remember an event. Costs a dictionary look-up; never waits, never fails."""
         count = self._pending.get(fetch)
+        if count is None and not fetch.user_agent.isascii():
+            fetch = _in_text(fetch)
+            count = self._pending.get(fetch)
         if count is None and fetch.account_id is None:
             fetch = self._of_a_stranger(fetch)
             count = self._pending.get(fetch)
@@ -185,6 +188,17 @@ class FetchLog:
             else:
                 kept.count += count.count
                 kept.duration_us += count.duration_us
+
+
+def _in_text(fetch: Fetch) -> Fetch:
+    """The event with bytes that are no text written out (`\\xff`): no database takes them, and one such row would hold
+    up all others for ever.
+    """
+    agent, *evidence = (
+        text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        for text in (fetch.user_agent, *fetch.evidence)
+    )
+    return fetch._replace(user_agent=agent[:400], evidence=tuple(evidence))
 
 
 async def _write(session: AsyncSession, taken: dict[Fetch, _Count], promoted: list[Fetch]) -> None:

@@ -632,6 +632,22 @@ async def test_the_command_line_simulator_names_every_wrong_argument():
     assert {fault.field for fault in caught.value.fields} == {"vendor", "mac", "url"}
 
 
+async def test_a_user_agent_that_is_no_text_does_not_hold_up_the_fetch_log(site, client):
+    """P-05: a stranger's one byte must not stop every phone's fetch from being recorded."""
+    host, port = site.base.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /p/nonsense/y HTTP/1.1\r\nHost: x\r\nConnection: close\r\n")
+    writer.write(b"User-Agent: Yealink SIP-T46U \xff\xfe \xc3\xa9\r\n\r\n")
+    assert b" 404 " in await reader.readline()
+    writer.close()
+    async with client.get(site.url(f"{YEALINK_MAC}.cfg"), headers={"User-Agent": YEALINK_AGENT}) as answer:
+        assert answer.status == 200
+    await site.port.log.flush()
+    async with site.database.sessions() as session:
+        agents = set(await session.scalars(select(ProvisioningEvent.user_agent)))
+    assert agents == {"Yealink SIP-T46U \\xff\\xfe é", YEALINK_AGENT}
+
+
 async def test_silent_connections_of_strangers_give_way_to_a_phone(site):
     """P-01: who opens connections and says nothing, or half a request, takes neither a phone's place nor all files."""
     server = make_server(site.port)
