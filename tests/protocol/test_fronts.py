@@ -6,6 +6,8 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import pytest
+
 from engine import snippets
 from engine.crypto import KeyRing
 from engine.numbers import NORTH_AMERICA
@@ -100,8 +102,11 @@ async def two_nodes(
         yield one, two
 
 
-async def test_a_call_that_rings_at_a_node_that_dies_is_placed_anew_by_the_other(tmp_path: Path, keys: KeyRing) -> None:
-    """E-17, E-08: the caller hears nothing of it and gets its answer."""
+@pytest.mark.parametrize("found_by", ["its OPTIONS", "another call"])
+async def test_a_call_that_rings_at_a_node_that_dies_is_placed_anew_by_the_other(
+    tmp_path: Path, keys: KeyRing, found_by: str
+) -> None:
+    """E-17, E-08: the caller hears nothing of it and gets its answer, whoever finds the node dead."""
     pbx, carrier = edgetest.Pbx("udp", edgetest.PBX_IP), edgetest.Carrier("udp", CARRIER_IP, lambda _: [180])
     await pbx.open()
     await carrier.open()
@@ -112,13 +117,16 @@ async def test_a_call_that_rings_at_a_node_that_dies_is_placed_anew_by_the_other
                 await call.ringing()
                 carrier.script = lambda _: [180, 200]
                 one.process.kill()
+                if found_by == "another call":
+                    other = await pbx.call(at)
+                    assert (await other.final()).status == 200
                 answer = await call.final(within_s=20)
                 assert answer.status == 200, pbx.statuses()
                 await call.within("ACK", answer, 1)
                 await carrier.expect(lambda m: getattr(m, "method", "") == "ACK" and m.to_tag)
                 await call.within("BYE", answer, 2)
                 await carrier.expect(lambda m: getattr(m, "method", "") == "BYE")
-        assert len(carrier.invites) == 2
+        assert len(carrier.invites) == (3 if found_by == "another call" else 2)
         assert all(b"application/pidf+xml" in invite.raw for invite in carrier.invites)
     finally:
         await pbx.close()
