@@ -68,18 +68,22 @@ def _attributes(names: str, text: str) -> list[Setting]:
     return [(name, html.unescape(one or two)) for name, one, two in pattern.findall(_without_comments(text))]
 
 
+_GRANDSTREAM = r"P(?:29|66|766|866|966|85|290|459|559|659|1759|1859|420\d)"
+_HTEK = r"P(?:85|42\d\d)"
+
+
 def _grandstream(text: str) -> list[Setting]:
     """P-values, `<item name="account.1.call"><part name="dialplan">`, or `P290 = …` lines."""
-    found = _elements(r"P\d{1,5}", text)
+    found = _elements(_GRANDSTREAM, text)
     for attributes, body in _blocks("item", _without_comments(text)):
         item = dict(_attributes("name", f" {attributes}")).get("name", "")
         parts = re.findall(r"<part\s+name=\"([^\"]*)\"\s*(?:/>|>([^<]*)</part>)", body)
         found += [(f"{item}.{part}", _plain(value)) for part, value in parts]
-    return found + _lines(r"P\d{1,5}", "=", text)
+    return found + _lines(_GRANDSTREAM, "=", text)
 
 
 def _htek(text: str) -> list[Setting]:
-    return _elements(r"P\d{1,5}", text) + _lines(r"P\d{1,5}|Account\d+[._]DialPlan", "=", text)
+    return _elements(_HTEK, text) + _lines(rf"{_HTEK}|Account\d+[._]DialPlan", "=", text)
 
 
 def _obihai(text: str) -> list[Setting]:
