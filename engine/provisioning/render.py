@@ -255,8 +255,10 @@ def empty_config(
 
 
 def served_names(profile: Profile, mac: Mac, model: str) -> tuple[str, ...]:
-    """The files this phone is served, in the order it asks for them."""
+    """The files this phone is served, in the order it asks for them; none of a model that is known by name alone."""
     known = profile.models.get(model)
+    if known is not None and known.template is None:
+        return ()
     common_id = known.common_id if known is not None else None
     names = []
     for pattern in profile.device_files:

@@ -406,6 +406,16 @@ def test_a_renamed_user_agent_does_not_turn_a_phone_away(profile):
     assert (found.vendor, found.mac, found.kind, found.is_refused) == (profile.name, mac, FileKind.DEVICE, False)
 
 
+@pytest.mark.parametrize(("vendor", "model"), [("gigaset", "N510 IP PRO"), ("avaya", "SIP12x0"), ("sangoma", "A25")])
+def test_a_model_whose_files_have_another_grammar_is_known_by_name_and_served_nothing(vendor, model):
+    """P-05, P-06: a wrong file would be worse than none."""
+    profile = KNOWN.profiles[vendor]
+    assert profile.models[model].support is Support.UNTESTED
+    assert render.served_names(profile, vendors.Mac("7c2f800a1b2c"), model) == ()
+    with pytest.raises(ValueError, match="serves no device file"):
+        RENDERER.render(profile, rule_of(profile), config(profile, model, 0))
+
+
 def test_the_checksum_of_an_algo_file_is_that_of_the_bytes_served():
     """P-07: the device throws a file away whose checksum is another."""
     if "algo" not in KNOWN.profiles:
