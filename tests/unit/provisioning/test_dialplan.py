@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -9,6 +10,7 @@ from engine.provisioning import dialplan, dialplans
 from engine.provisioning.dialplan import Completion, parse_poly, parse_yealink
 from engine.provisioning.dialplans.matching import DIGITS, MAX_RULES, MAX_STATES, Keys, Program, Repeat, Rule
 from engine.provisioning.dialplans.reading import READERS
+from engine.provisioning.dialplans.snom import parse_snom
 
 IMMEDIATE, AFTER_TIMER, NEVER, REWRITTEN = Completion
 
@@ -255,6 +257,29 @@ def test_a_rule_that_sends_the_first_digits_of_the_number_is_found(grammar, numb
     (fault,) = dialplan.faults(grammar, tuple(written.items()), (number,))
     assert f"{number} never" in fault
     assert "take the rule" in fault
+
+
+ATOMS = st.sampled_from(["9", "1", "3", "[13]", "[^1]", ".", "[0-9]"])
+EXPRESSIONS = st.recursive(
+    ATOMS,
+    lambda inner: st.one_of(
+        st.builds("{}{}".format, inner, inner),
+        st.builds("({}|{})".format, inner, inner),
+        st.builds("({}){}".format, inner, st.sampled_from(["*", "+", "?", "{2}", "{1,2}", "{0,}"])),
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=200)
+@given(EXPRESSIONS, st.booleans(), st.booleans(), st.sampled_from(["911", "933", "1", "33", "9113", "139"]))
+def test_an_expression_matches_what_the_library_says(expression, begins, ends, number):
+    """P-08: Snom's expressions, followed as automata, against Python's own engine."""
+    text = f"{'^' if begins else ''}{expression}{'$' if ends else ''}"
+    verdict = parse_snom(f"!{text}!sip:x!d").decide(number)
+    sent = next((length for length in range(1, len(number) + 1) if re.search(text, number[:length])), None)
+    assert (verdict.rule is not None) == (sent is not None)
+    assert ("dialled before" in verdict.why) == (sent is not None and sent < len(number))
 
 
 @pytest.mark.parametrize(
