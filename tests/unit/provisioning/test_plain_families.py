@@ -176,6 +176,75 @@ def test_every_line_is_registered_with_its_own_values(profile):
         assert next_url.rstrip("/") == phone.provisioning_url.rstrip("/")
 
 
+# NTP server, voice VLAN and its priority, link-layer discovery (on, off), expiry in its unit: as each phone reads them.
+SITE = {
+    "mitel": ("time server1", "vlan id", "priority non-ip", ("lldp", "1", "0"), ("sip line1 registration period", 1)),
+    "htek": ("P30", "P51", "P87", ("P5438", "1", "0"), ("P32", 60)),
+    "panasonic": ("NTP_ADDR", "VLAN_ID_IP_PHONE", "VLAN_PRI_IP_PHONE", None, ("REG_EXPIRE_TIME_1", 1)),
+    "sangoma": (
+        "ntp_server", "network_vlan_id", "network_vlan_qos", ("network_vlan_discovery_mode", "LLDP", "NONE"),
+        ("account.0.host.reregister", 1),
+    ),
+    "avaya": ("SNTPSRVR", "L2QVLAN", "L2QSIG", None, ("REGISTERWAIT", 1)),
+    "gigaset": ("DmGlobal.0.NtpServer", None, None, None, ("SipProvider.0.RegServerRefreshTimer", 1)),
+    "algo": ("net.time1", "net.vlan.id", "net.vlan.priority", ("net.ll.lldp", "1", "0"), ("sip.regexp", 1)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("profile", FAMILIES, ids=by_name)
+def test_ntp_vlan_discovery_and_expiry_are_what_was_asked_for(profile):
+    """P-07: where a phone has the setting at all."""
+    ntp, vlan, priority, discovery, (expiry, unit_s) = SITE[profile.name]
+    phone = config(profile, served(profile)[-1].name, 0)
+    tagged = read(profile, dataclasses.replace(phone, ntp_server="time.example.net", vlan_id=77, vlan_priority=6))
+    assert tagged[ntp] == "time.example.net"
+    assert int(tagged[expiry]) * unit_s == phone.lines[0].expires_s
+    if vlan is not None and priority is not None:
+        assert (tagged[vlan], tagged[priority]) == ("77", "6")
+        assert vlan not in read(profile, dataclasses.replace(phone, vlan_id=None))
+    if discovery is not None:
+        name, on, off = discovery
+        for lldp, wanted in ((True, on), (False, off)):
+            assert read(profile, dataclasses.replace(phone, vlan_id=None, lldp=lldp))[name] == wanted
+
+
+RESYNC = {
+    "mitel": "auto resync time",
+    "htek": "P193",
+    "panasonic": "CFG_CYCLIC_INTVL",
+    "algo": "prov.sync.time",
+}
+
+
+@pytest.mark.parametrize("vendor", [name for name in RESYNC if name in KNOWN.profiles])
+def test_the_phones_of_a_site_do_not_all_ask_at_the_same_minute(vendor):
+    """P-07: the interval, or the minute of the day, is the phone's own, from its address."""
+    profile = KNOWN.profiles[vendor]
+    phone = config(profile, served(profile)[0].name, 0)
+    minutes = set()
+    for number in range(60):
+        mac = f"{min(profile.ouis)}{number:06x}"
+        one = dataclasses.replace(phone, mac=mac, resync_minutes=render.with_jitter(1440, mac))
+        minutes.add(read(profile, one)[RESYNC[vendor]])
+    assert len(minutes) > 30
+
+
+def test_the_phone_s_own_emergency_settings_are_written():
+    """P-09: numbers a locked phone dials, numbers with priority, the HELD server."""
+    wanted = {
+        "mitel": {"emergency dial plan": "911|933"},
+        "htek": {"P5732": "911,933"},
+        "panasonic": {"EMERGENCY_CALL1": "911", "EMERGENCY_CALL2": "933"},
+        "avaya": {"HELD_URL": "https://lis.example.net/held", "HELD_RETRY": "3"},
+    }
+    for name, settings_ in wanted.items():
+        profile = KNOWN.profiles[name]
+        phone = config(profile, served(profile)[0].name, 0)
+        found = read(profile, dataclasses.replace(phone, held_url="https://lis.example.net/held"))
+        assert {one: found[one] for one in settings_} == settings_
+        assert "HELD_URL" not in read(profile, phone)
+
+
 @pytest.mark.parametrize("profile", FAMILIES, ids=by_name)
 def test_a_phone_without_lines_still_gets_a_file_it_can_call_for_help_with(profile):
     """P-22: no line is no reason for no configuration."""
