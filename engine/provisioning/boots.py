@@ -228,11 +228,16 @@ def _fanvil_agent(model: Model, mac: Mac) -> str:
 
 
 async def _boot_fanvil(wire: Wire, flash: Memory, model: Model, mac: Mac) -> None:
-    for name in (*model.files[:1], f"{mac}.cfg"):
+    common = [name for name in model.files if name.endswith(".cfg")]
+    for name in (*common[:1], f"{mac}.cfg"):
         data = await wire.get(name)
         if data is not None and is_new(flash, name, data):
             wire.mark_applied()
             flash.apply(name, elements(data), is_overwriting=False)
+
+
+def _fanvil_next_url(settings: Mapping[str, str]) -> str | None:
+    return f"{settings['FlashServerIP']}/" if settings.get("FlashServerIP") else None
 
 
 def _fanvil_lines(settings: Mapping[str, str]) -> list[LineResult]:
@@ -270,5 +275,5 @@ FAMILIES: Mapping[str, Family] = {
     "cisco_spa": Family(_spa_agent, _boot_spa, _cisco_lines, named("Admin_Passwd"), _cisco_next_url),
     "cisco_mpp": Family(_mpp_agent, _boot_mpp, _cisco_lines, named("Admin_Password"), _cisco_next_url),
     "snom": Family(_snom_agent, _boot_snom, _snom_lines, named("admin_mode_password"), _snom_next_url),
-    "fanvil": Family(_fanvil_agent, _boot_fanvil, _fanvil_lines, named("account.1.Password"), named("FlashServerIP")),
+    "fanvil": Family(_fanvil_agent, _boot_fanvil, _fanvil_lines, named("account.1.Password"), _fanvil_next_url),
 }

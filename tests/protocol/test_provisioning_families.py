@@ -22,7 +22,7 @@ FLEET = {
     ("cisco_spa", "SPA112"): ("000e08aabb05", ["spa112.cfg", "spa000e08aabb05.xml"]),
     ("cisco_mpp", "8841"): ("00562baabb06", ["8841-3PCC.xml", "00562baabb06.xml"]),
     ("snom", "D785"): ("000413aabb07", ["snomD785.htm", "snomD785-000413AABB07.htm", "snomD785-firmware.htm"]),
-    ("fanvil", "X4U-V2"): ("0c383eaabb08", ["fanvil_x4u_v2_hwv2_0.txt", "0c383eaabb08.cfg"]),
+    ("fanvil", "X5S"): ("0c383eaabb08", ["F0V00X5S0000.cfg", "0c383eaabb08.cfg"]),
 }
 FLEET = {key: phone for key, phone in FLEET.items() if key[0] in vendors.known().profiles}
 

@@ -27,7 +27,10 @@ LISTS = {
     "snom": "Snom",
     "fanvil": "Fanvil",
 }
-CITED = {"snom": {"lldp_enable"}}  # the profile names the vendor's document
+CITED = {
+    "snom": {"lldp_enable"},
+    "fanvil": {"Number", "ApplyToCall", "MatchToSend", "Media", "Address", "Alias", "DelLen", "Suffix"},
+}  # the profile names the vendor's document
 OURS = [KNOWN.profiles[name] for name in LISTS if name in KNOWN.profiles]
 MODELS = [(profile, model) for profile in OURS for model in profile.models.values()]
 ZONES = (
@@ -275,3 +278,21 @@ def test_the_notations_tell_the_right_hour_for_ten_years(name):
         told = zone.offset_minutes + (zone.saving_minutes if is_saving(read[0], standard) else 0)
         assert told == offset.total_seconds() // 60, at
         at += timedelta(days=5)
+
+
+@pytest.mark.parametrize("name", ZONES)
+def test_fanvil_s_fields_hold_the_same_rule(name):
+    """P-07: quarters of an hour, and daylight saving by month, week, day and hour in fields of their own."""
+    profile = KNOWN.profiles["fanvil"]
+    zone = zone_rule(name)
+    phone = dataclasses.replace(config(profile, "X5S", 0), zone=zone)
+    found = elements(RENDERER.render(profile, own_rule(profile), phone))
+    assert int(found["TimeZone"]) * 15 == zone.offset_minutes
+    if zone.start is None:
+        assert found["EnableDST"] == "0"
+        return
+    changes = [[int(found[f"DST{end}{part}"]) for part in ("Mon", "Week", "Wday", "Hour")] for end in ("Start", "End")]
+    for change in changes:
+        change[1] = 5 if change[1] == -1 else change[1]
+    told = rule_of(zone.offset_minutes, int(found["DSTMinOffset"]), *changes)
+    assert dataclasses.replace(told, name=name) == zone
