@@ -82,15 +82,35 @@ GRAMMARS: dict[str, Callable[[Settings], Plans]] = {
 }
 
 
+# Families whose lines each have a plan of their own: the settings that can hold that of line n, any of which will do.
+_GRANDSTREAM = ("P290", "P459", "P559", "P659", "P1759", "P1859")
+LINE_PLANS: dict[str, Callable[[int], tuple[str, ...]]] = {
+    "cisco_spa": lambda line: (f"Dial_Plan_{line}_", "Dial_Plan"),
+    "cisco_mpp": lambda line: (f"Dial_Plan_{line}_",),
+    "snom": lambda line: (f"user_dp_str.{line}",),
+    "panasonic": lambda line: (f"DIAL_PLAN_{line}", "DIAL_PLAN"),
+    "vtech": lambda line: (f"sip_account.{line}.dial_plan", "dial_plan"),
+    "htek": lambda line: (f"P{4199 + line}", f"Account{line}.DialPlan", f"Account{line}_DialPlan"),
+    "grandstream": lambda line: (
+        *_GRANDSTREAM[line - 1 : line],
+        f"P{4199 + line}",
+        f"account.{line}.call.dialplan",
+    ),
+}
+
+
 def verdicts(grammar: str, settings: Settings, number: str) -> dict[str, Verdict]:
     """What each plan found in those settings does with the number, by the name of the setting that holds the plan."""
     return {name: plan.decide(number) for name, plan in GRAMMARS[grammar](settings).items()}
 
 
 @lru_cache(maxsize=512)
-def faults(grammar: str, settings: tuple[tuple[str, str], ...], numbers: tuple[str, ...]) -> tuple[str, ...]:
+def faults(
+    grammar: str, settings: tuple[tuple[str, str], ...], numbers: tuple[str, ...], lines: tuple[int, ...] = ()
+) -> tuple[str, ...]:
     """Why those settings may not be served: one sentence for every plan that holds an emergency number up, with the
-    number, the rule and what to do. Empty when proven.
+    number, the rule and what to do. Empty when proven. `lines`: the registrations of the file, each of which needs a
+    plan where the family has one per line.
     """
     first: dict[str, str] = {}
     for name, value in settings:
@@ -99,6 +119,13 @@ def faults(grammar: str, settings: tuple[tuple[str, str], ...], numbers: tuple[s
     found = _faults(GRAMMARS[grammar](last), numbers)
     if first != last:  # a setting stands twice: phones differ in which one they keep
         found += [fault for fault in _faults(GRAMMARS[grammar](first), numbers) if fault not in found]
+    names_of = LINE_PLANS.get(grammar)
+    if names_of is not None:
+        found += [
+            f"line {line} has no dial plan, so the phone's own one decides there; write {names_of(line)[0]}"
+            for line in lines
+            if not any(last.get(name) for name in names_of(line))
+        ]
     return tuple(found)
 
 

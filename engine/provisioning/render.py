@@ -126,7 +126,7 @@ class Renderer:
             raise ValueError(f"{profile.name} serves no {rule.kind} file of the model {config.model!r}")
         text = self._environments[profile.name].get_template(name).render(config=config)
         if rule.kind in _HOLDS_A_PLAN:
-            refuse_slow_emergency(profile, text, config.emergency_numbers)
+            refuse_slow_emergency(profile, text, config.emergency_numbers, tuple(line.number for line in config.lines))
         return text.encode()
 
 
@@ -230,9 +230,11 @@ def dial_settings(profile: Profile, text: str) -> tuple[tuple[str, str], ...]:
     return dialplan.settings_in(profile.dial_plan, text)
 
 
-def refuse_slow_emergency(profile: Profile, text: str, numbers: tuple[str, ...]) -> None:
-    """Raise `UnsafeDialPlan` unless every number completes at once, unchanged, on every plan in the file."""
-    found = dialplan.faults(profile.dial_plan, dial_settings(profile, text), numbers)
+def refuse_slow_emergency(profile: Profile, text: str, numbers: tuple[str, ...], lines: tuple[int, ...] = ()) -> None:
+    """Raise `UnsafeDialPlan` unless every number completes at once, unchanged, on every plan in the file and on every
+    one of those lines.
+    """
+    found = dialplan.faults(profile.dial_plan, dial_settings(profile, text), numbers, lines)
     if found:
         raise UnsafeDialPlan(f"The file is not served, because on this phone {'; '.join(found)}. Correct the template.")
 

@@ -151,6 +151,18 @@ def test_a_setting_that_stands_twice_is_proven_both_ways():
     assert dialplan.faults("poly", (good, bad), ("911",)) == dialplan.faults("poly", (bad, good), ("911",))
 
 
+@pytest.mark.parametrize("grammar", dialplan.LINE_PLANS)
+def test_a_line_without_a_plan_of_its_own_is_named(grammar):
+    """P-08: the second line would be left to the phone's factory plan."""
+    plans = {"snom": r"|^(911)$|sip:\1@\d|d", "cisco_spa": "(911S0)", "cisco_mpp": "(911S0)"}
+    plan = plans.get(grammar, "{911}" if grammar in {"grandstream", "htek"} else "911")
+    first, second = (dialplan.LINE_PLANS[grammar](line)[0] for line in (1, 2))
+    assert dialplan.faults(grammar, ((first, plan),), ("911",), (1,)) == ()
+    (fault,) = dialplan.faults(grammar, ((first, plan),), ("911",), (1, 2))
+    assert fault == f"line 2 has no dial plan, so the phone's own one decides there; write {second}"
+    assert dialplan.faults(grammar, ((first, plan), (second, plan)), ("911",), (1, 2)) == ()
+
+
 def test_every_grammar_can_be_read_back_out_of_a_file():
     assert set(dialplan.GRAMMARS) == set(READERS)
     for name in dialplan.GRAMMARS:
