@@ -202,7 +202,7 @@ FIELDS: Mapping[str, str] = {
     "ValidationAnswer.words": "Its verdict in a sentence.",
     "value": "The network, such as `10.4.12.0/24`.",
     "vendor": "The family its files belong to: `yealink`, `poly`, `grandstream`, `cisco_spa`, `cisco_mpp`, `snom`, "
-    "`mitel`, `htek`, `panasonic`, `sangoma`, `avaya`, `gigaset` or `algo`.",
+    "`fanvil`, `mitel`, `htek`, `panasonic`, `sangoma`, `avaya`, `gigaset` or `algo`.",
     "verb": "The event's second half.",
     "verdict": "Every source that was asked, and which was taken.",
     "version": "Counts changes; the ETag.",

@@ -221,7 +221,19 @@ class Vendors:
         identity = _identity(name, agent, profile, confidence, evidence, rule_match)
         if rule_match is None and matches and agent.profile is not None:
             return _with_file_of_another(identity, agent, matches)
-        return identity
+        return self._with_block_of_another(identity)
+
+    def _with_block_of_another(self, identity: PhoneIdentity) -> PhoneIdentity:
+        """A phone of one vendor with an address of another's block: a typing error, or a phone that pretends. Told,
+        and not refused, since blocks are missing from every list.
+        """
+        if identity.mac is None or identity.vendor is None or identity.mac[:6] in self.profiles[identity.vendor].ouis:
+            return identity
+        owner = next((one.title for one in self.profiles.values() if identity.mac[:6] in one.ouis), None)
+        if owner is None:
+            return identity
+        told = f"{identity.mac[:6]} is an address block of {owner}"
+        return replace(identity, contradictions=(*identity.contradictions, told))
 
     def _by_folder(
         self, folders: str, confidence: Confidence, evidence: list[str]

@@ -78,6 +78,20 @@ def test_contradicting_evidence_is_reported():
     assert wrong_file.contradictions
 
 
+def test_a_file_of_one_vendor_asked_for_by_another_s_phone_is_refused_and_its_owner_told():
+    """P-05: the address in the name is kept, so that the phone it belongs to is known."""
+    found = KNOWN.identify("/cfg000b82aabbcc.xml", "Yealink SIP-T46S 66.86.0.15 80:5e:c0:aa:bb:cc")
+    assert (found.vendor, found.mac, found.is_refused) == ("yealink", "000b82aabbcc", True)
+    assert "only Grandstream phones ask for a file called cfg000b82aabbcc.xml" in found.contradictions
+
+
+def test_an_address_from_another_vendor_s_block_is_told_and_not_refused():
+    """P-05: wrong block: a slip of the pen, or a block that no list has."""
+    found = KNOWN.identify("/000413aabbcc.cfg", "Yealink SIP-T46S 66.86.0.15 00:04:13:aa:bb:cc")
+    assert (found.vendor, found.is_refused) == ("yealink", False)
+    assert found.contradictions == ("000413 is an address block of Snom",)
+
+
 def test_a_renamed_user_agent_never_counts_against_a_phone():
     """P-05: User-Agent is never a hard condition."""
     for agent in (None, "", "My Company Phone 1.0", "curl/8.0"):
