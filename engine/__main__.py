@@ -160,6 +160,22 @@ def account_create(
     typer.echo(_run(work()))
 
 
+@account_app.command("list")
+def account_list(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
+    """List the accounts: id and name, one on a line."""
+    from engine.accounts import store
+
+    async def work() -> list[dict[str, str]]:
+        async with _opened(configuration.load(config)) as database, database.sessions() as session:
+            return [{"id": one.id, "name": one.name} for one in await store.accounts(session)]
+
+    found: list[dict[str, str]] = _run(work())
+    if as_json:
+        typer.echo(json.dumps(found))
+    for one in () if as_json else found:
+        typer.echo(f"{one['id']}  {one['name']}")
+
+
 @api_key_app.command("create")
 def api_key_create(
     account: Annotated[str, typer.Option(help="The account's id.")],
@@ -174,7 +190,7 @@ def api_key_create(
         async with _opened(configuration.load(config)) as database, database.sessions.begin() as session:
             owner = await store.account_by_id(session, account)
             if owner is None:
-                raise Invalid(f"There is no account {account}.")
+                raise Invalid(f"There is no account {account}. Accounts: {await _known_accounts(session)}.")
             created = await operations.create_api_key(session, _cli(owner.id), owner, name=name, scopes=scope)
             return created.clear
 
@@ -227,8 +243,12 @@ def phone_simulate(
 def snippet(
     name: Annotated[str, typer.Argument(help="kamailio, asterisk, freepbx, freeswitch or 3cx.")],
     account: Annotated[str | None, typer.Option(help="Whose trunks; needed when there are several accounts.")] = None,
-    node: Annotated[list[str] | None, typer.Option(help="HOST:PORT[/tcp] of a node, in order; repeat it.")] = None,
-    carrier: Annotated[list[str] | None, typer.Option(help="HOST:PORT[/tcp] to fall back to; repeat it.")] = None,
+    node: Annotated[
+        list[str] | None, typer.Option(help="HOST:PORT or HOST:PORT/tcp of a node, in order; repeat it.")
+    ] = None,
+    carrier: Annotated[
+        list[str] | None, typer.Option(help="HOST:PORT or HOST:PORT/tcp to fall back to; repeat it.")
+    ] = None,
     listen: Annotated[str, typer.Option(help="HOST:PORT of the Kamailio itself.")] = "",
     folder: Annotated[str, typer.Option(help="Where the files will lie on its machine.")] = "/etc/kamailio",
     into: Annotated[Path | None, typer.Option(help="Write the files there instead of printing them.")] = None,
@@ -243,11 +263,13 @@ def snippet(
     settings = configuration.load(config)
     wish = Wish(name, account, tuple(node or ()), tuple(carrier or ()), listen, folder, whole, phones)
 
-    async def work() -> dict[str, str]:
+    async def work() -> tuple[dict[str, str], tuple[str, ...]]:
         async with _opened(settings) as database, database.sessions() as session:
             return await files_of(session, settings, wish)
 
-    files: dict[str, str] = _run(work())
+    files, warnings = _run(work())
+    for warning in warnings:
+        typer.secho(warning, err=True, fg="yellow")
     if into is not None:
         for path in write(files, into):
             typer.echo(path)

@@ -35,15 +35,16 @@ class Wish:
     phones_direct: bool = False
 
 
-async def files_of(session: AsyncSession, config: Config, wish: Wish) -> dict[str, str]:
-    """The snippet's files for one account, name -> text.
+async def files_of(session: AsyncSession, config: Config, wish: Wish) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The snippet's files for one account, name -> text, and sentences about what the front must be told besides.
 
     Raises:
         Invalid: an unknown snippet or account, an address that is none, or nothing to send calls to.
     """
     account = await _account(session, wish.account_id)
     trunks = sorted(await store.trunks_of(session, account.id), key=lambda one: (one.last_resort, one.priority, one.id))
-    carriers = tuple(Peer.of(text) for text in wish.carriers) or tuple(_carrier(one) for one in trunks if one.enabled)
+    usable = sorted((one for one in trunks if one.enabled), key=lambda one: bool(one.auth_user))
+    carriers = tuple(Peer.of(text) for text in wish.carriers) or tuple(_carrier(one) for one in usable)
     nodes = tuple(Peer.of(text) for text in wish.nodes) or _own(wish.name, config, carriers)
     listen = Peer.of(wish.listen) if wish.listen else Peer("0.0.0.0", 5060)  # noqa: S104 - written into a file
     if wish.name == "kamailio" and not wish.listen:
@@ -56,7 +57,16 @@ async def files_of(session: AsyncSession, config: Config, wish: Wish) -> dict[st
         nodes, carriers, listen, wish.folder, numbers, whole=wish.whole,
         phones_direct=wish.phones_direct, account=account.name, abroad=tuple(abroad),
     )  # fmt: skip
-    return render(wish.name, site)
+    warnings = () if wish.carriers else tuple(_password_wanted(one) for one in usable if one.auth_user)
+    return render(wish.name, site), warnings
+
+
+def _password_wanted(trunk: Trunk) -> str:
+    """Secrets are written into no file of ours."""
+    return (
+        f"{trunk.name} ({trunk.host}) asks for a user and a password. They are not in these files: without them it "
+        "refuses 911 when no node answers. Add them to the front, or fall back to a carrier that knows it by address."
+    )
 
 
 def write(files: dict[str, str], into: Path) -> list[Path]:

@@ -140,6 +140,14 @@ async def _apply_pbx(session: AsyncSession, account: Account, pbx: Pbx, wished: 
     faults = _pbx_faults(wished, await countries_of(session, account))
     sources, source_faults = _sources(wished.sources)
     faults += source_faults
+    if not (wished.sources or wished.tls_name.strip() or wished.auth_user):
+        faults.append(
+            FieldFault(
+                "sources",
+                "Nothing tells its calls from a stranger's, so its 911 calls would be refused. Give its addresses, the "
+                "name in its certificate, or a user and password.",
+            )
+        )
     if wished.default_location_id is not None:
         location = await session.get(Location, wished.default_location_id)
         if location is None or location.account_id != account.id:

@@ -124,7 +124,7 @@ def _classify_user(user: str, numbers: Numbers) -> Dialed:
     if plain[:4].lower() == "urn:":  # a PBX that can only dial users: sip:urn:service:sos@host
         return _classify_urn(plain)
     # parameters first (";phone-context=…", ";npdi"), then a password or port: neither is dialled
-    dialed = plain.partition(";")[0].partition("?")[0].partition(":")[0]
+    dialed = plain.partition(";")[0].partition("?")[0].partition(":")[0].rstrip("#")  # the key that sends
     digits = plain_digits(dialed)
     if digits in numbers.emergency_forms:
         return Dialed(Kind.EMERGENCY, digits, digits in numbers.local_forms)

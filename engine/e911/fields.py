@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from engine.e911.geo import NotOnEarth, shape_of
 from engine.e911.location import CivicAddress, unknown_elements
-from engine.e911.prefixes import plain_address, plain_chassis, plain_mac, plain_port, plain_switch_port
+from engine.e911.prefixes import is_private, plain_address, plain_chassis, plain_mac, plain_port, plain_switch_port
 from engine.errors import FieldFault, Invalid
 from engine.models import Account, NetworkKind, NumberKind
 from engine.numbers import parse_e164
@@ -328,12 +328,23 @@ def network_value(read: dict[str, Any], faults: list[FieldFault]) -> None:
 
 
 def canonical_place(text: str) -> str:
-    """The network an address was confirmed on: a subnet or an access point's BSSID.
+    """The network an address was confirmed on: a public subnet or an access point's BSSID.
 
     Raises:
-        ValueError: what was expected and got.
+        ValueError: what was expected and got. A private range repeats behind every router and so proves no place.
     """
-    return canonical_bssid(text) if plain_mac(text) is not None else canonical_subnet(text)
+    if plain_mac(text) is not None:
+        return canonical_bssid(text)
+    try:
+        network = canonical_subnet(text)
+    except ValueError as exc:
+        raise ValueError(str(exc).replace("10.1.0.0/16", "203.0.113.7/32")) from exc
+    if is_private(ipaddress.ip_network(network).network_address):
+        raise ValueError(
+            f"{network} is a private range, which repeats everywhere and proves no place: no 911 call would use it. "
+            "Give the public address the calls come from, or the access point's BSSID."
+        )
+    return network
 
 
 def _kind(field: str, value: Any, _account: Account, faults: list[FieldFault]) -> str:

@@ -198,7 +198,7 @@ async def test_the_numbers_of_every_country_with_a_location_go_to_the_nodes(data
         await add_trunk(session, account)
     async with database.sessions() as session:
         wish = fronts.Wish("asterisk", account.id, nodes=("192.0.2.10",))
-        text = (await fronts.files_of(session, load(None, {}), wish))["extensions_callpoint.conf"]
+        text = (await fronts.files_of(session, load(None, {}), wish))[0]["extensions_callpoint.conf"]
     told = dict(re.findall(r"exten => (\S+),1,Set\(CALLPOINT_NUMBER=(\S+)\)", text))
     assert [told.get(form) for form in ("911", "9911", "933", "999", "+44999", "112")] == [
         "911", "911", "933", "999", "999", "112",

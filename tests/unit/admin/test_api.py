@@ -172,7 +172,8 @@ async def test_of_many_repeats_at_once_exactly_one_is_carried_out(port: AdminPor
         ("trunks", {"name": "a", "host": "h", "auth_user": 'a"b', "test_number": "x33"}, {"auth_user", "test_number"}),
         ("pbxs", {"name": "a", "sources": ["10.0.0.0/8", "x", "0.0.0.0/0"]}, {"sources[1]", "sources[2]"}),
         ("pbxs", {"name": "a", "default_route": "http://x", "registrar_port": 0}, {"registrar_port"}),
-        ("pbxs", {"name": "a", "default_route": "tel:1", "registrar_host": "a b"}, {"default_route", "registrar_host"}),
+        ("pbxs", {"name": "nobody could tell it from a stranger"}, {"sources"}),
+        ("pbxs", {"name": "a", "default_route": "tel:1", "tls_name": "a"}, {"default_route"}),
         ("locations", {"name": "a", "civic_address": {"XX": "1"}}, {"civic_address.XX", "civic_address.country"}),
         ("lines", {"extension": "911"}, {"extension"}),
         ("lines", {"extension": "9911", "display_name": "a"}, {"extension"}),
@@ -245,7 +246,12 @@ async def test_another_accounts_rows_cannot_be_referred_to(port: AdminPort, site
     other = await port.site("Beta Books", "owner@beta.example")
     foreign = (await furnish(port, other, "10.7")).ids
     for method, path, body, field in (
-        ("POST", "pbxs", {"name": "P", "default_location_id": foreign["locations"]}, "default_location_id"),
+        (
+            "POST",
+            "pbxs",
+            {"name": "P", "sources": ["192.0.2.9"], "default_location_id": foreign["locations"]},
+            "default_location_id",
+        ),
         ("POST", "networks", {"value": "10.2.0.0/16", "location_id": foreign["locations"]}, "location_id"),
         ("POST", "lines", {"extension": "7", "pbx_id": foreign["pbxs"]}, "pbx_id"),
         ("POST", "lines", {"extension": "7", "location_id": foreign["locations"]}, "location_id"),

@@ -86,7 +86,6 @@ NEITHER = [
     "mailto:911@example.com",
     "http://911",
     "sip:*911@example.com",
-    "sip:911#@example.com",
     "sip:%25%39%31%31@example.com",
     "",
     ":",
