@@ -198,9 +198,8 @@ class Callbacks:
                 return
 
     def _targets(self, name: str, user: str, owner: _Owner, pbx: Pbx | None, edit: Edit) -> Iterator[Target]:
-        host, hops = self._way_to(pbx, owner.loan)
         limits = (self._deadlines.first_response_s, self._deadlines.connect_s)
-        for hop in hops[:MAX_HOPS_PER_TRUNK]:
+        for host, hop in self._ways_to(pbx, owner.loan)[:MAX_HOPS_PER_TRUNK]:
             uri = f"sip:{quote(user, safe=_USER, errors='surrogateescape')}@{host}" + (
                 "" if hop.transport == "udp" else f";transport={hop.transport}"
             )
@@ -211,22 +210,24 @@ class Callbacks:
                 label = f"{name}:{owner.account.account_id}:{pbx.id}"
                 yield Target(label, hop, made, *limits, credentials=credentials_of(pbx))
 
-    def _way_to(self, pbx: Pbx | None, loan: Loan | None) -> tuple[str, Sequence[Hop]]:
-        """(`host:port` for the Request-URI, hops): the PBX's registrar, else where it was last and where its call came
-        from, else the one address it has.
+    def _ways_to(self, pbx: Pbx | None, loan: Loan | None) -> Sequence[tuple[str, Hop]]:
+        """(`host:port` for the Request-URI, hop), best first: the PBX's registrar, else where it was last and where its
+        call came from, else the one address it has.
+
+        A connection that a PBX made comes from a port where nobody listens: once it has closed, the ports of RFC 3261
+        §19.1.2 at the same address are what is left.
         """
         if pbx is not None and pbx.registrar_host:
+            host = f"{bracketed(pbx.registrar_host)}:{pbx.registrar_port}"
             hops = self._hops_of(pbx.registrar_host, pbx.registrar_port, pbx.transport)
-            return f"{bracketed(pbx.registrar_host)}:{pbx.registrar_port}", hops
+            return [(host, hop) for hop in hops]
         places = (self._seen_at(pbx.id) if pbx is not None else None, loan.hop if loan is not None else None)
-        hops = tuple(dict.fromkeys(hop for hop in places if hop is not None))
-        if hops:
-            return f"{bracketed(hops[0].ip)}:{hops[0].port}", hops
-        sources = pbx.sources if pbx is not None else ()
-        single = next((str(each.network_address) for each in sources if each.num_addresses == 1), None)
-        if single is None:
-            return "", ()
-        return f"{bracketed(single)}:5060", (Hop("udp", single, 5060),)
+        known = [hop for hop in places if hop is not None]
+        if not known and pbx is not None:
+            singles = (str(each.network_address) for each in pbx.sources if each.num_addresses == 1)
+            known = [Hop("udp", single, 5060) for single in singles][:1]
+        known += [Hop("udp", hop.ip, 5060) for hop in known if hop.transport != "udp"]
+        return [(f"{bracketed(hop.ip)}:{hop.port}", hop) for hop in dict.fromkeys(known)]
 
 
 def credentials_named(table: LocationTable, name: str) -> Credentials | None:

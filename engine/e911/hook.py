@@ -24,6 +24,7 @@ from engine.e911.location import (
     Caller,
     DispatchableLocation,
     LocationTable,
+    Pbx,
     Resolved,
     Source,
     Trunk,
@@ -227,6 +228,8 @@ class Hook:
     ) -> Decision:
         account, pbx = peer.account, peer.pbx
         caller = read_caller(request, source, account, pbx, is_proven=peer.is_proven)
+        if peer.is_proven:
+            pbx = _pbx_of_line(account, caller.identity) or pbx
         said = carried(request)
         key = (account.account_id, said.references[0]) if said.references else None
         look = self._location_uris.look(account, pbx, key[1], now, has_waited=has_waited) if key else None
@@ -402,6 +405,12 @@ def _dialed_abroad(request: Request) -> Dialed:
         if country and (found := dial.classify(uri, "", numbers_of(country))).is_emergency:
             return replace(found, is_local=True)
     return dial.NOTHING
+
+
+def _pbx_of_line(account: AccountTable, identity: str) -> Pbx | None:
+    """The PBX whose line our own command stands for: what it tests must be what that line's phone gets."""
+    line = account.line_named(identity, None)
+    return account.pbxs.get(line.pbx_id) if line is not None and line.pbx_id else None
 
 
 def _country_of(location: DispatchableLocation | None) -> str | None:

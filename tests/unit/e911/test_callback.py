@@ -285,6 +285,20 @@ def test_a_pbx_without_a_registrar_that_has_not_called_is_found_by_its_one_addre
     assert comes_in(at, "+15185550101").forward.targets[0].hop == Hop("udp", "192.0.2.20", 5060)
 
 
+def test_a_connection_s_own_port_is_no_way_back_once_it_has_closed():
+    """E-09: the PBX called over TCP from a port where nobody listens; SIP's own port at its address is tried next."""
+    base = account()
+    at = hook(replace(base, pbxs={"pbx_1": replace(base.pbxs["pbx_1"], registrar_host="")}))
+    call = at.decide(
+        read_request(request(added=["P-Asserted-Identity: <sip:desk102@pbx>"])), Hop("tcp", PBX.ip, 41_135, 7), NOW
+    ).call
+    ways = comes_in(at, call.elin).forward.targets
+    assert [(target.hop[:3], target.edit.request_uri) for target in ways[:2]] == [
+        (("tcp", PBX.ip, 41_135), f"sip:desk102@{PBX.ip}:41135;transport=tcp"),
+        (("udp", PBX.ip, 5060), f"sip:desk102@{PBX.ip}:5060"),
+    ]
+
+
 def test_a_pbx_that_moved_since_its_call_is_looked_for_where_it_was_last():
     """E-09: another TLS connection, another address behind its NAT; then where the call came from."""
     base = account()

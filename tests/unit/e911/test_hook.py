@@ -1,6 +1,7 @@
 """Who may send what, who is calling, and what is decided and recorded."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_network
 
@@ -247,6 +248,16 @@ def test_our_own_command_counts_as_a_pbx_without_defaults():
     call = proven(int(NOW.timestamp())).call
     assert (call.pbx_id, call.account_id) == (None, "account_1")
     assert next(said for said in call.resolved.verdict if said.source == "pbx_default").said is None
+
+
+def test_our_own_command_finds_what_the_line_s_phone_would():
+    """E-05: the default of the line's PBX, as a call through it has; the record says that the command placed it."""
+    pbx = replace(account().pbxs["pbx_1"], default_location_id="location_wing")
+    line = Line("line_1", "101", "101", "Ada", None, pbx_id="pbx_1")
+    at = hook(account(pbxs={"pbx_1": pbx}, lines=(line,), default_location_id=None))
+    header = f"X-Callpoint-Proof: {make_proof(KEY, 'account_1', int(NOW.timestamp()), 'call-1@192.0.2.20')}"
+    call = decide(STRANGER, at, added=[header]).call
+    assert (call.pbx_id, call.resolved.location.id) == (None, "location_wing")
 
 
 @pytest.mark.parametrize("skew", [-61, 61, 10**9])
