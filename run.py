@@ -52,7 +52,7 @@ python3 run.py bench           the benchmarks, as a table
 python3 run.py soak            an hour of calls: memory, descriptors and transactions stay flat (--minutes N)
 python3 run.py golden-rewrite  write the golden files anew, to be read as a diff
 python3 run.py COMMAND ...     the callpoint command: check-config, migrate, doctor, account, api-key, call, phone,
-                               audit; each with --help. It is also .venv/bin/callpoint
+                               audit, snippet; each with --help. It is also .venv/bin/callpoint
 """
 
 
