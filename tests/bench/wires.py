@@ -107,9 +107,14 @@ class Streams:
         if sock is None:
             return
         view = memoryview(data)
-        while view:
-            with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                view = view[sock.send(view) :]
+        try:
+            while view:
+                with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                    view = view[sock.send(view) :]
+        except OSError:  # cut off by the element: what was on its way counts as lost
+            self._buffers.pop(sock, None)
+            self._current = next(iter(self._buffers), None)
+            sock.close()
 
     def receive(self) -> bytes | None:
         if self._messages:
@@ -133,7 +138,11 @@ class Streams:
             return
         if self._serve is not None:
             sock.settimeout(_CONNECT_S)
-            sock = self._serve.wrap_socket(sock, server_side=True)
+            try:
+                sock = self._serve.wrap_socket(sock, server_side=True)
+            except OSError:  # given up at the other end
+                sock.close()
+                return
         self._take(sock)
 
     def _take(self, sock: socket.socket) -> None:
