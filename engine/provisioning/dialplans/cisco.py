@@ -44,7 +44,7 @@ OBI_SHORT_TIMER_S = 2
 MAX_DEPTH = 5  # maps within maps; one that names itself never ends
 _MASTER_TIMER = re.compile(r"\s*([LSP])\s*:\s*(\d{0,3}(?:\.\d)?)\s*,")
 _TIMER = re.compile(r"([SLP])(\d{0,3}(?:\.\d)?)\s?")
-_SIGNS = Signs(wild={"x": ANY_KEY}, repeats={".": 0}, ignored=", \t\r\n")
+_SIGNS = Signs(wild={"x": ANY_KEY}, repeats={".": 0}, ignored=", \t\r\n", substitutes="<:>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +101,6 @@ def _sequence(text: str) -> Rule:
         if timer is not None:
             wait_s = wait_s if timer[1] == "L" else float(timer[2] or NO_NUMBER_S)
             place = timer.end()
-        elif character == "<":
-            part, place = _SIGNS.substitution(text, place, equals=":", close=">")
-            parts.append(part)
         elif character == "!" and not text[place + 1 :].strip():
             is_barred = True
             break

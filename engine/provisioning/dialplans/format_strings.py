@@ -167,21 +167,14 @@ def avaya_plans(settings: Settings) -> Plans:
 # --- VTech (also the phones of other brands built on it) ------------------------------------------------------------
 
 _VTECH_INTER_DIGIT_S = 3
-_VTECH = Signs(wild={"x": Keys(KEYPAD - {"+"})}, repeats={"+": 1}, ignored=", ")
+_VTECH = Signs(wild={"x": Keys(KEYPAD - {"+"})}, repeats={"+": 1}, ignored=", ", substitutes="(:)")
 
 
 def _vtech_rule(text: str, default_s: float) -> Rule:
     pause = re.search(r"P(\d{0,3})\Z", text)
     wait_s = None if pause is None else float(pause[1] or default_s)
     body = text if pause is None else text[: pause.start()]
-    parts: list[Expression] = []
-    place = 0
-    while place < len(body):
-        if body[place] == "(":
-            part, place = _VTECH.substitution(body, place, equals=":", close=")")
-            parts.append(part)
-        else:
-            place = _VTECH.read(body, place, parts)
+    parts = _VTECH.read_all(body)
     if wait_s is None and parts and isinstance(parts[-1], Repeat):
         wait_s = default_s  # a series without end is over only when the inter-digit timer says so
     return Rule(text, compiled(parts), wait_s)

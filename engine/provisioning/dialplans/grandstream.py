@@ -16,7 +16,9 @@ from engine.provisioning.dialplans.verdict import Completion, Plans, Settings, V
 
 NO_KEY_ENTRY_S = 4
 T_WAITS_S = 3.0  # "the phone will wait for 3 seconds before dialing out"
-_SIGNS = Signs(wild={"x": ANY_DIGIT, "X": Keys(KEYPAD - {"#"})}, repeats={"+": 1, ".": 0}, ignored=", \t\r\n")
+_SIGNS = Signs(
+    wild={"x": ANY_DIGIT, "X": Keys(KEYPAD - {"#"})}, repeats={"+": 1, ".": 0}, ignored=", \t\r\n", substitutes="<=>"
+)
 _DEFAULT = "x+"
 _HTEK_DEFAULT = "[x*]+"
 _P_PLANS = frozenset({"P290", "P459", "P559", "P659", "P1759", "P1859", *(f"P{code}" for code in range(4200, 4210))})
@@ -72,10 +74,7 @@ def _rule(text: str) -> Rule:
     body, wait_s = (body[:-1], T_WAITS_S) if body.endswith("T") and not body.endswith("\\T") else (body, None)
     place = 0
     while place < len(body):
-        if body[place] == "<":
-            part, place = _SIGNS.substitution(body, place, equals="=", close=">")
-            parts.append(part)
-        elif body[place] == "\\" and place + 1 < len(body):
+        if body[place] == "\\" and place + 1 < len(body):
             parts.append(literal(body[place + 1]))
             place += 2
         else:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from engine.provisioning.dialplans.matching import Expression, Rule, Unmatched, sent_by, shortest
+from engine.provisioning.dialplans.matching import Rule, Unmatched, sent_by, shortest
 from engine.provisioning.dialplans.signs import ANY_DIGIT, Signs, alternatives, compiled
 from engine.provisioning.dialplans.verdict import (
     Completion,
@@ -124,7 +124,7 @@ def audiocodes_plans(settings: Settings) -> Plans:
 
 # --- Panasonic KX-UT, KX-HDV, KX-TGP ----------------------------------------------------------------------------------
 
-_PANASONIC = Signs(wild={"x": ANY_DIGIT, "X": ANY_DIGIT}, repeats={".": 0}, ignored=",")
+_PANASONIC = Signs(wild={"x": ANY_DIGIT, "X": ANY_DIGIT}, repeats={".": 0}, ignored=",", substitutes="<:>")
 
 
 def _panasonic_rule(text: str) -> Rule:
@@ -134,14 +134,7 @@ def _panasonic_rule(text: str) -> Rule:
     if timer is not None:
         wait_s = float(timer[1] or timer[2] or 5)
         body = body[: timer.start()]
-    parts: list[Expression] = []
-    place = 0
-    while place < len(body):
-        if body[place] == "<":
-            part, place = _PANASONIC.substitution(body, place, equals=":", close=">")
-            parts.append(part)
-        else:
-            place = _PANASONIC.read(body, place, parts)
+    parts = _PANASONIC.read_all(body)
     if wait_s is None and body.endswith("."):
         wait_s = 5.0  # "partial match (when the dial plan contains .): after the inter-digit timer expires"
     return Rule(text, compiled(parts), wait_s, is_barred)
@@ -173,7 +166,7 @@ def panasonic_plans(settings: Settings) -> Plans:
 
 # --- Yealink's digit map --------------------------------------------------------------------------------------------
 
-_YEALINK = Signs(wild={"x": ANY_DIGIT}, repeats={".": 0}, ignored=", ")
+_YEALINK = Signs(wild={"x": ANY_DIGIT}, repeats={".": 0}, ignored=", ", substitutes="<:>")
 
 
 def _yealink_segment(text: str) -> Rule:
@@ -182,14 +175,7 @@ def _yealink_segment(text: str) -> Rule:
     timer = re.search(r"(?:T|<T(\d{1,2})>)\Z", body)
     wait_s = None if timer is None else float(timer[1] or 3)
     body = body if timer is None else body[: timer.start()]
-    parts: list[Expression] = []
-    place = 0
-    while place < len(body):
-        if body[place] == "<":
-            part, place = _YEALINK.substitution(body, place, equals=":", close=">")
-            parts.append(part)
-        else:
-            place = _YEALINK.read(body, place, parts)
+    parts = _YEALINK.read_all(body)
     return Rule(text, compiled(parts), wait_s, is_barred)
 
 

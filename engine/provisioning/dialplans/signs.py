@@ -75,13 +75,15 @@ UNSENDABLE = Keys(frozenset())  # no key is in it: a place that can never be pas
 @dataclass(frozen=True, slots=True)
 class Signs:
     """How one vendor spells the parts that all have: `wild` keys, `repeats` (sign to the least number of times),
-    `ignored` signs such as a second dial tone, and what separates the members of a bracket.
+    `ignored` signs such as a second dial tone, what separates the members of a bracket, and the three signs of a
+    substitution: `<:>` reads `<dialled:sent>`.
     """
 
     wild: Mapping[str, Keys]
     repeats: Mapping[str, int]
     ignored: str = ""
     separator: str = ""
+    substitutes: str = ""
 
     def read(self, text: str, place: int, parts: list[Expression]) -> int:
         """Read one part at `place`, append it and return the place after it.
@@ -93,6 +95,10 @@ class Signs:
         if character == "[":
             accepts, after = bracket(text, place, separator=self.separator, words="".join(self.wild))
             parts.append(Keys(accepts))
+            return after
+        if self.substitutes.startswith(character):
+            part, after = self._substitution(text, place)
+            parts.append(part)
             return after
         if character in self.wild:
             parts.append(self.wild[character])
@@ -111,12 +117,13 @@ class Signs:
             place = self.read(text, place, parts)
         return parts
 
-    def substitution(self, text: str, place: int, *, equals: str, close: str) -> tuple[Expression, int]:
+    def _substitution(self, text: str, place: int) -> tuple[Expression, int]:
         """Read `<dialled:sent>` from its opening sign; return what it does and the place after it.
 
         Raises:
             ValueError: it does not end.
         """
+        equals, close = self.substitutes[1], self.substitutes[2]
         end = text.find(close, place)
         if end < 0:
             raise ValueError(f"no {close} after {text[place:]!r}")
