@@ -9,7 +9,18 @@ import datetime as dt
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, Integer, String, Text, UniqueConstraint, text
+from sqlalchemy import (
+    JSON,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from engine.db import Base, Sealed, UtcDateTime
@@ -69,6 +80,9 @@ class PhoneStatus(StrEnum):
     CURRENT = "current"
     STALE = "stale"
     FAILED = "failed"
+    QUARANTINED = (
+        "quarantined"  # it says it is another model than the one kept: it is served nothing until somebody looks
+    )
 
 
 class LocationMode(StrEnum):
@@ -107,6 +121,28 @@ class CallKind(StrEnum):
     TEST = "test"
 
 
+class SettingsKind(StrEnum):
+    """The levels a phone's settings are merged from, the most general first; the phone's own come last."""
+
+    GLOBAL = "global"
+    ACCOUNT = "account"
+    LOCATION = "location"
+    MODEL = "model"
+
+
+class AssetKind(StrEnum):
+    LOGO = "logo"
+    FIRMWARE = "firmware"
+    RINGTONE = "ringtone"
+
+
+class RolloutState(StrEnum):
+    CANARY = "canary"  # some phones have it
+    PUBLISHED = "published"  # all have it
+    ROLLED_BACK = "rolled_back"
+    CANCELLED = "cancelled"
+
+
 class NotificationState(StrEnum):
     WAITING = "waiting"
     SENT = "sent"
@@ -133,6 +169,13 @@ class Account(Audited, Versioned, Stamped, Base):
     provisioning_token: Mapped[str | None] = mapped_column(Sealed("account.provisioning_token"))
     provisioning_token_index: Mapped[str | None] = mapped_column(String(64), unique=True, info={"secret": True})
     provisioning_token_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    # the token that phones are being moved to, while the current one still works
+    next_provisioning_token: Mapped[str | None] = mapped_column(Sealed("account.next_provisioning_token"))
+    next_provisioning_token_index: Mapped[str | None] = mapped_column(
+        String(64), unique=True, index=True, info={"secret": True}
+    )
+    next_provisioning_token_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    provisioning_policy: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)  # provisioning.policy.Policy
     phone_admin_password: Mapped[str | None] = mapped_column(Sealed("account.phone_admin_password"))
 
 
@@ -252,14 +295,19 @@ class Phone(Audited, Versioned, Stamped, Base):
     __tablename__ = "phone"
     resource_type = "phone"
     _machine_columns = frozenset(
-        {"status", "last_fetch_at", "last_ip", "last_user_agent", "firmware", "fetched_revision"}
-    )
+        {
+            "status", "last_fetch_at", "last_ip", "last_user_agent", "firmware", "fetched_revision",
+            "fetched_token_index", "seen_vendor", "seen_model", "resync_result", "resync_at",
+        }
+    )  # fmt: skip
     unaudited_columns = _machine_columns
     unversioned_columns = _machine_columns
     __table_args__ = (
         UniqueConstraint("account_id", "mac"),
         Index("ix_phone_mac", "mac"),
         Index("ix_phone_last_ip", "last_ip"),  # HELD: which phone asks from there
+        Index("ix_phone_account_status", "account_id", "status", "id"),
+        Index("ix_phone_account_model", "account_id", "vendor", "model", "id"),
     )
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
@@ -275,6 +323,12 @@ class Phone(Audited, Versioned, Stamped, Base):
     last_user_agent: Mapped[str | None] = mapped_column(String(400))
     firmware: Mapped[str | None] = mapped_column(String(40))
     fetched_revision: Mapped[int | None] = mapped_column(Integer)
+    fetched_token_index: Mapped[str | None] = mapped_column(String(64), info={"secret": True})  # of its last fetch
+    seen_vendor: Mapped[str | None] = mapped_column(String(30))  # what it says it is, where that is not what is kept
+    seen_model: Mapped[str | None] = mapped_column(String(40))
+    resync_result: Mapped[str | None] = mapped_column(String(80))
+    resync_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    file_key: Mapped[str | None] = mapped_column(Sealed("phone.file_key"))  # what its files are encrypted with
 
 
 class Line(Audited, Versioned, Stamped, Base):
@@ -515,6 +569,7 @@ class ProvisioningEvent(Base):
     __table_args__ = (
         Index("ix_provisioning_event_phone", "phone_id", "id"),
         Index("ix_provisioning_event_account", "account_id", "id"),
+        Index("ix_provisioning_event_at", "at"),
     )
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     account_id: Mapped[str | None] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"))
@@ -530,6 +585,118 @@ class ProvisioningEvent(Base):
     user_agent: Mapped[str] = mapped_column(String(400), default="")
     evidence: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
     at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+
+
+class RetiredToken(Base):
+    """A provisioning token that was rotated away: it opens nothing, and tells whose phone still asks with it."""
+
+    __tablename__ = "retired_token"
+    token_index: Mapped[str] = mapped_column(String(64), primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    retired_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+
+
+class SettingsLevel(Audited, Versioned, Stamped, Base):
+    """Settings of many phones: everywhere, of an account, of a location, of a model. `account_id` None: everywhere."""
+
+    __tablename__ = "settings_level"
+    resource_type = "settings"
+    __table_args__ = (UniqueConstraint("account_id", "name"),)
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str | None] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    kind: Mapped[str] = mapped_column(String(20))
+    name: Mapped[str] = mapped_column(String(120))  # "global", "account", a location's id, or "<vendor>/<model>"
+    location_id: Mapped[str | None] = mapped_column(ForeignKey("location.id", ondelete="CASCADE"), index=True)
+    settings: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
+
+
+class TemplateOverride(Audited, Versioned, Stamped, Base):
+    """An account's own text in place of one of a vendor's templates. `body` None: reverted to the shipped one."""
+
+    __tablename__ = "template_override"
+    resource_type = "template"
+    __table_args__ = (UniqueConstraint("account_id", "vendor", "name"),)
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    vendor: Mapped[str] = mapped_column(String(30))
+    name: Mapped[str] = mapped_column(String(80))  # the template's file name
+    body: Mapped[str | None] = mapped_column(Text)
+    number: Mapped[int] = mapped_column(Integer, default=1)  # of the version in force
+
+
+class TemplateVersion(Base):
+    """Every text an override ever had, first number 1."""
+
+    __tablename__ = "template_version"
+    template_id: Mapped[str] = mapped_column(ForeignKey("template_override.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True)
+    body: Mapped[str | None] = mapped_column(Text)
+    note: Mapped[str] = mapped_column(String(400), default="")
+    written_by: Mapped[str] = mapped_column(String(320))
+    written_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+
+
+class Rollout(Audited, Versioned, Stamped, Base):
+    """A change of a template or of settings that some phones get before the rest."""
+
+    __tablename__ = "rollout"
+    resource_type = "rollout"
+    unaudited_columns = frozenset({"counts"})
+    unversioned_columns = frozenset({"counts"})
+    __table_args__ = (Index("ix_rollout_account_state", "account_id", "state"),)
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"))
+    kind: Mapped[str] = mapped_column(String(20))  # template | settings
+    target: Mapped[str] = mapped_column(String(120))  # "<vendor>/<template>", or the name of a settings level
+    change: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)  # {"before": ..., "after": ...}
+    canary: Mapped[list[str]] = mapped_column(Json, default=list)  # phone ids
+    state: Mapped[str] = mapped_column(String(20), default=RolloutState.CANARY)
+    reason: Mapped[str] = mapped_column(String(400), default="")  # why it was rolled back
+    counts: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)  # {"fetched", "failed", "phones"}
+    started_by: Mapped[str] = mapped_column(String(320))
+    started_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    ended_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+
+
+class FetchedFile(Base):
+    """What a phone was last given under a name, its secrets masked, so that the next can be compared with it."""
+
+    __tablename__ = "fetched_file"
+    phone_id: Mapped[str] = mapped_column(ForeignKey("phone.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    etag: Mapped[str] = mapped_column(String(40))
+    body: Mapped[bytes] = mapped_column(LargeBinary)  # zlib
+    fetched_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+
+
+class Contact(Audited, Versioned, Stamped, Base):
+    """An entry of the phonebook that the account's phones show beside the account's own lines."""
+
+    __tablename__ = "contact"
+    resource_type = "contact"
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(200))
+    number: Mapped[str] = mapped_column(String(100))
+
+
+class Asset(Audited, Versioned, Stamped, Base):
+    """A file served as it is: a logo, a firmware. Its bytes lie in the data folder under their SHA-256."""
+
+    __tablename__ = "asset"
+    resource_type = "asset"
+    __table_args__ = (UniqueConstraint("account_id", "name"),)
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(100))  # as phones ask for it
+    kind: Mapped[str] = mapped_column(String(20))
+    vendor: Mapped[str] = mapped_column(String(30), default="")  # empty: for any
+    models: Mapped[list[str]] = mapped_column(Json, default=list)  # empty: for any of that vendor
+    firmware: Mapped[str] = mapped_column(String(40), default="")  # its version, where it is a firmware
+    content_type: Mapped[str] = mapped_column(String(100), default="application/octet-stream")
+    size_bytes: Mapped[int] = mapped_column(Integer)
+    sha256: Mapped[str] = mapped_column(String(64))
 
 
 class AuditEntry(Base):
