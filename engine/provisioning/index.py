@@ -3,6 +3,10 @@ connection.
 
 SQLAlchemy's async path costs 0.6 to 1 ms a look-up; one prepared statement on sqlite3 costs about 10 µs. Every
 look-up reads the last commit, so a rotated token is dead with the commit that rotated it, in every process.
+
+The token is compared with both columns at once, the one in force and the one that phones are being moved to: each has
+a unique index, SQLite walks both (MULTI-INDEX OR) and PostgreSQL joins two bitmaps, and a wrong token costs the same
+two walks as a right one.
 """
 
 import json
@@ -21,10 +25,12 @@ from engine.provisioning.settings import AccountRecord, LineRecord, PhoneRecord
 
 READ_TIMEOUT_S = 0.1  # a reader of a WAL database waits for nobody; this bounds the odd recovery
 _FIND = """
-SELECT a.id, COALESCE(r.value, 0), p.id, COALESCE(p.vendor, ''), COALESCE(p.model, '')
+SELECT a.id, COALESCE(r.value, 0), p.id, COALESCE(p.vendor, ''), COALESCE(p.model, ''),
+  COALESCE(CAST(a.provisioning_policy AS TEXT), ''), a.provisioning_token_index <> :token_index
 FROM account a LEFT JOIN revision r ON r.account_id = a.id LEFT JOIN phone p ON p.account_id = a.id AND p.mac = :mac
-WHERE a.provisioning_token_index = :token_index"""
-_ACCOUNT = "SELECT id, timezone, country, phone_admin_password FROM account WHERE id = :account_id"
+WHERE a.provisioning_token_index = :token_index OR a.next_provisioning_token_index = :token_index"""
+_ACCOUNT = """
+SELECT id, timezone, country, phone_admin_password, next_provisioning_token FROM account WHERE id = :account_id"""
 _PHONE = """
 SELECT p.account_id, p.mac, p.vendor, p.model, p.label, p.settings, COALESCE(o.timezone, ''), o.civic_address
 FROM phone p LEFT JOIN location o ON o.id = p.location_id WHERE p.id = :phone_id"""
@@ -39,13 +45,19 @@ WHERE k.phone_id = :phone_id ORDER BY k.key"""
 
 
 class Found(NamedTuple):  # made on every request: a tuple is made in C
-    """Whose token it is, at which revision, and the phone of that MAC in that account (None: there is none)."""
+    """Whose token it is, at which revision, and the phone of that MAC in that account (None: there is none).
+
+    `policy`: the account's provisioning policy as stored, JSON text ("": none). `is_next`: asked with the token that
+    phones are being moved to.
+    """
 
     account_id: str
     revision: int
     phone_id: str | None
     vendor: str
     model: str
+    policy: str = ""
+    is_next: bool = False
 
 
 class Index(Protocol):
@@ -71,7 +83,7 @@ class SqliteIndex:
 
     async def find(self, token_index: str, mac: str) -> Found | None:
         row = self._one(_FIND, {"token_index": token_index, "mac": mac})
-        return Found(*row) if row is not None else None
+        return _found(row) if row is not None else None
 
     async def account(self, account_id: str) -> AccountRecord | None:
         return _account(self._one(_ACCOUNT, {"account_id": account_id}), self._keys)
@@ -118,7 +130,7 @@ class SessionIndex:
 
     async def find(self, token_index: str, mac: str) -> Found | None:
         rows = await self._all(_FIND, {"token_index": token_index, "mac": mac})
-        return Found(*rows[0]) if rows else None
+        return _found(rows[0]) if rows else None
 
     async def account(self, account_id: str) -> AccountRecord | None:
         rows = await self._all(_ACCOUNT, {"account_id": account_id})
@@ -148,10 +160,16 @@ def open_index(database: Database, keys: KeyRing) -> Index:
     return SqliteIndex(path, keys) if path is not None else SessionIndex(database, keys)
 
 
+def _found(row: Any) -> Found:
+    return Found(row[0], row[1], row[2], row[3], row[4], row[5], bool(row[6]))
+
+
 def _account(row: Any, keys: KeyRing) -> AccountRecord | None:
     if row is None:
         return None
-    return AccountRecord(row[0], row[1], row[2], _opened(keys, row[3], "account.phone_admin_password"))
+    admin_password = _opened(keys, row[3], "account.phone_admin_password")
+    next_token = _opened(keys, row[4], "account.next_provisioning_token")
+    return AccountRecord(row[0], row[1], row[2], admin_password, next_token)
 
 
 def _phone(

@@ -9,7 +9,8 @@ from typing import Any
 
 from engine.errors import FieldFault
 from engine.numbers import numbers_of
-from engine.provisioning import render
+from engine.provisioning import merge, render
+from engine.provisioning.merge import Effective, Level, Source
 from engine.provisioning.render import LineConfig, PhoneConfig
 from engine.provisioning.timezone import zone_rule
 from engine.provisioning.vendors import Profile
@@ -39,12 +40,13 @@ class LineRecord:
 
 @dataclass(frozen=True, slots=True)
 class AccountRecord:
-    """What every phone of an account shares."""
+    """What every phone of an account shares. `next_token`: of the URL that phones are being moved to; "": none."""
 
     account_id: str
     timezone: str
     country: str
     admin_password: str = field(repr=False)
+    next_token: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +166,8 @@ MASK = "••••••••"
 
 def masked(record: PhoneRecord) -> PhoneRecord:
     """The same phone with its secrets replaced, for eyes that may see the rest."""
-    account = replace(record.account, admin_password=MASK if record.account.admin_password else "")
+    password = MASK if record.account.admin_password else ""
+    account = replace(record.account, admin_password=password, next_token="")
     lines = tuple(replace(line, secret=MASK if line.secret else "") for line in record.lines)
     return replace(record, account=account, lines=lines)
 

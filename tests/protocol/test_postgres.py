@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from engine.db import Base, Database, utc_now
 from engine.e911 import store
 from engine.e911.held import Lis
 from engine.e911.held_xml import read_request
+from engine.provisioning import index, tokens
 from tests.factories import (
     add_account,
     add_confirmed_location,
@@ -145,6 +147,39 @@ async def _snapshot_of_a_site(opened: Database) -> dict[str, object]:
         snapshot = await store.account_snapshot(session, "account_1")
     assert snapshot is not None
     return snapshot
+
+
+async def test_a_provisioning_look_up_walks_the_indexes_of_both_tokens_on_postgresql(
+    postgres: Database, keys: KeyRing
+) -> None:
+    """P-04: the one statement of a phone's request, by the token in force and by the next one."""
+    await migrations.migrate(postgres)
+    token, following = tokens.mint(), tokens.mint()
+    async with postgres.sessions.begin() as session:
+        account = await add_account(
+            session,
+            provisioning_token_index=tokens.index(keys, token),
+            next_provisioning_token=following,
+            next_provisioning_token_index=tokens.index(keys, following),
+            provisioning_policy={"encrypt_files": True},
+        )
+        phone = await add_phone(session, account)
+    opened = index.SessionIndex(postgres, keys)
+    by_old = await opened.find(tokens.index(keys, token), phone.mac)
+    assert by_old is not None
+    assert (by_old.phone_id, by_old.is_next, json.loads(by_old.policy)) == (phone.id, False, {"encrypt_files": True})
+    assert await opened.find(tokens.index(keys, following), phone.mac) == by_old._replace(is_next=True)
+    assert await opened.find(tokens.index(keys, tokens.mint()), phone.mac) is None
+    kept = await opened.account(account.id)
+    assert kept is not None
+    assert kept.next_token == following
+    async with postgres.engine.connect() as connection:
+        await connection.execute(text("SET enable_seqscan = off"))  # a table of one row would be read whole
+        plan = await connection.execute(text("EXPLAIN " + index._FIND), {"token_index": "x", "mac": "y"})
+        walks = "\n".join(row[0] for row in plan)
+    assert "(provisioning_token_index)::text = " in walks
+    assert "(next_provisioning_token_index)::text = " in walks
+    assert "BitmapOr" in walks
 
 
 async def test_held_finds_phones_lines_and_subnets(postgres: Database, keys: KeyRing, tmp_path: Path) -> None:

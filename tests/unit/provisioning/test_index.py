@@ -1,9 +1,14 @@
 """The hot look-up, over its own sqlite3 connection and over SQLAlchemy: the same answers."""
 
+import json
+import sqlite3
+
 import pytest
 
-from engine.audit.record import SYSTEM
+from engine.audit.events import Event
+from engine.audit.record import SYSTEM, record
 from engine.errors import DatabaseAway
+from engine.models import Account
 from engine.provisioning import index, phones, tokens
 from tests.factories import add_account, add_line, add_location, add_pbx, add_phone
 
@@ -39,6 +44,39 @@ async def test_a_token_and_a_mac_find_account_revision_and_phone(site, opened, k
     assert nobody is not None
     assert (nobody.account_id, nobody.phone_id, nobody.vendor) == (account.id, None, "")
     assert await opened.find(tokens.index(keys, tokens.mint()), phone.mac) is None
+
+
+async def test_the_next_token_finds_the_same_phone_and_says_so(site, opened, database, keys):
+    """P-04: while phones are being moved both URLs answer; a token that is neither finds nothing."""
+    account, token, phone = site
+    following = tokens.mint()
+    async with database.sessions.begin() as session:
+        row = await session.get(Account, account.id)
+        row.next_provisioning_token = following
+        row.next_provisioning_token_index = tokens.index(keys, following)
+        row.provisioning_policy = {"sources": ["192.0.2.0/24"]}
+        record(session, SYSTEM, Event.PROVISIONING_TOKEN_ROTATE, row)
+    by_old = await opened.find(tokens.index(keys, token), phone.mac)
+    by_new = await opened.find(tokens.index(keys, following), phone.mac)
+    assert by_old is not None
+    assert by_new == by_old._replace(is_next=True)
+    assert by_old.is_next is False
+    assert json.loads(by_old.policy) == {"sources": ["192.0.2.0/24"]}
+    assert await opened.find(tokens.index(keys, tokens.mint()), phone.mac) is None
+    kept = await opened.account(account.id)
+    assert kept is not None
+    assert kept.next_token == following
+    assert following not in repr(kept)
+
+
+def test_a_look_up_walks_the_two_unique_indexes(site, database):
+    """Decision 17: neither a right nor a wrong token makes the database read a table from end to end."""
+    with sqlite3.connect(database.sqlite_path) as connection:
+        steps = connection.execute("EXPLAIN QUERY PLAN " + index._FIND, {"token_index": "x", "mac": "y"}).fetchall()
+    walks = [detail for *_, detail in steps]
+    assert not [walk for walk in walks if walk.startswith("SCAN")]
+    assert any("(provisioning_token_index=?)" in walk for walk in walks)
+    assert any("(next_provisioning_token_index=?)" in walk for walk in walks)
 
 
 async def test_a_phone_comes_with_its_lines_secrets_and_time_zone(site, opened):
