@@ -1,4 +1,8 @@
-"""`/api`: the API's reference for people, drawn from the OpenAPI document that is served."""
+"""`/api` and `/api/{resource}`: the API's reference for people, drawn from the OpenAPI document that is served.
+
+The first page tells what holds for all of it and lists every operation; each resource has a page of its own with its
+operations and the objects they speak of.
+"""
 
 import json
 import re
@@ -21,6 +25,7 @@ from admin.render import render
 from admin.routes import SIGNED_IN, Route, all_routes
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
+from engine.errors import NotFound
 
 BASE_FIELDS = 8  # an object with as many is not told again in those that have more
 STAMPED = frozenset(StampedAnswer.model_fields)
@@ -93,37 +98,50 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The operations on one resource."""
+    """The operations on one resource, and every object they take or answer with. `name`: as in its page's path."""
 
-    anchor: str
+    name: str
     title: str
     entries: tuple[Entry, ...]
+    shapes: tuple[Shape, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The whole page."""
+    """All pages. `problem`: what every error answers with, and what that holds."""
 
     text: str
     version: str
     groups: tuple[Group, ...]
     shared: tuple[Field, ...]  # parameters that many operations take; told once
     shapes: tuple[Shape, ...]
+    problem: tuple[Shape, ...]
     errors: Mapping[int, str]
     everywhere: tuple[int, ...]  # errors that nearly every operation may answer with
     scopes: tuple[str, ...]
 
 
 async def get_api(request: web.Request) -> web.Response:
+    return _page(request, "api.html.j2")
+
+
+async def get_api_resource(request: web.Request) -> web.Response:
+    name = request.match_info["resource"]
+    group = next((group for group in reference().groups if group.name == name), None)
+    if group is None:
+        raise NotFound("The API has no resource of that name. The reference lists all of them.")
+    return _page(request, "api_resource.html.j2", group=group)
+
+
+def _page(request: web.Request, template: str, **content: Any) -> web.Response:
     public_url = request.app[CONFIG].admin.public_url.rstrip("/")
-    return render(
-        request, "api.html.j2", reference=reference(), origin=public_url or f"{request.scheme}://{request.host}"
-    )
+    origin = public_url or f"{request.scheme}://{request.host}"
+    return render(request, template, reference=reference(), origin=origin, **content)
 
 
 @cache
 def reference() -> Reference:
-    """The page's content, made once: routes do not change while the process runs."""
+    """The pages' content, made once: routes do not change while the process runs."""
     document = openapi()
     schemas = document["components"]["schemas"]
     routes = {(route.method, route.path): route for route in all_routes()}
@@ -132,17 +150,19 @@ def reference() -> Reference:
         for method, operation in methods.items():
             entry = _entry(routes[method.upper(), path], operation, schemas)
             groups.setdefault(operation["tags"][0], []).append(entry)
-    bodies = {entry.body.name for entries in groups.values() for entry in entries if entry.body is not None}
+    every = [entry for entries in groups.values() for entry in entries]
+    bodies = {entry.body.name for entry in every if entry.body is not None}
+    shapes = _with_bases([_shape(name, schemas) for name in sorted(schemas) if _is_object(schemas[name], name, bodies)])
+    by_name = {shape.name: shape for shape in shapes}
     return Reference(
         text=document["info"]["description"],
         version=document["info"]["version"],
-        groups=tuple(_group(tag, entries) for tag, entries in groups.items()),
-        shared=_shared(entry for entries in groups.values() for entry in entries),
-        shapes=_with_bases(
-            [_shape(name, schemas) for name in sorted(schemas) if _is_object(schemas[name], name, bodies)]
-        ),
+        groups=tuple(_group(tag, entries, by_name) for tag, entries in groups.items()),
+        shared=_shared(every),
+        shapes=shapes,
+        problem=_spoken_of({"Problem"}, by_name),
         errors=REASONS,
-        everywhere=_everywhere([entry for entries in groups.values() for entry in entries]),
+        everywhere=_everywhere(every),
         scopes=tuple(scope.value for scope in Scope),
     )
 
@@ -154,13 +174,25 @@ def _everywhere(entries: Sequence[Entry]) -> tuple[int, ...]:
     return tuple(status for status in sorted(count) if count[status] >= signed)
 
 
-def _group(tag: str, entries: Sequence[Entry]) -> Group:
+def _group(tag: str, entries: Sequence[Entry], shapes: Mapping[str, Shape]) -> Group:
     made = next((entry for entry in entries if entry.method == "POST" and entry.body is not None), None)
     told = tuple(
         replace(entry, like=made.anchor) if made and entry.method == "PATCH" and _explains(made, entry) else entry
         for entry in entries
     )
-    return Group(f"group-{tag.replace('.', '-')}", _title(tag), told)
+    names = {entry.answer.shape for entry in told if entry.answer is not None}
+    names |= {field.kind.shape for entry in told if entry.body is not None for field in entry.body.fields}
+    return Group(tag, _title(tag), told, _spoken_of(names, shapes))
+
+
+def _spoken_of(names: set[str], shapes: Mapping[str, Shape]) -> tuple[Shape, ...]:
+    """The objects of those names, and the objects in these, by name."""
+    found: set[str] = set()
+    while names := (names & shapes.keys()) - found:
+        found |= names
+        known = [shapes[name] for name in names]
+        names = {shape.base for shape in known} | {field.kind.shape for shape in known for field in shape.fields}
+    return tuple(shapes[name] for name in sorted(found))
 
 
 def _explains(made: Entry, change: Entry) -> bool:
@@ -353,4 +385,7 @@ def marked(text: str) -> Markup:
     return Markup("").join(parts)
 
 
-ROUTES = (Route("GET", "/api", get_api, SIGNED_IN, Event.OPENAPI_READ),)
+ROUTES = (
+    Route("GET", "/api", get_api, SIGNED_IN, Event.OPENAPI_READ),
+    Route("GET", "/api/{resource}", get_api_resource, SIGNED_IN, Event.OPENAPI_READ),
+)

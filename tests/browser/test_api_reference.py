@@ -33,24 +33,37 @@ def operations_of_the_document() -> list[str]:
     ]  # fmt: skip
 
 
-async def opened(site: Site, new_page: NewPage, **options: Any) -> Page:
+PAGES = ["/api", *(f"/api/{group.name}" for group in reference().groups)]
+
+
+async def opened(site: Site, new_page: NewPage, path: str = "/api", **options: Any) -> Page:
     page: Page = await new_page(site, **options)
-    response = await page.goto(f"{site.url}/api")
+    response = await page.goto(f"{site.url}{path}")
     assert response is not None
     assert response.status == 200
     return page
 
 
-async def test_every_operation_of_the_document_is_on_the_page_with_its_scope_and_fields(owned: Site, new_page: NewPage):
-    """AD-API: nothing served is missing, nothing is told that is not served."""
+async def test_every_operation_of_the_document_is_on_the_pages_with_its_scope_and_fields(
+    owned: Site, new_page: NewPage
+):
+    """AD-API: nothing served is missing, nothing is told that is not served; the first page lists all of it."""
     page = await opened(owned, new_page)
-    heads = await page.locator("details > summary:has(.badge)").all()
-    shown = [
-        f"{await head.locator('.badge').text_content()} {await head.locator('.mono').text_content()}" for head in heads
-    ]
+    listed = [str(await one.text_content()) for one in await page.locator(".operations li").all()]
+    shown: list[str] = []
+    for path in PAGES[1:]:
+        await page.goto(f"{owned.url}{path}")
+        shown += [
+            f"{await head.locator('.badge').text_content()} {await head.locator('.mono').text_content()}"
+            for head in await page.locator("details > summary:has(.badge)").all()
+        ]
     assert sorted(shown) == sorted(operations_of_the_document())
+    assert len(listed) == len(shown)
     for path, methods in openapi()["paths"].items():
         for operation in methods.values():
+            address = f"{owned.url}/api/{operation['tags'][0]}"
+            if page.url != address:
+                await page.goto(address)
             entry = page.locator(f"details:has(> #{operation['operationId']})")
             text = str(await entry.text_content())
             said = [operation["summary"], path, operation["x-event"]]
@@ -62,26 +75,34 @@ async def test_every_operation_of_the_document_is_on_the_page_with_its_scope_and
             assert [each for each in said if each not in text] == [], path
 
 
-async def test_every_link_in_the_page_leads_somewhere_and_the_page_is_small(owned: Site, new_page: NewPage):
-    """AD-API: the table of contents and every type lead to their place; the page is under 150 kB."""
+async def test_every_link_leads_somewhere_and_each_page_is_small(owned: Site, new_page: NewPage):
+    """AD-API: the contents, every type and every operation lead to their place; each page is under 150 kB."""
     page = await opened(owned, new_page)
-    dead = await page.evaluate(
-        """[...document.querySelectorAll('a[href^="#"]')].map(link => link.getAttribute('href').slice(1))
-            .filter(name => !document.getElementById(name))"""
-    )
+    ids: dict[str, list[str]] = {}
+    links: set[str] = set()
+    for path in PAGES:
+        await page.goto(f"{owned.url}{path}")
+        ids[path] = await page.evaluate("[...document.querySelectorAll('[id]')].map(one => one.id)")
+        found = await page.evaluate("[...document.querySelectorAll('main a[href]')].map(one => one.href)")
+        links |= {link.removeprefix(owned.url) for link in found}
+        assert len(set(ids[path])) == len(ids[path]), path
+        assert len((await page.content()).encode()) < MAX_PAGE_BYTES, path
+    dead = []
+    for link in links:
+        path, _, anchor = link.partition("#")
+        if path.startswith("/api") and not path.startswith("/api/v1"):
+            dead += [link] if path not in ids or (anchor and anchor not in ids[path]) else []
     assert dead == []
-    twice = await page.evaluate(
-        """[...document.querySelectorAll('[id]')].map(one => one.id).filter((id, at, all) => all.indexOf(id) !== at)"""
-    )
-    assert twice == []
-    assert len((await page.content()).encode()) < MAX_PAGE_BYTES
-    await page.get_by_role("navigation", name="On this page").get_by_role("link", name="Trunks").click()
+    await page.get_by_role("navigation", name="API reference").get_by_role("link", name="Trunks").click()
     await expect(page.get_by_role("heading", name="Trunks", exact=True)).to_be_in_viewport()
+    missing = await page.goto(f"{owned.url}/api/nothing")
+    assert missing is not None
+    assert missing.status == 404
 
 
 async def test_the_copy_button_copies_the_command(owned: Site, new_page: NewPage):
     """AD-API: what is copied is the command, with the key as a variable and the version where one is needed."""
-    page = await opened(owned, new_page, permissions=["clipboard-read", "clipboard-write"])
+    page = await opened(owned, new_page, "/api/trunks", permissions=["clipboard-read", "clipboard-write"])
     await page.get_by_role("heading", name="Change a trunk").click()
     button = page.get_by_role("button", name="Copy PATCH /api/v1/trunks/{id}")
     await button.click()
@@ -97,10 +118,12 @@ async def test_the_copy_button_copies_the_command(owned: Site, new_page: NewPage
 async def test_axe_finds_nothing_and_nothing_scrolls_sideways(owned: Site, new_page: NewPage, theme: str, width: int):
     """S1-01 (WCAG 2.2 AA): zero violations in both themes and widths."""
     page = await opened(owned, new_page, color_scheme=theme, viewport={"width": width, "height": 900})
-    await page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
-    result = await Axe().run(page)
-    assert [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in result.response["violations"]] == []
-    assert await page.evaluate("document.documentElement.scrollWidth") <= width
+    for path in ("/api", "/api/phones", "/api/locations", "/api/emergency-calls"):
+        await page.goto(f"{owned.url}{path}")
+        await page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+        result = await Axe().run(page)
+        assert [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in result.response["violations"]] == [], path
+        assert await page.evaluate("document.documentElement.scrollWidth") <= width, path
 
 
 async def test_it_is_found_from_help_and_from_api_keys_and_read_without_script(owned: Site, new_page: NewPage):
@@ -110,7 +133,8 @@ async def test_it_is_found_from_help_and_from_api_keys_and_read_without_script(o
         await page.goto(owned.url + path)
         await page.get_by_role("link", name="API reference").click()
         await page.wait_for_url(f"{owned.url}/api")
-    await page.goto(f"{owned.url}/api#post_phone")
+    await page.locator("#post_phone").get_by_role("link").click()
+    await page.wait_for_url(f"{owned.url}/api/phones#post_phone")
     await expect(page.locator("#curl-post_phone")).to_be_visible()
     await expect(page.get_by_role("button", name="Copy POST /api/v1/phones")).to_be_hidden()
 
@@ -131,13 +155,14 @@ async def test_the_commands_on_the_page_work_when_they_are_pasted_into_a_shell(o
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
     page = await opened(owned, new_page)
+    read_etag = str(await page.locator("#curl-etag").text_content())
     shell = {"CALLPOINT_KEY": await new_key(owned)}
     location = await pasted(page, "post_location", shell)
     network = await pasted(page, "post_network", shell | {"LOCATION_ID": location["id"]})
     assert network["location_id"] == location["id"]
     phone = await pasted(page, "post_phone", shell)
     shell |= {"ID": phone["id"]}
-    read_etag = await page.locator("#curl-etag").text_content()
+    await page.goto(f"{owned.url}/api/phones")
     patch = str(await page.locator("#curl-patch_phone").text_content())
     assert json.loads(await ran(f"{read_etag}\n{patch}", shell))["label"] == "Reception, second floor"
     assert json.loads(await ran(patch, shell | {"ETAG": '"1"'}))["status"] == 412
@@ -154,6 +179,9 @@ async def new_key(site: Site) -> str:
 
 
 async def pasted(page: Page, operation: str, shell: dict[str, str]) -> Any:
+    if await page.locator(f"#curl-{operation}").count() == 0:
+        group = next(g for g in reference().groups if any(entry.anchor == operation for entry in g.entries))
+        await page.goto(f"{page.url.split('/api')[0]}/api/{group.name}")
     return json.loads(await ran(str(await page.locator(f"#curl-{operation}").text_content()), shell))
 
 
