@@ -5,13 +5,17 @@ The first start makes `.venv` and installs the pinned, hashed requirements; a st
 later start go straight to work. Any other word is handed to the `callpoint` command: `python3 run.py doctor`.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
@@ -42,6 +46,8 @@ PARTS = {
     "golden": ["tests/golden"],
     "browser": ["tests/browser"],
 }
+# Side by side: what waits for servers, phones and a browser leaves a core to what only computes.
+LANES = (("protocol", "browser"), ("unit", "golden"))
 USAGE = """\
 python3 run.py                 start Callpoint here (data in ./data)
 python3 run.py demo            the whole story with simulated phones, PBX and carrier; nothing is kept
@@ -178,16 +184,48 @@ def tests(word: str, rest: list[str]) -> int:
     if word in {"bench", "soak"}:
         bring_test_commands()
         return subprocess.run([str(PYTHON), "-m", f"tests.{word}", *rest], check=False).returncode
-    failed = [] if word in PARTS else checks()
     if word == "check":
-        return 1 if failed else 0
+        return 1 if checks() else 0
     bring_test_commands()
-    places = PARTS.get(word, [place for listed in PARTS.values() for place in listed])
-    environment = os.environ | {"PYTHONASYNCIODEBUG": "1"}
-    code = subprocess.run([str(PYTHON), "-m", "pytest", *places, *rest], env=environment, check=False).returncode
+    if word in PARTS or rest:
+        failed = [] if word in PARTS else checks()
+        places = PARTS.get(word, [place for listed in PARTS.values() for place in listed])
+        return 1 if ended(pytest(places, rest)) or failed else 0
+    return in_lanes()
+
+
+def in_lanes() -> int:
+    """The checks and all tests, in two lanes at once; what the second lane says is shown when both are done."""
+    first, second = ([place for part in lane for place in PARTS[part]] for lane in LANES)
+    with tempfile.TemporaryFile("w+") as said, contextlib.ExitStack() as lanes:
+        beside = pytest(first)
+        lanes.callback(ended, beside)
+        failed = checks()
+        print(f"-- {' and '.join(LANES[0])}, while {' and '.join(LANES[1])} run beside them", flush=True)
+        computing = pytest(second, into=said)
+        lanes.callback(ended, computing)
+        codes = [ended(beside), ended(computing)]
+        print(f"-- {' and '.join(LANES[1])}", flush=True)
+        said.seek(0)
+        print(said.read(), flush=True)
     if failed:
         print("Failed before the tests:", ", ".join(failed))
-    return 1 if code or failed else 0
+    return 1 if any(codes) or failed else 0
+
+
+def pytest(places: list[str], more: Sequence[str] = (), into: IO[str] | None = None) -> subprocess.Popen[bytes]:
+    """Start pytest on those folders; its words go to the terminal, or into that file."""
+    environment = os.environ | {"PYTHONASYNCIODEBUG": "1"}
+    return subprocess.Popen([str(PYTHON), "-m", "pytest", *places, *more], env=environment, stdout=into, stderr=into)
+
+
+def ended(process: subprocess.Popen[bytes]) -> int:
+    """Wait for it; on Ctrl-C it has had the signal too and ends by itself."""
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue
 
 
 def checks() -> list[str]:
