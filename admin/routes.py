@@ -96,6 +96,7 @@ def all_routes() -> tuple[Route, ...]:
         api_numbers,
         api_phones,
         api_provisioning,
+        api_provisioning_policy,
         api_reference,
         api_sites,
         api_telephony,
@@ -112,7 +113,7 @@ def all_routes() -> tuple[Route, ...]:
     )
 
     tables = (
-        api_account, api_users, api_keys, api_sites, api_phones, api_lines, api_provisioning, api_telephony,
+        api_account, api_users, api_keys, api_sites, api_phones, api_lines, api_provisioning, api_provisioning_policy, api_telephony,
         api_numbers, api_whereabouts, api_calls, api_audit, api_reference,
         pages_entry, pages_home, pages_settings, pages_phones, pages_calls, pages_audit, pages_help, pages_api,
     )  # fmt: skip

@@ -103,6 +103,8 @@ class Event(StrEnum):
     PROVISIONING_TOKEN_GENERATE = "provisioning_token.generate"
     PROVISIONING_TOKEN_ROTATE = "provisioning_token.rotate"
     PROVISIONING_TOKEN_REVEAL = "provisioning_token.reveal"
+    PROVISIONING_POLICY_READ = "provisioning_policy.read"
+    PROVISIONING_POLICY_UPDATE = "provisioning_policy.update"
     PHONE_ADMIN_PASSWORD_REVEAL = "phone_admin_password.reveal"
     PHONE_ADMIN_PASSWORD_ROTATE = "phone_admin_password.rotate"
 
@@ -170,6 +172,7 @@ _CATEGORIES = {
     "provisioning": Category.PROVISIONING,
     "line": Category.TELEPHONY,
     "provisioning_token": Category.PROVISIONING,
+    "provisioning_policy": Category.PROVISIONING,
     "phone_admin_password": Category.PROVISIONING,
     "pbx": Category.TELEPHONY,
     "trunk": Category.TELEPHONY,

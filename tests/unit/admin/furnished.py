@@ -50,6 +50,7 @@ class Furnished:
             ("POST", "notification-recipients"): {"email": "security@acme.example"},
             ("POST", "phones"): {"mac": "00:04:f2:00:00:01", "vendor": "poly", "model": "VVX 450"},
             ("PATCH", "phones/{id}"): {"label": "Reception", "location_id": location},
+            ("PATCH", "provisioning-policy"): {"sources": ["203.0.113.0/24"]},
             ("POST", "lines"): {"extension": "102", "display_name": "Hall", "secret": "s3cret-102"},
             ("PATCH", "lines/{id}"): {"display_name": "Front desk"},
             ("POST", "pbxs"): {"name": "Branch", "sources": ["192.0.2.0/24"]},

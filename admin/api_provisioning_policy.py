@@ -1,0 +1,86 @@
+"""`/api/v1/provisioning-policy`: who is served the phones' files, how the files leave, how long fetches are kept."""
+
+from typing import Annotated
+
+from aiohttp import web
+from pydantic import Field, StringConstraints
+
+from admin.api import answered, body_of, given, match_version, no_query
+from admin.api_models import NAME_PATTERN, Answer, Body, patch_of
+from admin.context import ACCOUNT, ACTOR, RESOURCE, SESSION
+from admin.routes import Operation, Route
+from engine.accounts import store
+from engine.accounts.scopes import Scope
+from engine.audit.events import Event
+from engine.models import Account
+from engine.provisioning import safeguards
+from engine.provisioning.policy import MAX_LOG_DAYS, MAX_SOURCES, MIN_LOG_DAYS, Policy
+
+_Cidr = Annotated[str, StringConstraints(min_length=2, max_length=64, pattern=NAME_PATTERN)]
+_Choice = Annotated[str, StringConstraints(max_length=20, pattern=NAME_PATTERN)]
+
+
+class PolicyAnswer(Answer):
+    """The policy as it holds, defaults included. Its version is the account's."""
+
+    sources: list[str]
+    client_certificates: str
+    expired_certificates: bool
+    encrypt_files: bool
+    fetch_log_days: int
+    location_gate: str
+
+
+class PolicyBody(Body):
+    sources: Annotated[list[_Cidr], Field(max_length=MAX_SOURCES)]
+    client_certificates: _Choice
+    expired_certificates: bool
+    encrypt_files: bool
+    fetch_log_days: Annotated[int, Field(ge=MIN_LOG_DAYS, le=MAX_LOG_DAYS)]
+    location_gate: _Choice
+
+
+PolicyPatch = patch_of(PolicyBody, "PolicyPatch")
+
+
+async def get_provisioning_policy(request: web.Request) -> web.Response:
+    no_query(request)
+    account = _account(request)
+    return _answered(safeguards.policy_of(account), account)
+
+
+async def patch_provisioning_policy(request: web.Request) -> web.Response:
+    no_query(request)
+    account = _account(request)
+    await store.lock_account(request[SESSION], account)
+    match_version(request, account)
+    changes = given(await body_of(request, PolicyPatch))
+    policy = await safeguards.update_policy(request[SESSION], request[ACTOR], account, changes)
+    await request[SESSION].flush()
+    return _answered(policy, account)
+
+
+def _account(request: web.Request) -> Account:
+    account: Account = request[ACCOUNT]
+    request[RESOURCE] = ("account", account.id, account.name)
+    return account
+
+
+def _answered(policy: Policy, account: Account) -> web.Response:
+    return answered(PolicyAnswer.model_validate(policy.values()), account)
+
+
+_PATH = "/api/v1/provisioning-policy"
+ROUTES = (
+    Route(
+        "GET", _PATH, get_provisioning_policy, Scope.PROVISIONING_READ, Event.PROVISIONING_POLICY_READ,
+        operation=Operation("The phones' provisioning policy", answer=PolicyAnswer, has_etag=True),
+    ),
+    Route(
+        "PATCH", _PATH, patch_provisioning_policy, Scope.PROVISIONING_WRITE, Event.PROVISIONING_POLICY_UPDATE,
+        operation=Operation(
+            "Change the phones' provisioning policy", body=PolicyPatch, answer=PolicyAnswer, if_match=True,
+            has_etag=True,
+        ),
+    ),
+)  # fmt: skip
