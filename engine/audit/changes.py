@@ -32,10 +32,13 @@ class FieldChange:
 
 @dataclass(slots=True)
 class Changes:
-    """All of a transaction's: audited rows with their fields, and accounts whose revision moves."""
+    """All of a transaction's: audited rows with their fields, and accounts whose revision moves: those named, or every
+    one (a row that is nobody's own, such as settings of all accounts, changed).
+    """
 
     rows: dict[Base, dict[str, FieldChange]] = field(default_factory=dict)
     bumped: set[str] = field(default_factory=set)
+    bumps_every_account: bool = False
     stamped: set[int] = field(default_factory=set)
 
 
@@ -64,7 +67,11 @@ def gather(session: Session, _flush_context: object = None, _instances: object =
 
 def _note(changes: Changes, row: Base, moved: dict[str, FieldChange]) -> None:
     if isinstance(row, Versioned) and moved.keys() - row.unversioned_columns - _BOOKKEEPING:
-        changes.bumped.add(row.id if isinstance(row, Account) else row.account_id)  # type: ignore[attr-defined]
+        account_id = row.id if isinstance(row, Account) else row.account_id  # type: ignore[attr-defined]
+        if account_id is None:
+            changes.bumps_every_account = True
+        else:
+            changes.bumped.add(account_id)
     if not isinstance(row, Audited):
         return
     told = {name: change for name, change in moved.items() if name not in row.unaudited_columns | _BOOKKEEPING}

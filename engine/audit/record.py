@@ -160,6 +160,8 @@ def _write_entries(session: Session, fingerprint_key: bytes) -> None:
     if gathered.rows and not writes:
         names = sorted({row.__tablename__ for row in gathered.rows})
         raise UnauditedChange(f"A change of {', '.join(names)} had no audit entry beside it; nothing was stored.")
+    if gathered.bumps_every_account:
+        gathered.bumped.update(session.scalars(select(Account.id)))
     if gathered.bumped:
         _bump(session, gathered.bumped)
         session.info["bumped"] = set(gathered.bumped)

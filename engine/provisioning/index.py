@@ -11,6 +11,7 @@ two walks as a right one.
 
 import json
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote
@@ -21,8 +22,11 @@ from sqlalchemy.exc import DBAPIError
 from engine.crypto import KeyRing
 from engine.db import Database
 from engine.errors import DatabaseAway
+from engine.provisioning import merge, settings
+from engine.provisioning.merge import Level, Source, SourceKind
 from engine.provisioning.settings import AccountRecord, LineRecord, PhoneRecord
 
+_OF_ALL_PHONES = frozenset({SourceKind.GLOBAL, SourceKind.ACCOUNT})
 READ_TIMEOUT_S = 0.1  # a reader of a WAL database waits for nobody; this bounds the odd recovery
 _FIND = """
 SELECT a.id, COALESCE(r.value, 0), p.id, COALESCE(p.vendor, ''), COALESCE(p.model, ''),
@@ -32,8 +36,25 @@ WHERE a.provisioning_token_index = :token_index OR a.next_provisioning_token_ind
 _ACCOUNT = """
 SELECT id, timezone, country, phone_admin_password, next_provisioning_token FROM account WHERE id = :account_id"""
 _PHONE = """
-SELECT p.account_id, p.mac, p.vendor, p.model, p.label, p.settings, COALESCE(o.timezone, ''), o.civic_address
+SELECT p.account_id, p.mac, p.vendor, p.model, p.label, p.settings, COALESCE(o.timezone, ''), o.civic_address,
+  COALESCE(p.location_id, ''), COALESCE(o.name, '')
 FROM phone p LEFT JOIN location o ON o.id = p.location_id WHERE p.id = :phone_id"""
+# Every level that speaks of the phone, and what a running roll-out gives it in place of one of them.
+_LEVELS = """
+SELECT s.kind, s.id, s.name, s.settings FROM settings_level s
+WHERE (s.account_id = :account_id OR s.account_id IS NULL) AND s.name IN ('global', 'account', :location_id, :model)
+UNION ALL
+SELECT 'rollout', r.id, r.target, r.change FROM rollout r
+WHERE r.account_id = :account_id AND r.state = 'canary' AND r.kind = 'settings'
+  AND r.target IN ('account', :location_id, :model) AND CAST(r.canary AS TEXT) LIKE :canary"""
+# The account's own templates for a vendor, and what a running roll-out gives the phone in place of one of them.
+_OVERRIDES = """
+SELECT 'template', t.name, t.body FROM template_override t
+WHERE t.account_id = :account_id AND t.vendor = :vendor AND t.body IS NOT NULL
+UNION ALL
+SELECT 'rollout', r.target, CAST(r.change AS TEXT) FROM rollout r
+WHERE r.account_id = :account_id AND r.state = 'canary' AND r.kind = 'template'
+  AND CAST(r.canary AS TEXT) LIKE :canary"""
 # A line that names no PBX registers with the account's only one.
 _LINES = """
 SELECT k.key, l.extension, l.display_name, l.sip_user, l.auth_user, l.secret,
@@ -61,7 +82,10 @@ class Found(NamedTuple):  # made on every request: a tuple is made in C
 
 
 class Index(Protocol):
-    """The two questions a phone's request asks of the database.
+    """The questions a phone's request asks of the database: `find` each time, the others for a rendering.
+
+    `overrides`: the account's own templates for a vendor by name (`phone_id` "": as they are published; a phone in a
+    running roll-out's canary group gets what is rolled out).
 
     Raises:
         DatabaseAway: by each of them, when the database cannot be read now.
@@ -70,6 +94,7 @@ class Index(Protocol):
     async def find(self, token_index: str, mac: str) -> Found | None: ...
     async def account(self, account_id: str) -> AccountRecord | None: ...
     async def phone(self, phone_id: str) -> PhoneRecord | None: ...
+    async def overrides(self, account_id: str, vendor: str, phone_id: str) -> Mapping[str, str]: ...
     def close(self) -> None: ...
 
 
@@ -86,14 +111,20 @@ class SqliteIndex:
         return _found(row) if row is not None else None
 
     async def account(self, account_id: str) -> AccountRecord | None:
-        return _account(self._one(_ACCOUNT, {"account_id": account_id}), self._keys)
+        row = self._one(_ACCOUNT, {"account_id": account_id})
+        return _account(row, self._all(_LEVELS, _of_account(account_id)), self._keys) if row is not None else None
 
     async def phone(self, phone_id: str) -> PhoneRecord | None:
         row = self._one(_PHONE, {"phone_id": phone_id})
-        if row is None:
+        account = self._one(_ACCOUNT, {"account_id": row[0]}) if row is not None else None
+        if row is None or account is None:
             return None
-        lines = self._all(_LINES, {"phone_id": phone_id})
-        return _phone(phone_id, row, await self.account(row[0]), lines, self._keys)
+        levels = self._all(_LEVELS, _of_phone(phone_id, row))
+        return _phone(phone_id, row, account, levels, self._all(_LINES, {"phone_id": phone_id}), self._keys)
+
+    async def overrides(self, account_id: str, vendor: str, phone_id: str) -> Mapping[str, str]:
+        asked = {"account_id": account_id, "vendor": vendor, "canary": _holding(phone_id)}
+        return _overrides(vendor, self._all(_OVERRIDES, asked))
 
     def close(self) -> None:
         if self._connection is not None:
@@ -134,14 +165,20 @@ class SessionIndex:
 
     async def account(self, account_id: str) -> AccountRecord | None:
         rows = await self._all(_ACCOUNT, {"account_id": account_id})
-        return _account(rows[0] if rows else None, self._keys)
+        return _account(rows[0], await self._all(_LEVELS, _of_account(account_id)), self._keys) if rows else None
 
     async def phone(self, phone_id: str) -> PhoneRecord | None:
         rows = await self._all(_PHONE, {"phone_id": phone_id})
-        if not rows:
+        accounts = await self._all(_ACCOUNT, {"account_id": rows[0][0]}) if rows else []
+        if not accounts:
             return None
+        levels = await self._all(_LEVELS, _of_phone(phone_id, rows[0]))
         lines = await self._all(_LINES, {"phone_id": phone_id})
-        return _phone(phone_id, rows[0], await self.account(rows[0][0]), lines, self._keys)
+        return _phone(phone_id, rows[0], accounts[0], levels, lines, self._keys)
+
+    async def overrides(self, account_id: str, vendor: str, phone_id: str) -> Mapping[str, str]:
+        asked = {"account_id": account_id, "vendor": vendor, "canary": _holding(phone_id)}
+        return _overrides(vendor, await self._all(_OVERRIDES, asked))
 
     def close(self) -> None:
         """Nothing is held open here."""
@@ -164,32 +201,86 @@ def _found(row: Any) -> Found:
     return Found(row[0], row[1], row[2], row[3], row[4], row[5], bool(row[6]))
 
 
-def _account(row: Any, keys: KeyRing) -> AccountRecord | None:
-    if row is None:
-        return None
+def _of_account(account_id: str) -> dict[str, str]:
+    """What `_LEVELS` is asked for the files that are for every phone."""
+    return {"account_id": account_id, "location_id": "", "model": "", "canary": ""}
+
+
+def _of_phone(phone_id: str, row: Any) -> dict[str, str]:
+    model = merge.model_name(row[2], row[3])
+    return {"account_id": row[0], "location_id": row[8], "model": model, "canary": _holding(phone_id)}
+
+
+def _holding(phone_id: str) -> str:
+    """The pattern of a JSON list in which that id stands."""
+    return f'%"{phone_id}"%' if phone_id else ""
+
+
+def _account(row: Any, levels: list[Any], keys: KeyRing) -> AccountRecord:
     admin_password = _opened(keys, row[3], "account.phone_admin_password")
     next_token = _opened(keys, row[4], "account.next_provisioning_token")
-    return AccountRecord(row[0], row[1], row[2], admin_password, next_token)
+    shared = [level for level in _levels(levels, "", "") if level.source.kind in _OF_ALL_PHONES]
+    return AccountRecord(
+        row[0], row[1], row[2], admin_password, next_token, settings=settings.effective(shared, {}).values
+    )
 
 
-def _phone(
-    phone_id: str, row: Any, account: AccountRecord | None, lines: list[Any], keys: KeyRing
-) -> PhoneRecord | None:
-    if account is None:
-        return None
-    settings, civic_address = (json.loads(each) if isinstance(each, str) else each for each in (row[5], row[7]))
+def _phone(phone_id: str, row: Any, account: Any, levels: list[Any], lines: list[Any], keys: KeyRing) -> PhoneRecord:
+    own, civic_address = _read(row[5]), _read(row[7])
+    device = Source(SourceKind.DEVICE, phone_id, row[4] or row[1])
+    found = settings.effective(_levels(levels, row[8], row[9]), own, device)
     return PhoneRecord(
-        account=account,
+        account=_account(account, [level for level in levels if level[0] != "rollout"], keys),
         phone_id=phone_id,
         mac=row[1],
         vendor=row[2],
         model=row[3],
         label=row[4],
         timezone=row[6],
-        settings=settings or {},
-        country=str((civic_address or {}).get("country") or ""),
+        settings=found.values,
+        country=str(civic_address.get("country") or ""),
         lines=tuple(_line(line, keys) for line in lines),
+        sources=found.sources,
+        removed=found.removed,
     )
+
+
+def _levels(rows: list[Any], location_id: str, location_name: str) -> list[Level]:
+    """The levels as stored, with what is rolled out to this phone in place of what is published."""
+    found = {
+        name: Level(Source(SourceKind(kind), level_id, _label(name, location_id, location_name)), _read(stored), name)
+        for kind, level_id, name, stored in rows
+        if kind != "rollout"
+    }
+    for kind, rollout_id, name, stored in rows:
+        if kind != "rollout":
+            continue
+        found.pop(name, None)
+        after = _read(stored).get("after")
+        if after is not None:
+            source = Source(merge.kind_of(name), rollout_id, _label(name, location_id, location_name))
+            found[name] = Level(source, after, name)
+    return list(found.values())
+
+
+def _label(name: str, location_id: str, location_name: str) -> str:
+    return location_name if name == location_id else name
+
+
+def _overrides(vendor: str, rows: list[Any]) -> dict[str, str]:
+    found = {name: body for kind, name, body in rows if kind == "template"}
+    for kind, target, change in rows:
+        of, _, name = target.partition("/")
+        if kind == "rollout" and of == vendor:
+            after = _read(change).get("after")
+            found = {one: body for one, body in found.items() if one != name} | ({name: after} if after else {})
+    return found
+
+
+def _read(stored: Any) -> dict[str, Any]:
+    """A JSON column: text from a plain driver, an object from some others."""
+    value = json.loads(stored) if isinstance(stored, str) else stored
+    return value or {}
 
 
 def _line(row: Any, keys: KeyRing) -> LineRecord:

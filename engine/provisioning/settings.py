@@ -3,7 +3,7 @@
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -40,19 +40,24 @@ class LineRecord:
 
 @dataclass(frozen=True, slots=True)
 class AccountRecord:
-    """What every phone of an account shares. `next_token`: of the URL that phones are being moved to; "": none."""
+    """What every phone of an account shares. `next_token`: of the URL that phones are being moved to; "": none.
+    `settings`: those of its global and account levels with the defaults, as the files that are for every phone have
+    them.
+    """
 
     account_id: str
     timezone: str
     country: str
     admin_password: str = field(repr=False)
     next_token: str = field(default="", repr=False)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class PhoneRecord:
     """A phone with its account, its location's time zone and country (empty: the account's) and its lines, first key
-    first.
+    first. `settings`: the merged values (`merge.effective`), `sources`: where each of them stands, `removed`: which
+    level took a value away.
     """
 
     account: AccountRecord
@@ -65,6 +70,8 @@ class PhoneRecord:
     settings: Mapping[str, Any]
     lines: tuple[LineRecord, ...]
     country: str = ""
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    removed: Mapping[str, Source] = field(default_factory=dict)
 
 
 # --- A phone's own settings ------------------------------------------------------------------------------------------
@@ -138,11 +145,35 @@ CHECKS: Mapping[str, Callable[[Any], str | None]] = {
 }
 
 
+# What holds where no level says anything; every setting of `CHECKS` has one (None: there is nothing to write).
+DEFAULTS: Mapping[str, Any] = {
+    "ntp_server": DEFAULT_NTP_SERVER,
+    "outbound_proxy": "",
+    "expires_s": DEFAULT_EXPIRES_S,
+    "resync_minutes": render.DEFAULT_RESYNC_MINUTES,
+    "codecs": list(render.DEFAULT_CODECS),
+    "vlan_id": None,
+    "vlan_priority": 5,
+    "lldp": True,
+    "dial_9911": False,
+    "held_url": "",
+}
+
+
+def effective(levels: Sequence[Level], own: Mapping[str, Any], device: Source = merge.DEVICE) -> Effective:
+    """The settings that count for a phone, every known one among them, each with its source."""
+    return merge.effective(levels, own, device=device, defaults=DEFAULTS)
+
+
 def setting_faults(settings: Mapping[str, Any]) -> tuple[FieldFault, ...]:
-    """Every bad entry of a phone's `settings`, by its path in the request body."""
+    """Every bad entry of `settings`, of a phone or of a level, by its path in the request body. `None` is good
+    everywhere: it removes what a more general level says (`engine.provisioning.merge`).
+    """
     faults = []
     for name, value in settings.items():
         check = CHECKS.get(name)
+        if check is not None and value is None:
+            continue
         fault = check(value) if check is not None else f"not a setting; known are {', '.join(CHECKS)}"
         if fault is not None:
             faults.append(FieldFault(f"settings.{name}", f"{fault}, got {value!r}" if check is not None else fault))
@@ -183,7 +214,6 @@ def phone_config(record: PhoneRecord, profile: Profile, provisioning_url: str) -
     model = profile.model(record.model)
     most = model.lines if model is not None else 1
     lines = tuple(_line(number, line, settings) for number, line in enumerate(record.lines[:most], 1))
-    minutes = settings.get("resync_minutes", render.DEFAULT_RESYNC_MINUTES)
     country = record.country or record.account.country
     return PhoneConfig(
         mac=record.mac,
@@ -192,24 +222,33 @@ def phone_config(record: PhoneRecord, profile: Profile, provisioning_url: str) -
         lines=lines,
         max_lines=most,
         admin_password=record.account.admin_password,
-        ntp_server=settings.get("ntp_server", DEFAULT_NTP_SERVER),
         zone=zone_rule(record.timezone or record.account.timezone),
         provisioning_url=provisioning_url,
-        emergency_numbers=emergency_numbers(country, with_prefix=settings.get("dial_9911", False)),
         is_nanp=country in render.NANP_COUNTRIES,
-        resync_minutes=render.with_jitter(minutes, record.mac),
         resync_from_proxy=all(line.resync_via != "direct" for line in record.lines),
-        codecs=tuple(settings.get("codecs", render.DEFAULT_CODECS)),
-        vlan_id=settings.get("vlan_id"),
-        vlan_priority=settings.get("vlan_priority", 5),
-        lldp=settings.get("lldp", True),
-        held_url=settings.get("held_url", ""),
+        **_of_all_files(settings, country, record.mac),
     )
 
 
+def _of_all_files(settings: Mapping[str, Any], country: str, mac: str) -> dict[str, Any]:
+    """The fields of a `PhoneConfig` that settings decide, in a phone's own files and in those for every phone."""
+    return {
+        "ntp_server": settings.get("ntp_server", DEFAULT_NTP_SERVER),
+        "emergency_numbers": emergency_numbers(country, with_prefix=settings.get("dial_9911", False)),
+        "resync_minutes": render.with_jitter(settings.get("resync_minutes", render.DEFAULT_RESYNC_MINUTES), mac),
+        "codecs": tuple(settings.get("codecs", render.DEFAULT_CODECS)),
+        "vlan_id": settings.get("vlan_id"),
+        "vlan_priority": settings.get("vlan_priority", 5),
+        "lldp": settings.get("lldp", True),
+        "held_url": settings.get("held_url", ""),
+    }
+
+
 def site_config(record: AccountRecord, profile: Profile, provisioning_url: str) -> PhoneConfig:
-    """What a template sees in a file that is for every phone of the account."""
-    return render.empty_config(
+    """What a template sees in a file that is for every phone of the account: the settings of the global and the account
+    level count there.
+    """
+    shared = render.empty_config(
         profile,
         provisioning_url=provisioning_url,
         timezone=record.timezone,
@@ -217,6 +256,7 @@ def site_config(record: AccountRecord, profile: Profile, provisioning_url: str) 
         emergency_numbers=emergency_numbers(record.country),
         is_nanp=record.country in render.NANP_COUNTRIES,
     )
+    return replace(shared, **_of_all_files(record.settings, record.country, ""))
 
 
 def _line(number: int, line: LineRecord, settings: Mapping[str, Any]) -> LineConfig:
