@@ -175,6 +175,7 @@ class Account(Audited, Versioned, Stamped, Base):
         String(64), unique=True, index=True, info={"secret": True}
     )
     next_provisioning_token_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    rotation: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)  # how the move goes on: provisioning.cutover
     provisioning_policy: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)  # provisioning.policy.Policy
     phone_admin_password: Mapped[str | None] = mapped_column(Sealed("account.phone_admin_password"))
 
@@ -297,7 +298,7 @@ class Phone(Audited, Versioned, Stamped, Base):
     _machine_columns = frozenset(
         {
             "status", "last_fetch_at", "last_ip", "last_user_agent", "firmware", "fetched_revision",
-            "fetched_token_index", "seen_vendor", "seen_model", "resync_result", "resync_at",
+            "fetched_token_index", "straggled_at", "seen_vendor", "seen_model", "resync_result", "resync_at",
         }
     )  # fmt: skip
     unaudited_columns = _machine_columns
@@ -324,6 +325,7 @@ class Phone(Audited, Versioned, Stamped, Base):
     firmware: Mapped[str | None] = mapped_column(String(40))
     fetched_revision: Mapped[int | None] = mapped_column(Integer)
     fetched_token_index: Mapped[str | None] = mapped_column(String(64), info={"secret": True})  # of its last fetch
+    straggled_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)  # last asked with a token rotated away
     seen_vendor: Mapped[str | None] = mapped_column(String(30))  # what it says it is, where that is not what is kept
     seen_model: Mapped[str | None] = mapped_column(String(40))
     resync_result: Mapped[str | None] = mapped_column(String(80))

@@ -18,9 +18,8 @@ def _account() -> None:
     op.add_column("account", sa.Column("next_provisioning_token", sa.LargeBinary(), nullable=True))
     op.add_column("account", sa.Column("next_provisioning_token_index", sa.String(length=64), nullable=True))
     op.add_column("account", sa.Column("next_provisioning_token_at", sa.DateTime(), nullable=True))
-    op.add_column(
-        "account", sa.Column("provisioning_policy", sa.JSON(none_as_null=True), nullable=False, server_default="{}")
-    )
+    for name in ("rotation", "provisioning_policy"):
+        op.add_column("account", sa.Column(name, sa.JSON(none_as_null=True), nullable=False, server_default="{}"))
     op.create_index(
         "ix_account_next_provisioning_token_index", "account", ["next_provisioning_token_index"], unique=True
     )
@@ -28,6 +27,7 @@ def _account() -> None:
 
 def _phone() -> None:
     op.add_column("phone", sa.Column("fetched_token_index", sa.String(length=64), nullable=True))
+    op.add_column("phone", sa.Column("straggled_at", sa.DateTime(), nullable=True))
     op.add_column("phone", sa.Column("seen_vendor", sa.String(length=30), nullable=True))
     op.add_column("phone", sa.Column("seen_model", sa.String(length=40), nullable=True))
     op.add_column("phone", sa.Column("resync_result", sa.String(length=80), nullable=True))
