@@ -18,6 +18,7 @@ import jinja2
 from engine.errors import UnsafeValue
 from engine.provisioning import dialplan, formats, timezone
 from engine.provisioning.dialplan import UnsafeDialPlan
+from engine.provisioning.functionkeys import FunctionKey
 from engine.provisioning.timezone import ZoneRule, zone_among, zone_rule
 from engine.provisioning.vendors import FileKind, FileRule, Mac, Profile, Vendors
 
@@ -74,6 +75,9 @@ class PhoneConfig:
     anywhere (we send it) codecs              wanted, best first, by their SDP names in lower case
     held_url            the HELD server a phone with native E911 asks for its location; empty: the engine locates it
     vlan_id, vlan_priority, lldp   voice VLAN (None: untagged), 802.1p priority, link-layer discovery
+    function_keys       those the model has room for, by position
+    phonebook_url, logo_url, firmware_url   where the phone fetches them; empty leaves its own alone
+    firmware_version    of the file at `firmware_url`, as the vendor writes it
     """
 
     mac: str
@@ -94,6 +98,11 @@ class PhoneConfig:
     vlan_priority: int = 5
     lldp: bool = True
     held_url: str = ""
+    function_keys: tuple[FunctionKey, ...] = ()
+    phonebook_url: str = field(default="", repr=False)
+    logo_url: str = field(default="", repr=False)
+    firmware_url: str = field(default="", repr=False)
+    firmware_version: str = ""
 
 
 _LINE_TEXTS = tuple(one.name for one in fields(LineConfig) if one.type is str)
@@ -204,11 +213,18 @@ def refuse_unsafe(config: PhoneConfig, refused: re.Pattern[str] | None = None) -
     texts = [getattr(config, name) for name in _PHONE_TEXTS]
     texts += [getattr(line, name) for line in config.lines for name in _LINE_TEXTS]
     texts += config.emergency_numbers
+    for key in config.function_keys:
+        texts += key.value, key.label
     if _UNSAFE.search("".join(texts)) is None and (refused is None or not any(map(refused.search, texts))):
         return
     named = [(name, getattr(config, name)) for name in _PHONE_TEXTS]
     named += [(f"lines[{line.number}].{name}", getattr(line, name)) for line in config.lines for name in _LINE_TEXTS]
     named += [("emergency_numbers", number) for number in config.emergency_numbers]
+    for key in config.function_keys:
+        named += (
+            (f"function_keys[{key.position}].value", key.value),
+            (f"function_keys[{key.position}].label", key.label),
+        )
     for name, text in named:
         found = _UNSAFE.search(text) or (refused.search(text) if refused is not None else None)
         if found is not None:

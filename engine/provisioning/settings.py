@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.errors import FieldFault
 from engine.numbers import numbers_of
-from engine.provisioning import merge, render
+from engine.provisioning import functionkeys, merge, render
 from engine.provisioning.merge import Effective, Level, Source
 from engine.provisioning.render import LineConfig, PhoneConfig
 from engine.provisioning.timezone import zone_rule
@@ -19,6 +19,7 @@ DEFAULT_NTP_SERVER = "pool.ntp.org"
 DEFAULT_EXPIRES_S = 3600
 _HOST = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?){1,127}\Z|\[[0-9A-Fa-f:.]{2,45}\]\Z")
 _HELD_URL = re.compile(r"https?://[A-Za-z0-9.\[\]:_-]{1,260}(?:/[A-Za-z0-9._~/-]{0,200})?\Z")
+_ASSET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,98}[A-Za-z0-9_]\Z")
 _HOST_PORT = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>\d{1,5}))?\Z")
 
 
@@ -131,7 +132,22 @@ def _held_url(value: Any) -> str | None:
     return None if good else "expected an http or https URL of a HELD server, or nothing"
 
 
-CHECKS: Mapping[str, Callable[[Any], str | None]] = {
+def _asset_name(value: Any) -> str | None:
+    good = isinstance(value, str) and (not value or _ASSET_NAME.match(value) is not None)
+    return None if good else "expected the name of one of the account's files, or nothing"
+
+
+def _one_of(*names: str) -> Callable[[Any], str | None]:
+    def check(value: Any) -> str | None:
+        return None if isinstance(value, str) and value in names else f"expected {' or '.join(names)}"
+
+    return check
+
+
+Check = Callable[[Any], str | tuple[FieldFault, ...] | None]
+"""What is wrong with a value: a sentence, or for a value with parts one fault for each, its field the part's path."""
+
+CHECKS: Mapping[str, Check] = {
     "ntp_server": _host,
     "outbound_proxy": _host_port,
     "expires_s": _whole(60, 86_400),
@@ -142,6 +158,10 @@ CHECKS: Mapping[str, Callable[[Any], str | None]] = {
     "lldp": _boolean,
     "dial_9911": _boolean,
     "held_url": _held_url,
+    functionkeys.SETTING: functionkeys.faults,
+    "phonebook": _one_of("account", "off"),
+    "logo": _asset_name,
+    "firmware": _asset_name,
 }
 
 
@@ -175,7 +195,10 @@ def setting_faults(settings: Mapping[str, Any]) -> tuple[FieldFault, ...]:
         if check is not None and value is None:
             continue
         fault = check(value) if check is not None else f"not a setting; known are {', '.join(CHECKS)}"
-        if fault is not None:
+        if isinstance(fault, tuple):
+            stem = f"settings.{name}"
+            faults += [FieldFault(f"{stem}.{part.field}" if part.field else stem, part.detail) for part in fault]
+        elif fault is not None:
             faults.append(FieldFault(f"settings.{name}", f"{fault}, got {value!r}" if check is not None else fault))
     return tuple(faults)
 
