@@ -2,7 +2,6 @@
 commits.
 """
 
-import re
 import secrets
 import string
 from dataclasses import dataclass, field, fields
@@ -18,19 +17,13 @@ from engine.db import utc_now
 from engine.errors import Conflict, FieldFault, Invalid, NotFound
 from engine.ids import new_id
 from engine.models import Account, Line, Location, Pbx, Phone, PhoneLine, PhoneStatus
-from engine.numbers import parse_e164, shadowed_emergency_number
-from engine.provisioning import store, tokens, vendors
+from engine.provisioning import phone_rules, store, tokens, vendors
 from engine.provisioning.settings import setting_faults
-from engine.provisioning.vendors import Mac
 
 ADMIN_PASSWORD_CHARACTERS = 16  # 93 bits of the alphabet below; Poly takes at most 32
 _ALPHABET = "".join(
     sorted(set(string.ascii_letters + string.digits) - set("0O1lI"))
 )  # read aloud at a desk, typed on a phone
-_EXTENSION = re.compile(r"[0-9A-Za-z*#+._-]{1,20}\Z")
-_SIP_USER = re.compile(
-    r"[A-Za-z0-9_.!~*'()&=+$,;?/%@-]{1,100}\Z"
-)  # RFC 3261 §25.1 `user`, and user@domain as some PBXs want it
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +120,8 @@ async def delete_phone(session: AsyncSession, actor: Actor, phone: Phone) -> Non
 
 async def _apply_phone(session: AsyncSession, phone: Phone, wished: PhoneFields) -> None:
     mac = vendors.parse_mac(wished.mac)
-    faults = [_mac_fault(wished, mac), *_model_faults(wished), *_text_faults("label", wished.label)]
+    faults: list[FieldFault | None] = [*phone_rules.mac_faults(wished.mac, mac)]
+    faults += phone_rules.model_faults(wished.vendor, wished.model) + phone_rules.text_faults("label", wished.label)
     faults += setting_faults(wished.settings)
     faults += [await _location_fault(session, phone.account_id, wished.location_id)]
     faults += await _assignment_faults(session, phone.account_id, wished.vendor, wished.model, wished.lines)
@@ -140,23 +134,6 @@ async def _apply_phone(session: AsyncSession, phone: Phone, wished: PhoneFields)
     model = vendors.known().profiles[wished.vendor].model(wished.model)
     phone.mac, phone.vendor, phone.model = mac, wished.vendor, model.name if model is not None else wished.model
     phone.label, phone.location_id, phone.settings = wished.label.strip(), wished.location_id, dict(wished.settings)
-
-
-def _mac_fault(wished: PhoneFields, mac: Mac | None) -> FieldFault | None:
-    if mac is not None:
-        return None
-    return FieldFault("mac", f"Expected a MAC address such as 80:5e:c0:12:34:56, got {wished.mac[:40]!r}.")
-
-
-def _model_faults(wished: PhoneFields) -> list[FieldFault]:
-    profiles = vendors.known().profiles
-    profile = profiles.get(wished.vendor)
-    if profile is None:
-        return [FieldFault("vendor", f"Expected one of {', '.join(profiles)}, got {wished.vendor[:40]!r}.")]
-    if profile.model(wished.model) is None:
-        known = ", ".join(profile.models)
-        return [FieldFault("model", f"Expected a {profile.title} model ({known}), got {wished.model[:40]!r}.")]
-    return []
 
 
 async def _assignment_faults(
@@ -247,23 +224,18 @@ async def delete_line(session: AsyncSession, actor: Actor, line: Line) -> None:
 
 async def _apply_line(session: AsyncSession, account: Account, line: Line, wished: LineFields) -> None:
     sip_user = wished.sip_user.strip() or wished.extension.strip()
-    callback = parse_e164(wished.callback_number, account.country) if wished.callback_number else None
+    callback, wrong = phone_rules.callback_number(wished.callback_number, account.country)
     countries = await countries_of(session, account)
     faults = [
-        *_number_faults("extension", wished.extension.strip(), _EXTENSION, countries),
-        *(_number_faults("sip_user", sip_user, _SIP_USER, countries) if wished.sip_user else []),
-        *_text_faults("display_name", wished.display_name),
+        *phone_rules.extension_faults(wished.extension.strip(), countries),
+        *(phone_rules.sip_user_faults(sip_user, countries) if wished.sip_user else []),
+        *phone_rules.text_faults("display_name", wished.display_name),
         await _location_fault(session, account.id, wished.location_id),
         await _pbx_fault(session, account.id, wished.pbx_id),
+        *phone_rules.auth_user_faults(wished.auth_user),
+        *wrong,
+        *phone_rules.secret_faults(wished.secret),
     ]
-    if wished.auth_user and not _SIP_USER.match(wished.auth_user):
-        faults.append(FieldFault("auth_user", "Expected at most 100 characters without spaces or quotes."))
-    if wished.callback_number and callback is None:
-        faults.append(
-            FieldFault("callback_number", "Expected a telephone number that can be called back, such as +12125550123.")
-        )
-    if wished.secret is not None and not _is_secret(wished.secret):
-        faults.append(FieldFault("secret", "Expected 1 to 200 printable characters without spaces at either end."))
     found = tuple(fault for fault in faults if fault is not None)
     if found:
         raise Invalid("The line cannot be stored like this.", fields=found)
@@ -275,28 +247,6 @@ async def _apply_line(session: AsyncSession, account: Account, line: Line, wishe
     line.callback_number, line.location_id, line.pbx_id = callback, wished.location_id, wished.pbx_id
     if wished.secret is not None:
         line.secret = wished.secret
-
-
-def _number_faults(name: str, text: str, shape: re.Pattern[str], countries: tuple[str, ...]) -> list[FieldFault]:
-    if not shape.match(text):
-        return [FieldFault(name, f"Expected letters and digits without spaces or quotes, got {text[:40]!r}.")]
-    shadowed = shadowed_emergency_number(text, countries)
-    if shadowed is not None:
-        return [FieldFault(name, f"{text} would take calls meant for {shadowed}: choose another.")]
-    return []
-
-
-def _text_faults(name: str, text: str) -> list[FieldFault]:
-    """A line break here could become a second setting on the phone; the renderer would refuse it, so it is refused
-    now.
-    """
-    if len(text) <= 200 and text.isprintable():
-        return []
-    return [FieldFault(name, "Expected at most 200 printable characters.")]
-
-
-def _is_secret(text: str) -> bool:
-    return 0 < len(text) <= 200 and text.isprintable() and text == text.strip()
 
 
 async def _location_fault(session: AsyncSession, account_id: str, location_id: str | None) -> FieldFault | None:

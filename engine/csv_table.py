@@ -1,0 +1,185 @@
+"""Tables as CSV, as spreadsheets write and read them: text to rows with every fault by row and column, and back (pure).
+
+Theory of operation. Excel writes CSV with a byte order mark, with `;` where the comma is the decimal sign, with `sep=;`
+on the first line, or with tabs in UTF-16 ("Unicode text"); it drops leading zeros and turns long numbers into
+`8.05E+11`. The first three are read as they come; the last is the reader's matter, since only it knows what stands in a
+column. RFC 4180 names the rest: quotes around cells, doubled inside, line breaks in them.
+
+A cell that begins with `=`, `+`, `-` or `@` is a formula to a spreadsheet (OWASP, CSV Injection). Those are written
+with an apostrophe before them, as one types a text that looks like a formula; one leading apostrophe is taken off on
+the way in. A text that begins with an apostrophe itself gets a second, so that everything comes back as it went.
+"""
+
+import csv
+import difflib
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+MAX_BYTES = 8 * 1024 * 1024
+MAX_COLUMNS = 600
+MAX_CELL_CHARACTERS = 8_000
+SEPARATORS = (",", ";", "\t")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20", "'")
+_SEP_LINE = re.compile(r"sep=(.)\r?\n")
+_BETWEEN_WORDS = re.compile(r"[\s._/-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class CellFault:
+    """What is wrong and where. `row`: as a spreadsheet counts, the header is 1; 0 is the file. `column`: its heading
+    as it stands in the file, empty for the whole row.
+    """
+
+    row: int
+    column: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the table: cells by the column's name. `number`: as a spreadsheet counts."""
+
+    number: int
+    cells: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A table that was read. `columns`: names in the file's order; `headings`: how the file spells each."""
+
+    columns: tuple[str, ...]
+    headings: Mapping[str, str]
+    rows: tuple[Row, ...]
+    faults: tuple[CellFault, ...] = ()
+
+
+def plain_heading(text: str) -> str:
+    """A heading without its spelling: `MAC Address`, `mac-address` and `mac_address` are one."""
+    return _BETWEEN_WORDS.sub("_", text.strip().casefold()).strip("_")
+
+
+def read(data: bytes, known: Iterable[str], *, spellings: Mapping[str, str], max_rows: int) -> Sheet:
+    """Read a table.
+
+    Args:
+        known: names of columns; others are faults.
+        spellings: other headings for them, in `plain_heading`'s form.
+        max_rows: more are a fault, and nothing is read.
+    """
+    text, fault = _text_of(data)
+    if fault is None and not text.strip():
+        fault = "The file is empty. The first row names the columns."
+    if fault is not None:
+        return Sheet((), {}, (), (CellFault(0, "", fault),))
+    separator, text = _separator(text)
+    rows, faults = _records(text, separator, max_rows)
+    if not rows:
+        return Sheet((), {}, (), tuple(faults))
+    columns, headings, wrong = _columns(rows[0][1], tuple(known), spellings)
+    faults += wrong
+    read_rows = []
+    for number, cells in rows[1:]:
+        if len(cells) > len(columns) and any(cell.strip() for cell in cells[len(columns) :]):
+            extra = f"The row has {len(cells)} cells, the header {len(columns)}. Is a quote or separator missing?"
+            faults.append(CellFault(number, "", extra))
+        named = {name: cell_in(cell) for name, cell in zip(columns, cells, strict=False) if name}
+        long = [name for name, cell in named.items() if len(cell) > MAX_CELL_CHARACTERS]
+        faults += [CellFault(number, headings[name], _TOO_LONG) for name in long]
+        read_rows.append(Row(number, named))
+    return Sheet(tuple(name for name in columns if name), headings, tuple(read_rows), tuple(faults))
+
+
+_TOO_LONG = f"Expected at most {MAX_CELL_CHARACTERS} characters in a cell. Is a closing quote missing?"
+
+
+def write(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
+    """The table as UTF-8 with a byte order mark, commas and CRLF: what Excel opens without asking (RFC 4180)."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\r\n")
+    writer.writerow(columns)
+    writer.writerows([cell_out(cell) for cell in row] for row in rows)
+    return out.getvalue().encode("utf-8-sig")
+
+
+def cell_out(text: str) -> str:
+    """A cell no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def cell_in(text: str) -> str:
+    """The cell as it was meant: without the space around it and without one leading apostrophe."""
+    plain = text.strip()
+    return plain.removeprefix("'")
+
+
+def _text_of(data: bytes) -> tuple[str, str | None]:
+    """The file as text, or why it is none."""
+    if len(data) > MAX_BYTES:
+        return "", f"The file has {len(data):,} bytes; at most {MAX_BYTES:,} are taken. Import it in parts."
+    encoding = "utf-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as exc:
+        line = data.count(b"\n", 0, exc.start) + 1
+        return "", f"The file is no UTF-8 text (line {line}). In Excel, save it as “CSV UTF-8”."
+    return (text, None) if "\0" not in text else ("", "The file is no text: it holds a NUL character.")
+
+
+def _separator(text: str) -> tuple[str, str]:
+    """What parts the cells, and the text without Excel's `sep=` line."""
+    named = _SEP_LINE.match(text)
+    if named is not None and named[1] in SEPARATORS:
+        return named[1], text[named.end() :]
+    header = re.sub(r'"[^"]*"', "", text.lstrip().split("\n", 1)[0])
+    return max(SEPARATORS, key=header.count), text
+
+
+def _records(text: str, separator: str, max_rows: int) -> tuple[list[tuple[int, list[str]]], list[CellFault]]:
+    """Rows with something in them, numbered as a spreadsheet does. A quote that does not end spoils all behind it."""
+    rows: list[tuple[int, list[str]]] = []
+    number = 0
+    try:
+        for number, cells in enumerate(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True), 1):
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(rows) > max_rows:
+                return [], [CellFault(0, "", f"The file has more than {max_rows:,} rows. Import it in parts.")]
+            rows.append((number, cells))
+    except csv.Error as exc:
+        detail = f"The row cannot be read: {exc}. A quote inside a quoted cell is doubled, and each cell's quote ends."
+        return rows[:1], [CellFault(number + 1, "", detail)]
+    return rows, []
+
+
+def _columns(
+    cells: Sequence[str], known: tuple[str, ...], spellings: Mapping[str, str]
+) -> tuple[list[str], dict[str, str], list[CellFault]]:
+    """The columns' names (empty: one that is not known), how each is spelled, what is wrong with the header."""
+    faults: list[CellFault] = []
+    names: list[str] = []
+    headings: dict[str, str] = {}
+    if len(cells) > MAX_COLUMNS:
+        return [], {}, [CellFault(1, "", f"The header has {len(cells)} columns; at most {MAX_COLUMNS} are read.")]
+    plain = {plain_heading(name): name for name in known} | dict(spellings)
+    for at, cell in enumerate(cells, 1):
+        heading = cell_in(cell)
+        name = plain.get(plain_heading(heading), "")
+        if not heading:
+            if at < len(cells) or any(cells[at:]):
+                faults.append(CellFault(1, "", f"Column {at} has no heading."))
+        elif not name:
+            faults.append(CellFault(1, heading[:80], f"There is no such column.{_meant(heading, plain)}"))
+        elif name in headings:
+            faults.append(CellFault(1, heading[:80], f"This column is there twice: {headings[name]} is the same."))
+            name = ""
+        else:
+            headings[name] = heading
+        names.append(name)
+    return names, headings, faults
+
+
+def _meant(heading: str, plain: Mapping[str, str]) -> str:
+    near = difflib.get_close_matches(plain_heading(heading), plain, n=1, cutoff=0.7)
+    return f" Is {plain[near[0]]} meant?" if near else ""
