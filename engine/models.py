@@ -299,9 +299,10 @@ class Phone(Audited, Versioned, Stamped, Base):
         {
             "status", "last_fetch_at", "last_ip", "last_user_agent", "firmware", "fetched_revision",
             "fetched_token_index", "straggled_at", "seen_vendor", "seen_model", "resync_result", "resync_at",
+            "no_location_at",
         }
     )  # fmt: skip
-    unaudited_columns = _machine_columns
+    unaudited_columns = _machine_columns | {"network_location_id"}  # no administrator's, yet a phone's files say it
     unversioned_columns = _machine_columns
     __table_args__ = (
         UniqueConstraint("account_id", "mac"),
@@ -309,6 +310,7 @@ class Phone(Audited, Versioned, Stamped, Base):
         Index("ix_phone_last_ip", "last_ip"),  # HELD: which phone asks from there
         Index("ix_phone_account_status", "account_id", "status", "id"),
         Index("ix_phone_account_model", "account_id", "vendor", "model", "id"),
+        Index("ix_phone_no_location", "account_id", "id", **_where("no_location_at IS NOT NULL")),
     )
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
@@ -330,6 +332,8 @@ class Phone(Audited, Versioned, Stamped, Base):
     seen_model: Mapped[str | None] = mapped_column(String(40))
     resync_result: Mapped[str | None] = mapped_column(String(80))
     resync_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    network_location_id: Mapped[str | None] = mapped_column(Id)  # what the network says: where it was last seen
+    no_location_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)  # since when its 911 calls have no address
     file_key: Mapped[str | None] = mapped_column(Sealed("phone.file_key"))  # what its files are encrypted with
 
 
@@ -655,9 +659,19 @@ class Rollout(Audited, Versioned, Stamped, Base):
     state: Mapped[str] = mapped_column(String(20), default=RolloutState.CANARY)
     reason: Mapped[str] = mapped_column(String(400), default="")  # why it was rolled back
     counts: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)  # {"fetched", "failed", "phones"}
+    limits: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)  # provisioning.rollout.Limits, and "revision"
     started_by: Mapped[str] = mapped_column(String(320))
     started_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
     ended_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+
+
+class Lease(Base):
+    """A duty that one node at a time has, such as watching roll-outs; another may take it when `until` has passed."""
+
+    __tablename__ = "lease"
+    name: Mapped[str] = mapped_column(String(40), primary_key=True)
+    holder: Mapped[str] = mapped_column(Id)
+    until: Mapped[dt.datetime] = mapped_column(UtcDateTime)
 
 
 class FetchedFile(Base):

@@ -32,7 +32,14 @@ def _phone() -> None:
     op.add_column("phone", sa.Column("seen_model", sa.String(length=40), nullable=True))
     op.add_column("phone", sa.Column("resync_result", sa.String(length=80), nullable=True))
     op.add_column("phone", sa.Column("resync_at", sa.DateTime(), nullable=True))
+    op.add_column("phone", sa.Column("network_location_id", sa.String(length=48), nullable=True))
+    op.add_column("phone", sa.Column("no_location_at", sa.DateTime(), nullable=True))
     op.add_column("phone", sa.Column("file_key", sa.LargeBinary(), nullable=True))
+    unlocated = sa.text("no_location_at IS NOT NULL")
+    op.create_index(
+        "ix_phone_no_location", "phone", ["account_id", "id"], unique=False, sqlite_where=unlocated,
+        postgresql_where=unlocated,
+    )  # fmt: skip
     op.create_index("ix_phone_account_model", "phone", ["account_id", "vendor", "model", "id"], unique=False)
     op.create_index("ix_phone_account_status", "phone", ["account_id", "status", "id"], unique=False)
 
@@ -110,6 +117,7 @@ def _rollout() -> None:
         sa.Column("state", sa.String(length=20), nullable=False),
         sa.Column("reason", sa.String(length=400), nullable=False),
         sa.Column("counts", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("limits", sa.JSON(none_as_null=True), nullable=False),
         sa.Column("started_by", sa.String(length=320), nullable=False),
         sa.Column("started_at", sa.DateTime(), nullable=False),
         sa.Column("ended_at", sa.DateTime(), nullable=True),
@@ -209,6 +217,16 @@ def _fetched_file() -> None:
     op.create_index(op.f("ix_fetched_file_account_id"), "fetched_file", ["account_id"], unique=False)
 
 
+def _lease() -> None:
+    op.create_table(
+        "lease",
+        sa.Column("name", sa.String(length=40), nullable=False),
+        sa.Column("holder", sa.String(length=48), nullable=False),
+        sa.Column("until", sa.DateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_lease")),
+    )
+
+
 def upgrade() -> None:
     _account()
     _phone()
@@ -221,6 +239,7 @@ def upgrade() -> None:
     _settings_level()
     _template_version()
     _fetched_file()
+    _lease()
 
 
 def downgrade() -> None:
