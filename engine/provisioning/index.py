@@ -12,6 +12,7 @@ two walks as a right one.
 import json
 import sqlite3
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote
@@ -22,7 +23,7 @@ from sqlalchemy.exc import DBAPIError
 from engine.crypto import KeyRing
 from engine.db import Database
 from engine.errors import DatabaseAway
-from engine.provisioning import merge, settings
+from engine.provisioning import location_gate, merge, settings
 from engine.provisioning.merge import Level, Source, SourceKind
 from engine.provisioning.settings import AccountRecord, LineRecord, PhoneRecord
 
@@ -87,9 +88,13 @@ class Index(Protocol):
     `overrides`: the account's own templates for a vendor by name (`phone_id` "": as they are published; a phone in a
     running roll-out's canary group gets what is rolled out).
 
+    `is_instant`: they are answered without waiting, so nothing happens between two of them in this process.
+
     Raises:
         DatabaseAway: by each of them, when the database cannot be read now.
     """
+
+    is_instant: bool
 
     async def find(self, token_index: str, mac: str) -> Found | None: ...
     async def account(self, account_id: str) -> AccountRecord | None: ...
@@ -100,6 +105,8 @@ class Index(Protocol):
 
 class SqliteIndex:
     """Over one sqlite3 connection of its own, opened at the first question and anew after any error."""
+
+    is_instant = True
 
     def __init__(self, path: Path, keys: KeyRing) -> None:
         self._path = path
@@ -120,7 +127,8 @@ class SqliteIndex:
         if row is None or account is None:
             return None
         levels = self._all(_LEVELS, _of_phone(phone_id, row))
-        return _phone(phone_id, row, account, levels, self._all(_LINES, {"phone_id": phone_id}), self._keys)
+        found = _phone(phone_id, row, account, levels, self._all(_LINES, {"phone_id": phone_id}), self._keys)
+        return _gated(found, self._all(location_gate.STATEMENT, {"phone_id": phone_id}))
 
     async def overrides(self, account_id: str, vendor: str, phone_id: str) -> Mapping[str, str]:
         asked = {"account_id": account_id, "vendor": vendor, "canary": _holding(phone_id)}
@@ -155,6 +163,8 @@ class SqliteIndex:
 class SessionIndex:
     """Over SQLAlchemy's engine, for a database that is not SQLite: the same statements, slower."""
 
+    is_instant = False
+
     def __init__(self, database: Database, keys: KeyRing) -> None:
         self._database = database
         self._keys = keys
@@ -174,7 +184,8 @@ class SessionIndex:
             return None
         levels = await self._all(_LEVELS, _of_phone(phone_id, rows[0]))
         lines = await self._all(_LINES, {"phone_id": phone_id})
-        return _phone(phone_id, rows[0], accounts[0], levels, lines, self._keys)
+        found = _phone(phone_id, rows[0], accounts[0], levels, lines, self._keys)
+        return _gated(found, await self._all(location_gate.STATEMENT, {"phone_id": phone_id}))
 
     async def overrides(self, account_id: str, vendor: str, phone_id: str) -> Mapping[str, str]:
         asked = {"account_id": account_id, "vendor": vendor, "canary": _holding(phone_id)}
@@ -243,6 +254,11 @@ def _phone(phone_id: str, row: Any, account: Any, levels: list[Any], lines: list
         sources=found.sources,
         removed=found.removed,
     )
+
+
+def _gated(found: PhoneRecord, places: list[Any]) -> PhoneRecord:
+    unlocated = location_gate.judge_stored(places, json.loads)
+    return replace(found, unlocated=unlocated) if unlocated.is_phone else found
 
 
 def _levels(rows: list[Any], location_id: str, location_name: str) -> list[Level]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from engine.errors import FieldFault
 from engine.numbers import numbers_of
-from engine.provisioning import functionkeys, merge, render
+from engine.provisioning import functionkeys, location_gate, merge, render
+from engine.provisioning.location_gate import LOCATED, Unlocated
 from engine.provisioning.merge import Effective, Level, Source
 from engine.provisioning.render import LineConfig, PhoneConfig
 from engine.provisioning.timezone import zone_rule
@@ -58,7 +59,7 @@ class AccountRecord:
 class PhoneRecord:
     """A phone with its account, its location's time zone and country (empty: the account's) and its lines, first key
     first. `settings`: the merged values (`merge.effective`), `sources`: where each of them stands, `removed`: which
-    level took a value away.
+    level took a value away; `unlocated`: what of it has no address to send with a 911 call.
     """
 
     account: AccountRecord
@@ -73,6 +74,7 @@ class PhoneRecord:
     country: str = ""
     sources: Mapping[str, Source] = field(default_factory=dict)
     removed: Mapping[str, Source] = field(default_factory=dict)
+    unlocated: Unlocated = LOCATED
 
 
 # --- A phone's own settings ------------------------------------------------------------------------------------------
@@ -238,7 +240,7 @@ def phone_config(record: PhoneRecord, profile: Profile, provisioning_url: str) -
     most = model.lines if model is not None else 1
     lines = tuple(_line(number, line, settings) for number, line in enumerate(record.lines[:most], 1))
     country = record.country or record.account.country
-    return PhoneConfig(
+    own = PhoneConfig(
         mac=record.mac,
         model=model.name if model is not None else "",
         label=record.label or record.mac,
@@ -251,6 +253,7 @@ def phone_config(record: PhoneRecord, profile: Profile, provisioning_url: str) -
         resync_from_proxy=all(line.resync_via != "direct" for line in record.lines),
         **_of_all_files(settings, country, record.mac),
     )
+    return location_gate.marked(own, record.unlocated, country)
 
 
 def _of_all_files(settings: Mapping[str, Any], country: str, mac: str) -> dict[str, Any]:
