@@ -1,19 +1,21 @@
 """The phones' fetch log: noted in memory on the request, written in groups, the telling ones promoted to the audit log.
 
 Equal events inside one interval become one row with a count, so a phone that hammers, or a stranger that guesses,
-costs one row an interval. What cannot be written now is kept and tried again; when the memory for it is full the
-newest are counted and dropped, never the phone's answer.
+costs one row an interval. What was asked with a token that nobody knows is compared with the tokens rotated away when
+it is written, never on the request (`retired.py`). What cannot be written now is kept and tried again; when the memory
+for it is full the newest are counted and dropped, never the phone's answer.
 """
 
 import asyncio
 import datetime as dt
 import time
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 import structlog
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -23,6 +25,7 @@ from engine.db import Database, utc_now
 from engine.errors import EngineError
 from engine.ids import new_id
 from engine.models import Account, Phone, PhoneStatus, ProvisioningEvent
+from engine.provisioning import retired
 
 FLUSH_INTERVAL_S = 0.5
 MAX_PENDING = 20_000  # distinct events, about 20 MB
@@ -54,7 +57,7 @@ class Fetch(NamedTuple):  # made and hashed on every request: a tuple does both 
 
     `reason` says why it was denied. `absent` alone is no denial: it is how a phone learns that a file of its boot
     order is not there. `revision` is the account's, for a file that holds lines; `etag` tells whether the phone got
-    something new.
+    something new. `token_index`: the keyed index of the token it asked with; it is never written with the event.
     """
 
     kind: FetchKind
@@ -72,6 +75,7 @@ class Fetch(NamedTuple):  # made and hashed on every request: a tuple does both 
     etag: str | None = None
     evidence: tuple[str, ...] = ()
     size_bytes: int = 0
+    token_index: str = ""
 
 
 @dataclass(slots=True)
@@ -88,6 +92,7 @@ class FetchLog:
     database: Database
     interval_s: float = FLUSH_INTERVAL_S
     dropped: int = 0
+    on_moved: Callable[[], None] = lambda: None  # a phone asked by another token than the last time
     _pending: dict[Fetch, _Count] = field(default_factory=dict)
     _strangers: dict[str, int] = field(default_factory=dict)
     _audits_left: float = MAX_AUDITED
@@ -116,7 +121,7 @@ class FetchLog:
         self._strangers[fetch.ip] = seen = self._strangers.get(fetch.ip, 0) + 1
         if seen <= MAX_PER_STRANGER:
             return fetch
-        return fetch._replace(file=MANY, user_agent=MANY, mac="", firmware=None, evidence=())
+        return fetch._replace(file=MANY, user_agent=MANY, mac="", firmware=None, evidence=(), token_index="")
 
     def start(self) -> None:
         self._task = asyncio.create_task(self.run(), name="fetch log")
@@ -153,13 +158,15 @@ class FetchLog:
             return
         taken, self._pending = self._pending, {}
         self._strangers.clear()
-        promoted = self._worth_auditing(taken)
         try:
             async with self.database.sessions.begin() as session:
-                await _write(session, taken, promoted)
+                told = await retired.attributed(session, taken)
+                has_moved = await _write(session, told, self._worth_auditing(told))
         except BaseException:
             self._put_back(taken)
             raise
+        if has_moved:
+            self.on_moved()
         if self.dropped:
             _log.warning("fetch_log.dropped", events=self.dropped)
             self.dropped = 0
@@ -201,22 +208,30 @@ def _in_text(fetch: Fetch) -> Fetch:
     return fetch._replace(user_agent=agent[:400], evidence=tuple(evidence))
 
 
-async def _write(session: AsyncSession, taken: dict[Fetch, _Count], promoted: list[Fetch]) -> None:
+async def _write(session: AsyncSession, taken: dict[Fetch, _Count], promoted: list[Fetch]) -> bool:
+    """Write them all; True when a phone asked by another token than the last time."""
     phones = await _phones(session, {fetch.phone_id for fetch in taken if fetch.phone_id is not None})
     changed = await _changed(session, taken, phones)
+    accounts = await _accounts(session, {fetch.account_id for fetch in taken if fetch.account_id is not None})
+    has_moved = False
     for fetch, count in taken.items():
         phone = phones.get(fetch.phone_id or "")
         if phone is not None and fetch.kind in {FetchKind.FETCH, FetchKind.NOT_MODIFIED}:
+            known = phone.fetched_token_index
             _seen(session, phone, fetch, count.at, is_changed=fetch in changed)
+            retired.note_token(phone, fetch, accounts.get(phone.account_id))
+            has_moved = has_moved or phone.fetched_token_index != known
+        elif phone is not None and fetch.reason == retired.REASON:
+            phone.straggled_at = count.at
         elif phone is not None and fetch.kind is FetchKind.FAILED:
             phone.status = PhoneStatus.FAILED  # its file cannot be made: the phone keeps what it has
     for fetch in promoted:
         _promote(session, fetch, taken[fetch], phones.get(fetch.phone_id or ""))
-    accounts = await _accounts(session, {fetch.account_id for fetch in taken if fetch.account_id is not None})
     rows = [_row(fetch, count, phones, accounts) for fetch, count in taken.items()]
     for row, event_id in zip(rows, sorted(new_id("fetch") for _ in rows), strict=True):
         row["id"] = event_id  # within a millisecond too, the log reads in the order things happened
     await session.execute(insert(ProvisioningEvent), rows)
+    return has_moved
 
 
 async def _phones(session: AsyncSession, wanted: set[str]) -> dict[str, Phone]:
@@ -229,9 +244,13 @@ async def _phones(session: AsyncSession, wanted: set[str]) -> dict[str, Phone]:
     return found
 
 
-async def _accounts(session: AsyncSession, wanted: set[str]) -> set[str]:
-    """Those that still exist: an event of an account deleted meanwhile must not hold up all others."""
-    return set(await session.scalars(select(Account.id).where(Account.id.in_(wanted)))) if wanted else set()
+async def _accounts(session: AsyncSession, wanted: set[str]) -> dict[str, str | None]:
+    """Those that still exist, each with the index of the token that its phones shall ask with: an event of an account
+    deleted meanwhile must not hold up all others.
+    """
+    wished = func.coalesce(Account.next_provisioning_token_index, Account.provisioning_token_index)
+    query = select(Account.id, wished).where(Account.id.in_(wanted))
+    return dict((await session.execute(query)).tuples().all()) if wanted else {}
 
 
 async def _changed(session: AsyncSession, taken: dict[Fetch, _Count], phones: dict[str, Phone]) -> set[Fetch]:
@@ -309,7 +328,7 @@ def _actor(fetch: Fetch) -> Actor:
     )  # fmt: skip
 
 
-def _row(fetch: Fetch, count: _Count, phones: dict[str, Phone], accounts: set[str]) -> dict[str, Any]:
+def _row(fetch: Fetch, count: _Count, phones: dict[str, Phone], accounts: Container[str]) -> dict[str, Any]:
     evidence: dict[str, Any] = {"count": count.count}
     if fetch.evidence:
         evidence["sentences"] = list(fetch.evidence)

@@ -254,6 +254,7 @@ class _Asked(NamedTuple):  # made on every request: a tuple is made in C
     user_agent: str
     ip: str
     started: float
+    token_index: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +277,8 @@ class _Door:
             return await self._elsewhere(request, path)
         started = time.perf_counter()
         parsed = self._parse(path[: MAX_LINE_BYTES + 1], request.headers.get(hdrs.USER_AGENT, ""))
-        asked = _Asked(request.method, *parsed[:4], self._port.address_of(request), started)
+        token_index = tokens.index(self._port.keys, parsed.token)
+        asked = _Asked(request.method, *parsed[:4], self._port.address_of(request), started, token_index)
         try:
             return await self._file(request, asked, parsed.who)
         except DatabaseAway:
@@ -301,7 +303,7 @@ class _Door:
 
     async def _file(self, request: web.BaseRequest, asked: _Asked, who: PhoneIdentity) -> web.StreamResponse:
         """Every path through here does the same hash and the same statement before it decides anything."""
-        found = await self._port.index.find(tokens.index(self._port.keys, asked.token), who.mac or "")
+        found = await self._port.index.find(asked.token_index, who.mac or "")
         allowed = self._allowed(asked, who, found)
         if isinstance(allowed, _Refusal) or found is None:
             refusal = allowed if isinstance(allowed, _Refusal) else _Refusal(FetchKind.DENIED, "token")
@@ -356,9 +358,9 @@ class _Door:
         kept = self._port.kept.get(key, found.revision)
         if kept is None:
             try:
-                kept = await self._render(
-                    found, profile, rule, tokens.provisioning_url(base, asked.token), is_own=is_own
-                )
+                kept = await self._render(found, profile, rule, base, asked.token, is_own=is_own)
+                if not self._port.index.is_instant and await self._port.index.find(asked.token_index, "") is None:
+                    kept = None  # rotated while it was rendered
             except DatabaseAway:
                 raise
             except (EngineError, ValueError) as exc:
@@ -368,17 +370,22 @@ class _Door:
             self._port.kept.put(key, kept)
         return self._answer_kept(request, asked, who, found, rule, kept)
 
-    async def _render(self, found: Found, profile: Profile, rule: FileRule, url: str, *, is_own: bool) -> Kept | None:
+    async def _render(
+        self, found: Found, profile: Profile, rule: FileRule, base: str, token: str, *, is_own: bool
+    ) -> Kept | None:
+        """The file, with the URL that phones are being moved to where there is one."""
         phone_config: PhoneConfig
         if is_own:
             phone = await self._port.index.phone(found.phone_id or "")
             if phone is None:
                 return None  # deleted between the two statements
+            url = tokens.provisioning_url(base, phone.account.next_token or token)
             phone_config = settings.phone_config(phone, profile, url)
         else:
             account = await self._port.index.account(found.account_id)
             if account is None:
                 return None
+            url = tokens.provisioning_url(base, account.next_token or token)
             phone_config = settings.site_config(account, profile, url)
         body = self._port.renderer.render(profile, rule, phone_config)
         etag = f'"{sha256(body).hexdigest()[:32]}"'
@@ -478,6 +485,7 @@ def _noted(asked: _Asked, who: PhoneIdentity, found: Found | None, kind: FetchKi
         mac=who.mac or "",
         firmware=who.firmware,
         evidence=(*who.evidence, *who.contradictions)[:6],
+        token_index=asked.token_index,
     )
 
 

@@ -1,0 +1,119 @@
+"""Who still asks with a token that was rotated away: found out when the fetch log is written, never on the request.
+
+A denied request costs the same whether its token was never anybody's or was an account's until yesterday. The keyed
+indexes of the last tokens of each account are kept; when the log is written, denied fetches are compared with them and
+told to the account, and to the phone of that MAC.
+"""
+
+import datetime as dt
+from collections.abc import Iterable
+from copy import copy
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from engine.db import utc_now
+from engine.models import Phone, PhoneStatus, RetiredToken
+
+if TYPE_CHECKING:
+    from engine.provisioning.fetchlog import Fetch  # the log's writer asks here
+
+REASON = "retired_token"
+MAX_KEPT = 10  # of an account
+KEPT_FOR = dt.timedelta(days=400)  # a phone in a drawer is found a year later; after that it is any stranger
+_GROUP = 500  # what every database takes in one statement
+
+
+class Counted(Protocol):
+    """How often a fetch was noted, since when, and what all of them took together."""
+
+    at: dt.datetime
+    count: int
+    duration_us: int
+
+
+Count = TypeVar("Count", bound=Counted)
+
+
+async def retire(session: AsyncSession, account_id: str, token_index: str) -> None:
+    """Keep the index of a token that ends now, and let go of those that are too many or too old."""
+    now = utc_now()
+    await session.merge(RetiredToken(token_index=token_index, account_id=account_id, retired_at=now))
+    await session.flush()
+    query = select(RetiredToken.token_index).where(RetiredToken.account_id == account_id)
+    query = query.where(RetiredToken.token_index != token_index).order_by(RetiredToken.retired_at.desc())
+    older = (await session.scalars(query)).all()
+    await session.execute(delete(RetiredToken).where(RetiredToken.token_index.in_(older[MAX_KEPT - 1 :])))
+    await session.execute(delete(RetiredToken).where(RetiredToken.retired_at < now - KEPT_FOR))
+
+
+async def attributed(session: AsyncSession, taken: "dict[Fetch, Count]") -> "dict[Fetch, Count]":
+    """The noted fetches, those with a retired token told to its account and phone; those with a token of nobody's stay
+    nobody's, and equal ones among them are counted together.
+    """
+    strays = {fetch.token_index for fetch in taken if fetch.account_id is None and fetch.token_index}
+    if not strays:
+        return taken
+    owners = await _owners(session, strays)
+    macs = {(owners[fetch.token_index], fetch.mac) for fetch in taken if fetch.token_index in owners and fetch.mac}
+    phones = await _phones_of(session, macs)
+    told: dict[Fetch, Count] = {}
+    for fetch, count in taken.items():
+        _add(told, _told(fetch, owners, phones), count)
+    return told
+
+
+def note_token(phone: Phone, fetch: "Fetch", wished: str | None) -> None:
+    """Put on the phone by which token it asked for its own files; until it asks by the one `wished` it is stale."""
+    if fetch.revision is None or not fetch.token_index:
+        return
+    phone.fetched_token_index = fetch.token_index
+    if fetch.token_index != wished and phone.status == PhoneStatus.CURRENT:
+        phone.status = PhoneStatus.STALE
+
+
+def _told(fetch: "Fetch", owners: dict[str, str], phones: dict[tuple[str, str], str]) -> "Fetch":
+    if fetch.account_id is not None:
+        return fetch
+    account_id = owners.get(fetch.token_index)
+    if account_id is None:
+        return fetch._replace(token_index="")  # a thousand guesses are one event
+    phone_id = phones.get((account_id, fetch.mac))
+    return fetch._replace(account_id=account_id, phone_id=phone_id, reason=REASON, token_index="")
+
+
+def _add(told: "dict[Fetch, Count]", fetch: "Fetch", count: Count) -> None:
+    known = told.get(fetch)
+    if known is None:
+        told[fetch] = copy(count)  # the noted ones are tried again as they were when this writing fails
+        return
+    known.count += count.count
+    known.duration_us += count.duration_us
+
+
+async def _owners(session: AsyncSession, token_indexes: set[str]) -> dict[str, str]:
+    """The accounts whose tokens those were."""
+    since = utc_now() - KEPT_FOR
+    found: dict[str, str] = {}
+    for group in _groups(token_indexes):
+        query = select(RetiredToken.token_index, RetiredToken.account_id)
+        query = query.where(RetiredToken.token_index.in_(group), RetiredToken.retired_at >= since)
+        found.update((token_index, account_id) for token_index, account_id in await session.execute(query))
+    return found
+
+
+async def _phones_of(session: AsyncSession, asked: set[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """The ids of those accounts' phones with those MACs."""
+    found = {}
+    for group in _groups({mac for _, mac in asked}):
+        query = select(Phone.account_id, Phone.mac, Phone.id).where(Phone.mac.in_(group))
+        for account_id, mac, phone_id in await session.execute(query):
+            if (account_id, mac) in asked:
+                found[account_id, mac] = phone_id
+    return found
+
+
+def _groups(values: Iterable[str]) -> Iterable[list[str]]:
+    ordered = sorted(values)
+    return (ordered[start : start + _GROUP] for start in range(0, len(ordered), _GROUP))
