@@ -250,7 +250,7 @@ async def _accounts(session: AsyncSession, wanted: set[str]) -> dict[str, str | 
     """
     wished = func.coalesce(Account.next_provisioning_token_index, Account.provisioning_token_index)
     query = select(Account.id, wished).where(Account.id.in_(wanted))
-    return dict((await session.execute(query)).tuples().all()) if wanted else {}
+    return {row[0]: row[1] for row in await session.execute(query)} if wanted else {}
 
 
 async def _changed(session: AsyncSession, taken: dict[Fetch, _Count], phones: dict[str, Phone]) -> set[Fetch]:
