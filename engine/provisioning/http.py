@@ -29,6 +29,7 @@ from engine.crypto import KeyRing
 from engine.db import Database
 from engine.errors import DatabaseAway, EngineError, NotFound
 from engine.provisioning import settings, tokens, vendors
+from engine.provisioning.fetched import LastFetched
 from engine.provisioning.fetchlog import Fetch, FetchKind, FetchLog
 from engine.provisioning.index import Found, Index, open_index
 from engine.provisioning.kept import Kept, KeptFiles
@@ -77,6 +78,7 @@ class PhonesPort:
     trusted_proxies: tuple[Network, ...] = ()
     also: dict[str, Handler] = field(default_factory=dict)
     kept: KeptFiles = field(default_factory=KeptFiles)
+    last_fetched: LastFetched | None = None
 
     def address_of(self, request: web.BaseRequest) -> str:
         """The asker's address: the peer's, or what a trusted proxy in front of us says, nearest first."""
@@ -102,11 +104,16 @@ class PhonesPort:
     def runner(self) -> web.ServerRunner:
         """The server, to be set up and given its sites; starts the fetch log. Needs a running loop."""
         self.log.start()
+        if self.last_fetched is not None:
+            self.log.on_written = self.last_fetched.note
+            self.last_fetched.start()
         return web.ServerRunner(make_server(self))
 
     async def close(self) -> None:
         """Write what the fetch log still holds and let the database go. The runner is cleaned up before."""
         await self.log.stop()
+        if self.last_fetched is not None:
+            await self.last_fetched.stop()
         self.index.close()
 
     async def files(self, phone_id: str, provisioning_url: str, *, is_masked: bool = True) -> dict[str, bytes]:
@@ -142,13 +149,15 @@ def make_phones_port(section: config.Provisioning, keys: KeyRing, database: Data
     Raises:
         ConfigFault: the vendor profiles cannot be read.
     """
+    renderer = Renderer(vendors.known())
     return PhonesPort(
         index=open_index(database, keys),
         keys=keys,
-        renderer=Renderer(vendors.known()),
+        renderer=renderer,
         log=FetchLog(database),
         public_url=section.public_url,
         trusted_proxies=section.trusted_proxies,
+        last_fetched=LastFetched(database, renderer),
     )
 
 
@@ -389,6 +398,8 @@ class _Door:
             phone_config = settings.site_config(account, profile, url)
         body = self._port.renderer.render(profile, rule, phone_config)
         etag = f'"{sha256(body).hexdigest()[:32]}"'
+        if self._port.last_fetched is not None:
+            self._port.last_fetched.rendered(etag, profile, rule, phone_config, {})
         headers = CIMultiDict({hdrs.CONTENT_TYPE: profile.content_type, _ETAG: etag, **_SECURITY})
         return Kept(found.revision, body, etag, headers)
 
