@@ -5,7 +5,7 @@ on the first line, or with tabs in UTF-16 ("Unicode text"); it drops leading zer
 `8.05E+11`. The first three are read as they come; the last is the reader's matter, since only it knows what stands in a
 column. RFC 4180 names the rest: quotes around cells, doubled inside, line breaks in them.
 
-A cell that begins with `=`, `+`, `-` or `@` is a formula to a spreadsheet (OWASP, CSV Injection). Those are written
+A cell that begins with `=`, `+`, `-` or `@` is a formula to a spreadsheet (OWASP, CSV Injection). It is written
 with an apostrophe before them, as one types a text that looks like a formula; one leading apostrophe is taken off on
 the way in. A text that begins with an apostrophe itself gets a second, so that everything comes back as it went.
 """

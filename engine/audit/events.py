@@ -31,6 +31,7 @@ class Event(StrEnum):
     ACCOUNT_READ = "account.read"
     ACCOUNT_UPDATE = "account.update"
     HOME_READ = "home.read"
+    ALERT_LIST = "alert.list"
     HELP_READ = "help.read"
     OPENAPI_READ = "openapi.read"
     UNKNOWN_ROUTE = "route.unknown"
@@ -85,6 +86,7 @@ class Event(StrEnum):
     PHONE_UPDATE = "phone.update"
     PHONE_DELETE = "phone.delete"
     PHONE_RESYNC = "phone.resync"
+    PHONE_CHANGE_MANY = "phone.change_many"
     PHONE_SIGHT = "phone.sight"
     PHONE_SIGHTING_READ = "phone_sighting.read"
     PHONE_FILES_READ = "phone_file.read"
@@ -92,7 +94,13 @@ class Event(StrEnum):
     PHONE_FIRST_FETCH = "phone.first_fetch"
     PHONE_CHANGED_FETCH = "phone.changed_fetch"
     PHONE_MISMATCH = "phone.mismatch"
+    PHONE_LOCATION_MISSING = "phone.location_missing"
+    PHONE_LOCATION_FOUND = "phone.location_found"
     PROVISIONING_DENIED = "provisioning.denied"
+
+    IMPORT_CREATE = "import.create"
+    IMPORT_CHECK = "import.check"
+    IMPORT_EXPORT = "import.export"
 
     LINE_CREATE = "line.create"
     LINE_LIST = "line.list"
@@ -152,6 +160,7 @@ class EventFacts:
 _CATEGORIES = {
     "account": Category.SETTINGS,
     "home": Category.SETTINGS,
+    "alert": Category.PHONES,
     "help": Category.SETTINGS,
     "openapi": Category.SETTINGS,
     "route": Category.SECURITY,
@@ -166,6 +175,7 @@ _CATEGORIES = {
     "confirmed_location": Category.LOCATIONS,
     "notification_recipient": Category.EMERGENCY,
     "phone": Category.PHONES,
+    "import": Category.PHONES,
     "phone_sighting": Category.PHONES,
     "phone_file": Category.PHONES,
     "phone_event": Category.PHONES,
@@ -183,7 +193,20 @@ _CATEGORIES = {
     "audit_log": Category.AUDIT,
 }
 _READING_VERBS = frozenset(
-    {"read", "list", "reveal", "export", "unknown", "denied", "mismatch", "first_fetch", "changed_fetch", "refuse"}
+    {
+        "read",
+        "list",
+        "reveal",
+        "export",
+        "unknown",
+        "denied",
+        "mismatch",
+        "first_fetch",
+        "changed_fetch",
+        "refuse",
+        "check",
+    }
+    | {"location_missing", "location_found"}
 )
 _CREATING = frozenset({"create", "generate"})
 _DELETING = frozenset({"delete", "revoke"})

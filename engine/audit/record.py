@@ -8,13 +8,14 @@ go to the first write entry.
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
 import structlog
 from sqlalchemy import event as sql_event
-from sqlalchemy import select, text
+from sqlalchemy import insert, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
@@ -107,6 +108,42 @@ def record(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a bulk operation did to one row that it wrote without the ORM: whose rows, which fields moved."""
+
+    event: Event
+    resource: tuple[str, str, str]  # type, id, name
+    moved: Mapping[str, changes.FieldChange]
+
+
+async def record_parts(
+    session: AsyncSession, actor: Actor, account_id: str, bulk_id: str, parts: Sequence[Part]
+) -> None:
+    """Write the entries of some rows of a bulk operation now, in this transaction, and move the account's revision.
+
+    For operations on thousands of rows: they write in groups, so that the loop has its turn between them. The entry of
+    the whole operation is noted with `record`, its resource named by `bulk_id`.
+    """
+    if parts:
+        changes.of(session.sync_session).bumped.add(account_id)
+        await session.run_sync(_write_parts, actor, account_id, bulk_id, parts)
+
+
+def _write_parts(session: Session, actor: Actor, account_id: str, bulk_id: str, parts: Sequence[Part]) -> None:
+    key = session.fingerprint_key  # type: ignore[attr-defined]  # of the database's own session class
+    seq, head = _head(session, account_id)
+    rows = []
+    for part in parts:
+        seq += 1
+        note = Note(actor, part.event, None, part.resource, "success", None, None, bulk_id, account_id)
+        told = {name: changes.as_json(change, key) for name, change in part.moved.items()}
+        values = _entry(note, account_id, told, seq, head)
+        head = values["hash"]
+        rows.append(values)
+    session.execute(insert(AuditEntry.__table__), rows)  # type: ignore[arg-type]  # a declarative table is a Table
+
+
 def is_recorded(session: AsyncSession | Session) -> bool:
     """Whether this transaction has an entry already."""
     return bool(session.info.get("audit"))
@@ -116,6 +153,7 @@ def open_audited(url: str, keys: KeyRing) -> Database:
     """Open the database with the commit guard on every session. The only way the product opens it for writing."""
     database = open_database(url, keys)
     fingerprint_key = keys.subkey("audit-fingerprint")
+    database.session_class.fingerprint_key = fingerprint_key  # type: ignore[attr-defined]  # for `record_parts`
 
     def before_commit(session: Session) -> None:
         _write_entries(session, fingerprint_key)
@@ -195,6 +233,13 @@ def _assign(
 def _append(session: Session, note: Note, told: dict[str, dict[str, Any]], heads: dict[str, tuple[int, str]]) -> None:
     chain = note.account_id or PLATFORM
     seq, prev_hash = heads.get(chain) or _head(session, chain)
+    values = _entry(note, chain, told, seq + 1, prev_hash)
+    heads[chain] = (seq + 1, values["hash"])
+    session.add(AuditEntry(**values))
+
+
+def _entry(note: Note, chain: str, told: dict[str, dict[str, Any]], seq: int, prev_hash: str) -> dict[str, Any]:
+    """The columns of the entry that comes behind `prev_hash` as number `seq`."""
     at = utc_now()
     facts = FACTS[note.event]
     entry_id = new_id("audit")
@@ -202,7 +247,7 @@ def _append(session: Session, note: Note, told: dict[str, dict[str, Any]], heads
     body = {
         "id": entry_id,
         "chain": chain,
-        "seq": seq + 1,
+        "seq": seq,
         "at": changes.rfc3339(at),
         "event": note.event.value,
         "category": facts.category.value,
@@ -225,16 +270,13 @@ def _append(session: Session, note: Note, told: dict[str, dict[str, Any]], heads
         "bulk_id": note.bulk_id,
     }
     entry = canonical(body)
-    entry_hash = chain_hash(prev_hash, entry)
-    heads[chain] = (seq + 1, entry_hash)
-    session.add(
-        AuditEntry(
-            id=entry_id, chain=chain, seq=seq + 1, at=at, event=note.event.value, category=facts.category.value,
-            access=facts.access.value, verb=facts.verb, outcome=note.outcome, actor_type=note.actor.type,
-            actor_id=note.actor.id, actor_name=note.actor.name, resource_type=kind, resource_id=identity,
-            ip=note.actor.ip, entry=entry, prev_hash=prev_hash, hash=entry_hash,
-        )
-    )  # fmt: skip
+    return {
+        "id": entry_id, "chain": chain, "seq": seq, "at": at, "event": note.event.value,
+        "category": facts.category.value, "access": facts.access.value, "verb": facts.verb, "outcome": note.outcome,
+        "actor_type": note.actor.type, "actor_id": note.actor.id, "actor_name": note.actor.name,
+        "resource_type": kind, "resource_id": identity, "ip": note.actor.ip, "entry": entry, "prev_hash": prev_hash,
+        "hash": chain_hash(prev_hash, entry),
+    }  # fmt: skip
 
 
 def _head(session: Session, chain: str) -> tuple[int, str]:

@@ -1,0 +1,298 @@
+"""The SQL of imports and exports: what rows are held against, and carrying a plan out.
+
+Theory of operation. A plan is made from what one reading session saw at one revision of the account, before the write
+transaction: the file's faults are found without holding the database's one writer. Carrying it out begins by looking at
+the revision again; when it has moved, nothing is written and the person is told. All rows are written by one
+transaction (all or nothing), without the ORM and in groups, so that the node answers phones and records calls between
+them, and each row's audit entry is written beside it.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import bindparam, case, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from engine.audit.changes import FieldChange
+from engine.audit.events import Event
+from engine.audit.record import Actor, Part, record, record_parts
+from engine.countries import countries_of
+from engine.db import Base, utc_now
+from engine.errors import Conflict
+from engine.ids import new_id
+from engine.models import Account, Line, Location, Pbx, Phone, PhoneLine, PhoneStatus, Revision
+from engine.provisioning.imports import Known, KnownLine, KnownPhone, Outcome, Plan, WishedLine, WishedPhone
+
+GROUP = 250  # rows written at a time: some 15 ms, after which the loop does other work
+_PHONE, _LINE, _KEY = (Base.metadata.tables[model.__tablename__] for model in (Phone, Line, PhoneLine))
+_LINE_FIELDS = (
+    "extension", "display_name", "sip_user", "auth_user", "callback_number", "location_id", "pbx_id",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a plan is made from, and the account's revision when it was read."""
+
+    known: Known
+    revision: int
+
+
+async def known_of(
+    session: AsyncSession, account: Account, macs: Sequence[str] | None, sip_users: Sequence[str]
+) -> Seen:
+    """What a table about those phones and lines is held against. `macs` None: every phone of the account."""
+    revision = await session.scalar(select(Revision.value).where(Revision.account_id == account.id)) or 0
+    phones = {phone.mac: phone async for phone in _phones(session, account.id, macs)}
+    held = {user for phone in phones.values() for user in phone.lines}
+    lines = {line.sip_user: line async for line in _lines(session, account.id, {*sip_users, *held})}
+    known = Known(
+        phones, lines, await _names(session, Location, account.id), await _names(session, Pbx, account.id),
+        account.country, await countries_of(session, account),
+    )  # fmt: skip
+    return Seen(known, revision)
+
+
+async def _names(session: AsyncSession, model: type[Location | Pbx], account_id: str) -> dict[str, str]:
+    found = await session.execute(select(model.id, model.name).where(model.account_id == account_id))
+    return {identity: name for identity, name in found}  # noqa: C416  # rows are no pairs to `dict`
+
+
+async def _phones(session: AsyncSession, account_id: str, macs: Sequence[str] | None) -> AsyncIterator[KnownPhone]:
+    columns = (Phone.id, Phone.mac, Phone.vendor, Phone.model, Phone.label, Phone.location_id, Phone.settings)
+    query = select(*columns).where(Phone.account_id == account_id).order_by(Phone.id)
+    for part in [None] if macs is None else _groups(macs):
+        asked = query if part is None else query.where(Phone.mac.in_(part))
+        rows = (await session.execute(asked)).all()
+        users = await _users_on(session, account_id, None if part is None else [row.id for row in rows])
+        for row in rows:
+            yield KnownPhone(
+                row.id, row.mac, row.vendor, row.model, row.label, row.location_id, dict(row.settings or {}),
+                tuple(users.get(row.id, ())),
+            )  # fmt: skip
+
+
+async def _users_on(session: AsyncSession, account_id: str, phone_ids: Sequence[str] | None) -> dict[str, list[str]]:
+    """The SIP users on phones' keys, first key first."""
+    query = (
+        select(PhoneLine.phone_id, Line.sip_user)
+        .join(Line, Line.id == PhoneLine.line_id)
+        .where(Line.account_id == account_id)
+        .order_by(PhoneLine.phone_id, PhoneLine.key)
+    )
+    if phone_ids is not None:
+        query = query.where(PhoneLine.phone_id.in_(phone_ids))
+    found: dict[str, list[str]] = {}
+    for phone_id, user in await session.execute(query):
+        found.setdefault(phone_id, []).append(user)
+    return found
+
+
+async def _lines(session: AsyncSession, account_id: str, users: Iterable[str]) -> AsyncIterator[KnownLine]:
+    columns = (
+        Line.id, Line.extension, Line.display_name, Line.sip_user, Line.auth_user, Line.callback_number,
+        Line.location_id, Line.pbx_id,
+    )  # fmt: skip
+    for part in _groups(sorted(users)):
+        for row in await session.execute(
+            select(*columns).where(Line.account_id == account_id, Line.sip_user.in_(part))
+        ):
+            yield KnownLine(*row)
+
+
+def _groups(items: Iterable[Any], size: int = GROUP) -> Iterator[list[Any]]:
+    rest = iter(items)
+    while group := list(islice(rest, size)):
+        yield group
+
+
+# --- carrying a plan out ---------------------------------------------------------------------------------------------
+
+
+async def carry_out(session: AsyncSession, actor: Actor, account: Account, plan: Plan, revision: int) -> str:
+    """Write what the plan says: all of it in this transaction. Returns the name its audit entries share.
+
+    Raises:
+        Conflict: something of the account changed since `revision`; nothing was written.
+    """
+    await _refuse_moved(session, account.id, revision)
+    bulk_id = new_id("request")
+    counts = {outcome.value: plan.count(outcome) for outcome in Outcome if outcome is not Outcome.ERROR}
+    record(session, actor, Event.IMPORT_CREATE, resource=("import", bulk_id, "phones"), details=counts)
+    work = _Work(session, actor, account.id, bulk_id)
+    ids = await work.lines(plan)
+    await work.phones(plan.phones, ids)
+    return bulk_id
+
+
+async def _refuse_moved(session: AsyncSession, account_id: str, revision: int) -> None:
+    query = select(Revision.value).where(Revision.account_id == account_id).with_for_update()
+    if (await session.scalar(query) or 0) != revision:
+        raise Conflict(
+            "Phones, lines or locations of this account were changed while the table was being checked. Nothing was "
+            "imported: check it once more."
+        )
+
+
+class _Work:
+    """One import being written."""
+
+    def __init__(self, session: AsyncSession, actor: Actor, account_id: str, bulk_id: str) -> None:
+        self._session, self._actor, self._account_id, self._bulk_id = session, actor, account_id, bulk_id
+        self._now = utc_now()
+
+    async def lines(self, plan: Plan) -> dict[str, str]:
+        """Write the lines; gives the identifiers of all that phones of the plan name, by SIP user."""
+        users = {user for phone in plan.phones for user in phone.lines}
+        fresh = {line.sip_user for line in plan.lines if line.before is None}
+        ids = {line.sip_user: line.id async for line in _lines(self._session, self._account_id, users - fresh)}
+        for group in _groups([line for line in plan.lines if line.before is None]):
+            rows = [self._line_row(line) for line in group]
+            ids |= {row["sip_user"]: row["id"] for row in rows}
+            await self._session.execute(insert(_LINE), rows)
+            await self._record([_made(Event.LINE_CREATE, "line", row, row["extension"], {"secret"}) for row in rows])
+        for group in _groups([line for line in plan.lines if line.before is not None]):
+            await self._change_lines(group)
+        return ids
+
+    def _line_row(self, line: WishedLine) -> dict[str, Any]:
+        empty = {"display_name": "", "auth_user": "", "secret": None, "callback_number": None}
+        row = empty | {"location_id": None, "pbx_id": None} | line.values
+        return row | {"id": new_id("line"), "account_id": self._account_id, "sip_user": line.sip_user} | self._stamps()
+
+    def _stamps(self) -> dict[str, Any]:
+        return {"version": 1, "created_at": self._now, "updated_at": self._now}
+
+    async def _change_lines(self, group: Sequence[WishedLine]) -> None:
+        ids = [line.before.id for line in group if line.before is not None]
+        told = [line.before.id for line in group if line.before is not None and "secret" in line.values]
+        found = await self._session.execute(select(Line.id, Line.secret).where(Line.id.in_(told)))
+        secrets = {line_id: secret for line_id, secret in found}  # noqa: C416  # rows are no pairs to `dict`
+        for has_secret in (False, True):
+            rows = [self._changed(line) for line in group if ("secret" in line.values) is has_secret]
+            if rows:
+                names = (*_LINE_FIELDS, "secret") if has_secret else _LINE_FIELDS
+                query = (
+                    update(_LINE)
+                    .where(_LINE.c.id == bindparam("at_id"))
+                    .values(
+                        {name: bindparam(f"to_{name}") for name in names}
+                        | {"version": _LINE.c.version + 1, "updated_at": self._now}
+                    )
+                )
+                await (await self._session.connection()).execute(query, rows)
+        await self._outdate(_PHONE.c.id.in_(select(_KEY.c.phone_id).where(_KEY.c.line_id.in_(ids))))
+        await self._record([_line_part(line, secrets) for line in group])
+
+    @staticmethod
+    def _changed(line: WishedLine) -> dict[str, Any]:
+        assert line.before is not None
+        values = {name: line.values.get(name, getattr(line.before, name)) for name in _LINE_FIELDS}
+        values |= {"secret": line.values["secret"]} if "secret" in line.values else {}
+        return {f"to_{name}": value for name, value in values.items()} | {"at_id": line.before.id}
+
+    async def phones(self, phones: Sequence[WishedPhone], ids: dict[str, str]) -> None:
+        """Write the phones and what sits on their keys."""
+        for group in _groups([phone for phone in phones if phone.before is None]):
+            rows = [self._phone_row(phone) for phone in group]
+            await self._session.execute(insert(_PHONE), rows)
+            await self._keys([(row["id"], phone) for row, phone in zip(rows, group, strict=True)], ids)
+            parts = [_made(Event.PHONE_CREATE, "phone", row, row["label"] or row["mac"], set()) for row in rows]
+            await self._record([_with_lines(part, phone, ids, None) for part, phone in zip(parts, group, strict=True)])
+        for group in _groups([phone for phone in phones if phone.before is not None and phone.moved()]):
+            await self._change_phones(group, ids)
+
+    def _phone_row(self, phone: WishedPhone) -> dict[str, Any]:
+        return {
+            "id": new_id("phone"), "account_id": self._account_id, "mac": phone.mac, "vendor": phone.vendor,
+            "model": phone.model, "label": phone.label, "location_id": phone.location_id,
+            "settings": dict(phone.settings), "status": PhoneStatus.NEVER_BOOTED.value,
+        } | self._stamps()  # fmt: skip
+
+    async def _change_phones(self, group: Sequence[WishedPhone], ids: dict[str, str]) -> None:
+        names = ("vendor", "model", "label", "location_id", "settings")
+        rows = [
+            {f"to_{name}": getattr(phone, name) for name in names} | {"at_id": phone.before.id}
+            for phone in group
+            if phone.before is not None
+        ]
+        query = (
+            update(_PHONE)
+            .where(_PHONE.c.id == bindparam("at_id"))
+            .values(
+                {name: bindparam(f"to_{name}", type_=_PHONE.c[name].type) for name in names}
+                | {"version": _PHONE.c.version + 1, "updated_at": self._now, "status": OUTDATED}
+            )
+        )
+        await (await self._session.connection()).execute(query, rows)
+        moved = [(phone.before.id, phone) for phone in group if phone.before and phone.lines != phone.before.lines]
+        await self._session.execute(delete(_KEY).where(_KEY.c.phone_id.in_([phone_id for phone_id, _ in moved])))
+        await self._keys(moved, ids)
+        held = {user for _, phone in moved if phone.before for user in phone.before.lines} - ids.keys()
+        gone = {line.sip_user: line.id async for line in _lines(self._session, self._account_id, held)}
+        await self._record([_phone_part(phone, gone | ids) for phone in group])
+
+    async def _keys(self, phones: Iterable[tuple[str, WishedPhone]], ids: dict[str, str]) -> None:
+        rows = [
+            {"account_id": self._account_id, "phone_id": phone_id, "key": key, "line_id": ids[user]}
+            for phone_id, phone in phones
+            for key, user in enumerate(phone.lines, 1)
+        ]
+        if rows:
+            await self._session.execute(insert(_KEY), rows)
+
+    async def _outdate(self, which: Any) -> None:
+        await self._session.execute(update(_PHONE).where(which).values(status=OUTDATED))
+
+    async def _record(self, parts: Sequence[Part]) -> None:
+        await record_parts(self._session, self._actor, self._account_id, self._bulk_id, parts)
+
+
+# a phone that holds the configuration of before has an older one now; all others stay what they are
+OUTDATED = case((_PHONE.c.status == PhoneStatus.CURRENT.value, PhoneStatus.STALE.value), else_=_PHONE.c.status)
+
+
+_BOOKKEEPING = frozenset({"version", "created_at", "updated_at"})
+
+
+def _made(event: Event, kind: str, row: dict[str, Any], name: str, secrets: set[str]) -> Part:
+    moved = {
+        field: FieldChange(None, value, field in secrets)
+        for field, value in row.items()
+        if value is not None and value != "" and field not in _BOOKKEEPING
+    }
+    return Part(event, (kind, row["id"], name), moved)
+
+
+def _with_lines(part: Part, phone: WishedPhone, ids: dict[str, str], before: list[str] | None) -> Part:
+    if not phone.lines:
+        return part
+    after = [ids[user] for user in phone.lines]
+    return Part(part.event, part.resource, {**part.moved, "lines": FieldChange(before, after, False)})
+
+
+def _phone_part(phone: WishedPhone, ids: dict[str, str]) -> Part:
+    assert phone.before is not None
+    moved = {
+        name: FieldChange(getattr(phone.before, name), getattr(phone, name), False)
+        for name in phone.moved()
+        if name != "lines"
+    }
+    if phone.lines != phone.before.lines:
+        before, after = ([ids[user] for user in users] for users in (phone.before.lines, phone.lines))
+        moved["lines"] = FieldChange(before, after, False)
+    return Part(Event.PHONE_UPDATE, ("phone", phone.before.id, phone.label or phone.mac), moved)
+
+
+def _line_part(line: WishedLine, secrets: dict[str, str | None]) -> Part:
+    assert line.before is not None
+    moved = {
+        name: FieldChange(getattr(line.before, name), value, False)
+        for name, value in line.moved().items()
+        if name != "secret"
+    }
+    if "secret" in line.values:
+        moved["secret"] = FieldChange(secrets.get(line.before.id), line.values["secret"], True)
+    return Part(Event.LINE_UPDATE, ("line", line.before.id, ""), moved)
