@@ -9,7 +9,7 @@ for it is full the newest are counted and dropped, never the phone's answer.
 import asyncio
 import datetime as dt
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -92,6 +92,7 @@ class FetchLog:
     database: Database
     interval_s: float = FLUSH_INTERVAL_S
     dropped: int = 0
+    on_written: Callable[[Sequence[Fetch]], None] | None = None  # told after each commit
     on_moved: Callable[[], None] = lambda: None  # a phone asked by another token than the last time
     _pending: dict[Fetch, _Count] = field(default_factory=dict)
     _strangers: dict[str, int] = field(default_factory=dict)
@@ -167,6 +168,8 @@ class FetchLog:
             raise
         if has_moved:
             self.on_moved()
+        if self.on_written is not None:
+            self.on_written(list(taken))
         if self.dropped:
             _log.warning("fetch_log.dropped", events=self.dropped)
             self.dropped = 0
