@@ -86,6 +86,8 @@ class Event(StrEnum):
     PHONE_UPDATE = "phone.update"
     PHONE_DELETE = "phone.delete"
     PHONE_RESYNC = "phone.resync"
+    PHONE_BULK_RESYNC = "phone.bulk_resync"
+    PHONE_RESYNC_READ = "phone_resync.read"
     PHONE_CHANGE_MANY = "phone.change_many"
     PHONE_SIGHT = "phone.sight"
     PHONE_SIGHTING_READ = "phone_sighting.read"
@@ -111,6 +113,10 @@ class Event(StrEnum):
     PROVISIONING_TOKEN_GENERATE = "provisioning_token.generate"
     PROVISIONING_TOKEN_ROTATE = "provisioning_token.rotate"
     PROVISIONING_TOKEN_REVEAL = "provisioning_token.reveal"
+    PROVISIONING_TOKEN_PUSH = "provisioning_token.push"
+    PROVISIONING_TOKEN_CUT = "provisioning_token.cut"
+    PROVISIONING_TOKEN_CANCEL = "provisioning_token.cancel"
+    PROVISIONING_ROTATION_READ = "provisioning_rotation.read"
     PROVISIONING_POLICY_READ = "provisioning_policy.read"
     PROVISIONING_POLICY_UPDATE = "provisioning_policy.update"
     PHONE_ADMIN_PASSWORD_REVEAL = "phone_admin_password.reveal"
@@ -179,10 +185,12 @@ _CATEGORIES = {
     "phone_sighting": Category.PHONES,
     "phone_file": Category.PHONES,
     "phone_event": Category.PHONES,
+    "phone_resync": Category.PHONES,
     "provisioning": Category.PROVISIONING,
     "line": Category.TELEPHONY,
     "provisioning_token": Category.PROVISIONING,
     "provisioning_policy": Category.PROVISIONING,
+    "provisioning_rotation": Category.PROVISIONING,
     "phone_admin_password": Category.PROVISIONING,
     "pbx": Category.TELEPHONY,
     "trunk": Category.TELEPHONY,

@@ -17,7 +17,7 @@ from engine.db import utc_now
 from engine.errors import Conflict, FieldFault, Invalid, NotFound
 from engine.ids import new_id
 from engine.models import Account, Line, Location, Pbx, Phone, PhoneLine, PhoneStatus
-from engine.provisioning import phone_rules, store, tokens, vendors
+from engine.provisioning import cutover, phone_rules, store, store_cutover, tokens, vendors
 from engine.provisioning.settings import setting_faults
 
 ADMIN_PASSWORD_CHARACTERS = 16  # 93 bits of the alphabet below; Poly takes at most 32
@@ -272,7 +272,7 @@ async def generate_token(session: AsyncSession, actor: Actor, account: Account, 
     Raises:
         Conflict: there is a token; `rotate_token` replaces it.
     """
-    await _lock(session, account)
+    await store_cutover.lock(session, account)
     if account.provisioning_token is not None:
         raise Conflict("This account has a provisioning URL already. Rotate it to get another; the old one ends then.")
     token = _set_token(account, keys)
@@ -285,10 +285,13 @@ async def generate_token(session: AsyncSession, actor: Actor, account: Account, 
 async def rotate_token(session: AsyncSession, actor: Actor, account: Account, keys: KeyRing) -> str:
     """Replace the account's provisioning token; the old URL answers 404 from commit on. Returns the clear token.
 
-    Stored sealed (the Provisioning card shows it again) beside its HMAC index (the look-up key).
+    Stored sealed (the Provisioning card shows it again) beside its HMAC index (the look-up key). A move to another
+    token that was under way ends too: whoever held the old URL could read the next one.
     """
-    await _lock(session, account)
+    await store_cutover.lock(session, account)
+    await cutover.end_all(session, account)
     token = _set_token(account, keys)
+    await store_cutover.outdate(session, account)
     record(session, actor, Event.PROVISIONING_TOKEN_ROTATE, account)
     return token
 
@@ -307,7 +310,7 @@ async def reveal_token(session: AsyncSession, actor: Actor, account: Account) ->
 
 async def rotate_phone_admin_password(session: AsyncSession, actor: Actor, account: Account) -> str:
     """Give the account's phones a new admin password; each takes it at its next fetch. Returns the clear password."""
-    await _lock(session, account)
+    await store_cutover.lock(session, account)
     account.phone_admin_password = password = mint_admin_password()
     record(session, actor, Event.PHONE_ADMIN_PASSWORD_ROTATE, account)
     return password
@@ -331,12 +334,6 @@ def mint_admin_password() -> str:
         text = "".join(secrets.choice(_ALPHABET) for _ in range(ADMIN_PASSWORD_CHARACTERS))
         if any(map(str.isupper, text)) and any(map(str.islower, text)) and any(map(str.isdigit, text)):
             return text
-
-
-async def _lock(session: AsyncSession, account: Account) -> None:
-    """Read the account as it is now, so that nobody else changes it before the commit."""
-    await session.flush()  # a refresh would take back what this transaction has changed and not yet written
-    await session.refresh(account, with_for_update=True)
 
 
 def _set_token(account: Account, keys: KeyRing) -> str:

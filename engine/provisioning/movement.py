@@ -1,0 +1,126 @@
+"""What a rotation would mean and how far a move to the next token has come, as numbers and sentences (pure)."""
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+MAX_LISTED = 100  # phones that one answer or page names; the counts beside them are whole
+
+
+class RotationState(StrEnum):
+    NONE = "none"
+    PUSHING = "pushing"  # two tokens work; files carry the next one's URL
+    RETURNING = "returning"  # the same, back to the token that was in force before
+
+
+class Mode(StrEnum):
+    IMMEDIATE = "immediate"
+    PUSH = "push"
+
+
+@dataclass(frozen=True, slots=True)
+class PhoneSeen:
+    """A phone as these lists name it. `asked_at`: when it last asked in vain with a token that was rotated away."""
+
+    phone_id: str
+    mac: str
+    label: str
+    model: str
+    last_fetch_at: dt.datetime | None = None
+    asked_at: dt.datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Impact:
+    """Whom an immediate rotation would leave behind. `unseen`: the phones silent for a week or for ever, at most
+    `MAX_LISTED`, those silent for the longest first.
+    """
+
+    phones: int
+    booted: int  # they have the URL, and would need the new one
+    seen_last_day: int
+    seen_last_week: int
+    last_seen_at: dt.datetime | None
+    unseen: tuple[PhoneSeen, ...] = ()
+
+    @property
+    def never(self) -> int:
+        """How many have fetched nothing yet: a rotation costs them nothing."""
+        return self.phones - self.booted
+
+    @property
+    def sentence(self) -> str:
+        """What to know before pressing the button."""
+        if not self.booted:
+            return "No phone has fetched with it yet, so nothing is left behind."
+        silent = self.booted - self.seen_last_week
+        told = f"{_phones(self.booted)} must get the new URL; {self.seen_last_day} asked within the last day"
+        return f"{told}, {silent} have been silent for a week or longer." if silent else f"{told}."
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """`account.rotation` as stored: how a move goes on.
+
+    automatic: cut when every phone that was ever seen has moved. is_return: the move goes back. unsettled_since: when
+    the first leg of a move that was turned round began: what a phone fetched by its own URL since then, and before the
+    turn, still sends it the other way.
+    """
+
+    automatic: bool = True
+    is_return: bool = False
+    unsettled_since: dt.datetime | None = None
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any] | None) -> "Move":
+        stored = stored or {}
+        since = stored.get("unsettled_since")
+        return cls(
+            bool(stored.get("automatic", True)),
+            bool(stored.get("is_return", False)),
+            dt.datetime.fromisoformat(since) if since else None,
+        )
+
+    def as_stored(self) -> dict[str, Any]:
+        since = self.unsettled_since
+        return {
+            "automatic": self.automatic,
+            "is_return": self.is_return,
+            "unsettled_since": since.isoformat() if since is not None else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a move has come. `phones` counts those that ever fetched, `moved` those that ask by the new URL, `told`
+    those that have it in their files but have not asked by it yet. Without a move, `moved` are those that ask by the
+    URL in force.
+    """
+
+    state: RotationState
+    phones: int
+    moved: int
+    told: int
+    never: int
+    began_at: dt.datetime | None = None
+    automatic: bool = False
+
+    @property
+    def left(self) -> int:
+        return self.phones - self.moved
+
+    @property
+    def is_complete(self) -> bool:
+        """Every phone that was ever seen asks by the new URL. An account of no phones has nothing to wait for."""
+        return self.moved >= self.phones
+
+    @property
+    def sentence(self) -> str:
+        what = "moved back" if self.state is RotationState.RETURNING else "moved"
+        return f"{self.moved} of {_phones(self.phones)} {what}"
+
+
+def _phones(count: int) -> str:
+    return f"{count} phone" if count == 1 else f"{count} phones"
