@@ -17,7 +17,7 @@ from engine.db import Database
 from engine.e911.lost import LostClient
 from engine.provisioning.index import open_index
 
-MAX_BODY_BYTES = 1 << 20  # the largest body the admin port takes in
+MAX_BODY_BYTES = 1 << 20  # the largest body of most requests; a route may take more
 
 
 def make_admin(
@@ -30,7 +30,7 @@ def make_admin(
     """
     registry = registry or CollectorRegistry()
     app = web.Application(
-        client_max_size=MAX_BODY_BYTES,
+        client_max_size=max(MAX_BODY_BYTES, *(route.max_body_bytes for route in all_routes())),
         middlewares=[identify, measure(registry), render_errors, one_transaction],
     )
     app[CONFIG], app[KEYS], app[DATABASE], app[EDGE] = config, keys, database, edge

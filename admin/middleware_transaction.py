@@ -54,7 +54,7 @@ async def one_transaction(request: web.Request, handler: Handler) -> web.StreamR
         route = _UNKNOWN
     try:
         auth.refuse_cross_site(request)
-        await _read_body(request)
+        await _read_body(request, route)
         await auth.run_preparation(request, route)
         return await _carried_out(request, handler, route)
     except Refusal as refusal:
@@ -72,13 +72,20 @@ async def one_transaction(request: web.Request, handler: Handler) -> web.StreamR
         raise error from exc
 
 
-async def _read_body(request: web.Request) -> None:
-    """Take the whole body in before the transaction; aiohttp refuses more than the application's limit."""
+async def _read_body(request: web.Request, route: Route) -> None:
+    """Take the whole body in before the transaction; more than the route takes is refused."""
     if not request.body_exists:
         return
+    too_large = problems.TooLarge(f"Expected at most {route.max_body_bytes >> 20} MiB.")
+    if (request.content_length or 0) > route.max_body_bytes:
+        raise too_large
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
-            await request.read()
+            body = await request.read()
+        if len(body) > route.max_body_bytes:
+            raise too_large
+    except web.HTTPRequestEntityTooLarge as exc:
+        raise too_large from exc
     except TimeoutError as exc:
         raise problems.TooSlow(f"Expected the whole request within {BODY_TIMEOUT_S:.0f} seconds.") from exc
 

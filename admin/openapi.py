@@ -103,6 +103,8 @@ def _operation(route: Route, operation: Operation) -> dict[str, Any]:
         parameters.append(_parameter(_IDEMPOTENCY, "header"))
     if parameters:
         described["parameters"] = parameters
+    if operation.body_media:
+        described["requestBody"] = {"required": True, "content": {operation.body_media: {"schema": {"type": "string"}}}}
     if operation.body is not None:
         described["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(operation.body)}}}
     return described

@@ -237,7 +237,8 @@ def _is_object(schema: Mapping[str, Any], name: str, bodies: set[str]) -> bool:
 def _entry(route: Route, operation: Mapping[str, Any], schemas: Mapping[str, Any]) -> Entry:
     parameters = operation.get("parameters", [])
     body = operation.get("requestBody")
-    name = _ref_name(body["content"]["application/json"]["schema"]) if body else ""
+    as_json = body["content"].get("application/json") if body else None
+    name = _ref_name(as_json["schema"]) if as_json else ""
     statuses = {int(status): answer for status, answer in operation["responses"].items()}
     status = min(statuses)
     media_type, answer = _answer(statuses[status], schemas)
@@ -373,6 +374,8 @@ def _curl(route: Route, *, is_public: bool, body: str) -> str:
         # out of the single quotes and in again: there the shell puts the value in
         text = _VARIABLE.sub(lambda found: f"""\"'"{found[1]}"'\"""", text)
         parts += ['-H "Content-Type: application/json"', f"-d '{text}'"]
+    if route.operation is not None and route.operation.body_media:
+        parts += [f'-H "Content-Type: {route.operation.body_media}"', "--data-binary @$FILE"]
     return " \\\n  ".join(parts)
 
 

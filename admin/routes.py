@@ -54,6 +54,7 @@ class Operation:
     queries: tuple[Query, ...] = ()
     errors: tuple[int, ...] = ()  # beyond those that every operation can answer with
     media_type: str = "application/json"
+    body_media: str = ""  # of a body that is no JSON, such as text/csv
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class Route:
     step_up: bool = False
     prepare: Preparation | None = None
     operation: Operation | None = None
+    max_body_bytes: int = 1 << 20
 
     def __post_init__(self) -> None:
         if not isinstance(self.scope, Scope | Access) or not isinstance(self.event, Event):
@@ -91,6 +93,7 @@ def all_routes() -> tuple[Route, ...]:
         api_account,
         api_audit,
         api_calls,
+        api_imports,
         api_keys,
         api_lines,
         api_numbers,
@@ -102,6 +105,7 @@ def all_routes() -> tuple[Route, ...]:
         api_telephony,
         api_users,
         api_whereabouts,
+        pages_alerts,
         pages_api,
         pages_audit,
         pages_calls,
@@ -113,9 +117,9 @@ def all_routes() -> tuple[Route, ...]:
     )
 
     tables = (
-        api_account, api_users, api_keys, api_sites, api_phones, api_lines, api_provisioning, api_provisioning_policy, api_telephony,
-        api_numbers, api_whereabouts, api_calls, api_audit, api_reference,
-        pages_entry, pages_home, pages_settings, pages_phones, pages_calls, pages_audit, pages_help, pages_api,
+        api_account, api_users, api_keys, api_sites, api_phones, api_imports, api_lines, api_provisioning,
+        api_provisioning_policy, api_telephony, api_numbers, api_whereabouts, api_calls, api_audit, api_reference,
+        pages_entry, pages_home, pages_alerts, pages_settings, pages_phones, pages_calls, pages_audit, pages_help, pages_api,
     )  # fmt: skip
     routes = [route for table in tables for route in table.ROUTES]
     seen: set[tuple[str, str]] = set()

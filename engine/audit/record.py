@@ -8,7 +8,8 @@ go to the first write entry.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -142,6 +143,15 @@ def _write_parts(session: Session, actor: Actor, account_id: str, bulk_id: str, 
         head = values["hash"]
         rows.append(values)
     session.execute(insert(AuditEntry.__table__), rows)  # type: ignore[arg-type]  # a declarative table is a Table
+
+
+@contextmanager
+def parts_of(session: AsyncSession, bulk_id: str) -> Iterator[None]:
+    """The entries noted inside are parts of that bulk operation."""
+    before = len(session.info.get("audit", []))
+    yield
+    for note in session.info.get("audit", [])[before:]:
+        note.bulk_id = bulk_id
 
 
 def is_recorded(session: AsyncSession | Session) -> bool:

@@ -111,13 +111,10 @@ def _groups(items: Iterable[Any], size: int = GROUP) -> Iterator[list[Any]]:
 # --- carrying a plan out ---------------------------------------------------------------------------------------------
 
 
-async def carry_out(session: AsyncSession, actor: Actor, account: Account, plan: Plan, revision: int) -> str:
-    """Write what the plan says: all of it in this transaction. Returns the name its audit entries share.
-
-    Raises:
-        Conflict: something of the account changed since `revision`; nothing was written.
+async def carry_out(session: AsyncSession, actor: Actor, account: Account, plan: Plan) -> str:
+    """Write what the plan says: all of it in this transaction, after `refuse_moved`. Returns the name its audit entries
+    share.
     """
-    await _refuse_moved(session, account.id, revision)
     bulk_id = new_id("request")
     counts = {outcome.value: plan.count(outcome) for outcome in Outcome if outcome is not Outcome.ERROR}
     record(session, actor, Event.IMPORT_CREATE, resource=("import", bulk_id, "phones"), details=counts)
@@ -127,7 +124,12 @@ async def carry_out(session: AsyncSession, actor: Actor, account: Account, plan:
     return bulk_id
 
 
-async def _refuse_moved(session: AsyncSession, account_id: str, revision: int) -> None:
+async def refuse_moved(session: AsyncSession, account_id: str, revision: int) -> None:
+    """Hold the account's revision until the commit.
+
+    Raises:
+        Conflict: something of the account changed since `revision`.
+    """
     query = select(Revision.value).where(Revision.account_id == account_id).with_for_update()
     if (await session.scalar(query) or 0) != revision:
         raise Conflict(

@@ -26,6 +26,13 @@ class Furnished:
         named = route.path.replace("{id}", self.ids.get(name, "anything")).replace("{name}", "0015654aa937.cfg")
         return re.sub(r"{[^}]+}", "anything", named)
 
+    def sent(self, route: Route) -> dict[str, Any]:
+        """What the client is told to send: a body of JSON, or of the kind the operation takes."""
+        if route.operation is not None and route.operation.body_media:
+            table = b"mac,vendor,model\r\n805ec0123499,yealink,T46U\r\n"
+            return {"data": table, "headers": {"Content-Type": route.operation.body_media}}
+        return {"json": self.body(route)}
+
     def body(self, route: Route) -> dict[str, Any] | None:
         if route.operation is None or route.operation.body is None:
             return None

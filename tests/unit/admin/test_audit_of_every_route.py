@@ -15,9 +15,9 @@ pytestmark = pytest.mark.enable_socket  # a real listener on loopback
 
 async def _ask(port: AdminPort, made: Furnished, route: Route, headers: dict[str, str], **more: object) -> int:
     extra = {"If-Match": "*"} if route.operation is not None and route.operation.if_match else {}
-    answer = await port.call(
-        route.method, made.path(route), headers | extra, json=made.body(route), allow_redirects=False, **more
-    )
+    sent = made.sent(route)
+    extra |= sent.pop("headers", {})
+    answer = await port.call(route.method, made.path(route), headers | extra, allow_redirects=False, **sent, **more)
     await answer.read()
     return answer.status
 
