@@ -10,15 +10,20 @@ import hashlib
 import html
 import re
 import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from functools import lru_cache
+from functools import cache, lru_cache
+from types import MappingProxyType
+from typing import Any
 
 import jinja2
 
 from engine.errors import UnsafeValue
-from engine.provisioning import dialplan, formats, timezone
+from engine.provisioning import dialplan, formats, softphones, timezone
 from engine.provisioning.dialplan import UnsafeDialPlan
 from engine.provisioning.functionkeys import FunctionKey
+from engine.provisioning.sandbox import Sandbox
 from engine.provisioning.timezone import ZoneRule, zone_among, zone_rule
 from engine.provisioning.vendors import FileKind, FileRule, Mac, Profile, Vendors
 
@@ -30,6 +35,13 @@ NANP_COUNTRIES = frozenset({"US", "CA", "PR", "VI", "GU", "AS", "MP"})
 # Control characters end a line, a NUL ends a C string, U+2028/9 and U+0085 end a line for some parsers, the rest XML
 # cannot hold (§2.2).
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
+_FILTERS = (
+    timezone.gmt_offset, timezone.signed_offset, timezone.day_rule, timezone.on_or_after, timezone.dotted_rule,
+    softphones.quoted_string, softphones.uri_user,
+)  # fmt: skip
+_DOCTYPE = re.compile(r"<!(?:DOCTYPE|ENTITY)", re.IGNORECASE)
+MAX_PLAN = 8192  # characters; the longest any vendor documents is 2,560 (Poly)
+MAX_SANDBOXES = 64
 _HOLDS_A_PLAN = frozenset({FileKind.DEVICE, FileKind.SETTINGS, FileKind.COMMON})
 
 
@@ -78,6 +90,7 @@ class PhoneConfig:
     function_keys       those the model has room for, by position
     phonebook_url, logo_url, firmware_url   where the phone fetches them; empty leaves its own alone
     firmware_version    of the file at `firmware_url`, as the vendor writes it
+    file_key, file_iv   what opens the phone's encrypted files, in the vendor's spelling; empty: they leave in clear
     """
 
     mac: str
@@ -103,6 +116,8 @@ class PhoneConfig:
     logo_url: str = field(default="", repr=False)
     firmware_url: str = field(default="", repr=False)
     firmware_version: str = ""
+    file_key: str = field(default="", repr=False)
+    file_iv: str = field(default="", repr=False)
 
 
 _LINE_TEXTS = tuple(one.name for one in fields(LineConfig) if one.type is str)
@@ -120,12 +135,17 @@ class Renderer:
     def __init__(self, vendors: Vendors) -> None:
         self.vendors = vendors
         self._environments = {profile.name: _environment(profile) for profile in vendors.profiles.values()}
+        self._sandboxes: OrderedDict[tuple[str, frozenset[tuple[str, str]]], Sandbox] = OrderedDict()
 
-    def render(self, profile: Profile, rule: FileRule, config: PhoneConfig) -> bytes:
-        """The bytes of one file.
+    def render(
+        self, profile: Profile, rule: FileRule, config: PhoneConfig, overrides: Mapping[str, str] = MappingProxyType({})
+    ) -> bytes:
+        """The bytes of one file. `overrides`: an account's own texts by template name; with any, all of the vendor's
+        templates run in the sandbox (`engine.provisioning.sandbox`).
 
         Raises:
             UnsafeValue: a text holds a character that could become a second setting; the field is named.
+            BrokenTemplate: an account's own text fails, or asks for too much work.
             UnsafeDialPlan: 911 or another emergency number would wait, change or be lost on this phone.
         """
         refuse_unsafe(config, profile.refused)
@@ -133,10 +153,26 @@ class Renderer:
         name = rule.template if rule.template != "model" else (model.template if model is not None else None)
         if name is None:
             raise ValueError(f"{profile.name} serves no {rule.kind} file of the model {config.model!r}")
-        text = self._environments[profile.name].get_template(name).render(config=config)
+        if overrides:
+            text = self.sandbox(profile, overrides).render(name, {"config": config})
+            refuse_unreadable(profile, text)
+        else:
+            text = self._environments[profile.name].get_template(name).render(config=config)
         if rule.kind in _HOLDS_A_PLAN:
             refuse_slow_emergency(profile, text, config.emergency_numbers, tuple(line.number for line in config.lines))
         return text.encode()
+
+    def sandbox(self, profile: Profile, overrides: Mapping[str, str]) -> Sandbox:
+        """The vendor's templates with those texts in place of some; the last used are kept compiled."""
+        key = (profile.name, frozenset(overrides.items()))
+        found = self._sandboxes.get(key)
+        if found is None:
+            is_xml = profile.escape == "xml"
+            found = self._sandboxes[key] = Sandbox(profile.templates, overrides, is_xml=is_xml, filters=filters())
+            while len(self._sandboxes) > MAX_SANDBOXES:
+                self._sandboxes.popitem(last=False)
+        self._sandboxes.move_to_end(key)
+        return found
 
 
 def _environment(profile: Profile) -> jinja2.Environment:
@@ -151,12 +187,18 @@ def _environment(profile: Profile) -> jinja2.Environment:
         auto_reload=False,
         cache_size=-1,
     )
-    environment.filters |= {"utc_offset": utc_offset, "around": around, "zone_among": zone_among, "md5": md5}
-    environment.filters |= {"minutes": whole_minutes, "host_port": host_port, "posix_tz": timezone.posix_tz}
-    environment.filters |= {one.__name__: one for one in (timezone.gmt_offset, timezone.day_rule, timezone.dotted_rule)}
+    environment.filters |= filters()
     for name in profile.templates:
         environment.get_template(name)
     return environment
+
+
+@cache
+def filters() -> Mapping[str, Callable[..., Any]]:
+    """What templates have beside Jinja's own filters: functions of their arguments alone."""
+    made: dict[str, Callable[..., Any]] = {"utc_offset": utc_offset, "around": around, "zone_among": zone_among}
+    made |= {"md5": md5, "minutes": whole_minutes, "host_port": host_port, "posix_tz": timezone.posix_tz}
+    return made | {one.__name__: one for one in _FILTERS}
 
 
 @lru_cache(maxsize=256)
@@ -206,6 +248,16 @@ def host_port(host: str, port: int) -> str:
 def md5(text: str) -> str:
     """The checksum a phone compares a file with (Algo): it finds broken transfers and protects nothing."""
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def refuse_unreadable(profile: Profile, text: str) -> None:
+    """Raise `UnsafeValue` for what only an account's own template could put into a file: a character no phone takes,
+    entities of its own in XML (a few lines of which can hold a gigabyte), a dial plan longer than any phone keeps.
+    """
+    if "\x00" in text or (profile.escape == "xml" and _DOCTYPE.search(text) is not None):
+        raise UnsafeValue("The file holds a NUL or a document type declaration, which no phone of this vendor reads.")
+    if any(len(value) > MAX_PLAN for _, value in dial_settings(profile, text)):
+        raise UnsafeValue(f"A dial plan in the file is longer than {MAX_PLAN} characters; no phone keeps it whole.")
 
 
 def refuse_unsafe(config: PhoneConfig, refused: re.Pattern[str] | None = None) -> None:
