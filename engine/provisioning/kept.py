@@ -12,13 +12,20 @@ MAX_KEPT_BYTES = 64 * 1024 * 1024
 
 @dataclass(slots=True)
 class Kept:
-    """A rendered file at one revision, with the headers of its answers."""
+    """A rendered file at one revision, with the headers of its answers. `gzipped`: the same one compressed, once a
+    phone has asked for that.
+    """
 
     revision: int
     body: bytes
     etag: str
     headers: CIMultiDict[str]
     audiences: dict[tuple[object, ...], Fetch] = field(default_factory=dict)
+    gzipped: "Kept | None" = None
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.body) + (len(self.gzipped.body) if self.gzipped is not None else 0)
 
 
 @dataclass(slots=True)
@@ -38,11 +45,15 @@ class KeptFiles:
 
     def put(self, key: tuple[str, str, str], kept: Kept) -> None:
         old = self._files.pop(key, None)
-        self.size_bytes += len(kept.body) - (len(old.body) if old is not None else 0)
+        self.size_bytes += kept.size_bytes - (old.size_bytes if old is not None else 0)
         self._files[key] = kept
         while self.size_bytes > self.max_bytes and len(self._files) > 1:
             _, gone = self._files.popitem(last=False)
-            self.size_bytes -= len(gone.body)
+            self.size_bytes -= gone.size_bytes
+
+    def grown(self, bytes_more: int) -> None:
+        """A file that is kept has become larger."""
+        self.size_bytes += bytes_more
 
     def __len__(self) -> int:
         return len(self._files)
