@@ -96,9 +96,23 @@ class Event(StrEnum):
     PHONE_FIRST_FETCH = "phone.first_fetch"
     PHONE_CHANGED_FETCH = "phone.changed_fetch"
     PHONE_MISMATCH = "phone.mismatch"
+    PHONE_QUARANTINE = "phone.quarantine"
+    PHONE_RELEASE = "phone.release"
     PHONE_LOCATION_MISSING = "phone.location_missing"
     PHONE_LOCATION_FOUND = "phone.location_found"
+    PHONE_BOOTS_READ = "phone_boot.list"
+    PHONE_PREVIEW = "phone_preview.read"
     PROVISIONING_DENIED = "provisioning.denied"
+
+    ROLLOUT_CREATE = "rollout.create"
+    ROLLOUT_LIST = "rollout.list"
+    ROLLOUT_READ = "rollout.read"
+    ROLLOUT_PUBLISH = "rollout.publish"
+    ROLLOUT_CANCEL = "rollout.cancel"
+    ROLLOUT_ROLL_BACK = "rollout.roll_back"
+    DRY_RUN_CREATE = "dry_run.create"
+    DRY_RUN_READ = "dry_run.read"
+    DRY_RUN_CANCEL = "dry_run.cancel"
 
     IMPORT_CREATE = "import.create"
     IMPORT_CHECK = "import.check"
@@ -185,6 +199,10 @@ _CATEGORIES = {
     "phone_sighting": Category.PHONES,
     "phone_file": Category.PHONES,
     "phone_event": Category.PHONES,
+    "phone_boot": Category.PHONES,
+    "phone_preview": Category.PHONES,
+    "rollout": Category.PROVISIONING,
+    "dry_run": Category.PROVISIONING,
     "phone_resync": Category.PHONES,
     "provisioning": Category.PROVISIONING,
     "line": Category.TELEPHONY,

@@ -1,0 +1,356 @@
+"""Dry runs of a change over an account's whole fleet: in a process of their own, with progress, ended at will.
+
+Theory of operation. The server reads phones a few at a time and lets everybody else run in between; what is rendered
+and compared is rendered in a worker process at the lowest priority (`engine.provisioning.fleet`), so that no phone's
+fetch waits for it. Two batches are under way at once: one is examined while the next is read. Results live in memory:
+a dry run is a question, not a record, and is asked again after a restart.
+"""
+
+import asyncio
+import contextlib
+import datetime as dt
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+import structlog
+from sqlalchemy import Row, select
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from engine.db import Database, utc_now
+from engine.errors import Conflict, EngineError, NotFound
+from engine.ids import new_id
+from engine.models import Phone, SettingsLevel
+from engine.provisioning import fleet, merge, settings, store_rollouts
+from engine.provisioning.fleet import Change, ChangeKind, Finding, Outcome, Subject
+from engine.provisioning.index import Index
+from engine.provisioning.merge import Level, Source, SourceKind
+from engine.provisioning.preview import Difference
+
+BATCH = 100  # phones handed to the worker at once: about a third of a second of its work
+SLICE_S = 0.005  # the server reads phones for this long, then lets everybody else run
+READ_AT_ONCE = 4  # questions on their way to a database that is not in the same process
+UNDER_WAY = 2
+MAX_RUNS = 20  # kept in memory, of all accounts
+MAX_GROUPS = 60
+MAX_LISTED = 200  # failing phones told by name; the others are counted
+SAMPLE = 12  # phones named for each group
+NICENESS = 15
+_log = structlog.get_logger()
+
+MakeExecutor = Callable[[Change, str], Executor]
+
+
+class DryRunState(StrEnum):
+    RUNNING = "running"
+    DONE = "done"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+@dataclass(slots=True)
+class Group:
+    """Phones on which the same lines change. `phones`: the first of them; `differences`: those of the first."""
+
+    likeness: str
+    differences: Mapping[str, Difference]
+    count: int = 0
+    phones: list[Finding] = field(default_factory=list)
+    models: set[str] = field(default_factory=set)
+
+    @property
+    def added(self) -> int:
+        return sum(found.added for found in self.differences.values())
+
+    @property
+    def removed(self) -> int:
+        return sum(found.removed for found in self.differences.values())
+
+
+@dataclass(slots=True)
+class DryRun:
+    """One dry run: how far it is, and what it found so far. `fault`: why it ended early."""
+
+    id: str
+    account_id: str
+    change: Change
+    asked_by: str
+    started_at: dt.datetime
+    state: DryRunState = DryRunState.RUNNING
+    total: int = 0
+    done: int = 0
+    unchanged: int = 0
+    changed: int = 0
+    failing: int = 0
+    failed_before: int = 0
+    groups: dict[str, Group] = field(default_factory=dict)
+    other_groups: set[str] = field(default_factory=set)
+    failures: list[Finding] = field(default_factory=list)
+    ended_at: dt.datetime | None = None
+    fault: str = ""
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def largest_first(self) -> list[Group]:
+        return sorted(self.groups.values(), key=lambda group: -group.count)
+
+    @property
+    def is_safe(self) -> bool:
+        """It looked at every phone, and none would lose its file."""
+        return self.state is DryRunState.DONE and not self.failing
+
+    def add(self, findings: Sequence[Finding]) -> None:
+        for found in findings:
+            self.done += 1
+            if found.outcome is Outcome.UNCHANGED:
+                self.unchanged += 1
+            elif found.outcome is Outcome.CHANGED:
+                self.changed += 1
+                self._group(found)
+            else:
+                self._failed(found)
+
+    def _group(self, found: Finding) -> None:
+        group = self.groups.get(found.likeness)
+        if group is None:
+            if len(self.groups) >= MAX_GROUPS:
+                self.other_groups.add(found.likeness)
+                return
+            group = self.groups[found.likeness] = Group(found.likeness, found.differences)
+        group.count += 1
+        group.models.add(f"{found.vendor} {found.model}")
+        if len(group.phones) < SAMPLE:
+            group.phones.append(found)
+
+    def _failed(self, found: Finding) -> None:
+        if found.outcome is Outcome.FAILS:
+            self.failing += 1
+        else:
+            self.failed_before += 1
+        if len(self.failures) < MAX_LISTED or found.outcome is Outcome.FAILS:
+            self.failures.append(found)
+            self.failures.sort(key=lambda one: one.outcome is not Outcome.FAILS)
+            del self.failures[MAX_LISTED:]
+
+
+class DryRuns:
+    """Every dry run of this process. Made once; `close` ends those that still run."""
+
+    def __init__(self, database: Database, index: Index, *, make_executor: MakeExecutor | None = None) -> None:
+        self._database, self._index = database, index
+        self._make_executor = make_executor or worker_process
+        self._runs: dict[str, DryRun] = {}
+        self.longest_slice_s = 0.0  # how long the server was kept from everything else at once
+
+    def start(self, account_id: str, change: Change, *, provisioning_url: str, asked_by: str) -> DryRun:
+        """Begin; the result grows in what is returned.
+
+        Raises:
+            Conflict: the account has one under way.
+        """
+        if any(run.state is DryRunState.RUNNING and run.account_id == account_id for run in self._runs.values()):
+            raise Conflict("A dry run of this account is under way. Wait for it or cancel it.")
+        while len(self._runs) >= MAX_RUNS:
+            ended = next((run.id for run in self._runs.values() if run.state is not DryRunState.RUNNING), None)
+            if ended is None:
+                raise Conflict("Too many dry runs are under way. Try again in a minute.")
+            del self._runs[ended]
+        run = DryRun(new_id("dryrun"), account_id, change, asked_by, utc_now())
+        self._runs[run.id] = run
+        run.task = asyncio.create_task(self._run(run, provisioning_url), name="dry run")
+        return run
+
+    def get(self, account_id: str, run_id: str) -> DryRun:
+        """Raises NotFound: this account has none of that id, or the server was started anew since."""
+        run = self._runs.get(run_id)
+        if run is None or run.account_id != account_id:
+            raise NotFound("There is no such dry run here. They are kept in memory; start it again.")
+        return run
+
+    async def cancel(self, run: DryRun) -> None:
+        """End it; what it found so far stays."""
+        if run.task is not None and run.state is DryRunState.RUNNING:
+            run.task.cancel()
+            await asyncio.gather(run.task, return_exceptions=True)
+
+    async def close(self) -> None:
+        for run in list(self._runs.values()):
+            await self.cancel(run)
+
+    async def _run(self, run: DryRun, provisioning_url: str) -> None:
+        executor = self._make_executor(run.change, provisioning_url)
+        try:
+            await self._examine_all(run, executor)
+            run.state = DryRunState.DONE
+        except asyncio.CancelledError:
+            run.state = DryRunState.CANCELLED
+            raise
+        except (EngineError, DBAPIError, OSError, BrokenProcessPool) as exc:
+            run.state, run.fault = DryRunState.FAILED, _fault(exc)
+            _log.warning("dry_run.failed", error=type(exc).__name__)
+        except Exception as exc:  # noqa: BLE001  # a page waits for an answer, whatever went wrong
+            run.state, run.fault = DryRunState.FAILED, _fault(exc)
+            _log.exception("dry_run.failed")
+        finally:
+            run.ended_at = utc_now()
+            executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _examine_all(self, run: DryRun, executor: Executor) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.to_thread(_warm, executor)
+        async with self._database.sessions() as session:
+            phones = await _phones(session, run.account_id, run.change)
+            levels = _with(await _levels(session, run.account_id), run.change)
+            in_canary = await store_rollouts.in_canary(session, run.account_id)
+        run.total = len(phones)
+        reader = _Reader(self._index, run.account_id, run.change, levels, in_canary)
+        under_way: list[Awaitable[list[Finding]]] = []
+        async with contextlib.aclosing(self._batches(reader, phones, run)) as batches:
+            async for batch in batches:
+                under_way.append(loop.run_in_executor(executor, fleet.examine_in_worker, batch))
+                if len(under_way) >= UNDER_WAY:
+                    run.add(await under_way.pop(0))
+            for waiting in under_way:
+                run.add(await waiting)
+
+    async def _batches(
+        self, reader: "_Reader", phones: Sequence[Row[Any]], run: DryRun
+    ) -> AsyncGenerator[list[Subject], None]:
+        batch: list[Subject] = []
+        started = time.perf_counter()
+        for at in range(0, len(phones), READ_AT_ONCE):
+            for subject in await asyncio.gather(*(reader.subject(phone) for phone in phones[at : at + READ_AT_ONCE])):
+                if subject is not None:
+                    batch.append(subject)
+                else:
+                    run.total -= 1  # deleted since the list was read
+            took = time.perf_counter() - started
+            if took >= SLICE_S:
+                self.longest_slice_s = max(self.longest_slice_s, took)
+                await asyncio.sleep(0)
+                started = time.perf_counter()
+            if len(batch) >= BATCH:
+                yield batch
+                batch, started = [], time.perf_counter()
+        if batch:
+            yield batch
+
+
+def _fault(error: Exception) -> str:
+    if isinstance(error, BrokenProcessPool):
+        return "The process that renders ended unexpectedly. Nothing was changed; try again."
+    if isinstance(error, EngineError):
+        return str(error)
+    return "The dry run ended with an error; the log has the details. Nothing was changed."
+
+
+# --- What is read -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Phones as they are served now, and as they would be."""
+
+    index: Index
+    account_id: str
+    change: Change
+    levels: Sequence[Level]
+    in_canary: frozenset[str]
+    _overrides: dict[str, tuple[Mapping[str, str], Mapping[str, str]]] = field(default_factory=dict)
+
+    async def subject(self, phone: Row[Any]) -> Subject | None:
+        """None: the phone is gone."""
+        before = await self.index.phone(phone.id)
+        if before is None:
+            return None
+        old, new = await self._overrides_of(before.vendor, phone.id)
+        return Subject(before, self._changed(before, phone), old, new)
+
+    async def _overrides_of(self, vendor: str, phone_id: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
+        """One object for all phones of a vendor, so that a batch carries each text once."""
+        key = phone_id if phone_id in self.in_canary else ""
+        found = self._overrides.get(f"{vendor}/{key}")
+        if found is None:
+            old = await self.index.overrides(self.account_id, vendor, key)
+            new = old
+            if self.change.kind is ChangeKind.TEMPLATE and self.change.vendor == vendor:
+                rest = {name: text for name, text in old.items() if name != self.change.name}
+                new = rest if self.change.after is None else {**rest, self.change.name: self.change.after}
+            found = self._overrides[f"{vendor}/{key}"] = (old, new)
+        return found
+
+    def _changed(self, before: settings.PhoneRecord, phone: Row[Any]) -> settings.PhoneRecord:
+        if self.change.kind is not ChangeKind.SETTINGS:
+            return before
+        names = merge.names_for(before.vendor, before.model, phone.location_id)
+        after = settings.effective(merge.applying(self.levels, names), phone.settings or {})
+        account = before.account
+        if self.change.target == merge.ACCOUNT_NAME:
+            shared = merge.applying(self.levels, (merge.GLOBAL_NAME, merge.ACCOUNT_NAME))
+            account = replace(account, settings=settings.effective(shared, {}).values)
+        return replace(before, account=account, settings=after.values, sources=before.sources)
+
+
+async def _phones(session: AsyncSession, account_id: str, change: Change) -> Sequence[Row[Any]]:
+    query = (
+        select(Phone.id, Phone.location_id, Phone.settings)
+        .where(*store_rollouts.affected(account_id, change))
+        .order_by(Phone.id)
+    )
+    return (await session.execute(query)).all()
+
+
+async def _levels(session: AsyncSession, account_id: str) -> list[Level]:
+    whose = (SettingsLevel.account_id == account_id) | SettingsLevel.account_id.is_(None)
+    rows = await session.scalars(select(SettingsLevel).where(whose))
+    return [Level(Source(SourceKind(row.kind), row.id, row.name), row.settings, row.name) for row in rows]
+
+
+def _with(levels: Sequence[Level], change: Change) -> Sequence[Level]:
+    """The levels as they would be."""
+    if change.kind is not ChangeKind.SETTINGS:
+        return levels
+    source = Source(merge.kind_of(change.target), "", change.target)
+    changed = Level(source, change.after, change.target) if change.after is not None else None
+    return merge.with_changed(levels, changed, change.target)
+
+
+# --- The worker's process ---------------------------------------------------------------------------------------------
+
+
+def worker_process(change: Change, provisioning_url: str) -> Executor:
+    """One process for one dry run, started by itself and not by a fork: a fork would copy the server's sockets."""
+    return ProcessPoolExecutor(
+        max_workers=1,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_begin,
+        initargs=(change, provisioning_url, os.getpid()),
+    )
+
+
+def _warm(executor: Executor) -> None:
+    """Start the process from a thread: starting one takes longer than the server may stand still."""
+    executor.submit(os.getpid).result()
+
+
+def _begin(change: Change, provisioning_url: str, server: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends us
+    os.nice(NICENESS)
+    threading.Thread(target=_end_with, args=(server,), daemon=True).start()
+    fleet.prepare_worker(change, provisioning_url)
+
+
+def _end_with(server: int) -> None:
+    """A server that was killed cannot tell us to end."""
+    while os.getppid() == server:
+        time.sleep(1)
+    os._exit(0)

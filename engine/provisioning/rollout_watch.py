@@ -1,0 +1,143 @@
+"""Watches the canary groups of all roll-outs: asks their phones to fetch, stops what does harm, publishes what went
+well where that was asked for.
+
+One node watches at a time (`engine.provisioning.lease`); another takes over within half a minute of its end. What it
+has to do stands in the database, so that a restart forgets nothing: a phone was asked when its `resync_at` lies behind
+the roll-out's beginning.
+"""
+
+import asyncio
+import datetime as dt
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from engine.audit.record import SYSTEM
+from engine.db import Database, utc_now
+from engine.errors import Conflict, EngineError
+from engine.ids import new_id
+from engine.models import Rollout, RolloutState
+from engine.provisioning import canary, lease, rollout, store_rollouts
+from engine.provisioning.canary import CanaryPhone, Verdict
+
+DUTY = "rollouts"
+EVERY_S = 2.0
+LEASE_S = 30.0
+ASK_AGAIN_S = 300.0  # a phone that no resync reached is asked again after this long
+_log = structlog.get_logger()
+
+Ask = Callable[[str, Sequence[str]], Awaitable[None]]
+"""Account and phones to ask for a resync, paced as all are; never fails for a phone that cannot be reached."""
+
+
+@dataclass(slots=True)
+class RolloutWatch:
+    """`run` as a background task; `look` once, for whoever cannot wait."""
+
+    database: Database
+    ask: Ask
+    every_s: float = EVERY_S
+    _holder: str = field(default_factory=lambda: new_id("lease"))
+    _asked: dict[tuple[str, str], dt.datetime] = field(default_factory=dict)  # (roll-out, phone): when
+    _watched: set[str] = field(default_factory=set)  # roll-outs that this process has seen under way
+
+    async def run(self) -> None:
+        """Until cancelled. Never raises for a database that is away: phones keep what they have, and so does the
+        group.
+        """
+        try:
+            while True:
+                try:
+                    await self.look(utc_now())
+                except Exception as exc:  # noqa: BLE001  # a loop that lives as long as the process: log it and go on
+                    _log.warning("rollouts.waiting", error=type(exc).__name__, detail=str(exc)[:200])
+                await asyncio.sleep(self.every_s)
+        finally:
+            await self._let_go()
+
+    async def look(self, now: dt.datetime) -> None:
+        """Judge every roll-out that is under way, once."""
+        async with self.database.sessions() as session:
+            rollouts = await store_rollouts.running(session)
+        if not rollouts and not self._watched:
+            return  # nothing to watch costs one read
+        async with self.database.sessions.begin() as session:
+            if not await lease.take(session, DUTY, self._holder, now, for_s=LEASE_S):
+                self._watched.clear()
+                return
+        for each in rollouts:
+            await self._judge(each, now)
+        await self._bring_back(self._watched - {each.id for each in rollouts})
+        self._watched = {each.id for each in rollouts}
+        self._asked = {key: at for key, at in self._asked.items() if key[0] in self._watched}
+
+    async def _judge(self, watched: Rollout, now: dt.datetime) -> None:
+        async with self.database.sessions() as session:
+            group = await progress(session, watched, now)
+        verdict, reason = canary.judge(group, rollout.limits_of(watched))
+        counts = canary.counts(group)
+        if verdict is Verdict.GO_ON or (verdict is Verdict.READY and not rollout.limits_of(watched).is_automatic):
+            if counts != watched.counts:
+                await self._store(watched.id, counts)
+            await self._ask_waiting(watched, group, now)
+            return
+        async with self.database.sessions.begin() as session:
+            row = await session.get(Rollout, watched.id, with_for_update=True)
+            if row is None or row.state != RolloutState.CANARY:
+                return
+            row.counts = counts
+            if verdict is Verdict.STOP:
+                await rollout.roll_back(session, SYSTEM, row, reason)
+            else:
+                await self._publish(session, row)
+        _log.info("rollout.ended", rollout=watched.id, verdict=verdict.value)
+        if verdict is Verdict.STOP:
+            await self.ask(watched.account_id, [phone.phone_id for phone in group])
+
+    async def _publish(self, session: AsyncSession, row: Rollout) -> None:
+        try:
+            await rollout.publish_rollout(session, SYSTEM, row)
+        except Conflict as exc:  # somebody changed what is published: an automatic publication must not undo that
+            await rollout.roll_back(session, SYSTEM, row, str(exc))
+
+    async def _store(self, rollout_id: str, counts: dict[str, int]) -> None:
+        async with self.database.sessions.begin() as session:
+            row = await session.get(Rollout, rollout_id)
+            if row is not None and row.state == RolloutState.CANARY:
+                row.counts = counts
+
+    async def _ask_waiting(self, watched: Rollout, group: Sequence[CanaryPhone], now: dt.datetime) -> None:
+        due = [
+            phone.phone_id
+            for phone in group
+            if phone.reached is canary.Reached.WAITING
+            and (now - self._asked.get((watched.id, phone.phone_id), dt.datetime.min.replace(tzinfo=dt.UTC)))
+            > dt.timedelta(seconds=ASK_AGAIN_S)
+        ]
+        self._asked |= {(watched.id, phone_id): now for phone_id in due}
+        if due:
+            await self.ask(watched.account_id, due)
+
+    async def _bring_back(self, ended: set[str]) -> None:
+        """The phones of a roll-out that somebody ended through the pages: they are asked to fetch once more."""
+        for rollout_id in ended:
+            async with self.database.sessions() as session:
+                row = await session.get(Rollout, rollout_id)
+            if row is not None and row.state == RolloutState.CANCELLED:
+                await self.ask(row.account_id, list(row.canary))
+
+    async def _let_go(self) -> None:
+        try:
+            async with self.database.sessions.begin() as session:
+                await lease.release(session, DUTY, self._holder)
+        except (DBAPIError, EngineError, OSError, RuntimeError):
+            _log.debug("rollouts.lease_runs_out")
+
+
+async def progress(session: AsyncSession, watched: Rollout, now: dt.datetime) -> tuple[CanaryPhone, ...]:
+    """Each canary phone as it is now."""
+    signs = await store_rollouts.signs_of(session, watched)
+    return canary.phones(signs, rollout.limits_of(watched), watched.started_at, now)

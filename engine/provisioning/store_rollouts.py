@@ -1,0 +1,130 @@
+"""This room's SQL on roll-outs: what they concern, and how their canary phones fare."""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from engine.db import utc_now
+from engine.models import Phone, ProvisioningEvent, Rollout, RolloutState, SettingsLevel, TemplateOverride
+from engine.provisioning import merge
+from engine.provisioning.canary import Sign
+from engine.provisioning.fetchlog import FetchKind
+from engine.provisioning.fleet import Change, ChangeKind
+
+_ALIVE = dt.timedelta(days=7)  # fetched so lately that a canary phone may be chosen by chance
+_FAULTS = (FetchKind.FAILED, FetchKind.MISMATCH)
+_IN_A_STATEMENT = 400
+_REASONS = {
+    "vendor": "it asks for another vendor's files",
+    "contradiction": "what it says of itself contradicts itself",
+    "model": "it says it is another model",
+}
+
+
+async def running_of(session: AsyncSession, account_id: str, kind: str, target: str) -> Rollout | None:
+    """The roll-out of that target that is under way."""
+    query = select(Rollout).where(
+        Rollout.account_id == account_id, Rollout.kind == kind, Rollout.target == target,
+        Rollout.state == RolloutState.CANARY,
+    )  # fmt: skip
+    return (await session.scalars(query)).first()
+
+
+async def running(session: AsyncSession) -> Sequence[Rollout]:
+    """Every roll-out that is under way, of all accounts."""
+    return (
+        await session.scalars(select(Rollout).where(Rollout.state == RolloutState.CANARY).order_by(Rollout.id))
+    ).all()
+
+
+async def override_of(session: AsyncSession, account_id: str, vendor: str, name: str) -> TemplateOverride | None:
+    query = select(TemplateOverride).where(
+        TemplateOverride.account_id == account_id, TemplateOverride.vendor == vendor, TemplateOverride.name == name
+    )
+    return (await session.scalars(query)).first()
+
+
+async def level_of(session: AsyncSession, account_id: str, name: str) -> SettingsLevel | None:
+    query = select(SettingsLevel).where(SettingsLevel.account_id == account_id, SettingsLevel.name == name)
+    return (await session.scalars(query)).first()
+
+
+def affected(account_id: str, change: Change) -> list[ColumnElement[bool]]:
+    """The conditions on a phone that the change can reach."""
+    conditions: list[ColumnElement[bool]] = [Phone.account_id == account_id]
+    if change.kind is ChangeKind.TEMPLATE:
+        conditions.append(Phone.vendor == change.vendor)
+    elif change.vendor:
+        conditions += [Phone.vendor == change.vendor, Phone.model == change.name]
+    elif change.target != merge.ACCOUNT_NAME:
+        conditions.append(Phone.location_id == change.target)
+    return conditions
+
+
+async def count_affected(session: AsyncSession, account_id: str, change: Change) -> int:
+    """How many phones the change can reach."""
+    return await session.scalar(select(func.count()).select_from(Phone).where(*affected(account_id, change))) or 0
+
+
+async def candidates(
+    session: AsyncSession, account_id: str, change: Change, *, location_id: str | None = None
+) -> Mapping[str, bool]:
+    """The phones that may come first, and whether each was seen lately."""
+    conditions = affected(account_id, change)
+    if location_id is not None:
+        conditions.append(Phone.location_id == location_id)
+    since = utc_now() - _ALIVE
+    rows = await session.execute(select(Phone.id, Phone.last_fetch_at).where(*conditions).order_by(Phone.id))
+    return {phone_id: seen_at is not None and seen_at > since for phone_id, seen_at in rows}
+
+
+async def signs_of(session: AsyncSession, rollout: Rollout) -> list[Sign]:
+    """What is known of each canary phone since the roll-out began, in the group's order; deleted ones are left out."""
+    revision = int((rollout.limits or {}).get("revision", 0))
+    found: dict[str, Sign] = {}
+    for start in range(0, len(rollout.canary), _IN_A_STATEMENT):
+        ids = rollout.canary[start : start + _IN_A_STATEMENT]
+        faults = await _faults(session, ids, rollout.started_at)
+        query = select(Phone).where(Phone.account_id == rollout.account_id, Phone.id.in_(ids))
+        for phone in await session.scalars(query):
+            found[phone.id] = Sign(
+                phone_id=phone.id,
+                mac=phone.mac,
+                label=phone.label,
+                model=phone.model,
+                has_change=phone.fetched_revision is not None and phone.fetched_revision > revision,
+                failure=faults.get(phone.id, ""),
+                resync=phone.resync_result or "",
+                resync_at=phone.resync_at,
+                last_fetch_at=phone.last_fetch_at,
+            )
+    return [found[phone_id] for phone_id in rollout.canary if phone_id in found]
+
+
+async def _faults(session: AsyncSession, phone_ids: Sequence[str], since: dt.datetime) -> dict[str, str]:
+    """Why a file could not be handed to a phone since then, by phone: the first time it happened."""
+    query = (
+        select(ProvisioningEvent)
+        .where(
+            ProvisioningEvent.phone_id.in_(phone_ids),
+            ProvisioningEvent.kind.in_(_FAULTS),
+            ProvisioningEvent.at >= since,
+        )
+        .order_by(ProvisioningEvent.id.desc())
+    )
+    return {str(event.phone_id): _sentence(event) for event in await session.scalars(query)}
+
+
+def _sentence(event: ProvisioningEvent) -> str:
+    sentences = (event.evidence or {}).get("sentences") or []
+    if event.kind == FetchKind.FAILED:
+        return f"{event.file} cannot be made: {sentences[0] if sentences else event.reason}"
+    return f"{event.file} was refused: {_REASONS.get(event.reason or '', event.reason or 'it contradicts itself')}."
+
+
+async def in_canary(session: AsyncSession, account_id: str) -> frozenset[str]:
+    """The phones of all canary groups of the account."""
+    query = select(Rollout.canary).where(Rollout.account_id == account_id, Rollout.state == RolloutState.CANARY)
+    return frozenset(phone_id for ids in await session.scalars(query) for phone_id in ids)
