@@ -11,9 +11,10 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -22,8 +23,10 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 RUNTIME = ROOT / "requirements" / "runtime.txt"
 TEST = ROOT / "requirements" / "test.txt"
+COMPILE = ROOT / "requirements" / "compile.txt"
 OLDEST_PYTHON = (3, 11)
-# What the tests talk to: a SIP generator, a proxy, a phone, a packet reader, a browser, a web server and its load.
+# What the tests talk to: a SIP generator, a proxy, a phone, a packet reader, a browser, a web server and its load,
+# DHCP servers that read our snippets, and a TFTP client.
 TEST_COMMANDS = {
     "sipp": "sip-tester",
     "kamailio": "kamailio",
@@ -33,6 +36,10 @@ TEST_COMMANDS = {
     "nginx": "nginx",
     "wrk": "wrk",
     "openssl": "openssl",
+    "dnsmasq": "dnsmasq-base",
+    "kea-dhcp4": "kea-dhcp4-server",
+    "dhcpd": "isc-dhcp-server",
+    "tftp": "tftp-hpa",
 }
 # Parts of those programs that come in packages of their own: a file of it, looked for below /usr.
 TEST_MODULES = {
@@ -56,6 +63,7 @@ python3 run.py check           format, lint, types and import rules alone
 python3 run.py unit | protocol | golden | browser      parts of the tests
 python3 run.py bench           the benchmarks, as a table
 python3 run.py soak            an hour of calls: memory, descriptors and transactions stay flat (--minutes N)
+python3 run.py compile         make the SIP core machine code: a call costs a third less (gcc and Python's headers)
 python3 run.py golden-rewrite  write the golden files anew, to be read as a diff
 python3 run.py COMMAND ...     the callpoint command: check-config, migrate, doctor, account, api-key, call, phone,
                                audit, snippet; each with --help. It is also .venv/bin/callpoint
@@ -72,6 +80,8 @@ def main() -> int:
         install(TEST)
         return tests(word, rest)
     install(RUNTIME)
+    if word == "compile":
+        return compile_core()
     return os.execv(PYTHON, [str(PYTHON), "-m", "engine", word, *rest])  # noqa: S606  # no shell, our own interpreter
 
 
@@ -83,7 +93,8 @@ def install(requirements: Path) -> None:
         )
     stamp = VENV / "callpoint-stamp"
     wanted = fingerprint(requirements)
-    if PYTHON.exists() and stamp.exists() and wanted in stamp.read_text().split():
+    before = stamp.read_text().split() if PYTHON.exists() and stamp.exists() else []
+    if wanted in before:
         return
     started = time.monotonic()
     print("Installing (once) ...", flush=True)
@@ -92,8 +103,9 @@ def install(requirements: Path) -> None:
     install_counted([*pip, "--progress-bar", "off", "--require-hashes", "-r", str(requirements)], requirements)
     own = [*pip, "--quiet", "--no-deps", "--no-build-isolation", "-e", str(ROOT)]
     run(own, "Callpoint itself could not be installed.")
-    marks = {wanted, fingerprint(RUNTIME)} if requirements == TEST else {wanted}
-    stamp.write_text("\n".join(sorted(marks)))
+    held = set(before) & {fingerprint(each) for each in (RUNTIME, TEST, COMPILE)}
+    marks = {wanted, *(fingerprint(each) for each in (RUNTIME, COMPILE))} if requirements == TEST else {wanted}
+    stamp.write_text("\n".join(sorted(marks | held)))
     print(f"Installed in {time.monotonic() - started:.0f} s.", flush=True)
 
 
@@ -152,11 +164,32 @@ def apt_install(packages: list[str]) -> bool:
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     subprocess.run(["apt-get", "update", "-qq"], env=environment, check=False)
     command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages]
-    return subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode == 0
+    with no_services():
+        return subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+@contextlib.contextmanager
+def no_services() -> Iterator[None]:
+    """Keep what is installed from starting: nobody wants a DHCP server on the office network for our tests.
+
+    Debian asks `/usr/sbin/policy-rc.d` before it starts a service; one that is there already decides by itself.
+    """
+    policy = Path("/usr/sbin/policy-rc.d")
+    is_ours = not policy.exists()
+    if is_ours:
+        policy.write_text("#!/bin/sh\nexit 101\n")
+        policy.chmod(0o755)
+    try:
+        yield
+    finally:
+        if is_ours:
+            policy.unlink(missing_ok=True)
 
 
 def bring_test_commands() -> None:
     """Every foreign program the tests talk to is here, or the run ends saying which is not."""
+    if missing_for_compiling():
+        apt_install(missing_for_compiling())  # without it the test of the compiled core says that it is skipped
     missing = missing_for_tests()
     packages = sorted({*missing.values(), *([FONT] if "chromium" in missing else [])})
     if missing and not apt_install(packages):
@@ -176,6 +209,22 @@ def missing_for_tests() -> dict[str, str]:
     }
 
 
+def compile_core() -> int:
+    """Compile the SIP core for this interpreter. Returns the exit code."""
+    install(COMPILE)
+    missing = missing_for_compiling()
+    if missing and not apt_install(missing):
+        sys.exit(f"The compiler needs them. Run: sudo apt-get install {' '.join(missing)}   and start again.")
+    print("Compiling the SIP core (about a minute) ...", flush=True)
+    return subprocess.run([str(PYTHON), "-m", "engine.native"], cwd=ROOT, check=False).returncode
+
+
+def missing_for_compiling() -> list[str]:
+    """The Debian packages of a C compiler and of Python's headers, where they are not here."""
+    headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    return [*([] if shutil.which("gcc") else ["gcc", "libc6-dev"]), *([] if headers.exists() else ["python3-dev"])]
+
+
 def tests(word: str, rest: list[str]) -> int:
     """Run the checks, the tests, or both. Returns 0 only when all of it passed."""
     os.chdir(ROOT)
@@ -183,6 +232,8 @@ def tests(word: str, rest: list[str]) -> int:
         return subprocess.run([str(PYTHON), "-m", "tests.golden.rewrite", *rest], check=False).returncode
     if word in {"bench", "soak"}:
         bring_test_commands()
+        if not missing_for_compiling():
+            subprocess.run([str(PYTHON), "-m", "engine.native"], cwd=ROOT, check=False)
         return subprocess.run([str(PYTHON), "-m", f"tests.{word}", *rest], check=False).returncode
     if word == "check":
         return 1 if checks() else 0

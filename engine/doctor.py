@@ -17,13 +17,14 @@ from engine.config import Config, parse_listen
 from engine.db import Database
 from engine.doctor_location import reference_findings, validator_findings
 from engine.doctor_numbers import number_findings
-from engine.doctor_sip import answers, certificate_findings, listener_findings, trunk_finding
+from engine.doctor_sip import answers, certificate_findings, core_finding, listener_findings, trunk_finding
 from engine.e911 import snapshot
 from engine.e911.calls import ASIDE
 from engine.e911.carriers import load_profiles
 from engine.errors import EngineError
 from engine.findings import Finding
 from engine.models import Account, Location, NotificationRecipient, Pbx, Phone, Trunk
+from engine.provisioning.store_alarms import count_without_location
 
 LITTLE_DISK_BYTES = 200 * 1024 * 1024
 SMALL_BUFFER_BYTES = 1024 * 1024
@@ -36,6 +37,7 @@ async def examine(config: Config) -> list[Finding]:
         _buffers(),
         *_carriers(),
         await _node(config),
+        core_finding(),
         *await listener_findings(config),
         await _mail(config),
         *await validator_findings(config),
@@ -186,11 +188,19 @@ async def _account(session: AsyncSession, account: Account, config: Config) -> A
         yield Finding(f"{account.name}: locations", "bad", "none: calls go out without a location. Add one.")
     for finding in await number_findings(session, account):
         yield finding
-    homeless = await count(Phone, Phone.location_id.is_(None))
-    if homeless and account.default_location_id is None:
-        yield Finding(
-            f"{account.name}: phones", "warning", f"{homeless} without a location; their calls may have none."
-        )
+    if await count(Phone):
+        yield _unlocated(account, await count_without_location(session, account.id))
+
+
+def _unlocated(account: Account, count: int) -> Finding:
+    what = f"{account.name}: phones without an address"
+    if not count:
+        return Finding(what, "good", "none")
+    detail = (
+        f"{count}: their 911 calls reach a dispatcher who is told no place. They say so on their screens. Give each a "
+        "location, or its line, its network or its PBX; see Alerts for which."
+    )
+    return Finding(what, "bad", detail)
 
 
 async def _silent_locations(session: AsyncSession, account: Account) -> list[str] | None:

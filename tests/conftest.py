@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("CALLPOINT_NATIVE", "off")  # the Python source is what is tested; test_native.py tests the other
+
 from engine import crypto
 from engine.crypto import KeyRing
 from engine.db import Database

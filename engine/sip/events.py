@@ -1,7 +1,7 @@
 """What the element reports: facts in the past tense, frozen. `at` is the loop's clock as handed to the doors."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from engine.sip.forward import Hop, Target
 from engine.sip.message import Request
@@ -26,7 +26,7 @@ class RequestReceived:
 class AttemptStarted:
     """A request left for a target; `number` counts from 1 per call, `sent` is what left, byte for byte."""
 
-    tag: object
+    tag: Any
     target: Target
     number: int
     with_location: bool
@@ -38,7 +38,7 @@ class AttemptStarted:
 class ProvisionalReceived:
     """A target answered 1xx (100 too: it is heard, the deadline is off)."""
 
-    tag: object
+    tag: Any
     target: Target
     status: int
     at: float
@@ -48,7 +48,7 @@ class ProvisionalReceived:
 class AttemptEnded:
     """A target is done with. `status` is its final status, None when it sent none."""
 
-    tag: object
+    tag: Any
     target: Target
     number: int
     status: int | None
@@ -60,7 +60,7 @@ class AttemptEnded:
 class Finished:
     """The caller got a final response. `target` is the one it came from, None when it is ours (408, 487, 500)."""
 
-    tag: object
+    tag: Any
     outcome: Literal["answered", "failed", "cancelled"]
     status: int
     target: Target | None
@@ -76,7 +76,7 @@ class AnsweredLate:
     ended; this is its true end.
     """
 
-    tag: object
+    tag: Any
     target: Target
     number: int
     status: int
@@ -89,7 +89,7 @@ class AnsweredLate:
 class DialogEnded:
     """A BYE of a tagged dialog went through."""
 
-    tag: object
+    tag: Any
     at: float
 
 
@@ -109,7 +109,7 @@ class MessageRefused:
 class OwnRequestEnded:
     """A request of `SipStack.send_request` was answered, or not: then `status` is None."""
 
-    token: object
+    token: Any
     status: int | None
     at: float
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from engine.sip.auth import Credentials
 
@@ -81,6 +81,6 @@ class Forward:
     """
 
     targets: Sequence[Target]
-    tag: object = None
+    tag: Any = None
     fail_over: frozenset[int] = frozenset()
     emergency: bool = False

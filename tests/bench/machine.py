@@ -9,6 +9,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine import native
+
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _CORES = sorted(os.sched_getaffinity(0))
 SUT_CORE, LOAD_CORE = _CORES[0], _CORES[-1]  # one core alone: both share it, and the table says so
@@ -22,6 +24,7 @@ def describe() -> dict[str, str]:
         "memory": f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB",
         "kernel": platform.release(),
         "python": f"{platform.python_version()}, {_build()}",
+        "SIP core": "compiled" if native.compiled() else "Python source",
         "load average": " ".join(f"{each:.2f}" for each in os.getloadavg()),
         "socket buffers": f"net.core.rmem_max {_sysctl('net/core/rmem_max')}",
         "beside": ", ".join(version for name in ("kamailio", "nginx", "sipp") if (version := _version(name))),
