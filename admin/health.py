@@ -23,6 +23,7 @@ from admin.problems import DATABASE_ERRORS
 from engine import migrations
 from engine.db import Database, utc_now
 from engine.models import Notification, NotificationState
+from engine.provisioning.store_alarms import count_without_location
 
 DATABASE_TIMEOUT_S = 2.0
 EDGE_GAUGES: web.AppKey[tuple[Gauge, Gauge]] = web.AppKey("edge_gauges", tuple)
@@ -67,9 +68,21 @@ async def get_metrics(request: web.Request) -> web.Response:
     for trunk_id, is_up in state.trunks.items():
         trunks.labels(trunk_id).set(is_up)
     counters = await request.app[EDGE].counters()
+    own = await _own_families(request.app[DATABASE])
     body = await asyncio.to_thread(generate_latest, request.app[METRICS])
-    body += generate_latest(_Once(_families(counters)))
+    body += generate_latest(_Once([*_families(counters), *own]))
     return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def _own_families(database: Database) -> list[GaugeMetricFamily]:
+    """What the database knows; none of it while the database is away, since a wrong number is worse than no number."""
+    try:
+        async with asyncio.timeout(DATABASE_TIMEOUT_S), database.sessions() as session:
+            count = await count_without_location(session)
+    except (TimeoutError, *DATABASE_ERRORS):
+        return []
+    words = "Phones whose 911 calls would carry no address."
+    return [GaugeMetricFamily("callpoint_phones_without_location", words, value=count)]
 
 
 async def _database_checks(database: Database) -> list[Check]:

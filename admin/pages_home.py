@@ -12,6 +12,8 @@ from engine.audit.events import Event
 from engine.e911 import store as e911
 from engine.models import Account, CallKind, EmergencyCall, Location, Pbx, Trunk
 from engine.provisioning import store as provisioning
+from engine.provisioning import store_alarms
+from engine.provisioning.alarms import Alarm, summed
 from engine.provisioning.store import PhoneCounts
 
 LATEST = 5
@@ -50,6 +52,7 @@ class Standing:
     trunks: list[Trunk]
     calls: list[EmergencyCall]
     waiting_mails: int
+    alarms: tuple[Alarm, ...]  # one for each kind, however many phones it stands for
 
 
 async def get_home(request: web.Request) -> web.Response:
@@ -59,6 +62,7 @@ async def get_home(request: web.Request) -> web.Response:
         "home.html.j2",
         steps=first_steps(standing),
         tiles=_tiles(request, standing),
+        alarms=standing.alarms,
         calls=standing.calls[:LATEST],
     )
 
@@ -76,6 +80,7 @@ async def _standing(request: web.Request) -> Standing:
         trunks=list(await accounts.trunks_of(session, account.id)),
         calls=(await e911.calls_of(session, account.id, limit=TESTS_LOOKED_AT)).rows,
         waiting_mails=await e911.waiting_count(session, account.id),
+        alarms=summed(await store_alarms.alarm_counts(session, account.id)),
     )
 
 

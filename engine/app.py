@@ -34,7 +34,10 @@ from engine.e911.sightings import on_committed
 from engine.edge_link import EdgeLink
 from engine.errors import DatabaseAway, EngineError
 from engine.held_server import serve_held
+from engine.provisioning.assetstore import AssetStore
 from engine.provisioning.http import PhonesPort, make_phones_port
+from engine.provisioning.location_alarms import LocationAlarms
+from engine.provisioning.mover import Mover
 from engine.reach import Reach
 
 FIRST_TRY_S = 3.0  # a start waits this long for the database before it opens its doors without it
@@ -72,9 +75,15 @@ class App:
         edge.on_dereference = self.dereferencer.ask
         on_committed(self.database, self.edge.seen)
         edge.on_journal, edge.on_trunk = self.recorder.wake, self.trunk_states.note
-        self.phones: PhonesPort = make_phones_port(config.provisioning, self.keys, self.database)
+        self.phones: PhonesPort = make_phones_port(
+            config.provisioning, self.keys, self.database, AssetStore(data / "assets")
+        )
         self.sightings = serve_held(self.phones, self.database, self.keys, data / "snapshot")
+        self.location_alarms = LocationAlarms(self.database)
         self.reach = Reach(self.edge, self.database)
+        self.mover = Mover(self.database, self.reach.resync_phones)
+        self.phones.log.on_moved = self.mover.wake
+        self.database.revision_listeners.append(lambda _account_ids: self.mover.wake())  # a move begins with a change
 
     async def start(self) -> None:
         """Bring the node up. On return SIP, phones' port and admin port answer.
@@ -138,6 +147,8 @@ class App:
         self._spawn(self.notifier.run(), "notifier")
         self._spawn(self.trunk_states.run(), "trunk states")
         self._spawn(self.sightings.run(), "sightings")
+        self._spawn(self.mover.run(), "token moves")
+        self._spawn(self.location_alarms.run(), "location alarms")
         self.is_database_ready.set()
 
     async def _prepare_set_up(self) -> None:

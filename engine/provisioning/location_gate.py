@@ -107,9 +107,13 @@ def marked(config: PhoneConfig, unlocated: Unlocated, country: str) -> PhoneConf
         return config
     mark = mark_of(country)
     lines = tuple(
-        replace(line, label=f"{mark} - {line.label}") if line.key in unlocated.keys else line for line in config.lines
+        replace(line, label=_after(mark, line.label)) if line.key in unlocated.keys else line for line in config.lines
     )
-    return replace(config, label=f"{mark} - {config.label}", lines=lines)
+    return replace(config, label=_after(mark, config.label), lines=lines)
+
+
+def _after(mark: str, label: str) -> str:
+    return f"{mark} - {label}" if label else mark
 
 
 # --- What the network says of where a phone is ------------------------------------------------------------------------

@@ -1,0 +1,76 @@
+"""What needs a person about an account's phones, in one list for pages, mail and metrics (pure)."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class AlarmKind(StrEnum):
+    """The kinds, the most urgent first. Names are stored in links and metrics."""
+
+    NO_LOCATION = "no_location"  # its 911 calls would carry no address
+    QUARANTINED = "quarantined"  # it says it is another model than the one kept
+    RENDERING_FAILED = "rendering_failed"  # its file cannot be made; it keeps what it has
+    ROLLOUT_STOPPED = "rollout_stopped"  # a roll-out was taken back by itself
+    STRAGGLERS = "stragglers"  # still asks with a token that was rotated away
+
+
+OF_PHONES = (AlarmKind.NO_LOCATION, AlarmKind.QUARANTINED, AlarmKind.RENDERING_FAILED, AlarmKind.STRAGGLERS)
+_ONE = {
+    AlarmKind.NO_LOCATION: "{} has no address: a 911 call from it reaches a dispatcher who does not know where to send"
+    " help. Give it a location.",
+    AlarmKind.QUARANTINED: "{} says it is another model than the one kept here and is served nothing new. Look at it.",
+    AlarmKind.RENDERING_FAILED: "{}: its configuration cannot be made. It keeps the one it has, 911 included.",
+    AlarmKind.STRAGGLERS: "{} still asks with a provisioning URL that was rotated away. Give it the new one.",
+}
+_MANY = {
+    AlarmKind.NO_LOCATION: ("phone has no address", "phones have no address", "their 911 calls name no place"),
+    AlarmKind.QUARANTINED: ("phone is quarantined", "phones are quarantined", "another model than the one kept"),
+    AlarmKind.RENDERING_FAILED: (
+        "configuration of a phone cannot be made",
+        "configurations of phones cannot be made",
+        "they keep what they have",
+    ),
+    AlarmKind.ROLLOUT_STOPPED: ("roll-out was stopped", "roll-outs were stopped", "taken back when fetches failed"),
+    AlarmKind.STRAGGLERS: (
+        "phone asks with an old URL",
+        "phones ask with an old URL",
+        "they keep what they have until they are given the new one",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """One thing to look at. `text`: a sentence; `href`: the page that shows it; `phone_id` None: no single phone's.
+
+    `count`: how many phones or roll-outs it stands for.
+    """
+
+    kind: AlarmKind
+    phone_id: str | None
+    text: str
+    href: str
+    count: int = 1
+
+
+def of_phone(kind: AlarmKind, phone_id: str, name: str) -> Alarm:
+    """The alarm of one phone; `name`: its label or MAC."""
+    return Alarm(kind, phone_id, _ONE[kind].format(name), f"/phones/{phone_id}")
+
+
+def summed(counts: Mapping[AlarmKind, int]) -> tuple[Alarm, ...]:
+    """One alarm for each kind that is there, the most urgent first: what a page shows of any number of phones."""
+    return tuple(_sum(kind, counts[kind]) for kind in AlarmKind if counts.get(kind))
+
+
+def texts(alarms: Iterable[Alarm]) -> list[str]:
+    """The sentences alone, for a mail or a log."""
+    return [alarm.text for alarm in alarms]
+
+
+def _sum(kind: AlarmKind, count: int) -> Alarm:
+    one, many, meaning = _MANY[kind]
+    text = f"{count:,} {one if count == 1 else many}: {meaning}."
+    href = "/alerts" if kind is AlarmKind.ROLLOUT_STOPPED else f"/alerts#{kind}"
+    return Alarm(kind, None, text, href, count)

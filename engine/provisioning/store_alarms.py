@@ -1,0 +1,73 @@
+"""SQL of the alarms: how many there are of each kind, and the first phones of one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from engine.models import Phone, PhoneStatus, Rollout, RolloutState
+from engine.provisioning.alarms import OF_PHONES, Alarm, AlarmKind, of_phone
+
+_CONDITIONS: dict[AlarmKind, ColumnElement[bool]] = {
+    AlarmKind.NO_LOCATION: Phone.no_location_at.is_not(None),
+    AlarmKind.QUARANTINED: Phone.status == PhoneStatus.QUARANTINED,
+    AlarmKind.RENDERING_FAILED: Phone.status == PhoneStatus.FAILED,
+    AlarmKind.STRAGGLERS: Phone.straggled_at.is_not(None)
+    & (Phone.last_fetch_at.is_(None) | (Phone.last_fetch_at < Phone.straggled_at)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmGroup:
+    """One kind: how many there are, and the first of them."""
+
+    kind: AlarmKind
+    count: int
+    first: tuple[Alarm, ...]
+
+
+def has_alarm(kind: AlarmKind) -> ColumnElement[bool]:
+    """The condition on a phone, for a list that is filtered by alarm. Raises KeyError: the kind is no phone's."""
+    return _CONDITIONS[kind]
+
+
+async def alarm_counts(session: AsyncSession, account_id: str) -> dict[AlarmKind, int]:
+    """How many phones (or roll-outs) each kind holds now; a kind that holds none is not in it."""
+    counts = {}
+    for kind in OF_PHONES:
+        query = select(func.count()).select_from(Phone).where(Phone.account_id == account_id, _CONDITIONS[kind])
+        counts[kind] = await session.scalar(query) or 0
+    stopped = (Rollout.account_id == account_id, Rollout.state == RolloutState.ROLLED_BACK, Rollout.reason != "")
+    counts[AlarmKind.ROLLOUT_STOPPED] = (
+        await session.scalar(select(func.count()).select_from(Rollout).where(*stopped)) or 0
+    )
+    return {kind: count for kind, count in counts.items() if count}
+
+
+async def alarm_groups(session: AsyncSession, account_id: str, limit: int) -> Sequence[AlarmGroup]:
+    """Each kind that is there with its first phones, at most `limit` of each, the most urgent kind first."""
+    counts = await alarm_counts(session, account_id)
+    groups = []
+    for kind in AlarmKind:
+        if kind not in counts:
+            continue
+        first: tuple[Alarm, ...] = ()
+        if kind in _CONDITIONS:
+            query = (
+                select(Phone.id, Phone.label, Phone.mac)
+                .where(Phone.account_id == account_id, _CONDITIONS[kind])
+                .order_by(Phone.id)
+                .limit(limit)
+            )
+            first = tuple(of_phone(kind, row[0], row[1] or row[2]) for row in await session.execute(query))
+        groups.append(AlarmGroup(kind, counts[kind], first))
+    return groups
+
+
+async def count_without_location(session: AsyncSession, account_id: str | None = None) -> int:
+    """Phones whose 911 calls would carry no address, of one account or of all."""
+    query = select(func.count()).select_from(Phone).where(_CONDITIONS[AlarmKind.NO_LOCATION])
+    if account_id is not None:
+        query = query.where(Phone.account_id == account_id)
+    return await session.scalar(query) or 0
