@@ -292,6 +292,9 @@ class Network(Audited, Versioned, Stamped, Base):
     pbx_id: Mapped[str | None] = mapped_column(ForeignKey("pbx.id", ondelete="CASCADE"))
 
 
+_SHOWN = ("status", "vendor", "model", "location_id", "firmware")  # of a phone: what the filters of the list look at
+
+
 class Phone(Audited, Versioned, Stamped, Base):
     __tablename__ = "phone"
     resource_type = "phone"
@@ -308,12 +311,16 @@ class Phone(Audited, Versioned, Stamped, Base):
         UniqueConstraint("account_id", "mac"),
         Index("ix_phone_mac", "mac"),
         Index("ix_phone_last_ip", "last_ip"),  # HELD: which phone asks from there
+        Index("ix_phone_account_id", "account_id", "id"),
+        # the list of phones: every column that a filter looks at, so that a filter nothing matches reads no row
+        Index("ix_phone_list", "account_id", "label", "id", "mac", *_SHOWN),
+        Index("ix_phone_seen", "account_id", "last_fetch_at", "id", *_SHOWN),
         Index("ix_phone_account_status", "account_id", "status", "id"),
         Index("ix_phone_account_model", "account_id", "vendor", "model", "id"),
         Index("ix_phone_no_location", "account_id", "id", **_where("no_location_at IS NOT NULL")),
     )
     id: Mapped[str] = mapped_column(Id, primary_key=True)
-    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"))
     mac: Mapped[str] = mapped_column(String(12))  # 12 lower-case hexadecimal digits
     vendor: Mapped[str] = mapped_column(String(30))
     model: Mapped[str] = mapped_column(String(40))
@@ -340,7 +347,10 @@ class Phone(Audited, Versioned, Stamped, Base):
 class Line(Audited, Versioned, Stamped, Base):
     __tablename__ = "line"
     resource_type = "line"
-    __table_args__ = (UniqueConstraint("account_id", "sip_user"),)
+    __table_args__ = (
+        UniqueConstraint("account_id", "sip_user"),
+        Index("ix_line_account_extension", "account_id", "extension", "id"),
+    )
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
     extension: Mapped[str] = mapped_column(String(20))

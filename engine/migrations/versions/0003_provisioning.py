@@ -40,6 +40,12 @@ def _phone() -> None:
         "ix_phone_no_location", "phone", ["account_id", "id"], unique=False, sqlite_where=unlocated,
         postgresql_where=unlocated,
     )  # fmt: skip
+    op.drop_index("ix_phone_account_id", table_name="phone")
+    op.create_index("ix_phone_account_id", "phone", ["account_id", "id"], unique=False)
+    shown = ["status", "vendor", "model", "location_id", "firmware"]
+    op.create_index("ix_phone_list", "phone", ["account_id", "label", "id", "mac", *shown], unique=False)
+    op.create_index("ix_phone_seen", "phone", ["account_id", "last_fetch_at", "id", *shown], unique=False)
+    op.create_index("ix_line_account_extension", "line", ["account_id", "extension", "id"], unique=False)
     op.create_index("ix_phone_account_model", "phone", ["account_id", "vendor", "model", "id"], unique=False)
     op.create_index("ix_phone_account_status", "phone", ["account_id", "status", "id"], unique=False)
 
