@@ -18,7 +18,9 @@ from engine.db import Database
 from engine.e911.lost import LostClient
 from engine.errors import EngineError
 from engine.models import Account, ApiKey, Phone, Session, User
+from engine.provisioning.dryrun import DryRuns
 from engine.provisioning.index import Index
+from engine.provisioning.resync import Fleet
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,19 @@ class EdgeState:
     tls: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class FleetState:
+    """How far the asking of many phones is. `results`: how many there are of each."""
+
+    phones: int
+    results: Mapping[str, int]
+    spread_s: float
+
+    @property
+    def done(self) -> int:
+        return sum(self.results.values())
+
+
 class Edge(Protocol):
     """The SIP process as the admin side sees it."""
 
@@ -41,6 +56,12 @@ class Edge(Protocol):
         Raises:
             Conflict: there is no way to this phone.
         """
+
+    def resync_fleet(self, fleet: Fleet) -> None:
+        """Ask many phones one after another, paced; what comes of each joins its own row."""
+
+    def fleet(self, fleet_id: str, account_id: str) -> FleetState | None:
+        """How far that fleet of the account is; None: this process knows none of that id."""
 
     def state(self) -> EdgeState: ...
 
@@ -65,6 +86,7 @@ PASSWORDS: web.AppKey[PasswordDesk] = web.AppKey("passwords", PasswordDesk)
 THROTTLE: web.AppKey[Throttle] = web.AppKey("throttle", Throttle)
 VALIDATOR: web.AppKey[LostClient | None] = web.AppKey("validator")  # None: [e911] lost_url is empty
 INDEX: web.AppKey[Index] = web.AppKey("index", Index)
+DRY_RUNS: web.AppKey[DryRuns] = web.AppKey("dry_runs", DryRuns)
 METRICS: web.AppKey[CollectorRegistry] = web.AppKey("metrics", CollectorRegistry)
 
 # the request: set before any handler runs

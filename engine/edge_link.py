@@ -138,15 +138,24 @@ class EdgeLink:
         self._say_all({"do": "drop", "account_id": account_id})
 
     async def notify(
-        self, hop: dict[str, Any], request_uri: str, headers: list[tuple[str, str]], within_s: float
+        self,
+        hop: dict[str, Any],
+        request_uri: str,
+        headers: list[tuple[str, str]],
+        within_s: float,
+        credentials: Mapping[str, str] | None = None,
     ) -> int:
-        """Send a NOTIFY and return its final status; 408 when nobody answered."""
+        """Send a NOTIFY and return its final status; 408 when nobody answered.
+
+        `credentials` (`user`, `secret`) answer the phone that asks for them.
+        """
         answer = await self._ask(
             {
                 "do": "notify",
                 "target": hop,
                 "request_uri": request_uri,
                 "headers": [list(header) for header in headers],
+                "credentials": credentials,
             },
             within_s,
         )

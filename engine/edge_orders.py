@@ -19,6 +19,7 @@ from engine.e911.trunks import TrunkWatch
 from engine.e911.waiting import ReferenceWait
 from engine.edge_line import Lines
 from engine.edge_owner import Owner
+from engine.sip.auth import Credentials
 from engine.sip.forward import Hop
 from engine.sip.stack import SipStack
 
@@ -174,7 +175,9 @@ class Orders:
             raise ValueError("a NOTIFY without line breaks in its headers was expected")
         now, pbx = self._loop.time(), self._table.peer_of(hop.ip)
         credentials = credentials_of(pbx[1]) if pbx is not None else None
-        self._stack.send_request("NOTIFY", uri, hop, headers, b"", token, now, NOTIFY_TIMEOUT_S, credentials)
+        self._stack.send_request(
+            "NOTIFY", uri, hop, headers, b"", token, now, NOTIFY_TIMEOUT_S, credentials, _line_credentials(command)
+        )
         self._pump()
 
     def _default_routes(self) -> set[tuple[str, int | None, str]]:
@@ -182,6 +185,12 @@ class Orders:
         routes = {hop for pbx in pbxs if pbx.default_route and (hop := route_hop(pbx.default_route)) is not None}
         registrars = {(pbx.registrar_host, pbx.registrar_port, pbx.transport) for pbx in pbxs if pbx.registrar_host}
         return routes | registrars
+
+
+def _line_credentials(command: Mapping[str, Any]) -> Credentials | None:
+    """The phone's own, as its line has them: many phones ask whoever resyncs them for these."""
+    given = command.get("credentials")
+    return Credentials(str(given["user"]), str(given["secret"])) if given else None
 
 
 def _free(tables: list[AccountTable]) -> None:

@@ -1,12 +1,16 @@
 """What the admin side sees of the SIP process: its state, and phones that can be asked to fetch their files again."""
 
 import asyncio
-from collections.abc import Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_object_session
 
-from admin.context import EdgeState
+from admin.context import EdgeState, FleetState
 from engine.accounts import store as accounts_store
 from engine.db import Database, utc_now
 from engine.edge_link import EdgeLink
@@ -14,20 +18,43 @@ from engine.errors import Conflict, EngineError
 from engine.ids import new_id
 from engine.models import Phone, ProvisioningEvent
 from engine.provisioning import store as provisioning_store
-from engine.provisioning.resync import Destination, Resync, Resyncer, meaning, plan
+from engine.provisioning import store_resync
+from engine.provisioning.resync import AWAY, NOT_SENT, Fleet, Resync, Resyncer, meaning, plan
 from engine.provisioning.vendors import known
 
 STATS_WITHIN_S = 0.5
+MAX_WAITING = 20  # of a fleet in the queue for their turn: whoever presses one phone's button waits for these at most
+MAX_FLEETS = 100  # remembered, for those who ask how far they are
 _log = structlog.get_logger()
 
 
+@dataclass(slots=True)
+class _Run:
+    """A fleet on its way. `left`: the phones that have no result yet."""
+
+    fleet: Fleet
+    results: Counter[str] = field(default_factory=Counter)
+    left: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.left.update(phone_id for phone_id, _ in self.fleet.planned)
+        self.results.update(why for _, why in self.fleet.refused)
+
+    def note(self, phone_id: str, result: str) -> None:
+        self.left.discard(phone_id)
+        self.results[result] += 1
+
+
 class Reach:
-    """The admin side's Edge. A NOTIFY is planned in the request, sent after it, and its result joins the fetch log."""
+    """The admin side's Edge. A NOTIFY is planned in the request, sent after it, and its result joins the fetch log and
+    the phone's own row.
+    """
 
     def __init__(self, edge: EdgeLink, database: Database) -> None:
         self._edge, self._database = edge, database
         self._resyncer = Resyncer(edge.notify)
         self._sending: set[asyncio.Task[None]] = set()
+        self._fleets: OrderedDict[str, _Run] = OrderedDict()
 
     def state(self) -> EdgeState:
         now = self._edge.state
@@ -55,14 +82,42 @@ class Reach:
         session = async_object_session(phone)
         assert session is not None, "the phone comes from the request's own session"
         planned = await self._plan(session, phone)
-        task = asyncio.create_task(self._send(planned, phone.account_id, phone.id), name="resync")
-        self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
+        self._spawn(self._ask_one(planned, phone.account_id, phone.id))
+
+    def resync_fleet(self, fleet: Fleet) -> None:
+        """Ask many phones, one after another; `note_waiting` has put on each that its turn is to come."""
+        run = self._fleets[fleet.id] = _Run(fleet)
+        while len(self._fleets) > MAX_FLEETS:
+            self._fleets.popitem(last=False)
+        self._spawn(self._ask_all(run))
+
+    def fleet(self, fleet_id: str, account_id: str) -> FleetState | None:
+        """How far it is; None when this process has none of that id, or not any more."""
+        run = self._fleets.get(fleet_id)
+        if run is None or run.fleet.account_id != account_id:
+            return None
+        return FleetState(len(run.fleet.planned) + len(run.fleet.refused), dict(run.results), run.fleet.spread_s)
+
+    async def resync_phones(self, account_id: str, phone_ids: Sequence[str]) -> None:
+        """Ask those phones without anybody's request: what moves them to another URL does."""
+        async with self._database.sessions.begin() as session:
+            fleet = await store_resync.fleet_of(session, account_id, phone_ids, fleet_id=new_id("resync"))
+            await store_resync.note_waiting(session, fleet, utc_now())
+        self.resync_fleet(fleet)
 
     async def close(self) -> None:
         for task in self._sending:
             task.cancel()
         await asyncio.gather(*self._sending, return_exceptions=True)
+        unsent = [phone_id for run in self._fleets.values() for phone_id in run.left]
+        if not unsent:
+            return
+        try:
+            async with self._database.sessions.begin() as session:
+                for phone_id in unsent:
+                    await store_resync.note_result(session, phone_id, NOT_SENT, utc_now())
+        except (SQLAlchemyError, OSError, EngineError) as exc:
+            _log.warning("resyncs_unsent", phones=len(unsent), error=type(exc).__name__)
 
     async def _plan(self, session: AsyncSession, phone: Phone) -> Resync:
         keys = await provisioning_store.keys_of(session, phone.id)
@@ -76,29 +131,55 @@ class Reach:
         else:
             page = await accounts_store.pbxs_of(session, phone.account_id)
             pbx = page[0] if len(page) == 1 else None
-        profile = known().profiles[phone.vendor]
-        return plan(
-            profile,
-            Destination(
-                sip_user=line.sip_user,
-                registrar_host=pbx.registrar_host if pbx else "",
-                registrar_port=pbx.registrar_port if pbx else 5060,
-                transport=pbx.transport if pbx else "udp",
-                resync_via=pbx.resync_via if pbx else "direct",
-                last_ip=phone.last_ip,
-            ),
-        )
+        return plan(known().profiles[phone.vendor], store_resync.destination_of(line, pbx, phone.last_ip))
 
-    async def _send(self, planned: Resync, account_id: str, phone_id: str) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name="resync")
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def _ask_all(self, run: _Run) -> None:
+        queue = asyncio.Semaphore(MAX_WAITING)
+        async with asyncio.TaskGroup() as group:
+            for phone_id, planned in run.fleet.in_turn:
+                await queue.acquire()
+                group.create_task(self._ask_of(run, queue, phone_id, planned))
+        _log.info("resync_fleet", phones=len(run.fleet.planned), fleet=run.fleet.id)
+
+    async def _ask_of(self, run: _Run, queue: asyncio.Semaphore, phone_id: str, planned: Resync) -> None:
+        try:
+            await self._resyncer.wait(planned)
+        finally:
+            queue.release()
+        run.note(phone_id, await self._ask(planned, run.fleet.account_id, phone_id))
+
+    async def _ask_one(self, planned: Resync, account_id: str, phone_id: str) -> None:
+        await self._resyncer.wait(planned)
+        await self._ask(planned, account_id, phone_id)
+
+    async def _ask(self, planned: Resync, account_id: str, phone_id: str) -> str:
+        """Send it now and put what came of it on the phone; returns that in words."""
         started = asyncio.get_running_loop().time()
         try:
-            status = await self._resyncer.send(planned)
+            status = await self._resyncer.deliver(planned)
             said = meaning(status)
-        except EngineError as exc:
-            status, said = 503, exc.title
+        except EngineError:
+            status, said = 503, AWAY
         duration_us = int((asyncio.get_running_loop().time() - started) * 1e6)
         _log.info("resync", device_id=phone_id, status=status)
+        try:
+            await self._keep(planned, account_id, phone_id, status, said, duration_us)
+        except (SQLAlchemyError, OSError, EngineError) as exc:  # the phone was asked all the same, and so are the next
+            _log.warning("resync_not_kept", device_id=phone_id, error=type(exc).__name__)
+        return said
+
+    async def _keep(
+        self, planned: Resync, account_id: str, phone_id: str, status: int, said: str, duration_us: int
+    ) -> None:
         async with self._database.sessions.begin() as session:
+            if await session.get(Phone, phone_id) is None:
+                return  # deleted meanwhile
+            await store_resync.note_result(session, phone_id, said, utc_now())
             session.add(
                 ProvisioningEvent(
                     id=new_id("fetch"),

@@ -57,18 +57,26 @@ _MAX_KEPT_TARGETS = 4_096
 class OwnRequest:
     """A request of ours; ends by a final response, its own time limit, or a transport that failed.
 
-    `credentials` answer a challenge to it, once.
+    `credentials` answer a challenge to it, once; `inner` that of whom it is meant for (401), where a proxy on the way
+    (407) knows us by others.
     """
 
-    __slots__ = ("client", "credentials", "lane", "proofs", "token")
+    __slots__ = ("client", "credentials", "inner", "lane", "proofs", "proven", "token")
 
     client: ClientTransaction
 
-    def __init__(self, token: object, credentials: Credentials | None = None) -> None:
+    def __init__(self, token: object, credentials: Credentials | None = None, inner: Credentials | None = None) -> None:
         self.token = token
         self.credentials = credentials
-        self.proofs = 0
+        self.inner = inner
+        self.proofs: dict[int, int] = {}  # how often each of 401 and 407 was answered
+        self.proven: dict[int, tuple[bytes, ...]] = {}  # and with what, last
         self.lane: Lane | None = None
+
+    def credentials_for(self, status: int) -> Credentials | None:
+        """What answers a challenge of that status; None: nothing does."""
+        first, second = (self.inner, self.credentials) if status == 401 else (self.credentials, self.inner)
+        return first or second
 
 
 def literal_address(host: str) -> str | None:
@@ -252,11 +260,12 @@ class SipStack:
         now: float,
         timeout_s: float,
         credentials: Credentials | None = None,
+        inner: Credentials | None = None,
     ) -> None:
         """Send a non-INVITE request outside any dialog (OPTIONS, NOTIFY); ends in `OwnRequestEnded`.
 
         `headers` may hold From, To, Call-ID, CSeq, Max-Forwards or Contact instead of the usual ones. `credentials`
-        answer a 401 or 407.
+        answer a 401 or 407; `inner` the 401 where a proxy's 407 takes others.
         """
         given = {name.lower() for name, _ in headers}
         name = self._make_branch().encode()
@@ -271,7 +280,7 @@ class SipStack:
             ("Contact", f"<sip:{contact}>"),
         )
         lines = [("Via", via), *(line for line in usual if line[0].lower() not in given), *headers]
-        own = OwnRequest(token, credentials)
+        own = OwnRequest(token, credentials, inner)
         sent = edit.own_request(method, request_uri, lines, body)
         own.client = ClientTransaction(client_key(name, method.encode()), sent, hop, own)
         self._transactions.open_client(own.client, now)
@@ -472,7 +481,7 @@ class SipStack:
             return
         act = self._transactions.receive_response(client, response.status, now)
         if act is Act.PASS and response.status >= 200 and isinstance(owner, OwnRequest) and owner.lane is not None:
-            if owner.credentials is not None and response.status in CHALLENGES and self._prove(owner, response, now):
+            if response.status in CHALLENGES and self._prove(owner, response, now):
                 return
             self._deadlines.disarm(owner)
             self._transactions.forget_sent(client)
@@ -480,16 +489,21 @@ class SipStack:
 
     def _prove(self, own: OwnRequest, response: Response, now: float) -> bool:
         """Send a challenged request of ours again with its proof (RFC 3261 §22.2); False when there is none to give."""
-        assert own.credentials is not None
-        sent, hop = own.client.sent, own.client.hop
+        credentials, status = own.credentials_for(response.status), response.status
+        if credentials is None:
+            return False
+        sent, hop, ahead = own.client.sent, own.client.hop, sum(own.proofs.values())
         proof = proof_lines(
-            response, sent, own.credentials, cnonce=self._make_tag(), proofs=own.proofs, ahead=own.proofs
+            response, sent, credentials, cnonce=self._make_tag(), proofs=own.proofs.get(status, 0), ahead=ahead
         )  # fmt: skip
         if not proof:
             return False
-        own.proofs += 1
+        own.proofs[status] = own.proofs.get(status, 0) + 1
+        own.proven[status] = proof
         name = self._make_branch().encode()
-        again = edit.own_request_again(sent, self._dialogs.via(hop, name), proof)
+        again = edit.own_request_again(
+            sent, self._dialogs.via(hop, name), tuple(line for lines in own.proven.values() for line in lines)
+        )
         own.client = ClientTransaction(client_key(name, response.cseq_method), again, hop, own)
         self._transactions.open_client(own.client, now)
         return True

@@ -15,7 +15,7 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from admin.app import make_admin
-from admin.context import PASSWORDS, EdgeState
+from admin.context import PASSWORDS, EdgeState, FleetState
 from engine import crypto
 from engine.accounts import operations
 from engine.audit.events import Event
@@ -41,6 +41,7 @@ from engine.models import (
     User,
 )  # fmt: skip
 from engine.provisioning import phones
+from engine.provisioning.resync import Fleet
 from tests.factories import (
     add_confirmed_location,
     add_line,
@@ -76,12 +77,20 @@ class StandInEdge:
 
     is_up: bool = True
     resynced: list[str] = field(default_factory=list)
+    fleets: list[Fleet] = field(default_factory=list)
     refuses: EngineError | None = None
 
     async def resync(self, phone: Phone) -> None:
         if self.refuses is not None:
             raise self.refuses
         self.resynced.append(phone.id)
+
+    def resync_fleet(self, fleet: Fleet) -> None:
+        self.fleets.append(fleet)
+
+    def fleet(self, fleet_id: str, account_id: str) -> FleetState | None:
+        known = [fleet for fleet in self.fleets if (fleet.id, fleet.account_id) == (fleet_id, account_id)]
+        return FleetState(len(known[0].planned), {"accepted": len(known[0].planned)}, 0.0) if known else None
 
     def state(self) -> EdgeState:
         return EdgeState(self.is_up, "0.0.0.0:5060", "0.0.0.0:5060")

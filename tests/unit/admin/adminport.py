@@ -14,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import async_object_session
 
 from admin.app import make_admin
-from admin.context import EdgeState
+from admin.context import EdgeState, FleetState
 from engine.accounts import operations, store
 from engine.accounts.keys import digest, mint_cookie
 from engine.audit.record import Actor
@@ -24,6 +24,7 @@ from engine.db import Database, utc_now
 from engine.errors import EngineError
 from engine.ids import new_id
 from engine.models import Account, AuditEntry, Phone, Role, Session, User
+from engine.provisioning.resync import Fleet
 
 CLI = Actor("cli", "cli", "tests", "local")
 PASSWORD = "violet tractor hums beneath nine lakes"
@@ -36,6 +37,7 @@ class Edge:
 
     is_up: bool = True
     resynced: list[str] = field(default_factory=list)
+    fleets: list[Fleet] = field(default_factory=list)
     refusal: EngineError | None = None
 
     async def resync(self, phone: Phone) -> None:
@@ -43,6 +45,13 @@ class Edge:
         if self.refusal is not None:
             raise self.refusal
         self.resynced.append(phone.id)
+
+    def resync_fleet(self, fleet: Fleet) -> None:
+        self.fleets.append(fleet)
+
+    def fleet(self, fleet_id: str, account_id: str) -> FleetState | None:
+        known = [fleet for fleet in self.fleets if (fleet.id, fleet.account_id) == (fleet_id, account_id)]
+        return FleetState(len(known[0].planned), {"accepted": len(known[0].planned)}, 0.0) if known else None
 
     def state(self) -> EdgeState:
         return EdgeState(self.is_up, "0.0.0.0:5060", "0.0.0.0:5060", {})
