@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-ACCEPTED = "accepted"  # engine.provisioning.resync.meaning
+ACCEPTED, IN_TURN = "accepted", "waiting"  # engine.provisioning.resync: how a phone answered; it waits for its turn
 MAX_MINUTES = 1440
 MAX_CANARY = 1000
 
@@ -87,24 +87,26 @@ def phones(signs: Sequence[Sign], limits: Limits, started_at: dt.datetime, now: 
 
 
 def _phone(sign: Sign, limits: Limits, started_at: dt.datetime, now: dt.datetime) -> CanaryPhone:
-    def told(reached: Reached, sentence: str = "") -> CanaryPhone:
-        return CanaryPhone(
-            sign.phone_id, sign.mac, sign.label, sign.model, reached, sentence, sign.last_fetch_at
-        )  # fmt: skip
+    reached, sentence = _reached(sign, limits, started_at, now)
+    return CanaryPhone(sign.phone_id, sign.mac, sign.label, sign.model, reached, sentence, sign.last_fetch_at)
 
+
+def _reached(sign: Sign, limits: Limits, started_at: dt.datetime, now: dt.datetime) -> tuple[Reached, str]:
     if sign.failure:
-        return told(Reached.FAILED, sign.failure)
+        return Reached.FAILED, sign.failure
     if sign.has_change:
-        return told(Reached.FETCHED)
+        return Reached.FETCHED, ""
     if sign.resync_at is None or sign.resync_at < started_at:
-        return told(Reached.WAITING, "Not asked to fetch yet.")
-    if sign.resync != ACCEPTED:
-        return told(Reached.WAITING, f"The resync did not reach it ({sign.resync}); it fetches at its next turn.")
-    if now - sign.resync_at > dt.timedelta(minutes=limits.minutes):
-        return told(
-            Reached.SILENT, f"It accepted the resync and has not fetched its files in {limits.minutes} minutes since."
+        return Reached.WAITING, "Not asked to fetch yet."
+    if sign.resync == ACCEPTED and now - sign.resync_at > dt.timedelta(minutes=limits.minutes):
+        return (
+            Reached.SILENT,
+            f"It accepted the resync and has not fetched its files in {limits.minutes} minutes since.",
         )
-    return told(Reached.ASKED, "It accepted the resync; its files are expected.")
+    if sign.resync in {ACCEPTED, IN_TURN}:
+        told = "accepted the resync; its files are expected" if sign.resync == ACCEPTED else "is about to be asked"
+        return Reached.ASKED, f"It {told}."
+    return Reached.WAITING, f"The resync did not reach it ({sign.resync}); it fetches at its next turn."
 
 
 def counts(group: Sequence[CanaryPhone]) -> dict[str, int]:

@@ -208,41 +208,38 @@ class DryRuns:
         loop = asyncio.get_running_loop()
         await asyncio.to_thread(_warm, executor)
         async with self._database.sessions() as session:
-            phones = await _phones(session, run.account_id, run.change)
-            levels = _with(await _levels(session, run.account_id), run.change)
-            in_canary = await store_rollouts.in_canary(session, run.account_id)
-        run.total = len(phones)
-        reader = _Reader(self._index, run.account_id, run.change, levels, in_canary)
+            run.total = await store_rollouts.count_affected(session, run.account_id, run.change)
+            reader = await reader_of(session, self._index, run.account_id, run.change)
         under_way: list[Awaitable[list[Finding]]] = []
-        async with contextlib.aclosing(self._batches(reader, phones, run)) as batches:
+        async with contextlib.aclosing(self._batches(reader, run)) as batches:
             async for batch in batches:
                 under_way.append(loop.run_in_executor(executor, fleet.examine_in_worker, batch))
                 if len(under_way) >= UNDER_WAY:
                     run.add(await under_way.pop(0))
             for waiting in under_way:
                 run.add(await waiting)
+        run.total = run.done  # phones come and go while they are read
 
-    async def _batches(
-        self, reader: "_Reader", phones: Sequence[Row[Any]], run: DryRun
-    ) -> AsyncGenerator[list[Subject], None]:
-        batch: list[Subject] = []
-        started = time.perf_counter()
-        for at in range(0, len(phones), READ_AT_ONCE):
-            for subject in await asyncio.gather(*(reader.subject(phone) for phone in phones[at : at + READ_AT_ONCE])):
-                if subject is not None:
-                    batch.append(subject)
-                else:
-                    run.total -= 1  # deleted since the list was read
-            took = time.perf_counter() - started
-            if took >= SLICE_S:
-                self.longest_slice_s = max(self.longest_slice_s, took)
-                await asyncio.sleep(0)
-                started = time.perf_counter()
-            if len(batch) >= BATCH:
+    async def _batches(self, reader: "Reader", run: DryRun) -> AsyncGenerator[list[Subject], None]:
+        last = ""
+        while True:
+            async with self._database.sessions() as session:
+                phones = await _phones(session, run.account_id, run.change, after=last)
+            if not phones:
+                return
+            last = phones[-1].id
+            batch: list[Subject] = []
+            started = time.perf_counter()
+            for at in range(0, len(phones), READ_AT_ONCE):
+                some = (reader.subject(phone) for phone in phones[at : at + READ_AT_ONCE])
+                batch += [subject for subject in await asyncio.gather(*some) if subject is not None]
+                took = time.perf_counter() - started
+                if took >= SLICE_S:
+                    self.longest_slice_s = max(self.longest_slice_s, took)
+                    await asyncio.sleep(0)
+                    started = time.perf_counter()
+            if batch:
                 yield batch
-                batch, started = [], time.perf_counter()
-        if batch:
-            yield batch
 
 
 def _fault(error: Exception) -> str:
@@ -257,7 +254,7 @@ def _fault(error: Exception) -> str:
 
 
 @dataclass(slots=True)
-class _Reader:
+class Reader:
     """Phones as they are served now, and as they would be."""
 
     index: Index
@@ -267,7 +264,7 @@ class _Reader:
     in_canary: frozenset[str]
     _overrides: dict[str, tuple[Mapping[str, str], Mapping[str, str]]] = field(default_factory=dict)
 
-    async def subject(self, phone: Row[Any]) -> Subject | None:
+    async def subject(self, phone: "Row[Any] | Phone") -> Subject | None:
         """None: the phone is gone."""
         before = await self.index.phone(phone.id)
         if before is None:
@@ -288,7 +285,7 @@ class _Reader:
             found = self._overrides[f"{vendor}/{key}"] = (old, new)
         return found
 
-    def _changed(self, before: settings.PhoneRecord, phone: Row[Any]) -> settings.PhoneRecord:
+    def _changed(self, before: settings.PhoneRecord, phone: "Row[Any] | Phone") -> settings.PhoneRecord:
         if self.change.kind is not ChangeKind.SETTINGS:
             return before
         names = merge.names_for(before.vendor, before.model, phone.location_id)
@@ -300,11 +297,18 @@ class _Reader:
         return replace(before, account=account, settings=after.values, sources=before.sources)
 
 
-async def _phones(session: AsyncSession, account_id: str, change: Change) -> Sequence[Row[Any]]:
+async def reader_of(session: AsyncSession, index: Index, account_id: str, change: Change) -> Reader:
+    """Reads phones as that change would have them."""
+    levels = _with(await _levels(session, account_id), change)
+    return Reader(index, account_id, change, levels, await store_rollouts.in_canary(session, account_id))
+
+
+async def _phones(session: AsyncSession, account_id: str, change: Change, *, after: str) -> Sequence[Row[Any]]:
     query = (
         select(Phone.id, Phone.location_id, Phone.settings)
-        .where(*store_rollouts.affected(account_id, change))
+        .where(*store_rollouts.affected(account_id, change), Phone.id > after)
         .order_by(Phone.id)
+        .limit(BATCH)
     )
     return (await session.execute(query)).all()
 
