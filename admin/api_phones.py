@@ -38,6 +38,8 @@ class PhoneAnswer(StampedAnswer):
     last_ip: str | None
     last_user_agent: str | None
     firmware: str | None
+    seen_vendor: str | None
+    seen_model: str | None
 
 
 class PhoneCreate(Body):
@@ -105,7 +107,7 @@ async def list_phones(request: web.Request) -> web.Response:
 
 async def get_phone(request: web.Request) -> web.Response:
     no_query(request)
-    return await _one(request, await row_named(request, Phone))
+    return await one_phone(request, await row_named(request, Phone))
 
 
 async def post_phone(request: web.Request) -> web.Response:
@@ -114,7 +116,7 @@ async def post_phone(request: web.Request) -> web.Response:
     wished = PhoneFields(**values | {"lines": tuple(values["lines"])})
     phone = await phones.create_phone(request[SESSION], request[ACTOR], request[ACCOUNT], wished)
     await request[SESSION].flush()
-    return await _one(request, phone, status=201, location=f"/api/v1/phones/{phone.id}")
+    return await one_phone(request, phone, status=201, location=f"/api/v1/phones/{phone.id}")
 
 
 async def patch_phone(request: web.Request) -> web.Response:
@@ -125,7 +127,7 @@ async def patch_phone(request: web.Request) -> web.Response:
     wished = replace(wished, lines=tuple(wished.lines))
     await phones.update_phone(request[SESSION], request[ACTOR], phone, wished)
     await request[SESSION].flush()
-    return await _one(request, phone)
+    return await one_phone(request, phone)
 
 
 async def delete_phone(request: web.Request) -> web.Response:
@@ -134,7 +136,10 @@ async def delete_phone(request: web.Request) -> web.Response:
     return no_content()
 
 
-async def _one(request: web.Request, phone: Phone, *, status: int = 200, location: str | None = None) -> web.Response:
+async def one_phone(
+    request: web.Request, phone: Phone, *, status: int = 200, location: str | None = None
+) -> web.Response:
+    """The answer that shows that phone as it is now."""
     lines = await store.line_ids_by_phone(request[SESSION], [phone.id])
     return answered(_phone(phone, lines[phone.id]), phone, status=status, location=location)
 

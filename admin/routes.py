@@ -100,6 +100,7 @@ def all_routes() -> tuple[Route, ...]:
         api_phones,
         api_provisioning,
         api_provisioning_policy,
+        api_quarantine,
         api_reference,
         api_sites,
         api_telephony,
@@ -118,7 +119,7 @@ def all_routes() -> tuple[Route, ...]:
 
     tables = (
         api_account, api_users, api_keys, api_sites, api_phones, api_imports, api_lines, api_provisioning,
-        api_provisioning_policy, api_telephony, api_numbers, api_whereabouts, api_calls, api_audit, api_reference,
+        api_provisioning_policy, api_quarantine, api_telephony, api_numbers, api_whereabouts, api_calls, api_audit, api_reference,
         pages_entry, pages_home, pages_alerts, pages_settings, pages_phones, pages_calls, pages_audit, pages_help, pages_api,
     )  # fmt: skip
     routes = [route for table in tables for route in table.ROUTES]

@@ -25,7 +25,7 @@ from engine.db import Database, utc_now
 from engine.errors import EngineError
 from engine.ids import new_id
 from engine.models import Account, Phone, PhoneStatus, ProvisioningEvent
-from engine.provisioning import retired
+from engine.provisioning import quarantine, retired
 
 FLUSH_INTERVAL_S = 0.5
 MAX_PENDING = 20_000  # distinct events, about 20 MB
@@ -58,6 +58,7 @@ class Fetch(NamedTuple):  # made and hashed on every request: a tuple does both 
     `reason` says why it was denied. `absent` alone is no denial: it is how a phone learns that a file of its boot
     order is not there. `revision` is the account's, for a file that holds lines; `etag` tells whether the phone got
     something new. `token_index`: the keyed index of the token it asked with; it is never written with the event.
+    `confidence`: how sure the vendor is; `seen`: vendor and model of a phone that says it is another one than the kept.
     """
 
     kind: FetchKind
@@ -76,6 +77,8 @@ class Fetch(NamedTuple):  # made and hashed on every request: a tuple does both 
     evidence: tuple[str, ...] = ()
     size_bytes: int = 0
     token_index: str = ""
+    confidence: str = ""
+    seen: tuple[str, str] | None = None
 
 
 @dataclass(slots=True)
@@ -226,7 +229,12 @@ async def _write(session: AsyncSession, taken: dict[Fetch, _Count], promoted: li
             has_moved = has_moved or phone.fetched_token_index != known
         elif phone is not None and fetch.reason == retired.REASON:
             phone.straggled_at = count.at
+        elif phone is not None and fetch.seen is not None:
+            quarantine.hold(session, _actor(fetch), phone, quarantine.Seen(*fetch.seen))
         elif phone is not None and fetch.kind is FetchKind.FAILED:
+            if fetch.status < 400:  # something stood in for the file
+                _seen(session, phone, fetch, count.at, is_changed=False)
+                retired.note_token(phone, fetch, accounts.get(phone.account_id))
             phone.status = PhoneStatus.FAILED  # its file cannot be made: the phone keeps what it has
     for fetch in promoted:
         _promote(session, fetch, taken[fetch], phones.get(fetch.phone_id or ""))
@@ -297,7 +305,8 @@ def _seen(session: AsyncSession, phone: Phone, fetch: Fetch, at: dt.datetime, *,
         record(
             session, _actor(fetch), Event.PHONE_CHANGED_FETCH, phone, status=fetch.status, details={"file": fetch.file}
         )
-    phone.status = PhoneStatus.CURRENT
+    if phone.status != PhoneStatus.QUARANTINED:  # held back meanwhile, by another request of the same moment
+        phone.status = PhoneStatus.CURRENT
     phone.fetched_revision = fetch.revision
 
 
@@ -335,6 +344,8 @@ def _row(fetch: Fetch, count: _Count, phones: dict[str, Phone], accounts: Contai
     evidence: dict[str, Any] = {"count": count.count}
     if fetch.evidence:
         evidence["sentences"] = list(fetch.evidence)
+    if fetch.confidence:
+        evidence["confidence"] = fetch.confidence
     if fetch.etag is not None:
         evidence["etag"] = fetch.etag
     return {

@@ -17,7 +17,7 @@ from engine.db import utc_now
 from engine.errors import Conflict, FieldFault, Invalid, NotFound
 from engine.ids import new_id
 from engine.models import Account, Line, Location, Pbx, Phone, PhoneLine, PhoneStatus
-from engine.provisioning import cutover, phone_rules, store, store_cutover, tokens, vendors
+from engine.provisioning import cutover, phone_rules, quarantine, store, store_cutover, tokens, vendors
 from engine.provisioning.settings import setting_faults
 
 ADMIN_PASSWORD_CHARACTERS = 16  # 93 bits of the alphabet below; Poly takes at most 32
@@ -94,6 +94,7 @@ async def create_phone(session: AsyncSession, actor: Actor, account: Account, wi
 async def update_phone(session: AsyncSession, actor: Actor, phone: Phone, wished: PhoneFields) -> None:
     """Change a phone and what sits on its keys. Raises as `create_phone`."""
     await _apply_phone(session, phone, wished)
+    quarantine.settle(phone)
     await _assign(session, phone, wished.lines)
     _outdate(phone)
     record(session, actor, Event.PHONE_UPDATE, phone)

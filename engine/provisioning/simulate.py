@@ -16,7 +16,7 @@ from xml.etree import ElementTree as ET  # what a phone parses with is no strong
 import aiohttp
 
 from engine.errors import FieldFault, Invalid
-from engine.provisioning import boots, boots_plain, dialplan, tokens, vendors
+from engine.provisioning import boots, boots_late, boots_plain, dialplan, tokens, vendors
 from engine.provisioning.booting import TIMEOUT_S, Family, FileResult, LineResult, Memory, Wire, is_new, named, place
 from engine.provisioning.dialplan import Completion
 from engine.provisioning.vendors import Mac, Model, Profile
@@ -293,6 +293,7 @@ FAMILIES: Mapping[str, Family] = {
     "poly": Family(_poly_agent, _boot_poly, _poly_lines, _poly_admin_password, named("device.prov.serverName")),
     **boots.FAMILIES,
     **boots_plain.FAMILIES,
+    **boots_late.FAMILIES,
 }  # fmt: skip
 AGENTS: Mapping[str, Callable[[Model, Mac], str]] = {name: family.agent for name, family in FAMILIES.items()}
 

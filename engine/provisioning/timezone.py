@@ -132,10 +132,14 @@ def _west(minutes_east: int) -> str:
 @lru_cache(maxsize=256)
 def gmt_offset(zone: ZoneRule) -> str:
     """Hours and minutes east of GMT with two digits each: `GMT-05:00` (Cisco's `Time_Zone`)."""
-    if not zone.offset_minutes:
-        return "GMT"
+    return f"GMT{signed_offset(zone)}" if zone.offset_minutes else "GMT"
+
+
+@lru_cache(maxsize=256)
+def signed_offset(zone: ZoneRule) -> str:
+    """Hours and minutes east of GMT, always with a sign: `-05:00` (AudioCodes' `gmt_offset`)."""
     hours, minutes = divmod(abs(zone.offset_minutes), 60)
-    return f"GMT{'-' if zone.offset_minutes < 0 else '+'}{hours:02d}:{minutes:02d}"
+    return f"{'-' if zone.offset_minutes < 0 else '+'}{hours:02d}:{minutes:02d}"
 
 
 @lru_cache(maxsize=256)
@@ -145,11 +149,16 @@ def day_rule(zone: ZoneRule) -> str:
     """
     if zone.start is None or zone.end is None:
         return ""
-    start, end = (
-        f"{c.month}/{-1 if c.week == 5 else 7 * c.week - 6}/{c.weekday or 7}/{c.hour}:0:0"
-        for c in (zone.start, zone.end)
-    )
+    start, end = (f"{on_or_after(change)}:0:0" for change in (zone.start, zone.end))
     return f"start={start};end={end};save={zone.saving_minutes // 60}:{zone.saving_minutes % 60}"
+
+
+@lru_cache(maxsize=256)
+def on_or_after(change: Change) -> str:
+    """Month, date, day of the week and hour: `3/8/7/2` is the first Sunday on or after the 8th of March; -1 is the last
+    of the month (Cisco, Obihai's `DaylightSavingTimeStart`).
+    """
+    return f"{change.month}/{-1 if change.week == 5 else 7 * change.week - 6}/{change.weekday or 7}/{change.hour}"
 
 
 @lru_cache(maxsize=256)

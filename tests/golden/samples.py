@@ -11,7 +11,9 @@ from engine.provisioning.timezone import zone_rule
 from engine.provisioning.vendors import Profile, Support
 
 ROOT = Path(__file__).parent / "phones"
-ADDRESSES = {"yealink": "805ec0aabb", "poly": "64167faabb"}
+ADDRESSES = {
+    "yealink": "805ec0aabb", "poly": "64167faabb", "linphone": "0269f0aabb", "acrobits": "0269f1aabb",
+}  # fmt: skip
 ZONES = (
     "America/New_York",
     "America/Los_Angeles",
