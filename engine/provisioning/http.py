@@ -10,33 +10,53 @@ Between the look-up of the token and the write of the answer nothing is awaited 
 between on SQLite: after the commit of a rotation no request gets a 200 by the old token.
 """
 
+import datetime as dt
 import ipaddress
-import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from hashlib import sha256
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from aiohttp import hdrs, web
-from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict
 
 from engine import config
 from engine.crypto import KeyRing
 from engine.db import Database
-from engine.errors import DatabaseAway, EngineError, NotFound
-from engine.provisioning import settings, tokens, vendors
+from engine.errors import DatabaseAway, EngineError, Invalid, NotFound
+from engine.provisioning import (
+    admission,
+    assetfile,
+    certificates,
+    diagnosis,
+    phonebook,
+    quarantine,
+    sealing,
+    sending,
+    settings,
+    standing_in,
+    tokens,
+    vendors,
+)
+from engine.provisioning.admission import Admission, Asker, Turned
+from engine.provisioning.answers import ERROR_BODY, LOG, SECURITY, Answer, NoTokens, PhoneServer, not_found, plain
+from engine.provisioning.assetfile import AssetRecord
+from engine.provisioning.assetstore import AssetStore
+from engine.provisioning.certificates import Authorities, DeviceCertificate
 from engine.provisioning.fetched import LastFetched
-from engine.provisioning.fetchlog import Fetch, FetchKind, FetchLog
+from engine.provisioning.fetchlog import MANY, Fetch, FetchKind, FetchLog
 from engine.provisioning.index import Found, Index, open_index
 from engine.provisioning.kept import Kept, KeptFiles
+from engine.provisioning.policy import Policy
 from engine.provisioning.render import PhoneConfig, Renderer, served_names
+from engine.provisioning.sealing import Manner
 from engine.provisioning.vendors import Confidence, FileKind, FileRule, Mac, PhoneIdentity, Profile
-from engine.web_crowd import CrowdedHandler, CrowdedServer, connections_of_a_port
+from engine.web_crowd import connections_of_a_port
 
+Texts = Mapping[str, str]  # templates by name
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Handler = Callable[[web.BaseRequest], Awaitable[tuple[int, bytes, Mapping[str, str]] | None]]
 """A request to status, body and headers; None: the one 404."""
@@ -46,17 +66,12 @@ MAX_LINE_BYTES = (
     8190  # of the request line and of one header: aiohttp's own limit, named because the 404 tests reach it
 )
 RETRY_AFTER_S = 60
+_ANYBODY = PhoneIdentity(None, None, None, None, FileKind.OTHER, Confidence.NONE)
+_NO_TIME = dt.datetime.min.replace(tzinfo=dt.UTC)
 _KEPT_AUDIENCES = 8  # address and User-Agent pairs remembered beside one file
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?\Z")
 _FILE = re.compile(r"[A-Za-z0-9._{}$\[\](),-]{1,100}\Z")
-_SECURITY = {hdrs.CACHE_CONTROL: "no-store", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
 _ETAG = "ETag"  # as RFC 9110 §8.8.3 writes it
-_TEXT = "text/plain; charset=utf-8"
-_NOT_FOUND: Final = CIMultiDict({hdrs.CONTENT_TYPE: _TEXT, **_SECURITY})
-_NOT_FOUND_BODY = b"Not found.\n"
-_BAD_REQUEST_BODY = b"Bad request.\n"
-_ERROR_BODY = b"Try again later.\n"
-_LOG = logging.getLogger("callpoint.phones")
 
 
 # --- Composition ------------------------------------------------------------------------------------------------------
@@ -78,7 +93,9 @@ class PhonesPort:
     trusted_proxies: tuple[Network, ...] = ()
     also: dict[str, Handler] = field(default_factory=dict)
     kept: KeptFiles = field(default_factory=KeptFiles)
+    admission: Admission = field(default_factory=Admission)
     last_fetched: LastFetched | None = None
+    assets: AssetStore | None = None
 
     def address_of(self, request: web.BaseRequest) -> str:
         """The asker's address: the peer's, or what a trusted proxy in front of us says, nearest first."""
@@ -93,6 +110,16 @@ class PhonesPort:
             if not self.is_trusted(address):
                 break
         return peer
+
+    def certificate_of(self, request: web.BaseRequest) -> DeviceCertificate | None:
+        """The phone's certificate: the connection's own, or what a trusted proxy says it was shown."""
+        authorities = self.admission.authorities
+        if authorities is None:
+            return None
+        if self.trusted_proxies and self.is_trusted(request.remote or ""):
+            return certificates.of_headers(request.headers, authorities)
+        shown = request.transport.get_extra_info("ssl_object") if request.transport is not None else None
+        return certificates.of_transport(shown)
 
     def is_trusted(self, address: str) -> bool:
         """Whether it is one of the reverse proxies in front of this port."""
@@ -134,20 +161,23 @@ class PhonesPort:
             record, provisioning_url = settings.masked(record), tokens.redact(provisioning_url)
         own = settings.phone_config(record, profile, provisioning_url)
         shared = settings.site_config(record.account, profile, provisioning_url)
+        texts = await self.index.overrides(record.account.account_id, profile.name, phone_id)
         found = {}
         for name in served_names(profile, Mac(record.mac), own.model):
             rule = profile.file_rule(name)
             if rule is not None and rule.template is not None:
                 is_own = "mac" in rule.pattern.groupindex
-                found[name] = self.renderer.render(profile, rule, own if is_own else shared)
+                found[name] = self.renderer.render(profile, rule, own if is_own else shared, texts)
         return found
 
 
-def make_phones_port(section: config.Provisioning, keys: KeyRing, database: Database) -> PhonesPort:
-    """The port as the configuration wants it; nothing is opened yet.
+def make_phones_port(
+    section: config.Provisioning, keys: KeyRing, database: Database, assets: AssetStore | None = None
+) -> PhonesPort:
+    """The port as the configuration wants it; nothing is opened yet. `assets`: the bytes of the accounts' own files.
 
     Raises:
-        ConfigFault: the vendor profiles cannot be read.
+        ConfigFault: the vendor profiles, or the makers' authorities, cannot be read.
     """
     renderer = Renderer(vendors.known())
     return PhonesPort(
@@ -157,87 +187,27 @@ def make_phones_port(section: config.Provisioning, keys: KeyRing, database: Data
         log=FetchLog(database),
         public_url=section.public_url,
         trusted_proxies=section.trusted_proxies,
+        admission=Admission(Authorities.load(section.client_ca) if section.client_ca is not None else None),
+        assets=assets,
         last_fetched=LastFetched(database, renderer),
     )
 
 
 def make_server(port: PhonesPort) -> web.Server:
     """The server behind the runner. Request lines never reach a log: `/p/{token}/` would be in them."""
-    if not any(isinstance(known, _NoTokens) for known in _LOG.filters):
-        _LOG.addFilter(_NoTokens())
+    if not any(isinstance(known, NoTokens) for known in LOG.filters):
+        LOG.addFilter(NoTokens())
     door = _Door(port)
-    server = _PhoneServer(
+    server = PhoneServer(
         door.answer,
         access_log=None,
-        logger=_LOG,
+        logger=LOG,
         keepalive_timeout=75,
         max_line_size=MAX_LINE_BYTES,
         max_field_size=MAX_LINE_BYTES,
     )
     server.max_connections = connections_of_a_port()
     return server
-
-
-# --- The answers ----------------------------------------------------------------------------------------------------
-
-
-class _Answer(web.Response):
-    """A response that does not say which server software made it."""
-
-    async def _prepare_headers(self) -> None:
-        await super()._prepare_headers()
-        self._headers.popall(hdrs.SERVER, None)
-
-
-def _not_found() -> web.Response:
-    return _Answer(status=404, body=_NOT_FOUND_BODY, headers=CIMultiDict(_NOT_FOUND))
-
-
-def _plain(status: int, body: bytes, **headers: str) -> web.Response:
-    return _Answer(status=status, body=body, headers=CIMultiDict(_NOT_FOUND, **headers))
-
-
-class _NoTokens(logging.Filter):
-    """Keeps tokens out of the server's own messages: their texts are redacted, a client's malformed request is one
-    line.
-    """
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, HttpProcessingError):
-            record.msg, record.args = "malformed request refused (%s)", (type(error).__name__,)
-            record.levelno, record.levelname = logging.DEBUG, "DEBUG"
-            record.exc_info = record.exc_text = None
-            return _LOG.isEnabledFor(logging.DEBUG)
-        record.msg, record.args = tokens.redact(record.getMessage()), None
-        return True
-
-
-class _PhoneRequestHandler(CrowdedHandler):
-    """aiohttp's protocol, whose error pages would quote the request and name the software."""
-
-    __slots__ = ()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002  # it quotes the request line
-    ) -> web.StreamResponse:
-        if not isinstance(exc, HttpProcessingError):
-            self.log_exception("Error handling request from %s", request.remote, exc_info=exc)
-        if request.writer.output_size > 0:
-            raise ConnectionError("an answer has begun already")
-        is_theirs = 400 <= status < 500
-        answer = _plain(400 if is_theirs else 503, _BAD_REQUEST_BODY if is_theirs else _ERROR_BODY)
-        answer.force_close()
-        return answer
-
-
-class _PhoneServer(CrowdedServer):
-    def __call__(self) -> web.RequestHandler:
-        return _PhoneRequestHandler(self, loop=self._loop, **self._kwargs)
 
 
 # --- The door -------------------------------------------------------------------------------------------------------
@@ -251,6 +221,7 @@ class _Parsed(NamedTuple):
     is_well_formed: bool
     user_agent: str
     who: PhoneIdentity
+    is_sealed: bool
 
 
 class _Asked(NamedTuple):  # made on every request: a tuple is made in C
@@ -264,6 +235,7 @@ class _Asked(NamedTuple):  # made on every request: a tuple is made in C
     ip: str
     started: float
     token_index: str
+    is_sealed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +250,7 @@ class _Door:
     def __init__(self, port: PhonesPort) -> None:
         self._port = port
         self._vendors = port.renderer.vendors
+        self._gate = quarantine.Gate(self._vendors)
         self._parse = lru_cache(maxsize=4096)(self._parse_afresh)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -287,55 +260,82 @@ class _Door:
         started = time.perf_counter()
         parsed = self._parse(path[: MAX_LINE_BYTES + 1], request.headers.get(hdrs.USER_AGENT, ""))
         token_index = tokens.index(self._port.keys, parsed.token)
-        asked = _Asked(request.method, *parsed[:4], self._port.address_of(request), started, token_index)
+        address = self._port.address_of(request)
+        asked = _Asked(request.method, *parsed[:4], address, started, token_index, parsed.is_sealed)
         try:
             return await self._file(request, asked, parsed.who)
         except DatabaseAway:
-            return _plain(503, _ERROR_BODY, **{hdrs.RETRY_AFTER: str(RETRY_AFTER_S)})
+            return plain(503, ERROR_BODY, **{hdrs.RETRY_AFTER: str(RETRY_AFTER_S)})
 
     async def _elsewhere(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         if path == "/healthz" and request.method in {hdrs.METH_GET, hdrs.METH_HEAD}:
-            return _plain(200, b"ok\n")
+            return plain(200, b"ok\n")
         handler = self._port.also.get(path[1:].split("/", 1)[0].split("?", 1)[0])
         answer = await handler(request) if handler is not None else None
         if answer is None:
-            return _not_found()
+            return not_found()
         status, body, headers = answer
-        return _Answer(status=status, body=body, headers=CIMultiDict(_SECURITY | dict(headers)))
+        return Answer(status=status, body=body, headers=CIMultiDict(SECURITY | dict(headers)))
 
     def _parse_afresh(self, path: str, agent: str) -> _Parsed:
         token, _, file = path[3:].partition("/")
         file = file.removeprefix("/")  # a phone whose URL ends in a slash may put one more
+        is_sealed = file.startswith(sealing.FOLDER)
+        file = file.removeprefix(sealing.FOLDER).removeprefix("/") if is_sealed else file
         is_well_formed = tokens.is_token(token) and _FILE.match(file) is not None
-        who = self._vendors.identify(file if is_well_formed else "", agent)
-        return _Parsed(token[: tokens.TOKEN_CHARACTERS], file[:100], is_well_formed, agent[:400], who)
+        who = self._vendors.identify(file if is_well_formed else diagnosis.legible(file), agent)
+        return _Parsed(token[: tokens.TOKEN_CHARACTERS], file[:100], is_well_formed, agent[:400], who, is_sealed)
 
     async def _file(self, request: web.BaseRequest, asked: _Asked, who: PhoneIdentity) -> web.StreamResponse:
         """Every path through here does the same hash and the same statement before it decides anything."""
-        found = await self._port.index.find(asked.token_index, who.mac or "")
+        asker = self._asker(request, asked)
+        who = admission.with_certificate(who, asker.certificate)
+        found = await self._port.index.find(asked.token_index, who.mac or "", asked.file)
+        try:
+            policy = Policy.read(found.policy if found is not None else "")
+        except Invalid as exc:  # nobody is served by rules that cannot be read
+            return self._fail(asked, who, found, exc)
         allowed = self._allowed(asked, who, found)
-        if isinstance(allowed, _Refusal) or found is None:
+        misses = allowed.reason if isinstance(allowed, _Refusal) else None
+        turned = self._port.admission.judge(asker, policy, found, who, misses=misses)
+        if turned is not None or isinstance(allowed, _Refusal) or found is None:
             refusal = allowed if isinstance(allowed, _Refusal) else _Refusal(FetchKind.DENIED, "token")
-            return self._refuse(asked, who, found, refusal.kind, refusal.reason)
+            return self._turn_away(asked, who, found, refusal, turned)
+        who = admission.certified(who, asker, policy, found.vendor)
+        if isinstance(allowed, AssetRecord):
+            return await self._send_asset(request, asked, who, found, allowed)
         profile, rule = allowed
         if asked.method == hdrs.METH_PUT:
             return await self._upload(request, asked, who, found, rule)
+        reason = None
         if asked.method not in {hdrs.METH_GET, hdrs.METH_HEAD}:
-            return self._refuse(asked, who, found, FetchKind.DENIED, "method")
-        if rule.template is None:
-            return self._refuse(asked, who, found, FetchKind.DENIED, "absent")
+            reason = "method"
+        elif not rule.is_served:
+            reason = "absent"
+        elif sealing.is_too_open(policy, profile, rule, is_sealed=asked.is_sealed, is_tls=self._is_tls(request)):
+            reason = "plaintext"
+        if reason is not None:
+            return self._refuse(asked, who, found, FetchKind.DENIED, reason)
         return await self._serve(request, asked, who, found, profile, rule)
 
-    def _allowed(self, asked: _Asked, who: PhoneIdentity, found: Found | None) -> tuple[Profile, FileRule] | _Refusal:
-        """The vendor and the rule of the file, or why this asker may not even know whether it exists."""
+    def _allowed(
+        self, asked: _Asked, who: PhoneIdentity, found: Found | None
+    ) -> tuple[Profile, FileRule] | AssetRecord | _Refusal:
+        """The vendor and the rule of the file, or a file of the account's own, or why this asker may not even know
+        whether it exists.
+        """
         if found is None:
             return _Refusal(FetchKind.DENIED, "token")
-        if not asked.is_well_formed:
-            return _Refusal(FetchKind.DENIED, "path")
-        if who.is_refused:
-            return _Refusal(FetchKind.MISMATCH, "contradiction")
+        if not asked.is_well_formed or who.is_refused:
+            is_nonsense = not asked.is_well_formed
+            return _Refusal(*((FetchKind.DENIED, "path") if is_nonsense else (FetchKind.MISMATCH, "contradiction")))
+        if found.phone_id is not None and (held := self._gate.refusal(found, who, asked.started)) is not None:
+            return _Refusal(FetchKind.MISMATCH, held)
         profile = self._profile(who, found)
         rule = profile.file_rule(asked.file) if profile is not None else None
+        if found.asset is not None and (rule is None or not rule.is_served):
+            is_for = assetfile.is_for(found.asset, found.vendor, found.model, who)
+            return found.asset if is_for else _Refusal(FetchKind.MISMATCH, "vendor")
         if found.phone_id is None and (profile is None or rule is None or "mac" in rule.pattern.groupindex):
             return _Refusal(FetchKind.DENIED, "phone")
         if profile is None or rule is None or self._is_another_vendor(who, profile):
@@ -363,11 +363,18 @@ class _Door:
     ) -> web.StreamResponse:
         base = self._base(request)
         is_own = found.phone_id is not None and "mac" in rule.pattern.groupindex
-        key = ((found.phone_id or "") if is_own else found.account_id, asked.file, base + asked.token)
+        accepted = request.headers.get(hdrs.ACCEPT_ENCODING, "")
+        manner = sealing.manner(profile, rule, accepted, is_sealed=asked.is_sealed)
+        key = ((found.phone_id or "") if is_own else found.account_id, manner.mark + asked.file, base + asked.token)
         kept = self._port.kept.get(key, found.revision)
         if kept is None:
             try:
-                kept = await self._render(found, profile, rule, base, asked.token, is_own=is_own)
+                if rule.directory is not None:
+                    kept = await self._phonebook(asked, found, profile, rule, base, is_own=is_own)
+                else:
+                    texts = await self._port.index.overrides(found.account_id, profile.name, key[0] if is_own else "")
+                    making = partial(self._render, found, profile, rule, base, asked.token, manner)
+                    kept = await standing_in.made(making, texts, self._port.kept.last(key), found.revision)
                 if not self._port.index.is_instant and await self._port.index.find(asked.token_index, "") is None:
                     kept = None  # rotated while it was rendered
             except DatabaseAway:
@@ -380,43 +387,92 @@ class _Door:
         return self._answer_kept(request, asked, who, found, rule, kept)
 
     async def _render(
-        self, found: Found, profile: Profile, rule: FileRule, base: str, token: str, *, is_own: bool
+        self, found: Found, profile: Profile, rule: FileRule, base: str, token: str, manner: Manner, own: Texts
     ) -> Kept | None:
         """The file, with the URL that phones are being moved to where there is one."""
+        file_key = ""
         phone_config: PhoneConfig
-        if is_own:
+        if found.phone_id is not None and "mac" in rule.pattern.groupindex:
             phone = await self._port.index.phone(found.phone_id or "")
             if phone is None:
                 return None  # deleted between the two statements
             url = tokens.provisioning_url(base, phone.account.next_token or token)
-            phone_config = settings.phone_config(phone, profile, url)
+            phone_config, file_key = settings.phone_config(phone, profile, url), phone.file_key
         else:
             account = await self._port.index.account(found.account_id)
             if account is None:
                 return None
             url = tokens.provisioning_url(base, account.next_token or token)
-            phone_config = settings.site_config(account, profile, url)
-        body = self._port.renderer.render(profile, rule, phone_config)
+            phone_config = settings.site_config(account, profile, url + manner.folder)
+        body = manner.seal(self._port.renderer.render(profile, rule, phone_config, own), file_key)
+        if body is None:
+            return None  # it was never given a key
         etag = f'"{sha256(body).hexdigest()[:32]}"'
         if self._port.last_fetched is not None:
-            self._port.last_fetched.rendered(etag, profile, rule, phone_config, {})
-        headers = CIMultiDict({hdrs.CONTENT_TYPE: profile.content_type, _ETAG: etag, **_SECURITY})
+            self._port.last_fetched.rendered(etag, profile, rule, phone_config, own)
+        headers = _headers_of(profile.content_type, len(body), etag)
+        headers.update(manner.headers)
         return Kept(found.revision, body, etag, headers)
+
+    async def _phonebook(
+        self, asked: _Asked, found: Found, profile: Profile, rule: FileRule, base: str, *, is_own: bool
+    ) -> Kept | None:
+        """The account's phonebook as this vendor's phones read it; None: this phone shall have none, or it has no such
+        page.
+        """
+        phone = await self._port.index.phone(found.phone_id or "") if is_own else None
+        account = phone.account if phone is not None else await self._port.index.account(found.account_id)
+        if account is None or (is_own and (phone is None or phone.settings.get("phonebook") == "off")):
+            return None
+        url = tokens.provisioning_url(base, account.next_token or asked.token)
+        entries = await self._port.index.phonebook(found.account_id)
+        written = phonebook.served(rule.pattern, rule.directory or "", asked.file, url + profile.phonebook, entries)
+        if written is None:
+            return None
+        body, content_type = written
+        etag = f'"{sha256(body).hexdigest()[:32]}"'
+        return Kept(found.revision, body, etag, _headers_of(content_type, len(body), etag))
+
+    async def _send_asset(
+        self, request: web.BaseRequest, asked: _Asked, who: PhoneIdentity, found: Found, asset: AssetRecord
+    ) -> web.StreamResponse:
+        """A file of the account's own, whole or in part, from disk."""
+        if asked.method not in {hdrs.METH_GET, hdrs.METH_HEAD}:
+            return self._refuse(asked, who, found, FetchKind.DENIED, "method")
+        try:
+            if self._port.assets is None:
+                raise FileNotFoundError("this node keeps no files")
+            file = self._port.assets.open(asset.sha256)
+        except OSError as exc:
+            return self._fail(asked, who, found, FileNotFoundError(f"The bytes of {asset.name} are not here: {exc}"))
+        with file:
+            part = sending.part_for(request, asset.size_bytes, asset.etag)
+            headers = {hdrs.CONTENT_TYPE: asset.content_type, _ETAG: asset.etag, **SECURITY}
+            answer, sent = await sending.send_part(request, file, asset.size_bytes, part, headers)
+        kind = FetchKind.NOT_MODIFIED if part.status == 304 else FetchKind.FETCH
+        fetch = _noted(asked, who, found, kind, part.status)._replace(
+            etag=asset.etag, size_bytes=sent, evidence=who.evidence
+        )
+        self._port.log.note(fetch, int((time.perf_counter() - asked.started) * 1e6))
+        return answer
 
     def _answer_kept(
         self, request: web.BaseRequest, asked: _Asked, who: PhoneIdentity, found: Found, rule: FileRule, kept: Kept
     ) -> web.StreamResponse:
-        is_same = _matches(request.headers.get(hdrs.IF_NONE_MATCH), kept.etag)
-        audience = (asked.ip, asked.user_agent, asked.method, is_same)
+        sent = sending.representation(self._port.kept, kept, request.headers.get(hdrs.ACCEPT_ENCODING))
+        is_same = _matches(request.headers.get(hdrs.IF_NONE_MATCH), sent.etag)
+        audience = (asked.ip, asked.user_agent, asked.method, is_same, sent is kept)
         fetch = kept.audiences.get(audience)
         if fetch is None:
             if len(kept.audiences) >= _KEPT_AUDIENCES:
                 kept.audiences.clear()
-            fetch = kept.audiences[audience] = _served(asked, who, found, rule, kept, is_same=is_same)
+            fetch = _served(asked, who, found, rule, sent, is_same=is_same)._replace(etag=kept.etag)
+            fetch = standing_in.noted(fetch, kept)
+            kept.audiences[audience] = fetch
         self._port.log.note(fetch, int((time.perf_counter() - asked.started) * 1e6))
         if is_same:
-            return _Answer(status=304, headers=CIMultiDict(kept.headers))
-        return _Answer(body=kept.body, headers=CIMultiDict(kept.headers))
+            return Answer(status=304, headers=CIMultiDict(sent.headers))
+        return Answer(body=sent.body, headers=CIMultiDict(sent.headers))
 
     async def _upload(
         self, request: web.BaseRequest, asked: _Asked, who: PhoneIdentity, found: Found, rule: FileRule
@@ -435,30 +491,55 @@ class _Door:
                 return self._refuse(asked, who, found, FetchKind.DENIED, "upload_size")
         fetch = _noted(asked, who, found, FetchKind.UPLOAD, 201)._replace(size_bytes=size)
         self._port.log.note(fetch, int((time.perf_counter() - asked.started) * 1e6))
-        return _plain(201, b"")
+        return plain(201, b"")
+
+    def _asker(self, request: web.BaseRequest, asked: _Asked) -> Asker:
+        """Who asks, with the certificate shown where certificates are looked at."""
+        certificate = self._port.certificate_of(request)
+        now = dt.datetime.now(dt.UTC) if certificate is not None else _NO_TIME
+        return Asker(asked.ip, certificate, asked.started, now)
+
+    def _turn_away(
+        self, asked: _Asked, who: PhoneIdentity, found: Found | None, refusal: _Refusal, turned: Turned | None
+    ) -> web.Response:
+        """The one 404; a flood of different misses is one event of the fetch log."""
+        if turned is None:
+            return self._refuse(asked, who, found, refusal.kind, refusal.reason)
+        kind = FetchKind.MISMATCH if turned.is_mismatch else FetchKind.DENIED
+        if turned.is_flood:
+            asked, who = asked._replace(file=MANY, user_agent=MANY, method=hdrs.METH_GET), _ANYBODY
+        else:
+            who = replace(who, evidence=(*turned.evidence, *who.evidence))
+        return self._refuse(asked, who, found, kind, turned.reason)
 
     def _refuse(
         self, asked: _Asked, who: PhoneIdentity, found: Found | None, kind: FetchKind, reason: str
     ) -> web.Response:
-        fetch = _noted(asked, who, found, kind, 404)._replace(reason=reason)
+        seen = quarantine.seen_of(who) if reason == quarantine.REASON else None
+        fetch = _noted(asked, who, found, kind, 404)._replace(reason=reason, seen=seen)
         self._port.log.note(fetch, int((time.perf_counter() - asked.started) * 1e6))
-        return _not_found()
+        return not_found()
 
-    def _fail(self, asked: _Asked, who: PhoneIdentity, found: Found, error: Exception) -> web.Response:
+    def _fail(self, asked: _Asked, who: PhoneIdentity, found: Found | None, error: Exception) -> web.Response:
         """A file that may not be served (an unsafe value, a dial plan that holds 911 up): the phone keeps what it
         has.
         """
         fetch = _noted(asked, who, found, FetchKind.FAILED, 503)
         self._port.log.note(fetch._replace(reason=type(error).__name__, evidence=(str(error)[:300],)), 0)
-        return _plain(503, _ERROR_BODY, **{hdrs.RETRY_AFTER: str(RETRY_AFTER_S)})
+        return plain(503, ERROR_BODY, **{hdrs.RETRY_AFTER: str(RETRY_AFTER_S)})
+
+    def _is_tls(self, request: web.BaseRequest) -> bool:
+        """Whether nobody on the way can read along: over our own TLS, or a trusted proxy's."""
+        if request.transport is not None and request.transport.get_extra_info("sslcontext"):
+            return True
+        is_behind = self._port.trusted_proxies and self._port.is_trusted(request.remote or "")
+        return bool(is_behind) and request.headers.get(hdrs.X_FORWARDED_PROTO) == "https"
 
     def _base(self, request: web.BaseRequest) -> str:
         """`scheme://host` that the phone shall ask next time."""
         if self._port.public_url:
             return self._port.public_url.rstrip("/")
-        scheme = "https" if request.transport is not None and request.transport.get_extra_info("sslcontext") else "http"
-        if self._port.trusted_proxies and self._port.is_trusted(request.remote or ""):
-            scheme = "https" if request.headers.get(hdrs.X_FORWARDED_PROTO) == "https" else scheme
+        scheme = "https" if self._is_tls(request) else "http"
         host = request.headers.get(hdrs.HOST) or ""
         if not _HOST.match(host):
             name = request.transport.get_extra_info("sockname") if request.transport is not None else None
@@ -481,6 +562,13 @@ def _matches(if_none_match: str | None, etag: str) -> bool:
     return any(tag.strip().removeprefix("W/") in {etag, "*"} for tag in if_none_match.split(","))
 
 
+def _headers_of(content_type: str, size_bytes: int, etag: str) -> CIMultiDict[str]:
+    headers = CIMultiDict({hdrs.CONTENT_TYPE: content_type, _ETAG: etag, **SECURITY})
+    if sending.is_compressible(content_type, size_bytes):
+        headers[hdrs.VARY] = hdrs.ACCEPT_ENCODING
+    return headers
+
+
 def _noted(asked: _Asked, who: PhoneIdentity, found: Found | None, kind: FetchKind, status: int) -> Fetch:
     return Fetch(
         kind=kind,
@@ -496,6 +584,7 @@ def _noted(asked: _Asked, who: PhoneIdentity, found: Found | None, kind: FetchKi
         mac=who.mac or "",
         firmware=who.firmware,
         evidence=(*who.evidence, *who.contradictions)[:6],
+        confidence=who.confidence.name.lower(),
         token_index=asked.token_index,
     )
 

@@ -13,7 +13,8 @@ MAX_KEPT_BYTES = 64 * 1024 * 1024
 @dataclass(slots=True)
 class Kept:
     """A rendered file at one revision, with the headers of its answers. `gzipped`: the same one compressed, once a
-    phone has asked for that.
+    phone has asked for that. `fault`: it stands in for a file that cannot be made, and why (`reason`: the fault's
+    name); `is_shipped_instead`: the shipped templates made it, not the account's own.
     """
 
     revision: int
@@ -22,6 +23,9 @@ class Kept:
     headers: CIMultiDict[str]
     audiences: dict[tuple[object, ...], Fetch] = field(default_factory=dict)
     gzipped: "Kept | None" = None
+    fault: str = ""
+    reason: str = ""
+    is_shipped_instead: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -42,6 +46,10 @@ class KeptFiles:
             return None
         self._files.move_to_end(key)
         return kept
+
+    def last(self, key: tuple[str, str, str]) -> Kept | None:
+        """What was last kept of it, at whichever revision."""
+        return self._files.get(key)
 
     def put(self, key: tuple[str, str, str], kept: Kept) -> None:
         old = self._files.pop(key, None)

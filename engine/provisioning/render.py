@@ -41,6 +41,7 @@ _FILTERS = (
 )  # fmt: skip
 _DOCTYPE = re.compile(r"<!(?:DOCTYPE|ENTITY)", re.IGNORECASE)
 MAX_PLAN = 8192  # characters; the longest any vendor documents is 2,560 (Poly)
+MAX_PLANS = 65_536  # characters of all plans of a file together
 MAX_SANDBOXES = 64
 _HOLDS_A_PLAN = frozenset({FileKind.DEVICE, FileKind.SETTINGS, FileKind.COMMON})
 
@@ -256,7 +257,8 @@ def refuse_unreadable(profile: Profile, text: str) -> None:
     """
     if "\x00" in text or (profile.escape == "xml" and _DOCTYPE.search(text) is not None):
         raise UnsafeValue("The file holds a NUL or a document type declaration, which no phone of this vendor reads.")
-    if any(len(value) > MAX_PLAN for _, value in dial_settings(profile, text)):
+    plans = [len(value) for _, value in dial_settings(profile, text)]
+    if max(plans, default=0) > MAX_PLAN or sum(plans) > MAX_PLANS:
         raise UnsafeValue(f"A dial plan in the file is longer than {MAX_PLAN} characters; no phone keeps it whole.")
 
 

@@ -183,7 +183,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             raise TooMuch(f"the text is longer than {MAX_SOURCE} characters")
         tree = super()._parse(source, name, filename)
         if name in self.own:
-            refuse_forbidden(tree, self.allowed_filters)
+            refuse_forbidden(tree, name or "", self.allowed_filters)
         charge_bodies(tree)
         return tree
 

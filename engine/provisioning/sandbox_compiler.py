@@ -15,6 +15,8 @@ from jinja2.visitor import NodeTransformer
 
 CHARACTERS_A_STEP = 64
 MAX_WHOLE = 2**63
+MAX_NODES = 4_000  # the longest shipped template has 700
+MAX_ASSIGNED = 200
 ALLOWED_TESTS = frozenset(
     {
         "!=", "<", "<=", "==", ">", ">=", "boolean", "defined", "divisibleby", "eq", "equalto", "even", "false",
@@ -112,12 +114,18 @@ def _size(body: Iterable[nodes.Node]) -> int:
     return size
 
 
-def refuse_forbidden(tree: nodes.Template, filters: AbstractSet[str]) -> None:
-    """Raise TemplateSyntaxError, with its line, for what an account's text may not say at all."""
-    for node in _all_nodes(tree):
+def refuse_forbidden(tree: nodes.Template, name: str, filters: AbstractSet[str]) -> None:
+    """Raise TemplateSyntaxError, with its line, for what an account's text may not say at all, and for a text that
+    would take long to compile: Jinja's own work grows with the square of what is assigned and branched.
+    """
+    assigned = 0
+    for count, node in enumerate(_all_nodes(tree)):
+        assigned += isinstance(node, nodes.Assign | nodes.AssignBlock)
         told = _forbidden(node, filters)
+        if count > MAX_NODES or assigned > MAX_ASSIGNED:
+            told = f"the text is too long: more than {MAX_NODES} expressions, or {MAX_ASSIGNED} assignments"
         if told is not None:
-            raise jinja2.TemplateSyntaxError(told, node.lineno)
+            raise jinja2.TemplateSyntaxError(told, node.lineno, name)
 
 
 def _all_nodes(tree: nodes.Node) -> Iterator[nodes.Node]:

@@ -1,0 +1,64 @@
+"""What a phone is served when its file cannot be made: an account's own template that breaks never takes its phones
+away.
+
+In this order: the last good bytes of that very file, where they are still in memory; the file of the shipped templates,
+without the account's own; nothing (503), and the phone keeps what it has. Whichever it is, the fetch log notes a failed
+fetch with the reason, and the phone counts as failed until its file can be made again. What stands in is kept like any
+file, so that a broken template costs one attempt for each revision and not one for each request.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+
+from multidict import CIMultiDict
+
+from engine.errors import DatabaseAway, EngineError
+from engine.provisioning.fetchlog import Fetch, FetchKind
+from engine.provisioning.kept import Kept
+
+MAX_SENTENCE = 300
+
+
+async def made(
+    attempt: Callable[[Mapping[str, str]], Awaitable[Kept | None]],
+    overrides: Mapping[str, str],
+    last: Kept | None,
+    revision: int,
+) -> Kept | None:
+    """The file, or what stands in for it.
+
+    Args:
+        attempt: Makes the file with those templates in place of the shipped ones; None: there is nothing to serve.
+        last: What was last kept of this very file, at whichever revision.
+
+    Raises:
+        EngineError, ValueError: why it cannot be made, when nothing can stand in. DatabaseAway: as it says.
+    """
+    try:
+        return await attempt(overrides)
+    except DatabaseAway:
+        raise
+    except (EngineError, ValueError, RecursionError) as exc:
+        error = exc
+    sentence, reason = str(error)[:MAX_SENTENCE], type(error).__name__
+    if last is not None and not last.is_shipped_instead:
+        return replace(
+            last, revision=revision, audiences={}, headers=CIMultiDict(last.headers), fault=sentence, reason=reason
+        )
+    try:
+        shipped = await attempt({}) if overrides else None
+    except DatabaseAway:
+        raise
+    except (EngineError, ValueError):
+        shipped = None
+    if shipped is None:
+        raise error if isinstance(error, EngineError | ValueError) else ValueError(sentence)
+    shipped.fault, shipped.reason, shipped.is_shipped_instead = sentence, reason, True
+    return shipped
+
+
+def noted(fetch: Fetch, kept: Kept) -> Fetch:
+    """The event of serving what is kept: a failed one, saying why, when it stands in for something else."""
+    if not kept.fault:
+        return fetch
+    return fetch._replace(kind=FetchKind.FAILED, reason=kept.reason, evidence=(kept.fault,), revision=None)
