@@ -7,11 +7,12 @@ from pydantic import Field, StringConstraints
 
 from admin.api import answered, body_of, given, match_version, no_query
 from admin.api_models import NAME_PATTERN, Answer, Body, patch_of
-from admin.context import ACCOUNT, ACTOR, RESOURCE, SESSION
+from admin.context import ACCOUNT, ACTOR, CONFIG, RESOURCE, SESSION
 from admin.routes import Operation, Route
 from engine.accounts import store
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
+from engine.config import Provisioning
 from engine.models import Account
 from engine.provisioning import safeguards
 from engine.provisioning.policy import MAX_LOG_DAYS, MAX_SOURCES, MIN_LOG_DAYS, Policy
@@ -55,9 +56,17 @@ async def patch_provisioning_policy(request: web.Request) -> web.Response:
     await store.lock_account(request[SESSION], account)
     match_version(request, account)
     changes = given(await body_of(request, PolicyPatch))
-    policy = await safeguards.update_policy(request[SESSION], request[ACTOR], account, changes)
+    policy = await safeguards.update_policy(
+        request[SESSION], request[ACTOR], account, changes,
+        sees_certificates=sees_certificates(request.app[CONFIG].provisioning),
+    )  # fmt: skip
     await request[SESSION].flush()
     return _answered(policy, account)
+
+
+def sees_certificates(section: Provisioning) -> bool:
+    """Whether phones' certificates reach the engine: over its own TLS, or through a proxy that hands them on."""
+    return section.client_ca is not None and (section.tls_cert is not None or bool(section.trusted_proxies))
 
 
 def _account(request: web.Request) -> Account:

@@ -54,6 +54,7 @@ class Operation:
     queries: tuple[Query, ...] = ()
     errors: tuple[int, ...] = ()  # beyond those that every operation can answer with
     media_type: str = "application/json"
+    body_optional: bool = False  # without one, every field is its default
     body_media: str = ""  # of a body that is no JSON, such as text/csv
 
 
@@ -93,15 +94,19 @@ def all_routes() -> tuple[Route, ...]:
         api_account,
         api_audit,
         api_calls,
+        api_file_keys,
         api_imports,
         api_keys,
         api_lines,
         api_numbers,
         api_phones,
+        api_phones_many,
         api_provisioning,
         api_provisioning_policy,
         api_quarantine,
         api_reference,
+        api_resync,
+        api_rotation,
         api_sites,
         api_telephony,
         api_users,
@@ -118,9 +123,11 @@ def all_routes() -> tuple[Route, ...]:
     )
 
     tables = (
-        api_account, api_users, api_keys, api_sites, api_phones, api_imports, api_lines, api_provisioning,
-        api_provisioning_policy, api_quarantine, api_telephony, api_numbers, api_whereabouts, api_calls, api_audit, api_reference,
-        pages_entry, pages_home, pages_alerts, pages_settings, pages_phones, pages_calls, pages_audit, pages_help, pages_api,
+        api_account, api_users, api_keys, api_sites, api_phones, api_phones_many, api_imports, api_lines,
+        api_provisioning, api_rotation, api_resync,
+        api_provisioning_policy, api_file_keys, api_quarantine, api_telephony, api_numbers, api_whereabouts,
+        api_calls, api_audit, api_reference, pages_entry, pages_home, pages_alerts, pages_settings,
+        pages_phones, pages_calls, pages_audit, pages_help, pages_api,
     )  # fmt: skip
     routes = [route for table in tables for route in table.ROUTES]
     seen: set[tuple[str, str]] = set()

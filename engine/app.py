@@ -38,6 +38,8 @@ from engine.provisioning.assetstore import AssetStore
 from engine.provisioning.http import PhonesPort, make_phones_port
 from engine.provisioning.location_alarms import LocationAlarms
 from engine.provisioning.mover import Mover
+from engine.provisioning.retention import Retention
+from engine.provisioning.rollout_watch import RolloutWatch
 from engine.reach import Reach
 
 FIRST_TRY_S = 3.0  # a start waits this long for the database before it opens its doors without it
@@ -81,6 +83,8 @@ class App:
         self.sightings = serve_held(self.phones, self.database, self.keys, data / "snapshot")
         self.location_alarms = LocationAlarms(self.database)
         self.reach = Reach(self.edge, self.database)
+        self.rollouts = RolloutWatch(self.database, self.reach.resync_phones)
+        self.retention = Retention(self.database)
         self.mover = Mover(self.database, self.reach.resync_phones)
         self.phones.log.on_moved = self.mover.wake
         self.database.revision_listeners.append(lambda _account_ids: self.mover.wake())  # a move begins with a change
@@ -149,6 +153,8 @@ class App:
         self._spawn(self.sightings.run(), "sightings")
         self._spawn(self.mover.run(), "token moves")
         self._spawn(self.location_alarms.run(), "location alarms")
+        self._spawn(self.rollouts.run(), "rollouts")
+        self._spawn(self.retention.run(), "fetch log retention")
         self.is_database_ready.set()
 
     async def _prepare_set_up(self) -> None:
@@ -161,7 +167,7 @@ class App:
         self.phones_address = await self._listen(
             self.phones.runner(),
             parse_listen(provisioning.listen),
-            tls_context(provisioning.tls_cert, provisioning.tls_key),
+            self._tls_of_phones(),
         )
         bound = provisioning.model_copy(update={"listen": str(self.phones_address)})  # port 0 became a real one
         application = make_admin(
@@ -171,6 +177,14 @@ class App:
         self.admin_address = await self._listen(
             runner, parse_listen(admin.listen), tls_context(admin.tls_cert, admin.tls_key)
         )
+
+    def _tls_of_phones(self) -> ssl.SSLContext | None:
+        """The phones' TLS, which asks for their certificates where makers' authorities are named."""
+        context = tls_context(self.config.provisioning.tls_cert, self.config.provisioning.tls_key)
+        authorities = self.phones.admission.authorities
+        if context is not None and authorities is not None:
+            authorities.ask_for_certificates(context)
+        return context
 
     async def _listen(
         self, runner: web.AppRunner | web.ServerRunner, at: Listen, context: ssl.SSLContext | None

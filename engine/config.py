@@ -349,6 +349,18 @@ def _line_of(text: str, loc: list[str]) -> int | None:
     return section_line
 
 
+def _client_ca_faults(section: Provisioning) -> list[str]:
+    """Why phones' certificates could not be held against anything, or never arrive."""
+    if section.client_ca is None:
+        return []
+    told = f"{section.client_ca} is not there. Name a PEM file of the phone makers' authorities or a folder of them"
+    if section.client_ca.exists() and (section.tls_cert is not None or section.trusted_proxies):
+        return []
+    if section.client_ca.exists():
+        told = "phones show certificates over TLS alone. Set tls_cert and tls_key, or name the proxy in trusted_proxies"
+    return [f"[provisioning] client_ca: {told}, or leave the key out."]
+
+
 def _joint_faults(config: Config) -> list[str]:
     """Faults that only two keys together show."""
     faults = []
@@ -363,6 +375,7 @@ def _joint_faults(config: Config) -> list[str]:
         file = getattr(config.sip, key)
         if file is not None and not file.is_file():
             faults.append(f"[sip] {key}: {file} is no file. Name a PEM file of certificates or leave the key out.")
+    faults += _client_ca_faults(config.provisioning)
     if config.sip.tls and config.sip.tls_cert is None and config.sip.tls_key is None:
         faults.append(
             "[sip] tls: SIP over TLS needs tls_cert and tls_key; none is made up, since no peer could trust it. "

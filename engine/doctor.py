@@ -17,6 +17,7 @@ from engine.config import Config, parse_listen
 from engine.db import Database
 from engine.doctor_location import reference_findings, validator_findings
 from engine.doctor_numbers import number_findings
+from engine.doctor_phones import phones_port_findings
 from engine.doctor_sip import answers, certificate_findings, core_finding, listener_findings, trunk_finding
 from engine.e911 import snapshot
 from engine.e911.calls import ASIDE
@@ -42,7 +43,8 @@ async def examine(config: Config) -> list[Finding]:
         await _mail(config),
         *await validator_findings(config),
     ]
-    findings += [*certificate_findings(config, datetime.now(UTC)), *_addresses(config)]
+    now = datetime.now(UTC)
+    findings += [*certificate_findings(config, now), *phones_port_findings(config, now), *_addresses(config)]
     if not config.key_file.exists():
         return [*findings, Finding("keys", "warning", f"{config.key_file} is not there yet: the first start makes it.")]
     try:

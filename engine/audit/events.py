@@ -127,12 +127,12 @@ class Event(StrEnum):
     PROVISIONING_TOKEN_GENERATE = "provisioning_token.generate"
     PROVISIONING_TOKEN_ROTATE = "provisioning_token.rotate"
     PROVISIONING_TOKEN_REVEAL = "provisioning_token.reveal"
-    PROVISIONING_TOKEN_PUSH = "provisioning_token.push"
     PROVISIONING_TOKEN_CUT = "provisioning_token.cut"
     PROVISIONING_TOKEN_CANCEL = "provisioning_token.cancel"
     PROVISIONING_ROTATION_READ = "provisioning_rotation.read"
     PROVISIONING_POLICY_READ = "provisioning_policy.read"
     PROVISIONING_POLICY_UPDATE = "provisioning_policy.update"
+    PHONE_FILE_KEY_REVEAL = "phone_file_key.reveal"
     PHONE_ADMIN_PASSWORD_REVEAL = "phone_admin_password.reveal"
     PHONE_ADMIN_PASSWORD_ROTATE = "phone_admin_password.rotate"
 
@@ -208,6 +208,7 @@ _CATEGORIES = {
     "line": Category.TELEPHONY,
     "provisioning_token": Category.PROVISIONING,
     "provisioning_policy": Category.PROVISIONING,
+    "phone_file_key": Category.PROVISIONING,
     "provisioning_rotation": Category.PROVISIONING,
     "phone_admin_password": Category.PROVISIONING,
     "pbx": Category.TELEPHONY,

@@ -17,7 +17,8 @@ from engine.db import utc_now
 from engine.errors import Conflict, FieldFault, Invalid, NotFound
 from engine.ids import new_id
 from engine.models import Account, Line, Location, Pbx, Phone, PhoneLine, PhoneStatus
-from engine.provisioning import cutover, phone_rules, quarantine, store, store_cutover, tokens, vendors
+from engine.provisioning import cutover, phone_rules, quarantine, safeguards, store, store_cutover, tokens, vendors
+from engine.provisioning.movement import Mode
 from engine.provisioning.settings import setting_faults
 
 ADMIN_PASSWORD_CHARACTERS = 16  # 93 bits of the alphabet below; Poly takes at most 32
@@ -83,6 +84,7 @@ async def create_phone(session: AsyncSession, actor: Actor, account: Account, wi
     """
     phone = Phone(id=new_id("phone"), account_id=account.id)
     await _apply_phone(session, phone, wished)
+    safeguards.give_key(phone, safeguards.policy_of(account))
     session.add(phone)
     await session.flush()
     for number, line_id in enumerate(wished.lines, 1):
@@ -293,7 +295,7 @@ async def rotate_token(session: AsyncSession, actor: Actor, account: Account, ke
     await cutover.end_all(session, account)
     token = _set_token(account, keys)
     await store_cutover.outdate(session, account)
-    record(session, actor, Event.PROVISIONING_TOKEN_ROTATE, account)
+    record(session, actor, Event.PROVISIONING_TOKEN_ROTATE, account, details={"mode": Mode.IMMEDIATE})
     return token
 
 

@@ -3,14 +3,30 @@ commits.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit.events import Event
 from engine.audit.record import Actor, record
-from engine.models import Account
-from engine.provisioning.policy import Policy
+from engine.errors import Conflict, FieldFault, Invalid, NotFound
+from engine.models import Account, Phone
+from engine.provisioning import envelope, sealing, store, vendors
+from engine.provisioning.envelope import Scheme
+from engine.provisioning.policy import ClientCertificates, Policy
+
+
+@dataclass(frozen=True, slots=True)
+class FileKey:
+    """What is typed into a phone by hand so that it reads its encrypted files: key, initial vector where the format
+    keeps one on the phone, and the folder that follows the provisioning URL.
+    """
+
+    scheme: Scheme
+    key: str = field(repr=False)
+    iv: str = field(repr=False)
+    folder: str
 
 
 def policy_of(account: Account) -> Policy:
@@ -18,13 +34,53 @@ def policy_of(account: Account) -> Policy:
     return Policy.of(account.provisioning_policy or {})
 
 
-async def update_policy(session: AsyncSession, actor: Actor, account: Account, changes: Mapping[str, Any]) -> Policy:
+async def update_policy(
+    session: AsyncSession, actor: Actor, account: Account, changes: Mapping[str, Any], *, sees_certificates: bool
+) -> Policy:
     """Change the fields that are named; phones are judged by the new policy from the commit on. Returns it whole.
+
+    Args:
+        sees_certificates: Whether this installation asks phones for theirs; without, nobody could show a required one.
 
     Raises:
         Invalid: every bad field.
     """
     policy = Policy.of({**policy_of(account).values(), **changes})
+    if policy.client_certificates is ClientCertificates.REQUIRED and not sees_certificates:
+        fault = FieldFault(
+            "client_certificates",
+            "Phones are asked for no certificate here, so every one of them would be turned away, phones that are"
+            " reset and hold no 911 settings too. Set [provisioning] client_ca, with TLS or a trusted proxy, first.",
+        )
+        raise Invalid("The provisioning policy cannot be stored like this.", fields=(fault,))
     account.provisioning_policy = policy.stored()
+    if policy.encrypt_files:
+        for phone in await store.phones_of(session, account.id):
+            give_key(phone, policy)
     record(session, actor, Event.PROVISIONING_POLICY_UPDATE, account)
     return policy
+
+
+def give_key(phone: Phone, policy: Policy) -> None:
+    """Make the phone's file key where files are encrypted and it has none. A key is never replaced: a phone that holds
+    one could not open what another sealed.
+    """
+    if policy.encrypt_files and phone.file_key is None:
+        phone.file_key = envelope.mint()
+
+
+async def reveal_file_key(session: AsyncSession, actor: Actor, phone: Phone) -> FileKey:
+    """What opens the phone's files; an audited read.
+
+    Raises:
+        Conflict: its family decrypts no file. NotFound: it was given no key.
+    """
+    profile = vendors.known().profiles.get(phone.vendor)
+    if profile is None or profile.encryption is None:
+        raise Conflict("This phone's family reads no encrypted file that is known well enough: it has no file key.")
+    if phone.file_key is None:
+        raise NotFound("This phone has no file key. Keys are made when file encryption is switched on.")
+    record(session, actor, Event.PHONE_FILE_KEY_REVEAL, phone)
+    scheme = profile.encryption
+    key, iv = envelope.phone_key(scheme, phone.file_key), envelope.phone_iv(scheme, phone.file_key)
+    return FileKey(scheme, key, iv, sealing.FOLDER)

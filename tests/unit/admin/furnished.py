@@ -1,5 +1,6 @@
 """An account with one row of everything, and for each API operation a request that succeeds."""
 
+import datetime as dt
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +10,8 @@ from engine.audit.events import Event
 from engine.audit.record import SYSTEM, record
 from engine.db import utc_now
 from engine.ids import new_id
-from engine.models import EmergencyCall, Notification, Session, Sighting
+from engine.models import EmergencyCall, Notification, Phone, Session, Sighting
+from engine.provisioning.resync import Fleet
 from tests.unit.admin.adminport import CIVIC, AdminPort, Site
 
 API_ROUTES = tuple(route for route in all_routes() if route.path.startswith("/api/v1"))
@@ -45,6 +47,7 @@ class Furnished:
             ("POST", "users"): {"email": "new@acme.example", "name": "New", "role": "operator"},
             ("PATCH", "users/{id}"): {"name": "Renamed"},
             ("POST", "api-keys"): {"name": "another", "scopes": ["phones:read"]},
+            ("POST", "phones/bulk"): {"action": "resync", "ids": [self.ids["phones"]]},
             ("POST", "locations"): {
                 "name": "Annex",
                 "civic_address": CIVIC,
@@ -57,6 +60,9 @@ class Furnished:
             ("POST", "notification-recipients"): {"email": "security@acme.example"},
             ("POST", "phones"): {"mac": "00:04:f2:00:00:01", "vendor": "poly", "model": "VVX 450"},
             ("PATCH", "phones/{id}"): {"label": "Reception", "location_id": location},
+            ("POST", "provisioning-token/rotate"): {"mode": "push"},
+            ("POST", "provisioning-token/rotation/cancel"): {},
+            ("POST", "phones/resync"): {"filter": {}},
             ("PATCH", "provisioning-policy"): {"sources": ["203.0.113.0/24"]},
             ("POST", "lines"): {"extension": "102", "display_name": "Hall", "secret": "s3cret-102"},
             ("PATCH", "lines/{id}"): {"display_name": "Front desk"},
@@ -80,6 +86,9 @@ class Furnished:
 async def furnish(port: AdminPort, site: Site, prefix: str = "10.1") -> Furnished:
     """Make the rows through the API, and those that only the engine makes in the database."""
     made = Furnished()
+    policy = {"encrypt_files": True}  # so that the phone below is given a file key
+    answer = await port.call("PATCH", "/api/v1/provisioning-policy", site.auth | {"If-Match": "*"}, json=policy)
+    assert answer.status == 200, await answer.text()
     for name, body in (
         ("locations", {"name": "Headquarters", "civic_address": CIVIC}),
         ("pbxs", {"name": "PBX", "sources": [f"{prefix}.0.0/16"], "registrar_host": "pbx.acme.example"}),
@@ -142,4 +151,10 @@ async def _engine_rows(port: AdminPort, site: Site, made: Furnished) -> None:
         record(session, SYSTEM, Event.EMERGENCY_CALL_CREATE, call)
         await session.flush()
         session.add_all([notification, browser, sighting])
+        phone = await session.get(Phone, made.ids["phones"])
+        assert phone is not None
+        phone.last_fetch_at = now + dt.timedelta(hours=1)  # whatever is begun in a test, this phone has heard of it
+    fleet = Fleet(new_id("resync"), site.account.id, ())
+    port.edge.fleets.append(fleet)
     made.ids |= {"emergency-calls": call.id, "notifications": notification.id, "sessions": browser.id}
+    made.ids["phone-resyncs"] = fleet.id

@@ -1,0 +1,63 @@
+"""What `callpoint doctor` looks at of the phones' port: its certificate, and who vouches for the phones' own."""
+
+import ssl
+from datetime import datetime, timedelta
+
+from cryptography import x509
+
+from engine.config import Config
+from engine.errors import ConfigFault
+from engine.findings import Finding
+from engine.provisioning.certificates import Authorities
+
+EXPIRES_SOON = timedelta(days=21)
+_OURS, _THEIRS = "phones' TLS", "phones' certificates"
+
+
+def phones_port_findings(config: Config, now: datetime) -> list[Finding]:
+    """The certificate that phones are shown, and the authorities that theirs are held against. `now`: UTC."""
+    return [*_own_certificate(config, now), *_authorities(config, now)]
+
+
+def _own_certificate(config: Config, now: datetime) -> list[Finding]:
+    section = config.provisioning
+    if section.tls_cert is None or section.tls_key is None:
+        return []
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(section.tls_cert, section.tls_key)
+        certificate = x509.load_pem_x509_certificates(section.tls_cert.read_bytes())[0]
+    except (OSError, ValueError, ssl.SSLError) as exc:
+        detail = f"{section.tls_cert} with its key: {exc}. Phones cannot fetch over TLS; they keep what they have."
+        return [Finding(_OURS, "bad", detail)]
+    ends = certificate.not_valid_after_utc
+    if ends < now:
+        detail = (
+            f"{section.tls_cert} ended on {ends:%Y-%m-%d}: phones turn away from it and keep what they have. Renew it."
+        )
+        return [Finding(_OURS, "bad", detail)]
+    level = "warning" if ends - now < EXPIRES_SOON else "good"
+    return [Finding(_OURS, level, f"{section.tls_cert} is good until {ends:%Y-%m-%d}.")]
+
+
+def _authorities(config: Config, now: datetime) -> list[Finding]:
+    section = config.provisioning
+    if section.client_ca is None:
+        return []
+    if section.tls_cert is None and not section.trusted_proxies:
+        detail = (
+            "[provisioning] client_ca is set without TLS: no phone can show a certificate. Set tls_cert and tls_key."
+        )
+        return [Finding(_THEIRS, "bad", detail)]
+    try:
+        authorities = Authorities.load(section.client_ca)
+    except ConfigFault as exc:
+        return [Finding(_THEIRS, "bad", exc.faults[0])]
+    expired = authorities.expired(now)
+    count = len(authorities.certificates)
+    if expired:
+        detail = (
+            f"{len(expired)} of {count} authorities in {section.client_ca} ended ({'; '.join(expired)[:200]}). "
+            "Their phones are still believed; ask the maker for the newer one."
+        )
+        return [Finding(_THEIRS, "warning", detail)]
+    return [Finding(_THEIRS, "good", f"{count} phone makers' authorities in {section.client_ca}")]
