@@ -40,6 +40,11 @@ async def body_of(request: web.Request, model: type[Model]) -> Model:
         raise Invalid("Some fields cannot be accepted.", fields=_faults(errors)) from exc
 
 
+async def body_or_default(request: web.Request, model: type[Model]) -> Model:
+    """As `body_of`; with no body at all, the model's defaults."""
+    return await body_of(request, model) if await request.read() else model()
+
+
 def given(body: BaseModel) -> dict[str, Any]:
     """The fields that the body really names, as the values they are stored as."""
     return body.model_dump(exclude_unset=True)

@@ -3,24 +3,39 @@
 A browser must have typed its password within 15 minutes to see either; an API key needs its scope.
 """
 
-from aiohttp import web
+from typing import Annotated
 
-from admin.api import answered, no_query
-from admin.api_models import Answer, Instant
+from aiohttp import web
+from pydantic import Field
+
+from admin.api import answered, body_or_default, no_query
+from admin.api_models import Answer, Body, Instant
 from admin.context import ACCOUNT, ACTOR, KEYS, RESOURCE, SESSION
 from admin.links import provisioning_url
 from admin.routes import Operation, Route
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
-from engine.provisioning import phones
+from engine.provisioning import cutover, phones
+from engine.provisioning.movement import Mode
 
 
 class TokenAnswer(Answer):
-    """Whoever holds the URL gets the phones' configurations."""
+    """Whoever holds a URL gets the phones' configurations. `next_provisioning_url`: where phones are being moved to."""
 
     token: str
     provisioning_url: str
     created_at: Instant | None
+    next_provisioning_url: str | None
+
+
+class RotateBody(Body):
+    """`immediate`: the old URL dies at once. `push`: it works on and hands phones the new one, until the cut.
+
+    `automatic`: cut as soon as every phone that was ever seen has moved.
+    """
+
+    mode: Annotated[Mode, Field(strict=False)] = Mode.IMMEDIATE
+    automatic: bool = True
 
 
 class PasswordAnswer(Answer):
@@ -43,8 +58,12 @@ async def post_provisioning_token_generate(request: web.Request) -> web.Response
 async def post_provisioning_token_rotate(request: web.Request) -> web.Response:
     no_query(request)
     _name_account(request)
-    token = await phones.rotate_token(request[SESSION], request[ACTOR], request[ACCOUNT], request.app[KEYS])
-    return _token(request, token, status=201)
+    body = await body_or_default(request, RotateBody)
+    session, actor, account, keys = request[SESSION], request[ACTOR], request[ACCOUNT], request.app[KEYS]
+    if body.mode is Mode.PUSH:
+        await cutover.begin(session, actor, account, keys, is_automatic=body.automatic)
+        return _token(request, account.provisioning_token or "", status=201)
+    return _token(request, await phones.rotate_token(session, actor, account, keys), status=201)
 
 
 async def get_phone_admin_password(request: web.Request) -> web.Response:
@@ -66,10 +85,12 @@ def _name_account(request: web.Request) -> None:
 
 
 def _token(request: web.Request, token: str, *, status: int = 200) -> web.Response:
+    following = request[ACCOUNT].next_provisioning_token
     shown = TokenAnswer(
         token=token,
         provisioning_url=provisioning_url(request, token),
         created_at=request[ACCOUNT].provisioning_token_at,
+        next_provisioning_url=provisioning_url(request, following) if following is not None else None,
     )
     return answered(shown, status=status, location="/api/v1/provisioning-token" if status == 201 else None)
 
@@ -89,7 +110,8 @@ ROUTES = (
         "POST", "/api/v1/provisioning-token/rotate", post_provisioning_token_rotate, _WRITE,
         Event.PROVISIONING_TOKEN_ROTATE, step_up=True,
         operation=Operation(
-            "Replace the provisioning token; the old URL is dead at once", answer=TokenAnswer, status=201
+            "Replace the provisioning token at once, or move phones to the next one first",
+            body=RotateBody, body_optional=True, answer=TokenAnswer, status=201, errors=(409,),
         ),
     ),
     Route(

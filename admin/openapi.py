@@ -106,7 +106,10 @@ def _operation(route: Route, operation: Operation) -> dict[str, Any]:
     if operation.body_media:
         described["requestBody"] = {"required": True, "content": {operation.body_media: {"schema": {"type": "string"}}}}
     if operation.body is not None:
-        described["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(operation.body)}}}
+        described["requestBody"] = {
+            "required": not operation.body_optional,
+            "content": {"application/json": {"schema": _ref(operation.body)}},
+        }
     return described
 
 

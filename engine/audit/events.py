@@ -104,6 +104,20 @@ class Event(StrEnum):
     PHONE_PREVIEW = "phone_preview.read"
     PROVISIONING_DENIED = "provisioning.denied"
 
+    SETTINGS_CREATE = "settings.create"
+    SETTINGS_LIST = "settings.list"
+    SETTINGS_READ = "settings.read"
+    SETTINGS_UPDATE = "settings.update"
+    SETTINGS_DELETE = "settings.delete"
+    PHONE_SETTINGS_READ = "phone_settings.read"
+    TEMPLATE_CREATE = "template.create"
+    TEMPLATE_LIST = "template.list"
+    TEMPLATE_READ = "template.read"
+    TEMPLATE_UPDATE = "template.update"
+    TEMPLATE_REVERT = "template.revert"
+    TEMPLATE_DELETE = "template.delete"
+    TEMPLATE_VERSIONS_READ = "template_version.list"
+    TEMPLATE_SHIPPED_READ = "template_shipped.list"
     ROLLOUT_CREATE = "rollout.create"
     ROLLOUT_LIST = "rollout.list"
     ROLLOUT_READ = "rollout.read"
@@ -201,6 +215,11 @@ _CATEGORIES = {
     "phone_event": Category.PHONES,
     "phone_boot": Category.PHONES,
     "phone_preview": Category.PHONES,
+    "settings": Category.PROVISIONING,
+    "phone_settings": Category.PHONES,
+    "template": Category.PROVISIONING,
+    "template_version": Category.PROVISIONING,
+    "template_shipped": Category.PROVISIONING,
     "rollout": Category.PROVISIONING,
     "dry_run": Category.PROVISIONING,
     "phone_resync": Category.PHONES,

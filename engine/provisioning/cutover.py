@@ -18,7 +18,7 @@ from engine.db import utc_now
 from engine.errors import Conflict
 from engine.models import Account
 from engine.provisioning import retired, store_cutover, tokens
-from engine.provisioning.movement import Impact, Move, Progress, RotationState
+from engine.provisioning.movement import Impact, Mode, Move, Progress, RotationState
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,8 @@ async def begin(
     account.rotation = Move(automatic=is_automatic).as_stored()
     await store_cutover.outdate(session, account)
     now = await store_cutover.progress(session, account)
-    record(session, actor, Event.PROVISIONING_TOKEN_PUSH, account, details={"phones": now.phones})
+    details = {"mode": Mode.PUSH, "phones": now.phones, "automatic": is_automatic}
+    record(session, actor, Event.PROVISIONING_TOKEN_ROTATE, account, details=details)
     return token
 
 

@@ -164,7 +164,7 @@ async def test_both_urls_work_until_the_cut_and_each_phone_is_counted_when_it_as
     account = await site.account()
     assert (account.provisioning_token, account.next_provisioning_token, account.rotation) == (new, None, {})
     assert [event for event in await site.events() if event.startswith("provisioning_token")] == [
-        "provisioning_token.generate", "provisioning_token.push", "provisioning_token.cut",
+        "provisioning_token.generate", "provisioning_token.rotate", "provisioning_token.cut",
     ]  # fmt: skip
 
 
