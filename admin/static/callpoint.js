@@ -5,4 +5,5 @@ import "./saving.js";
 import "./expanding.js";
 import "./auditing.js";
 import "./watching.js";
+import "./progress.js";
 import "./folding.js";

@@ -10,6 +10,7 @@ must hold nothing that cannot be sent there.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 import jinja2
@@ -22,7 +23,7 @@ from engine.provisioning.render import PhoneConfig, Renderer, served_names
 from engine.provisioning.settings import PhoneRecord
 from engine.provisioning.vendors import FileRule, Mac, Profile
 
-_BROKEN = (EngineError, ValueError, jinja2.TemplateError, TypeError, ArithmeticError, LookupError, AttributeError)
+BROKEN = (EngineError, ValueError, jinja2.TemplateError, TypeError, ArithmeticError, LookupError, AttributeError)
 """What a template of somebody's own may raise: it is code."""
 
 
@@ -111,11 +112,11 @@ class Examiner:
             return _finding(record, Outcome.FAILED_BEFORE, sentence=f"There is no vendor {record.vendor!r} here.")
         try:
             before = self._config(record, profile)
-        except _BROKEN as exc:
+        except BROKEN as exc:
             return _finding(record, Outcome.FAILED_BEFORE, sentence=sentence_of(exc))
         try:
             after = self._config(subject.after, profile)
-        except _BROKEN as exc:
+        except BROKEN as exc:
             return _finding(record, Outcome.FAILS, sentence=sentence_of(exc))
         differences: dict[str, Difference] = {}
         for name in served_names(profile, Mac(record.mac), before.model):
@@ -161,7 +162,7 @@ class Examiner:
                     preview.masked_config(settings.site_config(record.account, profile, self.provisioning_url))
                     for record in (subject.before, subject.after)
                 )
-            except _BROKEN as exc:
+            except BROKEN as exc:
                 found = _Failure(Outcome.FAILED_BEFORE, sentence_of(exc))
             else:
                 found = self._compared(
@@ -179,11 +180,11 @@ class Examiner:
     ) -> "Difference | _Failure":
         try:
             old = self.renderer.render(profile, rule, *before)
-        except _BROKEN as exc:
+        except BROKEN as exc:
             return _Failure(Outcome.FAILED_BEFORE, sentence_of(exc))
         try:
             new = self.renderer.render(profile, rule, *after)
-        except _BROKEN as exc:
+        except BROKEN as exc:
             return _Failure(Outcome.FAILS, sentence_of(exc))
         return preview.compare(old.decode("utf-8", "replace"), new.decode("utf-8", "replace"))
 
@@ -267,10 +268,16 @@ def makes_a_shared_file(profile: Profile, change: Change) -> bool:
 _examiner: Examiner | None = None
 
 
+@cache
+def renderer() -> Renderer:
+    """This process's own, for what is rendered to be looked at."""
+    return Renderer(vendors.known())
+
+
 def prepare_worker(change: Change, provisioning_url: str) -> None:
     """Make this process's examiner; called once, when the process starts."""
     global _examiner  # noqa: PLW0603  # a pool's worker has no other place for what it keeps between batches
-    _examiner = Examiner(Renderer(vendors.known()), change, provisioning_url)
+    _examiner = Examiner(renderer(), change, provisioning_url)
 
 
 def examine_in_worker(batch: list[Subject]) -> list[Finding]:

@@ -128,3 +128,9 @@ async def in_canary(session: AsyncSession, account_id: str) -> frozenset[str]:
     """The phones of all canary groups of the account."""
     query = select(Rollout.canary).where(Rollout.account_id == account_id, Rollout.state == RolloutState.CANARY)
     return frozenset(phone_id for ids in await session.scalars(query) for phone_id in ids)
+
+
+async def models_of(session: AsyncSession, account_id: str) -> Sequence[tuple[str, str]]:
+    """Vendor and model of the account's phones, each once."""
+    query = select(Phone.vendor, Phone.model).where(Phone.account_id == account_id).distinct()
+    return sorted((vendor, model) for vendor, model in await session.execute(query))
