@@ -38,6 +38,8 @@ class PhoneAnswer(StampedAnswer):
     last_ip: str | None
     last_user_agent: str | None
     firmware: str | None
+    resync_result: str | None
+    resync_at: Instant | None
     seen_vendor: str | None
     seen_model: str | None
 
@@ -97,12 +99,10 @@ class Resynced(str):
     __slots__ = ()
 
 
-async def list_phones(request: web.Request) -> web.Response:
-    async def shown(rows: Sequence[Phone]) -> list[PhoneAnswer]:
-        lines = await store.line_ids_by_phone(request[SESSION], [row.id for row in rows])
-        return [_phone(row, lines[row.id]) for row in rows]
-
-    return await list_rows(request, Phone, shown)
+async def answers_of(request: web.Request, rows: Sequence[Phone]) -> list[PhoneAnswer]:
+    """Phones as the API answers them."""
+    lines = await store.line_ids_by_phone(request[SESSION], [row.id for row in rows])
+    return [_phone(row, lines[row.id]) for row in rows]
 
 
 async def get_phone(request: web.Request) -> web.Response:
@@ -188,10 +188,6 @@ async def post_phone_resync(request: web.Request) -> web.Response:
 
 _READ, _WRITE = Scope.PHONES_READ, Scope.PHONES_WRITE
 ROUTES = (
-    Route(
-        "GET", "/api/v1/phones", list_phones, _READ, Event.PHONE_LIST,
-        operation=Operation("List phones", answer=PhoneAnswer, is_list=True, queries=PAGE_QUERIES),
-    ),
     Route(
         "POST", "/api/v1/phones", post_phone, _WRITE, Event.PHONE_CREATE,
         operation=Operation("Add a phone", body=PhoneCreate, answer=PhoneAnswer, status=201, has_etag=True),

@@ -99,6 +99,7 @@ def all_routes() -> tuple[Route, ...]:
         api_keys,
         api_lines,
         api_numbers,
+        api_phone_preview,
         api_phones,
         api_phones_many,
         api_provisioning,
@@ -106,6 +107,7 @@ def all_routes() -> tuple[Route, ...]:
         api_quarantine,
         api_reference,
         api_resync,
+        api_rollouts,
         api_rotation,
         api_sites,
         api_telephony,
@@ -119,15 +121,17 @@ def all_routes() -> tuple[Route, ...]:
         pages_help,
         pages_home,
         pages_phones,
+        pages_rollouts,
         pages_settings,
     )
 
     tables = (
-        api_account, api_users, api_keys, api_sites, api_phones, api_phones_many, api_imports, api_lines,
+        api_account, api_users, api_keys, api_sites, api_phones, api_phone_preview, api_rollouts,
+        api_phones_many, api_imports, api_lines,
         api_provisioning, api_rotation, api_resync,
         api_provisioning_policy, api_file_keys, api_quarantine, api_telephony, api_numbers, api_whereabouts,
         api_calls, api_audit, api_reference, pages_entry, pages_home, pages_alerts, pages_settings,
-        pages_phones, pages_calls, pages_audit, pages_help, pages_api,
+        pages_phones, pages_rollouts, pages_calls, pages_audit, pages_help, pages_api,
     )  # fmt: skip
     routes = [route for table in tables for route in table.ROUTES]
     seen: set[tuple[str, str]] = set()

@@ -119,7 +119,13 @@ class Part:
 
 
 async def record_parts(
-    session: AsyncSession, actor: Actor, account_id: str, bulk_id: str, parts: Sequence[Part]
+    session: AsyncSession,
+    actor: Actor,
+    account_id: str,
+    bulk_id: str,
+    parts: Sequence[Part],
+    *,
+    moves_revision: bool = True,
 ) -> None:
     """Write the entries of some rows of a bulk operation now, in this transaction, and move the account's revision.
 
@@ -127,7 +133,8 @@ async def record_parts(
     the whole operation is noted with `record`, its resource named by `bulk_id`.
     """
     if parts:
-        changes.of(session.sync_session).bumped.add(account_id)
+        if moves_revision:
+            changes.of(session.sync_session).bumped.add(account_id)
         await session.run_sync(_write_parts, actor, account_id, bulk_id, parts)
 
 

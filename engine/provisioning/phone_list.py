@@ -38,6 +38,7 @@ class Filters:
     model: str = ""
     location_id: str = ""  # or NOWHERE
     firmware: str = ""  # how it begins
+    alarm: str = ""  # `alarms.AlarmKind` of a phone
     seen_since: dt.datetime | None = None
     seen_until: dt.datetime | None = None
 

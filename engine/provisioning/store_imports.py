@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import bindparam, case, delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit.changes import FieldChange
@@ -23,6 +23,7 @@ from engine.db import Base, utc_now
 from engine.errors import Conflict
 from engine.ids import new_id
 from engine.models import Account, Line, Location, Pbx, Phone, PhoneLine, PhoneStatus, Revision
+from engine.provisioning.bulk import OUTDATED
 from engine.provisioning.imports import Known, KnownLine, KnownPhone, Outcome, Plan, WishedLine, WishedPhone
 
 GROUP = 250  # rows written at a time: some 15 ms, after which the loop does other work
@@ -250,10 +251,6 @@ class _Work:
 
     async def _record(self, parts: Sequence[Part]) -> None:
         await record_parts(self._session, self._actor, self._account_id, self._bulk_id, parts)
-
-
-# a phone that holds the configuration of before has an older one now; all others stay what they are
-OUTDATED = case((_PHONE.c.status == PhoneStatus.CURRENT.value, PhoneStatus.STALE.value), else_=_PHONE.c.status)
 
 
 _BOOKKEEPING = frozenset({"version", "created_at", "updated_at"})

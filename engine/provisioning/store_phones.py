@@ -9,7 +9,9 @@ from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select, 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.models import Line, Phone, PhoneLine
+from engine.provisioning.alarms import AlarmKind
 from engine.provisioning.phone_list import NOWHERE, Filters, Order, Place, Word, words_of
+from engine.provisioning.store_alarms import has_alarm
 
 COUNT_CAP = 10_000  # counting further tells nobody anything, and takes as long as there are phones
 _ESCAPE = "\\"
@@ -110,6 +112,9 @@ def _ids(session: AsyncSession, account_id: str, filters: Filters, order: Order)
         query = query.where(Phone.id.in_(inner))
     else:
         query = query.where(*plain)
+    if filters.alarm:
+        inner = select(Phone.id).where(Phone.account_id == account_id, has_alarm(AlarmKind(filters.alarm)))
+        query = query.where(Phone.id.in_(inner))
     words = words_of(filters.text)
     if words and order is not Order.LABEL:  # the label is in the other index: the words are looked for there
         query = query.where(Phone.id.in_(_with_words(account_id, words, is_postgres=is_postgres)))
@@ -149,8 +154,7 @@ def _seen(filters: Filters) -> list[ColumnElement[bool]]:
 
 def _with_words(account_id: str, words: Sequence[Word], *, is_postgres: bool) -> Select[str]:
     query = select(Phone.id).where(Phone.account_id == account_id)
-    query = query.where(*(_word(account_id, word, is_postgres=is_postgres) for word in words))
-    return query
+    return query.where(*(_word(account_id, word, is_postgres=is_postgres) for word in words))
 
 
 def _word(account_id: str, word: Word, *, is_postgres: bool) -> ColumnElement[bool]:
