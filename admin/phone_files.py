@@ -49,7 +49,7 @@ async def rendered(request: web.Request, phone: Phone, name: str) -> tuple[Phone
     file = next((file for file in files_of(phone) if file.name == name), None)
     if file is None:
         raise NotFound("This phone is served no file of that name.")
-    token = request[ACCOUNT].provisioning_token
+    token = request[ACCOUNT].next_provisioning_token or request[ACCOUNT].provisioning_token
     if token is None:
         raise Conflict("This account has no provisioning URL yet, so phones get no files. Generate one first.")
     profile = vendors.known().profiles[phone.vendor]
@@ -63,14 +63,15 @@ async def rendered(request: web.Request, phone: Phone, name: str) -> tuple[Phone
 
 async def _bytes_of(request: web.Request, phone: Phone, profile: Profile, rule: FileRule, url: str) -> bytes:
     index = request.app[INDEX]
+    texts = await index.overrides(phone.account_id, phone.vendor, phone.id)
     if "mac" not in rule.pattern.groupindex:
         account = await index.account(phone.account_id)
         assert account is not None
-        return _renderer().render(profile, rule, settings.site_config(account, profile, url))
+        return _renderer().render(profile, rule, settings.site_config(account, profile, url), texts)
     record = await index.phone(phone.id)
     if record is None:
         raise NotFound("This account has no phone of that id.")
-    return _renderer().render(profile, rule, settings.phone_config(record, profile, url))
+    return _renderer().render(profile, rule, settings.phone_config(record, profile, url), texts)
 
 
 @cache

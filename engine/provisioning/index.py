@@ -24,22 +24,36 @@ from engine.crypto import KeyRing
 from engine.db import Database
 from engine.errors import DatabaseAway
 from engine.provisioning import location_gate, merge, settings
+from engine.provisioning.assetfile import AssetRecord
 from engine.provisioning.merge import Level, Source, SourceKind
+from engine.provisioning.phonebook import Entry, entries_of
+from engine.provisioning.policy import Policy
 from engine.provisioning.settings import AccountRecord, LineRecord, PhoneRecord
 
 _OF_ALL_PHONES = frozenset({SourceKind.GLOBAL, SourceKind.ACCOUNT})
 READ_TIMEOUT_S = 0.1  # a reader of a WAL database waits for nobody; this bounds the odd recovery
 _FIND = """
 SELECT a.id, COALESCE(r.value, 0), p.id, COALESCE(p.vendor, ''), COALESCE(p.model, ''),
-  COALESCE(CAST(a.provisioning_policy AS TEXT), ''), a.provisioning_token_index <> :token_index
+  COALESCE(CAST(a.provisioning_policy AS TEXT), ''), a.provisioning_token_index <> :token_index,
+  s.name, s.kind, s.vendor, s.models, s.firmware, s.content_type, s.size_bytes, s.sha256, COALESCE(p.last_ip, ''),
+  COALESCE(p.status, '')
 FROM account a LEFT JOIN revision r ON r.account_id = a.id LEFT JOIN phone p ON p.account_id = a.id AND p.mac = :mac
+LEFT JOIN asset s ON s.account_id = a.id AND s.name = :file
 WHERE a.provisioning_token_index = :token_index OR a.next_provisioning_token_index = :token_index"""
 _ACCOUNT = """
-SELECT id, timezone, country, phone_admin_password, next_provisioning_token FROM account WHERE id = :account_id"""
+SELECT id, timezone, country, phone_admin_password, next_provisioning_token,
+  COALESCE(CAST(provisioning_policy AS TEXT), '')
+FROM account WHERE id = :account_id"""
 _PHONE = """
 SELECT p.account_id, p.mac, p.vendor, p.model, p.label, p.settings, COALESCE(o.timezone, ''), o.civic_address,
-  COALESCE(p.location_id, ''), COALESCE(o.name, '')
+  COALESCE(p.location_id, ''), COALESCE(o.name, ''), p.file_key
 FROM phone p LEFT JOIN location o ON o.id = p.location_id WHERE p.id = :phone_id"""
+_ASSETS = """
+SELECT name, kind, vendor, models, firmware, content_type, size_bytes, sha256 FROM asset
+WHERE account_id = :account_id AND name IN (:logo, :firmware)"""
+_PHONEBOOK = """
+SELECT COALESCE(NULLIF(display_name, ''), extension), extension FROM line WHERE account_id = :account_id
+UNION ALL SELECT name, number FROM contact WHERE account_id = :account_id"""
 # Every level that speaks of the phone, and what a running roll-out gives it in place of one of them.
 _LEVELS = """
 SELECT s.kind, s.id, s.name, s.settings FROM settings_level s
@@ -70,7 +84,8 @@ class Found(NamedTuple):  # made on every request: a tuple is made in C
     """Whose token it is, at which revision, and the phone of that MAC in that account (None: there is none).
 
     `policy`: the account's provisioning policy as stored, JSON text ("": none). `is_next`: asked with the token that
-    phones are being moved to.
+    phones are being moved to. `asset`: the account's own file of the name asked for. `last_ip`: from where the phone was
+    served last ("": never). `status`: the phone's (`PhoneStatus`).
     """
 
     account_id: str
@@ -80,6 +95,9 @@ class Found(NamedTuple):  # made on every request: a tuple is made in C
     model: str
     policy: str = ""
     is_next: bool = False
+    asset: AssetRecord | None = None
+    last_ip: str = ""
+    status: str = ""
 
 
 class Index(Protocol):
@@ -96,9 +114,10 @@ class Index(Protocol):
 
     is_instant: bool
 
-    async def find(self, token_index: str, mac: str) -> Found | None: ...
+    async def find(self, token_index: str, mac: str, file: str = "") -> Found | None: ...
     async def account(self, account_id: str) -> AccountRecord | None: ...
     async def phone(self, phone_id: str) -> PhoneRecord | None: ...
+    async def phonebook(self, account_id: str) -> tuple[Entry, ...]: ...
     async def overrides(self, account_id: str, vendor: str, phone_id: str) -> Mapping[str, str]: ...
     def close(self) -> None: ...
 
@@ -113,8 +132,8 @@ class SqliteIndex:
         self._keys = keys
         self._connection: sqlite3.Connection | None = None
 
-    async def find(self, token_index: str, mac: str) -> Found | None:
-        row = self._one(_FIND, {"token_index": token_index, "mac": mac})
+    async def find(self, token_index: str, mac: str, file: str = "") -> Found | None:
+        row = self._one(_FIND, {"token_index": token_index, "mac": mac, "file": file})
         return _found(row) if row is not None else None
 
     async def account(self, account_id: str) -> AccountRecord | None:
@@ -128,7 +147,12 @@ class SqliteIndex:
             return None
         levels = self._all(_LEVELS, _of_phone(phone_id, row))
         found = _phone(phone_id, row, account, levels, self._all(_LINES, {"phone_id": phone_id}), self._keys)
+        wanted = _assets_asked(found)
+        found = _with_assets(found, self._all(_ASSETS, wanted)) if wanted is not None else found
         return _gated(found, self._all(location_gate.STATEMENT, {"phone_id": phone_id}))
+
+    async def phonebook(self, account_id: str) -> tuple[Entry, ...]:
+        return entries_of(self._all(_PHONEBOOK, {"account_id": account_id}))
 
     async def overrides(self, account_id: str, vendor: str, phone_id: str) -> Mapping[str, str]:
         asked = {"account_id": account_id, "vendor": vendor, "canary": _holding(phone_id)}
@@ -169,8 +193,8 @@ class SessionIndex:
         self._database = database
         self._keys = keys
 
-    async def find(self, token_index: str, mac: str) -> Found | None:
-        rows = await self._all(_FIND, {"token_index": token_index, "mac": mac})
+    async def find(self, token_index: str, mac: str, file: str = "") -> Found | None:
+        rows = await self._all(_FIND, {"token_index": token_index, "mac": mac, "file": file})
         return _found(rows[0]) if rows else None
 
     async def account(self, account_id: str) -> AccountRecord | None:
@@ -185,7 +209,12 @@ class SessionIndex:
         levels = await self._all(_LEVELS, _of_phone(phone_id, rows[0]))
         lines = await self._all(_LINES, {"phone_id": phone_id})
         found = _phone(phone_id, rows[0], accounts[0], levels, lines, self._keys)
+        wanted = _assets_asked(found)
+        found = _with_assets(found, await self._all(_ASSETS, wanted)) if wanted is not None else found
         return _gated(found, await self._all(location_gate.STATEMENT, {"phone_id": phone_id}))
+
+    async def phonebook(self, account_id: str) -> tuple[Entry, ...]:
+        return entries_of(await self._all(_PHONEBOOK, {"account_id": account_id}))
 
     async def overrides(self, account_id: str, vendor: str, phone_id: str) -> Mapping[str, str]:
         asked = {"account_id": account_id, "vendor": vendor, "canary": _holding(phone_id)}
@@ -209,7 +238,25 @@ def open_index(database: Database, keys: KeyRing) -> Index:
 
 
 def _found(row: Any) -> Found:
-    return Found(row[0], row[1], row[2], row[3], row[4], row[5], bool(row[6]))
+    asset = _asset(row[7:15]) if row[7] is not None else None
+    return Found(row[0], row[1], row[2], row[3], row[4], row[5], bool(row[6]), asset, row[15], row[16])
+
+
+def _asset(row: Any) -> AssetRecord:
+    models = json.loads(row[3]) if isinstance(row[3], str) else row[3]
+    return AssetRecord(row[0], row[1], row[2], tuple(models or ()), row[4], row[5], row[6], row[7])
+
+
+def _assets_asked(found: PhoneRecord) -> dict[str, str] | None:
+    """The names of the files that the phone's settings name; None when they name none."""
+    logo, firmware = found.settings.get("logo") or "", found.settings.get("firmware") or ""
+    if not logo and not firmware:
+        return None
+    return {"account_id": found.account.account_id, "logo": logo, "firmware": firmware}
+
+
+def _with_assets(found: PhoneRecord, rows: list[Any]) -> PhoneRecord:
+    return replace(found, assets=tuple(map(_asset, rows))) if rows else found
 
 
 def _of_account(account_id: str) -> dict[str, str]:
@@ -232,8 +279,9 @@ def _account(row: Any, levels: list[Any], keys: KeyRing) -> AccountRecord:
     next_token = _opened(keys, row[4], "account.next_provisioning_token")
     shared = [level for level in _levels(levels, "", "") if level.source.kind in _OF_ALL_PHONES]
     return AccountRecord(
-        row[0], row[1], row[2], admin_password, next_token, settings=settings.effective(shared, {}).values
-    )
+        row[0], row[1], row[2], admin_password, next_token, settings=settings.effective(shared, {}).values,
+        policy=Policy.read(row[5]),
+    )  # fmt: skip
 
 
 def _phone(phone_id: str, row: Any, account: Any, levels: list[Any], lines: list[Any], keys: KeyRing) -> PhoneRecord:
@@ -253,6 +301,7 @@ def _phone(phone_id: str, row: Any, account: Any, levels: list[Any], lines: list
         lines=tuple(_line(line, keys) for line in lines),
         sources=found.sources,
         removed=found.removed,
+        file_key=_opened(keys, row[10], "phone.file_key"),
     )
 
 
@@ -264,7 +313,9 @@ def _gated(found: PhoneRecord, places: list[Any]) -> PhoneRecord:
 def _levels(rows: list[Any], location_id: str, location_name: str) -> list[Level]:
     """The levels as stored, with what is rolled out to this phone in place of what is published."""
     found = {
-        name: Level(Source(SourceKind(kind), level_id, _label(name, location_id, location_name)), _read(stored), name)
+        name: Level(
+            Source(SourceKind(kind), level_id, _label(name, location_id, location_name), name), _read(stored), name
+        )
         for kind, level_id, name, stored in rows
         if kind != "rollout"
     }
@@ -274,7 +325,7 @@ def _levels(rows: list[Any], location_id: str, location_name: str) -> list[Level
         found.pop(name, None)
         after = _read(stored).get("after")
         if after is not None:
-            source = Source(merge.kind_of(name), rollout_id, _label(name, location_id, location_name))
+            source = Source(merge.kind_of(name), rollout_id, _label(name, location_id, location_name), name)
             found[name] = Level(source, after, name)
     return list(found.values())
 

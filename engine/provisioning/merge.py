@@ -41,12 +41,13 @@ _RANK = {kind: rank for rank, kind in enumerate(SourceKind)}
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where a value stands. `id`: the level's row, or the phone's (empty: a default); `label`: for people, such as a
-    location's name.
+    location's name; `name`: the level's (`Level.name`).
     """
 
     kind: SourceKind
     id: str = ""
     label: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
