@@ -69,13 +69,16 @@ class Wire:
     agent: str
     retry_delay_s: float
     files: list[FileResult] = field(default_factory=list)
+    opened: Callable[[str, bytes], bytes | None] = field(default=lambda _name, data: data)
 
     async def get(self, name: str) -> bytes | None:
-        """The file's bytes; None when it is not there. A server that is away or busy is asked again."""
+        """The file's bytes, decrypted where it came encrypted; None when it is not there, or cannot be opened. A server
+        that is away or busy is asked again.
+        """
         for attempt in range(1, ATTEMPTS + 1):
             status, body = await self._request("GET", name, None)
             if 0 < status < 500 or attempt == ATTEMPTS:
-                return body if status == 200 else None
+                return self.opened(name, body) if status == 200 else None
             await asyncio.sleep(self.retry_delay_s * attempt)
         return None
 

@@ -7,12 +7,14 @@ then whatever `Profile_Rule` in it names, with `$MA` and its like filled in; lat
 the model's common file, then `<mac>.cfg`; a file that has not changed is not applied again.
 """
 
+import re
 from collections.abc import Mapping
 
 from engine.provisioning.booting import Family, LineResult, Memory, Wire, is_new, named
 from engine.provisioning.formats import elements
 from engine.provisioning.vendors import Mac, Model
 
+_OPTIONS = re.compile(r"^\[[^\]]*\]\s*")  # `[--key $SA]` before the URL of a rule
 _MAX_RULES = 4  # a profile rule that names another, and so on: the phone gives up as well
 _MAX_LINES = 64
 _SIP_PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061}
@@ -128,7 +130,7 @@ async def _follow_rules(wire: Wire, flash: Memory, first: str, mac: Mac, macros:
     done: set[str] = set()
     while rule and rule not in done and len(done) < _MAX_RULES:
         done.add(rule)
-        filled = rule
+        filled = _OPTIONS.sub("", rule)
         for macro, value in {"$MAU": mac.upper(), "$MA": mac, **macros}.items():
             filled = filled.replace(macro, value)
         base, _, name = filled.rpartition("/")
@@ -165,7 +167,7 @@ def _cisco_lines(settings: Mapping[str, str]) -> list[LineResult]:
 
 
 def _cisco_next_url(settings: Mapping[str, str]) -> str | None:
-    rule = settings.get("Profile_Rule", "")
+    rule = _OPTIONS.sub("", settings.get("Profile_Rule", ""))
     return rule.rpartition("/")[0] + "/" if "://" in rule else None
 
 

@@ -44,6 +44,7 @@ async def _boot_obi(wire: Wire, flash: Memory, model: Model, mac: Mac) -> None:
     done: set[str] = set()
     while url and url not in done:
         done.add(url)
+        url = url.rpartition(" ")[2]  # behind `SYNC -A=aes -K=$SPRM0 -IV=$SPRM1`
         name = _absolute(wire, url.replace("$MAC", mac.upper()).replace("$DM", _obi_name(model)))
         data = await wire.get(name)
         if data is None:
@@ -81,7 +82,7 @@ def _obi_lines(settings: Mapping[str, str]) -> list[LineResult]:
 
 
 def _obi_next_url(settings: Mapping[str, str]) -> str | None:
-    url = settings.get("X_DeviceManagement.ITSPProvisioning.ConfigURL", "")
+    url = settings.get("X_DeviceManagement.ITSPProvisioning.ConfigURL", "").rpartition(" ")[2]
     return url.rpartition("/")[0] + "/" if "://" in url else None
 
 

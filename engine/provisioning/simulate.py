@@ -16,7 +16,7 @@ from xml.etree import ElementTree as ET  # what a phone parses with is no strong
 import aiohttp
 
 from engine.errors import FieldFault, Invalid
-from engine.provisioning import boots, boots_late, boots_plain, dialplan, tokens, vendors
+from engine.provisioning import boots, boots_late, boots_plain, boots_sealed, dialplan, tokens, vendors
 from engine.provisioning.booting import TIMEOUT_S, Family, FileResult, LineResult, Memory, Wire, is_new, named, place
 from engine.provisioning.dialplan import Completion
 from engine.provisioning.vendors import Mac, Model, Profile
@@ -98,7 +98,8 @@ async def simulate(
     flash = memory if memory is not None else Memory()
     agent = user_agent or FAMILIES[profile.name].agent(known, parsed)
     own = session or aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S))
-    wire = Wire(own, url.rstrip("/") + "/", agent, retry_delay_s)
+    asked = boots_sealed.where_it_asks(url.rstrip("/") + "/", FAMILIES[profile.name].next_url(flash.settings))
+    wire = Wire(own, asked, agent, retry_delay_s, opened=boots_sealed.opener(profile.name, flash))
     try:
         await FAMILIES[profile.name].boot(wire, flash, known, parsed)
     finally:
