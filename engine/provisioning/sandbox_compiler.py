@@ -139,6 +139,8 @@ def _all_nodes(tree: nodes.Node) -> Iterator[nodes.Node]:
 def _forbidden(node: nodes.Node, filters: AbstractSet[str]) -> str | None:
     told: str | None = None
     match node:
+        case nodes.Filter(name="safe"):
+            told = "'safe' would take a value out of escaping, so that it could become a second setting"
         case nodes.Filter() if node.name not in filters:
             told = f"there is no filter {node.name!r} here; known are {', '.join(sorted(filters))}"
         case nodes.Test() if node.name not in ALLOWED_TESTS:
