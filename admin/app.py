@@ -4,7 +4,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from admin import health
-from admin.context import CONFIG, DATABASE, EDGE, INDEX, KEYS, METRICS, PASSWORDS, THROTTLE, VALIDATOR, Edge
+from admin.context import CONFIG, DATABASE, DRY_RUNS, EDGE, INDEX, KEYS, METRICS, PASSWORDS, THROTTLE, VALIDATOR, Edge
 from admin.middleware import identify, measure, render_errors, secure_headers
 from admin.middleware_transaction import ROUTE_OF, one_transaction
 from admin.render import STATIC_DIR, static_version
@@ -15,6 +15,7 @@ from engine.config import Config
 from engine.crypto import KeyRing
 from engine.db import Database
 from engine.e911.lost import LostClient
+from engine.provisioning.dryrun import DryRuns
 from engine.provisioning.index import open_index
 
 MAX_BODY_BYTES = 1 << 20  # the largest body of most requests; a route may take more
@@ -37,7 +38,8 @@ def make_admin(
     app[PASSWORDS], app[THROTTLE], app[METRICS] = PasswordDesk(), Throttle(), registry
     app[INDEX] = open_index(database, keys)
     app[VALIDATOR] = LostClient(config.e911.lost_url) if config.e911.lost_url else None
-    app.on_cleanup.extend((_close_index, _close_validator))
+    app[DRY_RUNS] = DryRuns(database, app[INDEX])
+    app.on_cleanup.extend((_close_dry_runs, _close_index, _close_validator))
     app[health.EDGE_GAUGES] = health.edge_gauges(registry)
     app[ROUTE_OF] = _add_routes(app, all_routes())
     for path, probe in (
@@ -49,6 +51,10 @@ def make_admin(
     app.router.add_static(f"/static/{static_version()}/", STATIC_DIR)
     app.on_response_prepare.append(secure_headers)
     return app
+
+
+async def _close_dry_runs(app: web.Application) -> None:
+    await app[DRY_RUNS].close()
 
 
 async def _close_index(app: web.Application) -> None:

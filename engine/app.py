@@ -23,6 +23,7 @@ from engine.accounts import operations as accounts
 from engine.accounts import store as accounts_store
 from engine.accounts.trunk_states import TrunkStates
 from engine.audit.record import open_audited
+from engine.bootstrap_server import BootstrapDesk, BootstrapDoors, base_of
 from engine.config import Config, Listen, parse_listen
 from engine.crypto import KeyRing
 from engine.db import Database
@@ -177,6 +178,13 @@ class App:
         self.admin_address = await self._listen(
             runner, parse_listen(admin.listen), tls_context(admin.tls_cert, admin.tls_key)
         )
+        self._spawn(self._bootstrap().run(), "bootstrap")
+
+    def _bootstrap(self) -> BootstrapDoors:
+        section = self.config.provisioning
+        base_for = base_of(section.public_url, is_tls=section.tls_cert is not None, port=self.phones_address.port)
+        desk = BootstrapDesk(self.database, self.phones.renderer.vendors, self.phones.log, base_for)
+        return BootstrapDoors(self.config.bootstrap, desk)
 
     def _tls_of_phones(self) -> ssl.SSLContext | None:
         """The phones' TLS, which asks for their certificates where makers' authorities are named."""

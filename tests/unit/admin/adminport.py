@@ -4,6 +4,7 @@ import asyncio
 import datetime as dt
 import threading
 from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import async_object_session
 
 from admin.app import make_admin
-from admin.context import EdgeState, FleetState
+from admin.context import DRY_RUNS, INDEX, EdgeState, FleetState
 from engine.accounts import operations, store
 from engine.accounts.keys import digest, mint_cookie
 from engine.audit.record import Actor
@@ -24,6 +25,9 @@ from engine.db import Database, utc_now
 from engine.errors import EngineError
 from engine.ids import new_id
 from engine.models import Account, AuditEntry, Phone, Role, Session, User
+from engine.provisioning import fleet
+from engine.provisioning.dryrun import DryRuns
+from engine.provisioning.fleet import Change
 from engine.provisioning.resync import Fleet
 
 CLI = Actor("cli", "cli", "tests", "local")
@@ -118,6 +122,16 @@ class AdminPort:
             query = select(AuditEntry).where(AuditEntry.chain == chain).order_by(AuditEntry.seq)
             return list((await session.scalars(query)).all())
 
+    async def ended(self, site: Site, run_id: str) -> dict[str, Any]:
+        """A dry run, once it has ended."""
+        async with asyncio.timeout(20):
+            while True:
+                answer = await self.call("GET", f"/api/v1/rollouts/dry-run/{run_id}", site.auth)
+                run: dict[str, Any] = await answer.json()
+                if run["state"] != "running":
+                    return run
+                await asyncio.sleep(0.02)
+
     async def call(self, method: str, path: str, headers: dict[str, str], **more: Any) -> ClientResponse:
         return await self.client.request(method, path, headers=headers | more.pop("extra", {}), **more)
 
@@ -141,9 +155,15 @@ async def away(database: Database) -> AsyncIterator[None]:
         path.with_suffix(".away").rename(path)
 
 
+def in_a_thread(change: Change, provisioning_url: str) -> Executor:
+    """Dry runs without a process of their own, which takes longer to start than these tests to run."""
+    return ThreadPoolExecutor(1, initializer=fleet.prepare_worker, initargs=(change, provisioning_url))
+
+
 async def open_port(database: Database, keys: KeyRing, **admin: Any) -> AdminPort:
     edge = Edge()
     app = make_admin(Config(admin=Admin(**admin)), keys, database, edge)
+    app[DRY_RUNS] = DryRuns(database, app[INDEX], make_executor=in_a_thread)
     client = TestClient(TestServer(app))
     await client.start_server()
     return AdminPort(client, database, keys, edge)

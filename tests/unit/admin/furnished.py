@@ -24,7 +24,9 @@ class Furnished:
     ids: dict[str, str] = field(default_factory=dict)
 
     def path(self, route: Route) -> str:
-        name = route.path.removeprefix("/api/v1/").split("/")[0]
+        path = route.path.removeprefix("/api/v1/")
+        parts = path.split("/")
+        name = next((each for each in (path, "/".join(parts[:2]), parts[0]) if each in self.ids), "")
         named = route.path.replace("{id}", self.ids.get(name, "anything")).replace("{name}", "0015654aa937.cfg")
         return re.sub(r"{[^}]+}", "anything", named)
 
@@ -63,6 +65,14 @@ class Furnished:
             ("POST", "provisioning-token/rotate"): {"mode": "push"},
             ("POST", "provisioning-token/rotation/cancel"): {},
             ("POST", "phones/resync"): {"filter": {}},
+            ("POST", "phones/{id}/preview"): {"kind": "settings", "target": "account", "after": {"lldp": False}},
+            ("POST", "rollouts"): {
+                "kind": "template",
+                "target": "yealink/base.cfg.j2",
+                "after": "{% extends 'shipped/base.cfg.j2' %}",
+                "canary": {"random": 1},
+            },
+            ("POST", "rollouts/dry-run"): {"kind": "settings", "target": "account", "after": {"lldp": False}},
             ("PATCH", "provisioning-policy"): {"sources": ["203.0.113.0/24"]},
             ("POST", "lines"): {"extension": "102", "display_name": "Hall", "secret": "s3cret-102"},
             ("PATCH", "lines/{id}"): {"display_name": "Front desk"},
@@ -116,9 +126,24 @@ async def furnish(port: AdminPort, site: Site, prefix: str = "10.1") -> Furnishe
         answer = await port.call("POST", f"/api/v1/{name}", site.auth, json=body)
         assert answer.status == 201, await answer.text()
         made.ids[name] = (await answer.json())["id"]
+    await _rollouts(port, site, made)
     await _engine_rows(port, site, made)
     made.ids["audit-log"] = (await port.entries(site.account.id))[0].id
     return made
+
+
+async def _rollouts(port: AdminPort, site: Site, made: Furnished) -> None:
+    """Two under way, one to publish and one to cancel, and a dry run."""
+    for name, target in (("rollouts", "account"), ("rollouts/{id}/cancel", "yealink/T46U")):
+        body = {"kind": "settings", "target": target, "after": {"lldp": False}, "canary": {"random": 1}}
+        answer = await port.call("POST", "/api/v1/rollouts", site.auth, json=body)
+        assert answer.status == 201, await answer.text()
+        made.ids[name] = (await answer.json())["id"]
+    body = {"kind": "settings", "target": "account", "after": {"lldp": False}}
+    answer = await port.call("POST", "/api/v1/rollouts/dry-run", site.auth, json=body)
+    assert answer.status == 202, await answer.text()
+    made.ids["rollouts/dry-run"] = run = (await answer.json())["id"]
+    await port.ended(site, run)
 
 
 async def _engine_rows(port: AdminPort, site: Site, made: Furnished) -> None:
