@@ -5,5 +5,7 @@ import "./saving.js";
 import "./expanding.js";
 import "./auditing.js";
 import "./watching.js";
+import "./moving.js";
 import "./progress.js";
 import "./folding.js";
+import "./choosing.js";

@@ -34,6 +34,12 @@ async def impact(session: AsyncSession, account_id: str, now: dt.datetime) -> Im
     return Impact(phones, booted, day, week, last, unseen)
 
 
+async def booted(session: AsyncSession, account_id: str, *, limit: int) -> Sequence[Phone]:
+    """The first phones that have fetched, in the order they were made."""
+    query = select(Phone).where(Phone.account_id == account_id, Phone.last_fetch_at.is_not(None))
+    return (await session.scalars(query.order_by(Phone.id).limit(limit))).all()
+
+
 async def progress(session: AsyncSession, account: Account) -> Progress:
     """How far the account's move has come; with none, who asks by the URL in force."""
     began, moved = account.next_provisioning_token_at, _has_moved(account)
