@@ -23,28 +23,7 @@ from engine.models import ConfirmedLocation, Phone
 from engine.provisioning import phones, store, vendors
 from engine.provisioning.phones import PhoneFields
 
-PAGE = 100
 EVENTS_SHOWN = 40
-
-
-async def get_phones(request: web.Request) -> web.Response:
-    session, account = request[SESSION], request[ACCOUNT]
-    after = request.query.get("after") or None
-    found = await accounts.rows_after(session, Phone, account.id, after=after, limit=PAGE + 1)
-    rows = found[:PAGE]
-    locations = await e911.locations_of(session, account.id)
-    extensions = {line.id: line.extension for line in await store.lines_of(session, account.id)}
-    keys = await store.line_ids_by_phone(session, [phone.id for phone in rows])
-    lines = {phone_id: [extensions[line_id] for line_id in line_ids] for phone_id, line_ids in keys.items()}
-    return render(
-        request,
-        "phones.html.j2",
-        phones=rows,
-        is_later=after is not None,
-        next_after=rows[-1].id if len(found) > PAGE else "",
-        lines=lines,
-        location_names={location.id: location.name for location in locations},
-    )
 
 
 async def get_phone_new(request: web.Request) -> web.Response:
@@ -191,7 +170,6 @@ def model_choices() -> list[tuple[str, str]]:
 
 
 ROUTES = (
-    Route("GET", "/phones", get_phones, Scope.PHONES_READ, Event.PHONE_LIST),
     Route("GET", "/phones/new", get_phone_new, Scope.PHONES_WRITE, Event.PHONE_LIST),
     Route("POST", "/phones/new", post_phone_new, Scope.PHONES_WRITE, Event.PHONE_CREATE),
     Route("GET", "/phones/{id}", get_phone, Scope.PHONES_READ, Event.PHONE_READ),
