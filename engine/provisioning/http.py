@@ -336,6 +336,11 @@ class _Door:
         if found.asset is not None and (rule is None or not rule.is_served):
             is_for = assetfile.is_for(found.asset, found.vendor, found.model, who)
             return found.asset if is_for else _Refusal(FetchKind.MISMATCH, "vendor")
+        return self._configuration(who, found, profile, rule)
+
+    def _configuration(
+        self, who: PhoneIdentity, found: Found, profile: Profile | None, rule: FileRule | None
+    ) -> tuple[Profile, FileRule] | _Refusal:
         if found.phone_id is None and (profile is None or rule is None or "mac" in rule.pattern.groupindex):
             return _Refusal(FetchKind.DENIED, "phone")
         if profile is None or rule is None or self._is_another_vendor(who, profile):

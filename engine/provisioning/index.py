@@ -84,8 +84,8 @@ class Found(NamedTuple):  # made on every request: a tuple is made in C
     """Whose token it is, at which revision, and the phone of that MAC in that account (None: there is none).
 
     `policy`: the account's provisioning policy as stored, JSON text ("": none). `is_next`: asked with the token that
-    phones are being moved to. `asset`: the account's own file of the name asked for. `last_ip`: from where the phone was
-    served last ("": never). `status`: the phone's (`PhoneStatus`).
+    phones are being moved to. `asset`: the account's own file of the name asked for. `last_ip`: from where the phone
+    was served last ("": never). `status`: the phone's (`PhoneStatus`).
     """
 
     account_id: str

@@ -9,18 +9,20 @@ from typing import Any
 
 from engine.errors import FieldFault
 from engine.numbers import numbers_of
-from engine.provisioning import functionkeys, location_gate, merge, render
+from engine.provisioning import assetfile, functionkeys, location_gate, merge, render, sealing
+from engine.provisioning.assetfile import AssetRecord
+from engine.provisioning.functionkeys import KeyRoom
 from engine.provisioning.location_gate import LOCATED, Unlocated
 from engine.provisioning.merge import Effective, Level, Source
+from engine.provisioning.policy import Policy
 from engine.provisioning.render import LineConfig, PhoneConfig
 from engine.provisioning.timezone import zone_rule
-from engine.provisioning.vendors import Profile
+from engine.provisioning.vendors import Model, Profile
 
 DEFAULT_NTP_SERVER = "pool.ntp.org"
 DEFAULT_EXPIRES_S = 3600
 _HOST = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?){1,127}\Z|\[[0-9A-Fa-f:.]{2,45}\]\Z")
 _HELD_URL = re.compile(r"https?://[A-Za-z0-9.\[\]:_-]{1,260}(?:/[A-Za-z0-9._~/-]{0,200})?\Z")
-_ASSET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,98}[A-Za-z0-9_]\Z")
 _HOST_PORT = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>\d{1,5}))?\Z")
 
 
@@ -53,13 +55,15 @@ class AccountRecord:
     admin_password: str = field(repr=False)
     next_token: str = field(default="", repr=False)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    policy: Policy = field(default_factory=Policy)
 
 
 @dataclass(frozen=True, slots=True)
 class PhoneRecord:
     """A phone with its account, its location's time zone and country (empty: the account's) and its lines, first key
     first. `settings`: the merged values (`merge.effective`), `sources`: where each of them stands, `removed`: which
-    level took a value away; `unlocated`: what of it has no address to send with a 911 call.
+    level took a value away; `unlocated`: what of it has no address to send with a 911 call; `assets`: those of the
+    account's files that its settings name; `file_key`: what its encrypted files are made with ("": it has none).
     """
 
     account: AccountRecord
@@ -75,6 +79,8 @@ class PhoneRecord:
     sources: Mapping[str, Source] = field(default_factory=dict)
     removed: Mapping[str, Source] = field(default_factory=dict)
     unlocated: Unlocated = LOCATED
+    assets: tuple[AssetRecord, ...] = ()
+    file_key: str = field(default="", repr=False)
 
 
 # --- A phone's own settings ------------------------------------------------------------------------------------------
@@ -135,7 +141,7 @@ def _held_url(value: Any) -> str | None:
 
 
 def _asset_name(value: Any) -> str | None:
-    good = isinstance(value, str) and (not value or _ASSET_NAME.match(value) is not None)
+    good = isinstance(value, str) and (not value or assetfile.is_name(value))
     return None if good else "expected the name of one of the account's files, or nothing"
 
 
@@ -179,6 +185,10 @@ DEFAULTS: Mapping[str, Any] = {
     "lldp": True,
     "dial_9911": False,
     "held_url": "",
+    functionkeys.SETTING: [],
+    "phonebook": "account",
+    "logo": "",
+    "firmware": "",
 }
 
 
@@ -225,7 +235,7 @@ def masked(record: PhoneRecord) -> PhoneRecord:
     password = MASK if record.account.admin_password else ""
     account = replace(record.account, admin_password=password, next_token="")
     lines = tuple(replace(line, secret=MASK if line.secret else "") for line in record.lines)
-    return replace(record, account=account, lines=lines)
+    return replace(record, account=account, lines=lines, file_key=MASK if record.file_key else "")
 
 
 def phone_config(record: PhoneRecord, profile: Profile, provisioning_url: str) -> PhoneConfig:
@@ -252,8 +262,10 @@ def phone_config(record: PhoneRecord, profile: Profile, provisioning_url: str) -
         is_nanp=country in render.NANP_COUNTRIES,
         resync_from_proxy=all(line.resync_via != "direct" for line in record.lines),
         **_of_all_files(settings, country, record.mac),
+        **_of_this_phone(record, profile, provisioning_url),
     )
-    return location_gate.marked(own, record.unlocated, country)
+    file_key = record.file_key if record.account.policy.encrypt_files else ""
+    return location_gate.marked(sealing.keyed(own, profile, file_key, mask=MASK), record.unlocated, country)
 
 
 def _of_all_files(settings: Mapping[str, Any], country: str, mac: str) -> dict[str, Any]:
@@ -268,6 +280,32 @@ def _of_all_files(settings: Mapping[str, Any], country: str, mac: str) -> dict[s
         "lldp": settings.get("lldp", True),
         "held_url": settings.get("held_url", ""),
     }
+
+
+def _of_this_phone(record: PhoneRecord, profile: Profile, provisioning_url: str) -> dict[str, Any]:
+    """The fields that its own files alone have: what sits on its keys, and what else it shall fetch."""
+    settings = record.settings
+    model = profile.model(record.model)
+    keys = functionkeys.read(settings.get(functionkeys.SETTING) or ())
+    lines = min(len(record.lines), model.lines if model is not None else 1)
+    found: dict[str, Any] = {}
+    if keys and model is not None:
+        found["function_keys"] = functionkeys.placed(keys, key_room(profile, model, lines))
+    if profile.phonebook and settings.get("phonebook", "account") == "account":
+        found["phonebook_url"] = provisioning_url + profile.phonebook.replace("{mac}", record.mac)
+    for asset in record.assets:
+        is_named = asset.name == settings.get(asset.kind)
+        if is_named and model is not None and asset.kind in model.takes and asset.suits(record.vendor, record.model):
+            found[f"{asset.kind}_url"] = provisioning_url + asset.name
+            if asset.kind == "firmware":
+                found["firmware_version"] = asset.firmware
+    return found
+
+
+def key_room(profile: Profile, model: Model, lines: int) -> KeyRoom:
+    """Where a phone of that model with so many lines has room for function keys."""
+    taken = range(1, lines + 1) if model.has_shared_keys else ()
+    return KeyRoom(profile.title, model.name, profile.key_kinds, model.keys, lines, taken)
 
 
 def site_config(record: AccountRecord, profile: Profile, provisioning_url: str) -> PhoneConfig:

@@ -19,6 +19,9 @@ from pathlib import Path
 from typing import Any, NewType
 
 from engine.errors import ConfigFault
+from engine.provisioning import diagnosis
+from engine.provisioning.envelope import Scheme
+from engine.provisioning.functionkeys import KeyKind
 
 Mac = NewType("Mac", str)  # 12 lower-case hexadecimal digits
 
@@ -29,11 +32,11 @@ _MAC = re.compile(r"[0-9a-f]{12}\Z")
 _MAC_IN_A_NAME = "(?P<mac>(?!0{12}|[Ff]{12})[0-9A-Fa-f]{12})"
 _BRANDS = (
     "YEALINK|POLYCOM|POLY|AASTRA|MITEL|HTEK|PANASONIC|SANGOMA|DIGIUM|AVAYA|GIGASET|ALGO|"
-    "GRANDSTREAM|CISCO|LINKSYS|SNOM|FANVIL"
+    "GRANDSTREAM|CISCO|LINKSYS|SNOM|FANVIL|OBIHAI|AUDIOCODES|LINPHONE|ACROBITS"
 )
 _GROUP_NAME = re.compile(r"\(\?P<\w+>")
 _SEPARATORS = re.compile(r"[:.\-\s]")
-_PLACEHOLDER = re.compile(r"[{$\[%]")
+_PLACEHOLDER = re.compile(r"[{$\[%<]")
 # Brands whose phones name themselves and are not ours yet. Their `<mac>.cfg` is their own grammar, never one of ours.
 # The last alternative is a User-Agent in Yealink's own shape under another brand: not a phone of anybody's.
 _FOREIGN = re.compile(
@@ -80,7 +83,9 @@ class Support(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Model:
     """`lines`: registrations the model can hold. `common_id`: the number in its common file's name, where it has
-    one. `template` None: known by name, and served nothing, since its files have another grammar.
+    one. `template` None: known by name, and served nothing, since its files have another grammar. `keys`: that can be
+    programmed; `has_shared_keys`: its lines sit on the first of them. `takes`: the kinds of the account's own files its
+    configuration can name (logo, firmware).
     """
 
     name: str
@@ -89,17 +94,27 @@ class Model:
     template: str | None
     common_id: int | None = None
     files: tuple[str, ...] = ()
+    keys: int = 0
+    has_shared_keys: bool = True
+    takes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class FileRule:
-    """One spelling of a file name. `template` None: known, but nothing is served under it."""
+    """One spelling of a file name. `template` None: known, but nothing is served under it. `directory`: what a
+    phonebook is written as there (`engine.provisioning.phonebook`); a group `page` in the name counts its pages.
+    """
 
     kind: FileKind
     pattern: re.Pattern[str]
     template: str | None
     exclusive: bool
     upload: bool
+    directory: str | None = None
+
+    @property
+    def is_served(self) -> bool:
+        return self.template is not None or self.directory is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +126,12 @@ class Profile:
     dial_names      which of a file's XML elements are settings of the dial plan (`engine.provisioning.formats`)
     folder          a folder only this vendor's phones put before a file's name
     file_names      the model behind a file name that is one model's own, in lower case
+    key_kinds       the function keys its files can say
+    phonebook       the file name that phones are told to fetch the phonebook under; empty: they are not told
+    encryption      the format its phones decrypt (`engine.provisioning.envelope`); None: none that is known well enough
+    encodings       further formats, for a phone that names one in Accept-Encoding
+    mac_variable    what stands for the phone's address in a URL entered on it; empty: the phone adds its file itself
+    is_softphone    an application without an address of its own: one is made for it
     """
 
     name: str
@@ -133,6 +154,12 @@ class Profile:
     dial_names: re.Pattern[str] | None = None
     folder: re.Pattern[str] | None = None
     file_names: Mapping[str, str] = field(default_factory=dict)
+    key_kinds: frozenset[KeyKind] = frozenset()
+    phonebook: str = ""
+    encryption: Scheme | None = None
+    encodings: frozenset[Scheme] = frozenset()
+    mac_variable: str = ""
+    is_softphone: bool = False
     any_file: re.Pattern[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -154,7 +181,10 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class PhoneIdentity:
-    """Who seems to ask, and for what. `evidence` and `contradictions` are sentences for the fetch log."""
+    """Who seems to ask, and for what. `evidence` and `contradictions` are sentences for the fetch log.
+
+    `named`: the model and the address that the User-Agent alone tells, where it tells them.
+    """
 
     vendor: str | None
     mac: Mac | None
@@ -166,6 +196,7 @@ class PhoneIdentity:
     contradictions: tuple[str, ...] = ()
     foreign: str | None = None
     file: str = ""
+    named: tuple[str | None, Mac | None] = (None, None)
     is_refused: bool = (
         False  # a contradiction after which nothing may be served: two addresses, a placeholder, another vendor
     )
@@ -219,9 +250,16 @@ class Vendors:
         if rule_match is None and matches and agent.profile is None and agent.foreign is None:
             rule_match = matches[0][1:]
         identity = _identity(name, agent, profile, confidence, evidence, rule_match)
+        if identity.kind is FileKind.PLACEHOLDER:
+            return replace(identity, contradictions=(self._unfilled(name, profile),))
         if rule_match is None and matches and agent.profile is not None:
             return _with_file_of_another(identity, agent, matches)
         return self._with_block_of_another(identity)
+
+    def _unfilled(self, name: str, profile: Profile | None) -> str:
+        title, variable = (profile.title, profile.mac_variable) if profile is not None else (None, "")
+        variables = {one.title: one.mac_variable for one in self.profiles.values() if one.mac_variable}
+        return diagnosis.placeholder(name, title, variable, variables)
 
     def _with_block_of_another(self, identity: PhoneIdentity) -> PhoneIdentity:
         """A phone of one vendor with an address of another's block: a typing error, or a phone that pretends. Told,
@@ -229,10 +267,14 @@ class Vendors:
         """
         if identity.mac is None or identity.vendor is None or identity.mac[:6] in self.profiles[identity.vendor].ouis:
             return identity
+        profile = self.profiles[identity.vendor]
         owner = next((one.title for one in self.profiles.values() if identity.mac[:6] in one.ouis), None)
-        if owner is None:
+        if owner is not None:
+            told = f"{identity.mac[:6]} is an address block of {owner}"
+        elif int(identity.mac[1], 16) & 2 and not profile.is_softphone and not identity.contradictions:
+            told = diagnosis.local_address(identity.mac, profile.title)
+        else:
             return identity
-        told = f"{identity.mac[:6]} is an address block of {owner}"
         return replace(identity, contradictions=(*identity.contradictions, told))
 
     def _by_folder(
@@ -347,9 +389,6 @@ def _identity(
     elif _PLACEHOLDER.search(name):
         kind = FileKind.PLACEHOLDER
         is_refused = True
-        contradictions.append(
-            f"{name} was asked for as it stands: the URL on the phone uses a variable this phone does not fill in"
-        )
     elif profile is not None:
         contradictions.append(f"{profile.title} phones ask for no file called {name}" if name else "no file is named")
     if path_mac and agent.mac and path_mac != agent.mac:
@@ -368,6 +407,7 @@ def _identity(
         contradictions=tuple(contradictions),
         foreign=agent.foreign,
         file=name,
+        named=(agent.model, agent.mac),
         is_refused=is_refused,
     )
 
@@ -425,6 +465,7 @@ def parse_profile(text: str, templates: Mapping[str, str]) -> Profile:
     wanted = {model.template for model in models.values()} | {rule.template for rule in files} - {"model"}
     if missing := sorted(str(name) for name in wanted - set(templates) - {None}):
         raise ValueError(f"no such templates: {', '.join(missing)}")
+    keys = data.get("keys", {})
     if data["escape"] not in {"line", "xml"}:
         raise ValueError(f"escape: expected line or xml, got {data['escape']!r}")
     return Profile(
@@ -448,6 +489,12 @@ def parse_profile(text: str, templates: Mapping[str, str]) -> Profile:
         file_names=_file_names(data["models"]),
         refused=re.compile(data["refused"]) if "refused" in data else None,
         dial_setting=re.compile(data["dial_setting"], re.MULTILINE) if "dial_setting" in data else None,
+        key_kinds=frozenset(map(KeyKind, keys.get("kinds", ()))),
+        phonebook=data.get("phonebook", ""),
+        encryption=Scheme(data["encryption"]["scheme"]) if "encryption" in data else None,
+        encodings=frozenset(map(Scheme, data.get("encryption", {}).get("encodings", ()))),
+        mac_variable=data.get("mac_variable", ""),
+        is_softphone=data.get("softphone", False),
     )
 
 
@@ -463,6 +510,7 @@ def _file_names(models: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 def _model(name: str, entry: Mapping[str, Any], data: Mapping[str, Any]) -> Model:
     template = entry.get("template", data["template"]) or None
+    keys = data.get("keys", {})
     return Model(
         name,
         int(entry["lines"]),
@@ -470,7 +518,20 @@ def _model(name: str, entry: Mapping[str, Any], data: Mapping[str, Any]) -> Mode
         template,
         entry.get("common_id"),
         tuple(entry.get("files", ())),
+        int(entry.get("keys", _usual(name, keys) or 0)) if template is not None else 0,
+        not name.startswith(tuple(keys.get("separate", ()))),
+        frozenset(_usual(name, data.get("takes", {})) or () if template is not None else ()),
     )
+
+
+def _usual(name: str, table: Any) -> Any:
+    """What a table says of a model: the entry of `models` for the first beginning of its name that stands there, else
+    the family's default. What is no table holds for every model.
+    """
+    if not isinstance(table, Mapping):
+        return table
+    named = (value for prefix, value in table.get("models", {}).items() if name.startswith(prefix))
+    return next(named, table.get("default"))
 
 
 def _file(entry: Mapping[str, Any]) -> FileRule:
@@ -481,4 +542,5 @@ def _file(entry: Mapping[str, Any]) -> FileRule:
         template=entry.get("template"),
         exclusive=entry.get("exclusive", True),
         upload=entry.get("upload", False),
+        directory=entry.get("directory"),
     )

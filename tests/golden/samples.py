@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine.provisioning import render, vendors
+from engine.provisioning.functionkeys import FunctionKey, KeyKind
 from engine.provisioning.render import LineConfig, PhoneConfig
 from engine.provisioning.timezone import zone_rule
 from engine.provisioning.vendors import Profile, Support
@@ -80,6 +81,46 @@ def config(profile: Profile, model: str, number: int) -> PhoneConfig:
     )
 
 
+VALUES = {
+    KeyKind.BLF: "102",
+    KeyKind.SPEED_DIAL: "911",
+    KeyKind.PARK: "701",
+    KeyKind.PICKUP: "*8104",
+    KeyKind.INTERCOM: "105",
+    KeyKind.DTMF: "*12#",
+    KeyKind.NONE: "",
+}
+
+
+def with_everything(profile: Profile, model: str, number: int) -> PhoneConfig:
+    """The same phone with a key of every kind its family knows behind its lines, a phonebook, a logo and a firmware."""
+    phone = config(profile, model, number)
+    known = profile.models[model]
+    first = len(phone.lines) + 1 if known.has_shared_keys else 1
+    kinds = [kind for kind in (*KeyKind,) if kind in profile.key_kinds or kind is KeyKind.NONE]
+    keys = tuple(
+        FunctionKey(position, kind, VALUES[kind], f"{kind.title()} <&; é>" if kind is not KeyKind.NONE else "", 1)
+        for position, kind in enumerate(kinds, first)
+        if position <= known.keys
+    )
+    url = phone.provisioning_url
+    return replace(
+        phone,
+        function_keys=keys,
+        phonebook_url=url + profile.phonebook.replace("{mac}", phone.mac) if profile.phonebook else "",
+        logo_url=f"{url}logo.png" if "logo" in known.takes else "",
+        firmware_url=f"{url}fw-1.2.3.bin" if "firmware" in known.takes else "",
+        firmware_version="1.2.3" if "firmware" in known.takes else "",
+    )
+
+
+def everything_is_shown_on(profile: Profile) -> tuple[str, int]:
+    """The tested model with the most keys, and its number among the tested ones."""
+    tested = [model for model in profile.models.values() if model.support is Support.TESTED]
+    number = max(range(len(tested)), key=lambda at: (tested[at].keys, len(tested[at].takes), -at))
+    return tested[number].name, number
+
+
 def rendered() -> dict[Path, bytes]:
     """Every golden file with the bytes it should hold: one per tested model, and each vendor's files that are for
     every phone.
@@ -94,6 +135,10 @@ def rendered() -> dict[Path, bytes]:
             rule = next(rule for rule in profile.files if rule.template == "model")
             stem = vendors.spelled(model.name).lower()
             found[ROOT / profile.name / f"{stem}.cfg"] = renderer.render(profile, rule, phone)
+        name, number = everything_is_shown_on(profile)
+        rule = next(rule for rule in profile.files if rule.template == "model")
+        path = ROOT / profile.name / f"{vendors.spelled(name).lower()}-everything.cfg"
+        found[path] = renderer.render(profile, rule, with_everything(profile, name, number))
         shared = render.empty_config(
             profile,
             provisioning_url="http://phones.example.net/p/x/",

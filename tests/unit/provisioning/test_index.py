@@ -72,7 +72,8 @@ async def test_the_next_token_finds_the_same_phone_and_says_so(site, opened, dat
 def test_a_look_up_walks_the_two_unique_indexes(site, database):
     """Decision 17: neither a right nor a wrong token makes the database read a table from end to end."""
     with sqlite3.connect(database.sqlite_path) as connection:
-        steps = connection.execute("EXPLAIN QUERY PLAN " + index._FIND, {"token_index": "x", "mac": "y"}).fetchall()
+        asked = {"token_index": "x", "mac": "y", "file": "z"}
+        steps = connection.execute("EXPLAIN QUERY PLAN " + index._FIND, asked).fetchall()
     walks = [detail for *_, detail in steps]
     assert not [walk for walk in walks if walk.startswith("SCAN")]
     assert any("(provisioning_token_index=?)" in walk for walk in walks)
