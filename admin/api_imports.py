@@ -83,7 +83,7 @@ async def check_import(request: web.Request) -> Asked:
     faults += [] if dry in _WORDS else [FieldFault("dry_run", "Expected true or false.")]
     if faults:
         raise Invalid("This import cannot be made.", fields=tuple(faults))
-    _may(request, Kind(kind), "write")
+    may(request, Kind(kind), "write")
     if request.content_type not in {CSV, "application/octet-stream"}:
         raise UnsupportedMediaType(f"Expected {CSV}, got {request.content_type}.")
     return Asked(
@@ -91,7 +91,7 @@ async def check_import(request: web.Request) -> Asked:
     )
 
 
-def _may(request: web.Request, kind: Kind, right: str) -> None:
+def may(request: web.Request, kind: Kind, right: str) -> None:
     """Locations ask for their own scope beside the route's. Raises ScopeMissing."""
     scope = Scope(f"{kind.value}:{right}")
     if scope not in request[SCOPES]:

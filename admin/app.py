@@ -4,11 +4,25 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from admin import health
-from admin.context import CONFIG, DATABASE, DRY_RUNS, EDGE, INDEX, KEYS, METRICS, PASSWORDS, THROTTLE, VALIDATOR, Edge
+from admin.context import (
+    CONFIG,
+    DATABASE,
+    DRY_RUNS,
+    EDGE,
+    INDEX,
+    KEYS,
+    METRICS,
+    PASSWORDS,
+    THROTTLE,
+    UPLOADS,
+    VALIDATOR,
+    Edge,
+)
 from admin.middleware import identify, measure, render_errors, secure_headers
 from admin.middleware_transaction import ROUTE_OF, one_transaction
 from admin.render import STATIC_DIR, static_version
 from admin.routes import Route, all_routes
+from admin.uploads import Waiting
 from engine.accounts.passwords import PasswordDesk
 from engine.accounts.throttle import Throttle
 from engine.config import Config
@@ -37,6 +51,7 @@ def make_admin(
     app[CONFIG], app[KEYS], app[DATABASE], app[EDGE] = config, keys, database, edge
     app[PASSWORDS], app[THROTTLE], app[METRICS] = PasswordDesk(), Throttle(), registry
     app[INDEX] = open_index(database, keys)
+    app[UPLOADS] = Waiting()
     app[VALIDATOR] = LostClient(config.e911.lost_url) if config.e911.lost_url else None
     app[DRY_RUNS] = DryRuns(database, app[INDEX])
     app.on_cleanup.extend((_close_dry_runs, _close_index, _close_validator))

@@ -8,6 +8,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from admin.uploads import Waiting
 from engine.accounts.passwords import PasswordDesk
 from engine.accounts.scopes import Scope
 from engine.accounts.throttle import Throttle
@@ -87,6 +88,7 @@ THROTTLE: web.AppKey[Throttle] = web.AppKey("throttle", Throttle)
 VALIDATOR: web.AppKey[LostClient | None] = web.AppKey("validator")  # None: [e911] lost_url is empty
 INDEX: web.AppKey[Index] = web.AppKey("index", Index)
 DRY_RUNS: web.AppKey[DryRuns] = web.AppKey("dry_runs", DryRuns)
+UPLOADS: web.AppKey[Waiting] = web.AppKey("uploads", Waiting)  # tables that wait to be confirmed
 METRICS: web.AppKey[CollectorRegistry] = web.AppKey("metrics", CollectorRegistry)
 
 # the request: set before any handler runs

@@ -122,6 +122,7 @@ def all_routes() -> tuple[Route, ...]:
         pages_entry,
         pages_help,
         pages_home,
+        pages_imports,
         pages_phone_list,
         pages_phones,
         pages_rollouts,
@@ -134,7 +135,7 @@ def all_routes() -> tuple[Route, ...]:
         api_provisioning, api_rotation, api_resync,
         api_provisioning_policy, api_file_keys, api_quarantine, api_telephony, api_numbers, api_whereabouts,
         api_calls, api_audit, api_reference, pages_entry, pages_home, pages_alerts, pages_settings,
-        pages_phone_list, pages_phones, pages_rollouts, pages_calls, pages_audit, pages_help, pages_api,
+        pages_phone_list, pages_imports, pages_phones, pages_rollouts, pages_calls, pages_audit, pages_help, pages_api,
     )  # fmt: skip
     routes = [route for table in tables for route in table.ROUTES]
     seen: set[tuple[str, str]] = set()
