@@ -44,7 +44,7 @@ MAX_RUNS = 20  # kept in memory, of all accounts
 MAX_GROUPS = 60
 MAX_LISTED = 200  # failing phones told by name; the others are counted
 SAMPLE = 12  # phones named for each group
-NICENESS = 15
+NICENESS = 10
 _log = structlog.get_logger()
 
 MakeExecutor = Callable[[Change, str], Executor]

@@ -119,6 +119,7 @@ class Examiner:
         except BROKEN as exc:
             return _finding(record, Outcome.FAILS, sentence=sentence_of(exc))
         differences: dict[str, Difference] = {}
+        kinds = []
         for name in served_names(profile, Mac(record.mac), before.model):
             rule = profile.file_rule(name)
             if rule is None or rule.template is None or not self._touches(profile, rule, before.model, subject):
@@ -133,9 +134,10 @@ class Examiner:
                 return _finding(record, found.outcome, file=name, sentence=found.sentence)
             if found.state is DiffState.CHANGED:
                 differences[name] = found
+                kinds.append((rule.kind.value, found))
         if not differences:
             return _finding(record, Outcome.UNCHANGED)
-        likeness = preview.likeness(before, differences)
+        likeness = preview.likeness(before, kinds)
         is_first = likeness not in self._seen
         self._seen.add(likeness)
         return _finding(record, Outcome.CHANGED, likeness=likeness, differences=differences if is_first else {})

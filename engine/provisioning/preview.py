@@ -6,6 +6,7 @@ versions share at their beginning and end are set aside before the middle is com
 configuration long.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from difflib import SequenceMatcher
 from enum import StrEnum
@@ -165,20 +166,18 @@ def _range(hunk: list[DiffLine]) -> str:
 # --- The same change on many phones -----------------------------------------------------------------------------------
 
 
-def likeness(config: PhoneConfig, differences: dict[str, Difference]) -> str:
+def likeness(config: PhoneConfig, differences: Iterable[tuple[str, Difference]]) -> str:
     """A digest that is the same for phones on which the same lines change, whatever is the phone's own in them.
 
     Args:
-        differences: By file name.
+        differences: Each with the kind of its file. Names do not count: they hold the model's or the phone's own.
     """
     own = _own(config)
-    digest = sha256()
-    for name, found in sorted((anonymous(name, own), found) for name, found in differences.items()):
-        digest.update(f"\n{name}\n".encode())
-        for line in found.lines:
-            if line.kind in "+-":
-                digest.update(f"{line.kind}{anonymous(line.text, own)}\n".encode())
-    return digest.hexdigest()
+    files = set()
+    for kind, found in differences:
+        lines = (f"{line.kind}{anonymous(line.text, own)}" for line in found.lines if line.kind in "+-")
+        files.add("\n".join((kind, *lines)))
+    return sha256("\0".join(sorted(files)).encode()).hexdigest()
 
 
 def _own(config: PhoneConfig) -> tuple[tuple[str, str], ...]:
