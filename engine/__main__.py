@@ -241,7 +241,13 @@ def phone_simulate(
 
 @app.command()
 def snippet(
-    name: Annotated[str, typer.Argument(help="kamailio, asterisk, freepbx, freeswitch or 3cx.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A front: kamailio, asterisk, freepbx, freeswitch or 3cx. A DHCP server: dnsmasq, kea, isc, mikrotik "
+            "or windows."
+        ),
+    ],
     account: Annotated[str | None, typer.Option(help="Whose trunks; needed when there are several accounts.")] = None,
     node: Annotated[
         list[str] | None, typer.Option(help="HOST:PORT or HOST:PORT/tcp of a node, in order; repeat it.")
@@ -251,16 +257,21 @@ def snippet(
     ] = None,
     listen: Annotated[str, typer.Option(help="HOST:PORT of the Kamailio itself.")] = "",
     folder: Annotated[str, typer.Option(help="Where the files will lie on its machine.")] = "/etc/kamailio",
+    base: Annotated[str, typer.Option(help="DHCP: scheme, host and port as phones reach this node.")] = "",
     into: Annotated[Path | None, typer.Option(help="Write the files there instead of printing them.")] = None,
     config: ConfigOption = None,
     *,
     whole: Annotated[bool, typer.Option("--whole", help="Kamailio: a proxy that runs as it is, no include.")] = False,
     phones: Annotated[bool, typer.Option("--phones", help="Kamailio: phones register there, not at a PBX.")] = False,
 ) -> None:
-    """Print what the PBX or proxy in front must be told: emergency calls to the nodes first, then to the carrier."""
-    from engine.fronts import Wish, files_of, write
+    """Print what the PBX or proxy in front, or the DHCP server of the phones' network, must be told."""
+    from engine.fronts import Wish, files_of
+    from engine.provisioning.dhcp import SERVERS
 
     settings = configuration.load(config)
+    if name in SERVERS:
+        _write_or_print(_run(_boot_snippet(settings, name, account, base)), into)
+        return
     wish = Wish(name, account, tuple(node or ()), tuple(carrier or ()), listen, folder, whole, phones)
 
     async def work() -> tuple[dict[str, str], tuple[str, ...]]:
@@ -270,6 +281,20 @@ def snippet(
     files, warnings = _run(work())
     for warning in warnings:
         typer.secho(warning, err=True, fg="yellow")
+    _write_or_print(files, into)
+
+
+async def _boot_snippet(settings: Config, name: str, account: str | None, base: str) -> dict[str, str]:
+    from engine.boot_snippet import BootWish, account_for, files_of
+
+    async with _opened(settings) as database, database.sessions.begin() as session:
+        owner = await account_for(session, account)
+        return await files_of(session, _cli(owner.id), owner, settings, BootWish(name, account, base))
+
+
+def _write_or_print(files: dict[str, str], into: Path | None) -> None:
+    from engine.fronts import write
+
     if into is not None:
         for path in write(files, into):
             typer.echo(path)
@@ -277,6 +302,45 @@ def snippet(
     for file, text in files.items():
         typer.secho(f"# ==== {file} ====", err=len(files) == 1, dim=True)
         typer.echo(text, nl=False)
+
+
+@app.command("import")
+def import_table(
+    kind: Annotated[str, typer.Argument(help="phones or locations.")],
+    file: Annotated[Path, typer.Argument(help="The CSV file; - for standard input.")],
+    account: Annotated[str | None, typer.Option(help="Whose; needed when there are several accounts.")] = None,
+    config: ConfigOption = None,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Import phones or locations from a CSV table: every row, or none. Exit code 1 when a row has a fault."""
+    from engine.tables_command import read_table, show_report, take_in
+
+    body = read_table(file)
+
+    async def work() -> Any:
+        async with _opened(configuration.load(config)) as database:
+            return await take_in(database, kind, body, account, _cli, dry_run=dry_run)
+
+    if not show_report(_run(work()), dry_run=dry_run, as_json=as_json):
+        raise SystemExit(1)
+
+
+@app.command("export")
+def export_table(
+    kind: Annotated[str, typer.Argument(help="phones or locations.")],
+    account: Annotated[str | None, typer.Option(help="Whose; needed when there are several accounts.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Print every phone or location as a CSV table that `import` reads back; secrets are left out."""
+    from engine.tables_command import give_out
+
+    async def work() -> bytes:
+        async with _opened(configuration.load(config)) as database:
+            return await give_out(database, kind, account, _cli)
+
+    sys.stdout.buffer.write(_run(work()))
 
 
 @audit_app.command("verify")

@@ -73,6 +73,10 @@ def _listens(value: str) -> str:
     return value
 
 
+def _listens_or_nothing(value: str) -> str:
+    return _listens(value) if value else value
+
+
 def _both_listens(value: str) -> str:
     parse_listens(value)
     return value
@@ -140,6 +144,12 @@ class Provisioning(_Section):
     _check_url = field_validator("public_url")(_web_address)
 
 
+class Bootstrap(_Section):
+    tftp: str = ""  # where phones without a URL ask over TFTP; empty: nowhere
+    http: str = ""
+    _check = field_validator("tftp", "http")(_listens_or_nothing)
+
+
 class Admin(_Section):
     listen: str = "127.0.0.1:8081"
     public_url: str = ""
@@ -197,6 +207,7 @@ class Config(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True)
     core: Core = Core()
     provisioning: Provisioning = Provisioning()
+    bootstrap: Bootstrap = Bootstrap()
     admin: Admin = Admin()
     sip: Sip = Sip()
     e911: E911 = E911()

@@ -15,6 +15,7 @@ from engine import crypto, migrations
 from engine.audit.record import open_audited
 from engine.config import Config, parse_listen
 from engine.db import Database
+from engine.doctor_bootstrap import bootstrap_findings
 from engine.doctor_location import reference_findings, validator_findings
 from engine.doctor_numbers import number_findings
 from engine.doctor_phones import phones_port_findings
@@ -152,6 +153,8 @@ async def _database(database: Database, config: Config) -> AsyncIterator[Finding
             return
         yield Finding("database", "good", f"at revision {revision}")
         async with database.sessions() as session:
+            for finding in await bootstrap_findings(session, config):
+                yield finding
             for account in (await session.scalars(select(Account))).all():
                 async for finding in _account(session, account, config):
                     yield finding

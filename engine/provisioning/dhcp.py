@@ -117,9 +117,7 @@ def encapsulate(fields: Iterable[tuple[int, bytes]]) -> bytes:
     Raises:
         Invalid: together they are longer than an option holds.
     """
-    data = b"".join(bytes((code, len(value))) + value for code, value in fields if _fits(value))
-    _fits(data)
-    return data
+    return _fits(b"".join(bytes((code, len(_fits(value)))) + value for code, value in fields))
 
 
 def decapsulate(data: bytes) -> tuple[tuple[int, bytes], ...]:
@@ -135,12 +133,22 @@ def decapsulate(data: bytes) -> tuple[tuple[int, bytes], ...]:
     return tuple(found)
 
 
-def _values(url: str, tftp: str) -> dict[str, str]:
+def checked(url: str) -> str:
+    """The provisioning URL, when nothing in it means anything to a phone or to a server but a URL.
+
+    Raises:
+        Invalid: it holds other characters, or no slash at its end.
+    """
     if _URL.fullmatch(url) is None:
         raise Invalid(
-            "The provisioning URL holds characters that a DHCP server could misread. Expected http or https, a host "
-            "name or address, a port, and a path of letters and digits: correct [provisioning] public_url."
+            "The provisioning URL holds characters that a phone or a DHCP server could misread. Expected http or https,"
+            " a host name or address, a port, and a path of letters and digits: correct [provisioning] public_url."
         )
+    return url
+
+
+def _values(url: str, tftp: str) -> dict[str, str]:
+    checked(url)
     if tftp and (_ADDRESS.fullmatch(tftp) is None or any(int(part) > 255 for part in tftp.split("."))):
         raise Invalid(f"Option 150 holds an IPv4 address of the TFTP bootstrap, got {tftp!r}.")
     parts = urlsplit(url)
