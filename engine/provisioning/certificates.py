@@ -18,6 +18,8 @@ from urllib.parse import unquote_to_bytes
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
@@ -116,7 +118,14 @@ def _is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) ->
         constraints = None  # a root of version 1 says nothing of itself
     if constraints is not None and not constraints.ca:
         return False
+    digest, key = certificate.signature_hash_algorithm, authority.public_key()
     try:
+        if isinstance(digest, hashes.SHA1) and isinstance(
+            key, rsa.RSAPublicKey
+        ):  # the library's own check has no SHA-1
+            signed = certificate.tbs_certificate_bytes
+            key.verify(certificate.signature, signed, padding.PKCS1v15(), digest)
+            return certificate.issuer == authority.subject
         certificate.verify_directly_issued_by(authority)
     except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
         return False
