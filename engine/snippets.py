@@ -146,6 +146,7 @@ def _values(site: Site) -> dict[str, object]:
         "progress_s": PROGRESS_S,
         "forms": forms,
         "numbers": _alternatives(forms),
+        "longest": max(len(form) for form in forms),
         "primary": pack.primary,
         "test_numbers": sorted(frozenset().union(*(each.test for each in packs))),
         "number_for": number_for,

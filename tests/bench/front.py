@@ -1,11 +1,13 @@
 """Kamailio with our snippet in front, one dial in fifty to 911 through Callpoint, beside Kamailio alone.
 
-Both processes sit on the one core that plain Kamailio has to itself.
+What the front itself loses by it: Kamailio has its core as when it is alone, Callpoint runs beside it as a node does,
+here on the core of the load. And, harder, both on the one core that plain Kamailio has to itself.
 """
 
 import contextlib
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from engine import crypto, snippets
@@ -17,7 +19,7 @@ from tests.bench.plan import Plan
 from tests.bench.sip import Element, Say, Starter, Sustained, held, kamailio, search
 
 EVERY = 50  # 2 % of the dials are emergencies
-PLAIN, FRONTED = "Kamailio alone", "Kamailio, 2 % to Callpoint"
+PLAIN, FRONTED, SHARED = "Kamailio alone", "Kamailio, 2 % to Callpoint", "the same, both on one core"
 MODULES = ":".join(f"/usr/lib/{place}/kamailio/modules/" for place in ("x86_64-linux-gnu", "aarch64-linux-gnu", "."))
 TRIES = 6
 
@@ -25,7 +27,11 @@ TRIES = 6
 def measure(plan: Plan, say: Say) -> list[Sustained]:
     """The rate that each holds for the whole duration with one 911 in fifty."""
     generator = Generator(peers.PBX_IP, peers.CARRIER_IP)
-    starters: dict[str, Starter] = {PLAIN: kamailio, FRONTED: fronted}
+    starters: dict[str, Starter] = {
+        PLAIN: kamailio,
+        FRONTED: partial(fronted, beside=machine.LOAD_CORE),
+        SHARED: partial(fronted, beside=machine.SUT_CORE),
+    }
     try:
         return [_sustained(generator, name, start, plan, say) for name, start in starters.items()]
     finally:
@@ -45,13 +51,15 @@ def _sustained(generator: Generator, name: str, start: Starter, plan: Plan, say:
 
 
 @contextlib.contextmanager
-def fronted(far: tuple[str, int]) -> Iterator[Element]:
-    """The front's address; ordinary calls go from it to the far end, emergencies through the edge to the same."""
+def fronted(far: tuple[str, int], *, beside: int) -> Iterator[Element]:
+    """The front's address, Callpoint on the core `beside`; ordinary calls go from it to the far end, emergencies through
+    the edge to the same.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         keys = crypto.create(folder / "keys.toml")
         account = peers.one_account(peers.trunk(*far), pbx_ip=peers.FRONT_IP)
-        with peers.edge(folder, keys, folder / "keys.toml", account, core=machine.SUT_CORE) as edge:
+        with peers.edge(folder, keys, folder / "keys.toml", account, core=beside) as edge:
             listen = snippets.Peer(peers.FRONT_IP, peers.free_port(peers.FRONT_IP))
             site = snippets.Site(
                 (snippets.Peer(*edge.udp),), (snippets.Peer(*far),), listen, str(folder), numbers_of("US"),
