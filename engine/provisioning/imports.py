@@ -8,6 +8,7 @@ here is stored: `plan` says what would change, with every fault by row and colum
 when there is none.
 """
 
+import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -288,7 +289,8 @@ class _Planning:
             self._fault("vendor", told)
             return "", told_model
         model = told_model or (before.model if before is not None else "")
-        self._told(phone_rules.model_faults(profile.name, model), "model")
+        if profile.model(model) is None:
+            self._fault("model", _no_model(profile, model))
         return profile.name, model
 
     def _vendor_guessed(self, mac: Mac | None, before: KnownPhone | None, model: str) -> Profile | None:
@@ -445,6 +447,13 @@ def _why_no_mac(text: str) -> str:
             "type the address again."
         )
     return f"Expected a MAC address such as 80:5e:c0:12:34:56, got {text[:40]!r}."
+
+
+def _no_model(profile: Profile, text: str) -> str:
+    """Short, since a table may say it in every row: the nearest names alone."""
+    near = difflib.get_close_matches(text.upper(), profile.models, n=3, cutoff=0.4)
+    told = f"Nearest are {', '.join(near)}." if near else f"Such as {', '.join(list(profile.models)[:3])}."
+    return f"Expected a {profile.title} model, got {text[:40]!r}. {told}" if text else f"Expected a model. {told}"
 
 
 def _vendor_called(text: str) -> Profile | None:
