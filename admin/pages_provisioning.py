@@ -50,7 +50,8 @@ async def get_rotation(request: web.Request) -> web.Response:
 async def get_rotate(request: web.Request) -> web.Response:
     """The warning as a page of its own, for a browser without JavaScript."""
     impact = await cutover.impact(request[SESSION], request[ACCOUNT])
-    return render(request, "rotate.html.j2", impact=impact, phones=await _booted(request))
+    rotation = await rotation_of(request[SESSION], request[ACCOUNT])
+    return render(request, "rotate.html.j2", impact=impact, rotation=rotation, phones=await _booted(request))
 
 
 async def post_generate(request: web.Request) -> web.Response:

@@ -1,0 +1,180 @@
+"""Resyncs of phones that ask for a password: SIPp as the phone, Kamailio as the registrar that passes the NOTIFY on."""
+
+import asyncio
+import re
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.crypto import KeyRing
+from engine.provisioning import resync, vendors
+from engine.provisioning.resync import Destination, Resync, Resyncer
+from tests import peers
+from tests.peers import CARRIER_IP, FRONT_IP, PBX_IP
+
+SCENARIO = Path(__file__).parent / "sipp" / "phone_challenges.xml"
+PHONE_IP = "127.0.0.9"
+PBX_PASSWORD = "only-for-callpoint"
+REGISTRAR = """\
+debug=1
+log_stderror=yes
+children=1
+auto_aliases=no
+disable_tcp=yes
+listen=udp:{ip}:{port}
+mpath="/usr/lib/x86_64-linux-gnu/kamailio/modules/:/usr/lib64/kamailio/modules/:/usr/lib/aarch64-linux-gnu/kamailio/modules/"
+loadmodule "tm.so"
+loadmodule "sl.so"
+loadmodule "rr.so"
+loadmodule "pv.so"
+loadmodule "usrloc.so"
+loadmodule "registrar.so"
+loadmodule "auth.so"
+modparam("auth", "algorithm", "SHA-256")
+request_route {{
+  if (method == "REGISTER") {{ save("location"); exit; }}
+  if (!pv_proxy_authenticate("{ip}", "{password}", "0")) {{ proxy_challenge("{ip}", "1"); exit; }}
+  consume_credentials();
+  if (!lookup("location")) {{ sl_send_reply("404", "Not Here"); exit; }}
+  if (!t_relay()) sl_reply_error();
+}}
+"""
+
+
+@contextmanager
+def registrar(folder: Path) -> Iterator[tuple[str, int]]:
+    """Kamailio as a PBX that knows where its phones are and asks whoever wants to reach them for a password."""
+    port = peers.free_port(FRONT_IP)
+    (folder / "registrar").mkdir()
+    config = folder / "registrar" / "kamailio.cfg"
+    config.write_text(REGISTRAR.format(ip=FRONT_IP, port=port, password=PBX_PASSWORD))
+    words = [peers.command("kamailio"), "-f", str(config), "-DD", "-E", "-x", "fm", "-m", "64", "-M", "16"]
+    words += ["-Y", str(folder / "registrar"), "-P", str(folder / "registrar" / "kamailio.pid")]
+    peer = peers.spawn("registrar", words, folder)
+    try:
+        peer.ready(lambda: peers.is_bound(FRONT_IP, port, "udp"))
+        yield FRONT_IP, port
+    finally:
+        peer.stop()
+
+
+@contextmanager
+def phone(folder: Path) -> Iterator[int]:
+    """SIPp as a phone that challenges every NOTIFY (MD5, qop) and takes the line's own password."""
+    port = peers.free_port(PHONE_IP)
+    peer = peers.sipp(folder, "phone", scenario=SCENARIO, ip=PHONE_IP, port=port)
+    try:
+        peer.ready(lambda: peers.is_bound(PHONE_IP, port, "udp"))
+        yield port
+    finally:
+        peer.stop()
+
+
+def register(user: str, to: tuple[str, int], port: int) -> None:
+    """The phone at that port registers with the PBX."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.bind((PHONE_IP, 0))
+        sender.settimeout(5.0)
+        uri, own = f"sip:{user}@{to[0]}", sender.getsockname()[1]
+        lines = (
+            f"REGISTER sip:{to[0]} SIP/2.0", f"Via: SIP/2.0/UDP {PHONE_IP}:{own};branch=z9hG4bKregister",
+            f"From: <{uri}>;tag=r1", f"To: <{uri}>", "Call-ID: register", "CSeq: 1 REGISTER", "Max-Forwards: 70",
+            f"Contact: <sip:{user}@{PHONE_IP}:{port}>;expires=600", "Content-Length: 0", "", "",
+        )  # fmt: skip
+        sender.sendto("\r\n".join(lines).encode(), to)
+        assert sender.recv(4096).startswith(b"SIP/2.0 200")
+
+
+async def asked(edge: peers.Edge, planned: Resync) -> int:
+    """What comes of that resync, sent by the real SIP process."""
+
+    async def notify(
+        target: dict[str, Any],
+        request_uri: str,
+        headers: list[tuple[str, str]],
+        within_s: float,
+        credentials: Mapping[str, str] | None,
+    ) -> int:
+        named = {"target": target, "request_uri": request_uri, "headers": headers, "credentials": credentials}
+        edge.say({"do": "notify", "token": "t1"} | named)
+        return int((await asyncio.to_thread(edge.hear, "notified", within_s))["status"])
+
+    return await Resyncer(notify).send(planned)
+
+
+def to_the_phone(port: int, vendor: str, secret: str) -> Resync:
+    """As `resync_via = "direct"` plans it, but for the port: 5060 may be anybody's on this machine."""
+    to = Destination("101", "", 5060, "udp", "direct", PHONE_IP, secret=secret)
+    planned = resync.plan(vendors.known().profiles[vendor], to)
+    return Resync(
+        "udp", PHONE_IP, port, f"sip:101@{PHONE_IP}:{port}", planned.event, PHONE_IP, planned.credentials
+    )  # fmt: skip
+
+
+def notifies(folder: Path) -> list[bytes]:
+    return [message for message in peers.sipp_messages(folder, "phone") if message.startswith(b"NOTIFY ")]
+
+
+def value(message: bytes, name: str) -> str:
+    found = re.search(rb"(?mi)^" + name.encode() + rb"\s*:\s*(.*?)\r?$", message)
+    return found[1].decode() if found else ""
+
+
+@pytest.mark.parametrize("vendor", ["yealink", "cisco_spa", "snom"])
+async def test_a_phone_that_asks_for_its_lines_password_is_answered(tmp_path: Path, keys: KeyRing, vendor: str) -> None:
+    """P-14: the vendor's own event; 401, then the same NOTIFY with the proof, one CSeq later, taken by the phone."""
+    with phone(tmp_path) as port, peers.edge(tmp_path, keys, tmp_path / "keys.toml") as edge:
+        assert await asked(edge, to_the_phone(port, vendor, "secret-of-101")) == 200
+    first, second = notifies(tmp_path)
+    assert value(first, "Event") == value(second, "Event") == vendors.known().profiles[vendor].resync_event
+    assert value(first, "Call-ID") == value(second, "Call-ID")
+    assert (value(first, "CSeq"), value(second, "CSeq")) == ("1 NOTIFY", "2 NOTIFY")
+    assert "Authorization" not in first.decode()
+    assert 'username="101"' in value(second, "Authorization")
+    assert b"secret-of-101" not in first + second
+
+
+async def test_a_wrong_password_is_given_once_and_told(tmp_path: Path, keys: KeyRing) -> None:
+    """P-14: no loop of guesses; the result says what is wrong."""
+    with phone(tmp_path) as port, peers.edge(tmp_path, keys, tmp_path / "keys.toml") as edge:
+        status = await asked(edge, to_the_phone(port, "poly", "another"))
+    assert (status, resync.meaning(status)) == (401, "the phone asks for another password")
+    assert len(notifies(tmp_path)) == 2
+
+
+async def test_a_registrar_that_asks_for_our_password_passes_it_on_to_a_phone_that_asks_for_its_own(
+    tmp_path: Path, keys: KeyRing
+) -> None:
+    """P-14: 407 with SHA-256 from the PBX, then 401 with MD5 from the phone behind it: each gets its own answer."""
+    account = peers.one_account(peers.trunk(CARRIER_IP, 9), pbx_ip=FRONT_IP)
+    account["pbxs"][0] |= {"auth_user": "callpoint", "secret": PBX_PASSWORD}
+    with (
+        registrar(tmp_path) as pbx,
+        phone(tmp_path) as port,
+        peers.edge(tmp_path, keys, tmp_path / "keys.toml", account) as edge,
+    ):
+        register("101", pbx, port)
+        to = Destination("101", pbx[0], pbx[1], "udp", "pbx", PHONE_IP, secret="secret-of-101")
+        assert await asked(edge, resync.plan(vendors.known().profiles["yealink"], to)) == 200
+        missing = Destination("102", pbx[0], pbx[1], "udp", "pbx", PHONE_IP, secret="secret-of-102")
+        status = await asked(edge, resync.plan(vendors.known().profiles["yealink"], missing))
+        assert resync.meaning(status) == "not registered"
+    arrived = notifies(tmp_path)
+    assert [bool(value(message, "Authorization")) for message in arrived] == [False, True]
+    assert not any(value(message, "Proxy-Authorization") for message in arrived)  # ours and the PBX's alone
+
+
+async def test_a_phone_that_is_switched_off_is_no_answer(tmp_path: Path, keys: KeyRing) -> None:
+    """P-14: told within ten seconds, as what it is."""
+    with (
+        peers.edge(tmp_path, keys, tmp_path / "keys.toml") as edge,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as deaf,
+    ):
+        deaf.bind((PBX_IP, 0))
+        planned = Resync("udp", PBX_IP, deaf.getsockname()[1], f"sip:101@{PBX_IP}", "check-sync")
+        status = await asked(edge, planned)
+    assert resync.meaning(status) == "no answer"
