@@ -79,6 +79,7 @@ class Gate:
         if found.phone_id is None:
             return None
         if found.status == PhoneStatus.QUARANTINED:
+            self._recent.pop(found.phone_id, None)
             return HELD
         if self._recent:
             self._recent = {one: until for one, until in self._recent.items() if until > now}

@@ -13,7 +13,7 @@ OURS = {
     "Yealink": "yealink", "Polycom/Poly": "poly", "Aastra/Mitel": "mitel", "Htek": "htek", "Panasonic": "panasonic",
     "Sangoma": "sangoma", "Avaya": "avaya", "Nortel/Avaya": "avaya", "Gigaset": "gigaset", "Algo": "algo",
     "Grandstream": "grandstream", "Cisco SPA/Linksys": "cisco_spa", "Cisco MPP": "cisco_mpp", "Snom": "snom",
-    "Fanvil": "fanvil",
+    "Fanvil": "fanvil", "AudioCodes": "audiocodes",
 }  # fmt: skip
 OURS = {theirs: ours for theirs, ours in OURS.items() if ours in KNOWN.profiles}
 
@@ -56,6 +56,26 @@ def test_no_other_vendor_s_phone_is_taken_for_ours_and_no_address_is_made_up(cas
         assert found.mac in {None, case["mac"]}, (case, found)
         if case["user_agent"]:
             assert found.foreign, case
+
+
+def test_the_whole_file_of_requests_is_judged_with_a_confidence_that_the_evidence_carries(cases):
+    """P-05: a User-Agent is more than an address block, both together are sure; what is nobody's stays unsure."""
+    judged = 0
+    for case in real_requests(cases):
+        found = KNOWN.identify(case["path"] or "/", case["user_agent"])
+        judged += 1
+        if (case.get("vendor") or "") not in OURS:
+            assert found.confidence <= Confidence.LOW, case
+            assert found.kind is FileKind.PLACEHOLDER or found.mac in {None, case["mac"]}, case
+            continue
+        if case["user_agent"] and case["path"]:
+            assert found.confidence in {Confidence.HIGH, Confidence.EXACT}, case
+        elif case["user_agent"]:
+            assert found.confidence is Confidence.HIGH, case
+        else:
+            assert found.confidence in {Confidence.PROBABLE, Confidence.HIGH}, case
+        assert found.evidence, case
+    assert judged == len(real_requests(cases)) > 250
 
 
 def test_a_model_file_is_no_address():
@@ -105,8 +125,31 @@ def test_a_renamed_user_agent_never_counts_against_a_phone():
 )
 def test_a_placeholder_that_was_not_filled_in_is_named(name):
     found = KNOWN.identify(f"/{name}")
-    assert (found.kind, found.mac, found.vendor) == (FileKind.PLACEHOLDER, None, None)
+    assert (found.kind, found.mac, found.vendor, found.is_refused) == (FileKind.PLACEHOLDER, None, None, True)
     assert name in found.contradictions[0]
+    assert "Yealink $mac" in found.contradictions[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "agent", "wanted"),
+    [
+        ("{mac}.cfg", "Yealink SIP-T46U 108.86.0.20 80:5e:c0:aa:bb:cc", "a Yealink fills in $mac"),
+        ("$mac.cfg", "FileTransport PolycomVVX-VVX_450-UA/5.9.1.0615 Type/Application", "[PHONE_MAC_ADDRESS]"),
+        ("$MA.xml", "Grandstream Model HW GXP2135 SW 1.0.7.97 DevId 000b828aa872", "adds its file by itself"),
+        ("<MAC>.cfg", "Cisco/SPA508G-7.4.8a (0002FDFF2103)(CBT141400UK)", "fills in $MA"),
+    ],
+)
+def test_the_variable_that_the_vendor_does_fill_in_is_told(name, agent, wanted):
+    """P-05: what people get wrong, in a sentence for the fetch log."""
+    assert wanted in KNOWN.identify(f"/p/x/{name}", agent).contradictions[0]
+
+
+def test_a_locally_administered_address_is_told_for_a_telephone_and_is_usual_for_an_application():
+    """P-05: a typing error, most likely."""
+    found = KNOWN.identify("/825ec0aabbcc.cfg", "Yealink SIP-T46S 66.86.0.15 82:5e:c0:aa:bb:cc")
+    told = "825ec0aabbcc is a locally administered address, and no Yealink phone is made with one"
+    assert (found.is_refused, found.contradictions) == (False, (f"{told}: look for a typing error",))
+    assert not KNOWN.identify("/linphone-02ab1f0a1b2c.xml").contradictions
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,166 @@
+"""Every family boots against the real port, over HTTP and HTTPS; a phone that says it is another model does not."""
+
+import json
+import socket
+import ssl
+
+import aiohttp
+import pytest
+import trustme
+from aiohttp import web
+from sqlalchemy import select
+
+from engine import config as configuration
+from engine.audit.events import Event
+from engine.audit.record import SYSTEM
+from engine.models import AuditEntry, Phone, PhoneStatus, ProvisioningEvent
+from engine.provisioning import phones, quarantine, vendors
+from engine.provisioning.http import make_phones_port
+from engine.provisioning.simulate import Memory, simulate
+from tests.factories import add_account, add_line, add_pbx, add_phone
+
+KNOWN = vendors.known().profiles
+MODELS = {
+    "yealink": "T54W", "poly": "VVX 450", "grandstream": "GRP2614", "cisco_spa": "SPA504G", "cisco_mpp": "8841",
+    "snom": "D785", "fanvil": "X5S", "mitel": "6940", "htek": "UC926", "panasonic": "KX-HDV230", "sangoma": "D65",
+    "avaya": "J179", "gigaset": "N870 IP PRO", "algo": "8301", "obihai": "OBi202", "audiocodes": "445HD",
+    "linphone": "Android", "acrobits": "Groundwire",
+}  # fmt: skip
+
+
+def mac_of(vendor: str) -> str:
+    return min(KNOWN[vendor].ouis, default="02ab1f") + f"0b{list(MODELS).index(vendor):04x}"
+
+
+class Site:
+    """The phones' port behind a plain and a TLS listener, with one phone of each family."""
+
+    def __init__(self, database, port, token, plain, sealed, authority):
+        self.database, self.port, self.token = database, port, token
+        self.trust = ssl.create_default_context()
+        authority.configure_trust(self.trust)
+        self.urls = {"http": f"http://127.0.0.1:{plain}/p/{token}/", "https": f"https://127.0.0.1:{sealed}/p/{token}/"}
+
+    async def boot(self, vendor: str, scheme: str, **options):
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self.trust)) as session:
+            return await simulate(
+                vendor, MODELS[vendor], mac_of(vendor), self.urls[scheme], session=session, retry_delay_s=0.0, **options
+            )
+
+    async def get(self, file: str, agent: str | None):
+        headers = {"User-Agent": agent} if agent is not None else {}
+        async with aiohttp.ClientSession() as session, session.get(self.urls["http"] + file, headers=headers) as answer:
+            headers = {name: value for name, value in answer.headers.items() if name != "Date"}
+            return answer.status, headers, await answer.read()
+
+    async def events(self) -> list[ProvisioningEvent]:
+        await self.port.log.flush()
+        async with self.database.sessions() as session:
+            return list(await session.scalars(select(ProvisioningEvent).order_by(ProvisioningEvent.id)))
+
+    async def phone(self, vendor: str) -> Phone:
+        async with self.database.sessions() as session:
+            return (await session.scalars(select(Phone).where(Phone.mac == mac_of(vendor)))).one()
+
+
+@pytest.fixture
+async def site(database, keys):
+    async with database.sessions.begin() as session:
+        account = await add_account(session, phone_admin_password="Desk-Pass-w0rd", timezone="America/Chicago")
+        token = await phones.generate_token(session, SYSTEM, account, keys)
+        await add_pbx(session, account, registrar_host="pbx.example.net")
+        line = await add_line(session, account, "101", display_name='Zoë "Desk" & Söhne\'')
+        other = await add_line(session, account, "102", display_name="Second")
+        for vendor, model in MODELS.items():
+            first = line if not KNOWN[vendor].refused else other
+            await add_phone(session, account, first, mac=mac_of(vendor), vendor=vendor, model=model)
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    port = make_phones_port(configuration.Provisioning(), keys, database)
+    runner = port.runner()
+    await runner.setup()
+    plain, sealed = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
+    await web.SockSite(runner, plain).start()
+    await web.SockSite(runner, sealed, ssl_context=context).start()
+    yield Site(database, port, token, plain.getsockname()[1], sealed.getsockname()[1], authority)
+    await runner.cleanup()
+    await port.close()
+
+
+def test_every_family_is_here():
+    assert set(MODELS) == set(KNOWN)
+
+
+async def test_every_family_boots_over_http_and_over_https_and_is_ready_to_call_for_help(site):
+    """P-21: out of the box and again, by both schemes: registered, 911 and 933 at once, the URL of the next boot under
+    the same scheme, nothing asked twice in the log as a refusal of its own file.
+    """
+    for vendor in MODELS:
+        for scheme in ("http", "https"):
+            flash = Memory()
+            first = await site.boot(vendor, scheme, memory=flash)
+            assert first.is_ready, (vendor, scheme, first.fault)
+            assert first.dials == {"911": "immediate", "933": "immediate"}, vendor
+            user = "102" if KNOWN[vendor].refused else "101"
+            assert [(line.sip_user, line.secret) for line in first.lines] == [(user, f"secret-of-{user}")], vendor
+            assert [line.registrar.partition(":")[0] for line in first.lines] == ["pbx.example.net"], vendor
+            assert first.provisioning_url is not None
+            assert first.provisioning_url.rstrip("/") == site.urls[scheme].rstrip("/"), vendor
+            assert first.admin_password == (None if KNOWN[vendor].is_softphone else "Desk-Pass-w0rd"), vendor
+            again = await site.boot(vendor, scheme, memory=flash)
+            assert again.is_ready, (vendor, scheme, again.fault)
+    events = await site.events()
+    assert not [event for event in events if event.kind in {"mismatch", "failed"}]
+    for vendor in MODELS:
+        assert (await site.phone(vendor)).status == PhoneStatus.CURRENT, vendor
+
+
+async def test_a_boot_over_https_trusts_no_certificate_of_another_authority(site):
+    """P-21: the simulated phone checks the chain as a real one does."""
+    site.trust = ssl.create_default_context()
+    result = await site.boot("audiocodes", "https")
+    assert (result.is_ready, result.fault) == (False, "the server does not answer")
+
+
+async def test_the_event_keeps_the_confidence_and_what_people_get_wrong(site):
+    """P-05: for the people of the account alone; the asker sees the one 404."""
+    right = f"Yealink SIP-T54W 96.86.0.20 {mac_of('yealink')}"
+    assert (await site.get(f"{mac_of('yealink')}.cfg", right))[0] == 200
+    refused = [
+        await site.get("%7Bmac%7D.cfg", right),
+        await site.get("$mac.cfg", "Grandstream Model HW GXP2135 SW 1.0.7.97 DevId 000b828aa872"),
+        await site.get("nothing-of-that-name.cfg", right),
+    ]
+    assert refused[0] == refused[1] == refused[2]
+    assert refused[0][0] == 404
+    by_file = {}
+    for event in await site.events():
+        by_file.setdefault(event.file, event.evidence)
+    assert by_file[f"{mac_of('yealink')}.cfg"]["confidence"] == "exact"
+    assert by_file["$mac.cfg"]["confidence"] == "high"
+    assert any("a Yealink fills in $mac" in sentence for sentence in by_file["(malformed)"]["sentences"])
+    assert any("adds its file by itself" in sentence for sentence in by_file["$mac.cfg"]["sentences"])
+    assert not any(site.token in json.dumps(evidence) for evidence in by_file.values())
+
+
+async def test_a_phone_that_says_it_is_another_model_gets_the_one_404_until_somebody_releases_it(site):
+    """P-05: quarantined with what was seen, an event, an audit entry; then served again."""
+    mac, file = mac_of("yealink"), f"{mac_of('yealink')}.cfg"
+    assert (await site.get(file, None))[0] == 200
+    unknown = await site.get("805ec0999999.cfg", None)
+    intruder = await site.get(file, f"Yealink SIP-T31P 124.86.0.20 {mac}")
+    assert intruder == unknown
+    assert await site.get(file, None) == unknown  # at once, and with no User-Agent at all
+    reasons = [event.reason for event in await site.events() if event.kind == "mismatch"]
+    assert reasons == [quarantine.REASON, quarantine.HELD]
+    assert await site.get(f"{mac}.boot", f"Yealink SIP-T54W 96.86.0.20 {mac}") == unknown  # out of the database now
+    phone = await site.phone("yealink")
+    assert (phone.status, phone.seen_vendor, phone.seen_model) == ("quarantined", "yealink", "T31P")
+    async with site.database.sessions.begin() as session:
+        events = {entry.event for entry in await session.scalars(select(AuditEntry))}
+        assert {Event.PHONE_QUARANTINE.value, Event.PHONE_MISMATCH.value} <= events
+        await quarantine.release_phone(session, SYSTEM, await session.get(Phone, phone.id), model="T31P")
+    status, _, body = await site.get(file, f"Yealink SIP-T31P 124.86.0.20 {mac}")
+    assert status == 200
+    assert b"T31P" in body
