@@ -46,6 +46,7 @@ from engine.provisioning.answers import ERROR_BODY, LOG, SECURITY, Answer, NoTok
 from engine.provisioning.assetfile import AssetRecord
 from engine.provisioning.assetstore import AssetStore
 from engine.provisioning.certificates import Authorities, DeviceCertificate
+from engine.provisioning.directories import Directories
 from engine.provisioning.fetched import LastFetched
 from engine.provisioning.fetchlog import MANY, Fetch, FetchKind, FetchLog
 from engine.provisioning.index import Found, Index, open_index
@@ -250,6 +251,7 @@ class _Door:
     def __init__(self, port: PhonesPort) -> None:
         self._port = port
         self._vendors = port.renderer.vendors
+        self._books = Directories(port.index)
         self._gate = quarantine.Gate(self._vendors)
         self._parse = lru_cache(maxsize=4096)(self._parse_afresh)
 
@@ -280,6 +282,7 @@ class _Door:
     def _parse_afresh(self, path: str, agent: str) -> _Parsed:
         token, _, file = path[3:].partition("/")
         file = file.removeprefix("/")  # a phone whose URL ends in a slash may put one more
+        file = phonebook.without_question(file)
         is_sealed = file.startswith(sealing.FOLDER)
         file = file.removeprefix(sealing.FOLDER).removeprefix("/") if is_sealed else file
         is_well_formed = tokens.is_token(token) and _FILE.match(file) is not None
@@ -375,7 +378,7 @@ class _Door:
         if kept is None:
             try:
                 if rule.directory is not None:
-                    kept = await self._phonebook(asked, found, profile, rule, base, is_own=is_own)
+                    kept = await self._books.kept(found, profile, rule, asked.file, base=base, token=asked.token)
                 else:
                     texts = await self._port.index.overrides(found.account_id, profile.name, key[0] if is_own else "")
                     making = partial(self._render, found, profile, rule, base, asked.token, manner)
@@ -415,28 +418,9 @@ class _Door:
         etag = f'"{sha256(body).hexdigest()[:32]}"'
         if self._port.last_fetched is not None:
             self._port.last_fetched.rendered(etag, profile, rule, phone_config, own)
-        headers = _headers_of(profile.content_type, len(body), etag)
+        headers = sending.headers_of(profile.content_type, len(body), etag)
         headers.update(manner.headers)
         return Kept(found.revision, body, etag, headers)
-
-    async def _phonebook(
-        self, asked: _Asked, found: Found, profile: Profile, rule: FileRule, base: str, *, is_own: bool
-    ) -> Kept | None:
-        """The account's phonebook as this vendor's phones read it; None: this phone shall have none, or it has no such
-        page.
-        """
-        phone = await self._port.index.phone(found.phone_id or "") if is_own else None
-        account = phone.account if phone is not None else await self._port.index.account(found.account_id)
-        if account is None or (is_own and (phone is None or phone.settings.get("phonebook") == "off")):
-            return None
-        url = tokens.provisioning_url(base, account.next_token or asked.token)
-        entries = await self._port.index.phonebook(found.account_id)
-        written = phonebook.served(rule.pattern, rule.directory or "", asked.file, url + profile.phonebook, entries)
-        if written is None:
-            return None
-        body, content_type = written
-        etag = f'"{sha256(body).hexdigest()[:32]}"'
-        return Kept(found.revision, body, etag, _headers_of(content_type, len(body), etag))
 
     async def _send_asset(
         self, request: web.BaseRequest, asked: _Asked, who: PhoneIdentity, found: Found, asset: AssetRecord
@@ -565,13 +549,6 @@ def _matches(if_none_match: str | None, etag: str) -> bool:
     if if_none_match is None:
         return False
     return any(tag.strip().removeprefix("W/") in {etag, "*"} for tag in if_none_match.split(","))
-
-
-def _headers_of(content_type: str, size_bytes: int, etag: str) -> CIMultiDict[str]:
-    headers = CIMultiDict({hdrs.CONTENT_TYPE: content_type, _ETAG: etag, **SECURITY})
-    if sending.is_compressible(content_type, size_bytes):
-        headers[hdrs.VARY] = hdrs.ACCEPT_ENCODING
-    return headers
 
 
 def _noted(asked: _Asked, who: PhoneIdentity, found: Found | None, kind: FetchKind, status: int) -> Fetch:

@@ -59,6 +59,14 @@ def render(format_name: str, page: Page) -> bytes:
     return FORMATS[format_name].write(page).encode()
 
 
+def without_question(file: str) -> str:
+    """The file's name without the question a DECT base puts behind its directory's (`?command=get_list&first=1`): it is
+    given everything. No other file is asked with a question.
+    """
+    name, _, question = file.partition("?")
+    return name if question and name.endswith("-phonebook.xml") else file
+
+
 def served(
     pattern: re.Pattern[str], format_name: str, file: str, url: str, entries: Sequence[Entry]
 ) -> tuple[bytes, str] | None:

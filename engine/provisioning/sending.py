@@ -17,6 +17,7 @@ from typing import BinaryIO
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
+from engine.provisioning.answers import SECURITY
 from engine.provisioning.kept import Kept, KeptFiles
 from engine.provisioning.ranges import Part, part_of
 
@@ -105,6 +106,14 @@ async def _piece(request: web.BaseRequest, answer: web.StreamResponse, file: Bin
         data = await asyncio.to_thread(file.read, count)
         await answer.write(data)
         return len(data) == count
+
+
+def headers_of(content_type: str, size_bytes: int, etag: str) -> CIMultiDict[str]:
+    """The header fields of a rendered file, `Vary` among them where it may be compressed."""
+    headers = CIMultiDict({hdrs.CONTENT_TYPE: content_type, "ETag": etag, **SECURITY})
+    if is_compressible(content_type, size_bytes):
+        headers[hdrs.VARY] = hdrs.ACCEPT_ENCODING
+    return headers
 
 
 # --- Compression ------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from engine.crypto import KeyRing
 from engine.db import Database
 from engine.errors import Invalid
 from engine.models import Account, AuditEntry, Phone, PhoneStatus, ProvisioningEvent
-from engine.provisioning import phones, store, tokens
+from engine.provisioning import phones, safeguards, store, tokens
 from engine.provisioning.http import MAX_UPLOAD_BYTES, PhonesPort, make_phones_port, make_server
 from engine.provisioning.simulate import Memory, simulate
 from tests.factories import add_account, add_line, add_pbx, add_phone
@@ -122,7 +122,10 @@ async def test_a_phone_gets_its_configuration_and_304_while_it_has_not_changed(s
     for tag in (etag, f'"x", W/{etag}', "*"):
         again = await fetch(client, site.url(f"{YEALINK_MAC}.cfg"), headers={"If-None-Match": tag})
         assert (again[0], again[2], again[1]["etag"]) == (304, b"", etag)
-    head = await fetch(client, site.url(f"{YEALINK_MAC}.cfg"), method="HEAD")
+    plainly = {"Accept-Encoding": "identity"}
+    status, headers, body = await fetch(client, site.url(f"{YEALINK_MAC}.cfg"), headers=plainly)
+    etag = headers["etag"]
+    head = await fetch(client, site.url(f"{YEALINK_MAC}.cfg"), method="HEAD", headers=plainly)
     assert (head[0], head[2], head[1]["etag"], head[1]["content-length"]) == (200, b"", etag, str(len(body)))
 
 
@@ -149,6 +152,14 @@ async def test_the_port_answers_health_and_nothing_else(site, client):
 
 
 # --- Refusals -------------------------------------------------------------------------------------------------------
+
+
+async def close_to(site: Site, token: str) -> None:
+    """Let that account serve phones of a range nobody here is in."""
+    async with site.database.sessions.begin() as session:
+        accounts = await session.scalars(select(Account))
+        account = next(each for each in accounts if each.provisioning_token == token)
+        await safeguards.update_policy(session, SYSTEM, account, {"sources": ["192.0.2.0/24"]}, sees_certificates=False)
 
 
 async def test_every_wrong_request_gets_the_same_404_byte_for_byte(site, client):
@@ -185,7 +196,12 @@ async def test_every_wrong_request_gets_the_same_404_byte_for_byte(site, client)
         (token.lower(), f"{YEALINK_MAC}.cfg", None),
         (token, f"{YEALINK_MAC}.cfg?x=1", None),
         (token, f"yealink/{YEALINK_MAC}.cfg", None),
+        (token, f"sealed/{YEALINK_MAC}.cfg", YEALINK_AGENT),  # it holds no key
+        (token, f"sealed/sealed/{YEALINK_MAC}.cfg", YEALINK_AGENT),
+        (site.other_token, f"{OTHERS_MAC}.cfg", None),  # from outside that account's ranges
+        (site.other_token, "805ec0999999.cfg", None),
     ]
+    await close_to(site, site.other_token)
     expected = await fetch(client, site.url("nothing", "nothing"))
     assert expected[0] == 404
     for wrong_token, file, agent in wrong:
@@ -264,7 +280,10 @@ async def test_refusals_do_the_same_work_whatever_was_wrong(site, client):
         "mac": site.url("805ec0999999.cfg"),
         "foreign": site.url(f"{OTHERS_MAC}.cfg"),
         "path": site.url("%2e%2e", "y" * 300),
-    }
+        "source": site.url(f"{OTHERS_MAC}.cfg", site.other_token),
+        "sealed": site.url(f"sealed/{OTHERS_MAC}.cfg", site.other_token),
+    }  # after 120 of them each is one of a flood as well
+    await close_to(site, site.other_token)
     spent: dict[str, list[float]] = {name: [] for name in wrong}
     loop = asyncio.get_running_loop()
     for _ in range(60):  # in turn, so that a busy machine slows all of them alike
@@ -363,8 +382,8 @@ async def test_a_poly_boots_end_to_end(site):
     assert result.is_ready, result.fault
     assert [(one.method, one.name.removeprefix(POLY_MAC), one.status) for one in result.files] == [
         ("GET", ".cfg", 200), ("GET", "-settings.cfg", 200), ("GET", "-phone.cfg", 404), ("GET", "-web.cfg", 404),
-        ("GET", "-license.cfg", 404), ("GET", "000000000000-license.cfg", 404), ("GET", "-directory.xml", 404),
-        ("GET", "000000000000-directory.xml", 404), ("PUT", "-boot.log", 201), ("PUT", "-app.log", 201),
+        ("GET", "-license.cfg", 404), ("GET", "000000000000-license.cfg", 404), ("GET", "-directory.xml", 200),
+        ("PUT", "-boot.log", 201), ("PUT", "-app.log", 201),
     ]  # fmt: skip
     assert [(line.sip_user, line.secret) for line in result.lines] == [("102", "secret-of-102")]
     assert result.admin_password == "Desk-Pass-w0rd"
