@@ -118,24 +118,27 @@ def all_routes() -> tuple[Route, ...]:
         pages_alerts,
         pages_api,
         pages_audit,
+        pages_boot,
         pages_calls,
         pages_entry,
         pages_help,
         pages_home,
         pages_imports,
+        pages_levels,
         pages_phone_list,
         pages_phones,
         pages_rollouts,
         pages_settings,
+        pages_templates,
     )
 
     tables = (
-        api_account, api_users, api_keys, api_sites, api_phones, api_phone_preview, api_rollouts,
-        api_phones_many, api_imports, api_lines,
-        api_provisioning, api_rotation, api_resync,
+        api_account, api_users, api_keys, api_sites, api_phones, api_phone_preview, api_rollouts, api_levels,
+        api_templates, api_phones_many, api_imports, api_lines, api_provisioning, api_rotation, api_resync,
         api_provisioning_policy, api_file_keys, api_quarantine, api_telephony, api_numbers, api_whereabouts,
-        api_calls, api_audit, api_reference, pages_entry, pages_home, pages_alerts, pages_settings,
-        pages_phone_list, pages_imports, pages_phones, pages_rollouts, pages_calls, pages_audit, pages_help, pages_api,
+        api_calls, api_audit, api_reference, pages_entry, pages_home, pages_alerts, pages_settings, pages_levels,
+        pages_templates, pages_phone_list, pages_imports, pages_phones, pages_rollouts, pages_calls, pages_audit,
+        pages_help, pages_api, pages_boot,
     )  # fmt: skip
     routes = [route for table in tables for route in table.ROUTES]
     seen: set[tuple[str, str]] = set()

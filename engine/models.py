@@ -631,6 +631,7 @@ class TemplateOverride(Audited, Versioned, Stamped, Base):
 
     __tablename__ = "template_override"
     resource_type = "template"
+    unaudited_columns = frozenset({"body"})  # every text is kept whole as a version, and its number is audited
     __table_args__ = (UniqueConstraint("account_id", "vendor", "name"),)
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)

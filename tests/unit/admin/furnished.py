@@ -73,6 +73,16 @@ class Furnished:
                 "canary": {"random": 1},
             },
             ("POST", "rollouts/dry-run"): {"kind": "settings", "target": "account", "after": {"lldp": False}},
+            ("POST", "phone-settings"): {
+                "kind": "model",
+                "vendor": "yealink",
+                "model": "T54W",
+                "settings": {"lldp": False},
+            },
+            ("PATCH", "phone-settings/{id}"): {"settings": {"vlan_id": 20, "lldp": None}},
+            ("POST", "templates"): {"vendor": "poly", "name": "master.cfg.j2", "body": "{% extends 'master.cfg.j2' %}"},
+            ("PATCH", "templates/{id}"): {"body": "{% extends 'time.cfg.j2' %}\n", "note": "as shipped"},
+            ("POST", "templates/{id}/revert"): {"number": None},
             ("PATCH", "provisioning-policy"): {"sources": ["203.0.113.0/24"]},
             ("POST", "lines"): {"extension": "102", "display_name": "Hall", "secret": "s3cret-102"},
             ("PATCH", "lines/{id}"): {"display_name": "Front desk"},
@@ -118,6 +128,8 @@ async def furnish(port: AdminPort, site: Site, prefix: str = "10.1") -> Furnishe
     last = int(prefix.rpartition(".")[2])
     for name, body in (
         ("numbers", {"e164": f"+1518555{last:04}"}),
+        ("phone-settings", {"kind": "location", "location_id": made.ids["locations"], "settings": {"vlan_id": 7}}),
+        ("templates", {"vendor": "yealink", "name": "time.cfg.j2", "body": "{% extends 'time.cfg.j2' %}"}),
         (
             "confirmed-locations",
             {"phone_id": made.ids["phones"], "location_id": made.ids["locations"], "network": "198.51.100.0/24"},
