@@ -26,49 +26,6 @@ from engine.provisioning.phones import PhoneFields
 EVENTS_SHOWN = 40
 
 
-async def get_phone_new(request: web.Request) -> web.Response:
-    return await _new_page(request, None)
-
-
-async def _new_page(request: web.Request, error: EngineError | None) -> web.Response:
-    names = ("mac", "model", "label", "location_id", "extension", "display_name", "sip_user", "secret", "pbx_id")
-    form = await form_of(request, dict.fromkeys(names, ""), error)
-    return render(
-        request,
-        "phone_new.html.j2",
-        status=error.http_status if error else 200,
-        form=form,
-        models=model_choices(),
-        locations=await location_choices(request),
-        pbxs=await pbx_choices(request),
-    )
-
-
-async def post_phone_new(request: web.Request) -> web.Response:
-    """Add a phone and, when an extension was typed, its first line, in one transaction."""
-    request[FORM] = _new_page
-    session, actor, account = request[SESSION], request[ACTOR], request[ACCOUNT]
-    vendor, _, model = (await typed(request, "model")).partition("/")
-    faults: list[FieldFault] = []
-    lines: tuple[str, ...] = ()
-    if await typed(request, "extension"):
-        with gathered(faults):
-            wished_line = await pages_lines.typed_line(request, has_location=False)
-            lines = ((await phones.create_line(session, actor, account, wished_line)).id,)
-    wished = PhoneFields(
-        mac=await typed(request, "mac"),
-        vendor=vendor,
-        model=model,
-        label=await typed(request, "label"),
-        location_id=await typed(request, "location_id") or None,
-        lines=lines,
-    )
-    with gathered(faults):
-        phone = await phones.create_phone(session, actor, account, wished)
-    refuse(faults)
-    return see_other(f"/phones/{phone.id}", "phone-added")
-
-
 async def get_phone(request: web.Request) -> web.Response:
     return await _phone_page(request, None)
 
@@ -170,8 +127,6 @@ def model_choices() -> list[tuple[str, str]]:
 
 
 ROUTES = (
-    Route("GET", "/phones/new", get_phone_new, Scope.PHONES_WRITE, Event.PHONE_LIST),
-    Route("POST", "/phones/new", post_phone_new, Scope.PHONES_WRITE, Event.PHONE_CREATE),
     Route("GET", "/phones/{id}", get_phone, Scope.PHONES_READ, Event.PHONE_READ),
     Route("POST", "/phones/{id}", post_phone, Scope.PHONES_WRITE, Event.PHONE_UPDATE),
     Route("POST", "/phones/{id}/delete", post_phone_delete, Scope.PHONES_WRITE, Event.PHONE_DELETE),

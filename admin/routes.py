@@ -126,6 +126,7 @@ def all_routes() -> tuple[Route, ...]:
         pages_imports,
         pages_levels,
         pages_phone_list,
+        pages_phone_new,
         pages_phones,
         pages_rollouts,
         pages_settings,
@@ -137,8 +138,8 @@ def all_routes() -> tuple[Route, ...]:
         api_templates, api_phones_many, api_imports, api_lines, api_provisioning, api_rotation, api_resync,
         api_provisioning_policy, api_file_keys, api_quarantine, api_telephony, api_numbers, api_whereabouts,
         api_calls, api_audit, api_reference, pages_entry, pages_home, pages_alerts, pages_settings, pages_levels,
-        pages_templates, pages_phone_list, pages_imports, pages_phones, pages_rollouts, pages_calls, pages_audit,
-        pages_help, pages_api, pages_boot,
+        pages_templates, pages_phone_list, pages_imports, pages_phone_new, pages_phones, pages_rollouts, pages_calls,
+        pages_audit, pages_help, pages_api, pages_boot,
     )  # fmt: skip
     routes = [route for table in tables for route in table.ROUTES]
     seen: set[tuple[str, str]] = set()

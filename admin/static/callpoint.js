@@ -9,3 +9,4 @@ import "./moving.js";
 import "./progress.js";
 import "./folding.js";
 import "./choosing.js";
+import "./scanning.js";

@@ -153,8 +153,8 @@ def _write_parts(session: Session, actor: Actor, account_id: str, bulk_id: str, 
 
 
 @contextmanager
-def parts_of(session: AsyncSession, bulk_id: str) -> Iterator[None]:
-    """The entries noted inside are parts of that bulk operation."""
+def parts_of(session: AsyncSession, bulk_id: str | None) -> Iterator[None]:
+    """The entries noted inside are parts of that bulk operation; None: of none."""
     before = len(session.info.get("audit", []))
     yield
     for note in session.info.get("audit", [])[before:]:

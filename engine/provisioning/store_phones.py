@@ -90,6 +90,12 @@ async def extensions_on(session: AsyncSession, phone_ids: Sequence[str]) -> dict
     return found
 
 
+async def phones_with_macs(session: AsyncSession, account_id: str, macs: Sequence[str]) -> Sequence[Phone]:
+    """The account's phones of those addresses."""
+    query = select(Phone).where(Phone.account_id == account_id, Phone.mac.in_(macs)).order_by(Phone.mac)
+    return (await session.scalars(query)).all()
+
+
 async def some_phones(session: AsyncSession, phone_ids: Sequence[str], *, limit: int) -> Sequence[Phone]:
     """The first of those phones, by label."""
     query = select(Phone).where(Phone.id.in_(phone_ids[:limit])).order_by(Phone.label, Phone.id)
