@@ -163,15 +163,19 @@ class Profile:
     any_file: re.Pattern[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """One pattern for all file names, so that a request is not held against every rule of every vendor."""
+        """One pattern for all file names, so that a request is not held against every rule of every vendor: its groups
+        are the rules, in their order.
+        """
         patterns = (_GROUP_NAME.sub("(?:", rule.pattern.pattern) for rule in self.files)
-        object.__setattr__(self, "any_file", re.compile("|".join(f"(?:{pattern})" for pattern in patterns)))
+        any_file = re.compile("|".join(f"({pattern})" for pattern in patterns))
+        if any_file.groups != len(self.files):
+            raise ValueError("a group of a file's name without a name of its own is written (?:...)")
+        object.__setattr__(self, "any_file", any_file)
 
     def file_rule(self, name: str) -> FileRule | None:
         """The rule that file name falls under; None when this vendor's phones ask for no such file."""
-        if self.any_file.fullmatch(name) is None:
-            return None
-        return next((rule for rule in self.files if rule.pattern.fullmatch(name) is not None), None)
+        found = self.any_file.fullmatch(name)
+        return self.files[(found.lastindex or 1) - 1] if found is not None else None
 
     def model(self, spelling: str) -> Model | None:
         """The model behind any spelling of its name (`SIP-T46U`, `VVX_450`, `vvx 450`)."""
@@ -339,9 +343,9 @@ def _addressed(matches: list[tuple[Profile, FileRule, re.Match[str]]]) -> Iterat
 
 def _rules(profile: Profile, name: str) -> list[tuple[FileRule, re.Match[str]]]:
     """The first rule of that profile the name fits, with the match, as a list of none or one."""
-    if profile.any_file.fullmatch(name) is None:
-        return []
-    return next(([(rule, found)] for rule in profile.files if (found := rule.pattern.fullmatch(name))), [])
+    rule = profile.file_rule(name)
+    found = rule.pattern.fullmatch(name) if rule is not None else None
+    return [(rule, found)] if rule is not None and found is not None else []
 
 
 def _with_file_of_another(
