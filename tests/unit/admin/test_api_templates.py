@@ -1,0 +1,114 @@
+"""An account's own templates, over the API and as pages."""
+
+import pytest
+
+from tests.unit.admin.adminport import AdminPort, Site
+
+pytestmark = pytest.mark.enable_socket  # a real listener on loopback
+
+PATH = "/api/v1/templates"
+OWN = "{% extends 'time.cfg.j2' %}\n"
+SHIPPED_PLUS = "{% include 'time.cfg.j2' %}\nphone_setting.backlight_time = 60\n"
+
+
+async def _create(port: AdminPort, site: Site, body: str = SHIPPED_PLUS, name: str = "time.cfg.j2") -> dict:
+    asked = {"vendor": "yealink", "name": name, "body": body, "note": "backlight"}
+    answer = await port.call("POST", PATH, site.auth, json=asked)
+    assert answer.status == 201, await answer.text()
+    return await answer.json()
+
+
+async def test_a_template_is_published_changed_reverted_and_every_version_is_kept(port: AdminPort, site: Site) -> None:
+    """P-17: versioned, revertible to any version and to the shipped text, audited."""
+    made = await _create(port, site)
+    path = f"{PATH}/{made['id']}"
+    assert (made["number"], made["body"], made["warnings"]) == (1, SHIPPED_PLUS, [])
+    headers = site.auth | {"If-Match": f'"{made["version"]}"'}
+    changed = await port.call("PATCH", path, headers, json={"body": OWN, "note": "plain"})
+    assert (changed.status, (await changed.json())["number"]) == (200, 2)
+    back = await port.call("POST", f"{path}/revert", site.auth | {"If-Match": "*"}, json={"number": 1})
+    assert (await back.json())["body"] == SHIPPED_PLUS
+    shipped = await port.call("POST", f"{path}/revert", site.auth | {"If-Match": "*"}, json={"number": None})
+    assert ((await shipped.json())["body"], (await shipped.json())["number"]) == (None, 4)
+
+    versions = (await (await port.call("GET", f"{path}/versions", site.auth)).json())["data"]
+    assert [(one["number"], one["body"], one["note"]) for one in versions] == [
+        (4, None, "Back to the shipped text"), (3, SHIPPED_PLUS, "Back to version 1"), (2, OWN, "plain"),
+        (1, SHIPPED_PLUS, "backlight"),
+    ]  # fmt: skip
+    events = [entry.event for entry in await port.entries(site.account.id) if entry.event.startswith("template.")]
+    assert events == ["template.create", "template.update", "template.revert", "template.revert"]
+    assert (await port.call("POST", f"{path}/revert", site.auth | {"If-Match": "*"}, json={"number": 9})).status == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("{% include 'time.cfg.j2' %}\n{{ config.nosuch }}\n", "line 2 of time.cfg.j2"),
+        ("{% for x in %}", "line 1 of time.cfg.j2"),
+        ("{{ ''.__class__ }}", "'__class__'"),
+        ("{% for a in range(2000) %}{% for b in range(2000) %}x{% endfor %}{% endfor %}", "works too long"),
+    ],
+)
+async def test_a_broken_template_is_refused_with_its_line_and_nothing_is_stored(
+    port: AdminPort, site: Site, body: str, told: str
+) -> None:
+    """P-17: refused on save; phones keep what is in force."""
+    asked = {"vendor": "yealink", "name": "time.cfg.j2", "body": body}
+    answer = await port.call("POST", PATH, site.auth, json=asked)
+    errors = (await answer.json())["errors"]
+    assert (answer.status, errors[0]["field"]) == (422, "body")
+    assert told in errors[0]["detail"]
+    assert (await (await port.call("GET", PATH, site.auth)).json())["data"] == []
+
+
+async def test_a_template_that_would_delay_911_is_refused_with_number_rule_and_remedy(
+    port: AdminPort, site: Site
+) -> None:
+    """P-08, P-17."""
+    asked = {"vendor": "yealink", "name": "dialing.cfg.j2", "body": "dialplan.dialnow.rule.1 = xxxxxxx\n"}
+    answer = await port.call("POST", PATH, site.auth, json=asked)
+    told = (await answer.json())["errors"][0]["detail"]
+    assert answer.status == 422
+    assert "911" in told
+
+
+async def test_a_value_that_could_become_a_second_setting_is_refused_by_name(port: AdminPort, site: Site) -> None:
+    """P-11, P-17: a value written as a setting's name, where every mark in it would count."""
+    body = "{% include 'shipped/time.cfg.j2' %}\n{{ config.label }} = 1\n"
+    asked = {"vendor": "yealink", "name": "time.cfg.j2", "body": body}
+    answer = await port.call("POST", PATH, site.auth, json=asked)
+    assert answer.status == 422
+    assert "config.label" in (await answer.json())["errors"][0]["detail"]
+
+
+async def test_a_file_without_the_provisioning_url_is_published_with_a_warning(port: AdminPort, site: Site) -> None:
+    shipped = (await (await port.call("GET", f"{PATH}/shipped?vendor=yealink", site.auth)).json())["data"]
+    base = next(one["body"] for one in shipped if one["name"] == "base.cfg.j2")
+    without = base.replace("{{ config.provisioning_url }}", "http://elsewhere.example/")
+    assert without != base
+    asked = {"vendor": "yealink", "name": "base.cfg.j2", "body": without}
+    answer = await port.call("POST", PATH, site.auth, json=asked)
+    assert answer.status == 201, await answer.text()
+    assert "provisioning URL" in (await answer.json())["warnings"][0]
+
+
+async def test_a_deleted_template_is_gone_with_its_versions_and_another_account_never_sees_it(
+    port: AdminPort, site: Site
+) -> None:
+    made = await _create(port, site)
+    path = f"{PATH}/{made['id']}"
+    other = await port.site("Other", "other@example.com")
+    assert (await port.call("GET", path, other.auth)).status == 404
+    assert (await port.call("GET", f"{path}/versions", other.auth)).status == 404
+    again = {"vendor": "yealink", "name": "time.cfg.j2", "body": OWN}
+    assert (await port.call("POST", PATH, site.auth, json=again)).status == 409
+    assert (await port.call("DELETE", path, site.auth | {"If-Match": "*"})).status == 204
+    assert (await port.call("GET", f"{path}/versions", site.auth)).status == 404
+    assert (await _create(port, site))["number"] == 1
+
+
+@pytest.mark.parametrize(("vendor", "name"), [("nobody", "base.cfg.j2"), ("yealink", "nosuch.j2")])
+async def test_a_template_of_nothing_is_refused(port: AdminPort, site: Site, vendor: str, name: str) -> None:
+    answer = await port.call("POST", PATH, site.auth, json={"vendor": vendor, "name": name, "body": "x"})
+    assert (answer.status, len((await answer.json())["errors"])) == (422, 1)
