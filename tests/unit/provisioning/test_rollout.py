@@ -1,0 +1,314 @@
+"""Roll-outs: a change that some phones get before the rest, watched, taken back, published."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+from sqlalchemy import select
+
+from engine.audit.record import Actor
+from engine.db import Database, utc_now
+from engine.errors import Conflict, Invalid
+from engine.ids import new_id
+from engine.models import (
+    Account,
+    AuditEntry,
+    Lease,
+    Phone,
+    PhoneStatus,
+    ProvisioningEvent,
+    Rollout,
+    RolloutState,
+    SettingsLevel,
+    TemplateOverride,
+    TemplateVersion,
+)
+from engine.provisioning import lease, rollout, store_rollouts
+from engine.provisioning.canary import Limits
+from engine.provisioning.fleet import Change, ChangeKind
+from engine.provisioning.index import open_index
+from engine.provisioning.rollout import Group, RolloutFields
+from engine.provisioning.rollout_watch import RolloutWatch
+from tests.factories import add_account, add_location, add_phone
+
+OLGA = Actor("user", "user_1", "olga@acme.example", "192.0.2.9")
+SETTINGS = Change(ChangeKind.SETTINGS, "account", {"ntp_server": "ntp.example.com"})
+TEMPLATE = Change(ChangeKind.TEMPLATE, "yealink/base.cfg.j2", "# ours\n{% extends 'shipped/base.cfg.j2' %}")
+
+
+@dataclass
+class Asked:
+    """Who was asked to fetch."""
+
+    phones: list[str] = field(default_factory=list)
+
+    async def __call__(self, _account_id: str, phone_ids: Sequence[str]) -> None:
+        self.phones += phone_ids
+
+
+@dataclass
+class Fleet:
+    account: Account
+    phones: list[Phone]
+
+    def ids(self, *places: int) -> tuple[str, ...]:
+        return tuple(self.phones[place].id for place in places)
+
+
+@pytest.fixture
+async def fleet(database: Database) -> Fleet:
+    async with database.sessions.begin() as session:
+        account = await add_account(session)
+        phones = [
+            await add_phone(session, account, mac=f"805ec000000{number}", label=f"Desk {number}") for number in range(4)
+        ]
+        for phone in phones:
+            phone.status = PhoneStatus.CURRENT
+    return Fleet(account, phones)
+
+
+async def start(
+    database: Database, fleet: Fleet, change: Change = SETTINGS, *places: int, limits: Limits | None = None
+) -> str:
+    wished = RolloutFields(change, Group(phones=fleet.ids(*places or (0, 1))), limits or Limits())
+    async with database.sessions.begin() as session:
+        account = await session.get(Account, fleet.account.id)
+        return (await rollout.start_rollout(session, OLGA, account, wished)).id
+
+
+async def fetched(database: Database, phone_id: str, kind: str = "fetch", sentence: str = "") -> None:
+    """As the fetch log writes it when the phone asks after the roll-out began."""
+    async with database.sessions.begin() as session:
+        phone = await session.get(Phone, phone_id)
+        revision = await rollout.store.revision_of(session, phone.account_id)
+        if kind == "fetch":
+            phone.fetched_revision, phone.status = revision, PhoneStatus.CURRENT
+        evidence = {"count": 1} | ({"sentences": [sentence]} if sentence else {})
+        session.add(
+            ProvisioningEvent(
+                id=new_id("fetch"), account_id=phone.account_id, phone_id=phone.id, kind=kind, file=f"{phone.mac}.cfg",
+                method="GET", status_code=200 if kind == "fetch" else 503, ip="192.0.2.1", evidence=evidence,
+                at=utc_now(),
+            )
+        )  # fmt: skip
+
+
+async def row(database: Database, rollout_id: str) -> Rollout:
+    async with database.sessions() as session:
+        found = await session.get(Rollout, rollout_id)
+    assert found is not None
+    return found
+
+
+async def entries(database: Database, fleet: Fleet) -> list[dict[str, object]]:
+    async with database.sessions() as session:
+        query = select(AuditEntry).where(AuditEntry.chain == fleet.account.id).order_by(AuditEntry.seq)
+        return [json.loads(entry.entry) for entry in await session.scalars(query)]
+
+
+async def test_only_the_canary_phones_are_served_the_change_until_it_is_published(database, keys, fleet):
+    """P-15: the others get what is published, before and after somebody takes it back."""
+    index = open_index(database, keys)
+
+    async def servers() -> list[str]:
+        return [(await index.phone(phone.id)).settings["ntp_server"] for phone in fleet.phones]
+
+    rollout_id = await start(database, fleet)
+    assert await servers() == ["ntp.example.com", "ntp.example.com", "pool.ntp.org", "pool.ntp.org"]
+    async with database.sessions() as session:
+        states = [(await session.get(Phone, phone.id)).status for phone in fleet.phones]
+    assert states == ["stale", "stale", "current", "current"]
+    async with database.sessions.begin() as session:
+        await rollout.publish_rollout(session, OLGA, await session.get(Rollout, rollout_id))
+    assert await servers() == ["ntp.example.com"] * 4
+    index.close()
+
+
+async def test_a_template_is_published_as_a_version_by_whoever_published_it(database, keys, fleet):
+    index = open_index(database, keys)
+    rollout_id = await start(database, fleet, TEMPLATE)
+    assert await index.overrides(fleet.account.id, "yealink", fleet.phones[0].id) == {"base.cfg.j2": TEMPLATE.after}
+    assert await index.overrides(fleet.account.id, "yealink", fleet.phones[2].id) == {}
+    async with database.sessions.begin() as session:
+        await rollout.publish_rollout(session, OLGA, await session.get(Rollout, rollout_id))
+    assert await index.overrides(fleet.account.id, "yealink", "") == {"base.cfg.j2": TEMPLATE.after}
+    async with database.sessions() as session:
+        override = (await session.scalars(select(TemplateOverride))).one()
+        version = (await session.scalars(select(TemplateVersion))).one()
+    assert (override.number, version.number, version.written_by) == (1, 1, OLGA.name)
+    index.close()
+
+
+async def test_a_fetch_that_fails_takes_the_change_back_and_says_why(database, fleet):
+    """P-15: stopped and rolled back by the actor `system`, with the phone's sentence; what is published stays."""
+    asked = Asked()
+    watch = RolloutWatch(database, asked)
+    rollout_id = await start(database, fleet)
+    await watch.look(utc_now())
+    assert sorted(asked.phones) == sorted(fleet.ids(0, 1)), "the canary phones are asked to fetch"
+    await fetched(database, fleet.phones[0].id)
+    await watch.look(utc_now())
+    assert (await row(database, rollout_id)).counts == {"phones": 2, "fetched": 1, "failed": 0, "waiting": 1}
+    await fetched(database, fleet.phones[1].id, "failed", "911 would wait for 4 s on line 1.")
+    asked.phones.clear()
+    await watch.look(utc_now())
+    ended = await row(database, rollout_id)
+    assert (ended.state, ended.counts["failed"]) == (RolloutState.ROLLED_BACK, 1)
+    assert ended.reason.startswith(
+        "1 of 2 canary phones failed. Desk 1: 805ec0000001.cfg cannot be made: 911 would wait"
+    )
+    assert sorted(asked.phones) == sorted(fleet.ids(0, 1)), "they are asked once more, for what was published"
+    async with database.sessions() as session:
+        assert (await session.scalars(select(SettingsLevel))).all() == []
+    last = (await entries(database, fleet))[-1]
+    assert (last["event"], last["actor"]["type"], last["reason"]) == ("rollout.roll_back", "system", ended.reason)
+
+
+async def test_a_phone_that_contradicts_itself_stops_it_and_one_that_may_fail_does_not(database, fleet):
+    watch = RolloutWatch(database, Asked())
+    lenient = await start(database, fleet, SETTINGS, 0, 1, 2, limits=Limits(failures=1))
+    await fetched(database, fleet.phones[0].id, "mismatch")
+    await watch.look(utc_now())
+    assert (await row(database, lenient)).state == RolloutState.CANARY
+    await fetched(database, fleet.phones[1].id, "mismatch")
+    await watch.look(utc_now())
+    assert (await row(database, lenient)).state == RolloutState.ROLLED_BACK
+
+
+async def test_what_went_well_is_published_by_itself_only_where_that_was_asked_for(database, fleet):
+    watch = RolloutWatch(database, Asked())
+    by_hand = await start(database, fleet, SETTINGS, 0)
+    alone = await start(database, fleet, TEMPLATE, 1, limits=Limits(is_automatic=True))
+    await fetched(database, fleet.phones[0].id)
+    await fetched(database, fleet.phones[1].id)
+    await watch.look(utc_now())
+    assert (await row(database, by_hand)).state == RolloutState.CANARY
+    assert (await row(database, alone)).state == RolloutState.PUBLISHED
+    last = (await entries(database, fleet))[-1]
+    assert (last["event"], last["actor"]["type"]) == ("rollout.publish", "system")
+
+
+async def test_a_fetch_from_before_the_change_does_not_count(database, fleet):
+    """A phone that fetched in the second before is not one that took the change."""
+    await fetched(database, fleet.phones[0].id)
+    rollout_id = await start(database, fleet, SETTINGS, 0)
+    await RolloutWatch(database, Asked()).look(utc_now())
+    assert (await row(database, rollout_id)).counts["fetched"] == 0
+
+
+async def test_what_was_published_meanwhile_is_never_overwritten(database, fleet):
+    """Whoever changed the level by hand keeps that: publishing is refused, publishing by itself takes it back."""
+    rollout_id = await start(database, fleet, SETTINGS, 0, limits=Limits(is_automatic=True))
+    async with database.sessions.begin() as session:
+        session.add(
+            SettingsLevel(
+                id=new_id("settings"),
+                account_id=fleet.account.id,
+                kind="account",
+                name="account",
+                settings={"lldp": False},
+            )
+        )
+        rollout.record(session, OLGA, rollout.Event.ACCOUNT_UPDATE, resource=("settings", "account", "account"))
+    with pytest.raises(Conflict, match="was changed after"):
+        async with database.sessions.begin() as session:
+            await rollout.publish_rollout(session, OLGA, await session.get(Rollout, rollout_id))
+    await fetched(database, fleet.phones[0].id)
+    await RolloutWatch(database, Asked()).look(utc_now())
+    ended = await row(database, rollout_id)
+    assert ended.state == RolloutState.ROLLED_BACK
+    assert "was changed after" in ended.reason
+
+
+async def test_a_cancelled_roll_out_brings_its_phones_back_and_nothing_ends_twice(database, fleet):
+    asked = Asked()
+    watch = RolloutWatch(database, asked)
+    rollout_id = await start(database, fleet, SETTINGS, 0)
+    await watch.look(utc_now())
+    asked.phones.clear()
+    async with database.sessions.begin() as session:
+        await rollout.cancel_rollout(session, OLGA, await session.get(Rollout, rollout_id))
+    await watch.look(utc_now())
+    await watch.look(utc_now())
+    assert asked.phones == list(fleet.ids(0)), "asked once"
+    for operation in (rollout.cancel_rollout, rollout.publish_rollout):
+        with pytest.raises(Conflict, match="has ended"):
+            async with database.sessions.begin() as session:
+                await operation(session, OLGA, await session.get(Rollout, rollout_id))
+
+
+async def test_one_node_watches(database, fleet):
+    await start(database, fleet, SETTINGS, 0)
+    async with database.sessions.begin() as session:
+        assert await lease.take(session, "rollouts", "another node", utc_now(), for_s=60)
+    asked = Asked()
+    await RolloutWatch(database, asked).look(utc_now())
+    assert asked.phones == []
+
+
+async def test_the_group_is_chosen_by_name_by_place_or_by_chance(database, fleet):
+    async with database.sessions.begin() as session:
+        account = await session.get(Account, fleet.account.id)
+        location = await add_location(session, account)
+        (await session.get(Phone, fleet.phones[3].id)).location_id = location.id
+        rollout.record(session, OLGA, rollout.Event.PHONE_UPDATE, await session.get(Phone, fleet.phones[3].id))
+    async with database.sessions.begin() as session:
+        account = await session.get(Account, fleet.account.id)
+        at_place = await rollout.start_rollout(
+            session, OLGA, account, RolloutFields(SETTINGS, Group(location_id=location.id))
+        )
+        seen = await session.get(Phone, fleet.phones[2].id)
+        seen.last_fetch_at = utc_now()
+        await session.flush()
+        by_chance = await rollout.start_rollout(session, OLGA, account, RolloutFields(TEMPLATE, Group(random=1)))
+        assert at_place.canary == [fleet.phones[3].id]
+        assert by_chance.canary == [seen.id], "those that were seen lately come first"
+
+
+@pytest.mark.parametrize(
+    ("change", "group", "limits", "bad"),
+    [
+        (Change(ChangeKind.TEMPLATE, "nokia/base.j2", "x"), Group(random=1), Limits(), "target"),
+        (Change(ChangeKind.TEMPLATE, "yealink/nothing.j2", "x"), Group(random=1), Limits(), "target"),
+        (Change(ChangeKind.TEMPLATE, "yealink/common.cfg.j2", "x"), Group(random=1), Limits(), "target"),
+        (Change(ChangeKind.TEMPLATE, "yealink/base.cfg.j2", {}), Group(random=1), Limits(), "after"),
+        (Change(ChangeKind.SETTINGS, "global", {}), Group(random=1), Limits(), "target"),
+        (Change(ChangeKind.SETTINGS, "account", {"vlan_id": 9999}), Group(random=1), Limits(), "after.vlan_id"),
+        (Change(ChangeKind.SETTINGS, "account", "x"), Group(random=1), Limits(), "after"),
+        (SETTINGS, Group(), Limits(), "canary"),
+        (SETTINGS, Group(random=1, location_id="location_x"), Limits(), "canary"),
+        (SETTINGS, Group(phones=("phone_of_another_account",)), Limits(), "canary.phones"),
+        (SETTINGS, Group(random=0), Limits(), "canary.random"),
+        (SETTINGS, Group(random=1), Limits(minutes=0), "minutes"),
+        (SETTINGS, Group(random=1), Limits(failures=-1), "failures"),
+    ],
+)
+async def test_a_roll_out_that_cannot_be_says_which_field_and_begins_nothing(
+    database, fleet, change, group, limits, bad
+):
+    with pytest.raises(Invalid) as refused:
+        async with database.sessions.begin() as session:
+            account = await session.get(Account, fleet.account.id)
+            await rollout.start_rollout(session, OLGA, account, RolloutFields(change, group, limits))
+    assert bad in [fault.field for fault in refused.value.fields]
+    async with database.sessions() as session:
+        assert await store_rollouts.running(session) == []
+
+
+async def test_one_roll_out_of_a_target_at_a_time_and_none_of_what_holds_already(database, fleet):
+    await start(database, fleet)
+    with pytest.raises(Conflict, match="under way"):
+        await start(database, fleet)
+    with pytest.raises(Conflict, match="published already"):
+        await start(database, fleet, Change(ChangeKind.TEMPLATE, "yealink/base.cfg.j2", None))
+
+
+async def test_nothing_to_watch_costs_no_write(database, fleet):
+    asked = Asked()
+    watch = RolloutWatch(database, asked)
+    before = len(await entries(database, fleet))
+    await watch.look(utc_now())
+    assert len(await entries(database, fleet)) == before
+    async with database.sessions() as session:
+        assert (await session.scalars(select(Lease))).all() == []
