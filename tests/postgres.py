@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-SETTINGS = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "shared_buffers=16MB", "max_connections=20")
+SETTINGS = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "shared_buffers=16MB")
 
 
 def programs() -> Path | None:
@@ -29,7 +29,7 @@ def programs() -> Path | None:
 
 
 @contextlib.contextmanager
-def running_postgres() -> Iterator[str]:
+def running_postgres(*, connections: int = 20) -> Iterator[str]:
     """A server with one empty database; gives its URL. Skips, and says why, where it cannot run."""
     pytest.importorskip("asyncpg", reason="PostgreSQL's driver is absent: pip install asyncpg")
     folder = programs()
@@ -46,7 +46,7 @@ def running_postgres() -> Iterator[str]:
         _run(
             [folder / "initdb", "-D", data, "-U", "callpoint", "-A", "trust", "-E", "UTF8", "--no-sync"], as_user, base
         )
-        options = [f"-c {setting}" for setting in SETTINGS]
+        options = [f"-c {setting}" for setting in (*SETTINGS, f"max_connections={connections}")]
         server = " ".join([f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={base}", *options])
         control: list[str | Path] = [folder / "pg_ctl", "-D", data, "-l", Path(base) / "log", "-w"]
         _run([*control, "-o", server, "start"], as_user, base)
