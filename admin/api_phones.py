@@ -36,6 +36,7 @@ class PhoneAnswer(StampedAnswer):
     status: PhoneStatus
     last_fetch_at: Instant | None
     last_ip: str | None
+    no_location_at: Instant | None
     last_user_agent: str | None
     firmware: str | None
     resync_result: str | None
@@ -45,9 +46,11 @@ class PhoneAnswer(StampedAnswer):
 
 
 class PhoneCreate(Body):
-    """`mac` in any usual spelling; `lines`: ids of lines, first key first."""
+    """`mac` in any usual spelling; empty for a softphone: an address is made for it. `lines`: ids of lines, first key
+    first.
+    """
 
-    mac: Annotated[str, Field(min_length=12, max_length=40)]
+    mac: Annotated[str, Field(max_length=40)] = ""
     vendor: Name
     model: Name
     label: Text = ""

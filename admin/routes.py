@@ -64,7 +64,7 @@ class Route:
 
     `step_up`: a browser must have typed its password within 15 minutes. `prepare` runs before the transaction is open
     (argon2 takes tens of milliseconds and the database has one writer); what it returns or raises comes out of
-    `admin.auth.prepared(request)`.
+    `admin.auth.prepared(request)`. `streams_body`: the body is not read before; `prepare` takes it piece by piece.
     """
 
     method: str
@@ -77,6 +77,7 @@ class Route:
     prepare: Preparation | None = None
     operation: Operation | None = None
     max_body_bytes: int = 1 << 20
+    streams_body: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.scope, Scope | Access) or not isinstance(self.event, Event):
@@ -127,6 +128,7 @@ def all_routes() -> tuple[Route, ...]:
         pages_levels,
         pages_phone_list,
         pages_phone_new,
+        pages_phone_security,
         pages_phones,
         pages_rollouts,
         pages_settings,
@@ -137,11 +139,14 @@ def all_routes() -> tuple[Route, ...]:
         api_account, api_users, api_keys, api_sites, api_phones, api_phone_preview, api_rollouts, api_levels,
         api_templates, api_phones_many, api_imports, api_lines, api_provisioning, api_rotation, api_resync,
         api_provisioning_policy, api_file_keys, api_quarantine, api_telephony, api_numbers, api_whereabouts,
-        api_calls, api_audit, api_reference, pages_entry, pages_home, pages_alerts, pages_settings, pages_levels,
-        pages_templates, pages_phone_list, pages_imports, pages_phone_new, pages_phones, pages_rollouts, pages_calls,
-        pages_audit, pages_help, pages_api, pages_boot,
+        api_calls, api_audit, api_reference, pages_entry, pages_home, pages_alerts, pages_settings,
+        pages_phone_security, pages_levels, pages_templates, pages_phone_list, pages_imports, pages_phone_new,
+        pages_phones, pages_rollouts, pages_calls, pages_audit, pages_help, pages_api, pages_boot,
     )  # fmt: skip
-    routes = [route for table in tables for route in table.ROUTES]
+    return _each_once([route for table in tables for route in table.ROUTES])
+
+
+def _each_once(routes: list[Route]) -> tuple[Route, ...]:
     seen: set[tuple[str, str]] = set()
     for route in routes:
         if (route.method, route.path) in seen:

@@ -4,7 +4,7 @@ commits.
 
 import secrets
 import string
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -17,7 +17,17 @@ from engine.db import utc_now
 from engine.errors import Conflict, FieldFault, Invalid, NotFound
 from engine.ids import new_id
 from engine.models import Account, Line, Location, Pbx, Phone, PhoneLine, PhoneStatus
-from engine.provisioning import cutover, phone_rules, quarantine, safeguards, store, store_cutover, tokens, vendors
+from engine.provisioning import (
+    cutover,
+    phone_rules,
+    quarantine,
+    safeguards,
+    softphones,
+    store,
+    store_cutover,
+    tokens,
+    vendors,
+)
 from engine.provisioning.movement import Mode
 from engine.provisioning.settings import setting_faults
 
@@ -77,12 +87,15 @@ class LineFields:
 
 
 async def create_phone(session: AsyncSession, actor: Actor, account: Account, wished: PhoneFields) -> Phone:
-    """Add a phone: from the commit on its files are served under the account's URL.
+    """Add a phone: from the commit on its files are served under the account's URL. A softphone needs no MAC address:
+    an address is made for it.
 
     Raises:
         Invalid: every bad field. Conflict: the account has a phone of that MAC.
     """
     phone = Phone(id=new_id("phone"), account_id=account.id)
+    if not wished.mac.strip() and softphones.is_application(wished.vendor):
+        wished = replace(wished, mac=softphones.device_address())
     await _apply_phone(session, phone, wished)
     safeguards.give_key(phone, safeguards.policy_of(account))
     session.add(phone)
@@ -128,6 +141,9 @@ async def _apply_phone(session: AsyncSession, phone: Phone, wished: PhoneFields)
     faults += setting_faults(wished.settings)
     faults += [await _location_fault(session, phone.account_id, wished.location_id)]
     faults += await _assignment_faults(session, phone.account_id, wished.vendor, wished.model, wished.lines)
+    faults += await phone_extras.extra_faults(
+        session, phone.account_id, wished.vendor, wished.model, wished.settings, len(wished.lines)
+    )
     found = tuple(fault for fault in faults if fault is not None)
     if found or mac is None:
         raise Invalid("The phone cannot be stored like this.", fields=found)

@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.errors import FieldFault
 from engine.numbers import numbers_of
-from engine.provisioning import assetfile, functionkeys, location_gate, merge, render, sealing
+from engine.provisioning import assetfile, functionkeys, location_gate, merge, render, sealing, softphones
 from engine.provisioning.assetfile import AssetRecord
 from engine.provisioning.functionkeys import KeyRoom
 from engine.provisioning.location_gate import LOCATED, Unlocated
@@ -145,6 +145,11 @@ def _asset_name(value: Any) -> str | None:
     return None if good else "expected the name of one of the account's files, or nothing"
 
 
+def _cloud_id(value: Any) -> str | None:
+    good = isinstance(value, str) and (not value or softphones.CLOUD_ID.match(value) is not None)
+    return None if good else "expected the Cloud ID of a Cloud Softphone project, such as ACME or ACME*, or nothing"
+
+
 def _one_of(*names: str) -> Callable[[Any], str | None]:
     def check(value: Any) -> str | None:
         return None if isinstance(value, str) and value in names else f"expected {' or '.join(names)}"
@@ -170,6 +175,7 @@ CHECKS: Mapping[str, Check] = {
     "phonebook": _one_of("account", "off"),
     "logo": _asset_name,
     "firmware": _asset_name,
+    "cloud_id": _cloud_id,
 }
 
 
@@ -189,6 +195,7 @@ DEFAULTS: Mapping[str, Any] = {
     "phonebook": "account",
     "logo": "",
     "firmware": "",
+    "cloud_id": "",
 }
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from engine.provisioning.vendors import Mac, Profile
+from engine.provisioning.vendors import Mac, Profile, known
 
 LOCALLY_ADMINISTERED = 0x02
 CLOUD_ID = re.compile(r"[A-Za-z0-9_-]{1,40}\*?\Z")  # of a Cloud Softphone project; a star asks for the test version
@@ -27,6 +27,12 @@ def device_address() -> Mac:
 def is_local(mac: str) -> bool:
     """Whether the address is one that somebody made up (IEEE 802-2014 §8.4), not one that a vendor gave a phone."""
     return int(mac[1], 16) & LOCALLY_ADMINISTERED != 0
+
+
+def is_application(vendor: str) -> bool:
+    """Whether that family is one of applications."""
+    profile = known().profiles.get(vendor)
+    return profile is not None and profile.is_softphone
 
 
 def qr_content(profile: Profile, provisioning_url: str, mac: str, settings: Mapping[str, Any]) -> str | None:

@@ -1,10 +1,13 @@
-"""`python -m tests.golden.rewrite`: write every golden file anew, so that the review reads the difference."""
+"""`python -m tests.golden.rewrite`: write every golden file and docs/phones.md anew, so that the review reads the
+difference.
+"""
 
-from tests.golden import dialects, samples
+from tests.golden import dialects, phones_page, samples
 
 
 def main() -> None:
     files = samples.rendered() | dialects.invites()
+    phones_page.PATH.write_text(phones_page.page())
     root = samples.ROOT.parent
     for path in sorted([*samples.ROOT.rglob("*.cfg"), *dialects.ROOT.rglob("*.sip")]):
         if path not in files:

@@ -4,6 +4,7 @@ import pytest
 
 from engine.provisioning import vendors
 from engine.provisioning.vendors import Support
+from tests.golden import phones_page
 from tests.golden.samples import ROOT, rendered
 
 RENDERED = rendered()
@@ -22,3 +23,11 @@ def test_no_golden_file_is_left_over():
 @pytest.mark.parametrize("profile", vendors.load().profiles.values(), ids=lambda profile: profile.name)
 def test_at_least_four_models_of_each_vendor_are_tested(profile):
     assert sum(model.support is Support.TESTED for model in profile.models.values()) >= 4
+
+
+def test_the_page_of_phones_lists_every_model_with_its_grade():
+    """P-06: docs/phones.md is what the profiles say; at least 150 models."""
+    told = phones_page.PATH.read_text()
+    assert told == phones_page.page(), "write it anew: python -m tests.golden.rewrite"
+    rows = [row for row in told.splitlines() if row.startswith("| ") and row.count("|") == 4]
+    assert len(rows) - 18 >= 150
