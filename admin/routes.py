@@ -93,8 +93,10 @@ def all_routes() -> tuple[Route, ...]:
     # read here: these modules make their tables of the `Route` above
     from admin import (
         api_account,
+        api_assets,
         api_audit,
         api_calls,
+        api_contacts,
         api_file_keys,
         api_imports,
         api_keys,
@@ -122,6 +124,7 @@ def all_routes() -> tuple[Route, ...]:
         pages_boot,
         pages_calls,
         pages_entry,
+        pages_files,
         pages_help,
         pages_home,
         pages_imports,
@@ -129,6 +132,7 @@ def all_routes() -> tuple[Route, ...]:
         pages_phone_list,
         pages_phone_new,
         pages_phone_security,
+        pages_phonebook,
         pages_phones,
         pages_rollouts,
         pages_settings,
@@ -137,11 +141,13 @@ def all_routes() -> tuple[Route, ...]:
 
     tables = (
         api_account, api_users, api_keys, api_sites, api_phones, api_phone_preview, api_rollouts, api_levels,
-        api_templates, api_phones_many, api_imports, api_lines, api_provisioning, api_rotation, api_resync,
+        api_templates, api_phones_many, api_imports, api_lines, api_contacts, api_assets, api_provisioning,
+        api_rotation, api_resync,
         api_provisioning_policy, api_file_keys, api_quarantine, api_telephony, api_numbers, api_whereabouts,
         api_calls, api_audit, api_reference, pages_entry, pages_home, pages_alerts, pages_settings,
         pages_phone_security, pages_levels, pages_templates, pages_phone_list, pages_imports, pages_phone_new,
-        pages_phones, pages_rollouts, pages_calls, pages_audit, pages_help, pages_api, pages_boot,
+        pages_phones, pages_phonebook, pages_files, pages_rollouts, pages_calls, pages_audit, pages_help, pages_api,
+        pages_boot,
     )  # fmt: skip
     return _each_once([route for table in tables for route in table.ROUTES])
 

@@ -1,0 +1,88 @@
+"""Phones' security: the form behind its card of Settings, and the key of one phone's encrypted files."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+
+from admin.api_provisioning_policy import sees_certificates
+from admin.context import ACCOUNT, ACTOR, CONFIG, SESSION
+from admin.links import provisioning_url
+from admin.pages_form import FORM, form_of, lines_typed, refuse_stale, see_other, typed, whole_number
+from admin.render import render
+from admin.routes import Route
+from engine.accounts import store as accounts
+from engine.accounts.scopes import Scope
+from engine.audit.events import Event
+from engine.errors import EngineError
+from engine.provisioning import safeguards, store, store_safeguards, vendors
+from engine.provisioning.policy import MAX_LOG_DAYS, MIN_LOG_DAYS
+
+_PATH = "/settings/phone-security"
+
+
+async def get_phone_security(request: web.Request) -> web.Response:
+    return await _page(request, None)
+
+
+async def _page(request: web.Request, error: EngineError | None) -> web.Response:
+    session, account = request[SESSION], request[ACCOUNT]
+    policy = safeguards.policy_of(account)
+    section = request.app[CONFIG].provisioning
+    counts = await store_safeguards.phones_by_vendor(session, account.id)
+    return render(
+        request,
+        "phone_security.html.j2",
+        status=error.http_status if error else 200,
+        form=await form_of(request, policy.values(), error),
+        policy=policy,
+        sealed=_families(counts, is_sealed=True),
+        clear=_families(counts, is_sealed=False),
+        outside=await store_safeguards.phones_outside(session, account.id, policy),
+        sees_certificates=sees_certificates(section),
+        has_tls=section.tls_cert is not None or bool(section.trusted_proxies),
+        log_days=(MIN_LOG_DAYS, MAX_LOG_DAYS),
+    )
+
+
+def _families(counts: Mapping[str, int], *, is_sealed: bool) -> list[tuple[str, int]]:
+    """The families that read encrypted files, or those that do not, with the account's phones of each."""
+    profiles = vendors.known().profiles.values()
+    return [(one.title, counts.get(one.name, 0)) for one in profiles if (one.encryption is not None) is is_sealed]
+
+
+async def post_phone_security(request: web.Request) -> web.Response:
+    request[FORM] = _page
+    account = request[ACCOUNT]
+    await accounts.lock_account(request[SESSION], account)
+    await refuse_stale(request, account)
+    changes: dict[str, Any] = {
+        "sources": await lines_typed(request, "sources"),
+        "client_certificates": await typed(request, "client_certificates"),
+        "expired_certificates": await typed(request, "expired_certificates") == "on",
+        "encrypt_files": await typed(request, "encrypt_files") == "on",
+        "fetch_log_days": await whole_number(request, "fetch_log_days", 90),
+        "location_gate": await typed(request, "location_gate"),
+    }
+    seen = sees_certificates(request.app[CONFIG].provisioning)
+    await safeguards.update_policy(request[SESSION], request[ACTOR], account, changes, sees_certificates=seen)
+    return see_other(_PATH, "phone-security-saved")
+
+
+async def get_file_key(request: web.Request) -> web.Response:
+    """The key of one phone's files, to be typed into it. Whoever may see this page may see the URL too."""
+    session, account = request[SESSION], request[ACCOUNT]
+    phone = await store.phone_of(session, account.id, request.match_info["id"])
+    made = await safeguards.reveal_file_key(session, request[ACTOR], phone)
+    token = account.provisioning_token
+    url = provisioning_url(request, token) + made.folder if token is not None else ""
+    profile = vendors.known().profiles[phone.vendor]
+    return render(request, "file_key.html.j2", phone=phone, made=made, url=url, title=profile.title)
+
+
+_REVEAL = Scope.PROVISIONING_REVEAL
+ROUTES = (
+    Route("GET", _PATH, get_phone_security, Scope.PROVISIONING_READ, Event.PROVISIONING_POLICY_READ),
+    Route("POST", _PATH, post_phone_security, Scope.PROVISIONING_WRITE, Event.PROVISIONING_POLICY_UPDATE),
+    Route("GET", "/phones/{id}/file-key", get_file_key, _REVEAL, Event.PHONE_FILE_KEY_REVEAL, step_up=True),
+)  # fmt: skip
