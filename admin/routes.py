@@ -7,6 +7,7 @@ at the end of each `api_*` and `pages_*` module.
 from collections.abc import Awaitable, Callable
 from dataclasses import KW_ONLY, dataclass
 from enum import StrEnum
+from types import ModuleType
 from typing import Any
 
 from aiohttp import web
@@ -90,6 +91,20 @@ class Route:
 
 def all_routes() -> tuple[Route, ...]:
     """Every route of the API and the pages. Two with one method and path are a bug and refused."""
+    return _each_once([route for table in _tables() for route in table.ROUTES])
+
+
+def _each_once(routes: list[Route]) -> tuple[Route, ...]:
+    seen: set[tuple[str, str]] = set()
+    for route in routes:
+        if (route.method, route.path) in seen:
+            raise ValueError(f"{route.method} {route.path} is there twice.")
+        seen.add((route.method, route.path))
+    return tuple(routes)
+
+
+def _tables() -> tuple[ModuleType, ...]:
+    """The modules that hold the tables, in the order of the contents."""
     # read here: these modules make their tables of the `Route` above
     from admin import (
         api_account,
@@ -131,6 +146,7 @@ def all_routes() -> tuple[Route, ...]:
         pages_levels,
         pages_phone_list,
         pages_phone_new,
+        pages_phone_own,
         pages_phone_security,
         pages_phonebook,
         pages_phones,
@@ -139,23 +155,13 @@ def all_routes() -> tuple[Route, ...]:
         pages_templates,
     )
 
-    tables = (
+    return (
         api_account, api_users, api_keys, api_sites, api_phones, api_phone_preview, api_rollouts, api_levels,
         api_templates, api_phones_many, api_imports, api_lines, api_contacts, api_assets, api_provisioning,
         api_rotation, api_resync,
         api_provisioning_policy, api_file_keys, api_quarantine, api_telephony, api_numbers, api_whereabouts,
         api_calls, api_audit, api_reference, pages_entry, pages_home, pages_alerts, pages_settings,
         pages_phone_security, pages_levels, pages_templates, pages_phone_list, pages_imports, pages_phone_new,
-        pages_phones, pages_phonebook, pages_files, pages_rollouts, pages_calls, pages_audit, pages_help, pages_api,
+        pages_phone_own, pages_phones, pages_phonebook, pages_files, pages_rollouts, pages_calls, pages_audit, pages_help, pages_api,
         pages_boot,
     )  # fmt: skip
-    return _each_once([route for table in tables for route in table.ROUTES])
-
-
-def _each_once(routes: list[Route]) -> tuple[Route, ...]:
-    seen: set[tuple[str, str]] = set()
-    for route in routes:
-        if (route.method, route.path) in seen:
-            raise ValueError(f"{route.method} {route.path} is there twice.")
-        seen.add((route.method, route.path))
-    return tuple(routes)
