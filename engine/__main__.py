@@ -27,8 +27,17 @@ app = typer.Typer(
 account_app = typer.Typer(no_args_is_help=True, help="Accounts.")
 api_key_app = typer.Typer(no_args_is_help=True, help="API keys.")
 phone_app = typer.Typer(no_args_is_help=True, help="Phones.")
+phone_settings_app = typer.Typer(
+    no_args_is_help=True, help="Phone settings of all accounts; what an account says goes before."
+)
 audit_app = typer.Typer(no_args_is_help=True, help="The audit log.")
-for name, sub in (("account", account_app), ("api-key", api_key_app), ("phone", phone_app), ("audit", audit_app)):
+for name, sub in (
+    ("account", account_app),
+    ("api-key", api_key_app),
+    ("phone", phone_app),
+    ("phone-settings", phone_settings_app),
+    ("audit", audit_app),
+):
     app.add_typer(sub, name=name)
 
 ConfigOption = Annotated[
@@ -237,6 +246,48 @@ def phone_simulate(
     result = _run(simulate(vendor, model, mac, url))
     show_boot(result, as_json=as_json)
     raise SystemExit(0 if result.is_ready else 1)
+
+
+@phone_settings_app.command("show")
+def phone_settings_show(config: ConfigOption = None) -> None:
+    """Print the phone settings of all accounts as JSON."""
+    typer.echo(json.dumps(_run(_global_settings(config)), indent=2, ensure_ascii=False))
+
+
+@phone_settings_app.command("set")
+def phone_settings_set(
+    name: Annotated[str, typer.Argument(help="The setting, such as ntp_server.")],
+    value: Annotated[str, typer.Argument(help='Its value: JSON, or a text, such as 20, true, ["opus", "pcmu"].')],
+    config: ConfigOption = None,
+) -> None:
+    """Say a phone setting for all accounts. Their phones take it at their next fetch."""
+    try:
+        read = json.loads(value)
+    except ValueError:
+        read = value
+    _run(_global_settings(config, {name: read}))
+
+
+@phone_settings_app.command("unset")
+def phone_settings_unset(
+    name: Annotated[str, typer.Argument(help="The setting.")], config: ConfigOption = None
+) -> None:
+    """Say nothing of a phone setting any more: the default counts where no account says otherwise."""
+    _run(_global_settings(config, {name: None}))
+
+
+async def _global_settings(config: Path | None, changed: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The settings of all accounts, after the change where there is one; None takes a setting out."""
+    from engine.provisioning import levels, merge, store_levels
+
+    async with _opened(configuration.load(config)) as database, database.sessions.begin() as session:
+        level = await store_levels.level_named(session, None, merge.GLOBAL_NAME)
+        said = dict(level.settings) if level is not None else {}
+        if changed is None:
+            return said
+        said = {name: value for name, value in (said | changed).items() if value is not None}
+        await levels.put_global(session, _cli(), said)
+        return said
 
 
 @app.command()
