@@ -81,13 +81,13 @@ async def _level_page(request: web.Request, error: EngineError | None) -> web.Re
     title = await _known_title(request, account, name)
     level = await store_levels.level_named(session, account.id, name)
     said = dict(level.settings) if level is not None else {}
-    form = await form_of(request, {f"settings.{one}": _typed_form(one, said) for one in CHECKS}, error)
+    form = await form_of(request, {f"settings.{one}": typed_form(one, said) for one in CHECKS}, error)
     inherited = await _inherited(request, account, name)
     shown = [
         {
             "name": f"settings.{one}",
             "words": words_of(one),
-            "options": _options(one),
+            "options": options_of(one),
             "inherited": value_text(one, inherited.values.get(one)),
         }
         for one in CHECKS
@@ -128,14 +128,14 @@ async def _inherited(request: web.Request, account: Account, name: str) -> merge
     return settings.effective(below, {})
 
 
-def _options(name: str) -> tuple[tuple[str, str], ...]:
+def options_of(name: str) -> tuple[tuple[str, str], ...]:
     """What a list to choose from offers; none for a field to type in."""
     words = words_of(name)
     choices = _YES_NO if words.form == "yes_no" else words.choices
     return (*choices, (DEFAULT, "The default, whatever is inherited")) if choices else ()
 
 
-def _typed_form(name: str, said: Mapping[str, Any]) -> Any:
+def typed_form(name: str, said: Mapping[str, Any]) -> Any:
     """A stored value as the form shows it; empty where nothing is said."""
     if name not in said:
         return ""
@@ -160,7 +160,7 @@ async def post_level(request: web.Request) -> web.Response:
     name = await typed(request, "name")
     await _known_title(request, account, name)
     level = await store_levels.level_named(session, account.id, name)
-    wished = {one: value for one in CHECKS if (value := await _typed_value(request, one)) is not None}
+    wished = {one: value for one in CHECKS if (value := await typed_value(request, one)) is not None}
     wished = {one: None if value == DEFAULT else value for one, value in wished.items()}
     if level is None and wished:
         await levels.create_level(session, actor, account, _fields(name, wished))
@@ -185,7 +185,7 @@ def _fields(name: str, wished: Mapping[str, Any]) -> LevelFields:
     )
 
 
-async def _typed_value(request: web.Request, name: str) -> Any:
+async def typed_value(request: web.Request, name: str) -> Any:
     """What was typed, as the setting holds it; None: nothing. A value of a wrong kind stays a text, so that the check
     of the setting says what is wrong.
     """

@@ -4,14 +4,15 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from admin import pages_lines
+from admin import pages_lines, phone_preview
 from admin.api_phones import Resynced, send_resync
 from admin.auth import prepared
-from admin.context import ACCOUNT, ACTOR, SESSION
+from admin.context import ACCOUNT, ACTOR, INDEX, SESSION
 from admin.pages_form import FORM, form_of, gathered, refuse, refuse_stale, see_other, typed
-from admin.pages_phone_files import lines_on, preview
+from admin.pages_phone_files import lines_on
 from admin.render import render
 from admin.routes import Route
+from admin.setting_words import effective_rows
 from engine.accounts import store as accounts
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
@@ -20,10 +21,10 @@ from engine.e911 import store as e911
 from engine.e911 import whereabouts
 from engine.errors import EngineError, FieldFault
 from engine.models import ConfirmedLocation, Phone
-from engine.provisioning import phones, store, vendors
+from engine.provisioning import functionkeys, phones, store, store_boots, vendors
 from engine.provisioning.phones import PhoneFields
 
-EVENTS_SHOWN = 40
+BOOTS_SHOWN = 8
 
 
 async def get_phone(request: web.Request) -> web.Response:
@@ -33,6 +34,7 @@ async def get_phone(request: web.Request) -> web.Response:
 async def _phone_page(request: web.Request, error: EngineError | None) -> web.Response:
     session = request[SESSION]
     phone = await _phone(request)
+    record = await request.app[INDEX].phone(phone.id)
     values = {"label": phone.label, "location_id": phone.location_id or "", "place_id": "", "network": ""}
     form = await form_of(request, values, error)
     return render(
@@ -42,8 +44,11 @@ async def _phone_page(request: web.Request, error: EngineError | None) -> web.Re
         phone=phone,
         form=form,
         lines=await lines_on(session, phone),
-        events=await store.events_of(session, phone.account_id, phone_id=phone.id, limit=EVENTS_SHOWN),
-        files=await preview(request, phone),
+        boots=(await store_boots.boots_of(session, phone.account_id, phone.id))[:BOOTS_SHOWN],
+        files=await phone_preview.against_fetched(request, phone),
+        settings_rows=effective_rows(record) if record is not None else [],
+        keys=functionkeys.read(list((record.settings.get(functionkeys.SETTING) if record is not None else None) or ())),
+        profile=vendors.known().profiles.get(phone.vendor),
         locations=await location_choices(request),
         sighting=await e911.sighting_of(session, phone),
         confirmed=await e911.confirmed_of_phone(session, phone),

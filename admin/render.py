@@ -63,6 +63,7 @@ DONE = {  # what a page says after a redirect; the key travels in the address, t
     "phones-delete": "Phones deleted. They get no configuration any more.",
     "phones-added": "Phones added.",
     "imported": "Imported.",
+    "phone-released": "Released. The phone gets its files at its next fetch.",
     "phone-saved": "Phone saved.",
     "phone-deleted": "Phone deleted. It gets no configuration any more.",
     "line-added": "Line added to the phone.",

@@ -7,7 +7,7 @@ at the end of each `api_*` and `pages_*` module.
 from collections.abc import Awaitable, Callable
 from dataclasses import KW_ONLY, dataclass
 from enum import StrEnum
-from types import ModuleType
+from importlib import import_module
 from typing import Any
 
 from aiohttp import web
@@ -89,9 +89,22 @@ class Route:
             raise TypeError(f"{self.method} {self.path}: an API route needs an operation, or nobody can look it up.")
 
 
+_TABLES = (
+    "api_account", "api_users", "api_keys", "api_sites", "api_phones", "api_phone_preview", "api_rollouts",
+    "api_levels", "api_templates", "api_phones_many", "api_imports", "api_lines", "api_contacts", "api_assets",
+    "api_provisioning", "api_rotation", "api_resync", "api_provisioning_policy", "api_file_keys",
+    "api_quarantine", "api_telephony", "api_numbers", "api_whereabouts", "api_calls", "api_audit",
+    "api_reference", "pages_entry", "pages_home", "pages_alerts", "pages_settings", "pages_phone_security",
+    "pages_levels", "pages_templates", "pages_phone_list", "pages_imports", "pages_phone_new",
+    "pages_phone_own", "pages_phones", "pages_phonebook", "pages_files", "pages_rollouts", "pages_calls",
+    "pages_audit", "pages_help", "pages_api", "pages_boot",
+)  # fmt: skip
+
+
 def all_routes() -> tuple[Route, ...]:
     """Every route of the API and the pages. Two with one method and path are a bug and refused."""
-    return _each_once([route for table in _tables() for route in table.ROUTES])
+    # the modules are read here and not above: they make their tables of `Route`
+    return _each_once([route for table in _TABLES for route in import_module(f"admin.{table}").ROUTES])
 
 
 def _each_once(routes: list[Route]) -> tuple[Route, ...]:
@@ -101,67 +114,3 @@ def _each_once(routes: list[Route]) -> tuple[Route, ...]:
             raise ValueError(f"{route.method} {route.path} is there twice.")
         seen.add((route.method, route.path))
     return tuple(routes)
-
-
-def _tables() -> tuple[ModuleType, ...]:
-    """The modules that hold the tables, in the order of the contents."""
-    # read here: these modules make their tables of the `Route` above
-    from admin import (
-        api_account,
-        api_assets,
-        api_audit,
-        api_calls,
-        api_contacts,
-        api_file_keys,
-        api_imports,
-        api_keys,
-        api_levels,
-        api_lines,
-        api_numbers,
-        api_phone_preview,
-        api_phones,
-        api_phones_many,
-        api_provisioning,
-        api_provisioning_policy,
-        api_quarantine,
-        api_reference,
-        api_resync,
-        api_rollouts,
-        api_rotation,
-        api_sites,
-        api_telephony,
-        api_templates,
-        api_users,
-        api_whereabouts,
-        pages_alerts,
-        pages_api,
-        pages_audit,
-        pages_boot,
-        pages_calls,
-        pages_entry,
-        pages_files,
-        pages_help,
-        pages_home,
-        pages_imports,
-        pages_levels,
-        pages_phone_list,
-        pages_phone_new,
-        pages_phone_own,
-        pages_phone_security,
-        pages_phonebook,
-        pages_phones,
-        pages_rollouts,
-        pages_settings,
-        pages_templates,
-    )
-
-    return (
-        api_account, api_users, api_keys, api_sites, api_phones, api_phone_preview, api_rollouts, api_levels,
-        api_templates, api_phones_many, api_imports, api_lines, api_contacts, api_assets, api_provisioning,
-        api_rotation, api_resync,
-        api_provisioning_policy, api_file_keys, api_quarantine, api_telephony, api_numbers, api_whereabouts,
-        api_calls, api_audit, api_reference, pages_entry, pages_home, pages_alerts, pages_settings,
-        pages_phone_security, pages_levels, pages_templates, pages_phone_list, pages_imports, pages_phone_new,
-        pages_phone_own, pages_phones, pages_phonebook, pages_files, pages_rollouts, pages_calls, pages_audit, pages_help, pages_api,
-        pages_boot,
-    )  # fmt: skip
