@@ -17,12 +17,12 @@ from engine.errors import FieldFault, Invalid
 from engine.models import Phone
 from engine.provisioning import rollout, store_boots
 from engine.provisioning.fleet import Change, ChangeKind
-from engine.provisioning.rollout import MAX_TEMPLATE
+from engine.provisioning.sandbox import MAX_SOURCE
 from engine.provisioning.timeline import Boot
 
 Target = Annotated[str, StringConstraints(min_length=1, max_length=120, pattern=NAME_PATTERN)]
 Kind = Annotated[str, StringConstraints(pattern=r"^(template|settings)$")]
-After = Annotated[str, StringConstraints(max_length=MAX_TEMPLATE)] | dict[str, JsonValue] | None
+After = Annotated[str, StringConstraints(max_length=MAX_SOURCE)] | dict[str, JsonValue] | None
 AGAINST = Query("against", {"type": "string", "enum": ["fetched"], "default": "fetched"}, "What it is compared with.")
 
 

@@ -10,18 +10,21 @@ from admin.api import answered, body_of, no_query, row_named
 from admin.api_models import Answer, Body, Id, Instant, StampedAnswer, any_json
 from admin.api_paging import PAGE_QUERIES, list_rows, plainly
 from admin.api_phone_preview import ChangeBody, refuse_bad_change
+from admin.auth import prepared
 from admin.context import ACCOUNT, ACTOR, DRY_RUNS, RESOURCE, SESSION
 from admin.links import provisioning_url
 from admin.routes import Operation, Route
+from admin.template_trial import tried
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 from engine.audit.record import record
 from engine.db import utc_now
 from engine.models import Rollout, RolloutState
-from engine.provisioning import rollout, rollout_watch
+from engine.provisioning import rollout, rollout_watch, vendors
 from engine.provisioning.canary import MAX_CANARY, MAX_MINUTES, Limits
 from engine.provisioning.dryrun import DryRun, DryRunState, Group
-from engine.provisioning.fleet import Finding, Outcome
+from engine.provisioning.fleet import Change, ChangeKind, Finding, Outcome
+from engine.provisioning.overrides import Examined
 from engine.provisioning.rollout import RolloutFields
 from engine.provisioning.tokens import REDACTED
 
@@ -44,9 +47,9 @@ class RolloutCreate(ChangeBody):
     minutes: Annotated[int, Field(ge=1, le=MAX_MINUTES)] = 15
     automatic: bool = False
 
-    def fields(self) -> RolloutFields:
+    def fields(self, examined: Examined) -> RolloutFields:
         group = rollout.Group(tuple(self.canary.phones), self.canary.location_id, self.canary.random)
-        return RolloutFields(self.change(), group, Limits(self.failures, self.minutes, self.automatic))
+        return RolloutFields(self.change(), group, Limits(self.failures, self.minutes, self.automatic), examined)
 
 
 class CountsAnswer(Answer):
@@ -202,9 +205,22 @@ async def get_rollout(request: web.Request) -> web.Response:
     return await _detail(request, await row_named(request, Rollout))
 
 
+async def try_rollout(request: web.Request) -> Examined:
+    """Before the transaction: a template is tried on made-up phones, as one that is published at once is."""
+    return await try_change(request, (await body_of(request, RolloutCreate)).change())
+
+
+async def try_change(request: web.Request, change: Change) -> Examined:
+    """What comes of a changed template; nothing to say of any other change."""
+    profile = vendors.known().profiles.get(change.vendor)
+    if change.kind is not ChangeKind.TEMPLATE or not isinstance(change.after, str) or profile is None:
+        return Examined()
+    return await tried(request, change.vendor, change.name, change.after)
+
+
 async def post_rollout(request: web.Request) -> web.Response:
     no_query(request)
-    wished = (await body_of(request, RolloutCreate)).fields()
+    wished = (await body_of(request, RolloutCreate)).fields(prepared(request, Examined))
     row = await rollout.start_rollout(request[SESSION], request[ACTOR], request[ACCOUNT], wished)
     await request[SESSION].flush()
     return await _detail(request, row, status=201, location=f"/api/v1/rollouts/{row.id}")
@@ -256,7 +272,7 @@ ROUTES = (
         operation=Operation("List roll-outs, newest first", answer=RolloutAnswer, is_list=True, queries=PAGE_QUERIES),
     ),
     Route(
-        "POST", "/api/v1/rollouts", post_rollout, _WRITE, Event.ROLLOUT_CREATE,
+        "POST", "/api/v1/rollouts", post_rollout, _WRITE, Event.ROLLOUT_CREATE, prepare=try_rollout,
         operation=Operation(
             "Give a change to some phones first", body=RolloutCreate, answer=RolloutDetail, status=201, has_etag=True
         ),

@@ -6,7 +6,8 @@ from typing import Any
 from aiohttp import web
 
 from admin.api_phone_preview import refuse_bad_change
-from admin.api_rollouts import dry_run_named
+from admin.api_rollouts import dry_run_named, try_change
+from admin.auth import prepared
 from admin.context import ACCOUNT, ACTOR, DRY_RUNS, SESSION
 from admin.links import provisioning_url
 from admin.pages_form import FORM, form_of, refuse_stale, see_other, typed, whole_number
@@ -25,6 +26,7 @@ from engine.provisioning import canary, preview, rollout, rollout_watch, store, 
 from engine.provisioning.canary import Limits
 from engine.provisioning.dryrun import Group as DryRunGroup
 from engine.provisioning.fleet import Change, ChangeKind
+from engine.provisioning.overrides import Examined
 from engine.provisioning.rollout import Group, RolloutFields
 from engine.provisioning.tokens import REDACTED
 
@@ -173,6 +175,11 @@ async def post_dry_run_cancel(request: web.Request) -> web.Response:
     return see_other(f"/phones/rollouts/dry-run/{run.id}")
 
 
+async def try_dry_run(request: web.Request) -> Examined:
+    """Before the transaction: the template is tried as one that is published at once is."""
+    return await try_change(request, dry_run_named(request).change)
+
+
 async def post_dry_run_start(request: web.Request) -> web.Response:
     """Give what was tried to a canary group."""
     request[FORM] = _dry_run_page
@@ -185,6 +192,7 @@ async def post_dry_run_start(request: web.Request) -> web.Response:
             await whole_number(request, "minutes", Limits().minutes),
             await typed(request, "automatic") != "",
         ),
+        prepared(request, Examined),
     )
     row = await rollout.start_rollout(request[SESSION], request[ACTOR], request[ACCOUNT], wished)
     return see_other(f"/phones/rollouts/{row.id}", "rollout-begun")
@@ -275,7 +283,14 @@ ROUTES = (
     Route("POST", "/phones/rollouts/new", post_rollout_new, _READ, Event.DRY_RUN_CREATE),
     Route("GET", "/phones/rollouts/dry-run/{id}", get_dry_run, _READ, Event.DRY_RUN_READ),
     Route("POST", "/phones/rollouts/dry-run/{id}/cancel", post_dry_run_cancel, _READ, Event.DRY_RUN_CANCEL),
-    Route("POST", "/phones/rollouts/dry-run/{id}/start", post_dry_run_start, _WRITE, Event.ROLLOUT_CREATE),
+    Route(
+        "POST",
+        "/phones/rollouts/dry-run/{id}/start",
+        post_dry_run_start,
+        _WRITE,
+        Event.ROLLOUT_CREATE,
+        prepare=try_dry_run,
+    ),
     Route("GET", "/phones/rollouts/{id}", get_rollout, _READ, Event.ROLLOUT_READ),
     Route("POST", "/phones/rollouts/{id}/publish", post_rollout_publish, _WRITE, Event.ROLLOUT_PUBLISH),
     Route("POST", "/phones/rollouts/{id}/cancel", post_rollout_cancel, _WRITE, Event.ROLLOUT_CANCEL),

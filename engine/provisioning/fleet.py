@@ -199,7 +199,7 @@ class Examiner:
         if key not in self._touched:
             texts = (subject.overrides_before, subject.overrides_after)
             self._touched[key] = any(
-                self.change.name in parts_of(template, {**profile.templates, **overrides}) for overrides in texts
+                self.change.name in parts_of(template, profile.templates, overrides) for overrides in texts
             )
         return self._touched[key]
 
@@ -232,27 +232,29 @@ def template_of(profile: Profile, rule: FileRule, model: str) -> str:
     return (known.template or "") if known is not None else ""
 
 
-def parts_of(template: str, texts: Mapping[str, str]) -> frozenset[str]:
+def parts_of(template: str, shipped: Mapping[str, str], own: Mapping[str, str]) -> frozenset[str]:
     """That template and every other it is made of: what it extends, includes or imports, and so on down.
 
-    One whose parts are only known when it runs counts as made of all.
+    An account's own text that names itself means the shipped one it stands in place of. One whose parts are only known
+    when it runs counts as made of all.
     """
     environment = jinja2.Environment(autoescape=True)  # parses alone; nothing is rendered with it
-    found: set[str] = set()
-    waiting = [template]
+    seen: set[tuple[str, bool]] = set()
+    waiting = [(template, template in own)]
     while waiting:
-        name = waiting.pop()
-        if name in found or name not in texts:
+        name, is_own = waiting.pop()
+        text = (own if is_own else shipped).get(name)
+        if text is None or (name, is_own) in seen:
             continue
-        found.add(name)
+        seen.add((name, is_own))
         try:
-            parts = set(meta.find_referenced_templates(environment.parse(texts[name])))
+            parts = set(meta.find_referenced_templates(environment.parse(text)))
         except jinja2.TemplateError:
             continue  # it cannot be rendered, and the rendering says why
         if None in parts:
-            return frozenset(texts)
-        waiting += [part for part in parts if part is not None]
-    return frozenset(found)
+            return frozenset(shipped) | frozenset(own)
+        waiting += [(part, part in own and part != name) for part in parts if part is not None]
+    return frozenset(name for name, _ in seen)
 
 
 def makes_a_shared_file(profile: Profile, change: Change) -> bool:
@@ -262,7 +264,7 @@ def makes_a_shared_file(profile: Profile, change: Change) -> bool:
     if change.kind is not ChangeKind.TEMPLATE:
         return False
     shared = (rule.template for rule in profile.files if rule.template and "mac" not in rule.pattern.groupindex)
-    return any(change.name in parts_of(template, profile.templates) for template in shared if template != "model")
+    return any(change.name in parts_of(template, profile.templates, {}) for template in shared if template != "model")
 
 
 # --- In the worker's process ------------------------------------------------------------------------------------------

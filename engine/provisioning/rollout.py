@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit.events import Event
@@ -24,18 +23,17 @@ from engine.models import (
     Account,
     Location,
     Phone,
-    PhoneStatus,
     Rollout,
     RolloutState,
     SettingsLevel,
     TemplateOverride,
     TemplateVersion,
 )
-from engine.provisioning import fleet, merge, settings, store, store_rollouts, vendors
+from engine.provisioning import fleet, merge, settings, store, store_levels, store_rollouts, vendors
 from engine.provisioning.canary import MAX_CANARY, MAX_MINUTES, Limits
 from engine.provisioning.fleet import Change, ChangeKind
-
-MAX_TEMPLATE = 128 * 1024  # characters
+from engine.provisioning.overrides import Examined
+from engine.provisioning.sandbox import MAX_SOURCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +47,12 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class RolloutFields:
-    """A roll-out as it is asked for."""
+    """A roll-out as it is asked for. `examined`: what came of trying its template (`overrides.examine`)."""
 
     change: Change
     group: Group
     limits: Limits = field(default_factory=Limits)
+    examined: Examined = field(default_factory=Examined)
 
 
 # --- Operations -------------------------------------------------------------------------------------------------------
@@ -66,6 +65,7 @@ async def start_rollout(session: AsyncSession, actor: Actor, account: Account, w
         Invalid: every bad field. Conflict: the target is being rolled out already, or is as wished.
     """
     faults = [*await change_faults(session, account, wished.change), *_limit_faults(wished.limits)]
+    faults += [FieldFault("after", fault) for fault in wished.examined.faults]
     canary: Sequence[str] = ()
     if not faults:
         canary, group_faults = await _canary(session, account, wished)
@@ -108,7 +108,7 @@ async def publish_rollout(session: AsyncSession, actor: Actor, rollout: Rollout)
     else:
         await _write_settings(session, rollout, change)
     _end(rollout, RolloutState.PUBLISHED, "")
-    await _outdate_affected(session, rollout.account_id, change)
+    await store_levels.outdate(session, *store_rollouts.affected(rollout.account_id, change))
     record(session, actor, Event.ROLLOUT_PUBLISH, rollout)
 
 
@@ -187,8 +187,8 @@ def _template_faults(change: Change) -> list[FieldFault]:
         ]
     if change.after is not None and not isinstance(change.after, str):
         return [FieldFault("after", "Expected the template's text, or null for the shipped one.")]
-    if change.after is not None and len(change.after) > MAX_TEMPLATE:
-        return [FieldFault("after", f"Expected at most {MAX_TEMPLATE:,} characters.")]
+    if change.after is not None and len(change.after) > MAX_SOURCE:
+        return [FieldFault("after", f"Expected at most {MAX_SOURCE:,} characters.")]
     return []
 
 
@@ -262,32 +262,31 @@ def _some(there: Mapping[str, bool], count: int) -> list[str]:
 async def published(session: AsyncSession, account_id: str, change: Change) -> Any:
     """The template's text or the level's settings as all phones have them; None: the shipped one, or no such level."""
     if change.kind is ChangeKind.TEMPLATE:
-        row = await store_rollouts.override_of(session, account_id, change.vendor, change.name)
+        row = await store_levels.template_named(session, account_id, change.vendor, change.name)
         return row.body if row is not None else None
-    level = await store_rollouts.level_of(session, account_id, change.target)
+    level = await store_levels.level_named(session, account_id, change.target)
     return dict(level.settings) if level is not None else None
 
 
 async def _write_template(session: AsyncSession, actor: Actor, rollout: Rollout, change: Change) -> None:
-    row = await store_rollouts.override_of(session, rollout.account_id, change.vendor, change.name)
+    row = await store_levels.template_named(session, rollout.account_id, change.vendor, change.name)
     if row is None:
         row = TemplateOverride(
             id=new_id("template"), account_id=rollout.account_id, vendor=change.vendor, name=change.name, number=0
         )
         session.add(row)
-    latest = await session.scalar(select(func.max(TemplateVersion.number)).where(TemplateVersion.template_id == row.id))
-    row.body, row.number = change.after, max(row.number, latest or 0) + 1
+    row.body, row.number = change.after, max(row.number, await store_levels.last_number(session, row.id)) + 1
     await session.flush()
     session.add(
         TemplateVersion(
             template_id=row.id, number=row.number, body=change.after, note="Rolled out by way of a canary group",
-            written_by=actor.name, written_at=utc_now(),
+            written_by=actor.display_name or actor.name, written_at=utc_now(),
         )
     )  # fmt: skip
 
 
 async def _write_settings(session: AsyncSession, rollout: Rollout, change: Change) -> None:
-    row = await store_rollouts.level_of(session, rollout.account_id, change.target)
+    row = await store_levels.level_named(session, rollout.account_id, change.target)
     if change.after is None:
         if row is not None:
             await session.delete(row)
@@ -304,17 +303,5 @@ async def _write_settings(session: AsyncSession, rollout: Rollout, change: Chang
 
 async def _outdate(session: AsyncSession, phone_ids: Sequence[str]) -> None:
     """Those phones have not got what they would be given now: a machine's column, not audited."""
-    await session.flush()
     for start in range(0, len(phone_ids), 500):
-        some = Phone.id.in_(phone_ids[start : start + 500])
-        await session.execute(
-            update(Phone).where(some, Phone.status == PhoneStatus.CURRENT).values(status=PhoneStatus.STALE)
-        )
-
-
-async def _outdate_affected(session: AsyncSession, account_id: str, change: Change) -> None:
-    await session.flush()
-    conditions = store_rollouts.affected(account_id, change)
-    await session.execute(
-        update(Phone).where(*conditions, Phone.status == PhoneStatus.CURRENT).values(status=PhoneStatus.STALE)
-    )
+        await store_levels.outdate(session, Phone.id.in_(phone_ids[start : start + 500]))

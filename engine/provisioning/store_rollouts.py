@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.db import utc_now
-from engine.models import Phone, ProvisioningEvent, Rollout, RolloutState, SettingsLevel, TemplateOverride
+from engine.models import Phone, ProvisioningEvent, Rollout, RolloutState
 from engine.provisioning import merge
 from engine.provisioning.canary import Sign
 from engine.provisioning.fetchlog import FetchKind
@@ -37,18 +37,6 @@ async def running(session: AsyncSession) -> Sequence[Rollout]:
     return (
         await session.scalars(select(Rollout).where(Rollout.state == RolloutState.CANARY).order_by(Rollout.id))
     ).all()
-
-
-async def override_of(session: AsyncSession, account_id: str, vendor: str, name: str) -> TemplateOverride | None:
-    query = select(TemplateOverride).where(
-        TemplateOverride.account_id == account_id, TemplateOverride.vendor == vendor, TemplateOverride.name == name
-    )
-    return (await session.scalars(query)).first()
-
-
-async def level_of(session: AsyncSession, account_id: str, name: str) -> SettingsLevel | None:
-    query = select(SettingsLevel).where(SettingsLevel.account_id == account_id, SettingsLevel.name == name)
-    return (await session.scalars(query)).first()
 
 
 def affected(account_id: str, change: Change) -> list[ColumnElement[bool]]:

@@ -183,9 +183,11 @@ async def test_a_worker_that_dies_ends_the_run_with_a_sentence(database, account
 
 def test_the_parts_of_a_template_are_found_through_extends_and_includes():
     texts = {"a": "{% extends 'b' %}", "b": "{% include 'c' %}", "c": "", "d": "{% include name %}", "e": "{% if %}"}
-    assert fleet.parts_of("a", texts) == {"a", "b", "c"}
-    assert fleet.parts_of("d", texts) == set(texts), "what is only known when it runs counts as all"
-    assert fleet.parts_of("e", texts) == {"e"}
+    assert fleet.parts_of("a", texts, {}) == {"a", "b", "c"}
+    assert fleet.parts_of("d", texts, {}) == set(texts), "what is only known when it runs counts as all"
+    assert fleet.parts_of("e", texts, {}) == {"e"}
+    assert fleet.parts_of("a", texts, {"a": "{% extends 'a' %}", "b": ""}) == {"a", "b"}
+    assert fleet.parts_of("a", texts, {"a": "{% extends 'a' %}"}) == {"a", "b", "c"}, "its own name: the shipped one"
 
 
 def test_a_template_of_a_file_for_every_phone_is_known_as_such():
