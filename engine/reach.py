@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -23,22 +23,26 @@ from engine.provisioning.resync import AWAY, NOT_SENT, Fleet, Resync, Resyncer, 
 from engine.provisioning.vendors import known
 
 STATS_WITHIN_S = 0.5
-MAX_WAITING = 20  # of a fleet in the queue for their turn: whoever presses one phone's button waits for these at most
+MAX_WAITING = 20  # of all fleets, in the queue for their turn: whoever presses one phone's button waits for no more
 MAX_FLEETS = 100  # remembered, for those who ask how far they are
 _log = structlog.get_logger()
 
 
 @dataclass(slots=True)
 class _Run:
-    """A fleet on its way. `left`: the phones that have no result yet."""
+    """How far a fleet is, without the passwords in it. `left`: the phones that have no result yet."""
 
-    fleet: Fleet
-    results: Counter[str] = field(default_factory=Counter)
-    left: set[str] = field(default_factory=set)
+    account_id: str
+    phones: int
+    spread_s: float
+    left: set[str]
+    results: Counter[str]
 
-    def __post_init__(self) -> None:
-        self.left.update(phone_id for phone_id, _ in self.fleet.planned)
-        self.results.update(why for _, why in self.fleet.refused)
+    @classmethod
+    def of(cls, fleet: Fleet) -> "_Run":
+        left = {phone_id for phone_id, _ in fleet.planned}
+        results = Counter(why for _, why in fleet.refused)
+        return cls(fleet.account_id, len(fleet.planned) + len(fleet.refused), fleet.spread_s, left, results)
 
     def note(self, phone_id: str, result: str) -> None:
         self.left.discard(phone_id)
@@ -53,6 +57,7 @@ class Reach:
     def __init__(self, edge: EdgeLink, database: Database) -> None:
         self._edge, self._database = edge, database
         self._resyncer = Resyncer(edge.notify)
+        self._queue = asyncio.Semaphore(MAX_WAITING)
         self._sending: set[asyncio.Task[None]] = set()
         self._fleets: OrderedDict[str, _Run] = OrderedDict()
 
@@ -86,17 +91,17 @@ class Reach:
 
     def resync_fleet(self, fleet: Fleet) -> None:
         """Ask many phones, one after another; `note_waiting` has put on each that its turn is to come."""
-        run = self._fleets[fleet.id] = _Run(fleet)
+        run = self._fleets[fleet.id] = _Run.of(fleet)
         while len(self._fleets) > MAX_FLEETS:
             self._fleets.popitem(last=False)
-        self._spawn(self._ask_all(run))
+        self._spawn(self._ask_all(fleet, run))
 
     def fleet(self, fleet_id: str, account_id: str) -> FleetState | None:
         """How far it is; None when this process has none of that id, or not any more."""
         run = self._fleets.get(fleet_id)
-        if run is None or run.fleet.account_id != account_id:
+        if run is None or run.account_id != account_id:
             return None
-        return FleetState(len(run.fleet.planned) + len(run.fleet.refused), dict(run.results), run.fleet.spread_s)
+        return FleetState(run.phones, dict(run.results), run.spread_s)
 
     async def resync_phones(self, account_id: str, phone_ids: Sequence[str]) -> None:
         """Ask those phones without anybody's request: what moves them to another URL does."""
@@ -138,20 +143,19 @@ class Reach:
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
 
-    async def _ask_all(self, run: _Run) -> None:
-        queue = asyncio.Semaphore(MAX_WAITING)
+    async def _ask_all(self, fleet: Fleet, run: _Run) -> None:
         async with asyncio.TaskGroup() as group:
-            for phone_id, planned in run.fleet.in_turn:
-                await queue.acquire()
-                group.create_task(self._ask_of(run, queue, phone_id, planned))
-        _log.info("resync_fleet", phones=len(run.fleet.planned), fleet=run.fleet.id)
+            for phone_id, planned in fleet.in_turn:
+                await self._queue.acquire()
+                group.create_task(self._ask_of(run, phone_id, planned))
+        _log.info("resync_fleet", phones=len(fleet.planned), fleet=fleet.id)
 
-    async def _ask_of(self, run: _Run, queue: asyncio.Semaphore, phone_id: str, planned: Resync) -> None:
+    async def _ask_of(self, run: _Run, phone_id: str, planned: Resync) -> None:
         try:
             await self._resyncer.wait(planned)
         finally:
-            queue.release()
-        run.note(phone_id, await self._ask(planned, run.fleet.account_id, phone_id))
+            self._queue.release()
+        run.note(phone_id, await self._ask(planned, run.account_id, phone_id))
 
     async def _ask_one(self, planned: Resync, account_id: str, phone_id: str) -> None:
         await self._resyncer.wait(planned)

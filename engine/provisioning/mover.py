@@ -93,7 +93,7 @@ class Mover:
             if account is None or account.next_provisioning_token_at is None:
                 return
             due = await store_cutover.due_for_resync(
-                session, account, utc_now(), settle=self.settle, again=AGAIN, limit=MAX_AT_ONCE
+                session, account, utc_now(), settle=self.settle, again=AGAIN, forgotten=FORGOTTEN, limit=MAX_AT_ONCE
             )
         if due:
             await self.resync(account_id, due)

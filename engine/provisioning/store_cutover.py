@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.models import Account, Phone, PhoneStatus
 from engine.provisioning.movement import MAX_LISTED, Impact, Move, PhoneSeen, Progress, RotationState
+from engine.provisioning.resync import WAITING
 
 DAY, WEEK = dt.timedelta(days=1), dt.timedelta(days=7)
 _SEEN = (Phone.id, Phone.mac, Phone.label, Phone.model, Phone.last_fetch_at, Phone.straggled_at)
@@ -90,13 +91,21 @@ async def moving(session: AsyncSession) -> Sequence[str]:
 
 
 async def due_for_resync(
-    session: AsyncSession, account: Account, now: dt.datetime, *, settle: dt.timedelta, again: dt.timedelta, limit: int
+    session: AsyncSession,
+    account: Account,
+    now: dt.datetime,
+    *,
+    settle: dt.timedelta,
+    again: dt.timedelta,
+    forgotten: dt.timedelta,
+    limit: int,
 ) -> Sequence[str]:
     """The phones of a move that a NOTIFY could bring on: not asked since it began; or asked, came, and hold the next
     URL by now, but take it into use only at another asking; or asked long ago in vain.
 
     Args:
         settle: What a phone is given to restart before it is asked again. again: between two askings in vain.
+        forgotten: how long a phone that waits for its turn is believed to have one.
     """
     began = account.next_provisioning_token_at
     due = or_(
@@ -105,8 +114,9 @@ async def due_for_resync(
         and_(Phone.last_fetch_at > Phone.resync_at, Phone.last_fetch_at >= began, Phone.last_fetch_at < now - settle),
         Phone.resync_at < now - again,
     )
+    waits = and_(Phone.resync_result.is_not_distinct_from(WAITING), Phone.resync_at >= now - forgotten)
     query = select(Phone.id).where(
-        Phone.account_id == account.id, Phone.last_fetch_at.is_not(None), ~_has_moved(account), due
+        Phone.account_id == account.id, Phone.last_fetch_at.is_not(None), ~_has_moved(account), due, ~waits
     )
     return (await session.scalars(query.order_by(Phone.resync_at.asc().nulls_first(), Phone.id).limit(limit))).all()
 

@@ -1,6 +1,7 @@
 """Rotations and bulk resyncs over the API: what they mean beforehand, how they go on, what is refused, what is kept."""
 
 import json
+from typing import Any
 
 from sqlalchemy import select
 
@@ -38,7 +39,7 @@ async def moved(port: AdminPort, site: Site, phone_id: str) -> None:
         phone.fetched_token_index, phone.last_fetch_at = account.next_provisioning_token_index, utc_now()
 
 
-async def asked(port: AdminPort, site: Site, method: str, path: str, *, expect: int = 200, **more: object) -> dict:
+async def asked(port: AdminPort, site: Site, method: str, path: str, *, expect: int = 200, **more: Any) -> Any:
     answer = await port.call(method, path, site.auth, **more)
     assert answer.status == expect, await answer.text()
     return await answer.json()

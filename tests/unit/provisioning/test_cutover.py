@@ -327,14 +327,16 @@ async def test_a_phone_is_asked_at_the_begin_again_when_it_was_told_and_at_last_
         async with site.database.sessions() as session:
             account = await session.get(Account, site.account_id)
             return await store_cutover.due_for_resync(
-                session, account, began + dt.timedelta(seconds=after_s), settle=settle, again=again, limit=10
-            )
+                session, account, began + dt.timedelta(seconds=after_s), settle=settle, again=again,
+                forgotten=dt.timedelta(hours=6), limit=10,
+            )  # fmt: skip
 
     async def put(**columns):
         async with site.database.sessions.begin() as session:
             for row in await session.scalars(select(Phone).where(Phone.mac == FLEET[0])):
-                for name, after_s in columns.items():
-                    setattr(row, name, began + dt.timedelta(seconds=after_s))
+                for name, value in columns.items():
+                    at = began + dt.timedelta(seconds=value) if name.endswith("_at") else None
+                    setattr(row, name, at or value)
 
     async with site.database.sessions() as session:
         ids = {row.mac: row.id for row in await session.execute(select(Phone.mac, Phone.id))}
@@ -348,6 +350,9 @@ async def test_a_phone_is_asked_at_the_begin_again_when_it_was_told_and_at_last_
     await put(resync_at=41)
     assert first not in await due(90)
     assert first in await due(41 + 3601)
+    await put(resync_result="waiting")
+    assert first not in await due(41 + 3601)  # its turn is to come
+    assert first in await due(41 + 6 * 3600 + 1)  # whoever was to ask it has gone
 
 
 async def test_a_move_s_audit_entries_hold_no_token(site):

@@ -392,6 +392,27 @@ def test_a_notify_with_the_wrong_password_ends_with_the_challenge():
     assert ended.status == 407
 
 
+def test_a_proxy_and_the_phone_behind_it_each_get_their_own_answer():
+    """P-14: 407 by whoever relays it, then 401 by whom it is meant for; the last request carries both proofs."""
+    stack = make_stack()
+    phone = Credentials("101", "of the line")
+    stack.send_request("NOTIFY", "sip:101@pbx", PBX, (), b"", "t", 0.0, 8.0, CREDENTIALS, phone)
+    ((first, _),) = drain(stack)[1]
+    stack.receive(response(first, 407, added=[CHALLENGE]), PBX, 0.1)
+    ((second, _),) = drain(stack)[1]
+    asks = CHALLENGE.replace("Proxy", "WWW").replace("carrier", "phone")
+    stack.receive(response(second, 401, added=[asks]), PBX, 0.2)
+    events, ((third, _),) = drain(stack)
+    assert events == []
+    both = read_request(third)
+    assert both.cseq[0] == 3
+    named = [read_parameters(both.header(name))["username"] for name in ("Proxy-Authorization", "Authorization")]
+    assert named == [CREDENTIALS.user, "101"]
+    stack.receive(response(third, 401, added=[asks]), PBX, 0.3)
+    (ended,), sent = drain(stack)
+    assert (ended.status, sent) == (401, [])
+
+
 # --- on a bad link ----------------------------------------------------------------------------------------------------
 
 
