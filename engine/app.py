@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -27,6 +26,7 @@ from engine.bootstrap_server import BootstrapDesk, BootstrapDoors, base_of
 from engine.config import Config, Listen, parse_listen
 from engine.crypto import KeyRing
 from engine.db import Database
+from engine.doors import phones_tls, tls_context
 from engine.e911.calls import Recorder
 from engine.e911.dereference import Dereferencer
 from engine.e911.notify import Notifier
@@ -35,6 +35,8 @@ from engine.e911.sightings import on_committed
 from engine.edge_link import EdgeLink
 from engine.errors import DatabaseAway, EngineError
 from engine.held_server import serve_held
+from engine.phones_workers import PhonesWorkers
+from engine.provisioning.assets import Sweeping
 from engine.provisioning.assetstore import AssetStore
 from engine.provisioning.http import PhonesPort, make_phones_port
 from engine.provisioning.location_alarms import LocationAlarms
@@ -82,10 +84,12 @@ class App:
             config.provisioning, self.keys, self.database, AssetStore(data / "assets")
         )
         self.sightings = serve_held(self.phones, self.database, self.keys, data / "snapshot")
+        self.workers = PhonesWorkers(config, self.phones, self.sightings.note)
         self.location_alarms = LocationAlarms(self.database)
         self.reach = Reach(self.edge, self.database)
         self.rollouts = RolloutWatch(self.database, self.reach.resync_phones)
         self.retention = Retention(self.database)
+        self.sweeping = Sweeping(self.database, AssetStore(data / "assets"))
         self.mover = Mover(self.database, self.reach.resync_phones)
         self.phones.log.on_moved = self.mover.wake
         self.database.revision_listeners.append(lambda _account_ids: self.mover.wake())  # a move begins with a change
@@ -112,6 +116,7 @@ class App:
         _log.info("stopping", calls="in progress keep their transactions for up to 5 s")
         for runner in self._runners:
             await runner.cleanup()
+        await self.workers.stop()
         await self.edge.stop()
         if self.is_database_ready.is_set():
             await self._record_the_last()
@@ -156,6 +161,7 @@ class App:
         self._spawn(self.location_alarms.run(), "location alarms")
         self._spawn(self.rollouts.run(), "rollouts")
         self._spawn(self.retention.run(), "fetch log retention")
+        self._spawn(self.sweeping.run(), "files that nothing names")
         self.is_database_ready.set()
 
     async def _prepare_set_up(self) -> None:
@@ -168,8 +174,10 @@ class App:
         self.phones_address = await self._listen(
             self.phones.runner(),
             parse_listen(provisioning.listen),
-            self._tls_of_phones(),
+            phones_tls(provisioning, self.phones.admission.authorities),
+            is_shared=self.workers.wanted > 0,
         )
+        self.workers.start(self.phones_address)
         bound = provisioning.model_copy(update={"listen": str(self.phones_address)})  # port 0 became a real one
         application = make_admin(
             self.config.model_copy(update={"provisioning": bound}), self.keys, self.database, self.reach
@@ -186,30 +194,17 @@ class App:
         desk = BootstrapDesk(self.database, self.phones.renderer.vendors, self.phones.log, base_for)
         return BootstrapDoors(self.config.bootstrap, desk)
 
-    def _tls_of_phones(self) -> ssl.SSLContext | None:
-        """The phones' TLS, which asks for their certificates where makers' authorities are named."""
-        context = tls_context(self.config.provisioning.tls_cert, self.config.provisioning.tls_key)
-        authorities = self.phones.admission.authorities
-        if context is not None and authorities is not None:
-            authorities.ask_for_certificates(context)
-        return context
-
     async def _listen(
-        self, runner: web.AppRunner | web.ServerRunner, at: Listen, context: ssl.SSLContext | None
+        self,
+        runner: web.AppRunner | web.ServerRunner,
+        at: Listen,
+        context: ssl.SSLContext | None,
+        *,
+        is_shared: bool = False,
     ) -> Listen:
         await runner.setup()
         self._runners.append(runner)
-        site = web.TCPSite(runner, at.host, at.port, ssl_context=context, backlog=1024)
+        site = web.TCPSite(runner, at.host, at.port, ssl_context=context, backlog=1024, reuse_port=is_shared)
         await site.start()
         host, port = runner.addresses[0][:2]
         return Listen(host, port)
-
-
-def tls_context(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    """A server's TLS 1.2+ context, or None for plain HTTP."""
-    if certificate is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(certificate, key)
-    return context

@@ -392,8 +392,6 @@ def _joint_faults(config: Config) -> list[str]:
             "[sip] tls: SIP over TLS needs tls_cert and tls_key; none is made up, since no peer could trust it. "
             "Name them, or leave tls empty: UDP and TCP are served without."
         )
-    if config.provisioning.workers > 1:
-        faults.append("[provisioning] workers: this version runs one worker; set it to 1 or leave it out.")
     if not (config.sip.udp or config.sip.tcp or config.sip.tls):
         faults.append("[sip] udp, tcp and tls are all empty: no PBX could reach 911. Set at least one.")
     if not config.database_url.startswith(("sqlite+aiosqlite:///", "postgresql+asyncpg://")):

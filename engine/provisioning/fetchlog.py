@@ -81,6 +81,15 @@ class Fetch(NamedTuple):  # made and hashed on every request: a tuple does both 
     seen: tuple[str, str] | None = None
 
 
+class Noted(NamedTuple):
+    """An event as one process tells it to another."""
+
+    fetch: Fetch
+    at: dt.datetime
+    times: int
+    duration_us: int
+
+
 @dataclass(slots=True)
 class _Count:
     at: dt.datetime
@@ -96,6 +105,7 @@ class FetchLog:
     interval_s: float = FLUSH_INTERVAL_S
     dropped: int = 0
     on_written: Callable[[Sequence[Fetch]], None] | None = None  # told after each commit
+    forward: Callable[[Sequence[Noted]], None] | None = None  # another process writes: it is told, nothing is written
     on_moved: Callable[[], None] = lambda: None  # a phone asked by another token than the last time
     _pending: dict[Fetch, _Count] = field(default_factory=dict)
     _strangers: dict[str, int] = field(default_factory=dict)
@@ -119,6 +129,18 @@ class FetchLog:
             count = self._pending[fetch] = _Count(utc_now())
         count.count += 1
         count.duration_us += duration_us
+
+    def take(self, noted: Sequence[Noted]) -> None:
+        """Events that another process of this port has seen; counted with our own."""
+        for each in noted:
+            count = self._pending.get(each.fetch)
+            if count is None:
+                if len(self._pending) >= MAX_PENDING:
+                    self.dropped += 1
+                    continue
+                count = self._pending[each.fetch] = _Count(each.at)
+            count.count += each.times
+            count.duration_us += each.duration_us
 
     def _of_a_stranger(self, fetch: Fetch) -> Fetch:
         """The event as it is, until its address has shown too many different ones."""
@@ -162,6 +184,9 @@ class FetchLog:
             return
         taken, self._pending = self._pending, {}
         self._strangers.clear()
+        if self.forward is not None:
+            self.forward([Noted(fetch, one.at, one.count, one.duration_us) for fetch, one in taken.items()])
+            return
         try:
             async with self.database.sessions.begin() as session:
                 told = await retired.attributed(session, taken)

@@ -61,6 +61,7 @@ Texts = Mapping[str, str]  # templates by name
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Handler = Callable[[web.BaseRequest], Awaitable[tuple[int, bytes, Mapping[str, str]] | None]]
 """A request to status, body and headers; None: the one 404."""
+OnRendered = Callable[[str, Profile, FileRule, PhoneConfig, Mapping[str, str]], None]
 
 MAX_UPLOAD_BYTES = 1024 * 1024  # a Poly log; the phone cuts its own at 512 kB by default
 MAX_LINE_BYTES = (
@@ -83,7 +84,8 @@ class PhonesPort:
     """What the phones' port is made of.
 
     public_url: what phones are told, without `/p/`; empty: the host they asked. trusted_proxies: whose X-Forwarded-For
-    and X-Forwarded-Proto count. also: further handlers by the first segment of their path (`held`).
+    and X-Forwarded-Proto count. also: further handlers by the first segment of their path (`held`). on_rendered: told
+    what each file was made from.
     """
 
     index: Index
@@ -96,6 +98,7 @@ class PhonesPort:
     kept: KeptFiles = field(default_factory=KeptFiles)
     admission: Admission = field(default_factory=Admission)
     last_fetched: LastFetched | None = None
+    on_rendered: OnRendered | None = None
     assets: AssetStore | None = None
 
     def address_of(self, request: web.BaseRequest) -> str:
@@ -181,6 +184,7 @@ def make_phones_port(
         ConfigFault: the vendor profiles, or the makers' authorities, cannot be read.
     """
     renderer = Renderer(vendors.known())
+    last_fetched = LastFetched(database, renderer)
     return PhonesPort(
         index=open_index(database, keys),
         keys=keys,
@@ -190,7 +194,8 @@ def make_phones_port(
         trusted_proxies=section.trusted_proxies,
         admission=Admission(Authorities.load(section.client_ca) if section.client_ca is not None else None),
         assets=assets,
-        last_fetched=LastFetched(database, renderer),
+        last_fetched=last_fetched,
+        on_rendered=last_fetched.rendered,
     )
 
 
@@ -416,8 +421,8 @@ class _Door:
         if body is None:
             return None  # it was never given a key
         etag = f'"{sha256(body).hexdigest()[:32]}"'
-        if self._port.last_fetched is not None:
-            self._port.last_fetched.rendered(etag, profile, rule, phone_config, own)
+        if self._port.on_rendered is not None:
+            self._port.on_rendered(etag, profile, rule, phone_config, own)
         headers = sending.headers_of(profile.content_type, len(body), etag)
         headers.update(manner.headers)
         return Kept(found.revision, body, etag, headers)
@@ -450,7 +455,7 @@ class _Door:
     ) -> web.StreamResponse:
         sent = sending.representation(self._port.kept, kept, request.headers.get(hdrs.ACCEPT_ENCODING))
         is_same = _matches(request.headers.get(hdrs.IF_NONE_MATCH), sent.etag)
-        audience = (asked.ip, asked.user_agent, asked.method, is_same, sent is kept)
+        audience = (asked.ip, asked.user_agent, asked.method, is_same, sent is kept, who.evidence)
         fetch = kept.audiences.get(audience)
         if fetch is None:
             if len(kept.audiences) >= _KEPT_AUDIENCES:

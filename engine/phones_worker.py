@@ -1,0 +1,105 @@
+"""One more process behind the phones' port: it answers phones and HELD, and writes nothing.
+
+Theory of operation. Workers listen on the port of the main process (SO_REUSEPORT), so that the kernel shares out what
+connects. Each reads the database by connections of its own, whence a rotated token is dead in all of them with the same
+commit. What they have seen (fetches, what a file was rendered from, measured sightings) goes to the main process over
+their standard output; that process alone writes, and a storm of boots never keeps the record of a 911 call from the
+database. A worker ends when its standard input does.
+"""
+
+import asyncio
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from aiohttp import web
+
+from engine import crypto, log
+from engine.audit.record import open_audited
+from engine.doors import phones_tls
+from engine.e911.location import Sighting
+from engine.errors import EngineError
+from engine.held_server import serve_held
+from engine.phones_line import Fetches, Rendered, Sighted, Up, WorkerSettings, frame, read_frame
+from engine.provisioning.assetstore import AssetStore
+from engine.provisioning.fetchlog import Noted
+from engine.provisioning.http import make_phones_port
+from engine.provisioning.render import PhoneConfig
+from engine.provisioning.vendors import FileRule, Profile
+
+MAX_UNSENT_BYTES = 32 * 1024 * 1024  # the main process hangs: events are let go, phones are answered on
+BACKLOG = 1024
+
+
+class _Told:
+    """The way to the main process. Nothing here waits."""
+
+    def __init__(self, transport: asyncio.WriteTransport) -> None:
+        self._transport = transport
+
+    def say(self, message: object) -> None:
+        if self._transport.get_write_buffer_size() < MAX_UNSENT_BYTES:
+            self._transport.write(frame(message))
+
+    def fetches(self, noted: Sequence[Noted]) -> None:
+        self.say(Fetches(list(noted)))
+
+    def rendered(
+        self, etag: str, profile: Profile, rule: FileRule, config: PhoneConfig, overrides: Mapping[str, str]
+    ) -> None:
+        self.say(Rendered(etag, profile.name, rule.pattern.pattern, config, dict(overrides)))
+
+    def sighted(self, account_id: str, sighting: Sighting) -> None:
+        self.say(Sighted(account_id, sighting))
+
+
+async def _serve(settings: WorkerSettings, commands: asyncio.StreamReader, told: _Told) -> None:
+    section, data = settings.config.provisioning, Path(settings.config.core.data_dir)
+    keys = crypto.load(settings.config.key_file)
+    database = open_audited(settings.config.database_url, keys)
+    port = make_phones_port(section, keys, database, AssetStore(data / "assets"))
+    port = replace(port, last_fetched=None, on_rendered=told.rendered)
+    port.log.forward = told.fetches
+    serve_held(port, database, keys, data / "snapshot", note=told.sighted)
+    runner = port.runner()
+    try:
+        await runner.setup()
+        site = web.TCPSite(
+            runner, settings.listen.host, settings.listen.port,
+            ssl_context=phones_tls(section, port.admission.authorities), backlog=BACKLOG, reuse_port=True,
+        )  # fmt: skip
+        await site.start()
+        told.say(Up())
+        await commands.read()  # until the main process lets go
+    finally:
+        await runner.cleanup()
+        await port.close()
+        await database.close()
+
+
+async def _begin() -> None:
+    loop = asyncio.get_running_loop()
+    commands = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin.buffer)
+    settings = await read_frame(commands)
+    log.set_up(settings.config.log)
+    transport, _protocol = await loop.connect_write_pipe(asyncio.BaseProtocol, sys.stdout.buffer)
+    try:
+        await _serve(settings, commands, _Told(transport))
+    finally:
+        transport.close()
+
+
+def main() -> int:
+    """Run the process; exit codes: 0 stopped as asked, 1 could not start."""
+    try:
+        asyncio.run(_begin())
+    except (OSError, EngineError, asyncio.IncompleteReadError) as exc:
+        print(f"A worker of the phones' port ended: {exc}", file=sys.stderr)  # noqa: T201 - before or after the log
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
