@@ -192,7 +192,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def getattr(self, obj: Any, attribute: str) -> Any:
         shown = getattr(type(obj), "__dataclass_fields__", None)
         if shown is not None:  # a value of the configuration: its fields, and nothing else of it
-            return getattr(obj, attribute) if attribute in shown else self.undefined(obj=obj, name=attribute)
+            if attribute in shown:
+                return getattr(obj, attribute)
+            return self.undefined(f"there is no value {attribute!r} here; known are {', '.join(shown)}")
         if isinstance(obj, dict) and attribute in obj:
             return obj[attribute]
         if isinstance(obj, str) and attribute == "replace":
