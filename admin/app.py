@@ -5,6 +5,7 @@ from prometheus_client import CollectorRegistry
 
 from admin import health
 from admin.context import (
+    ASSETS,
     CONFIG,
     DATABASE,
     DRY_RUNS,
@@ -29,6 +30,7 @@ from engine.config import Config
 from engine.crypto import KeyRing
 from engine.db import Database
 from engine.e911.lost import LostClient
+from engine.provisioning.assetstore import AssetStore
 from engine.provisioning.dryrun import DryRuns
 from engine.provisioning.index import open_index
 
@@ -52,6 +54,7 @@ def make_admin(
     app[PASSWORDS], app[THROTTLE], app[METRICS] = PasswordDesk(), Throttle(), registry
     app[INDEX] = open_index(database, keys)
     app[UPLOADS] = Waiting()
+    app[ASSETS] = AssetStore(config.core.data_dir / "assets")
     app[VALIDATOR] = LostClient(config.e911.lost_url) if config.e911.lost_url else None
     app[DRY_RUNS] = DryRuns(database, app[INDEX])
     app.on_cleanup.extend((_close_dry_runs, _close_index, _close_validator))

@@ -19,6 +19,7 @@ from engine.db import Database
 from engine.e911.lost import LostClient
 from engine.errors import EngineError
 from engine.models import Account, ApiKey, Phone, Session, User
+from engine.provisioning.assetstore import AssetStore
 from engine.provisioning.dryrun import DryRuns
 from engine.provisioning.index import Index
 from engine.provisioning.resync import Fleet
@@ -87,6 +88,7 @@ PASSWORDS: web.AppKey[PasswordDesk] = web.AppKey("passwords", PasswordDesk)
 THROTTLE: web.AppKey[Throttle] = web.AppKey("throttle", Throttle)
 VALIDATOR: web.AppKey[LostClient | None] = web.AppKey("validator")  # None: [e911] lost_url is empty
 INDEX: web.AppKey[Index] = web.AppKey("index", Index)
+ASSETS: web.AppKey[AssetStore] = web.AppKey("assets", AssetStore)
 DRY_RUNS: web.AppKey[DryRuns] = web.AppKey("dry_runs", DryRuns)
 UPLOADS: web.AppKey[Waiting] = web.AppKey("uploads", Waiting)  # tables that wait to be confirmed
 METRICS: web.AppKey[CollectorRegistry] = web.AppKey("metrics", CollectorRegistry)

@@ -74,8 +74,8 @@ async def one_transaction(request: web.Request, handler: Handler) -> web.StreamR
 
 async def _read_body(request: web.Request, route: Route) -> None:
     """Take the whole body in before the transaction; more than the route takes is refused."""
-    if not request.body_exists:
-        return
+    if not request.body_exists or route.streams_body:
+        return  # a route that streams takes it in its `prepare`
     too_large = problems.TooLarge(f"Expected at most {route.max_body_bytes >> 20} MiB.")
     if (request.content_length or 0) > route.max_body_bytes:
         raise too_large

@@ -138,6 +138,17 @@ class Event(StrEnum):
     LINE_UPDATE = "line.update"
     LINE_DELETE = "line.delete"
 
+    CONTACT_CREATE = "contact.create"
+    CONTACT_LIST = "contact.list"
+    CONTACT_READ = "contact.read"
+    CONTACT_UPDATE = "contact.update"
+    CONTACT_DELETE = "contact.delete"
+
+    ASSET_CREATE = "asset.create"
+    ASSET_LIST = "asset.list"
+    ASSET_READ = "asset.read"
+    ASSET_DELETE = "asset.delete"
+
     PROVISIONING_TOKEN_GENERATE = "provisioning_token.generate"
     PROVISIONING_TOKEN_ROTATE = "provisioning_token.rotate"
     PROVISIONING_TOKEN_REVEAL = "provisioning_token.reveal"
@@ -225,6 +236,8 @@ _CATEGORIES = {
     "phone_resync": Category.PHONES,
     "provisioning": Category.PROVISIONING,
     "line": Category.TELEPHONY,
+    "contact": Category.PHONES,
+    "asset": Category.PROVISIONING,
     "provisioning_token": Category.PROVISIONING,
     "provisioning_policy": Category.PROVISIONING,
     "phone_file_key": Category.PROVISIONING,

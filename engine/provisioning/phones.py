@@ -19,6 +19,7 @@ from engine.ids import new_id
 from engine.models import Account, Line, Location, Pbx, Phone, PhoneLine, PhoneStatus
 from engine.provisioning import (
     cutover,
+    phone_extras,
     phone_rules,
     quarantine,
     safeguards,

@@ -10,7 +10,7 @@ from engine.audit.events import Event
 from engine.audit.record import SYSTEM, record
 from engine.db import utc_now
 from engine.ids import new_id
-from engine.models import EmergencyCall, Notification, Phone, Session, Sighting
+from engine.models import EmergencyCall, Notification, Phone, PhoneStatus, Session, Sighting
 from engine.provisioning.resync import Fleet
 from tests.unit.admin.adminport import CIVIC, AdminPort, Site
 
@@ -32,6 +32,9 @@ class Furnished:
 
     def sent(self, route: Route) -> dict[str, Any]:
         """What the client is told to send: a body of JSON, or of the kind the operation takes."""
+        if route.streams_body:
+            asked = {"name": "T46U-108.86.0.20.rom", "kind": "firmware", "vendor": "yealink"}
+            return {"data": b"firmware", "params": asked}
         if route.operation is not None and route.operation.body_media:
             table = b"mac,vendor,model\r\n805ec0123499,yealink,T46U\r\n"
             return {"data": table, "headers": {"Content-Type": route.operation.body_media}}
@@ -61,6 +64,7 @@ class Furnished:
             ("PATCH", "networks/{id}"): {"value": "10.8.0.0/16"},
             ("POST", "notification-recipients"): {"email": "security@acme.example"},
             ("POST", "phones"): {"mac": "00:04:f2:00:00:01", "vendor": "poly", "model": "VVX 450"},
+            ("POST", "phones/{id}/release"): {"model": "T31P"},
             ("PATCH", "phones/{id}"): {"label": "Reception", "location_id": location},
             ("POST", "provisioning-token/rotate"): {"mode": "push"},
             ("POST", "provisioning-token/rotation/cancel"): {},
@@ -86,6 +90,8 @@ class Furnished:
             ("PATCH", "provisioning-policy"): {"sources": ["203.0.113.0/24"]},
             ("POST", "lines"): {"extension": "102", "display_name": "Hall", "secret": "s3cret-102"},
             ("PATCH", "lines/{id}"): {"display_name": "Front desk"},
+            ("POST", "contacts"): {"name": "Hospital", "number": "+1 518 555 0142"},
+            ("PATCH", "contacts/{id}"): {"name": "Hospital reception"},
             ("POST", "pbxs"): {"name": "Branch", "sources": ["192.0.2.0/24"]},
             ("PATCH", "pbxs/{id}"): {"default_location_id": location},
             ("POST", "trunks"): {"name": "Backup", "host": "203.0.113.9", "priority": 20},
@@ -114,6 +120,7 @@ async def furnish(port: AdminPort, site: Site, prefix: str = "10.1") -> Furnishe
         ("pbxs", {"name": "PBX", "sources": [f"{prefix}.0.0/16"], "registrar_host": "pbx.acme.example"}),
         ("trunks", {"name": "Carrier", "host": "sip.carrier.example", "secret": "trunk-secret"}),
         ("lines", {"extension": "101", "secret": "s3cret-101"}),
+        ("contacts", {"name": "Pharmacy", "number": "102"}),
         ("phones", {"mac": "00:15:65:4a:a9:37", "vendor": "yealink", "model": "T46U"}),
         ("notification-recipients", {"email": "frontdesk@acme.example"}),
         ("users", {"email": f"{new_id('user')}@acme.example", "role": "auditor"}),
@@ -138,6 +145,10 @@ async def furnish(port: AdminPort, site: Site, prefix: str = "10.1") -> Furnishe
         answer = await port.call("POST", f"/api/v1/{name}", site.auth, json=body)
         assert answer.status == 201, await answer.text()
         made.ids[name] = (await answer.json())["id"]
+    asked = {"name": "logo.png", "kind": "logo"}
+    answer = await port.call("POST", "/api/v1/assets", site.auth, data=b"a picture", params=asked)
+    assert answer.status == 201, await answer.text()
+    made.ids["assets"] = (await answer.json())["id"]
     await _rollouts(port, site, made)
     await _engine_rows(port, site, made)
     made.ids["audit-log"] = (await port.entries(site.account.id))[0].id
@@ -190,6 +201,16 @@ async def _engine_rows(port: AdminPort, site: Site, made: Furnished) -> None:
         session.add_all([notification, browser, sighting])
         phone = await session.get(Phone, made.ids["phones"])
         assert phone is not None
+        made.ids["phones/{id}/release"] = held = new_id("phone")
+        session.add(
+            Phone(
+                id=held, account_id=site.account.id, mac="805ec0aabb77", vendor="yealink",
+                model="T46U", label="Held back", status=PhoneStatus.QUARANTINED, seen_vendor="yealink",
+                seen_model="T31P",
+            )
+        )  # fmt: skip
+        await session.flush()
+        record(session, SYSTEM, Event.PHONE_CREATE, await session.get(Phone, held))
         phone.last_fetch_at = now + dt.timedelta(hours=1)  # whatever is begun in a test, this phone has heard of it
     fleet = Fleet(new_id("resync"), site.account.id, ())
     port.edge.fleets.append(fleet)

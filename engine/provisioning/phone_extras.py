@@ -1,0 +1,63 @@
+"""What a phone's own settings name beyond plain values: function keys its model must have room for, files the account
+must have. Asked where a phone is saved, so that nothing is left out in silence.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from engine.errors import FieldFault
+from engine.provisioning import functionkeys, store_assets, vendors
+from engine.provisioning.settings import key_room
+from engine.provisioning.vendors import Model, Profile
+
+_FILES = ("logo", "firmware")
+
+
+async def extra_faults(
+    session: AsyncSession, account_id: str, vendor: str, model_name: str, settings: Mapping[str, Any], lines: int
+) -> list[FieldFault]:
+    """Every key that the model cannot hold and every file that it cannot be given, by its path in the request's body.
+    What has no good shape at all is told by `settings.setting_faults`.
+    """
+    profile = vendors.known().profiles.get(vendor)
+    model = profile.model(model_name) if profile is not None else None
+    if profile is None or model is None:
+        return []
+    found = key_faults(profile, model, settings.get(functionkeys.SETTING), lines)
+    for kind in _FILES:
+        name = settings.get(kind)
+        if isinstance(name, str) and name:
+            found += await _file_faults(session, account_id, profile, model, kind, name)
+    return found
+
+
+def key_faults(profile: Profile, model: Model, value: Any, lines: int) -> list[FieldFault]:
+    """The keys of a setting that a model with so many lines cannot hold."""
+    if not value or functionkeys.faults(value):
+        return []
+    places = {entry["position"]: at for at, entry in enumerate(value)}
+    keys = functionkeys.read(value)
+    faults = functionkeys.misfits(keys, key_room(profile, model, lines))
+    found = []
+    for fault in faults:
+        at, _, part = fault.field.partition(".")
+        place = places[keys[int(at)].position]
+        found.append(FieldFault(f"settings.{functionkeys.SETTING}.{place}.{part}", fault.detail))
+    return found
+
+
+async def _file_faults(
+    session: AsyncSession, account_id: str, profile: Profile, model: Model, kind: str, name: str
+) -> list[FieldFault]:
+    field = f"settings.{kind}"
+    if kind not in model.takes:
+        return [FieldFault(field, f"A {profile.title} {model.name} takes no {kind} from here.")]
+    asset = await store_assets.asset_by_name(session, account_id, name)
+    if asset is None or asset.kind != kind:
+        return [FieldFault(field, f"This account has no {kind} called {name[:60]!r}. Upload it first.")]
+    is_fit = asset.vendor in {"", profile.name} and (not asset.models or model.name in asset.models)
+    if is_fit:
+        return []
+    return [FieldFault(field, f"{name} is for {asset.vendor} {', '.join(asset.models)}, not for a {model.name}.")]
