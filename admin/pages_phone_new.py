@@ -15,8 +15,8 @@ from engine.audit.events import Event
 from engine.audit.record import parts_of, record
 from engine.errors import EngineError, FieldFault
 from engine.ids import new_id
-from engine.provisioning import phones, store_phones, vendors
-from engine.provisioning.mac_entry import MAX_AT_ONCE, entered, owners_of
+from engine.provisioning import phones, softphones, store_phones, vendors
+from engine.provisioning.mac_entry import MAX_AT_ONCE, Entered, entered, owners_of
 from engine.provisioning.phones import PhoneFields
 from engine.provisioning.vendors import Mac
 
@@ -58,6 +58,8 @@ async def post_phone_new(request: web.Request) -> web.Response:
     session, actor, account = request[SESSION], request[ACTOR], request[ACCOUNT]
     vendor, _, model = (await typed(request, "model")).partition("/")
     found = entered(await typed(request, "mac"))
+    if not found.macs and not found.strange and softphones.is_application(vendor):
+        found = Entered((softphones.device_address(),), ())  # an application has no address of its own
     faults = _entry_faults(found.macs, found.strange)
     faults += await _there_already(request, found.macs)
     faults += _owner_faults(found.macs, vendor, anyway=await typed(request, "anyway") == "on")
@@ -75,7 +77,9 @@ async def post_phone_new(request: web.Request) -> web.Response:
     wished = [
         PhoneFields(mac, vendor, model, f"{label} {number}" if label and is_pile else label, place, lines=lines)
         for number, mac in enumerate(found.macs, 1)
-    ] or [PhoneFields("000000000000", vendor, model, label, place)]  # so that every other fault is told as well
+    ]
+    if faults:  # an address that is refused, so that every other fault is told as well
+        wished = [PhoneFields("000000000000", vendor, model, label, place, lines=lines)]
     refuse_later: list[FieldFault] = []
     made = []
     bulk_id = new_id("request")
@@ -83,10 +87,11 @@ async def post_phone_new(request: web.Request) -> web.Response:
         details = {"action": "add", "phones": len(wished)}
         record(session, actor, Event.PHONE_CHANGE_MANY, resource=("phone", bulk_id, "many"), details=details)
     with parts_of(session, bulk_id if is_pile else None):
-        for one in wished if not faults else wished[:1]:
+        for one in wished:
             with gathered(refuse_later):
                 made.append(await phones.create_phone(session, actor, account, one))
-    faults += [fault for fault in refuse_later if fault.field != "mac" and fault not in faults]
+    told = {"mac", "vendor", "model"} if not vendor else {"mac"}
+    faults += [fault for fault in refuse_later if fault.field not in told]
     refuse(list(dict.fromkeys(faults)))
     if is_pile:
         return see_other("/phones?sort=-made", "phones-added")
