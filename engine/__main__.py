@@ -236,13 +236,22 @@ def phone_simulate(
     model: Annotated[str, typer.Option()],
     mac: Annotated[str, typer.Option()],
     url: Annotated[str, typer.Option(help="The provisioning URL, token included.")],
+    count: Annotated[int, typer.Option(help="Phones with consecutive MAC addresses, from --mac on.")] = 1,
+    at_once: Annotated[int, typer.Option(help="Of many, so many boot at the same moment.")] = 200,
+    over_s: Annotated[float, typer.Option(help="Of many, the first to the last begin over so many seconds.")] = 0.0,
+    boots: Annotated[int, typer.Option(help="Boots of each of many; the second is that after a power cut.")] = 1,
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Boot a simulated phone against a provisioning URL: the vendor's own order of files, headers and retries."""
-    from engine.banner import show_boot
+    """Boot a simulated phone against a provisioning URL, or many: the vendor's own order of files, headers, retries."""
+    from engine.banner import show_boot, show_storm
     from engine.provisioning.simulate import simulate
+    from engine.provisioning.storm import storm
 
+    if count != 1 or boots != 1:
+        came = _run(storm(vendor, model, mac, url, count=count, at_once=at_once, over_s=over_s, boots=boots))
+        show_storm(came, as_json=as_json)
+        raise SystemExit(0 if came.is_ready else 1)
     result = _run(simulate(vendor, model, mac, url))
     show_boot(result, as_json=as_json)
     raise SystemExit(0 if result.is_ready else 1)

@@ -10,6 +10,7 @@ from engine.edge_link import EdgeState
 if TYPE_CHECKING:
     from engine.app import App
     from engine.provisioning.simulate import BootResult
+    from engine.provisioning.storm import Storm
 
 SETUP_LINK_MINUTES = 30
 
@@ -57,6 +58,22 @@ def show_boot(result: "BootResult", *, as_json: bool) -> None:
     typer.secho(
         "  ready" if result.is_ready else f"  not ready: {result.fault}", fg="green" if result.is_ready else "red"
     )
+
+
+def show_storm(storm: "Storm", *, as_json: bool) -> None:
+    """Print how many phones came up, what they were answered, and how long that took."""
+    if as_json:
+        typer.echo(json.dumps(storm.as_json()))
+        return
+    answers = ", ".join(f"{count} times {status or 'no answer'}" for status, count in sorted(storm.statuses.items()))
+    typer.echo(f"  {storm.requests} requests in {storm.seconds:.1f} s: {answers}")
+    typer.echo(
+        f"  a request: half within {storm.p50_ms:.1f} ms, 99 % within {storm.p99_ms:.1f} ms, "
+        f"the longest {storm.longest_ms:.0f} ms"
+    )
+    for fault, count in storm.faults.items():
+        typer.secho(f"  {count} not ready: {fault}", fg="red")
+    typer.secho(f"  {storm.ready} of {storm.phones} phones ready", fg="green" if storm.is_ready else "red")
 
 
 def _line(name: str, text: str) -> None:

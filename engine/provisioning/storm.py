@@ -1,0 +1,139 @@
+"""Many simulated phones at once: a site whose power comes back, or a whole fleet after a rotation.
+
+Each phone asks as `engine.provisioning.simulate` says its vendor does, over a new connection for every file. The phones
+have consecutive MAC addresses; which of them are in the account is for the one who calls to know.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from engine.errors import Invalid
+from engine.provisioning import vendors
+from engine.provisioning.booting import TIMEOUT_S, Memory
+from engine.provisioning.simulate import BootResult, simulate
+
+MOST_PHONES = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Storm:
+    """What became of it. `faults`: why phones are not ready, with how many; `statuses`: of all requests, 0: no answer.
+
+    The three times are of single requests, connection included.
+    """
+
+    phones: int
+    ready: int
+    faults: dict[str, int]
+    requests: int
+    statuses: dict[int, int]
+    seconds: float
+    p50_ms: float
+    p99_ms: float
+    longest_ms: float
+
+    @property
+    def is_ready(self) -> bool:
+        return self.ready == self.phones
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "phones": self.phones, "ready": self.ready, "faults": self.faults, "requests": self.requests,
+            "statuses": {str(status): count for status, count in sorted(self.statuses.items())},
+            "seconds": round(self.seconds, 3), "p50_ms": round(self.p50_ms, 3), "p99_ms": round(self.p99_ms, 3),
+            "longest_ms": round(self.longest_ms, 3),
+        }  # fmt: skip
+
+
+async def storm(
+    vendor: str,
+    model: str,
+    first_mac: str,
+    url: str,
+    *,
+    count: int,
+    at_once: int = 200,
+    over_s: float = 0.0,
+    boots: int = 1,
+    progress: Callable[[int], object] = lambda _done: None,
+) -> Storm:
+    """Boot `count` phones.
+
+    Args:
+        first_mac: Of the first phone; the others count up from it.
+        at_once: Phones that boot at the same moment; more wait for their turn.
+        over_s: The phones begin spread evenly over this long.
+        boots: How often each boots, its flash kept: the second boot is that after a power cut.
+        progress: Told how many phones are done, after each.
+
+    Raises:
+        Invalid: vendor, model, MAC, URL or a number are none; before any phone has asked for anything.
+    """
+    macs = _macs(first_mac, count)
+    if not 1 <= at_once <= 5_000 or not 1 <= boots <= 100 or not 0 <= over_s <= 86_400:
+        raise Invalid("Expected 1 to 5000 phones at once, 1 to 100 boots and 0 to 86400 seconds.")
+    loop, turn = asyncio.get_running_loop(), asyncio.Semaphore(at_once)
+    began, results, done = loop.time(), list[BootResult](), 0
+    wrong: BaseException | None = None
+
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, force_close=True),
+        timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
+        auto_decompress=True,
+    ) as session:
+
+        async def phone(number: int, mac: str) -> None:
+            nonlocal done
+            await asyncio.sleep(max(0.0, began + over_s * number / count - loop.time()))
+            async with turn:
+                flash = Memory()
+                for _ in range(boots):
+                    results.append(await simulate(vendor, model, mac, url, memory=flash, session=session))
+            done += 1
+            progress(done)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number, mac in enumerate(macs):
+                    group.create_task(phone(number, mac))
+        except* Invalid as faults:  # a wrong model is one sentence, not ten thousand
+            wrong = faults.exceptions[0]
+    if wrong is not None:
+        raise wrong
+    return _told(results, count, boots, loop.time() - began)
+
+
+def _macs(first: str, count: int) -> list[str]:
+    mac = vendors.parse_mac(first)
+    if mac is None:
+        raise Invalid(f"A MAC address such as 80:5e:c0:12:34:56 was expected, got {first!r}.")
+    if not 1 <= count <= MOST_PHONES or int(mac, 16) + count > 0xFFFFFFFFFFFF:
+        raise Invalid(f"Expected 1 to {MOST_PHONES} phones whose addresses end before ff:ff:ff:ff:ff:ff, got {count}.")
+    return [f"{int(mac, 16) + number:012x}" for number in range(count)]
+
+
+def _told(results: Sequence[BootResult], count: int, boots: int, seconds: float) -> Storm:
+    files = [file for result in results for file in result.files]
+    times = sorted(file.duration_ms for file in files)
+    unready = {result.mac for result in results if not result.is_ready}
+    faults = Counter(result.fault for result in results if result.fault is not None)
+    return Storm(
+        phones=count,
+        ready=count - len(unready) if len(results) == count * boots else 0,
+        faults=dict(faults.most_common(10)),
+        requests=len(files),
+        statuses=dict(Counter(file.status for file in files)),
+        seconds=seconds,
+        p50_ms=_share(times, 0.5),
+        p99_ms=_share(times, 0.99),
+        longest_ms=times[-1] if times else 0.0,
+    )
+
+
+def _share(times: Sequence[float], share: float) -> float:
+    return times[min(len(times) - 1, int(len(times) * share))] if times else 0.0
