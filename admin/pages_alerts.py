@@ -7,7 +7,7 @@ from admin.render import render
 from admin.routes import Route
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
-from engine.provisioning.alarms import summed
+from engine.provisioning.alarms import ADVICE, summed
 from engine.provisioning.store_alarms import alarm_groups
 
 SHOWN = 50  # phones of one kind on the page; the number beside the heading counts all of them
@@ -16,7 +16,7 @@ SHOWN = 50  # phones of one kind on the page; the number beside the heading coun
 async def get_alerts(request: web.Request) -> web.Response:
     groups = await alarm_groups(request[SESSION], request[ACCOUNT].id, SHOWN)
     headings = {alarm.kind: alarm for alarm in summed({group.kind: group.count for group in groups})}
-    return render(request, "alerts.html.j2", groups=groups, headings=headings, shown=SHOWN)
+    return render(request, "alerts.html.j2", groups=groups, headings=headings, advice=ADVICE, shown=SHOWN)
 
 
 ROUTES = (Route("GET", "/alerts", get_alerts, Scope.PHONES_READ, Event.ALERT_LIST),)

@@ -44,7 +44,7 @@ _MANY = {
 class Alarm:
     """One thing to look at. `text`: a sentence; `href`: the page that shows it; `phone_id` None: no single phone's.
 
-    `count`: how many phones or roll-outs it stands for.
+    `count`: how many phones or roll-outs it stands for; `name`: the phone's label or MAC.
     """
 
     kind: AlarmKind
@@ -52,16 +52,26 @@ class Alarm:
     text: str
     href: str
     count: int = 1
+    name: str = ""
 
 
 def of_phone(kind: AlarmKind, phone_id: str, name: str) -> Alarm:
     """The alarm of one phone; `name`: its label or MAC."""
-    return Alarm(kind, phone_id, _ONE[kind].format(name), f"/phones/{phone_id}")
+    return Alarm(kind, phone_id, _ONE[kind].format(name), f"/phones/{phone_id}", name=name)
 
 
 def summed(counts: Mapping[AlarmKind, int]) -> tuple[Alarm, ...]:
     """One alarm for each kind that is there, the most urgent first: what a page shows of any number of phones."""
     return tuple(_sum(kind, counts[kind]) for kind in AlarmKind if counts.get(kind))
+
+
+ADVICE = {
+    AlarmKind.NO_LOCATION: "Give each a location, or its line, its network or its PBX. They dial 911 all the same.",
+    AlarmKind.QUARANTINED: "Look whether each is the phone it should be; then let it back in on its page.",
+    AlarmKind.RENDERING_FAILED: "The page of each phone says why, and what to correct.",
+    AlarmKind.ROLLOUT_STOPPED: "Its page says which phones failed, and on what.",
+    AlarmKind.STRAGGLERS: "Give each the new provisioning URL: by DHCP, the redirect service or its menu.",
+}
 
 
 def texts(alarms: Iterable[Alarm]) -> list[str]:

@@ -104,6 +104,34 @@ def rules() -> tuple[Rule, ...]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Menu:
+    """How a family is told by hand: `where` in its own pages, what to `enter`, and its vendor's `redirect` service."""
+
+    name: str
+    title: str
+    where: str
+    enter: str
+    redirect: str
+
+
+def menus(url: str, profiles: Iterable[Profile]) -> tuple[Menu, ...]:
+    """Those of each family for that provisioning URL. Raises as `render`."""
+    dhcp.checked(url)
+    parts = {"url": url, "bare": url.rstrip("/"), "rest": url.split("://", 1)[1].rstrip("/")}
+    known = _menus()
+    return tuple(
+        Menu(one.name, one.title, said["where"], said["enter"].format_map(parts), said["redirect"])
+        for one in sorted(profiles, key=lambda profile: profile.title.lower())
+        if (said := known.get(one.name)) is not None
+    )
+
+
+@cache
+def _menus() -> Mapping[str, Mapping[str, str]]:
+    return tomllib.loads((_folder() / "menus.toml").read_text())
+
+
 @dataclass(slots=True)
 class Pace:
     """How often one address, and all together, are answered: `burst` at once, then `per_s`. Bounded in memory.

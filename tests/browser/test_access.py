@@ -14,7 +14,7 @@ MAX_PAGE_BYTES = 150_000
 PATHS = (
     "/", "/locations", "/locations/new", "/phones", "/phones/new", "/calls", "/audit", "/settings",
     "/settings/api-keys", "/settings/address", "/settings/provisioning", "/settings/numbers", "/settings/pbxs/new",
-    "/settings/trunks/new",
+    "/settings/trunks/new", "/settings/provisioning/boot", "/settings/phone-security", "/alerts",
     "/help/emergency", "/help/locations", "/help/provisioning", "/api", "/prove", "/nowhere",
 )  # fmt: skip
 
