@@ -7,7 +7,6 @@ from aiohttp import web
 
 from admin.api_provisioning_policy import sees_certificates
 from admin.context import ACCOUNT, ACTOR, CONFIG, SESSION
-from admin.links import provisioning_url
 from admin.pages_form import FORM, form_of, lines_typed, refuse_stale, see_other, typed, whole_number
 from admin.render import render
 from admin.routes import Route
@@ -70,14 +69,12 @@ async def post_phone_security(request: web.Request) -> web.Response:
 
 
 async def get_file_key(request: web.Request) -> web.Response:
-    """The key of one phone's files, to be typed into it. Whoever may see this page may see the URL too."""
+    """The key of one phone's files, to be typed into it. The URL is another secret, with an audit entry of its own."""
     session, account = request[SESSION], request[ACCOUNT]
     phone = await store.phone_of(session, account.id, request.match_info["id"])
     made = await safeguards.reveal_file_key(session, request[ACTOR], phone)
-    token = account.provisioning_token
-    url = provisioning_url(request, token) + made.folder if token is not None else ""
-    profile = vendors.known().profiles[phone.vendor]
-    return render(request, "file_key.html.j2", phone=phone, made=made, url=url, title=profile.title)
+    title = vendors.known().profiles[phone.vendor].title
+    return render(request, "file_key.html.j2", phone=phone, made=made, title=title)
 
 
 _REVEAL = Scope.PROVISIONING_REVEAL
