@@ -90,8 +90,8 @@ async def post_phone_new(request: web.Request) -> web.Response:
         for one in wished:
             with gathered(refuse_later):
                 made.append(await phones.create_phone(session, actor, account, one))
-    told = {"mac", "vendor", "model"} if not vendor else {"mac"}
-    faults += [fault for fault in refuse_later if fault.field not in told]
+    told_already = {"mac", "vendor", "model"} if not vendor else {"mac"}
+    faults += [fault for fault in refuse_later if fault.field not in told_already]
     refuse(list(dict.fromkeys(faults)))
     if is_pile:
         return see_other("/phones?sort=-made", "phones-added")
