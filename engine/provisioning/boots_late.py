@@ -189,7 +189,7 @@ def _linphone_next_url(settings: Mapping[str, str]) -> str | None:
 
 
 def _acrobits_agent(model: Model, _mac: Mac) -> str:
-    return f"{model.name.removesuffix(' Desktop')}/25.1.5 (build 1837942; iOS 18.1)"
+    return f"{model.name}/25.1.5 (build 1837942; iOS 18.1)"
 
 
 async def _boot_acrobits(wire: Wire, flash: Memory, _model: Model, mac: Mac) -> None:
