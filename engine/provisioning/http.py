@@ -291,8 +291,10 @@ class _Door:
         is_sealed = file.startswith(sealing.FOLDER)
         file = file.removeprefix(sealing.FOLDER).removeprefix("/") if is_sealed else file
         is_well_formed = tokens.is_token(token) and _FILE.match(file) is not None
-        who = self._vendors.identify(file if is_well_formed else diagnosis.legible(file), agent)
-        return _Parsed(token[: tokens.TOKEN_CHARACTERS], file[:100], is_well_formed, agent[:400], who, is_sealed)
+        named = tokens.redact(agent)  # before anything is cut off or quoted: what is left of a token could be completed
+        legible = tokens.redact(file if is_well_formed else diagnosis.legible(file))
+        who = self._vendors.identify(legible, named)
+        return _Parsed(token[: tokens.TOKEN_CHARACTERS], file[:100], is_well_formed, named[:400], who, is_sealed)
 
     async def _file(self, request: web.BaseRequest, asked: _Asked, who: PhoneIdentity) -> web.StreamResponse:
         """Every path through here does the same hash and the same statement before it decides anything."""
@@ -559,13 +561,11 @@ def _matches(if_none_match: str | None, etag: str) -> bool:
 def _noted(asked: _Asked, who: PhoneIdentity, found: Found | None, kind: FetchKind, status: int) -> Fetch:
     return Fetch(
         kind=kind,
-        file=asked.file if asked.is_well_formed else "(malformed)",  # a nonsense path may hold a token anywhere
+        file=tokens.redact(asked.file) if asked.is_well_formed else "(malformed)",  # nonsense may hold a token anywhere
         method=asked.method[:10],
         status=status,
         ip=asked.ip,
-        user_agent=tokens.redact(asked.user_agent).replace(asked.token, tokens.REDACTED)
-        if asked.token
-        else asked.user_agent,
+        user_agent=asked.user_agent.replace(asked.token, tokens.REDACTED) if asked.token else asked.user_agent,
         account_id=found.account_id if found is not None else None,
         phone_id=found.phone_id if found is not None else None,
         mac=who.mac or "",

@@ -13,6 +13,7 @@ TOKEN_CHARACTERS = 43  # 32 bytes in unpadded base64url, RFC 4648 §5
 TOKEN_SHAPE = re.compile(r"[A-Za-z0-9_-]{43}\Z")
 REDACTED = "[token]"
 _IN_A_PATH = re.compile(r"(/p/)[^/?#\s\"']*", re.IGNORECASE)
+_SHAPED = re.compile(r"[A-Za-z0-9_-]{43,}")  # a token, or one with something written to it
 
 
 class Indexer(Protocol):
@@ -46,5 +47,7 @@ def provisioning_url(base: str, token: str) -> str:
 
 
 def redact(text: str) -> str:
-    """The text with whatever follows `/p/` up to the next slash replaced, so that no token reaches a log."""
-    return _IN_A_PATH.sub(r"\1" + REDACTED, text)
+    """The text with whatever follows `/p/` up to the next slash replaced, and whatever has a token's shape anywhere, so
+    that no token reaches a log.
+    """
+    return _SHAPED.sub(REDACTED, _IN_A_PATH.sub(r"\1" + REDACTED, text))

@@ -34,6 +34,9 @@ def test_redaction_leaves_the_file_name_and_no_token():
         f'"http://h/p/{token}"',
         f"/p/{token}?x",
         f"/P/{token}%2Fx",
+        f"{token}.cfg",
+        f"Yealink {token}",
+        f"x{token}_y",
     ):
         assert token not in tokens.redact(text)
     assert tokens.redact(f"GET /p/{token}/001565aabbcc.cfg") == "GET /p/[token]/001565aabbcc.cfg"
