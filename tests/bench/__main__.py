@@ -1,5 +1,5 @@
 """`python3 run.py bench [--quick] [part ...]`: the benchmarks, as tables. Parts: start, sip, streams, front,
-emergency, crowd, http, dialplans.
+emergency, crowd, http, storm, dialplans.
 
 Loopback only; it stops by itself: about 40 minutes, with --quick about 12. --gentle keeps every load small, to try the
 harness beside other work; its figures mean nothing.
@@ -14,10 +14,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import crowd, dialplans, emergency, front, http, machine, sip, start, streams, table
+from tests.bench import crowd, dialplans, emergency, front, http, machine, sip, start, storm, streams, table
 from tests.bench.plan import GENTLE, QUICK, Plan
 
-PARTS = ("start", "sip", "streams", "front", "emergency", "crowd", "http", "dialplans")
+PARTS = ("start", "sip", "streams", "front", "emergency", "crowd", "http", "storm", "dialplans")
 EQUAL_RATE = 1_000
 
 
@@ -54,6 +54,7 @@ def _run(console: Console, plan: Plan, parts: set[str]) -> list[table.Goal]:
         "emergency": _emergency,
         "crowd": _crowd,
         "http": _http,
+        "storm": _storm,
         "dialplans": _dialplans,
     }
     try:
@@ -101,6 +102,12 @@ def _http(console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:
     pages = asyncio.run(http.measure(plan, say))
     table.show_pages(console, pages)
     return table.page_goals(pages)
+
+
+def _storm(console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:
+    storms = asyncio.run(storm.measure(plan, say))
+    table.show_storm(console, storms)
+    return table.storm_goals(storms)
 
 
 def _dialplans(console: Console, _plan: Plan, _say: sip.Say) -> list[table.Goal]:

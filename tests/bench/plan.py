@@ -17,6 +17,7 @@ class Plan:
     fresh_s: float = 3.0
     fresh_phones: int = 15_000  # more than are asked for in that time, or the run is void
     starts: int = 5
+    storm_phones: int = 10_000
 
 
 QUICK = Plan(
@@ -29,6 +30,7 @@ QUICK = Plan(
     fresh_s=1.0,
     fresh_phones=5_000,
     starts=2,
+    storm_phones=3_000,
 )
 GENTLE = Plan(
     step_s=1.0,
@@ -41,4 +43,5 @@ GENTLE = Plan(
     fresh_s=1.0,
     fresh_phones=5_000,
     starts=1,
+    storm_phones=300,
 )

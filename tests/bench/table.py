@@ -13,6 +13,7 @@ from tests.bench.http import Pages
 from tests.bench.machine import percentile
 from tests.bench.sip import Foreign, Sustained
 from tests.bench.start import Started
+from tests.bench.storm import Boots
 
 MOST_NEIGHBOURS = 0.15  # of a core: beyond it a figure says more about them than about us
 SUT, PEER = "Callpoint edge", "Kamailio tm+rr, 1 worker, -x fm"
@@ -123,6 +124,27 @@ def page_goals(pages: Pages) -> list[Goal]:
         Goal("new TLS connection, share of nginx per core", f"{ratio:.2f}", "≥ 0.45", ratio >= 0.45),
         Goal("the same by rate, one client core", f"{rate:.2f}", "", None),
     ]
+
+
+def storm_goals(storms: list[Boots]) -> list[Goal]:
+    one, two = storms
+    worst = max(one.p99_ms, two.p99_ms)
+    wrong = one.wrong + two.wrong
+    ratio = two.cpu_us / one.cpu_us if one.cpu_us else 0.0
+    return [
+        Goal(f"{one.phones} phones boot: p99 of a request", f"{worst:.0f} ms", "< 250 ms", worst < 250),
+        Goal("the same: boots that failed", str(wrong), "0", wrong == 0),
+        Goal("two workers, CPU a request, of one's", f"{ratio:.2f}", "≤ 1.2", ratio <= 1.2),
+    ]
+
+
+def show_storm(console: Console, storms: list[Boots]) -> None:
+    columns = ("node", "requests", "per s", "p50 ms", "p99 ms", "CPU µs", "peak MB", "wrong")
+    table = _table("After a power cut: five files each, a new connection for every file", *columns)
+    for each in storms:
+        times = (f"{each.p50_ms:.2f}", f"{each.p99_ms:.2f}", f"{each.cpu_us:.0f}", f"{each.peak_mb:.0f}")
+        table.add_row(each.name, str(len(each.times_ms)), f"{each.per_s:.0f}", *times, str(each.wrong))
+    console.print(table)
 
 
 def show_machine(console: Console, facts: dict[str, str]) -> None:

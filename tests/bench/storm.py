@@ -1,0 +1,139 @@
+"""The power comes back: ten thousand phones boot, five files each, a new connection for every file.
+
+They have booted before, so that their files are kept or unchanged (half of the phones say what they have, as those that
+keep an ETag do). They come at even distances whatever the node does (an open loop), each asks for its next file when it
+has the last. The time of a request is that from the first byte of its connection to the last of its answer.
+"""
+
+import asyncio
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.bench import machine
+from tests.bench.machine import percentile
+from tests.bench.plan import Plan
+from tests.bench.site import MODEL_AGENT, Site, add_phones, running_site
+
+PHONES_PER_S = 333.0
+WITHIN_S = 15.0
+COMMON = "y000000000108.cfg"
+NAMES = ("{mac}.boot", COMMON, "{mac}.cfg", "y000000000000.boot", "{mac}-all.cfg")  # the last two are answered 404
+
+
+@dataclass(slots=True)
+class Boots:
+    """What a storm met. `wrong`: requests that were answered otherwise than in the calm, or not at all."""
+
+    name: str
+    phones: int
+    times_ms: list[float] = field(default_factory=list)
+    statuses: Counter[int] = field(default_factory=Counter)
+    wrong: int = 0
+    seconds: float = 0.0
+    cpu_us: float = 0.0
+    peak_mb: float = 0.0
+
+    @property
+    def p50_ms(self) -> float:
+        return percentile(self.times_ms, 0.5)
+
+    @property
+    def p99_ms(self) -> float:
+        return percentile(self.times_ms, 0.99)
+
+    @property
+    def per_s(self) -> float:
+        return len(self.times_ms) / self.seconds if self.seconds else 0.0
+
+
+async def measure(plan: Plan, say: Callable[[str], object]) -> list[Boots]:
+    """One process on one core; two processes on both cores, which the load shares with them."""
+    found = []
+    for workers, name in ((1, "one process, one core"), (2, "two processes, both cores")):
+        environment = {"CALLPOINT_PROVISIONING__WORKERS": str(workers)}
+        with tempfile.TemporaryDirectory() as folder:
+            async with running_site(Path(folder), environment) as site:
+                if workers == 1:
+                    site.pin(machine.SUT_CORE)
+                else:
+                    await _all_listen(site, workers)
+                macs = [path.rpartition("/")[2].removesuffix(".cfg") for path in add_phones(site, plan.storm_phones)]
+                tags = await _calm(site, macs)
+                boots = await _storm(site, name, macs, tags)
+        say(
+            f"{name}: {boots.per_s:.0f} requests/s, p99 {boots.p99_ms:.0f} ms, {boots.cpu_us:.0f} µs of CPU each, "
+            f"{boots.wrong} wrong"
+        )
+        found.append(boots)
+    return found
+
+
+async def _all_listen(site: Site, workers: int) -> None:
+    async with asyncio.timeout(30):
+        while len(machine.family(site.pid)) < workers + 1:  # and the SIP process
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(2.0)  # imports
+
+
+async def _calm(site: Site, macs: list[str]) -> dict[str, str]:
+    """The first boots, a few at a time: every file is made and kept. Returns the ETags of the phones' own files."""
+    tags: dict[str, str] = {}
+    turn = asyncio.Semaphore(16)
+
+    async def one(mac: str) -> None:
+        async with turn:
+            for name in NAMES:
+                status, tag, _ = await ask(site, name.format(mac=mac), "")
+                if name == "{mac}.cfg" and status == 200:
+                    tags[mac] = tag
+
+    await asyncio.gather(*(one(mac) for mac in macs))
+    return tags
+
+
+async def _storm(site: Site, name: str, macs: list[str], tags: dict[str, str]) -> Boots:
+    boots, loop = Boots(name, len(macs)), asyncio.get_running_loop()
+    before, began = machine.cpu_s(site.pid), loop.time()
+
+    async def one(number: int, mac: str) -> None:
+        await asyncio.sleep(max(0.0, began + number / PHONES_PER_S - loop.time()))
+        for pattern in NAMES:
+            has = tags[mac] if pattern == "{mac}.cfg" and number % 2 else ""
+            status, _, spent_s = await ask(site, pattern.format(mac=mac), has)
+            expected = 304 if has else 404 if pattern in NAMES[3:] else 200
+            boots.times_ms.append(spent_s * 1000)
+            boots.statuses[status] += 1
+            boots.wrong += status != expected
+
+    async with asyncio.TaskGroup() as group:
+        for number, mac in enumerate(macs):
+            group.create_task(one(number, mac))
+    boots.seconds = loop.time() - began
+    boots.cpu_us = (machine.cpu_s(site.pid) - before) / max(len(boots.times_ms), 1) * 1e6
+    boots.peak_mb = machine.memory(site.pid).peak
+    return boots
+
+
+async def ask(site: Site, name: str, has: str) -> tuple[int, str, float]:
+    """One request over a connection of its own: status (0: none), ETag, seconds."""
+    loop = asyncio.get_running_loop()
+    head = [f"GET {site.folder}/{name} HTTP/1.1", "Host: {}:{}".format(*site.phones), f"User-Agent: {MODEL_AGENT}"]
+    head += [f"If-None-Match: {has}"] if has else []
+    asked = "\r\n".join([*head, "Connection: close", "", ""]).encode()
+    began, answer = loop.time(), b""
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            reader, writer = await asyncio.open_connection(*site.phones)
+            writer.write(asked)
+            answer = await reader.read(-1)
+            writer.close()
+    except (OSError, TimeoutError):
+        return 0, "", loop.time() - began
+    spent_s = loop.time() - began
+    first, _, rest = answer.partition(b"\r\n")
+    status = int(first.split()[1]) if first.startswith(b"HTTP/1.1 ") else 0
+    tag = next((line[5:].strip().decode() for line in rest.split(b"\r\n") if line.lower().startswith(b"etag:")), "")
+    return status, tag, spent_s
