@@ -13,6 +13,9 @@ Vendors write settings as elements in six ways, and one reader tells them apart:
 from collections.abc import Iterator
 from xml.etree import ElementTree as ET  # what a phone parses with is no stronger
 
+_NAMING = frozenset({"O", "section"})  # named by an element, or by attributes of their own
+_ITEMS = frozenset({"item", "part"})
+
 
 def elements(data: bytes | str) -> dict[str, str]:
     """Every setting of the file, in its order. XML that is broken holds none, as on the phone."""
@@ -20,24 +23,32 @@ def elements(data: bytes | str) -> dict[str, str]:
         root = ET.fromstring(data)  # noqa: S314  # see the import
     except ET.ParseError:
         return {}
-    return dict(_settings(root, ""))
+    found: dict[str, str] = {}
+    _read(root, "", found)
+    return found
 
 
-def _settings(parent: ET.Element, stem: str) -> Iterator[tuple[str, str]]:
+def _read(parent: ET.Element, stem: str, found: dict[str, str]) -> None:
+    """Every setting below an element. A file is read back at each rendering: what most elements are, without children
+    and attributes, comes first.
+    """
     for element in parent:
-        tag = element.tag.rpartition("}")[2]
-        if tag in {"O", "section"}:
-            yield from _named(element, tag)
+        tag, attributes, has_children = element.tag, element.attrib, len(element) > 0
+        if not has_children and not attributes:
+            found[stem + tag] = element.text or ""
             continue
-        index = element.get("idx") or element.get("index")
-        name = element.get("name") if element.tag in {"item", "part"} else None
-        if len(element):
-            inside = f"{name}." if name else (f"{element.tag}.{index}." if index else "")
-            yield from _settings(element, inside)
+        local = tag.rpartition("}")[2] if "}" in tag else tag
+        if local in _NAMING:
+            found.update(_named(element, local))
+            continue
+        index = attributes.get("idx") or attributes.get("index")
+        name = attributes.get("name") if tag in _ITEMS else None
+        if has_children:
+            _read(element, f"{name}." if name else (f"{tag}.{index}." if index else ""), found)
         elif name:
-            yield stem + name, element.text or ""
+            found[stem + name] = element.text or ""
         else:
-            yield f"{stem}{element.tag}" + (f".{index}" if index else ""), element.text or ""
+            found[f"{stem}{tag}.{index}" if index else stem + tag] = element.text or ""
 
 
 def _named(group: ET.Element, tag: str) -> Iterator[tuple[str, str]]:

@@ -22,6 +22,7 @@ import jinja2
 from engine.errors import UnsafeValue
 from engine.provisioning import dialplan, formats, softphones, timezone
 from engine.provisioning.dialplan import UnsafeDialPlan
+from engine.provisioning.escaping import EscapingEnvironment
 from engine.provisioning.functionkeys import FunctionKey
 from engine.provisioning.sandbox import Sandbox
 from engine.provisioning.timezone import ZoneRule, zone_among, zone_rule
@@ -160,7 +161,10 @@ class Renderer:
         else:
             text = self._environments[profile.name].get_template(name).render(config=config)
         if rule.kind in _HOLDS_A_PLAN:
-            refuse_slow_emergency(profile, text, config.emergency_numbers, tuple(line.number for line in config.lines))
+            dialed = dial_settings(profile, text)
+            if overrides:
+                refuse_long_plans(dialed)
+            refuse_slow_plans(profile, dialed, config.emergency_numbers, tuple(line.number for line in config.lines))
         return text.encode()
 
     def sandbox(self, profile: Profile, overrides: Mapping[str, str]) -> Sandbox:
@@ -178,10 +182,10 @@ class Renderer:
 
 def _environment(profile: Profile) -> jinja2.Environment:
     # Autoescaping follows the file format: in a text file it would write &amp; into a password.
-    environment = jinja2.Environment(
+    environment = EscapingEnvironment(
         loader=jinja2.DictLoader(dict(profile.templates)),
         undefined=jinja2.StrictUndefined,
-        autoescape=profile.escape == "xml",  # noqa: S701
+        autoescape=profile.escape == "xml",
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -253,11 +257,15 @@ def md5(text: str) -> str:
 
 def refuse_unreadable(profile: Profile, text: str) -> None:
     """Raise `UnsafeValue` for what only an account's own template could put into a file: a character no phone takes,
-    entities of its own in XML (a few lines of which can hold a gigabyte), a dial plan longer than any phone keeps.
+    entities of its own in XML, a few lines of which can hold a gigabyte.
     """
     if "\x00" in text or (profile.escape == "xml" and _DOCTYPE.search(text) is not None):
         raise UnsafeValue("The file holds a NUL or a document type declaration, which no phone of this vendor reads.")
-    plans = [len(value) for _, value in dial_settings(profile, text)]
+
+
+def refuse_long_plans(dialed: tuple[tuple[str, str], ...]) -> None:
+    """Raise `UnsafeValue` for a dial plan longer than any phone keeps, before somebody tries to understand it."""
+    plans = [len(value) for _, value in dialed]
     if max(plans, default=0) > MAX_PLAN or sum(plans) > MAX_PLANS:
         raise UnsafeValue(f"A dial plan in the file is longer than {MAX_PLAN} characters; no phone keeps it whole.")
 
@@ -304,7 +312,14 @@ def refuse_slow_emergency(profile: Profile, text: str, numbers: tuple[str, ...],
     """Raise `UnsafeDialPlan` unless every number completes at once, unchanged, on every plan in the file and on every
     one of those lines.
     """
-    found = dialplan.faults(profile.dial_plan, dial_settings(profile, text), numbers, lines)
+    refuse_slow_plans(profile, dial_settings(profile, text), numbers, lines)
+
+
+def refuse_slow_plans(
+    profile: Profile, dialed: tuple[tuple[str, str], ...], numbers: tuple[str, ...], lines: tuple[int, ...]
+) -> None:
+    """As `refuse_slow_emergency`, of the settings read out of a file."""
+    found = dialplan.faults(profile.dial_plan, dialed, numbers, lines)
     if found:
         raise UnsafeDialPlan(f"The file is not served, because on this phone {'; '.join(found)}. Correct the template.")
 

@@ -40,6 +40,7 @@ from jinja2.utils import Namespace
 from markupsafe import Markup
 
 from engine.errors import UnsafeValue
+from engine.provisioning.escaping import escaped, escaped_text
 from engine.provisioning.sandbox_compiler import (
     ALLOWED_TESTS,
     CHARACTERS_A_STEP,
@@ -129,7 +130,6 @@ class Sandbox(ImmutableSandboxedEnvironment):
             optimized=False,  # nothing runs while a template is compiled
             cache_size=-1,
             bytecode_cache=_COMPILED[is_xml],
-            finalize=self._written,
         )
         self.own = frozenset(own)
         self.left = 0
@@ -195,10 +195,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
             if attribute in shown:
                 return getattr(obj, attribute)
             return self.undefined(f"there is no value {attribute!r} here; known are {', '.join(shown)}")
-        if isinstance(obj, dict) and attribute in obj:
-            return obj[attribute]
-        if isinstance(obj, str) and attribute == "replace":
-            return _Replace(self, obj)
+        if (isinstance(obj, dict) and attribute in obj) or (isinstance(obj, str) and attribute == "replace"):
+            return obj[attribute] if isinstance(obj, dict) else _Replace(self, obj)
         # an undefined name raises at any attribute, and says which name it was
         if isinstance(obj, Undefined) or self.is_safe_attribute(obj, attribute, None):
             return getattr(obj, attribute)
@@ -224,22 +222,25 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return self.undefined(obj=obj, name=argument)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:  # noqa: ARG002  # the base class's signature
+        if isinstance(obj, str):
+            return attr in _TEXT_METHODS
         return any(isinstance(obj, kind) and attr in names for kind, names in _METHODS)
 
     def is_safe_callable(self, obj: Any) -> bool:
-        if isinstance(obj, (Macro, BlockReference, _Replace)) or obj is Namespace or obj == self._range:
-            return True
-        owner, name = getattr(obj, "__self__", None), getattr(obj, "__name__", "")
-        return owner is not None and self.is_safe_attribute(owner, name, obj)
+        if type(obj) is types.BuiltinMethodType or type(obj) is types.MethodType:
+            return self.is_safe_attribute(obj.__self__, obj.__name__, obj) or obj == self._range
+        return isinstance(obj, (Macro, BlockReference, _Replace)) or obj is Namespace
 
     def call(__self, __context: Context, __obj: Any, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N805  # as Jinja calls
+        kwargs.pop("_loop_vars", None)  # for functions that are given a context, of which there are none here
+        kwargs.pop("_block_vars", None)
         if type(__obj) is Macro:
-            return __context.call(__obj, *args, **kwargs)  # its body charges itself
+            return __obj(__context.eval_ctx, *args, **kwargs)  # its body charges itself
         if not __self.is_safe_callable(__obj):
             name = getattr(__obj, "__name__", type(__obj).__name__)
             raise SecurityError(f"{name} may not be called here")
         __self.step(_weight(getattr(__obj, "__self__", None)) + sum(map(_weight, args)))
-        return __self._held(__context.call(__obj, *args, **kwargs))
+        return __self._held(__obj(*args, **kwargs))
 
     def call_filter(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """What `map` and `select` call by name: only what an account's text may name itself."""
@@ -284,6 +285,20 @@ class Sandbox(ImmutableSandboxedEnvironment):
         """What a macro or block wrote into a list, no longer than a value may be; or the whole template, as it goes."""
         text = "".join(parts)
         return self._held(text) if isinstance(parts, list) else text
+
+    def escaped(self, value: Any) -> str:
+        """`{{ value }}` in XML."""
+        if type(value) is str:
+            if len(value) > CHARACTERS_A_STEP:
+                self.step(len(value) // CHARACTERS_A_STEP)
+            return escaped_text(value)
+        return str(value) if type(value) is int else escaped(self._written(value))
+
+    def written(self, value: Any) -> str:
+        """`{{ value }}` in a text file."""
+        if type(value) is str and len(value) <= CHARACTERS_A_STEP:
+            return value
+        return str(self._written(value))
 
     def _written(self, value: Any) -> Any:
         """What may stand between `{{` and `}}`: text and numbers. A list would be written in Python's spelling, and a
@@ -334,17 +349,26 @@ class Sandbox(ImmutableSandboxedEnvironment):
         """
 
         def paid(*args: Any, **kwargs: Any) -> Any:
+            cost = 1
             for value in args:
-                self.step(len(value) if is_by_item and isinstance(value, str) else _weight(value))
+                if isinstance(value, str):
+                    cost += len(value) if is_by_item else len(value) // CHARACTERS_A_STEP
+                elif type(value) is not int:
+                    cost += _weight(value)
+            self.step(cost)
             made = function(*args, **kwargs)
-            if isinstance(made, types.GeneratorType):
-                return self._paid_one_by_one(made, 1)
-            return made if type(made) is bool else self._held(made)
+            kind = type(made)
+            if kind is bool or (kind is str and len(made) <= CHARACTERS_A_STEP):
+                return made
+            return self._paid_one_by_one(made, 1) if kind is types.GeneratorType else self._held(made)
 
         return update_wrapper(paid, function)  # with the mark that says whether Jinja hands it an environment
 
     def _held(self, made: Any) -> Any:
         """Pass on a value that is not too large."""
+        kind = type(made)
+        if (kind is str and len(made) <= CHARACTERS_A_STEP) or kind is bool:
+            return made
         if isinstance(made, str):
             if len(made) > MAX_TEXT:
                 raise TooMuch(f"a text of more than {MAX_TEXT} characters")
