@@ -20,11 +20,20 @@ def test_every_value_is_written_as_markupsafe_writes_it(value):
 @pytest.mark.parametrize(
     "text",
     [
-        "{{ v }}", "<a b=\"{{ v }}\"/>", "{% set x %}{{ v }}{% endset %}{{ x }}", "{{ v ~ v }}", "{{ (v ~ '<')|safe }}",
-        "{% macro m(a) %}<{{ a }}>{% endmacro %}{{ m(v) }}{{ m(m(v)) }}", "{{ [v, v]|join('<') }}", "{{ '<'|safe ~ v }}",
-        "{% autoescape false %}{{ v }}{% endautoescape %}", "{{ v|e }}{{ v|e|e }}", "{{ 1 if false }}", "{{ none }}{{ 1 }}",
+        "{{ v }}",
+        '<a b="{{ v }}"/>',
+        "{% set x %}{{ v }}{% endset %}{{ x }}",
+        "{{ v ~ v }}",
+        "{{ (v ~ '<')|safe }}",
+        "{% macro m(a) %}<{{ a }}>{% endmacro %}{{ m(v) }}{{ m(m(v)) }}",
+        "{{ [v, v]|join('<') }}",
+        "{{ '<'|safe ~ v }}",
+        "{% autoescape false %}{{ v }}{% endautoescape %}",
+        "{{ v|e }}{{ v|e|e }}",
+        "{{ 1 if false }}",
+        "{{ none }}{{ 1 }}",
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("autoescape", [True, False])
 def test_templates_give_the_same_text_as_in_an_environment_of_jinja_s_own(text, autoescape):
     made = [kind(autoescape=autoescape).from_string(text) for kind in (EscapingEnvironment, jinja2.Environment)]
