@@ -1,0 +1,100 @@
+"""Tables as spreadsheets write them: read with every fault by row and column, written so that they read back."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine import csv_table
+from engine.csv_table import CellFault, Sheet
+
+KNOWN = ("mac", "label", "ntp_server")
+
+
+def _read(data: bytes, **options: object) -> Sheet:
+    return csv_table.read(data, KNOWN, spellings={"mac_address": "mac"}, max_rows=options.pop("max_rows", 100))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"mac,label\r\n1,one\r\n",
+        b"\xef\xbb\xbfmac;label\n1;one\n",
+        b"mac\tlabel\n1\tone",
+        b"sep=;\r\nmac;label\r\n1;one\r\n",
+        "mac\tlabel\r\n1\tone\r\n".encode("utf-16"),
+        b'"mac","label"\r\n"1","one"\r\n',
+        b" MAC Address , Label \n 1 , one \n,,\n\n",
+    ],
+    ids=["comma", "bom and semicolon", "tab", "Excel's sep=", "Excel's Unicode text", "quoted", "spaces, empty rows"],
+)
+def test_a_table_is_read_however_a_spreadsheet_wrote_it(data: bytes) -> None:
+    """P-19: separators, byte order marks and spellings of headings are no faults."""
+    sheet = _read(data)
+    assert sheet.faults == ()
+    assert [dict(row.cells) for row in sheet.rows] == [{"mac": "1", "label": "one"}]
+    assert sheet.rows[0].number == 2
+
+
+def test_rows_are_counted_as_a_spreadsheet_counts_them() -> None:
+    """P-19: a line break inside a quoted cell begins no row; an empty row counts, and is left out."""
+    sheet = _read(b'mac,label\r\n1,"two\r\nlines"\r\n\r\n2,next\r\n')
+    assert [(row.number, row.cells["label"]) for row in sheet.rows] == [(2, "two\r\nlines"), (4, "next")]
+
+
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [
+        (b"", (0, "", "The file is empty")),
+        (b"mac,label\n\xff\xfe,x", (0, "", "no UTF-8 text (line 2)")),
+        (b"mac\x00,label\n", (0, "", "NUL")),
+        (b"mac,labell\n1,x\n", (1, "labell", "Is label meant?")),
+        (b"mac,MAC address\n1,x\n", (1, "MAC address", "there twice")),
+        (b"mac,,label\n1,x,y\n", (1, "", "Column 2 has no heading")),
+        (b"mac,label\n1,x,y\n", (2, "", "3 cells, the header 2")),
+        (b'mac,label\n1,"x\n2,y\n', (2, "", "cannot be read")),
+        (b'mac,label\n1,"x"y\n', (2, "", "cannot be read")),
+        (b"mac,label\n" + b"1,x\n" * 101, (0, "", "more than 100 rows")),
+        (b"mac,label\n1," + b"x" * 9_000, (2, "label", "at most 8000 characters")),
+    ],
+)
+def test_what_cannot_be_read_is_told_by_row_and_column(data: bytes, fault: tuple[int, str, str]) -> None:
+    """P-19: every fault of the file names its place."""
+    found = _read(data).faults
+    assert any((one.row, one.column) == fault[:2] and fault[2] in one.detail for one in found), found
+
+
+def test_a_file_too_large_is_refused_before_it_is_parsed() -> None:
+    """P-19: the limit is told with its number."""
+    assert "8,388,608" in _read(b"mac\n" + b"1\n" * (5 << 20)).faults[0].detail
+
+
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+12125550123", "-2", "@SUM(A1)", "'quoted", "\uff1dcmd", "=cmd|'/c calc'!A0"]
+)
+def test_no_cell_is_a_formula_to_a_spreadsheet(text: str) -> None:
+    """P-19: what would be carried out gets an apostrophe, and loses it on the way in."""
+    written = csv_table.write(("mac", "label"), [("1", text)])
+    cell = written.decode("utf-8-sig").splitlines()[1].partition(",")[2].strip('"')
+    assert cell.startswith("'")
+    assert _read(written).rows[0].cells["label"] == text
+
+
+@given(st.lists(st.lists(st.text(max_size=40), min_size=3, max_size=3), max_size=8))
+def test_what_is_written_reads_back_the_same(rows: list[list[str]]) -> None:
+    """P-19: any text survives, but for the space around it and characters that are none."""
+    plain = [[cell.replace("\0", "").strip() for cell in row] for row in rows]
+    plain = [[cell.encode("utf-8", "ignore").decode() for cell in row] for row in plain]
+    sheet = _read(csv_table.write(KNOWN, plain))
+    assert sheet.faults == ()
+    kept = [row for row in plain if any(cell for cell in row)]
+    assert [[row.cells[name] for name in KNOWN] for row in sheet.rows] == [
+        [cell.strip() for cell in row] for row in kept
+    ]
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_table_or_have_a_fault(data: bytes) -> None:
+    """P-19: nothing that is sent breaks the reader."""
+    sheet = _read(data)
+    assert all(isinstance(fault, CellFault) for fault in sheet.faults)
+    assert sheet.rows or sheet.faults or sheet.columns
