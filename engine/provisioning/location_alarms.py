@@ -24,7 +24,9 @@ from engine.provisioning.store_gate import Candidate, Ground
 
 POLL_S = 2.0  # another process's change; one of this process wakes the task at once
 NETWORKS_S = 30.0
-GROUP = 200  # phones noted in one transaction: a writer waits some 50 ms for it at most
+GROUP = 50  # phones noted in one transaction: their entries are made on the loop, some 20 ms at a time
+PAUSE_S = 0.1
+SHARE = 0.1  # of the time at most goes into passes, however fast an import moves the revision
 _RETRY_S = 2.0
 _log = structlog.get_logger()
 
@@ -48,12 +50,14 @@ class LocationAlarms:
             self._wake.clear()
             is_due = loop.time() >= due_at
             due_at = loop.time() + self._networks_s if is_due else due_at
+            started = loop.time()
             try:
                 await self.look(on_networks=is_due)
             except (SQLAlchemyError, OSError, EngineError) as exc:
                 _log.warning("location_alarms_wait", error=type(exc).__name__, meaning="looked at again in a moment")
                 await asyncio.sleep(_RETRY_S)
                 continue
+            await asyncio.sleep(max(PAUSE_S, (loop.time() - started) / SHARE))
             try:
                 async with asyncio.timeout(self._poll_s):
                     await self._wake.wait()

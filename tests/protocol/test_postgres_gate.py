@@ -1,0 +1,75 @@
+"""P-20, P-22 on a real PostgreSQL: the gate's statements, the alarms, the bootstrap's look-up; two nodes, one entry."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from sqlalchemy import select, text
+
+from engine import migrations
+from engine.audit.events import Event
+from engine.audit.record import SYSTEM, open_audited, record
+from engine.crypto import KeyRing
+from engine.db import Database
+from engine.models import Account, AuditEntry, Phone
+from engine.provisioning import index, phones, store_bootstrap
+from engine.provisioning.location_alarms import LocationAlarms
+from engine.provisioning.location_gate import LOCATED
+from engine.provisioning.store_alarms import alarm_groups, count_without_location
+from tests.factories import add_account, add_line, add_location, add_network, add_pbx, add_phone, add_sighting
+from tests.postgres import running_postgres
+
+
+@pytest.fixture
+async def postgres(keys: KeyRing) -> AsyncIterator[Database]:
+    with running_postgres() as url:
+        opened = open_audited(url, keys)
+        async with opened.engine.begin() as connection:
+            await connection.execute(text("DROP SCHEMA public CASCADE"))
+            await connection.execute(text("CREATE SCHEMA public"))
+        await migrations.migrate(opened)
+        yield opened
+        await opened.close()
+
+
+async def test_the_gate_and_the_bootstrap_on_postgresql(postgres: Database, keys: KeyRing) -> None:
+    async with postgres.sessions.begin() as session:
+        account = await add_account(session, provisioning_policy={"sources": ["10.4.0.0/16"]})
+        token = await phones.generate_token(session, SYSTEM, account, keys)
+        await add_pbx(session, account)
+        phone = await add_phone(session, account, await add_line(session, account))
+        town = await add_location(session, account, name="Town", civic_address={"country": "US", "A3": "Albany"})
+        bare = await add_phone(session, account, mac="001565000002", location_id=town.id)
+        place = await add_location(session, account)
+        await add_network(session, place, "10.4.2.0/24")
+    opened = index.SessionIndex(postgres, keys)
+    found = await opened.phone(phone.id)
+    assert found is not None
+    assert found.unlocated.keys == frozenset({1})
+    nodes = [LocationAlarms(postgres) for _ in range(2)]
+    await asyncio.gather(*(node.look() for node in nodes))  # whoever comes first writes; the other finds it written
+    async with postgres.sessions() as session:
+        assert await count_without_location(session) == 2
+        (group,) = await alarm_groups(session, account.id, 50)
+        assert {alarm.phone_id for alarm in group.first} == {phone.id, bare.id}
+        holder = await store_bootstrap.find_holder(session, "10.4.2.9")
+        assert holder is not None
+        assert (holder.account_id, holder.token) == (account.id, token)
+        assert await store_bootstrap.find_holder(session, "10.5.0.1") is None
+        assert await store_bootstrap.has_ranges(session)
+    async with postgres.sessions.begin() as session:
+        await add_sighting(session, phone, ip="10.4.2.9")
+        row = await session.get(Account, account.id)
+        assert row is not None
+        row.name = "Acme"
+        record(session, SYSTEM, Event.ACCOUNT_UPDATE, row)
+    await asyncio.gather(*(node.look(on_networks=True) for node in nodes))
+    found = await opened.phone(phone.id)
+    assert found is not None
+    assert found.unlocated == LOCATED
+    async with postgres.sessions() as session:
+        stored = await session.get(Phone, phone.id)
+        assert stored is not None
+        assert (stored.network_location_id, stored.no_location_at) == (place.id, None)
+        told = await session.scalars(select(AuditEntry.event).where(AuditEntry.event.like("phone.location_%")))
+        assert sorted(told) == ["phone.location_found", "phone.location_missing", "phone.location_missing"]
