@@ -92,22 +92,31 @@ class Admission:
             found: Whose token it is, with the phone of that MAC; None: nobody's.
             misses: Why the request is refused anyway; None: it would be served.
         """
+        turned = self._by_rule(asker, policy, who) if found is not None else None
+        if turned is not None:
+            self._is_over(network_of(asker.ip), asker.clock)
+            return turned
+        if misses is None:
+            return self._of_a_hit(asker, policy, who, found.last_ip if found is not None else "")
         network = network_of(asker.ip)
-        account_id = found.account_id if found is not None else ""
-        last_ip = found.last_ip if found is not None else ""
-        if account_id and not policy.allows_source(asker.ip):
-            self._is_over(network, asker.clock)
+        if found is not None and misses == "phone" and who.mac is not None:
+            self._note_stranger(network, found.account_id, who.mac, asker.clock)
+        return Turned("limited", is_flood=True) if self._is_over(network, asker.clock) else None
+
+    @staticmethod
+    def _by_rule(asker: Asker, policy: Policy, who: PhoneIdentity) -> Turned | None:
+        """What the account's policy has against the request."""
+        if not policy.allows_source(asker.ip):
             return Turned("source", evidence=(f"{asker.ip} is outside the account's address ranges",))
-        contradiction = _contradiction(asker, policy, who) if account_id else None
-        if contradiction is not None:
-            self._is_over(network, asker.clock)
-            return contradiction
-        if misses is not None:
-            if account_id and misses == "phone" and who.mac is not None:
-                self._note_stranger(network, account_id, who.mac, asker.clock)
-            return Turned("limited", is_flood=True) if self._is_over(network, asker.clock) else None
+        return _contradiction(asker, policy, who)
+
+    def _of_a_hit(self, asker: Asker, policy: Policy, who: PhoneIdentity, last_ip: str) -> Turned | None:
+        """A phone that is to be served is turned away only as a stranger in a network that walks through addresses."""
+        if who.mac is None or last_ip == asker.ip or not self._walked:
+            return None
+        network = network_of(asker.ip)
         is_at_home = bool(last_ip) and network_of(last_ip) == network
-        if is_at_home or who.mac is None or _proves(asker, policy, who) or not self._is_walking(network, asker.clock):
+        if is_at_home or _proves(asker, policy, who) or not self._is_walking(network, asker.clock):
             return None
         return Turned("limited", evidence=("too many unknown addresses were asked for from there; served again soon",))
 

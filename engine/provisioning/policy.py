@@ -7,7 +7,7 @@ One validator, `faults`, serves the API, the page and whatever reads the stored 
 import ipaddress
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any
@@ -17,6 +17,7 @@ from engine.errors import FieldFault, Invalid
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_SOURCES = 200  # each is compared with the asker's address on every request
+MAX_JUDGED = 4096  # addresses whose answer is remembered: comparing one costs more than all else about a request
 MIN_LOG_DAYS, MAX_LOG_DAYS = 1, 3650
 
 
@@ -50,6 +51,7 @@ class Policy:
     encrypt_files: bool = False
     fetch_log_days: int = 90
     location_gate: LocationGate = LocationGate.ALARM
+    _judged: dict[str, bool] = field(default_factory=dict, init=False, repr=False, compare=False, hash=False)
 
     @staticmethod
     def read(text: str) -> "Policy":
@@ -77,6 +79,14 @@ class Policy:
         """Whether a phone at that address may be served. An IPv4 address in IPv6 clothes counts as IPv4."""
         if not self.sources:
             return True
+        is_inside = self._judged.get(address)
+        if is_inside is None:
+            if len(self._judged) >= MAX_JUDGED:
+                self._judged.clear()
+            is_inside = self._judged[address] = self._holds(address)
+        return is_inside
+
+    def _holds(self, address: str) -> bool:
         try:
             asker = ipaddress.ip_address(address)
         except ValueError:
@@ -87,7 +97,7 @@ class Policy:
 
     def values(self) -> dict[str, Any]:
         """Every field as JSON has it, defaults included: what the API shows."""
-        return {each.name: _plain(getattr(self, each.name)) for each in fields(self)}
+        return {each.name: _plain(getattr(self, each.name)) for each in fields(self) if each.init}
 
     def stored(self) -> dict[str, Any]:
         """What is kept: the fields that differ from the defaults."""

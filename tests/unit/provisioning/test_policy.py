@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from engine.errors import Invalid
+from engine.provisioning import policy as policy_module
 from engine.provisioning.policy import ClientCertificates, LocationGate, Policy, faults
 
 
@@ -93,6 +94,16 @@ def test_an_address_is_inside_the_ranges_or_not(address: str, is_allowed: bool) 
     policy = Policy.of({"sources": ["::ffff:203.0.113.0/120", "2001:db8:1::/48"]})
     assert policy.allows_source(address) is is_allowed
     assert Policy().allows_source(address)
+
+
+def test_the_addresses_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P-18: a stranger's million addresses take no memory."""
+    monkeypatch.setattr(policy_module, "MAX_JUDGED", 50)
+    policy = Policy.of({"sources": ["203.0.113.0/24"]})
+    assert not any(policy.allows_source(f"198.51.{number // 256}.{number % 256}") for number in range(1000))
+    assert policy.allows_source("203.0.113.9")
+    assert len(policy._judged) <= 50
+    assert policy == Policy.of({"sources": ["203.0.113.0/24"]})
 
 
 def test_a_policy_from_a_newer_version_holds_as_far_as_it_is_known() -> None:
