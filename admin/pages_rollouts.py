@@ -229,7 +229,7 @@ async def get_rollout(request: web.Request) -> web.Response:
 async def _rollout_page(request: web.Request, error: EngineError | None) -> web.Response:
     row = await _rollout(request)
     group = await rollout_watch.progress(request[SESSION], row, row.ended_at or utc_now())
-    counts = canary.counts(group) if row.ended_at is None else {**canary.counts(group), **(row.counts or {})}
+    counts = canary.counts(group) if row.ended_at is None else {**canary.counts(()), **(row.counts or {})}
     return render(
         request, "rollout.html.j2", status=error.http_status if error else 200, rollout=row, group=group,
         form=await form_of(request, {}, error), counts=counts, limits=rollout.limits_of(row),

@@ -7,7 +7,7 @@ what it asks next, and that is seen.
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 ACCEPTED, IN_TURN = "accepted", "waiting"  # engine.provisioning.resync: how a phone answered; it waits for its turn
@@ -23,6 +23,7 @@ class Reached(StrEnum):
     FETCHED = "fetched"
     FAILED = "failed"
     SILENT = "silent"  # the resync was accepted, and then nothing came
+    ENDED = "ended"  # the roll-out is over, and nothing went wrong with it until then
 
 
 _BAD = frozenset({Reached.FAILED, Reached.SILENT})
@@ -107,6 +108,14 @@ def _reached(sign: Sign, limits: Limits, started_at: dt.datetime, now: dt.dateti
         told = "accepted the resync; its files are expected" if sign.resync == ACCEPTED else "is about to be asked"
         return Reached.ASKED, f"It {told}."
     return Reached.WAITING, f"The resync did not reach it ({sign.resync}); it fetches at its next turn."
+
+
+def ended(group: Sequence[CanaryPhone]) -> tuple[CanaryPhone, ...]:
+    """The group of a roll-out that is over: what a phone fetched since then says nothing of it."""
+    return tuple(
+        phone if phone.reached is Reached.FAILED else replace(phone, reached=Reached.ENDED, sentence="")
+        for phone in group
+    )
 
 
 def counts(group: Sequence[CanaryPhone]) -> dict[str, int]:

@@ -138,6 +138,7 @@ class RolloutWatch:
 
 
 async def progress(session: AsyncSession, watched: Rollout, now: dt.datetime) -> tuple[CanaryPhone, ...]:
-    """Each canary phone as it is now."""
+    """Each canary phone as it is now; of a roll-out that is over, as it was then."""
     signs = await store_rollouts.signs_of(session, watched)
-    return canary.phones(signs, rollout.limits_of(watched), watched.started_at, now)
+    group = canary.phones(signs, rollout.limits_of(watched), watched.started_at, now)
+    return group if watched.ended_at is None else canary.ended(group)

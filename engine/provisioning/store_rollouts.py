@@ -74,7 +74,7 @@ async def signs_of(session: AsyncSession, rollout: Rollout) -> list[Sign]:
     found: dict[str, Sign] = {}
     for start in range(0, len(rollout.canary), _IN_A_STATEMENT):
         ids = rollout.canary[start : start + _IN_A_STATEMENT]
-        faults = await _faults(session, ids, rollout.started_at)
+        faults = await _faults(session, ids, rollout.started_at, rollout.ended_at or utc_now())
         query = select(Phone).where(Phone.account_id == rollout.account_id, Phone.id.in_(ids))
         for phone in await session.scalars(query):
             found[phone.id] = Sign(
@@ -91,14 +91,16 @@ async def signs_of(session: AsyncSession, rollout: Rollout) -> list[Sign]:
     return [found[phone_id] for phone_id in rollout.canary if phone_id in found]
 
 
-async def _faults(session: AsyncSession, phone_ids: Sequence[str], since: dt.datetime) -> dict[str, str]:
-    """Why a file could not be handed to a phone since then, by phone: the first time it happened."""
+async def _faults(
+    session: AsyncSession, phone_ids: Sequence[str], since: dt.datetime, until: dt.datetime
+) -> dict[str, str]:
+    """Why a file could not be handed to a phone in that time, by phone: the first time it happened."""
     query = (
         select(ProvisioningEvent)
         .where(
             ProvisioningEvent.phone_id.in_(phone_ids),
             ProvisioningEvent.kind.in_(_FAULTS),
-            ProvisioningEvent.at >= since,
+            ProvisioningEvent.at.between(since, until),
         )
         .order_by(ProvisioningEvent.id.desc())
     )
