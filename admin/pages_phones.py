@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from admin import pages_lines, phone_preview
 from admin.api_phones import Resynced, send_resync
 from admin.auth import prepared
 from admin.context import ACCOUNT, ACTOR, INDEX, SESSION
 from admin.pages_form import FORM, form_of, gathered, refuse, refuse_stale, see_other, typed
-from admin.pages_phone_files import lines_on
 from admin.render import render
 from admin.routes import Route
 from admin.setting_words import effective_rows
@@ -20,7 +20,7 @@ from engine.audit.record import record
 from engine.e911 import store as e911
 from engine.e911 import whereabouts
 from engine.errors import EngineError, FieldFault
-from engine.models import ConfirmedLocation, Phone
+from engine.models import ConfirmedLocation, Line, Phone
 from engine.provisioning import functionkeys, phones, store, store_boots, vendors
 from engine.provisioning.phones import PhoneFields
 
@@ -43,7 +43,7 @@ async def _phone_page(request: web.Request, error: EngineError | None) -> web.Re
         status=error.http_status if error else 200,
         phone=phone,
         form=form,
-        lines=await lines_on(session, phone),
+        lines=await _lines_on(session, phone),
         boots=(await store_boots.boots_of(session, phone.account_id, phone.id))[:BOOTS_SHOWN],
         files=await phone_preview.against_fetched(request, phone),
         settings_rows=effective_rows(record) if record is not None else [],
@@ -112,6 +112,13 @@ async def post_resync(request: web.Request) -> web.Response:
 
 async def _phone(request: web.Request) -> Phone:
     return await store.phone_of(request[SESSION], request[ACCOUNT].id, request.match_info["id"])
+
+
+async def _lines_on(session: AsyncSession, phone: Phone) -> list[Line]:
+    """The lines on the phone's keys, first key first."""
+    return [
+        await store.line_of(session, phone.account_id, key.line_id) for key in await store.keys_of(session, phone.id)
+    ]
 
 
 async def location_choices(request: web.Request) -> list[tuple[str, str]]:

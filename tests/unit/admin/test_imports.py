@@ -1,0 +1,219 @@
+"""Tables of phones and locations over the API and the pages, on a real database."""
+
+import io
+import json
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from engine.accounts import store
+from engine.audit.verify import export_line, verify
+from engine.models import Line, Location, Phone, PhoneLine, Revision
+from tests.unit.admin.adminport import CIVIC, AdminPort, Site
+
+pytestmark = pytest.mark.enable_socket  # a real listener on loopback
+
+TABLE = (
+    "mac,vendor,model,label,location,line1_extension,line1_secret\n"
+    "80:5e:c0:00:00:01,Yealink,T46U,Front,Headquarters,201,s3cret-201\n"
+    "80:5e:c0:00:00:02,Yealink,T46U,Back,Headquarters,202,s3cret-202\n"
+    "80:5e:c0:00:00:03,Yealink,T46U,Hall,,201,s3cret-201\n"
+)
+
+
+async def _location(port: AdminPort, site: Site, name: str = "Headquarters") -> str:
+    body = {"name": name, "civic_address": CIVIC}
+    return (await (await port.call("POST", "/api/v1/locations", site.auth, json=body)).json())["id"]
+
+
+async def _import(port: AdminPort, site: Site, table: str | bytes, **query: str) -> tuple[int, dict[str, Any]]:
+    data = table.encode() if isinstance(table, str) else table
+    headers = site.auth | {"Content-Type": "text/csv"}
+    answer = await port.call("POST", "/api/v1/imports", headers, params=query, data=data)
+    return answer.status, await answer.json()
+
+
+async def _counts(port: AdminPort) -> dict[str, int]:
+    async with port.database.sessions() as session:
+        return {
+            model.__tablename__: await session.scalar(select(func.count()).select_from(model)) or 0
+            for model in (Phone, Line, PhoneLine, Location)
+        }
+
+
+async def test_a_dry_run_says_what_would_happen_and_stores_nothing(port: AdminPort, site: Site) -> None:
+    """P-19: three new rows, nothing stored, one entry that only reads."""
+    await _location(port, site)
+    before = await _counts(port)
+    status, report = await _import(port, site, TABLE, dry_run="true")
+    assert status == 200
+    assert (report["new"], report["dry_run"], report["bulk_id"], report["faults"]) == (3, True, None, [])
+    assert [row["outcome"] for row in report["rows"]] == ["new"] * 3
+    assert await _counts(port) == before
+    assert (await port.entries(site.account.id))[-1].event == "import.check"
+
+
+async def test_an_import_stores_every_row_with_an_entry_each(port: AdminPort, site: Site) -> None:
+    """P-19: phones, the line that two of them share, their keys; the chain holds, and no secret is in it."""
+    await _location(port, site)
+    before = len(await port.entries(site.account.id))
+    status, report = await _import(port, site, TABLE)
+    assert (status, report["new"]) == (200, 3)
+    assert await _counts(port) == {"phone": 3, "line": 2, "phone_line": 3, "location": 1}
+    entries = await port.entries(site.account.id)
+    fresh = [json.loads(entry.entry) for entry in entries[before:]]
+    assert [one["event"] for one in fresh if one["bulk_id"] is None] == ["import.create"]
+    parts = [one for one in fresh if one["bulk_id"] == report["bulk_id"]]
+    assert sorted(one["event"] for one in parts) == ["line.create"] * 2 + ["phone.create"] * 3
+    assert "s3cret" not in "\n".join(entry.entry for entry in entries)
+    assert parts[0]["changes"]["secret"]["after"]["redacted"] is True
+    assert verify([export_line(entry) for entry in entries]).holds
+
+
+async def test_a_table_that_was_exported_changes_nothing(port: AdminPort, site: Site) -> None:
+    """P-19: export, import: all unchanged; the secrets are not in the file and stay where they are."""
+    await _location(port, site)
+    await _import(port, site, TABLE)
+    answer = await port.call("GET", "/api/v1/exports/phones", site.auth)
+    table = await answer.read()
+    assert answer.content_type == "text/csv"
+    assert b"s3cret" not in table
+    status, report = await _import(port, site, table)
+    assert (status, report["unchanged"], report["new"], report["changed"]) == (200, 3, 0, 0)
+    async with port.database.sessions() as session:
+        secrets = (await session.scalars(select(Line.secret).order_by(Line.extension))).all()
+    assert secrets == ["s3cret-201", "s3cret-202"]
+
+
+async def test_changed_rows_are_written_and_outdate_their_phones(port: AdminPort, site: Site) -> None:
+    """P-19: the label, the line's name and secret; the version moves, the phone that was current is stale."""
+    await _location(port, site)
+    await _import(port, site, TABLE)
+    async with port.database.sessions.begin() as session:
+        for phone in (await session.scalars(select(Phone))).all():
+            phone.status = "current"
+    table = (
+        "mac,label,line1_extension,line1_display_name,line1_secret,line2_extension\n"
+        "805ec0000001,Reception,201,Ann,n3w-one,203\n"
+        "805ec0000002,Back,202,,,\n"
+    )
+    status, report = await _import(port, site, table)
+    assert (status, report["changed"], report["unchanged"]) == (200, 1, 1)
+    assert report["rows"][0]["changes"] == ["label", "lines", "line1_display_name", "line1_secret"]
+    async with port.database.sessions() as session:
+        phones = {phone.mac: phone for phone in (await session.scalars(select(Phone))).all()}
+        line = (await session.scalars(select(Line).where(Line.extension == "201"))).one()
+        keys = (
+            await session.scalars(select(PhoneLine.key).where(PhoneLine.phone_id == phones["805ec0000001"].id))
+        ).all()
+    assert (phones["805ec0000001"].label, phones["805ec0000001"].version, sorted(keys)) == ("Reception", 2, [1, 2])
+    assert (line.display_name, line.secret, line.version) == ("Ann", "n3w-one", 2)
+    # the third phone shares line 201: its configuration is another one now, too
+    assert {mac: phone.status for mac, phone in phones.items()} == {
+        "805ec0000001": "stale", "805ec0000002": "current", "805ec0000003": "stale",
+    }  # fmt: skip
+
+
+async def test_a_table_with_one_fault_stores_nothing(port: AdminPort, site: Site) -> None:
+    """P-19: all or nothing; the problem names every fault by row and column."""
+    await _location(port, site)
+    before = await _counts(port)
+    status, problem = await _import(port, site, TABLE + "80:5e:c0:00:00:04,Yealink,T46U,Bad,Nowhere,911,x\n")
+    assert status == 422
+    assert [error["field"] for error in problem["errors"]] == [
+        "row 5, column location",
+        "row 5, column line1_extension",
+    ]
+    assert await _counts(port) == before
+    entry = (await port.entries(site.account.id))[-1]
+    assert (entry.event, entry.outcome) == ("import.create", "failure")
+
+
+async def test_an_import_moves_the_revision_so_that_phones_get_it(port: AdminPort, site: Site) -> None:
+    """P-19: renderings and the location table are made anew after an import."""
+    await _location(port, site)
+
+    async def revision() -> int:
+        async with port.database.sessions() as session:
+            return await session.scalar(select(Revision.value).where(Revision.account_id == site.account.id)) or 0
+
+    before = await revision()
+    await _import(port, site, TABLE)
+    assert await revision() == before + 1
+
+
+async def test_a_table_checked_before_another_change_is_refused(port: AdminPort, site: Site) -> None:
+    """P-19: the import of something that was looked at before somebody else's change stores nothing."""
+    from admin import importing
+
+    await _location(port, site)
+    checked = await importing.check(port.database, site.account, importing.Kind.PHONES, TABLE.encode())
+    await _location(port, site, "Annex")
+    from engine.errors import Conflict
+    from tests.unit.admin.adminport import CLI
+
+    with pytest.raises(Conflict, match="changed while the table was being checked"):
+        async with port.database.sessions.begin() as session:
+            account = await store.account_by_id(session, site.account.id)
+            assert account is not None
+            await importing.carry_out(session, CLI, account, checked)
+    assert (await _counts(port))["phone"] == 0
+
+
+async def test_locations_come_and_go_as_a_table(port: AdminPort, site: Site) -> None:
+    """P-19: plain words for address elements, a changed row is a draft again, export and import change nothing."""
+    table = (
+        "name;country;state;city;street;street type;house number;zip;floor;latitude;longitude;recipients\n"
+        "Annex;US;NY;Albany;Washington;Ave;120;12203;3;42,65;-73.75;a@acme.example b@acme.example\n"
+    )
+    status, report = await _import(port, site, table, kind="locations")
+    assert (status, report["new"]) == (200, 1), report
+    stored = (await (await port.call("GET", "/api/v1/locations", site.auth)).json())["data"][0]
+    assert stored["civic_address"] == CIVIC | {"FLR": "3"}
+    assert stored["geo"]["latitude"] == 42.65
+    assert stored["notification_recipients"] == ["a@acme.example", "b@acme.example"]
+    exported = await (await port.call("GET", "/api/v1/exports/locations", site.auth)).read()
+    status, report = await _import(port, site, exported, kind="locations")
+    assert (status, report["unchanged"]) == (200, 1), report
+    status, problem = await _import(
+        port, site, "name,country,PC\nAnnex,US,nonsense\nAnnex,US,12203\n", kind="locations"
+    )
+    assert status == 422
+    assert [error["field"] for error in problem["errors"]] == ["row 2, column PC", "row 3, column name"]
+
+
+@pytest.mark.parametrize(
+    ("query", "content_type", "status"),
+    [
+        ({"kind": "lines"}, "text/csv", 422),
+        ({"dry_run": "maybe"}, "text/csv", 422),
+        ({"nonsense": "1"}, "text/csv", 422),
+        ({}, "application/json", 415),
+        ({}, "text/csv", 422),
+    ],
+)
+async def test_what_is_no_import_is_refused(
+    port: AdminPort, site: Site, query: dict[str, str], content_type: str, status: int
+) -> None:
+    """P-19: an unknown kind, a body of another kind, an empty file."""
+    headers = site.auth | {"Content-Type": content_type}
+    answer = await port.call("POST", "/api/v1/imports", headers, params=query, data=b"")
+    assert answer.status == status
+
+
+async def test_locations_take_their_own_scope(port: AdminPort, site: Site) -> None:
+    """P-19: a key that may write phones may not write locations."""
+    narrow = await port.key(site, "phones:write")
+    headers = narrow | {"Content-Type": "text/csv"}
+    answer = await port.call("POST", "/api/v1/imports", headers, params={"kind": "locations"}, data=b"name\nx\n")
+    assert answer.status == 403
+
+
+async def test_a_table_larger_than_the_limit_is_refused(port: AdminPort, site: Site) -> None:
+    """P-19: other routes still take one mebibyte, this one eight."""
+    headers = site.auth | {"Content-Type": "text/csv"}
+    assert (await port.call("POST", "/api/v1/imports", headers, data=io.BytesIO(b"x" * (9 << 20)))).status == 413
+    two = io.BytesIO(json.dumps({"name": "x" * (2 << 20), "scopes": ["*"]}).encode())
+    headers = site.auth | {"Content-Type": "application/json"}
+    assert (await port.call("POST", "/api/v1/api-keys", headers, data=two)).status == 413
