@@ -9,6 +9,7 @@ Bounds: an account holds at most `MAX_CONTACTS` contacts; a phonebook is written
 have no room for themselves, most after 1,000 to 5,000 names; Cisco's are given pages of 32, which is all they show.
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -172,6 +173,32 @@ def _quoted(text: str) -> str:
     return f'"{doubled}"'
 
 
+def _vcard(page: Page) -> str:
+    """One card for each entry (RFC 6350; Linphone's `contacts-vcard-list`)."""
+    return "".join(
+        f"BEGIN:VCARD\r\nVERSION:4.0\r\nFN:{_vcard_text(one.name)}\r\nTEL:{_vcard_text(one.number)}\r\nEND:VCARD\r\n"
+        for one in page.entries
+    )
+
+
+def _vcard_text(text: str) -> str:
+    """RFC 6350 §3.4: backslash, comma and semicolon are escaped; a newline is not there any more."""
+    return text.replace("\\", "\\\\").replace(",", "\\,").replace(";", "\\;")
+
+
+def _acrobits(page: Page) -> str:
+    """Contacts in the application's own form (doc.acrobits.net, Contacts JSON and Web Service Contacts)."""
+    contacts = [
+        {
+            "contactId": one.number,
+            "displayName": one.name,
+            "contactEntries": [{"entryId": "tel:0", "label": "work", "type": "tel", "uri": one.number}],
+        }
+        for one in page.entries
+    ]
+    return json.dumps({"contacts": contacts}, ensure_ascii=False)
+
+
 FORMATS: Mapping[str, Format] = {
     "yealink": Format(_listed("YealinkIPPhoneDirectory")),
     "fanvil": Format(_listed("FanvilIPPhoneDirectory")),
@@ -183,4 +210,6 @@ FORMATS: Mapping[str, Format] = {
     "digium": Format(_digium),
     "gigaset": Format(_gigaset),
     "csv": Format(_csv, "text/csv; charset=utf-8"),
+    "vcard": Format(_vcard, "text/vcard; charset=utf-8"),
+    "acrobits": Format(_acrobits, "application/json"),
 }

@@ -26,6 +26,7 @@ _MANUAL = "400HD Series IP Phones Administrator's Manual"
 CITED = {
     "linphone": {
         "misc/config-uri": "wiki.linphone.org, Remote Provisioning",
+        "misc/contacts-vcard-list": "subscribe.linphone.org, FlexiAPI, Provisioning",
         "auth_info_N/passwd": "Liblinphone, Provisioning configuration keys",
         "proxy_N/dial_prefix": "Liblinphone, Provisioning configuration keys",
         "audio_codec_N/mime": "Liblinphone, Provisioning configuration keys",
@@ -136,7 +137,11 @@ def full(profile, model: str, number: int):
     phone = config(profile, model, number)
     keys = tuple(key for key in KEYS if key.kind in profile.key_kinds and key.position <= known.keys)
     return dataclasses.replace(
-        phone, function_keys=keys, vlan_id=20, firmware_url="https://phones.example.net/p/x/fw.img"
+        phone,
+        function_keys=keys,
+        vlan_id=20,
+        firmware_url="https://phones.example.net/p/x/fw.img",
+        phonebook_url=phone.provisioning_url + profile.phonebook if profile.phonebook else "",
     )
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 import time
 from xml.etree import ElementTree as ET
@@ -19,8 +20,8 @@ NASTY = ("Zoë \"Desk\" <1> & 'Söhne'; \\,", "Ann]]>", "  ", "a\nb\x00c", "🎉
 
 def read(format_name: str, data: bytes) -> list[tuple[str, str]]:
     """Names and numbers as a phone would find them."""
-    if format_name == "csv":
-        return [(name, number) for name, number in csv.reader(io.StringIO(data.decode(), newline=""))]
+    if format_name in {"csv", "acrobits", "vcard"}:
+        return read_text(format_name, data.decode())
     root = ET.fromstring(data)
     if format_name == "poly":
         return [(one.findtext("fn") or "", one.findtext("ct") or "") for one in root.iter("item")]
@@ -33,6 +34,16 @@ def read(format_name: str, data: bytes) -> list[tuple[str, str]]:
     if format_name == "gigaset":
         return [(one.findtext("ln") or "", one.findtext("of") or "") for one in root.iter("entry")]
     return [(one.findtext("Name") or "", one.findtext("Telephone") or "") for one in root.iter("DirectoryEntry")]
+
+
+def read_text(format_name: str, text: str) -> list[tuple[str, str]]:
+    """CSV, Acrobits' JSON, and vCards with what is escaped in them."""
+    if format_name == "csv":
+        return [(name, number) for name, number in csv.reader(io.StringIO(text, newline=""))]
+    if format_name == "acrobits":
+        return [(one["displayName"], one["contactEntries"][0]["uri"]) for one in json.loads(text)["contacts"]]
+    cards = re.findall(r"BEGIN:VCARD\r\nVERSION:4.0\r\nFN:(.*)\r\nTEL:(.*)\r\nEND:VCARD\r\n", text)
+    return [(re.sub(r"\\(.)", r"\1", name), re.sub(r"\\(.)", r"\1", number)) for name, number in cards]
 
 
 @pytest.mark.parametrize("format_name", FORMATS)
@@ -103,7 +114,7 @@ def test_every_family_s_phonebook_has_a_format_and_a_rule_of_its_own():
     families = [profile for profile in known.profiles.values() if profile.phonebook]
     assert len(families) >= 11
     for profile in families:
-        file = profile.phonebook.replace("{mac}", f"{min(profile.ouis)}aabbcc")
+        file = profile.phonebook.replace("{mac}", f"{min(profile.ouis, default='02ab1f')}aabbcc")
         rule = profile.file_rule(file)
         assert rule is not None, profile.name
         assert rule.directory in FORMATS, profile.name
