@@ -60,6 +60,12 @@ def of_phone(kind: AlarmKind, phone_id: str, name: str) -> Alarm:
     return Alarm(kind, phone_id, _ONE[kind].format(name), f"/phones/{phone_id}", name=name)
 
 
+def of_rollout(rollout_id: str, target: str, reason: str) -> Alarm:
+    """The alarm of a roll-out that was taken back by itself. It stands until the same is rolled out anew."""
+    text = f"The roll-out of {target} was taken back: {reason}"
+    return Alarm(AlarmKind.ROLLOUT_STOPPED, None, text, f"/phones/rollouts/{rollout_id}", name=f"{target}: {reason}")
+
+
 def summed(counts: Mapping[AlarmKind, int]) -> tuple[Alarm, ...]:
     """One alarm for each kind that is there, the most urgent first: what a page shows of any number of phones."""
     return tuple(_sum(kind, counts[kind]) for kind in AlarmKind if counts.get(kind))

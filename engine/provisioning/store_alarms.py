@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from engine.models import Phone, PhoneStatus, Rollout, RolloutState
-from engine.provisioning.alarms import OF_PHONES, Alarm, AlarmKind, of_phone
+from engine.models import Phone, PhoneStatus
+from engine.provisioning import store_rollouts
+from engine.provisioning.alarms import OF_PHONES, Alarm, AlarmKind, of_phone, of_rollout
 
 _CONDITIONS: dict[AlarmKind, ColumnElement[bool]] = {
     AlarmKind.NO_LOCATION: Phone.no_location_at.is_not(None),
@@ -38,15 +39,12 @@ async def alarm_counts(session: AsyncSession, account_id: str) -> dict[AlarmKind
     for kind in OF_PHONES:
         query = select(func.count()).select_from(Phone).where(Phone.account_id == account_id, _CONDITIONS[kind])
         counts[kind] = await session.scalar(query) or 0
-    stopped = (Rollout.account_id == account_id, Rollout.state == RolloutState.ROLLED_BACK, Rollout.reason != "")
-    counts[AlarmKind.ROLLOUT_STOPPED] = (
-        await session.scalar(select(func.count()).select_from(Rollout).where(*stopped)) or 0
-    )
+    counts[AlarmKind.ROLLOUT_STOPPED] = await store_rollouts.count_stopped(session, account_id)
     return {kind: count for kind, count in counts.items() if count}
 
 
 async def alarm_groups(session: AsyncSession, account_id: str, limit: int) -> Sequence[AlarmGroup]:
-    """Each kind that is there with its first phones, at most `limit` of each, the most urgent kind first."""
+    """Each kind that is there with its first phones or roll-outs, at most `limit`, the most urgent kind first."""
     counts = await alarm_counts(session, account_id)
     groups = []
     for kind in AlarmKind:
@@ -61,6 +59,9 @@ async def alarm_groups(session: AsyncSession, account_id: str, limit: int) -> Se
                 .limit(limit)
             )
             first = tuple(of_phone(kind, row[0], row[1] or row[2]) for row in await session.execute(query))
+        elif kind is AlarmKind.ROLLOUT_STOPPED:
+            stopped = await store_rollouts.stopped(session, account_id, limit)
+            first = tuple(of_rollout(row.id, row.target, row.reason) for row in stopped)
         groups.append(AlarmGroup(kind, counts[kind], first))
     return groups
 

@@ -3,8 +3,9 @@
 import datetime as dt
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from engine.db import utc_now
 from engine.models import Phone, ProvisioningEvent, Rollout, RolloutState
@@ -124,3 +125,24 @@ async def models_of(session: AsyncSession, account_id: str) -> Sequence[tuple[st
     """Vendor and model of the account's phones, each once."""
     query = select(Phone.vendor, Phone.model).where(Phone.account_id == account_id).distinct()
     return sorted((vendor, model) for vendor, model in await session.execute(query))
+
+
+def _is_stopped(account_id: str) -> tuple[ColumnElement[bool], ...]:
+    """Taken back by itself, and the same was not rolled out anew since."""
+    newer = aliased(Rollout)
+    anew = exists().where(
+        newer.account_id == Rollout.account_id, newer.kind == Rollout.kind, newer.target == Rollout.target,
+        newer.id > Rollout.id,
+    )  # fmt: skip
+    return (Rollout.account_id == account_id, Rollout.state == RolloutState.ROLLED_BACK, ~anew)
+
+
+async def count_stopped(session: AsyncSession, account_id: str) -> int:
+    """How many roll-outs were taken back by themselves and need a person."""
+    return await session.scalar(select(func.count()).select_from(Rollout).where(*_is_stopped(account_id))) or 0
+
+
+async def stopped(session: AsyncSession, account_id: str, limit: int) -> Sequence[Rollout]:
+    """Those roll-outs, the latest first."""
+    query = select(Rollout).where(*_is_stopped(account_id)).order_by(Rollout.id.desc()).limit(limit)
+    return (await session.scalars(query)).all()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 from sqlalchemy import select
 
-from engine.audit.record import Actor
+from engine.audit.record import SYSTEM, Actor
 from engine.db import Database, utc_now
 from engine.errors import Conflict, Invalid
 from engine.ids import new_id
@@ -24,7 +24,7 @@ from engine.models import (
     TemplateOverride,
     TemplateVersion,
 )
-from engine.provisioning import lease, rollout, store_rollouts
+from engine.provisioning import lease, rollout, store_alarms, store_rollouts
 from engine.provisioning.canary import Limits
 from engine.provisioning.fleet import Change, ChangeKind
 from engine.provisioning.index import open_index
@@ -163,6 +163,20 @@ async def test_a_fetch_that_fails_takes_the_change_back_and_says_why(database, f
         assert (await session.scalars(select(SettingsLevel))).all() == []
     last = (await entries(database, fleet))[-1]
     assert (last["event"], last["actor"]["type"], last["reason"]) == ("rollout.roll_back", "system", ended.reason)
+
+
+async def test_a_stopped_roll_out_is_an_alarm_until_the_same_is_rolled_out_anew(database, fleet):
+    """P-15: `rollout_stopped`, with a link to the roll-out and the reason."""
+    rollout_id = await start(database, fleet, SETTINGS, 0)
+    async with database.sessions.begin() as session:
+        await rollout.roll_back(session, SYSTEM, await session.get(Rollout, rollout_id), "Desk 0: 911 would wait.")
+    async with database.sessions() as session:
+        group = next(iter(await store_alarms.alarm_groups(session, fleet.account.id, 10)))
+    assert (group.kind, group.count, group.first[0].href) == ("rollout_stopped", 1, f"/phones/rollouts/{rollout_id}")
+    assert "911 would wait" in group.first[0].text
+    await start(database, fleet, SETTINGS, 0)
+    async with database.sessions() as session:
+        assert await store_alarms.alarm_counts(session, fleet.account.id) == {}
 
 
 async def test_a_phone_that_contradicts_itself_stops_it_and_one_that_may_fail_does_not(database, fleet):
