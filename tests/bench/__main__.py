@@ -1,5 +1,5 @@
 """`python3 run.py bench [--quick] [part ...]`: the benchmarks, as tables. Parts: start, sip, streams, front,
-emergency, crowd, http, storm, dialplans.
+emergency, crowd, http, storm, dialplans, phones.
 
 Loopback only; it stops by itself: about 40 minutes, with --quick about 12. --gentle keeps every load small, to try the
 harness beside other work; its figures mean nothing.
@@ -14,10 +14,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import crowd, dialplans, emergency, front, http, machine, sip, start, storm, streams, table
+from tests.bench import crowd, dialplans, emergency, front, http, machine, phones, sip, start, storm, streams, table
 from tests.bench.plan import GENTLE, QUICK, Plan
 
-PARTS = ("start", "sip", "streams", "front", "emergency", "crowd", "http", "storm", "dialplans")
+PARTS = ("start", "sip", "streams", "front", "emergency", "crowd", "http", "storm", "dialplans", "phones")
 EQUAL_RATE = 1_000
 
 
@@ -56,6 +56,7 @@ def _run(console: Console, plan: Plan, parts: set[str]) -> list[table.Goal]:
         "http": _http,
         "storm": _storm,
         "dialplans": _dialplans,
+        "phones": _phones,
     }
     try:
         for part, measure in measures.items():
@@ -114,6 +115,12 @@ def _dialplans(console: Console, _plan: Plan, _say: sip.Say) -> list[table.Goal]
     proofs = dialplans.measure()
     table.show_proofs(console, proofs)
     return table.proof_goals(proofs)
+
+
+def _phones(console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:
+    measured = asyncio.run(phones.measure(plan, say))
+    phones.show(console, measured)
+    return phones.goals(measured)
 
 
 def _sip(console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:

@@ -18,6 +18,7 @@ class Plan:
     fresh_phones: int = 15_000  # more than are asked for in that time, or the run is void
     starts: int = 5
     storm_phones: int = 10_000
+    list_phones: int = 100_000
 
 
 QUICK = Plan(
@@ -31,6 +32,7 @@ QUICK = Plan(
     fresh_phones=5_000,
     starts=2,
     storm_phones=3_000,
+    list_phones=20_000,
 )
 GENTLE = Plan(
     step_s=1.0,
@@ -44,4 +46,5 @@ GENTLE = Plan(
     fresh_phones=5_000,
     starts=1,
     storm_phones=300,
+    list_phones=2_000,
 )
