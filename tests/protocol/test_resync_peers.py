@@ -14,7 +14,8 @@ from engine.crypto import KeyRing
 from engine.provisioning import resync, vendors
 from engine.provisioning.resync import Destination, Resync, Resyncer
 from tests import peers
-from tests.peers import CARRIER_IP, FRONT_IP, PBX_IP
+from tests.node import Node
+from tests.peers import CARRIER_IP, FRONT_IP
 
 SCENARIO = Path(__file__).parent / "sipp" / "phone_challenges.xml"
 PHONE_IP = "127.0.0.9"
@@ -168,13 +169,27 @@ async def test_a_registrar_that_asks_for_our_password_passes_it_on_to_a_phone_th
     assert not any(value(message, "Proxy-Authorization") for message in arrived)  # ours and the PBX's alone
 
 
-async def test_a_phone_that_is_switched_off_is_no_answer(tmp_path: Path, keys: KeyRing) -> None:
-    """P-14: told within ten seconds, as what it is."""
-    with (
-        peers.edge(tmp_path, keys, tmp_path / "keys.toml") as edge,
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as deaf,
-    ):
-        deaf.bind((PBX_IP, 0))
-        planned = Resync("udp", PBX_IP, deaf.getsockname()[1], f"sip:101@{PBX_IP}", "check-sync")
-        status = await asked(edge, planned)
-    assert resync.meaning(status) == "no answer"
+async def test_a_whole_node_asks_many_phones_and_tells_what_came_of_each(tmp_path: Path) -> None:
+    """P-14, P-23: over the API: the time beforehand, each phone's own result, the line's password in no log."""
+    with phone(tmp_path) as port:
+        async with Node(tmp_path) as node:
+            await node.set_up()
+            registrar = {"registrar_host": PHONE_IP, "registrar_port": port, "sources": [f"{PHONE_IP}/32"]}
+            await node.api("POST", "pbxs", {"name": "PBX"} | registrar)
+            line = await node.api("POST", "lines", {"extension": "101", "secret": "secret-of-101"})
+            ids = []
+            for mac, lines in (("805ec0000001", [line["id"]]), ("805ec0000002", [])):
+                wished = {"mac": mac, "vendor": "yealink", "model": "T46U", "lines": lines}
+                ids.append((await node.api("POST", "phones", wished))["id"])
+            told = await node.api("POST", "phones/resync", {"filter": {}, "dry_run": True})
+            assert (told["phones"], told["spread_s"], [each["phone_id"] for each in told["refused"]]) == (
+                1,
+                0.0,
+                ids[1:],
+            )
+            asked_for = await node.api("POST", "phones/resync", {"phones": ids})
+            await node.wait_for(f"phone-resyncs/{asked_for['id']}", lambda answer: answer["done"] == answer["phones"])
+            results = [(await node.api("GET", f"phones/{each}"))["resync_result"] for each in ids]
+            assert results[0] == "accepted"
+            assert results[1].startswith("This phone has no line")
+        assert "secret-of-101" not in "".join(node.output)

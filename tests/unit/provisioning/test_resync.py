@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from engine.db import utc_now
+from engine.edge_orders import NOTIFY_TIMEOUT_S
 from engine.errors import Conflict
 from engine.models import Phone
 from engine.provisioning import resync, store_resync, vendors
@@ -78,6 +79,12 @@ async def test_notifies_to_one_destination_are_paced_and_others_do_not_wait_for_
     first, second = [at for ip, at in sent if ip == "127.0.0.1"]
     assert second - first >= resync.PER_DESTINATION_S - 0.02
     assert next(at for ip, at in sent if ip == "127.0.0.2") < second
+
+
+def test_a_phone_that_is_switched_off_is_no_answer_and_not_a_fault_of_the_sip_process():
+    """P-14: the SIP process gives a NOTIFY up before we give up the SIP process."""
+    assert resync.WITHIN_S > NOTIFY_TIMEOUT_S + 1
+    assert resync.meaning(resync.NO_ANSWER) == "no answer"
 
 
 async def test_a_registrar_that_does_not_resolve_is_no_answer():
