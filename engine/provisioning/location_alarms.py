@@ -25,8 +25,8 @@ from engine.provisioning.store_gate import Candidate, Ground
 POLL_S = 2.0  # another process's change; one of this process wakes the task at once
 NETWORKS_S = 30.0
 GROUP = 50  # phones noted in one transaction: their entries are made on the loop, some 20 ms at a time
-PAUSE_S = 0.1
-SHARE = 0.1  # of the time at most goes into passes, however fast an import moves the revision
+SHARE = 0.1  # of the time goes into passes, however fast an import moves the revision ...
+LEAST_PAUSE_S, MOST_PAUSE_S = 0.1, 2.0  # ... but an alarm is never late by more than this
 _RETRY_S = 2.0
 _log = structlog.get_logger()
 
@@ -57,7 +57,7 @@ class LocationAlarms:
                 _log.warning("location_alarms_wait", error=type(exc).__name__, meaning="looked at again in a moment")
                 await asyncio.sleep(_RETRY_S)
                 continue
-            await asyncio.sleep(max(PAUSE_S, (loop.time() - started) / SHARE))
+            await asyncio.sleep(min(max(LEAST_PAUSE_S, (loop.time() - started) / SHARE), MOST_PAUSE_S))
             try:
                 async with asyncio.timeout(self._poll_s):
                     await self._wake.wait()
