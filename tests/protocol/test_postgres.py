@@ -14,13 +14,18 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from engine import migrations
 from engine.audit import store as audit_store
-from engine.audit.record import open_audited
+from engine.audit.events import Event
+from engine.audit.record import SYSTEM, open_audited, record
 from engine.crypto import KeyRing
 from engine.db import Base, Database, utc_now
 from engine.e911 import store
 from engine.e911.held import Lis
 from engine.e911.held_xml import read_request
-from engine.provisioning import index, tokens
+from engine.ids import new_id
+from engine.models import Rollout, TemplateOverride
+from engine.provisioning import index, levels, tokens
+from engine.provisioning import store as phone_store
+from engine.provisioning.levels import LevelFields
 from tests.factories import (
     add_account,
     add_confirmed_location,
@@ -207,3 +212,42 @@ async def test_held_finds_phones_lines_and_subnets(postgres: Database, keys: Key
     ):
         found = await lis.locate(asker, read_request(location_request(device=device)), now)
         assert found.location.name == location.name, (asker, device)
+
+
+async def test_levels_and_templates_of_a_phone_are_found_on_postgresql(postgres: Database, keys: KeyRing) -> None:
+    """P-10, P-17: the statements of a rendering, a running roll-out's among them; a level of all accounts bumps all."""
+    await migrations.migrate(postgres)
+    async with postgres.sessions.begin() as session:
+        account = await add_account(session)
+        phone = await add_phone(session, account)
+        await levels.create_level(session, SYSTEM, account, LevelFields("account", settings={"vlan_id": 3}))
+        own = TemplateOverride(
+            id=new_id("template"), account_id=account.id, vendor="yealink", name="time.cfg.j2", body="own", number=1
+        )
+        session.add(own)
+        record(session, SYSTEM, Event.TEMPLATE_CREATE, own)
+        for kind, target, after in (
+            ("settings", "yealink/T46U", {"lldp": False}), ("template", "yealink/time.cfg.j2", "rolled out"),
+        ):  # fmt: skip
+            rollout = Rollout(
+                id=new_id("rollout"), account_id=account.id, kind=kind, target=target, canary=[phone.id],
+                change={"before": None, "after": after}, started_by="test", started_at=utc_now(),
+            )  # fmt: skip
+            session.add(rollout)
+            record(session, SYSTEM, Event.ROLLOUT_CREATE, rollout)
+    opened = index.SessionIndex(postgres, keys)
+    found = await opened.phone(phone.id)
+    assert found is not None
+    assert (found.settings["vlan_id"], found.sources["vlan_id"].kind) == (3, "account")
+    assert (found.settings["lldp"], found.sources["lldp"].kind) == (False, "model")
+    assert found.account.settings["lldp"] is True
+    assert await opened.overrides(account.id, "yealink", phone.id) == {"time.cfg.j2": "rolled out"}
+    assert await opened.overrides(account.id, "yealink", "") == {"time.cfg.j2": "own"}
+    async with postgres.sessions.begin() as session:
+        before = await phone_store.revision_of(session, account.id)
+        await levels.put_global(session, SYSTEM, {"vlan_priority": 6})
+    async with postgres.sessions() as session:
+        assert await phone_store.revision_of(session, account.id) == before + 1
+    again = await opened.account(account.id)
+    assert again is not None
+    assert (again.settings["vlan_priority"], again.settings["vlan_id"]) == (6, 3)
