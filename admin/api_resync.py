@@ -80,8 +80,7 @@ async def post_resync(request: web.Request) -> web.Response:
             phones=len(fleet.planned),
             spread_s=round(fleet.spread_s, 1),
             refused=[RefusedAnswer(phone_id=phone_id, detail=why) for phone_id, why in fleet.refused],
-        ),
-        status=200 if body.dry_run else 202,
+        )
     )
 
 
@@ -117,7 +116,7 @@ async def fleet_planned(request: web.Request, wanted: dict[str, str]) -> Fleet:
 
 
 async def resync_fleet(request: web.Request, fleet: Fleet) -> None:
-    """Put on each phone that its turn is to come and record one entry for all, one for each; sent from the commit on."""
+    """Put on each phone that its turn is to come, record one entry for all and one for each; sent when committed."""
     session, actor = request[SESSION], request[ACTOR]
     names = await store_resync.names_of(session, fleet.account_id, [phone_id for phone_id, _ in fleet.planned])
     await store_resync.note_waiting(session, fleet, utc_now())
@@ -155,7 +154,7 @@ ROUTES = (
     Route(
         "POST", "/api/v1/phones/resync", post_resync, Scope.PHONES_WRITE, Event.PHONE_BULK_RESYNC,
         operation=Operation(
-            "Ask many phones to fetch their files again", body=FleetBody, answer=FleetAnswer, status=202
+            "Ask many phones to fetch their files again, one after another", body=FleetBody, answer=FleetAnswer
         ),
     ),
     Route(
