@@ -1,6 +1,7 @@
 """A phone that says it is another model than the one kept: when it is held back, and how it is let go."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import select
@@ -41,6 +42,18 @@ def test_a_phone_of_the_right_model_is_never_held_back(profile):
         for path in (*paths, f"{mac}.cfg", f"cfg{mac}.xml"):
             for spelling in spellings:
                 assert judged(kept, f"/p/x/{path}", spelling) is None, (model.name, path, spelling)
+
+
+def test_a_phone_under_any_other_name_of_its_model_is_never_held_back():
+    """P-05: many models share spellings; all of them lead to the kept one."""
+    seen = 0
+    for profile in KNOWN.profiles.values():
+        mac = vendors.Mac(f"{min(profile.ouis, default='02ab1f')}0a1b2c")
+        for spelling, name in profile.model_spellings.items():
+            seen += 1
+            agent = simulate.AGENTS[profile.name](replace(profile.models[name], name=spelling), mac)
+            assert judged(Seen(profile.name, name), f"/p/x/{mac}.cfg", agent) is None, (name, spelling)
+    assert seen > 500
 
 
 def test_every_real_request_of_a_model_that_is_kept_is_served(cases):
