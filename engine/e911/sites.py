@@ -106,6 +106,7 @@ async def delete_location(session: AsyncSession, actor: Actor, location: Locatio
     for row in (
         *await store.networks_of(session, location.account_id, location.id),
         *await store.confirmed_of(session, location.account_id, location.id),
+        *await store.phone_settings_of(session, location.account_id, location.id),
     ):
         await session.delete(row)
     for number in await store.numbers_of(session, location.account_id, location.id):

@@ -37,6 +37,7 @@ from engine.models import (
     Phone,
     PhoneLine,
     Revision,
+    SettingsLevel,
     Sighting,
     Trunk,
 )
@@ -188,6 +189,14 @@ async def numbers_known(session: AsyncSession, numbers: Collection[str]) -> list
     return list(
         (await session.scalars(select(Number.e164).where(Number.e164.in_(numbers)).order_by(Number.e164))).all()
     )
+
+
+async def phone_settings_of(session: AsyncSession, account_id: str, location_id: str) -> list[SettingsLevel]:
+    """What the location says of its phones' settings."""
+    query = select(SettingsLevel).where(
+        SettingsLevel.account_id == account_id, SettingsLevel.location_id == location_id
+    )
+    return list((await session.scalars(query)).all())
 
 
 async def confirmed_of(session: AsyncSession, account_id: str, location_id: str) -> list[ConfirmedLocation]:

@@ -17,6 +17,15 @@ _NAMING = frozenset({"O", "section"})  # named by an element, or by attributes o
 _ITEMS = frozenset({"item", "part"})
 
 
+def fault_of(text: str) -> str:
+    """Why the file is no XML, with line and column; empty when it is."""
+    try:
+        ET.fromstring(text)  # noqa: S314  # see the import
+    except ET.ParseError as exc:
+        return str(exc)
+    return ""
+
+
 def elements(data: bytes | str) -> dict[str, str]:
     """Every setting of the file, in its order. XML that is broken holds none, as on the phone."""
     try:

@@ -20,7 +20,7 @@ from typing import Any
 from xml.etree import ElementTree as ET  # what a phone parses with is no stronger
 
 from engine.errors import EngineError
-from engine.provisioning import settings
+from engine.provisioning import formats, settings
 from engine.provisioning.functionkeys import FunctionKey, KeyKind
 from engine.provisioning.render import LineConfig, PhoneConfig, Renderer
 from engine.provisioning.sandbox import MAX_SOURCE, BrokenTemplate
@@ -94,14 +94,14 @@ class _Trial:
 
     def run(self, samples: Sequence[Sample], account: AccountRecord | None) -> Examined:
         for sample in samples:
-            for rule in _rules(self._profile, is_own=True):
+            for rule in own_rules(self._profile):
                 self._try(sample, rule)
         if account is not None:
             shared = Sample("every phone", settings.site_config(account, self._profile, SAMPLE_URL))
             for rule in _rules(self._profile, is_own=False):
                 self._try(shared, rule)
         if not self._faults:
-            for model in _models(self._profile):
+            for model in sample_models(self._profile):
                 self._probe(model)
         return Examined(tuple(self._faults)[:MAX_FAULTS], tuple(self._warnings), self._line, self._tried)
 
@@ -118,6 +118,8 @@ class _Trial:
             self._line = self._line or own.line
         elif isinstance(own, EngineError | ValueError):
             self._faults[f"For {sample.name}: {own}"] = None
+        elif self._profile.escape == "xml" and (fault := formats.fault_of(own)) and not formats.fault_of(shipped):
+            self._faults[f"For {sample.name}: the file is no XML: {fault} of the file. No phone reads it."] = None
         elif SAMPLE_URL in shipped and SAMPLE_URL not in own:
             self._warnings[
                 "The file no longer names the provisioning URL: phones that take it ask where they asked before, and "
@@ -135,7 +137,7 @@ class _Trial:
     def _probe(self, model: str) -> None:
         """Refuse a text in which a value could become a second setting; the value is named."""
         plain = sample_config(self._profile, model)
-        for rule in _rules(self._profile, is_own=True):
+        for rule in own_rules(self._profile):
             marked = self._differs(rule, plain, _with_marks(self._profile, plain, _FIELDS), self._texts)
             if not marked or self._differs(rule, plain, _with_marks(self._profile, plain, _FIELDS), {}):
                 continue
@@ -187,20 +189,25 @@ def sample_config(profile: Profile, model: str) -> PhoneConfig:
 
 def _samples(profile: Profile, phones: Sequence[PhoneRecord]) -> list[Sample]:
     """One made-up phone of each template, then the account's own."""
-    found = [Sample(f"a {model}", sample_config(profile, model)) for model in _models(profile)]
+    found = [Sample(f"a {model}", sample_config(profile, model)) for model in sample_models(profile)]
     for phone in phones:
         config = settings.phone_config(phone, profile, SAMPLE_URL)
         found.append(Sample(f"the phone {phone.label or phone.mac}", config))
     return found
 
 
-def _models(profile: Profile) -> Iterator[str]:
+def sample_models(profile: Profile) -> Iterator[str]:
     """One model of each model template, a tested one where there is one."""
     seen: set[str] = set()
     for model in sorted(profile.models.values(), key=lambda one: one.support is not Support.TESTED):
         if model.template is not None and model.template not in seen:
             seen.add(model.template)
             yield model.name
+
+
+def own_rules(profile: Profile) -> list[FileRule]:
+    """A phone's own files that are made from a template."""
+    return _rules(profile, is_own=True)
 
 
 def _rules(profile: Profile, *, is_own: bool) -> list[FileRule]:

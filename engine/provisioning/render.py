@@ -164,6 +164,8 @@ class Renderer:
             dialed = dial_settings(profile, text)
             if overrides:
                 refuse_long_plans(dialed)
+            if overrides and not dialed and profile.escape == "xml" and (fault := formats.fault_of(text)):
+                raise UnsafeValue(f"The file is no XML: {fault} of the file. No phone reads it.")
             refuse_slow_plans(profile, dialed, config.emergency_numbers, tuple(line.number for line in config.lines))
         return text.encode()
 

@@ -124,3 +124,15 @@ async def test_a_level_is_there_once_and_another_account_s_is_not_there(port: Ad
     assert (await port.call("GET", f"/api/v1/phone-settings/{level['id']}", other.auth)).status == 404
     theirs = await _made(port, other, "phone-settings", {"kind": "account", "settings": {"lldp": True}})
     assert theirs["id"] != level["id"]
+
+
+async def test_a_deleted_location_takes_its_settings_along_in_the_same_entry(port: AdminPort, site: Site) -> None:
+    location = await _made(port, site, "locations", {"name": "Annex", "civic_address": CIVIC})
+    body = {"kind": "location", "location_id": location["id"], "settings": {"vlan_id": 20}}
+    level = await _made(port, site, "phone-settings", body)
+    gone = await port.call("DELETE", f"/api/v1/locations/{location['id']}", site.auth | {"If-Match": "*"})
+    assert gone.status == 204
+    assert (await port.call("GET", f"/api/v1/phone-settings/{level['id']}", site.auth)).status == 404
+    entry = (await port.entries(site.account.id))[-2].entry
+    assert '"location.delete"' in entry
+    assert "vlan_id" in entry
