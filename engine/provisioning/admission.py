@@ -176,6 +176,17 @@ def with_certificate(who: PhoneIdentity, certificate: DeviceCertificate | None) 
     return replace(who, mac=certificate.mac) if who.mac is None else who
 
 
+def settled(
+    who: PhoneIdentity, named: PhoneIdentity, found: Found | None, asker: Asker, policy: Policy
+) -> tuple[PhoneIdentity, Found | None]:
+    """The identity and the phone, once it is known what the certificate that named them is worth: where it counts for
+    nothing, the request is one that names no phone.
+    """
+    if found is None or _counts(asker, policy):
+        return named, found
+    return who, found._replace(phone_id=None, vendor="", model="", last_ip="")
+
+
 def certified(who: PhoneIdentity, asker: Asker, policy: Policy, vendor: str) -> PhoneIdentity:
     """The identity with its proof: a certificate that names the phone's address leaves no doubt whose phone asks."""
     certificate = asker.certificate

@@ -299,12 +299,14 @@ class _Door:
     async def _file(self, request: web.BaseRequest, asked: _Asked, who: PhoneIdentity) -> web.StreamResponse:
         """Every path through here does the same hash and the same statement before it decides anything."""
         asker = self._asker(request, asked)
-        who = admission.with_certificate(who, asker.certificate)
-        found = await self._port.index.find(asked.token_index, who.mac or "", asked.file)
+        named = admission.with_certificate(who, asker.certificate)
+        found = await self._port.index.find(asked.token_index, named.mac or "", asked.file)
         try:
             policy = Policy.read(found.policy if found is not None else "")
         except Invalid as exc:  # nobody is served by rules that cannot be read
             return self._fail(asked, who, found, exc)
+        if named is not who:  # by its certificate alone
+            who, found = admission.settled(who, named, found, asker, policy)
         allowed = self._allowed(asked, who, found)
         misses = allowed.reason if isinstance(allowed, _Refusal) else None
         turned = self._port.admission.judge(asker, policy, found, who, misses=misses)

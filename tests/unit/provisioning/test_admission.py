@@ -103,6 +103,28 @@ def test_a_certificate_tells_whose_file_for_all_phones_is_asked_for() -> None:
     assert admission.with_certificate(who(), certificate(OTHER_MAC)).mac == MAC
 
 
+@pytest.mark.parametrize(
+    ("values", "ended", "is_known"),
+    [
+        ({}, False, True),
+        ({}, True, True),
+        ({"client_certificates": "off"}, False, False),
+        ({"expired_certificates": False}, True, False),
+        ({"expired_certificates": False}, False, True),
+    ],
+)
+def test_a_phone_that_only_a_worthless_certificate_names_is_not_named(
+    values: dict[str, object], ended: bool, is_known: bool
+) -> None:
+    """P-18: switched off, or ended where that counts, it tells nothing of whose request it is."""
+    plain, shown = who(None), certificate(ended=ended)
+    named = admission.with_certificate(plain, shown)
+    identity, phone = admission.settled(plain, named, found(), asker(shown=shown), policy(**values))
+    assert phone is not None
+    assert (identity.mac, phone.phone_id) == ((MAC, "phone_1") if is_known else (None, None))
+    assert admission.settled(plain, named, None, asker(shown=shown), policy()) == (named, None)
+
+
 def test_a_certificate_that_proves_nothing_leaves_the_evidence_as_it_was() -> None:
     """P-18: no proof, no certainty."""
     for shown in (None, certificate(None), certificate(OTHER_MAC)):
