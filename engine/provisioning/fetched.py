@@ -4,7 +4,7 @@ Theory of operation. Nothing of this happens on a phone's request but one entry 
 anew: from which values it was made. The fetch log, after its own commit, tells who was given what by entity tag. A
 background task asks the database which of these tags are stored already; a boot storm of phones that change nothing
 ends there, with reads alone. For the others it renders the same values once more with the secrets masked, a few at a
-time with pauses as long as the work, and writes them in groups.
+time with longer pauses in between, and writes them in groups.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple
 
 import jinja2
@@ -34,9 +35,10 @@ from engine.provisioning.vendors import FileRule, Profile
 MAX_SOURCES = 20_000  # values that a file was made from, about 1 kB each; only until the fetch log has told of them
 MAX_MASKED = 512  # masked files kept for the next phone that is given the same bytes
 MAX_KNOWN = 50_000
-MAX_WAITING = 100_000
+MAX_WAITING = 20_000  # phones
 PHONES_IN_A_GROUP = 100
 LAST_WORK_S = 2.0
+PAUSE_SHARE = 4.0  # of the time a rendering took: phones that wait for an answer have most of the server
 _RETRY_S = 2.0
 _HANDED = frozenset({FetchKind.FETCH, FetchKind.NOT_MODIFIED})
 _log = structlog.get_logger()
@@ -71,7 +73,7 @@ class LastFetched:
     _sources: dict[str, _Source] = field(default_factory=dict)
     _masked: OrderedDict[str, bytes] = field(default_factory=OrderedDict)
     _known: dict[_Name, str] = field(default_factory=dict)
-    _waiting: dict[_Name, _Given] = field(default_factory=dict)
+    _waiting: dict[str, dict[str, _Given]] = field(default_factory=dict)  # by phone, then by file
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _task: asyncio.Task[None] | None = None
 
@@ -89,9 +91,10 @@ class LastFetched:
         for fetch in fetches:
             if fetch.phone_id is None or fetch.account_id is None or fetch.etag is None or fetch.method != "GET":
                 continue
-            name = (fetch.phone_id, fetch.file)
-            if fetch.kind in _HANDED and self._known.get(name) != fetch.etag and len(self._waiting) < MAX_WAITING:
-                self._waiting[name] = _Given(fetch.account_id, fetch.etag, now)
+            if fetch.kind not in _HANDED or self._known.get((fetch.phone_id, fetch.file)) == fetch.etag:
+                continue
+            if fetch.phone_id in self._waiting or len(self._waiting) < MAX_WAITING:
+                self._waiting.setdefault(fetch.phone_id, {})[fetch.file] = _Given(fetch.account_id, fetch.etag, now)
         if self._waiting:
             self._wake.set()
 
@@ -123,28 +126,33 @@ class LastFetched:
     async def write_waiting(self) -> None:
         """Store every file that differs from what is stored of that phone and name."""
         while self._waiting:
-            phones = list(dict.fromkeys(phone_id for phone_id, _ in self._waiting))[:PHONES_IN_A_GROUP]
-            chosen = set(phones)
-            group = {name: given for name, given in self._waiting.items() if name[0] in chosen}
+            phones = list(islice(self._waiting, PHONES_IN_A_GROUP))
+            group = {(phone, name): given for phone in phones for name, given in self._waiting[phone].items()}
             stored = await self._stored(phones)
-            rows = []
+            rows, kept = [], set()
             for name, given in group.items():
                 body = None if stored.get(name) == given.etag else await self._body(given.etag)
                 if body is not None:
                     rows.append(_row(name, given, body))
+                if body is not None or stored.get(name) == given.etag:
+                    kept.add(name)
             if rows:
                 async with self.database.sessions.begin() as session:
                     await _write(session, rows)
-            self._forget(group)
+            self._forget(group, kept)
 
-    def _forget(self, group: dict[_Name, _Given]) -> None:
-        """They are done, unless the phone was given something newer meanwhile."""
+    def _forget(self, group: dict[_Name, _Given], kept: set[_Name]) -> None:
+        """They are done, unless the phone was given something newer meanwhile. `kept`: those that are stored now."""
         if len(self._known) + len(group) > MAX_KNOWN:
             self._known.clear()
         for name, given in group.items():
-            self._known[name] = given.etag
-            if self._waiting.get(name) == given:
-                del self._waiting[name]
+            if name in kept:
+                self._known[name] = given.etag
+            files = self._waiting[name[0]]
+            if files.get(name[1]) == given:
+                del files[name[1]]
+            if not files:
+                del self._waiting[name[0]]
 
     async def _stored(self, phones: list[str]) -> dict[_Name, str]:
         query = select(FetchedFile.phone_id, FetchedFile.name, FetchedFile.etag).where(FetchedFile.phone_id.in_(phones))
@@ -171,7 +179,7 @@ class LastFetched:
         self._masked[etag] = body = zlib.compress(text, 6)
         if len(self._masked) > MAX_MASKED:
             self._masked.popitem(last=False)
-        await asyncio.sleep(loop.time() - started)  # as long again for the phones that wait for an answer
+        await asyncio.sleep(PAUSE_SHARE * (loop.time() - started))
         return body
 
 
