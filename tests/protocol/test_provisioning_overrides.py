@@ -10,7 +10,9 @@ from engine.db import utc_now
 from engine.ids import new_id
 from engine.models import Account, Phone, PhoneStatus, Rollout, RolloutState, SettingsLevel, TemplateOverride
 from engine.provisioning import levels, settings, store
+from engine.provisioning.alarms import AlarmKind
 from engine.provisioning.levels import LevelFields
+from engine.provisioning.store_alarms import alarm_groups
 from tests.factories import add_location
 from tests.protocol.test_provisioning import (  # noqa: F401  # the fixtures
     YEALINK_MAC,
@@ -71,6 +73,9 @@ async def test_a_template_that_breaks_leaves_the_last_good_file_in_place_and_say
     assert [(event.status_code, event.reason) for event in seen] == [(200, "BrokenTemplate"), (304, "BrokenTemplate")]
     assert "line 1 of time.cfg.j2" in str(seen[0].evidence)
     assert await status_of(site) == PhoneStatus.FAILED
+    async with site.database.sessions() as session:
+        groups = await alarm_groups(session, site.account.id, 5)
+    assert AlarmKind.RENDERING_FAILED in {group.kind for group in groups}
     await publish(site, OWN.replace("60", "90"))
     assert b"backlight_time = 90" in (await fetch(client, site.url(FILE)))[2]
     assert await status_of(site) == PhoneStatus.CURRENT
