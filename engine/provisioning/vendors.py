@@ -26,7 +26,7 @@ from engine.provisioning.functionkeys import KeyKind
 Mac = NewType("Mac", str)  # 12 lower-case hexadecimal digits
 
 MAX_PATH = 300  # longer than any name a phone asks for; checked before any pattern runs
-MAX_USER_AGENT = 400
+MAX_USER_AGENT = 200  # longer than what any phone calls itself; a stranger's essay is not read to its end
 NOT_A_MAC = frozenset({"000000000000", "ffffffffffff"})
 _MAC = re.compile(r"[0-9a-f]{12}\Z")
 _MAC_IN_A_NAME = "(?P<mac>(?!0{12}|[Ff]{12})[0-9A-Fa-f]{12})"
