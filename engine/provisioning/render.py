@@ -156,7 +156,7 @@ class Renderer:
         if name is None:
             raise ValueError(f"{profile.name} serves no {rule.kind} file of the model {config.model!r}")
         if overrides:
-            text = self.sandbox(profile, overrides).render(name, {"config": config})
+            text = self.sandbox(profile, overrides).render(name, {"config": config}, lines=len(config.lines))
             refuse_unreadable(profile, text)
         else:
             text = self._environments[profile.name].get_template(name).render(config=config)

@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 
 from engine.provisioning import overrides, render, vendors
-from engine.provisioning.sandbox import MAX_OUTPUT, MAX_SOURCE, BrokenTemplate, Sandbox
+from engine.provisioning.sandbox import MAX_OUTPUT, MAX_SOURCE, MAX_STEPS, BrokenTemplate, Sandbox
 from engine.provisioning.vendors import Support
 
 LONGEST_S = 2.0  # far beyond what any takes on a quiet machine (0.4), far below for ever
@@ -260,7 +260,7 @@ def test_every_shipped_template_renders_the_same_bytes_in_the_sandbox(name):
                 plain = RENDERER.render(profile, rule, config)
                 assert RENDERER.render(profile, rule, config, {"unused.j2": "x"}) == plain
                 left = RENDERER.sandbox(profile, {"unused.j2": "x"}).left
-                assert left > 60_000, "a shipped template comes near the budget"
+                assert left > MAX_STEPS // 2, "a shipped template comes near the budget"
 
 
 @pytest.mark.parametrize("name", PROFILES)
