@@ -26,7 +26,7 @@ PIECE_BYTES = 256 * 1024  # 4 kB/s is the slowest line a download survives on
 FIRST_BYTES = 16 * 1024
 MIN_COMPRESSED_BYTES = 1024  # below, the headers of the answer weigh as much as what is saved
 GZIP_LEVEL = 6
-_COMPRESSIBLE = ("text/", "application/xml")
+_COMPRESSIBLE = ("text/", "application/xml", "application/json")
 
 
 class FileAnswer(web.StreamResponse):

@@ -19,7 +19,7 @@ from admin.context import DRY_RUNS, INDEX, EdgeState, FleetState
 from engine.accounts import operations, store
 from engine.accounts.keys import digest, mint_cookie
 from engine.audit.record import Actor
-from engine.config import Admin, Config
+from engine.config import Admin, Config, Core
 from engine.crypto import KeyRing
 from engine.db import Database, utc_now
 from engine.errors import EngineError
@@ -162,7 +162,9 @@ def in_a_thread(change: Change, provisioning_url: str) -> Executor:
 
 async def open_port(database: Database, keys: KeyRing, **admin: Any) -> AdminPort:
     edge = Edge()
-    app = make_admin(Config(admin=Admin(**admin)), keys, database, edge)
+    assert database.sqlite_path is not None
+    core = Core(data_dir=database.sqlite_path.parent / "data")  # where uploads go
+    app = make_admin(Config(core=core, admin=Admin(**admin)), keys, database, edge)
     app[DRY_RUNS] = DryRuns(database, app[INDEX], make_executor=in_a_thread)
     client = TestClient(TestServer(app))
     await client.start_server()
