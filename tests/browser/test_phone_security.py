@@ -43,7 +43,8 @@ async def test_the_file_key_of_a_phone_says_where_it_is_typed(filled: Site, new_
     await page.goto(filled.url + PATH)
     await page.get_by_label("Encrypt each phone").check()
     await page.get_by_role("button", name="Save").click()
-    await page.goto(f"{filled.url}/phones/{filled.ids['phone']}/file-key")
+    await page.goto(f"{filled.url}/phones/{filled.ids['phone']}/files")
+    await page.get_by_role("link", name="encrypted files").click()
     await expect(page.get_by_text("sealed/ at its end")).to_be_visible()
     assert "/p/" not in await page.content()
     assert len(await page.locator("#value-key").text_content()) in {16, 32}

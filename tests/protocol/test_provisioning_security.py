@@ -161,27 +161,30 @@ async def get(session: aiohttp.ClientSession, url: str, **headers: str) -> tuple
 # --- Encrypted files ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", list(FLEET))
-async def test_a_phone_takes_its_key_over_tls_and_boots_encrypted_from_then_on(site, name):
-    """P-12, P-21: first boot in clear over TLS brings the key; the next comes from `sealed/`, over plain HTTP too."""
-    vendor, model, mac = FLEET[name]
+async def test_phones_take_their_keys_over_tls_and_boot_encrypted_from_then_on(site):
+    """P-12, P-21: the first boot in clear over TLS brings the key; the next comes from `sealed/`, and what leaves there
+    over plain HTTP tells a listener nothing.
+    """
     await site.policy(encrypt_files=True)
-    flash = Memory()
     async with client_of(site) as session:
-        first = await simulate(vendor, model, mac, site.url(), memory=flash, session=session)
-        assert first.is_ready, first.fault
-        assert first.provisioning_url.endswith(f"{site.token}/sealed/")
-        file = OWN_FILE[name].format(mac=mac, MAC=mac.upper())
-        status, headers, body = await get(session, site.url(tls=False, folder="sealed/") + file, **{"User-Agent": ""})
-        flash.digests.clear()  # as if the file had changed
-        again = await simulate(vendor, model, mac, site.url(), memory=flash, session=session)
-    assert (status, headers["content-type"]) == (200, "application/octet-stream")
-    assert b"secret-of-101" not in body
-    assert site.token.encode() not in body
-    assert again.is_ready, again.fault
-    assert [line.secret for line in again.lines] == ["secret-of-101"]
-    assert any(one.status == 200 and one.is_applied for one in again.files)
-    assert not any(one.status == 404 and one.name == file for one in again.files)
+        for name, (vendor, model, mac) in FLEET.items():
+            flash = Memory()
+            first = await simulate(vendor, model, mac, site.url(), memory=flash, session=session)
+            assert first.is_ready, (name, first.fault)
+            assert first.provisioning_url.endswith(f"{site.token}/sealed/"), name
+            file = OWN_FILE[name].format(mac=mac, MAC=mac.upper())
+            status, headers, body = await get(
+                session, site.url(tls=False, folder="sealed/") + file, **{"User-Agent": ""}
+            )
+            assert (status, headers["content-type"]) == (200, "application/octet-stream"), name
+            assert b"secret-of-101" not in body
+            assert site.token.encode() not in body
+            flash.digests.clear()  # as if the file had changed
+            again = await simulate(vendor, model, mac, site.url(), memory=flash, session=session)
+            assert again.is_ready, (name, again.fault)
+            assert [line.secret for line in again.lines] == ["secret-of-101"], name
+            assert any(one.status == 200 and one.is_applied for one in again.files), name
+            assert not any(one.status == 404 and one.name == file for one in again.files), name
 
 
 async def test_the_openssl_command_opens_what_a_grandstream_is_sent(site):
