@@ -278,7 +278,7 @@ ROUTES = (
         ),
     ),
     Route(
-        "POST", "/api/v1/rollouts/dry-run", post_dry_run, _READ, Event.DRY_RUN_CREATE,
+        "POST", "/api/v1/rollouts/dry-run", post_dry_run, _WRITE, Event.DRY_RUN_CREATE,
         operation=Operation(
             "Try a change on every phone it concerns, without serving it", body=ChangeBody, answer=DryRunAnswer,
             status=202,
@@ -289,7 +289,7 @@ ROUTES = (
         operation=Operation("How far a dry run is, and what it found", answer=DryRunAnswer),
     ),
     Route(
-        "POST", "/api/v1/rollouts/dry-run/{id}/cancel", post_dry_run_cancel, _READ, Event.DRY_RUN_CANCEL,
+        "POST", "/api/v1/rollouts/dry-run/{id}/cancel", post_dry_run_cancel, _WRITE, Event.DRY_RUN_CANCEL,
         operation=Operation("End a dry run", answer=DryRunAnswer),
     ),
     Route(
