@@ -15,7 +15,7 @@ NewPage = Callable[..., Any]
 MAX_PAGE_BYTES = 150_000
 ONE = "/phones/templates/yealink/time.cfg.j2"
 OWN = "{% include 'time.cfg.j2' %}\nphone_setting.backlight_time = 60\n"
-SHOTS = os.environ.get("CALLPOINT_SHOTS", "")  # a folder to put pictures into, for people who look at pages
+SHOTS = os.environ.get("BROWSER_SHOTS", "")  # a folder to put pictures into, for people who look at pages
 
 
 async def looked_at(page: Page, name: str) -> None:
