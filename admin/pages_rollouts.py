@@ -72,6 +72,8 @@ async def _new_page(request: web.Request, error: EngineError | None) -> web.Resp
         text = now if now is not None else vendors.known().profiles[change.vendor].templates[change.name]
     else:
         text = json.dumps(now, indent=2, ensure_ascii=False) if now else ""
+    if posted:
+        text = await _written(request)
     return render(
         request, "rollout_new.html.j2", status=error.http_status if error else 200,
         form=await form_of(request, {"after": text}, error), change=change,
@@ -86,8 +88,7 @@ async def post_rollout_new(request: web.Request) -> web.Response:
     change = _subject(await typed(request, "subject"))
     if change is None:
         raise Invalid("Nothing is chosen yet.", fields=(FieldFault("subject", "Choose what to change."),))
-    text = (await request.post()).get("after", "")
-    change = Change(change.kind, change.target, _after(change.kind, text if isinstance(text, str) else ""))
+    change = Change(change.kind, change.target, _after(change.kind, await _written(request)))
     await refuse_bad_change(request, change)
     run = request.app[DRY_RUNS].start(
         request[ACCOUNT].id, change, provisioning_url=provisioning_url(request, REDACTED), asked_by=request[ACTOR].name
@@ -97,6 +98,13 @@ async def post_rollout_new(request: web.Request) -> web.Response:
         details={"kind": change.kind.value},
     )  # fmt: skip
     return see_other(f"/phones/rollouts/dry-run/{run.id}")
+
+
+async def _written(request: web.Request) -> str:
+    """The text as it was typed, here or into the template's own page, whose form may be sent here too."""
+    post = await request.post()
+    text = post.get("after", post.get("body", ""))
+    return text if isinstance(text, str) else ""
 
 
 def _after(kind: ChangeKind, text: str) -> Any:

@@ -69,6 +69,18 @@ async def test_a_change_goes_from_paper_to_some_phones_to_all(filled: Site, new_
     await looked_at(page, "rollouts")
 
 
+async def test_a_template_is_tried_on_all_phones_from_its_own_page(filled: Site, new_page: NewPage):
+    """P-15: the text as it stands in the form goes along; nothing of it is published."""
+    page = await new_page(filled)
+    await page.goto(f"{filled.url}/phones/templates/yealink/time.cfg.j2")
+    await page.get_by_label("Jinja template").fill("{% include 'time.cfg.j2' %}\nphone_setting.backlight_time = 60\n")
+    await page.get_by_role("button", name="Dry run on all phones").click()
+    await expect(page.get_by_role("heading", name="Rendered")).to_be_visible(timeout=30_000)
+    await expect(page.get_by_role("row", name="Added: phone_setting.backlight_time = 60").first).to_be_visible()
+    await page.goto(f"{filled.url}/phones/templates")
+    await expect(page.get_by_text("None yet: every phone has the shipped templates.")).to_be_visible()
+
+
 async def begun(site: Site, **fields: Any) -> str:
     """A roll-out to one phone, as somebody began it."""
     async with site.database.sessions.begin() as session:
