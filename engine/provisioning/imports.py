@@ -70,7 +70,7 @@ class KnownPhone:
 
 @dataclass(frozen=True, slots=True)
 class KnownLine:
-    """A stored line, without its secret."""
+    """A stored line. `secret`: what a told one is compared with; an export never has it."""
 
     id: str
     extension: str
@@ -80,6 +80,7 @@ class KnownLine:
     callback_number: str | None
     location_id: str | None
     pbx_id: str | None
+    secret: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +108,7 @@ class WishedLine:
         """The fields that an import would write: of a new line all, of a stored one those that differ."""
         if self.before is None:
             return dict(self.values)
-        return {
-            name: value
-            for name, value in self.values.items()
-            if name == "secret" or value != getattr(self.before, name)
-        }
+        return {name: value for name, value in self.values.items() if value != getattr(self.before, name)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,7 +386,7 @@ class _Planning:
             line.values.setdefault(name, value)
         if before is None:
             return []
-        moved = [name for name, value in values.items() if name == "secret" or value != getattr(before, name)]
+        moved = [name for name, value in values.items() if value != getattr(before, name)]
         return [f"line{key}_{name.removesuffix('_id')}" for name in moved]
 
     def _line_values(self, row: Row, key: int, user: str, before: KnownLine | None) -> dict[str, Any]:

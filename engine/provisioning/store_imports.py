@@ -48,7 +48,8 @@ async def known_of(
     revision = await session.scalar(select(Revision.value).where(Revision.account_id == account.id)) or 0
     phones = {phone.mac: phone async for phone in _phones(session, account.id, macs)}
     held = {user for phone in phones.values() for user in phone.lines}
-    lines = {line.sip_user: line async for line in _lines(session, account.id, {*sip_users, *held})}
+    wanted = {*sip_users, *held}
+    lines = {line.sip_user: line async for line in _lines(session, account.id, wanted, secrets=macs is not None)}
     known = Known(
         phones, lines, await _names(session, Location, account.id), await _names(session, Pbx, account.id),
         account.country, await countries_of(session, account),
@@ -91,10 +92,12 @@ async def _users_on(session: AsyncSession, account_id: str, phone_ids: Sequence[
     return found
 
 
-async def _lines(session: AsyncSession, account_id: str, users: Iterable[str]) -> AsyncIterator[KnownLine]:
-    columns = (
+async def _lines(
+    session: AsyncSession, account_id: str, users: Iterable[str], *, secrets: bool = False
+) -> AsyncIterator[KnownLine]:
+    columns: tuple[Any, ...] = (
         Line.id, Line.extension, Line.display_name, Line.sip_user, Line.auth_user, Line.callback_number,
-        Line.location_id, Line.pbx_id,
+        Line.location_id, Line.pbx_id, *([Line.secret] if secrets else []),
     )  # fmt: skip
     for part in _groups(sorted(users)):
         for row in await session.execute(
@@ -170,9 +173,6 @@ class _Work:
 
     async def _change_lines(self, group: Sequence[WishedLine]) -> None:
         ids = [line.before.id for line in group if line.before is not None]
-        told = [line.before.id for line in group if line.before is not None and "secret" in line.values]
-        found = await self._session.execute(select(Line.id, Line.secret).where(Line.id.in_(told)))
-        secrets = {line_id: secret for line_id, secret in found}  # noqa: C416  # rows are no pairs to `dict`
         for has_secret in (False, True):
             rows = [self._changed(line) for line in group if ("secret" in line.values) is has_secret]
             if rows:
@@ -187,7 +187,7 @@ class _Work:
                 )
                 await (await self._session.connection()).execute(query, rows)
         await self._outdate(_PHONE.c.id.in_(select(_KEY.c.phone_id).where(_KEY.c.line_id.in_(ids))))
-        await self._record([_line_part(line, secrets) for line in group])
+        await self._record([_line_part(line) for line in group])
 
     @staticmethod
     def _changed(line: WishedLine) -> dict[str, Any]:
@@ -285,13 +285,9 @@ def _phone_part(phone: WishedPhone, ids: dict[str, str]) -> Part:
     return Part(Event.PHONE_UPDATE, ("phone", phone.before.id, phone.label or phone.mac), moved)
 
 
-def _line_part(line: WishedLine, secrets: dict[str, str | None]) -> Part:
+def _line_part(line: WishedLine) -> Part:
     assert line.before is not None
     moved = {
-        name: FieldChange(getattr(line.before, name), value, False)
-        for name, value in line.moved().items()
-        if name != "secret"
+        name: FieldChange(getattr(line.before, name), value, name == "secret") for name, value in line.moved().items()
     }
-    if "secret" in line.values:
-        moved["secret"] = FieldChange(secrets.get(line.before.id), line.values["secret"], True)
     return Part(Event.LINE_UPDATE, ("line", line.before.id, ""), moved)

@@ -74,6 +74,10 @@ def test_an_empty_secret_stays_and_a_told_one_is_written() -> None:
     assert _plan("mac,line1_extension,line1_secret\n805ec0000001,101,\n").rows[0].outcome is Outcome.UNCHANGED
     told = _plan("mac,line1_extension,line1_secret\n805ec0000001,101,n3w\n")
     assert told.rows[0].changes == ("line1_secret",)
+    same = replace(KNOWN, lines=LINES | {"101": replace(LINES["101"], secret="n3w")})
+    again = _plan("mac,line1_extension,line1_secret\n805ec0000001,101,n3w\n", same)
+    assert again.rows[0].outcome is Outcome.UNCHANGED
+    assert "n3w" not in repr(same)
 
 
 def test_a_line_on_two_phones_is_told_alike() -> None:
