@@ -12,6 +12,7 @@ import re
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import cache, lru_cache
 from types import MappingProxyType
@@ -172,13 +173,14 @@ class Renderer:
     def sandbox(self, profile: Profile, overrides: Mapping[str, str]) -> Sandbox:
         """The vendor's templates with those texts in place of some; the last used are kept compiled."""
         key = (profile.name, frozenset(overrides.items()))
-        found = self._sandboxes.get(key)
+        found = self._sandboxes.pop(key, None)
         if found is None:
             is_xml = profile.escape == "xml"
-            found = self._sandboxes[key] = Sandbox(profile.templates, overrides, is_xml=is_xml, filters=filters())
-            while len(self._sandboxes) > MAX_SANDBOXES:
+            found = Sandbox(profile.templates, overrides, is_xml=is_xml, filters=filters())
+        self._sandboxes[key] = found
+        while len(self._sandboxes) > MAX_SANDBOXES:
+            with suppress(KeyError):  # another thread was faster
                 self._sandboxes.popitem(last=False)
-        self._sandboxes.move_to_end(key)
         return found
 
 

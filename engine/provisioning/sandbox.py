@@ -24,6 +24,7 @@ import re
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import update_wrapper
 from typing import Any
 
@@ -487,14 +488,15 @@ class _Compiled(BytecodeCache):
         return (bucket.key in _own_keys(bucket.environment), bucket.key, bucket.checksum)
 
     def load_bytecode(self, bucket: Bucket) -> None:
-        bucket.code = self._codes.get(self._key(bucket))
+        bucket.code = self._codes.pop(self._key(bucket), None)  # and back to the end: another thread may do the same
         if bucket.code is not None:
-            self._codes.move_to_end(self._key(bucket))
+            self._codes[self._key(bucket)] = bucket.code
 
     def dump_bytecode(self, bucket: Bucket) -> None:
         self._codes[self._key(bucket)] = bucket.code
         while len(self._codes) > self._size:
-            self._codes.popitem(last=False)
+            with suppress(KeyError):
+                self._codes.popitem(last=False)
 
     def get_cache_key(self, name: str, filename: str | None = None) -> str:  # noqa: ARG002  # the name says it all
         return name

@@ -13,7 +13,8 @@ NewPage = Callable[..., Any]
 MAX_PAGE_BYTES = 150_000
 PATHS = (
     "/", "/locations", "/locations/new", "/phones", "/phones/new", "/phones/import", "/phones/settings",
-    "/phones/settings/level?name=account", "/phones/templates", "/phones/templates/grandstream/base.xml.j2", "/calls", "/audit", "/settings",
+    "/phones/settings/level?name=account", "/phones/templates", "/phones/templates/grandstream/base.xml.j2",
+    "/calls", "/audit", "/settings",
     "/settings/api-keys", "/settings/address", "/settings/provisioning", "/settings/numbers", "/settings/pbxs/new",
     "/settings/trunks/new", "/settings/provisioning/boot", "/settings/phone-security", "/alerts",
     "/help/emergency", "/help/locations", "/help/provisioning", "/api", "/prove", "/nowhere",
