@@ -117,9 +117,9 @@ class RolloutWatch:
             and (now - self._asked.get((watched.id, phone.phone_id), dt.datetime.min.replace(tzinfo=dt.UTC)))
             > dt.timedelta(seconds=ASK_AGAIN_S)
         ]
-        self._asked |= {(watched.id, phone_id): now for phone_id in due}
         if due:
             await self.ask(watched.account_id, due)
+        self._asked |= {(watched.id, phone_id): now for phone_id in due}
 
     async def _bring_back(self, ended: set[str]) -> None:
         """The phones of a roll-out that somebody ended through the pages: they are asked to fetch once more."""
