@@ -15,7 +15,7 @@ from engine.audit.record import Actor, record
 from engine.errors import Conflict, FieldFault, Invalid
 from engine.ids import new_id
 from engine.models import Account, SettingsLevel
-from engine.provisioning import merge, phone_rules, store_levels, vendors
+from engine.provisioning import merge, phone_extras, phone_rules, store_levels, vendors
 from engine.provisioning.merge import SourceKind
 from engine.provisioning.settings import setting_faults
 
@@ -42,6 +42,7 @@ async def create_level(session: AsyncSession, actor: Actor, account: Account, wi
     """
     name, faults = await _name_of(session, account, wished)
     found = (*faults, *setting_faults(wished.settings))
+    found += tuple(await phone_extras.level_faults(session, account.id, name, wished.settings))
     if found:
         raise Invalid("These settings cannot be stored like this.", fields=found)
     if await store_levels.level_named(session, account.id, name) is not None:
@@ -59,6 +60,8 @@ async def create_level(session: AsyncSession, actor: Actor, account: Account, wi
 async def update_level(session: AsyncSession, actor: Actor, level: SettingsLevel, settings: Mapping[str, Any]) -> None:
     """Replace what a level says. Raises Invalid: every bad setting."""
     found = setting_faults(settings)
+    if level.account_id is not None:
+        found += tuple(await phone_extras.level_faults(session, level.account_id, level.name, settings))
     if found:
         raise Invalid("These settings cannot be stored like this.", fields=found)
     if dict(settings) != level.settings:

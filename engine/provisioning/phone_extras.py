@@ -3,6 +3,7 @@ must have. Asked where a phone is saved, so that nothing is left out in silence.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -33,13 +34,50 @@ async def extra_faults(
     return found
 
 
-def key_faults(profile: Profile, model: Model, value: Any, lines: int) -> list[FieldFault]:
-    """The keys of a setting that a model with so many lines cannot hold."""
+async def level_faults(
+    session: AsyncSession, account_id: str, level_name: str, settings: Mapping[str, Any]
+) -> list[FieldFault]:
+    """As `extra_faults`, for a level of settings by its name: a model's level is held against the model, on whose keys
+    any number of lines may sit; of other levels the files they name must be there, and each phone takes the keys it can
+    hold.
+    """
+    vendor, _, model_name = level_name.partition("/")
+    profile = vendors.known().profiles.get(vendor)
+    model = profile.model(model_name) if profile is not None else None
+    if profile is not None and model is not None:
+        found = key_faults(profile, model, settings.get(functionkeys.SETTING), None)
+    else:
+        found = []
+    for kind in _FILES:
+        name = settings.get(kind)
+        if not isinstance(name, str) or not name:
+            continue
+        if profile is not None and model is not None:
+            found += await _file_faults(session, account_id, profile, model, kind, name)
+        else:
+            asset = await store_assets.asset_by_name(session, account_id, name)
+            found += [] if asset is not None and asset.kind == kind else [_missing(kind, name)]
+    return found
+
+
+def _missing(kind: str, name: str) -> FieldFault:
+    return FieldFault(f"settings.{kind}", f"This account has no {kind} called {name[:60]!r}. Upload it first.")
+
+
+def key_faults(profile: Profile, model: Model, value: Any, lines: int | None) -> list[FieldFault]:
+    """The keys of a setting that a model with so many lines cannot hold; None: how many is not known, so none is held
+    against them.
+    """
     if not value or functionkeys.faults(value):
         return []
+    room = (
+        key_room(profile, model, lines)
+        if lines is not None
+        else replace(key_room(profile, model, 0), lines=model.lines)
+    )
     places = {entry["position"]: at for at, entry in enumerate(value)}
     keys = functionkeys.read(value)
-    faults = functionkeys.misfits(keys, key_room(profile, model, lines))
+    faults = functionkeys.misfits(keys, room)
     found = []
     for fault in faults:
         at, _, part = fault.field.partition(".")
@@ -56,7 +94,7 @@ async def _file_faults(
         return [FieldFault(field, f"A {profile.title} {model.name} takes no {kind} from here.")]
     asset = await store_assets.asset_by_name(session, account_id, name)
     if asset is None or asset.kind != kind:
-        return [FieldFault(field, f"This account has no {kind} called {name[:60]!r}. Upload it first.")]
+        return [_missing(kind, name)]
     is_fit = asset.vendor in {"", profile.name} and (not asset.models or model.name in asset.models)
     if is_fit:
         return []

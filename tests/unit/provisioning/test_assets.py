@@ -7,11 +7,12 @@ import pytest
 from engine.audit.record import SYSTEM
 from engine.errors import Conflict, Invalid
 from engine.models import Asset
-from engine.provisioning import assetfile, assets, contacts, phones, vendors
+from engine.provisioning import assetfile, assets, contacts, levels, phones, store_assets, vendors
 from engine.provisioning.assetfile import AssetRecord
 from engine.provisioning.assets import AssetFields
 from engine.provisioning.assetstore import AssetStore
 from engine.provisioning.contacts import ContactFields
+from engine.provisioning.levels import LevelFields
 from engine.provisioning.phones import PhoneFields
 from tests.factories import add_account, add_line, add_phone
 
@@ -247,3 +248,41 @@ async def test_a_full_phonebook_says_so(database, account, monkeypatch):
         await session.flush()
         with pytest.raises(Conflict, match="Delete some before"):
             await contacts.create_contact(session, SYSTEM, account, ContactFields("Bob", "102"))
+
+
+# --- Levels ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_level_names_only_files_there_are_and_a_model_s_level_only_keys_it_has(database, account, tmp_path):
+    """P-10, P-07: what no phone of the model could take is refused where the level is saved."""
+    store = AssetStore(tmp_path)
+    keys = [{"position": 1, "kind": "blf", "value": "9"}, {"position": 99, "kind": "blf", "value": "9"}]
+    async with database.sessions.begin() as session:
+        await made(session, account, store, AssetFields("p.ld", "firmware", "poly"))
+        for wished, fields in (
+            (LevelFields("account", settings={"firmware": "nobody.rom"}), ["settings.firmware"]),
+            (
+                LevelFields("model", vendor="yealink", model="T46U", settings={"firmware": "p.ld"}),
+                ["settings.firmware"],
+            ),
+            (
+                LevelFields("model", vendor="yealink", model="T46U", settings={"function_keys": keys}),
+                ["settings.function_keys.1.position"],
+            ),
+            (LevelFields("model", vendor="algo", model="8180", settings={"logo": "x.png"}), ["settings.logo"]),
+        ):
+            with pytest.raises(Invalid) as refused:
+                await levels.create_level(session, SYSTEM, account, wished)
+            assert [fault.field for fault in refused.value.fields] == fields
+        await levels.create_level(session, SYSTEM, account, LevelFields("account", settings={"function_keys": keys}))
+        level = await levels.create_level(
+            session,
+            SYSTEM,
+            account,
+            LevelFields("model", vendor="poly", model="VVX 450", settings={"firmware": "p.ld"}),
+        )
+        await session.flush()
+        asset = await store_assets.asset_by_name(session, account.id, "p.ld")
+        with pytest.raises(Conflict, match="named by the settings of poly/VVX 450"):
+            await assets.delete_asset(session, SYSTEM, asset)
+        assert level.settings == {"firmware": "p.ld"}
