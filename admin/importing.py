@@ -23,6 +23,7 @@ from engine.errors import FieldFault, Invalid
 from engine.models import Account
 from engine.provisioning import imports, store, store_imports
 from engine.provisioning.imports import Plan
+from engine.provisioning.phone_extras import EXTRAS
 
 
 class Kind(StrEnum):
@@ -66,6 +67,9 @@ async def check(database: Database, account: Account, kind: Kind, data: bytes) -
     async with database.sessions() as session:
         seen = await store_imports.known_of(session, account, imports.macs_of(sheet), imports.sip_users_of(sheet))
     plan = await asyncio.to_thread(imports.plan, sheet, seen.known)
+    if any(phone.settings.keys() & EXTRAS for phone in plan.phones):
+        async with database.sessions() as session:
+            plan = await store_imports.with_extras(session, account, sheet, plan)
     rows = tuple(
         ReportRow(row.number, row.mac, row.label, row.outcome.value, row.changes, row.faults) for row in plan.rows
     )

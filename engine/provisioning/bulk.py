@@ -21,6 +21,7 @@ from engine.errors import FieldFault, Invalid, NotFound
 from engine.ids import new_id
 from engine.models import Account, ConfirmedLocation, Location, Phone, PhoneLine, PhoneStatus
 from engine.provisioning import store_phones
+from engine.provisioning.phone_extras import EXTRAS, level_faults
 from engine.provisioning.phone_list import Filters
 from engine.provisioning.settings import setting_faults
 
@@ -104,12 +105,22 @@ async def set_setting(
     if faults:
         raise Invalid("The setting cannot be like this.", fields=faults)
 
+    for vendor, model in await _models_of(session, account.id, phone_ids) if own and name in EXTRAS else ():
+        if wrong := await level_faults(session, account.id, f"{vendor}/{model}", {name: value}):
+            raise Invalid(f"A {model} cannot have it like this.", fields=tuple(wrong))
+
     def wished(row: Mapping[str, Any]) -> dict[str, Any]:
         rest = {key: kept for key, kept in (row["settings"] or {}).items() if key != name}
         return {"settings": rest | ({name: value} if own else {})}
 
     details = {"action": Action.SETTING.value, "setting": name, "value": value if own else "(none of its own)"}
     return await _changed(session, actor, account.id, phone_ids, details, wished)
+
+
+async def _models_of(session: AsyncSession, account_id: str, phone_ids: Sequence[str]) -> set[tuple[str, str]]:
+    return {
+        (row["vendor"], row["model"]) for group in _groups(phone_ids) for row in await _rows(session, account_id, group)
+    }
 
 
 async def delete_phones(session: AsyncSession, actor: Actor, account: Account, phone_ids: Sequence[str]) -> Done:

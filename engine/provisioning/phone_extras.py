@@ -14,6 +14,7 @@ from engine.provisioning.settings import key_room
 from engine.provisioning.vendors import Model, Profile
 
 _FILES = ("logo", "firmware")
+EXTRAS = frozenset({functionkeys.SETTING, *_FILES})
 
 
 async def extra_faults(

@@ -8,7 +8,7 @@ them, and each row's audit entry is written beside it.
 """
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -19,12 +19,14 @@ from engine.audit.changes import FieldChange
 from engine.audit.events import Event
 from engine.audit.record import Actor, Part, record, record_parts
 from engine.countries import countries_of
+from engine.csv_table import CellFault, Sheet
 from engine.db import Base, utc_now
 from engine.errors import Conflict
 from engine.ids import new_id
 from engine.models import Account, Line, Location, Pbx, Phone, PhoneLine, PhoneStatus, Revision
 from engine.provisioning.bulk import OUTDATED
 from engine.provisioning.imports import Known, KnownLine, KnownPhone, Outcome, Plan, WishedLine, WishedPhone
+from engine.provisioning.phone_extras import EXTRAS, extra_faults
 
 GROUP = 250  # rows written at a time: some 15 ms, after which the loop does other work
 _PHONE, _LINE, _KEY = (Base.metadata.tables[model.__tablename__] for model in (Phone, Line, PhoneLine))
@@ -126,6 +128,28 @@ async def carry_out(session: AsyncSession, actor: Actor, account: Account, plan:
     ids = await work.lines(plan)
     await work.phones(plan.phones, ids)
     return bulk_id
+
+
+async def with_extras(session: AsyncSession, account: Account, sheet: Sheet, plan: Plan) -> Plan:
+    """The plan held against what a row alone does not tell: room for function keys, files that the account has."""
+    found: dict[str, list[CellFault]] = {}
+    numbers = {row.mac: row.number for row in plan.rows}
+    for phone in plan.phones:
+        if not phone.settings.keys() & EXTRAS:
+            continue
+        lines = len(phone.lines)
+        told = await extra_faults(session, account.id, phone.vendor, phone.model, phone.settings, lines)
+        for fault in told:
+            name = fault.field.split(".")[1]
+            place = CellFault(numbers[phone.mac], sheet.headings.get(name, name), fault.detail)
+            found.setdefault(phone.mac, []).append(place)
+    if not found:
+        return plan
+    rows = [
+        replace(row, outcome=Outcome.ERROR, faults=tuple(found[row.mac])) if row.mac in found else row
+        for row in plan.rows
+    ]
+    return Plan(tuple(rows), tuple(fault for row in rows for fault in row.faults))
 
 
 async def refuse_moved(session: AsyncSession, account_id: str, revision: int) -> None:
@@ -230,6 +254,16 @@ class _Work:
             )
         )
         await (await self._session.connection()).execute(query, rows)
+        await self._session.execute(  # one whose kept model has become what it says it is, as `quarantine.settle` does
+            update(_PHONE)
+            .where(
+                _PHONE.c.id.in_([row["at_id"] for row in rows]),
+                _PHONE.c.status == PhoneStatus.QUARANTINED.value,
+                _PHONE.c.vendor == _PHONE.c.seen_vendor,
+                _PHONE.c.model == _PHONE.c.seen_model,
+            )
+            .values(status=PhoneStatus.STALE.value, seen_vendor=None, seen_model=None)
+        )
         moved = [(phone.before.id, phone) for phone in group if phone.before and phone.lines != phone.before.lines]
         await self._session.execute(delete(_KEY).where(_KEY.c.phone_id.in_([phone_id for phone_id, _ in moved])))
         await self._keys(moved, ids)

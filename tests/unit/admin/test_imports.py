@@ -217,3 +217,27 @@ async def test_a_table_larger_than_the_limit_is_refused(port: AdminPort, site: S
     two = io.BytesIO(json.dumps({"name": "x" * (2 << 20), "scopes": ["*"]}).encode())
     headers = site.auth | {"Content-Type": "application/json"}
     assert (await port.call("POST", "/api/v1/api-keys", headers, data=two)).status == 413
+
+
+async def test_keys_that_a_model_has_no_room_for_are_a_fault_of_their_row(port: AdminPort, site: Site) -> None:
+    """P-19: function keys and files are held against the model and the account, as where a phone is saved by itself."""
+    keys = json.dumps([{"position": 290, "kind": "blf", "value": "102"}]).replace('"', '""')
+    table = f'mac,vendor,model,function_keys,logo\n805ec0000001,yealink,T46U,"{keys}",nothing.png\n'
+    status, report = await _import(port, site, table, dry_run="true")
+    assert status == 200
+    assert [(fault["row"], fault["column"]) for fault in report["faults"]] == [(2, "function_keys"), (2, "logo")]
+    assert report["rows"][0]["outcome"] == "error"
+
+
+async def test_a_quarantined_phone_is_let_go_when_a_table_takes_its_new_model(port: AdminPort, site: Site) -> None:
+    """P-05: the kept model has become the one it says it is."""
+    await _location(port, site)
+    await _import(port, site, TABLE)
+    async with port.database.sessions.begin() as session:
+        phone = (await session.scalars(select(Phone).where(Phone.mac == "805ec0000001"))).one()
+        phone.status, phone.seen_vendor, phone.seen_model = "quarantined", "yealink", "T54W"
+    status, _report = await _import(port, site, "mac,model\n805ec0000001,T54W\n")
+    assert status == 200
+    async with port.database.sessions() as session:
+        phone = (await session.scalars(select(Phone).where(Phone.mac == "805ec0000001"))).one()
+    assert (phone.model, phone.status, phone.seen_model) == ("T54W", "stale", None)
