@@ -318,6 +318,7 @@ class Phone(Audited, Versioned, Stamped, Base):
         Index("ix_phone_account_status", "account_id", "status", "id"),
         Index("ix_phone_account_model", "account_id", "vendor", "model", "id"),
         Index("ix_phone_no_location", "account_id", "id", **_where("no_location_at IS NOT NULL")),
+        Index("ix_phone_straggled", "account_id", "id", **_where("straggled_at IS NOT NULL")),
     )
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"))

@@ -35,6 +35,11 @@ def _phone() -> None:
     op.add_column("phone", sa.Column("network_location_id", sa.String(length=48), nullable=True))
     op.add_column("phone", sa.Column("no_location_at", sa.DateTime(), nullable=True))
     op.add_column("phone", sa.Column("file_key", sa.LargeBinary(), nullable=True))
+    straggled = sa.text("straggled_at IS NOT NULL")
+    op.create_index(
+        "ix_phone_straggled", "phone", ["account_id", "id"], unique=False,
+        sqlite_where=straggled, postgresql_where=straggled,
+    )  # fmt: skip
     unlocated = sa.text("no_location_at IS NOT NULL")
     op.create_index(
         "ix_phone_no_location", "phone", ["account_id", "id"], unique=False, sqlite_where=unlocated,
