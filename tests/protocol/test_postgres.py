@@ -22,8 +22,8 @@ from engine.e911 import store
 from engine.e911.held import Lis
 from engine.e911.held_xml import read_request
 from engine.ids import new_id
-from engine.models import Rollout, TemplateOverride
-from engine.provisioning import index, levels, tokens
+from engine.models import Asset, Contact, Rollout, TemplateOverride
+from engine.provisioning import index, levels, store_assets, tokens
 from engine.provisioning import store as phone_store
 from engine.provisioning.levels import LevelFields
 from tests.factories import (
@@ -180,7 +180,8 @@ async def test_a_provisioning_look_up_walks_the_indexes_of_both_tokens_on_postgr
     assert kept.next_token == following
     async with postgres.engine.connect() as connection:
         await connection.execute(text("SET enable_seqscan = off"))  # a table of one row would be read whole
-        plan = await connection.execute(text("EXPLAIN " + index._FIND), {"token_index": "x", "mac": "y"})
+        asked = {"token_index": "x", "mac": "y", "file": "z"}
+        plan = await connection.execute(text("EXPLAIN " + index._FIND), asked)
         walks = "\n".join(row[0] for row in plan)
     assert "(provisioning_token_index)::text = " in walks
     assert "(next_provisioning_token_index)::text = " in walks
@@ -251,3 +252,31 @@ async def test_levels_and_templates_of_a_phone_are_found_on_postgresql(postgres:
     again = await opened.account(account.id)
     assert again is not None
     assert (again.settings["vlan_priority"], again.settings["vlan_id"]) == (6, 3)
+
+
+async def test_files_and_the_phonebook_of_an_account_are_found_on_postgresql(postgres: Database, keys: KeyRing) -> None:
+    """P-07: the file of the name asked for, those a phone's settings name, lines and contacts by name."""
+    await migrations.migrate(postgres)
+    token = tokens.mint()
+    async with postgres.sessions.begin() as session:
+        account = await add_account(session, provisioning_token_index=tokens.index(keys, token))
+        line = await add_line(session, account, "101")
+        rom = {"vendor": "yealink", "models": ["T46U"], "firmware": "1.2", "size_bytes": 3, "sha256": "a" * 64}
+        asset = Asset(id=new_id("asset"), account_id=account.id, name="a.rom", kind="firmware", **rom)
+        contact = Contact(id=new_id("contact"), account_id=account.id, name="Ann", number="102")
+        session.add_all([asset, contact])
+        record(session, SYSTEM, Event.ASSET_CREATE, asset)
+        record(session, SYSTEM, Event.CONTACT_CREATE, contact)
+        phone = await add_phone(session, account, line, vendor="yealink", model="T46U", settings={"firmware": "a.rom"})
+    opened = index.SessionIndex(postgres, keys)
+    found = await opened.find(tokens.index(keys, token), phone.mac, "a.rom")
+    assert found is not None
+    assert found.asset is not None
+    assert (found.asset.models, found.asset.firmware) == (("T46U",), "1.2")
+    stored = await opened.phone(phone.id)
+    assert stored is not None
+    assert stored.assets == (found.asset,)
+    assert [entry.number for entry in await opened.phonebook(account.id)] == ["102", "101"]
+    async with postgres.sessions.begin() as session:
+        assert [one.id for one in await store_assets.phones_that_name(session, account.id, "a.rom")] == [phone.id]
+        assert await store_assets.contacts_of(session, account.id, sought="aN")
