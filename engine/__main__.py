@@ -407,21 +407,23 @@ def export_table(
 def audit_verify(
     file: Annotated[Path, typer.Argument(help="An export of one chain, JSON Lines; - for standard input.")],
     checkpoint: Annotated[str, typer.Option(help="A hash from a notification mail that the chain must hold.")] = "",
+    key: Annotated[str, typer.Option(help="The public key, in hex, that must have signed the checkpoints.")] = "",
+    part: Annotated[bool, typer.Option("--part", help="A filtered export: check each entry in itself.")] = False,
 ) -> None:
     """Verify an exported audit chain off line."""
-    from engine.audit.verify import verify
+    from engine.audit.verify import main as verify
 
-    try:
-        with sys.stdin if str(file) == "-" else file.open(encoding="utf-8", errors="surrogateescape") as lines:
-            verdict = verify(lines, checkpoint=checkpoint)
-    except OSError as exc:
-        raise Invalid(f"{file} cannot be read: {exc.strerror}.") from exc
-    if verdict.holds and not verdict.entries:
-        raise Invalid(f"{file} holds no entry, so there is nothing to verify. Did the export fail?")
-    if not verdict.holds:
-        _complain(f"The chain is broken: {verdict.fault}. {verdict.entries} entries before it hold.")
-        raise SystemExit(1)
-    typer.echo(f"{verdict.entries} entries hold. The last is number {verdict.last_seq}, hash {verdict.last_hash}.")
+    asked = [str(file), f"--checkpoint={checkpoint}", f"--key={key}", *(["--part"] if part else [])]
+    raise SystemExit(verify(asked))
+
+
+@audit_app.command("key")
+def audit_key(config: ConfigOption = None) -> None:
+    """Print the public key that signs this installation's audit checkpoints: note it apart from the machine."""
+    from engine import crypto
+    from engine.audit.checkpoints import Signer
+
+    typer.echo(Signer(crypto.load(configuration.load(config).key_file)).public_key)
 
 
 @audit_app.command("export")
@@ -429,22 +431,28 @@ def audit_export(
     account: Annotated[str, typer.Option(help="The account's id, or `platform`.")],
     config: ConfigOption = None,
 ) -> None:
-    """Print one chain as JSON Lines, oldest first. The export itself is an entry of that chain."""
+    """Print one chain as JSON Lines, checkpoints first. The export itself is an entry of that chain."""
+    from engine import crypto
     from engine.accounts import store
+    from engine.audit.checkpoints import export_lines, sign_head, signer_of
     from engine.audit.events import Event
     from engine.audit.record import PLATFORM, record
-    from engine.audit.store import entries_oldest_first
-    from engine.audit.verify import export_line
+
+    settings = configuration.load(config)
 
     async def work() -> None:
-        async with _opened(configuration.load(config)) as database:
+        async with _opened(settings) as database:
             async with database.sessions.begin() as session:
                 if account != PLATFORM and await store.account_by_id(session, account) is None:
                     raise Invalid(f"There is no account {account}. Accounts: {await _known_accounts(session)}.")
                 record(session, _cli(None if account == PLATFORM else account), Event.AUDIT_LOG_EXPORT)
+            signer = signer_of(crypto.load(settings.key_file))
+            async with database.sessions.begin() as session:
+                if signer is not None:
+                    await sign_head(session, signer, account)
             async with database.sessions() as session:
-                async for row in entries_oldest_first(session, account):
-                    typer.echo(export_line(row))
+                async for line in export_lines(session, account):
+                    sys.stdout.buffer.write(line.encode("utf-8", "surrogatepass") + b"\n")
 
     _run(work())
 

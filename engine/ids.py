@@ -10,7 +10,7 @@ from typing import Literal
 Kind = Literal[
     "account", "user", "api_key", "session", "location", "network", "phone", "line", "pbx", "trunk", "number",
     "call", "callback", "confirmed", "recipient", "notification", "webhook", "audit", "fetch", "request",
-    "settings", "template", "rollout", "dryrun", "lease", "resync", "contact", "asset",
+    "settings", "template", "rollout", "dryrun", "lease", "resync", "contact", "asset", "checkpoint",
 ]  # fmt: skip
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]  # two digits at once: a 911 call waits for it

@@ -18,6 +18,7 @@ from sqlalchemy import (
     LargeBinary,
     String,
     Text,
+    TextClause,
     UniqueConstraint,
     text,
 )
@@ -60,13 +61,16 @@ class Stamped:
 class Role(StrEnum):
     OWNER = "owner"
     ADMIN = "admin"
+    ACCOUNT_MANAGER = "account_manager"
     OPERATOR = "operator"
     AUDITOR = "auditor"
 
 
 class UserStatus(StrEnum):
     ACTIVE = "active"
+    INVITED = "invited"  # has a one-time link and no password yet
     DISABLED = "disabled"
+    REMOVED = "removed"  # shown nowhere but in logs
 
 
 class LocationStatus(StrEnum):
@@ -765,6 +769,21 @@ class AuditEntry(Base):
     hash: Mapped[str] = mapped_column(String(64))
 
 
+class AuditCheckpoint(Base):
+    """A signed statement of what a chain's head was: `text` is what was signed with Ed25519. INSERT only."""
+
+    __tablename__ = "audit_checkpoint"
+    __table_args__ = (Index("ix_audit_checkpoint_chain", "chain", "seq"),)  # several of one head are harmless
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    chain: Mapped[str] = mapped_column(Id)
+    seq: Mapped[int] = mapped_column(Integer)
+    hash: Mapped[str] = mapped_column(String(64))
+    at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    text: Mapped[str] = mapped_column(Text)
+    public_key: Mapped[str] = mapped_column(String(64))
+    signature: Mapped[str] = mapped_column(String(128))
+
+
 class KeptAnswer(Base):
     """The answer to one request with an Idempotency-Key. `key_hash`: SHA-256 over who asked and the key."""
 
@@ -786,10 +805,15 @@ class JournalPosition(Base):
     position: Mapped[str] = mapped_column(Text)
 
 
-AUDIT_IMMUTABLE_SQLITE = tuple(
-    text(
-        f"CREATE TRIGGER IF NOT EXISTS audit_entry_no_{verb.lower()} BEFORE {verb} ON audit_entry "
-        "BEGIN SELECT RAISE(ABORT, 'audit entries are never changed'); END"
+def _refusals(table: str) -> tuple[TextClause, ...]:
+    return tuple(
+        text(
+            f"CREATE TRIGGER IF NOT EXISTS {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
+            "BEGIN SELECT RAISE(ABORT, 'audit entries are never changed'); END"
+        )
+        for verb in ("UPDATE", "DELETE")
     )
-    for verb in ("UPDATE", "DELETE")
-)
+
+
+AUDIT_IMMUTABLE_SQLITE = _refusals("audit_entry")
+CHECKPOINT_IMMUTABLE_SQLITE = _refusals("audit_checkpoint")

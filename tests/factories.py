@@ -12,6 +12,7 @@ from engine.db import Base, Database, utc_now
 from engine.ids import new_id
 from engine.models import (
     AUDIT_IMMUTABLE_SQLITE,
+    CHECKPOINT_IMMUTABLE_SQLITE,
     Account,
     ConfirmedLocation,
     Line,
@@ -36,7 +37,7 @@ async def fresh_database(path: Path, keys: KeyRing) -> Database:
     database = open_audited(f"sqlite+aiosqlite:///{path}", keys)
     async with database.engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
-        for trigger in AUDIT_IMMUTABLE_SQLITE:
+        for trigger in (*AUDIT_IMMUTABLE_SQLITE, *CHECKPOINT_IMMUTABLE_SQLITE):
             await connection.execute(trigger)
     return database
 

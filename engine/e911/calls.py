@@ -23,7 +23,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingErr
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from engine.audit import store as audit_store
+from engine.audit.checkpoints import fingerprint, sign_head, signer_of
 from engine.audit.events import Event
 from engine.audit.record import Actor, record
 from engine.crypto import KeyRing
@@ -86,6 +86,7 @@ class Recorder:
         self.set_aside = 0
         self._database, self._keys, self._directory = database, keys, directory
         self._reader = JournalReader(directory, keys)
+        self._signer = signer_of(keys)
         self._on_recorded, self._public_url, self._name = on_recorded, public_url.rstrip("/"), name
         self._pauses_s = pauses_s
         self._position: Position | None = None  # None: to be read from the database
@@ -217,7 +218,7 @@ class Recorder:
     async def _told(
         self, session: AsyncSession, call: EmergencyCall, account: Account, location: Location | None
     ) -> mail.Told:
-        head = await audit_store.head(session, account.id)
+        checkpoint = await self._checkpoint(session, account)
         conveyed = call.location or {}
         return mail.Told(
             call_id=call.id,
@@ -236,8 +237,15 @@ class Recorder:
             onsite_number=location.onsite_number if location else None,
             account_name=account.name,
             page_url=f"{self._public_url}/calls/{call.id}" if self._public_url else None,
-            checkpoint=mail.Checkpoint(*head) if head else None,
+            checkpoint=checkpoint,
         )
+
+    async def _checkpoint(self, session: AsyncSession, account: Account) -> mail.Checkpoint | None:
+        """The signed head of the account's chain. It takes no lock, and the call is told without it if need be."""
+        signed = await sign_head(session, self._signer, account.id) if self._signer is not None else None
+        if signed is None:
+            return None
+        return mail.Checkpoint(signed.chain, signed.seq, signed.hash, signed.short, fingerprint(signed.public_key))
 
     async def _stored_position(self) -> Position:
         async with self._database.sessions() as session:

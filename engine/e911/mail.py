@@ -92,10 +92,16 @@ _HTML = Environment(loader=FileSystemLoader(_templates()), undefined=StrictUndef
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The head of the account's audit chain just before the call: who has this mail can tell a rewritten log."""
+    """The head of the account's audit chain just before the call: who has this mail can tell a rewritten log.
 
+    `signature`: the first digits of the signed checkpoint's signature; `key`: a short name of the key that signed it.
+    """
+
+    chain: str
     seq: int
     hash: str
+    signature: str
+    key: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,21 @@ async def test_a_tampered_export_fails_verification_with_the_line(node: Node) ->
     file.write_text(exported.replace("Acme", "Acne"))
     said = await run(node, "audit", "verify", str(file))
     assert said.code == 1
-    assert "line 1" in said.err
+    assert "line 2" in said.err  # the first is the signed checkpoint
+
+
+async def test_the_checkpoint_of_an_export_is_signed_with_the_key_that_the_command_prints(node: Node) -> None:
+    """S1-02: whoever noted the key finds a log that was signed anew, and an end that was cut off."""
+    account_id = (await create_account(node)).out.strip().splitlines()[-1]
+    key = (await run(node, "audit", "key")).out.strip()
+    file = node.folder / "audit.jsonl"
+    file.write_text((await run(node, "audit", "export", "--account", account_id)).out)
+    assert (await run(node, "audit", "verify", str(file), "--key", key)).code == 0
+    said = await run(node, "audit", "verify", str(file), "--key", "00" * 32)
+    assert (said.code, "not with the one you named" in said.err) == (1, True)
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
+    said = await run(node, "audit", "verify", str(file), "--key", key)
+    assert (said.code, "the end was cut off" in said.err) == (1, True)
 
 
 async def test_a_call_from_no_line_of_the_account_is_refused_in_words(node: Node) -> None:

@@ -212,7 +212,7 @@ async def test_the_mail_has_the_dialed_number_the_caller_and_the_location(site: 
             "EST",
             call["id"],
             f"https://cp.acme.example/calls/{call['id']}",
-            "Audit log before this call: entry",
+            "Audit log before this call: account_",
         ):
             assert said in part
         assert "TEST" not in part

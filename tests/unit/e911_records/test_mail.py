@@ -33,7 +33,7 @@ TOLD = mail.Told(
     onsite_number=None,
     account_name="Acme Dental",
     page_url="https://cp.example/calls/call_1",
-    checkpoint=mail.Checkpoint(41, "ab" * 32),
+    checkpoint=mail.Checkpoint("account_1", 41, "ab" * 32, "c0ffee0123456789", "0123456789abcdef"),
 )
 HEADERS = {
     "From",
@@ -113,7 +113,8 @@ def test_the_text_says_what_happened_whom_to_call_back_and_where() -> None:
         "to meet the responders at Headquarters and show them the way. Keep doors, gates and elevators open for them.\n"
         "\n"
         "You get this mail because your address is on the list for every 911 and 933 call of Acme Dental.\n"
-        f"Audit log before this call: entry 41, SHA-256 {'ab' * 32}\n"
+        f"Audit log before this call: account_1, entry 41, SHA-256 {'ab' * 32},\n"
+        "signed c0ffee0123456789 with the key 0123456789abcdef\n"
     )
 
 
