@@ -449,7 +449,7 @@ class _Door:
             answer, sent = await sending.send_part(request, file, asset.size_bytes, part, headers)
         kind = FetchKind.NOT_MODIFIED if part.status == 304 else FetchKind.FETCH
         fetch = _noted(asked, who, found, kind, part.status)._replace(
-            etag=asset.etag, size_bytes=sent, evidence=who.evidence
+            etag=asset.etag, size_bytes=sent, evidence=(*who.evidence, *sending.cut_short(asked.method, part, sent))
         )
         self._port.log.note(fetch, int((time.perf_counter() - asked.started) * 1e6))
         return answer

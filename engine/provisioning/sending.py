@@ -116,6 +116,13 @@ def headers_of(content_type: str, size_bytes: int, etag: str) -> CIMultiDict[str
     return headers
 
 
+def cut_short(method: str, part: Part, sent: int) -> tuple[str, ...]:
+    """What the fetch log says of a download that the phone did not take to its end."""
+    if method == hdrs.METH_HEAD or part.status not in {200, 206} or sent == part.length:
+        return ()
+    return (f"the phone took {sent:,} of {part.length:,} bytes and let go, or took none for a minute",)
+
+
 # --- Compression ------------------------------------------------------------------------------------------------------
 
 

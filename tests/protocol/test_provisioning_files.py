@@ -213,6 +213,7 @@ async def test_many_phones_at_once_and_one_that_takes_nothing(site, client, monk
     fetched = await asyncio.wait_for(let_go(), 10)
     lazy.close()
     assert min(event.size_bytes for event in fetched) < len(FIRMWARE) == max(event.size_bytes for event in fetched)
+    assert sum("and let go" in str(event.evidence.get("sentences")) for event in fetched) == 1
 
 
 async def test_over_tls_the_bytes_are_the_same(database, keys, tmp_path):
