@@ -66,14 +66,15 @@ async def ids_of(session: AsyncSession, account_id: str, filters: Filters, *, li
 async def vendors_and_models(session: AsyncSession, account_id: str) -> list[tuple[str, str]]:
     """Each vendor and model the account has phones of. Leaps along the index: 100,000 phones have a few dozen."""
     found: list[tuple[str, str]] = []
-    while True:
-        query = select(Phone.vendor, Phone.model).where(Phone.account_id == account_id)
-        if found:
-            query = query.where(tuple_(Phone.vendor, Phone.model) > tuple_(*found[-1]))
-        row = (await session.execute(query.order_by(Phone.vendor, Phone.model).limit(1))).first()
-        if row is None:
-            return found
+    query = select(Phone.vendor, Phone.model).where(Phone.account_id == account_id)
+    query = query.order_by(Phone.vendor, Phone.model).limit(1)
+    row = (await session.execute(query)).first()
+    while row is not None:
         found.append((row.vendor, row.model))
+        same = query.where(Phone.vendor == row.vendor, Phone.model > row.model)
+        other = query.where(Phone.vendor > row.vendor)
+        row = (await session.execute(same)).first() or (await session.execute(other)).first()
+    return found
 
 
 async def extensions_on(session: AsyncSession, phone_ids: Sequence[str]) -> dict[str, list[str]]:
