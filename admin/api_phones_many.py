@@ -10,7 +10,8 @@ from admin.api import answered, body_of, no_query
 from admin.api_models import Answer, Body, Id
 from admin.api_paging import PAGE_QUERIES, page, page_asked
 from admin.api_phones import PhoneAnswer, answers_of
-from admin.context import ACCOUNT, ACTOR, EDGE, SESSION
+from admin.api_resync import send_when_committed
+from admin.context import ACCOUNT, ACTOR, SESSION
 from admin.phone_filters import FILTER_QUERIES, FILTERS, filters_of_body, listing_asked, place_asked, place_text
 from admin.render import zone_of
 from admin.routes import Operation, Route
@@ -91,7 +92,7 @@ async def _resynced(request: web.Request, phone_ids: Sequence[str]) -> Done:
     done = await bulk.note_resync(session, request[ACTOR], account, phone_ids)
     fleet = await store_resync.fleet_of(session, account.id, phone_ids, fleet_id=done.bulk_id)
     await store_resync.note_waiting(session, fleet, utc_now())
-    request.app[EDGE].resync_fleet(fleet)
+    send_when_committed(request, fleet)
     return Done(done.phones, len(fleet.planned), done.bulk_id)
 
 

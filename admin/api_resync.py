@@ -128,8 +128,14 @@ async def resync_fleet(request: web.Request, fleet: Fleet) -> None:
     for phone_id, _ in fleet.planned:
         resource = ("phone", phone_id, names[phone_id])
         record(session, actor, Event.PHONE_RESYNC, resource=resource, bulk_id=fleet.id)
+    send_when_committed(request, fleet)
+
+
+def send_when_committed(request: web.Request, fleet: Fleet) -> None:
+    """The first phones are asked once what is to come stands in the database; none if it never does."""
     edge = request.app[EDGE]
-    sql_event.listen(session.sync_session, "after_commit", lambda _session: edge.resync_fleet(fleet), once=True)
+    session = request[SESSION].sync_session
+    sql_event.listen(session, "after_commit", lambda _session: edge.resync_fleet(fleet), once=True)
 
 
 async def get_resync(request: web.Request) -> web.Response:
