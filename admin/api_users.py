@@ -1,6 +1,7 @@
 """`/api/v1/users` and `/api/v1/sessions`: who may sign in, and who is signed in."""
 
 from dataclasses import replace
+from typing import Literal
 
 from aiohttp import web
 
@@ -8,13 +9,25 @@ from admin.api import answered, body_of, given, no_content, no_query, row_named
 from admin.api_models import Answer, Body, Email, Instant, Secret, StampedAnswer, Text, patch_of
 from admin.api_paging import PAGE_QUERIES, list_rows, plainly
 from admin.auth import prepared
-from admin.context import ACCOUNT, ACTOR, PASSWORDS, SESSION
+from admin.context import ACCOUNT, ACTOR, CONFIG, PASSWORDS, SCOPES, SESSION
+from admin.invitations import INVITER, link_of
 from admin.routes import Operation, Route
-from engine.accounts import operations
-from engine.accounts.operations import UserFields
+from engine.accounts import operations, store
+from engine.accounts.operations import Invitation, UserFields
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
+from engine.errors import NotFound
 from engine.models import Role, Session, User, UserStatus
+
+STANDING = (UserStatus.ACTIVE, UserStatus.INVITED, UserStatus.DISABLED)
+
+
+class InvitationAnswer(Answer):
+    """`url` is null when the link went out by mail: then nobody but the invited user ever sees it."""
+
+    url: str | None
+    mailed_to: str | None
+    expires_at: Instant
 
 
 class UserAnswer(StampedAnswer):
@@ -25,13 +38,17 @@ class UserAnswer(StampedAnswer):
     last_login_at: Instant | None
 
 
+class UserCreated(UserAnswer):
+    invitation: InvitationAnswer | None
+
+
 class UserCreate(Body):
-    """Without a password the user cannot sign in yet."""
+    """With a password the user may sign in at once; without one they are invited and choose it themselves."""
 
     email: Email
     name: Text = ""
     role: Role = Role.ADMIN
-    status: UserStatus = UserStatus.ACTIVE
+    status: Literal["active", "disabled"] = "active"
     password: Secret | None = None
 
 
@@ -56,13 +73,25 @@ class PasswordHash(str):
 
 
 async def list_users(request: web.Request) -> web.Response:
-    return await list_rows(request, User, plainly(UserAnswer.model_validate))
+    return await list_rows(request, User, plainly(UserAnswer.model_validate), User.status.in_(STANDING))
 
 
 async def get_user(request: web.Request) -> web.Response:
     no_query(request)
-    user = await row_named(request, User)
+    user = await standing_user(request)
     return answered(UserAnswer.model_validate(user), user)
+
+
+async def standing_user(request: web.Request, *, to_change: bool = False) -> User:
+    """The user that the path names; one who was removed is not there.
+
+    Raises:
+        NotFound, and as `row_named`.
+    """
+    user = await row_named(request, User)
+    if user.status == UserStatus.REMOVED:
+        raise NotFound("This account has no user of that id.")
+    return await row_named(request, User, to_change=True) if to_change else user
 
 
 async def hash_new_password(request: web.Request) -> PasswordHash:
@@ -74,36 +103,77 @@ async def hash_new_password(request: web.Request) -> PasswordHash:
 
 
 async def post_user(request: web.Request) -> web.Response:
+    """Add a user: with a password, or with an invitation that is mailed, or told in the answer."""
     no_query(request)
     password_hash = prepared(request, PasswordHash)
     body = await body_of(request, UserCreate)
-    wished = UserFields(body.email, body.name, body.role, body.status)
-    user = await operations.create_user(
-        request[SESSION], request[ACTOR], request[ACCOUNT], wished, str(password_hash) or None
-    )
-    await request[SESSION].flush()
-    return answered(UserAnswer.model_validate(user), user, status=201, location=f"/api/v1/users/{user.id}")
+    wished = UserFields(body.email, body.name, body.role, UserStatus(body.status))
+    session, actor, account, granted = request[SESSION], request[ACTOR], request[ACCOUNT], request[SCOPES]
+    invitation = None
+    if password_hash or wished.status is UserStatus.DISABLED:
+        user = await operations.create_user(
+            session, actor, account, wished, str(password_hash) or None, granted=granted
+        )
+    else:
+        made = await operations.invite_user(session, actor, account, wished, granted=granted)
+        user, invitation = made.user, sent_or_told(request, made)
+    await session.flush()
+    fields = UserAnswer.model_validate(user).model_dump()
+    return answered(UserCreated(**fields, invitation=invitation), user, status=201, location=f"/api/v1/users/{user.id}")
+
+
+def sent_or_told(request: web.Request, made: Invitation) -> InvitationAnswer:
+    """Mail the link after the commit; where mail is not set up it is in the answer, this once."""
+    inviter, link = request.app[INVITER], link_of(origin_of(request), made)
+    if not inviter.is_set_up:
+        return InvitationAnswer(url=link, mailed_to=None, expires_at=made.expires_at)
+    actor = request[ACTOR]
+    said_by = actor.display_name or (actor.name if actor.type == "user" else request[ACCOUNT].name)
+    inviter.mail_after_commit(request[SESSION], made, request[ACCOUNT].name, said_by, link)
+    return InvitationAnswer(url=None, mailed_to=made.user.email, expires_at=made.expires_at)
+
+
+def origin_of(request: web.Request) -> str:
+    """Where people reach this admin port: as configured, else as this request did."""
+    return request.app[CONFIG].admin.public_url.rstrip("/") or f"{request.scheme}://{request.host}"
+
+
+async def post_user_invitation(request: web.Request) -> web.Response:
+    no_query(request)
+    user = await standing_user(request)
+    made = await operations.renew_invitation(request[SESSION], request[ACTOR], user, granted=request[SCOPES])
+    return answered(sent_or_told(request, made), status=201)
 
 
 async def patch_user(request: web.Request) -> web.Response:
     no_query(request)
-    user = await row_named(request, User, to_change=True)
+    user = await standing_user(request, to_change=True)
     now = UserFields(user.email, user.name, Role(user.role), UserStatus(user.status))
-    wished = replace(now, **given(await body_of(request, UserPatch)))
-    await operations.update_user(request[SESSION], request[ACTOR], user, wished)
+    changes = given(await body_of(request, UserPatch))
+    if "status" in changes:
+        changes["status"] = UserStatus(changes["status"])
+    wished = replace(now, **changes)
+    await operations.update_user(request[SESSION], request[ACTOR], user, wished, granted=request[SCOPES])
     await request[SESSION].flush()
     return answered(UserAnswer.model_validate(user), user)
 
 
+async def delete_user(request: web.Request) -> web.Response:
+    no_query(request)
+    user = await standing_user(request, to_change=True)
+    await operations.delete_user(request[SESSION], request[ACTOR], user, granted=request[SCOPES])
+    return no_content()
+
+
 async def list_sessions(request: web.Request) -> web.Response:
-    return await list_rows(
-        request, Session, plainly(SessionAnswer.model_validate), Session.ended_at.is_(None), newest_first=True
-    )
+    return await list_rows(request, Session, plainly(SessionAnswer.model_validate), *store.is_live(), newest_first=True)
 
 
 async def delete_session(request: web.Request) -> web.Response:
     no_query(request)
-    await operations.revoke_session(request[SESSION], request[ACTOR], await row_named(request, Session))
+    row = await row_named(request, Session)
+    await operations.refuse_beyond_user(request[SESSION], request[ACTOR], request[SCOPES], row.user_id)
+    await operations.revoke_session(request[SESSION], request[ACTOR], row)
     return no_content()
 
 
@@ -115,7 +185,7 @@ ROUTES = (
     Route(
         "POST", "/api/v1/users", post_user, Scope.USERS_WRITE, Event.USER_CREATE, prepare=hash_new_password,
         operation=Operation(
-            "Add a user", body=UserCreate, answer=UserAnswer, status=201, has_etag=True, errors=(409, 429)
+            "Add or invite a user", body=UserCreate, answer=UserCreated, status=201, has_etag=True, errors=(409, 429)
         ),
     ),
     Route(
@@ -127,6 +197,14 @@ ROUTES = (
         operation=Operation(
             "Change a user", body=UserPatch, answer=UserAnswer, if_match=True, has_etag=True, errors=(409,)
         ),
+    ),
+    Route(
+        "DELETE", "/api/v1/users/{id}", delete_user, Scope.USERS_WRITE, Event.USER_DELETE,
+        operation=Operation("Remove a user", status=204, if_match=True, errors=(409,)),
+    ),
+    Route(
+        "POST", "/api/v1/users/{id}/invitation", post_user_invitation, Scope.USERS_WRITE, Event.INVITATION_CREATE,
+        operation=Operation("Invite a user again", answer=InvitationAnswer, status=201, errors=(409,)),
     ),
     Route(
         "GET", "/api/v1/sessions", list_sessions, Scope.USERS_READ, Event.SESSION_LIST,

@@ -19,6 +19,7 @@ from admin.context import (
     VALIDATOR,
     Edge,
 )
+from admin.invitations import INVITER, Inviter
 from admin.middleware import identify, measure, render_errors, secure_headers
 from admin.middleware_transaction import ROUTE_OF, one_transaction
 from admin.render import STATIC_DIR, static_version
@@ -54,10 +55,11 @@ def make_admin(
     app[PASSWORDS], app[THROTTLE], app[METRICS] = PasswordDesk(), Throttle(), registry
     app[INDEX] = open_index(database, keys)
     app[UPLOADS] = Waiting()
+    app[INVITER] = Inviter(config.mail)
     app[ASSETS] = AssetStore(config.core.data_dir / "assets")
     app[VALIDATOR] = LostClient(config.e911.lost_url) if config.e911.lost_url else None
     app[DRY_RUNS] = DryRuns(database, app[INDEX])
-    app.on_cleanup.extend((_close_dry_runs, _close_index, _close_validator))
+    app.on_cleanup.extend((_close_dry_runs, _close_index, _close_validator, _close_inviter))
     app[health.EDGE_GAUGES] = health.edge_gauges(registry)
     app[ROUTE_OF] = _add_routes(app, all_routes())
     for path, probe in (
@@ -83,6 +85,10 @@ async def _close_validator(app: web.Application) -> None:
     validator = app[VALIDATOR]
     if validator is not None:
         await validator.close()
+
+
+async def _close_inviter(app: web.Application) -> None:
+    await app[INVITER].close()
 
 
 def _add_routes(app: web.Application, routes: tuple[Route, ...]) -> dict[web.AbstractRoute, Route]:

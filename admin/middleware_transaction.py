@@ -19,7 +19,7 @@ from admin import auth, problems
 from admin.context import ACTOR, DATABASE, PREPARED, REQUEST_ID, RESOURCE, SESSION
 from admin.idempotency import answer_once
 from admin.routes import PUBLIC, Route
-from engine.accounts.signin import SignInRefused
+from engine.accounts.signin import SignInRefused, SignInSlowed
 from engine.audit.events import Event
 from engine.audit.record import Note, is_recorded, record
 from engine.errors import DatabaseAway, EngineError
@@ -122,15 +122,18 @@ async def _record_refusal(
     request: web.Request, route: Route, status: int, reason: str | None, error: EngineError | None
 ) -> None:
     """The entry of a request that changed nothing, in a transaction of its own."""
-    account_id = error.account_id if isinstance(error, SignInRefused) else None
+    account_id, details = None, {}
     resource = request.get(RESOURCE)
-    if resource is None and isinstance(error, SignInRefused) and error.user_id is not None:
-        resource = ("user", error.user_id, "")
+    if isinstance(error, SignInRefused | SignInSlowed):  # the stranger is told none of this
+        account_id, reason = error.account_id, error.reason
+        details = {"email": error.email} if error.email else {}
+        if resource is None and error.user_id is not None:
+            resource = ("user", error.user_id, error.email)
     try:
         async with request.app[DATABASE].sessions.begin() as session:
             record(
                 session, request[ACTOR], route.event, resource=resource, outcome=problems.outcome_of(status),
-                status=status, reason=reason, account_id=account_id,
+                status=status, reason=reason, account_id=account_id, details=details,
             )  # fmt: skip
     except problems.DATABASE_ERRORS as exc:
         # nothing was changed, so nothing is hidden; the log keeps what the audit log cannot

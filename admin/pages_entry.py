@@ -82,7 +82,7 @@ async def _login_page(request: web.Request, error: EngineError | None) -> web.Re
 async def post_login(request: web.Request) -> web.Response:
     request[FORM] = _login_page
     proof = auth.prepared(request, Proof)
-    _user, cookie = await operations.sign_in(request[SESSION], request[ACTOR], proof)
+    _user, cookie = await operations.sign_in(request[SESSION], request[ACTOR], proof, replaces=request.get(BROWSER))
     response = see_other(own_address(await typed(request, "next")))
     auth.set_cookie(request, response, cookie)
     return response

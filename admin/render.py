@@ -30,6 +30,7 @@ SIDEBAR = (  # (path, name, icon, scope): the scope decides whether a role sees 
     ("/phones", "Phones", "phone", "phones:read"),
     ("/calls", "Emergency calls", "siren", "calls:read"),
     ("/audit", "Audit log", "scroll-text", "audit:read"),
+    ("/users", "Users", "users", "users:read"),
     ("/settings", "Settings", "settings", "account:read"),
     ("/help/emergency", "Help", "life-buoy", None),
 )
@@ -88,6 +89,10 @@ DONE = {  # what a page says after a redirect; the key travels in the address, t
     "called-off": "Called off. The new URL is dead; nothing has changed for any phone.",
     "returning": "The phones are brought back to the URL before. Both work until all are back.",
     "password-rotated": "Phone admin password rotated. Phones take it at their next fetch.",
+    "invited": "Invited. The link is on its way by mail.",
+    "user-saved": "User saved.",
+    "user-removed": "User removed. They are signed out and cannot sign in any more.",
+    "session-ended": "Session ended. Its next request is refused.",
     "key-revoked": "API key revoked. Requests with it are refused from now on.",
     "resent": "The message is queued again.",
     "signed-out": "You are signed out.",

@@ -97,7 +97,7 @@ _TABLES = (
     "api_reference", "pages_entry", "pages_home", "pages_alerts", "pages_settings", "pages_phone_security",
     "pages_levels", "pages_templates", "pages_phone_list", "pages_imports", "pages_phone_new",
     "pages_phone_own", "pages_phones", "pages_phonebook", "pages_files", "pages_rollouts", "pages_calls",
-    "pages_audit", "pages_help", "pages_api", "pages_boot",
+    "pages_audit", "pages_help", "pages_api", "pages_boot", "pages_users",
 )  # fmt: skip
 
 

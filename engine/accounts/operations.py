@@ -28,18 +28,34 @@ from engine.accounts.telephony import (
     update_pbx,
     update_trunk,
 )
+from engine.accounts.users import (
+    Invitation,
+    UserFields,
+    accept_invitation,
+    add_user,
+    create_user,
+    delete_user,
+    invite_user,
+    invited_by,
+    refuse_beyond_user,
+    refuse_known,
+    renew_invitation,
+    set_password,
+    update_user,
+)
 from engine.audit.events import Event
 from engine.audit.record import Actor, record
 from engine.db import utc_now
-from engine.errors import Conflict, FieldFault, Forbidden, Invalid, NotFound
+from engine.errors import FieldFault, Forbidden, Invalid, NotFound
 from engine.ids import new_id
-from engine.models import Account, ApiKey, Credential, Location, Role, SetupLink, User, UserStatus
+from engine.models import Account, ApiKey, Location, Role, SetupLink, User
 from engine.numbers import parse_e164
 
 __all__ = [
-    "AccountFields", "NewAccount", "NewApiKey", "PbxFields", "TrunkFields", "UserFields",
-    "change_password", "create_account", "create_api_key", "create_pbx", "create_trunk", "create_user", "delete_pbx",
-    "delete_trunk", "new_setup_link", "prove", "revoke_api_key", "revoke_session", "sign_in", "sign_out",
+    "AccountFields", "Invitation", "NewAccount", "NewApiKey", "PbxFields", "TrunkFields", "UserFields",
+    "accept_invitation", "change_password", "create_account", "create_api_key", "create_pbx", "create_trunk",
+    "create_user", "delete_pbx", "delete_trunk", "delete_user", "invite_user", "invited_by", "new_setup_link",
+    "prove", "refuse_beyond_user", "renew_invitation", "revoke_api_key", "revoke_session", "sign_in", "sign_out",
     "start_session", "update_account", "update_pbx", "update_trunk", "update_user", "use_setup_link",
 ]  # fmt: skip
 SETUP_LINK_LIFETIME = dt.timedelta(minutes=30)
@@ -77,14 +93,6 @@ class AccountFields:
 
 
 @dataclass(frozen=True, slots=True)
-class UserFields:
-    email: str
-    name: str = ""
-    role: Role = Role.ADMIN
-    status: UserStatus = UserStatus.ACTIVE
-
-
-@dataclass(frozen=True, slots=True)
 class NewApiKey:
     """A key just made. `clear` is shown this once: only its SHA-256 is stored."""
 
@@ -115,11 +123,11 @@ async def _make_account(
     faults = [fault for fault in (_name_fault("name", name), email_fault("owner_email", owner.email)) if fault]
     if faults:
         raise Invalid("The account cannot be made.", fields=tuple(faults))
-    await _refuse_known(session, plain_email(owner.email), "owner_email")
+    await refuse_known(session, plain_email(owner.email), "owner_email")
     account = Account(id=new_id("account"), name=name.strip(), email=plain_email(owner.email))
     session.add(account)
     await session.flush()
-    user = await _add_user(session, account, owner, password_hash)
+    user = await add_user(session, account, owner, password_hash)
     record(session, actor, Event.ACCOUNT_CREATE, account)
     return NewAccount(account, user)
 
@@ -196,51 +204,11 @@ def _account_faults(wished: AccountFields) -> tuple[list[FieldFault], str | None
     return [fault for fault in faults if fault is not None], number
 
 
-async def create_user(
-    session: AsyncSession, actor: Actor, account: Account, wished: UserFields, password_hash: str | None
-) -> User:
-    """Add somebody to the account. Only an owner makes owners.
-
-    Raises:
-        Invalid, Conflict (the address is known), Forbidden.
-    """
-    fault = email_fault("email", wished.email)
-    if fault:
-        raise Invalid("The user cannot be added.", fields=(fault,))
-    _refuse_promotion(actor, "", wished.role)
-    await _refuse_known(session, plain_email(wished.email), "email")
-    user = await _add_user(session, account, wished, password_hash)
-    record(session, actor, Event.USER_CREATE, user)
-    return user
-
-
-async def update_user(session: AsyncSession, actor: Actor, user: User, wished: UserFields) -> None:
-    """Change name, role or status. A disabled user's sessions end at once; the last active owner stays.
-
-    Raises:
-        Conflict, Forbidden, Invalid (the e-mail address is how people sign in and stays).
-    """
-    if plain_email(wished.email) != user.email:
-        raise Invalid(
-            "The e-mail address cannot be changed.",
-            fields=(FieldFault("email", "Add a new user and disable this one."),),
-        )
-    _refuse_promotion(actor, user.role, wished.role)
-    stays_owner = wished.role is Role.OWNER and wished.status is UserStatus.ACTIVE
-    was_owner = user.role == Role.OWNER and user.status == UserStatus.ACTIVE
-    if was_owner and not stays_owner and await store.active_owners(session, user.account_id) < 2:
-        raise Conflict("This is the account's last active owner. Make somebody else an owner first.")
-    if wished.status is not UserStatus.ACTIVE or wished.role != user.role:
-        await end_sessions_of(session, user.id, "role_changed" if wished.status is UserStatus.ACTIVE else "disabled")
-    user.name, user.role, user.status = wished.name.strip(), wished.role, wished.status
-    record(session, actor, Event.USER_UPDATE, user)
-
-
 async def change_password(
     session: AsyncSession, actor: Actor, user: User, password_hash: str, *, keep_session: str | None = None
 ) -> None:
     """Replace a user's password; all other sessions of the user end."""
-    await _set_password(session, user, password_hash)
+    await set_password(session, user, password_hash)
     await end_sessions_of(session, user.id, "password_change", but=keep_session)
     record(session, actor, Event.USER_UPDATE, user)
 
@@ -288,39 +256,6 @@ async def revoke_api_key(session: AsyncSession, actor: Actor, row: ApiKey) -> No
     """End a key; its next request is refused. Revoking twice changes nothing more."""
     row.revoked_at = row.revoked_at or utc_now()
     record(session, actor, Event.API_KEY_REVOKE, row)
-
-
-async def _add_user(session: AsyncSession, account: Account, wished: UserFields, password_hash: str | None) -> User:
-    user = User(
-        id=new_id("user"), account_id=account.id, email=plain_email(wished.email), name=wished.name.strip(),
-        role=wished.role, status=wished.status,
-    )  # fmt: skip
-    session.add(user)
-    await session.flush()
-    if password_hash is not None:
-        await _set_password(session, user, password_hash)
-    return user
-
-
-async def _set_password(session: AsyncSession, user: User, password_hash: str) -> None:
-    credential = await store.password_of(session, user.id)
-    if credential is None:
-        credential = Credential(user_id=user.id, kind=store.PASSWORD, hash=password_hash, changed_at=utc_now())
-        session.add(credential)
-    else:
-        credential.hash, credential.changed_at = password_hash, utc_now()
-
-
-async def _refuse_known(session: AsyncSession, email: str, field: str) -> None:
-    if await store.user_by_email(session, email) is not None:
-        raise Conflict(f"{field}: somebody with this e-mail address is here already.")
-
-
-def _refuse_promotion(actor: Actor, before: str, after: Role) -> None:
-    """Only owners make, change or unmake owners; a command on the machine itself may do all."""
-    if before == after or Role.OWNER not in {before, after} or actor.role == Role.OWNER or actor.type == "cli":
-        return
-    raise Forbidden("Only an owner makes somebody an owner, or takes it away.")
 
 
 def _name_fault(field: str, text: Any) -> FieldFault | None:

@@ -33,13 +33,18 @@ class Scope(StrEnum):
 SCOPE_NAMES = frozenset(scope.value for scope in Scope)
 EVERY_SCOPE = frozenset(Scope) - {Scope.ALL}
 _READS = frozenset(scope for scope in EVERY_SCOPE if scope.endswith(":read"))
+# what tells about people and who may do what: for those who answer for it, and for auditors
+_WATCHING = frozenset({Scope.USERS_READ, Scope.API_KEYS_READ, Scope.AUDIT_READ})
+_RUNNING = frozenset({Scope.PHONES_WRITE, Scope.LOCATIONS_WRITE, Scope.CALLS_WRITE})
 
 SCOPES_OF: dict[Role, frozenset[Scope]] = {
     Role.OWNER: EVERY_SCOPE,
     Role.ADMIN: EVERY_SCOPE,
+    # runs the account and its people; what carries calls, shows secrets or lets scripts in stays with admins
+    Role.ACCOUNT_MANAGER: _READS | _RUNNING | {Scope.ACCOUNT_WRITE, Scope.USERS_WRITE, Scope.PROVISIONING_WRITE},
     # lines belong to telephony, and so do PBXs and trunks: an operator who may edit a line may not move a trunk,
     # which is why the routes of lines ask for phones:write
-    Role.OPERATOR: _READS | {Scope.PHONES_WRITE, Scope.LOCATIONS_WRITE, Scope.CALLS_WRITE},
+    Role.OPERATOR: (_READS - _WATCHING) | _RUNNING,
     Role.AUDITOR: _READS,
 }
 _SCOPES_OF_NAME = {role.value: scopes for role, scopes in SCOPES_OF.items()}

@@ -2,8 +2,8 @@
 
 Theory of operation. A password is compared before any write transaction is open (argon2 takes tens of milliseconds;
 the database has one writer). What comes out is a `Proof`; the operation that uses it is short. A session ends by
-itself after `IDLE` without a request and `ABSOLUTE` in any case; ending is a row's `ended_at`, so a revoked session
-is dead at its next request.
+itself after `store.IDLE` without a request and `store.ABSOLUTE` in any case; ending is a row's `ended_at`, so a
+revoked session is dead at its next request.
 """
 
 import datetime as dt
@@ -12,18 +12,17 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.accounts import store
+from engine.accounts.addresses import email_fault, plain_email
 from engine.accounts.keys import digest, is_api_key, mint_cookie
 from engine.accounts.passwords import PasswordDesk
 from engine.accounts.throttle import Throttle
 from engine.audit.events import Event
 from engine.audit.record import Actor, record
 from engine.db import Database, utc_now
-from engine.errors import Forbidden, NotAuthenticated
+from engine.errors import Forbidden, NotAuthenticated, TooManyRequests
 from engine.ids import new_id
 from engine.models import Account, ApiKey, Session, User, UserStatus
 
-IDLE = dt.timedelta(hours=8)  # a working day at a desk
-ABSOLUTE = dt.timedelta(hours=24)  # SP 800-63B-4 §2.2.3: reauthentication once a day
 PROVEN_FOR = dt.timedelta(minutes=15)  # how long a typed password opens secrets
 SEEN_EVERY = dt.timedelta(minutes=1)  # `seen_at` moves at most this often
 _REFUSED = "The e-mail address and the password do not belong together."
@@ -32,13 +31,32 @@ _REFUSED = "The e-mail address and the password do not belong together."
 class SignInRefused(NotAuthenticated):
     """Wrong e-mail address, wrong password or a disabled user: the answers are alike.
 
-    `account_id` and `user_id` are for the audit log alone.
+    `account_id`, `user_id`, `reason` and `email` are for the logs alone.
     """
 
-    def __init__(self, account_id: str | None = None, user_id: str | None = None) -> None:
+    def __init__(
+        self, account_id: str | None = None, user_id: str | None = None, *, reason: str, email: str = ""
+    ) -> None:
         super().__init__(_REFUSED)
-        self.account_id = account_id
-        self.user_id = user_id
+        self.account_id, self.user_id = account_id, user_id
+        self.reason, self.email = reason, _plain_typed(email)
+
+
+class SignInSlowed(TooManyRequests):
+    """Too many failures before this one; what was typed was not looked at. Fields as of `SignInRefused`."""
+
+    reason = "throttled"
+
+    def __init__(self, refused: TooManyRequests, user: User | None, email: str) -> None:
+        super().__init__(refused.detail, retry_after_s=refused.retry_after_s)
+        self.account_id = None if user is None else user.account_id
+        self.user_id = None if user is None else user.id
+        self.email = _plain_typed(email)
+
+
+def _plain_typed(email: str) -> str:
+    """What was typed as an e-mail address, when it is one: people type passwords there, and no log keeps those."""
+    return "" if email_fault("email", email) else plain_email(email)
 
 
 class ProofRequired(Forbidden):
@@ -69,17 +87,23 @@ async def check_password(
 
     Raises:
         SignInRefused: they do not belong together, or the user is disabled.
-        TooManyRequests: too many failures from there or for that address.
+        SignInSlowed: too many failures from there or for that address.
     """
-    throttle.admit(email, ip, now)
     async with database.sessions() as session:
         user = await store.user_by_email(session, email)
         credential = None if user is None else await store.password_of(session, user.id)
+    try:
+        throttle.admit(email, ip, now)
+    except TooManyRequests as exc:
+        raise SignInSlowed(exc, user, email) from exc
     is_right = await desk.matches(password, None if credential is None else credential.hash)
     if user is None:
-        raise SignInRefused
-    if not is_right or user.status != UserStatus.ACTIVE:
-        raise SignInRefused(user.account_id, user.id)
+        raise SignInRefused(reason="unknown_user", email=email)
+    if user.status == UserStatus.DISABLED or (is_right and user.status != UserStatus.ACTIVE):
+        raise SignInRefused(user.account_id, user.id, reason="user_disabled", email=email)
+    if not is_right:
+        reason = "wrong_password" if credential is not None else "no_password_yet"
+        raise SignInRefused(user.account_id, user.id, reason=reason, email=email)
     throttle.forgive(email, ip)
     return Proof(user.id, user.account_id, user.email, user.name, user.role, utc_now())
 
@@ -103,15 +127,22 @@ async def start_session(
     return cookie
 
 
-async def sign_in(session: AsyncSession, actor: Actor, proof: Proof) -> tuple[User, str]:
+async def sign_in(
+    session: AsyncSession, actor: Actor, proof: Proof, *, replaces: Session | None = None
+) -> tuple[User, str]:
     """Open a session for who typed the password. Returns the user and the cookie's clear text.
+
+    Args:
+        replaces: The session this browser still had; it ends, told apart from one that was signed out.
 
     Raises:
         SignInRefused: the user was disabled or deleted in between.
     """
     user = await session.get(User, proof.user_id)
     if user is None or user.status != UserStatus.ACTIVE:
-        raise SignInRefused(proof.account_id, proof.user_id)
+        raise SignInRefused(proof.account_id, proof.user_id, reason="user_disabled", email=proof.email)
+    if replaces is not None:
+        _end(replaces, "replaced")
     cookie = await start_session(session, user, ip=actor.ip, user_agent=actor.user_agent)
     record(session, as_user(actor, user), Event.SESSION_CREATE, user)
     return user, cookie
@@ -143,7 +174,7 @@ async def prove(session: AsyncSession, actor: Actor, row: Session, proof: Proof)
         SignInRefused: it was another user's password.
     """
     if proof.user_id != row.user_id:
-        raise SignInRefused(row.account_id, row.user_id)
+        raise SignInRefused(row.account_id, row.user_id, reason="another_users_password", email=proof.email)
     row.proven_at = proof.at
     record(session, actor, Event.SESSION_PROVE, row, resource=("session", row.id, actor.name))
 
@@ -198,7 +229,7 @@ def is_proven(row: Session) -> bool:
 
 
 def _is_alive(row: Session, now: dt.datetime) -> bool:
-    return row.ended_at is None and now - row.seen_at <= IDLE and now - row.created_at <= ABSOLUTE
+    return row.ended_at is None and now - row.seen_at <= store.IDLE and now - row.created_at <= store.ABSOLUTE
 
 
 def _end(row: Session, reason: str) -> None:

@@ -4,6 +4,7 @@ page of one thing ask (`rows_after`, `row_of`).
 Nothing here commits. A row of another account is never returned: the account is part of every question.
 """
 
+import datetime as dt
 import re
 from collections.abc import Sequence
 from typing import Protocol, TypeVar, cast
@@ -30,6 +31,10 @@ from engine.models import (
 )
 
 PASSWORD = "password"  # noqa: S105  # the kind of a credential, not one
+INVITATION = "invitation"
+IDLE = dt.timedelta(hours=8)  # a working day at a desk
+ABSOLUTE = dt.timedelta(hours=24)  # SP 800-63B-4 §2.2.3: reauthentication once a day
+MAX_KEY_LINEAGE = 20  # keys that made keys; beyond it the question is answered with no
 _ID = re.compile(r"[a-z_]{3,20}_[0-9a-z]{26}\Z")
 
 
@@ -131,6 +136,20 @@ async def active_owners(session: AsyncSession, account_id: str) -> int:
     return (await session.execute(query)).scalar_one()
 
 
+async def was_made_by_owner(session: AsyncSession, key_id: str) -> bool:
+    """Whether an API key goes back to an owner, or to the command on the machine; a key's own keys are followed up."""
+    maker: str | None = key_id
+    for _step in range(MAX_KEY_LINEAGE):
+        key = None if maker is None else await session.get(ApiKey, maker)
+        if key is None:
+            break
+        maker = key.created_by
+    user = None if maker is None else await session.get(User, maker)
+    return (maker or "").partition(":")[0] == "cli" or (
+        user is not None and user.role == Role.OWNER and user.status == UserStatus.ACTIVE
+    )
+
+
 async def password_of(session: AsyncSession, user_id: str) -> Credential | None:
     return await session.get(Credential, (user_id, PASSWORD))
 
@@ -154,6 +173,18 @@ async def open_sessions_of(
     return await rows_after(
         session, Session, account_id, Session.ended_at.is_(None), after=after, limit=limit, newest_first=True
     )
+
+
+def is_live() -> tuple[ColumnElement[bool], ...]:
+    """That a session is still good for a request: nobody ended it, and neither clock has run out."""
+    now = utc_now()
+    return (Session.ended_at.is_(None), Session.seen_at >= now - IDLE, Session.created_at >= now - ABSOLUTE)
+
+
+async def live_sessions_of(session: AsyncSession, user_id: str) -> Sequence[Session]:
+    """The browsers in which the user is signed in, newest first; at most 50."""
+    query = select(Session).where(Session.user_id == user_id, *is_live()).order_by(Session.id.desc()).limit(50)
+    return (await session.scalars(query)).all()
 
 
 async def sessions_of_user(session: AsyncSession, user_id: str) -> Sequence[Session]:

@@ -42,6 +42,11 @@ class Event(StrEnum):
     USER_UPDATE = "user.update"
     USER_DELETE = "user.delete"
 
+    INVITATION_CREATE = "invitation.create"
+    INVITATION_READ = "invitation.read"
+    INVITATION_ACCEPT = "invitation.accept"
+    AUTH_LOG_LIST = "auth_log.list"
+
     SESSION_CREATE = "session.create"
     SESSION_LIST = "session.list"
     SESSION_DELETE = "session.delete"
@@ -210,6 +215,8 @@ _CATEGORIES = {
     "openapi": Category.SETTINGS,
     "route": Category.SECURITY,
     "user": Category.USERS,
+    "invitation": Category.USERS,
+    "auth_log": Category.SECURITY,
     "session": Category.SECURITY,
     "login_page": Category.SECURITY,
     "setup_page": Category.SECURITY,

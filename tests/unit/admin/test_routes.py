@@ -46,6 +46,7 @@ def test_only_doors_are_public() -> None:
     public = {(route.method, route.path) for route in all_routes() if route.scope is PUBLIC}
     assert public == {
         ("GET", "/login"), ("POST", "/login"), ("GET", "/setup"), ("POST", "/setup"), ("GET", "/api/v1/openapi.json"),
+        ("GET", "/invitation"), ("POST", "/invitation"),
     }  # fmt: skip
 
 
@@ -64,9 +65,11 @@ def test_writes_ask_for_writing_scopes_and_reads_for_reading_ones() -> None:
 
 
 def test_roles_narrow_from_owner_to_auditor() -> None:
-    """AD-AUTH: each role holds what the next one holds; an auditor only reads."""
+    """AD-AUTH: each role holds what the next one holds; an auditor reads all and changes nothing; S2-14."""
     assert SCOPES_OF[Role.OWNER] == SCOPES_OF[Role.ADMIN] == EVERY_SCOPE
-    assert SCOPES_OF[Role.AUDITOR] < SCOPES_OF[Role.OPERATOR] < SCOPES_OF[Role.ADMIN]
+    assert SCOPES_OF[Role.OPERATOR] < SCOPES_OF[Role.ACCOUNT_MANAGER] < SCOPES_OF[Role.ADMIN]
+    assert SCOPES_OF[Role.AUDITOR] < SCOPES_OF[Role.ACCOUNT_MANAGER]
+    assert Scope.AUDIT_READ in SCOPES_OF[Role.ACCOUNT_MANAGER] - SCOPES_OF[Role.OPERATOR]
     assert all(scope.endswith(":read") for scope in SCOPES_OF[Role.AUDITOR])
     assert scopes_of_role("janitor") == frozenset()
 
