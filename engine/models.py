@@ -744,6 +744,8 @@ class AuditEntry(Base):
         Index("ix_audit_entry_chain_event", "chain", "event", "seq"),
         Index("ix_audit_entry_chain_resource", "chain", "resource_id", "seq"),
         Index("ix_audit_entry_chain_actor", "chain", "actor_id", "seq"),
+        Index("ix_audit_entry_chain_actor_name", "chain", "actor_name", "seq"),
+        Index("ix_audit_entry_chain_category", "chain", "category", "seq"),
         Index("ix_audit_entry_chain_outcome", "chain", "outcome", "seq"),
         Index("ix_audit_entry_chain_ip", "chain", "ip", "seq"),
         Index("ix_audit_entry_chain_at", "chain", "at"),
@@ -817,3 +819,46 @@ def _refusals(table: str) -> tuple[TextClause, ...]:
 
 AUDIT_IMMUTABLE_SQLITE = _refusals("audit_entry")
 CHECKPOINT_IMMUTABLE_SQLITE = _refusals("audit_checkpoint")
+
+# What finds audit entries among ten million of one account (docs/decisions/0024). A row's number there is the chain's
+# number times 2^40 plus the entry's: so one range is one account, newest last. Both tables keep no text, only where it
+# stands. `body`: every stored value and the names of changed fields, in trigrams. `facet`: a letter and the value in
+# hex for each thing that is looked for as a whole.
+_VALUES = (
+    "SELECT group_concat(coalesce(atom, key), char(10)) FROM json_tree({row}.entry) "
+    "WHERE atom IS NOT NULL OR path = '$.changes'"
+)
+_FACETS = (
+    "'e' || hex({row}.event) || ' o' || hex({row}.outcome) || ' c' || hex({row}.category) || ' x' || hex({row}.access) "
+    "|| ' v' || hex({row}.verb) || ' a' || hex({row}.actor_id) || ' n' || hex({row}.actor_name) "
+    "|| ' r' || hex({row}.resource_id) || ' t' || hex({row}.resource_type) || ' i' || hex({row}.ip)"
+)
+_PLACE = "(SELECT number << 40 FROM audit_search_chain WHERE chain = {row}.chain) + {row}.seq"
+
+
+def _filled(row: str) -> tuple[str, str]:
+    place, values, facets = (part.format(row=row) for part in (_PLACE, _VALUES, _FACETS))
+    return (
+        f"INSERT INTO audit_search_text (rowid, body, ip) SELECT {place}, ({values}), {row}.ip",
+        f"INSERT INTO audit_search_facet (rowid, facet) SELECT {place}, {facets}",
+    )
+
+
+_CHAIN_NUMBERED = (
+    "INSERT INTO audit_search_chain (chain) SELECT NEW.chain "
+    "WHERE NOT EXISTS (SELECT 1 FROM audit_search_chain WHERE chain = NEW.chain)"
+)
+_STEPS = "; ".join((_CHAIN_NUMBERED, *_filled("NEW")))
+AUDIT_SEARCH_SQLITE = (
+    "CREATE TABLE audit_search_chain (number INTEGER PRIMARY KEY, chain VARCHAR(48) NOT NULL UNIQUE)",
+    "CREATE VIRTUAL TABLE audit_search_text USING fts5(body, ip, content='', columnsize=0, tokenize='trigram')",
+    "CREATE VIRTUAL TABLE audit_search_facet USING fts5(facet, content='', columnsize=0, detail=none, tokenize=ascii)",
+    f"CREATE TRIGGER audit_entry_search AFTER INSERT ON audit_entry BEGIN {_STEPS}; END",
+)
+_FLUSH = "INSERT INTO audit_search_text (audit_search_text, rank) VALUES ('hashsize', {size})"
+AUDIT_SEARCH_FILL_SQLITE = (  # for entries that were there before; much in memory at once is four times as fast
+    _FLUSH.format(size=64 << 20),
+    "INSERT INTO audit_search_chain (chain) SELECT DISTINCT chain FROM audit_entry",
+    *(f"{statement} FROM audit_entry AS kept ORDER BY kept.chain, kept.seq" for statement in _filled("kept")),
+    _FLUSH.format(size=1 << 20),
+)

@@ -12,6 +12,7 @@ from engine.db import Base, Database, utc_now
 from engine.ids import new_id
 from engine.models import (
     AUDIT_IMMUTABLE_SQLITE,
+    AUDIT_SEARCH_SQLITE,
     CHECKPOINT_IMMUTABLE_SQLITE,
     Account,
     ConfirmedLocation,
@@ -39,6 +40,8 @@ async def fresh_database(path: Path, keys: KeyRing) -> Database:
         await connection.run_sync(Base.metadata.create_all)
         for trigger in (*AUDIT_IMMUTABLE_SQLITE, *CHECKPOINT_IMMUTABLE_SQLITE):
             await connection.execute(trigger)
+        for statement in AUDIT_SEARCH_SQLITE:
+            await connection.exec_driver_sql(statement)
     return database
 
 

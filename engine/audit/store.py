@@ -1,18 +1,34 @@
-"""Queries of the audit log: keyset pages, newest first, with the filters of the page's columns."""
+"""Queries of the audit log: keyset pages, newest first, in bounded time whatever the log's size (decision 0024).
+
+Theory of operation. A page comes from the best of four ways to candidates, newest first: text in trigrams, a filter
+that few entries meet, whole values intersected (SQLite), or the log itself in growing windows. Candidates are looked at
+in groups until the page is full, nothing is left, or the time is up. Then the page is short and says how far it looked:
+its `next_before` goes on from there. No query counts, sorts or reads what grows with the log.
+"""
 
 import datetime as dt
 import ipaddress
+import time
+from collections import Counter
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sqlalchemy import ColumnElement, Select, or_, select
+from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
+from engine.audit import search
+from engine.audit.events import READS, WRITES
 from engine.models import AuditEntry
 
 MAX_PAGE = 200
+BUDGET_S = 0.06  # of looking for one page
+GROUP = 500  # candidates of one look
+NARROW = 2_000  # so few entries are read, narrowed and sorted whole
+DISORDER = 1_000  # entries whose order by time may differ from their order by number: a clock that was set back
+GROUPED = 1_000  # entries that a grouping counts; beyond it the counts say "at least"
 _ESCAPE = "\\"
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,29 +43,55 @@ class Filters:
     outcome: str = ""
     ip: str = ""  # a whole address in any spelling, a part of one, or a CIDR
     keyword: str = ""  # any part of the stored entry
+    category: str = ""
+    verb: str = ""  # create | read | update | delete
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some entries and, when more follow, the sequence number to go on below."""
+    """Some entries and, when more may follow, the sequence number to go on below.
+
+    `is_short`: the time was up before the page was full; what is older than `next_before` was not looked at.
+    """
 
     rows: list[AuditEntry]
     next_before: int | None
+    is_short: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Entries that have one value in common: the newest of them and how many there are among those looked at."""
+
+    value: str
+    label: str
+    count: int
+    newest: AuditEntry
 
 
 async def list_entries(
     session: AsyncSession, chain: str, filters: Filters, *, limit: int = 50, before: int | None = None
 ) -> Page:
     """A page of one chain, newest first; `before` is the `next_before` of the page above it."""
-    limit = max(1, min(limit, MAX_PAGE))
-    query = _narrowed(chain, filters)
-    if before is not None:
-        query = query.where(AuditEntry.seq < before)
-    network = _network(filters.ip)
-    if network is not None:
-        return await _in_network(session, query, network, limit)
-    rows = list((await session.scalars(query.order_by(AuditEntry.seq.desc()).limit(limit + 1))).all())
-    return Page(rows[:limit], rows[limit - 1].seq if len(rows) > limit else None)
+    return await _page(session, chain, filters, max(1, min(limit, MAX_PAGE)), before)
+
+
+async def grouped(session: AsyncSession, chain: str, filters: Filters, by: str) -> tuple[list[Group], bool]:
+    """The newest entries by `account`, `user`, `ip` or `description`, most first; and whether there are more."""
+    page = await _page(session, chain, filters, GROUPED, None)
+    counts: Counter[str] = Counter()
+    newest: dict[str, AuditEntry] = {}
+    for row in page.rows:
+        value = {"account": row.chain, "user": row.actor_id, "ip": row.ip, "description": row.event}[by]
+        counts[value] += 1
+        newest.setdefault(value, row)
+    groups = [Group(value, _label(newest[value], by), count, newest[value]) for value, count in counts.most_common()]
+    return groups, page.next_before is not None
+
+
+def _label(row: AuditEntry, by: str) -> str:
+    names = {"account": row.chain, "user": row.actor_name or row.actor_id, "ip": row.ip, "description": row.event}
+    return names[by] or "unknown"
 
 
 async def entry_by_id(session: AsyncSession, chain: str, entry_id: str) -> AuditEntry | None:
@@ -83,27 +125,153 @@ async def head(session: AsyncSession, chain: str) -> tuple[int, str] | None:
     return (found[0], found[1]) if found else None
 
 
-def _narrowed(chain: str, filters: Filters) -> Select[AuditEntry]:
-    query = select(AuditEntry).where(AuditEntry.chain == chain)
-    if filters.since is not None:
-        query = query.where(AuditEntry.at >= filters.since)
-    if filters.until is not None:
-        query = query.where(AuditEntry.at <= filters.until)
-    if filters.events:
-        query = query.where(AuditEntry.event.in_(sorted(filters.events)))
+async def _page(session: AsyncSession, chain: str, filters: Filters, limit: int, before: int | None) -> Page:
+    low, high = await _bounds(session, chain, filters, before)
+    if high < low:
+        return Page([], None)
+    filters = _simplified(filters)
+    network = _network(filters.ip)
+    query = select(AuditEntry).where(AuditEntry.chain == chain, *_conditions(filters))
+    found: list[AuditEntry] = []
+    deadline = time.monotonic() + BUDGET_S
+    groups = await _candidates(session, chain, filters, low, high)
+    async for condition, lowest in groups:
+        rows = (await session.scalars(query.where(condition).order_by(AuditEntry.seq.desc()).limit(limit + 1))).all()
+        found += [row for row in rows if network is None or _is_inside(row.ip, network)]
+        if len(found) > limit:
+            return Page(found[:limit], found[limit - 1].seq)
+        if len(rows) > limit:  # a network let few of them through: what is below the last was not looked at
+            return Page(found, rows[-1].seq, is_short=True)
+        if lowest <= low:
+            break
+        if time.monotonic() > deadline:
+            return Page(found, lowest, is_short=True)
+    return Page(found, None)
+
+
+async def _candidates(
+    session: AsyncSession, chain: str, filters: Filters, low: int, high: int
+) -> AsyncIterator[tuple[ColumnElement[bool], int]]:
+    """Groups of candidates, newest first: a condition that holds them, and the lowest number looked at."""
+    is_sqlite = session.get_bind().dialect.name == "sqlite"
+    matched = search.expression(filters) if is_sqlite else None
+    if matched is None or not matched.is_text:
+        narrow = await _narrow(session, chain, filters, low, high)
+        if narrow is not None:
+            return _once(narrow, low)
+    if matched is not None:
+        return _found(session, chain, matched, low, high)
+    return _windows(low, high)
+
+
+async def _once(condition: ColumnElement[bool], low: int) -> AsyncIterator[tuple[ColumnElement[bool], int]]:
+    yield condition, low
+
+
+async def _windows(low: int, high: int) -> AsyncIterator[tuple[ColumnElement[bool], int]]:
+    size = GROUP
+    while high >= low:
+        lowest = max(low, high - size + 1)
+        yield AuditEntry.seq.between(lowest, high), lowest
+        high, size = lowest - 1, min(size * 2, 16 * GROUP)
+
+
+async def _found(
+    session: AsyncSession, chain: str, matched: search.Match, low: int, high: int
+) -> AsyncIterator[tuple[ColumnElement[bool], int]]:
+    base = await search.base_of(session, chain)
+    while base is not None and high >= low:
+        seqs = await search.seqs(session, matched, base, low, high, GROUP)
+        lowest = seqs[-1] if len(seqs) == GROUP else low
+        if seqs:
+            yield AuditEntry.seq.in_(search.listed(seqs)), lowest
+        high = lowest - 1
+
+
+async def _narrow(
+    session: AsyncSession, chain: str, filters: Filters, low: int, high: int
+) -> ColumnElement[bool] | None:
+    """A filter of an index of its own that at most NARROW entries meet, as a condition on their numbers."""
+    for condition in _indexed(filters):
+        query = (
+            select(AuditEntry.seq).where(AuditEntry.chain == chain, condition, AuditEntry.seq.between(low, high))
+            .limit(NARROW + 1)
+        )  # fmt: skip
+        seqs = list(await session.scalars(query))
+        if len(seqs) <= NARROW:
+            return AuditEntry.seq.in_(seqs if session.get_bind().dialect.name != "sqlite" else search.listed(seqs))
+    return None
+
+
+def _indexed(filters: Filters) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
     if filters.resource:
-        query = query.where(_starts(AuditEntry.resource_id, filters.resource))
+        found.append(_starts(AuditEntry.resource_id, filters.resource))
     if filters.actor:
-        query = query.where(
-            or_(_starts(AuditEntry.actor_id, filters.actor), _starts(AuditEntry.actor_name, filters.actor))
-        )
-    if filters.outcome:
-        query = query.where(AuditEntry.outcome == filters.outcome)
+        found.append(_actor(filters.actor))
+    whole = search.whole_ip(filters.ip)
+    if whole:
+        found.append(AuditEntry.ip == whole)
+    return found
+
+
+async def _bounds(session: AsyncSession, chain: str, filters: Filters, before: int | None) -> tuple[int, int]:
+    """The numbers between which the asked times lie: seeks in the index of times, with room for a clock set back."""
+    newest = await head(session, chain)
+    low, high = 1, newest[0] if newest else 0
+    if before is not None:
+        high = min(high, before - 1)
+    near = select(AuditEntry.seq).where(AuditEntry.chain == chain)
+    if filters.since is not None:
+        first = near.where(AuditEntry.at >= filters.since).order_by(AuditEntry.at).limit(DISORDER).subquery()
+        low = await session.scalar(select(func.min(first.c.seq))) or high + 1
+    if filters.until is not None:
+        last = near.where(AuditEntry.at <= filters.until).order_by(AuditEntry.at.desc()).limit(DISORDER).subquery()
+        high = min(high, await session.scalar(select(func.max(last.c.seq))) or 0)
+    return low, high
+
+
+def _simplified(filters: Filters) -> Filters:
+    """All reads and all writes chosen narrow nothing."""
+    every = {event.value for event in READS | WRITES}
+    return replace(filters, events=frozenset()) if filters.events >= every else filters
+
+
+def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
+    """Each filter as a condition on the entry itself, true to the letter whichever way candidates were found."""
+    found: list[ColumnElement[bool]] = []
+    if filters.since is not None:
+        found.append(AuditEntry.at >= filters.since)
+    if filters.until is not None:
+        found.append(AuditEntry.at <= filters.until)
+    if filters.events:
+        found.append(AuditEntry.event.in_(sorted(filters.events)))
+    if filters.resource:
+        found.append(_starts(AuditEntry.resource_id, filters.resource))
+    if filters.actor:
+        found.append(_actor(filters.actor))
+    for column, value in (
+        (AuditEntry.outcome, filters.outcome),
+        (AuditEntry.category, filters.category),
+        (AuditEntry.verb, filters.verb),
+    ):
+        if value:
+            found.append(column == value)
     if filters.ip and _network(filters.ip) is None:
-        query = query.where(_ip(filters.ip))
+        found.append(_ip(filters.ip))
     if filters.keyword:
-        query = query.where(AuditEntry.entry.like(f"%{_literal(filters.keyword)}%", escape=_ESCAPE))
-    return query
+        found.append(_keyword(filters.keyword))
+    return found
+
+
+def _keyword(keyword: str) -> ColumnElement[bool]:
+    """The words anywhere in the stored text; a MAC address or its beginning in any spelling."""
+    return or_(
+        *(
+            AuditEntry.entry.ilike(f"%{_literal(search.as_stored(spelling))}%", escape=_ESCAPE)
+            for spelling in search.spellings(keyword)
+        )
+    )
 
 
 def _literal(value: str) -> str:
@@ -111,19 +279,28 @@ def _literal(value: str) -> str:
     return value.replace(_ESCAPE, _ESCAPE * 2).replace("%", f"{_ESCAPE}%").replace("_", f"{_ESCAPE}_")
 
 
+def _actor(prefix: str) -> ColumnElement[bool]:
+    return or_(_starts(AuditEntry.actor_id, prefix), _starts(AuditEntry.actor_name, prefix))
+
+
 def _starts(column: InstrumentedAttribute[str], prefix: str) -> ColumnElement[bool]:
-    return column.like(f"{_literal(prefix)}%", escape=_ESCAPE)
+    """As typed or in small letters, as ranges: an index serves them on both databases, whatever its collation."""
+    spelled = sorted({prefix, prefix.lower()})
+    return or_(*(and_(column >= one, column < one + "\U0010ffff", _same_start(column, one)) for one in spelled))
+
+
+def _same_start(column: InstrumentedAttribute[str], prefix: str) -> ColumnElement[bool]:
+    return func.substr(column, 1, len(prefix)) == literal(prefix)
 
 
 def _ip(value: str) -> ColumnElement[bool]:
-    try:
-        whole = str(ipaddress.ip_address(value.strip()))  # any spelling of an address finds its canonical one
-    except ValueError:
-        return AuditEntry.ip.like(f"%{_literal(value.strip().lower())}%", escape=_ESCAPE)
-    return AuditEntry.ip == whole
+    whole = search.whole_ip(value)
+    if whole:
+        return AuditEntry.ip == whole
+    return AuditEntry.ip.like(f"%{_literal(value.strip().lower())}%", escape=_ESCAPE)
 
 
-def _network(value: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+def _network(value: str) -> Network | None:
     if "/" not in value:
         return None
     try:
@@ -132,27 +309,13 @@ def _network(value: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None
         return None
 
 
-async def _in_network(
-    session: AsyncSession,
-    query: Select[AuditEntry],
-    network: ipaddress.IPv4Network | ipaddress.IPv6Network,
-    limit: int,
-) -> Page:
-    """A CIDR is no prefix of text, so addresses are compared here, walking newest first in groups."""
-    found: list[AuditEntry] = []
-    last: int | None = None
-    while len(found) <= limit:
-        narrowed = query if last is None else query.where(AuditEntry.seq < last)
-        rows = (await session.scalars(narrowed.order_by(AuditEntry.seq.desc()).limit(MAX_PAGE * 5))).all()
-        found += [row for row in rows if _is_inside(row.ip, network)]
-        if len(rows) < MAX_PAGE * 5:
-            break
-        last = rows[-1].seq
-    return Page(found[:limit], found[limit - 1].seq if len(found) > limit else None)
-
-
-def _is_inside(ip: str, network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:
+def _is_inside(ip: str, network: Network) -> bool:
     try:
         return ipaddress.ip_address(ip) in network
     except ValueError:
         return False
+
+
+def query_of(chain: str, filters: Filters) -> Select[AuditEntry]:
+    """Every matching entry of the chain, for streams; a network must still be looked at row by row."""
+    return select(AuditEntry).where(AuditEntry.chain == chain, *_conditions(_simplified(filters)))

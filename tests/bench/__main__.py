@@ -1,5 +1,5 @@
 """`python3 run.py bench [--quick] [part ...]`: the benchmarks, as tables. Parts: start, sip, streams, front,
-emergency, crowd, http, storm, dialplans, phones.
+emergency, crowd, http, storm, dialplans, phones, audit.
 
 Loopback only; it stops by itself: about 40 minutes, with --quick about 12. --gentle keeps every load small, to try the
 harness beside other work; its figures mean nothing.
@@ -14,10 +14,24 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import crowd, dialplans, emergency, front, http, machine, phones, sip, start, storm, streams, table
+from tests.bench import (
+    audit,
+    crowd,
+    dialplans,
+    emergency,
+    front,
+    http,
+    machine,
+    phones,
+    sip,
+    start,
+    storm,
+    streams,
+    table,
+)
 from tests.bench.plan import GENTLE, QUICK, Plan
 
-PARTS = ("start", "sip", "streams", "front", "emergency", "crowd", "http", "storm", "dialplans", "phones")
+PARTS = ("start", "sip", "streams", "front", "emergency", "crowd", "http", "storm", "dialplans", "phones", "audit")
 EQUAL_RATE = 1_000
 
 
@@ -57,6 +71,7 @@ def _run(console: Console, plan: Plan, parts: set[str]) -> list[table.Goal]:
         "storm": _storm,
         "dialplans": _dialplans,
         "phones": _phones,
+        "audit": _audit,
     }
     try:
         for part, measure in measures.items():
@@ -121,6 +136,12 @@ def _phones(console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:
     measured = asyncio.run(phones.measure(plan, say))
     phones.show(console, measured)
     return phones.goals(measured)
+
+
+def _audit(console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:
+    measured = asyncio.run(audit.measure(plan, say))
+    audit.show(console, measured)
+    return audit.goals(measured)
 
 
 def _sip(console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:

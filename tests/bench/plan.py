@@ -19,6 +19,7 @@ class Plan:
     starts: int = 5
     storm_phones: int = 10_000
     list_phones: int = 100_000
+    audit_entries: int = 10_000_000
 
 
 QUICK = Plan(
@@ -33,6 +34,7 @@ QUICK = Plan(
     starts=2,
     storm_phones=3_000,
     list_phones=20_000,
+    audit_entries=300_000,
 )
 GENTLE = Plan(
     step_s=1.0,
@@ -47,4 +49,5 @@ GENTLE = Plan(
     starts=1,
     storm_phones=300,
     list_phones=2_000,
+    audit_entries=20_000,
 )

@@ -15,6 +15,11 @@ from engine.db import Base
 from engine.e911 import store
 
 
+def of_models(_thing: object, name: str | None, kind: str, _reflected: bool, _other: object) -> bool:
+    """What finds audit entries on SQLite is no model's table: full-text indexes, and the tables they keep."""
+    return not (kind == "table" and (name or "").startswith("audit_search"))
+
+
 async def test_the_migrations_make_exactly_the_models_and_are_applied_once(tmp_path: Path, keys: KeyRing) -> None:
     database = open_audited(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", keys)
     try:
@@ -23,7 +28,9 @@ async def test_the_migrations_make_exactly_the_models_and_are_applied_once(tmp_p
         assert await migrations.migrate(database) == newest == migrations.newest_revision()
         async with database.engine.connect() as connection:
             drift = await connection.run_sync(
-                lambda plain: compare_metadata(MigrationContext.configure(plain), Base.metadata)
+                lambda plain: compare_metadata(
+                    MigrationContext.configure(plain, opts={"include_object": of_models}), Base.metadata
+                )
             )
         assert drift == []
         async with database.sessions() as session:
@@ -61,7 +68,9 @@ async def test_a_full_database_of_the_first_schema_migrates_with_every_row(tmp_p
         assert await migrations.migrate(database) == migrations.newest_revision()
         async with database.engine.begin() as connection:
             drift = await connection.run_sync(
-                lambda plain: compare_metadata(MigrationContext.configure(plain), Base.metadata)
+                lambda plain: compare_metadata(
+                    MigrationContext.configure(plain, opts={"include_object": of_models}), Base.metadata
+                )
             )
             assert drift == []
             await connection.execute(text(OLD_PROCESS_ADDS_A_PBX))

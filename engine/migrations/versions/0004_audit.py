@@ -6,7 +6,7 @@ Entries are never touched by a migration: what is added here is beside them.
 import sqlalchemy as sa
 from alembic import op
 
-from engine.models import CHECKPOINT_IMMUTABLE_SQLITE
+from engine.models import AUDIT_SEARCH_FILL_SQLITE, AUDIT_SEARCH_SQLITE, CHECKPOINT_IMMUTABLE_SQLITE
 
 revision = "0004"
 down_revision = "0003"
@@ -29,6 +29,11 @@ def upgrade() -> None:
     )
     op.create_index("ix_audit_checkpoint_chain", "audit_checkpoint", ["chain", "seq"], unique=False)
     _refuse_changes()
+    op.create_index("ix_audit_entry_chain_actor_name", "audit_entry", ["chain", "actor_name", "seq"], unique=False)
+    op.create_index("ix_audit_entry_chain_category", "audit_entry", ["chain", "category", "seq"], unique=False)
+    if op.get_bind().dialect.name == "sqlite":
+        for statement in (*AUDIT_SEARCH_SQLITE, *AUDIT_SEARCH_FILL_SQLITE):
+            op.get_bind().exec_driver_sql(statement)
 
 
 def _refuse_changes() -> None:

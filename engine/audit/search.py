@@ -1,0 +1,132 @@
+"""The full-text indexes of the audit log on SQLite (made in `engine.models`, reasons in decision 0024).
+
+A row's number in them is the chain's number times 2^40 plus the entry's number, so a range of numbers is one account's
+entries, and their newest stand last.
+"""
+
+import ipaddress
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import TextClause, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from engine.audit.events import READS, WRITES
+
+if TYPE_CHECKING:
+    from engine.audit.store import Filters
+
+SHORTEST = 3  # a trigram; shorter texts are looked for in the entries themselves
+_MAC_PART = re.compile(
+    r"[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){1,5}([:-][0-9A-Fa-f]?)?|[0-9A-Fa-f]{4}(\.[0-9A-Fa-f]{1,4}){1,2}\.?"
+)
+_READS = frozenset(event.value for event in READS)
+_WRITES = frozenset(event.value for event in WRITES)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What to ask of which index: text in trigrams, or whole values intersected."""
+
+    is_text: bool
+    words: str  # an FTS5 expression
+
+
+def expression(filters: "Filters") -> Match | None:
+    """The best index for these filters; None: neither helps."""
+    parts = []
+    if len(filters.keyword) >= SHORTEST:
+        wanted = [one for one in spellings(filters.keyword) if len(one) >= SHORTEST]
+        parts.append(f"({' OR '.join(f'body : {_quoted(one)}' for one in wanted)})")
+    address = _part_of_ip(filters.ip)
+    if len(address) >= SHORTEST:
+        parts.append(f"ip : {_quoted(address)}")
+    if parts:
+        return Match(True, " AND ".join(parts))
+    facets = _facets(filters)
+    return Match(False, " AND ".join(facets)) if facets else None
+
+
+def _facets(filters: "Filters") -> list[str]:
+    found = []
+    if filters.events in (_READS, _WRITES):
+        found.append(_facet("x", "read" if filters.events == _READS else "write"))
+    elif filters.events:
+        found.append(f"({' OR '.join(_facet('e', event) for event in sorted(filters.events))})")
+    for letter, value in (
+        ("o", filters.outcome), ("c", filters.category), ("v", filters.verb), ("i", whole_ip(filters.ip)),
+        ("t", filters.resource.removesuffix("_") if filters.resource.endswith("_") else ""),
+    ):  # fmt: skip
+        if value:
+            found.append(_facet(letter, value))
+    return found
+
+
+def _facet(letter: str, value: str) -> str:
+    return f'"{letter}{value.encode().hex()}"'
+
+
+def _quoted(value: str) -> str:
+    return '"' + value.replace('"', '""') + '"'
+
+
+def spellings(keyword: str) -> list[str]:
+    """The keyword, and for what may be a MAC address its bare digits, as entries hold them."""
+    bare = re.sub("[:.-]", "", keyword).lower()
+    return [keyword, bare] if _MAC_PART.fullmatch(keyword) and bare != keyword.lower() else [keyword]
+
+
+def as_stored(keyword: str) -> str:
+    """As it stands inside the stored JSON text."""
+    return json.dumps(keyword, ensure_ascii=False)[1:-1]
+
+
+def whole_ip(value: str) -> str:
+    """The canonical form of a whole address in any spelling; empty for anything else."""
+    try:
+        return str(ipaddress.ip_address(value.strip()))
+    except ValueError:
+        return ""
+
+
+def _part_of_ip(value: str) -> str:
+    """Text that every matching address holds: a part as typed, or the whole octets of an IPv4 network."""
+    value = value.strip().lower()
+    if whole_ip(value):
+        return ""
+    if "/" not in value:
+        return value
+    try:
+        network = ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        return value
+    if network.version == 6:
+        return ""
+    octets = str(network.network_address).split(".")[: network.prefixlen // 8]
+    return ".".join(octets) + "." if octets else ""
+
+
+async def base_of(session: AsyncSession, chain: str) -> int | None:
+    """The number before that chain's first entry; None while it has none."""
+    found = await session.scalar(text("SELECT number FROM audit_search_chain WHERE chain = :chain"), {"chain": chain})
+    return None if found is None else int(found) << 40
+
+
+async def seqs(session: AsyncSession, matched: Match, base: int, low: int, high: int, limit: int) -> list[int]:
+    """The newest matching entries' numbers between `low` and `high`, newest first."""
+    table = "audit_search_text" if matched.is_text else "audit_search_facet"
+    found = await session.execute(
+        text(
+            f"SELECT rowid FROM {table} WHERE {table} MATCH :words AND rowid BETWEEN :low AND :high "  # noqa: S608
+            "ORDER BY rowid DESC LIMIT :limit"
+        ),
+        {"words": matched.words, "low": base + low, "high": base + high, "limit": limit},
+    )
+    return [row[0] - base for row in found]
+
+
+def listed(seqs: list[int]) -> TextClause:
+    """The numbers as a subquery: one text to prepare whatever their count."""
+    return text("SELECT value FROM json_each(:listed_seqs)").bindparams(listed_seqs=json.dumps(seqs))
