@@ -8,6 +8,9 @@ database. A worker ends when its standard input does.
 """
 
 import asyncio
+import contextlib
+import ctypes
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -30,6 +33,7 @@ from engine.provisioning.vendors import FileRule, Profile
 
 MAX_UNSENT_BYTES = 32 * 1024 * 1024  # the main process hangs: events are let go, phones are answered on
 BACKLOG = 1024
+PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class _Told:
@@ -91,8 +95,15 @@ async def _begin() -> None:
         transport.close()
 
 
+def _end_with_parent() -> None:
+    """Whatever this process is doing when the main process is gone: one that hangs must not keep taking phones."""
+    with contextlib.suppress(OSError, AttributeError):  # Linux alone has it
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def main() -> int:
     """Run the process; exit codes: 0 stopped as asked, 1 could not start."""
+    _end_with_parent()
     try:
         asyncio.run(_begin())
     except (OSError, EngineError, asyncio.IncompleteReadError) as exc:

@@ -52,8 +52,9 @@ def _sustained(generator: Generator, name: str, start: Starter, plan: Plan, say:
 
 @contextlib.contextmanager
 def fronted(far: tuple[str, int], *, beside: int) -> Iterator[Element]:
-    """The front's address, Callpoint on the core `beside`; ordinary calls go from it to the far end, emergencies through
-    the edge to the same.
+    """The front's address, with Callpoint on the core `beside`.
+
+    Ordinary calls go from the front to the far end, emergencies through the edge to the same.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

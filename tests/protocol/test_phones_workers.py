@@ -151,3 +151,15 @@ async def test_a_node_that_stops_takes_its_workers_and_what_they_have_seen_with_
     orphans = serving(node)[1:]
     assert await node.stop(signal.SIGKILL) != 0
     await eventually(lambda: not any(map(is_worker, orphans)))
+
+
+async def test_a_worker_that_hangs_ends_with_the_main_process(node: Node) -> None:
+    """P-01: nobody is left to take connections that nobody answers."""
+    if node.process is None:
+        await node.start()
+    await eventually(lambda: len(serving(node)) == 3)
+    workers = serving(node)[1:]
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)
+    assert await node.stop(signal.SIGKILL) != 0
+    await eventually(lambda: not any(map(is_worker, workers)))
