@@ -176,8 +176,12 @@ async def run_preparation(request: web.Request, route: Route) -> None:
         return
     if route.scope is not PUBLIC:
         async with request.app[DATABASE].sessions.begin() as session:
-            await authenticate(request, session, route)
-            authorise(request, route)
+            try:
+                await authenticate(request, session, route)
+                authorise(request, route)
+            except EngineError:
+                session.expunge_all()  # so that the refusal's page can still say who is signed in
+                raise
             if await is_repeat(request, session, route):
                 return
     try:

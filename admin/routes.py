@@ -98,6 +98,7 @@ _TABLES = (
     "pages_levels", "pages_templates", "pages_phone_list", "pages_imports", "pages_phone_new",
     "pages_phone_own", "pages_phones", "pages_phonebook", "pages_files", "pages_rollouts", "pages_calls",
     "pages_audit", "pages_help", "pages_api", "pages_boot", "pages_users",
+    "api_auth_log", "pages_auth_log",
 )  # fmt: skip
 
 

@@ -1,0 +1,126 @@
+"""The authentication log as a page: sign-ins, how they ended, refused attempts; ending a session."""
+
+import datetime as dt
+import zoneinfo
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from admin.api_auth_log import NAMES, plain_filters
+from admin.context import ACCOUNT, ACTOR, BROWSER, RESOURCE, SCOPES, SESSION
+from admin.pages_form import see_other
+from admin.render import render, zone_of
+from admin.routes import Route
+from engine.accounts import authlog, operations, store
+from engine.accounts.authlog import End, Filters, Position
+from engine.accounts.scopes import Scope
+from engine.audit.events import Event
+from engine.errors import FieldFault, Invalid
+from engine.models import Session
+
+PAGE = 50
+REASONS = {  # of a refused attempt, for the admin; who tried was told one sentence for all
+    "unknown_user": "Nobody here has this address",
+    "wrong_password": "Wrong password",
+    "user_disabled": "The user is disabled",
+    "no_password_yet": "Invited, and has not accepted yet",
+    "another_users_password": "The password of another user",
+    "throttled": "Too many failures before: the password was not looked at",
+    "cross_site": "Sent from the page of another site",
+    "not_found": "An invitation that cannot be used",
+    "invalid": "A password the rules refuse",
+}
+ENDS = {
+    End.RUNNING: "Running",
+    End.SIGNED_OUT: "Signed out",
+    End.EXPIRED: "Expired",
+    End.REVOKED: "Revoked",
+    End.REPLACED: "Replaced",
+}
+END_REASONS = {
+    "idle": "no request for 8 hours", "absolute": "a day old", "replaced": "the same browser signed in anew",
+    "role_changed": "their role was changed", "disabled": "they were disabled", "removed": "they were removed",
+    "password_change": "their password was changed",
+}  # fmt: skip
+
+
+async def get_auth_log(request: web.Request) -> web.Response:
+    zone = zone_of(request[ACCOUNT])
+    filters, pairs = _asked(request, zone)
+    after = _after(request)
+    found = await authlog.authentications(request[SESSION], request[ACCOUNT], filters, limit=PAGE, after=after)
+    older = ""
+    if found.following is not None:
+        older = f"/auth-log?{urlencode([*pairs, ('after', found.following.text())])}"
+    return render(
+        request, "auth_log.html.j2", rows=found.rows, older=older, is_older=after is not None, is_filtered=bool(pairs),
+        newest=f"/auth-log?{urlencode(pairs)}" if pairs else "/auth-log", asked=dict(pairs), reasons=REASONS,
+        ends={end.value: words for end, words in ENDS.items()}, end_reasons=END_REASONS, span=span,
+        own=request[BROWSER].id if request.get(BROWSER) is not None else "",
+    )  # fmt: skip
+
+
+def _asked(request: web.Request, zone: zoneinfo.ZoneInfo) -> tuple[Filters, list[tuple[str, str]]]:
+    """The filters, and those that stand in the address. Days are of the account's zone and inclusive."""
+    faults: list[FieldFault] = []
+    first, last = _day(request, "since", faults), _day(request, "until", faults)
+    since = None if first is None else dt.datetime.combine(first, dt.time.min, zone).astimezone(dt.UTC)
+    until = None
+    if last is not None:
+        following = dt.datetime.combine(last + dt.timedelta(days=1), dt.time.min, zone)
+        until = following.astimezone(dt.UTC) - dt.timedelta(milliseconds=1)
+    filters = plain_filters(request.query, faults, since, until)
+    if faults:
+        raise Invalid("The authentication log cannot be filtered like this.", fields=tuple(faults))
+    pairs = [(name, request.query.get(name, "").strip()) for name in NAMES]
+    return filters, [(name, text) for name, text in pairs if text]
+
+
+def _day(request: web.Request, name: str, faults: list[FieldFault]) -> dt.date | None:
+    text = request.query.get(name, "").strip()
+    try:
+        day = dt.date.fromisoformat(text) if text else None
+    except ValueError:
+        day = dt.date.min
+    if day is not None and not 1971 <= day.year <= 9000:  # so that no zone moves it out of what can be stored
+        faults.append(FieldFault(name, "Expected a day such as 2026-11-21."))
+        return None
+    return day
+
+
+def _after(request: web.Request) -> Position | None:
+    """Where the page begins. Not signed: it opens nothing, every question names the account."""
+    text = request.query.get("after", "")
+    try:
+        position = Position.read(text) if text else None
+    except ValueError:
+        position = None
+    is_whole = position is None or (not position.session or store.is_id(position.session))
+    if (text and position is None) or not is_whole:
+        raise Invalid("This page cannot be given.", fields=(FieldFault("after", "Expected a link of this page."),))
+    return position
+
+
+def span(seconds: int) -> str:
+    """A duration in its two largest units, such as `2 h 5 min`."""
+    units = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+    parts: list[str] = []
+    for size, unit in units:
+        if seconds >= size or (unit == "s" and not parts):
+            parts.append(f"{seconds // size} {unit}")
+            seconds %= size
+    return " ".join(parts[:2])
+
+
+async def post_session_end(request: web.Request) -> web.Response:
+    row = await store.row_of(request[SESSION], Session, request[ACCOUNT].id, request.match_info["id"])
+    request[RESOURCE] = ("session", row.id, "")
+    await operations.refuse_beyond_user(request[SESSION], request[ACTOR], request[SCOPES], row.user_id)
+    await operations.revoke_session(request[SESSION], request[ACTOR], row)
+    return see_other("/auth-log", "session-ended")
+
+
+ROUTES = (
+    Route("GET", "/auth-log", get_auth_log, Scope.AUDIT_READ, Event.AUTH_LOG_LIST),
+    Route("POST", "/auth-log/sessions/{id}/end", post_session_end, Scope.USERS_WRITE, Event.SESSION_DELETE),
+)

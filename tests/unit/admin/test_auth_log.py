@@ -1,0 +1,266 @@
+"""The authentication log: every sign-in, every end told apart, every refusal with its reason for the admin alone."""
+
+import datetime as dt
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from admin.context import PASSWORDS
+from admin.pages_auth_log import span
+from engine.accounts import operations
+from engine.accounts.authlog import End, Position
+from engine.accounts.store import ABSOLUTE, IDLE
+from engine.db import utc_now
+from engine.ids import new_id
+from engine.models import Role, Session, UserStatus
+from tests.unit.admin.adminport import CLI, PASSWORD, AdminPort, Site
+
+pytestmark = pytest.mark.enable_socket  # a real listener on loopback
+
+LOG = "/api/v1/auth-log"
+SAM = "sam@acme.example"
+
+
+async def _sam(port: AdminPort, site: Site, status: UserStatus = UserStatus.ACTIVE, email: str = SAM) -> str:
+    assert port.client.app is not None
+    password_hash = await port.client.app[PASSWORDS].hash(PASSWORD)
+    async with port.database.sessions.begin() as session:
+        wished = operations.UserFields(email, "Sam Field", Role.OPERATOR, status)
+        user = await operations.create_user(session, CLI, site.account, wished, password_hash)
+    return user.id
+
+
+async def _sign_in(
+    port: AdminPort, email: str = SAM, password: str = PASSWORD, cookie: str = ""
+) -> tuple[int, str, dict[str, str]]:
+    """Status, page, and the headers of the browser that is signed in then."""
+    port.client.session.cookie_jar.clear()
+    headers = {"User-Agent": "Firefox/150", **({"Cookie": cookie} if cookie else {})}
+    answer = await port.call(
+        "POST", "/login", headers, data={"email": email, "password": password}, allow_redirects=False
+    )
+    text = await answer.text()
+    made = answer.headers.get("Set-Cookie", "").partition(";")[0]
+    port.client.session.cookie_jar.clear()
+    return answer.status, text, {"Cookie": made, "Sec-Fetch-Site": "same-origin"}
+
+
+async def _log(port: AdminPort, site: Site, **params: str) -> list[dict[str, Any]]:
+    answer = await port.call("GET", LOG, site.auth, params=params)
+    assert answer.status == 200, await answer.text()
+    rows: list[dict[str, Any]] = (await answer.json())["data"]
+    return rows
+
+
+async def test_a_sign_in_tells_who_when_whence_and_how(port: AdminPort, site: Site) -> None:
+    """S1-60, S1-61, S1-63, S1-66: user, time, address, method, and a duration that runs."""
+    user_id = await _sam(port, site)
+    status, _text, _headers = await _sign_in(port)
+    assert status == 303
+    (row,) = await _log(port, site)
+    assert (row["outcome"], row["user_id"], row["email"], row["name"]) == ("success", user_id, SAM, "Sam Field")
+    assert (row["ip"], row["user_agent"], row["method"]) == ("127.0.0.1", "Firefox/150", "password")
+    assert (row["end"], row["ended_at"], row["reason"]) == ("running", None, "")
+    assert 0 <= row["duration_s"] < 30
+    async with port.database.sessions.begin() as session:
+        earlier = utc_now() - dt.timedelta(hours=2)
+        await session.execute(update(Session).values(created_at=earlier))
+    assert 7200 <= (await _log(port, site))[0]["duration_s"] < 7230
+
+
+async def test_the_ends_of_sessions_are_told_apart(port: AdminPort, site: Site) -> None:
+    """S1-62: signed out, replaced, revoked by somebody, revoked by a change, idle, a day old."""
+    user_id = await _sam(port, site)
+    _status, _text, first = await _sign_in(port)
+    await port.call("POST", "/logout", first, allow_redirects=False)
+    _status, _text, second = await _sign_in(port)
+    await _sign_in(port, cookie=second["Cookie"])  # replaces the second
+    (third,) = await _log(port, site, end="running")
+    owner = await port.browser(site)
+    path = f"/auth-log/sessions/{third['id']}/end"
+    assert (await port.call("POST", path, owner, allow_redirects=False)).status == 303
+    await _sign_in(port)
+    await port.call("PATCH", f"/api/v1/users/{user_id}", site.auth | {"If-Match": "*"}, json={"role": "auditor"})
+    now = utc_now()
+    async with port.database.sessions.begin() as session:
+        for seen, made in ((IDLE, IDLE * 2), (dt.timedelta(minutes=5), ABSOLUTE)):
+            late = dt.timedelta(seconds=1)
+            session.add(
+                Session(
+                    id=new_id("session"), user_id=user_id, account_id=site.account.id, cookie_hash=new_id("session"),
+                    method="password", ip="192.0.2.9", created_at=now - made - late, seen_at=now - seen - late,
+                    proven_at=now,
+                )
+            )  # fmt: skip
+    told = {(row["end"], row["end_reason"]) for row in await _log(port, site, user=SAM)}
+    assert told == {
+        ("signed_out", "signed_out"), ("replaced", "replaced"), ("revoked", "revoked"), ("revoked", "role_changed"),
+        ("expired", "idle"), ("expired", "absolute"),
+    }  # fmt: skip
+    for end in End:
+        rows = await _log(port, site, user="sam", end=end.value)
+        assert {row["end"] for row in rows} == ({end.value} if end is not End.RUNNING else set())
+        assert all(row["ended_at"] is not None and row["duration_s"] >= 0 for row in rows)
+    (out,) = await _log(port, site, end="signed_out")
+    assert (out["ended_by"], out["ended_ip"]) == (SAM, "127.0.0.1")
+    revoked = [row for row in await _log(port, site, end="revoked") if row["end_reason"] == "revoked"]
+    assert revoked[0]["ended_by"] == "owner@acme.example"
+    (idle,) = [row for row in await _log(port, site, end="expired") if row["end_reason"] == "idle"]
+    assert idle["duration_s"] == 2 * int(IDLE.total_seconds())  # it ended with its clock, not when somebody looked
+
+
+async def test_a_refusal_has_its_reason_for_the_admin_and_none_for_the_stranger(port: AdminPort, site: Site) -> None:
+    """S1-67: unknown user, wrong password, disabled, invited: one answer outside, four reasons inside."""
+    await _sam(port, site)
+    await _sam(port, site, UserStatus.DISABLED, "gone@acme.example")
+    await port.call("POST", "/api/v1/users", site.auth, json={"email": "new@acme.example"})
+    said = set()
+    for email, password in (
+        (SAM, "wrong horse battery"), ("nobody@acme.example", PASSWORD), ("gone@acme.example", PASSWORD),
+        ("new@acme.example", PASSWORD),
+    ):  # fmt: skip
+        status, text, _headers = await _sign_in(port, email, password)
+        said.add((status, text.replace(email, "").replace("nonce", "")))
+    assert {status for status, _text in said} == {401}
+    assert len({text for _status, text in said}) == 1
+    rows = await _log(port, site, outcome="failure")
+    assert {row["email"]: row["reason"] for row in rows} == {
+        SAM: "wrong_password", "nobody@acme.example": "unknown_user", "gone@acme.example": "user_disabled",
+        "new@acme.example": "no_password_yet",
+    }  # fmt: skip
+    assert all(row["end"] is None and row["duration_s"] is None for row in rows)
+    assert [row["email"] for row in await _log(port, site, user="nobody")] == ["nobody@acme.example"]
+
+
+async def test_a_throttled_guess_is_in_the_users_own_log(port: AdminPort, site: Site) -> None:
+    """S1-67: brute force is seen for what it is, with the user it was meant for."""
+    user_id = await _sam(port, site)
+    statuses = [(await _sign_in(port, password=f"guess number {n}"))[0] for n in range(7)]
+    assert statuses[-1] == 429
+    rows = await _log(port, site, outcome="failure", user=SAM)
+    assert {row["reason"] for row in rows} == {"wrong_password", "throttled"}
+    assert len(rows) == 7
+    assert {row["user_id"] for row in rows} == {user_id}
+
+
+async def test_what_was_typed_in_place_of_an_address_is_kept_nowhere(port: AdminPort, site: Site) -> None:
+    """S1-67: people type passwords into the wrong field."""
+    await _sign_in(port, "violet tractor hums", "x")
+    (row,) = await _log(port, site)
+    assert (row["reason"], row["email"], row["user_id"]) == ("unknown_user", "", None)
+    everything = [entry.entry for chain in (site.account.id, "platform") for entry in await port.entries(chain)]
+    assert not any("violet tractor" in entry for entry in everything)
+
+
+async def test_strangers_attempts_are_not_told_to_accounts_that_share_an_installation(
+    port: AdminPort, site: Site
+) -> None:
+    """AD-AUTH: whose an unknown address was meant to be nobody can say; another account's users are never shown."""
+    other = await port.site("Beta Clinic", "owner@beta.example")
+    await _sam(port, site)
+    await _sign_in(port)
+    await _sign_in(port, password="not the password")
+    await _sign_in(port, "nobody@example.net")
+    assert len(await _log(port, site)) == 2
+    assert await _log(port, other) == []
+    (row, *_rest) = await _log(port, site, outcome="success")
+    headers = await port.browser(other)
+    answer = await port.call("POST", f"/auth-log/sessions/{row['id']}/end", headers, allow_redirects=False)
+    assert answer.status == 404
+    assert len(await _log(port, site, end="running")) == 1
+
+
+async def test_pages_of_the_log_show_every_row_once_while_new_ones_arrive(port: AdminPort, site: Site) -> None:
+    """S1-60: keyset paging over sign-ins and refusals alike."""
+    user_id = await _sam(port, site)
+    await _many(port, site, user_id, 9)
+    for n in range(5):
+        await _sign_in(port, f"n{n}@acme.example", "x")
+    everything = [row["id"] for row in await _log(port, site, limit="200")]
+    assert len(everything) == 14
+    seen: list[str] = []
+    params: dict[str, str] = {"limit": "4"}
+    while True:
+        answer = await (await port.call("GET", LOG, site.auth, params=params)).json()
+        seen += [row["id"] for row in answer["data"]]
+        if answer["next_cursor"] is None:
+            break
+        params["cursor"] = answer["next_cursor"]
+        await _many(port, site, user_id, 1)
+    assert seen == everything
+
+
+async def _many(port: AdminPort, site: Site, user_id: str, count: int) -> None:
+    async with port.database.sessions.begin() as session:
+        for n in range(count):
+            now = utc_now()
+            session.add(
+                Session(
+                    id=new_id("session"), user_id=user_id, account_id=site.account.id, cookie_hash=new_id("session"),
+                    method="password", ip=f"192.0.2.{n}", created_at=now, seen_at=now, proven_at=now,
+                )
+            )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("params", "count"),
+    [
+        ({"ip": "192.0.2."}, 3), ({"ip": "192.0.2.1"}, 1), ({"ip": "192.0.2.0/31"}, 2), ({"ip": "_92"}, 0),
+        ({"user": "SAM F"}, 3), ({"user": "%"}, 0), ({"user": "am@"}, 0), ({"since": "2099-01-01T00:00:00Z"}, 0),
+        ({"until": "2099-01-01T00:00:00+02:00"}, 3), ({"until": "2001-01-01T00:00:00Z"}, 0),
+        ({"outcome": "failure"}, 0), ({"end": "running", "outcome": "failure"}, 0),
+    ],
+)  # fmt: skip
+async def test_each_filter_narrows(port: AdminPort, site: Site, params: dict[str, str], count: int) -> None:
+    """S1-60: prefix of the user, part of the address or CIDR, times with their zone; `%` and `_` as typed."""
+    await _many(port, site, await _sam(port, site), 3)
+    assert len(await _log(port, site, **params)) == count
+
+
+@pytest.mark.parametrize(
+    ("params", "field"),
+    [
+        ({"end": "asleep"}, "end"), ({"outcome": "maybe"}, "outcome"), ({"ip": "10.0.0.0/99"}, "ip"),
+        ({"since": "yesterday"}, "since"), ({"until": "2026-01-01T00:00:00"}, "until"), ({"colour": "red"}, "colour"),
+        ({"since": "0001-01-01T00:00:00+14:00"}, "since"), ({"cursor": "x"}, "cursor"),
+    ],
+)  # fmt: skip
+async def test_a_bad_filter_is_told_by_its_field(
+    port: AdminPort, site: Site, params: dict[str, str], field: str
+) -> None:
+    """AD-API: 422 with the field, never an empty list."""
+    answer = await port.call("GET", LOG, site.auth, params=params)
+    assert (answer.status, [fault["field"] for fault in (await answer.json())["errors"]]) == (422, [field])
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "a,b,c", ",1", ",-1,0,0", ",1,1,9999999999999999999", ",\u0661,0,0", "a,b,c,d"]
+)
+def test_a_made_up_position_is_refused(text: str) -> None:
+    """AD-API: nothing but what the log itself wrote is read."""
+    with pytest.raises(ValueError, match="no position"):
+        Position.read(text)
+
+
+async def test_the_page_shows_ends_and_reasons_in_words(port: AdminPort, site: Site) -> None:
+    """S1-60 to S1-67: the same rows for people, with a button that ends a running session."""
+    await _sam(port, site)
+    _status, _text, headers = await _sign_in(port)
+    await _sign_in(port, password="not the password")
+    owner = await port.browser(site)
+    text = await (await port.call("GET", "/auth-log", owner)).text()
+    for words in ("Wrong password", "Running", "so far", "Firefox/150", "This browser", "End the session of Sam Field"):
+        assert words in text, words
+    for query in ("?after=x", "?since=soon", "?ip=1/x", "?end=never"):
+        assert (await port.call("GET", f"/auth-log{query}", owner)).status == 422
+    assert "Nothing of that kind" in await (await port.call("GET", "/auth-log?user=kim", owner)).text()
+    assert (await port.call("GET", "/auth-log", headers)).status == 403  # an operator
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0, "0 s"), (59, "59 s"), (60, "1 min"), (3_725, "1 h 2 min"), (90_061, "1 d 1 h")]
+)
+def test_a_duration_is_told_in_its_two_largest_units(seconds: int, words: str) -> None:
+    """S1-66."""
+    assert span(seconds) == words
