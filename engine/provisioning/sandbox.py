@@ -50,6 +50,7 @@ from engine.provisioning.sandbox_compiler import (
     charge_bodies,
     refuse_forbidden,
 )
+from engine.provisioning.sandbox_filters import TooMuch, bounded
 
 MAX_STEPS = 60_000  # a phone with 300 function keys takes 33,000 of the shipped templates
 STEPS_A_LINE = 1_000  # on top; a DECT base with 250 handsets takes 80,000
@@ -60,7 +61,8 @@ MAX_SOURCE = 64 * 1024  # characters of a template
 SHIPPED = "shipped/"  # before the name of a template: the one that came with the installation
 _SCALARS = frozenset({str, int, bool, float, Markup, types.NoneType})
 _CONTAINERS = (list, tuple, dict, set, frozenset)
-_FORMAT = re.compile(r"(?:[^%]|%%|%[+0]?\d?\d?[dsxX])*\Z", re.DOTALL)
+# Possessive: `%0d` could be read in three ways, and forty of them before a fault in 3 to the power of 40
+_FORMAT = re.compile(r"(?:[^%]|%%|%[+0]?+\d?+\d?+[dsxX])*+\Z", re.DOTALL)
 
 ALLOWED_FILTERS = frozenset(
     {
@@ -88,10 +90,6 @@ _METHODS: tuple[tuple[type, frozenset[str]], ...] = (
     (LoopContext, frozenset({"cycle", "changed"})),
 )
 _OPEN = (LoopContext, TemplateReference, TemplateModule, Namespace, BlockReference)
-
-
-class TooMuch(SecurityError):
-    """A template asked for more work, or a larger value, than any phone's file needs."""
 
 
 class BrokenTemplate(UnsafeValue):
@@ -142,7 +140,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.filters = {name: self._weighed(one, is_by_item=name in _BY_ITEM) for name, one in kept.items()}
         # what `map` and `|` are given by name alone: these precheck the size of what they would make
         self.filters |= {"replace": self._replace, "join": self._join, "round": self._round}
-        self.filters |= {name: self._weighed(one) for name, one in filters.items()}
+        self.filters |= {name: self._weighed(bounded(name, one, self.step)) for name, one in filters.items()}
         self.tests = {name: self._weighed(TESTS[name]) for name in ALLOWED_TESTS}
         self.allowed_filters = ALLOWED_FILTERS | filters.keys()
 

@@ -102,6 +102,24 @@ TOO_MUCH = {
     "a long number": "{{ " + "9" * 4000 + " }}",
     "a very long number": "{{ " + "9" * 60_000 + " }}",
     "a long text": "x" * (MAX_SOURCE + 1),
+    "fields that can be read in many ways": "{{ ('%0d' * 40 ~ '%z') % 1 }}",
+    "many fields and a fault": "{{ ('%00d' * 499 ~ '%') % 1 }}",
+    "per cent signs and a fault": "{{ ('%' * 1999) % 1 }}",
+    "openings of a long number": "{{ ('9' * 200000,)|around|length }}",
+    "openings of a list": "{{ ['9' * 16]|around|length }}",
+    "openings of many numbers": "{{ range(2000)|map('string')|list|around|length }}",
+    "openings of many numbers by map": "{{ [range(17)|map('string')|list]|map('around')|first|length }}",
+    "letters of a text as numbers": LONG + "{{ s|around }}",
+    "zones in a loop": "{% for i in range(1200) %}"
+    "{{ config.zone|zone_among(['America/Chicago', 'Europe/Paris', 'Asia/Tokyo']) }}{% endfor %}",
+    "many zones at once": "{{ config.zone|zone_among(range(201)|map('string')|list) }}",
+    "a zone in many folders": "{{ config.zone|zone_among(['a/' * 5000 ~ 'a']) }}",
+    "a long host": LONG + "{{ s|host_port(1) }}",
+    "a long port": LONG + "{{ 'a'|host_port(s) }}",
+    "a list as a port": "{{ 'a'|host_port(range(2000)|list) }}",
+    "a long name": LONG + "{{ s|quoted_string }}",
+    "a long user": LONG + "{{ s|uri_user }}",
+    "many checksums": LONG + "{% for i in range(2000) %}{{ s|md5 }}{% endfor %}",
 }
 
 
@@ -241,6 +259,39 @@ def test_nothing_of_one_phone_is_left_for_the_next_in_an_imported_module():
     made = sandbox(own, other=other)
     first = made.render("t", {"config": dataclasses.replace(CONFIG, label="secret of the first")})
     assert (first, made.render("t", {"config": CONFIG})) == ("[]", "[]")
+
+
+def test_a_format_with_a_fault_is_refused_in_one_pass():
+    """P-17: forty `%0d` before a `%z` once took longer than anybody waits, with all other phones waiting behind."""
+    started = time.process_time()
+    for text in ("{{ ('%0d' * 40 ~ '%z') % 1 }}", "{{ ('%+0d' * 400 ~ '%') % 1 }}", "{{ ('%%' * 900 ~ '%1') % 1 }}"):
+        with pytest.raises(BrokenTemplate, match="at most two digits"):
+            rendered(text)
+    assert time.process_time() - started < 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("%05d", "00007"), ("%+d", "+7"), ("%02x%%", "07%"), ("%12d", " " * 11 + "7")]
+)
+def test_the_fields_that_are_known_are_still_read(text, expected):
+    assert rendered(f"{{{{ '{text}' % 7 }}}}", is_xml=False) == expected
+
+
+def test_a_vendor_s_filter_works_on_nothing_larger_than_a_phone_has_and_remembers_nothing():
+    """P-17: the openings of one number of 200,000 digits are twenty gigabytes; a kept answer would be everybody's."""
+    before = render.around.cache_info()
+    tracemalloc.start()
+    started = time.process_time()
+    try:
+        for text in ("{{ ('9' * 200000,)|around|length }}", "{{ range(17)|map('string')|list|around|length }}"):
+            with pytest.raises(BrokenTemplate, match="'around' takes at most 16 texts of at most 15 characters"):
+                rendered(text)
+        assert tracemalloc.get_traced_memory()[1] < 4 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
+    assert time.process_time() - started < 1.0
+    assert rendered("{{ ('977', '933')|around|join(',') }}", is_xml=False) == "[0-8],9[0-24-689],93[0-24-9],97[0-689]"
+    assert render.around.cache_info() == before
 
 
 def test_a_file_that_grows_too_long_in_small_pieces_is_refused():
