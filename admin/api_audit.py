@@ -9,17 +9,19 @@ from aiohttp import web
 from admin.api import answered, no_query
 from admin.api_models import Answer, any_json
 from admin.api_paging import PAGE_QUERIES, page, page_asked
+from admin.audit_export import CSV, JSON_LINES, exported
 from admin.context import ACCOUNT, RESOURCE, SESSION
 from admin.routes import Operation, Query, Route
 from engine.accounts.scopes import Scope
 from engine.accounts.store import is_id
 from engine.audit import store
-from engine.audit.events import Event
+from engine.audit.events import Category, Event
 from engine.audit.store import Filters
 from engine.errors import FieldFault, Invalid, NotFound
 from engine.models import AuditEntry
 
 OUTCOMES = ("success", "failure", "denied")
+ACTIONS = ("create", "read", "update", "delete")
 _TIME = {"type": "string", "format": "date-time"}
 FILTER_QUERIES = (
     Query("since", _TIME, "From this time on, inclusive."),
@@ -29,8 +31,11 @@ FILTER_QUERIES = (
     Query("actor", {"type": "string"}, "A prefix of the actor's identifier or name."),
     Query("outcome", {"enum": list(OUTCOMES)}, "How it ended."),
     Query("ip", {"type": "string"}, "An address, a part of one, or a network."),
-    Query("keyword", {"type": "string"}, "Any part of the entry."),
+    Query("keyword", {"type": "string"}, "Any part of the entry; a MAC address in any spelling."),
+    Query("category", {"enum": [category.value for category in Category]}, "What the event is about."),
+    Query("action", {"enum": list(ACTIONS)}, "What was done."),
 )
+_CATEGORIES = tuple(category.value for category in Category)
 _NAMES = tuple(query.name for query in FILTER_QUERIES)
 _EVENTS = frozenset(event.value for event in Event)
 
@@ -111,6 +116,9 @@ def filters_of(request: web.Request) -> Filters:
     outcome = query.get("outcome", "")
     if "outcome" in query and outcome not in OUTCOMES:
         faults.append(FieldFault("outcome", f"Expected one of {', '.join(OUTCOMES)}."))
+    for name, known in (("category", _CATEGORIES), ("action", ACTIONS)):
+        if name in query and query[name] not in known:
+            faults.append(FieldFault(name, f"Expected one of {', '.join(known)}."))
     since, until = (_time(name, query.get(name), faults) for name in ("since", "until"))
     texts = {name: query.get(name, "") for name in ("resource", "actor", "ip", "keyword")}
     faults += [
@@ -120,7 +128,8 @@ def filters_of(request: web.Request) -> Filters:
     ]
     if faults:
         raise Invalid("Some filters cannot be read.", fields=tuple(faults))
-    return Filters(since, until, events, outcome=outcome, **texts)
+    category, verb = query.get("category", ""), query.get("action", "")
+    return Filters(since, until, events, outcome=outcome, category=category, verb=verb, **texts)
 
 
 def _time(name: str, text: str | None, faults: list[FieldFault]) -> dt.datetime | None:
@@ -132,6 +141,16 @@ def _time(name: str, text: str | None, faults: list[FieldFault]) -> dt.datetime 
     except (ValueError, OverflowError):
         faults.append(FieldFault(name, "Expected a time such as 2026-11-21T20:00:00Z."))
         return None
+
+
+async def export_csv(request: web.Request) -> web.Response:
+    no_query(request, *_NAMES)
+    return await exported(request, filters_of(request), "csv")
+
+
+async def export_json_lines(request: web.Request) -> web.Response:
+    no_query(request, *_NAMES)
+    return await exported(request, filters_of(request), "jsonl")
 
 
 async def get_audit_entry(request: web.Request) -> web.Response:
@@ -154,5 +173,15 @@ ROUTES = (
     Route(
         "GET", "/api/v1/audit-log/{id}", get_audit_entry, Scope.AUDIT_READ, Event.AUDIT_LOG_READ,
         operation=Operation("One audit entry", answer=AuditAnswer),
+    ),
+    Route(
+        "GET", "/api/v1/exports/audit-log/csv", export_csv, Scope.AUDIT_READ, Event.AUDIT_LOG_EXPORT,
+        operation=Operation("Audit entries as CSV, oldest first", queries=FILTER_QUERIES, media_type=CSV),
+    ),
+    Route(
+        "GET", "/api/v1/exports/audit-log/jsonl", export_json_lines, Scope.AUDIT_READ, Event.AUDIT_LOG_EXPORT,
+        operation=Operation(
+            "Audit entries as JSON Lines, for `callpoint audit verify`", queries=FILTER_QUERIES, media_type=JSON_LINES
+        ),
     ),
 )  # fmt: skip

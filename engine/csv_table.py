@@ -10,6 +10,7 @@ with an apostrophe before them, as one types a text that looks like a formula; o
 the way in. A text that begins with an apostrophe itself gets a second, so that everything comes back as it went.
 """
 
+import codecs
 import csv
 import difflib
 import io
@@ -96,11 +97,14 @@ _TOO_LONG = f"Expected at most {MAX_CELL_CHARACTERS} characters in a cell. Is a 
 
 def write(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
     """The table as UTF-8 with a byte order mark, commas and CRLF: what Excel opens without asking (RFC 4180)."""
+    return codecs.BOM_UTF8 + lines([columns]) + lines(rows)
+
+
+def lines(rows: Iterable[Sequence[str]]) -> bytes:
+    """Further rows of a table that is written piece by piece."""
     out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(columns)
-    writer.writerows([cell_out(cell) for cell in row] for row in rows)
-    return out.getvalue().encode("utf-8-sig")
+    csv.writer(out, lineterminator="\r\n").writerows([cell_out(cell) for cell in row] for row in rows)
+    return out.getvalue().encode("utf-8", "replace")
 
 
 def cell_out(text: str) -> str:

@@ -108,9 +108,11 @@ def checkpoint_line(row: AuditCheckpoint) -> str:
     return json.dumps(told, separators=(",", ":"))
 
 
-async def export_lines(session: AsyncSession, chain: str) -> AsyncIterator[str]:
-    """A whole chain for `callpoint audit verify`: its checkpoints, then its entries, oldest first."""
+async def checkpoint_lines(session: AsyncSession, chain: str, last: int | None = None) -> AsyncIterator[str]:
+    """The chain's checkpoints as lines of an export, oldest first; up to entry `last`."""
     query = select(AuditCheckpoint).where(AuditCheckpoint.chain == chain)
+    if last is not None:
+        query = query.where(AuditCheckpoint.seq <= last)
     after = (0, "")
     while rows := (
         await session.scalars(
@@ -125,6 +127,12 @@ async def export_lines(session: AsyncSession, chain: str) -> AsyncIterator[str]:
             yield checkpoint_line(checkpoint)
         after = (rows[-1].seq, rows[-1].id)
         session.expunge_all()
+
+
+async def export_lines(session: AsyncSession, chain: str) -> AsyncIterator[str]:
+    """A whole chain for `callpoint audit verify`: its checkpoints, then its entries, oldest first."""
+    async for line in checkpoint_lines(session, chain):
+        yield line
     async for row in store.entries_oldest_first(session, chain):
         yield export_line(row)
 

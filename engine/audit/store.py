@@ -12,10 +12,13 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select
+from sqlalchemy import Column, ColumnElement, Select, UnaryExpression, and_, func, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.sql.operators import custom_op
+from sqlalchemy.sql.visitors import replacement_traverse
 
 from engine.audit import search
 from engine.audit.events import READS, WRITES
@@ -28,6 +31,7 @@ NARROW = 2_000  # so few entries are read, narrowed and sorted whole
 DISORDER = 1_000  # entries whose order by time may differ from their order by number: a clock that was set back
 GROUPED = 1_000  # entries that a grouping counts; beyond it the counts say "at least"
 _ESCAPE = "\\"
+_PLUS = custom_op[Any]("+")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -131,13 +135,13 @@ async def _page(session: AsyncSession, chain: str, filters: Filters, limit: int,
         return Page([], None)
     filters = _simplified(filters)
     network = _network(filters.ip)
-    query = select(AuditEntry).where(AuditEntry.chain == chain, *_conditions(filters))
+    query = select(AuditEntry).where(AuditEntry.chain == chain, *_only_checked(session, _conditions(filters)))
     found: list[AuditEntry] = []
     deadline = time.monotonic() + BUDGET_S
     groups = await _candidates(session, chain, filters, low, high)
     async for condition, lowest in groups:
         rows = (await session.scalars(query.where(condition).order_by(AuditEntry.seq.desc()).limit(limit + 1))).all()
-        found += [row for row in rows if network is None or _is_inside(row.ip, network)]
+        found += [row for row in rows if network is None or is_inside(row.ip, network)]
         if len(found) > limit:
             return Page(found[:limit], found[limit - 1].seq)
         if len(rows) > limit:  # a network let few of them through: what is below the last was not looked at
@@ -194,9 +198,10 @@ async def _narrow(
     """A filter of an index of its own that at most NARROW entries meet, as a condition on their numbers."""
     for condition in _indexed(filters):
         query = (
-            select(AuditEntry.seq).where(AuditEntry.chain == chain, condition, AuditEntry.seq.between(low, high))
+            select(AuditEntry.seq)
+            .where(AuditEntry.chain == chain, condition, *_only_checked(session, [AuditEntry.seq.between(low, high)]))
             .limit(NARROW + 1)
-        )  # fmt: skip
+        )
         seqs = list(await session.scalars(query))
         if len(seqs) <= NARROW:
             return AuditEntry.seq.in_(seqs if session.get_bind().dialect.name != "sqlite" else search.listed(seqs))
@@ -264,6 +269,17 @@ def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
     return found
 
 
+def _only_checked(session: AsyncSession, conditions: list[ColumnElement[bool]]) -> list[ColumnElement[bool]]:
+    """The conditions as SQLite must not choose an index for (`+column`): it would leave the candidates' own."""
+    if session.get_bind().dialect.name != "sqlite":
+        return conditions
+    return [replacement_traverse(condition, {}, _plus) for condition in conditions]
+
+
+def _plus(element: Any, **_options: Any) -> Any:
+    return UnaryExpression(element, operator=_PLUS, type_=element.type) if isinstance(element, Column) else None
+
+
 def _keyword(keyword: str) -> ColumnElement[bool]:
     """The words anywhere in the stored text; a MAC address or its beginning in any spelling."""
     return or_(
@@ -309,7 +325,13 @@ def _network(value: str) -> Network | None:
         return None
 
 
-def _is_inside(ip: str, network: Network) -> bool:
+def is_network(value: str) -> bool:
+    """Whether the text is a CIDR."""
+    return _network(value) is not None
+
+
+def is_inside(ip: str, network: Network) -> bool:
+    """Whether that text is an address of the network."""
     try:
         return ipaddress.ip_address(ip) in network
     except ValueError:

@@ -1,0 +1,118 @@
+"""The audit log's page, ranges and exports."""
+
+import csv
+import datetime as dt
+import io
+import json
+import re
+from zoneinfo import ZoneInfo
+
+import pytest
+from multidict import MultiDict
+
+from admin.audit_ranges import RANGES, first_instant, last_instant, span_of
+from admin.pages_audit import parse_asked
+from engine.audit.events import Event
+from engine.audit.record import SYSTEM, record
+from engine.audit.verify import verify, verify_each
+from engine.errors import Invalid
+from tests.unit.admin.adminport import AdminPort, Site
+
+NEW_YORK, BERLIN = ZoneInfo("America/New_York"), ZoneInfo("Europe/Berlin")
+
+
+def utc(text: str) -> dt.datetime:
+    return dt.datetime.fromisoformat(text).replace(tzinfo=dt.UTC)
+
+
+@pytest.mark.parametrize(
+    ("name", "zone", "country", "since", "until"),
+    [
+        ("15m", NEW_YORK, "US", "2026-11-02T16:45:00", None),
+        ("today", NEW_YORK, "US", "2026-11-02T05:00:00", None),
+        ("yesterday", NEW_YORK, "US", "2026-11-01T04:00:00", "2026-11-02T04:59:59.999"),  # 25 hours
+        ("this-week", NEW_YORK, "US", "2026-11-01T04:00:00", None),  # from Sunday
+        ("this-week", BERLIN, "DE", "2026-11-01T23:00:00", None),  # from Monday
+        ("last-week", BERLIN, "DE", "2026-10-25T23:00:00", "2026-11-01T22:59:59.999"),
+        ("this-month", NEW_YORK, "US", "2026-11-01T04:00:00", None),
+    ],
+)
+def test_ranges_are_those_of_the_shown_zone(
+    name: str, zone: ZoneInfo, country: str, since: str, until: str | None
+) -> None:
+    """S2-06 to S2-09: days of 25 hours, and weeks that begin on Sunday or Monday."""
+    span = span_of(name, utc("2026-11-02T17:00:00"), zone, country)
+    assert (span.since, span.until) == (utc(since), None if until is None else utc(until))
+
+
+def test_every_range_has_an_end_behind_its_start() -> None:
+    now = utc("2026-03-08T09:00:00")
+    for name in RANGES:
+        span = span_of(name, now, NEW_YORK, "US")
+        assert span.since is not None
+        assert span.since < (span.until or now)
+
+
+def test_exact_times_are_inclusive_also_where_the_clock_goes_back() -> None:
+    """S2-10: 01:30 is shown twice that night: from the first one to the end of the second."""
+    local = dt.datetime(2026, 11, 1, 1, 30)  # noqa: DTZ001  # as a clock there shows it
+    assert first_instant(local, NEW_YORK) == utc("2026-11-01T05:30:00")
+    assert last_instant(local, NEW_YORK, to_the_second=False) == utc("2026-11-01T06:30:59.999")
+    asked = parse_asked(MultiDict({"from": "2026-11-01T01:30", "to": "2026-11-01T01:30:15"}), NEW_YORK)
+    assert asked.filters.since == utc("2026-11-01T05:30:00")
+    assert asked.filters.until == utc("2026-11-01T06:30:15.999")
+
+
+def test_every_filter_that_cannot_be_read_is_told_at_once() -> None:
+    bad = {"range": "soon", "from": "noon", "to": "2026-11-01T01:30Z", "category": "x", "action": "y", "group": "z"}
+    with pytest.raises(Invalid) as told:
+        parse_asked(MultiDict(bad), NEW_YORK)
+    assert {fault.field for fault in told.value.fields} == bad.keys()
+
+
+async def some_entries(port: AdminPort, site: Site, count: int) -> None:
+    async with port.database.sessions.begin() as session:
+        for number in range(count):
+            target = ("phone", f"phone_{number:03}", "=cmd()")
+            record(session, SYSTEM, Event.PHONE_UPDATE, resource=target, account_id=site.account.id)
+
+
+async def test_a_whole_export_verifies_and_holds_every_entry(port: AdminPort, site: Site) -> None:
+    """S1-03: JSON Lines with the signed checkpoints, streamed; more than one group of rows."""
+    await some_entries(port, site, 1_500)
+    answer = await port.call("GET", "/api/v1/exports/audit-log/jsonl", site.auth)
+    assert answer.status == 200
+    lines = (await answer.read()).decode().splitlines()
+    verdict = verify(lines)
+    assert (verdict.fault, verdict.checkpoints) == ("", 1)
+    entries = await port.entries(site.account.id)
+    assert verdict.entries == len(entries) - 1  # the export's own entry came with its commit
+    assert entries[-1].event == "audit_log.export"
+
+
+async def test_a_filtered_export_is_what_the_filters_show(port: AdminPort, site: Site) -> None:
+    """S2-13: CSV that no spreadsheet takes for formulas, and JSON Lines whose entries hold each in itself."""
+    await some_entries(port, site, 30)
+    query = {"resource": "phone_01", "action": "update", "category": "Phones"}
+    answer = await port.call("GET", "/api/v1/exports/audit-log/csv", site.auth, params=query)
+    rows = list(csv.DictReader(io.StringIO((await answer.read()).decode("utf-8-sig"))))
+    assert [row["resource_id"] for row in rows] == [f"phone_{number:03}" for number in range(10, 20)]
+    assert {row["resource_name"] for row in rows} == {"'=cmd()"}
+    answer = await port.call("GET", "/api/v1/exports/audit-log/jsonl", site.auth, params=query)
+    lines = (await answer.read()).decode().splitlines()
+    assert [json.loads(line)["entry"]["resource"]["id"] for line in lines] == [row["resource_id"] for row in rows]
+    assert verify_each(lines).holds
+    assert not verify(lines).holds
+    answer = await port.call("GET", "/api/v1/exports/audit-log/csv", site.auth, params={"action": "x", "category": "y"})
+    assert answer.status in {400, 422}
+    assert {field["field"] for field in (await answer.json())["errors"]} >= {"action", "category"}
+
+
+async def test_the_page_groups_with_counts_and_leads_to_each_group(port: AdminPort, site: Site) -> None:
+    """S2-05: the filters stay, the group's value joins them."""
+    await some_entries(port, site, 5)
+    cookie = await port.browser(site)
+    page = await (await port.call("GET", "/audit?group=description&category=Phones", cookie)).text()
+    assert re.search(r'<a href="/audit\?category=Phones&amp;event=phone.update">phone.update</a>.*5 entries', page)
+    for by in ("account", "user", "ip"):
+        assert "1 group" in await (await port.call("GET", f"/audit?group={by}&category=Phones", cookie)).text()
