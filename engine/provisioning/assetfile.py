@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from engine.provisioning.vendors import Confidence, PhoneIdentity, Vendors, spelled
+from engine.provisioning.vendors import Confidence, FileKind, PhoneIdentity, Vendors, spelled
 
 KINDS = ("logo", "firmware", "ringtone")
 MAX_BYTES: Mapping[str, int] = {
@@ -19,6 +19,18 @@ MAX_BYTES: Mapping[str, int] = {
     "ringtone": 8 * 1024 * 1024,
 }
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.()-]{0,98}[A-Za-z0-9_)]\Z")
+ENDINGS: Mapping[str, tuple[str, ...]] = {
+    "logo": (".bmp", ".dob", ".gif", ".jpeg", ".jpg", ".png", ".wbmp"),
+    "firmware": (
+        ".bin", ".eff", ".fw", ".hex", ".img", ".ld", ".loads", ".rom", ".sbn", ".sgn", ".st", ".swu", ".tar",
+        ".tar.gz", ".tgz", ".ul", ".z", ".zip",
+    ),
+    "ringtone": (".aac", ".al", ".au", ".bin", ".g722", ".m4a", ".mp3", ".ogg", ".pcm", ".raw", ".ul", ".wav"),
+}  # fmt: skip
+"""What no phone reads settings from: a file of settings would be served without its proof that 911 is dialled at once.
+"""
+_NO_SETTINGS = frozenset({FileKind.FIRMWARE, FileKind.OTHER})
+_SETTINGS_OF_SNOM = (".htm", ".html", ".xml")  # `snomD785-firmware.htm`: the phone reads any setting in it
 _CONTENT_TYPES: Mapping[str, str] = {
     "png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "bmp": "image/bmp", "gif": "image/gif",
     "wav": "audio/wav", "mp3": "audio/mpeg",
@@ -58,12 +70,23 @@ def is_name(text: str) -> bool:
 
 
 def is_another_file(vendors: Vendors, name: str) -> str | None:
-    """The title of a vendor whose phones ask for a configuration or a phonebook by that name, or None."""
+    """The title of a vendor whose phones ask for anything but a firmware by that name, or None."""
     for profile in vendors.profiles.values():
         rule = profile.file_rule(name)
-        if rule is not None and (rule.is_served or rule.upload):
+        if rule is not None and rule.kind is not FileKind.FIRMWARE:
             return profile.title
     return None
+
+
+def has_an_ending(kind: str, name: str, asked_as: FileKind | None) -> bool:
+    """Whether a file of that kind may be called so, by its name's end. `asked_as`: what the phones it is for ask for by
+    that very name, None where they ask for no such file. A firmware's description (`fanvil_x5u_hwv1.txt`, `sip.ver`) is
+    a text, and taken where it is one of those names.
+    """
+    lowered = name.lower()
+    if lowered.endswith(ENDINGS.get(kind, ())):
+        return True
+    return kind == "firmware" and asked_as is FileKind.FIRMWARE and not lowered.endswith(_SETTINGS_OF_SNOM)
 
 
 def content_type(name: str) -> str:
@@ -73,8 +96,10 @@ def content_type(name: str) -> str:
 
 def is_for(asset: AssetRecord, vendor: str, model: str, who: PhoneIdentity) -> bool:
     """Whether the asker may have the file: as the phone it is known to be (`vendor`, `model`; empty: it is none of the
-    account's), else as what it says of itself.
+    account's), else as what it says of itself. Nobody may have what could be settings, however it came to be stored.
     """
+    if who.kind not in _NO_SETTINGS or not has_an_ending(asset.kind, asset.name, who.kind):
+        return False
     if vendor:
         return asset.suits(vendor, model or who.model) and not _says_otherwise(who, vendor)
     return asset.suits(who.vendor if who.confidence >= Confidence.HIGH else None, who.model)

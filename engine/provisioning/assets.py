@@ -51,11 +51,21 @@ def field_faults(wished: AssetFields) -> tuple[FieldFault, ...]:
         faults.append(FieldFault("name", f"{detail} Got {wished.name[:60]!r}."))
     elif (title := assetfile.is_another_file(vendors.known(), wished.name)) is not None:
         faults.append(FieldFault("name", f"{title} phones ask for their configuration by this name. Choose another."))
+    elif wished.kind in assetfile.KINDS and not _is_called_well(wished):
+        listed = ", ".join(assetfile.ENDINGS[wished.kind])
+        detail = f"Expected a {wished.kind}'s name, with one of these endings: {listed}. Got {wished.name[:60]!r}."
+        faults.append(FieldFault("name", f"{detail} Settings belong in the phone's settings or a template."))
     if wished.kind not in assetfile.KINDS:
         faults.append(FieldFault("kind", f"Expected {', '.join(assetfile.KINDS)}, got {wished.kind[:40]!r}."))
     if not _VERSION.match(wished.firmware):
         faults.append(FieldFault("firmware", "Expected a version of at most 40 letters, digits, dots and dashes."))
     return (*faults, *_vendor_faults(wished))
+
+
+def _is_called_well(wished: AssetFields) -> bool:
+    profile = vendors.known().profiles.get(wished.vendor)
+    rule = profile.file_rule(wished.name) if profile is not None else None
+    return assetfile.has_an_ending(wished.kind, wished.name, rule.kind if rule is not None else None)
 
 
 def _vendor_faults(wished: AssetFields) -> Sequence[FieldFault]:

@@ -61,6 +61,42 @@ def test_a_name_of_a_configuration_is_refused(name):
     assert "by this name" in faults[0].detail
 
 
+@pytest.mark.parametrize("kind", assetfile.KINDS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "6867i.cfg", "6867I.CFG", "sip.cfg", "46xxsettings.txt", "J100Supgrade.txt", "dialplan.xml", "spa.cfg",
+        "y000000000000.boot", "general.xml", "snomD785-firmware.htm", "snom370-firmware.xml", "features.json", "x.conf",
+        "SEP00562baabb01.cnf.xml", "SEP00562baabb01.cnf", "x.ini", "x.html", "x.rom.cfg", "x.tuz", "x.lic", "x.js",
+        "cfg000b82aabb01", "cfg000b82aabb01.bin", "master.bin", "algop8301.conf.md5", "noending",
+    ],
+)  # fmt: skip
+def test_what_a_phone_could_read_settings_from_is_no_file(name, kind):
+    """P-07: a text of settings would be served without its proof that 911 is dialled at once."""
+    vendor = "snom" if name.startswith("snom") else "mitel"
+    assert [fault.field for fault in assets.field_faults(AssetFields(name, kind, vendor))] == ["name"]
+    agent = "Mozilla/4.0 (compatible; snomD785-SIP 10.1.54.13)" if vendor == "snom" else ""
+    for who in (KNOWN.identify(name, agent), KNOWN.identify(name, "")):  # nor is one served that was stored before
+        assert not assetfile.is_for(AssetRecord(name, kind), "", "", who)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "vendor"),
+    [
+        ("6867i.st", "firmware", "mitel"), ("T46U-108.86.0.20(1).ROM", "firmware", "yealink"),
+        ("sip.ld", "firmware", "poly"), ("sip.ver", "firmware", "poly"), ("x5u.z", "firmware", "fanvil"),
+        ("fanvil_x5u_v2_hwv2_0.txt", "firmware", "fanvil"), ("ring1.bin", "ringtone", "grandstream"),
+        ("grp2614fw.bin", "firmware", "grandstream"), ("sip88xx.12-0-1.loads", "firmware", "cisco_mpp"),
+        ("s705_firmware.eff", "firmware", "sangoma"), ("snomD785-10.1.bin", "firmware", "snom"),
+        ("logo.PNG", "logo", ""), ("bell.wav", "ringtone", ""), ("ours.tar.gz", "firmware", "obihai"),
+    ],
+)  # fmt: skip
+def test_firmware_pictures_and_tones_keep_their_makers_names(name, kind, vendor):
+    assert assets.field_faults(AssetFields(name, kind, vendor)) == ()
+    who = KNOWN.identify(name, "")
+    assert assetfile.is_for(AssetRecord(name, kind, vendor), vendor, "", who)
+
+
 @pytest.mark.parametrize(
     ("wished", "fields"),
     [
@@ -160,7 +196,7 @@ async def test_a_file_is_named_once_and_kept_while_a_phone_names_it(database, ac
         assert (asset.models, asset.content_type, asset.size_bytes) == (["T46U"], "application/octet-stream", 5)
     async with database.sessions.begin() as session:
         with pytest.raises(Conflict, match=r"called a\.rom already"):
-            await made(session, account, store, AssetFields("a.rom", "logo"))
+            await made(session, account, store, AssetFields("a.rom", "firmware", "yealink"))
         line = await add_line(session, account, "101")
         phone = await add_phone(
             session, account, line, mac="805ec0aabb01", vendor="yealink", model="T46U", label="Desk"
