@@ -250,7 +250,7 @@ async def test_the_page_shows_ends_and_reasons_in_words(port: AdminPort, site: S
     await _sign_in(port, password="not the password")
     owner = await port.browser(site)
     text = await (await port.call("GET", "/auth-log", owner)).text()
-    for words in ("Wrong password", "Running", "so far", "Firefox/150", "This browser", "End the session of Sam Field"):
+    for words in ("Wrong password", "Running", "so far", "Firefox/150", "this browser", "End the session of Sam Field"):
         assert words in text, words
     for query in ("?after=x", "?since=soon", "?ip=1/x", "?end=never"):
         assert (await port.call("GET", f"/auth-log{query}", owner)).status == 422
