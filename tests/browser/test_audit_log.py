@@ -259,3 +259,42 @@ async def test_a_bad_filter_in_the_address_is_refused_in_words(owned: Site, new_
     page = await audit(owned, new_page, "?start=yesterday&event=nothing.ever&outcome=maybe")
     for text in ("Expected a day such as 2026-11-21", "nothing.ever", "Expected success, failure or denied"):
         await expect(page.locator("main")).to_contain_text(text)
+
+
+async def test_ranges_categories_and_groups_narrow_and_lead_on(filled: Site, new_page: NewPage):
+    """S2-05 to S2-10, S1-41, S1-44: chosen by keyboard in More filters, kept in the address, cleared with the rest."""
+    page = await audit(filled, new_page)
+    await page.get_by_text("More filters").press("Enter")
+    for label, value, query in (
+        ("Range", "today", "range=today"),
+        ("Category", "Users", "category=Users"),
+        ("Action", "create", "action=create"),
+    ):
+        async with page.expect_response(lambda response, query=query: query in response.url):
+            await page.get_by_label(label, exact=True).select_option(value)
+    await expect(page.locator("#audit-rows tr[data-id]")).not_to_have_count(0)
+    assert set(await column(page, EVENT)) <= {"user.create", "invitation.create"}
+    async with page.expect_response(lambda response: "group=description" in response.url):
+        await page.get_by_label("Group by").select_option("description")
+    await expect(page.locator("#audit-rows tr.group")).to_have_count(1)
+    assert "range=today" in page.url
+    await page.locator("#audit-rows tr.group a").click()
+    await expect(page.locator("#audit-rows tr[data-id]")).not_to_have_count(0)
+    assert "event=user.create" in page.url
+    await page.get_by_role("link", name="Clear Filters").click()
+    await expect(page.locator("#audit-rows tr[data-id]")).to_have_count(25)
+    async with page.expect_download() as told:
+        await page.get_by_role("link", name="JSON Lines").click()
+    assert (await told.value).suggested_filename == "audit-log.jsonl"
+
+
+async def test_an_entry_shows_what_else_came_of_its_request(filled: Site, new_page: NewPage):
+    """S2-04: related entries and the record's history are one click away."""
+    page = await audit(filled, new_page, "?event=trunk.update")
+    await page.locator("#audit-rows a").first.click()
+    await expect(page.get_by_role("heading", name="Related entries")).to_be_visible()
+    history = page.get_by_role("link", name="History of trunk")
+    identity = (await history.inner_text()).removeprefix("History of ")
+    await history.click()
+    await expect(page.locator("#audit-rows tr[data-id]")).not_to_have_count(0)
+    assert all(text.startswith(identity) for text in await column(page, RESOURCE))
