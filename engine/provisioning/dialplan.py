@@ -82,6 +82,8 @@ GRAMMARS: dict[str, Callable[[Settings], Plans]] = {
 }
 
 
+MAX_REPEATED = 8  # an account's own template may repeat none at all (`engine.provisioning.override_proof`)
+
 # Families whose lines each have a plan of their own: the settings that can hold that of line n, any of which will do.
 _GRANDSTREAM = ("P290", "P459", "P559", "P659", "P1759", "P1859")
 LINE_PLANS: dict[str, Callable[[int], tuple[str, ...]]] = {
@@ -112,13 +114,11 @@ def faults(
     number, the rule and what to do. Empty when proven. `lines`: the registrations of the file, each of which needs a
     plan where the family has one per line.
     """
-    first: dict[str, str] = {}
-    for name, value in settings:
-        first.setdefault(name, value)
     last = dict(settings)
     found = _faults(GRAMMARS[grammar](last), numbers)
-    if first != last:  # a setting stands twice: phones differ in which one they keep
-        found += [fault for fault in _faults(GRAMMARS[grammar](first), numbers) if fault not in found]
+    if len(last) != len(settings):  # a setting stands twice: phones differ in which one they keep
+        for one in _as_kept(settings):
+            found += [fault for fault in _faults(GRAMMARS[grammar](one), numbers) if fault not in found]
     names_of = LINE_PLANS.get(grammar)
     if names_of is not None:
         found += [
@@ -127,6 +127,17 @@ def faults(
             if not any(last.get(name) for name in names_of(line))
         ]
     return tuple(found)
+
+
+def _as_kept(settings: tuple[tuple[str, str], ...]) -> list[dict[str, str]]:
+    """What phones may keep of settings of which some stand twice: the first of each, the second of each, and so on, so
+    that every value is judged; at most `MAX_REPEATED` of one.
+    """
+    values: dict[str, list[str]] = {}
+    for name, value in settings:
+        values.setdefault(name, []).append(value)
+    longest = min(max(map(len, values.values())), MAX_REPEATED)
+    return [{name: known[min(at, len(known) - 1)] for name, known in values.items()} for at in range(longest)]
 
 
 def _faults(plans: Plans, numbers: tuple[str, ...]) -> list[str]:

@@ -27,37 +27,44 @@ def fault_of(text: str) -> str:
 
 
 def elements(data: bytes | str) -> dict[str, str]:
-    """Every setting of the file, in its order. XML that is broken holds none, as on the phone."""
+    """Every setting of the file, in its order; of one that stands twice the last counts."""
+    return dict(pairs(data))
+
+
+def pairs(data: bytes | str) -> list[tuple[str, str]]:
+    """Every setting of the file, in its order, one that stands twice twice: phones differ in which of them they keep.
+    XML that is broken holds none, as on the phone.
+    """
     try:
         root = ET.fromstring(data)  # noqa: S314  # see the import
     except ET.ParseError:
-        return {}
-    found: dict[str, str] = {}
+        return []
+    found: list[tuple[str, str]] = []
     _read(root, "", found)
     return found
 
 
-def _read(parent: ET.Element, stem: str, found: dict[str, str]) -> None:
+def _read(parent: ET.Element, stem: str, found: list[tuple[str, str]]) -> None:
     """Every setting below an element. A file is read back at each rendering: what most elements are, without children
     and attributes, comes first.
     """
     for element in parent:
         tag, attributes, has_children = element.tag, element.attrib, len(element) > 0
         if not has_children and not attributes:
-            found[stem + tag] = element.text or ""
+            found.append((stem + tag, element.text or ""))
             continue
         local = tag.rpartition("}")[2] if "}" in tag else tag
         if local in _NAMING:
-            found.update(_named(element, local))
+            found += _named(element, local)
             continue
         index = attributes.get("idx") or attributes.get("index")
         name = attributes.get("name") if tag in _ITEMS else None
         if has_children:
             _read(element, f"{name}." if name else (f"{tag}.{index}." if index else ""), found)
         elif name:
-            found[stem + name] = element.text or ""
+            found.append((stem + name, element.text or ""))
         else:
-            found[f"{stem}{tag}.{index}" if index else stem + tag] = element.text or ""
+            found.append((f"{stem}{tag}.{index}" if index else stem + tag, element.text or ""))
 
 
 def _named(group: ET.Element, tag: str) -> Iterator[tuple[str, str]]:
@@ -68,4 +75,9 @@ def _named(group: ET.Element, tag: str) -> Iterator[tuple[str, str]]:
         return
     stem = group.findtext("N", "")
     for parameter in group.iterfind("P"):
-        yield stem + parameter.findtext("N", ""), parameter.findtext("V", "")
+        name = stem + parameter.findtext("N", "")
+        values = parameter.findall("V")
+        if not values:
+            yield name, ""
+        for value in values:
+            yield name, value.text or ""

@@ -304,8 +304,8 @@ def refuse_unsafe(config: PhoneConfig, refused: re.Pattern[str] | None = None) -
 def dial_settings(profile: Profile, text: str) -> tuple[tuple[str, str], ...]:
     """The settings of the dial plan, read back out of a rendered file."""
     if profile.dial_names is not None:
-        settings = formats.elements(text.encode())
-        return tuple((name, value) for name, value in settings.items() if profile.dial_names.fullmatch(name))
+        is_dialed = profile.dial_names.fullmatch
+        return tuple(one for one in formats.pairs(text.encode()) if is_dialed(one[0]))
     if profile.dial_setting is not None:
         found = profile.dial_setting.findall(text)
         return tuple((name, html.unescape(value) if profile.escape == "xml" else value) for name, value in found)
