@@ -18,6 +18,7 @@ from engine.audit.events import Event
 from engine.errors import FieldFault, Invalid
 
 NAMES = ("since", "until", "outcome", "end", "user", "ip")
+MAX_USER, MAX_IP = 254, 60  # characters
 OUTCOMES = ("success", "failure")
 
 
@@ -45,9 +46,11 @@ class AuthenticationAnswer(Answer):
 async def list_auth_log(request: web.Request) -> web.Response:
     asked = page_asked(request, *NAMES)
     faults: list[FieldFault] = []
-    filters = plain_filters(
-        request.query, faults, _instant(request, "since", faults), _instant(request, "until", faults)
-    )
+    since, until = _instant(request, "since", faults), _instant(request, "until", faults)
+    filters = plain_filters(request.query, faults, since, until)
+    for name, known in (("outcome", OUTCOMES), ("end", tuple(End))):  # a form sends an empty choice, a script none
+        if name in request.query and request.query[name] not in known and not any(f.field == name for f in faults):
+            faults.append(FieldFault(name, f"Expected one of {', '.join(known)}."))
     if faults:
         raise Invalid("The authentication log cannot be filtered like this.", fields=tuple(faults))
     after = None if asked.after is None else Position.read(asked.after)
@@ -69,6 +72,11 @@ def plain_filters(
         faults.append(FieldFault("outcome", f"Expected {' or '.join(OUTCOMES)}."))
     if text["end"] and text["end"] not in {end.value for end in End}:
         faults.append(FieldFault("end", f"Expected one of {', '.join(End)}."))
+    faults += [
+        FieldFault(name, f"Expected at most {most} characters.")
+        for name, most in (("user", MAX_USER), ("ip", MAX_IP))
+        if len(query.get(name, "")) > most
+    ]
     if "/" in text["ip"]:
         try:
             ipaddress.ip_network(text["ip"], strict=False)
@@ -78,8 +86,8 @@ def plain_filters(
 
 
 def _instant(request: web.Request, name: str, faults: list[FieldFault]) -> dt.datetime | None:
-    text = request.query.get(name, "").strip()
-    if not text:
+    text = request.query.get(name)
+    if text is None:
         return None
     try:
         at = dt.datetime.fromisoformat(text)
@@ -106,8 +114,8 @@ ROUTES = (
                 _query("until", "Not after this time (RFC 3339).", format="date-time"),
                 _query("outcome", "Sign-ins or refused attempts alone.", enum=list(OUTCOMES)),
                 _query("end", "Sign-ins whose session stands or ended like this.", enum=[end.value for end in End]),
-                _query("user", "The beginning of an e-mail address, a name or an identifier.", maxLength=254),
-                _query("ip", "An address, its beginning, or a CIDR.", maxLength=60),
+                _query("user", "The beginning of an e-mail address, a name or an identifier.", maxLength=MAX_USER),
+                _query("ip", "An address, its beginning, or a CIDR.", maxLength=MAX_IP),
             ),
         ),
     ),

@@ -123,7 +123,7 @@ async def _make_account(
     faults = [fault for fault in (_name_fault("name", name), email_fault("owner_email", owner.email)) if fault]
     if faults:
         raise Invalid("The account cannot be made.", fields=tuple(faults))
-    await refuse_known(session, plain_email(owner.email), "owner_email")
+    await refuse_known(session, plain_email(owner.email))
     account = Account(id=new_id("account"), name=name.strip(), email=plain_email(owner.email))
     session.add(account)
     await session.flush()

@@ -66,7 +66,7 @@ async def create_user(
     if faults:
         raise Invalid("The user cannot be added.", fields=faults)
     await _refuse_beyond(session, actor, granted, wished.role)
-    await refuse_known(session, plain_email(wished.email), "email")
+    await refuse_known(session, plain_email(wished.email))
     user = await add_user(session, account, wished, password_hash)
     record(session, actor, Event.USER_CREATE, user)
     return user
@@ -218,9 +218,9 @@ async def set_password(session: AsyncSession, user: User, password_hash: str) ->
     await _set_credential(session, user, store.PASSWORD, password_hash)
 
 
-async def refuse_known(session: AsyncSession, email: str, field_name: str) -> None:
+async def refuse_known(session: AsyncSession, email: str) -> None:
     if await store.user_by_email(session, email) is not None:
-        raise Conflict(f"{field_name}: somebody with this e-mail address is here already.")
+        raise Conflict("Somebody with this e-mail address is here already. An address signs in to one account.")
 
 
 async def _fresh_invitation(session: AsyncSession, user: User) -> Invitation:
