@@ -35,6 +35,13 @@ def plain(status: int, body: bytes, **headers: str) -> web.Response:
     return Answer(status=status, body=body, headers=CIMultiDict(_NOT_FOUND, **headers))
 
 
+def _is_the_client_s(error: BaseException | None) -> bool:
+    """Whether a client wrote something wrong, in a request's head or in its body, or went away in the middle of it."""
+    if isinstance(error, ConnectionResetError):
+        return error.args == ("Connection lost",)  # so aiohttp says it of a request's body
+    return isinstance(error, HttpProcessingError | web.RequestPayloadError)
+
+
 class NoTokens(logging.Filter):
     """Keeps tokens out of the server's own messages: their texts are redacted, a client's malformed request is one
     line.
@@ -42,7 +49,7 @@ class NoTokens(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, HttpProcessingError):
+        if error is not None and _is_the_client_s(error):
             record.msg, record.args = "malformed request refused (%s)", (type(error).__name__,)
             record.levelno, record.levelname = logging.DEBUG, "DEBUG"
             record.exc_info = record.exc_text = None
@@ -63,7 +70,9 @@ class _PhoneRequestHandler(CrowdedHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002  # it quotes the request line
     ) -> web.StreamResponse:
-        if not isinstance(exc, HttpProcessingError):
+        if isinstance(exc, web.RequestPayloadError):
+            status = 400
+        if not _is_the_client_s(exc):
             self.log_exception("Error handling request from %s", request.remote, exc_info=exc)
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun already")

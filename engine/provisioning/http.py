@@ -39,6 +39,7 @@ from engine.provisioning import (
     settings,
     standing_in,
     tokens,
+    uploads,
     vendors,
 )
 from engine.provisioning.admission import Admission, Asker, Turned
@@ -63,7 +64,6 @@ Handler = Callable[[web.BaseRequest], Awaitable[tuple[int, bytes, Mapping[str, s
 """A request to status, body and headers; None: the one 404."""
 OnRendered = Callable[[str, Profile, FileRule, PhoneConfig, Mapping[str, str]], None]
 
-MAX_UPLOAD_BYTES = 1024 * 1024  # a Poly log; the phone cuts its own at 512 kB by default
 MAX_LINE_BYTES = (
     8190  # of the request line and of one header: aiohttp's own limit, named because the 404 tests reach it
 )
@@ -101,6 +101,7 @@ class PhonesPort:
     on_rendered: OnRendered | None = None
     assets: AssetStore | None = None
 
+    upload_within_s: float = uploads.WITHIN_S
     def address_of(self, request: web.BaseRequest) -> str:
         """The asker's address: the peer's, or what a trusted proxy in front of us says, nearest first."""
         peer = request.remote or ""
@@ -211,6 +212,8 @@ def make_server(port: PhonesPort) -> web.Server:
         keepalive_timeout=75,
         max_line_size=MAX_LINE_BYTES,
         max_field_size=MAX_LINE_BYTES,
+        lingering_time=2.0,  # for the body of what was refused
+        auto_decompress=False,  # no body is looked into here: nobody makes us unpack one
     )
     server.max_connections = connections_of_a_port()
     return server
@@ -480,13 +483,10 @@ class _Door:
         """
         if not rule.upload or rule.kind is not FileKind.LOG or found.phone_id is None:
             return self._refuse(asked, who, found, FetchKind.DENIED, "upload")
-        if (request.content_length or 0) > MAX_UPLOAD_BYTES:
-            return self._refuse(asked, who, found, FetchKind.DENIED, "upload_size")
-        size = 0
-        async for chunk in request.content.iter_any():
-            size += len(chunk)
-            if size > MAX_UPLOAD_BYTES:
-                return self._refuse(asked, who, found, FetchKind.DENIED, "upload_size")
+        try:
+            size = await uploads.swallow(request, self._port.upload_within_s)
+        except uploads.Refused as exc:
+            return self._refuse(asked, who, found, FetchKind.DENIED, exc.reason)
         fetch = _noted(asked, who, found, FetchKind.UPLOAD, 201)._replace(size_bytes=size)
         self._port.log.note(fetch, int((time.perf_counter() - asked.started) * 1e6))
         return plain(201, b"")

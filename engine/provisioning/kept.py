@@ -7,7 +7,10 @@ from multidict import CIMultiDict
 
 from engine.provisioning.fetchlog import Fetch
 
-MAX_KEPT_BYTES = 64 * 1024 * 1024
+MAX_KEPT_BYTES = 96 * 1024 * 1024
+MAX_KEPT = 50_000
+OVERHEAD_BYTES = 2048  # of one file beside its body: its key, its headers, who had it
+MAX_BASES = 4  # of one file: two URLs while phones are moved, each by two names of this host
 
 
 @dataclass(slots=True)
@@ -29,16 +32,21 @@ class Kept:
 
     @property
     def size_bytes(self) -> int:
-        return len(self.body) + (len(self.gzipped.body) if self.gzipped is not None else 0)
+        """What it takes in memory, about."""
+        return len(self.body) + OVERHEAD_BYTES + (self.gzipped.size_bytes if self.gzipped is not None else 0)
 
 
 @dataclass(slots=True)
 class KeptFiles:
-    """Rendered bytes by (phone, file, base URL), least recently used first, bounded in bytes."""
+    """Rendered bytes by (phone, file, base URL), least recently used first, bounded in bytes and number. Whoever asks
+    makes up the base (`Host`): of each file those of a few are kept.
+    """
 
     max_bytes: int = MAX_KEPT_BYTES
+    max_files: int = MAX_KEPT
     size_bytes: int = 0
     _files: OrderedDict[tuple[str, str, str], Kept] = field(default_factory=OrderedDict)
+    _bases: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # of each file, the oldest first
 
     def get(self, key: tuple[str, str, str], revision: int) -> Kept | None:
         kept = self._files.get(key)
@@ -52,12 +60,26 @@ class KeptFiles:
         return self._files.get(key)
 
     def put(self, key: tuple[str, str, str], kept: Kept) -> None:
-        old = self._files.pop(key, None)
-        self.size_bytes += kept.size_bytes - (old.size_bytes if old is not None else 0)
+        self._drop(key)
+        bases = self._bases.setdefault(key[:2], [])
+        if len(bases) >= MAX_BASES:
+            self._drop((*key[:2], bases[0]))
+            bases = self._bases.setdefault(key[:2], [])
+        bases.append(key[2])
         self._files[key] = kept
-        while self.size_bytes > self.max_bytes and len(self._files) > 1:
-            _, gone = self._files.popitem(last=False)
-            self.size_bytes -= gone.size_bytes
+        self.size_bytes += kept.size_bytes
+        while (self.size_bytes > self.max_bytes or len(self._files) > self.max_files) and len(self._files) > 1:
+            self._drop(next(iter(self._files)))
+
+    def _drop(self, key: tuple[str, str, str]) -> None:
+        gone = self._files.pop(key, None)
+        if gone is None:
+            return
+        self.size_bytes -= gone.size_bytes
+        bases = self._bases[key[:2]]
+        bases.remove(key[2])
+        if not bases:
+            del self._bases[key[:2]]
 
     def grown(self, bytes_more: int) -> None:
         """A file that is kept has become larger."""

@@ -158,7 +158,7 @@ def representation(files: KeptFiles, kept: Kept, accept_encoding: str | None) ->
     if not wants_gzip(accept_encoding) or not is_compressible(kept.headers[hdrs.CONTENT_TYPE], len(kept.body)):
         return kept
     if kept.gzipped is None:
-        files.grown(len(compressed(kept).body))
+        files.grown(compressed(kept).size_bytes)
     return compressed(kept)
 
 

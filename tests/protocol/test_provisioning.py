@@ -27,8 +27,9 @@ from engine.db import Database
 from engine.errors import Invalid
 from engine.models import Account, AuditEntry, Phone, PhoneStatus, ProvisioningEvent
 from engine.provisioning import phones, safeguards, store, tokens
-from engine.provisioning.http import MAX_UPLOAD_BYTES, PhonesPort, make_phones_port, make_server
+from engine.provisioning.http import PhonesPort, make_phones_port, make_server
 from engine.provisioning.simulate import Memory, simulate
+from engine.provisioning.uploads import MAX_UPLOAD_BYTES
 from tests.factories import add_account, add_line, add_pbx, add_phone
 
 YEALINK_MAC, POLY_MAC, OTHERS_MAC = "805ec0aabb01", "64167faabb02", "805ec0ccdd03"
@@ -210,6 +211,17 @@ async def test_every_wrong_request_gets_the_same_404_byte_for_byte(site, client)
     for method in ("POST", "DELETE", "PATCH", "OPTIONS", "PROPFIND", "PUT"):
         assert await fetch(client, site.url(f"{YEALINK_MAC}.cfg", token), method=method) == expected, method
     assert (await fetch(client, site.url(f"{YEALINK_MAC}.cfg", token)))[0] == 200
+
+
+@contextlib.asynccontextmanager
+async def opened(site: Site):
+    """A connection to the port, for a client that says its request in pieces."""
+    host, port = site.base.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
 
 
 async def raw(site: Site, request: bytes) -> bytes:
@@ -498,6 +510,78 @@ async def test_poly_logs_are_taken_and_everything_else_is_refused(site, client):
         agent=POLY_AGENT,
     )
     assert declared[0] == 404
+
+
+@pytest.mark.parametrize("method", ["PUT", "GET"])
+@pytest.mark.parametrize("path", ["/nowhere", "/p/x/y"])
+async def test_a_body_that_is_not_what_it_says_writes_no_error_into_the_log(site, caplog, method, path):
+    """P-13: anybody can send one; a traceback for each would fill the disk."""
+    head = f"{method} {path} HTTP/1.1\r\nHost: h\r\n".encode()
+    packed = await raw(site, head + b"Content-Encoding: gzip\r\nContent-Length: 9\r\n\r\nnot gzip!")
+    assert packed.startswith(b"HTTP/1.1 404 ")
+    await raw(site, head + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nno number\r\nxyz\r\n\r\n")
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_a_broken_log_of_a_phone_is_refused_without_a_word_in_our_own(site, caplog):
+    """P-13: an upload is never unpacked, and one that breaks its own framing is a bad request."""
+    head = f"PUT /p/{site.token}/{POLY_MAC}-app.log HTTP/1.1\r\nHost: h\r\nUser-Agent: {POLY_AGENT}\r\n".encode()
+    packed = await raw(site, head + b"Content-Encoding: gzip\r\nContent-Length: 9\r\n\r\nnot gzip!")
+    assert packed.startswith(b"HTTP/1.1 201 ")
+    broken = await raw(site, head + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nno number\r\nxyz\r\n\r\n")
+    assert b" 400 " in broken.splitlines()[0]
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@contextlib.asynccontextmanager
+async def served_again(site: Site, port: PhonesPort):
+    """The same site by a server of its own, whose connections can be counted."""
+    server = make_server(port)
+    runner = web.ServerRunner(server)
+    await runner.setup()
+    listener = socket.create_server(("127.0.0.1", 0))
+    await web.SockSite(runner, listener).start()
+    yield replace(site, base=f"http://127.0.0.1:{listener.getsockname()[1]}"), server
+    await runner.cleanup()
+
+
+async def test_a_client_that_goes_away_in_the_middle_of_a_body_writes_no_error_into_the_log(site, caplog):
+    """P-13: a phone that loses its power is no fault of ours."""
+    head = f"PUT /p/{site.token}/{POLY_MAC}-app.log HTTP/1.1\r\nHost: h\r\nUser-Agent: {POLY_AGENT}\r\n"
+    async with served_again(site, site.port) as (own, server):
+        async with opened(own) as (reader, writer):
+            writer.write(head.encode() + b"Expect: 100-continue\r\nContent-Length: 9\r\n\r\n")
+            assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            writer.write(b"abc")
+        async with asyncio.timeout(5):
+            while server.connections:
+                await asyncio.sleep(0.01)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_a_log_that_never_comes_is_given_up(site):
+    """P-13: an upload has a deadline, so that nobody who sends no more of it holds a connection."""
+    head = f"PUT /p/{site.token}/{POLY_MAC}-app.log HTTP/1.1\r\nHost: h\r\nUser-Agent: {POLY_AGENT}\r\n".encode()
+    async with served_again(site, replace(site.port, upload_within_s=0.2)) as (slow, _), opened(slow) as opened_to:
+        reader, writer = opened_to
+        writer.write(head + b"Content-Length: 1000\r\n\r\nx")
+        assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 404 ")
+        writer.write(b"x" * 999)  # so that nobody waits for it any longer
+    assert [(event.reason, event.status_code) for event in await events(site)] == [("upload_slow", 404)]
+
+
+async def test_a_phone_that_waits_to_be_asked_for_its_log_is_asked(site):
+    """P-13: RFC 9110 §10.1.1; what is refused is not asked for."""
+    head = f"PUT /p/{site.token}/{POLY_MAC}-%s HTTP/1.1\r\nHost: h\r\nUser-Agent: {POLY_AGENT}\r\n"
+    head += "Expect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+    async with opened(site) as (reader, writer):
+        writer.write((head % "app.log").encode())
+        assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"log")
+        assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 201 ")
+    async with opened(site) as (reader, writer):
+        writer.write((head % "web.cfg").encode())
+        assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 404 ")
 
 
 # --- A database that is away; secrets; proxies ----------------------------------------------------------------------
