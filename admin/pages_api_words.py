@@ -259,6 +259,8 @@ FIELDS: Mapping[str, str] = {
     "NumberAnswer.kind": "`elin`: lent to calls from its location; `direct`: a line's own.",
     "NumberCreate.kind": "`elin`: lent to calls from its location; `direct`: a line's own.",
     "NumberPatch.kind": "`elin`: lent to calls from its location; `direct`: a line's own.",
+    "AssetAnswer.models": "The models it is for; empty: any of that vendor.",
+    "AssetAnswer.sha256": "The digest of its bytes.",
     "PhoneAnswer.status": "Whether it has today's configuration.",
     "PhoneRelease.model": "The model it is from now on; null: the one kept here is right.",
     "PolicyAnswer.sources": "Address ranges that phones may ask from; empty: any.",
@@ -315,6 +317,8 @@ FIELDS: Mapping[str, str] = {
     "stragglers": "Phones that asked with a token rotated away and have not got through since, the "
     "last first; at most 100.",
     "stragglers_count": "How many of them there are.",
+    "clear_phones": "How many phones read no encrypted file: theirs leave in clear, whatever `encrypt_files` says.",
+    "elsewhere": "How many asked by the new URL from another network than before: they do not count as moved.",
     "told": "How many hold the new URL and have not asked by it yet.",
     "unseen": "Phones silent for a week or longer, those silent for the longest first; at most 100.",
     "FleetBody.phones": "Ids of phones; null: see `filter`.",

@@ -335,7 +335,8 @@ async def test_the_audit_chain_of_a_whole_day_verifies_off_line(site: Site) -> N
     file = site.node.folder / "audit.jsonl"
     file.write_text(exported)
     assert "entries hold" in await site.node.command("audit", "verify", str(file))
-    events = [json.loads(json.loads(line)["entry"])["event"] for line in exported.splitlines()]
+    lines = [json.loads(line) for line in exported.splitlines()]
+    events = [line["entry"]["event"] for line in lines if "entry" in line]  # signed checkpoints stand before them
     for event in (
         "account.create",
         "location.create",

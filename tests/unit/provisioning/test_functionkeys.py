@@ -10,7 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from engine.errors import UnsafeValue
-from engine.provisioning import boots_plain, formats, functionkeys, phone_extras, render, settings, vendors
+from engine.provisioning import boots_plain, formats, functionkeys, phone_extras, render, settings, simulate, vendors
 from engine.provisioning.assetfile import AssetRecord
 from engine.provisioning.functionkeys import FunctionKey, KeyKind, KeyRoom
 from tests.golden.samples import VALUES, config, everything_is_shown_on, with_everything
@@ -243,7 +243,6 @@ def _indexless(name: str) -> str:
 PATTERNS = {
     "yealink": r"(?m)^([\w.]+) =",
     "algo": r"(?m)^([\w.]+) =",
-    "poly": r'\s([\w.]+)="',
     "htek": r'para="([^"]+)"',
     "gigaset": r'param name="([^"]+)"',
     "snom": r"<(\w+)[ >]",
@@ -252,6 +251,7 @@ READERS = {
     "mitel": boots_plain.mitel_settings,
     "panasonic": boots_plain.panasonic_settings,
     "avaya": boots_plain.avaya_settings,
+    "poly": simulate.poly_settings,  # by an XML parser: a value may look like a setting
 }
 
 
