@@ -294,8 +294,8 @@ class _Door:
         is_sealed = file.startswith(sealing.FOLDER)
         file = file.removeprefix(sealing.FOLDER).removeprefix("/") if is_sealed else file
         is_well_formed = tokens.is_token(token) and _FILE.match(file) is not None
-        named = tokens.redact(agent)  # before anything is cut off or quoted: what is left of a token could be completed
-        legible = tokens.redact(file if is_well_formed else diagnosis.legible(file))
+        named = tokens.shown(agent, token)  # before anything is cut off or quoted: what is left could be completed
+        legible = tokens.shown(file if is_well_formed else diagnosis.legible(file), token)
         who = self._vendors.identify(legible, named)
         return _Parsed(token[: tokens.TOKEN_CHARACTERS], file[:100], is_well_formed, named[:400], who, is_sealed)
 
@@ -563,7 +563,8 @@ def _matches(if_none_match: str | None, etag: str) -> bool:
 def _noted(asked: _Asked, who: PhoneIdentity, found: Found | None, kind: FetchKind, status: int) -> Fetch:
     return Fetch(
         kind=kind,
-        file=tokens.redact(asked.file) if asked.is_well_formed else "(malformed)",  # nonsense may hold a token anywhere
+        # nonsense may hold a token anywhere
+        file=tokens.shown_file(asked.file, asked.token) if asked.is_well_formed else "(malformed)",
         method=asked.method[:10],
         status=status,
         ip=asked.ip,

@@ -647,6 +647,10 @@ async def test_no_live_token_or_secret_reaches_a_log_the_database_or_an_error_pa
         await raw(site, b"GET /p/x/" + token + b" HTTP/1.1\r\nHost: h\r\nUser-Agent: /p/" + token + b"\r\n\r\n"),
         await raw(site, b"GET /p/" + token + b"/x HTTP/1.1\r\nHost: h\r\nUser-Agent: a " + token + b"\r\n\r\n"),
     ]
+    parts = (token[:42], token[:21] + b" " + token[21:], token[3:33], token.replace(b"-", b"%2d") + b"%2d")
+    for part in parts:
+        await raw(site, b"GET /p/" + token + b"/x HTTP/1.1\r\nHost: h\r\nUser-Agent: Yealink " + part + b"\r\n\r\n")
+        await raw(site, b"GET /p/" + token + b"/" + part[:30] + b".cfg HTTP/1.1\r\nHost: h\r\n\r\n")
     await site.port.log.flush()
     sinks = [caplog.text.encode(), *answers]
     async with site.database.sessions.begin() as session:
@@ -654,7 +658,8 @@ async def test_no_live_token_or_secret_reaches_a_log_the_database_or_an_error_pa
         sinks += [row.entry.encode() for row in await session.scalars(select(AuditEntry))]
     for path in tmp_path.rglob("callpoint.db*"):
         sinks.append(path.read_bytes())
-    for secret in (token, b"secret-of-101", b"Desk-Pass-w0rd"):
+    pieces = (token[:12], token[15:27], token[30:42])
+    for secret in (token, *pieces, b"secret-of-101", b"Desk-Pass-w0rd"):
         assert not any(secret in sink for sink in sinks), secret
 
 

@@ -40,3 +40,32 @@ def test_redaction_leaves_the_file_name_and_no_token():
     ):
         assert token not in tokens.redact(text)
     assert tokens.redact(f"GET /p/{token}/001565aabbcc.cfg") == "GET /p/[token]/001565aabbcc.cfg"
+
+
+def test_no_part_of_the_asked_token_is_left_in_what_the_asker_says():
+    """P-23: neither most of it, nor pieces, nor another writing of it."""
+    token = "q0Zx-9fTnWb3_LkVr7YhPd2MsGcJ5eUaXo8iRtKyB1w"
+    spread = " ".join(token[at : at + 3] for at in range(0, 43, 3))
+    double = token.replace("-", "%252d")
+    for text in (
+        token[:42], token[1:], token[:21] + " " + token[21:], token[7:37] + ".cfg", token.replace("-", "%2d"), double,
+        spread, token.upper(), "a" + token[:12] + "b", "".join(f"%{ord(letter):02x}" for letter in token), token[:8],
+        "/".join(token[at : at + 9] for at in range(0, 43, 9)),
+    ):  # fmt: skip
+        shown = tokens.without(f"Yealink SIP-T46U {text} x", token)
+        assert tokens.REDACTED in shown, text
+        assert not any(token[at : at + 8] in shown for at in range(36)), text
+        assert text not in shown
+
+
+def test_what_is_no_part_of_the_token_stands_as_it_was():
+    token = "q0Zx-9fTnWb3_LkVr7YhPd2MsGcJ5eUaXo8iRtKyB1w"
+    for text in (
+        "Yealink SIP-T46U 108.86.0.20 80:5e:c0:aa:bb:01", "805ec0aabb01.cfg", "", "T46U 100% %", token[:7],
+        "é\udcff %ff",
+    ):  # fmt: skip
+        assert tokens.without(text, token) == text
+    name = f"{token[5:35]}.cfg"
+    assert tokens.shown_file(name, token) == tokens.shown(name, token) == "[token].cfg"
+    assert tokens.without("805ec0aabb01 Yealink", "805ec0aabb01") == "805ec0aabb01 Yealink"  # a wrong URL is no token
+    assert tokens.without(f"a {token[:20]} b {token[20:]} c", token) == "a [token] b [token] c"
