@@ -14,7 +14,7 @@ from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 from engine.config import Provisioning
 from engine.models import Account
-from engine.provisioning import safeguards
+from engine.provisioning import safeguards, store_safeguards
 from engine.provisioning.policy import MAX_LOG_DAYS, MAX_SOURCES, MIN_LOG_DAYS, Policy
 
 _Cidr = Annotated[str, StringConstraints(min_length=2, max_length=64, pattern=NAME_PATTERN)]
@@ -22,7 +22,10 @@ _Choice = Annotated[str, StringConstraints(max_length=20, pattern=NAME_PATTERN)]
 
 
 class PolicyAnswer(Answer):
-    """The policy as it holds, defaults included. Its version is the account's."""
+    """The policy as it holds, defaults included. Its version is the account's.
+
+    clear_phones: how many of its phones are of families that read no encrypted file, whatever `encrypt_files` says.
+    """
 
     sources: list[str]
     client_certificates: str
@@ -30,6 +33,7 @@ class PolicyAnswer(Answer):
     encrypt_files: bool
     fetch_log_days: int
     location_gate: str
+    clear_phones: int
 
 
 class PolicyBody(Body):
@@ -47,7 +51,7 @@ PolicyPatch = patch_of(PolicyBody, "PolicyPatch")
 async def get_provisioning_policy(request: web.Request) -> web.Response:
     no_query(request)
     account = _account(request)
-    return _answered(safeguards.policy_of(account), account)
+    return await _answered(request, safeguards.policy_of(account), account)
 
 
 async def patch_provisioning_policy(request: web.Request) -> web.Response:
@@ -61,12 +65,12 @@ async def patch_provisioning_policy(request: web.Request) -> web.Response:
         sees_certificates=sees_certificates(request.app[CONFIG].provisioning),
     )  # fmt: skip
     await request[SESSION].flush()
-    return _answered(policy, account)
+    return await _answered(request, policy, account)
 
 
 def sees_certificates(section: Provisioning) -> bool:
     """Whether phones' certificates reach the engine: over its own TLS, or through a proxy that hands them on."""
-    return section.client_ca is not None and (section.tls_cert is not None or bool(section.trusted_proxies))
+    return section.sees_certificates
 
 
 def _account(request: web.Request) -> Account:
@@ -75,8 +79,10 @@ def _account(request: web.Request) -> Account:
     return account
 
 
-def _answered(policy: Policy, account: Account) -> web.Response:
-    return answered(PolicyAnswer.model_validate(policy.values()), account)
+async def _answered(request: web.Request, policy: Policy, account: Account) -> web.Response:
+    counts = await store_safeguards.phones_by_vendor(request[SESSION], account.id)
+    values = policy.values() | {"clear_phones": safeguards.phones_in_clear(counts)}
+    return answered(PolicyAnswer.model_validate(values), account)
 
 
 _PATH = "/api/v1/provisioning-policy"

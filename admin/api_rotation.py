@@ -49,6 +49,7 @@ class RotationAnswer(Answer):
     phones: int
     moved: int
     told: int
+    elsewhere: int
     never: int
     left: list[PhoneSeenAnswer]
     stragglers_count: int
@@ -113,6 +114,7 @@ async def rotation_of(session: AsyncSession, account: Account) -> RotationAnswer
         phones=reached.phones,
         moved=reached.moved,
         told=reached.told,
+        elsewhere=reached.elsewhere,
         never=reached.never,
         left=_listed(await store_cutover.left_behind(session, account)),
         stragglers_count=await store_cutover.count_stragglers(session, account.id),

@@ -37,6 +37,7 @@ async def _page(request: web.Request, error: EngineError | None) -> web.Response
         policy=policy,
         sealed=_families(counts, is_sealed=True),
         clear=_families(counts, is_sealed=False),
+        clear_phones=safeguards.phones_in_clear(counts),
         outside=await store_safeguards.phones_outside(session, account.id, policy),
         sees_certificates=sees_certificates(section),
         has_tls=section.tls_cert is not None or bool(section.trusted_proxies),

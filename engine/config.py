@@ -138,10 +138,17 @@ class Provisioning(_Section):
     tls_cert: Path | None = None
     tls_key: Path | None = None
     client_ca: Path | None = None
+    client_cert_header: Literal["", "Client-Cert", "X-Client-Cert"] = ""  # in which a trusted proxy hands one on
     trusted_proxies: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
     workers: int = Field(default=1, ge=1, le=64)
     _check = field_validator("listen")(_listens)
     _check_url = field_validator("public_url")(_web_address)
+
+    @property
+    def sees_certificates(self) -> bool:
+        """Whether phones' certificates reach the engine: over its own TLS, or through a proxy that hands them on."""
+        is_handed_on = bool(self.trusted_proxies and self.client_cert_header)
+        return self.client_ca is not None and (self.tls_cert is not None or is_handed_on)
 
 
 class Bootstrap(_Section):
@@ -362,13 +369,19 @@ def _line_of(text: str, loc: list[str]) -> int | None:
 
 def _client_ca_faults(section: Provisioning) -> list[str]:
     """Why phones' certificates could not be held against anything, or never arrive."""
+    if section.client_cert_header and (section.client_ca is None or not section.trusted_proxies):
+        told = "a certificate is believed from a trusted proxy alone, and held against client_ca. Set both"
+        return [f"[provisioning] client_cert_header: {told}, or leave the key out."]
     if section.client_ca is None:
         return []
     told = f"{section.client_ca} is not there. Name a PEM file of the phone makers' authorities or a folder of them"
-    if section.client_ca.exists() and (section.tls_cert is not None or section.trusted_proxies):
+    if section.client_ca.exists() and section.sees_certificates:
         return []
     if section.client_ca.exists():
-        told = "phones show certificates over TLS alone. Set tls_cert and tls_key, or name the proxy in trusted_proxies"
+        told = (
+            "phones show certificates over TLS alone. Set tls_cert and tls_key; or, behind a proxy, trusted_proxies "
+            "and client_cert_header, the one header in which the proxy hands them on and which it overwrites"
+        )
     return [f"[provisioning] client_ca: {told}, or leave the key out."]
 
 

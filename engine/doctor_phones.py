@@ -43,9 +43,10 @@ def _authorities(config: Config, now: datetime) -> list[Finding]:
     section = config.provisioning
     if section.client_ca is None:
         return []
-    if section.tls_cert is None and not section.trusted_proxies:
+    if not section.sees_certificates:
         detail = (
-            "[provisioning] client_ca is set without TLS: no phone can show a certificate. Set tls_cert and tls_key."
+            "[provisioning] client_ca is set without TLS: no phone can show a certificate. Set tls_cert and tls_key, "
+            "or trusted_proxies and client_cert_header."
         )
         return [Finding(_THEIRS, "bad", detail)]
     try:

@@ -306,7 +306,7 @@ class Phone(Audited, Versioned, Stamped, Base):
         {
             "status", "last_fetch_at", "last_ip", "last_user_agent", "firmware", "fetched_revision",
             "fetched_token_index", "straggled_at", "seen_vendor", "seen_model", "resync_result", "resync_at",
-            "no_location_at",
+            "no_location_at", "home_ip", "elsewhere_at",
         }
     )  # fmt: skip
     unaudited_columns = _machine_columns | {"network_location_id"}  # no administrator's, yet a phone's files say it
@@ -340,6 +340,8 @@ class Phone(Audited, Versioned, Stamped, Base):
     fetched_revision: Mapped[int | None] = mapped_column(Integer)
     fetched_token_index: Mapped[str | None] = mapped_column(String(64), info={"secret": True})  # of its last fetch
     straggled_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)  # last asked with a token rotated away
+    home_ip: Mapped[str | None] = mapped_column(String(45))  # where it was served before phones began to be moved
+    elsewhere_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)  # last asked by the next URL from elsewhere
     seen_vendor: Mapped[str | None] = mapped_column(String(30))  # what it says it is, where that is not what is kept
     seen_model: Mapped[str | None] = mapped_column(String(40))
     resync_result: Mapped[str | None] = mapped_column(String(80))

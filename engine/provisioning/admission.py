@@ -116,7 +116,7 @@ class Admission:
             return None
         network = network_of(asker.ip)
         is_at_home = bool(last_ip) and network_of(last_ip) == network
-        if is_at_home or _proves(asker, policy, who) or not self._is_walking(network, asker.clock):
+        if is_at_home or proves(asker, policy, who) or not self._is_walking(network, asker.clock):
             return None
         return Turned("limited", evidence=("too many unknown addresses were asked for from there; served again soon",))
 
@@ -190,7 +190,7 @@ def settled(
 def certified(who: PhoneIdentity, asker: Asker, policy: Policy, vendor: str) -> PhoneIdentity:
     """The identity with its proof: a certificate that names the phone's address leaves no doubt whose phone asks."""
     certificate = asker.certificate
-    if certificate is None or not _proves(asker, policy, who):
+    if certificate is None or not proves(asker, policy, who):
         return who
     told = f"the certificate of {certificate.subject} proves {who.mac}"
     if not certificate.is_in_time(asker.now):
@@ -211,7 +211,8 @@ def _counts(asker: Asker, policy: Policy) -> bool:
     return policy.expired_certificates or asker.certificate.is_in_time(asker.now)
 
 
-def _proves(asker: Asker, policy: Policy, who: PhoneIdentity) -> bool:
+def proves(asker: Asker, policy: Policy, who: PhoneIdentity) -> bool:
+    """Whether a certificate that counts names the phone's address."""
     if asker.certificate is None or asker.certificate.mac is None:
         return False
     return asker.certificate.mac == who.mac and _counts(asker, policy)
@@ -225,7 +226,7 @@ def _contradiction(asker: Asker, policy: Policy, who: PhoneIdentity) -> Turned |
     if certificate is not None and certificate.mac is not None and who.mac not in {None, certificate.mac}:
         told = f"the certificate is {certificate.mac}'s ({certificate.subject}), the request names {who.mac}"
         return Turned("certificate", is_mismatch=True, evidence=(told,))
-    if policy.client_certificates is not ClientCertificates.REQUIRED or _proves(asker, policy, who):
+    if policy.client_certificates is not ClientCertificates.REQUIRED or proves(asker, policy, who):
         return None
     if certificate is None:
         told = "no certificate was shown"

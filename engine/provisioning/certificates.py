@@ -10,7 +10,7 @@ import binascii
 import datetime as dt
 import re
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,11 +22,14 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from engine.errors import ConfigFault
 from engine.provisioning.vendors import Mac, parse_mac
 
 MAX_HEADER_CHARACTERS = 8000
+HEADERS = ("client-cert", "x-client-cert")  # in which proxies hand a certificate on
+Headers = CIMultiDict[str] | CIMultiDictProxy[str]
 _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which the ssl module does not name
 # Python's own list, at the level that still reads the SHA-1 signatures and 1024-bit keys of older makers' authorities.
 # Sessions stay on TLS 1.2 or newer with forward secrecy.
@@ -172,17 +175,24 @@ def of_transport(ssl_object: ssl.SSLObject | None) -> DeviceCertificate | None:
     return read(der) if der else None
 
 
-def of_headers(headers: Mapping[str, str], authorities: Authorities) -> DeviceCertificate | None:
+def of_headers(headers: Headers, name: str, authorities: Authorities) -> DeviceCertificate | None:
     """The certificate that a trusted proxy in front of us hands on; the caller sees to it that it is one.
 
     `Client-Cert` as RFC 9440 §2.2 writes it, or `X-Client-Cert` with a PEM in URL encoding (nginx:
     `$ssl_client_escaped_cert`) or the plain base64 of the DER (HAProxy: `ssl_c_der,base64`). The proxy proves that the
     phone holds the key; who signed it is held against our own authorities.
+
+    Args:
+        name: The one header that the proxy sets (RFC 9440 §4: and takes out of what it was sent); "": none. A request
+            that holds another of the kind, or this one twice, was not cleaned, so no certificate in it is believed.
     """
-    text = headers.get("Client-Cert") or headers.get("X-Client-Cert") or ""
-    if not text or len(text) > MAX_HEADER_CHARACTERS:
+    if not name:
         return None
-    return _handed_on(text, authorities)
+    shown = [text for one in {name.lower(), *HEADERS} for text in headers.getall(one, ())]
+    texts = headers.getall(name, ())
+    if len(shown) != 1 or len(texts) != 1 or not texts[0] or len(texts[0]) > MAX_HEADER_CHARACTERS:
+        return None
+    return _handed_on(texts[0], authorities)
 
 
 @lru_cache(maxsize=1024)

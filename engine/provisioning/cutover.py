@@ -56,6 +56,7 @@ async def begin(
     account.next_provisioning_token_index = tokens.index(keys, token)
     account.next_provisioning_token_at = utc_now()
     account.rotation = Move(automatic=is_automatic).as_stored()
+    await store_cutover.settle_homes(session, account)
     await store_cutover.outdate(session, account)
     now = await store_cutover.progress(session, account)
     details = {"mode": Mode.PUSH, "phones": now.phones, "automatic": is_automatic}

@@ -26,6 +26,7 @@ from engine.errors import EngineError
 from engine.ids import new_id
 from engine.models import Account, Phone, PhoneStatus, ProvisioningEvent
 from engine.provisioning import quarantine, retired
+from engine.provisioning.retired import Wish
 
 FLUSH_INTERVAL_S = 0.5
 MAX_PENDING = 20_000  # distinct events, about 20 MB
@@ -48,6 +49,7 @@ class FetchKind(StrEnum):
     HELD_DENIED = "held_denied"
 
 
+_SERVED = frozenset({FetchKind.FETCH, FetchKind.NOT_MODIFIED})
 _OF_HELD = frozenset({FetchKind.HELD, FetchKind.HELD_DENIED})
 _PROMOTED = {FetchKind.MISMATCH: Event.PHONE_MISMATCH, FetchKind.HELD_DENIED: Event.LOCATION_REQUEST_DENIED}
 
@@ -59,6 +61,7 @@ class Fetch(NamedTuple):  # made and hashed on every request: a tuple does both 
     order is not there. `revision` is the account's, for a file that holds lines; `etag` tells whether the phone got
     something new. `token_index`: the keyed index of the token it asked with; it is never written with the event.
     `confidence`: how sure the vendor is; `seen`: vendor and model of a phone that says it is another one than the kept.
+    `is_proven`: by the phone's own certificate.
     """
 
     kind: FetchKind
@@ -79,6 +82,7 @@ class Fetch(NamedTuple):  # made and hashed on every request: a tuple does both 
     token_index: str = ""
     confidence: str = ""
     seen: tuple[str, str] | None = None
+    is_proven: bool = False
 
 
 class Noted(NamedTuple):
@@ -247,19 +251,19 @@ async def _write(session: AsyncSession, taken: dict[Fetch, _Count], promoted: li
     has_moved = False
     for fetch, count in taken.items():
         phone = phones.get(fetch.phone_id or "")
-        if phone is not None and fetch.kind in {FetchKind.FETCH, FetchKind.NOT_MODIFIED}:
+        if phone is not None and fetch.kind in _SERVED:
             known = phone.fetched_token_index
-            _seen(session, phone, fetch, count.at, is_changed=fetch in changed)
-            retired.note_token(phone, fetch, accounts.get(phone.account_id))
+            _got(session, phone, fetch, count.at, accounts.get(phone.account_id), is_changed=fetch in changed)
             has_moved = has_moved or phone.fetched_token_index != known
         elif phone is not None and fetch.reason == retired.REASON:
             phone.straggled_at = count.at
         elif phone is not None and fetch.seen is not None:
-            quarantine.hold(session, _actor(fetch), phone, quarantine.Seen(*fetch.seen))
+            lately = {one.ip for one in taken if one.phone_id == phone.id and one.kind in _SERVED}
+            if fetch.is_proven or await quarantine.is_at_home(session, phone, fetch.ip, count.at, lately):
+                quarantine.hold(session, _actor(fetch), phone, quarantine.Seen(*fetch.seen))
         elif phone is not None and fetch.kind is FetchKind.FAILED:
             if fetch.status < 400:  # something stood in for the file
-                _seen(session, phone, fetch, count.at, is_changed=False)
-                retired.note_token(phone, fetch, accounts.get(phone.account_id))
+                _got(session, phone, fetch, count.at, accounts.get(phone.account_id), is_changed=False)
             phone.status = PhoneStatus.FAILED  # its file cannot be made: the phone keeps what it has
     for fetch in promoted:
         _promote(session, fetch, taken[fetch], phones.get(fetch.phone_id or ""))
@@ -280,13 +284,14 @@ async def _phones(session: AsyncSession, wanted: set[str]) -> dict[str, Phone]:
     return found
 
 
-async def _accounts(session: AsyncSession, wanted: set[str]) -> dict[str, str | None]:
-    """Those that still exist, each with the index of the token that its phones shall ask with: an event of an account
-    deleted meanwhile must not hold up all others.
+async def _accounts(session: AsyncSession, wanted: set[str]) -> dict[str, Wish]:
+    """Those that still exist, each with the token that its phones shall ask with: an event of an account deleted
+    meanwhile must not hold up all others.
     """
-    wished = func.coalesce(Account.next_provisioning_token_index, Account.provisioning_token_index)
-    query = select(Account.id, wished).where(Account.id.in_(wanted))
-    return {row[0]: row[1] for row in await session.execute(query)} if wanted else {}
+    following = Account.next_provisioning_token_index
+    wished = func.coalesce(following, Account.provisioning_token_index)
+    query = select(Account.id, wished, following.is_not(None)).where(Account.id.in_(wanted))
+    return {row[0]: Wish(row[1], bool(row[2])) for row in await session.execute(query)} if wanted else {}
 
 
 async def _changed(session: AsyncSession, taken: dict[Fetch, _Count], phones: dict[str, Phone]) -> set[Fetch]:
@@ -312,6 +317,20 @@ async def _changed(session: AsyncSession, taken: dict[Fetch, _Count], phones: di
         if last is not None and last.get("etag") != fetch.etag:
             changed.add(fetch)
     return changed
+
+
+def _got(
+    session: AsyncSession, phone: Phone, fetch: Fetch, at: dt.datetime, wish: Wish | None, *, is_changed: bool
+) -> None:
+    """What a file that was served tells of the phone; a HEAD gave it nothing, so it tells nothing."""
+    if fetch.method == "HEAD":
+        return
+    wish = wish or Wish()
+    is_from_home, last = retired.is_from_home(phone, fetch, wish), phone.last_fetch_at
+    _seen(session, phone, fetch, at, is_changed=is_changed)
+    retired.note_token(phone, fetch, wish, at, is_from_home=is_from_home)
+    if not is_from_home:
+        phone.last_fetch_at = last  # a move counts by it
 
 
 def _seen(session: AsyncSession, phone: Phone, fetch: Fetch, at: dt.datetime, *, is_changed: bool) -> None:

@@ -94,6 +94,7 @@ class PhonesPort:
     log: FetchLog
     public_url: str = ""
     trusted_proxies: tuple[Network, ...] = ()
+    client_cert_header: str = ""  # in which they hand a phone's certificate on; empty: in none
     also: dict[str, Handler] = field(default_factory=dict)
     kept: KeptFiles = field(default_factory=KeptFiles)
     admission: Admission = field(default_factory=Admission)
@@ -122,7 +123,7 @@ class PhonesPort:
         if authorities is None:
             return None
         if self.trusted_proxies and self.is_trusted(request.remote or ""):
-            return certificates.of_headers(request.headers, authorities)
+            return certificates.of_headers(request.headers, self.client_cert_header, authorities)
         shown = request.transport.get_extra_info("ssl_object") if request.transport is not None else None
         return certificates.of_transport(shown)
 
@@ -193,6 +194,7 @@ def make_phones_port(
         log=FetchLog(database),
         public_url=section.public_url,
         trusted_proxies=section.trusted_proxies,
+        client_cert_header=section.client_cert_header,
         admission=Admission(Authorities.load(section.client_ca) if section.client_ca is not None else None),
         assets=assets,
         last_fetched=last_fetched,
@@ -310,6 +312,8 @@ class _Door:
             return self._fail(asked, who, found, exc)
         if named is not who:  # by its certificate alone
             who, found = admission.settled(who, named, found, asker, policy)
+        if admission.proves(asker, policy, who):
+            who = replace(who, is_proven=True)
         allowed = self._allowed(asked, who, found)
         misses = allowed.reason if isinstance(allowed, _Refusal) else None
         turned = self._port.admission.judge(asker, policy, found, who, misses=misses)
@@ -344,7 +348,7 @@ class _Door:
         if not asked.is_well_formed or who.is_refused:
             is_nonsense = not asked.is_well_formed
             return _Refusal(*((FetchKind.DENIED, "path") if is_nonsense else (FetchKind.MISMATCH, "contradiction")))
-        if found.phone_id is not None and (held := self._gate.refusal(found, who, asked.started)) is not None:
+        if found.phone_id is not None and (held := self._gate.refusal(found, who, asked.ip, asked.started)):
             return _Refusal(FetchKind.MISMATCH, held)
         profile = self._profile(who, found)
         rule = profile.file_rule(asked.file) if profile is not None else None
@@ -513,7 +517,7 @@ class _Door:
     def _refuse(
         self, asked: _Asked, who: PhoneIdentity, found: Found | None, kind: FetchKind, reason: str
     ) -> web.Response:
-        seen = quarantine.seen_of(who) if reason == quarantine.REASON else None
+        seen = self._gate.seen(found, who, asked.ip, asked.started) if reason == quarantine.REASON else None
         fetch = _noted(asked, who, found, kind, 404)._replace(reason=reason, seen=seen)
         self._port.log.note(fetch, int((time.perf_counter() - asked.started) * 1e6))
         return not_found()
@@ -576,6 +580,7 @@ def _noted(asked: _Asked, who: PhoneIdentity, found: Found | None, kind: FetchKi
         evidence=(*who.evidence, *who.contradictions)[:6],
         confidence=who.confidence.name.lower(),
         token_index=asked.token_index,
+        is_proven=who.is_proven,
     )
 
 
@@ -583,7 +588,7 @@ def _served(asked: _Asked, who: PhoneIdentity, found: Found, rule: FileRule, kep
     holds_lines = rule.kind in {FileKind.DEVICE, FileKind.SETTINGS}
     kind, status = (FetchKind.NOT_MODIFIED, 304) if is_same else (FetchKind.FETCH, 200)
     return _noted(asked, who, found, kind, status)._replace(
-        revision=found.revision if holds_lines else None,
+        revision=found.revision if holds_lines and asked.method != hdrs.METH_HEAD else None,
         etag=kept.etag,
         size_bytes=0 if is_same or asked.method == hdrs.METH_HEAD else len(kept.body),
     )

@@ -96,7 +96,8 @@ class Move:
 class Progress:
     """How far a move has come. `phones` counts those that ever fetched, `moved` those that ask by the new URL, `told`
     those that have it in their files but have not asked by it yet. Without a move, `moved` are those that ask by the
-    URL in force.
+    URL in force. `elsewhere`: in whose name it was asked for by the new URL, not where the phone was served before and
+    without its certificate: they do not count as moved, and the account's people decide.
     """
 
     state: RotationState
@@ -106,6 +107,7 @@ class Progress:
     never: int
     began_at: dt.datetime | None = None
     automatic: bool = False
+    elsewhere: int = 0
 
     @property
     def left(self) -> int:
@@ -119,7 +121,13 @@ class Progress:
     @property
     def sentence(self) -> str:
         what = "moved back" if self.state is RotationState.RETURNING else "moved"
-        return f"{self.moved} of {_phones(self.phones)} {what}"
+        told = f"{self.moved} of {_phones(self.phones)} {what}"
+        if not self.elsewhere:
+            return told
+        told += f". {self.elsewhere} asked by the new URL from another network than before and "
+        told += "does not count." if self.elsewhere == 1 else "do not count."
+        decide = "The cut waits for you: look at their addresses, then cut over or rotate at once."
+        return f"{told} {decide}" if self.automatic else told
 
 
 def _phones(count: int) -> str:

@@ -5,24 +5,36 @@ lines, and they hold passwords, so it gets the one 404 until the account's peopl
 old one is right. Only a User-Agent that names a model of our own table can hold a phone back, and only where the
 difference matters: an alias, a revision of the same name, another model with the same files and as many lines, and a
 firmware's new spelling do not, nor does an administrator's own User-Agent.
+
+A User-Agent is easily forged, so only the phone's own place can have it held back: the network it was served in last,
+its certificate, or, where it was served nowhere yet, its address in the User-Agent. From anywhere else only that
+request is refused. A phone that still says its kept model where it is at home is served, whatever others say.
 """
 
+import datetime as dt
+from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit.events import Event
 from engine.audit.record import Actor, record
 from engine.errors import Conflict, FieldFault, Invalid
-from engine.models import Phone, PhoneStatus
-from engine.provisioning import store, vendors
+from engine.models import Phone, PhoneStatus, ProvisioningEvent
+from engine.provisioning import store, vendors, vicinity
 from engine.provisioning.index import Found
 from engine.provisioning.vendors import Confidence, PhoneIdentity, Profile, Vendors, spelled
 
 REASON: Final = "model"  # of the request that held a phone back
 HELD: Final = "quarantined"  # of every one after it
+ELSEWHERE: Final = "model_elsewhere"  # of a request that is refused by itself: it does not come from the phone's place
 _SOON_S = 5.0  # in which the fetch log has written the phone's status, and every process reads it
+_MAX_RECENT = 10_000
+_AT_HOME_FOR = dt.timedelta(days=7)  # in which a phone that was served in two networks has no sure home
+_LOOKED_AT = 200  # of its fetches in that time
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,25 +82,52 @@ class Gate:
     """Who is held back: those the database says, and those seen a moment ago that it does not say yet."""
 
     known: Vendors
-    _recent: dict[str, float] = field(default_factory=dict)
+    _recent: OrderedDict[str, tuple[float, str]] = field(default_factory=OrderedDict)
 
-    def refusal(self, found: Found, who: PhoneIdentity, now: float) -> str | None:
-        """Why a known phone gets nothing, as the fetch log's reason; None: nothing is held against it. `now`: any clock
-        that only goes forward, in seconds.
+    def refusal(self, found: Found, who: PhoneIdentity, ip: str, now: float) -> str | None:
+        """Why a known phone gets nothing, as the fetch log's reason; None: nothing is held against it. It is not
+        remembered here: another rule may refuse the request first.
+
+        Args:
+            ip: The asker's. now: any clock that only goes forward, in seconds.
         """
         if found.phone_id is None:
             return None
+        other = another_model(self.known, Seen(found.vendor, found.model), who)
         if found.status == PhoneStatus.QUARANTINED:
             self._recent.pop(found.phone_id, None)
-            return HELD
-        if self._recent:
-            self._recent = {one: until for one, until in self._recent.items() if until > now}
-            if found.phone_id in self._recent:
-                return HELD
-        if another_model(self.known, Seen(found.vendor, found.model), who) is None:
-            return None
-        self._recent[found.phone_id] = now + _SOON_S
-        return REASON
+            return None if self._says_the_kept(found, who, ip) else HELD
+        if other is not None:
+            return REASON if _is_its_own(found, who, ip) else ELSEWHERE
+        until, asker = self._recent.get(found.phone_id, (now, ""))
+        is_held = until > now and vicinity.is_near(asker, ip) and not self._says_the_kept(found, who, ip)
+        return HELD if is_held else None
+
+    def _says_the_kept(self, found: Found, who: PhoneIdentity, ip: str) -> bool:
+        """Does the asker name the kept model where the phone is at home?"""
+        profile = self.known.profiles.get(found.vendor)
+        named, address = who.named
+        if profile is None or named is None or who.vendor != found.vendor or address not in {None, who.mac}:
+            return False
+        is_kept = named == found.model or profile.models.get(named) is profile.models.get(found.model, profile)
+        return is_kept and (who.is_proven or vicinity.is_near(found.last_ip, ip))
+
+    def seen(self, found: Found | None, who: PhoneIdentity, ip: str, now: float) -> tuple[str, str]:
+        """What a phone refused with `REASON` says it is, for the fetch log; whoever asks there next is held back
+        too, for as long as the log may take to write it.
+        """
+        if found is not None and found.phone_id is not None:
+            self._recent[found.phone_id] = (now + _SOON_S, ip)
+            self._recent.move_to_end(found.phone_id)
+            if len(self._recent) > _MAX_RECENT:
+                self._recent.popitem(last=False)
+        return seen_of(who)
+
+
+def _is_its_own(found: Found, who: PhoneIdentity, ip: str) -> bool:
+    if who.is_proven or vicinity.is_near(found.last_ip, ip):
+        return True
+    return not found.last_ip and who.named[1] is not None
 
 
 # --- Operations -------------------------------------------------------------------------------------------------------
@@ -102,6 +141,20 @@ def hold(session: AsyncSession, actor: Actor, phone: Phone, seen: Seen) -> None:
     phone.seen_vendor, phone.seen_model = seen.vendor[:30], seen.model[:40]
     details = {"kept": f"{phone.vendor} {phone.model}", "seen": f"{seen.vendor} {seen.model}"}
     record(session, actor, Event.PHONE_QUARANTINE, phone, details=details)
+
+
+async def is_at_home(session: AsyncSession, phone: Phone, ip: str, now: dt.datetime, lately: Iterable[str]) -> bool:
+    """Whether the phone was served near `ip` alone in the last days: who fetches its file by a stolen URL from
+    elsewhere makes no home for it. `lately`: addresses it was served at that the fetch log does not hold yet.
+    """
+    query = select(ProvisioningEvent.ip).where(
+        ProvisioningEvent.phone_id == phone.id,
+        ProvisioningEvent.kind.in_(("fetch", "not_modified")),
+        ProvisioningEvent.at >= now - _AT_HOME_FOR,
+        ProvisioningEvent.ip != ip,
+    )
+    rows = await session.scalars(query.order_by(ProvisioningEvent.id).limit(_LOOKED_AT))  # who came first is at home
+    return all(vicinity.is_near(address or "", ip) for address in {*rows, *lately})
 
 
 def settle(phone: Phone) -> None:

@@ -8,6 +8,7 @@ told to the account, and to the phone of that MAC.
 import datetime as dt
 from collections.abc import Iterable
 from copy import copy
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from sqlalchemy import delete, select
@@ -15,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.db import utc_now
 from engine.models import Phone, PhoneStatus, RetiredToken
+from engine.provisioning import vicinity
 
 if TYPE_CHECKING:
     from engine.provisioning.fetchlog import Fetch  # the log's writer asks here
@@ -31,6 +33,16 @@ class Counted(Protocol):
     at: dt.datetime
     count: int
     duration_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """The index of the token that an account's phones shall ask with (None: there is none), and whether they are being
+    moved to it.
+    """
+
+    token_index: str | None = None
+    is_moving: bool = False
 
 
 Count = TypeVar("Count", bound=Counted)
@@ -64,12 +76,30 @@ async def attributed(session: AsyncSession, taken: "dict[Fetch, Count]") -> "dic
     return told
 
 
-def note_token(phone: Phone, fetch: "Fetch", wished: str | None) -> None:
-    """Put on the phone by which token it asked for its own files; until it asks by the one `wished` it is stale."""
+def is_from_home(phone: Phone, fetch: "Fetch", wish: Wish) -> bool:
+    """While phones are being moved: did the phone itself ask, by its certificate or from the network where it was
+    served before the move? The first fetch of all makes the home. Outside of a move anywhere is home.
+    """
+    if not wish.is_moving:
+        return True
+    if phone.home_ip is None:
+        phone.home_ip = phone.last_ip or fetch.ip
+    return fetch.is_proven or vicinity.is_near(phone.home_ip, fetch.ip)
+
+
+def note_token(phone: Phone, fetch: "Fetch", wish: Wish, at: dt.datetime, *, is_from_home: bool) -> None:
+    """Put on the phone by which token it asked for its own files; until it asks by the wished one it is stale.
+
+    While phones are being moved, whoever reads a file by the old URL learns the new one: only what comes from the
+    phone's home counts, the rest is kept as a question for the account's people.
+    """
     if fetch.revision is None or not fetch.token_index:
         return
-    phone.fetched_token_index = fetch.token_index
-    if fetch.token_index != wished and phone.status == PhoneStatus.CURRENT:
+    if is_from_home:
+        phone.fetched_token_index = fetch.token_index
+    elif fetch.token_index == wish.token_index:
+        phone.elsewhere_at = at
+    if phone.fetched_token_index != wish.token_index and phone.status == PhoneStatus.CURRENT:
         phone.status = PhoneStatus.STALE
 
 

@@ -61,6 +61,12 @@ async def update_policy(
     return policy
 
 
+def phones_in_clear(counts: Mapping[str, int]) -> int:
+    """How many phones are sent clear files even where files are encrypted, of the numbers by vendor."""
+    profiles = vendors.known().profiles
+    return sum(n for vendor, n in counts.items() if vendor not in profiles or profiles[vendor].encryption is None)
+
+
 def give_key(phone: Phone, policy: Policy) -> None:
     """Make the phone's file key where files are encrypted and it has none. A key is never replaced: a phone that holds
     one could not open what another sealed.

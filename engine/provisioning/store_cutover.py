@@ -50,13 +50,14 @@ async def progress(session: AsyncSession, account: Account) -> Progress:
         func.count(Phone.last_fetch_at),
         func.count().filter(Phone.last_fetch_at.is_not(None), moved),
         func.count().filter(told),
+        func.count().filter(false() if began is None else and_(Phone.elsewhere_at >= began, ~moved)),
     ).where(Phone.account_id == account.id)
-    phones, booted, has_moved, is_told = (await session.execute(query)).one()
+    phones, booted, has_moved, is_told, elsewhere = (await session.execute(query)).one()
     if began is None:
         return Progress(RotationState.NONE, booted, has_moved, 0, phones - booted)
     move = Move.read(account.rotation)
     state = RotationState.RETURNING if move.is_return else RotationState.PUSHING
-    return Progress(state, booted, has_moved, is_told, phones - booted, began, move.automatic)
+    return Progress(state, booted, has_moved, is_told, phones - booted, began, move.automatic, elsewhere)
 
 
 async def left_behind(session: AsyncSession, account: Account) -> tuple[PhoneSeen, ...]:
@@ -82,6 +83,13 @@ async def outdate(session: AsyncSession, account: Account) -> None:
     current = (Phone.account_id == account.id, Phone.status == PhoneStatus.CURRENT)
     await session.flush()
     await session.execute(update(Phone).where(*current, behind).values(status=PhoneStatus.STALE))
+
+
+async def settle_homes(session: AsyncSession, account: Account) -> None:
+    """Keep where each phone was served before a move: asking by the next URL counts from there."""
+    await session.flush()
+    kept = update(Phone).where(Phone.account_id == account.id).values(home_ip=Phone.last_ip, elsewhere_at=None)
+    await session.execute(kept)
 
 
 async def moving(session: AsyncSession) -> Sequence[str]:

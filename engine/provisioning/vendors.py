@@ -187,7 +187,8 @@ class Profile:
 class PhoneIdentity:
     """Who seems to ask, and for what. `evidence` and `contradictions` are sentences for the fetch log.
 
-    `named`: the model and the address that the User-Agent alone tells, where it tells them.
+    `named`: the model and the address that the User-Agent alone tells, where it tells them. `is_proven`: the phone's
+    own certificate says so.
     """
 
     vendor: str | None
@@ -204,6 +205,7 @@ class PhoneIdentity:
     is_refused: bool = (
         False  # a contradiction after which nothing may be served: two addresses, a placeholder, another vendor
     )
+    is_proven: bool = False
 
 
 @dataclass(frozen=True, slots=True)

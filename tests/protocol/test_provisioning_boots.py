@@ -13,8 +13,8 @@ from sqlalchemy import select
 from engine import config as configuration
 from engine.audit.events import Event
 from engine.audit.record import SYSTEM
-from engine.models import AuditEntry, Phone, PhoneStatus, ProvisioningEvent
-from engine.provisioning import phones, quarantine, vendors
+from engine.models import Account, AuditEntry, Phone, PhoneStatus, ProvisioningEvent
+from engine.provisioning import phones, quarantine, safeguards, vendors
 from engine.provisioning.http import make_phones_port
 from engine.provisioning.simulate import Memory, simulate
 from tests.factories import add_account, add_line, add_pbx, add_phone
@@ -144,6 +144,39 @@ async def test_the_event_keeps_the_confidence_and_what_people_get_wrong(site):
     assert not any(site.token in json.dumps(evidence) for evidence in by_file.values())
 
 
+async def test_a_forged_user_agent_from_elsewhere_is_refused_and_holds_no_phone(site):
+    """P-05, P-18: from outside the account's ranges, and from another network inside none: the phone at home is served
+    at once and later, with any User-Agent.
+    """
+    mac, file = mac_of("yealink"), f"{mac_of('yealink')}.cfg"
+    forged = f"Yealink SIP-T31P 124.86.0.20 {mac}"
+    networks = configuration.Provisioning(trusted_proxies=("127.0.0.0/8",)).trusted_proxies
+    object.__setattr__(site.port, "trusted_proxies", networks)
+
+    async def get(agent, ip):
+        headers = {"X-Forwarded-For": ip} | ({"User-Agent": agent} if agent else {})
+        async with (
+            aiohttp.ClientSession(skip_auto_headers=("User-Agent",)) as session,
+            session.get(site.urls["http"] + file, headers=headers) as answer,
+        ):
+            return answer.status, dict(answer.headers), await answer.read()
+
+    home = "192.0.2.7"
+    unknown = await site.get("805ec0999999.cfg", None)
+    assert (await get(None, home))[0] == 200
+    await site.events()
+    assert (await get(forged, "198.51.100.7"))[::2] == unknown[::2]
+    assert (await get(None, home))[0] == 200
+    async with site.database.sessions.begin() as session:
+        account = await session.get(Account, (await site.phone("yealink")).account_id)
+        await safeguards.update_policy(session, SYSTEM, account, {"sources": ["192.0.2.0/24"]}, sees_certificates=True)
+    assert (await get(forged, "198.51.100.7"))[::2] == unknown[::2]
+    assert (await get(None, home))[0] == 200
+    reasons = [event.reason for event in await site.events() if event.reason in {quarantine.ELSEWHERE, "source"}]
+    assert reasons == [quarantine.ELSEWHERE, "source"]
+    assert (await site.phone("yealink")).status == PhoneStatus.CURRENT
+
+
 async def test_a_phone_that_says_it_is_another_model_gets_the_one_404_until_somebody_releases_it(site):
     """P-05: quarantined with what was seen, an event, an audit entry; then served again."""
     mac, file = mac_of("yealink"), f"{mac_of('yealink')}.cfg"
@@ -154,7 +187,8 @@ async def test_a_phone_that_says_it_is_another_model_gets_the_one_404_until_some
     assert await site.get(file, None) == unknown  # at once, and with no User-Agent at all
     reasons = [event.reason for event in await site.events() if event.kind == "mismatch"]
     assert reasons == [quarantine.REASON, quarantine.HELD]
-    assert await site.get(f"{mac}.boot", f"Yealink SIP-T54W 96.86.0.20 {mac}") == unknown  # out of the database now
+    assert await site.get(f"{mac}.boot", None) == unknown  # out of the database now
+    assert (await site.get(f"{mac}.boot", f"Yealink SIP-T54W 96.86.0.20 {mac}"))[0] == 200  # the kept one, at home
     phone = await site.phone("yealink")
     assert (phone.status, phone.seen_vendor, phone.seen_model) == ("quarantined", "yealink", "T31P")
     async with site.database.sessions.begin() as session:

@@ -461,9 +461,32 @@ async def test_a_trusted_proxy_hands_the_certificate_on(site, maker):
         url = site.url(tls=False) + f"{YEALINK}.cfg"
         for leaf, status in cases:
             for header in headers_with(leaf):
+                object.__setattr__(site.port, "client_cert_header", next(iter(header)))
                 assert (await get(session, url, **header))[0] == status, header
         assert (await get(session, url, **{"Client-Cert": ":bm9uc2Vuc2U=:"}))[0] == 404
         assert (await get(session, url))[0] == 404
+
+
+async def test_only_the_one_configured_header_of_a_proxy_is_believed(site, maker):
+    """P-18: certificates are public. What a proxy passes on of the client's own making proves nothing: a header that it
+    does not set, both at once, or its own twice.
+    """
+    await site.policy(client_certificates="required")
+    networks = configuration.Provisioning(trusted_proxies=("127.0.0.0/8",)).trusted_proxies
+    object.__setattr__(site.port, "trusted_proxies", networks)
+    forged, set_by_proxy = headers_with(issued(maker, YEALINK))[0], headers_with(issued(maker, SECOND))[1]
+    true = headers_with(issued(maker, YEALINK))[1]
+    async with aiohttp.ClientSession() as session:
+        url = site.url(tls=False) + f"{YEALINK}.cfg"
+        assert (await get(session, url, **true))[0] == 404  # none is configured
+        object.__setattr__(site.port, "client_cert_header", "X-Client-Cert")
+        assert (await get(session, url, **true))[0] == 200
+        assert (await get(session, url, **forged))[0] == 404
+        assert (await get(session, url, **forged, **set_by_proxy))[0] == 404
+        assert (await get(session, url, **forged, **true))[0] == 404
+        twice = [*true.items(), *set_by_proxy.items()]
+        async with session.get(url, headers=twice) as answer:
+            assert answer.status == 404
 
 
 async def test_a_stranger_s_header_is_no_certificate(site, maker):

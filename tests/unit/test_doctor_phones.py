@@ -91,7 +91,10 @@ def test_authorities_without_tls_or_without_a_certificate_in_them_are_told(tmp_p
     [
         ('client_ca = "nowhere.pem"\ntrusted_proxies = ["10.0.0.0/8"]', "is not there"),
         ('client_ca = "."', "over TLS alone"),
-        ('client_ca = "."\ntrusted_proxies = ["10.0.0.0/8"]', ""),
+        ('client_ca = "."\ntrusted_proxies = ["10.0.0.0/8"]', "client_cert_header"),
+        ('client_ca = "."\ntrusted_proxies = ["10.0.0.0/8"]\nclient_cert_header = "X-Client-Cert"', ""),
+        ('client_ca = "."\nclient_cert_header = "X-Client-Cert"', "from a trusted proxy alone"),
+        ('client_ca = "."\nclient_cert_header = "X-Cert"', "client_cert_header"),
     ],
 )
 def test_check_config_tells_what_client_ca_lacks(

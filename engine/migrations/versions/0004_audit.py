@@ -1,6 +1,7 @@
 """The audit log's signed checkpoints, and what finds entries fast among ten million of one account.
 
-Entries are never touched by a migration: what is added here is beside them.
+Entries are never touched by a migration: what is added here is beside them. And from where a phone may be moved to
+another URL.
 """
 
 import sqlalchemy as sa
@@ -28,6 +29,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_checkpoint")),
     )
     op.create_index("ix_audit_checkpoint_chain", "audit_checkpoint", ["chain", "seq"], unique=False)
+    op.add_column("phone", sa.Column("home_ip", sa.String(length=45), nullable=True))
+    op.add_column("phone", sa.Column("elsewhere_at", sa.DateTime(), nullable=True))
     _refuse_changes()
     op.create_index("ix_audit_entry_chain_actor_name", "audit_entry", ["chain", "actor_name", "seq"], unique=False)
     op.create_index("ix_audit_entry_chain_category", "audit_entry", ["chain", "category", "seq"], unique=False)

@@ -90,6 +90,17 @@ async def test_a_phone_whose_family_reads_no_encrypted_file_has_no_key(port: Adm
     assert answer.status == 409
 
 
+async def test_phones_that_are_sent_clear_files_with_encryption_on_are_counted(port: AdminPort, site: Site) -> None:
+    """P-12: a Poly reads no encrypted file; whoever switches encryption on is told, by API and page."""
+    browser = await port.browser(site)
+    assert "reads no encrypted file" not in await (await port.call("GET", PAGE, browser)).text()
+    for mac, vendor, model in (("0004f2000001", "poly", "VVX 450"), ("001565000001", "yealink", "T46U")):
+        await port.call("POST", "/api/v1/phones", site.auth, json={"mac": mac, "vendor": vendor, "model": model})
+    answer = await change(port, site, encrypt_files=True)
+    assert (await answer.json())["clear_phones"] == 1
+    assert "1 phone is of a family that reads no encrypted file" in await (await port.call("GET", PAGE, browser)).text()
+
+
 async def test_the_page_shows_what_holds_and_keeps_what_was_typed_wrong(port: AdminPort, site: Site) -> None:
     """P-18: without JavaScript; every fault beside its field, nothing lost."""
     browser = await port.browser(site)
@@ -115,16 +126,19 @@ async def test_the_page_shows_what_holds_and_keeps_what_was_typed_wrong(port: Ad
 def test_certificates_reach_the_engine_over_its_own_tls_or_through_a_trusted_proxy() -> None:
     """P-18: what has to be configured before an account may require one."""
     own = {"client_ca": "makers.pem", "tls_cert": "phones.pem"}
-    behind = {"client_ca": "makers.pem", "trusted_proxies": ("10.0.0.0/8",)}
+    proxy = {"client_ca": "makers.pem", "trusted_proxies": ("10.0.0.0/8",)}
+    behind = proxy | {"client_cert_header": "X-Client-Cert"}
     assert sees_certificates(Provisioning(**own))
     assert sees_certificates(Provisioning(**behind))
-    for missing in ({}, {"client_ca": "makers.pem"}, {"tls_cert": "phones.pem"}):
+    for missing in ({}, {"client_ca": "makers.pem"}, {"tls_cert": "phones.pem"}, proxy):
         assert not sees_certificates(Provisioning(**missing))
 
 
 async def test_where_certificates_arrive_they_can_be_required(port: AdminPort, site: Site) -> None:
     """P-18: the account's choice, once the installation asks for them."""
-    provisioning = Provisioning(client_ca="makers.pem", trusted_proxies=("10.0.0.0/8",))
+    provisioning = Provisioning(
+        client_ca="makers.pem", trusted_proxies=("10.0.0.0/8",), client_cert_header="Client-Cert"
+    )
     async with port.database.sessions.begin() as session:
         account = await session.get(Account, site.account.id)
         assert account is not None

@@ -36,7 +36,7 @@ class Site:
     async def begin(self, **named):
         return await self.do(cutover.begin, self.keys, **named)
 
-    async def fetch(self, token, *macs):
+    async def fetch(self, token, *macs, ip="192.0.2.7", method="GET", is_proven=False):
         """Each phone asks for its own file, as the phones' port notes it; True when the token opens anything."""
         is_known = False
         for mac in macs:
@@ -46,10 +46,11 @@ class Site:
             self.revision += 1
             self.log.note(
                 Fetch(
-                    FetchKind.FETCH if found else FetchKind.DENIED, f"{mac}.cfg", "GET", 200 if found else 404,
-                    "192.0.2.7", "Yealink SIP-T46U", found.account_id if found else None,
+                    FetchKind.FETCH if found else FetchKind.DENIED, f"{mac}.cfg", method, 200 if found else 404,
+                    ip, "Yealink SIP-T46U", found.account_id if found else None,
                     found.phone_id if found else None, mac, None if found else "token",
-                    revision=self.revision if found else None, etag='"x"', token_index=asked,
+                    revision=self.revision if found and method == "GET" else None, etag='"x"', token_index=asked,
+                    is_proven=is_proven,
                 ), 100,
             )  # fmt: skip
         await self.log.flush()
@@ -166,6 +167,37 @@ async def test_both_urls_work_until_the_cut_and_each_phone_is_counted_when_it_as
     assert [event for event in await site.events() if event.startswith("provisioning_token")] == [
         "provisioning_token.generate", "provisioning_token.rotate", "provisioning_token.cut",
     ]  # fmt: skip
+
+
+async def test_what_a_thief_fetches_by_the_new_url_moves_no_phone(site):
+    """P-04: from elsewhere, or by HEAD, nothing counts; the cut waits and says why. From the phone's own network, or
+    with its certificate, it does.
+    """
+    await site.fetch(site.token, *FLEET)
+    new = await site.begin()
+    assert await site.fetch(new, FLEET[0], method="HEAD")
+    assert (await site.progress()).moved == 0
+    assert await site.fetch(site.token, *FLEET, ip="198.51.100.7")  # it makes no home for anybody
+    assert await site.fetch(new, *FLEET, ip="198.51.100.7")
+    reached = await site.progress()
+    assert (reached.moved, reached.elsewhere, reached.is_complete) == (0, 3, False)
+    assert "3 asked by the new URL from another network than before and do not count. The cut waits" in reached.sentence
+    assert set((await site.statuses()).values()) == {"stale"}
+    await site.fetch(new, FLEET[0], ip="192.0.2.99")
+    await site.fetch(new, FLEET[1], ip="198.51.100.7", is_proven=True)
+    reached = await site.progress()
+    assert (reached.moved, reached.elsewhere) == (2, 1)
+    await site.do(cutover.cancel)
+    await site.fetch(site.token, FLEET[2], ip="198.51.100.7")
+    assert not (await site.progress()).is_complete
+
+
+async def test_the_phone_s_first_fetch_makes_its_home(site):
+    """P-04: a phone that comes for the first time while others are moved counts where it came from."""
+    new = await site.begin()
+    await site.fetch(new, FLEET[0], ip="203.0.113.9")
+    await site.fetch(new, FLEET[0], ip="203.0.113.77")
+    assert (await site.progress()).sentence == "1 of 1 phone moved"
 
 
 async def test_a_second_push_and_a_cut_or_a_call_off_of_nothing_are_refused(site):

@@ -11,13 +11,16 @@ from engine.audit.record import SYSTEM
 from engine.errors import Conflict, Invalid
 from engine.models import AuditEntry, Phone, PhoneStatus
 from engine.provisioning import phones, quarantine, simulate, vendors
+from engine.provisioning.fetchlog import Fetch, FetchKind, FetchLog
 from engine.provisioning.index import Found
 from engine.provisioning.phones import PhoneFields
-from engine.provisioning.quarantine import HELD, REASON, Gate, Seen, another_model
+from engine.provisioning.quarantine import ELSEWHERE, HELD, REASON, Gate, Seen, another_model
 from tests.factories import add_account, add_line, add_phone
 
 KNOWN = vendors.load()
 MAC = "805ec0aabbcc"
+HOME, NEAR, AWAY = "192.0.2.7", "192.0.2.250", "198.51.100.7"
+OTHER = "Yealink SIP-T31P 124.86.0.20 80:5e:c0:aa:bb:cc"
 
 
 def judged(kept: Seen, path: str, agent: str | None) -> Seen | None:
@@ -107,18 +110,75 @@ def test_a_revision_of_the_same_name_is_the_same_phone():
 def test_once_seen_the_phone_is_held_back_until_the_database_says_so():
     """P-05: the one 404 from then on, whatever User-Agent comes next; another phone is not meant."""
     gate = Gate(KNOWN)
-    found = Found("account", 1, "phone", "yealink", "T46U")
-    other = KNOWN.identify(f"/{MAC}.cfg", "Yealink SIP-T31P 124.86.0.20 80:5e:c0:aa:bb:cc")
+    found = Found("account", 1, "phone", "yealink", "T46U", last_ip=HOME)
+    other = KNOWN.identify(f"/{MAC}.cfg", OTHER)
     silent = KNOWN.identify(f"/{MAC}.cfg", None)
-    assert gate.refusal(found, silent, 10.0) is None
-    assert gate.refusal(found, other, 10.0) == REASON
-    assert gate.refusal(found, silent, 11.0) == HELD
-    assert gate.refusal(found._replace(phone_id="another"), silent, 11.0) is None
-    assert gate.refusal(found._replace(phone_id=None), other, 11.0) is None
-    assert gate.refusal(found._replace(status="quarantined"), silent, 12.0) == HELD
-    assert gate.refusal(found, silent, 12.1) is None  # released meanwhile
-    assert gate.refusal(found, other, 20.0) == REASON
-    assert gate.refusal(found, silent, 26.0) is None  # nothing was written: a database that is away holds nobody back
+    assert gate.refusal(found, silent, HOME, 10.0) is None
+    assert gate.refusal(found, other, HOME, 10.0) == REASON
+    assert gate.refusal(found, silent, HOME, 10.0) is None  # another rule may have refused it: nothing is remembered
+    assert gate.seen(found, other, HOME, 10.0) == ("yealink", "T31P")
+    assert gate.refusal(found, silent, HOME, 11.0) == HELD
+    assert gate.refusal(found, silent, AWAY, 11.0) is None
+    assert gate.refusal(found._replace(phone_id="another"), silent, HOME, 11.0) is None
+    assert gate.refusal(found._replace(phone_id=None), other, HOME, 11.0) is None
+    assert gate.refusal(found._replace(status="quarantined"), silent, HOME, 12.0) == HELD
+    assert gate.refusal(found, silent, HOME, 12.1) is None  # released meanwhile
+    assert gate.seen(found, other, HOME, 20.0) == ("yealink", "T31P")
+    assert gate.refusal(found, silent, HOME, 26.0) is None  # nothing was written: a database that is away holds nobody
+
+
+@pytest.mark.parametrize(
+    ("last_ip", "agent", "ip", "is_proven", "expected"),
+    [
+        (HOME, OTHER, NEAR, False, REASON),
+        (HOME, OTHER, AWAY, False, ELSEWHERE),
+        (HOME, OTHER, AWAY, True, REASON),
+        ("", OTHER, AWAY, False, REASON),  # it was served nowhere, and its address is in the User-Agent
+        ("", "Yealink SIP-T31P 124.86.0.20", AWAY, False, ELSEWHERE),
+        ("2001:db8:1:2::7", OTHER, "2001:db8:1:2:3::9", False, REASON),
+        ("2001:db8:1:2::7", OTHER, "2001:db8:1:3::7", False, ELSEWHERE),
+        (HOME, OTHER, f"::ffff:{HOME}", False, REASON),
+    ],
+)
+def test_only_the_phone_s_own_place_can_have_it_held_back(last_ip, agent, ip, is_proven, expected):
+    """P-05: anybody with the URL can write a User-Agent; from elsewhere only that one request is refused."""
+    who = replace(KNOWN.identify(f"/{MAC}.cfg", agent), is_proven=is_proven)
+    found = Found("account", 1, "phone", "yealink", "T46U", last_ip=last_ip)
+    assert Gate(KNOWN).refusal(found, who, ip, 1.0) == expected
+
+
+@pytest.mark.parametrize("status", ["current", "quarantined"])
+def test_a_phone_that_says_its_kept_model_at_home_is_served_whatever_others_said(status):
+    """P-05: one forged request of the same network takes no phone off the air."""
+    gate = Gate(KNOWN)
+    found = Found("account", 1, "phone", "yealink", "T46U", last_ip=HOME, status=status)
+    kept = KNOWN.identify(f"/{MAC}.cfg", "Yealink SIP-T46U 108.86.0.20 80:5e:c0:aa:bb:cc")
+    gate.seen(found, KNOWN.identify(f"/{MAC}.cfg", OTHER), HOME, 1.0)
+    assert gate.refusal(found, kept, HOME, 2.0) is None
+    assert gate.refusal(found._replace(status="quarantined"), kept, AWAY, 2.0) == HELD
+
+
+def noted(phone_id, kind, ip, **more):
+    return Fetch(kind, f"{MAC}.cfg", "GET", 200, ip, "", None, phone_id, MAC, **more)
+
+
+@pytest.mark.parametrize(
+    ("served_at", "is_proven", "expected"),
+    [((NEAR,), False, "quarantined"), ((NEAR, AWAY), False, "current"), ((NEAR, AWAY), True, "quarantined")],
+)
+async def test_a_home_that_somebody_made_by_fetching_holds_no_phone_back(database, served_at, is_proven, expected):
+    """P-05: whoever reads the file by a stolen URL, and then says another model from there, is only refused."""
+    async with database.sessions.begin() as session:
+        phone = await add_phone(session, await add_account(session), mac=MAC)
+    log = FetchLog(database)
+    for address in served_at:
+        log.note(noted(phone.id, FetchKind.FETCH, address, revision=1), 1)
+        await log.flush()
+    said = noted(phone.id, FetchKind.MISMATCH, served_at[-1], reason=REASON, seen=("yealink", "T31P"))
+    log.note(said._replace(is_proven=is_proven), 1)
+    await log.flush()
+    async with database.sessions() as session:
+        assert (await session.get(Phone, phone.id)).status == expected
 
 
 # --- Letting go -------------------------------------------------------------------------------------------------------
