@@ -242,7 +242,7 @@ def _names_in(profile: Profile, text: str) -> object:
     if profile.escape != "xml":
         return [_NAME_ENDS.split(line, maxsplit=1)[0] for line in text.split("\n")]
     try:
-        root = ET.fromstring(text)  # noqa: S314  # made by us, without a document type: `render.refuse_unreadable`
+        root = ET.fromstring(text)  # noqa: S314  # made by us, without a document type: `override_proof.plain`
     except ET.ParseError:
         return object()
     return [(element.tag, sorted(element.attrib)) for element in root.iter()]

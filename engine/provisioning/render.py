@@ -21,7 +21,7 @@ from typing import Any
 import jinja2
 
 from engine.errors import UnsafeValue
-from engine.provisioning import dialplan, formats, softphones, timezone
+from engine.provisioning import dialplan, formats, override_proof, softphones, timezone
 from engine.provisioning.dialplan import UnsafeDialPlan
 from engine.provisioning.escaping import EscapingEnvironment
 from engine.provisioning.functionkeys import FunctionKey
@@ -41,7 +41,6 @@ _FILTERS = (
     timezone.gmt_offset, timezone.signed_offset, timezone.day_rule, timezone.on_or_after, timezone.dotted_rule,
     softphones.quoted_string, softphones.uri_user,
 )  # fmt: skip
-_DOCTYPE = re.compile(r"<!(?:DOCTYPE|ENTITY)", re.IGNORECASE)
 MAX_PLAN = 8192  # characters; the longest any vendor documents is 2,560 (Poly)
 MAX_PLANS = 65_536  # characters of all plans of a file together
 MAX_SANDBOXES = 64
@@ -157,18 +156,30 @@ class Renderer:
         if name is None:
             raise ValueError(f"{profile.name} serves no {rule.kind} file of the model {config.model!r}")
         if overrides:
-            text = self.sandbox(profile, overrides).render(name, {"config": config}, lines=len(config.lines))
-            refuse_unreadable(profile, text)
-        else:
-            text = self._environments[profile.name].get_template(name).render(config=config)
+            return self._own(profile, rule, name, config, overrides).encode()
+        text = self._environments[profile.name].get_template(name).render(config=config)
         if rule.kind in _HOLDS_A_PLAN:
             dialed = dial_settings(profile, text)
-            if overrides:
-                refuse_long_plans(dialed)
-            if overrides and not dialed and profile.escape == "xml" and (fault := formats.fault_of(text)):
-                raise UnsafeValue(f"The file is no XML: {fault} of the file. No phone reads it.")
             refuse_slow_plans(profile, dialed, config.emergency_numbers, tuple(line.number for line in config.lines))
         return text.encode()
+
+    def _own(
+        self, profile: Profile, rule: FileRule, name: str, config: PhoneConfig, overrides: Mapping[str, str]
+    ) -> str:
+        """The file as the account's own texts make it, proven against what the shipped templates make of this phone
+        (`engine.provisioning.override_proof`).
+        """
+        text = self.sandbox(profile, overrides).render(name, {"config": config}, lines=len(config.lines))
+        read = override_proof.plain(profile, text)
+        if rule.kind in _HOLDS_A_PLAN:
+            dialed = dial_settings(profile, read)
+            refuse_long_plans(dialed)
+            override_proof.refuse_hidden(profile, read, dialed)
+            refuse_slow_plans(profile, dialed, config.emergency_numbers, tuple(line.number for line in config.lines))
+        if rule.kind in _HOLDS_A_PLAN or rule.kind is FileKind.BOOT:
+            shipped = self._environments[profile.name].get_template(name).render(config=config)
+            override_proof.refuse_changed(profile, rule.kind, read, shipped)
+        return text
 
     def sandbox(self, profile: Profile, overrides: Mapping[str, str]) -> Sandbox:
         """The vendor's templates with those texts in place of some; the last used are kept compiled."""
@@ -257,14 +268,6 @@ def host_port(host: str, port: int) -> str:
 def md5(text: str) -> str:
     """The checksum a phone compares a file with (Algo): it finds broken transfers and protects nothing."""
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
-
-
-def refuse_unreadable(profile: Profile, text: str) -> None:
-    """Raise `UnsafeValue` for what only an account's own template could put into a file: a character no phone takes,
-    entities of its own in XML, a few lines of which can hold a gigabyte.
-    """
-    if "\x00" in text or (profile.escape == "xml" and _DOCTYPE.search(text) is not None):
-        raise UnsafeValue("The file holds a NUL or a document type declaration, which no phone of this vendor reads.")
 
 
 def refuse_long_plans(dialed: tuple[tuple[str, str], ...]) -> None:

@@ -34,6 +34,7 @@ _BRANDS = (
     "YEALINK|POLYCOM|POLY|AASTRA|MITEL|HTEK|PANASONIC|SANGOMA|DIGIUM|AVAYA|GIGASET|ALGO|"
     "GRANDSTREAM|CISCO|LINKSYS|SNOM|FANVIL|OBIHAI|AUDIOCODES|LINPHONE|ACROBITS"
 )
+_STATEMENT = re.compile(r"(?P<name>[^=]*)=(?P<value>.*)")
 _GROUP_NAME = re.compile(r"\(\?P<\w+>")
 _SEPARATORS = re.compile(r"[:.\-\s]")
 _PLACEHOLDER = re.compile(r"[{$\[%<]")
@@ -131,6 +132,10 @@ class Profile:
     encryption      the format its phones decrypt (`engine.provisioning.envelope`); None: none that is known well enough
     encodings       further formats, for a phone that names one in Accept-Encoding
     mac_variable    what stands for the phone's address in a URL entered on it; empty: the phone adds its file itself
+    statement       how a setting stands in a text file: `name`, then `value`; comment: how a line begins that is none
+    pinned          settings that decide about calls and that the dial plan's grammar does not read: an account's own
+                    template leaves them as the shipped one makes them, but for `harmless` ones (`name=value`)
+    boot_free       what an account's own template may say in a file that names the files that follow
     is_softphone    an application without an address of its own: one is made for it
     """
 
@@ -159,6 +164,11 @@ class Profile:
     encryption: Scheme | None = None
     encodings: frozenset[Scheme] = frozenset()
     mac_variable: str = ""
+    statement: re.Pattern[str] = _STATEMENT
+    comment: str = "#"
+    pinned: re.Pattern[str] | None = None
+    harmless: re.Pattern[str] | None = None
+    boot_free: re.Pattern[str] | None = None
     is_softphone: bool = False
     any_file: re.Pattern[str] = field(init=False, repr=False)
 
@@ -500,8 +510,20 @@ def parse_profile(text: str, templates: Mapping[str, str]) -> Profile:
         encryption=Scheme(data["encryption"]["scheme"]) if "encryption" in data else None,
         encodings=frozenset(map(Scheme, data.get("encryption", {}).get("encodings", ()))),
         mac_variable=data.get("mac_variable", ""),
+        **_override_rules(data.get("overrides", {})),
         is_softphone=data.get("softphone", False),
     )
+
+
+def _override_rules(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The table `overrides` of a profile: what an account's own templates may not change. Lists are alternatives."""
+    found: dict[str, Any] = {"comment": table.get("comment", "#")}
+    if "statement" in table:
+        found["statement"] = re.compile(table["statement"])
+    for name in ("pinned", "harmless", "boot_free"):
+        if name in table:
+            found[name] = re.compile("|".join(f"(?:{one})" for one in table[name]), re.IGNORECASE)
+    return found
 
 
 def _file_names(models: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

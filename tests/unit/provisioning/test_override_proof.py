@@ -1,14 +1,20 @@
 """P-17, P-08: what an account's own template may not do to an emergency call, one trick a family and a case."""
 
 import re
+import time
+from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
+from engine.errors import UnsafeValue
 from engine.provisioning import overrides, render, vendors
 from engine.provisioning.dialplan import UnsafeDialPlan
+from engine.provisioning.settings import AccountRecord
 
 PROFILES = vendors.known().profiles
 RENDERER = render.Renderer(vendors.known())
+ACCOUNT = AccountRecord("account_1", "America/Chicago", "US", "Adm1n")
 NUMBERS = ("911", "933")
 
 # family, model, a setting of its plan as it stands in its file, and the same with a plan that holds 911 up
@@ -50,3 +56,258 @@ def test_of_a_setting_that_stands_twice_every_value_is_judged(vendor, order):
     render.refuse_slow_emergency(PROFILES[vendor], text.replace(good, good + good, 1), NUMBERS, (1, 2))
     with pytest.raises(UnsafeDialPlan):
         render.refuse_slow_emergency(PROFILES[vendor], text.replace(good, both, 1), NUMBERS, (1, 2))
+
+
+def faults(vendor: str, template: str, body: str) -> str:
+    """What is told of that text; nothing when it may be published."""
+    return " ".join(overrides.examine(RENDERER, PROFILES[vendor], {template: body}, template, (), ACCOUNT).faults)
+
+
+def shipped(vendor: str, template: str) -> str:
+    return PROFILES[vendor].templates[template]
+
+
+FIRST_FILES = {
+    "avaya, a dial plan": ("avaya", "upgrade.txt.j2", "SET DIALPLAN xxxxxxx\nGET $MACADDR.cfg\n"),
+    "avaya, another file": ("avaya", "upgrade.txt.j2", "GET slow.txt\nGET $MACADDR.cfg\n"),
+    "avaya, the phone's own file left out": ("avaya", "upgrade.txt.j2", "SET LANGUAGE English\n"),
+    "panasonic, a dial plan": (
+        "panasonic",
+        "product.cfg.j2",
+        '{% include "product.cfg.j2" %}\nDIAL_PLAN_1="xxxxxxx"\n',
+    ),
+    "panasonic, another file": (
+        "panasonic",
+        "product.cfg.j2",
+        'CFG_STANDARD_FILE_PATH="{{ config.provisioning_url }}slow.cfg"\n',
+    ),
+    "poly, a dial plan": ("poly", "master.cfg.j2", ("<APPLICATION ", '<APPLICATION dialplan.digitmap="xx.T" ')),
+    "poly, another file": ("poly", "master.cfg.j2", ('CONFIG_FILES="', 'CONFIG_FILES="slow.cfg,')),
+    "poly, another file for a model": (
+        "poly",
+        "master.cfg.j2",
+        ("<APPLICATION ", '<APPLICATION CONFIG_FILES_VVX450="slow.cfg" '),
+    ),
+    "yealink, another file": ("yealink", "boot.j2", '{% include "boot.j2" %}\ninclude:config <slow.cfg>\n'),
+    "yealink, a dial plan": ("yealink", "boot.j2", '{% include "boot.j2" %}\ndialplan.digitmap.enable = 1\n'),
+}
+
+
+@pytest.mark.parametrize("case", FIRST_FILES.values(), ids=FIRST_FILES)
+def test_the_first_file_a_phone_reads_says_nothing_of_dialling_and_names_no_other_files(case):
+    """P-08, P-17: what follows from it would never be proven."""
+    vendor, template, body = case
+    text = body if isinstance(body, str) else shipped(vendor, template).replace(*body)
+    assert text != shipped(vendor, template)
+    assert "911" in faults(vendor, template, text) or "which files follow" in faults(vendor, template, text)
+
+
+UNREAD = {
+    "yealink, a rule for one line": (
+        "yealink",
+        "dialing.cfg.j2",
+        ("line_id.{{ loop.index }} =", "line_id.{{ loop.index }} = 2"),
+    ),
+    "yealink, a hotline": ("yealink", "base.cfg.j2", "features.hotline_number = 555\nfeatures.hotline_delay = 0"),
+    "yealink, rules from elsewhere": ("yealink", "base.cfg.j2", "dialplan_dialnow.url = http://x.example/dialnow.xml"),
+    "yealink, a file from elsewhere": ("yealink", "base.cfg.j2", "include:config <slow.cfg>"),
+    "yealink, a setting for one model": ("yealink", "base.cfg.j2", "[T46U]dialplan.digitmap.enable = 1"),
+    "poly, not for dialled digits": ("poly", "base.cfg.j2", ('applyToUserDial="1"', 'applyToUserDial="0"')),
+    "poly, not for dialled digits, left out": ("poly", "base.cfg.j2", ('dialplan.applyToUserDial="1"', "")),
+    "poly, a call when it is lifted": (
+        "poly",
+        "base.cfg.j2",
+        ("<dialplan ", '<call call.autoOffHook.1.enabled="1" call.autoOffHook.1.contact="555"/><dialplan '),
+    ),
+    "poly, another server": ("poly", "base.cfg.j2", ('emergency.1.server.1="1"', 'emergency.1.server.1="2"')),
+    "poly, another sort of map": ("poly", "base.cfg.j2", ("<dialplan ", '<dialplan dialplan.digitmap.mode="regex" ')),
+    "avaya, enhanced dialling": ("avaya", "base.cfg.j2", 'SET ENHDIALSTAT "1"'),
+    "avaya, another way to dial": ("avaya", "base.cfg.j2", "SET DIALING_MODE_DEFAULT 1"),
+    "avaya, another file": ("avaya", "base.cfg.j2", "GET slow.txt"),
+    "grandstream, a call when it is lifted": (
+        "grandstream",
+        "base.xml.j2",
+        ("</config>", "<P71>555</P71></config>"),
+    ),
+    "mitel, a key that ends a number": ("mitel", "dialing.cfg.j2", "sip dial plan terminator: 1"),
+    "mitel, a call when it is lifted": ("mitel", "base.cfg.j2", 'sip autodial number: "555"'),
+    "mitel, a plan of one line": ("mitel", "base.cfg.j2", 'sip line1 dial plan: "X+#"'),
+    "panasonic, other emergency numbers": ("panasonic", "base.cfg.j2", 'EMERGENCY_CALL1="112"'),
+    "audiocodes, a call when it is lifted": ("audiocodes", "base.cfg.j2", "voip/dialing/auto_dialing/enabled=1"),
+    "snom, a plan of no line": (
+        "snom",
+        "base.xml.j2",
+        ("</phone-settings>", "<user_dp_str>x</user_dp_str></phone-settings>"),
+    ),
+    "fanvil, other emergency numbers": ("fanvil", "base.xml.j2", ("<EmergencyCall>", "<EmergencyCall>5")),
+    "cisco_spa, other emergency numbers": (
+        "cisco_spa",
+        "base.xml.j2",
+        ("<Emergency_Number{{ n }}>", "<Emergency_Number{{ n }}>5"),
+    ),
+    "cisco_mpp, other emergency numbers": (
+        "cisco_mpp",
+        "base.xml.j2",
+        ("<Emergency_Number{{ n }}>", "<Emergency_Number{{ n }}>5"),
+    ),
+    "htek, a delay": ("htek", "base.xml.j2", ('"DialNow-TimeOut">0<', '"DialNow-TimeOut">9<')),
+}
+
+
+@pytest.mark.parametrize("case", UNREAD.values(), ids=UNREAD)
+def test_a_setting_that_decides_about_calls_and_that_no_grammar_reads_stays_as_shipped(case):
+    """P-08, P-17: a hotline, a rule for one line, another server for emergency calls."""
+    vendor, template, change = case
+    text = shipped(vendor, template)
+    text = f"{text}\n{change}\n" if isinstance(change, str) else text.replace(*change)
+    assert text != shipped(vendor, template)
+    assert "decides what becomes of a call" in faults(vendor, template, text)
+
+
+HIDDEN = {
+    "poly, in CDATA": (
+        "poly",
+        "base.cfg.j2",
+        (
+            "<dialplan dialplan.digitmap=",
+            '<a><![CDATA[<!--]]></a><x dialplan.digitmap="xx.T"/><a><![CDATA[-->]]></a><dialplan dialplan.digitmap=',
+        ),
+    ),
+    "poly, in a text": (
+        "poly",
+        "base.cfg.j2",
+        ("<dialplan dialplan.digitmap=", '<a> dialplan.digitmap="911|933"</a><dialplan dialplan.digitmaps='),
+    ),
+    "htek, in a comment and in CDATA": (
+        "htek",
+        "base.xml.j2",
+        ('.DialPlan">{{ "{" }}', '.DialPlan"><![CDATA[{ xxxxxxx }]]>{{ "{" }}'),
+    ),
+    "sangoma, in a comment": (
+        "sangoma",
+        "base.cfg.j2",
+        ('dial_plan="{{ plan }}"', 'note="&#60;a dial_plan=911" dial_plan="xxxxxxx"'),
+    ),
+    "grandstream, with an index": ("grandstream", "base.xml.j2", ("</config>", '<P290 idx="1">{ x+ }</P290></config>')),
+    "grandstream, in small letters": ("grandstream", "base.xml.j2", ("</config>", "<p290>{ x+ }</p290></config>")),
+    "cisco_spa, with an index": (
+        "cisco_spa",
+        "base.xml.j2",
+        ("</flat-profile>", '<Dial_Plan_1_ idx="2">(xx.)</Dial_Plan_1_></flat-profile>'),
+    ),
+    "mitel, in capitals": ("mitel", "dialing.cfg.j2", 'SIP DIAL PLAN: "X+#"'),
+    "mitel, with a blank": ("mitel", "dialing.cfg.j2", 'sip dial plan : "X+#"'),
+    "mitel, with two blanks": ("mitel", "dialing.cfg.j2", 'sip dial  plan: "X+#"'),
+    "panasonic, with a blank": ("panasonic", "base.cfg.j2", ' DIAL_PLAN_1="xxxxxxx"'),
+    "avaya, with two blanks": ("avaya", "base.cfg.j2", "SET  DIALPLAN xxxxxxx"),
+    "yealink, in capitals": ("yealink", "dialing.cfg.j2", "DIALPLAN.dialnow.rule.1 = xxxxxxx"),
+}
+
+
+@pytest.mark.parametrize("case", HIDDEN.values(), ids=HIDDEN)
+def test_a_plan_that_the_proof_would_not_see_is_refused(case):
+    """P-08, P-17: a comment that is none, another spelling, a second place."""
+    vendor, template, change = case
+    text = shipped(vendor, template)
+    text = f"{text}\n{change}\n" if isinstance(change, str) else text.replace(*change)
+    assert text != shipped(vendor, template)
+    assert "The file is not served" in faults(vendor, template, text)
+
+
+@pytest.mark.parametrize("mark", [r"\r", r"\f", r"\v", r"\x85", r"\u2028", r"\ufeff", r"\xa0", r"\x1b", r"\u200b"])
+@pytest.mark.parametrize(
+    ("vendor", "template"), [("yealink", "base.cfg.j2"), ("avaya", "base.cfg.j2"), ("mitel", "base.cfg.j2")]
+)
+def test_a_line_that_begins_with_what_a_phone_may_leave_out_is_refused(vendor, template, mark):
+    """P-17: what one phone reads as a line of its own, another and the proof do not."""
+    text = (
+        shipped(vendor, template) + f'# note{{{{ "{mark}" }}}}x = 1\n{{{{ "{mark}" }}}}dialplan.digitmap.enable = 1\n'
+    )
+    told = faults(vendor, template, text)
+    assert "which some phones read as the end" in told or "phones differ in what they read" in told
+
+
+FREE = {
+    "poly, software of its own": (
+        "poly",
+        "master.cfg.j2",
+        (
+            'APP_FILE_PATH="{{ config.firmware_url }}"',
+            'APP_FILE_PATH="http://x.example/sip.ld" APP_FILE_PATH_VVX450="a.ld"',
+        ),
+    ),
+    "avaya, a language": ("avaya", "upgrade.txt.j2", "SET LANGUAGES Mlf_J100_German.xml"),
+    "yealink, a ring tone": ("yealink", "base.cfg.j2", "phone_setting.ring_type = Ring2.wav"),
+    "yealink, a rule more": (
+        "yealink",
+        "dialing.cfg.j2",
+        "dialplan.dialnow.rule.9 = 2xx\ndialplan.dialnow.line_id.9 =",
+    ),
+    "yealink, no hotline": ("yealink", "base.cfg.j2", "features.hotline_number ="),
+    "mitel, a name with a no-break space": ("mitel", "base.cfg.j2", 'options password: "22{{ "\\xa0" }}222"'),
+    "grandstream, a wallpaper": (
+        "grandstream",
+        "grp.xml.j2",
+        ("</config>", '<item name="lcd.wallpaper.source">Color</item></config>'),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FREE.values(), ids=FREE)
+def test_what_decides_nothing_about_calls_may_be_written_by_anybody(case):
+    """P-17: overrides are for this."""
+    vendor, template, change = case
+    text = shipped(vendor, template)
+    text = f"{text}\n{change}\n" if isinstance(change, str) else text.replace(*change)
+    assert text != shipped(vendor, template)
+    assert faults(vendor, template, text) == ""
+
+
+def test_what_is_told_for_one_phone_alone_is_found_when_that_phone_asks():
+    """P-17: a text that is good for the samples and slow for one phone is refused to that one."""
+    profile = PROFILES["yealink"]
+    body = shipped("yealink", "boot.j2") + "{% if config.label == 'Lobby' %}\ninclude:config <slow.cfg>\n{% endif %}\n"
+    assert faults("yealink", "boot.j2", body) == ""
+    rule = next(rule for rule in profile.files if rule.template == "boot.j2")
+    config = overrides.sample_config(profile, "T46U")
+    assert RENDERER.render(profile, rule, config, {"boot.j2": body})
+    with pytest.raises(UnsafeDialPlan, match=r"include:config <slow\.cfg>"):
+        RENDERER.render(profile, rule, replace(config, label="Lobby"), {"boot.j2": body})
+
+
+LONG = {
+    "yealink, one long name": ("yealink", "base.cfg.j2", "{{ ' ' * 200000 }}"),
+    "yealink, hotlines": ("yealink", "base.cfg.j2", "{{ 'hotline' * 30000 }} = {{ '0' * 1000 }}x"),
+    "yealink, many lines": (
+        "yealink",
+        "base.cfg.j2",
+        "{% for a in range(2000) %}features.hotline_x = {{ a }}\n{% endfor %}",
+    ),
+    "mitel, one long name": ("mitel", "base.cfg.j2", "a{{ ' ' * 200000 }}"),
+    "avaya, one long name": ("avaya", "base.cfg.j2", "SET{{ ' ' * 200000 }}"),
+    "poly, many attributes": (
+        "poly",
+        "base.cfg.j2",
+        ("<dialplan ", "{% for a in range(1500) %}<a call.autoOffHook.{{ a }}.enabled='1'/>{% endfor %}<dialplan "),
+    ),
+    "snom, deep elements": (
+        "snom",
+        "base.xml.j2",
+        ("</phone-settings>", "{{ '' }}" + "<a>" * 900 + "</a>" * 900 + "</phone-settings>"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LONG.values(), ids=LONG)
+def test_a_long_file_is_proven_or_refused_soon(case):
+    """P-17: the proof itself cannot be made to work for long."""
+    vendor, template, change = case
+    profile, text = PROFILES[vendor], shipped(vendor, template)
+    text = f"{text}\n{change}\n" if isinstance(change, str) else text.replace(*change)
+    rule = next(rule for rule in profile.files if rule.template == "model")
+    started = time.process_time()
+    with suppress(UnsafeValue):
+        RENDERER.render(
+            profile, rule, overrides.sample_config(profile, next(overrides.sample_models(profile))), {template: text}
+        )
+    assert time.process_time() - started < 1.0
