@@ -101,8 +101,8 @@ class PhonesPort:
     last_fetched: LastFetched | None = None
     on_rendered: OnRendered | None = None
     assets: AssetStore | None = None
-
     upload_within_s: float = uploads.WITHIN_S
+
     def address_of(self, request: web.BaseRequest) -> str:
         """The asker's address: the peer's, or what a trusted proxy in front of us says, nearest first."""
         peer = request.remote or ""
@@ -212,10 +212,10 @@ def make_server(port: PhonesPort) -> web.Server:
         access_log=None,
         logger=LOG,
         keepalive_timeout=75,
-        max_line_size=MAX_LINE_BYTES,
-        max_field_size=MAX_LINE_BYTES,
         lingering_time=2.0,  # for the body of what was refused
         auto_decompress=False,  # no body is looked into here: nobody makes us unpack one
+        max_line_size=MAX_LINE_BYTES,
+        max_field_size=MAX_LINE_BYTES,
     )
     server.max_connections = connections_of_a_port()
     return server
