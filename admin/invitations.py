@@ -1,7 +1,8 @@
 """Invitations on their way: the link, and mailing it once the transaction that made it is stored.
 
 Theory of operation. The link's key is stored nowhere, so it can wait in no outbox: it is mailed from memory, right
-after the commit. What came of that is told on the users page; when it failed, a new link is made, which kills the old one.
+after the commit. What came of that is told on the users page; when it failed, a new link is made, which kills the old
+one.
 """
 
 import asyncio

@@ -52,7 +52,7 @@ DONE = {  # what a page says after a redirect; the key travels in the address, t
     "recipient-removed": "Recipient removed.",
     "pbx-added": "PBX added. It may now send emergency calls.",
     "pbx-saved": "PBX saved.",
-    "phone-security-saved": "Phones’ security saved. It counts from the next request on.",
+    "phone-security-saved": "Security of the phones saved. It counts from the next request on.",
     "pbx-deleted": "PBX deleted. Its calls are refused from now on.",
     "trunk-added": "Trunk added. Emergency calls may leave through it.",
     "trunk-saved": "Trunk saved.",
