@@ -43,7 +43,7 @@ def core_finding() -> Finding:
     """Whether the SIP core runs as machine code; both are well."""
     if native.compiled() is not None:
         return Finding("SIP core", "good", "compiled")
-    detail = "Python source. `python3 run.py compile` makes it machine code, and a call cost a third less."
+    detail = "Python source. `python3 run.py compile` makes it machine code; a call then costs a third less."
     return Finding("SIP core", "good", detail)
 
 
