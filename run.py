@@ -53,8 +53,8 @@ PARTS = {
     "golden": ["tests/golden"],
     "browser": ["tests/browser"],
 }
-# Side by side: what waits for servers, phones and a browser leaves a core to what only computes.
-LANES = (("protocol", "browser"), ("unit", "golden"))
+# Side by side: what waits for servers and phones leaves a core to what computes or draws pages.
+LANES = (("protocol",), ("unit", "golden", "browser"))
 USAGE = """\
 python3 run.py                 start Callpoint here (data in ./data)
 python3 run.py demo            the whole story with simulated phones, PBX and carrier; nothing is kept
