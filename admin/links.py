@@ -4,6 +4,7 @@ from aiohttp import web
 
 from admin.context import CONFIG
 from engine.config import parse_listen
+from engine.sip.uri import bracketed
 
 
 def provisioning_base(request: web.Request) -> str:
@@ -16,7 +17,7 @@ def provisioning_base(request: web.Request) -> str:
     if config.public_url:
         return config.public_url.rstrip("/")
     host = request.url.host or "localhost"
-    host = f"[{host}]" if ":" in host else host
+    host = bracketed(host)
     return f"{'https' if config.tls_cert else 'http'}://{host}:{parse_listen(config.listen).port}"
 
 

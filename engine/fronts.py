@@ -13,6 +13,7 @@ from engine.edge_line import host_port, listed
 from engine.errors import Invalid
 from engine.models import Account, Trunk
 from engine.numbers import plan_of
+from engine.sip.uri import bracketed
 from engine.snippets import Peer, Site, render
 
 BY_CONNECTION = frozenset({"asterisk", "freepbx", "3cx"})  # these are given TCP where a node is named with UDP
@@ -99,7 +100,7 @@ async def _account(session: AsyncSession, account_id: str | None) -> Account:
 
 
 def _carrier(trunk: Trunk) -> Peer:
-    host = f"[{trunk.host}]" if ":" in trunk.host else trunk.host
+    host = bracketed(trunk.host)
     return Peer(host, trunk.port, trunk.transport)
 
 
@@ -122,13 +123,13 @@ def _own(name: str, config: Config, carriers: tuple[Peer, ...]) -> tuple[Peer, .
     if config.sip.advertise:
         host, port = host_port(listed(config.sip.advertise)[0], 0)
         port = listen.port if transport == "tls" else port or listen.port
-        return (Peer(f"[{host}]" if ":" in host else host, port, transport),)
+        return (Peer(bracketed(host), port, transport),)
     host = listen.host
     if host in {"0.0.0.0", "::"}:  # noqa: S104 - reads, binds nothing
         host = next((found for carrier in carriers if (found := _way_out(carrier.host.strip("[]")))), "")
     if not host or not listen.port:
         return ()
-    return (Peer(f"[{host}]" if ":" in host else host, listen.port, transport),)
+    return (Peer(bracketed(host), listen.port, transport),)
 
 
 def _way_out(host: str) -> str:

@@ -61,7 +61,7 @@ class PhonesWorkers:
     async def _keep(self, number: int, settings: bytes) -> None:
         """One of them, for as long as it is wanted."""
         failures = 0
-        while True:
+        while self._keepers:
             started = time.monotonic()
             try:
                 await self._once(number, settings)

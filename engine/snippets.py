@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from engine.errors import Invalid
 from engine.numbers import NumberPack
+from engine.sip.uri import bracketed
 
 _ENGINE = Path(__file__).parent
 # beside the package in a checkout, inside it when installed
@@ -58,7 +59,7 @@ class Peer:
         host, colon, port = address.rpartition(":")
         if not colon or (":" in host and not host.startswith("[")):
             host, port = address, ""
-        host = f"[{host}]" if ":" in host and not host.startswith("[") else host
+        host = host if host.startswith("[") else bracketed(host)
         transport = transport.lower() or "udp"
         number = int(port) if port.isascii() and port.isdigit() else 5061 if transport == "tls" else 5060
         is_port = not port or (port.isascii() and port.isdigit() and 0 < number < 65_536)

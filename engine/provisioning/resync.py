@@ -18,6 +18,7 @@ from typing import Any
 from engine.errors import Conflict
 from engine.provisioning.pace import Pace
 from engine.provisioning.vendors import Profile
+from engine.sip.uri import bracketed
 
 SIP_PORT = 5060
 WITHIN_S = 12.0  # the SIP process gives a NOTIFY up after eight; this bounds the SIP process
@@ -113,7 +114,7 @@ def plan(profile: Profile, to: Destination, *, reboot: bool = False) -> Resync:
     if to.resync_via == "direct":
         if not to.last_ip:
             raise Conflict("This phone has not fetched anything yet, so its address is not known. Restart it by hand.")
-        host = f"[{to.last_ip}]" if ":" in to.last_ip else to.last_ip
+        host = bracketed(to.last_ip)
         uri = f"sip:{to.sip_user}@{host}:{SIP_PORT}"
         return Resync("udp", to.last_ip, SIP_PORT, uri, event, to.last_ip, credentials)
     if not to.registrar_host:

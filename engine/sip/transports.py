@@ -16,6 +16,7 @@ from engine.sip.standing import Standing
 from engine.sip.stream import Limits, StreamShell, socket_address
 from engine.sip.tls import Certificates
 from engine.sip.udp import UdpShell
+from engine.sip.uri import bracketed
 
 MAX_KEPT_ADDRESSES = 4_096
 DEFAULT_PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061}
@@ -163,7 +164,7 @@ class Transports:
 
     def bound_text(self, transport: str) -> str:
         """Where a transport listens, as it stands in the configuration; "" where it does not."""
-        return ", ".join(f"{_bracketed(host)}:{port}" for host, port in self.bound[transport])
+        return ", ".join(f"{bracketed(host)}:{port}" for host, port in self.bound[transport])
 
     def address_towards(self, hop: Hop) -> Place:
         """What the peer at a hop should call us: what is advertised, what is bound, or the address of the route to
@@ -225,7 +226,3 @@ def _families(host: str) -> tuple[bool, ...]:
     if ":" in host:
         return (True,)
     return (False,) if host.replace(".", "").isdigit() else (False, True)
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

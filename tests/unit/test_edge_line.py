@@ -11,7 +11,7 @@ from engine.sip.transports import Listening, both_families
 
 
 def settings(**keys: object) -> Settings:
-    return Settings.of({"data_dir": "/tmp/x", "key_file": "/tmp/k", **keys})
+    return Settings.of({"data_dir": "data", "key_file": "keys.toml", **keys})
 
 
 def test_where_to_listen_is_read_by_transport_and_family() -> None:
