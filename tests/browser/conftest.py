@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 from tests.browser.site import Site, open_site
 
@@ -18,7 +18,8 @@ ARGS = (
     "--disable-component-update", "--disable-sync", "--disable-features=HttpsUpgrades",
     f"--host-resolver-rules=MAP {PLAIN_HOST} 127.0.0.1",
 )  # fmt: skip
-TIMEOUT_MS = 10_000
+TIMEOUT_MS = 60_000  # how long a page that hangs is waited for; a slow machine is no fault of the page
+expect.set_options(timeout=TIMEOUT_MS)  # of its own accord it gives up after 5 s
 
 
 @pytest.fixture
