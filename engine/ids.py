@@ -11,6 +11,7 @@ Kind = Literal[
     "account", "user", "api_key", "session", "location", "network", "phone", "line", "pbx", "trunk", "number",
     "call", "callback", "confirmed", "recipient", "notification", "webhook", "audit", "fetch", "request",
     "settings", "template", "rollout", "dryrun", "lease", "resync", "contact", "asset", "checkpoint",
+    "trunk_group", "audit_view", "anomaly",
 ]  # fmt: skip
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]  # two digits at once: a 911 call waits for it

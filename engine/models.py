@@ -182,6 +182,9 @@ class Account(Audited, Versioned, Stamped, Base):
     rotation: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)  # how the move goes on: provisioning.cutover
     provisioning_policy: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)  # provisioning.policy.Policy
     phone_admin_password: Mapped[str | None] = mapped_column(Sealed("account.phone_admin_password"))
+    trunk_group_id: Mapped[str | None] = mapped_column(Id)  # that emergency calls take first; no foreign key, as above
+    notification_prefix: Mapped[str] = mapped_column(String(40), default="", server_default="")  # of mails' subjects
+    notification_text: Mapped[str] = mapped_column(String(300), default="", server_default="")  # what to do here
 
 
 class Revision(Base):
@@ -280,6 +283,9 @@ class Location(Audited, Versioned, Stamped, Base):
     status: Mapped[str] = mapped_column(String(20), default=LocationStatus.DRAFT)
     validated_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
     validation: Mapped[dict[str, Any] | None] = mapped_column(Json)  # what a validator said last: e911.validation
+    trunk_group_id: Mapped[str | None] = mapped_column(Id)  # that emergency calls from here take first
+    notification_prefix: Mapped[str] = mapped_column(String(40), default="", server_default="")
+    notification_text: Mapped[str] = mapped_column(String(300), default="", server_default="")
 
 
 class Network(Audited, Versioned, Stamped, Base):
@@ -438,6 +444,17 @@ class Trunk(Audited, Versioned, Stamped, Base):
     enabled: Mapped[bool] = mapped_column(default=True)
     is_up: Mapped[bool | None] = mapped_column()  # what the SIP process last said; it routes by what it knows itself
     checked_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+
+
+class TrunkGroup(Audited, Versioned, Stamped, Base):
+    """Trunks that emergency calls of an account or a location take before all others, in that order."""
+
+    __tablename__ = "trunk_group"
+    resource_type = "trunk_group"
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(200))
+    trunk_ids: Mapped[list[str]] = mapped_column(Json, default=list)
 
 
 class Number(Audited, Versioned, Stamped, Base):
@@ -786,6 +803,66 @@ class AuditCheckpoint(Base):
     text: Mapped[str] = mapped_column(Text)
     public_key: Mapped[str] = mapped_column(String(64))
     signature: Mapped[str] = mapped_column(String(128))
+
+
+class SavedView(Audited, Stamped, Base):
+    """Filters of the audit log under a name: somebody's own, or shared with all of the account who may read it."""
+
+    __tablename__ = "audit_view"
+    resource_type = "audit_view"
+    __table_args__ = (UniqueConstraint("account_id", "owner_id", "name"),)
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    owner_id: Mapped[str] = mapped_column(Id)  # a user or an API key
+    owner_name: Mapped[str] = mapped_column(String(320), default="")
+    name: Mapped[str] = mapped_column(String(80))
+    query: Mapped[str] = mapped_column(Text)  # as it stands in the page's address
+    is_shared: Mapped[bool] = mapped_column(default=False)
+
+
+class Anomaly(Audited, Stamped, Base):
+    """Something in the logs that is unlike this account: what, whose, from where, and by what it was noticed.
+
+    The `mail_*` columns are its outbox: who has still to be told, and when the next try is due.
+    """
+
+    __tablename__ = "anomaly"
+    resource_type = "anomaly"
+    unaudited_columns = frozenset(
+        {"mail_to", "mail_tries", "mail_next_at", "mail_claimed_until", "mail_error", "mailed_at"}
+    )
+    __table_args__ = (
+        UniqueConstraint("account_id", "key"),
+        Index("ix_anomaly_account_id", "account_id", "id"),
+        Index("ix_anomaly_mail_next_at", "mail_next_at"),
+    )
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"))
+    kind: Mapped[str] = mapped_column(String(40))  # audit.anomalies.AnomalyKind
+    key: Mapped[str] = mapped_column(String(200))  # the same for the same act: a hint is given once
+    at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    actor_id: Mapped[str] = mapped_column(String(80), default="")
+    actor_name: Mapped[str] = mapped_column(String(320), default="")
+    ip: Mapped[str] = mapped_column(String(45), default="")
+    headline: Mapped[str] = mapped_column(Text)
+    evidence: Mapped[list[str]] = mapped_column(Json, default=list)
+    query: Mapped[str] = mapped_column(Text)  # of the audit log: the entries it rests on
+    dismissed_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    dismissed_by: Mapped[str] = mapped_column(String(320), default="")
+    mail_to: Mapped[list[str]] = mapped_column(Json, default=list)
+    mail_tries: Mapped[int] = mapped_column(Integer, default=0)
+    mail_next_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    mail_claimed_until: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    mail_error: Mapped[str] = mapped_column(Text, default="")
+    mailed_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+
+
+class AnomalyPosition(Base):
+    """How far an account's chain has been looked through for what is unlike it."""
+
+    __tablename__ = "anomaly_position"
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), primary_key=True)
+    seq: Mapped[int] = mapped_column(Integer)
 
 
 class KeptAnswer(Base):

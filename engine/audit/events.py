@@ -24,6 +24,7 @@ class Category(StrEnum):
     SETTINGS = "Settings"
     SECURITY = "Security"
     AUDIT = "Audit"
+    BULK = "Bulk operations"  # one change to many rows; what it does to each row is in that row's own category
 
 
 class Event(StrEnum):
@@ -65,6 +66,9 @@ class Event(StrEnum):
     LOCATION_UPDATE = "location.update"
     LOCATION_DELETE = "location.delete"
     LOCATION_VALIDATE = "location.validate"
+    LOCATION_CHANGE_MANY = "location.change_many"
+    LOCATION_MERGE = "location.merge"
+    LOCATION_TWIN_LIST = "location_twin.list"
 
     LOCATION_REQUEST_DENIED = "location_request.denied"
 
@@ -178,6 +182,12 @@ class Event(StrEnum):
     TRUNK_UPDATE = "trunk.update"
     TRUNK_DELETE = "trunk.delete"
 
+    TRUNK_GROUP_CREATE = "trunk_group.create"
+    TRUNK_GROUP_LIST = "trunk_group.list"
+    TRUNK_GROUP_READ = "trunk_group.read"
+    TRUNK_GROUP_UPDATE = "trunk_group.update"
+    TRUNK_GROUP_DELETE = "trunk_group.delete"
+
     NUMBER_CREATE = "number.create"
     NUMBER_LIST = "number.list"
     NUMBER_READ = "number.read"
@@ -196,6 +206,19 @@ class Event(StrEnum):
     AUDIT_LOG_LIST = "audit_log.list"
     AUDIT_LOG_READ = "audit_log.read"
     AUDIT_LOG_EXPORT = "audit_log.export"
+    AUDIT_LOG_EXPORT_END = "audit_log.export_end"
+    AUDIT_LOG_GROUP = "audit_log.group"
+    AUDIT_LOG_FOLLOW = "audit_log.follow"
+    AUDIT_LOG_FOLLOW_END = "audit_log.follow_end"
+    AUDIT_VIEW_CREATE = "audit_view.create"
+    AUDIT_VIEW_LIST = "audit_view.list"
+    AUDIT_VIEW_READ = "audit_view.read"
+    AUDIT_VIEW_UPDATE = "audit_view.update"
+    AUDIT_VIEW_DELETE = "audit_view.delete"
+    ANOMALY_CREATE = "anomaly.create"
+    ANOMALY_LIST = "anomaly.list"
+    ANOMALY_READ = "anomaly.read"
+    ANOMALY_DISMISS = "anomaly.dismiss"
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +246,7 @@ _CATEGORIES = {
     "api_key": Category.SECURITY,
     "location": Category.LOCATIONS,
     "location_request": Category.LOCATIONS,
+    "location_twin": Category.LOCATIONS,
     "network": Category.LOCATIONS,
     "confirmed_location": Category.LOCATIONS,
     "notification_recipient": Category.EMERGENCY,
@@ -252,11 +276,21 @@ _CATEGORIES = {
     "phone_admin_password": Category.PROVISIONING,
     "pbx": Category.TELEPHONY,
     "trunk": Category.TELEPHONY,
+    "trunk_group": Category.TELEPHONY,
     "number": Category.TELEPHONY,
     "emergency_call": Category.EMERGENCY,
     "callback": Category.EMERGENCY,
     "notification": Category.EMERGENCY,
     "audit_log": Category.AUDIT,
+    "audit_view": Category.AUDIT,
+    "anomaly": Category.SECURITY,
+}
+_CATEGORIES_OF_EVENTS = {
+    Event.PHONE_CHANGE_MANY: Category.BULK,
+    Event.PHONE_BULK_RESYNC: Category.BULK,
+    Event.IMPORT_CREATE: Category.BULK,
+    Event.LOCATION_CHANGE_MANY: Category.BULK,
+    Event.LOCATION_MERGE: Category.BULK,
 }
 _READING_VERBS = frozenset(
     {
@@ -272,7 +306,7 @@ _READING_VERBS = frozenset(
         "refuse",
         "check",
     }
-    | {"location_missing", "location_found"}
+    | {"location_missing", "location_found", "export_end", "group", "follow", "follow_end"}
 )
 _CREATING = frozenset({"create", "generate"})
 _DELETING = frozenset({"delete", "revoke"})
@@ -290,7 +324,7 @@ def _facts(event: Event) -> EventFacts:
         if access is Access.WRITE
         else "read"
     )
-    return EventFacts(access, _CATEGORIES[resource], plain)
+    return EventFacts(access, _CATEGORIES_OF_EVENTS.get(event, _CATEGORIES[resource]), plain)
 
 
 FACTS: dict[Event, EventFacts] = {event: _facts(event) for event in Event}
