@@ -11,7 +11,7 @@ Kind = Literal[
     "account", "user", "api_key", "session", "location", "network", "phone", "line", "pbx", "trunk", "number",
     "call", "callback", "confirmed", "recipient", "notification", "webhook", "audit", "fetch", "request",
     "settings", "template", "rollout", "dryrun", "lease", "resync", "contact", "asset", "checkpoint",
-    "trunk_group", "audit_view", "anomaly",
+    "trunk_group", "sweep", "sweep_plan", "audit_view", "anomaly", "remembered_device", "sign_in", "refused_key",
 ]  # fmt: skip
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]  # two digits at once: a 911 call waits for it

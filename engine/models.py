@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from engine.db import Base, Sealed, UtcDateTime
+from engine.db import Base, Sealed, UtcDateTime, utc_now
 
 Id = String(48)
 Json = JSON(none_as_null=True)
@@ -123,6 +123,21 @@ class SightingSource(StrEnum):
 class CallKind(StrEnum):
     EMERGENCY = "emergency"
     TEST = "test"
+    DRILL = "drill"  # staff are told and alerts ring; nothing was ever sent to a carrier
+
+
+class Cadence(StrEnum):
+    """How often all locations of an account are tested with 933."""
+
+    OFF = "off"
+    WEEKLY = "weekly"
+    MONTHLY = "monthly"
+
+
+class SweepState(StrEnum):
+    RUNNING = "running"
+    DONE = "done"
+    CANCELLED = "cancelled"
 
 
 class SettingsKind(StrEnum):
@@ -209,14 +224,23 @@ class User(Audited, Stamped, Base):
 
 
 class Credential(Audited, Base):
-    """A password's argon2id hash; more kinds come with second factors."""
+    """What a user proves themselves with, by kind: a password, an invitation, an authenticator app, codes by mail,
+    recovery codes.
+
+    hash: the password's argon2id hash, the invitation's SHA-256, or the recovery codes' SHA-256s as a JSON list.
+    seed: of an authenticator app (RFC 6238). last_step: the time step of the last code that was used: none counts twice.
+    previous: argon2id hashes of passwords that may not be used again, newest first.
+    """
 
     __tablename__ = "credential"
     resource_type = "user"
-    unaudited_columns = frozenset({"last_used_at"})
+    unaudited_columns = frozenset({"last_used_at", "last_step"})
     user_id: Mapped[str] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), primary_key=True)
     kind: Mapped[str] = mapped_column(String(20), primary_key=True)
     hash: Mapped[str] = mapped_column(Text, info={"secret": True})
+    seed: Mapped[str | None] = mapped_column(Sealed("credential.seed"))
+    last_step: Mapped[int | None] = mapped_column(Integer)
+    previous: Mapped[list[str] | None] = mapped_column(Json, info={"secret": True})
     changed_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
     last_used_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
 
@@ -239,6 +263,87 @@ class Session(Base):
     )  # when the password was last typed: revealing asks for 15 minutes
     ended_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
     end_reason: Mapped[str | None] = mapped_column(String(30))
+    # the account that a platform operator acts for in this browser; no foreign key: SQLite adds none to a table that is
+    acting_account_id: Mapped[str | None] = mapped_column(Id)
+
+
+class SecurityPolicy(Audited, Stamped, Base):
+    """How an account's users sign in: `accounts.policy.Policy` says what each field means and what it may be."""
+
+    __tablename__ = "security_policy"
+    resource_type = "security_policy"
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), primary_key=True)
+    password_min_length: Mapped[int] = mapped_column(Integer)
+    password_min_score: Mapped[int] = mapped_column(Integer)
+    password_reuse: Mapped[int] = mapped_column(Integer)
+    password_max_age_days: Mapped[int] = mapped_column(Integer)
+    session_idle_minutes: Mapped[int] = mapped_column(Integer)
+    session_absolute_minutes: Mapped[int] = mapped_column(Integer)
+    failed_sign_ins: Mapped[int] = mapped_column(Integer)
+    pause_s: Mapped[int] = mapped_column(Integer)
+    inactive_days: Mapped[int] = mapped_column(Integer)
+    two_factor: Mapped[str] = mapped_column(String(10))
+    email_codes: Mapped[bool] = mapped_column()
+    remember: Mapped[str] = mapped_column(String(12))
+    remember_days: Mapped[int] = mapped_column(Integer)
+
+
+class RememberedDevice(Base):
+    """A browser whose user gave a second factor there: for a while the password is enough. Its cookie's SHA-256 is
+    stored.
+    """
+
+    __tablename__ = "remembered_device"
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), index=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    secret_hash: Mapped[str] = mapped_column(String(64))
+    ip: Mapped[str] = mapped_column(String(45))
+    user_agent: Mapped[str] = mapped_column(String(400), default="")
+    created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    last_used_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    ended_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+
+
+class PendingSignIn(Base):
+    """A sign-in between its password and its second factor, or a second factor that is being set up. It opens nothing.
+
+    stage: `accounts.half_open.Stage`. method: what was proven so far, as the session will name it. seed: of the
+    authenticator app being set up. code_hash: of the code that was mailed. tries: wrong and right codes together.
+    """
+
+    __tablename__ = "pending_sign_in"
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), index=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"))
+    cookie_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    stage: Mapped[str] = mapped_column(String(20))
+    method: Mapped[str] = mapped_column(String(30))
+    seed: Mapped[str | None] = mapped_column(Sealed("pending_sign_in.seed"))
+    code_hash: Mapped[str | None] = mapped_column(String(64))
+    code_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    codes_sent: Mapped[int] = mapped_column(Integer, default=0)
+    tries: Mapped[int] = mapped_column(Integer, default=0)
+    created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, index=True)
+
+
+class RefusedKey(Base):
+    """Requests with an API key that is none, counted: one row for each beginning of a key and address and minute."""
+
+    __tablename__ = "refused_key"
+    __table_args__ = (UniqueConstraint("minute", "hint", "ip"),)
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str | None] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    api_key_id: Mapped[str | None] = mapped_column(Id)
+    name: Mapped[str] = mapped_column(String(200), default="")
+    hint: Mapped[str] = mapped_column(String(12))
+    ip: Mapped[str] = mapped_column(String(45))
+    user_agent: Mapped[str] = mapped_column(String(400), default="")
+    reason: Mapped[str] = mapped_column(String(30))
+    minute: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    count: Mapped[int] = mapped_column(Integer, default=1)
 
 
 class SetupLink(Base):
@@ -507,9 +612,13 @@ class EmergencyCall(Audited, Base):
     __tablename__ = "emergency_call"
     resource_type = "call"
     unaudited_columns = frozenset(
-        {"outcome", "status_code", "answered_at", "ended_at", "trunk_id"}
+        {"outcome", "status_code", "answered_at", "ended_at", "trunk_id", "changed_at"}
     )  # told by the carrier
-    __table_args__ = (Index("ix_emergency_call_account_sent", "account_id", "sent_at"),)
+    __table_args__ = (
+        Index("ix_emergency_call_account_sent", "account_id", "sent_at"),
+        Index("ix_emergency_call_account_kind_sent", "account_id", "kind", "sent_at"),
+        Index("ix_emergency_call_changed_at", "changed_at"),
+    )
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"))
     pbx_id: Mapped[str | None] = mapped_column(Id)
@@ -532,6 +641,66 @@ class EmergencyCall(Audited, Base):
     answered_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
     ended_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
     recorded_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    changed_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime, default=utc_now, onupdate=utc_now)
+    acknowledged_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    acknowledged_by: Mapped[str | None] = mapped_column(String(320))  # as they were called then
+    acknowledged_by_id: Mapped[str | None] = mapped_column(String(80))
+    acknowledgement_note: Mapped[str | None] = mapped_column(String(1000))
+
+
+class LocationTest(Base):
+    """What 933 calls last showed of a location: when one went out with its address and was answered, and the latest
+    try of a sweep or of a person, whatever came of it.
+    """
+
+    __tablename__ = "location_test"
+    location_id: Mapped[str] = mapped_column(ForeignKey("location.id", ondelete="CASCADE"), primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    passed_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    passed_call_id: Mapped[str | None] = mapped_column(Id)
+    tried_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    tried_call_id: Mapped[str | None] = mapped_column(Id)
+    outcome: Mapped[str] = mapped_column(String(20))  # e911.sweep.Outcome
+    detail: Mapped[str] = mapped_column(String(400), default="")
+    sweep_id: Mapped[str | None] = mapped_column(Id, index=True)  # the last sweep that dealt with it
+
+
+class SweepPlan(Audited, Stamped, Base):
+    """When an account's locations are tested by themselves. Hours and days are those of the account's time zone."""
+
+    __tablename__ = "sweep_plan"
+    resource_type = "sweep_plan"
+    unaudited_columns = frozenset({"next_at"})
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), unique=True)
+    cadence: Mapped[str] = mapped_column(String(10), default=Cadence.OFF)
+    weekday: Mapped[int] = mapped_column(Integer, default=1)  # Monday 0; a month's sweep is on its first such day
+    hour: Mapped[int] = mapped_column(Integer, default=10)
+    tells: Mapped[bool] = mapped_column(default=True)  # whether recipients are mailed of its calls, as of any 933
+    next_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime, index=True)
+
+
+class Sweep(Audited, Base):
+    """One round of test calls through the locations of an account."""
+
+    __tablename__ = "sweep"
+    resource_type = "sweep"
+    unaudited_columns = frozenset({"passed", "failed", "skipped", "ended_at", "state"})
+    __table_args__ = (
+        Index("ix_sweep_account_id", "account_id", "id"),
+        Index("ix_sweep_running", "state", **_where("state = 'running'")),
+    )
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"))
+    state: Mapped[str] = mapped_column(String(20), default=SweepState.RUNNING)
+    started_by: Mapped[str] = mapped_column(String(320))
+    tells: Mapped[bool] = mapped_column(default=True)
+    locations: Mapped[int] = mapped_column(Integer, default=0)  # how many there were to test when it began
+    passed: Mapped[int] = mapped_column(Integer, default=0)
+    failed: Mapped[int] = mapped_column(Integer, default=0)
+    skipped: Mapped[int] = mapped_column(Integer, default=0)  # nothing there can call
+    started_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    ended_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
 
 
 class CallAttempt(Base):
@@ -550,6 +719,7 @@ class CallAttempt(Base):
     ended_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
     status_code: Mapped[int | None] = mapped_column(Integer)
     outcome: Mapped[str] = mapped_column(String(20))
+    invite: Mapped[str | None] = mapped_column(Sealed("call_attempt.invite"))  # as sent; the first stands with the call
 
 
 class CallbackCall(Audited, Base):

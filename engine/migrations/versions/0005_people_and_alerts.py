@@ -13,8 +13,105 @@ depends_on = None
 
 
 def upgrade() -> None:
+    _alerts()
+    _sweeps()
     _audit_views_and_anomalies()
     _emergency_routing()
+    _second_factors()
+    _refused_keys()
+
+
+def _second_factors() -> None:
+    """How users sign in, what they prove themselves with besides a password, and the browsers that need not."""
+    op.add_column("credential", sa.Column("seed", sa.LargeBinary(), nullable=True))
+    op.add_column("credential", sa.Column("last_step", sa.Integer(), nullable=True))
+    op.add_column("credential", sa.Column("previous", sa.JSON(none_as_null=True), nullable=True))
+    op.add_column("session", sa.Column("acting_account_id", sa.String(length=48), nullable=True))
+    numbers = (
+        "password_min_length", "password_min_score", "password_reuse", "password_max_age_days", "session_idle_minutes",
+        "session_absolute_minutes", "failed_sign_ins", "pause_s", "inactive_days", "remember_days", "version",
+    )  # fmt: skip
+    op.create_table(
+        "security_policy",
+        sa.Column("account_id", sa.String(length=48), nullable=False),
+        *(sa.Column(name, sa.Integer(), nullable=False) for name in numbers),
+        sa.Column("two_factor", sa.String(length=10), nullable=False),
+        sa.Column("email_codes", sa.Boolean(), nullable=False),
+        sa.Column("remember", sa.String(length=12), nullable=False),
+        sa.Column("created_at", sa.DateTime(), nullable=False),
+        sa.Column("updated_at", sa.DateTime(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["account.id"], name=op.f("fk_security_policy_account_id_account"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("account_id", name=op.f("pk_security_policy")),
+    )
+    op.create_table(
+        "remembered_device",
+        sa.Column("id", sa.String(length=48), nullable=False),
+        *_of_a_user("remembered_device"),
+        sa.Column("secret_hash", sa.String(length=64), nullable=False),
+        sa.Column("ip", sa.String(length=45), nullable=False),
+        sa.Column("user_agent", sa.String(length=400), nullable=False),
+        sa.Column("created_at", sa.DateTime(), nullable=False),
+        sa.Column("last_used_at", sa.DateTime(), nullable=True),
+        sa.Column("ended_at", sa.DateTime(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_remembered_device")),
+    )
+    op.create_index("ix_remembered_device_user_id", "remembered_device", ["user_id"], unique=False)
+    op.create_index("ix_remembered_device_account_id", "remembered_device", ["account_id"], unique=False)
+    op.create_table(
+        "pending_sign_in",
+        sa.Column("id", sa.String(length=48), nullable=False),
+        *_of_a_user("pending_sign_in"),
+        sa.Column("cookie_hash", sa.String(length=64), nullable=False),
+        sa.Column("stage", sa.String(length=20), nullable=False),
+        sa.Column("method", sa.String(length=30), nullable=False),
+        sa.Column("seed", sa.LargeBinary(), nullable=True),
+        sa.Column("code_hash", sa.String(length=64), nullable=True),
+        sa.Column("code_at", sa.DateTime(), nullable=True),
+        sa.Column("codes_sent", sa.Integer(), nullable=False),
+        sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.DateTime(), nullable=False),
+        sa.Column("expires_at", sa.DateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_pending_sign_in")),
+        sa.UniqueConstraint("cookie_hash", name=op.f("uq_pending_sign_in_cookie_hash")),
+    )
+    op.create_index("ix_pending_sign_in_user_id", "pending_sign_in", ["user_id"], unique=False)
+    op.create_index("ix_pending_sign_in_expires_at", "pending_sign_in", ["expires_at"], unique=False)
+
+
+def _of_a_user(table: str) -> tuple[sa.Column[str] | sa.ForeignKeyConstraint, ...]:
+    named = ((f"{one}_id", one) for one in ("user", "account"))
+    columns = [sa.Column(f"{one}_id", sa.String(length=48), nullable=False) for one in ("user", "account")]
+    keys = [
+        sa.ForeignKeyConstraint([column], [f"{one}.id"], name=op.f(f"fk_{table}_{column}_{one}"), ondelete="CASCADE")
+        for column, one in named
+    ]
+    return (*columns, *keys)
+
+
+def _refused_keys() -> None:
+    """Requests with API keys that are none, counted."""
+    op.create_table(
+        "refused_key",
+        sa.Column("id", sa.String(length=48), nullable=False),
+        sa.Column("account_id", sa.String(length=48), nullable=True),
+        sa.Column("api_key_id", sa.String(length=48), nullable=True),
+        sa.Column("name", sa.String(length=200), nullable=False),
+        sa.Column("hint", sa.String(length=12), nullable=False),
+        sa.Column("ip", sa.String(length=45), nullable=False),
+        sa.Column("user_agent", sa.String(length=400), nullable=False),
+        sa.Column("reason", sa.String(length=30), nullable=False),
+        sa.Column("minute", sa.DateTime(), nullable=False),
+        sa.Column("at", sa.DateTime(), nullable=False),
+        sa.Column("count", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["account.id"], name=op.f("fk_refused_key_account_id_account"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_refused_key")),
+        sa.UniqueConstraint("minute", "hint", "ip", name=op.f("uq_refused_key_minute_hint_ip")),
+    )
+    op.create_index("ix_refused_key_account_id", "refused_key", ["account_id"], unique=False)
 
 
 def _emergency_routing() -> None:
@@ -98,4 +195,85 @@ def _audit_views_and_anomalies() -> None:
             ["account_id"], ["account.id"], name=op.f("fk_anomaly_position_account_id_account"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("account_id", name=op.f("pk_anomaly_position")),
+    )
+
+
+def _alerts() -> None:
+    """Who acknowledged a call, what is new to whoever watches, and what each further trunk was sent."""
+    op.add_column("emergency_call", sa.Column("changed_at", sa.DateTime(), nullable=True))
+    op.add_column("emergency_call", sa.Column("acknowledged_at", sa.DateTime(), nullable=True))
+    op.add_column("emergency_call", sa.Column("acknowledged_by", sa.String(length=320), nullable=True))
+    op.add_column("emergency_call", sa.Column("acknowledged_by_id", sa.String(length=80), nullable=True))
+    op.add_column("emergency_call", sa.Column("acknowledgement_note", sa.String(length=1000), nullable=True))
+    op.create_index("ix_emergency_call_changed_at", "emergency_call", ["changed_at"], unique=False)
+    op.create_index(
+        "ix_emergency_call_account_kind_sent", "emergency_call", ["account_id", "kind", "sent_at"], unique=False
+    )
+    op.add_column("call_attempt", sa.Column("invite", sa.LargeBinary(), nullable=True))
+
+
+def _sweeps() -> None:
+    """Tests of the locations with 933: what they last showed, when they are due, how far a round is."""
+    op.create_table(
+        "location_test",
+        sa.Column("location_id", sa.String(length=48), nullable=False),
+        sa.Column("account_id", sa.String(length=48), nullable=False),
+        sa.Column("passed_at", sa.DateTime(), nullable=True),
+        sa.Column("passed_call_id", sa.String(length=48), nullable=True),
+        sa.Column("tried_at", sa.DateTime(), nullable=False),
+        sa.Column("tried_call_id", sa.String(length=48), nullable=True),
+        sa.Column("outcome", sa.String(length=20), nullable=False),
+        sa.Column("detail", sa.String(length=400), nullable=False),
+        sa.Column("sweep_id", sa.String(length=48), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["account.id"], name=op.f("fk_location_test_account_id_account"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["location_id"], ["location.id"], name=op.f("fk_location_test_location_id_location"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("location_id", name=op.f("pk_location_test")),
+    )
+    op.create_index("ix_location_test_account_id", "location_test", ["account_id"], unique=False)
+    op.create_index("ix_location_test_sweep_id", "location_test", ["sweep_id"], unique=False)
+    op.create_table(
+        "sweep_plan",
+        sa.Column("id", sa.String(length=48), nullable=False),
+        sa.Column("account_id", sa.String(length=48), nullable=False),
+        sa.Column("cadence", sa.String(length=10), nullable=False),
+        sa.Column("weekday", sa.Integer(), nullable=False),
+        sa.Column("hour", sa.Integer(), nullable=False),
+        sa.Column("tells", sa.Boolean(), nullable=False),
+        sa.Column("next_at", sa.DateTime(), nullable=True),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.DateTime(), nullable=False),
+        sa.Column("updated_at", sa.DateTime(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["account.id"], name=op.f("fk_sweep_plan_account_id_account"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_sweep_plan")),
+        sa.UniqueConstraint("account_id", name=op.f("uq_sweep_plan_account_id")),
+    )
+    op.create_index("ix_sweep_plan_next_at", "sweep_plan", ["next_at"], unique=False)
+    op.create_table(
+        "sweep",
+        sa.Column("id", sa.String(length=48), nullable=False),
+        sa.Column("account_id", sa.String(length=48), nullable=False),
+        sa.Column("state", sa.String(length=20), nullable=False),
+        sa.Column("started_by", sa.String(length=320), nullable=False),
+        sa.Column("tells", sa.Boolean(), nullable=False),
+        sa.Column("locations", sa.Integer(), nullable=False),
+        sa.Column("passed", sa.Integer(), nullable=False),
+        sa.Column("failed", sa.Integer(), nullable=False),
+        sa.Column("skipped", sa.Integer(), nullable=False),
+        sa.Column("started_at", sa.DateTime(), nullable=False),
+        sa.Column("ended_at", sa.DateTime(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["account.id"], name=op.f("fk_sweep_account_id_account"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_sweep")),
+    )
+    op.create_index("ix_sweep_account_id", "sweep", ["account_id", "id"], unique=False)
+    running = sa.text("state = 'running'")
+    op.create_index(
+        "ix_sweep_running", "sweep", ["state"], unique=False, sqlite_where=running, postgresql_where=running
     )
