@@ -42,6 +42,12 @@ class Event(StrEnum):
     USER_READ = "user.read"
     USER_UPDATE = "user.update"
     USER_DELETE = "user.delete"
+    USER_RESET_2FA = "user.reset_2fa"
+    PROFILE_READ = "profile.read"
+    ACCOUNT_LIST = "account.list"
+    OPERATOR_CREATE = "operator.create"
+    OPERATOR_ENTER = "operator.enter"
+    OPERATOR_LEAVE = "operator.leave"
 
     INVITATION_CREATE = "invitation.create"
     INVITATION_READ = "invitation.read"
@@ -50,10 +56,26 @@ class Event(StrEnum):
 
     SESSION_CREATE = "session.create"
     SESSION_LIST = "session.list"
+    SESSION_READ = "session.read"
     SESSION_DELETE = "session.delete"
     SESSION_PROVE = "session.prove"
     LOGIN_PAGE_READ = "login_page.read"
     SETUP_PAGE_READ = "setup_page.read"
+    SIGN_IN_BEGIN = "sign_in.begin"
+    SIGN_IN_READ = "sign_in.read"
+    SIGN_IN_SEND_CODE = "sign_in.send_code"
+    PASSWORD_CHANGE = "password.change"  # noqa: S105  # a name, no password
+    TWO_FACTOR_READ = "two_factor.read"
+    TWO_FACTOR_BEGIN = "two_factor.begin"
+    TWO_FACTOR_ENROL = "two_factor.enrol"
+    TWO_FACTOR_REMOVE = "two_factor.remove"
+    TWO_FACTOR_RESET = "two_factor.reset"
+    RECOVERY_CODE_CREATE = "recovery_code.create"
+    REMEMBERED_DEVICE_LIST = "remembered_device.list"
+    REMEMBERED_DEVICE_DELETE = "remembered_device.delete"
+    SECURITY_POLICY_READ = "security_policy.read"
+    SECURITY_POLICY_UPDATE = "security_policy.update"
+    SECURITY_SETTINGS_UPDATE = "security_settings.update"
 
     API_KEY_CREATE = "api_key.create"
     API_KEY_LIST = "api_key.list"
@@ -198,6 +220,21 @@ class Event(StrEnum):
     EMERGENCY_CALL_LIST = "emergency_call.list"
     EMERGENCY_CALL_READ = "emergency_call.read"
     EMERGENCY_CALL_REFUSE = "emergency_call.refuse"
+    EMERGENCY_CALL_ACKNOWLEDGE = "emergency_call.acknowledge"
+    EMERGENCY_CALL_EXPORT = "emergency_call.export"
+    EMERGENCY_CALL_WATCH = "emergency_call.watch"
+    EMERGENCY_CALL_WATCH_END = "emergency_call.watch_end"
+    ALERT_DISPLAY_CREATE = "alert_display.create"
+    DRILL_CREATE = "drill.create"
+    SWEEP_CREATE = "sweep.create"
+    SWEEP_LIST = "sweep.list"
+    SWEEP_READ = "sweep.read"
+    SWEEP_CANCEL = "sweep.cancel"
+    SWEEP_END = "sweep.end"
+    SWEEP_PLAN_CREATE = "sweep_plan.create"
+    SWEEP_PLAN_READ = "sweep_plan.read"
+    SWEEP_PLAN_UPDATE = "sweep_plan.update"
+    LOCATION_TEST_LIST = "location_test.list"
     CALLBACK_CREATE = "callback.create"
     NOTIFICATION_LIST = "notification.list"
     NOTIFICATION_READ = "notification.read"
@@ -241,6 +278,15 @@ _CATEGORIES = {
     "invitation": Category.USERS,
     "auth_log": Category.SECURITY,
     "session": Category.SECURITY,
+    "profile": Category.USERS,
+    "operator": Category.SECURITY,
+    "sign_in": Category.SECURITY,
+    "password": Category.SECURITY,
+    "two_factor": Category.SECURITY,
+    "recovery_code": Category.SECURITY,
+    "remembered_device": Category.SECURITY,
+    "security_policy": Category.SECURITY,
+    "security_settings": Category.SETTINGS,
     "login_page": Category.SECURITY,
     "setup_page": Category.SECURITY,
     "api_key": Category.SECURITY,
@@ -279,6 +325,11 @@ _CATEGORIES = {
     "trunk_group": Category.TELEPHONY,
     "number": Category.TELEPHONY,
     "emergency_call": Category.EMERGENCY,
+    "alert_display": Category.SECURITY,
+    "drill": Category.EMERGENCY,
+    "sweep": Category.EMERGENCY,
+    "sweep_plan": Category.EMERGENCY,
+    "location_test": Category.EMERGENCY,
     "callback": Category.EMERGENCY,
     "notification": Category.EMERGENCY,
     "audit_log": Category.AUDIT,
