@@ -58,9 +58,12 @@ def _facets(filters: "Filters") -> list[str]:
     for letter, value in (
         ("o", filters.outcome), ("c", filters.category), ("v", filters.verb), ("i", whole_ip(filters.ip)),
         ("t", filters.resource.removesuffix("_") if filters.resource.endswith("_") else ""),
+        ("t", filters.target_type), ("r", filters.target),
     ):  # fmt: skip
         if value:
             found.append(_facet(letter, value))
+    if filters.actors:
+        found.append(f"({' OR '.join(_facet('a', actor) for actor in sorted(filters.actors))})")
     return found
 
 

@@ -10,7 +10,7 @@ import datetime as dt
 import ipaddress
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,6 +30,7 @@ GROUP = 500  # candidates of one look
 NARROW = 2_000  # so few entries are read, narrowed and sorted whole
 DISORDER = 1_000  # entries whose order by time may differ from their order by number: a clock that was set back
 GROUPED = 1_000  # entries that a grouping counts; beyond it the counts say "at least"
+SAMPLE = 5  # entries of a group that are shown with it
 _ESCAPE = "\\"
 _PLUS = custom_op[Any]("+")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -49,6 +50,9 @@ class Filters:
     keyword: str = ""  # any part of the stored entry
     category: str = ""
     verb: str = ""  # create | read | update | delete
+    actors: frozenset[str] = frozenset()  # whole identifiers: a user and the keys that go back to them
+    target: str = ""  # one record's whole identifier
+    target_type: str = ""  # such as `phone`
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +69,16 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Entries that have one value in common: the newest of them and how many there are among those looked at."""
+    """Entries that have one value in common: some of them, newest first, and how many are among those looked at."""
 
     value: str
     label: str
     count: int
-    newest: AuditEntry
+    rows: tuple[AuditEntry, ...]  # the newest SAMPLE of them
+
+    @property
+    def newest(self) -> AuditEntry:
+        return self.rows[0]
 
 
 async def list_entries(
@@ -84,12 +92,15 @@ async def grouped(session: AsyncSession, chain: str, filters: Filters, by: str) 
     """The newest entries by `account`, `user`, `ip` or `description`, most first; and whether there are more."""
     page = await _page(session, chain, filters, GROUPED, None)
     counts: Counter[str] = Counter()
-    newest: dict[str, AuditEntry] = {}
+    newest: dict[str, list[AuditEntry]] = {}
     for row in page.rows:
         value = {"account": row.chain, "user": row.actor_id, "ip": row.ip, "description": row.event}[by]
         counts[value] += 1
-        newest.setdefault(value, row)
-    groups = [Group(value, _label(newest[value], by), count, newest[value]) for value, count in counts.most_common()]
+        if len(rows := newest.setdefault(value, [])) < SAMPLE:
+            rows.append(row)
+    groups = [
+        Group(value, _label(newest[value][0], by), count, tuple(newest[value])) for value, count in counts.most_common()
+    ]
     return groups, page.next_before is not None
 
 
@@ -101,6 +112,25 @@ def _label(row: AuditEntry, by: str) -> str:
 async def entry_by_id(session: AsyncSession, chain: str, entry_id: str) -> AuditEntry | None:
     """One entry of that chain."""
     return await session.scalar(select(AuditEntry).where(AuditEntry.chain == chain, AuditEntry.id == entry_id))
+
+
+async def heads(session: AsyncSession, chains: Collection[str]) -> dict[str, int]:
+    """The newest number of each of these chains; one without an entry is left out."""
+    query = select(AuditEntry.chain, func.max(AuditEntry.seq)).where(AuditEntry.chain.in_(chains))
+    return {row[0]: row[1] for row in await session.execute(query.group_by(AuditEntry.chain))}
+
+
+async def entries_behind(session: AsyncSession, last: Mapping[str, int], *, limit: int) -> list[AuditEntry]:
+    """What came behind these numbers, by chain, oldest first; one question however many chains.
+
+    Args:
+        limit: At most so many of all chains together.
+    """
+    if not last:
+        return []
+    after = or_(*(and_(AuditEntry.chain == chain, AuditEntry.seq > seq) for chain, seq in last.items()))
+    query = select(AuditEntry).where(after).order_by(AuditEntry.chain, AuditEntry.seq).limit(limit)
+    return list(await session.scalars(query))
 
 
 async def entries_oldest_first(session: AsyncSession, chain: str, *, group: int = 1000) -> AsyncIterator[AuditEntry]:
@@ -214,6 +244,10 @@ def _indexed(filters: Filters) -> list[ColumnElement[bool]]:
         found.append(_starts(AuditEntry.resource_id, filters.resource))
     if filters.actor:
         found.append(_actor(filters.actor))
+    if filters.target:
+        found.append(AuditEntry.resource_id == filters.target)
+    if filters.actors:
+        found.append(AuditEntry.actor_id.in_(sorted(filters.actors)))
     whole = search.whole_ip(filters.ip)
     if whole:
         found.append(AuditEntry.ip == whole)
@@ -255,10 +289,14 @@ def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
         found.append(_starts(AuditEntry.resource_id, filters.resource))
     if filters.actor:
         found.append(_actor(filters.actor))
+    if filters.actors:
+        found.append(AuditEntry.actor_id.in_(sorted(filters.actors)))
     for column, value in (
         (AuditEntry.outcome, filters.outcome),
         (AuditEntry.category, filters.category),
         (AuditEntry.verb, filters.verb),
+        (AuditEntry.resource_id, filters.target),
+        (AuditEntry.resource_type, filters.target_type),
     ):
         if value:
             found.append(column == value)

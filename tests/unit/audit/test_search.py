@@ -7,10 +7,10 @@ import json
 
 import pytest
 
-from engine.audit import search, store
+from engine.audit import matching, search, store
 from engine.audit.events import READS, Event
 from engine.audit.record import SYSTEM, Actor, record
-from engine.audit.store import Filters, entries_oldest_first, grouped, list_entries
+from engine.audit.store import Filters, entries_behind, entries_oldest_first, grouped, heads, list_entries
 from engine.db import Database
 from engine.models import AuditEntry
 from tests.factories import add_account
@@ -50,6 +50,11 @@ SINGLE = (
     {"keyword": "no such words"},
     {"category": "Phones"},
     {"verb": "update"},
+    {"actors": frozenset({"user_1", "api_key_1"})},
+    {"target": "phone_0004"},
+    {"target": "phone_000"},
+    {"target_type": "phone"},
+    {"target_type": "pho"},
 )
 
 
@@ -77,6 +82,9 @@ def meets(row: AuditEntry, filters: Filters) -> bool:
         and filters.outcome in {"", row.outcome}
         and filters.category in {"", row.category}
         and filters.verb in {"", row.verb}
+        and row.actor_id in (filters.actors or {row.actor_id})
+        and filters.target in {"", row.resource_id}
+        and filters.target_type in {"", row.resource_type}
         and _meets_ip(row.ip, filters.ip)
         and _meets_keyword(row.entry, filters.keyword)
     )
@@ -122,6 +130,34 @@ async def test_every_filter_and_pair_finds_exactly_what_a_look_at_all_entries_fi
         filters = Filters(**fields)
         wanted = [row.seq for row in reversed(rows) if meets(row, filters)]
         assert await paged(database, chain, filters) == wanted, fields
+
+
+async def test_an_entry_at_hand_meets_exactly_the_filters_that_find_it(database: Database) -> None:
+    """S1-51, S1-53: the live list shows what the list shows, for every filter and pair."""
+    chain = await filled(database, 60)
+    pairs = [one | other for one, other in itertools.combinations(SINGLE, 2) if not one.keys() & other.keys()]
+    async with database.sessions() as session:
+        rows = [row async for row in entries_oldest_first(session, chain)]
+        times = [{"since": rows[20].at}, {"until": rows[20].at}, {"since": rows[5].at, "until": rows[40].at}]
+        for fields in [*SINGLE, *times, *pairs[::3]]:
+            filters = Filters(**fields)
+            page = await list_entries(session, chain, filters, limit=100)
+            assert page.next_before is None
+            shown = [row.seq for row in reversed(rows) if matching.meets(row, filters)]
+            assert shown == [row.seq for row in page.rows], fields
+
+
+async def test_what_came_behind_a_number_is_read_for_many_chains_at_once(database: Database) -> None:
+    """One question for all who follow, oldest first, as many as are asked for."""
+    chain = await filled(database, 12)
+    async with database.sessions() as session:
+        last = await heads(session, [chain, "account_nobody"])
+        assert list(last) == [chain]
+        assert await entries_behind(session, last, limit=10) == []
+        assert await entries_behind(session, {}, limit=10) == []
+        behind = await entries_behind(session, {chain: last[chain] - 3, "platform": 0}, limit=10)
+        assert [(row.chain, row.seq) for row in behind] == [(chain, last[chain] - back) for back in (2, 1, 0)]
+        assert len(await entries_behind(session, {chain: 0}, limit=5)) == 5
 
 
 async def test_a_page_whose_time_is_up_goes_on_where_it_stopped(
