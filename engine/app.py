@@ -22,6 +22,7 @@ from engine.accounts import operations as accounts
 from engine.accounts import store as accounts_store
 from engine.accounts.trunk_states import TrunkStates
 from engine.audit.checkpoints import Notary
+from engine.audit.merging import IndexKeeper
 from engine.audit.record import open_audited
 from engine.bootstrap_server import BootstrapDesk, BootstrapDoors, base_of
 from engine.config import Config, Listen, parse_listen
@@ -66,6 +67,7 @@ class App:
         self._runners: list[web.AppRunner | web.ServerRunner] = []
         data = config.core.data_dir
         self.notary = Notary(self.database, self.keys)
+        self.index_keeper = IndexKeeper(self.database)
         self.notifier = Notifier(self.database, config.mail)
         self.recorder = Recorder(
             self.database,
@@ -158,6 +160,7 @@ class App:
         self._spawn(self.recorder.run(), "recorder")
         self._spawn(self.notifier.run(), "notifier")
         self._spawn(self.notary.run(), "audit checkpoints")
+        self._spawn(self.index_keeper.run(), "audit indexes")
         self._spawn(self.trunk_states.run(), "trunk states")
         self._spawn(self.sightings.run(), "sightings")
         self._spawn(self.mover.run(), "token moves")

@@ -1103,6 +1103,11 @@ AUDIT_SEARCH_SQLITE = (
     "CREATE VIRTUAL TABLE audit_search_text USING fts5(body, ip, content='', columnsize=0, tokenize='trigram')",
     "CREATE VIRTUAL TABLE audit_search_facet USING fts5(facet, content='', columnsize=0, detail=none, tokenize=ascii)",
     f"CREATE TRIGGER audit_entry_search AFTER INSERT ON audit_entry BEGIN {_STEPS}; END",
+    *(  # decision 0031: no commit merges what grew for months; `engine.audit.merging` does, step by step
+        f"INSERT INTO audit_search_{name} (audit_search_{name}, rank) VALUES ('{option}', {value})"  # noqa: S608
+        for name in ("text", "facet")
+        for option, value in (("automerge", 0), ("crisismerge", 400), ("usermerge", 8))
+    ),
 )
 _FLUSH = "INSERT INTO audit_search_text (audit_search_text, rank) VALUES ('hashsize', {size})"
 AUDIT_SEARCH_FILL_SQLITE = (  # for entries that were there before; much in memory at once is four times as fast
@@ -1110,4 +1115,5 @@ AUDIT_SEARCH_FILL_SQLITE = (  # for entries that were there before; much in memo
     "INSERT INTO audit_search_chain (chain) SELECT DISTINCT chain FROM audit_entry",
     *(f"{statement} FROM audit_entry AS kept ORDER BY kept.chain, kept.seq" for statement in _filled("kept")),
     _FLUSH.format(size=1 << 20),
+    *(f"INSERT INTO {name} ({name}) VALUES ('optimize')" for name in ("audit_search_text", "audit_search_facet")),  # noqa: S608
 )
