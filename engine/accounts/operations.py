@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from engine.accounts import store
+from engine.accounts import store, store_trunks
 from engine.accounts.addresses import email_fault, plain_email
 from engine.accounts.keys import digest, hint_of, mint_api_key, mint_cookie
 from engine.accounts.scopes import EVERY_SCOPE, SCOPE_NAMES, Scope, scopes_of_key
@@ -85,6 +85,9 @@ class AccountFields:
     callback_number: str | None
     default_location_id: str | None
     elin_hold_minutes: int = 180
+    trunk_group_id: str | None = None
+    notification_prefix: str = ""
+    notification_text: str = ""
 
     @classmethod
     def of(cls, account: Account) -> "AccountFields":
@@ -173,6 +176,10 @@ async def update_account(session: AsyncSession, actor: Actor, account: Account, 
         found = await session.get(Location, wished.default_location_id)
         if found is None or found.account_id != account.id:
             faults.append(FieldFault("default_location_id", "Expected a location of this account."))
+    if wished.trunk_group_id is not None and not await store_trunks.has_trunk_group(
+        session, account.id, wished.trunk_group_id
+    ):
+        faults.append(FieldFault("trunk_group_id", "Expected a trunk group of this account."))
     if faults:
         raise Invalid("The account cannot be changed like this.", fields=tuple(faults))
     for each in fields(wished):
@@ -180,6 +187,8 @@ async def update_account(session: AsyncSession, actor: Actor, account: Account, 
     account.name = wished.name.strip()
     account.email = plain_email(wished.email) if wished.email else ""
     account.callback_number = number
+    account.notification_prefix = wished.notification_prefix.strip()
+    account.notification_text = wished.notification_text.strip()
     record(session, actor, Event.ACCOUNT_UPDATE, account)
 
 
@@ -198,6 +207,10 @@ def _account_faults(wished: AccountFields) -> tuple[list[FieldFault], str | None
         for name in wished.billing_address
         if name not in BILLING_FIELDS
     ]
+    for field_name, limit in (("notification_prefix", 40), ("notification_text", 300)):
+        text = getattr(wished, field_name)
+        if len(text) > limit or not text.isprintable():
+            faults.append(FieldFault(field_name, f"Expected one line of at most {limit} printable characters."))
     number = parse_e164(wished.callback_number, wished.country) if wished.callback_number else None
     if wished.callback_number and number is None:
         faults.append(FieldFault("callback_number", "Expected a number that can be called back, such as +15185550100."))

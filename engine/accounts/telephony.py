@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.accounts import store
 from engine.accounts.addresses import canonical_network, host_fault
+from engine.accounts.trunk_groups import leave_groups
 from engine.audit.events import Event
 from engine.audit.record import Actor, record
 from engine.countries import countries_of
@@ -131,7 +132,8 @@ async def update_trunk(
 
 
 async def delete_trunk(session: AsyncSession, actor: Actor, trunk: Trunk) -> None:
-    """Remove a trunk: no new call goes there from the commit on."""
+    """Remove a trunk: no new call goes there from the commit on. It leaves its groups."""
+    await leave_groups(session, trunk)
     await session.delete(trunk)
     record(session, actor, Event.TRUNK_DELETE, trunk)
 

@@ -238,6 +238,8 @@ class Recorder:
             account_name=account.name,
             page_url=f"{self._public_url}/calls/{call.id}" if self._public_url else None,
             checkpoint=checkpoint,
+            prefix=(location.notification_prefix if location else "") or account.notification_prefix,
+            instructions=(account.notification_text, location.notification_text if location else ""),
         )
 
     async def _checkpoint(self, session: AsyncSession, account: Account) -> mail.Checkpoint | None:

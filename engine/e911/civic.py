@@ -92,6 +92,7 @@ class DispatchableLocation:
     status: str = "draft"
     validated_at: datetime | None = None
     carrier_ids: tuple[tuple[str, str], ...] = ()
+    trunk_group_id: str | None = None  # whose trunks its calls take first; None: as the account says
 
     @property
     def can_be_conveyed(self) -> bool:

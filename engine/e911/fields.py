@@ -26,6 +26,8 @@ MAX_ELEMENT_CHARS = (
 MAX_RECIPIENTS = 50  # one 911 call must not become a mail storm that the mail server throttles
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")  # IPv4 written inside IPv6 (RFC 4291 §2.5.5.2)
 MAX_CARRIER_IDS = 20
+MAX_PREFIX_CHARS = 40  # of a subject: phones show about that many of it
+MAX_INSTRUCTION_CHARS = 300
 _PROFILE = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _NOT_IN_A_HEADER = re.compile(r"[\s\"'<>\\,;{}]")  # the carrier's name for a place is sent in a header
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -206,6 +208,14 @@ _GEO_LIMITS = {
     "altitude_m": (-500.0, 9000.0, False),
     "radius_m": (0.0, 100_000.0, False),
 }
+
+
+def _prefix(field: str, value: Any, _account: Account, faults: list[FieldFault]) -> str:
+    return _plain_text(field, value, MAX_PREFIX_CHARS, faults)
+
+
+def _instructions(field: str, value: Any, _account: Account, faults: list[FieldFault]) -> str:
+    return _plain_text(field, value, MAX_INSTRUCTION_CHARS, faults)
 
 
 def _timezone(field: str, value: Any, _account: Account, faults: list[FieldFault]) -> str | None:
@@ -437,6 +447,9 @@ LOCATION_FIELDS: dict[str, Reader] = {
     "callback_number": _number,
     "onsite_number": _number,
     "carrier_ids": _carrier_ids,
+    "trunk_group_id": _identifier_or_none,
+    "notification_prefix": _prefix,
+    "notification_text": _instructions,
 }
 NETWORK_FIELDS: dict[str, Reader] = {
     "kind": _kind,

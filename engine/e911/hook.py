@@ -57,6 +57,10 @@ class Hold:
     again: "Callable[[], Decision]"
 
 
+Group = tuple[str, ...]
+"""Trunks that a call takes first, by identifier; empty: as their priorities say."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """Forward the request, answer it with `status`, or hold it.
@@ -127,7 +131,7 @@ class Hook:
             seen_at=self.peers.seen_at,
         )
         self._reference_of, self._domain = reference_of, domain
-        self._rankings: dict[str, tuple[tuple[Trunk, ...], tuple[Trunk, ...], tuple[Trunk, ...]]] = {}
+        self._rankings: dict[str, tuple[tuple[Trunk, ...], tuple[Trunk, ...], dict[Group, tuple[Trunk, ...]]]] = {}
         self._table, self._profiles, self._hops_of, self._down = table, profiles, hops_of, down
         self._deadlines = deadlines
         self._make_call_id, self._on_fault = make_call_id, on_fault
@@ -274,7 +278,7 @@ class Hook:
         chosen: Chosen,
         said: Carried = NOTHING_CARRIED,
     ) -> Decision:
-        trunks = self._ranked(peer.account)
+        trunks = self._ranked(peer.account, peer.account.trunk_group_for(resolved.location))
         call = EmergencyCall(
             id=self._make_call_id(),
             account_id=peer.account.account_id,
@@ -326,16 +330,18 @@ class Hook:
             if other is not account
         )
 
-    def _ranked(self, account: AccountTable) -> tuple[Trunk, ...]:
+    def _ranked(self, account: AccountTable, group: Group) -> tuple[Trunk, ...]:
         """The trunks to try; kept for as long as none is down and neither the account's nor the last resorts change."""
         last_resorts = self._table.last_resorts
         if self._down:
-            return route.ranked_trunks(account, last_resorts, self._down)
+            return route.ranked_trunks(account, last_resorts, self._down, group)
         kept = self._rankings.get(account.account_id)
         if kept is None or kept[0] is not account.trunks or kept[1] is not last_resorts:
-            ranked = route.ranked_trunks(account, last_resorts, ())
-            kept = self._rankings[account.account_id] = (account.trunks, last_resorts, ranked)
-        return kept[2]
+            kept = self._rankings[account.account_id] = (account.trunks, last_resorts, {})
+        ranked = kept[2].get(group)
+        if ranked is None:
+            ranked = kept[2][group] = route.ranked_trunks(account, last_resorts, (), group)
+        return ranked
 
     def _outgoing(self, request: Request, account: AccountTable, call: EmergencyCall, said: Carried) -> Outgoing:
         """What its INVITEs have in common. The numbers are those of the country the caller is in, not of its office."""

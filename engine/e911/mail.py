@@ -25,6 +25,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from engine.e911.fields import MAX_INSTRUCTION_CHARS, MAX_PREFIX_CHARS
 from engine.e911.location import DISAGREEMENT, NO_LOCATION, REFERENCE_UNRESOLVED, STALE, STALE_SIGHTING
 from engine.models import CallKind
 
@@ -125,6 +126,8 @@ class Told:
     account_name: str
     page_url: str | None
     checkpoint: Checkpoint | None
+    prefix: str = ""  # what the account or location wants in front of the subject
+    instructions: tuple[str, ...] = ()  # of the account, then of the location
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +163,11 @@ def compose(told: Told, because: str) -> Composed:
         because=_because(because, told),
         checkpoint=told.checkpoint,
     )
-    subject = f"{'[TEST] ' if is_test else ''}{dialed} call: {who} at {where}"
-    return Composed(_cut(subject, MAX_SUBJECT_CHARS), body)
+    prefix = one_line(told.prefix, MAX_PREFIX_CHARS)
+    mark = "[TEST] " if is_test else ""
+    facts = _cut(f"{dialed} call: {who} at {where}", MAX_SUBJECT_CHARS - len(mark))
+    # behind the word TEST and beside the facts, of which none is cut for it
+    return Composed(f"{mark}{f'{prefix} ' if prefix else ''}{facts}", body)
 
 
 def _who(told: Told) -> str:
@@ -198,6 +204,12 @@ _TEST_STEP = (
 
 
 def _steps(told: Told) -> list[str]:
+    """What to do: ours first, then what the account and the location say, marked as theirs."""
+    own = [one_line(text, MAX_INSTRUCTION_CHARS) for text in told.instructions]
+    return [*_our_steps(told), *(f"Instructions: {text}" for text in own if text)]
+
+
+def _our_steps(told: Told) -> list[str]:
     if told.kind == CallKind.TEST:
         return [_TEST_STEP]
     where = one_line(told.location_name or "")
@@ -320,7 +332,7 @@ def message(outgoing: Outgoing, sender: str) -> bytes:
     mail = MIMEMultipart("alternative")
     mail["From"] = formataddr((one_line(name) or "Callpoint", address))
     mail["To"] = outgoing.recipient
-    mail["Subject"] = _header(one_line(outgoing.subject, MAX_SUBJECT_CHARS))  # type: ignore[assignment]  # stub
+    mail["Subject"] = _header(one_line(outgoing.subject, MAX_SUBJECT_CHARS + MAX_PREFIX_CHARS + 1))  # type: ignore[assignment]  # stub
     mail["Date"] = format_datetime(outgoing.created_at)
     mail["Message-ID"] = message_id(outgoing.call_id, outgoing.recipient, outgoing.channel, domain_of(address))
     mail["Auto-Submitted"] = "auto-generated"  # RFC 3834 §5: no vacation answers

@@ -1,7 +1,8 @@
 """Which trunks an emergency call tries, in which order, and what it looks like on each. Pure.
 
-Order: the account's own trunks by priority, its trunks of last resort, then those of any account; within each of the
-three groups a trunk that does not answer its pings comes behind those that do, and is never left out.
+Order: the trunks of the caller's group as the group has them, the account's other trunks by priority, its trunks of
+last resort, then those of any account. Before the last resorts a trunk that does not answer its pings comes behind all
+that do, and so within each of the two kinds of last resort; none is ever left out, whatever a group names.
 
 Only the first trunk's INVITE is made before the call leaves; what the others would get is made when they are tried.
 """
@@ -36,18 +37,28 @@ class Deadlines:
     connect_s: float = 1.0
 
 
-def ranked_trunks(account: AccountTable, last_resorts: Iterable[Trunk], down: Collection[str]) -> tuple[Trunk, ...]:
-    """The trunks to try, in order. `down`: identifiers of trunks that do not answer pings."""
+def ranked_trunks(
+    account: AccountTable, last_resorts: Iterable[Trunk], down: Collection[str], group: Sequence[str] = ()
+) -> tuple[Trunk, ...]:
+    """The trunks to try, in order; always all of them.
+
+    Args:
+        down: Identifiers of trunks that do not answer pings.
+        group: Identifiers of the trunks to take first, in that order; those that are gone or off are passed over.
+    """
+    place = {trunk_id: at for at, trunk_id in enumerate(group)}
     own = {trunk.id for trunk in account.trunks}
     enabled = [trunk for trunk in account.trunks if trunk.enabled]
-    groups = (
+    tiers = (
         [trunk for trunk in enabled if not trunk.last_resort],
         [trunk for trunk in enabled if trunk.last_resort],
         [trunk for trunk in last_resorts if trunk.id not in own],
     )
-    return tuple(
-        trunk for group in groups for trunk in sorted(group, key=lambda each: (each.id in down, each.priority, each.id))
-    )
+
+    def rank(trunk: Trunk) -> tuple[bool, int, int, str]:
+        return trunk.id in down, place.get(trunk.id, len(place)), trunk.priority, trunk.id
+
+    return tuple(trunk for tier in tiers for trunk in sorted(tier, key=rank))
 
 
 class Targets(Sequence[Target]):

@@ -42,6 +42,7 @@ async def create_location(session: AsyncSession, actor: Actor, account: Account,
     faults: list[FieldFault] = []
     read = read_values(values, LOCATION_FIELDS, account, faults)
     faults += [FieldFault(name, f"{name} is required.") for name in ("name", "civic_address") if name not in values]
+    faults += await _foreign_group(session, account.id, read)
     refuse("The location was not saved", faults)
     location = Location(id=new_id("location"), account_id=account.id, status=LocationStatus.DRAFT, **read)
     session.add(location)
@@ -60,6 +61,7 @@ async def update_location(
     """
     faults: list[FieldFault] = []
     read = read_values(values, LOCATION_FIELDS, account, faults)
+    faults += await _foreign_group(session, account.id, read)
     refuse("The location was not saved", faults)
     moved = {name: value for name, value in read.items() if value != getattr(location, name)}
     for name, value in moved.items():
@@ -71,6 +73,13 @@ async def update_location(
     record(session, actor, Event.LOCATION_UPDATE, location)
     await session.flush()
     return location
+
+
+async def _foreign_group(session: AsyncSession, account_id: str, read: Values) -> list[FieldFault]:
+    group_id = read.get("trunk_group_id")
+    if not group_id or await store.trunk_group_exists(session, account_id, group_id):
+        return []
+    return [FieldFault("trunk_group_id", f"expected one of the account's trunk groups or nothing, got {group_id!r}.")]
 
 
 async def validate_location(session: AsyncSession, actor: Actor, location: Location, *, accepted: bool) -> Location:

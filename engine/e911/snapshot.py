@@ -55,6 +55,7 @@ ROWS_PER_PIECE = 256
 _LENGTH = struct.Struct(">I")
 _LISTS = (
     "locations", "networks", "phones", "lines", "pbxs", "trunks", "numbers", "sightings", "confirmed",
+    "trunk_groups",
 )  # fmt: skip
 _NUMBER = re.compile(r"\+?[0-9*#]{1,20}")
 _HOST = re.compile(r"[A-Za-z0-9.:_-]{1,253}")
@@ -226,6 +227,7 @@ class _Reading:
         self._numbers: list[Number] = []
         self._sightings: list[Sighting] = []
         self._confirmed: list[Confirmed] = []
+        self._trunk_groups: list[tuple[str, tuple[str, ...]]] = []
 
     def take(self, piece: Mapping[str, Any]) -> None:
         self._head |= {name: value for name, value in piece.items() if name not in _LISTS}
@@ -238,6 +240,7 @@ class _Reading:
         self._rows(piece, "numbers", _number, self._numbers)
         self._rows(piece, "sightings", read_sighting, self._sightings)
         self._rows(piece, "confirmed", _confirmed, self._confirmed)
+        self._rows(piece, "trunk_groups", _trunk_group, self._trunk_groups)
 
     def table(self) -> AccountTable:
         head = self._head
@@ -265,6 +268,8 @@ class _Reading:
             pbxs=MappingProxyType({pbx.id: pbx for pbx in self._pbxs}),
             trunks=tuple(sorted(self._trunks, key=lambda trunk: (trunk.priority, trunk.id))),
             faults=tuple(self._faults),
+            trunk_groups=MappingProxyType(dict(self._trunk_groups)),
+            trunk_group_id=_ref(head.get("trunk_group_id")),
         )
 
     def _revision(self) -> int:
@@ -306,6 +311,7 @@ def _location(row: Mapping[str, Any]) -> DispatchableLocation:
         carrier_ids=tuple(
             sorted((str(profile), str(name)) for profile, name in (row.get("carrier_ids") or {}).items())
         ),
+        trunk_group_id=_ref(row.get("trunk_group_id")),
     )
 
 
@@ -472,6 +478,10 @@ def _pbx(row: Mapping[str, Any]) -> Pbx:
         registrar_port=int(row.get("registrar_port") or 5060),
         transport=str(row.get("transport") or "udp").lower(),
     )
+
+
+def _trunk_group(row: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    return _id(row["id"]), tuple(_id(trunk_id) for trunk_id in row.get("trunk_ids") or ())
 
 
 def _trunk(row: Mapping[str, Any]) -> Trunk:

@@ -40,6 +40,7 @@ from engine.models import (
     SettingsLevel,
     Sighting,
     Trunk,
+    TrunkGroup,
 )
 
 MAX_PAGE = 200
@@ -130,6 +131,12 @@ async def usage_of(session: AsyncSession, location: Location) -> Usage:
         numbers=await count(Number, Number.location_id),
         is_account_default=account is not None and account.default_location_id == location.id,
     )
+
+
+async def trunk_group_exists(session: AsyncSession, account_id: str, group_id: str) -> bool:
+    """Whether the account has that group of trunks."""
+    query = select(TrunkGroup.id).where(TrunkGroup.account_id == account_id, TrunkGroup.id == group_id)
+    return await session.scalar(query) is not None
 
 
 async def pbx_exists(session: AsyncSession, account_id: str, pbx_id: str) -> bool:
@@ -372,7 +379,7 @@ _SNAPSHOT_TABLES: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
         Location,
         (
             "id", "name", "civic_address", "geo", "timezone", "callback_number", "onsite_number", "carrier_ids",
-            "status", "validated_at",
+            "status", "validated_at", "trunk_group_id",
         ),
     ),
     ("networks", Network, ("id", "kind", "value", "location_id", "pbx_id")),
@@ -394,6 +401,7 @@ _SNAPSHOT_TABLES: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
             "test_number", "last_resort", "enabled",
         ),
     ),
+    ("trunk_groups", TrunkGroup, ("id", "trunk_ids")),
     ("numbers", Number, ("id", "e164", "location_id", "kind", "line_id", "held_until", "held_by")),
     ("sightings", Sighting, _SIGHTING_FIELDS),
     ("confirmed", ConfirmedLocation, ("id", "phone_id", "line_id", "location_id", "network", "confirmed_at")),
@@ -422,6 +430,7 @@ async def account_snapshot(session: AsyncSession, account_id: str) -> dict[str, 
     """
     names = (
         "name", "country", "timezone", "language", "default_location_id", "callback_number", "elin_hold_minutes",
+        "trunk_group_id",
     )  # fmt: skip
     query = select(*(getattr(Account, name) for name in names)).where(Account.id == account_id)
     account = (await session.execute(query)).first()

@@ -37,7 +37,11 @@ _NO_SIGHTINGS: Mapping[str, Sighting] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class AccountTable:
-    """All of one account that a call needs, immutable. `faults`: entries of the snapshot that could not be read."""
+    """All of one account that a call needs, immutable. `faults`: entries of the snapshot that could not be read.
+
+    `trunk_groups`: trunks by the identifier of their group, first to try first; `trunk_group_id`: the group of calls
+    from locations that name none.
+    """
 
     account_id: str
     revision: int = 0
@@ -59,6 +63,8 @@ class AccountTable:
     sightings: Mapping[str, Sighting] = field(default_factory=dict)
     confirmed: tuple[Confirmed, ...] = ()
     faults: tuple[str, ...] = ()
+    trunk_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    trunk_group_id: str | None = None
     number_plan: NumberPlan = field(init=False, repr=False, compare=False)
     _subnets: PrefixIndex[Network] = field(default_factory=PrefixIndex, init=False, repr=False, compare=False)
     _phone_of_mac: dict[str, Phone] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -219,6 +225,16 @@ class AccountTable:
             rows = self._confirmed_by.get(owner.id, ()) if owner is not None else ()
             found |= {row.id: row for row in sorted(rows, key=lambda row: row.confirmed_at, reverse=True)}
         return list(found.values())
+
+    def trunk_group_for(self, location: DispatchableLocation | None) -> tuple[str, ...]:
+        """The trunks that a call from there takes first, by identifier: the location's group, else the account's.
+
+        A group that is gone or holds nothing counts as none. Only an address of the account's own has a group: what a
+        caller brought names none, whatever it is called.
+        """
+        own = self.locations.get(location.id) if location is not None else None
+        named = self.trunk_groups.get(own.trunk_group_id or "", ()) if own is not None else ()
+        return named or self.trunk_groups.get(self.trunk_group_id or "", ())
 
     def number_of(self, e164: str) -> Number | None:
         """The account's number in that spelling (`+` and digits)."""

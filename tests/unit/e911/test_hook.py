@@ -94,6 +94,47 @@ def test_an_emergency_request_of_a_pbx_is_forwarded_with_its_record():
     assert entry["received_at"] == "2026-11-21T20:00:00.000000Z"
 
 
+def test_a_call_takes_the_trunks_that_its_location_names_first():
+    """S1-38: the location's group, else the account's; a group that is gone or empty counts as none."""
+    trunks = tuple(Trunk(f"trunk_{n}", f"Carrier {n}", n, f"203.0.113.{n}") for n in (1, 2, 3))
+    groups = {"group_west": ("trunk_3",), "group_all": ("trunk_2", "trunk_1"), "group_none": ()}
+    wing = DispatchableLocation("location_wing", "wing", CIVIC, trunk_group_id="group_west")
+
+    def tried(phone_ip, **changes):
+        made = account(trunks=trunks, trunk_groups=groups, **changes)
+        decision = decide(at=hook(made), added=[f"X-Callpoint-Source: {phone_ip}"])
+        return [target.name for target in decision.forward.targets]
+
+    at_wing = {"location_hq": DispatchableLocation("location_hq", "hq", CIVIC), "location_wing": wing}
+    assert tried("10.1.2.3", locations=at_wing) == ["trunk_3", "trunk_1", "trunk_2"]
+    assert tried("192.168.7.7", locations=at_wing) == ["trunk_1", "trunk_2", "trunk_3"]
+    assert tried("192.168.7.7", locations=at_wing, trunk_group_id="group_all") == ["trunk_2", "trunk_1", "trunk_3"]
+    for gone in ("group_none", "group_gone"):
+        at_wing["location_wing"] = replace(wing, trunk_group_id=gone)
+        assert tried("10.1.2.3", locations=at_wing, trunk_group_id="group_all") == ["trunk_2", "trunk_1", "trunk_3"]
+
+
+def test_the_order_of_trunks_is_kept_for_each_group_and_made_anew_with_the_table():
+    """S1-38: a change of a group holds for the next call; the standing order of one group is never another's."""
+    trunks = tuple(Trunk(f"trunk_{n}", f"Carrier {n}", n, f"203.0.113.{n}") for n in (1, 2))
+    wing = DispatchableLocation("location_wing", "wing", CIVIC, trunk_group_id="group_1")
+    places = {"location_hq": DispatchableLocation("location_hq", "hq", CIVIC), "location_wing": wing}
+    table, orders = LocationTable(), []
+    at = hook()
+    at._table = table
+    for second_first in (("trunk_2",), ("trunk_1",)):
+        fresh = tuple(replace(each) for each in trunks)
+        table.put(account(trunks=fresh, locations=places, trunk_groups={"group_1": second_first}))
+        orders += [
+            [each.id for each in at._ranked(table.accounts["account_1"], group)]
+            for group in (second_first, (), second_first)
+        ]
+    assert orders == [
+        ["trunk_2", "trunk_1"], ["trunk_1", "trunk_2"], ["trunk_2", "trunk_1"],
+        ["trunk_1", "trunk_2"], ["trunk_1", "trunk_2"], ["trunk_1", "trunk_2"],
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("method", ["INVITE", "MESSAGE"])
 def test_calls_and_texts_are_emergencies_and_other_methods_are_not(method):
     """E-01: RFC 6881: a text to 911 goes the same way."""

@@ -4,6 +4,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from lxml import etree
 
 from engine.e911.carriers import CarrierProfile, CarrierProfiles, Order, load_profiles
@@ -82,6 +84,38 @@ def test_trunks_go_by_priority_then_last_resorts_and_the_silent_behind_their_equ
     )
     ranked = ranked_trunks(own, others, {"dead", "fardead"})
     assert [each.id for each in ranked] == ["a", "b", "dead", "relay", "far", "fardead"]
+
+
+def test_a_groups_trunks_come_first_in_its_order_and_every_other_way_out_stays():
+    """S1-27, S1-38: group, others by priority, last resorts last; one that does not answer is behind all that do."""
+    own = AccountTable(
+        "account_1",
+        trunks=(
+            trunk("relay", 1, last_resort=True), trunk("c", 30), trunk("b", 20), trunk("a", 10),
+            trunk("off", 5, enabled=False),
+        ),
+    )  # fmt: skip
+    far = (trunk("far", 9, last_resort=True),)
+    plain = [each.id for each in ranked_trunks(own, far, set())]
+    assert plain == ["a", "b", "c", "relay", "far"]
+    assert [each.id for each in ranked_trunks(own, far, set(), ("c", "b"))] == ["c", "b", "a", "relay", "far"]
+    assert [each.id for each in ranked_trunks(own, far, {"c"}, ("c", "b"))] == ["b", "a", "c", "relay", "far"]
+    # a last resort stays one, whatever group it is in; what is off, gone or unknown takes nobody's place
+    assert [each.id for each in ranked_trunks(own, far, set(), ("relay", "off", "gone", "b"))] == [
+        "b", "a", "c", "relay", "far",
+    ]  # fmt: skip
+    assert [each.id for each in ranked_trunks(own, far, set(), ("off",))] == plain
+
+
+@given(st.sets(st.sampled_from("abcdef")), st.lists(st.sampled_from("abcdefxyz")), st.sets(st.sampled_from("abcdef")))
+def test_no_group_ever_takes_a_way_out(off, group, down):
+    """S1-27: whatever a group names, the trunks tried are those that would be tried without it."""
+    trunks = tuple(trunk(name, ord(name), enabled=name not in off, last_resort=name == "f") for name in "abcdef")
+    own, far = AccountTable("account_1", trunks=trunks), (trunk("far", last_resort=True),)
+    without = ranked_trunks(own, far, down)
+    ranked = ranked_trunks(own, far, down, tuple(group))
+    assert sorted(each.id for each in ranked) == sorted(each.id for each in without)
+    assert ranked[-1].id == "far"
 
 
 def test_an_emergency_request_as_the_generic_carrier_wants_it():

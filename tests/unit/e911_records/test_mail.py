@@ -317,3 +317,32 @@ def test_every_source_of_a_location_has_words(source: str) -> None:
     """E-05: the mail says how the address was found."""
     body = mail.compose(replace(TOLD, location_source=source), "account").body
     assert "Found by" in body
+
+
+def test_the_accounts_words_come_beside_the_facts_and_never_in_their_place():
+    """S1-39: a prefix behind [TEST], instructions marked as such; every fact of the plain mail is still there."""
+    plain = mail.compose(TOLD, "account")
+    worded = mail.compose(
+        replace(TOLD, prefix="HQ-SECURITY", instructions=("Call the guard on 5555.", "Unlock gate B.")), "account"
+    )
+    assert worded.subject == f"HQ-SECURITY {plain.subject}"
+    assert set(plain.body.splitlines()) <= set(worded.body.splitlines())
+    added = set(worded.body.splitlines()) - set(plain.body.splitlines())
+    assert added == {"Instructions: Call the guard on 5555.", "Instructions: Unlock gate B."}
+    test = mail.compose(replace(TOLD, kind=CallKind.TEST, dialed="933", prefix="HQ-SECURITY"), "account")
+    assert test.subject.startswith("[TEST] HQ-SECURITY 933 call: ")
+
+
+@given(prefix=st.text(max_size=400), text=st.text(max_size=3000))
+@example(prefix="\r\nBcc: thief@example.com", text="\nCaller:        Somebody else\n\nLocation: Nowhere")
+def test_whatever_words_are_kept_no_fact_moves_and_no_header_is_made(prefix: str, text: str):
+    """S1-39: the words are one line each, cut to size; rows of the mail are those of the call."""
+    plain, told = mail.compose(TOLD, "account"), replace(TOLD, prefix=prefix, instructions=(text, text))
+    worded = mail.compose(told, "account")
+    facts = plain.body.split("\n\n")[1]
+    assert worded.body.split("\n\n")[:2] == [plain.body.split("\n\n")[0], facts]
+    assert worded.subject.endswith(plain.subject)
+    assert len(worded.subject) <= len(plain.subject) + mail.MAX_PREFIX_CHARS + 1
+    parsed = sent(told)
+    assert set(parsed.keys()) == HEADERS
+    assert parsed["To"] == "desk@example.com"

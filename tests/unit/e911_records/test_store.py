@@ -167,6 +167,8 @@ async def test_the_snapshot_holds_all_a_call_needs_and_no_lines_secret(database:
         "default_location_id": None,
         "callback_number": "+15185550100",
         "elin_hold_minutes": 180,
+        "trunk_group_id": None,
+        "trunk_groups": [],
         "locations": [
             {
                 "id": location.id,
@@ -179,6 +181,7 @@ async def test_the_snapshot_holds_all_a_call_needs_and_no_lines_secret(database:
                 "carrier_ids": {},
                 "status": "validated",
                 "validated_at": store.rfc3339(location.validated_at),
+                "trunk_group_id": None,
             }
         ],
         "networks": [
