@@ -1,11 +1,16 @@
-"""A real browser on a real site: Debian's Chromium through Playwright's async API, one site and one profile a test."""
+"""A real browser on a real site: Debian's Chromium through Playwright's async API, one site and one profile a test.
+
+The browser is started once: every test of this folder runs in one event loop, which the browser belongs to.
+"""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 from tests.browser.site import Site, open_site
@@ -20,30 +25,37 @@ ARGS = (
 )  # fmt: skip
 TIMEOUT_MS = 60_000  # how long a page that hangs is waited for; a slow machine is no fault of the page
 expect.set_options(timeout=TIMEOUT_MS)  # of its own accord it gives up after 5 s
+HERE = Path(__file__).parent
 
 
-@pytest.fixture
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents and iscoroutinefunction(getattr(item, "function", None)):
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
     """A site with nothing in it, not even an account."""
     async with open_site(tmp_path) as opened:
         yield opened
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def owned(site: Site) -> Site:
     """A site with an account and its owner."""
     await site.add_owner()
     return site
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def filled(owned: Site) -> Site:
     """A site with everything that pages can show."""
     await owned.fill()
     return owned
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
     if not HAS_CHROMIUM:
         pytest.skip("Chromium is not installed: apt-get install chromium")
@@ -53,7 +65,7 @@ async def browser() -> AsyncIterator[Browser]:
         await launched.close()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def new_page(browser: Browser) -> AsyncIterator[Callable[..., Any]]:
     """`await new_page(site, **context options)`: a page of its own profile, signed in when the site has an owner.
 
