@@ -1,23 +1,27 @@
 """`/api/v1/emergency-calls` and `/api/v1/notifications`: what was dialled, how it left, who was told."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from aiohttp import web
+from pydantic import StringConstraints
 from sqlalchemy import ColumnElement
 
-from admin.api import answered, no_query, row_named
-from admin.api_models import Answer, Instant, any_json
+from admin.api import answered, body_or_default, no_query, row_named
+from admin.api_models import Answer, Body, Instant, any_json
 from admin.api_paging import PAGE_QUERIES, list_rows, plainly
+from admin.call_export import CSV, JSON_LINES, exported
+from admin.call_filters import CALL_FILTERS, CALL_QUERIES, api_filters
 from admin.context import ACTOR, SESSION
 from admin.routes import Operation, Query, Route
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 from engine.e911 import notify, store
+from engine.e911.acknowledging import MAX_NOTE_CHARS, acknowledge
+from engine.e911.store_calls import conditions_of
 from engine.errors import FieldFault, Invalid
 from engine.models import CallKind, EmergencyCall, Notification, NotificationState
 
-KIND = Query("kind", {"enum": [kind.value for kind in CallKind]}, "Only real calls, or only tests.")
 STATE = Query("state", {"enum": [state.value for state in NotificationState]}, "Only those in that state.")
 
 
@@ -43,6 +47,9 @@ class CallAnswer(Answer):
     answered_at: Instant | None
     ended_at: Instant | None
     recorded_at: Instant
+    acknowledged_at: Instant | None
+    acknowledged_by: str | None
+    acknowledgement_note: str | None
 
 
 class AttemptAnswer(Answer):
@@ -55,6 +62,12 @@ class AttemptAnswer(Answer):
     ended_at: Instant | None
     status_code: int | None
     outcome: str
+
+
+class AttemptDetail(AttemptAnswer):
+    """`invite`: what this trunk was sent, where it is not the first one; that stands with the call."""
+
+    invite: str | None
 
 
 class NotificationAnswer(Answer):
@@ -98,17 +111,51 @@ class CallDetail(CallAnswer):
     """With its tries at trunks, its notifications, calls back, and the INVITE as it was sent."""
 
     peer: dict[str, Any] = any_json({"type": "object"})
-    attempts: list[AttemptAnswer]
+    attempts: list[AttemptDetail]
     notifications: list[NotificationAnswer]
     callbacks: list[CallbackAnswer]
     invite: str | None
 
 
+class Acknowledgement(Body):
+    note: Annotated[str, StringConstraints(max_length=MAX_NOTE_CHARS)] = ""
+
+
+class AcknowledgementAnswer(Answer):
+    """`is_first` false: somebody had acknowledged the call before, and who and when that was stands here."""
+
+    id: str
+    is_first: bool
+    acknowledged_at: Instant
+    acknowledged_by: str
+    acknowledgement_note: str | None
+
+
 async def list_emergency_calls(request: web.Request) -> web.Response:
-    conditions = _chosen(request, KIND, EmergencyCall.kind == request.query.get("kind"))
+    no_query(request, "limit", "cursor", *CALL_FILTERS)
+    conditions = conditions_of(api_filters(request))
     return await list_rows(
-        request, EmergencyCall, plainly(CallAnswer.model_validate), *conditions, newest_first=True, filters=("kind",)
+        request, EmergencyCall, plainly(CallAnswer.model_validate), *conditions, newest_first=True, filters=CALL_FILTERS
     )
+
+
+async def post_acknowledge(request: web.Request) -> web.Response:
+    no_query(request)
+    call = await row_named(request, EmergencyCall, to_change=True)
+    note = (await body_or_default(request, Acknowledgement)).note
+    done = await acknowledge(request[SESSION], request[ACTOR], call, note=note)
+    stored = {name: getattr(call, name) for name in AcknowledgementAnswer.model_fields if name != "is_first"}
+    return answered(AcknowledgementAnswer.model_validate(stored | {"is_first": done.is_first}))
+
+
+async def export_csv(request: web.Request) -> web.Response:
+    no_query(request, *CALL_FILTERS)
+    return await exported(request, api_filters(request), "csv")
+
+
+async def export_json_lines(request: web.Request) -> web.Response:
+    no_query(request, *CALL_FILTERS)
+    return await exported(request, api_filters(request), "jsonl")
 
 
 def _chosen(request: web.Request, query: Query, condition: ColumnElement[bool]) -> Sequence[ColumnElement[bool]]:
@@ -137,7 +184,7 @@ async def get_emergency_call(request: web.Request) -> web.Response:
     shown = CallDetail.model_validate(
         stored
         | {
-            "attempts": [AttemptAnswer.model_validate(attempt) for attempt in attempts],
+            "attempts": [AttemptDetail.model_validate(attempt) for attempt in attempts],
             "notifications": [NotificationAnswer.model_validate(one) for one in told],
             "callbacks": [CallbackAnswer.model_validate(one) for one in back],
         }
@@ -171,7 +218,23 @@ ROUTES = (
         "GET", "/api/v1/emergency-calls", list_emergency_calls, _READ, Event.EMERGENCY_CALL_LIST,
         operation=Operation(
             "List emergency and test calls, newest first", answer=CallAnswer, is_list=True,
-            queries=(*PAGE_QUERIES, KIND),
+            queries=(*PAGE_QUERIES, *CALL_QUERIES),
+        ),
+    ),
+    Route(
+        "GET", "/api/v1/exports/emergency-calls/csv", export_csv, _READ, Event.EMERGENCY_CALL_EXPORT,
+        operation=Operation("Emergency calls as CSV, newest first", queries=CALL_QUERIES, media_type=CSV),
+    ),
+    Route(
+        "GET", "/api/v1/exports/emergency-calls/jsonl", export_json_lines, _READ, Event.EMERGENCY_CALL_EXPORT,
+        operation=Operation("Emergency calls as JSON Lines, newest first", queries=CALL_QUERIES, media_type=JSON_LINES),
+    ),
+    Route(
+        "POST", "/api/v1/emergency-calls/{id}/acknowledge", post_acknowledge, _WRITE,
+        Event.EMERGENCY_CALL_ACKNOWLEDGE,
+        operation=Operation(
+            "Acknowledge a call: the first one counts", body=Acknowledgement, body_optional=True,
+            answer=AcknowledgementAnswer,
         ),
     ),
     Route(

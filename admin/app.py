@@ -1,11 +1,17 @@
 """The admin port's application: pages, API, probes and static files behind one chain of middlewares."""
 
+import asyncio
+from collections.abc import AsyncIterator
+
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from admin import health
+from admin import health, pages_audit
+from admin.audit_live import FOLLOWERS, Followers
 from admin.context import (
+    ALERTS,
     ASSETS,
+    CODE_THROTTLE,
     CONFIG,
     DATABASE,
     DRY_RUNS,
@@ -26,10 +32,11 @@ from admin.render import STATIC_DIR, static_version
 from admin.routes import Route, all_routes
 from admin.uploads import Waiting
 from engine.accounts.passwords import PasswordDesk
-from engine.accounts.throttle import Throttle
+from engine.accounts.throttle import CODES_OF_ONE_USER, Throttle
 from engine.config import Config
 from engine.crypto import KeyRing
 from engine.db import Database
+from engine.e911.alerts import AlertBoard
 from engine.e911.lost import LostClient
 from engine.provisioning.assetstore import AssetStore
 from engine.provisioning.dryrun import DryRuns
@@ -54,11 +61,17 @@ def make_admin(
     app[CONFIG], app[KEYS], app[DATABASE], app[EDGE] = config, keys, database, edge
     app[PASSWORDS], app[THROTTLE], app[METRICS] = PasswordDesk(), Throttle(), registry
     app[INDEX] = open_index(database, keys)
+    app[CODE_THROTTLE] = Throttle(of_email=CODES_OF_ONE_USER)
     app[UPLOADS] = Waiting()
+    app[FOLLOWERS] = Followers(database, pages_audit.row_html)
+    app.on_shutdown.append(_close_followers)
     app[INVITER] = Inviter(config.mail)
     app[ASSETS] = AssetStore(config.core.data_dir / "assets")
     app[VALIDATOR] = LostClient(config.e911.lost_url) if config.e911.lost_url else None
     app[DRY_RUNS] = DryRuns(database, app[INDEX])
+    app[ALERTS] = AlertBoard(database)
+    app.cleanup_ctx.append(_alerting)
+    app.on_shutdown.append(_let_watchers_go)  # an open stream would hold up the stop
     app.on_cleanup.extend((_close_dry_runs, _close_index, _close_validator, _close_inviter))
     app[health.EDGE_GAUGES] = health.edge_gauges(registry)
     app[ROUTE_OF] = _add_routes(app, all_routes())
@@ -71,6 +84,21 @@ def make_admin(
     app.router.add_static(f"/static/{static_version()}/", STATIC_DIR)
     app.on_response_prepare.append(secure_headers)
     return app
+
+
+async def _alerting(app: web.Application) -> AsyncIterator[None]:
+    task = asyncio.create_task(app[ALERTS].run(), name="alerts")
+    yield
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def _let_watchers_go(app: web.Application) -> None:
+    app[ALERTS].close()
+
+
+async def _close_followers(app: web.Application) -> None:
+    await app[FOLLOWERS].close()
 
 
 async def _close_dry_runs(app: web.Application) -> None:

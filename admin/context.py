@@ -16,6 +16,7 @@ from engine.audit.record import Actor
 from engine.config import Config
 from engine.crypto import KeyRing
 from engine.db import Database
+from engine.e911.alerts import AlertBoard
 from engine.e911.lost import LostClient
 from engine.errors import EngineError
 from engine.models import Account, ApiKey, Phone, Session, User
@@ -86,6 +87,8 @@ CONFIG: web.AppKey[Config] = web.AppKey("config", Config)
 EDGE: web.AppKey[Edge] = web.AppKey("edge", Edge)
 PASSWORDS: web.AppKey[PasswordDesk] = web.AppKey("passwords", PasswordDesk)
 THROTTLE: web.AppKey[Throttle] = web.AppKey("throttle", Throttle)
+CODE_THROTTLE: web.AppKey[Throttle] = web.AppKey("code_throttle", Throttle)  # by user instead of by address typed
+ALERTS: web.AppKey[AlertBoard] = web.AppKey("alerts", AlertBoard)
 VALIDATOR: web.AppKey[LostClient | None] = web.AppKey("validator")  # None: [e911] lost_url is empty
 INDEX: web.AppKey[Index] = web.AppKey("index", Index)
 ASSETS: web.AppKey[AssetStore] = web.AppKey("assets", AssetStore)
@@ -103,7 +106,8 @@ SCOPES: web.RequestKey[frozenset[Scope]] = web.RequestKey("scopes", frozenset)
 
 # the request: set inside its transaction; the rows of who asks are absent on public routes
 SESSION: web.RequestKey[AsyncSession] = web.RequestKey("session", AsyncSession)
-ACCOUNT: web.RequestKey[Account] = web.RequestKey("account", Account)
+ACCOUNT: web.RequestKey[Account] = web.RequestKey("account", Account)  # whose rows: an operator's choice, else HOME
+HOME: web.RequestKey[Account] = web.RequestKey("home", Account)  # to which the user or key belongs
 USER: web.RequestKey[User] = web.RequestKey("user", User)  # absent for an API key: read with request.get(USER)
 BROWSER: web.RequestKey[Session] = web.RequestKey("browser", Session)  # the signed-in browser's row
 API_KEY: web.RequestKey[ApiKey] = web.RequestKey("api_key", ApiKey)

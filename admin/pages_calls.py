@@ -2,18 +2,22 @@
 
 import re
 from collections.abc import Sequence
+from urllib.parse import urlencode
 
 from aiohttp import web
 
+from admin.call_export import exported
+from admin.call_filters import page_filters
 from admin.context import ACCOUNT, ACTOR, SESSION
 from admin.pages_calls_ladder import draw
-from admin.pages_form import see_other
-from admin.render import render, words
+from admin.pages_form import Form, see_other
+from admin.render import plural, render, words, zone_of
 from admin.routes import Route
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
-from engine.e911 import notify, store
-from engine.errors import NotFound
+from engine.e911 import notify, store, store_calls
+from engine.e911.store_calls import NO_LOCATION
+from engine.errors import Invalid, NotFound
 from engine.models import CallAttempt, EmergencyCall
 
 PAGE = 50
@@ -53,11 +57,47 @@ _SOURCES = {
 }
 
 
+_KINDS = (("emergency", "911 and others"), ("test", "Tests (933)"), ("drill", "Drills"))
+_OUTCOMES = (
+    ("answered", "Answered"), ("failed", "Failed"), ("cancelled", "Hung up before an answer"),
+    ("in_progress", "In progress"),
+)  # fmt: skip
+
+
 async def get_calls(request: web.Request) -> web.Response:
-    page = await store.calls_of(
-        request[SESSION], request[ACCOUNT].id, limit=PAGE, cursor=request.query.get("cursor") or None
+    session, account = request[SESSION], request[ACCOUNT]
+    filters, typed_text, faults = page_filters(request.query, zone_of(account))
+    page = await store.calls_of(session, account.id, filters, limit=PAGE, cursor=request.query.get("cursor") or None)
+    chosen = {name: text for name, text in typed_text.items() if text}
+    return render(
+        request,
+        "calls.html.j2",
+        calls=page.rows,
+        form=Form(
+            typed_text, "Some filters cannot be read; the list is without them." if faults else "", tuple(faults)
+        ),
+        is_filtered=bool(chosen),
+        chosen=urlencode(chosen),
+        next_address=f"/calls?{urlencode(chosen | {'cursor': page.next_cursor})}" if page.next_cursor else "",
+        kinds=_KINDS,
+        outcomes=_OUTCOMES,
+        places=[*await store_calls.location_names(session, account.id), (NO_LOCATION, "No location known")],
     )
-    return render(request, "calls.html.j2", calls=page.rows, next_cursor=page.next_cursor)
+
+
+async def get_calls_csv(request: web.Request) -> web.Response:
+    return await _file(request, "csv")
+
+
+async def get_calls_json(request: web.Request) -> web.Response:
+    return await _file(request, "jsonl")
+
+
+async def _file(request: web.Request, kind: str) -> web.Response:
+    filters, _typed, faults = page_filters(request.query, zone_of(request[ACCOUNT]))
+    if faults:  # a file without the filter that was asked for would look like the one with it
+        raise Invalid("Some filters cannot be read, so no file was made.", fields=tuple(faults))
+    return await exported(request, filters, kind)
 
 
 async def get_call(request: web.Request) -> web.Response:
@@ -76,7 +116,8 @@ async def get_call(request: web.Request) -> web.Response:
         notifications=notifications,
         callbacks=await store.callbacks_of(session, call),
         ladder=draw(call, attempts, notifications),
-        invite=without_credentials(call.invite) if call.invite else "",
+        invites=_invites(call, attempts),
+        taken=taken_sentence(call),
         sent_after=f"{(call.sent_at - call.received_at).total_seconds() * 1000:.1f} ms",
         took=_took,
         flag_sentence=flag_sentence,
@@ -92,6 +133,26 @@ async def post_resend(request: web.Request) -> web.Response:
         raise NotFound("This account has no such message.")
     await notify.resend(session, request[ACTOR], notification)
     return see_other(f"/calls/{notification.emergency_call_id}", "resent")
+
+
+def _invites(call: EmergencyCall, attempts: Sequence[CallAttempt]) -> list[tuple[str, str]]:
+    """What was sent to whom, first to last, credentials masked."""
+    first = attempts[0].trunk_name if attempts else ""
+    sent = [(first, call.invite), *((attempt.trunk_name, attempt.invite) for attempt in attempts)]
+    return [(name, without_credentials(text)) for name, text in sent if text]
+
+
+def taken_sentence(call: EmergencyCall) -> str:
+    """Where the call's location came from, with the evidence, in one sentence."""
+    taken = next((rung for rung in call.verdict if rung.get("taken")), None)
+    if taken is None:
+        return "No source knew where the caller is."
+    source = _SOURCES.get(str(taken.get("source"))) or words(taken.get("source"))
+    why = str(taken.get("why") or "").rstrip(".")
+    age = _age(taken.get("age_s"))
+    asked = sum(1 for rung in call.verdict if rung.get("said"))
+    others = f" {plural(asked - 1, 'other source')} named a place too." if asked > 1 else ""
+    return f"Taken from: {source}{f' ({why})' if why else ''}{f', {age}' if age else ''}.{others}"
 
 
 def without_credentials(message: str) -> str:
@@ -136,6 +197,8 @@ def _took(attempt: CallAttempt) -> str:
 
 ROUTES = (
     Route("GET", "/calls", get_calls, Scope.CALLS_READ, Event.EMERGENCY_CALL_LIST),
+    Route("GET", "/calls/export.csv", get_calls_csv, Scope.CALLS_READ, Event.EMERGENCY_CALL_EXPORT),
+    Route("GET", "/calls/export.jsonl", get_calls_json, Scope.CALLS_READ, Event.EMERGENCY_CALL_EXPORT),
     Route("GET", "/calls/{id}", get_call, Scope.CALLS_READ, Event.EMERGENCY_CALL_READ),
     Route("POST", "/notifications/{id}/resend", post_resend, Scope.CALLS_WRITE, Event.NOTIFICATION_RESEND),
 )

@@ -72,6 +72,8 @@ def draw(call: EmergencyCall, attempts: Sequence[CallAttempt], notes: Sequence[N
     moments += _of_messages(notes)
     if call.ended_at is not None:
         moments.append(_Moment(call.ended_at, 1, 1, "Call ended", "mail"))
+    if call.acknowledged_at is not None:
+        moments.append(_Moment(call.acknowledged_at, 1, 1, f"Acknowledged by {call.acknowledged_by}", "mail ok"))
     moments.sort(key=lambda moment: moment.at)  # stable: what happened at one instant keeps its order
     columns = tuple(Column(_short(name), LEFT + GAP * at) for at, name in enumerate(names))
     steps = [

@@ -28,6 +28,7 @@ SIDEBAR = (  # (path, name, icon, scope): the scope decides whether a role sees 
     ("/", "Home", "house", None),
     ("/locations", "Locations", "map-pin", "locations:read"),
     ("/phones", "Phones", "phone", "phones:read"),
+    ("/alerts", "Alerts", "bell-ring", "calls:read"),
     ("/calls", "Emergency calls", "siren", "calls:read"),
     ("/audit", "Audit log", "scroll-text", "audit:read"),
     ("/users", "Users", "users", "users:read"),
@@ -95,7 +96,12 @@ DONE = {  # what a page says after a redirect; the key travels in the address, t
     "session-ended": "Session ended. Its next request is refused.",
     "key-revoked": "API key revoked. Requests with it are refused from now on.",
     "resent": "The message is queued again.",
+    "acknowledged": "Acknowledged. Every page that shows this call says so, and none rings for it any more.",
+    "acknowledged-before": "Somebody had acknowledged this call before; the page says who. Nothing was changed.",
     "signed-out": "You are signed out.",
+    "view-saved": "View saved. It stands under Views.",
+    "view-deleted": "View deleted. Links with its filters go on working.",
+    "hint-dismissed": "Dismissed. It stays in the log and under the dismissed ones.",
     "password": "Password changed. Other sessions are signed out.",
 }
 

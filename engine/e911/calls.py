@@ -386,6 +386,7 @@ async def _put_attempt(session: AsyncSession, entry: Entry) -> None:
     attempt.ended_at = _instant(entry.get("ended_at"))
     attempt.status_code = _status(entry.get("status"))
     attempt.outcome = str(entry.get("outcome") or "")[:20]
+    attempt.invite = _text_or_none(entry.get("invite")) or attempt.invite
     await session.flush()
 
 

@@ -129,7 +129,9 @@ class Stranger:
 class Progress:
     """An emergency call on its way: when its attempts began (UTC), and whether the caller has an answer."""
 
-    started: dict[int, tuple[datetime, bool]] = field(default_factory=dict)
+    started: dict[int, tuple[datetime, bool, bytes]] = field(
+        default_factory=dict
+    )  # and what it was sent, if not the first
     is_recorded: bool = False
     is_finished: bool = False
 
@@ -157,7 +159,8 @@ class CallRecorder:
     def attempt_started(self, event: AttemptStarted, at: datetime) -> None:
         call = _call_of(event)
         progress = self._calls.setdefault(call.id, Progress())
-        progress.started[event.number] = (at, event.with_location)
+        is_first = not progress.is_recorded  # its INVITE stands with the call
+        progress.started[event.number] = (at, event.with_location, b"" if is_first else event.sent)
         if not progress.is_recorded:
             progress.is_recorded = True
             name, with_location = event.target.name, event.with_location
@@ -166,7 +169,8 @@ class CallRecorder:
     def attempt_ended(self, event: AttemptEnded, at: datetime) -> None:
         call, hop = _call_of(event), event.target.hop
         progress = self._calls.setdefault(call.id, Progress())
-        started_at, with_location = progress.started.pop(event.number, (at, event.target.edit.conveys_location))
+        unknown = (at, event.target.edit.conveys_location, b"")
+        started_at, with_location, sent = progress.started.pop(event.number, unknown)
         self._put(
             {
                 "type": "attempt",
@@ -181,6 +185,7 @@ class CallRecorder:
                 "status": event.status,
                 "outcome": event.outcome,
             }
+            | ({"invite": sent.decode("utf-8", "backslashreplace")} if sent else {})
         )
         self._forget_done(call.id, progress)
 

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.crypto import Unsealable
 from engine.db import UtcDateTime
+from engine.e911.store_calls import CallFilters, calls_before
 from engine.errors import Invalid
 from engine.models import (
     Account,
@@ -268,21 +269,23 @@ async def recipient_by_id(session: AsyncSession, account_id: str, recipient_id: 
 # ------------------------------------------------------------------------------------------ calls
 
 
-async def calls_of(session: AsyncSession, account_id: str, *, limit: int = 50, cursor: str | None = None) -> CallPage:
-    """A page of the account's emergency and test calls, newest first.
+async def calls_of(
+    session: AsyncSession,
+    account_id: str,
+    filters: CallFilters | None = None,
+    *,
+    limit: int = 50,
+    cursor: str | None = None,
+) -> CallPage:
+    """A page of the account's emergency and test calls, newest first; each without its INVITE.
 
     Raises:
         Invalid: the cursor is none that this function gave.
     """
     limit = max(1, min(limit, MAX_PAGE))
-    query = select(EmergencyCall).where(EmergencyCall.account_id == account_id)
-    if cursor is not None:
-        at, identity = _read_cursor(cursor)
-        query = query.where(
-            or_(EmergencyCall.sent_at < at, and_(EmergencyCall.sent_at == at, EmergencyCall.id < identity))
-        )
-    query = query.order_by(EmergencyCall.sent_at.desc(), EmergencyCall.id.desc()).limit(limit + 1)
-    rows = list((await session.scalars(query)).all())
+    before = None if cursor is None else _read_cursor(cursor)
+    found = await calls_before(session, account_id, filters or CallFilters(), before=before, limit=limit + 1)
+    rows = list(found)
     more = len(rows) > limit
     rows = rows[:limit]
     return CallPage(rows, _cursor(rows[-1].sent_at, rows[-1].id) if more else None)

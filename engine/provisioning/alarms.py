@@ -88,5 +88,5 @@ def texts(alarms: Iterable[Alarm]) -> list[str]:
 def _sum(kind: AlarmKind, count: int) -> Alarm:
     one, many, meaning = _MANY[kind]
     text = f"{count:,} {one if count == 1 else many}: {meaning}."
-    href = "/alerts" if kind is AlarmKind.ROLLOUT_STOPPED else f"/alerts#{kind}"
+    href = f"/phones/alarms#{kind}"
     return Alarm(kind, None, text, href, count)

@@ -58,6 +58,7 @@ class Furnished:
                 "civic_address": CIVIC,
                 "geo": {"latitude": 42.6, "longitude": -73.7},
             },
+            ("POST", "emergency-calls/{id}/acknowledge"): {"note": "False alarm"},
             ("PATCH", "locations/{id}"): {"notification_recipients": ["desk@acme.example"]},
             ("POST", "locations/{id}/validate"): {"accepted": True},
             ("POST", "networks"): {"value": "10.9.0.0/16", "location_id": location},
@@ -96,6 +97,10 @@ class Furnished:
             ("PATCH", "pbxs/{id}"): {"default_location_id": location},
             ("POST", "trunks"): {"name": "Backup", "host": "203.0.113.9", "priority": 20},
             ("PATCH", "trunks/{id}"): {"enabled": False},
+            ("POST", "trunk-groups"): {"name": "West", "trunk_ids": [self.ids["trunks"]]},
+            ("PATCH", "trunk-groups/{id}"): {"trunk_ids": []},
+            ("POST", "locations/bulk"): {"action": "tell", "emails": ["guard@acme.example"]},
+            ("POST", "locations/{id}/merge"): {"merged_id": self.ids["twin"]},
             ("POST", "numbers"): {"e164": "+15185550160", "line_id": self.ids["lines"]},
             ("POST", "numbers/range"): {"range": "+15185550170..+15185550172", "location_id": location},
             ("PATCH", "numbers/{id}"): {"location_id": location},
@@ -119,6 +124,7 @@ async def furnish(port: AdminPort, site: Site, prefix: str = "10.1") -> Furnishe
         ("locations", {"name": "Headquarters", "civic_address": CIVIC}),
         ("pbxs", {"name": "PBX", "sources": [f"{prefix}.0.0/16"], "registrar_host": "pbx.acme.example"}),
         ("trunks", {"name": "Carrier", "host": "sip.carrier.example", "secret": "trunk-secret"}),
+        ("trunk-groups", {"name": "East"}),
         ("lines", {"extension": "101", "secret": "s3cret-101"}),
         ("contacts", {"name": "Pharmacy", "number": "102"}),
         ("phones", {"mac": "00:15:65:4a:a9:37", "vendor": "yealink", "model": "T46U"}),
@@ -129,6 +135,10 @@ async def furnish(port: AdminPort, site: Site, prefix: str = "10.1") -> Furnishe
         answer = await port.call("POST", f"/api/v1/{name}", site.auth, json=body)
         assert answer.status == 201, await answer.text()
         made.ids[name] = (await answer.json())["id"]
+    answer = await port.call(
+        "POST", "/api/v1/locations", site.auth, json={"name": "Head quarters", "civic_address": CIVIC}
+    )
+    made.ids["twin"] = (await answer.json())["id"]
     network = {"value": f"{prefix}.5.0/24", "location_id": made.ids["locations"]}
     answer = await port.call("POST", "/api/v1/networks", site.auth, json=network)
     made.ids["networks"] = (await answer.json())["id"]

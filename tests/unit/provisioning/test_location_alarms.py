@@ -195,4 +195,4 @@ async def test_more_phones_than_one_group_are_each_told_once_and_another_account
         counts = await alarm_counts(session, account.id)
     (line,) = summed(counts)
     assert line.text.startswith(f"{GROUP + 6} phones have no address")
-    assert line.href == "/alerts#no_location"
+    assert line.href == "/phones/alarms#no_location"

@@ -1,0 +1,223 @@
+"""Queries of emergency calls: filtered lists, exports, what the front desk watches, what Home tells of them.
+
+The INVITE is sealed and long, so lists leave it where it is. Every question names its account and is bounded.
+"""
+
+import datetime as dt
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Select, String, and_, cast, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import defer
+
+from engine.models import CallAttempt, CallKind, EmergencyCall, Location, Notification, NotificationState
+
+RINGS_FOR = dt.timedelta(hours=24)  # a call that nobody acknowledged; afterwards Home alone says so
+WATCHED = 30  # calls beyond those that ring: what a page that watches shows
+MAX_RINGING = 100
+MAX_CHANGED = 1_000  # of one look; more are found by the next, since what was handed out is known
+NO_LOCATION = "none"  # in place of a location's id: calls that carried none
+OUTCOMES = ("in_progress", "answered", "failed", "cancelled", "drill")
+
+
+@dataclass(frozen=True, slots=True)
+class CallFilters:
+    """Which calls. Empty: any. `caller`: part of a name, extension or number; `location`: an id, or `NO_LOCATION`."""
+
+    kind: str = ""
+    outcome: str = ""
+    location: str = ""
+    caller: str = ""
+    since: dt.datetime | None = None
+    until: dt.datetime | None = None
+    acknowledged: bool | None = None
+
+    @property
+    def is_any(self) -> bool:
+        return self == CallFilters()
+
+
+def conditions_of(filters: CallFilters) -> list[ColumnElement[bool]]:
+    """The filters as conditions on `EmergencyCall`."""
+    found: list[ColumnElement[bool]] = []
+    if filters.kind:
+        found.append(EmergencyCall.kind == filters.kind)
+    if filters.outcome:
+        found.append(EmergencyCall.outcome == filters.outcome)
+    if filters.location == NO_LOCATION:
+        found.append(EmergencyCall.location.is_(None))
+    elif filters.location:
+        found.append(EmergencyCall.location["id"].as_string() == filters.location)
+    if filters.caller:
+        pattern = f"%{_escaped(filters.caller.lower())}%"
+        named = (EmergencyCall.caller[name].as_string() for name in ("name", "extension", "callback_number"))
+        found.append(or_(*(func.lower(column).like(pattern, escape="\\") for column in named)))
+    if filters.since is not None:
+        found.append(EmergencyCall.sent_at >= filters.since)
+    if filters.until is not None:
+        found.append(EmergencyCall.sent_at < filters.until)
+    if filters.acknowledged is not None:
+        is_null = EmergencyCall.acknowledged_at.is_(None)
+        found.append(~is_null if filters.acknowledged else is_null)
+    return found
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def _calls(account_id: str) -> Select[EmergencyCall]:
+    return (
+        select(EmergencyCall)
+        .where(EmergencyCall.account_id == account_id)
+        .options(defer(EmergencyCall.invite, raiseload=True))
+    )
+
+
+async def calls_before(
+    session: AsyncSession,
+    account_id: str,
+    filters: CallFilters,
+    *,
+    before: tuple[dt.datetime, str] | None,
+    limit: int,
+) -> Sequence[EmergencyCall]:
+    """Calls that match, newest first, from behind that (time sent, id) on."""
+    query = _calls(account_id).where(*conditions_of(filters))
+    if before is not None:
+        at, identity = before
+        query = query.where(
+            or_(EmergencyCall.sent_at < at, and_(EmergencyCall.sent_at == at, EmergencyCall.id < identity))
+        )
+    query = query.order_by(EmergencyCall.sent_at.desc(), EmergencyCall.id.desc()).limit(limit)
+    return (await session.scalars(query)).all()
+
+
+async def calls_to_watch(session: AsyncSession, account_id: str, now: dt.datetime) -> Sequence[EmergencyCall]:
+    """What the front desk sees: every call that rings (unacknowledged, no test, of the last day) and the latest
+    others of that day; newest first.
+    """
+    lately = _calls(account_id).where(EmergencyCall.sent_at >= now - RINGS_FOR)
+    newest = (EmergencyCall.sent_at.desc(), EmergencyCall.id.desc())
+    ringing = lately.where(EmergencyCall.acknowledged_at.is_(None), EmergencyCall.kind != CallKind.TEST)
+    found = {call.id: call for call in await session.scalars(ringing.order_by(*newest).limit(MAX_RINGING))}
+    found |= {call.id: call for call in await session.scalars(lately.order_by(*newest).limit(WATCHED))}
+    return sorted(found.values(), key=lambda call: (call.sent_at, call.id), reverse=True)
+
+
+async def calls_changed(session: AsyncSession, since: dt.datetime, touched: Collection[str]) -> Sequence[EmergencyCall]:
+    """The calls of all accounts that changed since then, and those named, in the order of their changes."""
+    changed = EmergencyCall.changed_at >= since
+    query = (
+        select(EmergencyCall)
+        .where(or_(changed, EmergencyCall.id.in_(touched)) if touched else changed)
+        .options(defer(EmergencyCall.invite, raiseload=True))
+        .order_by(EmergencyCall.changed_at, EmergencyCall.id)
+        .limit(MAX_CHANGED)
+    )
+    return (await session.scalars(query)).all()
+
+
+async def call_to_change(session: AsyncSession, account_id: str, call_id: str) -> EmergencyCall | None:
+    """One call of that account, which nobody else changes before the commit."""
+    query = select(EmergencyCall).where(EmergencyCall.account_id == account_id, EmergencyCall.id == call_id)
+    return await session.scalar(query.with_for_update())
+
+
+# ------------------------------------------------------------------------------------------ around a list
+
+
+async def attempts_of_calls(session: AsyncSession, ids: Collection[str]) -> dict[str, list[CallAttempt]]:
+    """The tries at trunks of each of these calls, in their order, without what they were sent."""
+    query = (
+        select(CallAttempt)
+        .where(CallAttempt.emergency_call_id.in_(ids))
+        .options(defer(CallAttempt.invite, raiseload=True))
+        .order_by(CallAttempt.emergency_call_id, CallAttempt.number)
+    )
+    found: dict[str, list[CallAttempt]] = {identity: [] for identity in ids}
+    for attempt in await session.scalars(query):
+        found[attempt.emergency_call_id].append(attempt)
+    return found
+
+
+async def told_of_calls(session: AsyncSession, ids: Collection[str]) -> dict[str, list[tuple[str, str]]]:
+    """Recipient and delivery state of each notification of these calls."""
+    query = (
+        select(Notification.emergency_call_id, Notification.recipient, Notification.state)
+        .where(Notification.emergency_call_id.in_(ids))
+        .order_by(Notification.emergency_call_id, Notification.recipient)
+    )
+    found: dict[str, list[tuple[str, str]]] = {identity: [] for identity in ids}
+    for call_id, recipient, state in await session.execute(query):
+        found[call_id].append((recipient, state))
+    return found
+
+
+async def location_names(session: AsyncSession, account_id: str, limit: int = 500) -> list[tuple[str, str]]:
+    """Identifier and name of the account's locations, by name: what a filter offers."""
+    query = (
+        select(Location.id, Location.name)
+        .where(Location.account_id == account_id)
+        .order_by(func.lower(Location.name), Location.id)
+        .limit(limit)
+    )
+    return [(row[0], row[1]) for row in await session.execute(query)]
+
+
+# ------------------------------------------------------------------------------------------ what Home tells
+
+
+async def latest_calls(session: AsyncSession, account_id: str, limit: int) -> Sequence[EmergencyCall]:
+    query = _calls(account_id).order_by(EmergencyCall.sent_at.desc(), EmergencyCall.id.desc()).limit(limit)
+    return (await session.scalars(query)).all()
+
+
+async def latest_test(session: AsyncSession, account_id: str, *, answered: bool = False) -> EmergencyCall | None:
+    """The latest 933 call; with `answered` the latest that a carrier answered."""
+    query = _calls(account_id).where(EmergencyCall.kind == CallKind.TEST)
+    if answered:
+        query = query.where(EmergencyCall.outcome == "answered")
+    return (await session.scalars(query.order_by(EmergencyCall.sent_at.desc()).limit(1))).first()
+
+
+async def count_unacknowledged(session: AsyncSession, account_id: str, since: dt.datetime) -> int:
+    """Real calls since then that nobody acknowledged."""
+    return await _count(
+        session, account_id, since, EmergencyCall.kind == CallKind.EMERGENCY, EmergencyCall.acknowledged_at.is_(None)
+    )
+
+
+async def count_flagged(session: AsyncSession, account_id: str, since: dt.datetime, flag: str) -> int:
+    """Calls since then that bear a flag."""
+    return await _count(session, account_id, since, cast(EmergencyCall.flags, String).contains(f'"{flag}"'))
+
+
+async def count_failed(session: AsyncSession, account_id: str, since: dt.datetime) -> int:
+    """Real calls since then that no trunk answered."""
+    return await _count(
+        session, account_id, since, EmergencyCall.kind == CallKind.EMERGENCY, EmergencyCall.outcome == "failed"
+    )
+
+
+async def _count(session: AsyncSession, account_id: str, since: dt.datetime, *conditions: ColumnElement[bool]) -> int:
+    query = select(func.count()).select_from(EmergencyCall)
+    query = query.where(EmergencyCall.account_id == account_id, EmergencyCall.sent_at >= since, *conditions)
+    return int(await session.scalar(query) or 0)
+
+
+async def overdue_notifications(session: AsyncSession, account_id: str, before: dt.datetime) -> int:
+    """Messages that were made before then and still wait."""
+    return await _messages(session, account_id, NotificationState.WAITING, Notification.created_at < before)
+
+
+async def failed_notifications(session: AsyncSession, account_id: str, since: dt.datetime) -> int:
+    """Messages made since then that were given up."""
+    return await _messages(session, account_id, NotificationState.FAILED, Notification.created_at >= since)
+
+
+async def _messages(session: AsyncSession, account_id: str, state: str, condition: ColumnElement[bool]) -> int:
+    query = select(func.count()).select_from(Notification)
+    query = query.where(Notification.account_id == account_id, Notification.state == state, condition)
+    return int(await session.scalar(query) or 0)
