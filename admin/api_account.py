@@ -7,7 +7,7 @@ from aiohttp import web
 from pydantic import Field
 
 from admin.api import answered, body_of, given, match_version, no_query
-from admin.api_models import Body, Id, Instant, Name, Number, StampedAnswer, Text, patch_of
+from admin.api_models import Body, Id, Instant, Instructions, Name, Number, Prefix, StampedAnswer, Text, patch_of
 from admin.context import ACCOUNT, ACTOR, RESOURCE, SESSION
 from admin.routes import Operation, Route
 from engine.accounts import operations, store
@@ -37,6 +37,9 @@ class AccountAnswer(StampedAnswer):
     callback_number: str | None
     default_location_id: str | None
     elin_hold_minutes: int
+    trunk_group_id: str | None
+    notification_prefix: str
+    notification_text: str
     provisioning_token_at: Instant | None
 
 
@@ -54,6 +57,9 @@ class AccountBody(Body):
     callback_number: Number | None = None
     default_location_id: Id | None = None
     elin_hold_minutes: Annotated[int, Field(ge=30, le=1440)] = 180
+    trunk_group_id: Id | None = None
+    notification_prefix: Prefix = ""
+    notification_text: Instructions = ""
 
 
 AccountPatch = patch_of(AccountBody, "AccountPatch")

@@ -42,6 +42,8 @@ InstantIn = Annotated[dt.datetime, AfterValidator(_as_utc)]
 NAME_PATTERN = r"^[^\x00-\x1f\x7f]*$"  # one line of text; ECMA 262 and Rust read it alike
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=NAME_PATTERN)]
 Text = Annotated[str, StringConstraints(max_length=200, pattern=NAME_PATTERN)]
+Prefix = Annotated[str, StringConstraints(max_length=40, pattern=NAME_PATTERN)]  # of the subject of a 911 mail
+Instructions = Annotated[str, StringConstraints(max_length=300, pattern=NAME_PATTERN)]
 Email = Annotated[
     str,
     StringConstraints(min_length=3, max_length=254, pattern=NAME_PATTERN),

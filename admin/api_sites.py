@@ -10,7 +10,21 @@ from pydantic import Field
 from admin.address_validation import NobodyAsked, validator_asked
 from admin.api import answered, body_of, given, no_content, no_query, row_named
 from admin.api_geo import PlaceBody
-from admin.api_models import Address, Answer, Body, Email, Id, Instant, Name, Number, StampedAnswer, Text, patch_of
+from admin.api_models import (
+    Address,
+    Answer,
+    Body,
+    Email,
+    Id,
+    Instant,
+    Instructions,
+    Name,
+    Number,
+    Prefix,
+    StampedAnswer,
+    Text,
+    patch_of,
+)
 from admin.api_paging import PAGE_QUERIES, list_rows, plainly
 from admin.auth import prepared
 from admin.context import ACCOUNT, ACTOR, SESSION
@@ -54,6 +68,9 @@ class LocationAnswer(StampedAnswer):
     callback_number: str | None
     onsite_number: str | None
     carrier_ids: dict[str, str]
+    trunk_group_id: str | None
+    notification_prefix: str
+    notification_text: str
     status: LocationStatus
     validated_at: Instant | None
     validation: ValidationAnswer | None
@@ -72,6 +89,9 @@ class LocationCreate(Body):
     callback_number: Number | None = None
     onsite_number: Number | None = None
     carrier_ids: Annotated[Address, Field(max_length=20)] = Field(default_factory=dict)
+    trunk_group_id: Id | None = None
+    notification_prefix: Prefix = ""
+    notification_text: Instructions = ""
 
 
 LocationPatch = patch_of(LocationCreate, "LocationPatch")

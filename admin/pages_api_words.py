@@ -45,7 +45,7 @@ FIELDS: Mapping[str, str] = {
     "emails": "E-mail addresses to add or to remove.",
     "first_id": "The older of the two.",
     "second_id": "The other one.",
-    "TwinAnswer.why": "`same_address`, `same_building` (names alike, another floor or room) or `same_name` (one has no address).",
+    "TwinAnswer.why": "`same_address`; `same_building`: names alike, another floor; `same_name`: one has no address.",
     "trunk_group_id": "The trunk group that emergency calls take first; null: for a location as the account says.",
     "trunk_ids": "Trunks of the group, first to try first.",
     "notification_prefix": "In front of the subject of emergency mails, so that mailbox rules find them.",
