@@ -10,18 +10,18 @@ from admin.api import answered, no_query
 from admin.api_models import Answer, any_json
 from admin.api_paging import PAGE_QUERIES, page, page_asked
 from admin.audit_export import CSV, JSON_LINES, exported
+from admin.audit_filters import ACTIONS, CATEGORIES, GROUPINGS, TYPES, with_user
 from admin.context import ACCOUNT, RESOURCE, SESSION
 from admin.routes import Operation, Query, Route
 from engine.accounts.scopes import Scope
 from engine.accounts.store import is_id
 from engine.audit import store
-from engine.audit.events import Category, Event
+from engine.audit.events import Event
 from engine.audit.store import Filters
 from engine.errors import FieldFault, Invalid, NotFound
 from engine.models import AuditEntry
 
 OUTCOMES = ("success", "failure", "denied")
-ACTIONS = ("create", "read", "update", "delete")
 _TIME = {"type": "string", "format": "date-time"}
 FILTER_QUERIES = (
     Query("since", _TIME, "From this time on, inclusive."),
@@ -32,10 +32,12 @@ FILTER_QUERIES = (
     Query("outcome", {"enum": list(OUTCOMES)}, "How it ended."),
     Query("ip", {"type": "string"}, "An address, a part of one, or a network."),
     Query("keyword", {"type": "string"}, "Any part of the entry; a MAC address in any spelling."),
-    Query("category", {"enum": [category.value for category in Category]}, "What the event is about."),
+    Query("category", {"enum": list(CATEGORIES)}, "What the event is about."),
     Query("action", {"enum": list(ACTIONS)}, "What was done."),
+    Query("user", {"type": "string"}, "A user's identifier: what they did, the acts of their API keys included."),
+    Query("target", {"type": "string"}, "One record's whole identifier: its history."),
+    Query("type", {"enum": list(TYPES)}, "What kind of record it was done to."),
 )
-_CATEGORIES = tuple(category.value for category in Category)
 _NAMES = tuple(query.name for query in FILTER_QUERIES)
 _EVENTS = frozenset(event.value for event in Event)
 
@@ -87,6 +89,23 @@ class AuditAnswer(Answer):
     entry: str
 
 
+class GroupAnswer(Answer):
+    """Entries that have one value in common."""
+
+    value: str
+    label: str
+    count: int
+    newest: list[AuditAnswer]
+
+
+class GroupsAnswer(Answer):
+    """`is_complete` false: there are more entries than were counted, and every count says "at least"."""
+
+    by: str
+    is_complete: bool
+    groups: list[GroupAnswer]
+
+
 def shown(row: AuditEntry) -> AuditAnswer:
     stored = json.loads(row.entry)
     return AuditAnswer.model_validate(stored | {"prev_hash": row.prev_hash, "hash": row.hash, "entry": row.entry})
@@ -95,14 +114,14 @@ def shown(row: AuditEntry) -> AuditAnswer:
 async def list_audit_log(request: web.Request) -> web.Response:
     asked = page_asked(request, *_NAMES)
     found = await store.list_entries(
-        request[SESSION], request[ACCOUNT].id, filters_of(request), limit=asked.limit,
+        request[SESSION], request[ACCOUNT].id, await filters_of(request), limit=asked.limit,
         before=None if asked.after is None else int(asked.after),
     )  # fmt: skip
     next_after = None if found.next_before is None else str(found.next_before)
     return page(request, [shown(row) for row in found.rows], next_after)
 
 
-def filters_of(request: web.Request) -> Filters:
+async def filters_of(request: web.Request) -> Filters:
     """The filters of the query string.
 
     Raises:
@@ -116,11 +135,11 @@ def filters_of(request: web.Request) -> Filters:
     outcome = query.get("outcome", "")
     if "outcome" in query and outcome not in OUTCOMES:
         faults.append(FieldFault("outcome", f"Expected one of {', '.join(OUTCOMES)}."))
-    for name, known in (("category", _CATEGORIES), ("action", ACTIONS)):
+    for name, known in (("category", CATEGORIES), ("action", ACTIONS), ("type", TYPES)):
         if name in query and query[name] not in known:
             faults.append(FieldFault(name, f"Expected one of {', '.join(known)}."))
     since, until = (_time(name, query.get(name), faults) for name in ("since", "until"))
-    texts = {name: query.get(name, "") for name in ("resource", "actor", "ip", "keyword")}
+    texts = {name: query.get(name, "") for name in ("resource", "actor", "ip", "keyword", "target", "user")}
     faults += [
         FieldFault(name, "Expected at most 200 printable characters.")
         for name, text in texts.items()
@@ -128,8 +147,12 @@ def filters_of(request: web.Request) -> Filters:
     ]
     if faults:
         raise Invalid("Some filters cannot be read.", fields=tuple(faults))
-    category, verb = query.get("category", ""), query.get("action", "")
-    return Filters(since, until, events, outcome=outcome, category=category, verb=verb, **texts)
+    filters = Filters(
+        since, until, events, outcome=outcome, category=query.get("category", ""), verb=query.get("action", ""),
+        target_type=query.get("type", ""), resource=texts["resource"], actor=texts["actor"], ip=texts["ip"],
+        keyword=texts["keyword"], target=texts["target"],
+    )  # fmt: skip
+    return await with_user(request[SESSION], request[ACCOUNT].id, filters, texts["user"])
 
 
 def _time(name: str, text: str | None, faults: list[FieldFault]) -> dt.datetime | None:
@@ -143,14 +166,38 @@ def _time(name: str, text: str | None, faults: list[FieldFault]) -> dt.datetime 
         return None
 
 
+async def group_audit_log(request: web.Request) -> web.Response:
+    """The newest entries by one thing they have in common, most first; counted as far as the page counts them."""
+    no_query(request, "by", *_NAMES)
+    by = request.query.get("by", "description")
+    if by not in GROUPINGS:
+        fault = FieldFault("by", f"Expected one of {', '.join(GROUPINGS)}.")
+        raise Invalid("The entries cannot be grouped like this.", fields=(fault,))
+    account = request[ACCOUNT]
+    groups, has_more = await store.grouped(request[SESSION], account.id, await filters_of(request), by)
+    request[RESOURCE] = ("audit_log", "groups", by)
+    return answered(
+        GroupsAnswer(
+            by=by, is_complete=not has_more,
+            groups=[
+                GroupAnswer(
+                    value=group.value, label=account.name if group.value == account.id else group.label,
+                    count=group.count, newest=[shown(row) for row in group.rows],
+                )
+                for group in groups
+            ],
+        )
+    )  # fmt: skip
+
+
 async def export_csv(request: web.Request) -> web.Response:
     no_query(request, *_NAMES)
-    return await exported(request, filters_of(request), "csv")
+    return await exported(request, await filters_of(request), "csv")
 
 
 async def export_json_lines(request: web.Request) -> web.Response:
     no_query(request, *_NAMES)
-    return await exported(request, filters_of(request), "jsonl")
+    return await exported(request, await filters_of(request), "jsonl")
 
 
 async def get_audit_entry(request: web.Request) -> web.Response:
@@ -168,6 +215,13 @@ ROUTES = (
         "GET", "/api/v1/audit-log", list_audit_log, Scope.AUDIT_READ, Event.AUDIT_LOG_LIST,
         operation=Operation(
             "List audit entries, newest first", answer=AuditAnswer, is_list=True, queries=PAGE_QUERIES + FILTER_QUERIES
+        ),
+    ),
+    Route(
+        "GET", "/api/v1/audit-log/groups", group_audit_log, Scope.AUDIT_READ, Event.AUDIT_LOG_GROUP,
+        operation=Operation(
+            "Audit entries grouped and counted", answer=GroupsAnswer,
+            queries=(Query("by", {"enum": list(GROUPINGS)}, "What the entries of a group share."), *FILTER_QUERIES),
         ),
     ),
     Route(

@@ -1,80 +1,161 @@
 """The audit log as a file, streamed: CSV for people, JSON Lines for `callpoint audit verify`.
 
 The rows are read in groups, each in a reading session of its own, after the request's transaction with the export's own
-entry has committed: a file of any size takes the memory of one group and keeps no writer waiting.
+entry has committed: a file of any size takes the memory of one group and keeps no writer waiting. A second entry, a
+part of the first one's request, says how the file ended: how many rows left, and whether all did. One without it was
+broken off by the end of the process.
 """
 
+import asyncio
 import ipaddress
 import json
+import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, fields
 
+import structlog
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.payload import AsyncIterablePayload
 
 from admin.context import ACCOUNT, ACTOR, DATABASE, KEYS, RESOURCE, SESSION
+from admin.problems import DATABASE_ERRORS
 from engine import csv_table
 from engine.audit import checkpoints, store
 from engine.audit.changes import rfc3339
 from engine.audit.events import Event
-from engine.audit.record import record
+from engine.audit.record import Actor, record
 from engine.audit.store import Filters
 from engine.audit.verify import export_line
 from engine.db import Database
+from engine.errors import DatabaseAway
 from engine.models import AuditEntry
 
 GROUP = 1_000
 CSV = "text/csv"
 JSON_LINES = "application/jsonl"
+CHECKPOINT_HEADER = "Callpoint-Audit-Checkpoint"  # beside the file: number, hash and signature of the chain's head
 COLUMNS = (
     "seq", "time", "event", "category", "action", "outcome", "status", "reason", "actor_type", "actor_id", "actor_name",
     "actor_display_name", "resource_type", "resource_id", "resource_name", "ip", "request_id", "method", "route",
     "user_agent", "old_values", "new_values", "details", "hash",
 )  # fmt: skip
+_log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Export:
+    """One file on its way: whose it is, of which chain, and how much of it has left."""
+
+    database: Database
+    actor: Actor
+    chain: str
+    kind: str
+    last: int  # the newest entry when it was asked for: what comes later is not in it
+    began: float
+    rows: int = 0
+    bytes: int = 0
+
+    async def end(self, *, is_whole: bool) -> None:
+        """Say in the log how the file ended."""
+        details = {"rows": self.rows, "bytes": self.bytes, "seconds": round(time.monotonic() - self.began, 3)}
+        async with self.database.sessions.begin() as session:
+            record(
+                session, self.actor, Event.AUDIT_LOG_EXPORT_END, resource=("audit_log", "export", self.kind),
+                outcome="success" if is_whole else "failure", reason=None if is_whole else "broken_off",
+                bulk_id=self.actor.request_id, account_id=self.chain, details=details,
+            )  # fmt: skip
+
+
+class _Body(AsyncIterablePayload):
+    """The file's bytes; whatever becomes of them is in the log before the answer ends."""
+
+    def __init__(self, parts: AsyncIterator[bytes], export: Export, content_type: str) -> None:
+        super().__init__(parts, content_type=content_type)
+        self._export = export
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        try:
+            await super().write_with_length(writer, content_length)
+        except BaseException:  # the reader left, the node stops, or the database went away in the middle
+            try:
+                await asyncio.shield(self._export.end(is_whole=False))
+            except (*DATABASE_ERRORS, DatabaseAway) as exc:
+                _log.warning("export_end_not_audited", request_id=self._export.actor.request_id, why=type(exc).__name__)
+            raise
+        await self._export.end(is_whole=True)
 
 
 async def exported(request: web.Request, filters: Filters, kind: str) -> web.Response:
-    """The answer whose body is the file; the export is an entry with what was asked for."""
+    """The answer whose body is the file; that it was asked for, and how it ended, are entries of the log."""
     session, account = request[SESSION], request[ACCOUNT]
     is_whole = filters == Filters()
     resource = request[RESOURCE] = ("audit_log", "export", kind)
-    record(session, request[ACTOR], Event.AUDIT_LOG_EXPORT, resource=resource, details={"is_whole": is_whole})
-    if is_whole and kind == "jsonl" and (signer := checkpoints.signer_of(request.app[KEYS])) is not None:
-        await checkpoints.sign_head(session, signer, account.id)
     newest = await store.head(session, account.id)
     last = newest[0] if newest else 0
-    make = _csv if kind == "csv" else _whole_lines if is_whole else _lines
+    details = {"is_whole": is_whole, "filters": _names(filters), "up_to": last}
+    record(session, request[ACTOR], Event.AUDIT_LOG_EXPORT, resource=resource, details=details)
+    signer = checkpoints.signer_of(request.app[KEYS])
+    signed = None if signer is None else await checkpoints.sign_head(session, signer, account.id)
+    make = _csv if kind == "csv" else _whole_lines if is_whole else _part_lines
+    export = Export(request.app[DATABASE], request[ACTOR], account.id, kind, last, time.monotonic())
+    body = _Body(make(export, filters, signed), export, f"{CSV if kind == 'csv' else JSON_LINES}; charset=utf-8")
     name = f"audit-log{'' if is_whole else '-part'}.{kind}"
-    return web.Response(
-        body=make(request.app[DATABASE], account.id, filters, last), content_type=CSV if kind == "csv" else JSON_LINES,
-        charset="utf-8", headers={"Content-Disposition": f'attachment; filename="{name}"'},
-    )  # fmt: skip
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    if signed is not None:
+        headers[CHECKPOINT_HEADER] = f"{signed.seq} {signed.hash} {signed.signature}"
+    return web.Response(body=body, headers=headers)
 
 
-async def _csv(database: Database, chain: str, filters: Filters, last: int) -> AsyncIterator[bytes]:
-    yield csv_table.write(COLUMNS, [])
-    async for rows in _groups(database, chain, filters, last):
-        yield csv_table.lines([_cells(row) for row in rows])
+def _names(filters: Filters) -> list[str]:
+    """Which filters narrow it; not what was typed into them, which may be a secret somebody looks for."""
+    return [each.name for each in fields(Filters) if getattr(filters, each.name)]
 
 
-async def _lines(database: Database, chain: str, filters: Filters, last: int) -> AsyncIterator[bytes]:
-    async for rows in _groups(database, chain, filters, last):
-        yield "".join(f"{export_line(row)}\n" for row in rows).encode("utf-8", "surrogatepass")
+async def _csv(export: Export, filters: Filters, _signed: checkpoints.Signed | None) -> AsyncIterator[bytes]:
+    heading = csv_table.write(COLUMNS, [])
+    yield heading
+    export.bytes += len(heading)
+    async for rows in _groups(export, filters):
+        part = csv_table.lines([_cells(row) for row in rows])
+        yield part
+        export.rows, export.bytes = export.rows + len(rows), export.bytes + len(part)
 
 
-async def _whole_lines(database: Database, chain: str, filters: Filters, last: int) -> AsyncIterator[bytes]:
-    async with database.sessions() as session:
-        notes = [line async for line in checkpoints.checkpoint_lines(session, chain, last)]
-    yield "".join(f"{line}\n" for line in notes).encode()
-    async for part in _lines(database, chain, filters, last):
+async def _part_lines(export: Export, filters: Filters, signed: checkpoints.Signed | None) -> AsyncIterator[bytes]:
+    """Entries that each hold in themselves, behind the checkpoint of the chain they were taken from."""
+    if signed is not None:
+        note = f"{checkpoints.checkpoint_line(checkpoints.row_of(signed))}\n".encode()
+        yield note
+        export.bytes += len(note)
+    async for part in _lines(export, filters):
         yield part
 
 
-async def _groups(database: Database, chain: str, filters: Filters, last: int) -> AsyncIterator[list[AuditEntry]]:
+async def _whole_lines(export: Export, filters: Filters, _signed: checkpoints.Signed | None) -> AsyncIterator[bytes]:
+    async with export.database.sessions() as session:
+        lines = [line async for line in checkpoints.checkpoint_lines(session, export.chain, export.last)]
+    notes = "".join(f"{line}\n" for line in lines).encode()
+    yield notes
+    export.bytes += len(notes)
+    async for part in _lines(export, filters):
+        yield part
+
+
+async def _lines(export: Export, filters: Filters) -> AsyncIterator[bytes]:
+    async for rows in _groups(export, filters):
+        part = "".join(f"{export_line(row)}\n" for row in rows).encode("utf-8", "surrogatepass")
+        yield part
+        export.rows, export.bytes = export.rows + len(rows), export.bytes + len(part)
+
+
+async def _groups(export: Export, filters: Filters) -> AsyncIterator[list[AuditEntry]]:
     network = ipaddress.ip_network(filters.ip.strip(), strict=False) if store.is_network(filters.ip) else None
     after = 0
-    query = store.query_of(chain, filters)
-    while after < last:
-        async with database.sessions() as session:
-            until = min(last, after + GROUP * 20)
+    query = store.query_of(export.chain, filters)
+    while after < export.last:
+        async with export.database.sessions() as session:
+            until = min(export.last, after + GROUP * 20)
             narrowed = query.where(AuditEntry.seq > after, AuditEntry.seq <= until)
             rows = list(await session.scalars(narrowed.order_by(AuditEntry.seq).limit(GROUP)))
         after = rows[-1].seq if len(rows) == GROUP else until

@@ -4,7 +4,15 @@ import datetime as dt
 import zoneinfo
 from dataclasses import dataclass
 
-SUNDAY_FIRST = frozenset({"US", "CA", "MX", "BR", "JP", "IL", "ZA", "PH", "PE", "CO", "VE", "TW", "HK", "KR", "IN"})
+# where a week does not begin on Monday: the territories of CLDR's supplemental week data
+_SUNDAY = (
+    "AG AS BD BR BS BT BW BZ CA CO DM DO ET GT GU HK HN ID IL IN JM JP KE KH KR LA MH MM MO MT MX MZ NI NP PA PE PH PK "
+    "PR PT PY SA SG SV TH TT TW UM US VE VI WS YE ZA ZW"
+)
+_SATURDAY = "AF BH DJ DZ EG IQ IR JO KW LY OM QA SD SY"
+SUNDAY_FIRST, SATURDAY_FIRST = frozenset(_SUNDAY.split()), frozenset(_SATURDAY.split())
+FRIDAY_FIRST = frozenset({"MV"})
+MONDAY, FRIDAY, SATURDAY, SUNDAY = 0, 4, 5, 6  # as `date.weekday` counts
 RANGES = {
     "15m": "Last 15 minutes",
     "1h": "Last hour",
@@ -37,14 +45,25 @@ class Span:
         return Span(since, until)
 
 
-def span_of(name: str, now: dt.datetime, zone: zoneinfo.ZoneInfo, country: str) -> Span:
+def week_begins_on(country: str, language: str = "") -> int:
+    """The weekday, Monday 0. The region of a language tag such as `en-GB` (BCP 47) goes before the country."""
+    regions = [part.upper() for part in language.replace("_", "-").split("-")[1:] if len(part) == 2 and part.isalpha()]
+    region = regions[0] if regions else country
+    if region in SUNDAY_FIRST:
+        return SUNDAY
+    if region in SATURDAY_FIRST:
+        return SATURDAY
+    return FRIDAY if region in FRIDAY_FIRST else MONDAY
+
+
+def span_of(name: str, now: dt.datetime, zone: zoneinfo.ZoneInfo, country: str, language: str = "") -> Span:
     """A relative range as it is at `now`. Days, weeks and months are those of the zone, whatever their length in hours;
-    a week begins on the day it begins on in that country.
+    a week begins on the day it begins on for that language and country.
     """
     if name in _BACK:
         return Span(now - _BACK[name], None)
     today = now.astimezone(zone).date()
-    back = (today.weekday() + (1 if country in SUNDAY_FIRST else 0)) % 7
+    back = (today.weekday() - week_begins_on(country, language)) % 7
     week = today - dt.timedelta(days=back)
     first, after = {
         "today": (today, None),
@@ -59,6 +78,11 @@ def span_of(name: str, now: dt.datetime, zone: zoneinfo.ZoneInfo, country: str) 
 def start_of(day: dt.date, zone: zoneinfo.ZoneInfo) -> dt.datetime:
     """The day's first instant there, in UTC."""
     return dt.datetime.combine(day, dt.time.min, zone).astimezone(dt.UTC)
+
+
+def end_of(day: dt.date, zone: zoneinfo.ZoneInfo) -> dt.datetime:
+    """The day's last millisecond there: the next day's beginning less one, so that 23 and 25 hours are right."""
+    return start_of(day + dt.timedelta(days=1), zone) - _TICK
 
 
 def first_instant(local: dt.datetime, zone: zoneinfo.ZoneInfo) -> dt.datetime:

@@ -1,65 +1,76 @@
-"""The audit log: the list with a filter under each column, and one entry with its before and after."""
+"""The audit log: the list with a filter under each column, live as it is written, and one entry with its before and
+after.
+"""
 
-import datetime as dt
 import json
 import zoneinfo
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from aiohttp import web
-from multidict import MultiMapping
+from aiohttp import hdrs, web
 
 from admin.api_audit import shown
 from admin.audit_export import exported
-from admin.audit_ranges import RANGES, Span, first_instant, last_instant, span_of, start_of
-from admin.context import ACCOUNT, SESSION
-from admin.render import render, zone_of
+from admin.audit_filters import (
+    ACTIONS,
+    CATEGORIES,
+    GROUPINGS,
+    TYPE_CHOICES,
+    Asked,
+    parse_asked,
+    type_words,
+    with_user,
+)
+from admin.audit_live import FOLLOWERS, Follower, LiveList
+from admin.audit_ranges import RANGES
+from admin.context import ACCOUNT, ACTOR, API_KEY, BROWSER, DATABASE, RESOURCE, SESSION
+from admin.problems import NotAcceptable
+from admin.render import environment, icon, render, time_tag, zone_of
 from admin.routes import Route
+from engine.accounts import store_anomalies, store_audit_readers
 from engine.accounts.scopes import Scope
-from engine.audit import store
+from engine.audit import store, store_views
 from engine.audit.events import FACTS, Category, Event
 from engine.audit.store import Filters
 from engine.db import utc_now
 from engine.errors import FieldFault, Invalid, NotFound
-from engine.models import AuditEntry
+from engine.models import Account, AuditEntry, User
 
-PAGE = 25  # each row carries its whole entry for the copy button: more would make a heavy page
-MAX_PAGE = 100
 RELATED = 10
-OUTCOMES = frozenset({"success", "failure", "denied"})
-ACTIONS = ("create", "read", "update", "delete")
-GROUPINGS = {"account": "Account", "user": "User", "ip": "IP address", "description": "Description"}
-FILTERS = (
-    "start", "end", "range", "from", "to", "event", "resource", "actor", "outcome", "ip", "keyword", "category",
-    "action", "group",
-)  # fmt: skip
+EVENT_STREAM = "text/event-stream"
 _GROUP_FILTER = {"user": "actor", "ip": "ip", "description": "event"}
+_MORE = ("range", "from", "to", "category", "action", "user", "type", "target", "group")  # under "More filters"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What the page's address asks for."""
+class Shown:
+    """One row of the list, with the target as people call it: `Location: Headquarters`."""
 
-    filters: Filters
-    before: int | None
-    limit: int
-    group: str
-    pairs: tuple[tuple[str, str], ...]  # the filters as they stand in the address, empty ones left out
+    entry: AuditEntry
+    target: str
+
+
+def rows_of(entries: list[AuditEntry] | tuple[AuditEntry, ...]) -> list[Shown]:
+    return [Shown(entry, target_of(entry)) for entry in entries]
+
+
+def target_of(entry: AuditEntry, body: dict[str, Any] | None = None) -> str:
+    """What it was done to: `Type: name`, the type alone where it has no name."""
+    resource = (body or json.loads(entry.entry))["resource"]
+    words = type_words(resource["type"])
+    return f"{words}: {resource['name']}" if resource["name"] else words
 
 
 async def get_audit(request: web.Request) -> web.Response:
-    account = request[ACCOUNT]
-    asked = parse_asked(request.query, zone_of(account), utc_now(), account.country)
+    session, account = request[SESSION], request[ACCOUNT]
+    asked = await _asked(request)
     page, has_more = store.Page([], None), False
     groups: list[store.Group] = []
     if asked.group:
-        groups, has_more = await store.grouped(request[SESSION], account.id, asked.filters, asked.group)
+        groups, has_more = await store.grouped(session, account.id, asked.filters, asked.group)
     else:
-        page = await store.list_entries(
-            request[SESSION], account.id, asked.filters, limit=asked.limit, before=asked.before
-        )
+        page = await store.list_entries(session, account.id, asked.filters, limit=asked.limit, before=asked.before)
     older = ""
     if page.next_before is not None:
         older = f"/audit?{urlencode([*asked.pairs, ('before', str(page.next_before))])}"
@@ -67,7 +78,7 @@ async def get_audit(request: web.Request) -> web.Response:
     return render(
         request,
         "audit.html.j2",
-        entries=page.rows,
+        rows=rows_of(page.rows),
         registry=REGISTRY,
         chosen=asked.filters.events,
         is_filtered=bool(asked.pairs),
@@ -78,14 +89,52 @@ async def get_audit(request: web.Request) -> web.Response:
         limit=asked.limit,
         json_of=json_of,
         ranges=RANGES,
-        categories=[category.value for category in Category],
+        categories=CATEGORIES,
         actions=ACTIONS,
+        types=TYPE_CHOICES,
+        people=await store_audit_readers.people_of_log(session, account.id),
+        target=await _target_words(request, asked),
+        is_more_open=any(name in _MORE for name, _text in asked.pairs),
         groupings=GROUPINGS,
         grouping=asked.group,
-        groups=[(group, _group_address(asked, group)) for group in groups],
+        groups=[(group, _label(group, account), _group_address(asked, group), rows_of(group.rows)) for group in groups],
         has_more_groups=has_more,
         exports={kind: f"/audit/export?{urlencode([*pairs, ('as', kind)])}" for kind in ("csv", "jsonl")},
+        views=await store_views.views_of(session, account.id, request[ACTOR].id),
+        asked_query=urlencode(asked.pairs),
+        live=await _live_address(request, asked),
+        anomalies=await store_anomalies.open_count(session, account.id),
     )
+
+
+async def _asked(request: web.Request) -> Asked:
+    """The filters of the address, a user's API keys found."""
+    account = request[ACCOUNT]
+    asked = parse_asked(request.query, zone_of(account), utc_now(), account.country, account.language)
+    filters = await with_user(request[SESSION], account.id, asked.filters, asked.user)
+    return Asked(filters, asked.before, asked.limit, asked.group, asked.pairs, asked.user)
+
+
+async def _target_words(request: web.Request, asked: Asked) -> str:
+    """The record whose history is shown, as its newest entry calls it; its identifier where none does."""
+    if not asked.filters.target:
+        return ""
+    wanted = Filters(target=asked.filters.target)
+    page = await store.list_entries(request[SESSION], request[ACCOUNT].id, wanted, limit=1)
+    return target_of(page.rows[0]) if page.rows else asked.filters.target
+
+
+async def _live_address(request: web.Request, asked: Asked) -> str:
+    """Where this list goes on as it is written; empty for a page that ends in the past, and for groups."""
+    until = asked.filters.until
+    if asked.before is not None or asked.group or (until is not None and until < utc_now()):
+        return ""
+    newest = await store.head(request[SESSION], request[ACCOUNT].id)
+    return f"/audit/live?{urlencode([*asked.pairs, ('after', str(newest[0] if newest else 0))])}"
+
+
+def _label(group: store.Group, account: Account) -> str:
+    return account.name if group.value == account.id else group.label
 
 
 def _group_address(asked: Asked, group: store.Group) -> str:
@@ -95,140 +144,77 @@ def _group_address(asked: Asked, group: store.Group) -> str:
     return f"/audit?{urlencode([*pairs, (name, group.value)] if name else pairs)}"
 
 
+async def get_live(request: web.Request) -> web.StreamResponse:
+    """The list's new rows as server-sent events; `after` or `Last-Event-ID`: the newest entry the reader has."""
+    if EVENT_STREAM not in request.headers.get(hdrs.ACCEPT, "") or request.method != "GET":
+        raise NotAcceptable(f"This is a stream of events: ask for it with Accept: {EVENT_STREAM}.")
+    asked = await _asked(request)
+    followers, actor = request.app[FOLLOWERS], request[ACTOR]
+    followers.refuse_crowd(actor.id)
+    after = request.headers.get("Last-Event-ID", "") or request.query.get("after", "")
+    newest = await store.head(request[SESSION], request[ACCOUNT].id)
+    seq = int(after) if after.isascii() and after.isdigit() and len(after) <= 15 else newest[0] if newest else 0
+    request[RESOURCE] = ("audit_log", "live", "")
+    holder = request[BROWSER].id if BROWSER in request else request[API_KEY].id
+    follower = Follower(
+        request[ACCOUNT].id, asked.filters, zone_of(request[ACCOUNT]), holder, actor.id, seq, cut=lambda: None
+    )
+    return LiveList(followers, actor, follower, request.app[DATABASE])
+
+
+def row_html(entry: AuditEntry, zone: zoneinfo.ZoneInfo) -> str:
+    """One row of the list, as the page has it."""
+    template = environment().get_template("_audit_row.html.j2")
+    return template.render(row=Shown(entry, target_of(entry)), zone=zone, json_of=json_of, icon=icon, time=time_tag)
+
+
 async def get_export(request: web.Request) -> web.Response:
-    account = request[ACCOUNT]
-    asked = parse_asked(request.query, zone_of(account), utc_now(), account.country)
     kind = request.query.get("as", "csv")
     if kind not in {"csv", "jsonl"}:
         raise Invalid("There is no such kind of export.", fields=(FieldFault("as", "Expected csv or jsonl."),))
-    return await exported(request, asked.filters, kind)
+    return await exported(request, (await _asked(request)).filters, kind)
 
 
 async def get_audit_entry(request: web.Request) -> web.Response:
-    entry = await store.entry_by_id(request[SESSION], request[ACCOUNT].id, request.match_info["id"])
+    session, account = request[SESSION], request[ACCOUNT]
+    entry = await store.entry_by_id(session, account.id, request.match_info["id"])
     if entry is None:
         raise NotFound("This account's audit log has no such entry.")
     body = json.loads(entry.entry)
+    request[RESOURCE] = ("audit", entry.id, entry.event)
+    people = {user.id: user for user in await store_audit_readers.people_of_log(session, account.id)}
     return render(
         request, "audit_entry.html.j2", entry=entry, body=body, json_text=json_of(entry),
-        related=await _related(request, entry, body),
+        target=target_of(entry, body), is_secret=_is_secret, today=_today(people.get(entry.actor_id), body),
+        related=rows_of(await _related(request, entry, body)),
     )  # fmt: skip
+
+
+def _today(user: User | None, body: dict[str, Any]) -> str:
+    """What the user who acted is called now, where that is not what the entry says."""
+    if user is None:
+        return ""
+    if user.status == "removed":
+        return "Removed from the account since"
+    then, now = (body["actor"]["display_name"], body["actor"]["name"]), (user.name, user.email)
+    said = " · ".join(part for part in now if part)
+    return said if then != now else ""
+
+
+def _is_secret(value: Any) -> bool:
+    """Whether an old or new value is a secret: then the log holds a fingerprint of it alone."""
+    return isinstance(value, dict) and value.get("redacted") is True and "fingerprint" in value
 
 
 async def _related(request: web.Request, entry: AuditEntry, body: dict[str, Any]) -> list[AuditEntry]:
     """What else came of the same request or the same bulk operation."""
     found: dict[str, AuditEntry] = {}
     bulk = body["bulk_id"] or (body["resource"]["id"] if body["resource"]["type"] == "import" else None)
-    for word in (body["request"]["id"], bulk):
+    for word in {body["request"]["id"], bulk}:
         if word:
             page = await store.list_entries(request[SESSION], entry.chain, Filters(keyword=word), limit=RELATED + 1)
             found |= {row.id: row for row in page.rows if row.id != entry.id}
-    return list(found.values())[:RELATED]
-
-
-def parse_asked(
-    query: MultiMapping[str], zone: zoneinfo.ZoneInfo, now: dt.datetime | None = None, country: str = ""
-) -> Asked:
-    """Read the filters from the page's address. Days are of that zone and inclusive, whatever their length in hours.
-
-    Raises:
-        Invalid: every filter that cannot be read.
-    """
-    faults: list[FieldFault] = []
-    first = _day(query, "start", faults)
-    last = _day(query, "end", faults)
-    events = frozenset(query.getall("event", []))
-    known = {event.value for event in Event}
-    faults += [FieldFault("event", f"There is no event {name!r}.") for name in sorted(events - known)]
-    outcome = query.get("outcome", "")
-    if outcome and outcome not in OUTCOMES:
-        faults.append(FieldFault("outcome", f"Expected success, failure or denied, got {outcome!r}."))
-    chosen = {
-        name: _one_of(query, name, known, faults)
-        for name, known in (
-            ("range", RANGES), ("category", _CATEGORIES), ("action", ACTIONS), ("group", GROUPINGS),
-        )
-    }  # fmt: skip
-    exact = Span(_clock(query, "from", zone, faults), _clock(query, "to", zone, faults))
-    before = _number(query, "before", faults)
-    limit = _number(query, "limit", faults)
-    if faults:
-        raise Invalid(
-            "The audit log cannot be filtered like this. Clear the filters and choose again.", fields=tuple(faults)
-        )
-    days = Span(None if first is None else start_of(first, zone), None if last is None else _end_of(last, zone))
-    span = days.within(exact)
-    if chosen["range"]:
-        span = span.within(span_of(chosen["range"], now or utc_now(), zone, country))
-    filters = Filters(
-        since=span.since,
-        until=span.until,
-        events=events,
-        resource=query.get("resource", "").strip(),
-        actor=query.get("actor", "").strip(),
-        outcome=outcome,
-        ip=query.get("ip", "").strip(),
-        keyword=query.get("keyword", "").strip(),
-        category=chosen["category"],
-        verb=chosen["action"],
-    )
-    pairs = tuple((name, text.strip()) for name in FILTERS for text in query.getall(name, []) if text.strip())
-    return Asked(filters, before, max(1, min(limit or PAGE, MAX_PAGE)), chosen["group"], pairs)
-
-
-def _day(query: MultiMapping[str], name: str, faults: list[FieldFault]) -> dt.date | None:
-    text = query.get(name, "").strip()
-    if not text:
-        return None
-    try:
-        day = dt.date.fromisoformat(text)
-    except ValueError:
-        day = None
-    if day is None or not 1971 <= day.year <= 9000:  # so that no zone moves it out of what can be stored
-        faults.append(FieldFault(name, f"Expected a day such as 2026-11-21, got {text!r}."))
-        return None
-    return day
-
-
-def _one_of(query: MultiMapping[str], name: str, known: Iterable[str], faults: list[FieldFault]) -> str:
-    text = query.get(name, "").strip()
-    if text and text not in known:
-        faults.append(FieldFault(name, f"Expected one of {', '.join(known)}, got {text!r}."))
-        return ""
-    return text
-
-
-def _clock(
-    query: MultiMapping[str], name: str, zone: zoneinfo.ZoneInfo, faults: list[FieldFault]
-) -> dt.datetime | None:
-    """A date and time as clocks of the zone show it, inclusive to its last millisecond at the end."""
-    text = query.get(name, "").strip()
-    if not text:
-        return None
-    try:
-        local = dt.datetime.fromisoformat(text)
-    except ValueError:
-        local = None
-    if local is None or local.tzinfo is not None or not 1971 <= local.year <= 9000:
-        faults.append(FieldFault(name, f"Expected a date and time such as 2026-11-21T14:30, got {text!r}."))
-        return None
-    return first_instant(local, zone) if name == "from" else last_instant(local, zone, to_the_second=len(text) > 16)
-
-
-def _end_of(day: dt.date, zone: zoneinfo.ZoneInfo) -> dt.datetime:
-    """The last millisecond of that day there: the next day's beginning less one, so that 23 and 25 hours are right."""
-    following = dt.datetime.combine(day + dt.timedelta(days=1), dt.time.min, zone)
-    return following.astimezone(dt.UTC) - dt.timedelta(milliseconds=1)
-
-
-def _number(query: MultiMapping[str], name: str, faults: list[FieldFault]) -> int | None:
-    text = query.get(name, "").strip()
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 15):
-        faults.append(FieldFault(name, f"Expected a whole number, got {text!r}."))
-        return None
-    return int(text)
+    return sorted(found.values(), key=lambda row: row.seq)[:RELATED]
 
 
 def json_of(entry: AuditEntry) -> str:
@@ -247,10 +233,10 @@ def _registry() -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
     )
 
 
-_CATEGORIES = tuple(category.value for category in Category)
 REGISTRY = _registry()
 ROUTES = (
     Route("GET", "/audit", get_audit, Scope.AUDIT_READ, Event.AUDIT_LOG_LIST),
     Route("GET", "/audit/export", get_export, Scope.AUDIT_READ, Event.AUDIT_LOG_EXPORT),
+    Route("GET", "/audit/live", get_live, Scope.AUDIT_READ, Event.AUDIT_LOG_FOLLOW),
     Route("GET", "/audit/{id}", get_audit_entry, Scope.AUDIT_READ, Event.AUDIT_LOG_READ),
 )

@@ -44,6 +44,18 @@ class MethodNotAllowed(EngineError):
         self.allowed = allowed
 
 
+class NotAcceptable(EngineError):
+    http_status = 406
+    title = "Not served in that form"
+
+
+class BodyUnreadable(EngineError):
+    """The body broke off, or is not encoded as its header says."""
+
+    http_status = 400
+    title = "The request cannot be read"
+
+
 class TooSlow(EngineError):
     http_status = 408
     title = "The request took too long to arrive"

@@ -20,9 +20,12 @@ from admin.server import AdminRunner
 from engine import migrations
 from engine.accounts import operations as accounts
 from engine.accounts import store as accounts_store
+from engine.accounts.anomaly_mail import AnomalyMail
+from engine.accounts.anomaly_watch import AnomalyWatch
 from engine.accounts.trunk_states import TrunkStates
 from engine.audit.checkpoints import Notary
 from engine.audit.merging import IndexKeeper
+from engine.audit.owed import OwedIndexing
 from engine.audit.record import open_audited
 from engine.bootstrap_server import BootstrapDesk, BootstrapDoors, base_of
 from engine.config import Config, Listen, parse_listen
@@ -68,6 +71,7 @@ class App:
         data = config.core.data_dir
         self.notary = Notary(self.database, self.keys)
         self.index_keeper = IndexKeeper(self.database)
+        self.owed_indexing = OwedIndexing(self.database)
         self.notifier = Notifier(self.database, config.mail)
         self.recorder = Recorder(
             self.database,
@@ -93,6 +97,8 @@ class App:
         self.reach = Reach(self.edge, self.database)
         self.rollouts = RolloutWatch(self.database, self.reach.resync_phones)
         self.retention = Retention(self.database)
+        self.anomalies = AnomalyWatch(self.database)
+        self.anomaly_mail = AnomalyMail(self.database, config.mail, config.admin.public_url, self.anomalies.on_found)
         self.sweeping = Sweeping(self.database, AssetStore(data / "assets"))
         self.mover = Mover(self.database, self.reach.resync_phones)
         self.phones.log.on_moved = self.mover.wake
@@ -161,12 +167,15 @@ class App:
         self._spawn(self.notifier.run(), "notifier")
         self._spawn(self.notary.run(), "audit checkpoints")
         self._spawn(self.index_keeper.run(), "audit indexes")
+        self._spawn(self.owed_indexing.run(), "audit indexes of large operations")
         self._spawn(self.trunk_states.run(), "trunk states")
         self._spawn(self.sightings.run(), "sightings")
         self._spawn(self.mover.run(), "token moves")
         self._spawn(self.location_alarms.run(), "location alarms")
         self._spawn(self.rollouts.run(), "rollouts")
         self._spawn(self.retention.run(), "fetch log retention")
+        self._spawn(self.anomalies.run(), "anomalies")
+        self._spawn(self.anomaly_mail.run(), "mails of anomalies")
         self._spawn(self.sweeping.run(), "files that nothing names")
         self.is_database_ready.set()
 

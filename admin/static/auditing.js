@@ -3,6 +3,7 @@ import { UNREACHABLE, say } from "./say.js";
 
 const parser = new DOMParser();
 const PARTS = ["audit-rows", "audit-pager", "audit-count"];
+const OWN_PARTS = ["audit-state", "audit-notes"]; // of the log's own page: the card in Settings has none
 let waiting;
 let running;
 
@@ -35,12 +36,13 @@ async function refresh() {
   try {
     const response = await fetch(`${address}${asked.size ? "&" : "?"}limit=${limit}`, { signal: running.signal });
     const page = parser.parseFromString(await response.text(), "text/html");
-    for (const id of PARTS) {
+    for (const id of [...PARTS, ...OWN_PARTS]) {
       const part = page.getElementById(id);
       if (!part) throw new Error(page.querySelector(".error-page h1 + p")?.textContent.trim());
-      document.getElementById(id).replaceChildren(...document.adoptNode(part).childNodes);
+      document.getElementById(id)?.replaceChildren(...document.adoptNode(part).childNodes);
     }
     if (location.pathname === "/audit") history.replaceState(null, "", address);
+    document.dispatchEvent(new CustomEvent("listed"));
   } catch (error) {
     if (error.name === "AbortError") return;
     const why = error instanceof TypeError ? UNREACHABLE : error.message;
@@ -80,5 +82,6 @@ document.addEventListener("click", (event) => {
   }
 });
 
+document.addEventListener("relist", refresh);
 document.addEventListener("filled", () => { if (form()) showState(query()); });
 if (form()) showState(query());

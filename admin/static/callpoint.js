@@ -4,6 +4,7 @@ import "./dialogs.js";
 import "./saving.js";
 import "./expanding.js";
 import "./auditing.js";
+import "./following.js";
 import "./watching.js";
 import "./moving.js";
 import "./progress.js";

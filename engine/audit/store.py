@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Select, UnaryExpression, and_, func, literal, or_, select
+from sqlalchemy import Column, ColumnElement, Select, UnaryExpression, and_, func, literal, or_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.operators import custom_op
@@ -22,6 +22,7 @@ from sqlalchemy.sql.visitors import replacement_traverse
 
 from engine.audit import search
 from engine.audit.events import READS, WRITES
+from engine.audit.owed import owed_between
 from engine.models import AuditEntry
 
 MAX_PAGE = 200
@@ -30,6 +31,7 @@ GROUP = 500  # candidates of one look
 NARROW = 2_000  # so few entries are read, narrowed and sorted whole
 DISORDER = 1_000  # entries whose order by time may differ from their order by number: a clock that was set back
 GROUPED = 1_000  # entries that a grouping counts; beyond it the counts say "at least"
+CHAINS_AT_ONCE = 100  # SQLite joins at most 500 questions
 SAMPLE = 5  # entries of a group that are shown with it
 _ESCAPE = "\\"
 _PLUS = custom_op[Any]("+")
@@ -115,9 +117,13 @@ async def entry_by_id(session: AsyncSession, chain: str, entry_id: str) -> Audit
 
 
 async def heads(session: AsyncSession, chains: Collection[str]) -> dict[str, int]:
-    """The newest number of each of these chains; one without an entry is left out."""
-    query = select(AuditEntry.chain, func.max(AuditEntry.seq)).where(AuditEntry.chain.in_(chains))
-    return {row[0]: row[1] for row in await session.execute(query.group_by(AuditEntry.chain))}
+    """The newest number of each of these chains, one seek each; one without an entry is left out."""
+    found: dict[str, int] = {}
+    wanted = sorted(chains)
+    for group in (wanted[at : at + CHAINS_AT_ONCE] for at in range(0, len(wanted), CHAINS_AT_ONCE)):
+        asked = [select(literal(chain), func.max(AuditEntry.seq)).where(AuditEntry.chain == chain) for chain in group]
+        found |= {row[0]: row[1] for row in await session.execute(union_all(*asked)) if row[1] is not None}
+    return found
 
 
 async def entries_behind(session: AsyncSession, last: Mapping[str, int], *, limit: int) -> list[AuditEntry]:
@@ -194,7 +200,7 @@ async def _candidates(
         if narrow is not None:
             return _once(narrow, low)
     if matched is not None:
-        return _found(session, chain, matched, low, high)
+        return _found_or_owed(session, chain, matched, low, high)
     return _windows(low, high)
 
 
@@ -208,6 +214,20 @@ async def _windows(low: int, high: int) -> AsyncIterator[tuple[ColumnElement[boo
         lowest = max(low, high - size + 1)
         yield AuditEntry.seq.between(lowest, high), lowest
         high, size = lowest - 1, min(size * 2, 16 * GROUP)
+
+
+async def _found_or_owed(
+    session: AsyncSession, chain: str, matched: search.Match, low: int, high: int
+) -> AsyncIterator[tuple[ColumnElement[bool], int]]:
+    """As `_found`; what the indexes do not hold yet is looked through itself."""
+    for owed in await owed_between(session, chain, low, high):
+        async for group in _found(session, chain, matched, owed.last + 1, high):
+            yield group
+        async for group in _windows(owed.first, owed.last):
+            yield group
+        high = owed.first - 1
+    async for group in _found(session, chain, matched, low, high):
+        yield group
 
 
 async def _found(

@@ -6,7 +6,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from multidict import MultiDict
 
-from admin.pages_audit import REGISTRY, parse_asked
+from admin.audit_filters import parse_asked
+from admin.pages_audit import REGISTRY
 from admin.pages_calls import flag_sentence, flags_of, without_credentials
 from admin.pages_calls_ladder import draw
 from admin.pages_entry import own_address

@@ -10,7 +10,7 @@ from engine.audit.events import Event
 from engine.audit.record import SYSTEM, record
 from engine.db import utc_now
 from engine.ids import new_id
-from engine.models import EmergencyCall, Notification, Phone, PhoneStatus, Session, Sighting
+from engine.models import Anomaly, EmergencyCall, Notification, Phone, PhoneStatus, Session, Sighting
 from engine.provisioning.resync import Fleet
 from tests.unit.admin.adminport import CIVIC, AdminPort, Site
 
@@ -92,6 +92,8 @@ class Furnished:
             ("POST", "lines"): {"extension": "102", "display_name": "Hall", "secret": "s3cret-102"},
             ("PATCH", "lines/{id}"): {"display_name": "Front desk"},
             ("POST", "contacts"): {"name": "Hospital", "number": "+1 518 555 0142"},
+            ("POST", "audit-views"): {"name": "Refused today", "query": "outcome=denied&range=today"},
+            ("PATCH", "audit-views/{id}"): {"name": "Refused ever", "query": "outcome=denied", "is_shared": True},
             ("PATCH", "contacts/{id}"): {"name": "Hospital reception"},
             ("POST", "pbxs"): {"name": "Branch", "sources": ["192.0.2.0/24"]},
             ("PATCH", "pbxs/{id}"): {"default_location_id": location},
@@ -127,6 +129,7 @@ async def furnish(port: AdminPort, site: Site, prefix: str = "10.1") -> Furnishe
         ("trunk-groups", {"name": "East"}),
         ("lines", {"extension": "101", "secret": "s3cret-101"}),
         ("contacts", {"name": "Pharmacy", "number": "102"}),
+        ("audit-views", {"name": "Users", "query": "category=Users"}),
         ("phones", {"mac": "00:15:65:4a:a9:37", "vendor": "yealink", "model": "T46U"}),
         ("notification-recipients", {"email": "frontdesk@acme.example"}),
         ("users", {"email": f"{new_id('user')}@acme.example", "role": "auditor"}),
@@ -222,6 +225,14 @@ async def _engine_rows(port: AdminPort, site: Site, made: Furnished) -> None:
         await session.flush()
         record(session, SYSTEM, Event.PHONE_CREATE, await session.get(Phone, held))
         phone.last_fetch_at = now + dt.timedelta(hours=1)  # whatever is begun in a test, this phone has heard of it
+        hint = Anomaly(
+            id=new_id("anomaly"), account_id=site.account.id, kind="mass_deletion", key="mass_deletion:user_x",
+            at=now, actor_name="Olga Owner", ip="10.1.0.9", headline="Olga Owner deleted 40 things",
+            evidence=["40 of phone."], query="action=delete",
+        )  # fmt: skip
+        session.add(hint)
+        record(session, SYSTEM, Event.ANOMALY_CREATE, hint)
+        made.ids["anomalies"] = hint.id
     fleet = Fleet(new_id("resync"), site.account.id, ())
     port.edge.fleets.append(fleet)
     made.ids |= {"emergency-calls": call.id, "notifications": notification.id, "sessions": browser.id}

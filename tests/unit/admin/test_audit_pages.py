@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from multidict import MultiDict
 
+from admin.audit_filters import parse_asked
 from admin.audit_ranges import RANGES, first_instant, last_instant, span_of
-from admin.pages_audit import parse_asked
 from engine.audit.events import Event
 from engine.audit.record import SYSTEM, record
 from engine.audit.verify import verify, verify_each
@@ -86,8 +86,8 @@ async def test_a_whole_export_verifies_and_holds_every_entry(port: AdminPort, si
     verdict = verify(lines)
     assert (verdict.fault, verdict.checkpoints) == ("", 1)
     entries = await port.entries(site.account.id)
-    assert verdict.entries == len(entries) - 1  # the export's own entry came with its commit
-    assert entries[-1].event == "audit_log.export"
+    assert verdict.entries == len(entries) - 2  # the export began and ended after what is in it
+    assert [entry.event for entry in entries[-2:]] == ["audit_log.export", "audit_log.export_end"]
 
 
 async def test_a_filtered_export_is_what_the_filters_show(port: AdminPort, site: Site) -> None:
