@@ -12,12 +12,12 @@ from admin.api_paging import PAGE_QUERIES, page, page_asked
 from admin.context import ACCOUNT, SESSION
 from admin.routes import Operation, Query, Route
 from engine.accounts import authlog
-from engine.accounts.authlog import Authentication, End, Filters, Position
+from engine.accounts.authlog import Authentication, End, Filters, Method, Position
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 from engine.errors import FieldFault, Invalid
 
-NAMES = ("since", "until", "outcome", "end", "user", "ip")
+NAMES = ("since", "until", "outcome", "end", "user", "ip", "method")
 MAX_USER, MAX_IP = 254, 60  # characters
 OUTCOMES = ("success", "failure")
 
@@ -41,6 +41,7 @@ class AuthenticationAnswer(Answer):
     ended_by: str
     ended_ip: str
     duration_s: int | None
+    count: int
 
 
 async def list_auth_log(request: web.Request) -> web.Response:
@@ -48,7 +49,11 @@ async def list_auth_log(request: web.Request) -> web.Response:
     faults: list[FieldFault] = []
     since, until = _instant(request, "since", faults), _instant(request, "until", faults)
     filters = plain_filters(request.query, faults, since, until)
-    for name, known in (("outcome", OUTCOMES), ("end", tuple(End))):  # a form sends an empty choice, a script none
+    for name, known in (
+        ("outcome", OUTCOMES),
+        ("end", tuple(End)),
+        ("method", tuple(Method)),
+    ):  # a form sends an empty choice, a script none
         if name in request.query and request.query[name] not in known and not any(f.field == name for f in faults):
             faults.append(FieldFault(name, f"Expected one of {', '.join(known)}."))
     if faults:
@@ -72,6 +77,8 @@ def plain_filters(
         faults.append(FieldFault("outcome", f"Expected {' or '.join(OUTCOMES)}."))
     if text["end"] and text["end"] not in {end.value for end in End}:
         faults.append(FieldFault("end", f"Expected one of {', '.join(End)}."))
+    if text["method"] and text["method"] not in {method.value for method in Method}:
+        faults.append(FieldFault("method", f"Expected one of {', '.join(Method)}."))
     faults += [
         FieldFault(name, f"Expected at most {most} characters.")
         for name, most in (("user", MAX_USER), ("ip", MAX_IP))
@@ -82,7 +89,7 @@ def plain_filters(
             ipaddress.ip_network(text["ip"], strict=False)
         except ValueError:
             faults.append(FieldFault("ip", "Expected an address, its beginning, or a network such as 10.1.0.0/16."))
-    return Filters(since, until, text["outcome"], text["end"], text["user"], text["ip"])
+    return Filters(since, until, text["outcome"], text["end"], text["user"], text["ip"], text["method"])
 
 
 def _instant(request: web.Request, name: str, faults: list[FieldFault]) -> dt.datetime | None:
@@ -114,6 +121,7 @@ ROUTES = (
                 _query("until", "Not after this time (RFC 3339).", format="date-time"),
                 _query("outcome", "Sign-ins or refused attempts alone.", enum=list(OUTCOMES)),
                 _query("end", "Sign-ins whose session stands or ended like this.", enum=[end.value for end in End]),
+                _query("method", "Signed in, or tried, like this.", enum=[method.value for method in Method]),
                 _query("user", "The beginning of an e-mail address, a name or an identifier.", maxLength=MAX_USER),
                 _query("ip", "An address, its beginning, or a CIDR.", maxLength=MAX_IP),
             ),

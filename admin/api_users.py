@@ -9,10 +9,10 @@ from admin.api import answered, body_of, given, no_content, no_query, row_named
 from admin.api_models import Answer, Body, Email, Instant, Secret, StampedAnswer, Text, patch_of
 from admin.api_paging import PAGE_QUERIES, list_rows, plainly
 from admin.auth import prepared
-from admin.context import ACCOUNT, ACTOR, CONFIG, PASSWORDS, SCOPES, SESSION
+from admin.context import ACCOUNT, ACTOR, CONFIG, DATABASE, PASSWORDS, SCOPES, SESSION
 from admin.invitations import INVITER, link_of
 from admin.routes import Operation, Route
-from engine.accounts import operations, store
+from engine.accounts import operations, store, store_signin
 from engine.accounts.operations import Invitation, UserFields
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
@@ -99,7 +99,9 @@ async def hash_new_password(request: web.Request) -> PasswordHash:
     if body.password is None:
         return PasswordHash()
     context = (request[ACCOUNT].name, body.email, body.name)
-    return PasswordHash(await request.app[PASSWORDS].hash(body.password, context=context))
+    async with request.app[DATABASE].sessions() as session:
+        policy = await store_signin.policy_of(session, request[ACCOUNT].id)
+    return PasswordHash(await request.app[PASSWORDS].hash(body.password, context=context, policy=policy))
 
 
 async def post_user(request: web.Request) -> web.Response:
@@ -166,7 +168,10 @@ async def delete_user(request: web.Request) -> web.Response:
 
 
 async def list_sessions(request: web.Request) -> web.Response:
-    return await list_rows(request, Session, plainly(SessionAnswer.model_validate), *store.is_live(), newest_first=True)
+    policy = await store_signin.policy_of(request[SESSION], request[ACCOUNT].id)
+    return await list_rows(
+        request, Session, plainly(SessionAnswer.model_validate), *store.is_live(policy), newest_first=True
+    )
 
 
 async def delete_session(request: web.Request) -> web.Response:

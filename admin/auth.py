@@ -1,8 +1,9 @@
 """Who asks, and whether they may: API keys, session cookies, scopes, fresh proof of a password, cross-site requests.
 
 Theory of operation. Authentication happens inside the request's one transaction, so that a revoked key or session is
-dead at its next request. Passwords are compared before it, in a route's `prepare` step: the three steps a page needs
-(`prepare_sign_in`, `prepare_proof`, `prepare_password`) are here.
+dead at its next request. Passwords are compared before it, in a route's `prepare` step: the steps that pages need
+(`prepare_sign_in`, `prepare_proof`, `prepare_password`) are here. A half-open sign-in has a cookie of its own, which
+`authenticate` never looks at.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from admin.context import (
     CLIENT_IP,
     CONFIG,
     DATABASE,
+    HOME,
     IS_HTTPS,
     PASSWORDS,
     PREPARED,
@@ -31,12 +33,18 @@ from admin.context import (
 )
 from admin.idempotency import is_repeat
 from admin.routes import PUBLIC, SIGNED_IN, Route
-from engine.accounts import signin
+from engine.accounts import devices, operators, signin, store
+from engine.accounts.half_open import Browser
 from engine.accounts.scopes import EVERY_SCOPE, Scope, scopes_of_key, scopes_of_role
 from engine.accounts.signin import Proof
+from engine.audit.record import Actor
 from engine.errors import EngineError, Forbidden, NotAuthenticated
+from engine.models import Account, User
 
 COOKIE = "callpoint_session"
+HALF_COOKIE = "callpoint_sign_in"  # of a sign-in that waits for its second factor
+DEVICE_COOKIE = "callpoint_device"  # of a browser that need not give one; one for each of its users
+NAMED_ACCOUNT = "Callpoint-Account"  # whom a platform operator acts for
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110 §9.2.1
 _Value = TypeVar("_Value")
 
@@ -55,22 +63,41 @@ def bearer_of(request: web.Request) -> str | None:
     return key.strip() if scheme.lower() == "bearer" else None
 
 
-def cookie_name(*, is_https: bool) -> str:
+def cookie_name(name: str = COOKIE, *, is_https: bool) -> str:
     """`__Host-`: the browser takes it from this very host alone, over HTTPS alone (RFC 6265bis §4.1.3)."""
-    return f"__Host-{COOKIE}" if is_https else COOKIE
+    return f"__Host-{name}" if is_https else name
 
 
-def set_cookie(request: web.Request, response: web.StreamResponse, cookie: str) -> None:
-    """Give the browser its session. A session cookie: it goes with the browser, and the server ends it anyhow."""
+def set_cookie(
+    request: web.Request, response: web.StreamResponse, cookie: str, name: str = COOKIE, *, max_age_s: int | None = None
+) -> None:
+    """Give the browser a cookie: its session, by default. It goes with the browser unless it has an age."""
     is_https = request[IS_HTTPS]
     response.set_cookie(
-        cookie_name(is_https=is_https), cookie, path="/", httponly=True, samesite="Strict", secure=is_https
+        cookie_name(name, is_https=is_https), cookie, path="/", httponly=True, samesite="Strict", secure=is_https,
+        max_age=max_age_s,
+    )  # fmt: skip
+
+
+def drop_cookie(request: web.Request, response: web.StreamResponse, name: str = COOKIE) -> None:
+    is_https = request[IS_HTTPS]
+    response.del_cookie(
+        cookie_name(name, is_https=is_https), path="/", httponly=True, samesite="Strict", secure=is_https
     )
 
 
-def drop_cookie(request: web.Request, response: web.StreamResponse) -> None:
-    is_https = request[IS_HTTPS]
-    response.del_cookie(cookie_name(is_https=is_https), path="/", httponly=True, samesite="Strict", secure=is_https)
+def cookie_of(request: web.Request, name: str) -> str:
+    """The text of one of our cookies; empty without it."""
+    return request.cookies.get(cookie_name(name, is_https=request[IS_HTTPS]), "")
+
+
+def device_cookie(user_id: str) -> str:
+    return f"{DEVICE_COOKIE}_{devices.cookie_suffix(user_id)}"
+
+
+def browser_of(request: web.Request, user_id: str) -> Browser:
+    """What this browser shows besides that user's password."""
+    return Browser(request.get(BROWSER), cookie_of(request, device_cookie(user_id)))
 
 
 def refuse_cross_site(request: web.Request) -> None:
@@ -103,15 +130,15 @@ def _is_own(request: web.Request, origin: str) -> bool:
 
 
 async def authenticate(request: web.Request, session: AsyncSession, route: Route) -> None:
-    """Find out who asks and put it on the request: ACTOR, ACCOUNT, SCOPES, and USER with BROWSER or API_KEY.
+    """Find out who asks and put it on the request: ACTOR, HOME, ACCOUNT, SCOPES, and USER with BROWSER or API_KEY.
 
     On a public route nobody need be signed in, and a bad cookie is no fault.
 
     Raises:
-        NotAuthenticated
+        NotAuthenticated, NotYourAccount, NotFound (a platform operator names an account that is none)
     """
     key = bearer_of(request)
-    cookie = request.cookies.get(cookie_name(is_https=request[IS_HTTPS]))
+    cookie = cookie_of(request, COOKIE)
     if key is None and not cookie and route.scope is not PUBLIC:
         raise NotAuthenticated("Sign in, or send an API key: Authorization: Bearer cp_…")
     try:
@@ -125,18 +152,35 @@ async def authenticate(request: web.Request, session: AsyncSession, route: Route
 
 
 async def _by_key(request: web.Request, session: AsyncSession, key: str) -> None:
-    row, account = await signin.who_holds_key(session, key, request[CLIENT_IP])
-    request[API_KEY], request[ACCOUNT] = row, account
+    row, home = await signin.who_holds_key(session, key, request[CLIENT_IP])
+    request[API_KEY], request[HOME], request[ACCOUNT] = row, home, home
     request[SCOPES] = scopes_of_key(row.scopes)
     role = "api_key" if request[SCOPES] != EVERY_SCOPE else "owner"
-    request[ACTOR] = replace(request[ACTOR], type="api_key", id=row.id, name=row.name, account_id=account.id, role=role)
+    request[ACTOR] = replace(request[ACTOR], type="api_key", id=row.id, name=row.name, account_id=home.id, role=role)
+    await _act_for(request, session, home, None)
 
 
 async def _by_cookie(request: web.Request, session: AsyncSession, cookie: str) -> None:
-    browser, user, account = await signin.who_holds_cookie(session, cookie)
-    request[BROWSER], request[USER], request[ACCOUNT] = browser, user, account
+    browser, user, home = await signin.who_holds_cookie(session, cookie)
+    request[BROWSER], request[USER], request[HOME], request[ACCOUNT] = browser, user, home, home
     request[SCOPES] = scopes_of_role(user.role)
     request[ACTOR] = signin.as_user(request[ACTOR], user)
+    await _act_for(request, session, home, browser.acting_account_id)
+
+
+async def _act_for(request: web.Request, session: AsyncSession, home: Account, entered: str | None) -> None:
+    """Put the account on the request that it names, or that this browser entered; without either it is their own."""
+    named = request.headers.get(NAMED_ACCOUNT, "").strip()
+    if not named and (entered is None or await store.account_by_id(session, entered) is None):
+        return
+    account = await operators.account_named(session, home, named or entered or "")
+    if account is not home:
+        request[ACCOUNT], request[ACTOR] = account, operators.as_operator(request[ACTOR], account)
+
+
+def own_actor(request: web.Request, user: User) -> Actor:
+    """The signed-in user as their own account's log names them, whomever they act for."""
+    return signin.as_user(request[ACTOR], user)
 
 
 def authorise(request: web.Request, route: Route) -> None:

@@ -73,7 +73,8 @@ async def _asked(request: web.Request, route: Route) -> _Asked | None:
         raise BadRequest(f"{HEADER}: expected 1 to {MAX_KEY_CHARACTERS} printable ASCII characters.")
     body = b"" if route.streams_body else await request.read()  # what was streamed is compared by its address alone
     whole = f"{request.method} {request.rel_url.raw_path_qs}\n".encode() + body
-    return _Asked(sha256(f"{request[ACTOR].id}\n{key}".encode()).hexdigest(), sha256(whole).hexdigest())
+    asker = f"{request[ACTOR].id}\n{request[ACCOUNT].id}\n{key}"  # an operator acts for many accounts with one key
+    return _Asked(sha256(asker.encode()).hexdigest(), sha256(whole).hexdigest())
 
 
 async def _first(request: web.Request, handler: Handler, asked: _Asked) -> web.StreamResponse:

@@ -1,8 +1,8 @@
-"""Invitations on their way: the link, and mailing it once the transaction that made it is stored.
+"""Secrets on their way by mail, invitations' links and codes, once the transaction that made them is stored.
 
-Theory of operation. The link's key is stored nowhere, so it can wait in no outbox: it is mailed from memory, right
-after the commit. What came of that is told on the users page; when it failed, a new link is made, which kills the old
-one.
+Theory of operation. Of a link's key and of a code only the hash is stored, so they can wait in no outbox: they are
+mailed from memory, right after the commit, and no request waits for it. What came of it is told on the page that asked;
+when it failed, a new one is made, which kills the old one.
 """
 
 import asyncio
@@ -20,9 +20,11 @@ from aiohttp import web
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from engine.accounts.half_open import LIFETIME
 from engine.accounts.users import Invitation
 from engine.config import Mail
 from engine.db import utc_now
+from engine.models import User
 
 SEND_WITHIN_S = 30.0
 MAX_REMEMBERED = 1_000  # people, newest last: what the users page can still tell
@@ -44,7 +46,7 @@ class Posted:
 
 
 class Inviter:
-    """Mails invitations. `settings`: `[mail]` of the configuration; with an empty host nothing is mailed."""
+    """Mails invitations and codes. `settings`: `[mail]` of the configuration; with an empty host nothing is mailed."""
 
     def __init__(self, settings: Mail) -> None:
         self._settings = settings
@@ -55,20 +57,28 @@ class Inviter:
     def is_set_up(self) -> bool:
         return bool(self._settings.host)
 
-    def posted(self, user_id: str) -> Posted | None:
-        """How far the newest mail to that user is; None: this process has sent them none."""
-        return self._posted.get(user_id)
+    def posted(self, key: str) -> Posted | None:
+        """How far the newest mail of that user's invitation, or of that sign-in, is; None: this process sent none."""
+        return self._posted.get(key)
 
     def mail_after_commit(self, session: AsyncSession, made: Invitation, account: str, inviter: str, link: str) -> None:
         """Mail the link as soon as this transaction is stored; never when it is rolled back."""
-        message = _message(self._settings.sender, made, account, inviter, link)
-        user_id = made.user.id
+        self.post_after_commit(session, made.user.id, _message(self._settings.sender, made, account, inviter, link))
+
+    def mail_code(self, session: AsyncSession, pending_id: str, user: User, code: str, ip: str) -> None:
+        """Mail a code for a sign-in, or for setting codes by mail up, once this transaction is stored.
+
+        How far it is stands under the sign-in's own id.
+        """
+        self.post_after_commit(session, pending_id, _code_message(self._settings.sender, user, code, ip))
+
+    def post_after_commit(self, session: AsyncSession, key: str, message: EmailMessage) -> None:
         loop = asyncio.get_running_loop()
 
         def begin(_session: object) -> None:
-            self._note(user_id, Posted(Sending.SENDING))
+            self._note(key, Posted(Sending.SENDING))
             # the commit may run in SQLAlchemy's greenlet: the task belongs to the loop all the same
-            task = loop.create_task(self._send(user_id, message), name="invitation")
+            task = loop.create_task(self._send(key, message), name="mail")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -79,7 +89,7 @@ class Inviter:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=SEND_WITHIN_S)
 
-    async def _send(self, user_id: str, message: EmailMessage) -> None:
+    async def _send(self, key: str, message: EmailMessage) -> None:
         settings = self._settings
         domain = parseaddr(settings.sender)[1].rpartition("@")[2]
         try:
@@ -92,14 +102,14 @@ class Inviter:
                 )  # fmt: skip
         except (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError) as exc:
             words = str(exc) or type(exc).__name__
-            _log.warning("invitation_not_mailed", user_id=user_id, error=words[:200])
-            self._note(user_id, Posted(Sending.FAILED, words[:200]))
+            _log.warning("mail_not_sent", of=key, error=words[:200])
+            self._note(key, Posted(Sending.FAILED, words[:200]))
         else:
-            self._note(user_id, Posted(Sending.SENT))
+            self._note(key, Posted(Sending.SENT))
 
-    def _note(self, user_id: str, posted: Posted) -> None:
-        self._posted[user_id] = replace(posted)
-        self._posted.move_to_end(user_id)
+    def _note(self, key: str, posted: Posted) -> None:
+        self._posted[key] = replace(posted)
+        self._posted.move_to_end(key)
         while len(self._posted) > MAX_REMEMBERED:
             with contextlib.suppress(KeyError):
                 self._posted.popitem(last=False)
@@ -113,13 +123,30 @@ def link_of(origin: str, made: Invitation) -> str:
     return f"{origin}/invitation?k={made.key}"
 
 
-def _message(sender: str, made: Invitation, account: str, inviter: str, link: str) -> EmailMessage:
+def _envelope(sender: str, to: str, subject: str) -> EmailMessage:
     message = EmailMessage()
-    message["From"], message["To"] = sender, made.user.email
-    message["Subject"] = f"{_line(inviter)} invites you to {_line(account)} on Callpoint"
+    message["From"], message["To"] = sender, to
+    message["Subject"] = subject
     message["Date"] = format_datetime(utc_now())
     message["Message-ID"] = make_msgid(domain=parseaddr(sender)[1].rpartition("@")[2] or None)
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834 §5: no out-of-office answers
+    return message
+
+
+def _code_message(sender: str, user: User, code: str, ip: str) -> EmailMessage:
+    """The code is not in the subject: phones show that on a locked screen."""
+    message = _envelope(sender, user.email, "Your code for Callpoint")
+    minutes = int(LIFETIME.total_seconds() // 60)
+    message.set_content(
+        f"Your code: {code}\n\nType it on the page that asked for it. It works once, for {minutes} minutes.\n\n"
+        f"It was asked for from {ip} after your password was typed. If that was not you, somebody knows your password: "
+        "change it at once and tell an owner of your account.\n"
+    )
+    return message
+
+
+def _message(sender: str, made: Invitation, account: str, inviter: str, link: str) -> EmailMessage:
+    message = _envelope(sender, made.user.email, f"{_line(inviter)} invites you to {_line(account)} on Callpoint")
     message.set_content(
         f"{_line(inviter)} added you to the account {_line(account)} as {made.user.role.replace('_', ' ')}.\n\n"
         f"Choose your password here. The link works once, until {made.expires_at:%Y-%m-%d %H:%M} UTC:\n\n{link}\n\n"

@@ -16,10 +16,11 @@ from aiohttp.typedefs import Handler
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from admin import auth, problems
-from admin.context import ACTOR, DATABASE, PREPARED, REQUEST_ID, RESOURCE, SESSION
+from admin.context import ACTOR, CLIENT_IP, DATABASE, PREPARED, REQUEST_ID, RESOURCE, SESSION
 from admin.idempotency import answer_once
 from admin.routes import PUBLIC, Route
-from engine.accounts.signin import SignInRefused, SignInSlowed
+from engine.accounts import store_signin
+from engine.accounts.signin import ApiKeyRefused, SignInRefused, SignInSlowed
 from engine.audit.events import Event
 from engine.audit.record import Note, is_recorded, record
 from engine.errors import DatabaseAway, EngineError
@@ -64,6 +65,8 @@ async def one_transaction(request: web.Request, handler: Handler) -> web.StreamR
         return refusal.response
     except Exception as exc:
         error = problems.meant(exc)
+        if exc is request.content.exception():  # no fault of ours or of the database's, and an entry like any other
+            error = problems.BodyUnreadable("The body broke off or is not what its headers say; nothing was changed.")
         status = 500 if error is None else error.http_status
         if not isinstance(error, DatabaseAway):
             await _record_refusal(request, route, status, "bug" if error is None else problems.code_of(error), error)
@@ -126,11 +129,18 @@ async def _record_refusal(
     resource = request.get(RESOURCE)
     if isinstance(error, SignInRefused | SignInSlowed):  # the stranger is told none of this
         account_id, reason = error.account_id, error.reason
-        details = {"email": error.email} if error.email else {}
+        details = {"email": error.email, "method": error.method} if error.email else {"method": error.method}
         if resource is None and error.user_id is not None:
             resource = ("user", error.user_id, error.email)
+    if isinstance(error, ApiKeyRefused):
+        account_id, reason = None if error.key is None else error.key[0], error.reason
     try:
         async with request.app[DATABASE].sessions.begin() as session:
+            if isinstance(error, ApiKeyRefused):
+                await store_signin.note_refused_key(
+                    session, hint=error.hint, ip=request[CLIENT_IP], user_agent=request[ACTOR].user_agent,
+                    reason=error.reason, key=error.key,
+                )  # fmt: skip
             record(
                 session, request[ACTOR], route.event, resource=resource, outcome=problems.outcome_of(status),
                 status=status, reason=reason, account_id=account_id, details=details,

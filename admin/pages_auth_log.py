@@ -12,7 +12,7 @@ from admin.pages_form import see_other
 from admin.render import render, zone_of
 from admin.routes import Route
 from engine.accounts import authlog, operations, store
-from engine.accounts.authlog import End, Filters, Position
+from engine.accounts.authlog import End, Filters, Method, Position
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 from engine.errors import FieldFault, Invalid
@@ -23,6 +23,19 @@ REASONS = {  # of a refused attempt, for the admin; who tried was told one sente
     "unknown_user": "Nobody here has this address",
     "wrong_password": "Wrong password",
     "user_disabled": "The user is disabled",
+    "user_inactive": "Unused for longer than the security policy allows",
+    "wrong_totp": "Wrong code of an authenticator app",
+    "wrong_email_code": "Wrong code that was mailed",
+    "wrong_recovery_code": "Wrong recovery code",
+    "no_code": "What was typed is no code",
+    "code_used_before": "A code that was used before",
+    "code_too_old": "A mailed code past its ten minutes",
+    "too_many_codes": "Too many wrong codes: the sign-in began again",
+    "no_half_open_sign_in": "A code with no sign-in it could be for",
+    "unknown_key": "No API key of anybody",
+    "malformed_key": "No API key at all, or mistyped",
+    "key_revoked": "An API key that was revoked",
+    "key_expired": "An API key that has expired",
     "no_password_yet": "Invited, and has not accepted yet",
     "another_users_password": "The password of another user",
     "throttled": "Too many failures before: the password was not looked at",
@@ -37,10 +50,16 @@ ENDS = {
     End.REVOKED: "Revoked",
     End.REPLACED: "Replaced",
 }
+METHODS = {
+    Method.PASSWORD.value: "password only", Method.PASSWORD_TOTP.value: "password and authenticator app",
+    Method.PASSWORD_EMAIL.value: "password and mailed code", Method.RECOVERY_CODE.value: "password and recovery code",
+    Method.REMEMBERED_DEVICE.value: "password in a remembered browser", Method.API_KEY.value: "API key",
+}  # fmt: skip
 END_REASONS = {
-    "idle": "no request for 8 hours", "absolute": "a day old", "replaced": "the same browser signed in anew",
-    "role_changed": "their role was changed", "disabled": "they were disabled", "removed": "they were removed",
-    "password_change": "their password was changed",
+    "idle": "no request for too long", "absolute": "as old as a session gets",
+    "replaced": "the same browser signed in anew", "role_changed": "their role was changed",
+    "disabled": "they were disabled", "removed": "they were removed", "password_change": "their password was changed",
+    "two_factor_reset": "their second factor was reset",
 }  # fmt: skip
 
 
@@ -55,7 +74,7 @@ async def get_auth_log(request: web.Request) -> web.Response:
     return render(
         request, "auth_log.html.j2", rows=found.rows, older=older, is_older=after is not None, is_filtered=bool(pairs),
         newest=f"/auth-log?{urlencode(pairs)}" if pairs else "/auth-log", asked=dict(pairs), reasons=REASONS,
-        ends={end.value: words for end, words in ENDS.items()}, end_reasons=END_REASONS, span=span,
+        methods=METHODS, ends={end.value: words for end, words in ENDS.items()}, end_reasons=END_REASONS, span=span,
         own=request[BROWSER].id if request.get(BROWSER) is not None else "",
     )  # fmt: skip
 
@@ -95,7 +114,7 @@ def _after(request: web.Request) -> Position | None:
         position = Position.read(text) if text else None
     except ValueError:
         position = None
-    is_whole = position is None or (not position.session or store.is_id(position.session))
+    is_whole = position is None or all(not one or store.is_id(one) for one in (position.session, position.key))
     if (text and position is None) or not is_whole:
         raise Invalid("This page cannot be given.", fields=(FieldFault("after", "Expected a link of this page."),))
     return position

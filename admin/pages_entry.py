@@ -1,11 +1,14 @@
-"""The doors: set-up link, signing in and out, proving one's password again; and every error as a page."""
+"""The doors: set-up link, signing out, proving one's password again; and every error as a page.
+
+Signing in has steps and a module of its own, `pages_sign_in`.
+"""
 
 from urllib.parse import quote, urlsplit
 
 from aiohttp import web
 
 from admin import auth
-from admin.context import ACTOR, BROWSER, CONFIG, DATABASE, REQUEST_ID, SESSION, USER
+from admin.context import ACTOR, BROWSER, CONFIG, DATABASE, REQUEST_ID, SESSION
 from admin.pages_form import FORM, form_of, see_other, typed
 from admin.render import render
 from admin.routes import PUBLIC, SIGNED_IN, Route
@@ -13,7 +16,8 @@ from engine.accounts import operations, store
 from engine.accounts.keys import digest
 from engine.accounts.signin import Proof, ProofRequired
 from engine.audit.events import Event
-from engine.errors import DatabaseAway, EngineError, FieldFault, Invalid, NotAuthenticated
+from engine.errors import DatabaseAway, EngineError, FieldFault, Forbidden, Invalid, NotAuthenticated
+from engine.models import Session
 
 CALLS_GO_ON = "911 calls do not depend on this page: they are routed by a process of their own."
 _NEXT = {  # status → (address, words) of the next step when there is no better one
@@ -65,38 +69,23 @@ async def post_setup(request: web.Request) -> web.Response:
     return response
 
 
-async def get_login(request: web.Request) -> web.Response:
-    if request.get(USER) is not None:
-        return see_other(own_address(request.query.get("next", "/")))
-    return await _login_page(request, None)
-
-
-async def _login_page(request: web.Request, error: EngineError | None) -> web.Response:
-    form = await form_of(request, {"email": "", "password": ""}, error)
-    address = own_address(request.query.get("next", "") or await typed(request, "next"))
-    has_account = await store.any_account(request[SESSION])
-    status = error.http_status if error else 200
-    return render(request, "login.html.j2", status=status, form=form, next=address, has_account=has_account)
-
-
-async def post_login(request: web.Request) -> web.Response:
-    request[FORM] = _login_page
-    proof = auth.prepared(request, Proof)
-    _user, cookie = await operations.sign_in(request[SESSION], request[ACTOR], proof, replaces=request.get(BROWSER))
-    response = see_other(own_address(await typed(request, "next")))
-    auth.set_cookie(request, response, cookie)
-    return response
-
-
 async def post_logout(request: web.Request) -> web.Response:
-    await operations.sign_out(request[SESSION], request[ACTOR], request[BROWSER])
+    await operations.sign_out(request[SESSION], request[ACTOR], _browser_of(request))
     response = see_other("/login", "signed-out")
     auth.drop_cookie(request, response)
     return response
 
 
 async def get_prove(request: web.Request) -> web.Response:
+    _browser_of(request)
     return await _prove_page(request, None)
+
+
+def _browser_of(request: web.Request) -> Session:
+    """The signed-in browser's session. Raises Forbidden: an API key came in its place."""
+    if BROWSER not in request:
+        raise Forbidden("An API key has no session: sign in with a browser.")
+    return request[BROWSER]
 
 
 async def _prove_page(request: web.Request, error: EngineError | None) -> web.Response:
@@ -171,8 +160,6 @@ def origin_of(request: web.Request) -> str:
 ROUTES = (
     Route("GET", "/setup", get_setup, PUBLIC, Event.SETUP_PAGE_READ),
     Route("POST", "/setup", post_setup, PUBLIC, Event.ACCOUNT_CREATE, prepare=auth.prepare_password),
-    Route("GET", "/login", get_login, PUBLIC, Event.LOGIN_PAGE_READ),
-    Route("POST", "/login", post_login, PUBLIC, Event.SESSION_CREATE, prepare=auth.prepare_sign_in),
     Route("POST", "/logout", post_logout, SIGNED_IN, Event.SESSION_DELETE),
     Route("GET", "/prove", get_prove, SIGNED_IN, Event.LOGIN_PAGE_READ),
     Route("POST", "/prove", post_prove, SIGNED_IN, Event.SESSION_PROVE, prepare=auth.prepare_proof),

@@ -6,15 +6,19 @@ from aiohttp import web
 
 from admin import auth
 from admin.api_users import STANDING, InvitationAnswer, sent_or_told
-from admin.context import ACCOUNT, ACTOR, DATABASE, PASSWORDS, RESOURCE, SCOPES, SESSION, USER
+from admin.context import ACCOUNT, ACTOR, DATABASE, KEYS, PASSWORDS, RESOURCE, SCOPES, SESSION, USER
 from admin.invitations import INVITER
 from admin.pages_form import FORM, form_of, refuse, refuse_stale, see_other, typed
+from admin.pages_sign_in import gone_on
 from admin.render import render
 from admin.routes import PUBLIC, Route
-from engine.accounts import operations, store
+from engine.accounts import half_open, operations, store, store_signin
 from engine.accounts.operations import UserFields
+from engine.accounts.policy import DEFAULT
 from engine.accounts.scopes import Scope, scopes_of_role
+from engine.accounts.signin import Proof
 from engine.audit.events import Event
+from engine.db import utc_now
 from engine.errors import EngineError, FieldFault, NotFound
 from engine.models import Role, User, UserStatus
 
@@ -154,8 +158,9 @@ async def _invitation_page(request: web.Request, error: EngineError | None) -> w
     key = request.query.get("k", "") or await typed(request, "k")
     found = await operations.invited_by(request[SESSION], key)
     form = await form_of(request, {"name": found[0].name if found else "", "password": ""}, error)
+    policy = await store_signin.policy_of(request[SESSION], found[1].id) if found else DEFAULT
     return render(
-        request, "invitation.html.j2", status=error.http_status if error else 200, form=form, key=key,
+        request, "invitation.html.j2", status=error.http_status if error else 200, form=form, key=key, policy=policy,
         invited=found[0] if found else None, inviting=found[1].name if found else "", role_names=ROLE_NAMES,
     )  # fmt: skip
 
@@ -168,27 +173,30 @@ async def hash_chosen_password(request: web.Request) -> str:
     """
     async with request.app[DATABASE].sessions() as session:
         found = await operations.invited_by(session, await typed(request, "k"))
-    if found is None:
+        policy = None if found is None else await store_signin.policy_of(session, found[1].id)
+    if found is None or policy is None:
         raise NotFound("This invitation was used, was replaced by a newer one, or has expired.")
     user, account = found
     password = (await request.post()).get("password", "")
     context = (account.name, user.email, await typed(request, "name"))
-    return await request.app[PASSWORDS].hash(password if isinstance(password, str) else "", context=context)
+    return await request.app[PASSWORDS].hash(
+        password if isinstance(password, str) else "", context=context, policy=policy
+    )
 
 
 async def post_invitation(request: web.Request) -> web.Response:
-    """Take the password that was chosen; the user is signed in at once."""
+    """Take the password that was chosen; the user is signed in, or sets a second factor up where one is required."""
     request[FORM] = _invitation_page
     password_hash = auth.prepared(request, str)
     user = await operations.accept_invitation(
         request[SESSION], request[ACTOR], await typed(request, "k"), await typed(request, "name"), password_hash
     )
-    cookie = await operations.start_session(
-        request[SESSION], user, ip=request[ACTOR].ip, user_agent=request[ACTOR].user_agent
-    )
-    response = see_other("/")
-    auth.set_cookie(request, response, cookie)
-    return response
+    proof = Proof(user.id, user.account_id, user.email, user.name, user.role, utc_now())
+    outcome = await half_open.enter(
+        request[SESSION], request[ACTOR], proof, auth.browser_of(request, user.id), request.app[KEYS],
+        can_mail=request.app[INVITER].is_set_up, is_part=True,
+    )  # fmt: skip
+    return await gone_on(request, outcome, "/")
 
 
 _READ, _WRITE = Scope.USERS_READ, Scope.USERS_WRITE

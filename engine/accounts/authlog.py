@@ -1,9 +1,10 @@
 """The authentication log: every sign-in with how and when it ended, and every attempt that was refused with why.
 
 Theory of operation. Nothing is kept twice. A sign-in is the session's own row, which says how long it lasted; a refused
-attempt is its entry in the audit log, which nobody can take out. A page merges both by time, newest first, and goes on
-from a position in each, so that rows made meanwhile move nothing. A session that ran out by a clock has no row's end:
-it is told from the clocks, as the next request would be.
+attempt is its entry in the audit log, which nobody can take out. Requests with API keys that are none may come by the
+thousand: they are counted, a row for each beginning of a key, address and minute. A page merges all by time, newest
+first, and goes on from a position in each, so that rows made meanwhile move nothing. A session that ran out by a clock
+may have no row's end: it is told from the clocks of the account's policy, as the next request would be.
 """
 
 import datetime as dt
@@ -15,19 +16,34 @@ from enum import StrEnum
 from heapq import merge
 from itertools import islice
 
-from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy import ColumnElement, and_, false, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from engine.accounts.store import ABSOLUTE, IDLE
+from engine.accounts import store_signin
+from engine.accounts.policy import Policy
+from engine.accounts.security import expiry_of
+from engine.accounts.store import OPERATORS
 from engine.audit.events import Event
 from engine.audit.record import PLATFORM
 from engine.db import utc_now
-from engine.models import Account, AuditEntry, Session, User
+from engine.models import Account, AuditEntry, RefusedKey, Session, User
 
 _REFUSABLE = (Event.SESSION_CREATE, Event.SESSION_PROVE, Event.INVITATION_ACCEPT)
 _ESCAPE = "\\"
 _LATEST_MS = 253_000_000_000_000  # in the year 9987: what a datetime still holds
-_SESSIONS, _ACCOUNT, _PLATFORM = "sessions", "account", "platform"  # the streams of a page
+_SESSIONS, _ACCOUNT, _PLATFORM, _KEYS = "sessions", "account", "platform", "keys"  # the streams of a page
+_CLOCKS = ("idle", "absolute")  # ends that a clock made
+
+
+class Method(StrEnum):
+    """How somebody signed in, or tried to."""
+
+    PASSWORD = "password"  # noqa: S105  # the name of a method
+    PASSWORD_TOTP = "password_totp"  # noqa: S105  # the same
+    PASSWORD_EMAIL = "password_email"  # noqa: S105  # the same
+    RECOVERY_CODE = "recovery_code"
+    REMEMBERED_DEVICE = "remembered_device"
+    API_KEY = "api_key"
 
 
 class End(StrEnum):
@@ -35,7 +51,7 @@ class End(StrEnum):
 
     RUNNING = "running"
     SIGNED_OUT = "signed_out"
-    EXPIRED = "expired"  # idle for 8 hours, or a day old
+    EXPIRED = "expired"  # idle for too long, or too old
     REVOKED = "revoked"  # by somebody, or by a change of role, password or status
     REPLACED = "replaced"  # the same browser signed in anew
 
@@ -50,11 +66,15 @@ class Filters:
     end: str = ""  # one of End; sign-ins alone have one
     user: str = ""  # a prefix of the e-mail address, the name or the identifier
     ip: str = ""  # a whole address, the beginning of one, or a CIDR
+    method: str = ""  # one of Method
 
 
 @dataclass(frozen=True, slots=True)
 class Authentication:
-    """One row of the log. `duration_s` of a running session goes on growing; a failure has none."""
+    """One row of the log. `duration_s` of a running session goes on growing; a failure has none.
+
+    `count`: refused requests of that minute, for an API key; 1 for all else.
+    """
 
     id: str  # the session's, or the audit entry's
     at: dt.datetime
@@ -72,6 +92,7 @@ class Authentication:
     ended_by: str = ""  # who ended it, when somebody did
     ended_ip: str = ""
     duration_s: int | None = None
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,23 +106,26 @@ class Position:
     session: str = ""
     account_seq: int = 0
     platform_seq: int = 0
+    key: str = ""
 
     def text(self) -> str:
-        return f"{self.session},{self.until_ms},{self.account_seq},{self.platform_seq}"
+        return f"{self.session},{self.key},{self.until_ms},{self.account_seq},{self.platform_seq}"
 
     @classmethod
     def read(cls, text: str) -> "Position":
         """Raises ValueError for a text that `text` did not make."""
-        session, *numbers = text.split(",")
+        session, key, *numbers = text.split(",") if "," in text else ("", "")
         if len(numbers) != 3 or not all(part.isascii() and part.isdigit() and len(part) < 16 for part in numbers):
             raise ValueError("no position of this log")
-        return cls(int(numbers[0]), session, int(numbers[1]), int(numbers[2]))
+        return cls(int(numbers[0]), session, int(numbers[1]), int(numbers[2]), key)
 
     def behind(self, found: "_Found") -> "Position":
         """The position when that row was shown too."""
         row = found.row
         if found.stream == _SESSIONS:
             return replace(self, session=row.id)
+        if found.stream == _KEYS:
+            return replace(self, key=row.id)
         if found.stream == _ACCOUNT:
             return replace(self, account_seq=found.seq)
         return replace(self, platform_seq=found.seq)
@@ -133,12 +157,17 @@ async def authentications(
         )
         filters = replace(filters, until=min(filters.until or latest, latest))
     streams: list[list[_Found]] = []
-    if filters.outcome != "failure":
-        streams.append(await _sign_ins(session, account, filters, start.session, limit + 1, now))
+    if filters.outcome != "failure" and filters.method != Method.API_KEY:
+        policy = await store_signin.policy_of(session, account.id)
+        streams.append(await _sign_ins(session, account, filters, start.session, limit + 1, _Clock(policy, now)))
     if filters.outcome != "success" and not filters.end:
-        streams.append(await _refused(session, account.id, _ACCOUNT, filters, start.account_seq, limit + 1))
-        if await _is_alone(session):  # whose an address that nobody has was meant to be is then no question
-            streams.append(await _refused(session, PLATFORM, _PLATFORM, filters, start.platform_seq, limit + 1))
+        is_alone = await _is_alone(session)  # whose an address that nobody has was meant to be is then no question
+        if filters.method != Method.API_KEY:
+            streams.append(await _refused(session, account.id, _ACCOUNT, filters, start.account_seq, limit + 1))
+            if is_alone:
+                streams.append(await _refused(session, PLATFORM, _PLATFORM, filters, start.platform_seq, limit + 1))
+        if filters.method in {"", Method.API_KEY}:
+            streams.append(await _keys(session, account, filters, start.key, limit + 1, is_alone=is_alone))
     found = list(islice(merge(*streams, key=lambda each: each.row.at, reverse=True), limit + 1))
     shown = found[:limit]
     following = None
@@ -150,8 +179,16 @@ async def authentications(
     return Page(await _with_ends(session, account.id, [each.row for each in shown]), following)
 
 
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """What the ends of sessions are told from: the account's lifetimes, and the time of asking."""
+
+    policy: Policy
+    now: dt.datetime
+
+
 async def _sign_ins(
-    session: AsyncSession, account: Account, filters: Filters, after: str, limit: int, now: dt.datetime
+    session: AsyncSession, account: Account, filters: Filters, after: str, limit: int, clock: _Clock
 ) -> list[_Found]:
     query = select(Session, User).join(User, User.id == Session.user_id).where(Session.account_id == account.id)
     if after:
@@ -165,47 +202,83 @@ async def _sign_ins(
     if filters.ip and "/" not in filters.ip:
         query = query.where(Session.ip.like(_prefix(filters.ip), escape=_ESCAPE))
     if filters.end:
-        query = query.where(_ended_as(End(filters.end), now))
+        query = query.where(_ended_as(End(filters.end), clock))
+    if filters.method:
+        query = query.where(Session.method == filters.method)
     order = query.order_by(Session.id.desc())
     if "/" not in filters.ip:
         rows = (await session.execute(order.limit(limit))).all()
     else:  # a network is no prefix of a text: compared here, as many as it takes
         rows = [row for row in (await session.execute(order)).all() if _inside(row[0].ip, filters.ip)][:limit]
-    return [_Found(_sign_in(row, user, now), _SESSIONS) for row, user in rows]
+    return [_Found(_sign_in(row, user, clock), _SESSIONS) for row, user in rows]
 
 
-def _sign_in(row: Session, user: User, now: dt.datetime) -> Authentication:
-    end, reason, ended_at = end_of(row, now)
+def _sign_in(row: Session, user: User, clock: _Clock) -> Authentication:
+    end, reason, ended_at = end_of(row, clock.policy, clock.now)
     return Authentication(
         row.id, row.created_at, "success", row.method, user.id, user.email.partition("#")[0], user.name, row.ip,
         row.user_agent, end=end, end_reason=reason, ended_at=ended_at,
-        duration_s=max(0, int(((ended_at or now) - row.created_at).total_seconds())),
+        duration_s=max(0, int(((ended_at or clock.now) - row.created_at).total_seconds())),
     )  # fmt: skip
 
 
-def end_of(row: Session, now: dt.datetime) -> tuple[End, str, dt.datetime | None]:
+def end_of(row: Session, policy: Policy, now: dt.datetime) -> tuple[End, str, dt.datetime | None]:
     """How a session stands: what it is called, why, and since when."""
     if row.ended_at is not None:
         reason = row.end_reason or ""
-        plain = {"signed_out": End.SIGNED_OUT, "replaced": End.REPLACED}.get(reason, End.REVOKED)
-        return plain, reason, row.ended_at
-    idle, absolute = row.seen_at + IDLE, row.created_at + ABSOLUTE
-    first = min(idle, absolute)
-    if first < now:
-        return End.EXPIRED, "idle" if idle <= absolute else "absolute", first
-    return End.RUNNING, "", None
+        plain = {"signed_out": End.SIGNED_OUT, "replaced": End.REPLACED} | dict.fromkeys(_CLOCKS, End.EXPIRED)
+        return plain.get(reason, End.REVOKED), reason, row.ended_at
+    at, clock = expiry_of(row, policy)
+    return (End.EXPIRED, clock, at) if at < now else (End.RUNNING, "", None)
 
 
-def _ended_as(end: End, now: dt.datetime) -> ColumnElement[bool]:
+def _ended_as(end: End, clock: _Clock) -> ColumnElement[bool]:
     """`end_of`, as a question to the database."""
-    is_fresh = and_(Session.seen_at >= now - IDLE, Session.created_at >= now - ABSOLUTE)
+    is_fresh = and_(
+        Session.seen_at >= clock.now - clock.policy.idle, Session.created_at >= clock.now - clock.policy.absolute
+    )
     if end is End.RUNNING:
         return and_(Session.ended_at.is_(None), is_fresh)
     if end is End.EXPIRED:
-        return and_(Session.ended_at.is_(None), ~is_fresh)
+        return or_(and_(Session.ended_at.is_(None), ~is_fresh), Session.end_reason.in_(_CLOCKS))
     if end is End.REVOKED:
-        return and_(Session.ended_at.is_not(None), Session.end_reason.not_in(("signed_out", "replaced")))
+        return and_(Session.ended_at.is_not(None), Session.end_reason.not_in(("signed_out", "replaced", *_CLOCKS)))
     return Session.end_reason == end.value
+
+
+async def _keys(
+    session: AsyncSession, account: Account, filters: Filters, after: str, limit: int, *, is_alone: bool
+) -> list[_Found]:
+    """Requests with keys that were this account's, or nobody's where there is but one account."""
+    mine = RefusedKey.account_id == account.id
+    query = select(RefusedKey).where(or_(mine, RefusedKey.account_id.is_(None)) if is_alone else mine)
+    for bound, is_met in (
+        (after, RefusedKey.id < after),
+        (filters.since, RefusedKey.at >= filters.since if filters.since else false()),
+        (filters.until, RefusedKey.minute <= filters.until if filters.until else false()),
+    ):
+        if bound:
+            query = query.where(is_met)
+    if filters.user:
+        like = _prefix(filters.user)
+        named = (column.ilike(like, escape=_ESCAPE) for column in (RefusedKey.name, RefusedKey.hint))
+        query = query.where(or_(*named))
+    if filters.ip and "/" not in filters.ip:
+        query = query.where(RefusedKey.ip.like(_prefix(filters.ip), escape=_ESCAPE))
+    query = query.order_by(RefusedKey.id.desc())
+    if "/" not in filters.ip:
+        rows = list(await session.scalars(query.limit(limit)))
+    else:
+        rows = [row for row in await session.scalars(query) if _inside(row.ip, filters.ip)][:limit]
+    return [_Found(_refused_key(row), _KEYS) for row in rows]
+
+
+def _refused_key(row: RefusedKey) -> Authentication:
+    """Timed by its minute's beginning, which does not move while requests are counted."""
+    return Authentication(
+        row.id, row.minute, "failure", Method.API_KEY.value, None, "", row.name or (f"{row.hint}…" if row.hint else ""),
+        row.ip, row.user_agent, reason=row.reason, count=row.count,
+    )  # fmt: skip
 
 
 async def _refused(
@@ -225,6 +298,8 @@ async def _refused(
             query = query.where(AuditEntry.at <= filters.until)
         if filters.user:
             query = query.where(_tried_as(filters.user))
+        if filters.method:
+            query = query.where(_tried_by(Method(filters.method)))
         if filters.ip and "/" not in filters.ip:
             query = query.where(AuditEntry.ip.like(_prefix(filters.ip), escape=_ESCAPE))
         query = query.order_by(AuditEntry.seq.desc())
@@ -240,7 +315,8 @@ def _failure(entry: AuditEntry, users: dict[str, User]) -> Authentication:
     user = users.get(entry.resource_id) or users.get(entry.actor_id)
     email = told["details"].get("email", "") or (user.email.partition("#")[0] if user else "")
     return Authentication(
-        entry.id, entry.at, "failure", "password", user.id if user else None, email, user.name if user else "",
+        entry.id, entry.at, "failure", told["details"].get("method") or Method.PASSWORD.value,
+        user.id if user else None, email, user.name if user else "",
         entry.ip, told["request"]["user_agent"], reason=told["reason"] or "",
     )  # fmt: skip
 
@@ -266,7 +342,7 @@ async def _with_ends(session: AsyncSession, account_id: str, rows: list[Authenti
 
 async def _is_alone(session: AsyncSession) -> bool:
     """Whether the installation has one account: attempts for addresses that nobody has are then told to it."""
-    return len((await session.scalars(select(Account.id).limit(2))).all()) == 1
+    return len((await session.scalars(select(Account.id).where(Account.id != OPERATORS).limit(2))).all()) == 1
 
 
 def _is_user(text: str) -> ColumnElement[bool]:
@@ -285,6 +361,17 @@ def _tried_as(text: str) -> ColumnElement[bool]:
         AuditEntry.actor_id.in_(select(User.id).where(_is_user(text))),
         AuditEntry.entry.like(f'%"details":{{"email":{_literal(typed)}%', escape=_ESCAPE),
     )
+
+
+def _tried_by(method: Method) -> ColumnElement[bool]:
+    """By that method; an entry that names none was an attempt with a password."""
+
+    def names(one: Method) -> ColumnElement[bool]:
+        return AuditEntry.entry.like(f'%"method":"{_literal(one.value)}"%', escape=_ESCAPE)
+
+    if method is not Method.PASSWORD:
+        return names(method)
+    return ~or_(*(names(one) for one in Method if one is not Method.PASSWORD))
 
 
 def _prefix(text: str) -> str:

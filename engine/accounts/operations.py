@@ -13,11 +13,11 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from engine.accounts import store, store_trunks
+from engine.accounts import store, store_signin, store_trunks
 from engine.accounts.addresses import email_fault, plain_email
 from engine.accounts.keys import digest, hint_of, mint_api_key, mint_cookie
 from engine.accounts.scopes import EVERY_SCOPE, SCOPE_NAMES, Scope, scopes_of_key
-from engine.accounts.signin import end_sessions_of, prove, revoke_session, sign_in, sign_out, start_session
+from engine.accounts.signin import end_sessions_of, prove, revoke_session, sign_out, start_session
 from engine.accounts.telephony import (
     PbxFields,
     TrunkFields,
@@ -55,7 +55,7 @@ __all__ = [
     "AccountFields", "Invitation", "NewAccount", "NewApiKey", "PbxFields", "TrunkFields", "UserFields",
     "accept_invitation", "change_password", "create_account", "create_api_key", "create_pbx", "create_trunk",
     "create_user", "delete_pbx", "delete_trunk", "delete_user", "invite_user", "invited_by", "new_setup_link",
-    "prove", "refuse_beyond_user", "renew_invitation", "revoke_api_key", "revoke_session", "sign_in", "sign_out",
+    "prove", "refuse_beyond_user", "renew_invitation", "revoke_api_key", "revoke_session", "sign_out",
     "start_session", "update_account", "update_pbx", "update_trunk", "update_user", "use_setup_link",
 ]  # fmt: skip
 SETUP_LINK_LIFETIME = dt.timedelta(minutes=30)
@@ -220,10 +220,12 @@ def _account_faults(wished: AccountFields) -> tuple[list[FieldFault], str | None
 async def change_password(
     session: AsyncSession, actor: Actor, user: User, password_hash: str, *, keep_session: str | None = None
 ) -> None:
-    """Replace a user's password; all other sessions of the user end."""
-    await set_password(session, user, password_hash)
+    """Replace a user's password; all other sessions of the user end, and no browser is remembered any more."""
+    policy = await store_signin.policy_of(session, user.account_id)
+    await set_password(session, user, password_hash, keep=policy.password_reuse)
     await end_sessions_of(session, user.id, "password_change", but=keep_session)
-    record(session, actor, Event.USER_UPDATE, user)
+    await store_signin.end_devices(session, user_id=user.id)
+    record(session, actor, Event.PASSWORD_CHANGE, user)
 
 
 async def create_api_key(

@@ -2,8 +2,8 @@
 
 Theory of operation. A password is compared before any write transaction is open (argon2 takes tens of milliseconds;
 the database has one writer). What comes out is a `Proof`; the operation that uses it is short. A session ends by
-itself after `store.IDLE` without a request and `store.ABSOLUTE` in any case; ending is a row's `ended_at`, so a
-revoked session is dead at its next request.
+itself when the account's policy says so: so long without a request, so long in any case. Ending is a row's `ended_at`,
+so a revoked session is dead at its next request. What comes between the password and the session is in `half_open`.
 """
 
 import datetime as dt
@@ -11,35 +11,45 @@ from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from engine.accounts import store
+from engine.accounts import store, store_signin
 from engine.accounts.addresses import email_fault, plain_email
-from engine.accounts.keys import digest, is_api_key, mint_cookie
+from engine.accounts.keys import digest, hint_of, is_api_key, mint_cookie
 from engine.accounts.passwords import PasswordDesk
+from engine.accounts.policy import Policy
 from engine.accounts.throttle import Throttle
 from engine.audit.events import Event
 from engine.audit.record import Actor, record
 from engine.db import Database, utc_now
 from engine.errors import Forbidden, NotAuthenticated, TooManyRequests
 from engine.ids import new_id
-from engine.models import Account, ApiKey, Session, User, UserStatus
+from engine.models import Account, ApiKey, Role, Session, User, UserStatus
 
 PROVEN_FOR = dt.timedelta(minutes=15)  # how long a typed password opens secrets
 SEEN_EVERY = dt.timedelta(minutes=1)  # `seen_at` moves at most this often
 _REFUSED = "The e-mail address and the password do not belong together."
+_ENDED = "Your session has ended. Sign in again."
 
 
 class SignInRefused(NotAuthenticated):
     """Wrong e-mail address, wrong password or a disabled user: the answers are alike.
 
-    `account_id`, `user_id`, `reason` and `email` are for the logs alone.
+    `account_id`, `user_id`, `reason`, `email` and `method` are for the logs alone.
     """
 
+    words = _REFUSED
+
     def __init__(
-        self, account_id: str | None = None, user_id: str | None = None, *, reason: str, email: str = ""
+        self,
+        account_id: str | None = None,
+        user_id: str | None = None,
+        *,
+        reason: str,
+        email: str = "",
+        method: str = store.PASSWORD,
     ) -> None:
-        super().__init__(_REFUSED)
+        super().__init__(self.words)
         self.account_id, self.user_id = account_id, user_id
-        self.reason, self.email = reason, _plain_typed(email)
+        self.reason, self.email, self.method = reason, _plain_typed(email), method
 
 
 class SignInSlowed(TooManyRequests):
@@ -47,11 +57,27 @@ class SignInSlowed(TooManyRequests):
 
     reason = "throttled"
 
-    def __init__(self, refused: TooManyRequests, user: User | None, email: str) -> None:
+    def __init__(self, refused: TooManyRequests, user: User | None, email: str, method: str = store.PASSWORD) -> None:
         super().__init__(refused.detail, retry_after_s=refused.retry_after_s)
+        self.method = method
         self.account_id = None if user is None else user.account_id
         self.user_id = None if user is None else user.id
         self.email = _plain_typed(email)
+
+
+class ApiKeyRefused(NotAuthenticated):
+    """No API key, or none any more: the answers are alike.
+
+    `hint` is the beginning of what was sent when it looks like one of ours; `reason` and `key` (account id, key id,
+    name of one that was a key once) are for the logs alone.
+    """
+
+    def __init__(self, sent: str, reason: str, row: ApiKey | None = None) -> None:
+        super().__init__("This API key is not known, was revoked, or has expired.")
+        is_ours = sent.startswith("cp_") and sent.isascii() and sent.replace("_", "").isalnum()
+        self.hint = hint_of(sent) if is_ours else ""
+        self.reason = reason
+        self.key = None if row is None else (row.account_id, row.id, row.name)
 
 
 def _plain_typed(email: str) -> str:
@@ -92,8 +118,10 @@ async def check_password(
     async with database.sessions() as session:
         user = await store.user_by_email(session, email)
         credential = None if user is None else await store.password_of(session, user.id)
+        rule = await store_signin.strictest_rule(session)
+        is_unused = user is not None and await is_left_unused(session, user)
     try:
-        throttle.admit(email, ip, now)
+        throttle.admit(email, ip, now, rule)
     except TooManyRequests as exc:
         raise SignInSlowed(exc, user, email) from exc
     is_right = await desk.matches(password, None if credential is None else credential.hash)
@@ -101,11 +129,24 @@ async def check_password(
         raise SignInRefused(reason="unknown_user", email=email)
     if user.status == UserStatus.DISABLED or (is_right and user.status != UserStatus.ACTIVE):
         raise SignInRefused(user.account_id, user.id, reason="user_disabled", email=email)
+    if is_right and is_unused:
+        raise SignInRefused(user.account_id, user.id, reason="user_inactive", email=email)
     if not is_right:
         reason = "wrong_password" if credential is not None else "no_password_yet"
         raise SignInRefused(user.account_id, user.id, reason=reason, email=email)
     throttle.forgive(email, ip)
     return Proof(user.id, user.account_id, user.email, user.name, user.role, utc_now())
+
+
+async def is_left_unused(session: AsyncSession, user: User) -> bool:
+    """Whether the account's policy disables this user, who was away for too long; its last owner never."""
+    policy = await store_signin.policy_of(session, user.account_id)
+    if not policy.inactive_days or user.status != UserStatus.ACTIVE:
+        return False
+    last = max(user.updated_at, user.last_login_at or user.updated_at)
+    if utc_now() - last <= dt.timedelta(days=policy.inactive_days):
+        return False
+    return user.role != Role.OWNER or await store_signin.owners_left(session, user.account_id, user.id) > 0
 
 
 async def start_session(
@@ -127,25 +168,10 @@ async def start_session(
     return cookie
 
 
-async def sign_in(
-    session: AsyncSession, actor: Actor, proof: Proof, *, replaces: Session | None = None
-) -> tuple[User, str]:
-    """Open a session for who typed the password. Returns the user and the cookie's clear text.
-
-    Args:
-        replaces: The session this browser still had; it ends, told apart from one that was signed out.
-
-    Raises:
-        SignInRefused: the user was disabled or deleted in between.
-    """
-    user = await session.get(User, proof.user_id)
-    if user is None or user.status != UserStatus.ACTIVE:
-        raise SignInRefused(proof.account_id, proof.user_id, reason="user_disabled", email=proof.email)
-    if replaces is not None:
-        _end(replaces, "replaced")
-    cookie = await start_session(session, user, ip=actor.ip, user_agent=actor.user_agent)
-    record(session, as_user(actor, user), Event.SESSION_CREATE, user)
-    return user, cookie
+def replace_session(row: Session | None) -> None:
+    """The session this browser still had ends, told apart from one that was signed out."""
+    if row is not None:
+        _end(row, "replaced")
 
 
 async def sign_out(session: AsyncSession, actor: Actor, row: Session) -> None:
@@ -195,29 +221,33 @@ async def who_holds_cookie(session: AsyncSession, cookie: str) -> tuple[Session,
     """
     found = await store.session_by_cookie(session, digest(cookie))
     now = utc_now()
-    if found is None or not _is_alive(found[0], now) or found[1].status != UserStatus.ACTIVE:
-        raise NotAuthenticated("Your session has ended. Sign in again.")
-    if now - found[0].seen_at > SEEN_EVERY:
-        found[0].seen_at = now
-    return found
+    if found is None:
+        raise NotAuthenticated(_ENDED)
+    row, user, account, policy = found
+    if not _is_alive(row, now, policy) or user.status != UserStatus.ACTIVE:
+        raise NotAuthenticated(_ENDED)
+    if now - row.seen_at > SEEN_EVERY:
+        row.seen_at = now
+    return row, user, account
 
 
 async def who_holds_key(session: AsyncSession, key: str, ip: str) -> tuple[ApiKey, Account]:
     """The living API key of that clear text; notes its use. A wrong checksum is refused without the database.
 
     Raises:
-        NotAuthenticated: malformed, unknown, revoked or expired.
+        ApiKeyRefused: malformed, unknown, revoked or expired.
     """
-    refused = NotAuthenticated("This API key is not known, was revoked, or has expired.")
     if not is_api_key(key):
-        raise refused
+        raise ApiKeyRefused(key, "malformed_key")
     found = await store.api_key_by_hash(session, digest(key))
     now = utc_now()
     if found is None:
-        raise refused
+        raise ApiKeyRefused(key, "unknown_key")
     row, account = found
-    if row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= now):
-        raise refused
+    if row.revoked_at is not None:
+        raise ApiKeyRefused(key, "key_revoked", row)
+    if row.expires_at is not None and row.expires_at <= now:
+        raise ApiKeyRefused(key, "key_expired", row)
     if row.last_used_at is None or now - row.last_used_at > SEEN_EVERY or row.last_used_ip != ip:
         row.last_used_at, row.last_used_ip = now, ip
     return row, account
@@ -228,8 +258,8 @@ def is_proven(row: Session) -> bool:
     return utc_now() - row.proven_at <= PROVEN_FOR
 
 
-def _is_alive(row: Session, now: dt.datetime) -> bool:
-    return row.ended_at is None and now - row.seen_at <= store.IDLE and now - row.created_at <= store.ABSOLUTE
+def _is_alive(row: Session, now: dt.datetime, policy: Policy) -> bool:
+    return row.ended_at is None and now - row.seen_at <= policy.idle and now - row.created_at <= policy.absolute
 
 
 def _end(row: Session, reason: str) -> None:

@@ -4,7 +4,6 @@ page of one thing ask (`rows_after`, `row_of`).
 Nothing here commits. A row of another account is never returned: the account is part of every question.
 """
 
-import datetime as dt
 import re
 from collections.abc import Sequence
 from typing import Protocol, TypeVar, cast
@@ -13,6 +12,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped
 
+from engine.accounts.policy import DEFAULT, Policy
 from engine.db import Base, utc_now
 from engine.errors import NotFound
 from engine.models import (
@@ -23,6 +23,7 @@ from engine.models import (
     Network,
     Pbx,
     Role,
+    SecurityPolicy,
     Session,
     SetupLink,
     Trunk,
@@ -30,10 +31,12 @@ from engine.models import (
     UserStatus,
 )
 
+# The account of the platform's own operators: nobody's phones, locations or calls are in it. A fixed name, so that
+# what asks for "every account" can leave it out without a look at its row.
+OPERATORS = "account_00000000000000000000000000"
 PASSWORD = "password"  # noqa: S105  # the kind of a credential, not one
 INVITATION = "invitation"
-IDLE = dt.timedelta(hours=8)  # a working day at a desk
-ABSOLUTE = dt.timedelta(hours=24)  # SP 800-63B-4 §2.2.3: reauthentication once a day
+IDLE, ABSOLUTE = DEFAULT.idle, DEFAULT.absolute  # of an account that never said otherwise
 MAX_KEY_LINEAGE = 20  # keys that made keys; beyond it the question is answered with no
 _ID = re.compile(r"[a-z_]{3,20}_[0-9a-z]{26}\Z")
 
@@ -110,12 +113,28 @@ async def any_account(session: AsyncSession) -> bool:
 
 async def has_any_user(session: AsyncSession) -> bool:
     """Whether anybody could sign in at all; before that the set-up link is the only door."""
-    return (await session.execute(select(User.id).limit(1))).first() is not None
+    return (await session.execute(select(User.id).where(User.account_id != OPERATORS).limit(1))).first() is not None
 
 
 async def accounts(session: AsyncSession) -> Sequence[Account]:
-    """Every account of the installation, oldest first."""
-    return (await session.scalars(select(Account).order_by(Account.id))).all()
+    """Every account of the installation, oldest first; not that of the platform's operators."""
+    return (await session.scalars(select(Account).where(Account.id != OPERATORS).order_by(Account.id))).all()
+
+
+async def accounts_after(
+    session: AsyncSession, *, only: str | None = None, after: str | None = None, name: str = "", limit: int = 100
+) -> Sequence[Account]:
+    """Accounts in the order they were made, from behind `after` on, whose name holds that text.
+
+    Args:
+        only: That account alone; None: all but the operators'.
+    """
+    query = select(Account).where(Account.id != OPERATORS if only is None else Account.id == only)
+    if after is not None:
+        query = query.where(Account.id > after)
+    if name:
+        query = query.where(Account.name.icontains(name, autoescape=True))
+    return (await session.scalars(query.order_by(Account.id).limit(limit))).all()
 
 
 async def user_by_email(session: AsyncSession, email: str) -> User | None:
@@ -154,16 +173,17 @@ async def password_of(session: AsyncSession, user_id: str) -> Credential | None:
     return await session.get(Credential, (user_id, PASSWORD))
 
 
-async def session_by_cookie(session: AsyncSession, cookie_hash: str) -> tuple[Session, User, Account] | None:
-    """The signed-in browser behind a cookie, ended or not, with its user and account."""
+async def session_by_cookie(session: AsyncSession, cookie_hash: str) -> tuple[Session, User, Account, Policy] | None:
+    """The signed-in browser behind a cookie, ended or not, with its user, their account and its policy."""
     query = (
-        select(Session, User, Account)
+        select(Session, User, Account, SecurityPolicy)
         .join(User, User.id == Session.user_id)
         .join(Account, Account.id == User.account_id)
+        .outerjoin(SecurityPolicy, SecurityPolicy.account_id == Account.id)
         .where(Session.cookie_hash == cookie_hash)
     )
     found = (await session.execute(query)).first()
-    return None if found is None else (found[0], found[1], found[2])
+    return None if found is None else (found[0], found[1], found[2], Policy.of(found[3]))
 
 
 async def open_sessions_of(
@@ -175,15 +195,19 @@ async def open_sessions_of(
     )
 
 
-def is_live() -> tuple[ColumnElement[bool], ...]:
+def is_live(policy: Policy = DEFAULT) -> tuple[ColumnElement[bool], ...]:
     """That a session is still good for a request: nobody ended it, and neither clock has run out."""
     now = utc_now()
-    return (Session.ended_at.is_(None), Session.seen_at >= now - IDLE, Session.created_at >= now - ABSOLUTE)
+    return (
+        Session.ended_at.is_(None),
+        Session.seen_at >= now - policy.idle,
+        Session.created_at >= now - policy.absolute,
+    )
 
 
-async def live_sessions_of(session: AsyncSession, user_id: str) -> Sequence[Session]:
+async def live_sessions_of(session: AsyncSession, user_id: str, policy: Policy = DEFAULT) -> Sequence[Session]:
     """The browsers in which the user is signed in, newest first; at most 50."""
-    query = select(Session).where(Session.user_id == user_id, *is_live()).order_by(Session.id.desc()).limit(50)
+    query = select(Session).where(Session.user_id == user_id, *is_live(policy)).order_by(Session.id.desc()).limit(50)
     return (await session.scalars(query)).all()
 
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from engine.accounts import store
+from engine.accounts import store, store_signin
 from engine.accounts.addresses import email_fault, plain_email
 from engine.accounts.keys import digest, mint_cookie
 from engine.accounts.scopes import EVERY_SCOPE, Scope, scopes_of_role
 from engine.accounts.signin import as_user, end_sessions_of
 from engine.audit.events import Event
-from engine.audit.record import Actor, record
+from engine.audit.record import OPERATOR, Actor, record
 from engine.db import utc_now
 from engine.errors import Conflict, FieldFault, Forbidden, Invalid, NotFound
 from engine.ids import new_id
@@ -62,9 +62,7 @@ async def create_user(
     Raises:
         Invalid, Conflict (the address is known), Forbidden (the role holds more than the maker has).
     """
-    faults = _faults(wished)
-    if faults:
-        raise Invalid("The user cannot be added.", fields=faults)
+    refuse_unfit(wished)
     await _refuse_beyond(session, actor, granted, wished.role)
     await refuse_known(session, plain_email(wished.email))
     user = await add_user(session, account, wished, password_hash)
@@ -165,6 +163,7 @@ async def update_user(
         await end_sessions_of(session, user.id, "disabled" if wished.status is UserStatus.DISABLED else "role_changed")
     if wished.status is UserStatus.DISABLED:
         await _drop_credential(session, user, store.INVITATION)
+        await store_signin.end_devices(session, user_id=user.id)
     user.name, user.role, user.status = wished.name.strip(), wished.role, await _status_after(session, user, wished)
     record(session, actor, Event.USER_UPDATE, user)
 
@@ -182,7 +181,9 @@ async def delete_user(
         raise Conflict("You cannot remove yourself. Ask another owner or admin.")
     await _refuse_last_owner(session, user)
     await end_sessions_of(session, user.id, "removed")
-    for kind in (store.PASSWORD, store.INVITATION):
+    await store_signin.end_devices(session, user_id=user.id)
+    await store_signin.drop_pending(session, user.id)
+    for kind in (store.PASSWORD, store.INVITATION, *store_signin.FACTORS):
         await _drop_credential(session, user, kind)
     name = user.name or user.email
     user.status = UserStatus.REMOVED
@@ -214,8 +215,19 @@ async def add_user(session: AsyncSession, account: Account, wished: UserFields, 
     return user
 
 
-async def set_password(session: AsyncSession, user: User, password_hash: str) -> None:
+async def set_password(session: AsyncSession, user: User, password_hash: str, *, keep: int = 0) -> None:
+    """Replace the password. `keep`: how many of those before may not come again, this one's hash among them."""
+    credential = await session.get(Credential, (user.id, store.PASSWORD))
+    if credential is not None:
+        before = [credential.hash, *(credential.previous or [])]
+        credential.previous = before[: max(0, keep - 1)] or None  # the new one is the first of the `keep`
     await _set_credential(session, user, store.PASSWORD, password_hash)
+
+
+async def earlier_passwords(session: AsyncSession, user_id: str) -> list[str]:
+    """Hashes of the user's passwords, the present one first, as far as they are kept."""
+    credential = await session.get(Credential, (user_id, store.PASSWORD))
+    return [] if credential is None else [credential.hash, *(credential.previous or [])]
 
 
 async def refuse_known(session: AsyncSession, email: str) -> None:
@@ -262,7 +274,12 @@ async def _refuse_beyond(session: AsyncSession, actor: Actor, granted: frozenset
 
 
 async def _acts_for_an_owner(session: AsyncSession, actor: Actor) -> bool:
-    """A key acts for who made it: an admin does not become an owner by making a key that may do everything."""
+    """A key acts for who made it: an admin does not become an owner by making a key that may do everything.
+
+    A platform operator acts in place of an account's owner: somebody has to help where the last one is gone.
+    """
+    if actor.type == OPERATOR:
+        return True
     if actor.type == "api_key" and actor.role == Role.OWNER:
         return await store.was_made_by_owner(session, actor.id)
     return actor.role == Role.OWNER
@@ -274,9 +291,16 @@ async def _refuse_last_owner(session: AsyncSession, user: User) -> None:
         raise Conflict("This is the account's last active owner. Make somebody else an owner first.")
 
 
-def _faults(wished: UserFields) -> tuple[FieldFault, ...]:
+def refuse_unfit(wished: UserFields) -> None:
+    """Refuse an address or a name that cannot be.
+
+    Raises:
+        Invalid: every bad field.
+    """
     found = (email_fault("email", wished.email), _name_fault(wished.name))
-    return tuple(fault for fault in found if fault is not None)
+    faults = tuple(fault for fault in found if fault is not None)
+    if faults:
+        raise Invalid("The user cannot be added.", fields=faults)
 
 
 def _name_fault(name: str) -> FieldFault | None:

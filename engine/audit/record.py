@@ -8,7 +8,7 @@ go to the first write entry.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 from sqlalchemy import event as sql_event
-from sqlalchemy import insert, select, text
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
@@ -29,6 +29,7 @@ from engine.ids import new_id
 from engine.models import Account, AuditEntry
 
 PLATFORM = "platform"  # the chain of requests with no known account
+OPERATOR = "platform_operator"  # the type of an actor who acts for an account that is not their own
 GENESIS = "0" * 64
 _ENCODER = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), ensure_ascii=False
@@ -40,7 +41,7 @@ _log = structlog.get_logger()
 class Actor:
     """Who acts, from where, by which request. Names are kept as they are now: they survive renames and deletions."""
 
-    type: str  # user | api_key | phone | system | cli | anonymous
+    type: str  # user | api_key | platform_operator | phone | system | cli | anonymous
     id: str
     name: str
     ip: str
@@ -112,49 +113,6 @@ def record(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What a bulk operation did to one row that it wrote without the ORM: whose rows, which fields moved."""
-
-    event: Event
-    resource: tuple[str, str, str]  # type, id, name
-    moved: Mapping[str, changes.FieldChange]
-
-
-async def record_parts(
-    session: AsyncSession,
-    actor: Actor,
-    account_id: str,
-    bulk_id: str,
-    parts: Sequence[Part],
-    *,
-    moves_revision: bool = True,
-) -> None:
-    """Write the entries of some rows of a bulk operation now, in this transaction, and move the account's revision.
-
-    For operations on thousands of rows: they write in groups, so that the loop has its turn between them. The entry of
-    the whole operation is noted with `record`, its resource named by `bulk_id`.
-    """
-    if parts:
-        if moves_revision:
-            changes.of(session.sync_session).bumped.add(account_id)
-        await session.run_sync(_write_parts, actor, account_id, bulk_id, parts)
-
-
-def _write_parts(session: Session, actor: Actor, account_id: str, bulk_id: str, parts: Sequence[Part]) -> None:
-    key = session.fingerprint_key  # type: ignore[attr-defined]  # of the database's own session class
-    seq, head = _head(session, account_id)
-    rows = []
-    for part in parts:
-        seq += 1
-        note = Note(actor, part.event, None, part.resource, "success", None, None, bulk_id, account_id)
-        told = {name: changes.as_json(change, key) for name, change in part.moved.items()}
-        values = _entry(note, account_id, told, seq, head)
-        head = values["hash"]
-        rows.append(values)
-    session.execute(insert(AuditEntry.__table__), rows)  # type: ignore[arg-type]  # a declarative table is a Table
-
-
 @contextmanager
 def parts_of(session: AsyncSession, bulk_id: str | None) -> Iterator[None]:
     """The entries noted inside are parts of that bulk operation; None: of none."""
@@ -173,7 +131,7 @@ def open_audited(url: str, keys: KeyRing) -> Database:
     """Open the database with the commit guard on every session. The only way the product opens it for writing."""
     database = open_database(url, keys)
     fingerprint_key = keys.subkey("audit-fingerprint")
-    database.session_class.fingerprint_key = fingerprint_key  # type: ignore[attr-defined]  # for `record_parts`
+    database.session_class.fingerprint_key = fingerprint_key  # type: ignore[attr-defined]  # for `engine.audit.parts`
 
     def before_commit(session: Session) -> None:
         _write_entries(session, fingerprint_key)
@@ -252,7 +210,7 @@ def _assign(
 
 def _append(session: Session, note: Note, told: dict[str, dict[str, Any]], heads: dict[str, tuple[int, str]]) -> None:
     chain = note.account_id or PLATFORM
-    seq, prev_hash = heads.get(chain) or _head(session, chain)
+    seq, prev_hash = heads.get(chain) or head_of(session, chain)
     values = _entry(note, chain, told, seq + 1, prev_hash)
     heads[chain] = (seq + 1, values["hash"])
     session.add(AuditEntry(**values))
@@ -263,12 +221,23 @@ def _entry(note: Note, chain: str, told: dict[str, dict[str, Any]], seq: int, pr
     at = utc_now()
     facts = FACTS[note.event]
     entry_id = new_id("audit")
+    kind, identity, _name = note.resource
+    entry = canonical(body_of(note, chain, told, id=entry_id, seq=seq, at=changes.rfc3339(at)))
+    return {
+        "id": entry_id, "chain": chain, "seq": seq, "at": at, "event": note.event.value,
+        "category": facts.category.value, "access": facts.access.value, "verb": facts.verb, "outcome": note.outcome,
+        "actor_type": note.actor.type, "actor_id": note.actor.id, "actor_name": note.actor.name,
+        "resource_type": kind, "resource_id": identity, "ip": note.actor.ip, "entry": entry, "prev_hash": prev_hash,
+        "hash": chain_hash(prev_hash, entry),
+    }  # fmt: skip
+
+
+def body_of(note: Note, chain: str, told: Any, **of_entry: Any) -> dict[str, Any]:
+    """What an entry's text holds. `of_entry`: its `id`, `seq` and `at` (RFC 3339)."""
+    facts = FACTS[note.event]
     kind, identity, name = note.resource
-    body = {
-        "id": entry_id,
+    return {
         "chain": chain,
-        "seq": seq,
-        "at": changes.rfc3339(at),
         "event": note.event.value,
         "category": facts.category.value,
         "access": facts.access.value,
@@ -288,18 +257,12 @@ def _entry(note: Note, chain: str, told: dict[str, dict[str, Any]], seq: int, pr
             "user_agent": note.actor.user_agent,
         },
         "bulk_id": note.bulk_id,
+        **of_entry,
     }
-    entry = canonical(body)
-    return {
-        "id": entry_id, "chain": chain, "seq": seq, "at": at, "event": note.event.value,
-        "category": facts.category.value, "access": facts.access.value, "verb": facts.verb, "outcome": note.outcome,
-        "actor_type": note.actor.type, "actor_id": note.actor.id, "actor_name": note.actor.name,
-        "resource_type": kind, "resource_id": identity, "ip": note.actor.ip, "entry": entry, "prev_hash": prev_hash,
-        "hash": chain_hash(prev_hash, entry),
-    }  # fmt: skip
 
 
-def _head(session: Session, chain: str) -> tuple[int, str]:
+def head_of(session: Session, chain: str) -> tuple[int, str]:
+    """Number and hash of the chain's newest entry, with no other writer behind it until the commit."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:chain))"), {"chain": f"audit {chain}"})
     query = (

@@ -47,6 +47,8 @@ def test_only_doors_are_public() -> None:
     assert public == {
         ("GET", "/login"), ("POST", "/login"), ("GET", "/setup"), ("POST", "/setup"), ("GET", "/api/v1/openapi.json"),
         ("GET", "/invitation"), ("POST", "/invitation"),
+        ("GET", "/login/code"), ("POST", "/login/code"), ("POST", "/login/mail"), ("GET", "/login/enrol"),
+        ("POST", "/login/enrol"), ("GET", "/login/password"), ("POST", "/login/password"),
     }  # fmt: skip
 
 
