@@ -100,7 +100,8 @@ async def test_a_filtered_export_is_what_the_filters_show(port: AdminPort, site:
     assert {row["resource_name"] for row in rows} == {"'=cmd()"}
     answer = await port.call("GET", "/api/v1/exports/audit-log/jsonl", site.auth, params=query)
     lines = (await answer.read()).decode().splitlines()
-    assert [json.loads(line)["entry"]["resource"]["id"] for line in lines] == [row["resource_id"] for row in rows]
+    assert answer.headers["Callpoint-Audit-Checkpoint"].split()[1] in json.loads(lines[0])["checkpoint"]
+    assert [json.loads(line)["entry"]["resource"]["id"] for line in lines[1:]] == [row["resource_id"] for row in rows]
     assert verify_each(lines).holds
     assert not verify(lines).holds
     answer = await port.call("GET", "/api/v1/exports/audit-log/csv", site.auth, params={"action": "x", "category": "y"})
@@ -113,6 +114,8 @@ async def test_the_page_groups_with_counts_and_leads_to_each_group(port: AdminPo
     await some_entries(port, site, 5)
     cookie = await port.browser(site)
     page = await (await port.call("GET", "/audit?group=description&category=Phones", cookie)).text()
-    assert re.search(r'<a href="/audit\?category=Phones&amp;event=phone.update">phone.update</a>.*5 entries', page)
+    assert re.search(r"<strong>phone.update</strong>[^<]*<span[^>]*>5 entries", page)
+    assert '<a href="/audit?category=Phones&amp;event=phone.update">Show in the list' in page
+    assert page.count("Phone: =cmd()") == 5
     for by in ("account", "user", "ip"):
         assert "1 group" in await (await port.call("GET", f"/audit?group={by}&category=Phones", cookie)).text()
