@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from engine.audit.events import Event
 from engine.audit.record import Actor, parts_of, record
 from engine.e911 import sites, store
-from engine.e911.fields import MAX_RECIPIENTS, read_email
+from engine.e911.fields import LOCATION_FIELDS, MAX_RECIPIENTS, read_email, read_values
 from engine.errors import FieldFault, Invalid, NotFound
 from engine.ids import new_id
 from engine.models import Account, Location
@@ -59,11 +59,12 @@ async def change_locations(
         NotFound: one of them is no location of this account. Invalid: every bad field.
     """
     chosen = await _chosen(session, account, ids)
-    wished = _wished(chosen, _emails(change), change)
+    wished = _wished(chosen, _emails(change), _value(account, change), change)
     bulk_id = new_id("request")
     details: dict[str, Any] = {"action": change.action.value, "locations": len(chosen)}
     details |= {"emails": list(change.emails)} if change.emails else {"value": change.value}
-    record(session, actor, Event.LOCATION_CHANGE_MANY, resource=("location", bulk_id, "many"), details=details)
+    resource = ("location", bulk_id, "many")
+    record(session, actor, Event.LOCATION_CHANGE_MANY, resource=resource, account_id=account.id, details=details)
     with parts_of(session, bulk_id):
         for location, values in wished:
             await sites.update_location(session, actor, account, location, values)
@@ -99,8 +100,19 @@ def _emails(change: Change) -> dict[str, str]:
     return {email.casefold(): email for email in read}
 
 
+def _value(account: Account, change: Change) -> dict[str, Any]:
+    """The field to set as it is stored. Raises Invalid: it cannot have that value."""
+    if change.action in {Action.TELL, Action.TELL_NO_MORE}:
+        return {}
+    faults: list[FieldFault] = []
+    read = read_values({change.action.value: change.value or None}, LOCATION_FIELDS, account, faults)
+    if faults:
+        raise Invalid("No location was changed.", fields=tuple(faults))
+    return read
+
+
 def _wished(
-    chosen: Sequence[Location], emails: dict[str, str], change: Change
+    chosen: Sequence[Location], emails: dict[str, str], value: dict[str, Any], change: Change
 ) -> list[tuple[Location, dict[str, Any]]]:
     """The locations that would not stay as they are, with what is to be said of each."""
     wished, crowded = [], []
@@ -114,7 +126,7 @@ def _wished(
         elif change.action is Action.TELL_NO_MORE:
             values = {"notification_recipients": [told[key] for key in told if key not in emails]}
         else:
-            values = {change.action.value: change.value or None}
+            values = value
         if any(getattr(location, name) != value for name, value in values.items()):
             wished.append((location, values))
     if crowded:

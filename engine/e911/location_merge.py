@@ -73,9 +73,6 @@ async def merge_locations(
         record(session, actor, Event.ACCOUNT_UPDATE, account, bulk_id=bulk_id)
     record(session, actor, Event.LOCATION_MERGE, keep, details=details)
     await session.flush()  # nothing is at it any more before it goes, or the database's cascade takes rows unseen
-    test = await store_merge.test_of(session, gone)
-    if test is not None:
-        await session.delete(test)
     await session.delete(gone)
     record(session, actor, Event.LOCATION_DELETE, gone, bulk_id=bulk_id)
     await session.flush()

@@ -40,11 +40,6 @@ async def is_confirmed_at(session: AsyncSession, row: ConfirmedLocation, locatio
     return await session.scalar(query.limit(1)) is not None
 
 
-async def test_of(session: AsyncSession, location: Location) -> LocationTest | None:
-    """What 933 calls last showed of it."""
-    return await session.get(LocationTest, location.id)
-
-
 async def phones_at(session: AsyncSession, location: Location, *, limit: int) -> Sequence[Phone]:
     """The first phones there, by label."""
     query = select(Phone).where(Phone.account_id == location.account_id, Phone.location_id == location.id)
