@@ -1,5 +1,6 @@
 """`/api/v1/imports` and `/api/v1/exports`: phones and locations as CSV, each row checked before anything is stored."""
 
+import asyncio
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -8,7 +9,7 @@ from admin.api import answered, no_query
 from admin.api_models import Answer
 from admin.auth import ScopeMissing, prepared
 from admin.context import ACCOUNT, ACTOR, DATABASE, RESOURCE, SCOPES, SESSION
-from admin.importing import Checked, Kind, carry_out, check, export
+from admin.importing import Checked, Kind, Prepared, carry_out, check, export, prepare
 from admin.problems import UnsupportedMediaType
 from admin.routes import Operation, Query, Route
 from engine import csv_table
@@ -61,10 +62,11 @@ class ImportReport(Answer):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A table that came in and what it would do."""
+    """A table that came in and what it would do. `made`: what it writes; None: it is only looked at."""
 
     checked: Checked
-    is_dry: bool
+    made: Prepared | None
+    report: ImportReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +88,10 @@ async def check_import(request: web.Request) -> Asked:
     may(request, Kind(kind), "write")
     if request.content_type not in {CSV, "application/octet-stream"}:
         raise UnsupportedMediaType(f"Expected {CSV}, got {request.content_type}.")
-    return Asked(
-        await check(request.app[DATABASE], request[ACCOUNT], Kind(kind), await request.read()), is_dry=_WORDS[dry]
-    )
+    database, account = request.app[DATABASE], request[ACCOUNT]
+    checked = await check(database, account, Kind(kind), await request.read())
+    made = None if _WORDS[dry] else await prepare(database, account, checked)
+    return Asked(checked, made, await asyncio.to_thread(_report, checked, is_dry=made is None))
 
 
 def may(request: web.Request, kind: Kind, right: str) -> None:
@@ -100,25 +103,24 @@ def may(request: web.Request, kind: Kind, right: str) -> None:
 
 async def post_import(request: web.Request) -> web.Response:
     asked = prepared(request, Asked)
-    checked = asked.checked
-    bulk_id = None
-    if asked.is_dry:
+    checked, report = asked.checked, asked.report
+    if asked.made is None:
         counts = {name: checked.count(name) for name in ("new", "changed", "unchanged", "error")}
         resource = ("import", "import", checked.kind.value)
         record(request[SESSION], request[ACTOR], Event.IMPORT_CHECK, resource=resource, details=counts)
     else:
         request[RESOURCE] = ("import", "import", checked.kind.value)
-        bulk_id = await carry_out(request[SESSION], request[ACTOR], request[ACCOUNT], checked)
-    return answered(_report(asked, bulk_id))
+        bulk_id = await carry_out(request[SESSION], request[ACTOR], request[ACCOUNT], asked.made)
+        report = report.model_copy(update={"bulk_id": bulk_id})
+    return answered(report)
 
 
-def _report(asked: Asked, bulk_id: str | None) -> ImportReport:
-    checked = asked.checked
+def _report(checked: Checked, *, is_dry: bool) -> ImportReport:
     return ImportReport(
-        kind=checked.kind.value, dry_run=asked.is_dry, new=checked.count("new"), changed=checked.count("changed"),
+        kind=checked.kind.value, dry_run=is_dry, new=checked.count("new"), changed=checked.count("changed"),
         unchanged=checked.count("unchanged"), errors=checked.count("error"),
         rows=[ImportRow.model_validate(row) for row in checked.rows],
-        faults=[CellFaultAnswer.model_validate(fault) for fault in checked.faults], bulk_id=bulk_id,
+        faults=[CellFaultAnswer.model_validate(fault) for fault in checked.faults], bulk_id=None,
     )  # fmt: skip
 
 

@@ -1,8 +1,9 @@
 """Tables of phones and locations in and out, for the API, the pages and the command alike.
 
 Theory of operation. Checking a table takes a second for 10,000 rows. It is done before the write transaction, from a
-reading session at one revision of the account, its pure part in a thread; storing it begins by looking at the revision
-again. So the database's one writer is held for the rows alone.
+reading session at one revision of the account, its pure part in a thread, and so is all that the database needs not be
+asked for, such as sealing secrets; storing it begins by looking at the revision again. So the database's one writer is
+held for the rows alone.
 """
 
 import asyncio
@@ -22,8 +23,9 @@ from engine.e911.location_import import LocationPlan
 from engine.errors import FieldFault, Invalid
 from engine.models import Account
 from engine.provisioning import imports, store, store_imports
-from engine.provisioning.imports import Plan
+from engine.provisioning.imports import Known, Plan
 from engine.provisioning.phone_extras import EXTRAS
+from engine.provisioning.store_imports import Ready
 
 
 class Kind(StrEnum):
@@ -47,16 +49,28 @@ class ReportRow:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A table held against what is stored at `revision`. `faults`: all; with any, nothing can be stored."""
+    """A table held against what is stored at `revision`. `faults`: all; with any, nothing can be stored.
+
+    `known`: what phones were held against.
+    """
 
     kind: Kind
     plan: Plan | LocationPlan
+    known: Known | None
     revision: int
     rows: tuple[ReportRow, ...]
     faults: tuple[CellFault, ...]
 
     def count(self, outcome: str) -> int:
         return sum(row.outcome == outcome for row in self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A checked table as the database takes it. Locations are few: what is written of them is made as it is written."""
+
+    checked: Checked
+    phones: Ready | None
 
 
 async def check(database: Database, account: Account, kind: Kind, data: bytes) -> Checked:
@@ -73,7 +87,7 @@ async def check(database: Database, account: Account, kind: Kind, data: bytes) -
     rows = tuple(
         ReportRow(row.number, row.mac, row.label, row.outcome.value, row.changes, row.faults) for row in plan.rows
     )
-    return Checked(kind, plan, seen.revision, rows, plan.faults)
+    return Checked(kind, plan, seen.known, seen.revision, rows, plan.faults)
 
 
 async def _check_locations(database: Database, account: Account, data: bytes) -> Checked:
@@ -83,19 +97,29 @@ async def _check_locations(database: Database, account: Account, data: bytes) ->
         stored = await e911.locations_of(session, account.id)
     plan = await asyncio.to_thread(location_import.plan, sheet, account, stored)
     rows = tuple(ReportRow(row.number, row.name, "", row.outcome, row.changes, row.faults) for row in plan.rows)
-    return Checked(Kind.LOCATIONS, plan, revision, rows, plan.faults)
+    return Checked(Kind.LOCATIONS, plan, None, revision, rows, plan.faults)
 
 
-async def carry_out(session: AsyncSession, actor: Actor, account: Account, checked: Checked) -> str:
-    """Store a checked table, all of it in this transaction. Returns the name that its audit entries share.
+async def prepare(database: Database, account: Account, checked: Checked) -> Prepared:
+    """Make ready what a checked table writes, before the transaction that stores it. One with faults stays as it is."""
+    if checked.faults or checked.known is None or not isinstance(checked.plan, Plan):
+        return Prepared(checked, None)
+    ready = await asyncio.to_thread(store_imports.ready, database, account.id, checked.plan, checked.known)
+    return Prepared(checked, ready)
+
+
+async def carry_out(session: AsyncSession, actor: Actor, account: Account, made: Prepared) -> str:
+    """Store a table that was made ready, all of it in this transaction. Returns the name that its audit entries share.
 
     Raises:
         Invalid: the table has faults, each by row and column. Conflict: the account changed since the check.
     """
+    checked = made.checked
     refuse(checked)
     await store_imports.refuse_moved(session, account.id, checked.revision)
-    if isinstance(checked.plan, Plan):
-        return await store_imports.carry_out(session, actor, account, checked.plan)
+    if made.phones is not None:
+        return await store_imports.carry_out(session, actor, account, made.phones)
+    assert isinstance(checked.plan, LocationPlan)
     return await location_import.carry_out(session, actor, account, checked.plan)
 
 

@@ -6,8 +6,8 @@ from aiohttp import web
 
 from admin.api_imports import CSV, download, may, write_locations, write_phones
 from admin.auth import prepared
-from admin.context import ACCOUNT, ACTOR, DATABASE, SESSION, UPLOADS, USER
-from admin.importing import Checked, Kind, ReportRow, carry_out, check, place_of, report_table
+from admin.context import ACCOUNT, ACTOR, DATABASE, SESSION, UPLOADS
+from admin.importing import Checked, Kind, Prepared, ReportRow, carry_out, check, place_of, prepare, report_table
 from admin.pages_form import FORM, Form, see_other, sentence_of
 from admin.render import render
 from admin.routes import Route
@@ -33,6 +33,14 @@ class Sent:
     key: str
     kept: Kept
     checked: Checked
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """A table that is stored now."""
+
+    sent: Sent
+    made: Prepared
 
 
 async def get_import(request: web.Request) -> web.Response:
@@ -61,7 +69,7 @@ async def check_sent(request: web.Request) -> Sent:
     may(request, kind, "write")
     account = request[ACCOUNT]
     checked = await check(request.app[DATABASE], account, kind, body)
-    kept = Kept(account.id, request[USER].id, name, kind.value, body, utc_now().timestamp())
+    kept = Kept(account.id, request[ACTOR].id, name, kind.value, body, utc_now().timestamp())
     return Sent(request.app[UPLOADS].keep(kept), kept, checked)
 
 
@@ -88,15 +96,22 @@ def _without_faults(rows: list[ReportRow]) -> list[ReportRow]:
 async def check_again(request: web.Request) -> Sent:
     """Before the transaction: what was shown is held once more against what is stored now."""
     key = request.match_info["key"]
-    kept = request.app[UPLOADS].take(key, request[ACCOUNT].id, request[USER].id)
+    kept = request.app[UPLOADS].take(key, request[ACCOUNT].id, request[ACTOR].id)
     may(request, Kind(kept.kind), "write")
     return Sent(key, kept, await check(request.app[DATABASE], request[ACCOUNT], Kind(kept.kind), kept.body))
 
 
+async def prepare_again(request: web.Request) -> Confirmed:
+    """As `check_again`, and all that is written made ready."""
+    sent = await check_again(request)
+    return Confirmed(sent, await prepare(request.app[DATABASE], request[ACCOUNT], sent.checked))
+
+
 async def post_import_confirm(request: web.Request) -> web.Response:
     request[FORM] = _form_page
-    sent = prepared(request, Sent)
-    await carry_out(request[SESSION], request[ACTOR], request[ACCOUNT], sent.checked)
+    confirmed = prepared(request, Confirmed)
+    sent = confirmed.sent
+    await carry_out(request[SESSION], request[ACTOR], request[ACCOUNT], confirmed.made)
     request.app[UPLOADS].forget(sent.key)
     return see_other("/phones" if sent.checked.kind is Kind.PHONES else "/locations", "imported")
 
@@ -125,7 +140,7 @@ ROUTES = (
         "POST", "/phones/import", post_import, _WRITE, Event.IMPORT_CHECK, prepare=check_sent,
         max_body_bytes=MAX_FORM_BYTES,
     ),
-    Route("POST", "/phones/import/{key}", post_import_confirm, _WRITE, Event.IMPORT_CREATE, prepare=check_again),
+    Route("POST", "/phones/import/{key}", post_import_confirm, _WRITE, Event.IMPORT_CREATE, prepare=prepare_again),
     Route(
         "GET", "/phones/import/{key}/report.csv", get_import_report, _WRITE, Event.IMPORT_CHECK, prepare=check_again
     ),

@@ -7,13 +7,13 @@ a time is the rule, not luck.
 
 import asyncio
 import datetime as dt
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import DateTime, Dialect, LargeBinary, MetaData, event
+from sqlalchemy import DateTime, Dialect, LargeBinary, MetaData, Table, event, insert
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
@@ -78,6 +78,37 @@ def _keys(dialect: Dialect) -> KeyRing:
     keys = getattr(dialect, "callpoint_keys", None)
     assert isinstance(keys, KeyRing), "the engine was not opened with open_database"
     return keys
+
+
+class BulkInsert:
+    """INSERTs of many rows of one table, whose values are made ready before the transaction that writes them: sealing,
+    JSON and times take longer than the database's own work, and it has one writer.
+
+    Args:
+        names: Every column that is written, in the table's order, which is that of a row's values.
+    """
+
+    def __init__(self, table: Table, names: Sequence[str], dialect: Dialect) -> None:
+        left_out = [one.name for one in table.columns if one.default is not None and one.name not in names]
+        assert not left_out, f"{left_out} have defaults of their own, which are not looked at here"
+        by_place: Any = insert(table).compile(dialect=dialect, column_keys=list(names))
+        assert by_place.positiontup == list(names), f"name the columns in the table's order: {by_place.positiontup}"
+        self._statement = str(by_place)
+        self._makers = {name: table.c[name].type.dialect_impl(dialect).bind_processor(dialect) for name in names}
+
+    def value(self, name: str, value: Any) -> Any:
+        """One value of that column, as the driver takes it."""
+        maker = self._makers[name]
+        return value if maker is None else maker(value)
+
+    def row(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
+        """A row as the driver takes it."""
+        return tuple(values[name] if maker is None else maker(values[name]) for name, maker in self._makers.items())
+
+    async def write(self, session: AsyncSession, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Write rows made ready; the flush of what the session holds is the caller's matter."""
+        if rows:
+            await (await session.connection()).exec_driver_sql(self._statement, list(rows))
 
 
 class Sessions:

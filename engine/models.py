@@ -1098,11 +1098,28 @@ _CHAIN_NUMBERED = (
     "WHERE NOT EXISTS (SELECT 1 FROM audit_search_chain WHERE chain = NEW.chain)"
 )
 _STEPS = "; ".join((_CHAIN_NUMBERED, *_filled("NEW")))
+AUDIT_SEARCH_TRIGGER_SQLITE = f"CREATE TRIGGER audit_entry_search AFTER INSERT ON audit_entry BEGIN {_STEPS}; END"
+AUDIT_OWED_SQLITE = (  # entries of large operations are put into the indexes later: see `engine.audit.owed`
+    "CREATE TABLE IF NOT EXISTS audit_search_owed "
+    "(chain VARCHAR(48) NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, UNIQUE (chain, first))"
+)
+AUDIT_SEARCH_ADD_SQLITE = (  # the entries `:first` to `:last` of `:chain`
+    (
+        "INSERT INTO audit_search_chain (chain) SELECT :chain "
+        "WHERE NOT EXISTS (SELECT 1 FROM audit_search_chain WHERE chain = :chain)"
+    ),
+    *(
+        f"{statement} FROM audit_entry AS kept WHERE kept.chain = :chain AND kept.seq BETWEEN :first AND :last "
+        "ORDER BY kept.seq"
+        for statement in _filled("kept")
+    ),
+)
 AUDIT_SEARCH_SQLITE = (
     "CREATE TABLE audit_search_chain (number INTEGER PRIMARY KEY, chain VARCHAR(48) NOT NULL UNIQUE)",
     "CREATE VIRTUAL TABLE audit_search_text USING fts5(body, ip, content='', columnsize=0, tokenize='trigram')",
     "CREATE VIRTUAL TABLE audit_search_facet USING fts5(facet, content='', columnsize=0, detail=none, tokenize=ascii)",
-    f"CREATE TRIGGER audit_entry_search AFTER INSERT ON audit_entry BEGIN {_STEPS}; END",
+    AUDIT_SEARCH_TRIGGER_SQLITE,
+    AUDIT_OWED_SQLITE,
     *(  # decision 0031: no commit merges what grew for months; `engine.audit.merging` does, step by step
         f"INSERT INTO audit_search_{name} (audit_search_{name}, rank) VALUES ('{option}', {value})"  # noqa: S608
         for name in ("text", "facet")

@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from admin.importing import Checked, Kind, carry_out, check, export, place_of
+from admin.importing import Checked, Kind, carry_out, check, export, place_of, prepare
 from engine.accounts import store
 from engine.audit.events import Event
 from engine.audit.record import Actor, record
@@ -40,6 +40,7 @@ async def take_in(
     async with database.sessions() as session:
         account = await _account(session, account_id)
     checked = await check(database, account, wanted, body)
+    made = await prepare(database, account, checked)
     async with database.sessions.begin() as session:
         if dry_run or checked.faults:
             counts = {name: checked.count(name) for name in ("new", "changed", "unchanged", "error")}
@@ -48,7 +49,7 @@ async def take_in(
             event = Event.IMPORT_CHECK if dry_run else Event.IMPORT_CREATE
             record(session, actor(account.id), event, resource=resource, details=counts, outcome=outcome)
         else:
-            await carry_out(session, actor(account.id), account, checked)
+            await carry_out(session, actor(account.id), account, made)
     return checked
 
 

@@ -1,7 +1,7 @@
 """One change to many phones: a location, a setting, retiring them, asking them to fetch again.
 
-Rows are written without the ORM and in groups (see `store_imports`), each with an audit entry of its own that carries
-the operation's name; the operation itself is one entry. Nobody here commits.
+Rows are written without the ORM and in groups, each with an audit entry of its own that carries the operation's name
+(see `engine.audit.parts`); the operation itself is one entry. Nobody here commits.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit.changes import FieldChange
 from engine.audit.events import Event
-from engine.audit.record import Actor, Part, record, record_parts
+from engine.audit.parts import Part, record_parts
+from engine.audit.record import Actor, record
 from engine.db import Base, utc_now
 from engine.errors import FieldFault, Invalid, NotFound
 from engine.ids import new_id
@@ -25,7 +26,7 @@ from engine.provisioning.phone_extras import EXTRAS, level_faults
 from engine.provisioning.phone_list import Filters
 from engine.provisioning.settings import setting_faults
 
-MAX_AT_ONCE = 10_000  # some two seconds of writing; a call's record waits behind it, its mail with it
+MAX_AT_ONCE = 10_000  # about a second of writing; a call's record waits behind it, its mail with it
 GROUP = 250
 _PHONE = Base.metadata.tables[Phone.__tablename__]
 _SHOWN = ("mac", "vendor", "model", "label", "location_id", "settings")
@@ -126,28 +127,27 @@ async def _models_of(session: AsyncSession, account_id: str, phone_ids: Sequence
 async def delete_phones(session: AsyncSession, actor: Actor, account: Account, phone_ids: Sequence[str]) -> Done:
     """Retire those phones: from the commit on their files are a 404. What they hold they keep."""
     bulk_id = _begun(session, actor, phone_ids, {"action": Action.DELETE.value})
+    parts: list[Part] = []
     for group in _groups(phone_ids):
         rows = await _rows(session, account.id, group)
         lines = await store_phones.extensions_on(session, group)
         for table in (PhoneLine, ConfirmedLocation):
             await session.execute(delete(table).where(table.phone_id.in_(group)).execution_options(**_PLAIN))
         await session.execute(delete(_PHONE).where(_PHONE.c.id.in_(group)))
-        parts = []
         for row in rows:
             gone = {**{name: row[name] for name in _SHOWN}, "lines": lines[row["id"]]}
             moved = {name: FieldChange(value, None, False) for name, value in gone.items() if value}
             parts.append(Part(Event.PHONE_DELETE, _named(row), moved))
-        await record_parts(session, actor, account.id, bulk_id, parts)
+    await record_parts(session, actor, account.id, bulk_id, parts)
     return Done(len(phone_ids), len(phone_ids), bulk_id)
 
 
 async def note_resync(session: AsyncSession, actor: Actor, account: Account, phone_ids: Sequence[str]) -> Done:
     """The entries of a resync of many: one, and one for each phone. Sending is the SIP process's matter."""
     bulk_id = _begun(session, actor, phone_ids, {"action": Action.RESYNC.value})
-    for group in _groups(phone_ids):
-        rows = await _rows(session, account.id, group)
-        parts = [Part(Event.PHONE_RESYNC, _named(row), {}) for row in rows]
-        await record_parts(session, actor, account.id, bulk_id, parts, moves_revision=False)
+    rows = [row for group in _groups(phone_ids) for row in await _rows(session, account.id, group)]
+    parts = [Part(Event.PHONE_RESYNC, _named(row), {}) for row in rows]
+    await record_parts(session, actor, account.id, bulk_id, parts, moves_revision=False)
     return Done(len(phone_ids), 0, bulk_id)
 
 
@@ -171,9 +171,9 @@ async def _changed(
 ) -> Done:
     """Write what `wished(row)` gives where it differs from what is stored."""
     bulk_id = _begun(session, actor, phone_ids, details)
-    changed = 0
+    parts: list[Part] = []
     for group in _groups(phone_ids):
-        writes, parts = [], []
+        writes = []
         for row in await _rows(session, account_id, group):
             moved = {name: value for name, value in wished(row).items() if value != row[name]}
             if moved:
@@ -182,9 +182,8 @@ async def _changed(
                 parts.append(Part(Event.PHONE_UPDATE, _named(row), told))
         if writes:
             await _write(session, writes)
-            await record_parts(session, actor, account_id, bulk_id, parts)
-        changed += len(writes)
-    return Done(len(phone_ids), changed, bulk_id)
+    await record_parts(session, actor, account_id, bulk_id, parts)
+    return Done(len(phone_ids), len(parts), bulk_id)
 
 
 async def _write(session: AsyncSession, writes: Sequence[dict[str, Any]]) -> None:

@@ -43,9 +43,10 @@ async def test_lists_tables_and_changes_of_many_answer_as_on_sqlite(url: str, ke
                 macs, users = imports.macs_of(sheet), imports.sip_users_of(sheet)
                 seen = await store_imports.known_of(session, account, macs, users)
             plan = imports.plan(sheet, seen.known)
+            made = store_imports.ready(database, account.id, plan, seen.known)
             async with database.sessions.begin() as session:
                 await store_imports.refuse_moved(session, account.id, seen.revision)
-                await store_imports.carry_out(session, actor, account, plan)
+                await store_imports.carry_out(session, actor, account, made)
             return plan
 
         assert (await imported()).count(imports.Outcome.NEW) == 12

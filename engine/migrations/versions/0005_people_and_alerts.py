@@ -6,6 +6,8 @@ Columns are additive with defaults: a process of before goes on writing while th
 import sqlalchemy as sa
 from alembic import op
 
+from engine.models import AUDIT_OWED_SQLITE
+
 revision = "0005"
 down_revision = "0004"
 branch_labels = None
@@ -19,6 +21,13 @@ def upgrade() -> None:
     _emergency_routing()
     _second_factors()
     _refused_keys()
+    _searches_that_are_owed()
+
+
+def _searches_that_are_owed() -> None:
+    """Which audit entries are put into SQLite's full-text indexes later."""
+    if op.get_bind().dialect.name == "sqlite":
+        op.get_bind().exec_driver_sql(AUDIT_OWED_SQLITE)
 
 
 def _second_factors() -> None:

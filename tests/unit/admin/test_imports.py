@@ -1,7 +1,11 @@
 """Tables of phones and locations over the API and the pages, on a real database."""
 
+import asyncio
 import io
 import json
+import time
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +13,13 @@ from sqlalchemy import func, select
 
 from engine.accounts import store
 from engine.audit.verify import export_line, verify
-from engine.models import Line, Location, Phone, PhoneLine, Revision
+from engine.crypto import KeyRing
+from engine.db import BUSY_TIMEOUT_S
+from engine.e911.calls import Recorder
+from engine.e911.journal import JournalWriter
+from engine.models import EmergencyCall, Line, Location, Phone, PhoneLine, Revision
 from tests.unit.admin.adminport import CIVIC, AdminPort, Site
+from tests.unit.e911_records.entries import call_entry
 
 pytestmark = pytest.mark.enable_socket  # a real listener on loopback
 
@@ -149,6 +158,7 @@ async def test_a_table_checked_before_another_change_is_refused(port: AdminPort,
 
     await _location(port, site)
     checked = await importing.check(port.database, site.account, importing.Kind.PHONES, TABLE.encode())
+    made = await importing.prepare(port.database, site.account, checked)
     await _location(port, site, "Annex")
     from engine.errors import Conflict
     from tests.unit.admin.adminport import CLI
@@ -157,7 +167,7 @@ async def test_a_table_checked_before_another_change_is_refused(port: AdminPort,
         async with port.database.sessions.begin() as session:
             account = await store.account_by_id(session, site.account.id)
             assert account is not None
-            await importing.carry_out(session, CLI, account, checked)
+            await importing.carry_out(session, CLI, account, made)
     assert (await _counts(port))["phone"] == 0
 
 
@@ -241,3 +251,41 @@ async def test_a_quarantined_phone_is_let_go_when_a_table_takes_its_new_model(po
     async with port.database.sessions() as session:
         phone = (await session.scalars(select(Phone).where(Phone.mac == "805ec0000001"))).one()
     assert (phone.model, phone.status, phone.seen_model) == ("T54W", "stale", None)
+
+
+async def test_calls_are_recorded_beside_a_large_import(
+    port: AdminPort, site: Site, keys: KeyRing, tmp_path: Path
+) -> None:
+    """P-19, S0-02: while 4,000 phones come in, the recorder puts 911 calls of the same account into the database, each
+    before a writer would give up; then every row is there, one entry for each, and the chain holds.
+    """
+    await _location(port, site)
+    recorder = Recorder(port.database, keys, tmp_path / "journal", on_recorded=lambda: None, pauses_s=(0.02,))
+    waits: list[float] = []
+    is_done = asyncio.Event()
+
+    async def calls() -> None:
+        while not is_done.is_set():
+            writer = JournalWriter(tmp_path / "journal", keys, on_durable=lambda: None, on_fault=lambda _: None)
+            writer.put(call_entry(site.account))
+            assert await asyncio.to_thread(writer.close)
+            begun = time.perf_counter()
+            while await recorder.record_new():
+                pass
+            waits.append(time.perf_counter() - begun)
+
+    recording = asyncio.create_task(calls())
+    head = "mac,vendor,model,label,location,line1_extension,line1_secret\n"
+    rows = (f"805ec0{at:06x},Yealink,T46U,Desk {at},Headquarters,{20_000 + at},s3cret-{at}\n" for at in range(4_000))
+    status, report = await _import(port, site, head + "".join(rows))
+    is_done.set()
+    await recording
+    assert (status, report["new"]) == (200, 4_000)
+    assert max(waits) < BUSY_TIMEOUT_S
+    async with port.database.sessions() as session:
+        assert await session.scalar(select(func.count()).select_from(EmergencyCall)) == len(waits)
+    assert (await _counts(port))["phone"] == 4_000
+    entries = await port.entries(site.account.id)
+    assert Counter(entry.event for entry in entries)["phone.create"] == 4_000
+    assert sum(entry.event == "line.create" for entry in entries) == 4_000
+    assert verify([export_line(entry) for entry in entries]).holds

@@ -1,0 +1,114 @@
+"""What the audit log's full-text indexes on SQLite still owe: the entries of large operations, put in afterwards.
+
+Theory of operation. Putting an entry into the indexes takes ten times as long as storing it, and the database has one
+writer: an import of 10,000 phones would hold it for seconds, with the records of 911 calls behind it. So an operation
+of many entries only notes their range, and the trigger is away while it stores them, both in its own transaction;
+searches look at them one by one (`engine.audit.store`). Here they are put in, some at a time, each time in a
+transaction of its own. A node that stops in between goes on at its next start.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from engine.db import Database
+from engine.errors import DatabaseAway
+from engine.models import AUDIT_SEARCH_ADD_SQLITE, AUDIT_SEARCH_TRIGGER_SQLITE
+
+MANY = 100  # entries of one operation; fewer are put in at once
+LOOK_S = 2.0
+PAUSE_S = 0.05  # between two steps: others have their turn
+STEP = 200  # entries put in at a time: some 30 ms
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Entries of a chain, by their numbers, both ends included."""
+
+    chain: str
+    first: int
+    last: int
+
+
+@asynccontextmanager
+async def unindexed(session: AsyncSession, owed: Range) -> AsyncIterator[None]:
+    """The entries of that range are stored inside; they are put into the indexes later. PostgreSQL has none.
+
+    A trigger costs each row half as much again even where it does nothing, so it is taken away and put back: both are
+    part of the transaction, which nobody else sees anything of before its commit.
+    """
+    if session.get_bind().dialect.name != "sqlite":
+        yield
+        return
+    query = text("INSERT INTO audit_search_owed (chain, first, last) VALUES (:chain, :first, :last)")
+    await session.execute(query, {"chain": owed.chain, "first": owed.first, "last": owed.last})
+    connection = await session.connection()
+    await connection.exec_driver_sql("DROP TRIGGER audit_entry_search")
+    yield
+    await connection.exec_driver_sql(AUDIT_SEARCH_TRIGGER_SQLITE)
+
+
+async def owed_between(session: AsyncSession, chain: str, low: int, high: int) -> list[Range]:
+    """The ranges of that chain that are not in the indexes yet, cut to `low` and `high`, newest first; neighbours as
+    one.
+    """
+    query = text(
+        "SELECT first, last FROM audit_search_owed WHERE chain = :chain AND last >= :low AND first <= :high "
+        "ORDER BY first DESC"
+    )
+    found: list[Range] = []
+    for row in await session.execute(query, {"chain": chain, "low": low, "high": high}):
+        first, last = max(row.first, low), min(row.last, high)
+        if found and found[-1].first == last + 1:
+            last = found.pop().last
+        found.append(Range(chain, first, last))
+    return found
+
+
+class OwedIndexing:
+    """Puts what is owed into the indexes, for as long as the node runs. PostgreSQL owes nothing."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def run(self) -> None:
+        """Until cancelled. A database that is away or busy is asked again at the next look."""
+        while self._database.sqlite_path is not None:
+            has_more = False
+            try:
+                has_more = await self.is_owing() and await self.step()
+            except (SQLAlchemyError, OSError, DatabaseAway) as exc:
+                _log.warning("audit_index_waits", error=type(exc).__name__, meaning="searches work, a little slower")
+            await asyncio.sleep(PAUSE_S if has_more else LOOK_S)
+
+    async def is_owing(self) -> bool:
+        """Whether anything is owed; asked without taking the writer."""
+        async with self._database.sessions() as session:
+            return await session.scalar(text("SELECT 1 FROM audit_search_owed LIMIT 1")) is not None
+
+    async def step(self) -> bool:
+        """Put the oldest owed entries in, as many as STEP, in a transaction of its own; whether more is owed."""
+        async with self._database.sessions.begin() as session:
+            row = (
+                await session.execute(text("SELECT chain, first, last FROM audit_search_owed ORDER BY rowid LIMIT 1"))
+            ).first()
+            if row is None:
+                return False
+            last = min(row.last, row.first + STEP - 1)
+            for statement in AUDIT_SEARCH_ADD_SQLITE:
+                await session.execute(text(statement), {"chain": row.chain, "first": row.first, "last": last})
+            where = {"chain": row.chain, "first": row.first}
+            of_range = "WHERE chain = :chain AND first = :first"
+            if last == row.last:
+                await session.execute(text(f"DELETE FROM audit_search_owed {of_range}"), where)  # noqa: S608  # constants
+            else:
+                query = f"UPDATE audit_search_owed SET first = :next {of_range}"  # noqa: S608  # constants
+                await session.execute(text(query), where | {"next": last + 1})
+            return True
