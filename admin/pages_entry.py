@@ -3,21 +3,23 @@
 Signing in has steps and a module of its own, `pages_sign_in`.
 """
 
+from collections.abc import Sequence
 from urllib.parse import quote, urlsplit
 
 from aiohttp import web
 
 from admin import auth
-from admin.context import ACTOR, BROWSER, CONFIG, DATABASE, REQUEST_ID, SESSION
+from admin.context import ACCOUNT, ACTOR, BROWSER, CONFIG, DATABASE, REQUEST_ID, SESSION
 from admin.pages_form import FORM, form_of, see_other, typed
 from admin.render import render
 from admin.routes import PUBLIC, SIGNED_IN, Route
 from engine.accounts import operations, store
 from engine.accounts.keys import digest
 from engine.accounts.signin import Proof, ProofRequired
+from engine.accounts.store_audit_readers import people_to_ask
 from engine.audit.events import Event
 from engine.errors import DatabaseAway, EngineError, FieldFault, Forbidden, Invalid, NotAuthenticated
-from engine.models import Session
+from engine.models import Session, User
 
 CALLS_GO_ON = "911 calls do not depend on this page: they are routed by a process of their own."
 _NEXT = {  # status → (address, words) of the next step when there is no better one
@@ -119,6 +121,9 @@ async def render_error(request: web.Request, error: EngineError) -> web.StreamRe
         async with request.app[DATABASE].sessions() as session:  # the refused one was rolled back
             request[SESSION] = session
             return await request[FORM](request, _said_of(request, error))
+    if isinstance(error, auth.ScopeMissing) and ACCOUNT in request:
+        async with request.app[DATABASE].sessions() as session:
+            return error_page(request, error, await people_to_ask(session, request[ACCOUNT].id))
     return error_page(request, error)
 
 
@@ -136,8 +141,8 @@ def _page_of(request: web.Request) -> str:
     return request.path_qs if request.method == "GET" else "/settings"
 
 
-def error_page(request: web.Request, error: EngineError) -> web.Response:
-    """What happened, what it means for 911 calls, what to do next."""
+def error_page(request: web.Request, error: EngineError, ask: Sequence[User] = ()) -> web.Response:
+    """What happened, what it means for 911 calls, what to do next; `ask`: who can give the right that is missing."""
     status = error.http_status
     again = (request.path, "Try again") if request.method == "GET" else _NEXT[404]
     address, words = _NEXT.get(status, again)
@@ -148,7 +153,7 @@ def error_page(request: web.Request, error: EngineError) -> web.Response:
         request, "error.html.j2", status=status, code=status, error_title=error.title, detail=detail,
         meaning=CALLS_GO_ON,
         fields=error.fields if isinstance(error, Invalid) else (), next_address=address, next_step=words,
-        request_id=request.get(REQUEST_ID, ""),
+        request_id=request.get(REQUEST_ID, ""), ask=ask,
     )  # fmt: skip
 
 
