@@ -19,7 +19,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from lucide.jinja import lucide
 from markupsafe import Markup
 
-from admin.context import ACCOUNT, CLIENT_IP, EDGE, IS_HTTPS, SCOPES, USER
+from admin.context import ACCOUNT, CLIENT_IP, EDGE, HOME, IS_HTTPS, SCOPES, USER
+from engine.accounts import operators
 from engine.models import Account, Location
 
 HERE = Path(__file__).parent
@@ -45,6 +46,8 @@ DONE = {  # what a page says after a redirect; the key travels in the address, t
     "confirmed-added": "Confirmed. It holds on this network.",
     "confirmed-deleted": "Removed.",
     "location-saved": "Location saved.",
+    "locations-changed": "The locations were changed.",
+    "locations-merged": "Merged. Everything of the other location is here now.",
     "location-validated": "The address is marked as validated. Changing it makes it a draft again.",
     "location-undecided": "The validator was asked and did not decide. What it said stands with the address.",
     "location-rejected": "The address is marked as rejected. It is still sent with calls: correct it, then dial 933.",
@@ -58,6 +61,9 @@ DONE = {  # what a page says after a redirect; the key travels in the address, t
     "trunk-added": "Trunk added. Emergency calls may leave through it.",
     "trunk-saved": "Trunk saved.",
     "trunk-deleted": "Trunk deleted.",
+    "group-added": "Trunk group added. Choose it for the account, or for locations on their pages.",
+    "group-saved": "Trunk group saved. Calls of who takes it follow from now on.",
+    "group-deleted": "Trunk group deleted. Its trunks stay.",
     "phone-added": "Phone added.",
     "phones-resync": "The phones are asked one after another to fetch their files; each page tells what came of it.",
     "phones-location": "The phones were put there. Their configurations change where a time zone or setting does.",
@@ -96,6 +102,10 @@ DONE = {  # what a page says after a redirect; the key travels in the address, t
     "session-ended": "Session ended. Its next request is refused.",
     "key-revoked": "API key revoked. Requests with it are refused from now on.",
     "resent": "The message is queued again.",
+    "plan-saved": "Plan saved.",
+    "sweep-begun": "Begun. A test call is placed from each location, one after another.",
+    "sweep-cancelled": "Stopped. A call that was under way ends by itself.",
+    "drill-held": "The drill is on its way to everybody who is told of calls from there. Nobody outside was called.",
     "acknowledged": "Acknowledged. Every page that shows this call says so, and none rings for it any more.",
     "acknowledged-before": "Somebody had acknowledged this call before; the page says who. Nothing was changed.",
     "signed-out": "You are signed out.",
@@ -103,6 +113,14 @@ DONE = {  # what a page says after a redirect; the key travels in the address, t
     "view-deleted": "View deleted. Links with its filters go on working.",
     "hint-dismissed": "Dismissed. It stays in the log and under the dismissed ones.",
     "password": "Password changed. Other sessions are signed out.",
+    "security-saved": "Security policy saved. It holds from the next sign-in on.",
+    "factor-set": "Set up. You are asked for it at your next sign-in.",
+    "factor-removed": "Removed.",
+    "device-forgotten": "Forgotten. The next sign-in there asks for a code.",
+    "sessions-ended": "All other sessions are ended.",
+    "two-factor-reset": "Second factor reset. They are signed out; where one is required they set up a new one.",
+    "account-entered": "You act for this account now. Everything you do stands in its audit log.",
+    "account-left": "You act for no account any more.",
 }
 
 
@@ -120,6 +138,8 @@ def render(request: web.Request, template: str, *, status: int = 200, **values: 
             query=request.query,
             can=lambda scope: scope is None or scope in scopes or "*" in scopes,
             sidebar=SIDEBAR,
+            is_operator=HOME in request and operators.is_operators(request[HOME]),
+            acts_for_another=HOME in request and request[HOME] is not account,
             done=DONE.get(request.query.get("done", "")),
             plain_http=_is_readable_on_its_way(request),
             edge_is_up=_edge_is_up(request),

@@ -90,13 +90,14 @@ class Route:
 
 
 _TABLES = (
-    "api_account", "api_users", "api_keys", "api_sites", "api_phones", "api_phone_preview", "api_rollouts",
+    "api_account", "api_accounts", "api_users", "api_two_factor", "api_security", "api_keys", "api_sites",
+    "api_phones", "api_phone_preview", "api_rollouts",
     "api_levels", "api_templates", "api_phones_many", "api_imports", "api_lines", "api_contacts", "api_assets",
     "api_provisioning", "api_rotation", "api_resync", "api_provisioning_policy", "api_file_keys",
-    "api_quarantine", "api_telephony", "api_numbers", "api_whereabouts", "api_calls", "api_audit",
+    "api_quarantine", "api_telephony", "api_numbers", "api_whereabouts", "api_calls", "api_sweeps", "api_audit",
     "api_audit_views", "api_anomalies",
-    "api_reference", "pages_entry", "pages_sign_in", "pages_home", "pages_alerts", "pages_phone_alarms",
-    "pages_settings", "pages_phone_security",
+    "api_reference", "pages_entry", "pages_sign_in", "pages_home", "pages_alerts", "pages_phone_alarms", "pages_sweeps",
+    "pages_settings", "pages_security", "pages_profile", "pages_accounts", "pages_phone_security",
     "pages_levels", "pages_templates", "pages_phone_list", "pages_imports", "pages_phone_new",
     "pages_phone_own", "pages_phones", "pages_phonebook", "pages_files", "pages_rollouts", "pages_calls",
     "pages_audit_views", "pages_anomalies", "pages_audit", "pages_help", "pages_api", "pages_boot", "pages_users",

@@ -49,6 +49,7 @@ from engine.provisioning.mover import Mover
 from engine.provisioning.retention import Retention
 from engine.provisioning.rollout_watch import RolloutWatch
 from engine.reach import Reach
+from engine.sweeper import Sweeper
 
 FIRST_TRY_S = 3.0  # a start waits this long for the database before it opens its doors without it
 RETRY_S = 1.0
@@ -73,12 +74,14 @@ class App:
         self.index_keeper = IndexKeeper(self.database)
         self.owed_indexing = OwedIndexing(self.database)
         self.notifier = Notifier(self.database, config.mail)
+        self.sweeper = Sweeper(self.database, self.keys, lambda: self.edge.state.udp)
         self.recorder = Recorder(
             self.database,
             self.keys,
             data / "journal",
             on_recorded=self.notifier.wake,
             public_url=config.admin.public_url,
+            is_quiet=self.sweeper.is_quiet,
         )
         self.publisher = SnapshotPublisher(
             self.database, self.keys, data / "snapshot", on_published=self.edge.load, on_dropped=self.edge.drop
@@ -95,7 +98,8 @@ class App:
         self.workers = PhonesWorkers(config, self.phones, self.sightings.note)
         self.location_alarms = LocationAlarms(self.database)
         self.reach = Reach(self.edge, self.database)
-        self.rollouts = RolloutWatch(self.database, self.reach.resync_phones)
+        tried = partial(trial.tried_rollout, self.database, self.phones.index)
+        self.rollouts = RolloutWatch(self.database, self.reach.resync_phones, tried)
         self.retention = Retention(self.database)
         self.anomalies = AnomalyWatch(self.database)
         self.anomaly_mail = AnomalyMail(self.database, config.mail, config.admin.public_url, self.anomalies.on_found)
@@ -177,6 +181,7 @@ class App:
         self._spawn(self.anomalies.run(), "anomalies")
         self._spawn(self.anomaly_mail.run(), "mails of anomalies")
         self._spawn(self.sweeping.run(), "files that nothing names")
+        self._spawn(self.sweeper.run(), "tests of locations")
         self.is_database_ready.set()
 
     async def _prepare_set_up(self) -> None:

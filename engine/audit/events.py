@@ -231,7 +231,6 @@ class Event(StrEnum):
     SWEEP_READ = "sweep.read"
     SWEEP_CANCEL = "sweep.cancel"
     SWEEP_END = "sweep.end"
-    SWEEP_PLAN_CREATE = "sweep_plan.create"
     SWEEP_PLAN_READ = "sweep_plan.read"
     SWEEP_PLAN_UPDATE = "sweep_plan.update"
     LOCATION_TEST_LIST = "location_test.list"

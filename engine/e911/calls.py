@@ -23,12 +23,12 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingErr
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from engine.audit.checkpoints import fingerprint, sign_head, signer_of
+from engine.audit.checkpoints import Signer, fingerprint, sign_head, signer_of
 from engine.audit.events import Event
 from engine.audit.record import Actor, record
 from engine.crypto import KeyRing
 from engine.db import Database, utc_now
-from engine.e911 import callback_numbers, callback_records, mail, store
+from engine.e911 import callback_numbers, callback_records, mail, store, store_tests
 from engine.e911.journal import START, JournalReader, Position
 from engine.e911.refusals import Tally, note_refusal
 from engine.errors import DatabaseAway
@@ -54,6 +54,8 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # no database takes these in a 
 _log = structlog.get_logger()
 
 Entry = Mapping[str, Any]
+Recipients = Mapping[str, str]
+"""Addresses, and why each is told: `account`, `location` or `both`."""
 
 
 class Unrecordable(Exception):
@@ -68,6 +70,7 @@ class Recorder:
         on_recorded: Called after each commit that made notifications, so that they are mailed at once.
         public_url: The admin pages' address, for the link to a call's page; empty: no link.
         name: Whose journal; each has a position of its own.
+        is_quiet: Whether nobody is mailed about a test call of that SIP Call-ID; a real call is never asked about.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Recorder:
         on_recorded: Callable[[], None],
         public_url: str = "",
         name: str = "edge",
+        is_quiet: Callable[[str], bool] = lambda _sip_call_id: False,
         pauses_s: Sequence[float] = PAUSES_S,
     ) -> None:
         self.fault = ""  # why nothing can be recorded now; empty when all is well
@@ -88,7 +92,7 @@ class Recorder:
         self._reader = JournalReader(directory, keys)
         self._signer = signer_of(keys)
         self._on_recorded, self._public_url, self._name = on_recorded, public_url.rstrip("/"), name
-        self._pauses_s = pauses_s
+        self._pauses_s, self._is_quiet = pauses_s, is_quiet
         self._position: Position | None = None  # None: to be read from the database
         self._tally = Tally()
         self._wake = asyncio.Event()
@@ -207,47 +211,12 @@ class Recorder:
         await session.flush()  # the notifications' foreign key
         if call.kind == CallKind.EMERGENCY:  # a test holds no number for long, and none against a real call
             await callback_numbers.hold(session, account, call)
-        told = await self._told(session, call, account, location)
-        composed = {because: mail.compose(told, because) for because in set(recipients.values())}
-        for address, because in recipients.items():
-            session.add(_notification_row(call, address, because, composed[because]))
+        if call.kind != CallKind.TEST or not self._is_quiet(call.call_id):
+            told = await told_of(session, call, account, location, signer=self._signer, public_url=self._public_url)
+            queue_notifications(session, call, told, recipients)
         record(session, _caller_actor(call), Event.EMERGENCY_CALL_CREATE, call, resource=_resource(call))
         if not recipients:
             _log.warning("emergency_call_without_recipients", call_id=call.id, account_id=account.id)
-
-    async def _told(
-        self, session: AsyncSession, call: EmergencyCall, account: Account, location: Location | None
-    ) -> mail.Told:
-        checkpoint = await self._checkpoint(session, account)
-        conveyed = call.location or {}
-        return mail.Told(
-            call_id=call.id,
-            dialed=call.dialed,
-            kind=CallKind(call.kind),
-            caller_name=str(call.caller.get("name") or ""),
-            extension=str(call.caller.get("extension") or ""),
-            callback_number=_text_or_none(call.caller.get("callback_number")),
-            location_name=str(conveyed.get("name") or "a location without a name") if conveyed else None,
-            civic_address=_mapping(conveyed.get("civic_address")),
-            geo=_mapping(conveyed.get("geo")),
-            location_source=call.location_source,
-            flags=tuple(flag for flag in call.flags if flag != NO_RECIPIENTS),
-            sent_at=call.sent_at,
-            timezone=(location.timezone if location else None) or account.timezone,
-            onsite_number=location.onsite_number if location else None,
-            account_name=account.name,
-            page_url=f"{self._public_url}/calls/{call.id}" if self._public_url else None,
-            checkpoint=checkpoint,
-            prefix=(location.notification_prefix if location else "") or account.notification_prefix,
-            instructions=(account.notification_text, location.notification_text if location else ""),
-        )
-
-    async def _checkpoint(self, session: AsyncSession, account: Account) -> mail.Checkpoint | None:
-        """The signed head of the account's chain. It takes no lock, and the call is told without it if need be."""
-        signed = await sign_head(session, self._signer, account.id) if self._signer is not None else None
-        if signed is None:
-            return None
-        return mail.Checkpoint(signed.chain, signed.seq, signed.hash, signed.short, fingerprint(signed.public_key))
 
     async def _stored_position(self) -> Position:
         async with self._database.sessions() as session:
@@ -274,6 +243,55 @@ class Recorder:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(POLL_S):  # `wait_for` of Python 3.11 can swallow a cancellation
                 await self._wake.wait()
+
+
+async def told_of(
+    session: AsyncSession,
+    call: EmergencyCall,
+    account: Account,
+    location: Location | None,
+    *,
+    signer: Signer | None,
+    public_url: str,
+) -> mail.Told:
+    """What a notification of that call says. `public_url`: the pages' address without a slash; empty: no link."""
+    conveyed = call.location or {}
+    return mail.Told(
+        call_id=call.id,
+        dialed=call.dialed,
+        kind=CallKind(call.kind),
+        caller_name=str(call.caller.get("name") or ""),
+        extension=str(call.caller.get("extension") or ""),
+        callback_number=_text_or_none(call.caller.get("callback_number")),
+        location_name=str(conveyed.get("name") or "a location without a name") if conveyed else None,
+        civic_address=_mapping(conveyed.get("civic_address")),
+        geo=_mapping(conveyed.get("geo")),
+        location_source=call.location_source,
+        flags=tuple(flag for flag in call.flags if flag != NO_RECIPIENTS),
+        sent_at=call.sent_at,
+        timezone=(location.timezone if location else None) or account.timezone,
+        onsite_number=location.onsite_number if location else None,
+        account_name=account.name,
+        page_url=f"{public_url}/calls/{call.id}" if public_url else None,
+        checkpoint=await _checkpoint(session, account, signer),
+        prefix=(location.notification_prefix if location else "") or account.notification_prefix,
+        instructions=(account.notification_text, location.notification_text if location else ""),
+    )
+
+
+async def _checkpoint(session: AsyncSession, account: Account, signer: Signer | None) -> mail.Checkpoint | None:
+    """The signed head of the account's chain. It takes no lock, and the call is told without it if need be."""
+    signed = await sign_head(session, signer, account.id) if signer is not None else None
+    if signed is None:
+        return None
+    return mail.Checkpoint(signed.chain, signed.seq, signed.hash, signed.short, fingerprint(signed.public_key))
+
+
+def queue_notifications(session: AsyncSession, call: EmergencyCall, told: mail.Told, recipients: Recipients) -> None:
+    """A message in the outbox for each recipient, in this transaction."""
+    composed = {because: mail.compose(told, because) for because in set(recipients.values())}
+    for address, because in recipients.items():
+        session.add(_notification_row(call, address, because, composed[because]))
 
 
 async def recipients_for(session: AsyncSession, account_id: str, location: Location | None) -> dict[str, str]:
@@ -403,6 +421,8 @@ async def _note_outcome(session: AsyncSession, entry: Entry) -> None:
         call.ended_at = None  # it was told to have failed before, and stands
     else:
         call.ended_at = call.ended_at or at
+    if call.kind == CallKind.TEST:
+        await store_tests.note_test(session, call)
     await session.flush()
 
 

@@ -70,6 +70,11 @@ _FLAGS = {
     "sender_shared": "Several accounts share this phone system's address. The call was taken for this account's.",
     NOT_SENT: "THIS CALL WAS NOT SENT: no trunk could take it. Call 911 from another telephone for this caller now.",
 }
+_MARKS = {CallKind.TEST: "TEST", CallKind.DRILL: "DRILL"}
+_WHAT_IT_WAS = {
+    CallKind.TEST: ", the carrier's test line: TEST, not an emergency",
+    CallKind.DRILL: ", pretended: DRILL, nobody was called",
+}
 _FLAGS_OF_A_TEST = _FLAGS | {
     NOT_SENT: "THIS TEST WAS NOT SENT: no trunk could take it. Nobody needs help, but a real emergency call would fail "
     "like this one. Tell the administrator now.",
@@ -150,10 +155,11 @@ class Row:
 def compose(told: Told, because: str) -> Composed:
     """The subject and text for recipients of the account, of the location, or of both (`because`)."""
     is_test = told.kind == CallKind.TEST
+    word = _MARKS.get(told.kind, "")
     who = _who(told)
     where = one_line(told.location_name or "") or "an unknown location"
     dialed = one_line(told.dialed, 30)
-    headline = f"{'TEST: ' if is_test else ''}{dialed} was dialed by {who} at {where}"
+    headline = f"{f'{word}: ' if word else ''}{dialed} was dialed by {who} at {where}"
     rows = [(label, [line for line in lines if line]) for label, lines in _facts(told, who)]
     body = _TEXT.get_template("notification.txt.j2").render(
         headline=headline,
@@ -164,9 +170,9 @@ def compose(told: Told, because: str) -> Composed:
         checkpoint=told.checkpoint,
     )
     prefix = one_line(told.prefix, MAX_PREFIX_CHARS)
-    mark = "[TEST] " if is_test else ""
+    mark = f"[{word}] " if word else ""
     facts = _cut(f"{dialed} call: {who} at {where}", MAX_SUBJECT_CHARS - len(mark))
-    # behind the word TEST and beside the facts, of which none is cut for it
+    # behind the word TEST or DRILL and beside the facts, of which none is cut for it
     return Composed(f"{mark}{f'{prefix} ' if prefix else ''}{facts}", body)
 
 
@@ -178,12 +184,11 @@ def _who(told: Told) -> str:
 
 
 def _facts(told: Told, who: str) -> list[tuple[str, list[str]]]:
-    is_test = told.kind == CallKind.TEST
-    dialed = one_line(told.dialed, 30)
+    dialed = one_line(told.dialed, 30) + _WHAT_IT_WAS.get(told.kind, "")
     geo = told.geo
     position = f"{geo['latitude']}, {geo['longitude']}" if {"latitude", "longitude"} <= geo.keys() else ""
     return [
-        ("Dialed", [f"{dialed}, the carrier's test line: TEST, not an emergency" if is_test else dialed]),
+        ("Dialed", [dialed]),
         ("Caller", [who]),
         ("Call back", [one_line(told.callback_number or "") or "no number is known"]),
         ("Location", [one_line(told.location_name or "") or "unknown: none was conveyed"]),
@@ -203,6 +208,12 @@ _TEST_STEP = (
 )
 
 
+_DRILL_STEP = (
+    "This is a DRILL. Nobody needs help, nothing was dialed and no emergency service was called: call nobody outside. "
+    "Do what you would do for a real call up to that, and acknowledge it on the call's page or under Alerts."
+)
+
+
 def _steps(told: Told) -> list[str]:
     """What to do: ours first, then what the account and the location say, marked as theirs."""
     own = [one_line(text, MAX_INSTRUCTION_CHARS) for text in told.instructions]
@@ -212,6 +223,8 @@ def _steps(told: Told) -> list[str]:
 def _our_steps(told: Told) -> list[str]:
     if told.kind == CallKind.TEST:
         return [_TEST_STEP]
+    if told.kind == CallKind.DRILL:
+        return [_DRILL_STEP]
     where = one_line(told.location_name or "")
     what_to_do = (
         "What to do: call the caller back to learn what is needed, unless that would put them in danger. "

@@ -10,7 +10,7 @@ from engine.audit.events import Event
 from engine.audit.record import SYSTEM, record
 from engine.db import utc_now
 from engine.ids import new_id
-from engine.models import Anomaly, EmergencyCall, Notification, Phone, PhoneStatus, Session, Sighting
+from engine.models import Anomaly, EmergencyCall, Notification, Phone, PhoneStatus, Session, Sighting, Sweep
 from engine.provisioning.resync import Fleet
 from tests.unit.admin.adminport import CIVIC, AdminPort, Site
 
@@ -52,12 +52,16 @@ class Furnished:
             ("POST", "users"): {"email": "new@acme.example", "name": "New", "role": "operator"},
             ("PATCH", "users/{id}"): {"name": "Renamed"},
             ("POST", "api-keys"): {"name": "another", "scopes": ["phones:read"]},
+            ("PATCH", "security-policy"): {"password_min_length": 16, "remember": "remember"},
             ("POST", "phones/bulk"): {"action": "resync", "ids": [self.ids["phones"]]},
             ("POST", "locations"): {
                 "name": "Annex",
                 "civic_address": CIVIC,
                 "geo": {"latitude": 42.6, "longitude": -73.7},
             },
+            ("PATCH", "sweep-plan"): {"cadence": "weekly", "weekday": 2, "hour": 9},
+            ("POST", "sweeps"): {"tells": False},
+            ("POST", "drills"): {"location_id": location},
             ("POST", "emergency-calls/{id}/acknowledge"): {"note": "False alarm"},
             ("PATCH", "locations/{id}"): {"notification_recipients": ["desk@acme.example"]},
             ("POST", "locations/{id}/validate"): {"accepted": True},
@@ -212,6 +216,12 @@ async def _engine_rows(port: AdminPort, site: Site, made: Furnished) -> None:
         record(session, SYSTEM, Event.EMERGENCY_CALL_CREATE, call)
         await session.flush()
         session.add_all([notification, browser, sighting])
+        round_ = Sweep(
+            id=new_id("sweep"), account_id=site.account.id, started_by="Olga Owner", locations=1, started_at=now
+        )
+        session.add(round_)
+        record(session, SYSTEM, Event.SWEEP_CREATE, round_)
+        made.ids["sweeps"] = round_.id
         phone = await session.get(Phone, made.ids["phones"])
         assert phone is not None
         made.ids["phones/{id}/release"] = held = new_id("phone")

@@ -1,0 +1,251 @@
+"""Queries of tests with 933: what each location last showed, who is due, who can call from a location."""
+
+import datetime as dt
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import defer
+
+from engine.e911.sweep import Outcome, TestCaller, address_inside, judge
+from engine.models import (
+    Cadence,
+    CallKind,
+    EmergencyCall,
+    Line,
+    Location,
+    LocationTest,
+    Network,
+    NetworkKind,
+    Phone,
+    PhoneLine,
+    Sweep,
+    SweepPlan,
+    SweepState,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """A location and what is known of its tests; `test` None: none was ever made."""
+
+    location: Location
+    test: LocationTest | None
+
+
+async def note_test(session: AsyncSession, call: EmergencyCall) -> LocationTest | None:
+    """Keep what that test call, whoever dialed it, shows of the location it carried. None: it carried none of ours."""
+    place = call.location or {}
+    location_id = str(place.get("id") or "")
+    owner = select(Location.id).where(Location.id == location_id, Location.account_id == call.account_id)
+    if not location_id or await session.scalar(owner) is None:
+        return None
+    judged = judge(location_id, (location_id, str(place.get("name") or "")), call.outcome, call.status_code)
+    return await keep(
+        session, call.account_id, location_id, judged.outcome, judged.detail, at=call.sent_at, call_id=call.id
+    )
+
+
+async def keep(
+    session: AsyncSession,
+    account_id: str,
+    location_id: str,
+    outcome: Outcome,
+    detail: str,
+    *,
+    at: dt.datetime,
+    call_id: str | None,
+    sweep_id: str | None = None,
+) -> LocationTest:
+    """Store a location's latest test; what passed before stays known."""
+    row = await session.get(LocationTest, location_id)
+    if row is None:
+        row = LocationTest(location_id=location_id, account_id=account_id, tried_at=at, outcome=outcome)
+        session.add(row)
+    row.tried_at, row.tried_call_id = at, call_id
+    row.outcome, row.detail = outcome, detail[:400]
+    row.sweep_id = sweep_id or row.sweep_id
+    if outcome is Outcome.PASSED and (row.passed_at is None or at >= row.passed_at):
+        row.passed_at, row.passed_call_id = at, call_id
+    await session.flush()
+    return row
+
+
+async def locations_tested(
+    session: AsyncSession, account_id: str, *, untested_since: dt.datetime | None = None, limit: int = 1_000
+) -> list[Tested]:
+    """The account's locations with their tests, those longest without a passed one first.
+
+    Args:
+        untested_since: Only those of which none passed since then.
+    """
+    query = (
+        select(Location, LocationTest)
+        .outerjoin(LocationTest, LocationTest.location_id == Location.id)
+        .where(Location.account_id == account_id)
+        .order_by(LocationTest.passed_at.is_not(None), LocationTest.passed_at, func.lower(Location.name), Location.id)
+        .limit(limit)
+    )
+    if untested_since is not None:
+        query = query.where(_is_untested(untested_since))
+    return [Tested(row[0], row[1]) for row in await session.execute(query)]
+
+
+async def count_untested(session: AsyncSession, account_id: str, since: dt.datetime) -> int:
+    """Locations of which no test passed since then."""
+    query = (
+        select(func.count())
+        .select_from(Location)
+        .outerjoin(LocationTest, LocationTest.location_id == Location.id)
+        .where(Location.account_id == account_id, _is_untested(since))
+    )
+    return int(await session.scalar(query) or 0)
+
+
+Tests = Mapping[str, LocationTest]
+
+
+async def tests_by_location(session: AsyncSession, location_ids: Collection[str]) -> Tests:
+    """What is known of those locations' tests; one that was never tested is not in it."""
+    query = select(LocationTest).where(LocationTest.location_id.in_(location_ids))
+    return {row.location_id: row for row in await session.scalars(query)}
+
+
+def untested(since: dt.datetime) -> ColumnElement[bool]:
+    """The condition on a location that no test of it passed since then."""
+    passed = select(LocationTest.location_id).where(
+        LocationTest.location_id == Location.id, LocationTest.passed_at >= since
+    )
+    return ~passed.exists()
+
+
+def _is_untested(since: dt.datetime) -> ColumnElement[bool]:
+    return or_(LocationTest.passed_at.is_(None), LocationTest.passed_at < since)
+
+
+async def last_test_of(session: AsyncSession, location: Location) -> LocationTest | None:
+    return await session.get(LocationTest, location.id)
+
+
+# ------------------------------------------------------------------------------------------ plans and rounds
+
+
+async def plan_of(session: AsyncSession, account_id: str, *, for_update: bool = False) -> SweepPlan | None:
+    query = select(SweepPlan).where(SweepPlan.account_id == account_id)
+    return await session.scalar(query.with_for_update() if for_update else query)
+
+
+async def due_plans(session: AsyncSession, now: dt.datetime, limit: int = 50) -> Sequence[SweepPlan]:
+    """Plans whose next round should have begun, of all accounts."""
+    query = select(SweepPlan).where(SweepPlan.next_at <= now, SweepPlan.cadence != Cadence.OFF)
+    return (await session.scalars(query.order_by(SweepPlan.next_at).limit(limit))).all()
+
+
+async def running_sweeps(session: AsyncSession) -> Sequence[Sweep]:
+    """Rounds under way, of all accounts, the oldest first."""
+    query = select(Sweep).where(Sweep.state == SweepState.RUNNING).order_by(Sweep.id)
+    return (await session.scalars(query)).all()
+
+
+async def running_sweep_of(session: AsyncSession, account_id: str) -> Sweep | None:
+    query = select(Sweep).where(Sweep.account_id == account_id, Sweep.state == SweepState.RUNNING)
+    return (await session.scalars(query.limit(1))).first()
+
+
+async def sweeps_of(session: AsyncSession, account_id: str, limit: int) -> Sequence[Sweep]:
+    query = select(Sweep).where(Sweep.account_id == account_id).order_by(Sweep.id.desc()).limit(limit)
+    return (await session.scalars(query)).all()
+
+
+async def count_locations(session: AsyncSession, account_id: str) -> int:
+    query = select(func.count()).select_from(Location).where(Location.account_id == account_id)
+    return int(await session.scalar(query) or 0)
+
+
+async def next_location(session: AsyncSession, sweep: Sweep) -> Location | None:
+    """A location that this round has not dealt with yet: those that were there when it began, by name."""
+    query = (
+        select(Location)
+        .outerjoin(LocationTest, LocationTest.location_id == Location.id)
+        .where(
+            Location.account_id == sweep.account_id,
+            Location.created_at <= sweep.started_at,
+            or_(LocationTest.sweep_id.is_(None), LocationTest.sweep_id != sweep.id),
+        )
+        .order_by(func.lower(Location.name), Location.id)
+        .limit(1)
+    )
+    return (await session.scalars(query)).first()
+
+
+async def real_call_goes_on(session: AsyncSession, since: dt.datetime) -> bool:
+    """Whether a real emergency call of any account, sent since then, has no answer yet."""
+    query = select(EmergencyCall.id).where(
+        EmergencyCall.changed_at >= since,
+        EmergencyCall.kind == CallKind.EMERGENCY,
+        EmergencyCall.outcome == "in_progress",
+    )
+    return (await session.scalars(query.limit(1))).first() is not None
+
+
+async def call_named(
+    session: AsyncSession, account_id: str, sip_call_id: str, since: dt.datetime
+) -> EmergencyCall | None:
+    """The test call of that SIP Call-ID, sent since then."""
+    query = (
+        select(EmergencyCall)
+        .where(
+            EmergencyCall.account_id == account_id,
+            EmergencyCall.kind == CallKind.TEST,
+            EmergencyCall.sent_at >= since,
+            EmergencyCall.call_id == sip_call_id,
+        )
+        .options(defer(EmergencyCall.invite, raiseload=True))
+    )
+    return (await session.scalars(query.limit(1))).first()
+
+
+# ------------------------------------------------------------------------------------------ who calls from there
+
+
+async def caller_at(session: AsyncSession, location: Location) -> TestCaller | None:
+    """Somebody whose 911 call would carry that location: a line of a phone there, or any line from a network there."""
+    subnets, others = await _subnets(session, location)
+    source_ip = address_inside(subnets, others)
+    there = or_(Phone.location_id == location.id, Phone.network_location_id == location.id)
+    on_phone = (
+        select(Line.sip_user, Line.display_name, Phone.mac)
+        .join(PhoneLine, PhoneLine.line_id == Line.id)
+        .join(Phone, Phone.id == PhoneLine.phone_id)
+        .where(Phone.account_id == location.account_id, there)
+        .order_by(Phone.network_location_id != location.id, Phone.id, PhoneLine.key)
+        .limit(1)
+    )
+    found = (await session.execute(on_phone)).first()
+    if found is not None:
+        return TestCaller(found[0], found[1], found[2], source_ip)
+    line = await _line_for(session, location, from_anywhere=source_ip is not None)
+    return None if line is None else TestCaller(line.sip_user, line.display_name, None, source_ip)
+
+
+async def _subnets(session: AsyncSession, location: Location) -> tuple[list[str], list[str]]:
+    """The subnets of the location that hold for every PBX, and those of all other places."""
+    query = select(Network.value, Network.location_id).where(
+        Network.account_id == location.account_id, Network.kind == NetworkKind.SUBNET, Network.pbx_id.is_(None)
+    )
+    rows = [(row[0], row[1]) for row in await session.execute(query.order_by(Network.id))]
+    own = [value for value, owner in rows if owner == location.id]
+    return own, [value for value, owner in rows if owner != location.id]
+
+
+async def _line_for(session: AsyncSession, location: Location, *, from_anywhere: bool) -> Line | None:
+    """A line placed there; with `from_anywhere` any line on no phone, whose own place nothing else decides."""
+    own = select(Line).where(Line.account_id == location.account_id, Line.location_id == location.id)
+    line = (await session.scalars(own.order_by(Line.id).limit(1))).first()
+    if line is not None or not from_anywhere:
+        return line
+    is_free = ~select(PhoneLine.phone_id).where(PhoneLine.line_id == Line.id).exists()
+    anybody = select(Line).where(Line.account_id == location.account_id)
+    free = (await session.scalars(anybody.where(is_free).order_by(Line.id).limit(1))).first()
+    return free or (await session.scalars(anybody.order_by(Line.id).limit(1))).first()

@@ -1,0 +1,146 @@
+"""Operations on tests with 933: an account's plan, beginning and ending a round, and drills (change and audit)."""
+
+import datetime as dt
+import zoneinfo
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from engine.audit.checkpoints import Signer
+from engine.audit.events import Event
+from engine.audit.record import Actor, record
+from engine.db import utc_now
+from engine.e911 import mail, store_tests
+from engine.e911.calls import NO_RECIPIENTS, queue_notifications, recipients_for, told_of
+from engine.e911.sweep import next_round
+from engine.errors import Conflict, FieldFault, Invalid
+from engine.ids import new_id
+from engine.models import Account, Cadence, CallKind, EmergencyCall, Location, Sweep, SweepPlan, SweepState
+
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+DRILL = "drill"
+CADENCES = tuple(cadence.value for cadence in Cadence)
+
+
+async def plan_for(session: AsyncSession, account: Account, *, to_change: bool = False) -> SweepPlan:
+    """The account's plan; one that is off, of version 0 and not stored, when it has none."""
+    plan = await store_tests.plan_of(session, account.id, for_update=to_change)
+    return plan or SweepPlan(
+        id=new_id("sweep_plan"), account_id=account.id, cadence=Cadence.OFF, weekday=1, hour=10, tells=True, version=0
+    )
+
+
+async def change_plan(
+    session: AsyncSession, actor: Actor, account: Account, plan: SweepPlan, values: Mapping[str, Any]
+) -> SweepPlan:
+    """Change when locations are tested by themselves. `values`: cadence, weekday (Monday 0), hour, tells.
+
+    Raises:
+        Invalid: every field that cannot be accepted.
+    """
+    faults = []
+    if values.get("cadence", plan.cadence) not in CADENCES:
+        faults.append(FieldFault("cadence", f"Expected one of {', '.join(CADENCES)}."))
+    for name, last in (("weekday", 6), ("hour", 23)):
+        value = values.get(name, getattr(plan, name))
+        if not isinstance(value, int) or not 0 <= value <= last:
+            faults.append(FieldFault(name, f"Expected a whole number from 0 to {last}."))
+    if faults:
+        raise Invalid("The plan was not changed; locations are tested as before.", fields=tuple(faults))
+    for name in ("cadence", "weekday", "hour", "tells"):
+        if name in values:
+            setattr(plan, name, values[name])
+    plan.next_at = next_round(plan.cadence, plan.weekday, plan.hour, utc_now(), zone_of(account))
+    if not plan.version:
+        session.add(plan)
+    record(session, actor, Event.SWEEP_PLAN_UPDATE, plan)
+    await session.flush()
+    return plan
+
+
+async def begin_sweep(session: AsyncSession, actor: Actor, account_id: str, *, tells: bool) -> Sweep:
+    """Begin a round through all locations; calls are placed one after another by the node that has this duty.
+
+    Raises:
+        Conflict: a round is under way, or there is nothing to test.
+    """
+    if await store_tests.running_sweep_of(session, account_id) is not None:
+        raise Conflict("The locations are being tested already. Wait until that round has ended, or cancel it.")
+    count = await store_tests.count_locations(session, account_id)
+    if not count:
+        raise Conflict("There is no location to test. Add one first: 911 calls carry no address without.")
+    sweep = Sweep(
+        id=new_id("sweep"), account_id=account_id, started_by=(actor.display_name or actor.name)[:320], tells=tells,
+        locations=count, started_at=utc_now(), state=SweepState.RUNNING, passed=0, failed=0, skipped=0,
+    )  # fmt: skip
+    session.add(sweep)
+    record(session, actor, Event.SWEEP_CREATE, sweep, details={"locations": count, "tells": tells})
+    await session.flush()
+    return sweep
+
+
+async def cancel_sweep(session: AsyncSession, actor: Actor, sweep: Sweep) -> Sweep:
+    """End a round early; the call that is under way ends by itself.
+
+    Raises:
+        Conflict: it has ended already.
+    """
+    if sweep.state != SweepState.RUNNING:
+        raise Conflict("This round has ended already.")
+    sweep.state, sweep.ended_at = SweepState.CANCELLED, utc_now()
+    record(session, actor, Event.SWEEP_CANCEL, sweep)
+    await session.flush()
+    return sweep
+
+
+def end_sweep(session: AsyncSession, actor: Actor, sweep: Sweep) -> None:
+    """A round that is through."""
+    sweep.state, sweep.ended_at = SweepState.DONE, utc_now()
+    told = {"passed": sweep.passed, "failed": sweep.failed, "skipped": sweep.skipped}
+    record(session, actor, Event.SWEEP_END, sweep, details=told)
+
+
+def plan_after(plan: SweepPlan, account: Account, now: dt.datetime) -> None:
+    """Move a plan whose time has come to its next one."""
+    plan.next_at = next_round(plan.cadence, plan.weekday, plan.hour, now, zone_of(account))
+
+
+async def hold_drill(
+    session: AsyncSession, actor: Actor, account: Account, location: Location, *, signer: Signer | None, public_url: str
+) -> EmergencyCall:
+    """Pretend that somebody dials 911 at a location: staff are mailed and alerts ring, marked DRILL. No SIP message is
+    sent to anybody: nothing of a drill can reach a carrier or an emergency centre.
+    """
+    now = utc_now()
+    recipients = await recipients_for(session, account.id, location)
+    who = mail.one_line(actor.display_name or actor.name, 80)
+    call = EmergencyCall(
+        id=new_id("call"), account_id=account.id, call_id=DRILL, dialed="911", kind=CallKind.DRILL,
+        caller={"name": f"Drill by {who}", "callback_number": location.callback_number or account.callback_number},
+        location={
+            "id": location.id, "name": location.name, "civic_address": location.civic_address, "geo": location.geo,
+        },
+        location_source=DRILL,
+        verdict=[
+            {"source": DRILL, "said": location.name, "age_s": None, "taken": True, "why": "chosen for the drill"}
+        ],
+        flags=[] if recipients else [NO_RECIPIENTS], peer={}, outcome=DRILL, received_at=now, sent_at=now,
+        ended_at=now, recorded_at=now,
+    )  # fmt: skip
+    session.add(call)
+    await session.flush()
+    told = await told_of(session, call, account, location, signer=signer, public_url=public_url)
+    queue_notifications(session, call, told, recipients)
+    resource = ("call", call.id, mail.one_line(f"Drill at {location.name}"))
+    record(session, actor, Event.DRILL_CREATE, call, resource=resource, details={"recipients": len(recipients)})
+    await session.flush()
+    return call
+
+
+def zone_of(account: Account) -> zoneinfo.ZoneInfo:
+    """The account's time zone; UTC when this machine does not know it."""
+    try:
+        return zoneinfo.ZoneInfo(account.timezone)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError):
+        return zoneinfo.ZoneInfo("UTC")
