@@ -11,11 +11,13 @@ from typing import Any
 
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.web import BaseRunner
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import async_object_session
 
 from admin.app import make_admin
 from admin.context import DRY_RUNS, INDEX, EdgeState, FleetState
+from admin.server import AdminRunner
 from engine.accounts import operations, store
 from engine.accounts.keys import digest, mint_cookie
 from engine.audit.record import Actor
@@ -160,12 +162,19 @@ def in_a_thread(change: Change, provisioning_url: str) -> Executor:
     return ThreadPoolExecutor(1, initializer=fleet.prepare_worker, initargs=(change, provisioning_url))
 
 
+class _Server(TestServer):
+    """As the product listens: a client that hangs up does not stop what it asked for."""
+
+    async def _make_runner(self, **_options: Any) -> BaseRunner:
+        return AdminRunner(self.app)
+
+
 async def open_port(database: Database, keys: KeyRing, **admin: Any) -> AdminPort:
     edge = Edge()
     assert database.sqlite_path is not None
     core = Core(data_dir=database.sqlite_path.parent / "data")  # where uploads go
     app = make_admin(Config(core=core, admin=Admin(**admin)), keys, database, edge)
     app[DRY_RUNS] = DryRuns(database, app[INDEX], make_executor=in_a_thread)
-    client = TestClient(TestServer(app))
+    client = TestClient(_Server(app))
     await client.start_server()
     return AdminPort(client, database, keys, edge)
