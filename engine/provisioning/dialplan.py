@@ -121,10 +121,11 @@ def faults(
             found += [fault for fault in _faults(GRAMMARS[grammar](one), numbers) if fault not in found]
     names_of = LINE_PLANS.get(grammar)
     if names_of is not None:
+        named = {name.casefold() for name, value in last.items() if value}
         found += [
             f"line {line} has no dial plan, so the phone's own one decides there; write {names_of(line)[0]}"
             for line in lines
-            if not any(last.get(name) for name in names_of(line))
+            if not any(name.casefold() in named for name in names_of(line))
         ]
     return tuple(found)
 

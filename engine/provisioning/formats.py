@@ -39,6 +39,11 @@ def pairs(data: bytes | str) -> list[tuple[str, str]]:
         root = ET.fromstring(data)  # noqa: S314  # see the import
     except ET.ParseError:
         return []
+    return pairs_of(root)
+
+
+def pairs_of(root: ET.Element) -> list[tuple[str, str]]:
+    """Every setting of a document that was parsed, as `pairs` gives them."""
     found: list[tuple[str, str]] = []
     _read(root, "", found)
     return found
@@ -49,10 +54,11 @@ def _read(parent: ET.Element, stem: str, found: list[tuple[str, str]]) -> None:
     and attributes, comes first.
     """
     for element in parent:
-        tag, attributes, has_children = element.tag, element.attrib, len(element) > 0
-        if not has_children and not attributes:
-            found.append((stem + tag, element.text or ""))
+        tag, has_children = element.tag, len(element) > 0
+        if not has_children and not element.keys():
+            found.append((stem + tag if stem else tag, element.text or ""))
             continue
+        attributes = element.attrib
         local = tag.rpartition("}")[2] if "}" in tag else tag
         if local in _NAMING:
             found += _named(element, local)

@@ -4,22 +4,26 @@ Theory of operation. The proof reads the settings a dial plan is made of. A stra
 a phone reads what the proof does not, or write other settings that decide about a call as well. So
 
 - a file holds no character that some phone takes as the end of a line or leaves out, and XML is read with a parser and
-  written out plainly before anything is looked for in it: a comment, CDATA or a namespace hides nothing (`plain`);
+  written out plainly before anything is looked for in it: a comment, CDATA or a namespace hides nothing (`read`);
 - a setting of the dial plan stands once, and as the shipped template spells it (`refuse_hidden`);
 - settings that delay, divert or swallow a call and that no grammar reads (`pinned` in a `profile.toml`, and what every
   vendor calls by the same words) have the values the shipped template gives them for this phone (`refuse_changed`);
 - a file that says which files to read next says what the shipped one says, but for what `boot_free` names.
+
+Either file is parsed once, and what a name means is asked of `Profile.names`. Nothing that was found in one file is
+kept for the next: the shipped one is made anew for each phone, since any value of a phone may decide what it says.
 """
 
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from dataclasses import dataclass
 from xml.etree import ElementTree as ET  # what a phone parses with is no stronger
 
 from engine.errors import UnsafeValue
 from engine.provisioning import formats
 from engine.provisioning.dialplan import UnsafeDialPlan
+from engine.provisioning.setting_names import Named
 from engine.provisioning.vendors import FileKind, Profile
 
 Setting = tuple[str, str]
@@ -28,22 +32,38 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\ufff
 _PLAIN_NAME = re.compile(r"[\t -~]*\Z")
 _DOCTYPE = re.compile(r"<!(?:DOCTYPE|ENTITY)", re.IGNORECASE)
 _ATTRIBUTES_ALONE = frozenset({"poly", "digium", "gigaset"})  # grammars whose settings are never the text of an element
-# What decides about a call by the same words at every vendor.
-_EVERYWHERE = re.compile(r"hot.?line|warm.?line|auto.?dial|off.?hook.?(?:auto|dial)|emergency|e911", re.IGNORECASE)
-_DIVERTS = re.compile(r"hot.?line|warm.?line|auto.?dial|off.?hook", re.IGNORECASE)
 _SWITCHED_OFF = frozenset({"", "0", "n", "no", "off", "false"})
+_PLAIN_BYTES = bytes([0x09, 0x0A, *range(0x20, 0x7F)])
+_NAMING = frozenset({"name", "id", "idx", "index", "para", "perm", "overwrite", "ua"})  # attributes that set nothing
 MAX_DEPTH = 32  # elements in elements; the deepest of any vendor are six
 
 
-def plain(profile: Profile, text: str) -> str:
-    """The file as its dial plan is read: XML without comments, CDATA and namespaces.
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A file as its phone reads it.
+
+    settings   each by name, in the order of the file, those of XML also under the names that their attributes give them
+    notable    those of them whose names matter here
+    dialed     those of the dial plan, where the profile names them (`dial_names`, `own_dialed`)
+    text       for a dial plan that is read in its text: XML without comments, CDATA and namespaces, else as it is
+    """
+
+    settings: Sequence[Setting]
+    notable: Sequence[tuple[Named, str]]
+    dialed: tuple[Setting, ...] = ()
+    text: str = ""
+
+
+def read(profile: Profile, text: str) -> Read:
+    """The file that an account's own template made.
 
     Raises:
         UnsafeValue: it holds what only an account's own template could put there: a character that no phone takes or
             that ends a line on some, entities of its own in XML, a few lines of which can hold a gigabyte; or it is no
             XML where the phone wants some.
     """
-    found = _CONTROL.search(text)
+    has_others = text.encode("utf-8", "surrogatepass").translate(None, _PLAIN_BYTES)
+    found = _CONTROL.search(text) if has_others else None
     if found is not None:
         line = text.count("\n", 0, found.start()) + 1
         raise UnsafeValue(
@@ -51,8 +71,9 @@ def plain(profile: Profile, text: str) -> str:
             "of a line or leave out. Take it out of the template."
         )
     if profile.escape != "xml":
-        _refuse_odd_names(profile, text)
-        return text
+        if not text.isascii():
+            _refuse_odd_names(profile, text)
+        return read_settings(profile, _lines(profile, text), text=text)
     if _DOCTYPE.search(text) is not None:
         raise UnsafeValue("The file holds a document type declaration, which no phone of this vendor reads.")
     try:
@@ -60,7 +81,32 @@ def plain(profile: Profile, text: str) -> str:
     except ET.ParseError as exc:
         raise UnsafeValue(f"The file is no XML: {exc} of the file. No phone reads it.") from exc
     _refuse_deep(root)
-    return _written_plainly(root, with_text=profile.dial_plan not in _ATTRIBUTES_ALONE)
+    settings = _settings(profile, root, text)
+    if profile.dial_names is None and profile.own_dialed is None:
+        _name_first(root)
+        return read_settings(profile, settings, text=ET.tostring(root, encoding="unicode").replace(" />", "/>"))
+    return read_settings(profile, settings)
+
+
+def read_shipped(profile: Profile, text: str) -> Read:
+    """The file that the shipped templates make of the same phone: read as the other, and not looked over."""
+    if profile.escape != "xml":
+        return read_settings(profile, _lines(profile, text))
+    root = ET.fromstring(text)  # noqa: S314  # made by us, of our own templates
+    return read_settings(profile, _settings(profile, root, text))
+
+
+def read_settings(profile: Profile, settings: Sequence[Setting], *, text: str = "") -> Read:
+    """A file of those settings."""
+    names = profile.names
+    notable = [(known, value) for name, value in settings if (known := names[name]).is_notable]
+    return Read(settings, notable, tuple([(known.dialed, value) for known, value in notable if known.dialed]), text)
+
+
+def dialed_of(profile: Profile, settings: Sequence[Setting]) -> tuple[Setting, ...]:
+    """Those that are settings of the dial plan, in their order, by the names that its grammar knows."""
+    names = profile.names
+    return tuple([(known.dialed, value) for name, value in settings if (known := names[name]).dialed])
 
 
 def _refuse_odd_names(profile: Profile, text: str) -> None:
@@ -68,8 +114,8 @@ def _refuse_odd_names(profile: Profile, text: str) -> None:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.isascii() or line.startswith(profile.comment):
             continue
-        name = profile.statement.match(line)
-        if not _PLAIN_NAME.match(name["name"] if name is not None else line):
+        name, _, is_setting = _split(profile, line)
+        if not _PLAIN_NAME.match(name if is_setting else line):
             raise UnsafeValue(
                 f"The name of the setting in line {number} of the file holds more than plain letters, digits and "
                 "marks, so that phones differ in what they read. Take it out of the template."
@@ -79,21 +125,34 @@ def _refuse_odd_names(profile: Profile, text: str) -> None:
 def _refuse_deep(root: ET.Element) -> None:
     level = [root]
     for _ in range(MAX_DEPTH):
-        level = [child for element in level for child in element]
+        level = [child for element in level for child in element if len(child)]
         if not level:
             return
     raise UnsafeValue(f"The file has more than {MAX_DEPTH} elements in one another; no phone's file has.")
 
 
-def _written_plainly(root: ET.Element, *, with_text: bool) -> str:
+def _settings(profile: Profile, root: ET.Element, text: str) -> list[Setting]:
+    """Every setting of a document, whose names are without their namespaces from here on."""
+    if "xmlns" in text or "xml:" in text:
+        has_prefixes = "xmlns:" in text or "xml:" in text
+        for element in root.iter():
+            if element.tag.startswith("{"):
+                element.tag = _local(element.tag)
+            if has_prefixes and element.keys():
+                named = sorted(element.attrib.items())
+                element.attrib.clear()
+                element.attrib.update((_local(name), value) for name, value in named)
+    if profile.dial_plan in _ATTRIBUTES_ALONE:
+        for element in root.iter():
+            element.text = element.tail = None
+    return [*formats.pairs_of(root), *_attributes(root)]
+
+
+def _name_first(root: ET.Element) -> None:
     for element in root.iter():
-        element.tag = _local(element.tag)
         named = sorted(element.attrib.items(), key=lambda one: (one[0] != "name", one[0]))
         element.attrib.clear()
-        element.attrib.update((_local(name), value) for name, value in named)
-        if not with_text:
-            element.text = element.tail = None
-    return ET.tostring(root, encoding="unicode").replace(" />", "/>")
+        element.attrib.update(named)
 
 
 def _local(name: str) -> str:
@@ -103,69 +162,85 @@ def _local(name: str) -> str:
 # --- Settings by name -------------------------------------------------------------------------------------------------
 
 
-def statements(profile: Profile, text: str) -> list[Setting]:
-    """Every setting of a file by name, in its order: in XML an attribute is `element@attribute`, and what is named by
-    one of its attributes has its own name as well; in a text file a line that is no setting is a name without a value.
-    """
-    if profile.escape == "xml":
-        return [*formats.pairs(text), *_attributes(ET.fromstring(text))]  # noqa: S314  # as in `plain`
+def _lines(profile: Profile, text: str) -> list[Setting]:
+    """Every setting of a text file; a line that is no setting is a name without a value."""
     found = []
+    comment, separator, statement = profile.comment, profile.separator, profile.statement
     for line in text.split("\n"):
-        if not line.strip() or line.lstrip().startswith(profile.comment):
+        if not line or line.isspace() or line.lstrip().startswith(comment):
             continue
-        setting = profile.statement.match(line)
-        name, value = (setting["name"], setting["value"]) if setting is not None else (line, "")
-        found.append((" ".join(name.split()), value.strip().strip('"')))
+        if statement is None:
+            name, _, value = line.partition(separator)
+            found.append((name, value))
+        else:
+            name, value, _ = _split(profile, line)
+            found.append((name, value))
     return found
 
 
+def _split(profile: Profile, line: str) -> tuple[str, str, bool]:
+    """Name, value, and whether the line is a setting at all."""
+    if profile.statement is None:
+        name, mark, value = line.partition(profile.separator)
+        return name, value, bool(mark)
+    setting = profile.statement.match(line)
+    return (setting["name"], setting["value"], True) if setting is not None else (line, "", False)
+
+
+def plain_value(profile: Profile, value: str) -> str:
+    """A value of `Read.settings` without what stands around it in a text file."""
+    return value if profile.escape == "xml" else value.strip().strip('"')
+
+
 def _attributes(root: ET.Element) -> Iterator[Setting]:
+    """An attribute is `element@attribute`; what is named by one of its attributes has its own name as well."""
     for element in root.iter():
-        for name, value in element.attrib.items():
-            yield f"{_local(element.tag)}@{_local(name)}", value
-        own = element.get("name") or element.get("id")
-        if own and "value" in element.attrib:
-            yield own, element.attrib["value"]
+        if not element.keys():
+            continue
+        tag, named = element.tag, element.attrib
+        for name, value in named.items():
+            if name not in _NAMING:
+                yield f"{tag}@{name}", value
+        own = named.get("name") or named.get("id")
+        if own and "value" in named:
+            yield own, named["value"]
+        elif "para" in named:  # Htek: a number with its name beside it
+            yield named["para"], element.text or ""
 
 
 # --- What is refused --------------------------------------------------------------------------------------------------
 
 
-def refuse_hidden(profile: Profile, text: str, dialed: Sequence[Setting]) -> None:
+def refuse_hidden(profile: Profile, own: Read, dialed: Sequence[Setting]) -> None:
     """Raise `UnsafeDialPlan` for a setting of the dial plan that stands twice with different values, or that the proof
     did not read as it is spelled.
 
     Args:
-        text: As `plain` gave it. dialed: The settings of the dial plan that were read out of it.
+        dialed: The settings of the dial plan that were read out of the file.
     """
+    names = profile.names
     values: dict[str, str] = {}
     for name, value in dialed:
-        if values.setdefault(name, value) != value:
+        if values.setdefault(name.casefold(), value) != value:
             raise _refusal(
                 f"{name} stands twice with different values, and phones differ in which one decides about 911"
             )
-    read = Counter(_bare(name) for name, _ in dialed)
-    names = [name for name, _ in statements(profile, text)]
-    written = Counter(map(_bare, names))
-    again = next((name for name, count in read.items() if written[name] > count), None)
-    if again is None and profile.dial_names is not None:
-        is_read, looks_read = profile.dial_names.fullmatch, _anywhere(profile.dial_names.pattern).search
-        again = next((name for name in names if looks_read(name) and not is_read(name) and "@" not in name), None)
+    known = Counter([names[name].bare for name, _ in dialed])
+    is_named = profile.dial_names is not None or profile.own_dialed is not None
+    met = [one for one, _ in own.notable] if is_named else [names[name] for name, _ in own.settings]
+    written = Counter([one.bare for one in met if one.bare in known])
+    again = next((name for name, count in known.items() if written[name] > count), None)
+    if again is None:
+        again = next((one.name for one in met if one.is_hidden), None)
     if again is not None:
         raise _refusal(f"{again}, a setting of the dial plan, stands there in another spelling or place; write it once")
 
 
-@lru_cache(maxsize=64)
-def _anywhere(names: str) -> re.Pattern[str]:
-    """Those names with an index, a prefix or a case of letters that the proof's reader does not know."""
-    return re.compile(rf"(?<![A-Za-z0-9_])(?:{names})(?![A-Za-z0-9_])", re.IGNORECASE)
-
-
-def refuse_changed(profile: Profile, kind: FileKind, own: str, shipped: str) -> None:
+def refuse_changed(profile: Profile, kind: FileKind, own: Read, shipped: Read) -> None:
     """Raise `UnsafeDialPlan` for a setting that decides about calls and is not what the shipped template makes it.
 
     Args:
-        own, shipped: The same phone's file by either, as `plain` gave them or as they are.
+        own, shipped: The same phone's file by either.
     """
     if kind is FileKind.BOOT:
         _refuse_other_files(profile, own, shipped)
@@ -179,11 +254,11 @@ def refuse_changed(profile: Profile, kind: FileKind, own: str, shipped: str) -> 
             raise _refusal(f"{name} decides what becomes of a call and is missing; the shipped one says {_list(value)}")
 
 
-def _refuse_other_files(profile: Profile, own: str, shipped: str) -> None:
-    free = profile.boot_free
+def _refuse_other_files(profile: Profile, own: Read, shipped: Read) -> None:
+    free, names = profile.boot_free, profile.names
     texts = []
-    for text in (own, shipped):
-        told = statements(profile, text)
+    for one in (own, shipped):
+        told = [(names[name].name, plain_value(profile, value)) for name, value in one.settings]
         texts.append([one for one in told if free is None or free.fullmatch(one[0]) is None])
     if texts[0] != texts[1]:
         other = next((one for one in texts[0] if one not in texts[1]), None) or texts[1][0]
@@ -193,23 +268,18 @@ def _refuse_other_files(profile: Profile, own: str, shipped: str) -> None:
         )
 
 
-def _pinned(profile: Profile, text: str) -> dict[str, tuple[str, ...]]:
+def _pinned(profile: Profile, file: Read) -> dict[str, tuple[str, ...]]:
     """The values of each setting that is pinned, in their order."""
     found: dict[str, dict[str, None]] = {}
-    for whole, value in statements(profile, text):
-        name = whole.rpartition("@")[2]
-        if _EVERYWHERE.search(name) is None and (profile.pinned is None or profile.pinned.fullmatch(name) is None):
+    for known, text in file.notable:
+        if not known.is_pinned:
             continue
-        if value.casefold() in _SWITCHED_OFF and _DIVERTS.search(name) is not None:
+        value = plain_value(profile, text)
+        if value.casefold() in _SWITCHED_OFF and known.diverts:
             continue
-        if profile.harmless is None or profile.harmless.fullmatch(f"{name}={value}") is None:
-            found.setdefault(name, {})[value] = None
+        if profile.harmless is None or profile.harmless.fullmatch(f"{known.own}={value}") is None:
+            found.setdefault(known.own, {})[value] = None
     return {name: tuple(values) for name, values in found.items()}
-
-
-def _bare(name: str) -> str:
-    """A name without what stands before it in some formats: `SET`, an element, a section."""
-    return name.casefold().removeprefix("set ").rpartition("@")[2].rpartition("/")[2]
 
 
 def _list(values: Sequence[str]) -> str:

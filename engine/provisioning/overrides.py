@@ -9,8 +9,9 @@ remedy when
 - a value could become a second setting: the made-up phone is rendered once with plain words and once with words that
   hold every mark the format knows, and both files must have the same settings by name.
 
-What the shipped templates fail at too is no fault of the account's text. It is warned of, and not refused, when the
-provisioning URL is no longer in a file that the shipped templates write it into: such phones never come back.
+What the shipped templates fail at too is no fault of the account's text. Where the text changes what keeps a phone
+reachable (`engine.provisioning.override_changes`), that is told setting by setting, and refused where it would keep 911
+from being dialled.
 """
 
 import re
@@ -22,12 +23,14 @@ from xml.etree import ElementTree as ET  # what a phone parses with is no strong
 from engine.errors import EngineError
 from engine.provisioning import formats, settings
 from engine.provisioning.functionkeys import FunctionKey, KeyKind
+from engine.provisioning.override_changes import Found
 from engine.provisioning.render import LineConfig, PhoneConfig, Renderer
 from engine.provisioning.sandbox import MAX_SOURCE, BrokenTemplate
 from engine.provisioning.settings import AccountRecord, PhoneRecord
 from engine.provisioning.timezone import zone_rule
 from engine.provisioning.vendors import FileRule, Profile, Support
 
+MAX_WARNINGS = 12
 MAX_FAULTS = 5  # told at once; a text that is wrong is mostly wrong in one place
 SAMPLE_URL = "https://phones.example.net/p/sample/"
 _PLAIN = "Sample"
@@ -88,7 +91,8 @@ class _Trial:
     def __init__(self, renderer: Renderer, profile: Profile, texts: Mapping[str, str]) -> None:
         self._renderer, self._profile, self._texts = renderer, profile, texts
         self._faults: dict[str, None] = {}
-        self._warnings: dict[str, None] = {}
+        self._warnings: dict[str, str] = {}
+        self._told: set[tuple[str, str]] = set()
         self._line = 0
         self._tried = 0
 
@@ -103,7 +107,8 @@ class _Trial:
         if not self._faults:
             for model in sample_models(self._profile):
                 self._probe(model)
-        return Examined(tuple(self._faults)[:MAX_FAULTS], tuple(self._warnings), self._line, self._tried)
+        warnings = tuple(self._warnings.values())[:MAX_WARNINGS]
+        return Examined(tuple(self._faults)[:MAX_FAULTS], warnings, self._line, self._tried)
 
     def _try(self, sample: Sample, rule: FileRule) -> None:
         if len(self._faults) >= MAX_FAULTS:
@@ -111,20 +116,29 @@ class _Trial:
         shipped = self._rendered(rule, sample.config, {})
         if isinstance(shipped, EngineError | ValueError):
             return
-        own = self._rendered(rule, sample.config, self._texts)
         self._tried += 1
-        if isinstance(own, BrokenTemplate):
-            self._faults[str(own)] = None
-            self._line = self._line or own.line
-        elif isinstance(own, EngineError | ValueError):
-            self._faults[f"For {sample.name}: {own}"] = None
-        elif self._profile.escape == "xml" and (fault := formats.fault_of(own)) and not formats.fault_of(shipped):
-            self._faults[f"For {sample.name}: the file is no XML: {fault} of the file. No phone reads it."] = None
-        elif SAMPLE_URL in shipped and SAMPLE_URL not in own:
-            self._warnings[
-                "The file no longer names the provisioning URL: phones that take it ask where they asked before, and "
-                "after the next rotation nowhere. Write {{ config.provisioning_url }} where the shipped text does."
-            ] = None
+        try:
+            made, found = self._renderer.tried(self._profile, rule, sample.config, self._texts)
+        except BrokenTemplate as exc:
+            self._faults[str(exc)] = None
+            self._line = self._line or exc.line
+        except (EngineError, ValueError) as exc:
+            self._faults[f"For {sample.name}: {exc}"] = None
+        else:
+            fault = formats.fault_of(made.decode()) if self._profile.escape == "xml" else ""
+            if fault and not formats.fault_of(shipped):
+                self._faults[f"For {sample.name}: the file is no XML: {fault} of the file. No phone reads it."] = None
+            self._tell(sample, found)
+
+    def _tell(self, sample: Sample, found: Sequence[Found]) -> None:
+        """Each setting once, with the first sample that shows it."""
+        for one in found:
+            told = f"For {sample.name}, with {' and '.join(sorted(self._texts))}: {one.sentence}"
+            if one.harm and (one.setting, one.harm) not in self._told:
+                self._told.add((one.setting, one.harm))
+                self._faults[told] = None
+            elif not one.harm:
+                self._warnings.setdefault(one.setting, told)
 
     def _rendered(
         self, rule: FileRule, config: PhoneConfig, texts: Mapping[str, str]

@@ -11,7 +11,7 @@ import html
 import re
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import cache, lru_cache
@@ -21,10 +21,11 @@ from typing import Any
 import jinja2
 
 from engine.errors import UnsafeValue
-from engine.provisioning import dialplan, formats, override_proof, softphones, timezone
+from engine.provisioning import dialplan, formats, override_changes, override_proof, softphones, timezone
 from engine.provisioning.dialplan import UnsafeDialPlan
 from engine.provisioning.escaping import EscapingEnvironment
 from engine.provisioning.functionkeys import FunctionKey
+from engine.provisioning.override_changes import Found
 from engine.provisioning.sandbox import Sandbox
 from engine.provisioning.timezone import ZoneRule, zone_among, zone_rule
 from engine.provisioning.vendors import FileKind, FileRule, Mac, Profile, Vendors
@@ -136,7 +137,9 @@ class Renderer:
 
     def __init__(self, vendors: Vendors) -> None:
         self.vendors = vendors
-        self._environments = {profile.name: _environment(profile) for profile in vendors.profiles.values()}
+        self._environments = {
+            profile.name: (profile.templates, _environment(profile)) for profile in vendors.profiles.values()
+        }
         self._sandboxes: OrderedDict[tuple[str, frozenset[tuple[str, str]]], Sandbox] = OrderedDict()
 
     def render(
@@ -149,43 +152,67 @@ class Renderer:
             UnsafeValue: a text holds a character that could become a second setting; the field is named.
             BrokenTemplate: an account's own text fails, or asks for too much work.
             UnsafeDialPlan: 911 or another emergency number would wait, change or be lost on this phone.
+            UnsafeChange: an account's own text would keep this phone from 911, or from us.
         """
         refuse_unsafe(config, profile.refused)
-        model = profile.models.get(config.model)
-        name = rule.template if rule.template != "model" else (model.template if model is not None else None)
-        if name is None:
-            raise ValueError(f"{profile.name} serves no {rule.kind} file of the model {config.model!r}")
+        name = _template_of(profile, rule, config)
         if overrides:
-            return self._own(profile, rule, name, config, overrides).encode()
-        text = self._environments[profile.name].get_template(name).render(config=config)
+            text, found = self._own(profile, rule, name, config, overrides)
+            override_changes.refuse_harmful(found, overrides)
+            return text.encode()
+        text = self._shipped(profile).get_template(name).render(config=config)
         if rule.kind in _HOLDS_A_PLAN:
             dialed = dial_settings(profile, text)
             refuse_slow_plans(profile, dialed, config.emergency_numbers, tuple(line.number for line in config.lines))
         return text.encode()
 
+    def tried(
+        self, profile: Profile, rule: FileRule, config: PhoneConfig, overrides: Mapping[str, str]
+    ) -> tuple[bytes, Sequence[Found]]:
+        """As `render`, with what those texts change of what keeps a phone reachable, whether or not it is refused.
+
+        Raises:
+            UnsafeValue, BrokenTemplate, UnsafeDialPlan: as `render`.
+        """
+        refuse_unsafe(config, profile.refused)
+        text, found = self._own(profile, rule, _template_of(profile, rule, config), config, overrides)
+        return text.encode(), found
+
     def _own(
         self, profile: Profile, rule: FileRule, name: str, config: PhoneConfig, overrides: Mapping[str, str]
-    ) -> str:
+    ) -> tuple[str, Sequence[Found]]:
         """The file as the account's own texts make it, proven against what the shipped templates make of this phone
-        (`engine.provisioning.override_proof`).
+        (`engine.provisioning.override_proof`), and what they change in it (`engine.provisioning.override_changes`).
         """
         text = self.sandbox(profile, overrides).render(name, {"config": config}, lines=len(config.lines))
-        read = override_proof.plain(profile, text)
+        try:
+            return text, self._proven(profile, rule, name, config, text)
+        except UnsafeValue as exc:
+            raise type(exc)(override_changes.concealing(config)(str(exc))) from None
+
+    def _proven(self, profile: Profile, rule: FileRule, name: str, config: PhoneConfig, text: str) -> Sequence[Found]:
+        own = override_proof.read(profile, text)
         if rule.kind in _HOLDS_A_PLAN:
-            dialed = dial_settings(profile, read)
+            dialed = dial_settings(profile, own.text) if own.text else own.dialed
             refuse_long_plans(dialed)
-            override_proof.refuse_hidden(profile, read, dialed)
+            override_proof.refuse_hidden(profile, own, dialed)
             refuse_slow_plans(profile, dialed, config.emergency_numbers, tuple(line.number for line in config.lines))
         if rule.kind in _HOLDS_A_PLAN or rule.kind is FileKind.BOOT:
-            shipped = self._environments[profile.name].get_template(name).render(config=config)
-            override_proof.refuse_changed(profile, rule.kind, read, shipped)
-        return text
+            made = self._shipped(profile).get_template(name).render(config=config)
+            shipped = override_proof.read_shipped(profile, made)
+            override_proof.refuse_changed(profile, rule.kind, own, shipped)
+            return override_changes.changes(profile, own, shipped, config)
+        return ()
+
+    def _shipped(self, profile: Profile) -> jinja2.Environment:
+        templates, environment = self._environments[profile.name]
+        return environment if templates is profile.templates else _environment(profile)
 
     def sandbox(self, profile: Profile, overrides: Mapping[str, str]) -> Sandbox:
         """The vendor's templates with those texts in place of some; the last used are kept compiled."""
         key = (profile.name, frozenset(overrides.items()))
         found = self._sandboxes.pop(key, None)
-        if found is None:
+        if found is None or found.shipped is not profile.templates:
             is_xml = profile.escape == "xml"
             found = Sandbox(profile.templates, overrides, is_xml=is_xml, filters=filters())
         self._sandboxes[key] = found
@@ -193,6 +220,15 @@ class Renderer:
             with suppress(KeyError):  # another thread was faster
                 self._sandboxes.popitem(last=False)
         return found
+
+
+def _template_of(profile: Profile, rule: FileRule, config: PhoneConfig) -> str:
+    """The template that file is made from. Raises ValueError: that model has none."""
+    model = profile.models.get(config.model)
+    name = rule.template if rule.template != "model" else (model.template if model is not None else None)
+    if name is None:
+        raise ValueError(f"{profile.name} serves no {rule.kind} file of the model {config.model!r}")
+    return name
 
 
 def _environment(profile: Profile) -> jinja2.Environment:
@@ -218,6 +254,7 @@ def filters() -> Mapping[str, Callable[..., Any]]:
     """What templates have beside Jinja's own filters: functions of their arguments alone."""
     made: dict[str, Callable[..., Any]] = {"utc_offset": utc_offset, "around": around, "zone_among": zone_among}
     made |= {"md5": md5, "minutes": whole_minutes, "host_port": host_port, "posix_tz": timezone.posix_tz}
+    made["hash_quoted"] = hash_quoted
     return made | {one.__name__: one for one in _FILTERS}
 
 
@@ -265,6 +302,11 @@ def host_port(host: str, port: int) -> str:
     return f"{host}:{port}" if host else ""
 
 
+def hash_quoted(text: str) -> str:
+    """A value in quotes where a `#` would begin a comment, or a blank at its ends would be lost (Mitel)."""
+    return f'"{text}"' if "#" in text or text != text.strip() else text
+
+
 def md5(text: str) -> str:
     """The checksum a phone compares a file with (Algo): it finds broken transfers and protects nothing."""
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
@@ -307,8 +349,7 @@ def refuse_unsafe(config: PhoneConfig, refused: re.Pattern[str] | None = None) -
 def dial_settings(profile: Profile, text: str) -> tuple[tuple[str, str], ...]:
     """The settings of the dial plan, read back out of a rendered file."""
     if profile.dial_names is not None:
-        is_dialed = profile.dial_names.fullmatch
-        return tuple(one for one in formats.pairs(text.encode()) if is_dialed(one[0]))
+        return override_proof.dialed_of(profile, formats.pairs(text.encode()))
     if profile.dial_setting is not None:
         found = profile.dial_setting.findall(text)
         return tuple((name, html.unescape(value) if profile.escape == "xml" else value) for name, value in found)

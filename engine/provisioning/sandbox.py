@@ -25,7 +25,7 @@ import types
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from functools import update_wrapper
+from functools import lru_cache, update_wrapper
 from typing import Any
 
 import jinja2
@@ -131,7 +131,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             cache_size=-1,
             bytecode_cache=_COMPILED[is_xml],
         )
-        self.own = frozenset(own)
+        self.own, self.shipped = frozenset(own), shipped
         self.left = 0
         self.template_class = _Template
         self.code_generator_class = Charging
@@ -277,6 +277,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def joined(self, join: Callable[[Iterable[Any]], str], parts: tuple[Any, ...]) -> str:
         """`~`: no longer than a value may be."""
+        if not any([type(one) is not int and (type(one) is not str or len(one) > CHARACTERS_A_STEP) for one in parts]):  # noqa: C419  # faster
+            return "".join(map(str, parts))  # a few short ones: as `join` writes them
         if sum([len(part) if isinstance(part, str) else 20 for part in parts]) > MAX_TEXT:
             raise TooMuch(f"a text of more than {MAX_TEXT} characters")
         return join([self._written(part) for part in parts])
@@ -289,6 +291,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def escaped(self, value: Any) -> str:
         """`{{ value }}` in XML."""
         if type(value) is str:
+            if value.isalnum() and len(value) <= CHARACTERS_A_STEP:
+                return value
             if len(value) > CHARACTERS_A_STEP:
                 self.step(len(value) // CHARACTERS_A_STEP)
             return escaped_text(value)
@@ -316,7 +320,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:  # noqa: ARG002  # as Jinja calls
         if type(left) is int and type(right) is int and operator != "**":
-            return self._held(self.binop_table[operator](left, right))
+            made = self.binop_table[operator](left, right)
+            return made if type(made) is int and -MAX_WHOLE <= made <= MAX_WHOLE else self._held(made)
         if operator == "**":
             raise TooMuch("** is not needed in a phone's file and could take for ever")
         if operator == "%" and isinstance(left, str):
@@ -336,8 +341,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def _formatted(self, text: str, values: Any) -> str:
         """`"%02d" % number`: fields of at most two digits' width, filled with text and numbers."""
-        if len(text) > MAX_ITEMS or not _FORMAT.match(text):
+        if len(text) > MAX_ITEMS or not _is_plain_format(text):
             raise TooMuch("only %s, %d, %x and %X with at most two digits before the letter are known here")
+        if type(values) is int and len(text) < CHARACTERS_A_STEP:
+            return text % values
         written = [self._written(value) for value in (values if isinstance(values, tuple) else (values,))]
         if sum([len(value) for value in written if isinstance(value, str)]) > MAX_TEXT:
             raise TooMuch(f"a text of more than {MAX_TEXT} characters")
@@ -352,10 +359,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
             cost = 1
             for value in args:
                 if isinstance(value, str):
-                    cost += len(value) if is_by_item else len(value) // CHARACTERS_A_STEP
+                    if is_by_item or len(value) > CHARACTERS_A_STEP:
+                        cost += len(value) if is_by_item else len(value) // CHARACTERS_A_STEP
                 elif type(value) is not int:
                     cost += _weight(value)
-            self.step(cost)
+            self.left -= cost
+            if self.left < 0:
+                self.step(0)
             made = function(*args, **kwargs)
             kind = type(made)
             if kind is bool or (kind is str and len(made) <= CHARACTERS_A_STEP):
@@ -430,6 +440,11 @@ class _Replace:
     def __call__(self, old: str, new: str, count: int = -1) -> str:
         self._sandbox._refuse_long_replace(self._text, old, new)  # noqa: SLF001  # of one module
         return self._text.replace(old, new, count)
+
+
+@lru_cache(maxsize=256)
+def _is_plain_format(text: str) -> bool:
+    return _FORMAT.match(text) is not None
 
 
 def _weight(value: Any) -> int:

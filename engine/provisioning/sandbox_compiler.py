@@ -10,8 +10,10 @@ from typing import Any, cast
 
 import jinja2
 from jinja2 import nodes
-from jinja2.compiler import CodeGenerator, Frame
+from jinja2.compiler import Frame
 from jinja2.visitor import NodeTransformer
+
+from engine.provisioning.escaping import VALUE, WholeOutput
 
 CHARACTERS_A_STEP = 64
 MAX_WHOLE = 2**63
@@ -26,7 +28,7 @@ ALLOWED_TESTS = frozenset(
 )  # fmt: skip
 
 
-class Charging(CodeGenerator):
+class Charging(WholeOutput):
     """Jinja's compiler with what costs work sent through the sandbox."""
 
     def _output_child_to_const(self, node: nodes.Expr, frame: Frame, finalize: Any) -> str:
@@ -35,9 +37,20 @@ class Charging(CodeGenerator):
         return super()._output_child_to_const(node, frame, finalize)
 
     def _output_child_pre(self, node: nodes.Expr, frame: Frame, finalize: Any) -> None:  # noqa: ARG002  # as Jinja calls
-        self.write("environment.escaped(" if frame.eval_ctx.autoescape else "environment.written(")
+        self.write(f"({VALUE} if type({VALUE} := ")
 
     def _output_child_post(self, node: nodes.Expr, frame: Frame, finalize: Any) -> None:  # noqa: ARG002  # as Jinja calls
+        """A short text is written as it is; the environment looks at anything else."""
+        is_plain = f") is str and len({VALUE}) <= {CHARACTERS_A_STEP}"
+        if frame.eval_ctx.autoescape:
+            self.write(f"{is_plain} and {VALUE}.isalnum() else environment.escaped({VALUE}))")
+        else:
+            self.write(f"{is_plain} else environment.written({VALUE}))")
+
+    def _write_kept(self, name: str, value: nodes.Expr, frame: Frame) -> None:
+        """A long text is paid for each time it is written."""
+        self.write(f"({name} if len({name}) <= {CHARACTERS_A_STEP} else ")
+        self._write_asked(value, frame)
         self.write(")")
 
     def visit_Call(self, node: nodes.Call, frame: Frame, forward_caller: bool = False) -> None:  # noqa: N802  # as Jinja names it

@@ -41,7 +41,9 @@ def bounded(name: str, function: Callable[..., Any], pay: Callable[[int], None])
     most, each = _LISTS.get(name, (0, 0))
 
     def looked_at(*args: Any, **kwargs: Any) -> Any:
-        for value in (*args, *kwargs.values()):
+        for value in (*args, *kwargs.values()) if kwargs else args:
+            if type(value) is int or (type(value) is str and len(value) <= longest):
+                continue
             if isinstance(value, (list, tuple)):
                 _refuse_list(name, value, most, each)
                 pay(STEPS_A_NAME * len(value))

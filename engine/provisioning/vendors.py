@@ -22,6 +22,7 @@ from engine.errors import ConfigFault
 from engine.provisioning import diagnosis
 from engine.provisioning.envelope import Scheme
 from engine.provisioning.functionkeys import KeyKind
+from engine.provisioning.setting_names import Names, Watched, watched_patterns
 
 Mac = NewType("Mac", str)  # 12 lower-case hexadecimal digits
 
@@ -34,7 +35,6 @@ _BRANDS = (
     "YEALINK|POLYCOM|POLY|AASTRA|MITEL|HTEK|PANASONIC|SANGOMA|DIGIUM|AVAYA|GIGASET|ALGO|"
     "GRANDSTREAM|CISCO|LINKSYS|SNOM|FANVIL|OBIHAI|AUDIOCODES|LINPHONE|ACROBITS"
 )
-_STATEMENT = re.compile(r"(?P<name>[^=]*)=(?P<value>.*)")
 _GROUP_NAME = re.compile(r"\(\?P<\w+>")
 _SEPARATORS = re.compile(r"[:.\-\s]")
 _PLACEHOLDER = re.compile(r"[{$\[%<]")
@@ -125,6 +125,7 @@ class Profile:
     refused         what no text may hold, where the format has no way to write it
     dial_setting    how a setting of the dial plan stands in a rendered file, name then value
     dial_names      which of a file's XML elements are settings of the dial plan (`engine.provisioning.formats`)
+    own_dialed      which of them, where the shipped file's are read out of its text, in one an account's template made
     folder          a folder only this vendor's phones put before a file's name
     file_names      the model behind a file name that is one model's own, in lower case
     key_kinds       the function keys its files can say
@@ -132,9 +133,11 @@ class Profile:
     encryption      the format its phones decrypt (`engine.provisioning.envelope`); None: none that is known well enough
     encodings       further formats, for a phone that names one in Accept-Encoding
     mac_variable    what stands for the phone's address in a URL entered on it; empty: the phone adds its file itself
-    statement       how a setting stands in a text file: `name`, then `value`; comment: how a line begins that is none
+    separator       what stands between a setting's name and its value in a text file; `statement`, where no one mark
+                    does: how it stands there, `name`, then `value`; comment: how a line begins that is none
     pinned          settings that decide about calls and that the dial plan's grammar does not read: an account's own
                     template leaves them as the shipped one makes them, but for `harmless` ones (`name=value`)
+    watched         settings that such a template may change, and of which it is told what comes of that
     boot_free       what an account's own template may say in a file that names the files that follow
     is_softphone    an application without an address of its own: one is made for it
     """
@@ -157,6 +160,7 @@ class Profile:
     refused: re.Pattern[str] | None = None
     dial_setting: re.Pattern[str] | None = None
     dial_names: re.Pattern[str] | None = None
+    own_dialed: re.Pattern[str] | None = None
     folder: re.Pattern[str] | None = None
     file_names: Mapping[str, str] = field(default_factory=dict)
     key_kinds: frozenset[KeyKind] = frozenset()
@@ -164,13 +168,16 @@ class Profile:
     encryption: Scheme | None = None
     encodings: frozenset[Scheme] = frozenset()
     mac_variable: str = ""
-    statement: re.Pattern[str] = _STATEMENT
+    separator: str = "="
+    statement: re.Pattern[str] | None = None
     comment: str = "#"
     pinned: re.Pattern[str] | None = None
     harmless: re.Pattern[str] | None = None
     boot_free: re.Pattern[str] | None = None
+    watched: Mapping[Watched, re.Pattern[str]] = field(default_factory=dict)
     is_softphone: bool = False
     any_file: re.Pattern[str] = field(init=False, repr=False)
+    names: Names = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """One pattern for all file names, so that a request is not held against every rule of every vendor: its groups
@@ -181,6 +188,7 @@ class Profile:
         if any_file.groups != len(self.files):
             raise ValueError("a group of a file's name without a name of its own is written (?:...)")
         object.__setattr__(self, "any_file", any_file)
+        object.__setattr__(self, "names", Names(self.dial_names, self.own_dialed, self.pinned, self.watched))
 
     def file_rule(self, name: str) -> FileRule | None:
         """The rule that file name falls under; None when this vendor's phones ask for no such file."""
@@ -517,9 +525,9 @@ def parse_profile(text: str, templates: Mapping[str, str]) -> Profile:
 
 def _override_rules(table: Mapping[str, Any]) -> dict[str, Any]:
     """The table `overrides` of a profile: what an account's own templates may not change. Lists are alternatives."""
-    found: dict[str, Any] = {"comment": table.get("comment", "#")}
-    if "statement" in table:
-        found["statement"] = re.compile(table["statement"])
+    found: dict[str, Any] = {"comment": table.get("comment", "#"), "separator": table.get("separator", "=")}
+    found["watched"] = watched_patterns(table.get("watched", {}))
+    found |= {name: re.compile(table[name]) for name in ("statement", "own_dialed") if name in table}
     for name in ("pinned", "harmless", "boot_free"):
         if name in table:
             found[name] = re.compile("|".join(f"(?:{one})" for one in table[name]), re.IGNORECASE)

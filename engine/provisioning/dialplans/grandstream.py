@@ -83,7 +83,9 @@ def _rule(text: str) -> Rule:
 
 
 def plans(settings: Settings) -> Plans:
-    """The plan of every account or port. P-values do not say which prefix is whose: one that is set counts for all."""
+    """The plan of every account or port. P-values do not say which prefix is whose: one that is set counts for all.
+    Phones read the names of items in capitals or without; of two spellings either may be the one that is kept.
+    """
     timer_s = whole(settings, "P85", NO_KEY_ENTRY_S)
     prefix = next((settings[name] for name in _P_PREFIXES if settings.get(name)), "")
     early = settings.get("P29") == "1"
@@ -92,7 +94,10 @@ def plans(settings: Settings) -> Plans:
         for name, value in settings.items()
         if name in _P_PLANS and value
     }
-    folded = {name.lower(): value for name, value in settings.items()}
+    folded: dict[str, str] = {}
+    for name, value in settings.items():
+        known = folded.get(name.lower(), "")
+        folded[name.lower()] = known if known and not _is_set(value) else value
     for name, value in settings.items():
         account = re.fullmatch(r"(account\.\d+\.call)\.dialplan", name.lower())
         if account is not None and value:
@@ -103,6 +108,10 @@ def plans(settings: Settings) -> Plans:
                 early_dial=folded.get(f"{account[1]}.earlydial", "").lower() in {"1", "yes"},
             )
     return found
+
+
+def _is_set(value: str) -> bool:
+    return value.lower() not in {"", "0", "no"}
 
 
 def htek_plans(settings: Settings) -> Plans:

@@ -276,7 +276,12 @@ def test_other_numbers_can_still_be_dialled(profile):
     [
         ("obihai", "macros.j2", "{% for number in numbers %}{{ number }}|{% endfor %}", "9xx.|"),
         ("audiocodes", "dial.j2", "{% for number in numbers %}{{ number }}|{% endfor %}", "9xx.T|"),
-        ("linphone", "base.xml.j2", 'entry("dial_prefix", "")', 'entry("dial_prefix", "9")'),
+        (
+            "linphone",
+            "base.xml.j2",
+            '"dial_prefix" overwrite="true"></entry>',
+            '"dial_prefix" overwrite="true">9</entry>',
+        ),
         ("acrobits", "base.xml.j2", 'param="voiceCall"', 'param="gsmCall"'),
     ],
 )

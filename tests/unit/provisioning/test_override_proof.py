@@ -161,7 +161,8 @@ def test_a_setting_that_decides_about_calls_and_that_no_grammar_reads_stays_as_s
     text = shipped(vendor, template)
     text = f"{text}\n{change}\n" if isinstance(change, str) else text.replace(*change)
     assert text != shipped(vendor, template)
-    assert "decides what becomes of a call" in faults(vendor, template, text)
+    told = faults(vendor, template, text)
+    assert "decides what becomes of a call" in told or "Nobody could dial 911" in told
 
 
 HIDDEN = {
@@ -181,7 +182,7 @@ HIDDEN = {
     "htek, in a comment and in CDATA": (
         "htek",
         "base.xml.j2",
-        ('.DialPlan">{{ "{" }}', '.DialPlan"><![CDATA[{ xxxxxxx }]]>{{ "{" }}'),
+        ('.DialPlan">{{ dialled }}', '.DialPlan"><![CDATA[{ xxxxxxx }]]>{{ dialled }}'),
     ),
     "sangoma, in a comment": (
         "sangoma",

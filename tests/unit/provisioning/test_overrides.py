@@ -82,9 +82,20 @@ def test_what_the_shipped_templates_fail_at_too_is_no_fault_of_the_text():
 
 def test_a_file_without_the_provisioning_url_is_warned_of_and_not_refused():
     shipped = PROFILES["yealink"].templates["base.cfg.j2"]
-    found = examine("yealink", "base.cfg.j2", shipped.replace("{{ config.provisioning_url }}", "http://elsewhere/"))
+    line = "static.auto_provision.server.url = {{ config.provisioning_url }}\n"
+    assert line in shipped
+    found = examine("yealink", "base.cfg.j2", shipped.replace(line, ""))
     assert found.faults == ()
     assert "provisioning URL" in found.warnings[0]
+
+
+def test_a_file_that_names_another_server_is_refused_and_the_token_is_not_told():
+    """P-17: what another server hands out is proven by nobody."""
+    shipped = PROFILES["yealink"].templates["base.cfg.j2"]
+    found = examine("yealink", "base.cfg.j2", shipped.replace("{{ config.provisioning_url }}", "http://elsewhere/"))
+    assert "'http://elsewhere/' in this one" in found.faults[0]
+    assert "Write {{ config.provisioning_url }} there." in found.faults[0]
+    assert "/p/[token]/" in found.faults[0]
 
 
 def test_a_text_is_tried_beside_the_account_s_other_templates():
