@@ -10,10 +10,13 @@ from admin.api import answered, body_of, given, match_version, no_query
 from admin.api_models import Body, Id, Instant, Instructions, Name, Number, Prefix, StampedAnswer, Text, patch_of
 from admin.context import ACCOUNT, ACTOR, RESOURCE, SESSION
 from admin.routes import Operation, Route
+from admin.stale import who_changed
 from engine.accounts import operations, store
 from engine.accounts.operations import AccountFields
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
+from engine.errors import Stale
+from engine.models import Account
 
 
 class BillingAddress(Body):
@@ -77,11 +80,20 @@ async def patch_account(request: web.Request) -> web.Response:
     account = request[ACCOUNT]
     request[RESOURCE] = ("account", account.id, account.name)
     await store.lock_account(request[SESSION], account)
-    match_version(request, account)
+    await _match(request, account)
     wished = replace(AccountFields.of(account), **given(await body_of(request, AccountPatch)))
     await operations.update_account(request[SESSION], request[ACTOR], account, wished)
     await request[SESSION].flush()
     return answered(AccountAnswer.model_validate(account), account)
+
+
+async def _match(request: web.Request, account: Account) -> None:
+    """As `match_version`; the refusal says who changed what meanwhile, for the page that sent the older state."""
+    try:
+        match_version(request, account)
+    except Stale as stale:
+        told = await who_changed(request[SESSION], account, account.id)
+        raise Stale(f"{stale.detail} {told}".strip()) from None
 
 
 ROUTES = (

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
+from admin.context import ACCOUNT, SESSION
+from admin.stale import who_changed
 from engine.errors import EngineError, FieldFault, Invalid, Stale
 
 FormPage = Callable[[web.Request, EngineError | None], Awaitable[web.StreamResponse]]
@@ -21,6 +23,7 @@ FORM: web.RequestKey[FormPage] = web.RequestKey("form", Callable)  # type: ignor
 class Versioned(Protocol):
     """A row that counts its changes."""
 
+    id: Any
     version: Any
 
 
@@ -118,16 +121,19 @@ async def whole_number(request: web.Request, name: str, default: int) -> int:
     return int(text)
 
 
-async def refuse_stale(request: web.Request, row: Versioned) -> None:
+async def refuse_stale(request: web.Request, row: Versioned, field_name: str = "version") -> None:
     """Refuse a form that was filled in before somebody else changed the row.
 
+    Args:
+        field_name: The field that says which version the form was made of.
     Raises:
         Stale: the page is shown again with what was typed; sending it once more takes it as it stands.
     """
-    seen = await typed(request, "version")
+    seen = await typed(request, field_name)
     if seen and seen != str(row.version):
+        told = await who_changed(request[SESSION], request[ACCOUNT], row.id)
         raise Stale(
-            "Somebody else changed this while you were typing. Your text still stands here; "
+            f"Somebody else changed this while you were typing. {told} Your text still stands here; "
             "save once more to put it in place of theirs."
         )
 

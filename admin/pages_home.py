@@ -1,23 +1,36 @@
-"""Home: the first steps, each done when it has really happened, and how things stand."""
+"""Home: the first steps, each done when it has really happened; what needs a person; and how things stand.
 
-from dataclasses import dataclass
+Every question to the database is a count, a handful of rows, or a few columns of the locations: the page takes the same
+time with ten phones as with ten thousand.
+"""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from aiohttp import web
 
-from admin.context import ACCOUNT, EDGE, SESSION
-from admin.render import has_address, plural, render
+from admin.context import ACCOUNT, CONFIG, EDGE, SCOPES, SESSION
+from admin.render import plural, render
 from admin.routes import SIGNED_IN, Route
 from engine.accounts import store as accounts
+from engine.accounts.scopes import Scope
 from engine.audit.events import Event
+from engine.db import utc_now
+from engine.e911 import alarms as e911_alarms
 from engine.e911 import store as e911
-from engine.models import Account, CallKind, EmergencyCall, Location, Pbx, Trunk
+from engine.e911 import store_calls, store_tests
+from engine.e911.location import DISAGREEMENT
+from engine.e911.sweep import UNTESTED_AFTER
+from engine.models import Account, EmergencyCall, Pbx, Trunk
 from engine.provisioning import store as provisioning
 from engine.provisioning import store_alarms
-from engine.provisioning.alarms import Alarm, summed
+from engine.provisioning.alarms import summed
 from engine.provisioning.store import PhoneCounts
 
 LATEST = 5
-TESTS_LOOKED_AT = 200  # calls in which a 933 is looked for
+LOOKS_BACK = dt.timedelta(days=7)
+OVERDUE_AFTER = dt.timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +54,31 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
+class Alarm:
+    """One line of what needs a person: what it means, and the link that leads to the cure."""
+
+    text: str
+    action: str
+    href: str
+    kind: str
+    is_urgent: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """All that Home speaks of, read once."""
 
     account: Account
-    locations: list[Location]
+    places: Sequence[e911_alarms.Place]
     told: int  # how many addresses are mailed at every call; a location's own come beside them
     phones: PhoneCounts
-    pbxs: list[Pbx]
-    trunks: list[Trunk]
-    calls: list[EmergencyCall]
+    pbxs: Sequence[Pbx]
+    trunks: Sequence[Trunk]
+    latest: Sequence[EmergencyCall]
+    test: EmergencyCall | None  # the latest 933
+    passed: EmergencyCall | None  # the latest that was answered
     waiting_mails: int
-    alarms: tuple[Alarm, ...]  # one for each kind, however many phones it stands for
+    is_sip_up: bool
 
 
 async def get_home(request: web.Request) -> web.Response:
@@ -62,54 +88,103 @@ async def get_home(request: web.Request) -> web.Response:
         "home.html.j2",
         steps=first_steps(standing),
         tiles=_tiles(request, standing),
-        alarms=standing.alarms,
-        calls=standing.calls[:LATEST],
+        alarms=await _alarms(request, standing),
+        calls=standing.latest,
     )
 
 
 async def _standing(request: web.Request) -> Standing:
     session, account = request[SESSION], request[ACCOUNT]
-    locations = await e911.locations_of(session, account.id)
-    recipients = await e911.recipients_of(session, account.id)
+    places = await store_calls.places_of(session, account.id)
     return Standing(
         account=account,
-        locations=locations,
-        told=len(recipients),
+        places=[
+            e911_alarms.Place(name, bool(set(civic) - {"country", "A1"}) or has_geo, status, has_recipients)
+            for name, civic, has_geo, status, has_recipients in places
+        ],
+        told=await store_calls.count_recipients(session, account.id),
         phones=await provisioning.count_phones(session, account.id),
-        pbxs=list(await accounts.pbxs_of(session, account.id)),
-        trunks=list(await accounts.trunks_of(session, account.id)),
-        calls=(await e911.calls_of(session, account.id, limit=TESTS_LOOKED_AT)).rows,
+        pbxs=await accounts.pbxs_of(session, account.id),
+        trunks=await accounts.trunks_of(session, account.id),
+        latest=await store_calls.latest_calls(session, account.id, LATEST),
+        test=await store_calls.latest_test(session, account.id),
+        passed=await store_calls.latest_test(session, account.id, answered=True),
         waiting_mails=await e911.waiting_count(session, account.id),
-        alarms=summed(await store_alarms.alarm_counts(session, account.id)),
+        is_sip_up=request.app[EDGE].state().is_up,
     )
 
 
+# ------------------------------------------------------------------------------------------ what needs a person
+
+
+async def _alarms(request: web.Request, standing: Standing) -> list[Alarm]:
+    """What this user may see of it, urgent things first."""
+    found: list[Alarm] = []
+    scopes = request[SCOPES]
+    if {Scope.CALLS_READ, Scope.LOCATIONS_READ} <= scopes:
+        facts = await _facts(request, standing)
+        found = [
+            Alarm(one.text, one.action, one.href, one.kind.value, one.is_urgent) for one in e911_alarms.alarms_of(facts)
+        ]
+    if Scope.PHONES_READ in scopes:
+        counts = await store_alarms.alarm_counts(request[SESSION], request[ACCOUNT].id)
+        found += [Alarm(one.text, "See which", one.href, one.kind.value, is_urgent=True) for one in summed(counts)]
+    return sorted(found, key=lambda alarm: not alarm.is_urgent)
+
+
+async def _facts(request: web.Request, standing: Standing) -> e911_alarms.Standing:
+    session, account_id, now = request[SESSION], request[ACCOUNT].id, utc_now()
+    since = now - LOOKS_BACK
+    enabled = [trunk for trunk in standing.trunks if trunk.enabled]
+    disagreements = await store_calls.count_flagged(session, account_id, since, DISAGREEMENT)
+    return e911_alarms.Standing(
+        places=standing.places,
+        recipients=standing.told,
+        trunks_up=sum(trunk.is_up is not False for trunk in enabled),
+        trunks_down=[trunk.name for trunk in enabled if trunk.is_up is False],
+        failed_calls=await store_calls.count_failed(session, account_id, since),
+        unacknowledged=await store_calls.count_unacknowledged(session, account_id, since),
+        disagreements=disagreements,
+        latest_disagreement=(
+            await store_calls.latest_flagged(session, account_id, since, DISAGREEMENT) if disagreements else None
+        ),
+        overdue_mails=await store_calls.overdue_notifications(session, account_id, now - OVERDUE_AFTER),
+        failed_mails=await store_calls.failed_notifications(session, account_id, since),
+        is_mail_set_up=bool(request.app[CONFIG].mail.host),
+        untested=await store_tests.count_untested(session, account_id, now - UNTESTED_AFTER),
+        has_passed_a_test=standing.passed is not None,
+        days=LOOKS_BACK.days,
+    )
+
+
+# ------------------------------------------------------------------------------------------ first steps
+
+
 def first_steps(standing: Standing) -> list[Step]:
-    """The five steps; the first one that is open is marked as the next."""
+    """The seven steps; the first one that is open is marked as the next."""
     steps = [
-        _location_step(standing.locations),
+        _location_step(standing),
         _told_step(standing.told),
+        _pbx_step(standing.pbxs),
+        _trunk_step(standing.trunks),
         _phone_step(standing),
         _test_step(standing),
         _live_step(standing),
     ]
     following = next((step for step in steps if not step.is_done), None)
-    return [
-        Step(step.name, step.title, step.text, step.is_done, step.address, step.action, is_next=step is following)
-        for step in steps
-    ]
+    return [replace(step, is_next=step is following) for step in steps]
 
 
-def _location_step(locations: list[Location]) -> Step:
-    usable = [location for location in locations if has_address(location)]
+def _location_step(standing: Standing) -> Step:
+    usable = sum(place.has_address for place in standing.places)
     text = (
-        f"{plural(len(usable), 'location')} with an address. A 911 call carries the one that fits its caller."
+        f"{plural(usable, 'location')} with an address. A 911 call carries the one that fits its caller."
         if usable
         else "The address, floor and room that a 911 call carries to the dispatcher."
     )
     address = "/locations" if usable else "/locations/new"
     action = "See locations" if usable else "Add location"
-    return Step("location", "Add your first location", text, bool(usable), address, action)
+    return Step("location", "Add your first location", text, usable > 0, address, action)
 
 
 def _told_step(told: int) -> Step:
@@ -118,9 +193,30 @@ def _told_step(told: int) -> Step:
         if told
         else "Who is mailed the moment somebody dials 911 here. The law asks for it."
     )
-    return Step(
-        "told", "Say who is told", text, told > 0, "/settings#recipients", "Recipients" if told else "Add recipient"
-    )
+    action = "Recipients" if told else "Add recipient"
+    return Step("told", "Say who is told", text, told > 0, "/settings#recipients", action)
+
+
+def _pbx_step(pbxs: Sequence[Pbx]) -> Step:
+    if pbxs:
+        text = f"{plural(len(pbxs), 'PBX', 'PBXs')} may send emergency calls here."
+        return Step("pbx", "Connect your PBX", text, is_done=True, address="/settings#pbxs", action="See PBXs")
+    text = "Whose calls are taken: the PBX’s address, its certificate or its password. Strangers are refused."
+    return Step("pbx", "Connect your PBX", text, is_done=False, address="/settings/pbxs/new", action="Add PBX")
+
+
+def _trunk_step(trunks: Sequence[Trunk]) -> Step:
+    title = "Connect a carrier"
+    enabled = [trunk for trunk in trunks if trunk.enabled]
+    answering = sum(bool(trunk.is_up) for trunk in enabled)
+    if answering:
+        text = f"{plural(answering, 'trunk')} answering. Emergency calls try them in their order."
+        return Step("trunk", title, text, is_done=True, address="/settings#trunks", action="See trunks")
+    if enabled:
+        text = "No trunk answers yet: emergency calls would fail. Check its host, port and firewall."
+        return Step("trunk", title, text, is_done=False, address="/settings#trunks", action="Check trunks")
+    text = "The carrier’s trunk that takes 911 and 933. A second one is tried within seconds when the first is silent."
+    return Step("trunk", title, text, is_done=False, address="/settings/trunks/new", action="Add trunk")
 
 
 def _phone_step(standing: Standing) -> Step:
@@ -141,35 +237,40 @@ def _phone_step(standing: Standing) -> Step:
 
 def _test_step(standing: Standing) -> Step:
     title = "Dial 933"
-    tests = [call for call in standing.calls if call.kind == CallKind.TEST]
-    passed = next((call for call in tests if call.outcome == "answered"), None)
-    if passed is not None:
+    if standing.passed is not None:
         text = "A test call went out with its location and was answered."
-        return Step("test", title, text, is_done=True, address=f"/calls/{passed.id}", action="See the call")
-    if tests:
+        address = f"/calls/{standing.passed.id}"
+        return Step("test", title, text, is_done=True, address=address, action="See the call")
+    if standing.test is not None:
         text = "A test call came, but no carrier answered it. Its page says why."
-        return Step("test", title, text, is_done=False, address=f"/calls/{tests[0].id}", action="See the call")
-    if not standing.pbxs or not standing.trunks:
-        missing = "your PBX" if not standing.pbxs else "your carrier's trunk"
-        address = "/settings/pbxs/new" if not standing.pbxs else "/settings/trunks/new"
-        text = f"The whole way of a 911 call, without a dispatcher at its end. It takes {missing} first."
-        action = "Add PBX" if not standing.pbxs else "Add trunk"
-        return Step("test", title, text, is_done=False, address=address, action=action)
+        address = f"/calls/{standing.test.id}"
+        return Step("test", title, text, is_done=False, address=address, action="See the call")
     text = "The whole way of a 911 call, without a dispatcher at its end. Dial it from any phone."
     return Step("test", title, text, is_done=False, address="/help/emergency", action="How to")
 
 
 def _live_step(standing: Standing) -> Step:
-    enabled = [trunk for trunk in standing.trunks if trunk.enabled]
-    answering = [trunk for trunk in enabled if trunk.is_up]
-    is_done = bool(standing.pbxs and answering)
-    if is_done:
-        text = f"{plural(len(standing.pbxs), 'PBX', 'PBXs')} may call, {plural(len(answering), 'trunk')} answering."
-    elif enabled and standing.pbxs:
-        text = "No trunk answers yet: emergency calls would fail. Check its host, port and firewall."
-    else:
-        text = "A PBX that may send emergency calls, and a carrier's trunk that answers."
-    return Step("live", "Go live", text, is_done, "/settings#trunks", "See trunks" if enabled else "PBX and trunks")
+    """Live: everything a 911 call needs is there now, and a test has shown it once."""
+    title = "Go live"
+    is_answering = any(trunk.is_up for trunk in standing.trunks if trunk.enabled)
+    missing = [
+        words
+        for words, is_there in (
+            ("a PBX", bool(standing.pbxs)),
+            ("a trunk that answers", is_answering),
+            ("a 933 call that was answered", standing.passed is not None),
+            ("a SIP side that answers", standing.is_sip_up),
+        )
+        if not is_there
+    ]
+    if missing:
+        text = f"Send 911 here when all is there. Missing now: {', '.join(missing)}."
+        return Step("live", title, text, is_done=False, address="/help/emergency", action="How calls get here")
+    text = "Send 911 from the PBX here. Keep Alerts open at the front desk, and test each location with 933."
+    return Step("live", title, text, is_done=True, address="/alerts", action="Open Alerts")
+
+
+# ------------------------------------------------------------------------------------------ tiles
 
 
 def _tiles(request: web.Request, standing: Standing) -> list[Tile]:

@@ -1,24 +1,30 @@
-"""Locations: the list, and the form that adds or changes one with its subnets and recipients."""
+"""A location: the form that adds or changes it with its networks and recipients, and what is placed there."""
 
+import zoneinfo
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
+from admin import pages_location_list, pages_location_merge
 from admin.address_validation import NobodyAsked, validator_asked
 from admin.auth import prepared
 from admin.context import ACCOUNT, ACTOR, CONFIG, SESSION
 from admin.pages_form import FORM, form_of, gathered, lines_typed, refuse, refuse_stale, see_other, typed
+from admin.pages_location_list import spelled
 from admin.render import render
 from admin.routes import Route
+from engine.accounts import store_trunks
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 from engine.db import utc_now
-from engine.e911 import callback_numbers, sites, store
+from engine.e911 import callback_numbers, sites, store, store_merge
 from engine.e911.fields import canonical_network
-from engine.e911.prefixes import plain_mac
+from engine.e911.store import Usage
 from engine.e911.validation import Verdict, note_verdict
 from engine.errors import EngineError, FieldFault, NotFound
-from engine.models import Location, Network, NetworkKind
+from engine.models import EmergencyCall, Location, LocationTest, Network, NetworkKind, Phone
 
 CIVIC_FIELDS = (
     "HNO",
@@ -37,6 +43,11 @@ CIVIC_FIELDS = (
     "ROOM",
     "LOC",
 )
+PLAIN_FIELDS = (
+    "callback_number", "onsite_number", "timezone", "trunk_group_id", "notification_prefix", "notification_text",
+)  # fmt: skip
+REGIONS = ("America/", "Pacific/", "Atlantic/", "Europe/", "Africa/", "Asia/", "Australia/", "Indian/")
+SHOWN_PHONES, SHOWN_CALLS = 20, 5
 NETWORK_AREAS = {
     "subnets": NetworkKind.SUBNET,
     "bssids": NetworkKind.BSSID,
@@ -45,13 +56,15 @@ NETWORK_AREAS = {
 }
 
 
-async def get_locations(request: web.Request) -> web.Response:
-    session, account = request[SESSION], request[ACCOUNT]
-    networks: dict[str, list[str]] = {}
-    for network in await store.networks_of(session, account.id):
-        networks.setdefault(network.location_id, []).append(_spelled(network))
-    locations = await store.locations_of(session, account.id)
-    return render(request, "locations.html.j2", locations=locations, networks=networks)
+@dataclass(frozen=True, slots=True)
+class Here:
+    """What is placed at a location. `bound`: its networks that hold for callers of one PBX only; they are the API's."""
+
+    usage: Usage
+    phones: Sequence[Phone]
+    calls: Sequence[EmergencyCall]
+    test: LocationTest | None
+    bound: Sequence[Network]
 
 
 async def get_location_new(request: web.Request) -> web.Response:
@@ -73,11 +86,10 @@ async def _location_page(request: web.Request, error: EngineError | None) -> web
         "name": location.name if location else "",
         "carrier_ids": [f"{name}: {text}" for name, text in (location.carrier_ids if location else {}).items()],
         "notification_recipients": location.notification_recipients if location else [],
-        "callback_number": location.callback_number if location else "",
-        "onsite_number": location.onsite_number if location else "",
+        **{name: (getattr(location, name) if location else None) or "" for name in PLAIN_FIELDS},
     }
     for name, kind in NETWORK_AREAS.items():
-        values[name] = [_spelled(network) for network in networks if network.kind == kind]
+        values[name] = [spelled(network) for network in networks if network.kind == kind]
     form = await form_of(request, values, error)
     pools = await callback_numbers.pools_of(session, account, utc_now()) if location else []
     return render(
@@ -85,7 +97,29 @@ async def _location_page(request: web.Request, error: EngineError | None) -> web
         pool=next((pool for pool in pools if location and pool.location_id == location.id), None),
         warnings=[text for found in warnings.values() for text in found],
         can_be_asked=bool(request.app[CONFIG].e911.lost_url),
+        account_told=[recipient.email for recipient in await store.recipients_of(session, account.id)],
+        groups=[(group.id, group.name) for group in await store_trunks.trunk_groups_of(session, account.id, limit=500)],
+        timezones=_zones(str(values["timezone"])), here=await _here(request, location) if location else None,
     )  # fmt: skip
+
+
+async def _here(request: web.Request, location: Location) -> Here:
+    session = request[SESSION]
+    tests = await store_merge.tests_of(session, location.account_id)
+    return Here(
+        usage=await store.usage_of(session, location),
+        phones=await store_merge.phones_at(session, location, limit=SHOWN_PHONES),
+        calls=await store_merge.calls_at(session, location, limit=SHOWN_CALLS),
+        test=tests.get(location.id),
+        bound=[row for row in await store.networks_of(session, location.account_id, location.id) if row.pbx_id],
+    )
+
+
+def _zones(chosen: str) -> list[tuple[str, str]]:
+    """The time zones of the menu, and the one that is chosen though it is none of them."""
+    known = [(name, name.replace("_", " ")) for name in sorted(zoneinfo.available_timezones()) if "/" in name]
+    known = [pair for pair in known if pair[0].startswith(REGIONS)]
+    return known if not chosen or any(pair[0] == chosen for pair in known) else [(chosen, chosen), *known]
 
 
 async def post_location_new(request: web.Request) -> web.Response:
@@ -166,8 +200,7 @@ async def _typed_values(request: web.Request, present: dict[str, str]) -> dict[s
             name.strip(): text.strip() or '""'  # nothing behind the colon is a mistake, not a wish to forget
             for name, _, text in (entry.partition(":") for entry in await lines_typed(request, "carrier_ids"))
         },
-        "callback_number": await typed(request, "callback_number"),
-        "onsite_number": await typed(request, "onsite_number"),
+        **{name: await typed(request, name) for name in PLAIN_FIELDS if name in await request.post()},
     }
 
 
@@ -196,16 +229,9 @@ async def _set_networks(request: web.Request, location: Location, wished: list[t
             await sites.create_network(session, actor, request[ACCOUNT], values)
 
 
-def _spelled(network: Network) -> str:
-    """A network as people write it: MACs with colons."""
-    chassis, slash, port = network.value.partition("/")
-    if network.kind == NetworkKind.SUBNET or plain_mac(chassis) is None:
-        return network.value
-    return ":".join(chassis[at : at + 2] for at in range(0, 12, 2)) + slash + port
-
-
 ROUTES = (
-    Route("GET", "/locations", get_locations, Scope.LOCATIONS_READ, Event.LOCATION_LIST),
+    *pages_location_list.ROUTES,
+    *pages_location_merge.ROUTES,  # before {id}: `twins` is no location's
     Route("GET", "/locations/new", get_location_new, Scope.LOCATIONS_WRITE, Event.LOCATION_LIST),
     Route("POST", "/locations/new", post_location_new, Scope.LOCATIONS_WRITE, Event.LOCATION_CREATE),
     Route("GET", "/locations/{id}", get_location, Scope.LOCATIONS_READ, Event.LOCATION_READ),

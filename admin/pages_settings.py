@@ -7,15 +7,23 @@ from typing import Any
 
 from aiohttp import web
 
-from admin import pages_api_keys, pages_locations, pages_numbers, pages_provisioning, pages_telephony
+from admin import (
+    pages_api_keys,
+    pages_locations,
+    pages_numbers,
+    pages_provisioning,
+    pages_telephony,
+    pages_trunk_groups,
+)
 from admin.context import ACCOUNT, ACTOR, CONFIG, SESSION
 from admin.pages_form import FORM, Form, form_of, refuse_stale, see_other, typed
 from admin.render import render, zone_of
 from admin.routes import Route
-from engine.accounts import operations
+from engine.accounts import operations, store_trunks
 from engine.accounts import store as accounts
 from engine.accounts.operations import BILLING_FIELDS, AccountFields
 from engine.accounts.scopes import Scope
+from engine.accounts.trunk_groups import group_alarms
 from engine.audit.events import Event
 from engine.e911 import sites
 from engine.e911 import store as e911
@@ -34,8 +42,8 @@ COUNTRIES = (
     ("GB", "United Kingdom"),
 )  # fmt: skip
 _REGIONS = ("America/", "Pacific/", "Atlantic/", "Europe/", "Africa/", "Asia/", "Australia/", "Indian/")
-_DETAILS = ("name", "email", "phone", "callback_number")
-_PREFERENCES = ("timezone", "language", "country", "default_location_id")
+_DETAILS = ("name", "email", "phone", "callback_number", "notification_prefix", "notification_text")
+_PREFERENCES = ("timezone", "language", "country", "default_location_id", "trunk_group_id", "emergency_enabled")
 
 
 async def get_settings(request: web.Request) -> web.Response:
@@ -43,8 +51,10 @@ async def get_settings(request: web.Request) -> web.Response:
 
 
 async def _account_page(request: web.Request, error: EngineError | None) -> web.Response:
-    form = await form_of(request, _account_values(request[ACCOUNT]), error)
-    return await _settings_page(request, form=form, error=error)
+    account = request[ACCOUNT]
+    form = await form_of(request, _account_values(account), error)
+    values = {**form.values, "emergency_enabled": await _is_live(request, account)}
+    return await _settings_page(request, form=replace(form, values=values), error=error)
 
 
 async def _recipient_page(request: web.Request, error: EngineError | None) -> web.Response:
@@ -65,6 +75,8 @@ async def _settings_page(
     trunks = sorted(
         await accounts.trunks_of(session, account.id), key=lambda trunk: (trunk.last_resort, trunk.priority)
     )
+    groups = await store_trunks.trunk_groups_of(session, account.id, limit=500)
+    groups_named = await store_trunks.trunk_groups_named(session, account)
     made_at = account.provisioning_token_at
     return render(
         request,
@@ -78,6 +90,10 @@ async def _settings_page(
         recipients=await e911.recipients_of(session, account.id),
         pbxs=await accounts.pbxs_of(session, account.id),
         trunks=trunks,
+        trunk_names={trunk.id: trunk.name for trunk in trunks},
+        groups=groups,
+        groups_named=groups_named,
+        group_alarms=group_alarms(groups, trunks, groups_named),
         numbers=await e911.number_counts(session, account.id),
         timezones=_with(account.timezone, _timezones()),
         languages=_with(account.language, LANGUAGES),
@@ -88,18 +104,15 @@ async def _settings_page(
 
 
 async def post_account(request: web.Request) -> web.Response:
-    """Name, e-mail, phone and callback number: the way without JavaScript; with it the API is asked."""
+    """The text fields of either form: the way without JavaScript; with it the API is asked."""
     request[FORM] = _account_page
     account = request[ACCOUNT]
     await refuse_stale(request, account)
-    values = {name: await typed(request, name) for name in _DETAILS}
-    wished = replace(
-        AccountFields.of(account),
-        name=values["name"],
-        email=values["email"],
-        phone=values["phone"],
-        callback_number=values["callback_number"] or None,
-    )
+    post = await request.post()
+    values: dict[str, Any] = {name: await typed(request, name) for name in _DETAILS if name in post}
+    if "callback_number" in values:
+        values["callback_number"] = values["callback_number"] or None
+    wished = replace(AccountFields.of(account), **values)
     await operations.update_account(request[SESSION], request[ACTOR], account, wished)
     return see_other("/settings", "account")
 
@@ -115,9 +128,18 @@ async def post_preferences(request: web.Request) -> web.Response:
         language=await typed(request, "language"),
         country=await typed(request, "country"),
         default_location_id=await typed(request, "default_location_id") or None,
+        trunk_group_id=await typed(request, "trunk_group_id") or None,
+        emergency_enabled=await _is_live(request, account),
     )
     await operations.update_account(request[SESSION], request[ACTOR], account, wished)
     return see_other("/settings", "account")
+
+
+async def _is_live(request: web.Request, account: Account) -> bool:
+    """The switch as it was sent; as it stands where the form did not show it."""
+    if "emergency_enabled.shown" not in await request.post():
+        return account.emergency_enabled
+    return await typed(request, "emergency_enabled") == "on"
 
 
 async def get_address(request: web.Request) -> web.Response:
@@ -193,6 +215,7 @@ ROUTES = (
     ),
     *pages_provisioning.ROUTES,
     *pages_telephony.ROUTES,
+    *pages_trunk_groups.ROUTES,
     *pages_numbers.ROUTES,
     *pages_api_keys.ROUTES,
     *pages_locations.ROUTES,

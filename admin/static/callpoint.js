@@ -11,3 +11,4 @@ import "./progress.js";
 import "./folding.js";
 import "./choosing.js";
 import "./scanning.js";
+import "./telling.js";

@@ -15,7 +15,7 @@ function count(form) {
 
 function showFields(form) {
   const action = form.elements.action?.value;
-  for (const field of form.querySelectorAll("[data-shown-for]")) field.hidden = field.dataset.shownFor !== action;
+  for (const field of form.querySelectorAll("[data-shown-for]")) field.hidden = !field.dataset.shownFor.split(" ").includes(action);
 }
 
 document.addEventListener("change", (event) => {

@@ -1,5 +1,5 @@
 // Two ways of saving. Text fields: Save and Cancel appear with the first change and vanish when it is typed back.
-// Dropdowns: saved at once by one PATCH; refused, they go back to what they were and say why.
+// Dropdowns and switches: saved at once by one PATCH; refused, they go back to what is stored and say why.
 import { UNREACHABLE, say, sentenceOf } from "./say.js";
 
 const versions = new Map(); // address of a resource → the ETag we have seen
@@ -8,18 +8,20 @@ function versionOf(form, address) {
   return versions.get(address) ?? `"${form.dataset.version}"`;
 }
 
+function learn(address, response) {
+  const tag = response.headers.get("ETag");
+  versions.set(address, tag);
+  // forms that are sent the plain way name the version too
+  for (const field of document.querySelectorAll(`input[data-version-of="${address}"]`)) field.value = tag.replaceAll('"', "");
+}
+
 async function patch(form, address, changes) {
   const response = await fetch(address, {
     method: "PATCH",
     headers: { "Content-Type": "application/json", "If-Match": versionOf(form, address), Accept: "application/json" },
     body: JSON.stringify(changes),
   });
-  if (response.ok) {
-    const tag = response.headers.get("ETag");
-    versions.set(address, tag);
-    // forms that are sent the plain way name the version too
-    for (const field of document.querySelectorAll(`input[data-version-of="${address}"]`)) field.value = tag.replaceAll('"', "");
-  }
+  if (response.ok) learn(address, response);
   return response;
 }
 
@@ -29,24 +31,27 @@ function tell(form, text, isBad = false) {
   line.classList.toggle("bad", isBad);
 }
 
-async function whyNot(response) {
-  if (response.status === 412) return "Somebody else changed this account meanwhile. Reload the page to see it, then make your change again.";
-  return sentenceOf(response);
+function textsOf(form) {
+  return [...form.elements].filter((element) => element.matches("input:not([type=hidden]):not([type=checkbox])"));
 }
 
-function textsOf(form) {
-  return [...form.elements].filter((element) => element.matches("input:not([type=hidden])"));
+function isEdited(element) {
+  return element.value !== element.defaultValue;
 }
 
 function refresh(form) {
-  const isChanged = textsOf(form).some((element) => element.value !== element.defaultValue);
+  const isChanged = textsOf(form).some(isEdited);
   form.querySelector(".until-changed").hidden = !isChanged;
   return isChanged;
 }
 
 function clearFaults(form) {
   for (const line of form.querySelectorAll(".fault")) line.remove();
-  for (const element of textsOf(form)) element.removeAttribute("aria-invalid");
+  for (const element of textsOf(form)) {
+    element.removeAttribute("aria-invalid");
+    if (document.getElementById(`h-${element.id}`)) element.setAttribute("aria-describedby", `h-${element.id}`);
+    else element.removeAttribute("aria-describedby");
+  }
 }
 
 async function showFaults(form, response) {
@@ -59,14 +64,54 @@ async function showFaults(form, response) {
     line.id = `e-${element.id}`;
     line.textContent = fault.detail;
     element.setAttribute("aria-invalid", "true");
-    element.setAttribute("aria-describedby", line.id);
+    element.setAttribute("aria-describedby", `${line.id} h-${element.id}`);
     element.after(line);
   }
 }
 
+// what a control shows of a stored value, and what it sends
+const shown = (value) => (value === true || value === false ? value : value ?? "");
+const sent = (element) => (element.type === "checkbox" ? element.checked : element.value);
+const fieldOf = (element) => element.dataset.field ?? element.name;
+
+function put(element, value) {
+  if (element.type === "checkbox") {
+    element.checked = element.defaultChecked = Boolean(value);
+  } else if (element.matches("select")) {
+    element.value = value;
+    element.dataset.stored = value;
+  } else {
+    // what somebody is typing stays theirs; beneath it is what is stored now
+    const isTyped = isEdited(element);
+    element.defaultValue = value;
+    if (!isTyped) element.value = value;
+  }
+}
+
+// After somebody else's change: every control of this resource shows what is stored now, but for what is being typed.
+async function catchUp(address) {
+  const response = await fetch(address, { headers: { Accept: "application/json" } });
+  if (!response.ok) return;
+  learn(address, response);
+  const stored = await response.json();
+  for (const control of document.querySelectorAll(`[data-autosave="${address}"], [data-patch="${address}"] input:not([type=hidden])`)) {
+    if (fieldOf(control) in stored) put(control, shown(stored[fieldOf(control)]));
+  }
+  for (const form of document.querySelectorAll(`[data-patch="${address}"]`)) refresh(form);
+}
+
+const AGAIN = "What is stored now is shown; your text still stands in its field. Save once more to put it in place of theirs.";
+
+async function whyNot(response, address, isTyped) {
+  const sentence = await sentenceOf(response);
+  if (response.status !== 412) return sentence;
+  await catchUp(address);
+  return `${sentence.replace(" Read it again and repeat your change.", "")} ${isTyped ? AGAIN : "What is stored now is shown: make your change again."}`;
+}
+
 async function save(form) {
   const changes = Object.fromEntries(
-    textsOf(form).filter((element) => element.value !== element.defaultValue)
+    textsOf(form).filter(isEdited)
       .map((element) => [element.name, element.name.endsWith("_number") ? element.value || null : element.value]));
   clearFaults(form);
   tell(form, "Saving…");
@@ -74,7 +119,7 @@ async function save(form) {
     const response = await patch(form, form.dataset.patch, changes);
     if (!response.ok) {
       await showFaults(form, response);
-      tell(form, await whyNot(response), true);
+      tell(form, await whyNot(response, form.dataset.patch, true), true);
       return;
     }
     const stored = await response.json();
@@ -96,19 +141,22 @@ for (const form of document.querySelectorAll(".save-form")) {
   addEventListener("beforeunload", (event) => { if (refresh(form)) event.preventDefault(); });
 }
 
-for (const select of document.querySelectorAll("select[data-autosave]")) {
-  let before = select.value;
-  select.addEventListener("change", async () => {
-    tell(select.form, "Saving…");
+for (const control of document.querySelectorAll("[data-autosave]")) {
+  const isSwitch = control.type === "checkbox";
+  control.dataset.stored = isSwitch ? "" : control.value;
+  control.addEventListener("change", async () => {
+    tell(control.form, "Saving…");
+    const wished = isSwitch ? sent(control) : sent(control) || null;
     try {
-      const response = await patch(select.form, select.dataset.autosave, { [select.dataset.field]: select.value || null });
-      if (!response.ok) throw new Error(await whyNot(response));
-      before = select.value;
-      tell(select.form, "Saved");
+      const response = await patch(control.form, control.dataset.autosave, { [control.dataset.field]: wished });
+      if (!response.ok) throw new Error(await whyNot(response, control.dataset.autosave, false));
+      put(control, shown(wished));
+      tell(control.form, "Saved");
     } catch (error) {
-      select.value = before;
+      if (isSwitch) control.checked = control.defaultChecked;
+      else control.value = control.dataset.stored;
       const why = error instanceof TypeError ? UNREACHABLE : error.message;
-      tell(select.form, why, true);
+      tell(control.form, why, true);
       say(why);
     }
   });

@@ -17,7 +17,14 @@ from engine.accounts import store, store_signin, store_trunks
 from engine.accounts.addresses import email_fault, plain_email
 from engine.accounts.keys import digest, hint_of, mint_api_key, mint_cookie
 from engine.accounts.scopes import EVERY_SCOPE, SCOPE_NAMES, Scope, scopes_of_key
-from engine.accounts.signin import end_sessions_of, prove, revoke_session, sign_out, start_session
+from engine.accounts.signin import (
+    end_sessions_of,
+    prove,
+    revoke_other_sessions,
+    revoke_session,
+    sign_out,
+    start_session,
+)
 from engine.accounts.telephony import (
     PbxFields,
     TrunkFields,
@@ -55,8 +62,8 @@ __all__ = [
     "AccountFields", "Invitation", "NewAccount", "NewApiKey", "PbxFields", "TrunkFields", "UserFields",
     "accept_invitation", "change_password", "create_account", "create_api_key", "create_pbx", "create_trunk",
     "create_user", "delete_pbx", "delete_trunk", "delete_user", "invite_user", "invited_by", "new_setup_link",
-    "prove", "refuse_beyond_user", "renew_invitation", "revoke_api_key", "revoke_session", "sign_out",
-    "start_session", "update_account", "update_pbx", "update_trunk", "update_user", "use_setup_link",
+    "prove", "refuse_beyond_user", "renew_invitation", "revoke_api_key", "revoke_other_sessions", "revoke_session",
+    "sign_out", "start_session", "update_account", "update_pbx", "update_trunk", "update_user", "use_setup_link",
 ]  # fmt: skip
 SETUP_LINK_LIFETIME = dt.timedelta(minutes=30)
 BILLING_FIELDS = ("name", "street", "city", "state", "postal_code", "country")
@@ -127,7 +134,10 @@ async def _make_account(
     if faults:
         raise Invalid("The account cannot be made.", fields=tuple(faults))
     await refuse_known(session, plain_email(owner.email))
-    account = Account(id=new_id("account"), name=name.strip(), email=plain_email(owner.email))
+    account = Account(
+        id=new_id("account"), name=name.strip(), email=plain_email(owner.email),
+        emergency_enabled=False,  # until a person says that phones rely on it; 911 goes out all the same
+    )  # fmt: skip
     session.add(account)
     await session.flush()
     user = await add_user(session, account, owner, password_hash)

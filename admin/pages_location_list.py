@@ -1,0 +1,226 @@
+"""The list of locations with its filters, and one change to many of them: shown first, then confirmed."""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from admin.api_locations_many import twins_in
+from admin.context import ACCOUNT, ACTOR, SESSION
+from admin.pages_form import FORM, lines_typed, see_other, sentence_of, typed
+from admin.render import has_address, render
+from admin.routes import Route
+from engine.accounts import store_trunks
+from engine.accounts.scopes import Scope
+from engine.audit.events import Event
+from engine.audit.record import record
+from engine.db import utc_now
+from engine.e911 import location_bulk, store, store_merge
+from engine.e911.location_bulk import Action, Change
+from engine.e911.prefixes import plain_mac
+from engine.errors import EngineError, FieldFault, Invalid, Stale
+from engine.models import Account, Location, LocationStatus, LocationTest, Network, NetworkKind
+
+PAGE = 100
+TESTED_FOR = dt.timedelta(days=90)
+_FILTERS = ("q", "status", "tested", "told")
+_STATUSES = (*LocationStatus, "no_address")
+_TESTED = ("lately", "not_lately", "never")
+_TOLD = ("own", "no_own", "nobody")
+VERBS = {
+    Action.TELL: "tell these people too",
+    Action.TELL_NO_MORE: "tell these people no more",
+    Action.CALLBACK_NUMBER: "set the callback number",
+    Action.TIMEZONE: "set the time zone",
+    Action.TRUNK_GROUP: "take a trunk group first",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What the list is narrowed to; empty: nothing. Values are those of the page's menus."""
+
+    text: str = ""
+    status: str = ""
+    tested: str = ""
+    told: str = ""
+
+    @classmethod
+    def of(cls, query: Mapping[str, str]) -> "Filters":
+        """From the address; a value that no menu offers counts as none."""
+        known = {"status": _STATUSES, "tested": _TESTED, "told": _TOLD}
+        chosen = {name: query.get(name, "") for name in known if query.get(name, "") in known[name]}
+        return cls(text=query.get("q", "").strip()[:200], **chosen)
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        values = zip(_FILTERS, (self.text, self.status, self.tested, self.told), strict=True)
+        return [(name, value) for name, value in values if value]
+
+
+def matching(
+    locations: Sequence[Location],
+    filters: Filters,
+    tests: Mapping[str, LocationTest],
+    now: dt.datetime,
+    *,
+    is_anybody_told: bool,
+) -> list[Location]:
+    """The locations that pass every filter, in their order. `is_anybody_told`: the account has recipients."""
+    words = filters.text.casefold().split()
+    return [
+        location
+        for location in locations
+        if _has_words(location, words)
+        and _has_status(location, filters.status)
+        and _is_tested(tests.get(location.id), filters.tested, now)
+        and _is_told(location, filters.told, is_anybody_told=is_anybody_told)
+    ]
+
+
+def _has_words(location: Location, words: Sequence[str]) -> bool:
+    text = " ".join((location.name, *map(str, location.civic_address.values()))).casefold()
+    return all(word in text for word in words)
+
+
+def _has_status(location: Location, wished: str) -> bool:
+    if not wished:
+        return True
+    return (location.status if has_address(location) else "no_address") == wished
+
+
+def _is_tested(test: LocationTest | None, wished: str, now: dt.datetime) -> bool:
+    passed_at = test.passed_at if test is not None else None
+    is_lately = passed_at is not None and now - passed_at <= TESTED_FOR
+    return {"": True, "lately": is_lately, "not_lately": not is_lately, "never": passed_at is None}[wished]
+
+
+def _is_told(location: Location, wished: str, *, is_anybody_told: bool) -> bool:
+    has_own = bool(location.notification_recipients)
+    return {"": True, "own": has_own, "no_own": not has_own, "nobody": not has_own and not is_anybody_told}[wished]
+
+
+async def get_locations(request: web.Request) -> web.Response:
+    return await _list_page(request, None)
+
+
+async def _list_page(request: web.Request, error: EngineError | None) -> web.Response:
+    session, account = request[SESSION], request[ACCOUNT]
+    filters = Filters.of(request.query)
+    locations = await store.locations_of(session, account.id)
+    tests = await store_merge.tests_of(session, account.id)
+    recipients = await store.recipients_of(session, account.id)
+    found = matching(locations, filters, tests, utc_now(), is_anybody_told=bool(recipients))
+    page = _page_asked(request)
+    shown = found[page * PAGE : (page + 1) * PAGE]
+    return render(
+        request, "locations.html.j2", status=error.http_status if error else 200, filters=filters, locations=shown,
+        is_empty=not locations, matching=len(found), tests=tests, recipients=recipients,
+        networks=await _networks_of(request, shown), phones=await store_merge.phone_counts(session, account.id),
+        twins=len(await twins_in(request)), groups=await store_trunks.trunk_groups_of(session, account.id, limit=500),
+        before=_address(filters, page - 1) if page else "",
+        after=_address(filters, page + 1) if len(found) > (page + 1) * PAGE else "",
+        detail=sentence_of(error) if error else "", actions=VERBS, timezones=_zones(account, locations),
+    )  # fmt: skip
+
+
+def _page_asked(request: web.Request) -> int:
+    text = request.query.get("page", "0")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 5 else 0
+
+
+def _address(filters: Filters, page: int) -> str:
+    pairs = [*filters.pairs, *([("page", str(page))] if page else [])]
+    return f"/locations?{urlencode(pairs)}" if pairs else "/locations"
+
+
+async def _networks_of(request: web.Request, locations: Sequence[Location]) -> dict[str, list[str]]:
+    wanted = {location.id for location in locations}
+    networks: dict[str, list[str]] = {}
+    for network in await store.networks_of(request[SESSION], request[ACCOUNT].id):
+        if network.location_id in wanted:
+            networks.setdefault(network.location_id, []).append(spelled(network))
+    return networks
+
+
+def _zones(account: Account, locations: Sequence[Location]) -> list[str]:
+    """Time zones to suggest: those that are in use."""
+    return sorted({account.timezone, *(location.timezone for location in locations if location.timezone)})
+
+
+def spelled(network: Network) -> str:
+    """A network as people write it: MACs with colons."""
+    chassis, slash, port = network.value.partition("/")
+    if network.kind == NetworkKind.SUBNET or plain_mac(chassis) is None:
+        return network.value
+    return ":".join(chassis[at : at + 2] for at in range(0, 12, 2)) + slash + port
+
+
+# --- many at a time ---------------------------------------------------------------------------------------------------
+
+
+async def post_locations_bulk(request: web.Request) -> web.Response:
+    """First shows what would be done to which; done when that page is confirmed."""
+    request[FORM] = _list_page
+    chosen = await _chosen(request)
+    change = await _change(request)
+    if await typed(request, "confirmed") != "yes":
+        return await _confirm_page(request, chosen, change)
+    if await typed(request, "expected") != str(len(chosen)):
+        raise Stale(f"{len(chosen):,} locations are meant now, another number than was shown. Look again.")
+    ids = [location.id for location in chosen]
+    await location_bulk.change_locations(request[SESSION], request[ACTOR], request[ACCOUNT], ids, change)
+    return see_other("/locations", "locations-changed")
+
+
+async def _chosen(request: web.Request) -> list[Location]:
+    """The locations ticked, or all that match the filters that were set."""
+    session, account = request[SESSION], request[ACCOUNT]
+    post = await request.post()
+    locations = await store.locations_of(session, account.id)
+    if post.get("which") == "all":
+        filters = Filters.of({name: str(post.get(name, "")) for name in _FILTERS})
+        tests = await store_merge.tests_of(session, account.id)
+        is_told = bool(await store.recipients_of(session, account.id))
+        found = matching(locations, filters, tests, utc_now(), is_anybody_told=is_told)
+    else:
+        ids = {str(text) for text in post.getall("ids", [])}
+        found = [location for location in locations if location.id in ids]
+    if not found:
+        detail = "No location is chosen. Tick some on the list, or choose all that match."
+        raise Invalid(detail, fields=(FieldFault("ids", detail),))
+    return found
+
+
+async def _change(request: web.Request) -> Change:
+    """The change as the form tells it. Raises Invalid."""
+    text = await typed(request, "action")
+    if text not in {action.value for action in Action}:
+        raise Invalid("What shall be done?", fields=(FieldFault("action", "Choose what to do with the locations."),))
+    action = Action(text)
+    if action in {Action.TELL, Action.TELL_NO_MORE}:
+        return Change(action, emails=tuple(await lines_typed(request, "emails")))
+    return Change(action, value=await typed(request, action.value) or None)
+
+
+async def _confirm_page(request: web.Request, chosen: Sequence[Location], change: Change) -> web.Response:
+    session, account = request[SESSION], request[ACCOUNT]
+    record(session, request[ACTOR], Event.LOCATION_LIST)  # nothing is changed yet
+    post = await request.post()
+    names = (*_FILTERS, "which", "action", "emails", "callback_number", "timezone", "trunk_group_id")
+    fields = [(name, str(post.get(name, ""))) for name in names]
+    fields += [("ids", location.id) for location in chosen] if post.get("which") != "all" else []
+    groups = {group.id: group.name for group in await store_trunks.trunk_groups_of(session, account.id, limit=500)}
+    shown = groups.get(change.value or "", change.value) if change.action is Action.TRUNK_GROUP else change.value
+    return render(
+        request, "locations_bulk.html.j2", locations=chosen[:20], number=len(chosen), change=change, shown=shown,
+        verb=VERBS[change.action], fields=fields, limit=location_bulk.MAX_AT_ONCE,
+    )  # fmt: skip
+
+
+ROUTES = (
+    Route("GET", "/locations", get_locations, Scope.LOCATIONS_READ, Event.LOCATION_LIST),
+    Route("POST", "/locations/bulk", post_locations_bulk, Scope.LOCATIONS_WRITE, Event.LOCATION_CHANGE_MANY),
+)
