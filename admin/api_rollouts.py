@@ -11,10 +11,10 @@ from admin.api_models import Answer, Body, Id, Instant, StampedAnswer, any_json
 from admin.api_paging import PAGE_QUERIES, list_rows, plainly
 from admin.api_phone_preview import ChangeBody, refuse_bad_change
 from admin.auth import prepared
-from admin.context import ACCOUNT, ACTOR, DRY_RUNS, RESOURCE, SESSION
+from admin.context import ACCOUNT, ACTOR, DATABASE, DRY_RUNS, RESOURCE, SESSION
 from admin.links import provisioning_url
 from admin.routes import Operation, Route
-from admin.template_trial import tried
+from admin.template_trial import tried, try_publication
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 from engine.audit.record import record
@@ -113,6 +113,8 @@ class DryRunGroup(Answer):
 
 
 class DryRunAnswer(Answer):
+    """`node`: another node that runs it, and alone has its groups and failures; empty: this one does."""
+
     id: str
     kind: str
     target: str
@@ -127,6 +129,7 @@ class DryRunAnswer(Answer):
     other_groups: int
     failures: list[DryRunPhone]
     fault: str
+    node: str
     started_at: Instant
     ended_at: Instant | None
 
@@ -150,20 +153,21 @@ async def post_dry_run(request: web.Request) -> web.Response:
 
 async def get_dry_run(request: web.Request) -> web.Response:
     no_query(request)
-    return answered(_run(dry_run_named(request)))
+    return answered(_run(await dry_run_named(request)))
 
 
 async def post_dry_run_cancel(request: web.Request) -> web.Response:
     no_query(request)
-    run = dry_run_named(request)
-    await request.app[DRY_RUNS].cancel(run)
+    run = await dry_run_named(request)
+    await request.app[DRY_RUNS].cancel(request[SESSION], run)
     record(request[SESSION], request[ACTOR], Event.DRY_RUN_CANCEL, resource=("dry_run", run.id, run.change.target))
     return answered(_run(run))
 
 
-def dry_run_named(request: web.Request) -> DryRun:
+async def dry_run_named(request: web.Request) -> DryRun:
     """The run that the path names. Raises NotFound."""
-    run = request.app[DRY_RUNS].get(request[ACCOUNT].id, request.match_info["id"])
+    async with request.app[DATABASE].sessions() as session:  # the page asks before its transaction begins
+        run = await request.app[DRY_RUNS].get(session, request[ACCOUNT].id, request.match_info["id"])
     request[RESOURCE] = ("dry_run", run.id, run.change.target)
     return run
 
@@ -173,8 +177,8 @@ def _run(run: DryRun) -> DryRunAnswer:
         id=run.id, kind=run.change.kind, target=run.change.target, state=run.state, total=run.total, done=run.done,
         unchanged=run.unchanged, changed=run.changed, failing=run.failing, failed_before=run.failed_before,
         groups=[_group(group) for group in run.largest_first], other_groups=len(run.other_groups),
-        failures=[_failure(found) for found in run.failures], fault=run.fault, started_at=run.started_at,
-        ended_at=run.ended_at,
+        failures=[_failure(found) for found in run.failures], fault=run.fault, node=run.node,
+        started_at=run.started_at, ended_at=run.ended_at,
     )  # fmt: skip
 
 
@@ -229,7 +233,7 @@ async def post_rollout(request: web.Request) -> web.Response:
 async def post_rollout_publish(request: web.Request) -> web.Response:
     no_query(request)
     row = await row_named(request, Rollout, to_change=True)
-    await rollout.publish_rollout(request[SESSION], request[ACTOR], row)
+    await rollout.publish_rollout(request[SESSION], request[ACTOR], row, prepared(request, Examined))
     await request[SESSION].flush()
     return await _detail(request, row)
 
@@ -298,6 +302,7 @@ ROUTES = (
     ),
     Route(
         "POST", "/api/v1/rollouts/{id}/publish", post_rollout_publish, _WRITE, Event.ROLLOUT_PUBLISH,
+        prepare=try_publication,
         operation=Operation("Give the change to all phones", answer=RolloutDetail, if_match=True, has_etag=True),
     ),
     Route(

@@ -14,6 +14,7 @@ from admin.pages_form import FORM, form_of, refuse_stale, see_other, typed, whol
 from admin.phone_preview import against_fetched
 from admin.render import render
 from admin.routes import Route
+from admin.template_trial import try_publication
 from engine.accounts import store as accounts
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
@@ -27,6 +28,7 @@ from engine.provisioning.canary import Limits
 from engine.provisioning.dryrun import Group as DryRunGroup
 from engine.provisioning.fleet import Change, ChangeKind
 from engine.provisioning.overrides import Examined
+from engine.provisioning.resync import WAITING
 from engine.provisioning.rollout import Group, RolloutFields
 from engine.provisioning.tokens import REDACTED
 
@@ -155,7 +157,7 @@ async def get_dry_run(request: web.Request) -> web.Response:
 
 
 async def _dry_run_page(request: web.Request, error: EngineError | None) -> web.Response:
-    run = dry_run_named(request)
+    run = await dry_run_named(request)
     names = await _location_names(request)
     usual = Limits()
     values = {
@@ -177,21 +179,21 @@ async def _dry_run_page(request: web.Request, error: EngineError | None) -> web.
 
 
 async def post_dry_run_cancel(request: web.Request) -> web.Response:
-    run = dry_run_named(request)
-    await request.app[DRY_RUNS].cancel(run)
+    run = await dry_run_named(request)
+    await request.app[DRY_RUNS].cancel(request[SESSION], run)
     record(request[SESSION], request[ACTOR], Event.DRY_RUN_CANCEL, resource=("dry_run", run.id, run.change.target))
     return see_other(f"/phones/rollouts/dry-run/{run.id}")
 
 
 async def try_dry_run(request: web.Request) -> Examined:
     """Before the transaction: the template is tried as one that is published at once is."""
-    return await try_change(request, dry_run_named(request).change)
+    return await try_change(request, (await dry_run_named(request)).change)
 
 
 async def post_dry_run_start(request: web.Request) -> web.Response:
     """Give what was tried to a canary group."""
     request[FORM] = _dry_run_page
-    run = dry_run_named(request)
+    run = await dry_run_named(request)
     wished = RolloutFields(
         run.change,
         await _typed_group(request),
@@ -243,6 +245,9 @@ async def _rollout_page(request: web.Request, error: EngineError | None) -> web.
         form=await form_of(request, {}, error), counts=counts, limits=rollout.limits_of(row),
         was=f"{row.state} {counts['fetched']} {counts['failed']} {counts['waiting']}",
         location_names=await _location_names(request), difference=_difference(row),
+        asked=await store_rollouts.results_since(request[SESSION], row), waiting=WAITING,
+        outdated=0 if row.ended_at is None else await store_rollouts.outdated(request[SESSION], row),
+        concerned=await store_rollouts.count_affected(request[SESSION], row.account_id, rollout.change_of(row)),
     )  # fmt: skip
 
 
@@ -260,7 +265,7 @@ async def post_rollout_publish(request: web.Request) -> web.Response:
     request[FORM] = _rollout_page
     row = await _rollout(request)
     await refuse_stale(request, row)
-    await rollout.publish_rollout(request[SESSION], request[ACTOR], row)
+    await rollout.publish_rollout(request[SESSION], request[ACTOR], row, prepared(request, Examined))
     return see_other(f"/phones/rollouts/{row.id}", "rollout-published")
 
 
@@ -300,7 +305,14 @@ ROUTES = (
         prepare=try_dry_run,
     ),
     Route("GET", "/phones/rollouts/{id}", get_rollout, _READ, Event.ROLLOUT_READ),
-    Route("POST", "/phones/rollouts/{id}/publish", post_rollout_publish, _WRITE, Event.ROLLOUT_PUBLISH),
+    Route(
+        "POST",
+        "/phones/rollouts/{id}/publish",
+        post_rollout_publish,
+        _WRITE,
+        Event.ROLLOUT_PUBLISH,
+        prepare=try_publication,
+    ),
     Route("POST", "/phones/rollouts/{id}/cancel", post_rollout_cancel, _WRITE, Event.ROLLOUT_CANCEL),
     Route("GET", "/phones/{id}/files", get_phone_files, Scope.PHONES_READ, Event.PHONE_PREVIEW),
 )

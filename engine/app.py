@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 import structlog
@@ -48,6 +49,7 @@ from engine.provisioning.location_alarms import LocationAlarms
 from engine.provisioning.mover import Mover
 from engine.provisioning.retention import Retention
 from engine.provisioning.rollout_watch import RolloutWatch
+from engine.provisioning.trial import tried_rollout
 from engine.reach import Reach
 from engine.sweeper import Sweeper
 
@@ -98,7 +100,7 @@ class App:
         self.workers = PhonesWorkers(config, self.phones, self.sightings.note)
         self.location_alarms = LocationAlarms(self.database)
         self.reach = Reach(self.edge, self.database)
-        tried = partial(trial.tried_rollout, self.database, self.phones.index)
+        tried = partial(tried_rollout, self.database, self.phones.index)
         self.rollouts = RolloutWatch(self.database, self.reach.resync_phones, tried)
         self.retention = Retention(self.database)
         self.anomalies = AnomalyWatch(self.database)

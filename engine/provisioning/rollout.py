@@ -91,14 +91,23 @@ async def start_rollout(session: AsyncSession, actor: Actor, account: Account, w
     return rollout
 
 
-async def publish_rollout(session: AsyncSession, actor: Actor, rollout: Rollout) -> None:
+async def publish_rollout(session: AsyncSession, actor: Actor, rollout: Rollout, examined: Examined) -> None:
     """Give the change to every phone it concerns.
 
+    Args:
+        examined: What came of trying its template now (`engine.provisioning.trial.tried_rollout`).
+
     Raises:
-        Conflict: it has ended, or what is published was changed by somebody meanwhile.
+        Conflict: it has ended, or what is published was changed by somebody meanwhile. Invalid: its template has faults
+            by now, beside what the account's others and its phones' settings have become.
     """
     change = change_of(rollout)
     _refuse_ended(rollout)
+    if examined.faults:
+        faults = tuple(FieldFault("after", fault) for fault in examined.faults)
+        raise Invalid(
+            f"This is not published: phones keep what they have, 911 included. {faults[0].detail}", fields=faults
+        )
     if await published(session, rollout.account_id, change) != rollout.change.get("before"):
         raise Conflict(
             "What is published was changed after this roll-out began. Cancel it, look at both, and begin anew."

@@ -17,13 +17,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit.record import SYSTEM
 from engine.db import Database, utc_now
-from engine.errors import Conflict, EngineError
+from engine.errors import Conflict, EngineError, Invalid
 from engine.ids import new_id
 from engine.models import Rollout, RolloutState
 from engine.provisioning import canary, lease, rollout, store_rollouts
 from engine.provisioning.canary import CanaryPhone, Verdict
+from engine.provisioning.overrides import Examined
 
 DUTY = "rollouts"
+ASK_WITHIN = dt.timedelta(hours=1)  # after its end; later its phones have come by themselves or are off
 EVERY_S = 2.0
 LEASE_S = 30.0
 ASK_AGAIN_S = 300.0  # a phone that no resync reached is asked again after this long
@@ -31,6 +33,8 @@ _log = structlog.get_logger()
 
 Ask = Callable[[str, Sequence[str]], Awaitable[None]]
 """Account and phones to ask for a resync, paced as all are; never fails for a phone that cannot be reached."""
+Examine = Callable[[Rollout], Awaitable[Examined]]
+"""What comes of the template of a roll-out, tried anew before it is published."""
 
 
 @dataclass(slots=True)
@@ -39,10 +43,10 @@ class RolloutWatch:
 
     database: Database
     ask: Ask
+    examine: Examine
     every_s: float = EVERY_S
     _holder: str = field(default_factory=lambda: new_id("lease"))
     _asked: dict[tuple[str, str], dt.datetime] = field(default_factory=dict)  # (roll-out, phone): when
-    _watched: set[str] = field(default_factory=set)  # roll-outs that this process has seen under way
 
     async def run(self) -> None:
         """Until cancelled. Never raises for a database that is away: phones keep what they have, and so does the
@@ -62,17 +66,18 @@ class RolloutWatch:
         """Judge every roll-out that is under way, once."""
         async with self.database.sessions() as session:
             rollouts = await store_rollouts.running(session)
-        if not rollouts and not self._watched:
-            return  # nothing to watch costs one read
+            ended = await store_rollouts.unasked(session, now - ASK_WITHIN)
+        if not rollouts and not ended:
+            return  # nothing to watch costs two reads
         async with self.database.sessions.begin() as session:
             if not await lease.take(session, DUTY, self._holder, now, for_s=LEASE_S):
-                self._watched.clear()
                 return
         for each in rollouts:
             await self._judge(each, now)
-        await self._bring_back(self._watched - {each.id for each in rollouts})
-        self._watched = {each.id for each in rollouts}
-        self._asked = {key: at for key, at in self._asked.items() if key[0] in self._watched}
+        for each in ended:
+            await self._ask_concerned(each, now)
+        watched = {each.id for each in rollouts}
+        self._asked = {key: at for key, at in self._asked.items() if key[0] in watched}
 
     async def _judge(self, watched: Rollout, now: dt.datetime) -> None:
         async with self.database.sessions() as session:
@@ -84,6 +89,7 @@ class RolloutWatch:
                 await self._store(watched.id, counts)
             await self._ask_waiting(watched, group, now)
             return
+        examined = await self.examine(watched) if verdict is Verdict.READY else Examined()
         async with self.database.sessions.begin() as session:
             row = await session.get(Rollout, watched.id, with_for_update=True)
             if row is None or row.state != RolloutState.CANARY:
@@ -92,15 +98,14 @@ class RolloutWatch:
             if verdict is Verdict.STOP:
                 await rollout.roll_back(session, SYSTEM, row, reason)
             else:
-                await self._publish(session, row)
+                await self._publish(session, row, examined)
         _log.info("rollout.ended", rollout=watched.id, verdict=verdict.value)
-        if verdict is Verdict.STOP:
-            await self.ask(watched.account_id, [phone.phone_id for phone in group])
+        await self._ask_concerned(row, now)
 
-    async def _publish(self, session: AsyncSession, row: Rollout) -> None:
+    async def _publish(self, session: AsyncSession, row: Rollout, examined: Examined) -> None:
         try:
-            await rollout.publish_rollout(session, SYSTEM, row)
-        except Conflict as exc:  # somebody changed what is published: an automatic publication must not undo that
+            await rollout.publish_rollout(session, SYSTEM, row, examined)
+        except (Conflict, Invalid) as exc:  # somebody changed what is published, or what it is published beside
             await rollout.roll_back(session, SYSTEM, row, str(exc))
 
     async def _store(self, rollout_id: str, counts: dict[str, int]) -> None:
@@ -121,13 +126,19 @@ class RolloutWatch:
             await self.ask(watched.account_id, due)
         self._asked |= {(watched.id, phone_id): now for phone_id in due}
 
-    async def _bring_back(self, ended: set[str]) -> None:
-        """The phones of a roll-out that somebody ended through the pages: they are asked to fetch once more."""
-        for rollout_id in ended:
-            async with self.database.sessions() as session:
-                row = await session.get(Rollout, rollout_id)
-            if row is not None and row.state == RolloutState.CANCELLED:
-                await self.ask(row.account_id, list(row.canary))
+    async def _ask_concerned(self, ended: Rollout, now: dt.datetime) -> None:
+        """The phones whose files are others since the end: of one that was published all that have not got it yet, of
+        one taken back its first phones. Noted before they are asked: a node that dies in between asks nobody twice.
+        """
+        async with self.database.sessions.begin() as session:
+            row = await session.get(Rollout, ended.id)
+            if row is None or row.asked_at is not None:
+                return
+            row.asked_at = now
+            phones = await store_rollouts.concerned(session, row)
+        if phones:
+            await self.ask(ended.account_id, phones)
+        _log.info("rollout.asked", rollout=ended.id, phones=len(phones))
 
     async def _let_go(self) -> None:
         try:

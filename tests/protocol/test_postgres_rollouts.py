@@ -19,6 +19,7 @@ from engine.provisioning.fetched import LastFetched
 from engine.provisioning.fetchlog import Fetch, FetchKind
 from engine.provisioning.fleet import Change, ChangeKind
 from engine.provisioning.index import open_index
+from engine.provisioning.overrides import Examined
 from engine.provisioning.render import Renderer
 from engine.provisioning.rollout import Group, RolloutFields
 from engine.provisioning.rollout_watch import RolloutWatch
@@ -27,6 +28,11 @@ from tests.postgres import running_postgres
 
 pytestmark = pytest.mark.enable_socket
 NTP = Change(ChangeKind.SETTINGS, "account", {"ntp_server": "ntp.example.com"})
+
+
+async def well(_rollout: Rollout) -> Examined:
+    """Nothing is wrong with it."""
+    return Examined()
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +80,7 @@ async def test_a_roll_out_its_dry_run_and_its_watch_on_postgresql(postgres: Data
     now = utc_now()
     async with postgres.sessions.begin() as session:
         assert await lease.take(session, "rollouts", "another node", now, for_s=30)
-    await RolloutWatch(postgres, asked).look(now)
+    await RolloutWatch(postgres, asked, well).look(now)
     later = now + dt.timedelta(seconds=31)
     async with postgres.sessions.begin() as session:
         session.add(
@@ -83,7 +89,7 @@ async def test_a_roll_out_its_dry_run_and_its_watch_on_postgresql(postgres: Data
                 status_code=503, ip="192.0.2.1", evidence={"sentences": ["911 would wait."]}, at=utc_now(),
             )
         )  # fmt: skip
-    await RolloutWatch(postgres, asked).look(later)
+    await RolloutWatch(postgres, asked, well).look(later)
     async with postgres.sessions() as session:
         ended = await session.get(Rollout, row.id)
     assert ended is not None

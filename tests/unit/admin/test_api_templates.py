@@ -85,12 +85,46 @@ async def test_a_value_that_could_become_a_second_setting_is_refused_by_name(por
 async def test_a_file_without_the_provisioning_url_is_published_with_a_warning(port: AdminPort, site: Site) -> None:
     shipped = (await (await port.call("GET", f"{PATH}/shipped?vendor=yealink", site.auth)).json())["data"]
     base = next(one["body"] for one in shipped if one["name"] == "base.cfg.j2")
-    without = base.replace("{{ config.provisioning_url }}", "http://elsewhere.example/")
-    assert without != base
-    asked = {"vendor": "yealink", "name": "base.cfg.j2", "body": without}
-    answer = await port.call("POST", PATH, site.auth, json=asked)
-    assert answer.status == 201, await answer.text()
-    assert "provisioning URL" in (await answer.json())["warnings"][0]
+    setting = "static.auto_provision.server.url = {{ config.provisioning_url }}\n"
+    for body, told in (
+        (base.replace(setting, ""), "provisioning URL"),
+        (base.replace("sip_server.1.address = {{ line.registrar_host }}", "sip_server.1.address = own"), "'own'"),
+    ):
+        assert body != base
+        asked = {"vendor": "yealink", "name": "base.cfg.j2", "body": body}
+        answer = await port.call("POST", PATH, site.auth, json=asked)
+        assert answer.status == 201, await answer.text()
+        made = await answer.json()
+        assert "with base.cfg.j2" in made["warnings"][0]
+        assert told in made["warnings"][0]
+        assert (await port.call("DELETE", f"{PATH}/{made['id']}", site.auth | {"If-Match": "*"})).status == 204
+
+
+async def test_a_file_that_keeps_911_from_being_dialled_is_refused_with_what_where_and_how(
+    port: AdminPort, site: Site
+) -> None:
+    """P-17: as a field of the answer, and nothing is published."""
+    shipped = (await (await port.call("GET", f"{PATH}/shipped?vendor=yealink", site.auth)).json())["data"]
+    base = next(one["body"] for one in shipped if one["name"] == "base.cfg.j2")
+    for line, told in (
+        ("static.auto_provision.server.url = http://elsewhere.example/", "Write {{ config.provisioning_url }} there."),
+        ("account.1.enable = 0", "With its first line off the phone dials nothing, 911 included."),
+        ("features.hotline_number = 555", "Nobody could dial 911 on such a phone."),
+    ):
+        asked = {"vendor": "yealink", "name": "base.cfg.j2", "body": f"{base}\n{line}\n"}
+        answer = await port.call("POST", PATH, site.auth, json=asked)
+        assert answer.status == 422
+        problem = await answer.json()
+        assert {one["field"] for one in problem["errors"]} == {"body"}
+        assert line.partition(" ")[0] in problem["errors"][0]["detail"]
+        assert told in problem["errors"][0]["detail"]
+        assert site_token_free(problem)
+    assert (await (await port.call("GET", PATH, site.auth)).json())["data"] == []
+
+
+def site_token_free(problem: dict[str, object]) -> bool:
+    """No token in what is told: the sample's URL is shown without it."""
+    return "/p/sample" not in str(problem)
 
 
 async def test_a_deleted_template_is_gone_with_its_versions_and_another_account_never_sees_it(

@@ -1,8 +1,10 @@
 """Roll-outs: a change that some phones get before the rest, watched, taken back, published."""
 
+import datetime as dt
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 from sqlalchemy import select
@@ -24,10 +26,11 @@ from engine.models import (
     TemplateOverride,
     TemplateVersion,
 )
-from engine.provisioning import lease, rollout, store_alarms, store_rollouts
+from engine.provisioning import lease, rollout, store_alarms, store_rollouts, trial
 from engine.provisioning.canary import Limits
 from engine.provisioning.fleet import Change, ChangeKind
 from engine.provisioning.index import open_index
+from engine.provisioning.overrides import Examined
 from engine.provisioning.rollout import Group, RolloutFields
 from engine.provisioning.rollout_watch import RolloutWatch
 from tests.factories import add_account, add_location, add_phone
@@ -35,6 +38,11 @@ from tests.factories import add_account, add_location, add_phone
 OLGA = Actor("user", "user_1", "olga@acme.example", "192.0.2.9")
 SETTINGS = Change(ChangeKind.SETTINGS, "account", {"ntp_server": "ntp.example.com"})
 TEMPLATE = Change(ChangeKind.TEMPLATE, "yealink/base.cfg.j2", "# ours\n{% extends 'shipped/base.cfg.j2' %}")
+
+
+async def well(_rollout: Rollout) -> Examined:
+    """Nothing is wrong with it."""
+    return Examined()
 
 
 @dataclass
@@ -120,7 +128,7 @@ async def test_only_the_canary_phones_are_served_the_change_until_it_is_publishe
         states = [(await session.get(Phone, phone.id)).status for phone in fleet.phones]
     assert states == ["stale", "stale", "current", "current"]
     async with database.sessions.begin() as session:
-        await rollout.publish_rollout(session, OLGA, await session.get(Rollout, rollout_id))
+        await rollout.publish_rollout(session, OLGA, await session.get(Rollout, rollout_id), Examined())
     assert await servers() == ["ntp.example.com"] * 4
     index.close()
 
@@ -131,7 +139,7 @@ async def test_a_template_is_published_as_a_version_by_whoever_published_it(data
     assert await index.overrides(fleet.account.id, "yealink", fleet.phones[0].id) == {"base.cfg.j2": TEMPLATE.after}
     assert await index.overrides(fleet.account.id, "yealink", fleet.phones[2].id) == {}
     async with database.sessions.begin() as session:
-        await rollout.publish_rollout(session, OLGA, await session.get(Rollout, rollout_id))
+        await rollout.publish_rollout(session, OLGA, await session.get(Rollout, rollout_id), Examined())
     assert await index.overrides(fleet.account.id, "yealink", "") == {"base.cfg.j2": TEMPLATE.after}
     async with database.sessions() as session:
         override = (await session.scalars(select(TemplateOverride))).one()
@@ -143,7 +151,7 @@ async def test_a_template_is_published_as_a_version_by_whoever_published_it(data
 async def test_a_fetch_that_fails_takes_the_change_back_and_says_why(database, fleet):
     """P-15: stopped and rolled back by the actor `system`, with the phone's sentence; what is published stays."""
     asked = Asked()
-    watch = RolloutWatch(database, asked)
+    watch = RolloutWatch(database, asked, well)
     rollout_id = await start(database, fleet)
     await watch.look(utc_now())
     assert sorted(asked.phones) == sorted(fleet.ids(0, 1)), "the canary phones are asked to fetch"
@@ -180,7 +188,7 @@ async def test_a_stopped_roll_out_is_an_alarm_until_the_same_is_rolled_out_anew(
 
 
 async def test_a_phone_that_contradicts_itself_stops_it_and_one_that_may_fail_does_not(database, fleet):
-    watch = RolloutWatch(database, Asked())
+    watch = RolloutWatch(database, Asked(), well)
     lenient = await start(database, fleet, SETTINGS, 0, 1, 2, limits=Limits(failures=1))
     await fetched(database, fleet.phones[0].id, "mismatch")
     await watch.look(utc_now())
@@ -191,7 +199,7 @@ async def test_a_phone_that_contradicts_itself_stops_it_and_one_that_may_fail_do
 
 
 async def test_what_went_well_is_published_by_itself_only_where_that_was_asked_for(database, fleet):
-    watch = RolloutWatch(database, Asked())
+    watch = RolloutWatch(database, Asked(), well)
     by_hand = await start(database, fleet, SETTINGS, 0)
     alone = await start(database, fleet, TEMPLATE, 1, limits=Limits(is_automatic=True))
     await fetched(database, fleet.phones[0].id)
@@ -203,11 +211,40 @@ async def test_what_went_well_is_published_by_itself_only_where_that_was_asked_f
     assert (last["event"], last["actor"]["type"]) == ("rollout.publish", "system")
 
 
+async def test_a_template_is_tried_again_when_it_is_published(database, keys, fleet):
+    """P-17, P-15: beside what the account's other templates have become, 911 may wait or a value begin a setting."""
+    index = open_index(database, keys)
+    tried = partial(trial.tried_rollout, database, index)
+    good = Change(ChangeKind.TEMPLATE, "yealink/base.cfg.j2", "{% include 'base.cfg.j2' %}\n# ours\n")
+    by_hand = await start(database, fleet, good, 0)
+    assert (await tried(await row(database, by_hand))).faults == ()
+    own = "{% include 'time.cfg.j2' %}\n{% for line in config.lines %}{{ line.secret }} = 1\n{% endfor %}"
+    async with database.sessions.begin() as session:
+        template = TemplateOverride(
+            id="template_1", account_id=fleet.account.id, vendor="yealink", name="time.cfg.j2", body=own, number=1
+        )
+        session.add(template)
+        rollout.record(session, OLGA, rollout.Event.TEMPLATE_CREATE, template)
+    examined = await tried(await row(database, by_hand))
+    with pytest.raises(Invalid, match=r"config\.lines\.secret"):
+        async with database.sessions.begin() as session:
+            await rollout.publish_rollout(session, OLGA, await session.get(Rollout, by_hand), examined)
+    assert (await row(database, by_hand)).state == RolloutState.CANARY
+    async with database.sessions.begin() as session:
+        await rollout.cancel_rollout(session, OLGA, await session.get(Rollout, by_hand))
+    alone = await start(database, fleet, good, 1, limits=Limits(is_automatic=True))
+    await fetched(database, fleet.phones[1].id)
+    await RolloutWatch(database, Asked(), tried).look(utc_now())
+    ended = await row(database, alone)
+    assert (ended.state, "config.lines.secret" in ended.reason) == (RolloutState.ROLLED_BACK, True)
+    index.close()
+
+
 async def test_a_fetch_from_before_the_change_does_not_count(database, fleet):
     """A phone that fetched in the second before is not one that took the change."""
     await fetched(database, fleet.phones[0].id)
     rollout_id = await start(database, fleet, SETTINGS, 0)
-    await RolloutWatch(database, Asked()).look(utc_now())
+    await RolloutWatch(database, Asked(), well).look(utc_now())
     assert (await row(database, rollout_id)).counts["fetched"] == 0
 
 
@@ -227,9 +264,9 @@ async def test_what_was_published_meanwhile_is_never_overwritten(database, fleet
         rollout.record(session, OLGA, rollout.Event.ACCOUNT_UPDATE, resource=("settings", "account", "account"))
     with pytest.raises(Conflict, match="was changed after"):
         async with database.sessions.begin() as session:
-            await rollout.publish_rollout(session, OLGA, await session.get(Rollout, rollout_id))
+            await rollout.publish_rollout(session, OLGA, await session.get(Rollout, rollout_id), Examined())
     await fetched(database, fleet.phones[0].id)
-    await RolloutWatch(database, Asked()).look(utc_now())
+    await RolloutWatch(database, Asked(), well).look(utc_now())
     ended = await row(database, rollout_id)
     assert ended.state == RolloutState.ROLLED_BACK
     assert "was changed after" in ended.reason
@@ -237,7 +274,7 @@ async def test_what_was_published_meanwhile_is_never_overwritten(database, fleet
 
 async def test_a_cancelled_roll_out_brings_its_phones_back_and_nothing_ends_twice(database, fleet):
     asked = Asked()
-    watch = RolloutWatch(database, asked)
+    watch = RolloutWatch(database, asked, well)
     rollout_id = await start(database, fleet, SETTINGS, 0)
     await watch.look(utc_now())
     asked.phones.clear()
@@ -246,10 +283,45 @@ async def test_a_cancelled_roll_out_brings_its_phones_back_and_nothing_ends_twic
     await watch.look(utc_now())
     await watch.look(utc_now())
     assert asked.phones == list(fleet.ids(0)), "asked once"
-    for operation in (rollout.cancel_rollout, rollout.publish_rollout):
+    for operation in (rollout.cancel_rollout, partial(rollout.publish_rollout, examined=Examined())):
         with pytest.raises(Conflict, match="has ended"):
             async with database.sessions.begin() as session:
                 await operation(session, OLGA, await session.get(Rollout, rollout_id))
+
+
+async def test_what_is_published_is_fetched_by_every_phone_that_has_it_not(database, fleet):
+    """P-14, P-15: published by a person: the phones out of date are asked once, whichever node looks; those that have
+    it are left alone; the page's numbers are those of the database.
+    """
+    rollout_id = await start(database, fleet, SETTINGS, 0)
+    await fetched(database, fleet.phones[0].id)
+    async with database.sessions.begin() as session:
+        await rollout.publish_rollout(session, OLGA, await session.get(Rollout, rollout_id), Examined())
+        (await session.get(Phone, fleet.phones[0].id)).status = PhoneStatus.CURRENT
+        (await session.get(Phone, fleet.phones[3].id)).status = PhoneStatus.NEVER_BOOTED
+    first, second = Asked(), Asked()
+    await RolloutWatch(database, first, well).look(utc_now())
+    assert sorted(first.phones) == sorted(fleet.ids(1, 2))
+    await RolloutWatch(database, second, well).look(utc_now() + dt.timedelta(minutes=2))
+    assert second.phones == [], "a restart, or another node, asks nobody twice"
+    async with database.sessions.begin() as session:
+        ended = await session.get(Rollout, rollout_id)
+        for place, result in ((1, "accepted"), (2, "no answer")):
+            phone = await session.get(Phone, fleet.phones[place].id)
+            phone.resync_result, phone.resync_at = result, utc_now()
+    async with database.sessions() as session:
+        assert await store_rollouts.results_since(session, ended) == {"accepted": 1, "no answer": 1}
+        assert await store_rollouts.outdated(session, ended) == 2
+
+
+async def test_a_roll_out_that_ended_long_ago_asks_nobody(database, fleet):
+    """A node that comes up after a day does not bring the phones back once more."""
+    rollout_id = await start(database, fleet, SETTINGS, 0)
+    async with database.sessions.begin() as session:
+        await rollout.cancel_rollout(session, OLGA, await session.get(Rollout, rollout_id))
+    asked = Asked()
+    await RolloutWatch(database, asked, well).look(utc_now() + dt.timedelta(hours=2))
+    assert asked.phones == []
 
 
 async def test_one_node_watches(database, fleet):
@@ -257,7 +329,7 @@ async def test_one_node_watches(database, fleet):
     async with database.sessions.begin() as session:
         assert await lease.take(session, "rollouts", "another node", utc_now(), for_s=60)
     asked = Asked()
-    await RolloutWatch(database, asked).look(utc_now())
+    await RolloutWatch(database, asked, well).look(utc_now())
     assert asked.phones == []
 
 
@@ -320,7 +392,7 @@ async def test_one_roll_out_of_a_target_at_a_time_and_none_of_what_holds_already
 
 async def test_nothing_to_watch_costs_no_write(database, fleet):
     asked = Asked()
-    watch = RolloutWatch(database, asked)
+    watch = RolloutWatch(database, asked, well)
     before = len(await entries(database, fleet))
     await watch.look(utc_now())
     assert len(await entries(database, fleet)) == before
