@@ -39,6 +39,7 @@ MAX_FOLLOWERS = 200  # of a node
 MAX_OF_ONE = 10  # of one user or key: a browser holds six connections to a host
 RETRY_MS = 3_000
 PING_S = 15.0
+LEFT_EVERY_S = 1.0
 STALL_S = 20.0  # a connection that takes nothing for this long is cut
 _log = structlog.get_logger()
 
@@ -112,6 +113,7 @@ class Followers:
                 follower.seq = missed[-1].seq if missed else follower.seq
         self._followers.add(follower)
         if self._task is None or self._task.done():
+            self._looked_at = time.monotonic()  # whoever joins was asked just now
             self._task = asyncio.create_task(self._run(), name="audit followers")
 
     def leave(self, follower: Follower) -> None:
@@ -187,7 +189,7 @@ class LiveList(EventSourceResponse):
         try:
             await self._followers.join(follower)
             await self.send(json.dumps({"seq": follower.seq}), event="begin", retry=RETRY_MS)
-            while self.is_connected():
+            while self.is_connected() and not self._has_left():
                 news = await self._next()
                 if news is None:
                     continue
@@ -208,9 +210,14 @@ class LiveList(EventSourceResponse):
     async def _next(self) -> News | None:
         """The next news; None after a while without any, so that a reader who left is noticed."""
         try:
-            return await asyncio.wait_for(self._follower.queue.get(), PING_S / 3)
+            return await asyncio.wait_for(self._follower.queue.get(), LEFT_EVERY_S)
         except TimeoutError:
             return None
+
+    def _has_left(self) -> bool:
+        """Whether the connection is closed; a peer that is gone without a word is found by the pings."""
+        transport = self._req.transport if self._req is not None else None
+        return transport is None or transport.is_closing()
 
     async def _note_end(self, sent: int, seconds: float) -> None:
         details = {"entries": sent, "seconds": round(seconds, 1), "ended": self._follower.why}
