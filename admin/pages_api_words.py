@@ -118,7 +118,7 @@ FIELDS: Mapping[str, str] = {
     "elin_hold_minutes": "How long a call keeps its number of a pool for callbacks.",
     "email": "E-mail address.",
     "emergency_call_id": "The call it tells of.",
-    "emergency_enabled": "Somebody said that phones rely on it for 911: Home's last step. No call is ever stopped by it.",
+    "emergency_enabled": "Somebody said that phones rely on it for 911. No call is ever stopped by it.",
     "enabled": "Whether calls may leave through it.",
     "encrypt_files": "Phones that can are sent files only their own key opens.",
     "ended_at": "When it ended.",

@@ -8,10 +8,15 @@ from typing import Any
 from playwright.async_api import Page, Request, expect
 from sqlalchemy import select
 
+from engine.e911 import store as e911
 from engine.models import Account, AuditEntry, Role
 from tests.browser.site import Site
 
 NewPage = Callable[..., Any]
+CUT_OFF = """() => [...document.querySelectorAll("main button, main h1, main h2, main label, main input, main select")]
+  .filter((part) => part.checkVisibility() && !part.closest(".scroll") && !part.closest(".sr-only"))
+  .filter((part) => { const box = part.getBoundingClientRect(); return box.right > innerWidth + 1 || box.left < -1; })
+  .map((part) => part.outerHTML.slice(0, 80))"""
 
 
 async def settings(site: Site, new_page: NewPage, **options: Any) -> Page:
@@ -61,7 +66,7 @@ async def test_the_account_details_stand_at_the_left_and_are_what_the_api_says(f
     assert panel["x"] + panel["width"] <= card["x"]
     answer = await (await page.request.get(f"{filled.url}/api/v1/account")).json()
     for field in ("name", "email", "phone"):
-        await expect(page.locator(f".save-form [name={field}]")).to_have_value(answer[field])
+        await expect(page.locator(f"#details-form [name={field}]")).to_have_value(answer[field])
 
 
 async def test_save_and_cancel_appear_with_a_change_and_vanish_when_it_is_typed_back(owned: Site, new_page: NewPage):
@@ -83,7 +88,7 @@ async def test_save_sends_one_patch_and_writes_one_audit_entry(owned: Site, new_
     sent = patches_of(page)
     await page.locator("#f-name").fill("Acme Dental Group")
     await page.get_by_role("button", name="Save", exact=True).click()
-    await expect(page.locator(".save-form .saved")).to_have_text("Saved")
+    await expect(page.locator("#details-form .saved")).to_have_text("Saved")
     await expect(page.get_by_role("button", name="Save", exact=True)).to_be_hidden()
     assert [request.post_data_json for request in sent] == [{"name": "Acme Dental Group"}]
     (entry,) = await entries(owned, "account.update")
@@ -97,7 +102,7 @@ async def test_cancel_brings_the_old_values_back_without_a_request(owned: Site, 
     page.on("request", lambda request: None if "/static/" in request.url else requests.append(request.url))
     await page.locator("#f-name").fill("Something else")
     await page.locator("#f-email").fill("else@example.com")
-    await page.locator(".save-form").get_by_role("button", name="Cancel").click()
+    await page.locator("#details-form").get_by_role("button", name="Cancel").click()
     await expect(page.locator("#f-name")).to_have_value("Acme Dental")
     await expect(page.locator("#f-email")).to_have_value(owned.email)
     await expect(page.get_by_role("button", name="Save", exact=True)).to_be_hidden()
@@ -110,7 +115,7 @@ async def test_a_bad_email_is_told_beside_its_field_and_the_text_stays(owned: Si
     await page.locator("#f-callback_number").fill("not a number")
     await page.get_by_role("button", name="Save", exact=True).click()
     await expect(page.locator("#f-callback_number")).to_have_attribute("aria-invalid", "true")
-    await expect(page.locator(".save-form .fault")).to_contain_text("+15185550100")
+    await expect(page.locator("#details-form .fault")).to_contain_text("+15185550100")
     await expect(page.locator("#f-callback_number")).to_have_value("not a number")
 
 
@@ -132,14 +137,153 @@ async def test_a_dropdown_saves_itself_with_exactly_one_patch(owned: Site, new_p
 
 
 async def test_a_refused_dropdown_goes_back_and_says_why(owned: Site, new_page: NewPage):
-    """S0-06: somebody else changed the account meanwhile, so the change is refused, shown as it was, and explained."""
+    """S0-06: changed by somebody else meanwhile: refused; the page says who did what, and shows what is stored."""
     page = await settings(owned, new_page)
     other = await settings(owned, new_page)
     await other.get_by_label("Time zone").select_option("America/Denver")
     await expect(other.get_by_text("Saved", exact=True)).to_be_visible()
     await page.get_by_label("Time zone").select_option("America/Chicago")
-    await expect(page.locator("form[action='/settings/preferences'] .saved")).to_contain_text("Somebody else")
-    await expect(page.get_by_label("Time zone")).to_have_value("America/New_York")
+    told = page.locator("form[action='/settings/preferences'] .saved")
+    await expect(told).to_contain_text("Olive Owner changed timezone (America/New_York → America/Denver) on")
+    await expect(page.get_by_label("Time zone")).to_have_value("America/Denver")
+    await page.get_by_label("Time zone").select_option("America/Chicago")  # once more, knowing what is there
+    await expect(told).to_have_text("Saved")
+
+
+async def test_a_dropdown_goes_back_when_the_server_fails_or_is_gone(owned: Site, new_page: NewPage):
+    """S0-06: an error of the server and a server that cannot be reached: the old value, and the reason in words."""
+    page = await settings(owned, new_page)
+    told, zone = page.locator("form[action='/settings/preferences'] .saved"), page.get_by_label("Time zone")
+    live = page.get_by_role("switch", name="Emergency calling is live")
+    problem = {"title": "Unprocessable", "detail": "The database is away. Nothing was changed.", "status": 503}
+    await page.route(
+        "**/api/v1/account",
+        lambda route: route.fulfill(status=503, content_type="application/problem+json", body=json.dumps(problem)),
+    )
+    await zone.select_option("America/Denver")
+    await expect(told).to_have_text("The database is away. Nothing was changed.")
+    await expect(zone).to_have_value("America/New_York")
+    await live.click()
+    await expect(told).to_have_text("The database is away. Nothing was changed.")
+    await expect(live).not_to_be_checked()
+    await page.unroute("**/api/v1/account")
+    await page.route("**/api/v1/account", lambda route: route.abort())
+    await zone.select_option("America/Denver")
+    await expect(told).to_contain_text("The server cannot be reached")
+    await expect(zone).to_have_value("America/New_York")
+
+
+async def test_the_switch_saves_itself_and_stops_no_call(owned: Site, new_page: NewPage):
+    """S0-06: one PATCH of one field, `Saved`, one entry; it is Home's last step and nothing that a call looks at."""
+    page = await settings(owned, new_page)
+    sent = patches_of(page)
+    live = page.get_by_role("switch", name="Emergency calling is live")
+    await expect(live).not_to_be_checked()
+    await live.focus()
+    await page.keyboard.press("Space")
+    await expect(page.locator("form[action='/settings/preferences'] .saved")).to_have_text("Saved")
+    assert [request.post_data_json for request in sent] == [{"emergency_enabled": True}]
+    (entry,) = await entries(owned, "account.update")
+    assert entry["changes"] == {"emergency_enabled": {"before": False, "after": True}}
+    await page.reload()
+    await expect(live).to_be_checked()
+    async with owned.database.sessions() as session:
+        snapshot = await e911.account_snapshot(session, owned.account_id)
+    assert snapshot is not None
+    assert "emergency_enabled" not in snapshot
+
+
+async def test_a_stale_edit_keeps_the_typed_text_and_says_who_changed_what(owned: Site, new_page: NewPage):
+    """S0-05: 412: the other's change is shown where nothing was typed, one's own text stands, Save again puts it."""
+    page = await settings(owned, new_page)
+    other = await settings(owned, new_page)
+    await other.locator("#f-name").fill("Acme Dental West")
+    await other.locator("#f-phone").fill("518 555 0100")
+    await other.locator("#details-form").get_by_role("button", name="Save").click()
+    await expect(other.locator("#details-form .saved")).to_have_text("Saved")
+    await page.locator("#f-name").fill("Acme Dental Group")
+    await page.locator("#details-form").get_by_role("button", name="Save").click()
+    told = page.locator("#details-form .saved")
+    await expect(told).to_contain_text("Olive Owner changed name (Acme Dental → Acme Dental West), phone (nothing → ")
+    await expect(told).to_contain_text("Save once more")
+    await expect(page.locator("#f-name")).to_have_value("Acme Dental Group")
+    await expect(page.locator("#f-phone")).to_have_value("518 555 0100")
+    await page.locator("#details-form").get_by_role("button", name="Save").click()
+    await expect(told).to_have_text("Saved")
+    last = (await entries(owned, "account.update"))[-1]
+    assert last["changes"] == {"name": {"before": "Acme Dental West", "after": "Acme Dental Group"}}
+
+
+async def test_a_stale_form_without_scripts_is_told_the_same(owned: Site, new_page: NewPage):
+    """S0-05: the plain way says who changed what and when, and keeps the text."""
+    page = await settings(owned, new_page, java_script_enabled=False)
+    other = await settings(owned, new_page)
+    await other.get_by_label("Time zone").select_option("America/Denver")
+    await expect(other.get_by_text("Saved", exact=True)).to_be_visible()
+    await page.locator("#f-name").fill("Acme Dental Group")
+    await page.locator("#details-form").get_by_role("button", name="Save").click()
+    await expect(page.get_by_role("alert")).to_contain_text(
+        "Olive Owner changed timezone (America/New_York → America/Denver)"
+    )
+    await expect(page.locator("#f-name")).to_have_value("Acme Dental Group")
+    await page.locator("#details-form").get_by_role("button", name="Save").click()
+    await expect(page.get_by_text("Account saved.")).to_be_visible()
+
+
+async def test_the_words_of_the_mails_are_saved_in_the_recipients_card(owned: Site, new_page: NewPage):
+    """S1-39: a prefix and one line of instructions, in a form of their own; too much is refused beside the field."""
+    page = await settings(owned, new_page)
+    form = page.locator("#words-form")
+    await expect(form.get_by_role("button", name="Save")).to_be_hidden()
+    await form.get_by_label("Word in front of the subject").fill("X" * 41)
+    await form.get_by_label("Instructions in the mail").fill("Call the guard on extension 5555.")
+    await form.get_by_role("button", name="Save").click()
+    await expect(form.locator(".fault")).to_have_count(1)
+    await form.get_by_label("Word in front of the subject").fill("ACME-911")
+    await form.get_by_role("button", name="Save").click()
+    await expect(form.locator(".saved")).to_have_text("Saved")
+    entry = (await entries(owned, "account.update"))[-1]
+    assert entry["changes"]["notification_prefix"]["after"] == "ACME-911"
+
+
+async def test_a_trunk_group_is_made_named_and_emptied_with_a_warning(filled: Site, new_page: NewPage):
+    """S1-27, S1-38: in order, taken by the account; with no trunk that is on, an alarm says calls still leave."""
+    page = await settings(filled, new_page)
+    await page.get_by_role("link", name="Add trunk group").click()
+    await page.get_by_label("Name", exact=True).fill("East coast")
+    numbers = page.locator("input[name^='place.']")
+    count = await numbers.count()
+    assert count >= 2
+    await numbers.nth(0).fill("2")
+    await numbers.nth(1).fill("1")
+    await page.get_by_role("button", name="Add trunk group").click()
+    card = page.locator("#trunk-groups")
+    await expect(card.get_by_role("listitem")).to_contain_text(", then ")
+    await expect(card.get_by_text("Not in use")).to_be_visible()
+    await page.get_by_label("Trunks taken first").select_option(label="East coast")
+    await expect(page.locator("form[action='/settings/preferences'] .saved")).to_have_text("Saved")
+    await card.get_by_role("link", name="East coast").click()
+    for at in range(count):
+        await numbers.nth(at).fill("")
+    await page.get_by_role("button", name="Save trunk group").click()
+    await expect(card.locator(".note.warn")).to_contain_text("Emergency calls that should take it still leave")
+    await card.get_by_role("link", name="East coast").click()
+    await page.get_by_role("button", name="Delete trunk group").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Delete trunk group").click()
+    await expect(page.get_by_role("alert")).to_contain_text("Emergency calls of the account take East coast first")
+
+
+async def test_the_page_fits_a_phone_a_desk_and_a_zoom_of_400_percent(filled: Site, new_page: NewPage):
+    """S0-03: 320 CSS px (1280 at 400 %), 375 and 1280: nothing is cut and nothing scrolls sideways; dark and light."""
+    for width, scheme in ((320, "light"), (375, "dark"), (1280, "light")):
+        page = await settings(filled, new_page, viewport={"width": width, "height": 800}, color_scheme=scheme)
+        paths = ("/settings", "/locations", f"/locations/{filled.ids['location']}", "/settings/trunk-groups/new")
+        for path in paths:
+            await page.goto(filled.url + path)
+            wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            assert await page.evaluate(wide) <= 0, (width, path)
+            cut = await page.evaluate(CUT_OFF)
+            assert cut == [], (width, path, cut)
 
 
 async def test_the_billing_address_is_edited_in_a_dialog(owned: Site, new_page: NewPage):
