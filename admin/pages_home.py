@@ -153,6 +153,7 @@ async def _facts(request: web.Request, standing: Standing) -> e911_alarms.Standi
         is_mail_set_up=bool(request.app[CONFIG].mail.host),
         untested=await store_tests.count_untested(session, account_id, now - UNTESTED_AFTER),
         has_passed_a_test=standing.passed is not None,
+        is_connected=bool(standing.pbxs or standing.trunks),
         days=LOOKS_BACK.days,
     )
 
@@ -201,7 +202,7 @@ def _pbx_step(pbxs: Sequence[Pbx]) -> Step:
     if pbxs:
         text = f"{plural(len(pbxs), 'PBX', 'PBXs')} may send emergency calls here."
         return Step("pbx", "Connect your PBX", text, is_done=True, address="/settings#pbxs", action="See PBXs")
-    text = "Whose calls are taken: the PBX’s address, its certificate or its password. Strangers are refused."
+    text = "Whose calls are taken: the address of the PBX, its certificate or its password. Strangers are refused."
     return Step("pbx", "Connect your PBX", text, is_done=False, address="/settings/pbxs/new", action="Add PBX")
 
 
@@ -215,7 +216,7 @@ def _trunk_step(trunks: Sequence[Trunk]) -> Step:
     if enabled:
         text = "No trunk answers yet: emergency calls would fail. Check its host, port and firewall."
         return Step("trunk", title, text, is_done=False, address="/settings#trunks", action="Check trunks")
-    text = "The carrier’s trunk that takes 911 and 933. A second one is tried within seconds when the first is silent."
+    text = "A carrier trunk that takes 911 and 933. A second one is tried within seconds when the first is silent."
     return Step("trunk", title, text, is_done=False, address="/settings/trunks/new", action="Add trunk")
 
 

@@ -11,7 +11,15 @@ from sqlalchemy import ColumnElement, Select, String, and_, cast, func, or_, sel
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
 
-from engine.models import CallAttempt, CallKind, EmergencyCall, Location, Notification, NotificationState
+from engine.models import (
+    CallAttempt,
+    CallKind,
+    EmergencyCall,
+    Location,
+    Notification,
+    NotificationRecipient,
+    NotificationState,
+)
 
 RINGS_FOR = dt.timedelta(hours=24)  # a call that nobody acknowledged; afterwards Home alone says so
 WATCHED = 30  # calls beyond those that ring: what a page that watches shows
@@ -169,6 +177,23 @@ async def location_names(session: AsyncSession, account_id: str, limit: int = 50
 # ------------------------------------------------------------------------------------------ what Home tells
 
 
+async def places_of(session: AsyncSession, account_id: str) -> list[tuple[str, dict[str, str], bool, str, bool]]:
+    """Of each location: name, civic address, whether it has a position, status, whether it has recipients; by name.
+    The rows themselves, with all they hold, are not needed to count them.
+    """
+    query = (
+        select(Location.name, Location.civic_address, Location.geo, Location.status, Location.notification_recipients)
+        .where(Location.account_id == account_id)
+        .order_by(func.lower(Location.name), Location.id)
+    )
+    return [(row[0], row[1], row[2] is not None, row[3], bool(row[4])) for row in await session.execute(query)]
+
+
+async def count_recipients(session: AsyncSession, account_id: str) -> int:
+    query = select(func.count()).select_from(NotificationRecipient)
+    return int(await session.scalar(query.where(NotificationRecipient.account_id == account_id)) or 0)
+
+
 async def latest_calls(session: AsyncSession, account_id: str, limit: int) -> Sequence[EmergencyCall]:
     query = _calls(account_id).order_by(EmergencyCall.sent_at.desc(), EmergencyCall.id.desc()).limit(limit)
     return (await session.scalars(query)).all()
@@ -192,6 +217,16 @@ async def count_unacknowledged(session: AsyncSession, account_id: str, since: dt
 async def count_flagged(session: AsyncSession, account_id: str, since: dt.datetime, flag: str) -> int:
     """Calls since then that bear a flag."""
     return await _count(session, account_id, since, cast(EmergencyCall.flags, String).contains(f'"{flag}"'))
+
+
+async def latest_flagged(session: AsyncSession, account_id: str, since: dt.datetime, flag: str) -> str | None:
+    """The latest call since then that bears the flag."""
+    query = select(EmergencyCall.id).where(
+        EmergencyCall.account_id == account_id,
+        EmergencyCall.sent_at >= since,
+        cast(EmergencyCall.flags, String).contains(f'"{flag}"'),
+    )
+    return (await session.scalars(query.order_by(EmergencyCall.sent_at.desc()).limit(1))).first()
 
 
 async def count_failed(session: AsyncSession, account_id: str, since: dt.datetime) -> int:

@@ -18,7 +18,7 @@ async def steps_done(page: Page) -> list[str]:
 
 
 async def test_the_set_up_link_makes_the_account_once_and_signs_its_owner_in(site: Site, new_page: NewPage):
-    """S0-24 (first five minutes): set-up, then Home with five open steps; the link is dead afterwards."""
+    """S0-24 (first five minutes): set-up, then Home with seven open steps; the link is dead afterwards."""
     link = await site.new_setup_link()
     page = await new_page(site, signed_in=False)
     await page.goto(link)
@@ -28,7 +28,7 @@ async def test_the_set_up_link_makes_the_account_once_and_signs_its_owner_in(sit
     await page.get_by_label("Password").fill(PASSWORD)
     await page.get_by_role("button", name="Make the account").click()
     await page.wait_for_url(f"{site.url}/")
-    await expect(page.get_by_text("0 of 5 done")).to_be_visible()
+    await expect(page.get_by_text("0 of 7 done")).to_be_visible()
     assert await steps_done(page) == []
     await page.goto(link)
     await expect(page.get_by_role("heading", name="This set-up link cannot be used")).to_be_visible()
@@ -100,14 +100,14 @@ async def test_the_checklist_is_ticked_by_what_really_happened(owned: Site, new_
     await page.get_by_role("button", name="Add recipient").click()
     await page.goto(f"{owned.url}/")
     assert await steps_done(page) == ["location", "told"]
-    await expect(page.locator("[data-step] .primary")).to_have_text("Generate URL")
+    await expect(page.locator("[data-step] .primary")).to_have_text("Add PBX")
 
 
 async def test_a_phone_a_test_call_and_an_answering_trunk_tick_the_rest(filled: Site, new_page: NewPage):
     """S0-18: a booted phone, an answered 933 and an answering trunk complete the list."""
     page = await new_page(filled)
-    await expect(page.get_by_text("5 of 5 done")).to_be_visible()
-    assert await steps_done(page) == ["location", "told", "phone", "test", "live"]
+    await expect(page.get_by_text("7 of 7 done")).to_be_visible()
+    assert await steps_done(page) == ["location", "told", "pbx", "trunk", "phone", "test", "live"]
 
 
 async def test_a_sip_side_that_is_down_is_told_on_every_page(owned: Site, new_page: NewPage):

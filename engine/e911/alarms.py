@@ -1,0 +1,198 @@
+"""What needs a person about emergency calls: each alarm says what it means for 911 and where it is cured. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from engine.e911.sweep import UNTESTED_AFTER
+
+
+class AlarmKind(StrEnum):
+    """The kinds, the most urgent first."""
+
+    TRUNKS_DOWN = "trunks_down"
+    CALL_FAILED = "call_failed"
+    UNACKNOWLEDGED = "unacknowledged"
+    NO_RECIPIENTS = "no_recipients"
+    MAIL_FAILING = "mail_failing"
+    NO_ADDRESS = "no_address"
+    REJECTED = "rejected"
+    DISAGREEMENT = "disagreement"
+    TRUNK_DOWN = "trunk_down"
+    MAIL_FAILED = "mail_failed"
+    NOT_VALIDATED = "not_validated"
+    UNTESTED = "untested"
+
+
+URGENT = frozenset(
+    {
+        AlarmKind.TRUNKS_DOWN, AlarmKind.CALL_FAILED, AlarmKind.UNACKNOWLEDGED, AlarmKind.NO_RECIPIENTS,
+        AlarmKind.MAIL_FAILING, AlarmKind.NO_ADDRESS, AlarmKind.REJECTED,
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """`text`: what is wrong and what it means for 911; `action`: the link's words; `href`: where it is cured."""
+
+    kind: AlarmKind
+    text: str
+    action: str
+    href: str
+
+    @property
+    def is_urgent(self) -> bool:
+        return self.kind in URGENT
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A location as far as alarms care."""
+
+    name: str
+    has_address: bool
+    status: str
+    has_recipients: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What alarms are made of. `days`: how far back calls and messages were counted."""
+
+    places: Sequence[Place]
+    recipients: int  # of the account
+    trunks_up: int
+    trunks_down: Sequence[str]  # names of enabled trunks that answer no ping
+    failed_calls: int
+    unacknowledged: int
+    disagreements: int
+    latest_disagreement: str | None  # the call's id
+    overdue_mails: int
+    failed_mails: int
+    is_mail_set_up: bool
+    untested: int
+    has_passed_a_test: bool
+    is_connected: bool = True  # there is a PBX or a trunk: calls may come
+    days: int = 7
+
+
+def alarms_of(now: Standing) -> list[Alarm]:
+    """Every alarm, the most urgent first."""
+    found = [*_of_trunks(now), *_of_calls(now), *_of_messages(now), *_of_places(now)]
+    order = list(AlarmKind)
+    return sorted(found, key=lambda alarm: order.index(alarm.kind))
+
+
+def _of_trunks(now: Standing) -> list[Alarm]:
+    down = len(now.trunks_down)
+    if not down:
+        return []
+    names = _named(now.trunks_down)
+    if not now.trunks_up:
+        text = f"No trunk answers ({names}): a 911 call would find no carrier, unless your PBX has a way of its own."
+        return [Alarm(AlarmKind.TRUNKS_DOWN, text, "Check the trunks", "/settings#trunks")]
+    text = (
+        f"{names} {'does' if down == 1 else 'do'} not answer: 911 calls go by the "
+        f"{_many(now.trunks_up, 'trunk that answers', 'trunks that answer')}, and there is less to fall back on."
+    )
+    return [Alarm(AlarmKind.TRUNK_DOWN, text, "Check the trunks", "/settings#trunks")]
+
+
+def _of_calls(now: Standing) -> list[Alarm]:
+    found = []
+    if now.failed_calls:
+        text = (
+            f"{_many(now.failed_calls, 'emergency call', 'emergency calls')} of the last {now.days} days reached no "
+            "carrier. The next would fare alike until the cause is cured; each call's page names it."
+        )
+        found.append(Alarm(AlarmKind.CALL_FAILED, text, "See which", "/calls?kind=emergency&outcome=failed"))
+    if now.unacknowledged:
+        text = (
+            f"{_many(now.unacknowledged, 'emergency call', 'emergency calls')} of the last {now.days} days "
+            f"{'was' if now.unacknowledged == 1 else 'were'} acknowledged by nobody: perhaps nobody noticed."
+        )
+        found.append(Alarm(AlarmKind.UNACKNOWLEDGED, text, "See which", "/calls?kind=emergency"))
+    if now.disagreements:
+        text = (
+            f"Sources named different places for the caller of {_many(now.disagreements, 'call', 'calls')} in the last "
+            f"{now.days} days: help may be sent to the wrong one. The call's page says which source to correct."
+        )
+        href = f"/calls/{now.latest_disagreement}" if now.latest_disagreement else "/calls"
+        found.append(Alarm(AlarmKind.DISAGREEMENT, text, "See the latest", href))
+    return found
+
+
+def _of_messages(now: Standing) -> list[Alarm]:
+    found = []
+    untold = [place.name for place in now.places if not place.has_recipients]
+    if not now.recipients and (untold or (now.is_connected and not now.places)):
+        where = "" if len(untold) == len(now.places) else f" from {_named(untold)}"
+        text = f"Nobody is told when 911 is dialed{where}. The law asks for a notification (47 CFR § 9.16)."
+        found.append(Alarm(AlarmKind.NO_RECIPIENTS, text, "Name who is told", "/settings#recipients"))
+    has_someone = now.recipients or any(place.has_recipients for place in now.places)
+    if has_someone and not now.is_mail_set_up:
+        text = "No mail server is set up: 911 calls go out, and nobody is mailed. Set [mail] host on the server."
+        found.append(Alarm(AlarmKind.MAIL_FAILING, text, "How mail works", "/help/emergency"))
+    elif now.overdue_mails:
+        waiting = _many(now.overdue_mails, "message about calls waits", "messages about calls wait")
+        text = (
+            f"{waiting} for longer than five minutes: the mail server takes none. 911 calls go out; staff hear of them "
+            "late."
+        )
+        found.append(Alarm(AlarmKind.MAIL_FAILING, text, "See the calls", "/calls"))
+    if now.failed_mails:
+        text = (
+            f"{_many(now.failed_mails, 'message', 'messages')} of the last {now.days} days could not be delivered: "
+            "somebody who should know of 911 calls does not. The call's page shows who, and why."
+        )
+        found.append(Alarm(AlarmKind.MAIL_FAILED, text, "See the calls", "/calls"))
+    return found
+
+
+def _of_places(now: Standing) -> list[Alarm]:
+    bare = [place.name for place in now.places if not place.has_address]
+    rejected = [place.name for place in now.places if place.has_address and place.status == "rejected"]
+    draft = [place.name for place in now.places if place.has_address and place.status == "draft"]
+    found = []
+    if bare:
+        text = f"{_named(bare)} {_has(bare)} no address: the dispatcher of a 911 call from there has to ask the caller."
+        found.append(Alarm(AlarmKind.NO_ADDRESS, text, "Add the address", "/locations"))
+    if rejected:
+        text = (
+            f"The {_address(rejected)} of {_named(rejected)} {'was' if len(rejected) == 1 else 'were'} rejected, and "
+            "still sent with 911 calls: help may go astray. Correct what the validator names."
+        )
+        found.append(Alarm(AlarmKind.REJECTED, text, "Correct it", "/locations"))
+    if draft:
+        text = (
+            f"The {_address(draft)} of {_named(draft)} {'is' if len(draft) == 1 else 'are'} not validated: nobody has "
+            "confirmed that help finds it. Ask the validator, or dial 933 from there and listen."
+        )
+        found.append(Alarm(AlarmKind.NOT_VALIDATED, text, "See locations", "/locations"))
+    if now.untested and now.has_passed_a_test:
+        text = (
+            f"{_many(now.untested, 'location', 'locations')} {'was' if now.untested == 1 else 'were'} not tested with "
+            f"933 for {UNTESTED_AFTER.days} days: whether 911 calls from there arrive with their address is not known."
+        )
+        found.append(Alarm(AlarmKind.UNTESTED, text, "See which", "/locations/tests?show=overdue"))
+    return found
+
+
+def _address(names: Sequence[str]) -> str:
+    return "address" if len(names) == 1 else "addresses"
+
+
+def _has(names: Sequence[str]) -> str:
+    return "has" if len(names) == 1 else "have"
+
+
+def _named(names: Sequence[str]) -> str:
+    """Up to three names, and how many more there are."""
+    if len(names) > 3:
+        return f"{', '.join(names[:2])} and {len(names) - 2:,} more"
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
+def _many(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"

@@ -1,0 +1,80 @@
+"""What needs a person about emergency calls: each alarm says what it means for 911 and where it is cured."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from engine.e911.alarms import AlarmKind, Place, Standing, alarms_of
+
+GOOD = Standing(
+    places=[Place("Headquarters", has_address=True, status="validated", has_recipients=False)], recipients=2,
+    trunks_up=2, trunks_down=[], failed_calls=0, unacknowledged=0, disagreements=0, latest_disagreement=None,
+    overdue_mails=0, failed_mails=0, is_mail_set_up=True, untested=0, has_passed_a_test=True,
+)  # fmt: skip
+BARE = Place("Home office", has_address=False, status="draft", has_recipients=True)
+
+
+def test_where_all_is_well_nothing_is_said() -> None:
+    """S0-18: an alarm that is always there is read by nobody."""
+    assert alarms_of(GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "words", "href"),
+    [
+        ({"trunks_up": 0, "trunks_down": ["A", "B"]}, "trunks_down", "No trunk answers (A and B)", "/settings#trunks"),
+        ({"trunks_down": ["A"]}, "trunk_down", "A does not answer: 911 calls go by", "/settings#trunks"),
+        ({"failed_calls": 1}, "call_failed", "1 emergency call of the last 7 days reached no", "outcome=failed"),
+        ({"unacknowledged": 2}, "unacknowledged", "2 emergency calls of the last 7 days were", "/calls"),
+        ({"recipients": 0}, "no_recipients", "Nobody is told when 911 is dialed.", "/settings#recipients"),
+        ({"is_mail_set_up": False}, "mail_failing", "nobody is mailed", "/help/emergency"),
+        ({"overdue_mails": 3}, "mail_failing", "3 messages about calls wait", "/calls"),
+        ({"failed_mails": 1}, "mail_failed", "1 message of the last 7 days could not be delivered", "/calls"),
+        ({"disagreements": 1, "latest_disagreement": "call_1"}, "disagreement", "may be sent to the wrong", "call_1"),
+        ({"untested": 1}, "untested", "1 location was not tested with 933 for 90 days", "/locations/tests"),
+        ({"places": [BARE]}, "no_address", "Home office has no address: the dispatcher", "/locations"),
+        (
+            {"places": [replace(GOOD.places[0], status="rejected")]}, "rejected",
+            "The address of Headquarters was rejected, and still sent", "/locations",
+        ),
+        (
+            {"places": [replace(GOOD.places[0], status="draft")]}, "not_validated",
+            "The address of Headquarters is not validated", "/locations",
+        ),
+    ],
+)  # fmt: skip
+def test_each_alarm_says_what_it_means_and_leads_to_its_cure(
+    changes: dict[str, Any], kind: str, words: str, href: str
+) -> None:
+    """S0-18, E-10, E-14, E-15: no recipients, bad addresses, silent trunks and mail servers, untested locations."""
+    (alarm,) = alarms_of(replace(GOOD, **changes))
+    assert alarm.kind == kind
+    assert words in alarm.text
+    assert href in alarm.href
+    assert alarm.action
+    assert alarm.text.endswith(".")
+
+
+def test_the_most_urgent_comes_first_and_names_are_bounded() -> None:
+    """S0-18: hundreds of locations make one line."""
+    places = [Place(f"Site {at}", has_address=True, status="draft", has_recipients=True) for at in range(200)]
+    found = alarms_of(replace(GOOD, places=places, trunks_up=0, trunks_down=["A"], untested=200))
+    assert [alarm.kind for alarm in found] == [AlarmKind.TRUNKS_DOWN, AlarmKind.NOT_VALIDATED, AlarmKind.UNTESTED]
+    assert "Site 0, Site 1 and 198 more" in found[1].text
+    assert [alarm.is_urgent for alarm in found] == [True, False, False]
+
+
+def test_a_location_with_its_own_recipients_is_told_without_the_accounts() -> None:
+    """E-10: an empty list is an alarm only for the locations that have none of their own."""
+    places = [replace(GOOD.places[0], has_recipients=True), replace(GOOD.places[0], name="Dock")]
+    (alarm,) = alarms_of(replace(GOOD, recipients=0, places=places))
+    assert "Nobody is told when 911 is dialed from Dock." in alarm.text
+    assert alarms_of(replace(GOOD, recipients=0, places=places[:1])) == []
+
+
+def test_a_new_account_is_not_greeted_with_alarms() -> None:
+    """S0-18: before anything is connected the first steps say what to do."""
+    new = replace(GOOD, places=[], recipients=0, trunks_up=0, is_connected=False, has_passed_a_test=False)
+    assert alarms_of(new) == []
+    assert [alarm.kind for alarm in alarms_of(replace(new, is_connected=True))] == [AlarmKind.NO_RECIPIENTS]

@@ -1,0 +1,309 @@
+"""Tests of locations: what a call shows, when rounds are due, who calls from where, drills."""
+
+import datetime as dt
+import zoneinfo
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from engine.audit.checkpoints import signer_of
+from engine.audit.events import Event
+from engine.audit.record import SYSTEM, Actor, record
+from engine.crypto import KeyRing
+from engine.db import Database, utc_now
+from engine.e911 import sites, store, store_tests, sweeps
+from engine.e911.sweep import Outcome, address_inside, judge, next_round
+from engine.errors import Conflict, Invalid
+from engine.ids import new_id
+from engine.models import Account, EmergencyCall, Location, Notification, Sweep, SweepPlan
+from engine.sweeper import Sweeper
+from tests.factories import add_account, add_line, add_location, add_network, add_phone
+
+EASTERN = zoneinfo.ZoneInfo("America/New_York")
+DESK = Actor("user", "user_1", "desk@example.com", "192.0.2.1", None, "Dana Reyes", "admin")
+
+
+def utc(text: str) -> dt.datetime:
+    return dt.datetime.fromisoformat(text).replace(tzinfo=dt.UTC)
+
+
+@pytest.fixture
+async def account(database: Database) -> Account:
+    async with database.sessions.begin() as session:
+        return await add_account(session)
+
+
+@pytest.fixture
+async def location(database: Database, account: Account) -> Location:
+    async with database.sessions.begin() as session:
+        return await add_location(session, account)
+
+
+@pytest.mark.parametrize(
+    ("conveyed", "outcome", "status", "expected"),
+    [
+        (("location_a", "HQ"), "answered", 200, Outcome.PASSED),
+        (("location_b", "Warehouse"), "answered", 200, Outcome.WRONG_PLACE),
+        (None, "answered", 200, Outcome.WRONG_PLACE),
+        (("location_a", "HQ"), "failed", 503, Outcome.NOT_ANSWERED),
+        (("location_a", "HQ"), "cancelled", None, Outcome.NOT_ANSWERED),
+        (("location_a", "HQ"), "in_progress", None, Outcome.NOT_ANSWERED),
+    ],
+)
+def test_a_test_passes_only_with_an_answer_and_the_right_address(
+    conveyed: tuple[str, str] | None, outcome: str, status: int | None, expected: Outcome
+) -> None:
+    """E-15: went out, carried this location, was answered; anything else says what was wrong."""
+    judged = judge("location_a", conveyed, outcome, status)
+    assert judged.outcome is expected
+    assert judged.detail.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("cadence", "weekday", "hour", "now", "expected"),
+    [
+        ("weekly", 1, 10, "2026-11-22T12:00", "2026-11-24T15:00"),  # Sunday; Tuesday 10:00 in New York
+        ("weekly", 1, 10, "2026-11-24T15:00", "2026-12-01T15:00"),  # due now is never due again at once
+        ("weekly", 6, 8, "2026-11-22T12:59", "2026-11-22T13:00"),
+        ("monthly", 1, 10, "2026-11-22T12:00", "2026-12-01T15:00"),  # the first Tuesday
+        ("monthly", 0, 23, "2026-12-01T12:00", "2026-12-08T04:00"),
+        ("weekly", 6, 2, "2027-03-08T00:00", "2027-03-14T07:00"),  # 2:00 is left out that night: 3:00 in summer time
+        ("weekly", 6, 1, "2026-10-26T00:00", "2026-11-01T05:00"),  # 1:00 is there twice: the first
+    ],
+)
+def test_the_next_round_is_by_the_accounts_clocks(
+    cadence: str, weekday: int, hour: int, now: str, expected: str
+) -> None:
+    """E-15: weekly or monthly, on a day and hour of the account's zone, over changes of clocks."""
+    assert next_round(cadence, weekday, hour, utc(now), EASTERN) == utc(expected)
+
+
+def test_a_plan_that_is_off_is_never_due() -> None:
+    """E-15: off by default."""
+    assert next_round("off", 1, 10, utc("2026-11-22T12:00"), EASTERN) is None
+
+
+@pytest.mark.parametrize(
+    ("subnets", "others", "is_there"),
+    [
+        (["10.4.12.0/24"], ["10.0.0.0/8"], True),
+        (["10.4.0.0/16"], ["10.4.0.0/24"], True),  # the narrower one would win at its own addresses
+        (["10.4.0.0/31"], ["10.4.0.0/32", "10.4.0.1/32"], False),
+        (["192.0.2.7/32"], [], True),
+        (["2001:db8:4::/48"], ["10.4.0.0/24", "2001:db8:4::/64"], True),
+        ([], ["10.0.0.0/8"], False),
+    ],
+)
+def test_the_address_of_a_test_lies_in_no_narrower_network(
+    subnets: list[str], others: list[str], is_there: bool
+) -> None:
+    """E-15: a test of a floor must not be taken for the room inside it."""
+    import ipaddress
+
+    found = address_inside(subnets, others)
+    assert (found is not None) == is_there
+    if found is not None:
+        address = ipaddress.ip_address(found)
+        holding = [ipaddress.ip_network(text) for text in (*subnets, *others) if address in ipaddress.ip_network(text)]
+        assert str(max(holding, key=lambda network: network.prefixlen)) in subnets
+
+
+async def test_who_calls_from_a_location_is_a_phone_there_or_a_line_from_its_network(
+    database: Database, account: Account, location: Location
+) -> None:
+    """E-15: a phone there first, then any line from an address there, then nobody."""
+    async with database.sessions.begin() as session:
+        assert await store_tests.caller_at(session, location) is None
+        free = await add_line(session, account, "190")
+        assert await store_tests.caller_at(session, location) is None  # nothing says that this line is there
+        await add_network(session, location, "10.4.12.0/24")
+        caller = await store_tests.caller_at(session, location)
+        assert caller is not None
+        assert (caller.sip_user, caller.mac, caller.source_ip) == (free.sip_user, None, "10.4.12.1")
+        line = await add_line(session, account, "101")
+        await add_phone(session, account, line, location_id=location.id)
+        caller = await store_tests.caller_at(session, location)
+        assert caller is not None
+        assert (caller.sip_user, caller.mac, caller.source_ip) == ("101", "0015654aa937", "10.4.12.1")
+
+
+def call_of(account: Account, location: Location | None, **fields: Any) -> EmergencyCall:
+    now = utc_now()
+    place = None if location is None else {"id": location.id, "name": location.name, "civic_address": {}}
+    values = {
+        "id": new_id("call"), "account_id": account.id, "call_id": "a@b", "dialed": "933", "kind": "test",
+        "caller": {}, "location": place, "location_source": "phone", "received_at": now, "sent_at": now,
+        "recorded_at": now, "outcome": "answered", "status_code": 200,
+    }  # fmt: skip
+    return EmergencyCall(**values | fields)
+
+
+async def test_any_answered_933_counts_as_a_test_of_the_location_it_carried(
+    database: Database, account: Account, location: Location
+) -> None:
+    """E-15: dialed by hand or by a round; a later failure does not unmake what passed."""
+    passed = call_of(account, location, sent_at=utc("2026-11-01T12:00"))
+    failed = call_of(account, location, outcome="failed", status_code=503, sent_at=utc("2026-11-20T12:00"))
+    async with database.sessions.begin() as session:
+        stranger = await add_account(session, name="Somebody else")
+        assert await store_tests.note_test(session, call_of(account, None)) is None
+        assert await store_tests.note_test(session, call_of(stranger, location)) is None
+        await store_tests.note_test(session, passed)
+        await store_tests.note_test(session, failed)
+        row = await store_tests.last_test_of(session, location)
+        assert row is not None
+        assert (row.passed_at, row.passed_call_id) == (passed.sent_at, passed.id)
+        assert (row.tried_at, row.outcome) == (failed.sent_at, Outcome.NOT_ANSWERED)
+
+
+async def test_what_was_not_tested_for_90_days_is_counted_and_comes_first(
+    database: Database, account: Account, location: Location
+) -> None:
+    """E-15: the list of locations not tested for 90 days, those never tested at its head."""
+    now = utc("2026-11-20T12:00")
+    async with database.sessions.begin() as session:
+        names = {"Old": 91, "Fresh": 89, "Older": 200}
+        for name, days in names.items():
+            place = await add_location(session, account, name=name)
+            at = now - dt.timedelta(days=days)
+            await store_tests.keep(session, account.id, place.id, Outcome.PASSED, "", at=at, call_id=None)
+        since = now - dt.timedelta(days=90)
+        assert await store_tests.count_untested(session, account.id, since) == 3
+        overdue = await store_tests.locations_tested(session, account.id, untested_since=since)
+        assert [each.location.name for each in overdue] == ["Headquarters", "Older", "Old"]
+        everything = await store_tests.locations_tested(session, account.id)
+        assert [each.location.name for each in everything] == ["Headquarters", "Older", "Old", "Fresh"]
+
+
+async def test_a_plan_is_checked_whole_and_says_when_it_is_due(database: Database, account: Account) -> None:
+    """E-15: off until somebody says otherwise; every bad field at once."""
+    async with database.sessions.begin() as session:
+        plan = await sweeps.plan_for(session, account)
+        assert (plan.cadence, plan.version, plan.next_at) == ("off", 0, None)
+        with pytest.raises(Invalid) as refused:
+            await sweeps.change_plan(session, DESK, account, plan, {"cadence": "hourly", "weekday": 7, "hour": None})
+        assert [fault.field for fault in refused.value.fields] == ["cadence", "weekday", "hour"]
+        await sweeps.change_plan(session, DESK, account, plan, {"cadence": "weekly", "weekday": 2, "hour": 9})
+        assert plan.next_at is not None
+        assert plan.next_at > utc_now()
+        assert plan.next_at.astimezone(sweeps.zone_of(account)).strftime("%a %H") == "Wed 09"
+    async with database.sessions.begin() as session:
+        plan = await sweeps.plan_for(session, account, to_change=True)
+        await sweeps.change_plan(session, DESK, account, plan, {"cadence": "off"})
+        assert (plan.next_at, plan.version) == (None, 2)
+
+
+async def test_one_round_at_a_time_and_none_without_locations(
+    database: Database, account: Account, keys: KeyRing
+) -> None:
+    """E-15: a second round is refused; one that has ended cannot be cancelled."""
+    async with database.sessions.begin() as session:
+        with pytest.raises(Conflict):
+            await sweeps.begin_sweep(session, DESK, account.id, tells=True)
+        await add_location(session, account)
+        sweep = await sweeps.begin_sweep(session, DESK, account.id, tells=True)
+        with pytest.raises(Conflict):
+            await sweeps.begin_sweep(session, DESK, account.id, tells=True)
+        await sweeps.cancel_sweep(session, DESK, sweep)
+        with pytest.raises(Conflict):
+            await sweeps.cancel_sweep(session, DESK, sweep)
+
+
+async def until_ended(sweeper: Sweeper, database: Database, now: Callable[[], dt.datetime] = utc_now) -> Sweep:
+    for _ in range(20):
+        await sweeper.look(now())
+        async with database.sessions() as session:
+            row = (await session.scalars(select(Sweep).order_by(Sweep.id.desc()))).first()
+        if row is not None and row.state != "running":
+            return row
+    raise AssertionError("the round never ended")
+
+
+async def test_a_round_begins_by_plan_and_ends_with_a_result_for_each_location(
+    database: Database, account: Account, location: Location, keys: KeyRing
+) -> None:
+    """E-15: due plans begin; what cannot call is said so; with no SIP process every test fails and says why."""
+    async with database.sessions.begin() as session:
+        await add_network(session, location, "10.4.12.0/24")
+        await add_line(session, account)
+        await add_location(session, account, name="Empty barn")
+        plan = await sweeps.plan_for(session, account)
+        await sweeps.change_plan(session, DESK, account, plan, {"cadence": "weekly"})
+    sweeper = Sweeper(database, keys, lambda: "")
+    assert not await sweeper.look(utc_now())  # not due yet
+    later = utc_now() + dt.timedelta(days=8)
+    sweep = await until_ended(sweeper, database, lambda: later)
+    assert (sweep.started_by, sweep.locations, sweep.passed, sweep.failed, sweep.skipped) == ("Callpoint", 2, 0, 1, 1)
+    async with database.sessions() as session:
+        plan = await session.scalar(select(SweepPlan))
+        assert plan is not None
+        assert plan.next_at is not None
+        assert plan.next_at > later
+        tested = {each.location.name: each.test for each in await store_tests.locations_tested(session, account.id)}
+    assert {name: test.outcome for name, test in tested.items() if test} == {
+        "Headquarters": Outcome.NOT_RECORDED, "Empty barn": Outcome.NO_CALLER,
+    }  # fmt: skip
+
+
+async def test_a_round_waits_while_a_real_call_has_no_answer(
+    database: Database, account: Account, location: Location, keys: KeyRing
+) -> None:
+    """E-15: never at the cost of real calls."""
+    real = call_of(account, location, kind="emergency", dialed="911", outcome="in_progress", status_code=None)
+    async with database.sessions.begin() as session:
+        session.add(real)
+        record(session, SYSTEM, Event.EMERGENCY_CALL_CREATE, real)
+        await sweeps.begin_sweep(session, DESK, account.id, tells=True)
+    sweeper = Sweeper(database, keys, lambda: "")
+    for _ in range(3):
+        assert await sweeper.look(utc_now())
+    async with database.sessions.begin() as session:
+        assert await store_tests.last_test_of(session, location) is None
+        row = await session.get(EmergencyCall, real.id)
+        assert row is not None
+        row.outcome = "answered"
+        record(session, SYSTEM, Event.EMERGENCY_CALL_CREATE, row)
+    assert (await until_ended(sweeper, database)).skipped == 1
+
+
+async def test_two_nodes_never_test_at_once(
+    database: Database, account: Account, location: Location, keys: KeyRing
+) -> None:
+    """E-15: one node has the duty; the other takes it over when it is given back."""
+    async with database.sessions.begin() as session:
+        await sweeps.begin_sweep(session, DESK, account.id, tells=True)
+    first, second = (Sweeper(database, keys, lambda: "") for _ in range(2))
+    assert await first.look(utc_now())
+    assert not await second.look(utc_now())
+    await first._let_go()  # what a node does when it stops
+    assert (await until_ended(second, database)).state == "done"
+
+
+async def test_a_drill_tells_everybody_rings_and_sends_nothing(
+    database: Database, account: Account, location: Location, keys: KeyRing
+) -> None:
+    """E-15: the same recipients as of a real call, each message marked DRILL; no attempt, no INVITE, no outcome."""
+    async with database.sessions.begin() as session:
+        await sites.add_recipient(session, DESK, account, "desk@example.com")
+        place = await store.location_by_id(session, account.id, location.id)
+        assert place is not None
+        place.notification_recipients = ["guard@example.com"]
+        record(session, SYSTEM, Event.LOCATION_UPDATE, place)
+        call = await sweeps.hold_drill(
+            session, DESK, account, place, signer=signer_of(keys), public_url="https://pages.example"
+        )
+    async with database.sessions() as session:
+        told = list(await session.scalars(select(Notification).order_by(Notification.recipient)))
+        attempts = await store.attempts_of(session, call)
+        count = await session.scalar(select(func.count()).select_from(EmergencyCall))
+    assert [(note.recipient, note.because) for note in told] == [
+        ("desk@example.com", "account"), ("guard@example.com", "location"),
+    ]  # fmt: skip
+    for note in told:
+        assert note.subject.startswith("[DRILL] 911")
+        assert "This is a DRILL" in note.body
+        assert "call nobody outside" in " ".join(note.body.split())
+        assert f"https://pages.example/calls/{call.id}" in note.body
+    assert (call.kind, call.outcome, call.invite, attempts, count) == ("drill", "drill", None, [], 1)
