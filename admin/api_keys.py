@@ -11,8 +11,9 @@ from admin.api_paging import PAGE_QUERIES, list_rows, plainly
 from admin.context import ACCOUNT, ACTOR, SCOPES, SESSION
 from admin.routes import Operation, Route
 from engine.accounts import operations
-from engine.accounts.scopes import Scope
+from engine.accounts.scopes import PRESETS, Preset, Scope
 from engine.audit.events import Event
+from engine.errors import FieldFault, Invalid
 from engine.models import ApiKey
 
 
@@ -34,10 +35,11 @@ class NewApiKeyAnswer(ApiKeyAnswer):
 
 
 class ApiKeyCreate(Body):
-    """`*` is every scope; nobody gives a key more than they may do themselves."""
+    """`*` is every scope; nobody gives a key more than they may do themselves. `scopes` or a `preset`, not both."""
 
     name: Name
-    scopes: Annotated[list[Scope], Field(min_length=1, max_length=len(Scope))]
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=len(Scope))] | None = None
+    preset: Preset | None = None
     expires_at: InstantIn | None = None
 
 
@@ -56,7 +58,7 @@ async def post_api_key(request: web.Request) -> web.Response:
     body = await body_of(request, ApiKeyCreate)
     made = await operations.create_api_key(
         request[SESSION], request[ACTOR], request[ACCOUNT],
-        name=body.name, scopes=[scope.value for scope in body.scopes], expires_at=body.expires_at,
+        name=body.name, scopes=_scopes_asked(body), expires_at=body.expires_at,
         granted=request[SCOPES],
     )  # fmt: skip
     await request[SESSION].flush()
@@ -64,6 +66,19 @@ async def post_api_key(request: web.Request) -> web.Response:
     return answered(
         NewApiKeyAnswer.model_validate(shown), made.row, status=201, location=f"/api/v1/api-keys/{made.row.id}"
     )
+
+
+def _scopes_asked(body: ApiKeyCreate) -> list[str]:
+    """The scopes to give, named or by their preset.
+
+    Raises:
+        Invalid: neither, or both: a preset stands for its scopes and no other.
+    """
+    if (body.scopes is None) == (body.preset is None):
+        fault = FieldFault("scopes", "Expected either scopes or a preset, and not both.")
+        raise Invalid("The key cannot be made.", fields=(fault,))
+    chosen = PRESETS[body.preset] if body.preset is not None else body.scopes or []
+    return sorted(scope.value for scope in chosen)
 
 
 async def delete_api_key(request: web.Request) -> web.Response:

@@ -64,6 +64,8 @@ class SessionAnswer(Answer):
     created_at: Instant
     seen_at: Instant
     proven_at: Instant
+    ended_at: Instant | None
+    end_reason: str | None
 
 
 class PasswordHash(str):
@@ -174,6 +176,11 @@ async def list_sessions(request: web.Request) -> web.Response:
     )
 
 
+async def get_session(request: web.Request) -> web.Response:
+    no_query(request)
+    return answered(SessionAnswer.model_validate(await row_named(request, Session)))
+
+
 async def delete_session(request: web.Request) -> web.Response:
     no_query(request)
     row = await row_named(request, Session)
@@ -214,6 +221,10 @@ ROUTES = (
     Route(
         "GET", "/api/v1/sessions", list_sessions, Scope.USERS_READ, Event.SESSION_LIST,
         operation=Operation("List who is signed in", answer=SessionAnswer, is_list=True, queries=PAGE_QUERIES),
+    ),
+    Route(
+        "GET", "/api/v1/sessions/{id}", get_session, Scope.USERS_READ, Event.SESSION_READ,
+        operation=Operation("One session", answer=SessionAnswer),
     ),
     Route(
         "DELETE", "/api/v1/sessions/{id}", delete_session, Scope.USERS_WRITE, Event.SESSION_DELETE,

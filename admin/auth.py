@@ -237,7 +237,7 @@ async def run_preparation(request: web.Request, route: Route) -> None:
 async def prepare_sign_in(request: web.Request) -> Proof:
     """For a form with `email` and `password`: the proof that they belong together."""
     form = await request.post()
-    return await _check(request, _text(form.get("email")), _text(form.get("password")))
+    return await check_password(request, _text(form.get("email")), _text(form.get("password")))
 
 
 async def prepare_proof(request: web.Request) -> Proof:
@@ -246,7 +246,7 @@ async def prepare_proof(request: web.Request) -> Proof:
     user = request.get(USER)
     if user is None:
         raise NotAuthenticated("An API key has no password: sign in with a browser.")
-    return await _check(request, user.email, _text(form.get("password")))
+    return await check_password(request, user.email, _text(form.get("password")))
 
 
 async def prepare_password(request: web.Request) -> str:
@@ -258,7 +258,12 @@ async def prepare_password(request: web.Request) -> str:
     )
 
 
-async def _check(request: web.Request, email: str, password: str) -> Proof:
+async def check_password(request: web.Request, email: str, password: str) -> Proof:
+    """The proof that they belong together, compared outside of any write transaction.
+
+    Raises:
+        SignInRefused, SignInSlowed
+    """
     return await signin.check_password(
         request.app[DATABASE],
         request.app[PASSWORDS],

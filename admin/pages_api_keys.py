@@ -9,15 +9,15 @@ from admin.pages_form import FORM, form_of, see_other, typed
 from admin.render import render
 from admin.routes import Route
 from engine.accounts import operations, store
-from engine.accounts.scopes import Scope
+from engine.accounts.scopes import EVERY_SCOPE, PRESETS, Preset, Scope
 from engine.audit.events import Event
 from engine.db import utc_now
 from engine.errors import EngineError
 from engine.models import ApiKey
 
 _ROOMS = {
-    "account": "account", "users": "users", "api_keys": "API keys", "locations": "locations",
-    "phones": "phones and lines",
+    "account": "account", "users": "users", "security": "security policy", "two_factor": "second factors",
+    "api_keys": "API keys", "locations": "locations", "phones": "phones and lines",
     "telephony": "PBXs and trunks", "provisioning": "provisioning", "calls": "emergency calls", "audit": "audit log",
 }  # fmt: skip
 _RIGHTS = {"read": "Read", "write": "Change", "reveal": "Reveal secrets of"}
@@ -28,17 +28,30 @@ SCOPE_CHOICES = tuple(
 )
 
 
+PRESET_CHOICES = (
+    (Preset.FULL_ACCESS.value, "Full access", "Every call of the API."),
+    (Preset.TWO_FACTOR.value, "2FA only", "Second factors of users, and nothing else."),
+    (Preset.WEB_SDK.value, "Web SDK", "For pages in a browser: reads phones, contacts and locations; changes nothing."),
+)
+
+
+def _may_give(granted: frozenset[Scope], preset: str) -> bool:
+    scopes = PRESETS[Preset(preset)]
+    return (EVERY_SCOPE if Scope.ALL in scopes else scopes) <= granted
+
+
 async def get_api_keys(request: web.Request) -> web.Response:
     return await _keys_page(request, None)
 
 
 async def _keys_page(request: web.Request, error: EngineError | None, *, new_key: str = "") -> web.Response:
-    values: dict[str, Any] = {"name": "", "scopes": []}
+    values: dict[str, Any] = {"name": "", "scopes": [], "preset": ""}
     form = await form_of(request, values, error, lists=("scopes",))
     keys = await store.api_keys_of(request[SESSION], request[ACCOUNT].id)
     granted = request[SCOPES]
     return render(
         request, "api_keys.html.j2", status=error.http_status if error else 200, form=form, api_keys=keys,
+        presets=[choice for choice in PRESET_CHOICES if _may_give(granted, choice[0])],
         scopes=[choice for choice in SCOPE_CHOICES if choice[0] in granted], new_key=new_key, now=utc_now(),
         origin=f"{request.scheme}://{request.host}",
     )  # fmt: skip
@@ -47,7 +60,11 @@ async def _keys_page(request: web.Request, error: EngineError | None, *, new_key
 async def post_api_key(request: web.Request) -> web.Response:
     """Make a key and show it in the answer itself: it is nowhere else, so a redirect would lose it."""
     request[FORM] = _keys_page
-    scopes = tuple(str(scope) for scope in (await request.post()).getall("scopes", []))
+    preset = await typed(request, "preset")
+    if preset in {each.value for each in Preset}:
+        scopes = tuple(sorted(scope.value for scope in PRESETS[Preset(preset)]))
+    else:
+        scopes = tuple(str(scope) for scope in (await request.post()).getall("scopes", []))
     made = await operations.create_api_key(
         request[SESSION],
         request[ACTOR],

@@ -167,15 +167,15 @@ async def _next(request: web.Request) -> str:
 
 async def prepare_code(request: web.Request) -> Given:
     """For a form with a `code`: what it is, compared outside of any write transaction."""
+    return await compared(request, auth.cookie_of(request, auth.HALF_COOKIE))
+
+
+async def compared(request: web.Request, cookie: str) -> Given:
+    """The form's `code`, as that half-open sign-in's. Raises as `half_open.check_code`."""
     return await half_open.check_code(
-        request.app[DATABASE],
-        request.app[CODE_THROTTLE],
-        request.app[KEYS],
-        cookie=auth.cookie_of(request, auth.HALF_COOKIE),
-        text=await typed(request, "code"),
-        ip=request[CLIENT_IP],
-        now=asyncio.get_running_loop().time(),
-    )
+        request.app[DATABASE], request.app[CODE_THROTTLE], request.app[KEYS], cookie=cookie,
+        text=await typed(request, "code"), ip=request[CLIENT_IP], now=asyncio.get_running_loop().time(),
+    )  # fmt: skip
 
 
 async def post_code(request: web.Request) -> web.Response:

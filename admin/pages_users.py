@@ -6,13 +6,13 @@ from aiohttp import web
 
 from admin import auth
 from admin.api_users import STANDING, InvitationAnswer, sent_or_told
-from admin.context import ACCOUNT, ACTOR, DATABASE, KEYS, PASSWORDS, RESOURCE, SCOPES, SESSION, USER
+from admin.context import ACCOUNT, ACTOR, BROWSER, DATABASE, KEYS, PASSWORDS, RESOURCE, SCOPES, SESSION, USER
 from admin.invitations import INVITER
 from admin.pages_form import FORM, form_of, refuse, refuse_stale, see_other, typed
 from admin.pages_sign_in import gone_on
 from admin.render import render
 from admin.routes import PUBLIC, Route
-from engine.accounts import half_open, operations, store, store_signin
+from engine.accounts import half_open, operations, store, store_signin, two_factor
 from engine.accounts.operations import UserFields
 from engine.accounts.policy import DEFAULT
 from engine.accounts.scopes import Scope, scopes_of_role
@@ -20,7 +20,7 @@ from engine.accounts.signin import Proof
 from engine.audit.events import Event
 from engine.db import utc_now
 from engine.errors import EngineError, FieldFault, NotFound
-from engine.models import Role, User, UserStatus
+from engine.models import Role, Session, User, UserStatus
 
 SHOWN = 200
 ROLES = (  # from the one that may most to the one that may least; what each is, in the words of the page
@@ -48,8 +48,9 @@ async def _users_page(
     )
     values: dict[str, Any] = {"email": "", "name": "", "role": Role.OPERATOR.value}
     inviter = request.app[INVITER]
+    kinds = await store_signin.kinds_by_user(request[SESSION], [user.id for user in found])
     return render(
-        request, "users.html.j2", status=error.http_status if error else 200, people=found[:SHOWN],
+        request, "users.html.j2", kinds=kinds, status=error.http_status if error else 200, people=found[:SHOWN],
         has_more=len(found) > SHOWN, shown=SHOWN, form=await form_of(request, values, error), roles=ROLES,
         role_names=ROLE_NAMES, choices=_roles_to_give(request), invitation=invitation, invited=invited,
         posted={user.id: inviter.posted(user.id) for user in found}, mails=inviter.is_set_up,
@@ -98,11 +99,16 @@ async def get_user(request: web.Request) -> web.Response:
 async def _user_page(request: web.Request, error: EngineError | None) -> web.Response:
     person = await _user(request)
     form = await form_of(request, {"name": person.name, "role": person.role}, error)
+    policy = await store_signin.policy_of(request[SESSION], person.account_id)
+    factors = await store_signin.factors_of(request[SESSION], person.id)
     return render(
         request, "user.html.j2", status=error.http_status if error else 200, person=person, form=form, roles=ROLES,
         role_names=ROLE_NAMES, choices=_roles_to_give(request, person.role),
         is_self=request.get(USER) is not None and request[USER].id == person.id,
-        sessions=await store.live_sessions_of(request[SESSION], person.id),
+        sessions=await store.live_sessions_of(request[SESSION], person.id, policy), factors=factors,
+        own=request[BROWSER].id if request.get(BROWSER) is not None else "",
+        must_set_up=two_factor.must_set_up(policy, factors), codes_left=two_factor.recovery_codes_left(factors),
+        devices=len(await store_signin.devices_of(request[SESSION], person.id, policy)),
         posted=request.app[INVITER].posted(person.id),
     )  # fmt: skip
 
@@ -140,6 +146,24 @@ async def post_user_delete(request: web.Request) -> web.Response:
     person = await _user(request)
     await operations.delete_user(request[SESSION], request[ACTOR], person, granted=request[SCOPES])
     return see_other("/users", "user-removed")
+
+
+async def post_user_reset(request: web.Request) -> web.Response:
+    """Take the second factors of somebody who lost them."""
+    request[FORM] = _user_page
+    person = await _user(request)
+    await two_factor.reset(request[SESSION], request[ACTOR], person, granted=request[SCOPES])
+    return see_other(f"/users/{person.id}", "two-factor-reset")
+
+
+async def post_session_end(request: web.Request) -> web.Response:
+    person = await _user(request)
+    row = await store.row_of(request[SESSION], Session, person.account_id, request.match_info["session"])
+    if row.user_id != person.id:
+        raise NotFound("This user has no session of that id.")
+    await operations.refuse_beyond_user(request[SESSION], request[ACTOR], request[SCOPES], person.id)
+    await operations.revoke_session(request[SESSION], request[ACTOR], row)
+    return see_other(f"/users/{person.id}", "session-ended")
 
 
 async def _user(request: web.Request) -> User:
@@ -207,6 +231,8 @@ ROUTES = (
     Route("POST", "/users/{id}", post_user_change, _WRITE, Event.USER_UPDATE),
     Route("POST", "/users/{id}/status", post_user_status, _WRITE, Event.USER_UPDATE),
     Route("POST", "/users/{id}/invitation", post_user_invitation, _WRITE, Event.INVITATION_CREATE),
+    Route("POST", "/users/{id}/reset-2fa", post_user_reset, Scope.TWO_FACTOR_WRITE, Event.USER_RESET_2FA),
+    Route("POST", "/users/{id}/sessions/{session}/end", post_session_end, _WRITE, Event.SESSION_DELETE),
     Route("POST", "/users/{id}/delete", post_user_delete, _WRITE, Event.USER_DELETE),
     Route("GET", "/invitation", get_invitation, PUBLIC, Event.INVITATION_READ),
     Route("POST", "/invitation", post_invitation, PUBLIC, Event.INVITATION_ACCEPT, prepare=hash_chosen_password),

@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column, synonym
 
 from engine.db import Base, Sealed, UtcDateTime, utc_now
 
@@ -273,6 +273,7 @@ class SecurityPolicy(Audited, Stamped, Base):
     __tablename__ = "security_policy"
     resource_type = "security_policy"
     account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), primary_key=True)
+    id: Mapped[str] = synonym("account_id")
     password_min_length: Mapped[int] = mapped_column(Integer)
     password_min_score: Mapped[int] = mapped_column(Integer)
     password_reuse: Mapped[int] = mapped_column(Integer)
@@ -852,8 +853,8 @@ class Rollout(Audited, Versioned, Stamped, Base):
 
     __tablename__ = "rollout"
     resource_type = "rollout"
-    unaudited_columns = frozenset({"counts"})
-    unversioned_columns = frozenset({"counts"})
+    unaudited_columns = frozenset({"counts", "asked_at"})
+    unversioned_columns = frozenset({"counts", "asked_at"})
     __table_args__ = (Index("ix_rollout_account_state", "account_id", "state"),)
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"))
@@ -868,6 +869,7 @@ class Rollout(Audited, Versioned, Stamped, Base):
     started_by: Mapped[str] = mapped_column(String(320))
     started_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
     ended_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    asked_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)  # the phones concerned by its end, to fetch
 
 
 class Lease(Base):
@@ -877,6 +879,22 @@ class Lease(Base):
     name: Mapped[str] = mapped_column(String(40), primary_key=True)
     holder: Mapped[str] = mapped_column(Id)
     until: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+
+
+class BackgroundRun(Base):
+    """How far a dry run or a resync of many phones is, as its node last said. `facts`: numbers and words."""
+
+    __tablename__ = "background_run"
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    kind: Mapped[str] = mapped_column(String(20))  # provisioning.runs.RunKind
+    node: Mapped[str] = mapped_column(String(80))
+    state: Mapped[str] = mapped_column(String(20))
+    facts: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
+    wants_end: Mapped[bool] = mapped_column(default=False)
+    started_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    seen_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    ended_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
 
 
 class FetchedFile(Base):

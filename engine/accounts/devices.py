@@ -22,6 +22,7 @@ from engine.models import RememberedDevice, User
 
 PURPOSE = "remembered-device"  # of the key ring's subkey
 NAME_CHARACTERS = 12
+ALL = "all"  # in place of one device's id
 
 
 def cookie_suffix(user_id: str) -> str:
@@ -61,12 +62,12 @@ async def is_remembered(session: AsyncSession, user: User, policy: Policy, cooki
 
 
 async def forget(session: AsyncSession, actor: Actor, user: User, device_id: str) -> None:
-    """Ask for the second factor again in one of the user's browsers; with "all", in every one.
+    """Ask for the second factor again in one of the user's browsers; with `ALL`, in every one.
 
     Raises:
         NotFound: no such device of this user.
     """
-    if device_id == "all":
+    if device_id == ALL:
         await store_signin.end_devices(session, user_id=user.id)
     else:
         row = await store_signin.device_of(session, device_id, user.id) if is_id(device_id) else None

@@ -259,6 +259,18 @@ async def begin_set_up(session: AsyncSession, actor: Actor, browser: Session, us
     return pending
 
 
+async def first_code(session: AsyncSession, pending: PendingSignIn, user: User, keys: KeyRing) -> str:
+    """The code to be mailed to who sets codes by mail up; part of `begin_set_up`.
+
+    Raises:
+        Conflict: the account does not allow them.
+    """
+    policy = await store_signin.policy_of(session, user.account_id)
+    if not policy.email_codes:
+        raise Conflict("This account takes no codes by mail. Use an authenticator app.")
+    return _mailed(pending, keys)
+
+
 async def finish_set_up(session: AsyncSession, actor: Actor, user: User, given: Given) -> tuple[str, ...]:
     """Keep the second factor that was proven. Returns recovery codes, if they are new.
 

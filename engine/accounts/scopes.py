@@ -14,6 +14,10 @@ class Scope(StrEnum):
     ACCOUNT_WRITE = "account:write"
     USERS_READ = "users:read"
     USERS_WRITE = "users:write"
+    SECURITY_READ = "security:read"
+    SECURITY_WRITE = "security:write"
+    TWO_FACTOR_READ = "two_factor:read"
+    TWO_FACTOR_WRITE = "two_factor:write"
     API_KEYS_READ = "api_keys:read"
     API_KEYS_WRITE = "api_keys:write"
     LOCATIONS_READ = "locations:read"
@@ -35,7 +39,9 @@ SCOPE_NAMES = frozenset(scope.value for scope in Scope)
 EVERY_SCOPE = frozenset(Scope) - {Scope.ALL}
 _READS = frozenset(scope for scope in EVERY_SCOPE if scope.endswith(":read"))
 # what tells about people and who may do what: for those who answer for it, and for auditors
-_WATCHING = frozenset({Scope.USERS_READ, Scope.API_KEYS_READ, Scope.AUDIT_READ})
+_WATCHING = frozenset(
+    {Scope.USERS_READ, Scope.API_KEYS_READ, Scope.AUDIT_READ, Scope.SECURITY_READ, Scope.TWO_FACTOR_READ}
+)
 _RUNNING = frozenset({Scope.PHONES_WRITE, Scope.LOCATIONS_WRITE, Scope.CALLS_WRITE})
 
 SCOPES_OF: dict[Role, frozenset[Scope]] = {
@@ -44,13 +50,35 @@ SCOPES_OF: dict[Role, frozenset[Scope]] = {
     # runs the account and its people; what carries calls, shows secrets or lets scripts in stays with admins
     Role.ACCOUNT_MANAGER: _READS
     | _RUNNING
-    | {Scope.ACCOUNT_WRITE, Scope.USERS_WRITE, Scope.PROVISIONING_WRITE, Scope.AUDIT_WRITE},
+    | {
+        Scope.ACCOUNT_WRITE,
+        Scope.USERS_WRITE,
+        Scope.TWO_FACTOR_WRITE,
+        Scope.PROVISIONING_WRITE,
+        Scope.AUDIT_WRITE,
+    },
     # lines belong to telephony, and so do PBXs and trunks: an operator who may edit a line may not move a trunk,
     # which is why the routes of lines ask for phones:write
     Role.OPERATOR: (_READS - _WATCHING) | _RUNNING,
     Role.AUDITOR: _READS,
 }
 _SCOPES_OF_NAME = {role.value: scopes for role, scopes in SCOPES_OF.items()}
+
+
+class Preset(StrEnum):
+    """Sets of scopes that an API key is made with in one choice; choosing one excludes the others."""
+
+    FULL_ACCESS = "full_access"
+    TWO_FACTOR = "two_factor"
+    WEB_SDK = "web_sdk"
+
+
+# What a page in a browser may hold: anybody can read a key there, so it changes nothing and shows no secret.
+PRESETS: dict[Preset, frozenset[Scope]] = {
+    Preset.FULL_ACCESS: frozenset({Scope.ALL}),
+    Preset.TWO_FACTOR: frozenset({Scope.TWO_FACTOR_READ, Scope.TWO_FACTOR_WRITE}),
+    Preset.WEB_SDK: frozenset({Scope.PHONES_READ, Scope.LOCATIONS_READ}),
+}
 
 
 def scopes_of_role(role: str) -> frozenset[Scope]:

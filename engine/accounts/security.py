@@ -14,10 +14,9 @@ from engine.accounts.policy import Policy, Remember, changed
 from engine.accounts.signin import end_sessions_of
 from engine.audit.events import Event
 from engine.audit.record import SYSTEM, Actor, record
-from engine.db import utc_now
 from engine.errors import Invalid
 from engine.ids import new_id
-from engine.models import Account, Role, SecurityPolicy, Session, User, UserStatus
+from engine.models import Account, SecurityPolicy, Session, User, UserStatus
 
 
 async def update_policy(
@@ -62,10 +61,7 @@ async def disable_unused(session: AsyncSession) -> int:
     """
     disabled = 0
     for row in await store_signin.policies_with_inactivity(session):
-        since = utc_now() - dt.timedelta(days=row.inactive_days)
-        for user in await store_signin.unused_users(session, row.account_id, since):
-            if user.role == Role.OWNER and not await store_signin.owners_left(session, row.account_id, user.id):
-                continue
+        for user in await store_signin.unused_under(session, row.account_id, Policy.of(row)):
             await _disable(session, user, row.inactive_days)
             disabled += 1
     return disabled

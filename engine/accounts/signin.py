@@ -22,7 +22,7 @@ from engine.audit.record import Actor, record
 from engine.db import Database, utc_now
 from engine.errors import Forbidden, NotAuthenticated, TooManyRequests
 from engine.ids import new_id
-from engine.models import Account, ApiKey, Role, Session, User, UserStatus
+from engine.models import Account, ApiKey, Session, User, UserStatus
 
 PROVEN_FOR = dt.timedelta(minutes=15)  # how long a typed password opens secrets
 SEEN_EVERY = dt.timedelta(minutes=1)  # `seen_at` moves at most this often
@@ -141,12 +141,8 @@ async def check_password(
 async def is_left_unused(session: AsyncSession, user: User) -> bool:
     """Whether the account's policy disables this user, who was away for too long; its last owner never."""
     policy = await store_signin.policy_of(session, user.account_id)
-    if not policy.inactive_days or user.status != UserStatus.ACTIVE:
-        return False
-    last = max(user.updated_at, user.last_login_at or user.updated_at)
-    if utc_now() - last <= dt.timedelta(days=policy.inactive_days):
-        return False
-    return user.role != Role.OWNER or await store_signin.owners_left(session, user.account_id, user.id) > 0
+    unused = await store_signin.unused_under(session, user.account_id, policy)
+    return any(one.id == user.id for one in unused)
 
 
 async def start_session(
@@ -184,6 +180,12 @@ async def revoke_session(session: AsyncSession, actor: Actor, row: Session) -> N
     """End anybody's session of this account; its next request is refused."""
     _end(row, "revoked")
     record(session, actor, Event.SESSION_DELETE, row, resource=("session", row.id, ""))
+
+
+async def revoke_other_sessions(session: AsyncSession, actor: Actor, user: User, but: Session) -> None:
+    """End all of one's own sessions but the present one."""
+    await end_sessions_of(session, user.id, "revoked", but=but.id)
+    record(session, actor, Event.SESSION_DELETE, resource=("session", "others", actor.name), account_id=user.account_id)
 
 
 async def end_sessions_of(session: AsyncSession, user_id: str, reason: str, *, but: str | None = None) -> None:

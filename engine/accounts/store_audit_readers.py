@@ -7,8 +7,9 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.accounts.authlog import End, end_of
+from engine.accounts.policy import Policy
 from engine.accounts.scopes import Scope, scopes_of_key, scopes_of_role
-from engine.models import ApiKey, Role, Session, User, UserStatus
+from engine.models import ApiKey, Role, SecurityPolicy, Session, User, UserStatus
 
 ASKED_FIRST = (Role.OWNER, Role.ACCOUNT_MANAGER)  # S2-15: "they can contact their Account Manager"
 SHOWN = 12
@@ -40,11 +41,16 @@ async def people_of_log(session: AsyncSession, account_id: str) -> Sequence[User
 
 async def may_still_read(session: AsyncSession, holders: Collection[str], now: dt.datetime) -> frozenset[str]:
     """Which of these sessions and API keys are alive and still allowed to read the audit log; one question for all."""
-    sessions = select(Session, User).join(User, User.id == Session.user_id).where(Session.id.in_(holders))
+    sessions = (
+        select(Session, User, SecurityPolicy)
+        .join(User, User.id == Session.user_id)
+        .outerjoin(SecurityPolicy, SecurityPolicy.account_id == User.account_id)
+        .where(Session.id.in_(holders))
+    )
     found = {
         row.id
-        for row, user in await session.execute(sessions)
-        if end_of(row, now)[0] is End.RUNNING
+        for row, user, policy in await session.execute(sessions)
+        if end_of(row, Policy.of(policy), now)[0] is End.RUNNING
         and user.status == UserStatus.ACTIVE
         and Scope.AUDIT_READ in scopes_of_role(user.role)
     }

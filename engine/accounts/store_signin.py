@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, delete, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from engine.accounts import store
 from engine.accounts.policy import DEFAULT, Policy
 from engine.accounts.throttle import EMAIL_FROM_ADDRESS, Rule
 from engine.db import Database, utc_now
@@ -185,31 +186,29 @@ async def end_devices(session: AsyncSession, *, user_id: str = "", account_id: s
     return int(done.rowcount)  # type: ignore[attr-defined]  # of an update, this is a cursor's result
 
 
-async def unused_users(session: AsyncSession, account_id: str, since: dt.datetime) -> Sequence[User]:
-    """Active users who neither signed in nor were changed by anybody since then, oldest first."""
-    query = (
-        select(User)
-        .where(
-            User.account_id == account_id,
-            User.status == UserStatus.ACTIVE,
-            User.updated_at < since,
-            or_(User.last_login_at.is_(None), User.last_login_at < since),
-        )
-        .order_by(User.id)
+async def unused_under(session: AsyncSession, account_id: str, policy: Policy) -> list[User]:
+    """Active users whom that policy disables: for so long they neither signed in nor were changed by anybody.
+
+    Of the account's owners at least one is never among them: the one who was here last.
+    """
+    if not policy.inactive_days:
+        return []
+    since = utc_now() - dt.timedelta(days=policy.inactive_days)
+    query = select(User).where(
+        User.account_id == account_id,
+        User.status == UserStatus.ACTIVE,
+        User.updated_at < since,
+        or_(User.last_login_at.is_(None), User.last_login_at < since),
     )
-    return (await session.scalars(query)).all()
+    found = list(await session.scalars(query.order_by(User.id)))
+    owners = [user for user in found if user.role == Role.OWNER]
+    if owners and len(owners) == await store.active_owners(session, account_id):
+        found.remove(max(owners, key=lambda user: user.last_login_at or user.created_at))
+    return found
 
 
 async def policies_with_inactivity(session: AsyncSession) -> Sequence[SecurityPolicy]:
     return (await session.scalars(select(SecurityPolicy).where(SecurityPolicy.inactive_days > 0))).all()
-
-
-async def owners_left(session: AsyncSession, account_id: str, without: str) -> int:
-    """The account's active owners besides that user."""
-    query = select(func.count()).where(
-        User.account_id == account_id, User.role == Role.OWNER, User.status == UserStatus.ACTIVE, User.id != without
-    )
-    return (await session.execute(query)).scalar_one()
 
 
 async def expired_sessions(session: AsyncSession, account_id: str, policy: Policy) -> Sequence[Session]:
