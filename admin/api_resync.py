@@ -8,7 +8,7 @@ from sqlalchemy import event as sql_event
 
 from admin.api import answered, body_of, no_query
 from admin.api_models import NAME_PATTERN, Answer, Body, Id
-from admin.context import ACCOUNT, ACTOR, EDGE, RESOURCE, SESSION
+from admin.context import ACCOUNT, ACTOR, EDGE, RESOURCE, SESSION, FleetState
 from admin.routes import Operation, Route
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
@@ -17,8 +17,9 @@ from engine.db import utc_now
 from engine.errors import FieldFault, Invalid, NotFound
 from engine.ids import new_id
 from engine.models import PhoneStatus
-from engine.provisioning import store_resync
+from engine.provisioning import runs, store_resync
 from engine.provisioning.resync import Fleet
+from engine.provisioning.runs import RunKind
 from engine.provisioning.store_resync import Selection
 
 MAX_NAMED = 10_000
@@ -57,9 +58,13 @@ class FleetAnswer(Answer):
 
 
 class FleetProgressAnswer(Answer):
-    """`results`: how many phones there are of each result."""
+    """`results`: how many phones there are of each result. `state`: running, done, or stopped with the node that asked
+    them; `node`: which one that is, empty for the one that answers.
+    """
 
     id: str
+    state: str
+    node: str
     phones: int
     done: int
     spread_s: float
@@ -143,11 +148,19 @@ async def get_resync(request: web.Request) -> web.Response:
     fleet_id = request.match_info["id"]
     request[RESOURCE] = ("phone_resync", fleet_id, "")
     state = request.app[EDGE].fleet(fleet_id, request[ACCOUNT].id)
-    if state is None:
-        raise NotFound("This node asks no phones under that id. What came of each phone stands on the phone itself.")
+    if state is not None:
+        node, ended = "", "done" if state.done >= state.phones else runs.RUNNING
+    else:
+        seen = await runs.seen(request[SESSION], request[ACCOUNT].id, RunKind.RESYNC, fleet_id, utc_now())
+        if seen is None:
+            raise NotFound("No phones are asked under that id. What came of each phone stands on the phone itself.")
+        state = FleetState(seen.facts["phones"], seen.facts["results"], seen.facts["spread_s"])
+        node, ended = seen.node, "stopped" if seen.is_lost else seen.state
     return answered(
         FleetProgressAnswer(
             id=fleet_id,
+            state=ended,
+            node=node,
             phones=state.phones,
             done=state.done,
             spread_s=round(state.spread_s, 1),

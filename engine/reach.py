@@ -17,13 +17,14 @@ from engine.edge_link import EdgeLink
 from engine.errors import Conflict, EngineError
 from engine.ids import new_id
 from engine.models import Phone, ProvisioningEvent
+from engine.provisioning import runs, store_resync
 from engine.provisioning import store as provisioning_store
-from engine.provisioning import store_resync
 from engine.provisioning.resync import AWAY, NOT_SENT, Fleet, Resync, Resyncer, meaning, plan
 from engine.provisioning.vendors import known
 
 STATS_WITHIN_S = 0.5
 MAX_WAITING = 20  # of all fleets, in the queue for their turn: whoever presses one phone's button waits for no more
+LAST_WORD_S = 3.0
 MAX_FLEETS = 100  # remembered, for those who ask how far they are
 _log = structlog.get_logger()
 
@@ -37,12 +38,19 @@ class _Run:
     spread_s: float
     left: set[str]
     results: Counter[str]
+    is_stopped: bool = False
 
     @classmethod
     def of(cls, fleet: Fleet) -> "_Run":
         left = {phone_id for phone_id, _ in fleet.planned}
         results = Counter(why for _, why in fleet.refused)
         return cls(fleet.account_id, len(fleet.planned) + len(fleet.refused), fleet.spread_s, left, results)
+
+    def told(self) -> runs.Told:
+        """What every node may know."""
+        facts = {"phones": self.phones, "spread_s": round(self.spread_s, 1), "results": dict(self.results)}
+        state = "stopped" if self.is_stopped else runs.RUNNING if self.left else "done"
+        return runs.Told(state, facts)
 
     def note(self, phone_id: str, result: str) -> None:
         self.left.discard(phone_id)
@@ -59,6 +67,7 @@ class Reach:
         self._resyncer = Resyncer(edge.notify)
         self._queue = asyncio.Semaphore(MAX_WAITING)
         self._sending: set[asyncio.Task[None]] = set()
+        self._following: set[asyncio.Task[None]] = set()
         self._fleets: OrderedDict[str, _Run] = OrderedDict()
 
     def state(self) -> EdgeState:
@@ -95,6 +104,9 @@ class Reach:
         while len(self._fleets) > MAX_FLEETS:
             self._fleets.popitem(last=False)
         self._spawn(self._ask_all(fleet, run))
+        following = runs.follow(self._database, fleet.id, fleet.account_id, runs.RunKind.RESYNC, run.told)
+        self._following.add(task := asyncio.create_task(following, name="resync's row"))
+        task.add_done_callback(self._following.discard)
 
     def fleet(self, fleet_id: str, account_id: str) -> FleetState | None:
         """How far it is; None when this process has none of that id, or not any more."""
@@ -114,6 +126,13 @@ class Reach:
         for task in self._sending:
             task.cancel()
         await asyncio.gather(*self._sending, return_exceptions=True)
+        for run in self._fleets.values():
+            run.is_stopped = bool(run.left)
+        if self._following:  # each says once more how far it came
+            await asyncio.wait(self._following, timeout=LAST_WORD_S)
+        for task in list(self._following):
+            task.cancel()
+        await asyncio.gather(*self._following, return_exceptions=True)
         unsent = [phone_id for run in self._fleets.values() for phone_id in run.left]
         if not unsent:
             return

@@ -2,8 +2,9 @@
 
 Theory of operation. The server reads phones a few at a time and lets everybody else run in between; what is rendered
 and compared is rendered in a worker process at the lowest priority (`engine.provisioning.fleet`), so that no phone's
-fetch waits for it. Two batches are under way at once: one is examined while the next is read. Results live in memory:
-a dry run is a question, not a record, and is asked again after a restart.
+fetch waits for it. Two batches are under way at once: one is examined while the next is read. What it found lives in
+memory: a dry run is a question, not a record, and is asked again after a restart. How far it is and its numbers stand
+in the database (`engine.provisioning.runs`), so that any node can tell them, and end it.
 """
 
 import asyncio
@@ -30,11 +31,12 @@ from engine.db import Database, utc_now
 from engine.errors import Conflict, EngineError, NotFound
 from engine.ids import new_id
 from engine.models import Phone, SettingsLevel
-from engine.provisioning import fleet, merge, settings, store_rollouts
+from engine.provisioning import fleet, merge, runs, settings, store_rollouts
 from engine.provisioning.fleet import Change, ChangeKind, Finding, Outcome, Subject
 from engine.provisioning.index import Index
 from engine.provisioning.merge import Level, Source, SourceKind
 from engine.provisioning.preview import Difference
+from engine.provisioning.runs import RunKind
 
 BATCH = 100  # phones handed to the worker at once: about a third of a second of its work
 SLICE_S = 0.005  # the server reads phones for this long, then lets everybody else run
@@ -45,6 +47,8 @@ MAX_GROUPS = 60
 MAX_LISTED = 200  # failing phones told by name; the others are counted
 SAMPLE = 12  # phones named for each group
 NICENESS = 10
+LAST_WORD_S = 3.0
+_NUMBERS = ("total", "done", "unchanged", "changed", "failing", "failed_before")
 _log = structlog.get_logger()
 
 MakeExecutor = Callable[[Change, str], Executor]
@@ -98,10 +102,17 @@ class DryRun:
     ended_at: dt.datetime | None = None
     fault: str = ""
     task: asyncio.Task[None] | None = None
+    node: str = ""  # another node that runs it, and alone knows which phones differ in what
 
     @property
     def largest_first(self) -> list[Group]:
         return sorted(self.groups.values(), key=lambda group: -group.count)
+
+    def told(self) -> runs.Told:
+        """What every node may know."""
+        numbers = {name: getattr(self, name) for name in _NUMBERS}
+        about = {"kind": self.change.kind.value, "target": self.change.target, "after": self.change.after}
+        return runs.Told(self.state.value, about | numbers | {"fault": self.fault, "asked_by": self.asked_by})
 
     @property
     def is_safe(self) -> bool:
@@ -149,6 +160,7 @@ class DryRuns:
         self._database, self._index = database, index
         self._make_executor = make_executor or worker_process
         self._runs: dict[str, DryRun] = {}
+        self._following: set[asyncio.Task[None]] = set()
         self.longest_slice_s = 0.0  # how long the server was kept from everything else at once
 
     def start(self, account_id: str, change: Change, *, provisioning_url: str, asked_by: str) -> DryRun:
@@ -167,24 +179,47 @@ class DryRuns:
         run = DryRun(new_id("dryrun"), account_id, change, asked_by, utc_now())
         self._runs[run.id] = run
         run.task = asyncio.create_task(self._run(run, provisioning_url), name="dry run")
+        following = runs.follow(
+            self._database, run.id, account_id, RunKind.DRY_RUN, run.told, on_cancel=run.task.cancel
+        )  # fmt: skip
+        self._following.add(task := asyncio.create_task(following, name="dry run's row"))
+        task.add_done_callback(self._following.discard)
         return run
 
-    def get(self, account_id: str, run_id: str) -> DryRun:
-        """Raises NotFound: this account has none of that id, or the server was started anew since."""
+    async def get(self, session: AsyncSession, account_id: str, run_id: str) -> DryRun:
+        """The run, with everything it found when this process runs it, else with its numbers alone.
+
+        Raises:
+            NotFound: this account has none of that id, or it is too long ago.
+        """
         run = self._runs.get(run_id)
-        if run is None or run.account_id != account_id:
-            raise NotFound("There is no such dry run here. They are kept in memory; start it again.")
-        return run
+        if run is not None and run.account_id == account_id:
+            return run
+        seen = await runs.seen(session, account_id, RunKind.DRY_RUN, run_id, utc_now())
+        if seen is None:
+            raise NotFound("There is no such dry run. They are kept for some days; start it again.")
+        return _elsewhere(account_id, seen)
 
-    async def cancel(self, run: DryRun) -> None:
-        """End it; what it found so far stays."""
+    async def cancel(self, session: AsyncSession, run: DryRun) -> None:
+        """End it; what it found so far stays. Another node's ends within some seconds."""
+        if run.node:
+            await runs.ask_to_end(session, run.id)
+        else:
+            await self._end(run)
+
+    async def _end(self, run: DryRun) -> None:
         if run.task is not None and run.state is DryRunState.RUNNING:
             run.task.cancel()
             await asyncio.gather(run.task, return_exceptions=True)
 
     async def close(self) -> None:
         for run in list(self._runs.values()):
-            await self.cancel(run)
+            await self._end(run)
+        if self._following:  # each says once more how its run ended
+            await asyncio.wait(self._following, timeout=LAST_WORD_S)
+        for task in list(self._following):
+            task.cancel()
+        await asyncio.gather(*self._following, return_exceptions=True)
 
     async def _run(self, run: DryRun, provisioning_url: str) -> None:
         executor = self._make_executor(run.change, provisioning_url)
@@ -240,6 +275,20 @@ class DryRuns:
                     started = time.perf_counter()
             if batch:
                 yield batch
+
+
+def _elsewhere(account_id: str, seen: runs.Seen) -> DryRun:
+    """A run of another node, or of one that has ended, as far as its row tells."""
+    facts = seen.facts
+    change = Change(ChangeKind(facts["kind"]), str(facts["target"]), facts.get("after"))
+    run = DryRun(seen.id, account_id, change, str(facts.get("asked_by", "")), seen.started_at, DryRunState(seen.state))
+    for name in _NUMBERS:
+        setattr(run, name, int(facts.get(name, 0)))
+    run.node, run.ended_at, run.fault = seen.node, seen.ended_at, str(facts.get("fault", ""))
+    if seen.is_lost:
+        run.state = DryRunState.FAILED
+        run.fault = f"The node that ran it, {seen.node}, has stopped. Nothing was changed; start it again."
+    return run
 
 
 def _fault(error: Exception) -> str:

@@ -19,10 +19,14 @@ _ESCAPE = "\\"
 
 @dataclass(frozen=True, slots=True)
 class PhonePage:
-    """Some phones and, when more follow, where the next page begins."""
+    """Some phones and, when more follow, where the next page begins.
+
+    `matching`: how many phones match in all, where the look for this page has told it.
+    """
 
     rows: Sequence[Phone]
     next_place: Place | None
+    matching: int | None
 
 
 async def list_phones(
@@ -34,8 +38,14 @@ async def list_phones(
     is_descending: bool = False,
     after: Place | None = None,
     limit: int = 50,
+    look: int = 0,
 ) -> PhonePage:
-    """A page of the account's phones. A phone that is added or moves meanwhile shifts no other."""
+    """A page of the account's phones. A phone that is added or moves meanwhile shifts no other.
+
+    Args:
+        look: So many matching phones are looked for, though fewer are shown: a first page then knows how many there are
+            without a second walk, which for a filter that few meet goes through all phones again.
+    """
     query = _ids(session, account_id, filters, order)
     key = _key(order)
     if after is not None:
@@ -43,11 +53,13 @@ async def list_phones(
     sorting = [Phone.id] if key is None else [key, Phone.id]
     ordered = [column.desc().nulls_last() if is_descending else column.asc().nulls_first() for column in sorting]
     query = query.order_by(*ordered)
-    found = (await session.scalars(query.limit(limit + 1))).all()
+    wanted = max(limit + 1, look)
+    found = (await session.scalars(query.limit(wanted))).all()
     kept = found[:limit]
     rows = {row.id: row for row in (await session.scalars(select(Phone).where(Phone.id.in_(kept)))).all()}
     phones = [rows[phone_id] for phone_id in kept if phone_id in rows]
-    return PhonePage(phones, place_of(phones[-1], order) if len(found) > limit and phones else None)
+    matching = len(found) if after is None and len(found) < wanted else None
+    return PhonePage(phones, place_of(phones[-1], order) if len(found) > limit and phones else None, matching)
 
 
 async def count(session: AsyncSession, account_id: str, filters: Filters, *, cap: int | None = COUNT_CAP) -> int:

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from engine.db import utc_now
-from engine.models import Phone, ProvisioningEvent, Rollout, RolloutState
+from engine.models import Phone, PhoneStatus, ProvisioningEvent, Rollout, RolloutState
 from engine.provisioning import merge
 from engine.provisioning.canary import Sign
 from engine.provisioning.fetchlog import FetchKind
@@ -38,6 +38,39 @@ async def running(session: AsyncSession) -> Sequence[Rollout]:
     return (
         await session.scalars(select(Rollout).where(Rollout.state == RolloutState.CANARY).order_by(Rollout.id))
     ).all()
+
+
+async def unasked(session: AsyncSession, since: dt.datetime) -> Sequence[Rollout]:
+    """Roll-outs that have ended since, and whose phones were not asked to fetch yet."""
+    query = select(Rollout).where(
+        Rollout.state != RolloutState.CANARY, Rollout.ended_at >= since, Rollout.asked_at.is_(None)
+    )
+    return (await session.scalars(query.order_by(Rollout.id))).all()
+
+
+async def concerned(session: AsyncSession, rollout: Rollout) -> Sequence[str]:
+    """The phones whose files are others since the roll-out ended, and that have not fetched them yet."""
+    if rollout.state != RolloutState.PUBLISHED:
+        return list(rollout.canary)
+    change = Change(ChangeKind(rollout.kind), rollout.target, None)
+    query = select(Phone.id).where(*affected(rollout.account_id, change), Phone.status == PhoneStatus.STALE)
+    return (await session.scalars(query.order_by(Phone.id))).all()
+
+
+async def results_since(session: AsyncSession, rollout: Rollout) -> Mapping[str, int]:
+    """What came of asking the phones that the end of the roll-out concerned, by result; how many of each."""
+    if rollout.asked_at is None:
+        return {}
+    conditions = affected(rollout.account_id, Change(ChangeKind(rollout.kind), rollout.target, None))
+    query = select(Phone.resync_result, func.count()).where(*conditions, Phone.resync_at >= rollout.asked_at)
+    return {row[0] or "": row[1] for row in await session.execute(query.group_by(Phone.resync_result))}
+
+
+async def outdated(session: AsyncSession, rollout: Rollout) -> int:
+    """How many phones that the change can reach hold an older configuration."""
+    conditions = affected(rollout.account_id, Change(ChangeKind(rollout.kind), rollout.target, None))
+    query = select(func.count()).select_from(Phone).where(*conditions, Phone.status == PhoneStatus.STALE)
+    return await session.scalar(query) or 0
 
 
 def affected(account_id: str, change: Change) -> list[ColumnElement[bool]]:

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from engine.db import utc_now
 from engine.edge_link import EdgeAway
 from engine.models import Phone, ProvisioningEvent
-from engine.provisioning import store_resync
+from engine.provisioning import runs, store_resync
 from engine.reach import Reach
 from tests.factories import add_account, add_line, add_pbx, add_phone
 
@@ -117,6 +117,33 @@ async def test_a_node_that_stops_says_so_on_each_phone_it_had_not_come_to(databa
     await reach.close()
     found = await results(database)
     assert {found[ids["100"]], found[ids["101"]]} == {"not sent: Callpoint was stopped"}
+
+
+async def test_another_node_tells_how_far_the_asking_is_and_when_its_node_stopped(database, fleet):
+    """P-14: the row has phones and results, `done` at the end, `stopped` where the node ended before."""
+    account_id, ids = fleet
+
+    async def told(run_id: str) -> runs.Seen:
+        async with asyncio.timeout(30):
+            while True:
+                async with database.sessions() as session:
+                    seen = await runs.seen(session, account_id, runs.RunKind.RESYNC, run_id, utc_now())
+                if seen is not None and seen.state != runs.RUNNING:
+                    return seen
+                await asyncio.sleep(0.05)
+
+    reach = Reach(StandInLink({"100": 200}), database)
+    await reach.resync_phones(account_id, [ids["100"], ids["none"]])
+    seen = await told(next(iter(reach._fleets)))
+    assert (seen.state, seen.facts["phones"], seen.facts["results"]["accepted"]) == ("done", 2, 1)
+    await reach.close()
+    reach = Reach(StandInLink({}, is_held=True), database)
+    await reach.resync_phones(account_id, [ids["100"], ids["101"]])
+    stopped = next(iter(reach._fleets))
+    await reach.close()
+    assert (await told(stopped)).state == "stopped"
+    async with database.sessions() as session:
+        assert await runs.seen(session, "account_other", runs.RunKind.RESYNC, stopped, utc_now()) is None
 
 
 async def test_a_phone_deleted_meanwhile_holds_nobody_up(database, fleet):

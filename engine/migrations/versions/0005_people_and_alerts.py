@@ -22,6 +22,30 @@ def upgrade() -> None:
     _second_factors()
     _refused_keys()
     _searches_that_are_owed()
+    _background_runs()
+
+
+def _background_runs() -> None:
+    """How far dry runs and resyncs are, for every node; when the phones that a roll-out's end concerns were asked."""
+    op.add_column("rollout", sa.Column("asked_at", sa.DateTime(), nullable=True))
+    op.create_table(
+        "background_run",
+        sa.Column("id", sa.String(length=48), nullable=False),
+        sa.Column("account_id", sa.String(length=48), nullable=False),
+        sa.Column("kind", sa.String(length=20), nullable=False),
+        sa.Column("node", sa.String(length=80), nullable=False),
+        sa.Column("state", sa.String(length=20), nullable=False),
+        sa.Column("facts", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("wants_end", sa.Boolean(), nullable=False),
+        sa.Column("started_at", sa.DateTime(), nullable=False),
+        sa.Column("seen_at", sa.DateTime(), nullable=False),
+        sa.Column("ended_at", sa.DateTime(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["account.id"], name=op.f("fk_background_run_account_id_account"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_background_run")),
+    )
+    op.create_index("ix_background_run_account_id", "background_run", ["account_id"], unique=False)
 
 
 def _searches_that_are_owed() -> None:

@@ -1,6 +1,8 @@
 """Dry runs over a fleet: in a process of their own, beside a server that goes on."""
 
 import asyncio
+import contextlib
+import datetime as dt
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -11,11 +13,12 @@ from sqlalchemy import insert, text
 from engine.db import Database, utc_now
 from engine.errors import Conflict, NotFound
 from engine.ids import new_id
-from engine.models import Account, Line, Phone, PhoneLine
+from engine.models import Account, BackgroundRun, Line, Phone, PhoneLine
 from engine.provisioning import fleet, vendors
 from engine.provisioning.dryrun import DryRun, DryRuns, DryRunState
 from engine.provisioning.fleet import Change, ChangeKind, Outcome
 from engine.provisioning.index import Index, open_index
+from engine.provisioning.runs import RunKind, Told, follow, node_name
 from tests.factories import add_account, add_location, add_pbx
 
 URL = "https://phones.example.com/p/[token]/"
@@ -159,14 +162,71 @@ async def test_a_dry_run_can_be_cancelled_and_one_account_has_one_at_a_time(data
     async with asyncio.timeout(20):
         while run.done == 0:
             await asyncio.sleep(0.005)
-    await runs.cancel(run)
+    async with database.sessions.begin() as session:
+        await runs.cancel(session, run)
     assert run.state is DryRunState.CANCELLED
     assert run.done < 400
     again = await ended(runs, account, settings_of(lldp=False))
     assert again.state is DryRunState.DONE
-    assert runs.get(account.id, again.id) is again
-    with pytest.raises(NotFound):
-        runs.get("account_other", again.id)
+    async with database.sessions() as session:
+        assert await runs.get(session, account.id, again.id) is again
+        with pytest.raises(NotFound):
+            await runs.get(session, "account_other", again.id)
+    await runs.close()
+
+
+async def test_another_node_tells_how_far_a_dry_run_is_and_ends_it(database, account, index):
+    """P-15: numbers, target and node from the row; whichever node is asked to end it, it ends."""
+    await add_fleet(database, account, 400)
+    here, there = (DryRuns(database, index, make_executor=in_a_thread) for _ in range(2))
+    change = settings_of(lldp=False)
+    run = here.start(account.id, change, provisioning_url=URL, asked_by="Olga")
+
+    async def seen_there() -> DryRun:
+        async with database.sessions() as session:
+            return await there.get(session, account.id, run.id)
+
+    async with asyncio.timeout(30):
+        while True:
+            await asyncio.sleep(0.05)
+            with contextlib.suppress(NotFound):
+                found = await seen_there()
+                break
+    assert (found.state, found.change, found.asked_by) == (DryRunState.RUNNING, change, "Olga")
+    assert found.node == node_name()
+    async with database.sessions.begin() as session:
+        await there.cancel(session, found)
+    async with asyncio.timeout(30):
+        while (found := await seen_there()).state is DryRunState.RUNNING:
+            await asyncio.sleep(0.05)
+    await here.close()
+    found = await seen_there()
+    assert (found.state, found.done) == (run.state, run.done)
+    assert found.ended_at is not None
+    await there.close()
+
+
+async def test_a_dry_run_of_a_node_that_died_is_not_shown_as_running(database, account, index):
+    """P-15: a row that nobody has written for 45 s says which node stopped, and that nothing was changed."""
+    told = Told("running", {"kind": "settings", "target": "account", "after": {"lldp": False}, "total": 9, "done": 4})
+    follower = asyncio.create_task(follow(database, "dryrun_1", account.id, RunKind.DRY_RUN, lambda: told))
+    runs = DryRuns(database, index, make_executor=in_a_thread)
+    async with asyncio.timeout(30):
+        while True:
+            await asyncio.sleep(0.02)
+            async with database.sessions() as session:
+                if await session.get(BackgroundRun, "dryrun_1") is not None:
+                    break
+    follower.cancel()
+    await asyncio.gather(follower, return_exceptions=True)
+    async with database.sessions.begin() as session:
+        row = await session.get(BackgroundRun, "dryrun_1")
+        row.node, row.seen_at = "east-1 (7)", row.seen_at - dt.timedelta(seconds=60)
+    async with database.sessions() as session:
+        found = await runs.get(session, account.id, "dryrun_1")
+    assert (found.state, found.total, found.done) == (DryRunState.FAILED, 9, 4)
+    assert "east-1 (7), has stopped" in found.fault
+    await runs.close()
 
 
 async def test_a_worker_that_dies_ends_the_run_with_a_sentence(database, account, index):
