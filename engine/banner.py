@@ -53,6 +53,8 @@ def show_boot(result: "BootResult", *, as_json: bool) -> None:
         )
     for line in result.lines:
         typer.echo(f"  line {line.key}: {line.sip_user} at {line.registrar}  ({line.display_name})")
+    if result.auto_dial:
+        typer.echo(f"  a lifted handset calls {result.auto_dial} by itself")
     for number, verdict in result.dials.items():
         typer.echo(f"  dials {number}: {verdict}")
     typer.secho(

@@ -19,6 +19,8 @@ from engine.errors import FieldFault, Invalid
 from engine.provisioning import boots, boots_late, boots_plain, boots_sealed, dialplan, tokens, vendors
 from engine.provisioning.booting import TIMEOUT_S, Family, FileResult, LineResult, Memory, Wire, is_new, named, place
 from engine.provisioning.dialplan import Completion
+from engine.provisioning.override_changes import dialled_user
+from engine.provisioning.setting_names import Watched
 from engine.provisioning.vendors import Mac, Model, Profile
 
 _RETRY_DELAY_S = 0.5
@@ -29,7 +31,9 @@ _WORST = (Completion.NEVER, Completion.REWRITTEN, Completion.AFTER_TIMER, Comple
 
 @dataclass(frozen=True, slots=True)
 class BootResult:
-    """What the phone made of its boot. `dials`: what each emergency number does on it; `fault`: why it is not ready."""
+    """What the phone made of its boot. `dials`: what each emergency number does on it; `auto_dial`: what a lifted
+    handset calls by itself, so that nothing else can be dialled; `fault`: why it is not ready.
+    """
 
     vendor: str
     model: str
@@ -41,6 +45,7 @@ class BootResult:
     dials: Mapping[str, str]
     fault: str | None
     settings: Mapping[str, str] = field(repr=False)
+    auto_dial: str = ""
 
     @property
     def is_ready(self) -> bool:
@@ -68,6 +73,7 @@ class BootResult:
             "has_admin_password": bool(self.admin_password),
             "provisioning_url": tokens.redact(self.provisioning_url) if self.provisioning_url else None,
             "dials": dict(self.dials),
+            "auto_dial": self.auto_dial or None,
         }  # fmt: skip
 
 
@@ -304,7 +310,10 @@ def _result(
 ) -> BootResult:
     family = FAMILIES[profile.name]
     lines = tuple(family.lines(settings))
+    auto_dial = auto_dialled(profile, settings, numbers)
     dials = {number: _dialled(profile, settings, number) for number in numbers}
+    if auto_dial and dialled_user(auto_dial) not in numbers:
+        dials = dict.fromkeys(numbers, Completion.NEVER.value)
     return BootResult(
         vendor=profile.name,
         model=model.name,
@@ -314,9 +323,26 @@ def _result(
         admin_password=family.admin_password(settings),
         provisioning_url=family.next_url(settings),
         dials=dials,
-        fault=_fault(wire.files, lines, dials),
+        fault=_fault(wire.files, lines, dials, auto_dial),
         settings=dict(settings),
+        auto_dial=auto_dial,
     )
+
+
+def auto_dialled(profile: Profile, settings: Mapping[str, str], numbers: tuple[str, ...]) -> str:
+    """What a lifted handset calls by itself (hotline, off-hook auto dial): one that is no emergency number before any
+    other; "": the caller dials. A switch beside it that is off takes it back.
+    """
+    names = profile.names
+    switches = [
+        value.casefold() in {"1", "yes", "on", "true", "enabled"}
+        for name, value in settings.items()
+        if names[name].watched is Watched.AUTO_DIAL_TERMS and "enable" in name.casefold()
+    ]
+    if switches and not any(switches):
+        return ""
+    called = [value for name, value in settings.items() if names[name].watched is Watched.AUTO_DIAL and value]
+    return min(called, key=lambda number: dialled_user(number) in numbers, default="")
 
 
 def _dialled(profile: Profile, settings: Mapping[str, str], number: str) -> str:
@@ -325,7 +351,9 @@ def _dialled(profile: Profile, settings: Mapping[str, str], number: str) -> str:
     return min((verdict.completion for verdict in found.values()), key=_WORST.index, default=Completion.NEVER).value
 
 
-def _fault(files: list[FileResult], lines: tuple[LineResult, ...], dials: Mapping[str, str]) -> str | None:
+def _fault(
+    files: list[FileResult], lines: tuple[LineResult, ...], dials: Mapping[str, str], auto_dial: str
+) -> str | None:
     if all(one.status == 0 for one in files):
         return "the server does not answer"
     if not any(one.status == 200 for one in files):
@@ -334,6 +362,11 @@ def _fault(files: list[FileResult], lines: tuple[LineResult, ...], dials: Mappin
         )
     if not lines:
         return "no line is set on the phone"
+    if auto_dial and dialled_user(auto_dial) not in dials:
+        return (
+            f"a lifted handset calls {auto_dial} by itself, so nobody can dial {' or '.join(dials)} on this phone; "
+            "take its hotline or off-hook auto dial out"
+        )
     waiting = [
         f"{number} {completion.replace('_', ' ')}" for number, completion in dials.items() if completion != "immediate"
     ]

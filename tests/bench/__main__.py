@@ -23,6 +23,7 @@ from tests.bench import (
     http,
     machine,
     phones,
+    renders,
     sip,
     start,
     storm,
@@ -129,7 +130,9 @@ def _storm(console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:
 def _dialplans(console: Console, _plan: Plan, _say: sip.Say) -> list[table.Goal]:
     proofs = dialplans.measure()
     table.show_proofs(console, proofs)
-    return table.proof_goals(proofs)
+    made = renders.measure()
+    table.show_renders(console, made)
+    return table.proof_goals(proofs) + table.render_goals(made, renders.identification_us())
 
 
 def _phones(console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:

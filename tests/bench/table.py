@@ -11,6 +11,7 @@ from tests.bench.dialplans import Proof
 from tests.bench.emergency import Delay, Told
 from tests.bench.http import Pages
 from tests.bench.machine import percentile
+from tests.bench.renders import OWN_US, PLAIN_US, Rendering
 from tests.bench.sip import Foreign, Sustained
 from tests.bench.start import Started
 from tests.bench.storm import Boots
@@ -82,6 +83,19 @@ def proof_goals(proofs: list[Proof]) -> list[Goal]:
     worst = max(proofs, key=lambda proof: proof.median_us)
     measured = f"{worst.median_us:.0f} µs ({worst.grammar})"
     return [Goal("proof of one dial plan, the slowest", measured, "< 1000 µs", worst.median_us < 1000)]
+
+
+def render_goals(renders: list[Rendering], identified_us: float) -> list[Goal]:
+    plain, own = max(renders, key=lambda one: one.plain_us), max(renders, key=lambda one: one.own_us)
+    goals = [
+        Goal("a file of 6 kB, the slowest family", f"{plain.plain_us:.0f} µs ({plain.family})", "< 450 µs",
+             plain.plain_us < PLAIN_US),
+        Goal("the same with an own template", f"{own.own_us:.0f} µs ({own.family})", "< 850 µs", own.own_us < OWN_US),
+    ]  # fmt: skip
+    if identified_us:
+        told = f"{identified_us:.0f} µs"
+        goals.append(Goal("who asks, the slowest of real requests", told, "< 50 µs", identified_us < 50))
+    return goals
 
 
 def crowd_goals(crowd: Crowd) -> list[Goal]:
@@ -181,6 +195,15 @@ def show_proofs(console: Console, proofs: list[Proof]) -> None:
     table = _table("Proof that a dial plan sends 911 and 933 at once", "grammar", "plan", "median µs", "p99 µs")
     for proof in sorted(proofs, key=lambda one: -one.median_us):
         table.add_row(proof.grammar, escape(proof.plan[:60]), f"{proof.median_us:.0f}", f"{proof.p99_us:.0f}")
+    console.print(table)
+
+
+def show_renders(console: Console, renders: list[Rendering]) -> None:
+    table = _table(
+        "One phone's own file made afresh", "family", "model", "bytes", "shipped templates µs", "with an own one µs"
+    )
+    for one in renders:
+        table.add_row(one.family, one.model, f"{one.size:,}", f"{one.plain_us:.0f}", f"{one.own_us:.0f}")
     console.print(table)
 
 

@@ -5,7 +5,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from engine.provisioning import vendors
-from engine.provisioning.simulate import AGENTS, Memory, simulate
+from engine.provisioning.simulate import AGENTS, Memory, auto_dialled, simulate
 
 YEALINK_MAC, POLY_MAC = "805ec0aabb01", "64167faabb02"
 YEALINK = "#!version:1.0.0.1\naccount.1.enable = 1\naccount.1.user_name = 101\n"
@@ -65,6 +65,39 @@ async def test_a_yealink_obeys_the_include_lines_of_the_common_boot_file_and_not
     result = await simulate("yealink", "T46U", YEALINK_MAC, shelf.url)
     assert shelf.asked == [f"{YEALINK_MAC}.boot", "y000000000000.boot", "all.cfg", f"{YEALINK_MAC}.cfg"]
     assert [line.key for line in result.lines] == [1]
+
+
+@pytest.mark.parametrize(
+    ("setting", "called", "is_ready"),
+    [
+        ("features.hotline_number = 555", "555", False), ("features.hotline_number = 911", "911", True),
+        ("features.hotline_number =", "", True), ("features.hotline_delay = 4", "", True),
+    ],
+)  # fmt: skip
+async def test_a_lifted_handset_that_calls_by_itself_lets_nobody_dial_911(shelf, setting, called, is_ready):
+    """P-21, P-08: the plan is good, and nobody gets to use it."""
+    shelf.files = {"y000000000108.cfg": PLAN, f"{YEALINK_MAC}.cfg": f"{YEALINK}{setting}\n"}
+    result = await simulate("yealink", "T46U", YEALINK_MAC, shelf.url)
+    assert (result.auto_dial, result.is_ready) == (called, is_ready)
+    assert result.as_json()["auto_dial"] == (called or None)
+    if not is_ready:
+        assert dict(result.dials) == {"911": "never", "933": "never"}
+        assert "a lifted handset calls 555 by itself, so nobody can dial 911 or 933" in result.fault
+
+
+@pytest.mark.parametrize(
+    ("vendor", "settings", "called"),
+    [
+        ("grandstream", {"P71": "555"}, "555"), ("grandstream", {"call.dial.offhook.autoDial.number": "555"}, "555"),
+        ("poly", {"call.autoOffHook.1.enabled": "1", "call.autoOffHook.1.contact": "911@pbx"}, "911@pbx"),
+        ("poly", {"call.autoOffHook.1.enabled": "0", "call.autoOffHook.1.contact": "555"}, ""),
+        ("fanvil", {"line.1.EnableHotline": "1", "line.1.HotlineNum": "555"}, "555"),
+        ("mitel", {"sip autodial number": "555"}, "555"), ("snom", {"auto_dial": "off"}, ""),
+    ],
+)  # fmt: skip
+def test_each_family_names_its_hotline_in_its_profile(vendor, settings, called):
+    """P-21: what the files are compared by is what the simulators read."""
+    assert auto_dialled(vendors.known().profiles[vendor], settings, ("911", "933")) == called
 
 
 @pytest.mark.parametrize(("overwrite", "lines"), [(1, ["102"]), (0, ["101", "102"])])
