@@ -14,6 +14,7 @@ from admin.context import ACCOUNT, CONFIG, EDGE, SCOPES, SESSION
 from admin.render import plural, render
 from admin.routes import SIGNED_IN, Route
 from engine.accounts import store as accounts
+from engine.accounts import store_anomalies
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 from engine.db import utc_now
@@ -23,6 +24,7 @@ from engine.e911 import store_calls, store_tests
 from engine.e911.location import DISAGREEMENT
 from engine.e911.sweep import UNTESTED_AFTER
 from engine.models import Account, EmergencyCall, Pbx, Trunk
+from engine.places import is_dispatchable
 from engine.provisioning import store as provisioning
 from engine.provisioning import store_alarms
 from engine.provisioning.alarms import summed
@@ -99,7 +101,7 @@ async def _standing(request: web.Request) -> Standing:
     return Standing(
         account=account,
         places=[
-            e911_alarms.Place(name, bool(set(civic) - {"country", "A1"}) or has_geo, status, has_recipients)
+            e911_alarms.Place(name, is_dispatchable(civic, has_geo), status, has_recipients)
             for name, civic, has_geo, status, has_recipients in places
         ],
         told=await store_calls.count_recipients(session, account.id),
@@ -129,7 +131,22 @@ async def _alarms(request: web.Request, standing: Standing) -> list[Alarm]:
     if Scope.PHONES_READ in scopes:
         counts = await store_alarms.alarm_counts(request[SESSION], request[ACCOUNT].id)
         found += [Alarm(one.text, "See which", one.href, one.kind.value, is_urgent=True) for one in summed(counts)]
+    if Scope.AUDIT_READ in scopes:
+        found += await _hints(request)
     return sorted(found, key=lambda alarm: not alarm.is_urgent)
+
+
+async def _hints(request: web.Request) -> list[Alarm]:
+    """What in the logs is unlike this account: the hint itself where it is one, else how many there are."""
+    count = await store_anomalies.open_count(request[SESSION], request[ACCOUNT].id)
+    if not count:
+        return []
+    newest = (await store_anomalies.anomalies_of(request[SESSION], request[ACCOUNT].id, is_open=True))[0]
+    if count == 1:
+        text, href = f"{newest.headline}. Was that one of yours?", f"/audit/anomalies/{newest.id}"
+    else:
+        text, href = f"{count} things in the logs are unlike this account: {newest.headline}.", "/audit/anomalies"
+    return [Alarm(text, "Look at it", href, "anomaly", is_urgent=False)]
 
 
 async def _facts(request: web.Request, standing: Standing) -> e911_alarms.Standing:
