@@ -231,7 +231,7 @@ ROUTES = (
     ),
     Route(
         "POST", "/api/v1/emergency-calls/{id}/acknowledge", post_acknowledge, _WRITE,
-        Event.EMERGENCY_CALL_ACKNOWLEDGE,
+        Event.EMERGENCY_CALL_ACKNOWLEDGE, on_display=True,
         operation=Operation(
             "Acknowledge a call: the first one counts", body=Acknowledgement, body_optional=True,
             answer=AcknowledgementAnswer,

@@ -33,7 +33,7 @@ from admin.context import (
 )
 from admin.idempotency import is_repeat
 from admin.routes import PUBLIC, SIGNED_IN, Route
-from engine.accounts import devices, operators, signin, store
+from engine.accounts import devices, displays, operators, signin, store
 from engine.accounts.half_open import Browser
 from engine.accounts.scopes import EVERY_SCOPE, Scope, scopes_of_key, scopes_of_role
 from engine.accounts.signin import Proof
@@ -165,6 +165,9 @@ async def _by_cookie(request: web.Request, session: AsyncSession, cookie: str) -
     request[BROWSER], request[USER], request[HOME], request[ACCOUNT] = browser, user, home, home
     request[SCOPES] = scopes_of_role(user.role)
     request[ACTOR] = signin.as_user(request[ACTOR], user)
+    if displays.is_display(browser):
+        request[SCOPES] &= displays.DISPLAY_SCOPES
+        return
     await _act_for(request, session, home, browser.acting_account_id)
 
 
@@ -189,6 +192,8 @@ def authorise(request: web.Request, route: Route) -> None:
     Raises:
         ScopeMissing: which scope it takes. ProofRequired: the password must be typed again first.
     """
+    if displays.is_display(request.get(BROWSER)) and not route.on_display and route.scope is not PUBLIC:
+        raise ScopeMissing("This browser is a display: it shows alerts and nothing else. Sign out and in for the rest.")
     if route.scope is PUBLIC or route.scope is SIGNED_IN:
         return
     assert isinstance(route.scope, Scope)

@@ -3,16 +3,19 @@
 from aiohttp import web
 
 from admin.alert_stream import AlertStream, drawn, rings
-from admin.context import ACCOUNT, ACTOR, RESOURCE, SCOPES, SESSION
+from admin.auth import set_cookie
+from admin.context import ACCOUNT, ACTOR, BROWSER, RESOURCE, SCOPES, SESSION, USER
 from admin.pages_form import see_other, typed
 from admin.render import render, zone_of
 from admin.routes import Route
+from engine.accounts.displays import become_display, is_display
 from engine.accounts.scopes import Scope
+from engine.accounts.store import DISPLAY_FOR
 from engine.audit.events import Event
 from engine.db import utc_now
 from engine.e911 import store_calls
 from engine.e911.acknowledging import acknowledge
-from engine.errors import NotFound
+from engine.errors import Forbidden, NotFound
 
 
 async def get_alerts(request: web.Request) -> web.Response:
@@ -25,6 +28,8 @@ async def get_alerts(request: web.Request) -> web.Response:
         calls=[drawn(call, zone_of(account), can_acknowledge=can_acknowledge) for call in calls],
         ringing=sum(rings(call, now) for call in calls),
         now=now,
+        is_display=is_display(request.get(BROWSER)),
+        display_days=DISPLAY_FOR.days,
     )
 
 
@@ -46,9 +51,26 @@ async def post_acknowledge(request: web.Request) -> web.Response:
     return see_other(back, "acknowledged" if done.is_first else "acknowledged-before")
 
 
-_STREAM = Route("GET", "/alerts/stream", get_alert_stream, Scope.CALLS_READ, Event.EMERGENCY_CALL_FOLLOW)
-ROUTES = (
-    Route("GET", "/alerts", get_alerts, Scope.CALLS_READ, Event.EMERGENCY_CALL_LIST),
-    _STREAM,
-    Route("POST", "/calls/{id}/acknowledge", post_acknowledge, Scope.CALLS_WRITE, Event.EMERGENCY_CALL_ACKNOWLEDGE),
+async def post_display(request: web.Request) -> web.Response:
+    """Turn this browser into one that shows alerts for weeks and can do nothing else."""
+    browser = request.get(BROWSER)
+    if browser is None:
+        raise Forbidden("An API key has no browser to turn into a display.")
+    cookie = await become_display(request[SESSION], request[ACTOR], request[USER], browser)
+    response = see_other("/alerts", "display")
+    set_cookie(request, response, cookie, max_age_s=int(DISPLAY_FOR.total_seconds()))  # a kiosk's browser restarts
+    return response
+
+
+_STREAM = Route(
+    "GET", "/alerts/stream", get_alert_stream, Scope.CALLS_READ, Event.EMERGENCY_CALL_FOLLOW, on_display=True
 )
+ROUTES = (
+    Route("GET", "/alerts", get_alerts, Scope.CALLS_READ, Event.EMERGENCY_CALL_LIST, on_display=True),
+    _STREAM,
+    Route("POST", "/alerts/display", post_display, Scope.CALLS_READ, Event.ALERT_DISPLAY_CREATE),
+    Route(
+        "POST", "/calls/{id}/acknowledge", post_acknowledge, Scope.CALLS_WRITE, Event.EMERGENCY_CALL_ACKNOWLEDGE,
+        on_display=True,
+    ),
+)  # fmt: skip

@@ -196,9 +196,9 @@ def _took(attempt: CallAttempt) -> str:
 
 
 ROUTES = (
-    Route("GET", "/calls", get_calls, Scope.CALLS_READ, Event.EMERGENCY_CALL_LIST),
+    Route("GET", "/calls", get_calls, Scope.CALLS_READ, Event.EMERGENCY_CALL_LIST, on_display=True),
     Route("GET", "/calls/export.csv", get_calls_csv, Scope.CALLS_READ, Event.EMERGENCY_CALL_EXPORT),
     Route("GET", "/calls/export.jsonl", get_calls_json, Scope.CALLS_READ, Event.EMERGENCY_CALL_EXPORT),
-    Route("GET", "/calls/{id}", get_call, Scope.CALLS_READ, Event.EMERGENCY_CALL_READ),
+    Route("GET", "/calls/{id}", get_call, Scope.CALLS_READ, Event.EMERGENCY_CALL_READ, on_display=True),
     Route("POST", "/notifications/{id}/resend", post_resend, Scope.CALLS_WRITE, Event.NOTIFICATION_RESEND),
 )

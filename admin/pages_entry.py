@@ -165,7 +165,7 @@ def origin_of(request: web.Request) -> str:
 ROUTES = (
     Route("GET", "/setup", get_setup, PUBLIC, Event.SETUP_PAGE_READ),
     Route("POST", "/setup", post_setup, PUBLIC, Event.ACCOUNT_CREATE, prepare=auth.prepare_password),
-    Route("POST", "/logout", post_logout, SIGNED_IN, Event.SESSION_DELETE),
+    Route("POST", "/logout", post_logout, SIGNED_IN, Event.SESSION_DELETE, on_display=True),
     Route("GET", "/prove", get_prove, SIGNED_IN, Event.LOGIN_PAGE_READ),
     Route("POST", "/prove", post_prove, SIGNED_IN, Event.SESSION_PROVE, prepare=auth.prepare_proof),
 )

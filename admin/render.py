@@ -19,9 +19,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from lucide.jinja import lucide
 from markupsafe import Markup
 
-from admin.context import ACCOUNT, CLIENT_IP, EDGE, HOME, IS_HTTPS, SCOPES, USER
+from admin.context import ACCOUNT, BROWSER, CLIENT_IP, EDGE, HOME, IS_HTTPS, SCOPES, USER
 from engine.accounts import operators
+from engine.accounts.displays import is_display
 from engine.models import Account, Location
+from engine.places import is_dispatchable, sentence_of_missing
 
 HERE = Path(__file__).parent
 STATIC_DIR = HERE / "static"
@@ -102,6 +104,7 @@ DONE = {  # what a page says after a redirect; the key travels in the address, t
     "session-ended": "Session ended. Its next request is refused.",
     "key-revoked": "API key revoked. Requests with it are refused from now on.",
     "resent": "The message is queued again.",
+    "display": "This browser is a display now. It shows alerts for 30 days and can do nothing else.",
     "plan-saved": "Plan saved.",
     "sweep-begun": "Begun. A test call is placed from each location, one after another.",
     "sweep-cancelled": "Stopped. A call that was under way ends by itself.",
@@ -137,7 +140,7 @@ def render(request: web.Request, template: str, *, status: int = 200, **values: 
             path=request.path,
             query=request.query,
             can=lambda scope: scope is None or scope in scopes or "*" in scopes,
-            sidebar=SIDEBAR,
+            sidebar=_sidebar(request),
             is_operator=HOME in request and operators.is_operators(request[HOME]),
             acts_for_another=HOME in request and request[HOME] is not account,
             done=DONE.get(request.query.get("done", "")),
@@ -148,6 +151,13 @@ def render(request: web.Request, template: str, *, status: int = 200, **values: 
         )
     )
     return web.Response(text=text, status=status, content_type="text/html")
+
+
+def _sidebar(request: web.Request) -> tuple[tuple[str, str, str, str | None], ...]:
+    """The links of the sidebar; of a display those that it reaches."""
+    if not is_display(request.get(BROWSER)):
+        return SIDEBAR
+    return tuple(link for link in SIDEBAR if link[0] in {"/alerts", "/calls"})
 
 
 def _is_readable_on_its_way(request: web.Request) -> bool:
@@ -184,6 +194,7 @@ def environment() -> Environment:
     )
     made.globals |= {"icon": icon, "static": static_url, "time": time_tag}
     made.tests["addressed"] = has_address
+    made.filters["missing_of_address"] = missing_of
     made.filters |= {
         "mac": mac_text,
         "chassis": chassis_text,
@@ -277,8 +288,13 @@ def civic_lines(address: Mapping[str, Any] | None) -> list[str]:
 
 
 def has_address(location: Location) -> bool:
-    """Whether a dispatcher could send anybody there: more than a country and a state is known, or a position."""
-    return bool(set(location.civic_address) - {"country", "A1"}) or location.geo is not None
+    """Whether a dispatcher could send anybody there: a place within its town is known, or a position."""
+    return is_dispatchable(location.civic_address, location.geo)
+
+
+def missing_of(location: Location) -> str:
+    """What of the address is missing, in a sentence; empty: nothing."""
+    return sentence_of_missing(location.civic_address, location.geo)
 
 
 def words(name: object) -> str:

@@ -63,9 +63,10 @@ class Operation:
 class Route:
     """One route.
 
-    `step_up`: a browser must have typed its password within 15 minutes. `prepare` runs before the transaction is open
-    (argon2 takes tens of milliseconds and the database has one writer); what it returns or raises comes out of
-    `admin.auth.prepared(request)`. `streams_body`: the body is not read before; `prepare` takes it piece by piece.
+    `on_display`: a browser that is a display of alerts reaches it too. `step_up`: a browser must have typed its
+    password within 15 minutes. `prepare` runs before the transaction is open (argon2 takes tens of milliseconds and the
+    database has one writer); what it returns or raises comes out of `admin.auth.prepared(request)`. `streams_body`: the
+    body is not read before; `prepare` takes it piece by piece.
     """
 
     method: str
@@ -75,6 +76,7 @@ class Route:
     event: Event
     _: KW_ONLY
     step_up: bool = False
+    on_display: bool = False
     prepare: Preparation | None = None
     operation: Operation | None = None
     max_body_bytes: int = 1 << 20

@@ -234,9 +234,7 @@ def end_of(row: Session, policy: Policy, now: dt.datetime) -> tuple[End, str, dt
 
 def _ended_as(end: End, clock: _Clock) -> ColumnElement[bool]:
     """`end_of`, as a question to the database."""
-    is_fresh = and_(
-        Session.seen_at >= clock.now - clock.policy.idle, Session.created_at >= clock.now - clock.policy.absolute
-    )
+    is_fresh = store_signin.is_fresh(clock.policy, clock.now)
     if end is End.RUNNING:
         return and_(Session.ended_at.is_(None), is_fresh)
     if end is End.EXPIRED:

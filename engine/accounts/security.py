@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from engine.accounts import store_signin
+from engine.accounts import store, store_signin
 from engine.accounts.policy import Policy, Remember, changed
 from engine.accounts.signin import end_sessions_of
 from engine.audit.events import Event
@@ -92,5 +92,7 @@ async def _close_expired(session: AsyncSession, account_id: str, policy: Policy)
 
 def expiry_of(row: Session, policy: Policy) -> tuple[dt.datetime, str]:
     """When the first of its clocks ends that session, and which one: `idle` or `absolute`."""
+    if row.method == store.DISPLAY:
+        return row.created_at + store.DISPLAY_FOR, "absolute"
     idle, absolute = row.seen_at + policy.idle, row.created_at + policy.absolute
     return (idle, "idle") if idle <= absolute else (absolute, "absolute")

@@ -261,6 +261,8 @@ def is_proven(row: Session) -> bool:
 
 
 def _is_alive(row: Session, now: dt.datetime, policy: Policy) -> bool:
+    if row.method == store.DISPLAY:  # it has no idle end: `displays`
+        return row.ended_at is None and now - row.created_at <= store.DISPLAY_FOR
     return row.ended_at is None and now - row.seen_at <= policy.idle and now - row.created_at <= policy.absolute
 
 

@@ -4,6 +4,7 @@ page of one thing ask (`rows_after`, `row_of`).
 Nothing here commits. A row of another account is never returned: the account is part of every question.
 """
 
+import datetime as dt
 import re
 from collections.abc import Sequence
 from typing import Protocol, TypeVar, cast
@@ -36,6 +37,8 @@ from engine.models import (
 OPERATORS = "account_00000000000000000000000000"
 PASSWORD = "password"  # noqa: S105  # the kind of a credential, not one
 INVITATION = "invitation"
+DISPLAY = "display"  # a session that shows alerts and nothing else, for as long as `DISPLAY_FOR`
+DISPLAY_FOR = dt.timedelta(days=30)
 IDLE, ABSOLUTE = DEFAULT.idle, DEFAULT.absolute  # of an account that never said otherwise
 MAX_KEY_LINEAGE = 20  # keys that made keys; beyond it the question is answered with no
 _ID = re.compile(r"[a-z_]{3,20}_[0-9a-z]{26}\Z")

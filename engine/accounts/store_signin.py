@@ -7,7 +7,7 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -211,6 +211,13 @@ async def policies_with_inactivity(session: AsyncSession) -> Sequence[SecurityPo
     return (await session.scalars(select(SecurityPolicy).where(SecurityPolicy.inactive_days > 0))).all()
 
 
+def is_fresh(policy: Policy, now: dt.datetime) -> ColumnElement[bool]:
+    """Whether no clock has ended a session: the account's two, or for a display the one of its own."""
+    in_use = and_(Session.seen_at >= now - policy.idle, Session.created_at >= now - policy.absolute)
+    shows = and_(Session.method == store.DISPLAY, Session.created_at >= now - store.DISPLAY_FOR)
+    return or_(and_(Session.method != store.DISPLAY, in_use), shows)
+
+
 async def expired_sessions(session: AsyncSession, account_id: str, policy: Policy) -> Sequence[Session]:
     """Sessions that a clock has ended and no row says so yet; as many as one transaction takes."""
     now = utc_now()
@@ -219,7 +226,7 @@ async def expired_sessions(session: AsyncSession, account_id: str, policy: Polic
         .where(
             Session.account_id == account_id,
             Session.ended_at.is_(None),
-            or_(Session.seen_at < now - policy.idle, Session.created_at < now - policy.absolute),
+            ~is_fresh(policy, now),
         )
         .limit(CLOSED_AT_ONCE)
     )
