@@ -42,6 +42,7 @@ WORDS: Mapping[str, SettingWords] = {
     ),
     "logo": SettingWords("Logo", "text", "The name of an uploaded picture."),
     "firmware": SettingWords("Firmware", "text", "The name of an uploaded firmware; empty: phones keep theirs."),
+    "ringtone": SettingWords("Ring tone", "text", "The name of an uploaded ring tone; empty: phones keep theirs."),
     "cloud_id": SettingWords(
         "Cloud ID", "text", "Of your Cloud Softphone project: what the QR code for Acrobits names."
     ),

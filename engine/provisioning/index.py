@@ -50,7 +50,7 @@ SELECT p.account_id, p.mac, p.vendor, p.model, p.label, p.settings, COALESCE(o.t
 FROM phone p LEFT JOIN location o ON o.id = p.location_id WHERE p.id = :phone_id"""
 _ASSETS = """
 SELECT name, kind, vendor, models, firmware, content_type, size_bytes, sha256 FROM asset
-WHERE account_id = :account_id AND name IN (:logo, :firmware)"""
+WHERE account_id = :account_id AND name IN (:logo, :firmware, :ringtone)"""
 _PHONEBOOK = """
 SELECT COALESCE(NULLIF(display_name, ''), extension), extension FROM line WHERE account_id = :account_id
 UNION ALL SELECT name, number FROM contact WHERE account_id = :account_id"""
@@ -249,10 +249,8 @@ def _asset(row: Any) -> AssetRecord:
 
 def _assets_asked(found: PhoneRecord) -> dict[str, str] | None:
     """The names of the files that the phone's settings name; None when they name none."""
-    logo, firmware = found.settings.get("logo") or "", found.settings.get("firmware") or ""
-    if not logo and not firmware:
-        return None
-    return {"account_id": found.account.account_id, "logo": logo, "firmware": firmware}
+    named = {kind: found.settings.get(kind) or "" for kind in ("logo", "firmware", "ringtone")}
+    return {"account_id": found.account.account_id, **named} if any(named.values()) else None
 
 
 def _with_assets(found: PhoneRecord, rows: list[Any]) -> PhoneRecord:

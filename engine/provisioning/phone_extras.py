@@ -13,7 +13,7 @@ from engine.provisioning import functionkeys, store_assets, vendors
 from engine.provisioning.settings import key_room
 from engine.provisioning.vendors import Model, Profile
 
-_FILES = ("logo", "firmware")
+_FILES = ("logo", "firmware", "ringtone")
 EXTRAS = frozenset({functionkeys.SETTING, *_FILES})
 
 

@@ -91,7 +91,7 @@ class PhoneConfig:
     held_url            the HELD server a phone with native E911 asks for its location; empty: the engine locates it
     vlan_id, vlan_priority, lldp   voice VLAN (None: untagged), 802.1p priority, link-layer discovery
     function_keys       those the model has room for, by position
-    phonebook_url, logo_url, firmware_url   where the phone fetches them; empty leaves its own alone
+    phonebook_url, logo_url, firmware_url, ringtone_url   where the phone fetches them; empty leaves its own alone
     firmware_version    of the file at `firmware_url`, as the vendor writes it
     file_key, file_iv   what opens the phone's encrypted files, in the vendor's spelling; empty: they leave in clear
     """
@@ -119,6 +119,7 @@ class PhoneConfig:
     logo_url: str = field(default="", repr=False)
     firmware_url: str = field(default="", repr=False)
     firmware_version: str = ""
+    ringtone_url: str = field(default="", repr=False)
     file_key: str = field(default="", repr=False)
     file_iv: str = field(default="", repr=False)
 
@@ -276,15 +277,16 @@ def around(numbers: tuple[str, ...]) -> tuple[str, ...]:
         taken = {number[len(stem)] for number in numbers if number.startswith(stem) and len(number) > len(stem)}
         free = [digit for digit in "0123456789" if digit not in taken]
         if free:
-            openings.append(stem + _digit_class(free))
+            openings.append(stem + _digit_class("".join(free)))
     return tuple(openings)
 
 
-def _digit_class(digits: list[str]) -> str:
+@lru_cache(maxsize=1024)  # as many as there are sets of digits
+def _digit_class(digits: str) -> str:
     """`[0-8]`, `[024-9]`, `7`: runs of three or more as a range."""
     if len(digits) == 1:
-        return digits[0]
-    text = "".join(digits)
+        return digits
+    text = digits
     for length in range(10, 2, -1):
         for first in range(11 - length):
             run = "0123456789"[first : first + length]

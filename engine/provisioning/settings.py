@@ -175,6 +175,7 @@ CHECKS: Mapping[str, Check] = {
     "phonebook": _one_of("account", "off"),
     "logo": _asset_name,
     "firmware": _asset_name,
+    "ringtone": _asset_name,
     "cloud_id": _cloud_id,
 }
 
@@ -195,6 +196,7 @@ DEFAULTS: Mapping[str, Any] = {
     "phonebook": "account",
     "logo": "",
     "firmware": "",
+    "ringtone": "",
     "cloud_id": "",
 }
 

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from engine.errors import NotFound
 from engine.models import Asset, Contact, Phone, SettingsLevel
 
-_SETTINGS = ("logo", "firmware")
+_SETTINGS = ("logo", "firmware", "ringtone")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ async def digests_named(session: AsyncSession) -> frozenset[str]:
 
 
 async def phones_that_name(session: AsyncSession, account_id: str, name: str) -> Sequence[Phone]:
-    """The phones whose own settings name that file as their logo or firmware."""
+    """The phones whose own settings name that file as their logo, firmware or ring tone."""
     query = select(Phone).where(
         Phone.account_id == account_id, cast(Phone.settings, String).contains(name, autoescape=True)
     )

@@ -86,7 +86,7 @@ class Model:
     """`lines`: registrations the model can hold. `common_id`: the number in its common file's name, where it has
     one. `template` None: known by name, and served nothing, since its files have another grammar. `keys`: that can be
     programmed; `has_shared_keys`: its lines sit on the first of them. `takes`: the kinds of the account's own files its
-    configuration can name (logo, firmware).
+    configuration can name (logo, firmware, ringtone).
     """
 
     name: str

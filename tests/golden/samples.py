@@ -111,6 +111,7 @@ def with_everything(profile: Profile, model: str, number: int) -> PhoneConfig:
         logo_url=f"{url}logo.png" if "logo" in known.takes else "",
         firmware_url=f"{url}fw-1.2.3.bin" if "firmware" in known.takes else "",
         firmware_version="1.2.3" if "firmware" in known.takes else "",
+        ringtone_url=f"{url}bell.wav" if "ringtone" in known.takes else "",
     )
 
 

@@ -217,6 +217,7 @@ async def test_a_file_is_named_once_and_kept_while_a_phone_names_it(database, ac
         ({"firmware": "p.ld"}, "settings.firmware", "p.ld is for poly"),
         ({"firmware": "a.rom"}, "settings.firmware", "not for a T46U"),
         ({"logo": "a.rom"}, "settings.logo", "no logo called"),
+        ({"ringtone": "a.rom"}, "settings.ringtone", "no ringtone called"),
         (
             {"function_keys": [{"position": 1, "kind": "blf", "value": "9"}]},
             "settings.function_keys.0.position", "key 1",
@@ -245,10 +246,12 @@ async def test_what_a_phone_cannot_have_is_refused_where_it_is_saved(
     assert told in refused.value.fields[0].detail
 
 
-@pytest.mark.parametrize("vendor", ["algo", "avaya"])
-async def test_a_model_that_takes_no_such_file_says_so(database, account, vendor):
+@pytest.mark.parametrize(
+    ("vendor", "kind"), [("algo", "logo"), ("avaya", "firmware"), ("fanvil", "ringtone"), ("grandstream", "ringtone")]
+)
+async def test_a_model_that_takes_no_such_file_says_so(database, account, vendor, kind):
+    """P-07, S1-40: the families whose own keys name no such file."""
     model = next(iter(KNOWN.profiles[vendor].models))
-    kind = "logo" if vendor == "algo" else "firmware"
     async with database.sessions.begin() as session:
         wished = PhoneFields("0022eeaabb01", vendor, model, settings={kind: "x.bin"})
         with pytest.raises(Invalid) as refused:

@@ -173,6 +173,28 @@ def test_phonebook_logo_and_firmware_come_as_urls_under_the_provisioning_url():
     assert settings.phone_config(off, KNOWN.profiles["yealink"], "https://h/p/t/").phonebook_url == ""
 
 
+@pytest.mark.parametrize(
+    ("vendor", "model", "told"),
+    [
+        ("yealink", "T46U", ["ringtone.url = https://h/p/t/bell.wav", "phone_setting.ring_type = Config:bell.wav"]),
+        ("snom", "D785", ['idx="1" perm="R">Custom<', 'idx="1" perm="R">https://h/p/t/bell.wav<']),
+        ("poly", "VVX 601", ['saf.2="https://h/p/t/bell.wav"', 'reg.1.ringType="ringer15"']),
+    ],
+)
+def test_a_ring_tone_of_the_account_stands_in_the_phones_file(vendor, model, told):
+    """S1-40: named by the setting `ringtone`, written with keys that are the vendor's own; unnamed, nothing is."""
+    profile = KNOWN.profiles[vendor]
+    record = dataclasses.replace(
+        RECORD, vendor=vendor, model=profile.model(model).name, settings={"ringtone": "bell.wav"},
+        assets=(AssetRecord("bell.wav", "ringtone"),),
+    )  # fmt: skip
+    text = rendered(profile, settings.phone_config(record, profile, "https://h/p/t/"))
+    assert all(part in text for part in told)
+    record = dataclasses.replace(record, settings={}, assets=())
+    text = rendered(profile, settings.phone_config(record, profile, "https://h/p/t/"))
+    assert not any(key in text for key in ("bell", "ring_type", "user_custom", "saf.2"))
+
+
 @pytest.mark.parametrize("asset", [
     AssetRecord("T46U-1.rom", "firmware", "poly"), AssetRecord("T46U-1.rom", "firmware", "yealink", ("T48U",)),
     AssetRecord("T46U-1.rom", "logo"), AssetRecord("other.rom", "firmware", "yealink"),
