@@ -19,10 +19,10 @@ from pathlib import Path
 
 VARIABLE = "CALLPOINT_NATIVE"
 PACKAGE = Path(__file__).parent / "sip"
-# What a message passes through. The shells around it wait for sockets, and the resolver for DNS: nothing is gained.
+# What a datagram passes through. The shells of streams wait for sockets, and the resolver for DNS: nothing is gained.
 MODULES = (
     "auth", "context", "crowd", "dialog", "disguise", "edit", "events", "forward", "framer", "grammar", "headers",
-    "message", "plain", "proxy", "repair", "reply", "stack", "timers", "transaction", "uri", "validation",
+    "message", "proxy", "repair", "reply", "stack", "timers", "transaction", "udp", "uri", "validation",
 )  # fmt: skip
 
 

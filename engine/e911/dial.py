@@ -87,6 +87,8 @@ def settle(dialed: Dialed, country: str | None, *, is_extension: bool) -> Dialed
 
 def names_user(request_uri: str) -> bool:
     """True when the URI names somebody: `sip:101@host`, `tel:…`, any URN; false for `sip:host` alone."""
+    if "@" in request_uri and "<" not in request_uri and '"' not in request_uri:  # nearly every one
+        return True
     text = _inside_brackets(request_uri).lower()
     return "@" in text or not text.startswith(("sip:", "sips:"))
 

@@ -136,7 +136,7 @@ class Hook:
         self._deadlines = deadlines
         self._make_call_id, self._on_fault = make_call_id, on_fault
         self._location_uris = location_uris or LocationUris(frozenset())
-        self._default_routes: dict[tuple[Hop, ...], Decision] = {}
+        self._default_routes: dict[str | None, tuple[tuple[Hop, ...], Decision]] = {}
 
     def is_trusted(self, hop: Hop) -> bool:
         """True for a PBX or a trunk."""
@@ -199,12 +199,12 @@ class Hook:
             return Decision(status=404, reason="Not Found")
         if b"priority" in request.shape.first and names_psap_callback(request):
             return self._to_default_route(hops, Edit(remove=("Priority",)))  # a carrier's word alone (RFC 7090 §6)
-        known = self._default_routes.get(hops)
-        if known is None:
+        known = self._default_routes.get(peer.pbx.default_route)
+        if known is None or known[0] != hops:
             if len(self._default_routes) >= MAX_KEPT_ROUTES:
                 self._default_routes.clear()
-            known = self._default_routes[hops] = self._to_default_route(hops, NO_EDIT)
-        return known
+            known = self._default_routes[peer.pbx.default_route] = (hops, self._to_default_route(hops, NO_EDIT))
+        return known[1]
 
     def _to_default_route(self, hops: tuple[Hop, ...], edit: Edit) -> Decision:
         deadlines = self._deadlines
@@ -396,7 +396,8 @@ def _loan_of(call: EmergencyCall, account: AccountTable) -> Loan:
 def _dialed(request: Request, account: AccountTable) -> Dialed:
     if request.method not in CALL_METHODS:
         return dial.NOTHING
-    return dial.classify(request.request_uri, _to(request), account.number_plan)
+    uri = request.request_uri
+    return dial.classify(uri, _to(request, uri), account.number_plan)
 
 
 def _dialed_abroad(request: Request) -> Dialed:
@@ -424,9 +425,8 @@ def _country_of(location: DispatchableLocation | None) -> str | None:
     return (location.civic_address.get("country") if location is not None else "") or None
 
 
-def _to(request: Request) -> str:
+def _to(request: Request, uri: str) -> str:
     """To matters only for a Request-URI that is a service URN or names nobody; reading it costs more than asking."""
-    uri = request.request_uri
     return (request.header("To") or "") if uri[:4].lower() == "urn:" or not dial.names_user(uri) else ""
 
 

@@ -27,6 +27,7 @@ PROOF_WINDOW_S = 60
 AIMED_AT_US = frozenset({"OPTIONS", "REGISTER"})  # answered by us: 401; the rest would be forwarded: 407
 MAX_CHALLENGES_PER_S = 100  # to strangers; beyond it they are refused like anybody
 MAX_PROVEN = 4_096  # places from where somebody proved who they are
+MAX_PLAIN = 1_024
 MAX_CHALLENGED = 1_000
 PROOF_WITHIN_S = 5  # a challenged caller who has not proven anything by then is on record as refused
 UNPROVEN = "sender_unproven"  # it gave a wrong password; one that gave none was not asked for any
@@ -117,6 +118,7 @@ class Peers:
         self._unanswered: OrderedDict[str, None] = OrderedDict()  # addresses whose last challenge had no right answer
         self._rate = _Rate()
         self._seen_at: dict[str, Hop] = {}  # by PBX, of those that proved themselves
+        self._plain: dict[str, Peer] = {}  # by address, of those it is proof enough for
 
     def is_trusted(self, hop: Hop) -> bool:
         """True for a PBX or a trunk, as far as an address or a connection tells. What it may do is `who`'s to say."""
@@ -152,7 +154,12 @@ class Peers:
             return Peer(*named)
         owners = self._table.owners_of(source.ip)
         if len(owners) == 1 and not owners[0][1].auth_user:  # nearly every request
-            return Peer(*owners[0])
+            known = self._plain.get(source.ip)
+            if known is None or known.account is not owners[0][0] or known.pbx is not owners[0][1]:
+                if len(self._plain) >= MAX_PLAIN:
+                    self._plain.clear()
+                known = self._plain[source.ip] = Peer(*owners[0])
+            return known
         checked = self._check(request, now)
         if checked.verdict is Verdict.PROVEN:
             return self._welcome(self._table.user(checked.user)[0], request, source)

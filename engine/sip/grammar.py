@@ -21,11 +21,11 @@ PROOF_NAMES = frozenset({b"authorization", b"proxy-authorization"})
 MAGIC_COOKIE = b"z9hG4bK"  # RFC 3261 §8.1.1.7
 
 TOKEN_CHARACTERS = rb"A-Za-z0-9\-.!%*_+`'~"
+TOKEN_BYTES = bytes(each for each in range(256) if re.match(rb"[%b]" % TOKEN_CHARACTERS, bytes((each,))))
 _S = rb"[ \t\r\n]*+"
 _QUOTED = rb'"(?:[^"\\]++|\\.)*+"'
 
 TOKEN = re.compile(rb"[" + TOKEN_CHARACTERS + rb"]+")
-NAMES = re.compile(rb"\r\n([^:]{0,64}+):")  # from a line's beginning to its first colon; longer ones are read slowly
 UNESCAPED_NUL = re.compile(rb"(?<!\\)\x00")
 FOLD = re.compile(rb"\r\n[ \t]++")
 

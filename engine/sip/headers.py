@@ -4,9 +4,13 @@ A reading takes a whole header line (its folds included, without the last CRLF) 
 None when the value breaks the grammar; what that means (400, drop, repair) is the caller's to say.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from engine.sip import grammar
+
+_T = TypeVar("_T")
+MAX_KEPT = 4_096  # readings of one kind; then they are all forgotten
+_MAX_KEPT_BYTES = 256  # of a line whose reading is kept
 
 
 class Via(NamedTuple):
@@ -25,6 +29,84 @@ class Via(NamedTuple):
     received_at: int
     start: int
     end: int
+
+
+def keep(store: dict[bytes, _T], line: bytes, value: _T) -> None:
+    """Keep the reading of a line that is likely to come again, to a bound."""
+    if len(store) >= MAX_KEPT:
+        store.clear()
+    if len(line) <= _MAX_KEPT_BYTES:
+        store[line] = value
+
+
+_via_heads: dict[bytes, tuple[bytes, bytes, int | None, int, int]] = {}
+_cseqs: dict[bytes, tuple[int, bytes]] = {}
+_numbers: dict[bytes, int] = {}
+_addresses: dict[bytes, bool] = {}
+_NEW = tuple.__new__  # half the cost of a named tuple's own
+
+
+def top_via(line: bytes) -> Via | None:
+    """The first element of a Via line. What stands before the branch is the same in all that a peer sends."""
+    head, _, branch = line.partition(b";branch=")
+    known = _via_heads.get(head)
+    if known is None:
+        return _new_top_via(line, head)
+    transport, host, port, start, rport_end = known
+    end = len(line)
+    has_rport = rport_end > 0
+    rest = branch.translate(None, grammar.TOKEN_BYTES)
+    if rest == b";" and branch.endswith(b";rport"):
+        branch, has_rport = branch[:-6], True
+    elif rest:
+        return read_via(line, start)
+    if not branch:
+        return read_via(line, start)
+    return _NEW(Via, (transport, host, port, branch, has_rport, rport_end or end, start, end))
+
+
+def _new_top_via(line: bytes, head: bytes) -> Via | None:
+    start = line.find(b":") + 1
+    plain = grammar.VIA_PLAIN.match(line, start)
+    if plain is not None and plain.start(5) == len(head) + 8:
+        port, rport_end = plain.group(3), plain.end(4) if plain.group(4) else 0
+        keep(_via_heads, head, (plain.group(1), plain.group(2), int(port) if port else None, start, rport_end))
+    return read_via(line, start)
+
+
+def cseq_of(line: bytes) -> tuple[int, bytes] | None:
+    """`read_cseq` of a whole line."""
+    known = _cseqs.get(line)
+    if known is None:
+        known = read_cseq(line, line.find(b":") + 1)
+        if known is not None:
+            keep(_cseqs, line, known)
+    return known
+
+
+def number_of(line: bytes) -> int | None:
+    """`read_number` of a whole line."""
+    known = _numbers.get(line)
+    if known is None:
+        known = read_number(line, line.find(b":") + 1)
+        if known is not None:
+            keep(_numbers, line, known)
+    return known
+
+
+def tag_of(line: bytes) -> bytes | None:
+    """`read_tag` of a whole line. Within a call the address before the tag comes again and again."""
+    address, closing, rest = line.rpartition(b">")
+    if closing and address in _addresses:
+        if not rest:
+            return b""
+        tag = rest[5:]
+        if tag and rest.startswith(b";tag=") and not tag.translate(None, grammar.TOKEN_BYTES):
+            return tag
+    start = line.find(b":") + 1
+    if closing and grammar.ADDRESS_PLAIN.match(line, start):
+        keep(_addresses, address, True)
+    return read_tag(line, start)
 
 
 def read_via(line: bytes, start: int) -> Via | None:
@@ -90,7 +172,7 @@ def read_tag(line: bytes, start: int) -> bytes | None:
 
 def unfold(value: bytes) -> bytes:
     """A header value on one line (RFC 3261 §7.3.1), stripped."""
-    if b"\r\n" in value:
+    if value.find(b"\r\n") >= 0:
         value = grammar.FOLD.sub(b" ", value)
     return value.strip(b" \t")
 

@@ -5,16 +5,17 @@ know of every request (start line, top Via, From, To, Call-ID, CSeq, Max-Forward
 at once, so that a message that exists is one that can be forwarded. Nothing is rebuilt: `edit.py` puts lines
 together again as they came.
 
+Peers send the same few shapes for ever: the same headers in the same order and spelling. For one that came before the
+lines are only compared with its names, and readings of lines that come again ("CSeq: 1 INVITE") are kept. What is
+kept is bounded, and a message is read the same, or refused the same, whether or not its like came before.
+
 `BadMessage` is the only exception that leaves this module, whatever the bytes were.
 """
 
 from functools import lru_cache
-from typing import TypeVar
 
 from engine.sip import grammar, headers
-from engine.sip.headers import Via
-
-_T = TypeVar("_T")
+from engine.sip.headers import Via, keep
 
 
 class BadMessage(Exception):
@@ -42,32 +43,23 @@ _METHODS = {
 _SINGLE = (b"from", b"to", b"call-id", b"cseq", b"max-forwards", b"content-length")
 
 
-class _Kept(dict[bytes, _T]):
-    """Readings of lines that come again and again ("CSeq: 1 INVITE", "Max-Forwards: 70"), to a bound."""
-
-    def keep(self, key: bytes, value: _T) -> _T:
-        if len(self) >= 4_096:
-            self.clear()
-        if len(key) <= 128:
-            self[key] = value
-        return value
-
-
 class Shape:
     """The header names of a message in order, and where those lie that every message needs.
 
-    Peers send the same few shapes for ever, so a shape is worked out once. `names` are canonical, with b"" for the
-    start line; `first` maps a name to its first line. `private` are the lines that are meant for us alone, or may be.
-    `fault` says why no such message can be forwarded.
+    A shape is worked out once. `names` are canonical, with b"" for the start line; `first` maps a name to its first
+    line, `once` are those of a single line. `prefixes` are the names as this peer spells them, each with its colon, b""
+    for the start line. `private` are the lines that are meant for us alone, or may be. `fault` says why no such message
+    can be forwarded.
     """
 
     __slots__ = (
         "call_id", "content_length", "cseq", "fault", "first", "from_", "has_many_vias", "max_forwards", "names",
-        "private", "to", "via",
+        "once", "prefixes", "private", "to", "via",
     )  # fmt: skip
 
-    def __init__(self, names: tuple[bytes, ...]) -> None:
+    def __init__(self, names: tuple[bytes, ...], prefixes: list[bytes]) -> None:
         self.names = names
+        self.prefixes = prefixes
         self.first: dict[bytes, int] = {}
         for index in range(len(names) - 1, 0, -1):
             self.first[names[index]] = index
@@ -81,6 +73,7 @@ class Shape:
             if name.startswith(grammar.PRIVATE_PREFIX) or name in grammar.PROOF_NAMES
         )
         self.has_many_vias = names.count(b"via") > 1
+        self.once = frozenset(name for name in self.first if names.count(name) == 1)
         self.fault = ""
         for name in _SINGLE:
             if names.count(name) > 1:
@@ -90,13 +83,14 @@ class Shape:
             self.fault = "expected Via, From, To, Call-ID and CSeq; one is missing"
 
 
-_shapes: dict[tuple[bytes, ...], Shape] = {}
-_MAX_SHAPES = 2_048
+_shapes: dict[bytes, list[Shape]] = {}  # by the first bytes of the messages that have them
+_MAX_STARTS = 128
+_MAX_ALIKE = 16  # shapes that begin alike; one more takes the oldest one's place
+_START_BYTES = 11  # "INVITE sip:", "SIP/2.0 200"
 _MAX_KEPT_LINES = 64
-_cseqs: _Kept[tuple[int, bytes]] = _Kept()
-_numbers: _Kept[int] = _Kept()
-_status_lines: _Kept[tuple[int, bytes]] = _Kept()
-_schemes: _Kept[bytes] = _Kept()
+_MAX_KEPT_NAME_BYTES = 64
+_status_lines: dict[bytes, tuple[int, bytes]] = {}
+_start_lines: dict[bytes, tuple[str, bytes, bytes, bytes]] = {}
 
 
 class Message:
@@ -156,7 +150,10 @@ class Message:
 
     def offset(self, index: int) -> int:
         """Where line `index` begins in `raw`."""
-        return sum(map(len, self.lines[:index])) + 2 * index
+        offset = 0
+        for line in self.lines[:index]:
+            offset += len(line) + 2
+        return offset
 
     def value_bytes(self, index: int) -> bytes:
         line = self.lines[index]
@@ -168,7 +165,7 @@ class Message:
         index = shape.first.get(key)
         if index is None:
             return b""
-        if shape.names.count(key) == 1:
+        if key in shape.once:
             return self.lines[index] + b"\r\n"
         return b"".join([self.lines[i] + b"\r\n" for i, name in enumerate(shape.names) if name == key])
 
@@ -177,8 +174,7 @@ class Message:
         index = self.shape.first.get(key)
         if index is None:
             return b""
-        line = self.lines[index]
-        return headers.read_tag(line, line.index(b":") + 1) or b""
+        return headers.tag_of(self.lines[index]) or b""
 
 
 class Request(Message):
@@ -227,14 +223,14 @@ def parse_message(data: bytes, *, cseq_limit: int = grammar.MAX_CSEQ) -> Request
         data = data.lstrip(b"\r\n")  # RFC 3261 §7.5: empty lines before the start line are ignored
     if len(data) > grammar.MAX_MESSAGE_BYTES:
         raise BadMessage(f"expected at most {grammar.MAX_MESSAGE_BYTES} bytes, got {len(data)}", 513)
-    end = data.find(b"\r\n\r\n")
-    if end < 0:
+    head, separator, _ = data.partition(b"\r\n\r\n")
+    if not separator:
         raise BadMessage("expected an empty line after the headers, found none")
-    if end > 2_048 and data.count(b"\n", 0, end) > grammar.MAX_LINES:
+    if len(head) > 2_048 and head.count(b"\n") > grammar.MAX_LINES:
         raise BadMessage(f"expected at most {grammar.MAX_LINES} header lines")
-    if data.startswith(b"SIP/"):
-        return _parse_response(data, end, cseq_limit)
-    return _parse_request(data, end, cseq_limit)
+    if head.startswith(b"SIP/"):
+        return _parse_response(data, head, cseq_limit)
+    return _parse_request(data, head, cseq_limit)
 
 
 def parse_sent(data: bytes) -> Request:
@@ -243,16 +239,14 @@ def parse_sent(data: bytes) -> Request:
     The limits on what strangers may send do not hold for it: what was added on the way may have passed them, and the
     ACK or CANCEL of a request must be made whatever its size.
     """
-    end = data.find(b"\r\n\r\n")
+    head = data.partition(b"\r\n\r\n")[0]
     request = Request()
     request.faults = ()
-    _scan(request, data[: end + 4], end, max_headers=2 * grammar.MAX_HEADERS)
+    _scan(request, head + b"\r\n\r\n", head, max_headers=2 * grammar.MAX_HEADERS)
     line = request.lines[0]
     request.request_uri_bytes = line[line.index(b" ") + 1 : line.rindex(b" ")]  # a Route may have become it
-    line = request.lines[request.shape.via]
-    via = headers.read_via(line, line.find(b":") + 1)
-    line = request.lines[request.shape.cseq]
-    cseq = headers.read_cseq(line, line.find(b":") + 1)
+    via = headers.top_via(request.lines[request.shape.via])
+    cseq = headers.cseq_of(request.lines[request.shape.cseq])
     if via is None or cseq is None:
         raise BadMessage("a request of our own cannot be read")
     request.via = via
@@ -260,26 +254,27 @@ def parse_sent(data: bytes) -> Request:
     return request
 
 
-def _parse_response(data: bytes, end: int, cseq_limit: int) -> Response:
+def _parse_response(data: bytes, head: bytes, cseq_limit: int) -> Response:
     response = Response()
     response.faults = ()
-    _scan(response, data, end)
+    _scan(response, data, head)
     line = response.lines[0]
     known = _status_lines.get(line)
     if known is None:
         match = grammar.STATUS_LINE.match(line)
         if match is None:
             raise BadMessage(f"expected a status line, got {line[:60]!r}")
-        known = _status_lines.keep(line, (int(match.group(1)), match.group(2) or b""))
+        known = int(match.group(1)), match.group(2) or b""
+        keep(_status_lines, line, known)
     response.status, response.reason_bytes = known
     _read_core(response, cseq_limit)
     return response
 
 
-def _parse_request(data: bytes, end: int, cseq_limit: int) -> Request:
+def _parse_request(data: bytes, head: bytes, cseq_limit: int) -> Request:
     request = Request()
     request.faults = ()
-    _scan(request, data, end)
+    _scan(request, data, head)
     try:
         _read_start_line(request, request.lines[0])
         _read_core(request, cseq_limit)
@@ -289,40 +284,79 @@ def _parse_request(data: bytes, end: int, cseq_limit: int) -> Request:
     return request
 
 
-def _scan(message: Message, data: bytes, end: int, max_headers: int = grammar.MAX_HEADERS) -> None:
-    """Find the header lines and the message's shape.
-
-    `splitlines` parts at a bare CR or LF too: for a shape met before, a line too many is the sign of one.
-    """
-    head = data[:end]
+def _scan(message: Message, data: bytes, head: bytes, max_headers: int = grammar.MAX_HEADERS) -> None:
+    """Find the header lines and the message's shape."""
     message.raw = data
-    message.body_start = end + 4
+    message.body_start = len(head) + 4
     message.lines = lines = head.splitlines()
-    spellings = tuple(grammar.NAMES.findall(head))
-    shape = _shapes.get(spellings)
-    if shape is not None and len(lines) == len(shape.names) and b"\0" not in head:
-        message.shape = shape
-    else:
-        _scan_slowly(message, head, spellings, max_headers)
+    shape = _shape_of(head, lines)
+    if shape is None or head.find(b"\0") >= 0:
+        shape = _scan_slowly(message, head, max_headers)
+    message.shape = shape
 
 
-def _scan_slowly(message: Message, head: bytes, spellings: tuple[bytes, ...], max_headers: int) -> None:
-    """Check the head of a shape not met before, join folded lines to the one they continue, and keep the shape."""
-    lines = head.split(b"\r\n")
+def _shape_of(head: bytes, lines: list[bytes]) -> Shape | None:
+    """The shape met before whose names these lines have; None when there is none.
+
+    A folded line begins with no name. `splitlines` parts at a bare CR or LF too, which is a byte shorter than CRLF.
+    """
+    alike = _shapes.get(head[:_START_BYTES])
+    if alike is None:
+        return None
     count = len(lines)
-    if head.count(b"\n") != count - 1 or head.count(b"\r") != count - 1:
-        raise BadMessage("a bare CR or LF stands in the headers")  # or a header could be smuggled past us
+    for shape in alike:
+        prefixes = shape.prefixes
+        if len(prefixes) != count:
+            continue
+        at, size = count - 1, len(lines[0])
+        while at > 0:
+            line = lines[at]
+            if not line.startswith(prefixes[at]):
+                break
+            size += len(line) + 2
+            at -= 1
+        if at == 0 and size == len(head):
+            return shape
+    return None
+
+
+def _scan_slowly(message: Message, head: bytes, max_headers: int) -> Shape:
+    """Check the head of a message whose like was not met before: no bare line end may smuggle a header past us."""
+    message.lines = lines = head.split(b"\r\n")
+    line_ends = len(lines) - 1
+    if head.count(b"\n") != line_ends or head.count(b"\r") != line_ends:
+        raise BadMessage("a bare CR or LF stands in the headers")
     if b"\0" in head and grammar.UNESCAPED_NUL.search(head):
         raise BadMessage("a NUL stands in the headers")
-    whole = _unfolded(lines)
+    return _new_shape(message, max_headers)
+
+
+def _new_shape(message: Message, max_headers: int) -> Shape:
+    """Join folded lines to the one they continue, read the names, and keep the shape."""
+    count = len(message.lines)
+    whole = _unfolded(message.lines)
     if len(whole) > max_headers + 1:
         raise BadMessage(f"expected at most {max_headers} headers, got {len(whole) - 1}")
     message.lines = whole
-    message.shape = shape = Shape((b"", *(_name_of(line) for line in whole[1:])))
-    if len(whole) == count <= _MAX_KEPT_LINES and len(spellings) == count - 1:  # no folds
-        if len(_shapes) >= _MAX_SHAPES:
+    names = (b"", *(_name_of(line) for line in whole[1:]))
+    prefixes = [b"", *(line[: line.index(b":") + 1] for line in whole[1:])]
+    shape = Shape(names, prefixes)
+    if len(whole) == count <= _MAX_KEPT_LINES and max(map(len, prefixes)) <= _MAX_KEPT_NAME_BYTES:  # no folds
+        _keep_shape(message.raw[:_START_BYTES], shape)
+    return shape
+
+
+def _keep_shape(start: bytes, shape: Shape) -> None:
+    alike = _shapes.get(start)
+    if alike is None:
+        if len(_shapes) >= _MAX_STARTS:
             _shapes.clear()
-        _shapes[spellings] = shape
+        alike = _shapes[start] = []
+    if any(other.prefixes == shape.prefixes for other in alike):  # a NUL stands in this one
+        return
+    if len(alike) >= _MAX_ALIKE:
+        del alike[0]
+    alike.append(shape)
 
 
 def _unfolded(lines: list[bytes]) -> list[bytes]:
@@ -355,6 +389,16 @@ def _name_of(line: bytes) -> bytes:
 
 
 def _read_start_line(request: Request, line: bytes) -> None:
+    known = _start_lines.get(line)
+    if known is None:
+        known = _new_start_line(request, line)
+        keep(_start_lines, line, known)
+    request.method, request.method_bytes, request.request_uri_bytes, request.scheme = known
+    request.max_forwards = None
+
+
+def _new_start_line(request: Request, line: bytes) -> tuple[str, bytes, bytes, bytes]:
+    """Method twice, Request-URI and scheme; what could be read of them stands in the request when it is refused."""
     words = line.split(b" ")
     method = words[0]
     known = _METHODS.get(method)
@@ -373,16 +417,13 @@ def _read_start_line(request: Request, line: bytes) -> None:
             raise BadMessage(f"expected SIP/2.0, got {words[2][:20]!r}", 505)
         raise BadMessage(f"expected SIP/2.0 at the end of the start line, got {words[2][:20]!r}")
     uri = words[1]
-    scheme = _schemes.get(uri)
-    if scheme is None:
-        if len(uri) > grammar.MAX_READ_BYTES:
-            raise BadMessage(f"expected a Request-URI of at most {grammar.MAX_READ_BYTES} bytes, got {len(uri)}", 414)
-        other = grammar.REQUEST_URI.match(uri)
-        scheme = other.group(1).lower() if other is not None else b""
-        if not scheme or (scheme in {b"sip", b"sips"} and grammar.SIP_REQUEST_URI.match(uri) is None):
-            raise BadMessage(f"expected a Request-URI without headers or brackets, got {uri[:120]!r}")
-        _schemes.keep(uri, scheme)
-    request.scheme = scheme
+    if len(uri) > grammar.MAX_READ_BYTES:
+        raise BadMessage(f"expected a Request-URI of at most {grammar.MAX_READ_BYTES} bytes, got {len(uri)}", 414)
+    other = grammar.REQUEST_URI.match(uri)
+    scheme = other.group(1).lower() if other is not None else b""
+    if not scheme or (scheme in {b"sip", b"sips"} and grammar.SIP_REQUEST_URI.match(uri) is None):
+        raise BadMessage(f"expected a Request-URI without headers or brackets, got {uri[:120]!r}")
+    return known, method, uri, scheme
 
 
 def _read_core(message: Message, cseq_limit: int) -> None:
@@ -390,39 +431,23 @@ def _read_core(message: Message, cseq_limit: int) -> None:
     shape, lines = message.shape, message.lines
     if shape.fault:
         raise BadMessage(shape.fault)
-    line = lines[shape.via]
-    via = headers.read_via(line, line.find(b":") + 1)
+    via = headers.top_via(lines[shape.via])
     if via is None:
         raise BadMessage("the top Via cannot be read")
     message.via = via
-    line = lines[shape.call_id]
-    message.call_id_bytes = call_id = headers.unfold(line[line.find(b":") + 1 :])
-    if not call_id or b" " in call_id:
+    message.call_id_bytes = call_id = headers.unfold(lines[shape.call_id].partition(b":")[2])
+    if not call_id or call_id.find(b" ") >= 0:
         raise BadMessage("expected a Call-ID of one word")
-    line = lines[shape.cseq]
-    cseq = _cseqs.get(line)
-    if cseq is None:
-        cseq = headers.read_cseq(line, line.find(b":") + 1)
-        if cseq is None or cseq[0] >= cseq_limit:
-            raise BadMessage("expected a CSeq of a number below 2^31 and a method")
-        if cseq[0] < grammar.MAX_CSEQ:
-            _cseqs.keep(line, cseq)
+    cseq = headers.cseq_of(lines[shape.cseq])
+    if cseq is None or cseq[0] >= cseq_limit:
+        raise BadMessage("expected a CSeq of a number below 2^31 and a method")
     message.cseq_number, message.cseq_method = cseq
     if shape.content_length:
         _cut_body(message, lines[shape.content_length])
 
 
-def _number(line: bytes) -> int | None:
-    known = _numbers.get(line)
-    if known is None:
-        known = headers.read_number(line, line.find(b":") + 1)
-        if known is not None:
-            _numbers.keep(line, known)
-    return known
-
-
 def _cut_body(message: Message, line: bytes) -> None:
-    length = _number(line)
+    length = headers.number_of(line)
     if length is None:
         raise BadMessage("expected a Content-Length of digits")
     available = len(message.raw) - message.body_start
@@ -439,18 +464,16 @@ def _read_request_only(request: Request) -> None:
     shape, lines = request.shape, request.lines
     if request.cseq_method != request.method_bytes:
         raise BadMessage(f"expected the CSeq method {request.method}, got {_text(request.cseq_method)[:60]!r}")
-    line = lines[shape.from_]
-    tag = headers.read_tag(line, line.find(b":") + 1)
+    tag = headers.tag_of(lines[shape.from_])
     if tag is None:
         raise BadMessage("From cannot be read")
     request.from_tag_bytes = tag
-    line = lines[shape.to]
-    tag = headers.read_tag(line, line.find(b":") + 1)
+    tag = headers.tag_of(lines[shape.to])
     if tag is None:
         raise BadMessage("To cannot be read")
     request.to_tag_bytes = tag
     if shape.max_forwards:
-        value = _number(lines[shape.max_forwards])
+        value = headers.number_of(lines[shape.max_forwards])
         if value is None or value > grammar.MAX_MAX_FORWARDS:
             raise BadMessage(f"expected a Max-Forwards of 0 to {grammar.MAX_MAX_FORWARDS}")
         request.max_forwards = value

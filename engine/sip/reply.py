@@ -12,9 +12,7 @@ def reply_hop(request: Request, source: Hop) -> tuple[Hop, bytes]:
     port; rport says nothing there (RFC 3581 §4). A `maddr` is not followed: it would let anybody aim our answers.
     """
     via = request.via
-    host, ip = via.host, source.ip.encode()
-    if b"%" in ip:  # an interface of ours means nothing to anybody else (RFC 4007 §11.2)
-        ip = ip.partition(b"%")[0]
+    host, ip = via.host, _ip_bytes.get(source.ip) or _new_ip_bytes(source.ip)
     if via.has_rport:
         received = b"=%d;received=%s" % (source.port, ip)
         if source.transport == "udp":
@@ -23,3 +21,15 @@ def reply_hop(request: Request, source: Hop) -> tuple[Hop, bytes]:
         received = b"" if host == ip or host == b"[%s]" % ip else b";received=" + ip
     port = via.port or (DEFAULT_TLS_PORT if source.transport == "tls" else DEFAULT_PORT)
     return (source if source.port == port else source._replace(port=port)), received
+
+
+_ip_bytes: dict[str, bytes] = {}
+_MAX_KEPT = 4_096
+
+
+def _new_ip_bytes(ip: str) -> bytes:
+    """An address as it is written into a message: an interface of ours means nothing to others (RFC 4007 §11.2)."""
+    if len(_ip_bytes) >= _MAX_KEPT:
+        _ip_bytes.clear()
+    known = _ip_bytes[ip] = ip.encode().partition(b"%")[0]
+    return known

@@ -35,12 +35,11 @@ from engine.sip.events import (
     RequestReceived,
 )
 from engine.sip.forward import NO_EDIT, Edit, Forward, Hop, Target
-from engine.sip.message import BadMessage, Request, Response
-from engine.sip.plain import PlainReader
+from engine.sip.message import BadMessage, Request, Response, parse_message
 from engine.sip.proxy import CHALLENGES, Branch, Proxy, ResponseContext, is_pending
 from engine.sip.repair import REPAIRED_MAX_FORWARDS, repair
 from engine.sip.reply import reply_hop
-from engine.sip.timers import Deadlines, Lane
+from engine.sip.timers import Deadlines, Timed
 from engine.sip.transaction import Act, ClientTransaction, ServerTransaction, Transactions, client_key, server_key
 from engine.sip.validation import Refusal, refusal_of
 
@@ -54,24 +53,24 @@ MAX_REFUSALS_PER_S = 50  # answers to what cannot be read, over all strangers: n
 _MAX_KEPT_TARGETS = 4_096
 
 
-class OwnRequest:
+class OwnRequest(Timed):
     """A request of ours; ends by a final response, its own time limit, or a transport that failed.
 
     `credentials` answer a challenge to it, once; `inner` that of whom it is meant for (401), where a proxy on the way
     (407) knows us by others.
     """
 
-    __slots__ = ("client", "credentials", "inner", "lane", "proofs", "proven", "token")
+    __slots__ = ("client", "credentials", "inner", "proofs", "proven", "token")
 
     client: ClientTransaction
 
     def __init__(self, token: object, credentials: Credentials | None = None, inner: Credentials | None = None) -> None:
+        super().__init__()
         self.token = token
         self.credentials = credentials
         self.inner = inner
         self.proofs: dict[int, int] = {}  # how often each of 401 and 407 was answered
         self.proven: dict[int, tuple[bytes, ...]] = {}  # and with what, last
-        self.lane: Lane | None = None
 
     def credentials_for(self, status: int) -> Credentials | None:
         """What answers a challenge of that status; None: nothing does."""
@@ -119,7 +118,6 @@ class SipStack:
         credentials_of: Callable[[str], Credentials | None] = lambda _: None,
         tcp_is_up: Callable[[str, int], bool] = lambda _ip, _port: False,
     ) -> None:
-        self._reader = PlainReader()
         self._outgoing: list[tuple[bytes, Hop]] = []
         self._events: deque[Event] = deque()
         self._deadlines = Deadlines()
@@ -153,7 +151,7 @@ class SipStack:
     def receive(self, data: bytes, source: Hop, now: float) -> None:
         """Take in one message. Whatever the bytes are, this returns; what could not be read is an event."""
         try:
-            message = self._reader.read(data)
+            message = parse_message(data)
         except BadMessage as fault:
             if data.strip(b"\r\n\0"):  # else a keep-alive (RFC 5626 §3.5.1)
                 self._receive_bad(data, fault, source, now)

@@ -7,7 +7,6 @@ calls a second a heap would carry 32 s of stale entries, each holding its transa
 
 from collections import OrderedDict
 from math import inf
-from typing import Protocol
 
 T1 = 0.5  # round trip estimate, RFC 3261 §17.1.1.1
 T2 = 4.0  # longest interval between retransmissions of a non-INVITE request or an INVITE response
@@ -22,10 +21,13 @@ MAX_INTERVAL_A_S = 16.0  # the last doubling before timer B ends it all
 _SPARE_LANES = 32  # lanes of unusual durations kept although empty
 
 
-class Timed(Protocol):
+class Timed:
     """Something with at most one running timer; `lane` is kept by `Deadlines` alone."""
 
-    lane: "Lane | None"
+    __slots__ = ("lane",)
+
+    def __init__(self) -> None:
+        self.lane: Lane | None = None
 
 
 Lane = OrderedDict[Timed, float]

@@ -15,7 +15,7 @@ from engine.sip import timers
 from engine.sip.forward import Hop
 from engine.sip.grammar import MAGIC_COOKIE
 from engine.sip.message import Request
-from engine.sip.timers import T1, T2, T4, TRANSACTION_S, Deadlines, Lane
+from engine.sip.timers import T1, T2, T4, TRANSACTION_S, Deadlines, Timed
 
 
 class TransactionKey(NamedTuple):
@@ -165,30 +165,30 @@ INVITE_SERVER_MACHINE = Machine(
 NON_INVITE_SERVER_MACHINE = Machine(NON_INVITE_SERVER, {State.COMPLETED: _ON_UDP})
 
 
-class Repeat:
+class Repeat(Timed):
     """A running retransmission; dropped with its bytes when the state is left."""
 
-    __slots__ = ("data", "interval", "lane", "transaction")
+    __slots__ = ("data", "interval", "transaction")
 
     def __init__(self, transaction: "Transaction", data: bytes) -> None:
+        super().__init__()
         self.transaction = transaction
         self.data = data
         self.interval = T1
-        self.lane: Lane | None = None
 
 
-class Transaction:
+class Transaction(Timed):
     """What client and server transactions share. `hop` is where this transaction's messages go."""
 
-    __slots__ = ("hop", "is_reliable", "key", "lane", "machine", "repeat", "state")
+    __slots__ = ("hop", "is_reliable", "key", "machine", "repeat", "state")
 
     def __init__(self, key: TransactionKey, machine: Machine, state: State, hop: Hop) -> None:
+        Timed.__init__(self)
         self.key = key
         self.machine = machine
         self.state = state
         self.hop = hop
         self.is_reliable = hop.transport != "udp"
-        self.lane: Lane | None = None
         self.repeat: Repeat | None = None
 
 

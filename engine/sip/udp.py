@@ -154,7 +154,7 @@ class UdpShell:
         sock, receive, hops = self._socket, self._receive, self._hops
         if sock is None:
             return
-        if self._crowd:
+        if self._crowd is not None and len(self._crowd):  # compiled, an object is true whatever its length
             self._work_off(sock, self._crowd)
             return
         for count in range(MAX_DATAGRAMS_PER_WAKE_UP):
@@ -188,11 +188,11 @@ class UdpShell:
         while now < until:
             is_empty = self._read_ahead(sock, crowd, now)
             crowd.work(self._receive, now, WORKED_BETWEEN_READS)
-            if is_empty and not crowd:
+            if is_empty and not len(crowd):
                 break
             now = self._loop.time()
         self._drained()
-        if crowd:
+        if len(crowd):
             self._loop.call_soon(self.drain)
 
     def _read_ahead(self, sock: socket.socket, crowd: Crowd, now: float) -> bool:

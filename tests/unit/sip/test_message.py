@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from engine.sip import headers
 from engine.sip import message as message_module
 from engine.sip.message import BadMessage, Request, Response, canonical_name, parse_message
 from engine.sip.repair import repair
@@ -263,11 +264,12 @@ def test_shapes_and_readings_are_kept_to_a_bound() -> None:
     """E-18: a peer that never repeats itself costs time, not memory."""
     for number in range(3_000):
         read_request(request("OPTIONS", f"sip:{number}@a", added=[f"X-{number}: y"], cseq=number))
-    assert len(message_module._shapes) <= message_module._MAX_SHAPES
+    assert len(message_module._shapes) <= message_module._MAX_STARTS
+    assert max(map(len, message_module._shapes.values())) <= message_module._MAX_ALIKE
     for number in range(5_000):
         read_request(request("OPTIONS", f"sip:{number}@a", cseq=number))
-    assert len(message_module._cseqs) <= 4_096
-    assert len(message_module._schemes) <= 4_096
+    for kept in (headers._cseqs, headers._addresses, headers._via_heads, message_module._start_lines):
+        assert 0 < len(kept) <= headers.MAX_KEPT
 
 
 def test_a_shape_met_before_still_refuses_a_bare_line_end() -> None:
