@@ -188,10 +188,10 @@ def test_a_ring_tone_of_the_account_stands_in_the_phones_file(vendor, model, tol
         RECORD, vendor=vendor, model=profile.model(model).name, settings={"ringtone": "bell.wav"},
         assets=(AssetRecord("bell.wav", "ringtone"),),
     )  # fmt: skip
-    text = rendered(profile, settings.phone_config(record, profile, "https://h/p/t/"))
+    text = written(profile, model, settings.phone_config(record, profile, "https://h/p/t/"))
     assert all(part in text for part in told)
     record = dataclasses.replace(record, settings={}, assets=())
-    text = rendered(profile, settings.phone_config(record, profile, "https://h/p/t/"))
+    text = written(profile, model, settings.phone_config(record, profile, "https://h/p/t/"))
     assert not any(key in text for key in ("bell", "ring_type", "user_custom", "saf.2"))
 
 
