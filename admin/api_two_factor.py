@@ -9,7 +9,6 @@ from admin.context import ACTOR, SCOPES, SESSION
 from admin.routes import Operation, Route
 from engine.accounts import devices, store_signin, two_factor
 from engine.accounts.scopes import Scope
-from engine.accounts.users import refuse_beyond_user
 from engine.audit.events import Event
 from engine.models import User
 
@@ -48,7 +47,7 @@ async def delete_devices(request: web.Request) -> web.Response:
     """Ask for the second factor again in every browser of that user."""
     no_query(request)
     user = await standing_user(request)
-    await refuse_beyond_user(request[SESSION], request[ACTOR], request[SCOPES], user.id)
+    await two_factor.refuse_beyond(request[SESSION], request[ACTOR], user, request[SCOPES])
     await devices.forget(request[SESSION], request[ACTOR], user, devices.ALL)
     return no_content()
 

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from admin import health, pages_audit
+from admin import health, housekeeping, pages_audit
 from admin.audit_live import FOLLOWERS, Followers
 from admin.context import (
+    ALERT_PACE,
     ALERTS,
     ASSETS,
     CODE_THROTTLE,
@@ -23,6 +24,7 @@ from admin.context import (
     THROTTLE,
     UPLOADS,
     VALIDATOR,
+    AlertPace,
     Edge,
 )
 from admin.invitations import INVITER, Inviter
@@ -69,9 +71,10 @@ def make_admin(
     app[ASSETS] = AssetStore(config.core.data_dir / "assets")
     app[VALIDATOR] = LostClient(config.e911.lost_url) if config.e911.lost_url else None
     app[DRY_RUNS] = DryRuns(database, app[INDEX])
-    app[ALERTS] = AlertBoard(database)
+    app[ALERTS], app[ALERT_PACE] = AlertBoard(database), AlertPace()
     app.cleanup_ctx.append(_alerting)
     app.on_shutdown.append(_let_watchers_go)  # an open stream would hold up the stop
+    app.cleanup_ctx.append(housekeeping.kept)
     app.on_cleanup.extend((_close_dry_runs, _close_index, _close_validator, _close_inviter))
     app[health.EDGE_GAUGES] = health.edge_gauges(registry)
     app[ROUTE_OF] = _add_routes(app, all_routes())

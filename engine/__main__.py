@@ -31,12 +31,16 @@ phone_settings_app = typer.Typer(
     no_args_is_help=True, help="Phone settings of all accounts; what an account says goes before."
 )
 audit_app = typer.Typer(no_args_is_help=True, help="The audit log.")
+user_app = typer.Typer(no_args_is_help=True, help="Users.")
+operator_app = typer.Typer(no_args_is_help=True, help="Platform operators: people who may act for any account.")
 for name, sub in (
     ("account", account_app),
     ("api-key", api_key_app),
     ("phone", phone_app),
     ("phone-settings", phone_settings_app),
     ("audit", audit_app),
+    ("user", user_app),
+    ("operator", operator_app),
 ):
     app.add_typer(sub, name=name)
 
@@ -183,6 +187,57 @@ def account_list(config: ConfigOption = None, *, as_json: JsonOption = False) ->
         typer.echo(json.dumps(found))
     for one in () if as_json else found:
         typer.echo(f"{one['id']}  {one['name']}")
+
+
+@user_app.command("reset-2fa")
+def user_reset_2fa(
+    email: Annotated[str, typer.Argument(help="The user's e-mail address.")], config: ConfigOption = None
+) -> None:
+    """Take a user's second factors, who lost them; ends their sessions and remembered browsers."""
+    from engine.people_command import reset_two_factor
+
+    async def work() -> str:
+        async with _opened(configuration.load(config)) as database:
+            return await reset_two_factor(database, email, _cli)
+
+    typer.echo(_run(work()))
+
+
+@operator_app.command("create")
+def operator_create(
+    email: Annotated[str, typer.Option(help="The operator's e-mail address, to sign in with.")],
+    name: Annotated[str, typer.Option(help="The operator's name.")] = "",
+    *,
+    read_only: Annotated[bool, typer.Option(help="May read every account and change none.")] = False,
+    password_stdin: Annotated[bool, typer.Option(help="Read the password from standard input.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Create a platform operator; the user's id stands alone on the last line."""
+    from engine.people_command import create_operator
+
+    password = sys.stdin.readline().rstrip("\n") if password_stdin else _ask_password("the operator")
+
+    async def work() -> str:
+        async with _opened(configuration.load(config)) as database:
+            return await create_operator(database, email, name, password, _cli, read_only=read_only)
+
+    typer.echo(_run(work()))
+
+
+@operator_app.command("list")
+def operator_list(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
+    """List the platform operators: id, e-mail address, role and state."""
+    from engine.people_command import operators
+
+    async def work() -> list[dict[str, str]]:
+        async with _opened(configuration.load(config)) as database:
+            return await operators(database)
+
+    found: list[dict[str, str]] = _run(work())
+    if as_json:
+        typer.echo(json.dumps(found))
+    for one in () if as_json else found:
+        typer.echo("  ".join(one.values()))
 
 
 @api_key_app.command("create")
@@ -499,8 +554,8 @@ def _cli(account_id: str | None = None) -> Any:
     return Actor("cli", f"cli:{login}", login, "local", account_id=account_id, display_name=f"{login} (command line)")
 
 
-def _ask_password() -> str:
-    password = getpass.getpass("Password for the owner (15 characters or more): ")
+def _ask_password(whose: str = "the owner") -> str:
+    password = getpass.getpass(f"Password for {whose} (15 characters or more): ")
     if password != getpass.getpass("Once more: "):
         raise Invalid("The two passwords differ; nothing was created.")
     return password

@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine import crypto, migrations
+from engine.accounts import store
 from engine.audit.record import open_audited
 from engine.config import Config, parse_listen
 from engine.db import Database
@@ -155,7 +156,7 @@ async def _database(database: Database, config: Config) -> AsyncIterator[Finding
         async with database.sessions() as session:
             for finding in await bootstrap_findings(session, config):
                 yield finding
-            for account in (await session.scalars(select(Account))).all():
+            for account in await store.accounts(session):
                 async for finding in _account(session, account, config):
                     yield finding
     except (SQLAlchemyError, OSError) as exc:

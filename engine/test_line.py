@@ -7,6 +7,7 @@ import typer
 from sqlalchemy import select
 
 from engine import crypto
+from engine.accounts import store
 from engine.agents import CallFailed, Heard, Placed, Placing, place_call
 from engine.audit.record import open_audited
 from engine.config import Config, parse_listens
@@ -71,7 +72,7 @@ async def _who(config: Config, keys: crypto.KeyRing, account_id: str | None, cal
     database = open_audited(config.database_url, keys)
     try:
         async with database.sessions() as session:
-            accounts = (await session.scalars(select(Account))).all()
+            accounts = await store.accounts(session)
             account = next((one for one in accounts if one.id == account_id), None)
             if account is None and account_id is None and len(accounts) == 1:
                 account = accounts[0]

@@ -7,7 +7,7 @@ import json
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from engine.accounts import store_signin
+from engine.accounts import store, store_signin
 from engine.accounts.codes import mint_recovery_codes, recovery_hashes
 from engine.accounts.policy import Policy, TwoFactor
 from engine.accounts.scopes import EVERY_SCOPE, Scope
@@ -17,9 +17,9 @@ from engine.accounts.users import refuse_beyond_user
 from engine.audit.events import Event
 from engine.audit.record import Actor, record
 from engine.db import utc_now
-from engine.errors import Conflict, NotFound
+from engine.errors import Conflict, Forbidden, NotFound
 from engine.ids import new_id
-from engine.models import Credential, User
+from engine.models import Credential, Role, User
 
 RESET = "two_factor_reset"  # why sessions ended
 
@@ -114,7 +114,7 @@ async def reset(session: AsyncSession, actor: Actor, user: User, *, granted: fro
     """
     if user.id == actor.id:
         raise Conflict("Change your own second factors under Your profile: it asks for your password.")
-    await refuse_beyond_user(session, actor, granted, user.id)
+    await refuse_beyond(session, actor, user, granted)
     factors = await store_signin.factors_of(session, user.id, for_update=True)
     gone = [kind for kind in store_signin.FACTORS if await _drop(session, getattr(factors, kind))]
     devices = await store_signin.end_devices(session, user_id=user.id)
@@ -125,6 +125,20 @@ async def reset(session: AsyncSession, actor: Actor, user: User, *, granted: fro
     # the same in the category of security, for who watches that one alone
     part = new_id("request")
     record(session, actor, Event.TWO_FACTOR_RESET, user, bulk_id=part, details=told)
+
+
+async def refuse_beyond(session: AsyncSession, actor: Actor, user: User, granted: frozenset[Scope]) -> None:
+    """Refuse to touch the second factors of somebody who may do more.
+
+    A key has the right it was given, whatever else it may do, but an owner's only when an owner made it.
+
+    Raises:
+        Forbidden
+    """
+    if actor.type != "api_key":
+        await refuse_beyond_user(session, actor, granted, user.id)
+    elif user.role == Role.OWNER and not await store.was_made_by_owner(session, actor.id):
+        raise Forbidden("Only a key that an owner made touches an owner's second factors.")
 
 
 async def spend_recovery_code(session: AsyncSession, factors: Factors, hashed: str) -> bool:

@@ -21,7 +21,7 @@ from admin.server import AdminRunner
 from engine.accounts import operations, store
 from engine.accounts.keys import digest, mint_cookie
 from engine.audit.record import Actor
-from engine.config import Admin, Config, Core
+from engine.config import Admin, Config, Core, Mail
 from engine.crypto import KeyRing
 from engine.db import Database, utc_now
 from engine.errors import EngineError
@@ -169,11 +169,11 @@ class _Server(TestServer):
         return AdminRunner(self.app)
 
 
-async def open_port(database: Database, keys: KeyRing, **admin: Any) -> AdminPort:
+async def open_port(database: Database, keys: KeyRing, *, mail: Mail | None = None, **admin: Any) -> AdminPort:
     edge = Edge()
     assert database.sqlite_path is not None
     core = Core(data_dir=database.sqlite_path.parent / "data")  # where uploads go
-    app = make_admin(Config(core=core, admin=Admin(**admin)), keys, database, edge)
+    app = make_admin(Config(core=core, admin=Admin(**admin), mail=mail or Mail()), keys, database, edge)
     app[DRY_RUNS] = DryRuns(database, app[INDEX], make_executor=in_a_thread)
     client = TestClient(_Server(app))
     await client.start_server()

@@ -1,0 +1,179 @@
+"""Platform operators: acting for any account, each act in that account's own log; and nobody else acts for another."""
+
+import json
+
+import pytest
+
+from admin.routes import PUBLIC
+from engine.accounts import operations, operators, store
+from engine.accounts.passwords import hash_password
+from engine.audit.record import PLATFORM
+from engine.models import Role
+from tests.unit.admin.adminport import CLI, PASSWORD, AdminPort, Site
+from tests.unit.admin.formbrowser import Browser
+from tests.unit.admin.furnished import API_ROUTES, furnish
+
+pytestmark = pytest.mark.enable_socket  # a real listener on loopback
+
+HELPER = "helper@platform.example"
+NAMED = "Callpoint-Account"
+
+
+async def _operator(port: AdminPort, role: Role = Role.OWNER, email: str = HELPER) -> str:
+    hashed = await hash_password(PASSWORD)
+    async with port.database.sessions.begin() as session:
+        user = await operators.create_operator(session, CLI, email, "Hanna Helper", hashed, role)
+    return user.id
+
+
+async def _operators_key(port: AdminPort, *scopes: str) -> dict[str, str]:
+    async with port.database.sessions.begin() as session:
+        home = await store.account_by_id(session, store.OPERATORS)
+        assert home is not None
+        made = await operations.create_api_key(session, CLI, home, name="fleet script", scopes=scopes or ("*",))
+    return {"Authorization": f"Bearer {made.clear}"}
+
+
+async def test_an_operators_key_acts_for_the_account_it_names(port: AdminPort, site: Site) -> None:
+    """S0-35: by header, one account a request; the account's own log names a platform operator and the address."""
+    other = await port.site("Beta Clinic", "owner@beta.example")
+    await _operator(port)
+    key = await _operators_key(port)
+    listed = await (await port.call("GET", "/api/v1/accounts", key)).json()
+    assert {row["id"] for row in listed["data"]} == {site.account.id, other.account.id}
+    for account in (site.account, other.account):
+        answer = await port.call(
+            "PATCH", "/api/v1/account", key | {NAMED: account.id, "If-Match": "*"}, json={"phone": "1"}
+        )
+        assert (answer.status, (await answer.json())["name"]) == (200, account.name)
+        entry = (await port.entries(account.id))[-1]
+        told = json.loads(entry.entry)
+        assert (entry.event, entry.actor_type, entry.actor_name) == (
+            "account.update",
+            "platform_operator",
+            "fleet script",
+        )
+        assert (told["actor"]["display_name"], entry.ip) == ("Platform operator fleet script", "127.0.0.1")
+        assert told["changes"]["phone"] == {"before": "", "after": "1"}
+        admins = site.auth if account is site.account else other.auth
+        seen = await (await port.call("GET", "/api/v1/audit-log?event=account.update", admins)).json()
+        assert [row["actor"]["type"] for row in seen["data"]] == ["platform_operator"]
+    missing = await port.call("GET", "/api/v1/account", key | {NAMED: f"{site.account.id[:-4]}zzzz"})
+    assert missing.status == 404
+
+
+async def test_an_idempotency_key_is_one_accounts_alone(port: AdminPort, site: Site) -> None:
+    """AD-API: the same key and body for another account is another request: no answer of one is given to the other."""
+    other = await port.site("Beta Clinic", "owner@beta.example")
+    await _operator(port)
+    key = await _operators_key(port) | {"Idempotency-Key": "once"}
+    made = set()
+    for account in (site.account, other.account, site.account):
+        answer = await port.call(
+            "POST", "/api/v1/contacts", key | {NAMED: account.id}, json={"name": "N", "number": "1"}
+        )
+        assert answer.status == 201, await answer.text()
+        made.add((account.id, (await answer.json())["id"]))
+    assert len(made) == 2
+
+
+async def test_an_operator_enters_and_leaves_an_account_in_the_pages(port: AdminPort, site: Site) -> None:
+    """S0-35: chosen from a list; a banner says so; entering, acting and leaving stand in the account's log."""
+    user_id = await _operator(port)
+    browser = Browser(port)
+    await browser.sign_in(HELPER)
+    status, page, _address = await browser.ask("GET", "/accounts?name=acme")
+    assert (status, site.account.name in page) == (200, True)
+    assert "No account of that name" in (await browser.ask("GET", "/accounts?name=zzz"))[1]
+    assert (await browser.ask("POST", f"/accounts/{site.account.id}/enter"))[0] == 303
+    page = (await browser.ask("GET", "/settings"))[1]
+    assert "as platform operator" in page
+    assert "Acme Dental" in page
+    await browser.ask("POST", "/settings/recipients", email="frontdesk@acme.example")
+    await browser.ask("POST", "/accounts/leave")
+    assert "as platform operator" not in (await browser.ask("GET", "/accounts"))[1]
+    entries = [one for one in await port.entries(site.account.id) if one.actor_id == user_id]
+    assert [one.event for one in entries if one.access == "write"] == [
+        "operator.enter", "notification_recipient.create", "operator.leave"
+    ]  # fmt: skip
+    assert {(one.actor_type, one.actor_name, one.ip) for one in entries} == {("platform_operator", HELPER, "127.0.0.1")}
+    events = [one.event for one in await port.entries(store.OPERATORS)]
+    assert events[:2] == ["operator.create", "session.create"]
+
+
+async def test_an_auditing_operator_changes_nothing(port: AdminPort, site: Site) -> None:
+    """S2-14: the role that an operator has counts in every account."""
+    await _operator(port, Role.AUDITOR)
+    browser = Browser(port)
+    await browser.sign_in(HELPER)
+    await browser.ask("POST", f"/accounts/{site.account.id}/enter")
+    assert (await browser.ask("GET", "/audit"))[0] == 200
+    assert (await browser.ask("POST", "/settings/recipients", email="frontdesk@acme.example"))[0] == 403
+    assert (await port.entries(site.account.id))[-1].outcome == "denied"
+
+
+async def test_nobody_else_names_another_account(port: AdminPort, site: Site) -> None:
+    """AD-AUTH: key and user; a real account and one that never was answer alike, denied in the asker's own log."""
+    other = await port.site("Beta Clinic", "owner@beta.example")
+    before = len(await port.entries(other.account.id))
+    made_up = f"{other.account.id[:-4]}zzzz"
+    for headers in (site.auth, await port.browser(site)):
+        said = set()
+        for named in (other.account.id, made_up, "nonsense", store.OPERATORS):
+            answer = await port.call("GET", "/api/v1/account", headers | {NAMED: named})
+            problem = await answer.json()
+            said.add((answer.status, problem["code"], problem["detail"]))
+            entry = (await port.entries(site.account.id))[-1]
+            assert (entry.outcome, json.loads(entry.entry)["reason"]) == ("denied", "not_your_account")
+        assert {(status, code) for status, code, _detail in said} == {(403, "not_your_account")}
+        assert len(said) == 1
+        assert (await port.call("GET", "/api/v1/account", headers | {NAMED: site.account.id})).status == 200
+    assert len(await port.entries(other.account.id)) == before
+    listed = await (await port.call("GET", "/api/v1/accounts", site.auth)).json()
+    assert [row["id"] for row in listed["data"]] == [site.account.id]
+    for path in (f"/accounts/{other.account.id}/enter", "/accounts/leave"):
+        answer = await port.call("POST", path, await port.browser(site), allow_redirects=False)
+        assert answer.status == 403
+    assert (await port.call("GET", "/accounts", await port.browser(site), allow_redirects=False)).status == 403
+
+
+async def test_every_operation_is_closed_to_who_names_another_account(port: AdminPort, site: Site) -> None:
+    """AD-AUTH: isolation over the whole table: a foreign account's header opens nothing, and nothing is told there."""
+    other = await port.site("Beta Clinic", "owner@beta.example")
+    foreign = await furnish(port, other, "10.7")
+    before = len(await port.entries(other.account.id))
+    faults = []
+    for route in API_ROUTES:
+        if route.scope is PUBLIC:
+            continue
+        answer = await port.call(
+            route.method, foreign.path(route), site.auth | {NAMED: other.account.id, "If-Match": "*"},
+            json=foreign.body(route),
+        )  # fmt: skip
+        faults += [] if answer.status == 403 else [f"{route.method} {route.path}: {answer.status}"]
+    assert faults == []
+    assert len(await port.entries(other.account.id)) == before
+
+
+async def test_the_operators_account_is_no_account_among_others(port: AdminPort, site: Site) -> None:
+    """S1-60: an installation with one account and operators still tells that account what strangers tried."""
+    await _operator(port)
+    await Browser(port).sign_in("nobody@example.net")
+    rows = (await (await port.call("GET", "/api/v1/auth-log", site.auth)).json())["data"]
+    assert [row["email"] for row in rows] == ["nobody@example.net"]
+    async with port.database.sessions() as session:
+        assert [one.id for one in await store.accounts(session)] == [site.account.id]
+    assert [one.event for one in await port.entries(PLATFORM)] == ["session.create"]
+
+
+async def test_an_operator_is_managed_like_everybody(port: AdminPort, site: Site) -> None:
+    """S2-33: the operators' account has a security policy of its own, which counts for operators alone."""
+    await _operator(port)
+    key = await _operators_key(port)
+    changed = {"two_factor": "required"}
+    answer = await port.call("PATCH", "/api/v1/security-policy", key | {"If-Match": "*"}, json=changed)
+    assert answer.status == 200
+    browser = Browser(port)
+    assert (await browser.sign_in(HELPER))[2] == "/login/enrol?next=/"
+    shown = await (await port.call("GET", "/api/v1/security-policy", site.auth)).json()
+    assert shown["two_factor"] == "optional"
