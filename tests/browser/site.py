@@ -18,8 +18,10 @@ from admin.app import make_admin
 from admin.context import PASSWORDS, EdgeState, FleetState
 from engine import crypto
 from engine.accounts import operations
+from engine.audit import views
 from engine.audit.events import Event
 from engine.audit.record import SYSTEM, Actor, record
+from engine.audit.views import ViewFields
 from engine.config import Config
 from engine.crypto import KeyRing
 from engine.db import Database, utc_now
@@ -28,6 +30,7 @@ from engine.errors import EngineError
 from engine.ids import new_id
 from engine.models import (
     Account,
+    Anomaly,
     CallAttempt,
     CallbackCall,
     EmergencyCall,
@@ -207,6 +210,16 @@ async def _fill(site: Site, session: AsyncSession, account: Account) -> None:
     denied = replace(actor, ip="2001:db8::77", type="api_key", id="api_key_seed", name="monitoring")
     for number in range(30):
         record(session, replace(actor, ip=f"10.0.{number}.77"), Event.LOCATION_LIST)
+    view = await views.create_view(session, actor, account.id, ViewFields("Refused", "outcome=denied", is_shared=True))
+    hint = Anomaly(
+        id=new_id("anomaly"), account_id=account.id, kind="mass_deletion", key="mass_deletion:seed", at=utc_now(),
+        actor_id="api_key_seed", actor_name="monitoring", ip="2001:db8::77", query="action=delete",
+        headline="monitoring deleted 44 things within ten minutes",
+        evidence=["40 of phone, 4 of line.", "The most that anybody here deleted in ten minutes was 2."],
+    )  # fmt: skip
+    session.add(hint)
+    record(session, SYSTEM, Event.ANOMALY_CREATE, hint)
+    site.ids |= {"audit_view": view.id, "anomaly": hint.id}
     record(session, denied, Event.USER_CREATE, outcome="denied", status=403, reason="scope_missing")
     record(session, denied, Event.TRUNK_UPDATE, outcome="failure", status=422, reason="invalid")
 

@@ -14,7 +14,7 @@ MAX_PAGE_BYTES = 150_000
 PATHS = (
     "/", "/locations", "/locations/new", "/phones", "/phones/new", "/phones/import", "/phones/settings",
     "/phones/settings/level?name=account", "/phones/templates", "/phones/templates/grandstream/base.xml.j2",
-    "/calls", "/audit", "/settings",
+    "/calls", "/audit", "/audit?group=description&target=nothing", "/audit/views", "/audit/anomalies", "/settings",
     "/settings/api-keys", "/settings/address", "/settings/provisioning", "/settings/numbers", "/settings/pbxs/new",
     "/settings/trunks/new", "/settings/provisioning/boot", "/settings/phone-security", "/alerts", "/phones/alarms",
     "/help/emergency", "/help/locations", "/help/provisioning", "/api", "/prove", "/nowhere",
@@ -27,6 +27,7 @@ def addresses(site: Site) -> list[str]:
     return [
         *PATHS, f"/phones/{ids['phone']}", f"/phones/{ids['waiting_phone']}", f"/locations/{ids['location']}",
         f"/lines/{ids['line']}", f"/calls/{ids['call']}", f"/calls/{ids['lost_call']}", f"/audit/{ids['audit_entry']}",
+        f"/audit/views/{ids['audit_view']}", f"/audit/anomalies/{ids['anomaly']}",
     ]  # fmt: skip
 
 

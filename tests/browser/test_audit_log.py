@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo
 
 from playwright.async_api import Page, expect
 
-from engine.audit.events import READS, WRITES
+from engine.audit.events import READS, WRITES, Event
+from engine.audit.record import SYSTEM, record
 from tests.browser.site import Site
 
 NewPage = Callable[..., Any]
@@ -278,7 +279,10 @@ async def test_ranges_categories_and_groups_narrow_and_lead_on(filled: Site, new
         await page.get_by_label("Group by").select_option("description")
     await expect(page.locator("#audit-rows tr.group")).to_have_count(1)
     assert "range=today" in page.url
-    await page.locator("#audit-rows tr.group a").click()
+    group = page.locator("#audit-rows tr.group")
+    await group.locator("summary").press("Enter")
+    await expect(group.locator("li")).not_to_have_count(0)
+    await group.get_by_text("Show in the list").click()
     await expect(page.locator("#audit-rows tr[data-id]")).not_to_have_count(0)
     assert "event=user.create" in page.url
     await page.get_by_role("link", name="Clear Filters").click()
@@ -298,3 +302,93 @@ async def test_an_entry_shows_what_else_came_of_its_request(filled: Site, new_pa
     await history.click()
     await expect(page.locator("#audit-rows tr[data-id]")).not_to_have_count(0)
     assert all(text.startswith(identity) for text in await column(page, RESOURCE))
+
+
+async def test_the_history_of_a_location_is_one_click_from_its_page(filled: Site, new_page: NewPage):
+    """S1-53, S1-45: filtered by exactly that record, named as people call it; clearing leads back to everything."""
+    page = await new_page(filled)
+    await page.goto(f"{filled.url}/locations/{filled.ids['location']}")
+    await page.get_by_role("link", name="History of Headquarters").click()
+    await expect(page.get_by_text("History of Location: Headquarters")).to_be_visible()
+    assert f"target={filled.ids['location']}" in page.url
+    for text in await column(page, RESOURCE):
+        assert text.split() == [filled.ids["location"], "Location:", "Headquarters"]
+    await page.get_by_role("link", name="Clear Filters").click()
+    await expect(page.locator("#audit-rows tr[data-id]")).to_have_count(25)
+    await expect(page.get_by_text("History of Location")).to_have_count(0)
+
+
+async def test_filters_are_kept_as_a_view_and_come_back(filled: Site, new_page: NewPage):
+    """S2-13: saved without leaving the list, by keyboard; a view is a plain link to its filters."""
+    page = await audit(filled, new_page)
+    await filter_by(page, "Actor: begins with", "monit")
+    await page.get_by_role("button", name="Views").press("Enter")
+    await page.get_by_label("Save these filters as").fill("What monitoring does")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_text("View saved.")).to_be_visible()
+    await expect(page.locator("#audit-rows tr[data-id]")).to_have_count(2)
+    await page.goto(f"{filled.url}/audit")
+    await page.get_by_role("button", name="Views").click()
+    await page.get_by_role("link", name="What monitoring does").click()
+    await expect(page.get_by_label("Actor: begins with")).to_have_value("monit")
+    assert page.url == f"{filled.url}/audit?actor=monit"
+
+
+async def write(site: Site, *names: str) -> None:
+    async with site.database.sessions.begin() as session:
+        for name in names:
+            target = ("contact", f"contact_{name}", name)
+            record(session, SYSTEM, Event.CONTACT_UPDATE, resource=target, account_id=site.account_id)
+
+
+async def test_the_list_goes_on_while_one_looks_at_it(filled: Site, new_page: NewPage):
+    """S0-29, S2-11: new rows on top as they are written, filtered; whoever scrolled is told how many wait."""
+    page = await audit(filled, new_page, "?type=contact", viewport={"width": 1280, "height": 500})
+    live, rows = page.locator("#live-toggle"), page.locator("#audit-rows tr[data-id]")
+    await expect(rows).to_have_count(0)
+    await live.press("Enter")
+    await expect(live).to_have_attribute("aria-pressed", "true")
+    await expect(live).to_have_text("Live")
+    await write(filled, "harbour")
+    await expect(rows).to_have_count(1)
+    await expect(rows.first).to_contain_text("Contact: harbour")
+    await expect(page.get_by_text("Nothing matches")).to_have_count(0)
+    await write(filled, *(f"n{number:02}" for number in range(20)))
+    await expect(rows).to_have_count(21)
+    await page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+    await write(filled, "pier", "quay")
+    news = page.get_by_role("button", name="2 new entries")
+    await expect(news).to_be_attached()
+    await expect(rows).to_have_count(21)
+    await news.press("Enter")
+    await expect(rows).to_have_count(23)
+    await expect(rows.first).to_contain_text("Contact: quay")
+    await expect(news).to_be_hidden()
+    copied = await rows.first.locator("template").evaluate("element => JSON.parse(element.content.textContent).event")
+    assert copied == "contact.update"
+    await filter_by(page, "Resource: begins with", "contact_m")
+    await expect(rows).to_have_count(0)
+    await expect(live).to_have_text("Live")
+    await expect(live).to_have_attribute("aria-pressed", "true")
+    await write(filled, "other", "moor")
+    await expect(rows).to_have_count(1)
+    await live.click()
+    await expect(live).to_have_attribute("aria-pressed", "false")
+
+
+async def test_reading_the_log_works_without_a_script(filled: Site, new_page: NewPage):
+    """S0-38, S2-05, S1-53: filters, groups, views, hints and histories are links, forms and summaries."""
+    page = await audit(filled, new_page, java_script_enabled=False)
+    await page.get_by_label("Outcome").select_option("denied")
+    await page.locator(".audit-head").get_by_role("button", name="Apply").click()
+    await expect(page.locator("#audit-rows tr[data-id]")).to_have_count(1)
+    await expect(page.locator("#live-toggle")).to_be_hidden()
+    await page.goto(f"{filled.url}/audit?group=user")
+    await page.locator("tr.group summary").first.click()
+    await expect(page.locator("tr.group li").first).to_be_visible()
+    await page.get_by_role("button", name="Views").click()
+    await page.get_by_role("link", name="Refused").click()
+    await expect(page.locator("#audit-rows tr[data-id]")).to_have_count(1)
+    await page.get_by_role("link", name="Hints").click()
+    await page.get_by_role("button", name="Dismiss: monitoring deleted 44 things").click()
+    await expect(page.get_by_text("Nothing out of the ordinary")).to_be_visible()
