@@ -21,7 +21,7 @@ from aiohttp_sse import EventSourceResponse
 from sqlalchemy.exc import SQLAlchemyError
 
 from admin import auth
-from admin.context import ACCOUNT, ACTOR, ALERTS, DATABASE, REQUEST_ID, SCOPES
+from admin.context import ACCOUNT, ACTOR, ALERT_PACE, ALERTS, DATABASE, REQUEST_ID, SCOPES
 from admin.render import environment, zone_of
 from admin.routes import Route
 from engine.accounts.scopes import Scope
@@ -35,8 +35,6 @@ from engine.e911.store_calls import RINGS_FOR
 from engine.errors import EngineError
 from engine.models import CallKind, EmergencyCall
 
-BEAT_S = 10.0
-ASK_AGAIN_S = 30.0
 SEND_WITHIN_S = 30.0  # a page that takes nothing for so long is gone, or will come back
 MAX_SHOWN = 400  # calls kept as they were last drawn
 _shown: OrderedDict[tuple[object, ...], str] = OrderedDict()
@@ -45,13 +43,13 @@ _shown: OrderedDict[tuple[object, ...], str] = OrderedDict()
 class AlertStream(EventSourceResponse):
     """A response that streams while it is being sent. `request` was let in; `route` is asked for again and again."""
 
-    def __init__(self, request: web.Request, route: Route, *, beat_s: float = BEAT_S, ask_s: float = ASK_AGAIN_S) -> None:
+    def __init__(self, request: web.Request, route: Route) -> None:
         super().__init__(headers={hdrs.CACHE_CONTROL: "no-store"}, send_timeout=SEND_WITHIN_S, ping_interval=15.0)
         self.headers[hdrs.CACHE_CONTROL] = "no-store"
         self._request, self._route = request, route
         self._board: AlertBoard = request.app[ALERTS]
         self._zone = zone_of(request[ACCOUNT])
-        self._beat_s, self._ask_s = beat_s, ask_s
+        self._pace = request.app[ALERT_PACE]
         self._last = request.headers.get("Last-Event-ID") or request.query.get("last", "")
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
@@ -87,7 +85,7 @@ class AlertStream(EventSourceResponse):
         while not self._board.is_closed:
             change: Change | None = None
             try:
-                async with asyncio.timeout(self._beat_s):
+                async with asyncio.timeout(self._pace.beat_s):
                     change = await watcher.changes.get()
             except TimeoutError:
                 await self._say("beat", {})
@@ -96,7 +94,7 @@ class AlertStream(EventSourceResponse):
                     await self._say("call", self._told(change.call), change.cursor)
                 elif not self._board.is_closed:
                     await self._open(await self._board.look_again(watcher))
-            if loop.time() - asked_at >= self._ask_s:
+            if loop.time() - asked_at >= self._pace.ask_s:
                 asked_at = loop.time()
                 if sentence := await self._why_not():
                     await self._say("ended", {"sentence": sentence})

@@ -80,6 +80,14 @@ class Prepared:
     error: EngineError | None = None
 
 
+@dataclass(slots=True)
+class AlertPace:
+    """Of the streams of alerts: seconds between two beats, and after which it is asked again who watches."""
+
+    beat_s: float = 10.0
+    ask_s: float = 30.0
+
+
 # the application
 DATABASE: web.AppKey[Database] = web.AppKey("database", Database)
 KEYS: web.AppKey[KeyRing] = web.AppKey("keys", KeyRing)
@@ -89,6 +97,7 @@ PASSWORDS: web.AppKey[PasswordDesk] = web.AppKey("passwords", PasswordDesk)
 THROTTLE: web.AppKey[Throttle] = web.AppKey("throttle", Throttle)
 CODE_THROTTLE: web.AppKey[Throttle] = web.AppKey("code_throttle", Throttle)  # by user instead of by address typed
 ALERTS: web.AppKey[AlertBoard] = web.AppKey("alerts", AlertBoard)
+ALERT_PACE: web.AppKey[AlertPace] = web.AppKey("alert_pace", AlertPace)
 VALIDATOR: web.AppKey[LostClient | None] = web.AppKey("validator")  # None: [e911] lost_url is empty
 INDEX: web.AppKey[Index] = web.AppKey("index", Index)
 ASSETS: web.AppKey[AssetStore] = web.AppKey("assets", AssetStore)
