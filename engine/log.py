@@ -53,8 +53,9 @@ def set_up(log: Log) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(log.level.upper())
-    for noisy in ("aiohttp.access", "aiohttp.server", "aiosqlite", "asyncio", "alembic"):
+    for noisy in ("aiohttp.access", "aiohttp.server", "asyncio", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING if log.level != "debug" else logging.DEBUG)
+    logging.getLogger("aiosqlite").setLevel(logging.WARNING)  # its debug lines hold every value of every statement
     logging.getLogger("aiohttp.server").addFilter(_without_traceback)
 
 
