@@ -5,9 +5,11 @@ import logging
 
 import pytest
 import structlog
+from sqlalchemy import text
 
 from engine import log
 from engine.config import Log
+from engine.db import Database
 
 
 def test_tokens_keys_and_set_up_links_are_taken_out() -> None:
@@ -24,3 +26,17 @@ def test_every_line_is_redacted_json_whoever_writes_it(capsys: pytest.CaptureFix
     assert [line["event"] for line in lines] == ["fetch", "failed /p/…/y.cfg"]
     assert lines[0]["path"] == "/p/…/x.cfg"
     assert lines[0]["level"] == "warning"
+
+
+async def test_no_value_of_a_statement_is_in_the_log_at_debug(
+    capsys: pytest.CaptureFixture[str], database: Database
+) -> None:
+    """S0-50: the driver's own debug lines hold every value of every statement: passwords' hashes, addresses, tokens."""
+    log.set_up(Log(level="debug", format="json"))
+    async with database.sessions() as session:
+        await session.execute(text("SELECT :value"), {"value": "argon2id-of-somebody"})
+    structlog.get_logger().debug("asked")
+    said = capsys.readouterr().err
+    log.set_up(Log())
+    assert '"asked"' in said
+    assert "argon2id-of-somebody" not in said
