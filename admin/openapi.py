@@ -51,7 +51,8 @@ def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
             "summary": "Phones, locations, trunks and emergency calls of an account.",
             "description": (
                 "Times are RFC 3339 in UTC. Lists are read by `limit` and `cursor`. Writes name the version they "
-                "change with `If-Match`. Errors are problem details (RFC 9457). Every operation is in the audit log."
+                "change with `If-Match`. Errors are problem details (RFC 9457). Every operation is in the audit log. "
+                "A platform operator names the account to act for with the header `Callpoint-Account`."
             ),
         },
         "servers": [{"url": "/"}],

@@ -92,7 +92,7 @@ class Route:
 
 
 _TABLES = (
-    "api_account", "api_accounts", "api_users", "api_two_factor", "api_security", "api_keys", "api_sites",
+    "api_account", "api_accounts", "api_two_factor", "api_users", "api_security", "api_keys", "api_sites",
     "api_phones", "api_phone_preview", "api_rollouts",
     "api_levels", "api_templates", "api_phones_many", "api_imports", "api_lines", "api_contacts", "api_assets",
     "api_provisioning", "api_rotation", "api_resync", "api_provisioning_policy", "api_file_keys",
