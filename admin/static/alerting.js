@@ -241,8 +241,9 @@ function end(sentence) {
 async function lost(wasRefused) {
   state.source.close();
   const response = wasRefused ? await fetch(list.dataset.stream, { method: "HEAD", redirect: "manual" }).catch(() => null) : null;
-  if (response && (response.status === 401 || response.status === 403)) {
-    end(response.status === 401 ? "You are signed out." : "You may not watch calls any more.");
+  const isSignedOut = response && (response.type === "opaqueredirect" || response.status === 401); // it leads to the door
+  if (isSignedOut || response?.status === 403) {
+    end(isSignedOut ? "You are signed out." : "You may not watch calls any more.");
     return;
   }
   if (state.tries > 0) blind("The server cannot be reached. Trying again.");
