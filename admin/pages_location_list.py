@@ -26,16 +26,10 @@ from engine.models import Account, Location, LocationStatus, LocationTest, Netwo
 PAGE = 100
 TESTED_FOR = dt.timedelta(days=90)
 _FILTERS = ("q", "status", "tested", "told")
+_TYPED = ("which", "action", "emails", "callback_number", "timezone", "trunk_group_id")
 _STATUSES = (*LocationStatus, "no_address")
 _TESTED = ("lately", "not_lately", "never")
 _TOLD = ("own", "no_own", "nobody")
-VERBS = {
-    Action.TELL: "tell these people too",
-    Action.TELL_NO_MORE: "tell these people no more",
-    Action.CALLBACK_NUMBER: "set the callback number",
-    Action.TIMEZONE: "set the time zone",
-    Action.TRUNK_GROUP: "take a trunk group first",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +116,27 @@ async def _list_page(request: web.Request, error: EngineError | None) -> web.Res
         twins=len(await twins_in(request)), groups=await store_trunks.trunk_groups_of(session, account.id, limit=500),
         before=_address(filters, page - 1) if page else "",
         after=_address(filters, page + 1) if len(found) > (page + 1) * PAGE else "",
-        detail=sentence_of(error) if error else "", actions=VERBS, timezones=_zones(account, locations),
+        detail=_told(error), timezones=_zones(account, locations),
+        kept=await _kept(request) if error else {}, ticked=await _ticked(request) if error else frozenset(),
     )  # fmt: skip
+
+
+def _told(error: EngineError | None) -> str:
+    """The refusal with every fault, since the fields it means stand at the end of the list."""
+    if error is None:
+        return ""
+    fields = error.fields if isinstance(error, Invalid) else ()
+    faults = [fault.detail[:1].upper() + fault.detail[1:] for fault in fields if fault.detail != error.detail]
+    return " ".join([sentence_of(error) if not fields else error.detail, *faults])
+
+
+async def _kept(request: web.Request) -> dict[str, str]:
+    """What was typed into the form for many, by field."""
+    return {name: str(value) for name, value in (await request.post()).items() if name in _TYPED}
+
+
+async def _ticked(request: web.Request) -> frozenset[str]:
+    return frozenset(str(text) for text in (await request.post()).getall("ids", []))
 
 
 def _page_asked(request: web.Request) -> int:
@@ -166,11 +179,12 @@ async def post_locations_bulk(request: web.Request) -> web.Response:
     request[FORM] = _list_page
     chosen = await _chosen(request)
     change = await _change(request)
+    ids = [location.id for location in chosen]
     if await typed(request, "confirmed") != "yes":
+        await location_bulk.refuse_unlike(request[SESSION], request[ACCOUNT], ids, change)
         return await _confirm_page(request, chosen, change)
     if await typed(request, "expected") != str(len(chosen)):
         raise Stale(f"{len(chosen):,} locations are meant now, another number than was shown. Look again.")
-    ids = [location.id for location in chosen]
     await location_bulk.change_locations(request[SESSION], request[ACTOR], request[ACCOUNT], ids, change)
     return see_other("/locations", "locations-changed")
 
@@ -209,14 +223,13 @@ async def _confirm_page(request: web.Request, chosen: Sequence[Location], change
     session, account = request[SESSION], request[ACCOUNT]
     record(session, request[ACTOR], Event.LOCATION_LIST)  # nothing is changed yet
     post = await request.post()
-    names = (*_FILTERS, "which", "action", "emails", "callback_number", "timezone", "trunk_group_id")
-    fields = [(name, str(post.get(name, ""))) for name in names]
+    fields = [(name, str(post.get(name, ""))) for name in (*_FILTERS, *_TYPED)]
     fields += [("ids", location.id) for location in chosen] if post.get("which") != "all" else []
     groups = {group.id: group.name for group in await store_trunks.trunk_groups_of(session, account.id, limit=500)}
     shown = groups.get(change.value or "", change.value) if change.action is Action.TRUNK_GROUP else change.value
     return render(
         request, "locations_bulk.html.j2", locations=chosen[:20], number=len(chosen), change=change, shown=shown,
-        verb=VERBS[change.action], fields=fields, limit=location_bulk.MAX_AT_ONCE,
+        fields=fields, limit=location_bulk.MAX_AT_ONCE,
     )  # fmt: skip
 
 

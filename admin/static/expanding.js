@@ -9,11 +9,20 @@ async function partOf(response, part) {
   return { node: page.getElementById(part), page };
 }
 
+// Which card is open stands in the address, so that a link or a reload opens it again; the page is not left for it.
+function noteInAddress(button, isOpen) {
+  const card = button.closest("section[id]");
+  if (!card) return;
+  const address = location.pathname + location.search + (isOpen ? `#${card.id}` : "");
+  if (isOpen || location.hash === `#${card.id}`) history.replaceState(history.state, "", address);
+}
+
 function fill(button, node) {
   const panel = document.getElementById(button.getAttribute("aria-controls"));
   panel.replaceChildren(document.adoptNode(node));
   panel.hidden = false;
   button.setAttribute("aria-expanded", "true");
+  noteInAddress(button, true);
   panel.dispatchEvent(new CustomEvent("filled", { bubbles: true }));
 }
 
@@ -73,6 +82,7 @@ document.addEventListener("click", (event) => {
     panel.hidden = true;
     panel.replaceChildren();
     button.setAttribute("aria-expanded", "false");
+    noteInAddress(button, false);
     say("Collapsed.");
   } else {
     expand(button);

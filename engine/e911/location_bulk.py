@@ -71,6 +71,11 @@ async def change_locations(
     return Done(len(chosen), len(wished), bulk_id)
 
 
+async def refuse_unlike(session: AsyncSession, account: Account, ids: Sequence[str] | None, change: Change) -> None:
+    """Raise what `change_locations` would raise, and change nothing: asked before somebody is asked to confirm."""
+    _wished(await _chosen(session, account, ids), _emails(change), _value(account, change), change)
+
+
 async def _chosen(session: AsyncSession, account: Account, ids: Sequence[str] | None) -> list[Location]:
     known = await store.locations_of(session, account.id)
     wanted = None if ids is None else set(ids)

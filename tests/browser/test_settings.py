@@ -279,7 +279,9 @@ async def test_the_page_fits_a_phone_a_desk_and_a_zoom_of_400_percent(filled: Si
         page = await settings(filled, new_page, viewport={"width": width, "height": 800}, color_scheme=scheme)
         paths = ("/settings", "/locations", f"/locations/{filled.ids['location']}", "/settings/trunk-groups/new")
         for path in paths:
-            await page.goto(filled.url + path)
+            response = await page.goto(filled.url + path)
+            assert response is not None
+            assert response.status == 200, path
             wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
             assert await page.evaluate(wide) <= 0, (width, path)
             cut = await page.evaluate(CUT_OFF)
