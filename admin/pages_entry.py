@@ -37,8 +37,9 @@ async def _setup_page(request: web.Request, error: EngineError | None) -> web.Re
     key = request.query.get("k", "") or await typed(request, "k")
     is_usable = await store.setup_link(request[SESSION], digest(key)) is not None
     form = await form_of(request, {"account_name": "", "email": "", "name": "", "password": ""}, _by_form_names(error))
-    status = error.http_status if error else 200
-    return render(request, "setup.html.j2", status=status, form=form, key=key, usable=is_usable)
+    status = error.http_status if error else 200 if is_usable else 404
+    is_over = not is_usable and await store.has_any_user(request[SESSION])
+    return render(request, "setup.html.j2", status=status, form=form, key=key, usable=is_usable, is_over=is_over)
 
 
 def _by_form_names(error: EngineError | None) -> EngineError | None:

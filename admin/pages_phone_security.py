@@ -13,11 +13,13 @@ from admin.routes import Route
 from engine.accounts import store as accounts
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
-from engine.errors import EngineError
+from engine.errors import EngineError, FieldFault, Invalid
 from engine.provisioning import safeguards, store, store_safeguards, vendors
 from engine.provisioning.policy import MAX_LOG_DAYS, MIN_LOG_DAYS
+from engine.provisioning.store_safeguards import Outside
 
 _PATH = "/settings/phone-security"
+_CONFIRM = "sources_confirmed"
 
 
 async def get_phone_security(request: web.Request) -> web.Response:
@@ -33,7 +35,8 @@ async def _page(request: web.Request, error: EngineError | None) -> web.Response
         request,
         "phone_security.html.j2",
         status=error.http_status if error else 200,
-        form=await form_of(request, policy.values(), error),
+        form=await form_of(request, policy.values() | {_CONFIRM: False}, error),
+        is_locking_out=isinstance(error, Invalid) and any(fault.field == _CONFIRM for fault in error.fields),
         policy=policy,
         sealed=_families(counts, is_sealed=True),
         clear=_families(counts, is_sealed=False),
@@ -65,8 +68,22 @@ async def post_phone_security(request: web.Request) -> web.Response:
         "location_gate": await typed(request, "location_gate"),
     }
     seen = sees_certificates(request.app[CONFIG].provisioning)
+    wished = safeguards.wished_policy(account, changes, sees_certificates=seen)
+    if wished.sources != safeguards.policy_of(account).sources and await typed(request, _CONFIRM) != "on":
+        _refuse_locking_out(await store_safeguards.phones_outside(request[SESSION], account.id, wished))
     await safeguards.update_policy(request[SESSION], request[ACTOR], account, changes, sees_certificates=seen)
     return see_other(_PATH, "phone-security-saved")
+
+
+def _refuse_locking_out(outside: Outside) -> None:
+    """Ask once more before most of the fleet is turned away: it is rather a slip than a wish."""
+    if not outside.is_most:
+        return
+    detail = (
+        f"{outside.phones:,} of {outside.of:,} phones asked last from outside these ranges "
+        f"({', '.join(outside.examples)}): they would get no changes any more, and a reset one could not dial 911."
+    )
+    raise Invalid("Nothing was saved yet: most phones would be turned away.", fields=(FieldFault(_CONFIRM, detail),))
 
 
 async def get_file_key(request: web.Request) -> web.Response:

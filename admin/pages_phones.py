@@ -44,6 +44,7 @@ async def _phone_page(request: web.Request, error: EngineError | None) -> web.Re
         phone=phone,
         form=form,
         lines=await _lines_on(session, phone),
+        pbxs={row.id: row for row in await accounts.pbxs_of(session, phone.account_id)},
         boots=(await store_boots.boots_of(session, phone.account_id, phone.id))[:BOOTS_SHOWN],
         files=await phone_preview.against_fetched(request, phone),
         settings_rows=effective_rows(record) if record is not None else [],

@@ -20,6 +20,8 @@ from lucide.jinja import lucide
 from markupsafe import Markup
 
 from admin.context import ACCOUNT, BROWSER, CLIENT_IP, EDGE, HOME, IS_HTTPS, SCOPES, USER
+from admin.fetch_words import reason_words
+from admin.setting_words import label_of
 from engine.accounts import operators
 from engine.accounts.displays import is_display
 from engine.models import Account, Location
@@ -116,6 +118,8 @@ DONE = {  # what a page says after a redirect; the key travels in the address, t
     "view-deleted": "View deleted. Links with its filters go on working.",
     "hint-dismissed": "Dismissed. It stays in the log and under the dismissed ones.",
     "password": "Password changed. Other sessions are signed out.",
+    "mail-saved": "Mail server saved. It is used within seconds, for mails that wait too. Send a test mail now.",
+    "mail-test": "A test mail is on its way.",
     "security-saved": "Security policy saved. It holds from the next sign-in on.",
     "factor-set": "Set up. You are asked for it at your next sign-in.",
     "factor-removed": "Removed.",
@@ -195,6 +199,8 @@ def environment() -> Environment:
     made.globals |= {"icon": icon, "static": static_url, "time": time_tag}
     made.tests["addressed"] = has_address
     made.filters["missing_of_address"] = missing_of
+    made.filters["fetch_reason"] = reason_words
+    made.filters["setting_label"] = label_of
     made.filters |= {
         "mac": mac_text,
         "chassis": chassis_text,

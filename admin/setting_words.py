@@ -21,13 +21,16 @@ class SettingWords:
     form: str
     hint: str = ""
     choices: tuple[tuple[str, str], ...] = ()
+    unit: str = ""  # of a number, one of it
 
 
 WORDS: Mapping[str, SettingWords] = {
     "ntp_server": SettingWords("Time server", "text", "NTP: a host name or an address."),
     "outbound_proxy": SettingWords("Outbound proxy", "text", "host or host:port; every line goes through it."),
-    "expires_s": SettingWords("Registration expires", "whole", "Seconds, 60 to 86,400."),
-    "resync_minutes": SettingWords("Ask again every", "whole", "Minutes, 15 to 43,200; each phone adds up to a tenth."),
+    "expires_s": SettingWords("Registration expires", "whole", "Seconds, 60 to 86,400.", unit="second"),
+    "resync_minutes": SettingWords(
+        "Ask again every", "whole", "Minutes, 15 to 43,200; each phone adds up to a tenth.", unit="minute"
+    ),
     "codecs": SettingWords("Codecs", "list", "Best first, one a line: pcmu, pcma, g722, g729, opus."),
     "vlan_id": SettingWords("Voice VLAN", "whole", "1 to 4094; nothing: untagged."),
     "vlan_priority": SettingWords("VLAN priority", "whole", "802.1p, 0 to 7."),
@@ -82,6 +85,12 @@ def effective_rows(record: PhoneRecord) -> list[EffectiveRow]:
     return [_row(name, record) for name in CHECKS if name in record.settings or name in DEFAULTS]
 
 
+def label_of(name: str) -> str:
+    """The label, with the unit where a number is wanted: `Registration expires (seconds)`."""
+    words = words_of(name)
+    return f"{words.label} ({words.unit}s)" if words.unit else words.label
+
+
 def _row(name: str, record: PhoneRecord) -> EffectiveRow:
     source = record.sources.get(name, merge.DEFAULT)
     removed = record.removed.get(name)
@@ -120,7 +129,10 @@ def value_text(name: str, value: Any) -> str:
         return "Yes" if value else "No"
     if name == functionkeys.SETTING:
         return f"{len(value)} key{'' if len(value) == 1 else 's'}"
-    choices = dict(words_of(name).choices)
+    words = words_of(name)
+    if words.unit and isinstance(value, int):
+        return f"{value:,} {words.unit}{'' if value == 1 else 's'}"
+    choices = dict(words.choices)
     if isinstance(value, list):
         return ", ".join(item if isinstance(item, str) else json.dumps(item, ensure_ascii=False) for item in value)
     return choices.get(value, str(value)) if isinstance(value, str) else str(value)

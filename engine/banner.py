@@ -56,7 +56,7 @@ def show_boot(result: "BootResult", *, as_json: bool) -> None:
     if result.auto_dial:
         typer.echo(f"  a lifted handset calls {result.auto_dial} by itself")
     for number, verdict in result.dials.items():
-        typer.echo(f"  dials {number}: {verdict}")
+        typer.echo(f"  dials {number}: {verdict.replace('_', ' ')}")
     typer.secho(
         "  ready" if result.is_ready else f"  not ready: {result.fault}", fg="green" if result.is_ready else "red"
     )

@@ -156,7 +156,10 @@ def _of_places(now: Standing) -> list[Alarm]:
     draft = [place.name for place in now.places if place.has_address and place.status == "draft"]
     found = []
     if bare:
-        text = f"{_named(bare)} {_has(bare)} no address: the dispatcher of a 911 call from there has to ask the caller."
+        text = (
+            f"{_named(bare)} {_has(bare)} no address: the dispatcher of a 911 call from there has to ask the caller. "
+            "Help needs a house number and a street, or coordinates."
+        )
         found.append(Alarm(AlarmKind.NO_ADDRESS, text, "Add the address", "/locations"))
     if rejected:
         text = (

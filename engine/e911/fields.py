@@ -119,7 +119,7 @@ def _plain_text(field: str, value: Any, max_chars: int, faults: list[FieldFault]
     return text
 
 
-def _civic_address(field: str, value: Any, _account: Account, faults: list[FieldFault]) -> dict[str, str]:
+def _civic_address(field: str, value: Any, account: Account, faults: list[FieldFault]) -> dict[str, str]:
     """A civic address by its element names (RFC 5139 §3.2, RFC 6848 §3, CLDXF); `country` is what all else hangs on."""
     if not isinstance(value, Mapping):
         faults.append(FieldFault(field, f'expected an object such as {{"country": "US", "A1": "NY"}}, got {value!r}.'))
@@ -143,6 +143,7 @@ def _civic_address(field: str, value: Any, _account: Account, faults: list[Field
     if not re.fullmatch(r"[A-Z]{2}", texts["country"]):
         got = texts["country"] or "nothing"
         faults.append(FieldFault(f"{field}.country", f"expected two letters (ISO 3166) such as US, got {got}."))
+        faults += _postal_faults(field, texts | {"country": account.country})  # so that all is told at once
     faults += _postal_faults(field, texts)
     return CivicAddress.of(texts).as_dict()
 

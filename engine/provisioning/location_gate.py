@@ -13,16 +13,15 @@ dispatcher reads it.
 """
 
 import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine.numbers import numbers_of
+from engine.places import is_dispatchable
 from engine.provisioning.policy import LocationGate, Policy
 from engine.provisioning.render import PhoneConfig
 
-# Elements that name an area, not a place in it (RFC 5139 §3.1); POBOX is where letters wait.
-_AREA = frozenset({"country", "A1", "A2", "A3", "A4", "A5", "A6", "PC", "PCN", "POBOX", "ADDCODE", "PLC"})
 # Ranges that repeat behind every other router (RFC 1918, 6598, 3927, 4193, 4291).
 _PRIVATE = tuple(
     ipaddress.ip_network(text)
@@ -61,11 +60,6 @@ class Unlocated:
 
 
 LOCATED = Unlocated()
-
-
-def is_dispatchable(civic_address: Mapping[str, Any] | None, geo: Mapping[str, Any] | None) -> bool:
-    """Whether somebody could be sent there: a place within its town, or coordinates."""
-    return bool({name for name, value in (civic_address or {}).items() if value} - _AREA) or bool(geo)
 
 
 def judge(rows: Iterable[Sequence[Any]]) -> Unlocated:

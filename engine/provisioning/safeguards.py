@@ -45,6 +45,17 @@ async def update_policy(
     Raises:
         Invalid: every bad field.
     """
+    policy = wished_policy(account, changes, sees_certificates=sees_certificates)
+    account.provisioning_policy = policy.stored()
+    if policy.encrypt_files:
+        for phone in await store.phones_of(session, account.id):
+            give_key(phone, policy)
+    record(session, actor, Event.PROVISIONING_POLICY_UPDATE, account)
+    return policy
+
+
+def wished_policy(account: Account, changes: Mapping[str, Any], *, sees_certificates: bool) -> Policy:
+    """The policy as it would be; see `update_policy`, whose faults it has."""
     policy = Policy.of({**policy_of(account).values(), **changes})
     if policy.client_certificates is ClientCertificates.REQUIRED and not sees_certificates:
         fault = FieldFault(
@@ -53,11 +64,6 @@ async def update_policy(
             " reset and hold no 911 settings too. Set [provisioning] client_ca, with TLS or a trusted proxy, first.",
         )
         raise Invalid("The provisioning policy cannot be stored like this.", fields=(fault,))
-    account.provisioning_policy = policy.stored()
-    if policy.encrypt_files:
-        for phone in await store.phones_of(session, account.id):
-            give_key(phone, policy)
-    record(session, actor, Event.PROVISIONING_POLICY_UPDATE, account)
     return policy
 
 

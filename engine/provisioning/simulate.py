@@ -7,7 +7,7 @@ the logs are PUT. A `Memory` handed from boot to boot is the phone's flash.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,13 +26,15 @@ from engine.provisioning.vendors import Mac, Model, Profile
 _RETRY_DELAY_S = 0.5
 _INCLUDE = re.compile(r'^include:config\s+[<"]?([^">\s]+)[">]?\s*$', re.MULTILINE)
 _LOG_TEXT = b"000010.000|app1 |4|00|simulated boot\n"
+NOT_KNOWN = "not known"  # what a number does on a phone that was given no configuration
 _WORST = (Completion.NEVER, Completion.REWRITTEN, Completion.AFTER_TIMER, Completion.IMMEDIATE)
 
 
 @dataclass(frozen=True, slots=True)
 class BootResult:
-    """What the phone made of its boot. `dials`: what each emergency number does on it; `auto_dial`: what a lifted
-    handset calls by itself, so that nothing else can be dialled; `fault`: why it is not ready.
+    """What the phone made of its boot. `dials`: what each emergency number does on it, NOT_KNOWN where it was given no
+    configuration; `auto_dial`: what a lifted handset calls by itself, so that nothing else can be dialled; `fault`: why
+    it is not ready.
     """
 
     vendor: str
@@ -314,6 +316,9 @@ def _result(
     dials = {number: _dialled(profile, settings, number) for number in numbers}
     if auto_dial and dialled_user(auto_dial) not in numbers:
         dials = dict.fromkeys(numbers, Completion.NEVER.value)
+    refused = None if lines else _refused(wire.files, mac)
+    if refused is not None or not (lines or settings):
+        dials = dict.fromkeys(numbers, NOT_KNOWN)
     return BootResult(
         vendor=profile.name,
         model=model.name,
@@ -323,7 +328,7 @@ def _result(
         admin_password=family.admin_password(settings),
         provisioning_url=family.next_url(settings),
         dials=dials,
-        fault=_fault(wire.files, lines, dials, auto_dial),
+        fault=_fault(wire.files, lines, dials, auto_dial, refused),
         settings=dict(settings),
         auto_dial=auto_dial,
     )
@@ -351,14 +356,29 @@ def _dialled(profile: Profile, settings: Mapping[str, str], number: str) -> str:
     return min((verdict.completion for verdict in found.values()), key=_WORST.index, default=Completion.NEVER).value
 
 
+def _refused(files: Sequence[FileResult], mac: Mac) -> FileResult | None:
+    """The phone's own file where the server had none for it; shared files may have come all the same."""
+    own = [one for one in files if one.method == "GET" and mac in re.sub("[^0-9a-z]", "", one.name.lower())]
+    return None if any(one.status in {200, 304} for one in own) else next((one for one in own if one.status), None)
+
+
 def _fault(
-    files: list[FileResult], lines: tuple[LineResult, ...], dials: Mapping[str, str], auto_dial: str
+    files: Sequence[FileResult],
+    lines: tuple[LineResult, ...],
+    dials: Mapping[str, str],
+    auto_dial: str,
+    refused: FileResult | None,
 ) -> str | None:
     if all(one.status == 0 for one in files):
         return "the server does not answer"
-    if not any(one.status == 200 for one in files):
+    if not any(one.status == 200 for one in files if one.method == "GET"):
         return (
             f"no file was served (status {files[0].status}): token, MAC address or vendor are not those of a phone here"
+        )
+    if refused is not None:
+        return (
+            f"its own file was refused (status {refused.status}): check that the URL has the current token and that a "
+            "phone of this MAC address, vendor and model is kept here"
         )
     if not lines:
         return "no line is set on the phone"

@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
 from engine.models import Account, ConfirmedLocation, Line, Location, Network, Pbx, Phone, PhoneLine, Revision, Sighting
-from engine.provisioning.location_gate import Attached, Networks, is_dispatchable
+from engine.places import is_dispatchable
+from engine.provisioning.location_gate import Attached, Networks
 from engine.provisioning.policy import LocationGate, Policy
 
 PAGE = 1000

@@ -12,10 +12,18 @@ from engine.provisioning.policy import Policy
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """Phones whose last fetch came from outside the ranges: they get no file any more. `examples`: some addresses."""
+    """Phones whose last fetch came from outside the ranges: they get no file any more. `of`: how many have fetched at
+    all; `examples`: some addresses.
+    """
 
     phones: int
+    of: int
     examples: tuple[str, ...]
+
+    @property
+    def is_most(self) -> bool:
+        """More than half of the fleet: rather a slip than a wish."""
+        return 2 * self.phones > self.of
 
 
 async def phones_by_vendor(session: AsyncSession, account_id: str) -> Mapping[str, int]:
@@ -27,12 +35,11 @@ async def phones_by_vendor(session: AsyncSession, account_id: str) -> Mapping[st
 
 async def phones_outside(session: AsyncSession, account_id: str, policy: Policy) -> Outside:
     """Those that the address ranges keep out now, by where they asked from last."""
+    whose = (Phone.account_id == account_id, Phone.last_ip.is_not(None))
     if not policy.sources:
-        return Outside(0, ())
-    query = select(Phone.last_ip, func.count()).where(Phone.account_id == account_id, Phone.last_ip.is_not(None))
-    counts = [
-        (address, count)
-        for address, count in (await session.execute(query.group_by(Phone.last_ip))).all()
-        if address is not None and not policy.allows_source(address)
-    ]
-    return Outside(sum(count for _, count in counts), tuple(sorted(address for address, _ in counts))[:5])
+        return Outside(0, await session.scalar(select(func.count()).select_from(Phone).where(*whose)) or 0, ())
+    query = select(Phone.last_ip, func.count()).where(*whose)
+    asked = [(str(row[0]), int(row[1])) for row in await session.execute(query.group_by(Phone.last_ip))]
+    kept_out = [(address, count) for address, count in asked if not policy.allows_source(address)]
+    examples = tuple(sorted(address for address, _ in kept_out))[:5]
+    return Outside(sum(count for _, count in kept_out), sum(count for _, count in asked), examples)

@@ -6,6 +6,7 @@ from aiohttp.test_utils import TestServer
 
 from engine.provisioning import vendors
 from engine.provisioning.simulate import AGENTS, Memory, auto_dialled, simulate
+from engine.provisioning.storm import storm
 
 YEALINK_MAC, POLY_MAC = "805ec0aabb01", "64167faabb02"
 YEALINK = "#!version:1.0.0.1\naccount.1.enable = 1\naccount.1.user_name = 101\n"
@@ -135,6 +136,20 @@ async def test_a_plan_that_waits_makes_the_phone_not_ready(shelf):
     result = await simulate("yealink", "T46U", YEALINK_MAC, shelf.url)
     assert result.dials == {"911": "after_timer", "933": "after_timer"}
     assert result.fault == "emergency numbers are held up: 911 after timer, 933 after timer"
+
+
+@pytest.mark.parametrize("shared", [{}, {"y000000000108.cfg": PLAN}])
+async def test_a_phone_that_was_refused_says_so_and_nothing_of_911(shelf, shared):
+    """P-21: no verdict on a plan that the phone does not have; one phone and many are told what to check."""
+    shelf.files = shared
+    result = await simulate("yealink", "T46U", YEALINK_MAC, shelf.url)
+    assert dict(result.dials) == {"911": "not known", "933": "not known"}
+    assert "(status 404)" in result.fault
+    assert "token" in result.fault
+    assert not result.is_ready
+    came = await storm("yealink", "T46U", YEALINK_MAC, shelf.url, count=2)
+    assert not came.is_ready
+    assert came.faults == {result.fault: 2}
 
 
 async def test_a_busy_server_is_asked_again(shelf):

@@ -9,6 +9,7 @@ from engine.audit.events import Event
 from engine.config import Provisioning
 from engine.models import Account
 from engine.provisioning import safeguards
+from tests.factories import add_phone
 from tests.unit.admin.adminport import CLI, AdminPort, Site
 
 pytestmark = pytest.mark.enable_socket  # a real listener on loopback
@@ -148,3 +149,57 @@ async def test_where_certificates_arrive_they_can_be_required(port: AdminPort, s
         )  # fmt: skip
     assert policy.client_certificates == "required"
     assert (await (await port.call("GET", API, site.auth)).json())["client_certificates"] == "required"
+
+
+async def with_phones(port: AdminPort, site: Site, *addresses: str) -> None:
+    async with port.database.sessions.begin() as session:
+        account = await session.get(Account, site.account.id)
+        assert account is not None
+        for at, address in enumerate(addresses):
+            await add_phone(session, account, mac=f"805ec0{at:06x}", last_ip=address)
+
+
+async def test_the_api_says_how_many_phones_a_range_would_turn_away_before_it_does(port: AdminPort, site: Site) -> None:
+    """P-18: a dry run counts and stores nothing, with an entry that only reads; storing says the same."""
+    await with_phones(port, site, "203.0.113.1", "203.0.113.2", "198.51.100.9")
+    wished = {"sources": ["203.0.113.0/24"]}
+    dry = await port.call("PATCH", f"{API}?dry_run=true", site.auth | {"If-Match": "*"}, json=wished)
+    told = await dry.json()
+    assert (dry.status, told["sources"]) == (200, ["203.0.113.0/24"])
+    assert (told["outside_phones"], told["asked_phones"], told["outside_examples"]) == (1, 3, ["198.51.100.9"])
+    assert (await port.entries(site.account.id))[-1].event == "provisioning_policy.read"
+    stored = await (await port.call("GET", API, site.auth)).json()
+    assert (stored["sources"], stored["outside_phones"], stored["asked_phones"]) == ([], 0, 3)
+    assert (await (await change(port, site, **wished)).json())["outside_phones"] == 1
+    assert (await port.call("PATCH", f"{API}?dry_run=perhaps", site.auth | {"If-Match": "*"}, json={})).status == 422
+
+
+async def test_the_page_asks_once_more_before_most_of_the_fleet_is_turned_away(port: AdminPort, site: Site) -> None:
+    """P-18: two of three are outside: nothing is saved until that is ticked; what was typed stays; one of three is
+    saved and told.
+    """
+    await with_phones(port, site, "203.0.113.1", "203.0.113.2", "198.51.100.9")
+    browser = await port.browser(site)
+
+    async def posted(sources: str, **more: str) -> tuple[int, str]:
+        page = await (await port.call("GET", PAGE, browser)).text()
+        version = re.search(r'name="version" value="(\d+)"', page)
+        assert version is not None
+        form = {
+            "version": version[1], "sources": sources, "client_certificates": "accepted", "expired_certificates": "on",
+            "fetch_log_days": "90", "location_gate": "alarm",
+        }  # fmt: skip
+        answer = await port.call("POST", PAGE, browser, data=form | more, allow_redirects=False)
+        return answer.status, await answer.text()
+
+    status, text = await posted("198.51.100.0/24")
+    assert status == 422
+    assert "Nothing was saved yet." in text
+    assert "2 of 3 phones asked last from outside these ranges" in text
+    assert "198.51.100.0/24" in text
+    assert 'name="sources_confirmed"' in text
+    assert (await (await port.call("GET", API, site.auth)).json())["sources"] == []
+    assert (await posted("198.51.100.0/24", sources_confirmed="on"))[0] == 303
+    assert (await (await port.call("GET", API, site.auth)).json())["outside_phones"] == 2
+    assert (await posted("203.0.113.0/24"))[0] == 303
+    assert "1 phone" in (await posted("nonsense"))[1]

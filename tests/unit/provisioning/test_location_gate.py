@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.places import is_dispatchable
 from engine.provisioning import location_gate, render, vendors
-from engine.provisioning.location_gate import LOCATED, Attached, Networks, Unlocated, is_dispatchable, judge
+from engine.provisioning.location_gate import LOCATED, Attached, Networks, Unlocated, judge
 from engine.provisioning.vendors import Support
 from tests.factories import HEADQUARTERS
 from tests.golden.samples import config
