@@ -35,7 +35,7 @@ from engine.accounts.policy import Policy, Remember
 from engine.accounts.signin import Proof
 from engine.accounts.users import earlier_passwords
 from engine.audit.events import Event
-from engine.errors import EngineError
+from engine.errors import Conflict, EngineError
 from engine.models import Account, PendingSignIn, User
 
 _PAGES = {Stage.CODE: "/login/code", Stage.ENROL: "/login/enrol", Stage.RENEW: "/login/password"}
@@ -205,9 +205,10 @@ async def post_mail(request: web.Request) -> web.Response:
     if half is None:
         raise HalfOpenGone(reason="no_half_open_sign_in")
     inviter = request.app[INVITER]
-    if inviter.is_set_up:
-        code = await half_open.mail_code(request[SESSION], request[ACTOR], half.pending, half.user, request.app[KEYS])
-        inviter.mail_code(request[SESSION], half.pending.id, half.user, code, request[CLIENT_IP])
+    if not inviter.is_set_up:
+        raise Conflict("No mail server is set up here, so no code can be mailed. Use an app or a recovery code.")
+    code = await half_open.mail_code(request[SESSION], request[ACTOR], half.pending, half.user, request.app[KEYS])
+    inviter.mail_code(request[SESSION], half.pending.id, half.user, code, request[CLIENT_IP])
     return see_other(f"{_PAGES[Stage(half.pending.stage)]}?next={_quoted(await _next(request))}")
 
 
