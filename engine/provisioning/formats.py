@@ -10,11 +10,17 @@ Vendors write settings as elements in six ways, and one reader tells them apart:
     <O><N>Time.</N><P><N>Zone</N><V>text</V></P></O>         Time.Zone              named by an element
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from xml.etree import ElementTree as ET  # what a phone parses with is no stronger
 
-_NAMING = frozenset({"O", "section"})  # named by an element, or by attributes of their own
+_GROUPS = frozenset({"O", "section"})  # named by an element, or by attributes of their own
+_NAMING = frozenset({"name", "id", "idx", "index", "para", "perm", "overwrite", "ua"})  # attributes that set nothing
+_NONE: Mapping[str, str] = MappingProxyType({})
 _ITEMS = frozenset({"item", "part"})
+
+
+Setting = tuple[str, str]
 
 
 def fault_of(text: str) -> str:
@@ -31,7 +37,7 @@ def elements(data: bytes | str) -> dict[str, str]:
     return dict(pairs(data))
 
 
-def pairs(data: bytes | str) -> list[tuple[str, str]]:
+def pairs(data: bytes | str) -> list[Setting]:
     """Every setting of the file, in its order, one that stands twice twice: phones differ in which of them they keep.
     XML that is broken holds none, as on the phone.
     """
@@ -42,48 +48,81 @@ def pairs(data: bytes | str) -> list[tuple[str, str]]:
     return pairs_of(root)
 
 
-def pairs_of(root: ET.Element) -> list[tuple[str, str]]:
+def pairs_of(root: ET.Element) -> list[Setting]:
     """Every setting of a document that was parsed, as `pairs` gives them."""
-    found: list[tuple[str, str]] = []
-    _read(root, "", found)
+    found: list[Setting] = []
+    _read(root, "", found, None)
     return found
 
 
-def _read(parent: ET.Element, stem: str, found: list[tuple[str, str]]) -> None:
+def settings_of(root: ET.Element) -> list[Setting]:
+    """The same, and behind them what is set by attributes: each is `element@attribute`, but for those that only name or
+    number their element; what is named by one of its attributes has its own name as well.
+    """
+    found: list[Setting] = []
+    named: list[Setting] = []
+    _note(root, named)
+    _read(root, "", found, named)
+    return found + named
+
+
+def _read(parent: ET.Element, stem: str, found: list[Setting], named: list[Setting] | None) -> None:
     """Every setting below an element. A file is read back at each rendering: what most elements are, without children
     and attributes, comes first.
     """
     for element in parent:
         tag, has_children = element.tag, len(element) > 0
-        if not has_children and not element.keys():
+        attributes = element.attrib if element.keys() else _NONE
+        if not has_children and not attributes:
             found.append((stem + tag if stem else tag, element.text or ""))
             continue
-        attributes = element.attrib
         local = tag.rpartition("}")[2] if "}" in tag else tag
-        if local in _NAMING:
-            found += _named(element, local)
+        if local in _GROUPS:
+            found += _grouped(element, local)
+            if named is not None:
+                for inner in element.iter():
+                    _note(inner, named)
             continue
+        if attributes and named is not None:
+            _note(element, named)
         index = attributes.get("idx") or attributes.get("index")
         name = attributes.get("name") if tag in _ITEMS else None
         if has_children:
-            _read(element, f"{name}." if name else (f"{tag}.{index}." if index else ""), found)
+            _read(element, f"{name}." if name else (f"{tag}.{index}." if index else ""), found, named)
         elif name:
             found.append((stem + name, element.text or ""))
         else:
             found.append((f"{stem}{tag}.{index}" if index else stem + tag, element.text or ""))
 
 
-def _named(group: ET.Element, tag: str) -> Iterator[tuple[str, str]]:
+def _note(element: ET.Element, named: list[Setting]) -> None:
+    if not element.keys():
+        return
+    attributes, tag = element.attrib, element.tag
+    named += [(f"{tag}@{name}", value) for name, value in attributes.items() if name not in _NAMING]
+    if "value" in attributes:
+        own = attributes.get("name") or attributes.get("id")
+        if own:
+            named.append((own, attributes["value"]))
+    elif "para" in attributes:  # Htek: a number with its name beside it
+        named.append((attributes["para"], element.text or ""))
+
+
+def _grouped(group: ET.Element, tag: str) -> Iterator[Setting]:
     """Obihai's objects with their parameters, Linphone's sections with their entries."""
     if tag == "section":
+        section = group.get("name")
         for entry in group:
-            yield f"{group.get('name')}/{entry.get('name')}", entry.text or ""
+            yield f"{section}/{entry.get('name')}", entry.text or ""
         return
-    stem = group.findtext("N", "")
-    for parameter in group.iterfind("P"):
-        name = stem + parameter.findtext("N", "")
-        values = parameter.findall("V")
-        if not values:
-            yield name, ""
-        for value in values:
-            yield name, value.text or ""
+    stem = next((child.text or "" for child in group if child.tag == "N"), "")
+    for parameter in group:
+        if parameter.tag != "P":
+            continue
+        if len(parameter) == 2 and parameter[0].tag == "N" and parameter[1].tag == "V":  # as all are that we write
+            yield stem + (parameter[0].text or ""), parameter[1].text or ""
+            continue
+        name = next((part.text or "" for part in parameter if part.tag == "N"), "")
+        values = [part.text or "" for part in parameter if part.tag == "V"]
+        for value in values or ("",):
+            yield stem + name, value

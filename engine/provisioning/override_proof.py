@@ -16,7 +16,7 @@ kept for the next: the shipped one is made anew for each phone, since any value 
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET  # what a phone parses with is no stronger
 
@@ -34,7 +34,6 @@ _DOCTYPE = re.compile(r"<!(?:DOCTYPE|ENTITY)", re.IGNORECASE)
 _ATTRIBUTES_ALONE = frozenset({"poly", "digium", "gigaset"})  # grammars whose settings are never the text of an element
 _SWITCHED_OFF = frozenset({"", "0", "n", "no", "off", "false"})
 _PLAIN_BYTES = bytes([0x09, 0x0A, *range(0x20, 0x7F)])
-_NAMING = frozenset({"name", "id", "idx", "index", "para", "perm", "overwrite", "ua"})  # attributes that set nothing
 MAX_DEPTH = 32  # elements in elements; the deepest of any vendor are six
 
 
@@ -136,8 +135,9 @@ def _settings(profile: Profile, root: ET.Element, text: str) -> list[Setting]:
     if "xmlns" in text or "xml:" in text:
         has_prefixes = "xmlns:" in text or "xml:" in text
         for element in root.iter():
-            if element.tag.startswith("{"):
-                element.tag = _local(element.tag)
+            tag = element.tag
+            if tag[0] == "{":
+                element.tag = _local(tag)
             if has_prefixes and element.keys():
                 named = sorted(element.attrib.items())
                 element.attrib.clear()
@@ -145,7 +145,7 @@ def _settings(profile: Profile, root: ET.Element, text: str) -> list[Setting]:
     if profile.dial_plan in _ATTRIBUTES_ALONE:
         for element in root.iter():
             element.text = element.tail = None
-    return [*formats.pairs_of(root), *_attributes(root)]
+    return formats.settings_of(root)
 
 
 def _name_first(root: ET.Element) -> None:
@@ -190,22 +190,6 @@ def _split(profile: Profile, line: str) -> tuple[str, str, bool]:
 def plain_value(profile: Profile, value: str) -> str:
     """A value of `Read.settings` without what stands around it in a text file."""
     return value if profile.escape == "xml" else value.strip().strip('"')
-
-
-def _attributes(root: ET.Element) -> Iterator[Setting]:
-    """An attribute is `element@attribute`; what is named by one of its attributes has its own name as well."""
-    for element in root.iter():
-        if not element.keys():
-            continue
-        tag, named = element.tag, element.attrib
-        for name, value in named.items():
-            if name not in _NAMING:
-                yield f"{tag}@{name}", value
-        own = named.get("name") or named.get("id")
-        if own and "value" in named:
-            yield own, named["value"]
-        elif "para" in named:  # Htek: a number with its name beside it
-            yield named["para"], element.text or ""
 
 
 # --- What is refused --------------------------------------------------------------------------------------------------

@@ -197,11 +197,11 @@ class Sandbox(ImmutableSandboxedEnvironment):
             return self.undefined(f"there is no value {attribute!r} here; known are {', '.join(shown)}")
         if (isinstance(obj, dict) and attribute in obj) or (isinstance(obj, str) and attribute == "replace"):
             return obj[attribute] if isinstance(obj, dict) else _Replace(self, obj)
+        if isinstance(obj, _OPEN) and not attribute.startswith("_"):
+            return self._of_jinja(obj, attribute)
         # an undefined name raises at any attribute, and says which name it was
         if isinstance(obj, Undefined) or self.is_safe_attribute(obj, attribute, None):
             return getattr(obj, attribute)
-        if isinstance(obj, _OPEN) and not attribute.startswith("_"):
-            return self._of_jinja(obj, attribute)
         return self.unsafe_undefined(obj, attribute)
 
     def _of_jinja(self, obj: Any, attribute: str) -> Any:
@@ -277,7 +277,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def joined(self, join: Callable[[Iterable[Any]], str], parts: tuple[Any, ...]) -> str:
         """`~`: no longer than a value may be."""
-        if not any([type(one) is not int and (type(one) is not str or len(one) > CHARACTERS_A_STEP) for one in parts]):  # noqa: C419  # faster
+        if _are_short(parts):
             return "".join(map(str, parts))  # a few short ones: as `join` writes them
         if sum([len(part) if isinstance(part, str) else 20 for part in parts]) > MAX_TEXT:
             raise TooMuch(f"a text of more than {MAX_TEXT} characters")
@@ -343,8 +343,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
         """`"%02d" % number`: fields of at most two digits' width, filled with text and numbers."""
         if len(text) > MAX_ITEMS or not _is_plain_format(text):
             raise TooMuch("only %s, %d, %x and %X with at most two digits before the letter are known here")
-        if type(values) is int and len(text) < CHARACTERS_A_STEP:
-            return text % values
+        given = values if type(values) is tuple else (values,)
+        if len(text) <= CHARACTERS_A_STEP and _are_short(given):
+            return text % values  # type: ignore[no-any-return]
         written = [self._written(value) for value in (values if isinstance(values, tuple) else (values,))]
         if sum([len(value) for value in written if isinstance(value, str)]) > MAX_TEXT:
             raise TooMuch(f"a text of more than {MAX_TEXT} characters")
@@ -445,6 +446,14 @@ class _Replace:
 @lru_cache(maxsize=256)
 def _is_plain_format(text: str) -> bool:
     return _FORMAT.match(text) is not None
+
+
+def _are_short(values: Iterable[Any]) -> bool:
+    """Whether all of them are numbers and texts that cost nothing to write."""
+    for one in values:  # noqa: SIM110  # a generator costs more than the few values
+        if type(one) is not int and (type(one) is not str or len(one) > CHARACTERS_A_STEP):
+            return False
+    return True
 
 
 def _weight(value: Any) -> int:

@@ -105,8 +105,14 @@ class _Held(NodeTransformer):
         return self._looked_at(node, [pair.value for pair in node.items])
 
     def _looked_at(self, node: nodes.Expr, items: list[nodes.Expr]) -> nodes.Node:
+        if all(isinstance(item, nodes.Const) or _is_row(item) for item in items):
+            return node  # written out: as large as the text, and no deeper than two
         self.generic_visit(node)
-        return node if all(isinstance(item, nodes.Const) for item in items) else _asked("held", node.lineno, node)
+        return _asked("held", node.lineno, node)
+
+
+def _is_row(node: nodes.Expr) -> bool:
+    return isinstance(node, nodes.Tuple | nodes.List) and all(isinstance(item, nodes.Const) for item in node.items)
 
 
 def _weighed_unless_plain(node: nodes.Expr) -> nodes.Expr:
