@@ -1152,3 +1152,14 @@ AUDIT_SEARCH_FILL_SQLITE = (  # for entries that were there before; much in memo
     _FLUSH.format(size=1 << 20),
     *(f"INSERT INTO {name} ({name}) VALUES ('optimize')" for name in ("audit_search_text", "audit_search_facet")),  # noqa: S608
 )
+AUDIT_TRIGRAMS_POSTGRESQL = (  # decision 0031; neither a missing extension nor a missing right to make it is an error
+    (
+        "DO $$ BEGIN CREATE EXTENSION IF NOT EXISTS pg_trgm; "
+        "EXCEPTION WHEN OTHERS THEN RAISE NOTICE 'pg_trgm: %', SQLERRM; END $$"
+    ),
+    (
+        "DO $$ BEGIN IF EXISTS (SELECT 1 FROM pg_extension WHERE extname = 'pg_trgm') THEN "
+        "EXECUTE 'CREATE INDEX ix_audit_entry_entry_trigram ON audit_entry USING gin (entry gin_trgm_ops)'; "
+        "EXECUTE 'CREATE INDEX ix_audit_entry_ip_trigram ON audit_entry USING gin (ip gin_trgm_ops)'; END IF; END $$"
+    ),
+)

@@ -20,7 +20,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.operators import custom_op
 from sqlalchemy.sql.visitors import replacement_traverse
 
-from engine.audit import search
+from engine.audit import search, trigrams
 from engine.audit.events import READS, WRITES
 from engine.audit.owed import owed_between
 from engine.models import AuditEntry
@@ -28,6 +28,7 @@ from engine.models import AuditEntry
 MAX_PAGE = 200
 BUDGET_S = 0.06  # of looking for one page
 GROUP = 500  # candidates of one look
+NEWEST = 2_000  # entries looked at themselves before PostgreSQL's trigrams are asked
 NARROW = 2_000  # so few entries are read, narrowed and sorted whole
 DISORDER = 1_000  # entries whose order by time may differ from their order by number: a clock that was set back
 GROUPED = 1_000  # entries that a grouping counts; beyond it the counts say "at least"
@@ -126,6 +127,12 @@ async def heads(session: AsyncSession, chains: Collection[str]) -> dict[str, int
     return found
 
 
+async def first_since(session: AsyncSession, chain: str, since: dt.datetime) -> int:
+    """The number from which on entries may be as young as that: a seek in the index of times."""
+    low, _high = await _bounds(session, chain, Filters(since=since), None)
+    return low
+
+
 async def entries_behind(session: AsyncSession, last: Mapping[str, int], *, limit: int) -> list[AuditEntry]:
     """What came behind these numbers, by chain, oldest first; one question however many chains.
 
@@ -201,6 +208,8 @@ async def _candidates(
             return _once(narrow, low)
     if matched is not None:
         return _found_or_owed(session, chain, matched, low, high)
+    if not is_sqlite and (words := _trigram_conditions(filters)) and await trigrams.is_there(session):
+        return _newest_or_rare(session, chain, words, low, high)
     return _windows(low, high)
 
 
@@ -227,6 +236,24 @@ async def _found_or_owed(
             yield group
         high = owed.first - 1
     async for group in _found(session, chain, matched, low, high):
+        yield group
+
+
+async def _newest_or_rare(
+    session: AsyncSession, chain: str, words: list[ColumnElement[bool]], low: int, high: int
+) -> AsyncIterator[tuple[ColumnElement[bool], int]]:
+    """The newest entries themselves, then what the trigrams know of the rest; the rest itself where they need long."""
+    newest = max(low, high - NEWEST + 1)
+    yield AuditEntry.seq.between(newest, high), newest
+    high, is_quick = newest - 1, True
+    while high >= low and is_quick:
+        seqs = await trigrams.seqs(session, chain, words, low, high)
+        is_quick = seqs is not None
+        if seqs is not None:
+            lowest = seqs[-1] if len(seqs) == trigrams.MOST else low
+            yield AuditEntry.seq.in_(seqs), lowest
+            high = lowest - 1
+    async for group in _windows(low, high):
         yield group
 
 
@@ -324,6 +351,14 @@ def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
         found.append(_ip(filters.ip))
     if filters.keyword:
         found.append(_keyword(filters.keyword))
+    return found
+
+
+def _trigram_conditions(filters: Filters) -> list[ColumnElement[bool]]:
+    """What PostgreSQL's trigram indexes serve of these filters: three characters and more."""
+    found = [_keyword(filters.keyword)] if len(filters.keyword) >= search.SHORTEST else []
+    if len(filters.ip) >= search.SHORTEST and not search.whole_ip(filters.ip) and _network(filters.ip) is None:
+        found.append(_ip(filters.ip))
     return found
 
 

@@ -62,13 +62,20 @@ async def postgres(server: str, keys: KeyRing) -> AsyncIterator[Database]:
     await opened.close()
 
 
+def _is_every_servers(_object: object, name: str | None, kind: str, *_: object) -> bool:
+    """All but the indexes of trigrams, which are there only where the server has the extension."""
+    return not (kind == "index" and str(name).endswith("_trigram"))
+
+
 async def test_the_migrations_make_exactly_the_models_on_postgresql(postgres: Database) -> None:
     """S1-09: every column, key and index of the models is what the history made."""
     newest = await migrations.migrate(postgres)
     assert await migrations.migrate(postgres) == newest
     async with postgres.engine.connect() as connection:
         drift = await connection.run_sync(
-            lambda plain: compare_metadata(MigrationContext.configure(plain), Base.metadata)
+            lambda plain: compare_metadata(
+                MigrationContext.configure(plain, opts={"include_object": _is_every_servers}), Base.metadata
+            )
         )
     assert drift == []
 

@@ -6,7 +6,7 @@ Columns are additive with defaults: a process of before goes on writing while th
 import sqlalchemy as sa
 from alembic import op
 
-from engine.models import AUDIT_OWED_SQLITE
+from engine.models import AUDIT_OWED_SQLITE, AUDIT_TRIGRAMS_POSTGRESQL
 
 revision = "0005"
 down_revision = "0004"
@@ -23,6 +23,14 @@ def upgrade() -> None:
     _refused_keys()
     _searches_that_are_owed()
     _background_runs()
+    _trigrams()
+
+
+def _trigrams() -> None:
+    """On PostgreSQL, what finds a rare word in the audit log; a server that has no `pg_trgm` goes on without."""
+    if op.get_bind().dialect.name == "postgresql":
+        for statement in AUDIT_TRIGRAMS_POSTGRESQL:
+            op.get_bind().exec_driver_sql(statement)
 
 
 def _background_runs() -> None:
