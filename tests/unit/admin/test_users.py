@@ -27,6 +27,9 @@ CHANGE = {"If-Match": "*"}
 async def _status(port: AdminPort, made: Furnished, route: Route, headers: dict[str, str]) -> int:
     """Ask without a body: authorisation comes first, and nothing is changed."""
     answer = await port.call(route.method, made.path(route), headers, allow_redirects=False)
+    if answer.content_type == "text/event-stream":
+        answer.close()  # it goes on for as long as somebody reads
+        return answer.status
     await answer.read()
     is_page = not route.path.startswith("/api/")
     assert not (is_page and answer.status >= 400) or answer.content_type == "text/html", f"no page: {route.path}"
