@@ -1,14 +1,25 @@
-"""What the API reference says of each field, and a body to begin with for every request (pure).
+"""What the API reference says of each field (pure); `pages_api_bodies` has a body for every request.
 
 A description in the OpenAPI document goes before these. `Model.field` goes before the plain field name, which means the
 same wherever it stands.
 """
 
 from collections.abc import Mapping
-from typing import Any
-
 _E164 = "E.164, such as `+15185550101`"
 FIELDS: Mapping[str, str] = {
+    "MailSettingsAnswer.host": "The mail server; empty: none, and notifications wait.",
+    "MailSettingsAnswer.port": "587 with STARTTLS, 465 with TLS.",
+    "MailSettingsAnswer.security": "`starttls`, `tls` (from the start) or `none`.",
+    "MailSettingsAnswer.username": "Who signs in at the mail server; empty: nobody does.",
+    "MailSettingsAnswer.version": "For If-Match; 0: nobody set a server in the pages yet.",
+    "MailSettingsPatch.host": "The mail server; empty: none, and notifications wait.",
+    "MailSettingsPatch.port": "587 with STARTTLS, 465 with TLS.",
+    "MailSettingsPatch.security": "`starttls`, `tls` (from the start) or `none`.",
+    "MailSettingsPatch.username": "Who signs in at the mail server; empty: nobody does.",
+    "MailSettingsPatch.password": "Left out, the stored one stays; empty: none. Never told again.",
+    "MailSettingsPatch.sender": "Who mails come from, such as `Callpoint <callpoint@example.com>`.",
+    "MailSettingsAnswer.sender": "Who mails come from.",
+    "MailTestBody.to": "Where the test mail goes.",
     "SecurityPolicyAnswer.version": "The policy's version, for If-Match; 0: nobody changed it yet.",
     "ApiKeyCreate.preset": "`full_access`, `two_factor` or `web_sdk`: a set of scopes, in place of `scopes`.",
     "AuthenticationAnswer.count": "Refused requests with this API key within the minute; 1 for all else.",
@@ -71,7 +82,7 @@ FIELDS: Mapping[str, str] = {
     "passed_call_id": "That call.",
     "tried_at": "When it was last tried.",
     "tried_call_id": "That call; null: none was recorded.",
-    "LocationTestAnswer.outcome": "`passed`, `wrong_place`, `not_answered`, `not_recorded`, `no_caller`; null: no test.",
+    "LocationTestAnswer.outcome": "`passed`, `wrong_place`, `not_answered`, `not_recorded`, `no_caller`; null: none.",
     "LocationTestAnswer.detail": "The same in a sentence.",
     "DrillBody.location_id": "Where the caller is pretended to be.",
     "DrillAnswer.id": "The drill's call.",
@@ -186,7 +197,7 @@ FIELDS: Mapping[str, str] = {
     "AnomalyAnswer.ip": "Where it came from.",
     "AnomalyAnswer.query": "The entries it rests on: filters of the page `/audit`.",
     "headline": "What it is, in one sentence.",
-    "evidence": "What it was noticed by.",
+    "AnomalyAnswer.evidence": "What it was noticed by.",
     "dismissed_at": "When somebody looked at it and dismissed it.",
     "dismissed_by": "Who dismissed it.",
     "mailed_at": "When the owners had been mailed.",
@@ -532,68 +543,3 @@ FIELDS: Mapping[str, str] = {
     "removed": "Lines that went.",
     "summary": "How much differs, in words.",
 }
-BODIES: Mapping[str, Mapping[str, Any]] = {
-    "AccountPatch": {"callback_number": "+15185550100"},
-    "UserCreate": {"email": "sam@example.com", "name": "Sam Field", "role": "operator"},
-    "UserPatch": {"role": "auditor"},
-    "ApiKeyCreate": {"name": "monitoring", "scopes": ["calls:read", "phones:read"]},
-    "LocationCreate": {
-        "name": "Headquarters",
-        "civic_address": {
-            "country": "US", "A1": "NY", "A3": "Albany", "HNO": "120", "RD": "Washington", "STS": "Ave",
-            "FLR": "4", "PC": "12210",
-        },
-    },
-    "SweepPlanPatch": {"cadence": "monthly", "weekday": 1, "hour": 10},
-    "SweepBody": {"tells": True},
-    "DrillBody": {"location_id": "$LOCATION_ID"},
-    "Acknowledgement": {"note": "False alarm: a child at the reception phone."},
-    "LocationPatch": {"notification_recipients": ["security@example.com"]},
-    "LocationVerdict": {"accepted": True},
-    "NetworkCreate": {"value": "10.4.12.0/24", "location_id": "$LOCATION_ID"},
-    "NetworkPatch": {"value": "10.4.12.0/23"},
-    "RecipientCreate": {"email": "frontdesk@example.com"},
-    "PhoneRelease": {"model": "T48U"},
-    "PhoneCreate": {"mac": "00:15:65:4A:A9:37", "vendor": "yealink", "model": "T46U", "label": "Reception"},
-    "PhonePatch": {"label": "Reception, second floor"},
-    "PolicyPatch": {"sources": ["203.0.113.0/24"]},
-    "SecurityPolicyPatch": {"two_factor": "required", "remember": "remember", "remember_days": 30},
-    "RotateBody": {"mode": "push"},
-    "CancelBody": {"abandon": False},
-    "FleetBody": {"filter": {"status": "stale"}, "dry_run": True},
-    "LineCreate": {"extension": "101", "display_name": "Front desk", "callback_number": "+15185550101"},
-    "LinePatch": {"display_name": "Reception"},
-    "ViewCreate": {"name": "Refused today", "query": "outcome=denied&range=today", "is_shared": True},
-    "ViewPatch": {"name": "Refused this week"},
-    "ContactCreate": {"name": "Hospital reception", "number": "+15185550142"},
-    "ContactPatch": {"number": "+15185550143"},
-    "PhoneBulk": {"action": "setting", "filters": {"status": "stale"}, "setting": "vlan_id", "value": 20},
-    "NumberCreate": {"e164": "+15185550150", "kind": "elin", "location_id": "$LOCATION_ID"},
-    "NumberPatch": {"kind": "direct", "line_id": "$LINE_ID"},
-    "NumberRange": {"range": "+15185550150..+15185550154", "location_id": "$LOCATION_ID"},
-    "ConfirmedLocationCreate": {
-        "phone_id": "$PHONE_ID", "location_id": "$LOCATION_ID", "network": "203.0.113.0/24",
-    },
-    "ConfirmedLocationPatch": {"location_id": "$LOCATION_ID"},
-    "SightingBody": {"chassis": "00:1a:2b:3c:4d:5e", "port": "gi1/0/12"},
-    "PbxCreate": {"name": "Office PBX", "sources": ["192.0.2.10/32"]},
-    "PbxPatch": {"sources": ["192.0.2.10/32", "192.0.2.11/32"]},
-    "TrunkCreate": {"name": "Carrier one", "host": "sip.carrier.example", "transport": "tcp"},
-    "TrunkPatch": {"priority": 5},
-    "TrunkGroupCreate": {"name": "West coast", "trunk_ids": ["$TRUNK_ID"]},
-    "TrunkGroupPatch": {"trunk_ids": ["$TRUNK_ID"]},
-    "LocationBulk": {"action": "tell", "emails": ["security@example.com"]},
-    "LocationMerge": {"merged_id": "$OTHER_LOCATION_ID"},
-    "LevelCreate": {"kind": "model", "vendor": "yealink", "model": "T46U", "settings": {"vlan_id": 20}},
-    "LevelPatch": {"settings": {"vlan_id": 21, "lldp": None}},
-    "TemplateCreate": {
-        "vendor": "yealink", "name": "time.cfg.j2",
-        "body": "{% include 'time.cfg.j2' %}\nphone_setting.backlight_time = 60\n", "note": "Brighter",
-    },
-    "TemplatePatch": {"body": "{% include 'time.cfg.j2' %}\n"},
-    "TemplateRevert": {"number": 1},
-    "ChangeBody": {"kind": "settings", "target": "account", "after": {"ntp_server": "ntp.example.com"}},
-    "RolloutCreate": {
-        "kind": "settings", "target": "account", "after": {"ntp_server": "ntp.example.com"}, "canary": {"random": 5},
-    },
-}  # fmt: skip

@@ -113,25 +113,28 @@ async def _time_of(session: AsyncSession, chain: str, seq: int) -> dt.datetime:
 
 
 async def _of_sign_ins(session: AsyncSession, account_id: str, since: dt.datetime, now: dt.datetime) -> list[Hint]:
-    """The rules that look at who signed in, and who was refused."""
-    refusals = await store.refusals_since(session, account_id, now - anomalies.HISTORY)
-    sign_ins = await store.sign_ins_since(session, account_id, now - anomalies.HISTORY)
+    """The rules that look at who signed in, and who was refused. Most looks find neither, and read no history."""
+    fresh = await store.sign_ins_since(session, account_id, since - SLACK)
+    latest = await store.refusals_since(session, account_id, since - SLACK)
     found: list[Hint | None] = []
-    for at, fresh in enumerate(sign_ins):
-        if fresh.at < since - SLACK:
-            continue
-        mine = [one for one in sign_ins[:at] if one.user_id == fresh.user_id]
-        others = [one for one in sign_ins[:at] if one.user_id != fresh.user_id]
-        refused = [one for one in refusals if one.who == fresh.user_id]
-        found += [
-            anomalies.unfamiliar_sign_in(fresh, mine, others),
-            anomalies.sign_in_after_failures(fresh, refused, mine),
-        ]
-    if any(one.at >= since - SLACK for one in refusals):
+    if fresh:
+        refusals = await store.refusals_since(session, account_id, now - anomalies.HISTORY)
+        sign_ins = await store.sign_ins_since(session, account_id, now - anomalies.HISTORY)
+        for one in fresh:
+            earlier = [each for each in sign_ins if each.at < one.at]
+            mine = [each for each in earlier if each.user_id == one.user_id]
+            others = [each for each in earlier if each.user_id != one.user_id]
+            refused = [each for each in refusals if each.who == one.user_id]
+            found += [
+                anomalies.unfamiliar_sign_in(one, mine, others),
+                anomalies.sign_in_after_failures(one, refused, mine),
+            ]
+    if latest:
         edge = since - anomalies.FAILURES_WITHIN
-        latest = [one for one in refusals if one.at >= edge]
-        before = [one for one in refusals if edge > one.at >= now - anomalies.HABITS]
-        found += anomalies.passwords_tried(latest, before)
+        refusals = await store.refusals_since(session, account_id, now - anomalies.HABITS)
+        found += anomalies.passwords_tried(
+            [each for each in refusals if each.at >= edge], [each for each in refusals if each.at < edge]
+        )
     return [hint for hint in found if hint is not None]
 
 

@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from engine.audit import store as audit_store
 from engine.audit.anomalies import Act, Refusal, Seen, SignIn
 from engine.audit.events import FACTS, Access, Event
 from engine.errors import NotFound
@@ -19,12 +20,18 @@ from engine.models import Account, Anomaly, AnomalyPosition, AuditEntry, Role, S
 SHOWN = 200
 MAX_FRESH = 5_000  # entries of one look; the next one goes on behind them
 MAX_HISTORY = 5_000
+MAX_OF_EVENT = 1_000
 ACTS_OF_ONE = 2_000  # an actor's newest acts: from where they came is their history
 REVEALS = frozenset(event.value for event in Event if event.value.endswith(".reveal"))
 EXPORTS = frozenset(event.value for event in Event if event.value.endswith(".export"))
 DELETIONS = frozenset(
     event.value for event, facts in FACTS.items() if facts.verb == "delete" and facts.access is Access.WRITE
 ) - {Event.SESSION_DELETE.value}  # signing out deletes nothing
+
+
+_ACT = (  # in the order of `Act`
+    AuditEntry.at, AuditEntry.event, AuditEntry.actor_type, AuditEntry.actor_id, AuditEntry.actor_name, AuditEntry.ip,
+)  # fmt: skip
 
 
 async def positions(session: AsyncSession) -> dict[str, int | None]:
@@ -53,51 +60,52 @@ async def move_position(session: AsyncSession, account_id: str, before: int | No
 
 async def fresh_acts(session: AsyncSession, chain: str, after: int, until: int) -> list[Act]:
     """What happened between two numbers that a rule looks at, oldest first: successes alone."""
-    query = select(AuditEntry).where(
-        AuditEntry.chain == chain, AuditEntry.seq > after, AuditEntry.seq <= until, AuditEntry.outcome == "success",
+    query = select(*_ACT, AuditEntry.outcome).where(
+        AuditEntry.chain == chain, AuditEntry.seq > after, AuditEntry.seq <= until,
         or_(AuditEntry.event.in_(REVEALS | EXPORTS | DELETIONS), AuditEntry.actor_type == "api_key"),
     )  # fmt: skip
-    return [_act(row) for row in await session.scalars(query.order_by(AuditEntry.seq))]
-
-
-def _act(row: AuditEntry) -> Act:
-    return Act(row.at, row.event, row.actor_type, row.actor_id, row.actor_name, row.ip)
+    rows = (await session.execute(query.order_by(AuditEntry.seq))).all()
+    return [Act(*row[:-1]) for row in rows if row.outcome == "success"]
 
 
 async def deletions_since(session: AsyncSession, chain: str, since: dt.datetime) -> list[Act]:
-    """What was deleted since then, oldest first; the newest MAX_HISTORY of it."""
-    query = select(AuditEntry).where(
-        AuditEntry.chain == chain, AuditEntry.event.in_(DELETIONS), AuditEntry.outcome == "success",
-        AuditEntry.at >= since,
-    )  # fmt: skip
-    rows = (await session.scalars(query.order_by(AuditEntry.seq.desc()).limit(MAX_HISTORY))).all()
-    return [_act(row) for row in reversed(rows)]
+    """What was deleted since then, oldest first; of each event the newest MAX_OF_EVENT."""
+    low = await audit_store.first_since(session, chain, since)
+    found = [act for event in sorted(DELETIONS) for act in await _newest(session, chain, event, low)]
+    return sorted((act for act in found if act.at >= since), key=lambda act: act.at)
+
+
+async def _newest(session: AsyncSession, chain: str, event: str, low: int) -> list[Act]:
+    """The newest successes of one event: its own index, walked backwards. Event by event, as no planner is asked to
+    choose.
+    """
+    query = select(*_ACT, AuditEntry.outcome).where(
+        AuditEntry.chain == chain, AuditEntry.event == event, AuditEntry.seq >= low
+    )
+    rows = (await session.execute(query.order_by(AuditEntry.seq.desc()).limit(MAX_OF_EVENT))).all()
+    return [Act(*row[:-1]) for row in rows if row.outcome == "success"]
 
 
 async def acts_of(session: AsyncSession, chain: str, actor_id: str, until: dt.datetime) -> list[Seen]:
     """From where somebody acted last, up to that time."""
-    query = select(AuditEntry.at, AuditEntry.ip).where(
-        AuditEntry.chain == chain, AuditEntry.actor_id == actor_id, AuditEntry.outcome == "success"
+    query = select(AuditEntry.at, AuditEntry.ip, AuditEntry.outcome).where(
+        AuditEntry.chain == chain, AuditEntry.actor_id == actor_id
     )
     rows = await session.execute(query.order_by(AuditEntry.seq.desc()).limit(ACTS_OF_ONE))
-    return [Seen(row[0], row[1]) for row in rows if row[0] <= until]
+    return [Seen(at, ip) for at, ip, outcome in rows if at <= until and outcome == "success"]
 
 
 async def exports_of(session: AsyncSession, chain: str, actor_id: str, since: dt.datetime) -> list[Seen]:
     """When and from where somebody took data out."""
-    query = select(AuditEntry.at, AuditEntry.ip).where(
-        AuditEntry.chain == chain,
-        AuditEntry.event.in_(EXPORTS),
-        AuditEntry.actor_id == actor_id,
-        AuditEntry.at >= since,
-    )
-    return [Seen(row[0], row[1]) for row in await session.execute(query.order_by(AuditEntry.seq.desc()).limit(500))]
+    low = await audit_store.first_since(session, chain, since)
+    acts = [act for event in sorted(EXPORTS) for act in await _newest(session, chain, event, low)]
+    return [Seen(act.at, act.ip) for act in acts if act.actor_id == actor_id]
 
 
 async def sign_ins_since(session: AsyncSession, account_id: str, since: dt.datetime) -> list[SignIn]:
     """The account's sign-ins since then, oldest first; the newest MAX_HISTORY of them."""
     query = (
-        select(Session, User)
+        select(Session.id, Session.created_at, User.id, User.name, User.email, Session.ip, Session.user_agent)
         .join(User, User.id == Session.user_id)
         .where(Session.account_id == account_id, Session.created_at >= since)
         .order_by(Session.id.desc())
@@ -105,19 +113,20 @@ async def sign_ins_since(session: AsyncSession, account_id: str, since: dt.datet
     )
     rows = (await session.execute(query)).all()
     return [
-        SignIn(row.id, row.created_at, user.id, user.name or user.email, row.ip, row.user_agent)
-        for row, user in reversed(rows)
+        SignIn(identity, at, user_id, name or email, ip, user_agent)
+        for identity, at, user_id, name, email, ip, user_agent in sorted(rows, key=lambda row: row[1])
     ]
 
 
 async def refusals_since(session: AsyncSession, chain: str, since: dt.datetime) -> list[Refusal]:
     """The account's refused sign-ins since then, oldest first; the newest MAX_HISTORY of them."""
+    low = await audit_store.first_since(session, chain, since)
     query = select(AuditEntry).where(
         AuditEntry.chain == chain, AuditEntry.event == Event.SESSION_CREATE.value, AuditEntry.outcome != "success",
-        AuditEntry.at >= since,
+        AuditEntry.seq >= low,
     )  # fmt: skip
     rows = (await session.scalars(query.order_by(AuditEntry.seq.desc()).limit(MAX_HISTORY))).all()
-    return [Refusal(row.at, _who(row), row.ip) for row in reversed(rows)]
+    return [Refusal(row.at, _who(row), row.ip) for row in reversed(rows) if row.at >= since]
 
 
 def _who(row: AuditEntry) -> str:

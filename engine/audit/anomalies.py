@@ -9,10 +9,12 @@ wolf is dismissed unread. A hint decides nothing; nobody is locked out by one.
 import datetime as dt
 import ipaddress
 import re
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
@@ -119,6 +121,7 @@ _SYSTEMS = (
 )  # fmt: skip
 
 
+@lru_cache(maxsize=4096)
 def device_of(user_agent: str) -> str:
     """Browser and system without their versions, which change every few weeks: `Chrome on Windows`."""
     browser = next((name for name, sign in _BROWSERS if re.search(sign, user_agent)), user_agent.partition("/")[0][:40])
@@ -185,7 +188,8 @@ def sign_in_after_failures(fresh: SignIn, refusals: Sequence[Refusal], before: S
     mine = [one for one in refusals if fresh.at - FAILURES_WITHIN <= one.at <= fresh.at]
     last = max((one.at for one in before if one.at < fresh.at), default=None)
     mine = [one for one in mine if last is None or one.at > last]
-    usual = max((_failures_before(one, refusals) for one in before), default=0)
+    times = [one.at for one in refusals]
+    usual = max((_failures_before(one, times) for one in before), default=0)
     if len(mine) < max(FAILURES_AT_LEAST, 2 * usual + 1):
         return None
     places = {one.ip for one in mine}
@@ -202,8 +206,8 @@ def sign_in_after_failures(fresh: SignIn, refusals: Sequence[Refusal], before: S
     )  # fmt: skip
 
 
-def _failures_before(one: SignIn, refusals: Sequence[Refusal]) -> int:
-    return sum(one.at - FAILURES_WITHIN <= each.at <= one.at for each in refusals)
+def _failures_before(one: SignIn, times: Sequence[dt.datetime]) -> int:
+    return bisect_right(times, one.at) - bisect_left(times, one.at - FAILURES_WITHIN)
 
 
 def passwords_tried(refusals: Sequence[Refusal], history: Sequence[Refusal]) -> list[Hint]:
@@ -241,12 +245,15 @@ def _most_tried(refusals: Sequence[Refusal]) -> dict[str, tuple[int, Refusal | N
     found: dict[str, tuple[int, Refusal | None]] = {}
     for network, tries in by_network.items():
         best: tuple[int, Refusal | None] = (0, None)
-        first = 0
-        for at, one in enumerate(tries):
+        first, people = 0, Counter[str]()
+        for one in tries:
+            people[one.who] += 1
             while one.at - tries[first].at > FAILURES_WITHIN:
+                people[tries[first].who] -= 1
+                if not people[tries[first].who]:
+                    del people[tries[first].who]
                 first += 1
-            count = len({each.who for each in tries[first : at + 1]})
-            best = (count, one) if count >= best[0] else best
+            best = (len(people), one) if len(people) >= best[0] else best
         found[network] = best
     return found
 

@@ -11,13 +11,14 @@ import pytest
 from multidict import MultiDict
 
 from admin.audit_filters import parse_asked
-from admin.audit_ranges import RANGES, first_instant, last_instant, span_of
+from admin.audit_ranges import RANGES, end_of, first_instant, last_instant, span_of, start_of, week_begins_on
 from engine.audit.events import Event
 from engine.audit.record import SYSTEM, record
 from engine.audit.verify import verify, verify_each
 from engine.errors import Invalid
 from tests.unit.admin.adminport import AdminPort, Site
 
+DAY, MILLISECOND = dt.timedelta(days=1), dt.timedelta(milliseconds=1)
 NEW_YORK, BERLIN = ZoneInfo("America/New_York"), ZoneInfo("Europe/Berlin")
 
 
@@ -45,6 +46,58 @@ def test_ranges_are_those_of_the_shown_zone(
     assert (span.since, span.until) == (utc(since), None if until is None else utc(until))
 
 
+@pytest.mark.parametrize(
+    ("country", "language", "weekday"),
+    [
+        ("US", "en", 6), ("US", "en-GB", 0), ("GB", "en", 0), ("DE", "de-DE", 0), ("DE", "en-US", 6),
+        ("US", "es-MX", 6), ("EG", "ar", 5), ("US", "ar-EG", 5), ("MV", "dv", 4), ("CA", "fr-CA", 6), ("FR", "zh-Hant-TW", 6), ("", "", 0),
+    ],
+)  # fmt: skip
+def test_a_week_begins_as_it_does_for_the_language_and_the_country(country: str, language: str, weekday: int) -> None:
+    """S2-09: the region of the language goes before the country."""
+    assert week_begins_on(country, language) == weekday
+    span = span_of("this-week", utc("2026-11-18T12:00:00"), BERLIN, country, language)
+    assert span.since is not None
+    assert span.since.astimezone(BERLIN).weekday() == weekday
+    last = span_of("last-week", utc("2026-11-18T12:00:00"), BERLIN, country, language)
+    assert last.until == span.since - dt.timedelta(milliseconds=1)
+
+
+@pytest.mark.parametrize(
+    "zone",
+    [
+        "America/New_York",
+        "Europe/Berlin",
+        "Africa/Cairo",
+        "America/Santiago",
+        "Asia/Tehran",
+        "Australia/Lord_Howe",
+        "Asia/Kathmandu",
+        "America/Havana",
+        "Pacific/Apia",
+        "UTC",
+    ],
+)
+def test_ranges_join_without_gap_or_overlap_through_every_clock_change(zone: str) -> None:
+    """S2-07, S2-08, S2-09, S0-39: yesterday ends where today begins, on days of 23, 24, 25 hours and those without a
+    midnight; whatever the hour it is asked at.
+    """
+    there = ZoneInfo(zone)
+    now = utc("2026-01-01T00:30:00")
+    while now.year == 2026:
+        today, yesterday = span_of("today", now, there, "DE"), span_of("yesterday", now, there, "DE")
+        assert today.since is not None
+        assert yesterday.since is not None
+        assert yesterday.until is not None
+        assert yesterday.until + dt.timedelta(milliseconds=1) == today.since <= now
+        assert dt.timedelta(hours=23) <= today.since - yesterday.since <= dt.timedelta(hours=25)
+        day = today.since.astimezone(there).date()
+        assert day == now.astimezone(there).date()
+        assert (start_of(day, there), end_of(day, there)) == (today.since, start_of(day + DAY, there) - MILLISECOND)
+        assert yesterday.until.astimezone(there).date() == day - DAY
+        now += dt.timedelta(hours=7)
+
+
 def test_every_range_has_an_end_behind_its_start() -> None:
     now = utc("2026-03-08T09:00:00")
     for name in RANGES:
@@ -65,6 +118,7 @@ def test_exact_times_are_inclusive_also_where_the_clock_goes_back() -> None:
 
 def test_every_filter_that_cannot_be_read_is_told_at_once() -> None:
     bad = {"range": "soon", "from": "noon", "to": "2026-11-01T01:30Z", "category": "x", "action": "y", "group": "z"}
+    bad |= {"type": "spoon", "start": "1.1.2026", "event": "user.eat", "outcome": "maybe", "before": "x"}
     with pytest.raises(Invalid) as told:
         parse_asked(MultiDict(bad), NEW_YORK)
     assert {fault.field for fault in told.value.fields} == bad.keys()
