@@ -207,13 +207,13 @@ class Renderer:
 
     def _shipped(self, profile: Profile) -> jinja2.Environment:
         templates, environment = self._environments[profile.name]
-        return environment if templates is profile.templates else _environment(profile)
+        return environment if _are_same(templates, profile.templates) else _environment(profile)
 
     def sandbox(self, profile: Profile, overrides: Mapping[str, str]) -> Sandbox:
         """The vendor's templates with those texts in place of some; the last used are kept compiled."""
         key = (profile.name, frozenset(overrides.items()))
         found = self._sandboxes.pop(key, None)
-        if found is None or found.shipped is not profile.templates:
+        if found is None or not _are_same(found.shipped, profile.templates):
             is_xml = profile.escape == "xml"
             found = Sandbox(profile.templates, overrides, is_xml=is_xml, filters=filters())
         self._sandboxes[key] = found
@@ -221,6 +221,11 @@ class Renderer:
             with suppress(KeyError):  # another thread was faster
                 self._sandboxes.popitem(last=False)
         return found
+
+
+def _are_same(templates: Mapping[str, str], others: Mapping[str, str]) -> bool:
+    """Whether what was compiled of the one holds for the other: mostly they are one object."""
+    return templates is others or templates == others
 
 
 def _template_of(profile: Profile, rule: FileRule, config: PhoneConfig) -> str:
