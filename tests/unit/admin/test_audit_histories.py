@@ -250,3 +250,25 @@ async def test_who_what_when_and_from_where_are_never_empty(port: AdminPort, sit
         assert re.fullmatch(r"[a-z_]+\.[a-z_]+", entry.event)
         assert last is None or (entry.at >= last.at and entry.seq == last.seq + 1)
         last = entry
+
+
+async def test_what_is_done_in_pages_stands_in_the_log_that_settings_leads_to(port: AdminPort, site: Site) -> None:
+    """S2-02, S2-03, S0-28: one code path: a form's act is the API's event; the card loads when it is opened."""
+    cookie = await port.browser(site)
+    settings = await (await port.call("GET", "/settings", cookie)).text()
+    assert 'data-expand="/audit?limit=20"' in settings
+    assert '<a class="expander needs-no-script" href="/audit">' in settings
+    assert "audit-rows" not in settings
+    for path, form in (
+        ("/phonebook", {"name": "Harbour", "number": "104"}),
+        ("/settings/recipients", {"email": "a@b.example"}),
+    ):
+        answer = await port.call("POST", path, cookie, data=form, allow_redirects=False)
+        assert answer.status == 303, path
+    found = {entry["event"]: entry for entry in await rows(port, site, user=site.owner.id)}
+    for event in ("account.read", "contact.create", "notification_recipient.create"):
+        actor = found[event]["actor"]
+        assert isinstance(actor, dict)
+        assert (actor["type"], actor["id"], actor["role"]) == ("user", site.owner.id, "owner")
+    card = await (await port.call("GET", "/audit?limit=20", cookie)).text()
+    assert card.count("<tr data-id=") <= 20
