@@ -19,6 +19,7 @@ from admin.context import (
     EDGE,
     INDEX,
     KEYS,
+    MAIL_SERVER,
     METRICS,
     PASSWORDS,
     THROTTLE,
@@ -33,6 +34,7 @@ from admin.middleware_transaction import ROUTE_OF, one_transaction
 from admin.render import STATIC_DIR, static_version
 from admin.routes import Route, all_routes
 from admin.uploads import Waiting
+from engine.accounts.mail_server import MailServer
 from engine.accounts.passwords import PasswordDesk
 from engine.accounts.throttle import CODES_OF_ONE_USER, Throttle
 from engine.config import Config
@@ -48,12 +50,19 @@ MAX_BODY_BYTES = 1 << 20  # the largest body of most requests; a route may take 
 
 
 def make_admin(
-    config: Config, keys: KeyRing, database: Database, edge: Edge, *, registry: CollectorRegistry | None = None
+    config: Config,
+    keys: KeyRing,
+    database: Database,
+    edge: Edge,
+    *,
+    registry: CollectorRegistry | None = None,
+    mail_server: MailServer | None = None,
 ) -> web.Application:
     """Build the admin port's application. It opens nothing: the caller owns database and listener.
 
     Args:
         registry: Where the process keeps its other metrics; `/metrics` shows them too.
+        mail_server: Which mail server is in force, for a caller that looks after it; else that of the configuration.
     """
     registry = registry or CollectorRegistry()
     app = web.Application(
@@ -68,6 +77,8 @@ def make_admin(
     app[FOLLOWERS] = Followers(database, pages_audit.row_html)
     app.on_shutdown.append(_close_followers)
     app[INVITER] = Inviter(config.mail)
+    app[MAIL_SERVER] = mail_server or MailServer(database, config.mail)
+    app[MAIL_SERVER].follow(app[INVITER].use)
     app[ASSETS] = AssetStore(config.core.data_dir / "assets")
     app[VALIDATOR] = LostClient(config.e911.lost_url) if config.e911.lost_url else None
     app[DRY_RUNS] = DryRuns(database, app[INDEX])

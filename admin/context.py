@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from admin.uploads import Waiting
+from engine.accounts.mail_server import MailServer
 from engine.accounts.passwords import PasswordDesk
 from engine.accounts.scopes import Scope
 from engine.accounts.throttle import Throttle
@@ -99,6 +100,7 @@ CODE_THROTTLE: web.AppKey[Throttle] = web.AppKey("code_throttle", Throttle)  # b
 ALERTS: web.AppKey[AlertBoard] = web.AppKey("alerts", AlertBoard)
 ALERT_PACE: web.AppKey[AlertPace] = web.AppKey("alert_pace", AlertPace)
 VALIDATOR: web.AppKey[LostClient | None] = web.AppKey("validator")  # None: [e911] lost_url is empty
+MAIL_SERVER: web.AppKey[MailServer] = web.AppKey("mail_server", MailServer)
 INDEX: web.AppKey[Index] = web.AppKey("index", Index)
 ASSETS: web.AppKey[AssetStore] = web.AppKey("assets", AssetStore)
 DRY_RUNS: web.AppKey[DryRuns] = web.AppKey("dry_runs", DryRuns)

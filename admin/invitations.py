@@ -53,6 +53,15 @@ class Inviter:
         self._posted: OrderedDict[str, Posted] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def use(self, settings: Mail) -> None:
+        """Send by these settings from now on."""
+        self._settings = settings
+
+    @property
+    def sender(self) -> str:
+        """The address that mails come from."""
+        return self._settings.sender
+
     @property
     def is_set_up(self) -> bool:
         return bool(self._settings.host)
@@ -123,7 +132,8 @@ def link_of(origin: str, made: Invitation) -> str:
     return f"{origin}/invitation?k={made.key}"
 
 
-def _envelope(sender: str, to: str, subject: str) -> EmailMessage:
+def envelope(sender: str, to: str, subject: str) -> EmailMessage:
+    """A mail with its headers, without a text yet."""
     message = EmailMessage()
     message["From"], message["To"] = sender, to
     message["Subject"] = subject
@@ -135,7 +145,7 @@ def _envelope(sender: str, to: str, subject: str) -> EmailMessage:
 
 def _code_message(sender: str, user: User, code: str, ip: str) -> EmailMessage:
     """The code is not in the subject: phones show that on a locked screen."""
-    message = _envelope(sender, user.email, "Your code for Callpoint")
+    message = envelope(sender, user.email, "Your code for Callpoint")
     minutes = int(LIFETIME.total_seconds() // 60)
     message.set_content(
         f"Your code: {code}\n\nType it on the page that asked for it. It works once, for {minutes} minutes.\n\n"
@@ -146,7 +156,7 @@ def _code_message(sender: str, user: User, code: str, ip: str) -> EmailMessage:
 
 
 def _message(sender: str, made: Invitation, account: str, inviter: str, link: str) -> EmailMessage:
-    message = _envelope(sender, made.user.email, f"{_line(inviter)} invites you to {_line(account)} on Callpoint")
+    message = envelope(sender, made.user.email, f"{_line(inviter)} invites you to {_line(account)} on Callpoint")
     message.set_content(
         f"{_line(inviter)} added you to the account {_line(account)} as {made.user.role.replace('_', ' ')}.\n\n"
         f"Choose your password here. The link works once, until {made.expires_at:%Y-%m-%d %H:%M} UTC:\n\n{link}\n\n"

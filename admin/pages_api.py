@@ -20,7 +20,8 @@ from admin.api_models import StampedAnswer
 from admin.api_reference import openapi
 from admin.context import CONFIG
 from admin.openapi import REASONS
-from admin.pages_api_words import BODIES, FIELDS
+from admin.pages_api_bodies import BODIES
+from admin.pages_api_words import FIELDS
 from admin.render import render
 from admin.routes import SIGNED_IN, Route, all_routes
 from engine.accounts.scopes import Scope

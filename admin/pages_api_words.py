@@ -5,6 +5,7 @@ same wherever it stands.
 """
 
 from collections.abc import Mapping
+
 _E164 = "E.164, such as `+15185550101`"
 FIELDS: Mapping[str, str] = {
     "MailSettingsAnswer.host": "The mail server; empty: none, and notifications wait.",
@@ -19,6 +20,15 @@ FIELDS: Mapping[str, str] = {
     "MailSettingsPatch.password": "Left out, the stored one stays; empty: none. Never told again.",
     "MailSettingsPatch.sender": "Who mails come from, such as `Callpoint <callpoint@example.com>`.",
     "MailSettingsAnswer.sender": "Who mails come from.",
+    "MailSettingsAnswer.has_password": "Whether a password is stored; it is never told.",
+    "MailSettingsAnswer.test_state": "`sending`, `sent` or `failed`: the newest test mail of this process; empty: none.",
+    "MailSettingsAnswer.test_words": "What the mail server said when it failed.",
+    "MailSettingsAnswer.source": "`configuration`: `[mail] host` names a server, which counts alone; `pages`: this one.",
+    "LocationBulkAnswer.locations": "How many locations were changed.",
+    "LocationMergeAnswer.numbers": "How many callback numbers moved.",
+    "LocationMergeAnswer.pbxs": "How many PBXs name the one that stays now.",
+    "LocationMergeAnswer.recipients": "How many recipients were added to it.",
+    "SweepAnswer.started_by": "Who began it; a plan does by itself.",
     "MailTestBody.to": "Where the test mail goes.",
     "SecurityPolicyAnswer.version": "The policy's version, for If-Match; 0: nobody changed it yet.",
     "ApiKeyCreate.preset": "`full_access`, `two_factor` or `web_sdk`: a set of scopes, in place of `scopes`.",

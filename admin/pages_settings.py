@@ -15,11 +15,11 @@ from admin import (
     pages_telephony,
     pages_trunk_groups,
 )
-from admin.context import ACCOUNT, ACTOR, CONFIG, SESSION
+from admin.context import ACCOUNT, ACTOR, HOME, MAIL_SERVER, SCOPES, SESSION
 from admin.pages_form import FORM, Form, form_of, refuse_stale, see_other, typed
 from admin.render import render, zone_of
 from admin.routes import Route
-from engine.accounts import operations, store_trunks
+from engine.accounts import mail_server, operations, store_trunks
 from engine.accounts import store as accounts
 from engine.accounts.operations import BILLING_FIELDS, AccountFields
 from engine.accounts.scopes import Scope
@@ -99,7 +99,9 @@ async def _settings_page(
         languages=_with(account.language, LANGUAGES),
         countries=_with(account.country, COUNTRIES),
         token_day=f"{made_at.astimezone(zone_of(account)):%Y-%m-%d}" if made_at else "",
-        mail_is_set=bool(request.app[CONFIG].mail.host),
+        mail_is_set=bool(request.app[MAIL_SERVER].settings.host),
+        mail_host=request.app[MAIL_SERVER].settings.host,
+        may_set_mail=Scope.ACCOUNT_WRITE in request[SCOPES] and await mail_server.may_set(session, request[HOME]),
     )
 
 

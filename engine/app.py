@@ -23,6 +23,7 @@ from engine.accounts import operations as accounts
 from engine.accounts import store as accounts_store
 from engine.accounts.anomaly_mail import AnomalyMail
 from engine.accounts.anomaly_watch import AnomalyWatch
+from engine.accounts.mail_server import MailServer
 from engine.accounts.trunk_states import TrunkStates
 from engine.audit.checkpoints import Notary
 from engine.audit.merging import IndexKeeper
@@ -76,6 +77,8 @@ class App:
         self.index_keeper = IndexKeeper(self.database)
         self.owed_indexing = OwedIndexing(self.database)
         self.notifier = Notifier(self.database, config.mail)
+        self.mail_server = MailServer(self.database, config.mail)
+        self.mail_server.follow(self.notifier.use)
         self.sweeper = Sweeper(self.database, self.keys, lambda: self.edge.state.udp)
         self.recorder = Recorder(
             self.database,
@@ -105,6 +108,7 @@ class App:
         self.retention = Retention(self.database)
         self.anomalies = AnomalyWatch(self.database)
         self.anomaly_mail = AnomalyMail(self.database, config.mail, config.admin.public_url, self.anomalies.on_found)
+        self.mail_server.follow(self.anomaly_mail.use)
         self.sweeping = Sweeping(self.database, AssetStore(data / "assets"))
         self.mover = Mover(self.database, self.reach.resync_phones)
         self.phones.log.on_moved = self.mover.wake
@@ -171,6 +175,7 @@ class App:
         self._spawn(self.publisher.run(), "publisher")
         self._spawn(self.recorder.run(), "recorder")
         self._spawn(self.notifier.run(), "notifier")
+        self._spawn(self.mail_server.run(), "mail settings")
         self._spawn(self.notary.run(), "audit checkpoints")
         self._spawn(self.index_keeper.run(), "audit indexes")
         self._spawn(self.owed_indexing.run(), "audit indexes of large operations")
@@ -202,7 +207,11 @@ class App:
         self.workers.start(self.phones_address)
         bound = provisioning.model_copy(update={"listen": str(self.phones_address)})  # port 0 became a real one
         application = make_admin(
-            self.config.model_copy(update={"provisioning": bound}), self.keys, self.database, self.reach
+            self.config.model_copy(update={"provisioning": bound}),
+            self.keys,
+            self.database,
+            self.reach,
+            mail_server=self.mail_server,
         )
         runner = AdminRunner(application)
         self.admin_address = await self._listen(

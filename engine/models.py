@@ -228,7 +228,8 @@ class Credential(Audited, Base):
     recovery codes.
 
     hash: the password's argon2id hash, the invitation's SHA-256, or the recovery codes' SHA-256s as a JSON list.
-    seed: of an authenticator app (RFC 6238). last_step: the time step of the last code that was used: none counts twice.
+    seed: of an authenticator app (RFC 6238). last_step: the time step of the last code that was used, as none
+    counts twice.
     previous: argon2id hashes of passwords that may not be used again, newest first.
     """
 
@@ -550,6 +551,20 @@ class Trunk(Audited, Versioned, Stamped, Base):
     enabled: Mapped[bool] = mapped_column(default=True)
     is_up: Mapped[bool | None] = mapped_column()  # what the SIP process last said; it routes by what it knows itself
     checked_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+
+
+class MailSettings(Audited, Stamped, Base):
+    """The mail server set in the pages: one row for the installation, which counts where `[mail]` names none."""
+
+    __tablename__ = "mail_settings"
+    resource_type = "mail_settings"
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    host: Mapped[str] = mapped_column(String(253))
+    port: Mapped[int] = mapped_column(Integer)
+    security: Mapped[str] = mapped_column(String(10))
+    username: Mapped[str] = mapped_column(String(320))
+    password: Mapped[str | None] = mapped_column(Sealed("mail_settings.password"))
+    sender: Mapped[str] = mapped_column(String(320))
 
 
 class TrunkGroup(Audited, Versioned, Stamped, Base):

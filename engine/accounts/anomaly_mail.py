@@ -50,6 +50,11 @@ class AnomalyMail:
         self._database, self._settings, self._public_url = database, settings, public_url.rstrip("/")
         self._found, self._now = found, now
 
+    def use(self, settings: Mail) -> None:
+        """Send by these settings from now on."""
+        self._settings = settings
+        self._found.set()
+
     async def run(self) -> None:
         """Until cancelled. Never raises for a database or a mail server that is away."""
         while True:

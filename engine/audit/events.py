@@ -32,6 +32,9 @@ class Event(StrEnum):
     ACCOUNT_READ = "account.read"
     ACCOUNT_UPDATE = "account.update"
     HOME_READ = "home.read"
+    MAIL_SETTINGS_READ = "mail_settings.read"
+    MAIL_SETTINGS_UPDATE = "mail_settings.update"
+    MAIL_SETTINGS_TEST = "mail_settings.test"
     ALERT_LIST = "alert.list"
     HELP_READ = "help.read"
     OPENAPI_READ = "openapi.read"
@@ -64,7 +67,7 @@ class Event(StrEnum):
     SIGN_IN_BEGIN = "sign_in.begin"
     SIGN_IN_READ = "sign_in.read"
     SIGN_IN_SEND_CODE = "sign_in.send_code"
-    PASSWORD_CHANGE = "password.change"  # noqa: S105  # a name, no password
+    PASSWORD_CHANGE = "password.change"  # a name, no password
     TWO_FACTOR_READ = "two_factor.read"
     TWO_FACTOR_BEGIN = "two_factor.begin"
     TWO_FACTOR_ENROL = "two_factor.enrol"
@@ -269,6 +272,7 @@ class EventFacts:
 _CATEGORIES = {
     "account": Category.SETTINGS,
     "home": Category.SETTINGS,
+    "mail_settings": Category.SETTINGS,
     "alert": Category.PHONES,
     "help": Category.SETTINGS,
     "openapi": Category.SETTINGS,

@@ -138,6 +138,12 @@ class Notifier:
         """There may be new rows."""
         self._wake.set()
 
+    def use(self, settings: Mail) -> None:
+        """Send by these settings from the next connection on; what waits is tried when it is due."""
+        self._settings = settings
+        self.state = MailState(bool(settings.host), settings.host, sent_at=self.state.sent_at)
+        self._wake.set()
+
     async def run(self) -> None:
         """Until cancelled. Never raises for a database or a mail server that is away."""
         couriers = [asyncio.create_task(self._courier(), name=f"courier-{n}") for n in range(MAX_CONNECTIONS)]
@@ -365,6 +371,16 @@ class Notifier:
     def _is_hopeless(self, claimed: Claimed, tries: int, now: dt.datetime) -> bool:
         is_old = now - claimed.outgoing.created_at > self._patience.give_up_after
         return is_old and tries >= self._patience.tries_at_least
+
+
+async def try_all_now(session: AsyncSession) -> None:
+    """Make every mail that waits due at once: the mail server is another one now."""
+    await session.execute(
+        update(Notification)
+        .where(Notification.state == NotificationState.WAITING, Notification.channel == "email")
+        .values(next_try_at=utc_now())
+        .execution_options(synchronize_session=False)
+    )
 
 
 async def resend(session: AsyncSession, actor: Actor, notification: Notification) -> Notification:

@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 
 from admin.api_reference import openapi
 from admin.pages_api import marked, reference
-from admin.pages_api_words import BODIES
+from admin.pages_api_bodies import BODIES
 from admin.routes import all_routes
 from engine.accounts import operations
 from engine.audit.record import SYSTEM
@@ -205,7 +205,7 @@ def test_every_request_body_has_an_example_that_the_api_accepts():
     }
     assert set(BODIES) == set(bodies)
     for name, model in bodies.items():
-        text = re.sub(r"\$([A-Z]+)_ID", lambda found: f"{found[1].lower()}_{'0' * 25}a", json.dumps(BODIES[name]))
+        text = re.sub(r"\$([A-Z_]+)_ID", lambda found: f"{found[1].lower()}_{'0' * 25}a", json.dumps(BODIES[name]))
         model.model_validate_json(text)
 
 

@@ -23,7 +23,26 @@ def upgrade() -> None:
     _refused_keys()
     _searches_that_are_owed()
     _background_runs()
+    _mail_settings()
     _trigrams()
+
+
+def _mail_settings() -> None:
+    """The mail server set in the pages."""
+    op.create_table(
+        "mail_settings",
+        sa.Column("id", sa.String(length=48), nullable=False),
+        sa.Column("host", sa.String(length=253), nullable=False),
+        sa.Column("port", sa.Integer(), nullable=False),
+        sa.Column("security", sa.String(length=10), nullable=False),
+        sa.Column("username", sa.String(length=320), nullable=False),
+        sa.Column("password", sa.LargeBinary(), nullable=True),
+        sa.Column("sender", sa.String(length=320), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.DateTime(), nullable=False),
+        sa.Column("updated_at", sa.DateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_mail_settings")),
+    )
 
 
 def _trigrams() -> None:
