@@ -61,7 +61,7 @@ def settings_of(root: ET.Element) -> list[Setting]:
     """
     found: list[Setting] = []
     named: list[Setting] = []
-    _note(root, named)
+    _note(root, root.attrib, named)
     _read(root, "", found, named)
     return found + named
 
@@ -73,18 +73,19 @@ def _read(parent: ET.Element, stem: str, found: list[Setting], named: list[Setti
     for element in parent:
         tag, has_children = element.tag, len(element) > 0
         attributes = element.attrib if element.keys() else _NONE
-        if not has_children and not attributes:
+        if not attributes and not has_children:
             found.append((stem + tag if stem else tag, element.text or ""))
             continue
-        local = tag.rpartition("}")[2] if "}" in tag else tag
+        if attributes and named is not None:
+            _note(element, attributes, named)
+        local = tag.rpartition("}")[2] if tag[0] == "{" else tag
         if local in _GROUPS:
             found += _grouped(element, local)
             if named is not None:
                 for inner in element.iter():
-                    _note(inner, named)
+                    if inner is not element and inner.keys():
+                        _note(inner, inner.attrib, named)
             continue
-        if attributes and named is not None:
-            _note(element, named)
         index = attributes.get("idx") or attributes.get("index")
         name = attributes.get("name") if tag in _ITEMS else None
         if has_children:
@@ -95,16 +96,14 @@ def _read(parent: ET.Element, stem: str, found: list[Setting], named: list[Setti
             found.append((f"{stem}{tag}.{index}" if index else stem + tag, element.text or ""))
 
 
-def _note(element: ET.Element, named: list[Setting]) -> None:
-    if not element.keys():
-        return
-    attributes, tag = element.attrib, element.tag
-    named += [(f"{tag}@{name}", value) for name, value in attributes.items() if name not in _NAMING]
-    if "value" in attributes:
+def _note(element: ET.Element, attributes: Mapping[str, str], named: list[Setting]) -> None:
+    if not _NAMING.issuperset(attributes):
+        tag = element.tag
+        named += [(f"{tag}@{name}", value) for name, value in attributes.items() if name not in _NAMING]
         own = attributes.get("name") or attributes.get("id")
-        if own:
+        if own and "value" in attributes:
             named.append((own, attributes["value"]))
-    elif "para" in attributes:  # Htek: a number with its name beside it
+    if "para" in attributes:  # Htek: a number with its name beside it
         named.append((attributes["para"], element.text or ""))
 
 
