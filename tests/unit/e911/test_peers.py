@@ -9,7 +9,7 @@ import pytest
 from engine.e911.carriers import load_profiles
 from engine.e911.hook import Hook
 from engine.e911.location import AccountTable, CivicAddress, DispatchableLocation, Line, LocationTable, Pbx, Trunk
-from engine.e911.peers import MAX_CHALLENGED, MAX_CHALLENGES_PER_S, PROOF_WITHIN_S, Peer, Unknown
+from engine.e911.peers import MAX_CHALLENGED, MAX_CHALLENGES_PER_S, PROOF_WITHIN_S, Peer, Peers, Unknown
 from engine.e911.route import Deadlines
 from engine.e911.rows import Number
 from engine.sip.auth import Challenge, Credentials, Verdict, answer, read_parameters
@@ -289,3 +289,20 @@ def test_who_asks_is_told_with_what_its_word_is_worth():
     assert (inside.is_doubtful, inside.verdict) == (True, Verdict.ABSENT)
     assert at.at(INSIDE)[1].id == "pbx_1"
     assert at.at(OUTSIDE) is None
+
+
+def test_what_is_kept_of_a_pbx_ends_with_its_row():
+    """E-04: a table replaced, a password set, a PBX taken away: each counts with the next request."""
+    table = LocationTable()
+    table.put(account("account_1", PLAIN))
+    peers = Peers(table, trunk_ips=(), names_of=lambda _: (), proof_key=b"k" * 32)
+    ask = read_request(request("INVITE", "sip:102@x", source=INSIDE))
+    first = peers.who(ask, INSIDE, NOW)
+    assert peers.who(ask, INSIDE, NOW) is first
+    table.put(account("account_1", replace(PLAIN, name="Other")))
+    second = peers.who(ask, INSIDE, NOW)
+    assert (first.pbx.name, second.pbx.name, second.account) == ("PBX", "Other", table.accounts["account_1"])
+    table.put(account("account_1", DIGEST))
+    assert peers.who(ask, INSIDE, NOW).is_doubtful
+    table.put(account("account_1"))
+    assert isinstance(peers.who(ask, INSIDE, NOW), Unknown)

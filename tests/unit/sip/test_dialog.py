@@ -253,3 +253,29 @@ def test_many_in_dialog_targets_are_kept_to_a_bound() -> None:
     assert len(drain(stack)[1]) == 4200
     assert len(stack._single_targets) <= 4096
     assert len(stack._literal_hops) <= 4096
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["Contact: <sip:101@192.0.2.20:5060>"], []),
+        (["Contact: <sip:101@pbx.example>"], ["pbx.example"]),
+        (['Contact: "a;b" <sip:101@pbx.example;x=1>'], ["pbx.example"]),
+        ([f"Record-Route: {OURS}"], []),
+        ([f"Record-Route: {OURS}", "Record-Route: <sip:edge.example;lr>"], ["edge.example"]),
+        ([f"Record-Route: {OURS}, <sip:edge.example;lr>"], ["edge.example"]),
+        ([f"Record-Route: <sip:edge.example;lr;cp={MARK}>"], ["edge.example"]),
+    ],
+)
+def test_host_names_are_met_however_often_lines_like_theirs_named_none(lines: list[str], expected: list[str]) -> None:
+    """E-18: lines that name addresses alone are not read twice; one that names a host is told of every time."""
+    met: list[NextHop] = []
+    dialogs = Dialogs(lambda _: (PROXY.ip, PROXY.port), KEY, met.append)
+    for _ in range(2):
+        for known in ("Contact: <sip:101@192.0.2.20:5060>", f"Record-Route: {OURS}", 'Contact: "a;c" <sip:192.0.2.1>'):
+            data = b"\r\n".join(each for each in request().split(b"\r\n") if not each.startswith(b"Contact"))
+            dialogs.meet(read_request(data.replace(b"\r\nCSeq", f"\r\n{known}\r\nCSeq".encode())))
+        assert met == []
+        dialogs.meet(read_request(data.replace(b"\r\nCSeq", "\r\n".join(["", *lines, "CSeq"]).encode())))
+        assert [each.host for each in met] == expected
+        met.clear()
