@@ -21,6 +21,7 @@ from admin.idempotency import answer_once
 from admin.routes import PUBLIC, Route
 from engine.accounts import store_signin
 from engine.accounts.signin import ApiKeyRefused, SignInRefused, SignInSlowed
+from engine.accounts.store import is_id
 from engine.audit.events import Event
 from engine.audit.record import Note, is_recorded, record
 from engine.errors import DatabaseAway, EngineError
@@ -115,10 +116,19 @@ async def _answered(request: web.Request, handler: Handler, route: Route, sessio
     if response.status >= 400:
         raise Refusal(response)
     if not is_recorded(session):
-        record(session, request[ACTOR], route.event, resource=request.get(RESOURCE))
+        record(session, request[ACTOR], route.event, resource=_resource_of(request, route))
     for note in cast("list[Note]", session.info["audit"]):
         note.status = note.status or response.status
     return response
+
+
+def _resource_of(request: web.Request, route: Route) -> tuple[str, str, str] | None:
+    """What the handler said it is about; else the record that the path names, when it has an identifier's shape."""
+    named = request.get(RESOURCE)
+    identity = request.match_info.get("id", "")
+    if named is None and is_id(identity):
+        return (route.event.value.partition(".")[0], identity, "")
+    return named
 
 
 async def _record_refusal(
@@ -126,7 +136,7 @@ async def _record_refusal(
 ) -> None:
     """The entry of a request that changed nothing, in a transaction of its own."""
     account_id, details = None, {}
-    resource = request.get(RESOURCE)
+    resource = _resource_of(request, route)
     if isinstance(error, SignInRefused | SignInSlowed):  # the stranger is told none of this
         account_id, reason = error.account_id, error.reason
         details = {"email": error.email, "method": error.method} if error.email else {"method": error.method}

@@ -272,3 +272,19 @@ async def test_what_is_done_in_pages_stands_in_the_log_that_settings_leads_to(po
         assert (actor["type"], actor["id"], actor["role"]) == ("user", site.owner.id, "owner")
     card = await (await port.call("GET", "/audit?limit=20", cookie)).text()
     assert card.count("<tr data-id=") <= 20
+
+
+async def test_a_record_that_was_looked_at_or_refused_has_that_in_its_history(port: AdminPort, site: Site) -> None:
+    """S0-34, S1-53: pages and API name the record by type and identifier, whatever came of the request."""
+    made = await furnish(port, site)
+    location, trunk = made.ids["locations"], made.ids["trunks"]
+    cookie, operator = await port.browser(site), await port.browser(site, Role.OPERATOR)
+    await port.call("GET", f"/locations/{location}", cookie)
+    await port.call("GET", f"/api/v1/locations/{location}", site.auth)
+    await port.call("POST", f"/settings/trunks/{trunk}/delete", operator, allow_redirects=False)
+    reads = await rows(port, site, target=location, event="location.read")
+    assert [(entry["actor"]["type"], entry["resource"]["type"]) for entry in reads] == [  # type: ignore[index]
+        ("api_key", "location"), ("user", "location"),
+    ]  # fmt: skip
+    (refused,) = await rows(port, site, target=trunk, outcome="denied")
+    assert (refused["event"], refused["status"]) == ("trunk.delete", 403)
