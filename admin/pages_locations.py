@@ -19,7 +19,7 @@ from engine.accounts import store_trunks
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 from engine.db import utc_now
-from engine.e911 import callback_numbers, sites, store, store_merge
+from engine.e911 import callback_numbers, sites, store, store_merge, store_tests
 from engine.e911.fields import canonical_network
 from engine.e911.store import Usage
 from engine.e911.validation import Verdict, note_verdict
@@ -97,6 +97,7 @@ async def _location_page(request: web.Request, error: EngineError | None) -> web
         pool=next((pool for pool in pools if location and pool.location_id == location.id), None),
         warnings=[text for found in warnings.values() for text in found],
         can_be_asked=bool(request.app[CONFIG].e911.lost_url),
+        test=await store_tests.last_test_of(session, location) if location else None,
         account_told=[recipient.email for recipient in await store.recipients_of(session, account.id)],
         groups=[(group.id, group.name) for group in await store_trunks.trunk_groups_of(session, account.id, limit=500)],
         timezones=_zones(str(values["timezone"])), here=await _here(request, location) if location else None,

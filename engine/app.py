@@ -79,7 +79,7 @@ class App:
         self.notifier = Notifier(self.database, config.mail)
         self.mail_server = MailServer(self.database, config.mail)
         self.mail_server.follow(self.notifier.use)
-        self.sweeper = Sweeper(self.database, self.keys, lambda: self.edge.state.udp)
+        self.sweeper = Sweeper(self.database, self.keys, lambda: self.edge.state.udp, pace_s=config.e911.sweep_pace_s)
         self.recorder = Recorder(
             self.database,
             self.keys,

@@ -73,7 +73,7 @@ class Sweeper:
                 except Exception as exc:  # noqa: BLE001  # a loop that lives as long as the process: log it and go on
                     _log.warning("sweeps.waiting", error=type(exc).__name__, detail=str(exc)[:200])
                     has_more = False
-                await asyncio.sleep(self.pace_s if has_more else self.every_s)
+                await asyncio.sleep(self.pace_s if has_more else min(self.every_s, self.pace_s))
         finally:
             await self._let_go()
 
