@@ -38,6 +38,7 @@ from engine.errors import FieldFault, Invalid, NotFound
 from engine.models import Account, AuditEntry, User
 
 RELATED = 10
+NAMED_WITHIN = 50  # a record's newest entries, among which one with its name is looked for: a reading has none
 EVENT_STREAM = "text/event-stream"
 _GROUP_FILTER = {"user": "actor", "ip": "ip", "description": "event"}
 _MORE = ("range", "from", "to", "category", "action", "user", "type", "target", "group")  # under "More filters"
@@ -116,12 +117,13 @@ async def _asked(request: web.Request) -> Asked:
 
 
 async def _target_words(request: web.Request, asked: Asked) -> str:
-    """The record whose history is shown, as its newest entry calls it; its identifier where none does."""
+    """The record whose history is shown, as its newest entry with a name calls it; its identifier where none does."""
     if not asked.filters.target:
         return ""
     wanted = Filters(target=asked.filters.target)
-    page = await store.list_entries(request[SESSION], request[ACCOUNT].id, wanted, limit=1)
-    return target_of(page.rows[0]) if page.rows else asked.filters.target
+    page = await store.list_entries(request[SESSION], request[ACCOUNT].id, wanted, limit=NAMED_WITHIN)
+    called = [target_of(row) for row in page.rows]
+    return next((words for words in called if ": " in words), called[0] if called else asked.filters.target)
 
 
 async def _live_address(request: web.Request, asked: Asked) -> str:
