@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from aiohttp import web
 
-from admin.context import ACCOUNT, CONFIG, EDGE, SCOPES, SESSION
+from admin.context import ACCOUNT, MAIL_SERVER, EDGE, SCOPES, SESSION
 from admin.render import plural, render
 from admin.routes import SIGNED_IN, Route
 from engine.accounts import store as accounts
@@ -167,7 +167,7 @@ async def _facts(request: web.Request, standing: Standing) -> e911_alarms.Standi
         ),
         overdue_mails=await store_calls.overdue_notifications(session, account_id, now - OVERDUE_AFTER),
         failed_mails=await store_calls.failed_notifications(session, account_id, since),
-        is_mail_set_up=bool(request.app[CONFIG].mail.host),
+        is_mail_set_up=bool(request.app[MAIL_SERVER].settings.host),
         untested=await store_tests.count_untested(session, account_id, now - UNTESTED_AFTER),
         has_passed_a_test=standing.passed is not None,
         is_connected=bool(standing.pbxs or standing.trunks),

@@ -132,8 +132,8 @@ def _of_messages(now: Standing) -> list[Alarm]:
         found.append(Alarm(AlarmKind.NO_RECIPIENTS, text, "Name who is told", "/settings#recipients"))
     has_someone = now.recipients or any(place.has_recipients for place in now.places)
     if has_someone and not now.is_mail_set_up:
-        text = "No mail server is set up: 911 calls go out, and nobody is mailed. Set [mail] host on the server."
-        found.append(Alarm(AlarmKind.MAIL_FAILING, text, "How mail works", "/help/emergency"))
+        text = "No mail server is set up: 911 calls go out, and nobody is mailed."
+        found.append(Alarm(AlarmKind.MAIL_FAILING, text, "Set it up", "/settings/mail"))
     elif now.overdue_mails:
         waiting = _many(now.overdue_mails, "message about calls waits", "messages about calls wait")
         text = (
