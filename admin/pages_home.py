@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from aiohttp import web
 
-from admin.context import ACCOUNT, MAIL_SERVER, EDGE, SCOPES, SESSION
+from admin.context import ACCOUNT, EDGE, MAIL_SERVER, SCOPES, SESSION
 from admin.render import plural, render
 from admin.routes import SIGNED_IN, Route
 from engine.accounts import store as accounts
