@@ -1,5 +1,5 @@
 """`python3 run.py bench [--quick] [part ...]`: the benchmarks, as tables. Parts: start, sip, streams, front,
-emergency, crowd, http, storm, dialplans, phones, audit.
+emergency, alerts, crowd, http, storm, dialplans, phones, audit.
 
 Loopback only; it stops by itself: about 40 minutes, with --quick about 12. --gentle keeps every load small, to try the
 harness beside other work; its figures mean nothing.
@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tests.bench import (
+    alerts,
     audit,
     crowd,
     dialplans,
@@ -32,7 +33,20 @@ from tests.bench import (
 )
 from tests.bench.plan import GENTLE, QUICK, Plan
 
-PARTS = ("start", "sip", "streams", "front", "emergency", "crowd", "http", "storm", "dialplans", "phones", "audit")
+PARTS = (
+    "start",
+    "sip",
+    "streams",
+    "front",
+    "emergency",
+    "alerts",
+    "crowd",
+    "http",
+    "storm",
+    "dialplans",
+    "phones",
+    "audit",
+)
 EQUAL_RATE = 1_000
 
 
@@ -67,6 +81,7 @@ def _run(console: Console, plan: Plan, parts: set[str]) -> list[table.Goal]:
         "streams": _streams,
         "front": _front,
         "emergency": _emergency,
+        "alerts": _alerts,
         "crowd": _crowd,
         "http": _http,
         "storm": _storm,
@@ -97,6 +112,10 @@ def _emergency(console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:
     told = asyncio.run(emergency.measure_mail(plan, say))
     table.show_emergency(console, delay, told)
     return table.emergency_goals(delay, told)
+
+
+def _alerts(_console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:
+    return alerts.goals(asyncio.run(alerts.measure(plan, say)))
 
 
 def _streams(console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:
@@ -143,8 +162,9 @@ def _phones(console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:
 
 def _audit(console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:
     measured = asyncio.run(audit.measure(plan, say))
-    audit.show(console, measured)
-    return audit.goals(measured)
+    for figures in measured:
+        audit.show(console, figures)
+    return [goal for figures in measured for goal in audit.goals(figures)]
 
 
 def _sip(console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:
