@@ -28,7 +28,7 @@ def test_where_all_is_well_nothing_is_said() -> None:
         ({"failed_calls": 1}, "call_failed", "1 emergency call of the last 7 days reached no", "outcome=failed"),
         ({"unacknowledged": 2}, "unacknowledged", "2 emergency calls of the last 7 days were", "/calls"),
         ({"recipients": 0}, "no_recipients", "Nobody is told when 911 is dialed.", "/settings#recipients"),
-        ({"is_mail_set_up": False}, "mail_failing", "nobody is mailed", "/help/emergency"),
+        ({"is_mail_set_up": False}, "mail_failing", "nobody is mailed", "/settings/mail"),
         ({"overdue_mails": 3}, "mail_failing", "3 messages about calls wait", "/calls"),
         ({"failed_mails": 1}, "mail_failed", "1 message of the last 7 days could not be delivered", "/calls"),
         ({"disagreements": 1, "latest_disagreement": "call_1"}, "disagreement", "may be sent to the wrong", "call_1"),
