@@ -8,7 +8,7 @@ from aiohttp import web
 from admin.api_provisioning_policy import sees_certificates
 from admin.context import ACCOUNT, ACTOR, CONFIG, SESSION
 from admin.pages_form import FORM, form_of, lines_typed, refuse_stale, see_other, typed, whole_number
-from admin.render import render
+from admin.render import plural, render
 from admin.routes import Route
 from engine.accounts import store as accounts
 from engine.accounts.scopes import Scope
@@ -80,7 +80,7 @@ def _refuse_locking_out(outside: Outside) -> None:
     if not outside.is_most:
         return
     detail = (
-        f"{outside.phones:,} of {outside.of:,} phones asked last from outside these ranges "
+        f"{outside.phones:,} of {plural(outside.of, 'phone')} asked last from outside these ranges "
         f"({', '.join(outside.examples)}): they would get no changes any more, and a reset one could not dial 911."
     )
     raise Invalid("Nothing was saved yet: most phones would be turned away.", fields=(FieldFault(_CONFIRM, detail),))

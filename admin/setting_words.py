@@ -87,7 +87,7 @@ def effective_rows(record: PhoneRecord) -> list[EffectiveRow]:
 
 def label_of(name: str) -> str:
     """The label, with the unit where a number is wanted: `Registration expires (seconds)`."""
-    words = words_of(name)
+    words = words_of(name.removeprefix("settings."))  # as forms call it
     return f"{words.label} ({words.unit}s)" if words.unit else words.label
 
 

@@ -28,6 +28,9 @@ async def test_ranges_and_encryption_are_set_without_a_script(filled: Site, new_
     await expect(page.get_by_label("Encrypt each phone")).to_be_checked()
     await ranges.fill("198.51.100.0/24")
     await page.get_by_role("button", name="Save").click()
+    await expect(page.get_by_text("1 of 1 phone asked last from outside these ranges")).to_be_visible()
+    await page.get_by_label("Turn these phones away all the same").check()
+    await page.get_by_role("button", name="Save").click()
     await expect(page.get_by_text("Security of the phones saved. It counts")).to_be_visible()
     await expect(page.get_by_text("asked last from outside these ranges")).to_be_visible()
     async with filled.database.sessions() as session:

@@ -48,7 +48,7 @@ async def test_a_change_goes_from_paper_to_some_phones_to_all(filled: Site, new_
     await page.get_by_label("Settings").fill('{"ntp_server": "ntp.example.com", "lldp": false}')
     await page.get_by_role("button", name="Dry run").click()
     await expect(page.get_by_role("heading", name="Dry run")).to_be_visible()
-    await expect(page.get_by_role("heading", name="Rendered")).to_be_visible(timeout=30_000)  # the page follows it
+    await expect(page.get_by_role("heading", name="Rendered")).to_be_visible(timeout=120_000)  # the page follows it
     await expect(page.locator("progress")).to_have_js_property(
         "value", await page.locator("progress").evaluate("m => m.max")
     )
@@ -75,7 +75,7 @@ async def test_a_template_is_tried_on_all_phones_from_its_own_page(filled: Site,
     await page.goto(f"{filled.url}/phones/templates/yealink/time.cfg.j2")
     await page.get_by_label("Jinja template").fill("{% include 'time.cfg.j2' %}\nphone_setting.backlight_time = 60\n")
     await page.get_by_role("button", name="Dry run on all phones").click()
-    await expect(page.get_by_role("heading", name="Rendered")).to_be_visible(timeout=30_000)
+    await expect(page.get_by_role("heading", name="Rendered")).to_be_visible(timeout=120_000)
     await expect(page.get_by_role("row", name="Added: phone_setting.backlight_time = 60").first).to_be_visible()
     await page.goto(f"{filled.url}/phones/templates")
     await expect(page.get_by_text("None yet: every phone has the shipped templates.")).to_be_visible()

@@ -256,7 +256,7 @@ async def test_a_quarantined_phone_is_let_go_when_a_table_takes_its_new_model(po
 async def test_calls_are_recorded_beside_a_large_import(
     port: AdminPort, site: Site, keys: KeyRing, tmp_path: Path
 ) -> None:
-    """P-19, S0-02: while 4,000 phones come in, the recorder puts 911 calls of the same account into the database, each
+    """P-19, E-12: while 4,000 phones come in, the recorder puts 911 calls of the same account into the database, each
     before a writer would give up; then every row is there, one entry for each, and the chain holds.
     """
     await _location(port, site)
