@@ -64,7 +64,7 @@ from engine.sip.stack import SipStack
 from engine.sip.tls import Certificates
 from engine.sip.transaction import ServerTransaction
 from engine.sip.transports import Transports
-from engine.sip.uri import bracketed
+from engine.sip.uri import bracketed, transport_parameter
 
 MARK_PURPOSE = "record-route"
 PING_TIMEOUT_S = 3.0  # three retransmissions over UDP
@@ -441,7 +441,7 @@ class Edge:
         now = self._loop.time()
         self._keep_connections(now)
         for name, hop in self._trunks.take_due(now):
-            uri = f"sip:{bracketed(name[0])}{f':{name[1]}' if name[1] else ''}{_transport(hop)}"
+            uri = f"sip:{bracketed(name[0])}{f':{name[1]}' if name[1] else ''}{transport_parameter(hop.transport)}"
             self._stack.send_request("OPTIONS", uri, hop, (), b"", ("ping", name), now, PING_TIMEOUT_S)
         self._references.refresh(now)
         self._pump()
@@ -483,7 +483,7 @@ class Edge:
         standing.follow(*self._trunks.hops())
         standing.tick(now)
         for hop in standing.take_unheard():
-            uri = f"sip:{bracketed(hop.ip)}:{hop.port}{_transport(hop)}"
+            uri = f"sip:{bracketed(hop.ip)}:{hop.port}{transport_parameter(hop.transport)}"
             self._stack.send_request("OPTIONS", uri, hop, (), b"", ("probe", hop), now, PING_TIMEOUT_S)
         if self._certificates.faults != self._tls_faults:
             self._tls_faults = self._certificates.faults
@@ -506,10 +506,6 @@ class Edge:
             "journal_fault" if detail else "journal_recovered", level="critical" if detail else "info", detail=detail
         )
         self._lines.tell(**{"is": "journal"}, fault=detail)
-
-
-def _transport(hop: Hop) -> str:
-    return "" if hop.transport == "udp" else f";transport={hop.transport}"
 
 
 async def _serve(settings: Settings, lines: Lines) -> None:

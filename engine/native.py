@@ -14,10 +14,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 VARIABLE = "CALLPOINT_NATIVE"
+MAKING_S = 3_600.0  # a folder half made for longer than that was left behind
+_MAKING = "making-"
 PACKAGE = Path(__file__).parent / "sip"
 # What a datagram passes through. The shells of streams wait for sockets, and the resolver for DNS: nothing is gained.
 MODULES = (
@@ -70,7 +73,7 @@ def build(into: Path) -> Path:
     if folder.is_dir():
         return folder
     into.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=into, prefix="making-") as name:
+    with tempfile.TemporaryDirectory(dir=into, prefix=_MAKING) as name:
         work, made = Path(name), Path(name) / "made"
         (work / "engine").mkdir()
         shutil.copytree(PACKAGE, work / "engine" / "sip", ignore=shutil.ignore_patterns("__pycache__"))
@@ -100,6 +103,14 @@ setup(name="callpoint-sip", ext_modules=mypycify(["--strict", *files], opt_level
 """
 
 
+def _is_being_made(folder: Path) -> bool:
+    """Is somebody else compiling there at this moment?"""
+    try:
+        return folder.name.startswith(_MAKING) and time.time() - folder.stat().st_mtime < MAKING_S
+    except FileNotFoundError:  # just done
+        return False
+
+
 def main() -> int:
     """`python -m engine.native`: compile the core of this installation. Returns the exit code."""
     kept = place()
@@ -112,7 +123,7 @@ def main() -> int:
         print(exc)  # noqa: T201
         return 1
     for other in kept.iterdir():
-        if other != folder:
+        if other != folder and not _is_being_made(other):
             shutil.rmtree(other, ignore_errors=True)
     print("The SIP core is compiled; the next start uses it.")  # noqa: T201
     return 0

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from engine.errors import Invalid
 from engine.numbers import NumberPack
-from engine.sip.uri import bracketed
+from engine.sip.uri import bracketed, transport_parameter
 
 _ENGINE = Path(__file__).parent
 # beside the package in a checkout, inside it when installed
@@ -75,8 +75,7 @@ class Peer:
     @property
     def uri(self) -> str:
         """As a SIP URI without a user; UDP is what is meant when nothing is said."""
-        ending = "" if self.transport == "udp" else f";transport={self.transport}"
-        return f"sip:{self.host_port}{ending}"
+        return f"sip:{self.host_port}{transport_parameter(self.transport)}"
 
 
 @dataclass(frozen=True, slots=True)

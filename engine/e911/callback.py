@@ -18,7 +18,7 @@ from engine.e911.rows import Line
 from engine.sip.auth import Credentials
 from engine.sip.forward import Edit, Forward, Hop, Target
 from engine.sip.message import BadMessage, Request
-from engine.sip.uri import bracketed, parse_name_addr, parse_uri
+from engine.sip.uri import bracketed, parse_name_addr, parse_uri, transport_parameter
 
 PSAP_CALLBACK = "psap-callback"  # RFC 7090 §5
 CALLER, ONSITE = "caller", "onsite"  # what a target's name begins with: who of the two was tried
@@ -200,10 +200,8 @@ class Callbacks:
     def _targets(self, name: str, user: str, owner: _Owner, pbx: Pbx | None, edit: Edit) -> Iterator[Target]:
         limits = (self._deadlines.first_response_s, self._deadlines.connect_s)
         for host, hop in self._ways_to(pbx, owner.loan)[:MAX_HOPS_PER_TRUNK]:
-            uri = f"sip:{quote(user, safe=_USER, errors='surrogateescape')}@{host}" + (
-                "" if hop.transport == "udp" else f";transport={hop.transport}"
-            )
-            made = Edit(uri, edit.remove, edit.add)
+            uri = f"sip:{quote(user, safe=_USER, errors='surrogateescape')}@{host}"
+            made = Edit(uri + transport_parameter(hop.transport), edit.remove, edit.add)
             if pbx is None:
                 yield Target(name, hop, made, *limits)
             else:

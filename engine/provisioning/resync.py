@@ -18,7 +18,7 @@ from typing import Any
 from engine.errors import Conflict
 from engine.provisioning.pace import Pace
 from engine.provisioning.vendors import Profile
-from engine.sip.uri import bracketed
+from engine.sip.uri import bracketed, transport_parameter
 
 SIP_PORT = 5060
 WITHIN_S = 12.0  # the SIP process gives a NOTIFY up after eight; this bounds the SIP process
@@ -122,10 +122,8 @@ def plan(profile: Profile, to: Destination, *, reboot: bool = False) -> Resync:
             "The phone's first line has no PBX with a registrar, so a resync cannot reach it. Set one, or restart it."
         )
     uri = f"sip:{to.sip_user}@{to.registrar_host}:{to.registrar_port}"
-    suffix = "" if to.transport == "udp" else f";transport={to.transport}"
-    return Resync(
-        to.transport, to.registrar_host, to.registrar_port, uri + suffix, event, to.last_ip or "", credentials
-    )
+    uri += transport_parameter(to.transport)
+    return Resync(to.transport, to.registrar_host, to.registrar_port, uri, event, to.last_ip or "", credentials)
 
 
 def meaning(status: int) -> str:

@@ -17,7 +17,7 @@ from engine.sip import disguise, grammar, headers
 from engine.sip.edit import Change, Routing
 from engine.sip.forward import Hop
 from engine.sip.message import Request, Response
-from engine.sip.uri import bracketed
+from engine.sip.uri import bracketed, transport_parameter
 
 MARK_DIGITS = 16  # 64 bits: guessing costs a network round trip each
 DEFAULT_PORT = 5060
@@ -273,10 +273,9 @@ class Dialogs:
         if found is None:
             host, port = self._addresses(hop)
             name = f"{bracketed(host)}:{port}"
-            transport = "" if hop.transport == "udp" else f";transport={hop.transport}"
             found = (
                 f"Via: SIP/2.0/{hop.transport.upper()} {name};branch=".encode(),
-                f"<sip:{name}{transport};lr".encode(),
+                f"<sip:{name}{transport_parameter(hop.transport)};lr".encode(),
             )
             self._own.update((host.lower().encode(), each) for each in (port, *self.also_ports))
             if len(self._prefixes) >= _MAX_KEPT:

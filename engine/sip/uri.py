@@ -138,3 +138,8 @@ def _unquote(text: str) -> str:
 def bracketed(host: str) -> str:
     """A host as it stands in a URI or Via: IPv6 in brackets."""
     return f"[{host}]" if ":" in host else host
+
+
+def transport_parameter(transport: str) -> str:
+    """What a sip URI says of the transport by which it is reached; UDP goes without saying (RFC 3261 §19.1.1)."""
+    return "" if transport == "udp" else f";transport={transport}"

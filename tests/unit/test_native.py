@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import time
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,18 @@ def test_a_source_that_does_not_compile_says_so_and_leaves_nothing(
     with pytest.raises(RuntimeError, match="goes on as Python"):
         native.build(tmp_path / "kept")
     assert list((tmp_path / "kept").iterdir()) == []
+
+
+def test_what_somebody_else_is_compiling_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: Path
+) -> None:
+    """E-18: two who compile at once do not take each other's work away; what was left half made goes one day."""
+    kept = tmp_path / "native"
+    shutil.copytree(made, kept / made.name)
+    for name in ("making-now", "making-once", "0" * 24):
+        (kept / name).mkdir(parents=True)
+    long_ago = time.time() - 2 * native.MAKING_S
+    os.utime(kept / "making-once", (long_ago, long_ago))
+    monkeypatch.setenv(native.VARIABLE, str(kept))
+    assert native.main() == 0
+    assert {each.name for each in kept.iterdir()} == {made.name, "making-now"}

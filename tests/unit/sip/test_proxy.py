@@ -417,6 +417,34 @@ def test_a_cancel_from_another_address_is_refused() -> None:
     assert len(bench.sent_to(CARRIER)) == 1
 
 
+@pytest.mark.parametrize("transport", ["tcp", "tls"])
+def test_a_cancel_on_another_connection_is_known_by_its_branch(transport: str) -> None:
+    """E-18: §9.2: a PBX that writes each connection's own port into Via opened a second one meanwhile."""
+    first, second = Hop(transport, PBX.ip, 40_001, 1), Hop(transport, PBX.ip, 40_002, 2)
+    stack = make_stack(is_trusted=lambda hop: hop.ip == PBX.ip)
+    stack.receive(request(source=first), first, 0.0)
+    received = drain(stack)[0][0]
+    assert isinstance(received, RequestReceived)
+    stack.forward(received.transaction, Forward((A,), tag="call"), 0.0)
+    sent = drain(stack)[1]
+    stack.receive(response(sent[-1][0], 180), CARRIER, 0.1)
+    drain(stack)
+    elsewhere = Hop(transport, "203.0.113.9", 40_002, 3)
+    for wrong in (request("CANCEL", source=second, branch="z9hG4bKother"), request("CANCEL", source=elsewhere)):
+        source = elsewhere if b"203.0.113.9" in wrong else second
+        stack.receive(wrong, source, 0.2)
+        assert [read_response(data).status for data, _ in drain(stack)[1]] == [481]
+    stack.receive(request("CANCEL", source=second), second, 0.3)
+    out = drain(stack)[1]
+    assert [(data.split(b"\r\n")[0], hop) for data, hop in out if hop == second] == [(b"SIP/2.0 200 OK", second)]
+    assert [data.split(b" ")[0] for data, hop in out if hop == CARRIER] == [b"CANCEL"]
+    for now in (100.0, 200.0, 300.0):
+        stack.handle_timer(now)
+        drain(stack)
+    stack.receive(request("CANCEL", source=second), second, 300.1)
+    assert [read_response(data).status for data, _ in drain(stack)[1]] == [481]
+
+
 def test_a_cancel_of_the_same_caller_by_another_way_is_obeyed() -> None:
     """E-18: §9.1: a PBX with two addresses; but a peer that names another call ends nobody's."""
     other_way = Hop("udp", "192.0.2.21", 5060)

@@ -1,16 +1,11 @@
 """Lanes of equal durations: what was armed later is due later."""
 
-from engine.sip.timers import Deadlines, Lane
-
-
-class Item:
-    def __init__(self) -> None:
-        self.lane: Lane | None = None
+from engine.sip.timers import Deadlines, Timed
 
 
 def test_items_are_due_at_their_time_and_once() -> None:
     """E-18: take_due disarms."""
-    deadlines, short, long = Deadlines(), Item(), Item()
+    deadlines, short, long = Deadlines(), Timed(), Timed()
     deadlines.arm(long, 10.0, 0.0)
     deadlines.arm(short, 1.0, 5.0)
     assert deadlines.next() == 6.0
@@ -23,7 +18,7 @@ def test_items_are_due_at_their_time_and_once() -> None:
 
 def test_arming_again_replaces_and_disarming_leaves_nothing() -> None:
     """E-18: in the same lane or another."""
-    deadlines, item = Deadlines(), Item()
+    deadlines, item = Deadlines(), Timed()
     deadlines.arm(item, 1.0, 0.0)
     deadlines.arm(item, 1.0, 0.5)
     assert deadlines.next() == 1.5
@@ -39,7 +34,7 @@ def test_lanes_of_durations_no_longer_used_are_dropped() -> None:
     """E-18: a trunk's own deadline is configured in any fraction of a second."""
     deadlines = Deadlines()
     for number in range(1000):
-        item = Item()
+        item = Timed()
         deadlines.arm(item, 1.0 + number / 1000, 0.0)
         deadlines.disarm(item)
     assert len(deadlines._lanes) <= 32
