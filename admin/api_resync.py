@@ -12,6 +12,7 @@ from admin.context import ACCOUNT, ACTOR, EDGE, RESOURCE, SESSION, FleetState
 from admin.routes import Operation, Route
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
+from engine.audit.parts import Part, record_parts
 from engine.audit.record import record
 from engine.db import utc_now
 from engine.errors import FieldFault, Invalid, NotFound
@@ -130,9 +131,8 @@ async def resync_fleet(request: web.Request, fleet: Fleet) -> None:
         session, actor, Event.PHONE_BULK_RESYNC, resource=request[RESOURCE],
         details={"phones": len(fleet.planned), "refused": len(fleet.refused), "spread_s": round(fleet.spread_s, 1)},
     )  # fmt: skip
-    for phone_id, _ in fleet.planned:
-        resource = ("phone", phone_id, names[phone_id])
-        record(session, actor, Event.PHONE_RESYNC, resource=resource, bulk_id=fleet.id)
+    parts = [Part(Event.PHONE_RESYNC, ("phone", phone_id, names[phone_id]), {}) for phone_id, _ in fleet.planned]
+    await record_parts(session, actor, fleet.account_id, fleet.id, parts, moves_revision=False)
     send_when_committed(request, fleet)
 
 
