@@ -18,6 +18,7 @@ from engine.accounts.policy import DEFAULT
 from engine.accounts.scopes import Scope, scopes_of_role
 from engine.accounts.signin import Proof
 from engine.audit.events import Event
+from engine.audit.record import OPERATOR
 from engine.db import utc_now
 from engine.errors import EngineError, FieldFault, NotFound
 from engine.models import Role, Session, User, UserStatus
@@ -63,7 +64,7 @@ def _roles_to_give(request: web.Request, now: str = "") -> list[tuple[str, str]]
     return [
         (role.value, name)
         for role, name, _words in ROLES
-        if role == now or (scopes_of_role(role) <= mine and (role is not Role.OWNER or own == Role.OWNER))
+        if role == now or (scopes_of_role(role) <= mine and (role is not Role.OWNER or own in {Role.OWNER, OPERATOR}))
     ]
 
 

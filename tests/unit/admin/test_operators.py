@@ -148,7 +148,7 @@ async def test_every_operation_is_closed_to_who_names_another_account(port: Admi
             continue
         answer = await port.call(
             route.method, foreign.path(route), site.auth | {NAMED: other.account.id, "If-Match": "*"},
-            json=foreign.body(route),
+            json={},
         )  # fmt: skip
         faults += [] if answer.status == 403 else [f"{route.method} {route.path}: {answer.status}"]
     assert faults == []
@@ -177,3 +177,19 @@ async def test_an_operator_is_managed_like_everybody(port: AdminPort, site: Site
     assert (await browser.sign_in(HELPER))[2] == "/login/enrol?next=/"
     shown = await (await port.call("GET", "/api/v1/security-policy", site.auth)).json()
     assert shown["two_factor"] == "optional"
+
+
+async def test_an_operator_gives_an_account_a_new_owner(port: AdminPort, site: Site) -> None:
+    """S2-14: somebody has to help where the last owner is gone; an auditing operator may not."""
+    await _operator(port)
+    browser = Browser(port)
+    await browser.sign_in(HELPER)
+    await browser.ask("POST", f"/accounts/{site.account.id}/enter")
+    assert '<option value="owner"' in (await browser.ask("GET", "/users"))[1]
+    status, page, _address = await browser.ask("POST", "/users", email="heir@acme.example", name="Heir", role="owner")
+    assert (status, "/invitation?k=" in page) == (200, True)
+    entry = (await port.entries(site.account.id))[-1]
+    assert (entry.event, entry.outcome, entry.actor_name) == ("user.create", "success", HELPER)
+    narrow = await _operators_key(port, "users:write") | {NAMED: site.account.id}
+    refused = await port.call("POST", "/api/v1/users", narrow, json={"email": "x@acme.example", "role": "owner"})
+    assert refused.status == 403
