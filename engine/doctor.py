@@ -20,7 +20,14 @@ from engine.doctor_bootstrap import bootstrap_findings
 from engine.doctor_location import reference_findings, validator_findings
 from engine.doctor_numbers import number_findings
 from engine.doctor_phones import phones_port_findings
-from engine.doctor_sip import answers, certificate_findings, core_finding, listener_findings, trunk_finding
+from engine.doctor_sip import (
+    answers,
+    certificate_findings,
+    core_finding,
+    credentials_findings,
+    listener_findings,
+    trunk_finding,
+)
 from engine.e911 import snapshot
 from engine.e911.calls import ASIDE
 from engine.e911.carriers import load_profiles
@@ -178,6 +185,8 @@ async def _account(session: AsyncSession, account: Account, config: Config) -> A
         what = f"{account.name}: trunk {trunk.name}"
         yield await trunk_finding(what, trunk.host, trunk.port, trunk.transport, config)
         for finding in reference_findings(what, trunk, config):
+            yield finding
+        for finding in credentials_findings(what, trunk.auth_user, has_secret=bool(trunk.secret)):
             yield finding
     if not await count(Pbx):
         yield Finding(

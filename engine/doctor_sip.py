@@ -11,6 +11,7 @@ from cryptography import x509
 from engine import native
 from engine.agents import ping
 from engine.config import Config, Listen, parse_listens
+from engine.edge_workers import OWN_PORTS_AFTER
 from engine.findings import Finding
 from engine.sip.forward import Hop
 from engine.sip.resolve import Resolver
@@ -36,14 +37,49 @@ async def listener_findings(config: Config) -> list[Finding]:
             for each in parse_listens(sip.tcp)
         ],
         *[_listener("tls", each, is_up=await _shakes_hands(each.from_here)) for each in parse_listens(sip.tls)],
+        *[finding for worker in range(sip.workers) if sip.workers > 1 for finding in await _worker(worker, config)],
     ]
+
+
+async def _worker(worker: int, config: Config) -> list[Finding]:
+    """Whether one of several SIP processes has the ports of its own that responses and requests in a call come to."""
+    sip = config.sip
+    look = {"udp": answers_sip, "tcp": _connects, "tls": _shakes_hands}
+    found = []
+    for transport, listens in (("udp", sip.udp), ("tcp", sip.tcp), ("tls", sip.tls)):
+        for shared in parse_listens(listens):
+            own = own_place(shared, transport, worker)
+            if own is not None and not await look[transport](own.from_here):
+                detail = (
+                    f"worker {worker} is not on {transport} {own}: it is down, or took another port because this one "
+                    "was taken; a firewall in between keeps answers from it then. Free the port and start again."
+                )
+                found.append(Finding("SIP", "warning", detail))
+    return found
+
+
+def own_place(shared: Listen, transport: str, worker: int) -> Listen | None:
+    """Where a worker listens alone beside a shared address; None where it takes any port."""
+    port = shared.port + OWN_PORTS_AFTER[transport] + worker
+    return Listen(shared.host, port) if shared.port and port <= 65_535 else None
+
+
+def credentials_findings(what: str, user: str | None, *, has_secret: bool) -> list[Finding]:
+    """A user name without a password answers no challenge, and nothing else would say so before a call fails."""
+    if not user or has_secret:
+        return []
+    detail = (
+        f"has the user {user} and no password: a carrier that asks for one refuses every call, 911 too. "
+        "Set the password, or clear the user."
+    )
+    return [Finding(what, "warning", detail)]
 
 
 def core_finding() -> Finding:
     """Whether the SIP core runs as machine code; both are well."""
     if native.compiled() is not None:
         return Finding("SIP core", "good", "compiled")
-    detail = "Python source. `python3 run.py compile` makes it machine code; a call then costs a third less."
+    detail = "Python source. `python3 run.py compile` makes it machine code; a call then costs less than half."
     return Finding("SIP core", "good", detail)
 
 
@@ -119,6 +155,10 @@ async def answers(host: str, port: int) -> bool:
         return False
     writer.close()
     return True
+
+
+async def _connects(listen: Listen) -> bool:
+    return await answers(listen.host, listen.port)
 
 
 def _listener(transport: str, listen: Listen, *, is_up: bool) -> Finding:

@@ -7,8 +7,15 @@ import pytest
 import trustme
 
 from engine import config as configuration
-from engine.config import Config
-from engine.doctor_sip import certificate_findings, listener_findings, trunk_finding
+from engine.config import Config, Listen
+from engine.doctor_sip import (
+    certificate_findings,
+    credentials_findings,
+    listener_findings,
+    own_place,
+    trunk_finding,
+)
+from engine.edge_workers import OWN_PORTS_AFTER
 from engine.sip.tls import TlsFiles, server_context
 from tests.certificates import files_of
 from tests.protocol.elements import StreamPeer, UdpPeer
@@ -121,3 +128,29 @@ async def test_trunks_over_udp_and_tcp_and_without_an_address() -> None:
     await plain.close()
     udp.transport.close()
     assert (await trunk_finding("t", ip, port, "tcp", config)).level == "bad"
+
+
+async def test_every_worker_is_asked_at_the_ports_of_its_own() -> None:
+    """E-18: answers come back to those; a worker that had to take another one is told of before a firewall does."""
+    here = StreamPeer()
+    await here.listen()
+    shared = here.hop.port - OWN_PORTS_AFTER["tcp"]  # its first worker would listen where the peer does
+    found = await listener_findings(loaded(TlsFiles(), tcp=f"127.0.0.1:{shared}", workers="2"))
+    told = [each.detail for each in found if each.detail.startswith("worker")]
+    assert not any(each.startswith("worker 0") for each in told)
+    await here.close()
+    found = await listener_findings(loaded(TlsFiles(), tcp=f"127.0.0.1:{shared}", workers="2"))
+    told = [each.detail for each in found if each.level == "warning"]
+    assert any(each.startswith(f"worker 0 is not on tcp 127.0.0.1:{here.hop.port}:") for each in told)
+    found = await listener_findings(loaded(TlsFiles(), tcp=f"127.0.0.1:{shared}"))
+    assert not any("worker" in each.detail for each in found)
+    assert own_place(Listen("127.0.0.1", 65_530), "tcp", 0) is None
+    assert own_place(Listen("::1", 5061), "tls", 1) == Listen("::1", 5172)
+
+
+def test_a_trunk_s_user_without_a_password_is_told_of() -> None:
+    """E-07: nothing else says so before the carrier challenges a 911 call."""
+    assert credentials_findings("trunk", None, has_secret=False) == []
+    assert credentials_findings("trunk", "acme", has_secret=True) == []
+    (told,) = credentials_findings("trunk", "acme", has_secret=False)
+    assert (told.level, "911 too" in told.detail) == ("warning", True)
