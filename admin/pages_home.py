@@ -14,8 +14,9 @@ from admin.context import ACCOUNT, EDGE, MAIL_SERVER, SCOPES, SESSION
 from admin.render import plural, render
 from admin.routes import SIGNED_IN, Route
 from engine.accounts import store as accounts
-from engine.accounts import store_anomalies
+from engine.accounts import store_anomalies, store_trunks
 from engine.accounts.scopes import Scope
+from engine.accounts.trunk_groups import MAX_GROUPS, group_alarms
 from engine.audit.events import Event
 from engine.db import utc_now
 from engine.e911 import alarms as e911_alarms
@@ -131,9 +132,19 @@ async def _alarms(request: web.Request, standing: Standing) -> list[Alarm]:
     if Scope.PHONES_READ in scopes:
         counts = await store_alarms.alarm_counts(request[SESSION], request[ACCOUNT].id)
         found += [Alarm(one.text, "See which", one.href, one.kind.value, is_urgent=True) for one in summed(counts)]
+    if Scope.TELEPHONY_READ in scopes:
+        found += await _empty_groups(request, standing)
     if Scope.AUDIT_READ in scopes:
         found += await _hints(request)
     return sorted(found, key=lambda alarm: not alarm.is_urgent)
+
+
+async def _empty_groups(request: web.Request, standing: Standing) -> list[Alarm]:
+    """Trunk groups that calls should take and cannot: they go another way than somebody meant."""
+    groups = await store_trunks.trunk_groups_of(request[SESSION], request[ACCOUNT].id, limit=MAX_GROUPS)
+    named = await store_trunks.trunk_groups_named(request[SESSION], request[ACCOUNT]) if groups else set()
+    told = group_alarms(groups, standing.trunks, named)
+    return [Alarm(text, "See the group", "/settings#trunk-groups", "trunk_group", is_urgent=True) for text in told]
 
 
 async def _hints(request: web.Request) -> list[Alarm]:
@@ -166,6 +177,7 @@ async def _facts(request: web.Request, standing: Standing) -> e911_alarms.Standi
             await store_calls.latest_flagged(session, account_id, since, DISAGREEMENT) if disagreements else None
         ),
         overdue_mails=await store_calls.overdue_notifications(session, account_id, now - OVERDUE_AFTER),
+        overdue_webhooks=await store_webhooks.overdue_for_webhooks(session, account_id, now - OVERDUE_AFTER),
         failed_mails=await store_calls.failed_notifications(session, account_id, since),
         is_mail_set_up=bool(request.app[MAIL_SERVER].settings.host),
         untested=await store_tests.count_untested(session, account_id, now - UNTESTED_AFTER),
@@ -284,6 +296,9 @@ def _live_step(standing: Standing) -> Step:
     if missing:
         text = f"Send 911 here when all is there. Missing now: {', '.join(missing)}."
         return Step("live", title, text, is_done=False, address="/help/emergency", action="How calls get here")
+    if not standing.account.emergency_enabled:
+        text = "All is there. Send 911 from the PBX here, then say in Settings that emergency calling is live."
+        return Step("live", title, text, is_done=False, address="/settings#live", action="Go live")
     text = "Send 911 from the PBX here. Keep Alerts open at the front desk, and test each location with 933."
     return Step("live", title, text, is_done=True, address="/alerts", action="Open Alerts")
 

@@ -13,7 +13,7 @@ NewPage = Callable[..., Any]
 
 
 async def test_a_run_of_numbers_is_lent_by_a_location_and_one_is_removed(filled: Site, new_page: NewPage):
-    """E-09: added on one line, with every mistake told beside its field; also without JavaScript."""
+    """S1-25, E-09: added on one line, with every mistake told beside its field; also without JavaScript."""
     page = await new_page(filled, java_script_enabled=False)
     await page.goto(f"{filled.url}/settings")
     await page.locator("#numbers").get_by_role("link", name="Manage").click()

@@ -54,7 +54,7 @@ async def test_a_trunk_takes_a_carrier_profile_that_is_there_and_tls(port: Admin
 
 
 async def test_a_run_of_numbers_makes_a_pool_that_tells_how_far_it_reaches(port: AdminPort, site: Site) -> None:
-    """E-09: added in one request, held by calls, forecast."""
+    """S1-25, E-09: added in one request, held by calls, forecast."""
     location = await posted(port, site, "locations", {"name": "HQ", "civic_address": CIVIC})
     body = {"range": "+12125550100..+12125550102", "location_id": location["id"]}
     made = (await posted(port, site, "numbers/range", body))["data"]
