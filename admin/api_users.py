@@ -149,6 +149,14 @@ async def post_user_invitation(request: web.Request) -> web.Response:
     return answered(sent_or_told(request, made), status=201)
 
 
+async def post_password_reset(request: web.Request) -> web.Response:
+    """A link for somebody who forgot their password: mailed, or told in the answer. The old password is dead."""
+    no_query(request)
+    user = await standing_user(request)
+    made = await operations.reset_password(request[SESSION], request[ACTOR], user, granted=request[SCOPES])
+    return answered(sent_or_told(request, made), status=201)
+
+
 async def patch_user(request: web.Request) -> web.Response:
     no_query(request)
     user = await standing_user(request, to_change=True)
@@ -217,6 +225,10 @@ ROUTES = (
     Route(
         "POST", "/api/v1/users/{id}/invitation", post_user_invitation, Scope.USERS_WRITE, Event.INVITATION_CREATE,
         operation=Operation("Invite a user again", answer=InvitationAnswer, status=201, errors=(409,)),
+    ),
+    Route(
+        "POST", "/api/v1/users/{id}/reset-password", post_password_reset, Scope.USERS_WRITE, Event.PASSWORD_RESET,
+        operation=Operation("Reset a user's password", answer=InvitationAnswer, status=201, errors=(409,)),
     ),
     Route(
         "GET", "/api/v1/sessions", list_sessions, Scope.USERS_READ, Event.SESSION_LIST,

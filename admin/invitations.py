@@ -156,9 +156,14 @@ def _code_message(sender: str, user: User, code: str, ip: str) -> EmailMessage:
 
 
 def _message(sender: str, made: Invitation, account: str, inviter: str, link: str) -> EmailMessage:
-    message = envelope(sender, made.user.email, f"{_line(inviter)} invites you to {_line(account)} on Callpoint")
+    subject = f"{_line(inviter)} invites you to {_line(account)} on Callpoint"
+    why = f"added you to the account {_line(account)} as {made.user.role.replace('_', ' ')}"
+    if made.is_reset:
+        subject = f"A new password for {_line(account)} on Callpoint"
+        why = f"reset your password for the account {_line(account)}; the old one opens nothing any more"
+    message = envelope(sender, made.user.email, subject)
     message.set_content(
-        f"{_line(inviter)} added you to the account {_line(account)} as {made.user.role.replace('_', ' ')}.\n\n"
+        f"{_line(inviter)} {why}.\n\n"
         f"Choose your password here. The link works once, until {made.expires_at:%Y-%m-%d %H:%M} UTC:\n\n{link}\n\n"
         "If you did not expect this, do nothing: without the link nobody can sign in as you.\n"
     )

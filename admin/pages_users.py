@@ -17,6 +17,7 @@ from engine.accounts.operations import UserFields
 from engine.accounts.policy import DEFAULT
 from engine.accounts.scopes import Scope, scopes_of_role
 from engine.accounts.signin import Proof
+from engine.accounts.users import earlier_passwords
 from engine.audit.events import Event
 from engine.audit.record import OPERATOR
 from engine.db import utc_now
@@ -149,6 +150,14 @@ async def post_user_delete(request: web.Request) -> web.Response:
     return see_other("/users", "user-removed")
 
 
+async def post_password_reset(request: web.Request) -> web.Response:
+    """Make a link for somebody who forgot their password."""
+    request[FORM] = _user_page
+    person = await _user(request)
+    made = await operations.reset_password(request[SESSION], request[ACTOR], person, granted=request[SCOPES])
+    return await _invited(request, made)
+
+
 async def post_user_reset(request: web.Request) -> web.Response:
     """Take the second factors of somebody who lost them."""
     request[FORM] = _user_page
@@ -199,13 +208,14 @@ async def hash_chosen_password(request: web.Request) -> str:
     async with request.app[DATABASE].sessions() as session:
         found = await operations.invited_by(session, await typed(request, "k"))
         policy = None if found is None else await store_signin.policy_of(session, found[1].id)
+        earlier = [] if found is None else await earlier_passwords(session, found[0].id)
     if found is None or policy is None:
         raise NotFound("This invitation was used, was replaced by a newer one, or has expired.")
     user, account = found
     password = (await request.post()).get("password", "")
     context = (account.name, user.email, await typed(request, "name"))
     return await request.app[PASSWORDS].hash(
-        password if isinstance(password, str) else "", context=context, policy=policy
+        password if isinstance(password, str) else "", context=context, policy=policy, earlier=earlier
     )
 
 
@@ -232,6 +242,7 @@ ROUTES = (
     Route("POST", "/users/{id}", post_user_change, _WRITE, Event.USER_UPDATE),
     Route("POST", "/users/{id}/status", post_user_status, _WRITE, Event.USER_UPDATE),
     Route("POST", "/users/{id}/invitation", post_user_invitation, _WRITE, Event.INVITATION_CREATE),
+    Route("POST", "/users/{id}/reset-password", post_password_reset, _WRITE, Event.PASSWORD_RESET),
     Route("POST", "/users/{id}/reset-2fa", post_user_reset, Scope.TWO_FACTOR_WRITE, Event.USER_RESET_2FA),
     Route("POST", "/users/{id}/sessions/{session}/end", post_session_end, _WRITE, Event.SESSION_DELETE),
     Route("POST", "/users/{id}/delete", post_user_delete, _WRITE, Event.USER_DELETE),

@@ -47,6 +47,7 @@ from engine.accounts.users import (
     refuse_beyond_user,
     refuse_known,
     renew_invitation,
+    reset_password,
     set_password,
     update_user,
 )
@@ -62,8 +63,9 @@ __all__ = [
     "AccountFields", "Invitation", "NewAccount", "NewApiKey", "PbxFields", "TrunkFields", "UserFields",
     "accept_invitation", "change_password", "create_account", "create_api_key", "create_pbx", "create_trunk",
     "create_user", "delete_pbx", "delete_trunk", "delete_user", "invite_user", "invited_by", "new_setup_link",
-    "prove", "refuse_beyond_user", "renew_invitation", "revoke_api_key", "revoke_other_sessions", "revoke_session",
-    "sign_out", "start_session", "update_account", "update_pbx", "update_trunk", "update_user", "use_setup_link",
+    "prove", "refuse_beyond_user", "renew_invitation", "reset_password", "revoke_api_key", "revoke_other_sessions",
+    "revoke_session", "sign_out", "start_session", "update_account", "update_pbx", "update_trunk", "update_user",
+    "use_setup_link",
 ]  # fmt: skip
 SETUP_LINK_LIFETIME = dt.timedelta(minutes=30)
 BILLING_FIELDS = ("name", "street", "city", "state", "postal_code", "country")

@@ -8,7 +8,7 @@ the password will stand. A removed user's row stays, so that logs keep a name to
 
 import datetime as dt
 import hmac
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -43,6 +43,7 @@ class Invitation:
     user: User
     expires_at: dt.datetime
     key: str = field(repr=False)
+    is_reset: bool = False  # of somebody who had a password
 
 
 async def create_user(
@@ -100,6 +101,31 @@ async def renew_invitation(
     return made
 
 
+async def reset_password(
+    session: AsyncSession, actor: Actor, user: User, *, granted: frozenset[Scope] = EVERY_SCOPE
+) -> Invitation:
+    """Make a one-time link for somebody who forgot their password. The old one opens nothing from now on.
+
+    Their sessions and remembered devices end; their second factor stays, and is asked for behind the link.
+
+    Raises:
+        Conflict: they are disabled, the last active owner, or oneself. Forbidden: their role is beyond `granted`.
+    """
+    await _refuse_beyond(session, actor, granted, user.role)
+    if user.id == actor.id:
+        raise Conflict("Change your own password under Your profile.")
+    if user.status not in {UserStatus.ACTIVE, UserStatus.INVITED}:
+        raise Conflict("This user is disabled. Let them sign in again first.")
+    await _refuse_last_owner(session, user)
+    await end_sessions_of(session, user.id, "password_change")
+    await store_signin.end_devices(session, user_id=user.id)
+    await store_signin.drop_pending(session, user.id)
+    user.status = UserStatus.INVITED
+    made = await _fresh_invitation(session, user)
+    record(session, actor, Event.PASSWORD_RESET, user)
+    return replace(made, is_reset=True)
+
+
 async def invited_by(session: AsyncSession, key: str) -> tuple[User, Account] | None:
     """Whom an invitation's key stands for, while it may be used."""
     user_id, _, secret = key.partition(".")
@@ -130,7 +156,8 @@ async def accept_invitation(session: AsyncSession, actor: Actor, key: str, name:
     if fault:
         raise Invalid("Some fields cannot be accepted.", fields=(fault,))
     await _drop_credential(session, user, store.INVITATION)
-    await set_password(session, user, password_hash)
+    policy = await store_signin.policy_of(session, user.account_id)
+    await set_password(session, user, password_hash, keep=policy.password_reuse)
     user.name = name.strip() or user.name
     user.status = UserStatus.ACTIVE
     record(session, as_user(actor, user), Event.INVITATION_ACCEPT, user)

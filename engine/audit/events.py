@@ -23,6 +23,7 @@ class Category(StrEnum):
     EMERGENCY = "Emergency"
     SETTINGS = "Settings"
     SECURITY = "Security"
+    INTEGRATIONS = "Integrations"
     AUDIT = "Audit"
     BULK = "Bulk operations"  # one change to many rows; what it does to each row is in that row's own category
 
@@ -35,6 +36,17 @@ class Event(StrEnum):
     MAIL_SETTINGS_READ = "mail_settings.read"
     MAIL_SETTINGS_UPDATE = "mail_settings.update"
     MAIL_SETTINGS_TEST = "mail_settings.test"
+    INTEGRATION_LIST = "integration.list"
+    VALIDATION_SETTINGS_READ = "validation_settings.read"
+    VALIDATION_SETTINGS_UPDATE = "validation_settings.update"
+    VALIDATION_SETTINGS_TEST = "validation_settings.test"
+    WEBHOOK_CREATE = "webhook.create"
+    WEBHOOK_LIST = "webhook.list"
+    WEBHOOK_READ = "webhook.read"
+    WEBHOOK_UPDATE = "webhook.update"
+    WEBHOOK_DELETE = "webhook.delete"
+    WEBHOOK_TEST = "webhook.test"
+    WEBHOOK_ROTATE_SECRET = "webhook.rotate_secret"  # a name, no secret
     ALERT_LIST = "alert.list"
     HELP_READ = "help.read"
     OPENAPI_READ = "openapi.read"
@@ -67,7 +79,8 @@ class Event(StrEnum):
     SIGN_IN_BEGIN = "sign_in.begin"
     SIGN_IN_READ = "sign_in.read"
     SIGN_IN_SEND_CODE = "sign_in.send_code"
-    PASSWORD_CHANGE = "password.change"  # a name, no password
+    PASSWORD_RESET = "password.reset"
+    PASSWORD_CHANGE = "password.change"
     TWO_FACTOR_READ = "two_factor.read"
     TWO_FACTOR_BEGIN = "two_factor.begin"
     TWO_FACTOR_ENROL = "two_factor.enrol"
@@ -273,6 +286,9 @@ _CATEGORIES = {
     "account": Category.SETTINGS,
     "home": Category.SETTINGS,
     "mail_settings": Category.SETTINGS,
+    "integration": Category.INTEGRATIONS,
+    "validation_settings": Category.INTEGRATIONS,
+    "webhook": Category.INTEGRATIONS,
     "alert": Category.PHONES,
     "help": Category.SETTINGS,
     "openapi": Category.SETTINGS,

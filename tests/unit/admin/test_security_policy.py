@@ -276,3 +276,30 @@ def test_a_stored_policy_is_read_as_it_was_said() -> None:
     """S2-30: names are read back as choices, without a row the defaults hold."""
     assert Policy.of(None) is DEFAULT
     assert Policy.of(_row(two_factor="off", remember="remember")).values()["two_factor"] == "off"
+
+
+async def test_a_forgotten_password_is_reset_by_a_link(port: AdminPort, site: Site) -> None:
+    """S1-32, S2-32: the old one is dead at once; the link keeps to the rules, last passwords included; used once."""
+    user_id = await add_sam(port, site)
+    await set_policy(port, site, password_reuse=2)
+    browser = Browser(port)
+    await browser.sign_in()
+    answer = await port.call("POST", f"/api/v1/users/{user_id}/reset-password", site.auth)
+    assert answer.status == 201, await answer.text()
+    key = (await answer.json())["url"].partition("k=")[2]
+    entry = (await port.entries(site.account.id))[-1]
+    assert (entry.event, entry.category, key in entry.entry) == ("password.reset", "Security", False)
+    assert (await browser.ask("GET", "/profile"))[2].startswith("/login")
+    assert (await Browser(port).sign_in())[0] == 401
+    assert (await browser.ask("POST", "/invitation", k=key, name="Sam", password=PASSWORD))[0] == 422
+    assert (await browser.ask("POST", "/invitation", k=key, name="Sam", password=OTHER))[0] == 303
+    assert (await Browser(port).ask("POST", "/invitation", k=key, name="Sam", password="nine amber lanterns in fog"))[
+        0
+    ] == 404
+    again = Browser(port)
+    await again.sign_in(password=OTHER)
+    assert again.is_signed_in
+    owner = f"/api/v1/users/{site.owner.id}/reset-password"
+    assert (await port.call("POST", owner, site.auth)).status == 409, "the last owner"
+    page = await port.call("POST", f"/users/{user_id}/reset-password", await port.browser(site))
+    assert "/invitation?k=" in await page.text()
