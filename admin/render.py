@@ -91,7 +91,7 @@ DONE = {  # what a page says after a redirect; the key travels in the address, t
     "template-reverted": "Done. Phones take it at their next fetch.",
     "resync": "Resync was sent. The phone fetches its files within a minute when it is reachable.",
     "rollout-begun": "Begun. These phones are asked to fetch now.",
-    "rollout-published": "Published. Phones take it at their next fetch; resync them to have it sooner.",
+    "rollout-published": "Published. The phones it concerns are asked to fetch now, a few a second.",
     "rollout-cancelled": "Taken back. These phones are asked to fetch once more.",
     "generated": "Provisioning token made. Phones can boot against the new URL.",
     "rotated": "Provisioning token rotated. The old URL is dead.",
