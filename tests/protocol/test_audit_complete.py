@@ -29,7 +29,7 @@ from engine.models import AuditEntry, Role
 from tests.unit.admin.adminport import AdminPort, Site, open_port
 from tests.unit.admin.furnished import Furnished, furnish
 
-pytestmark = [pytest.mark.enable_socket, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.enable_socket, pytest.mark.timeout(900)]
 REQUESTS = 5_000
 WORKERS = 8
 SETTLED_WITHIN_S = 30.0  # what is missing then is missing

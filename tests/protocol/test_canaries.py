@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 import aiohttp
+import pyotp
 import pytest
 import trustme
 
@@ -23,7 +24,7 @@ from tests.node import PASSWORD, Node
 from tests.protocol.mail_sink import MailSink
 from tests.unit.admin.adminport import CIVIC
 
-pytestmark = [pytest.mark.enable_socket, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.enable_socket, pytest.mark.timeout(900)]
 MARK = "zQ7cAnArY"  # in the middle of each: a hint that keeps a secret's first characters is no find
 MAC = "805ec0123456"
 AT_LEAST = 200
@@ -79,7 +80,10 @@ async def _call(node: Node, planted: Planted, method: str, path: str, **more: An
     async with planted.client.request(
         method, node.admin + path, headers=headers, allow_redirects=False, **more
     ) as answer:
-        body = await answer.read() if answer.content_type != "text/event-stream" else b""
+        try:
+            body = await answer.read() if answer.content_type != "text/event-stream" else b""
+        except aiohttp.ClientError as exc:
+            raise AssertionError(f"{method} {path} broke off: {answer.headers}") from exc
         shown = "\n".join(f"{name}: {value}" for name, value in answer.headers.items() if name != "Set-Cookie")
         if not any(part in path for part in REVEALS):
             planted.answers[f"{method} {path} {len(planted.answers)}"] = shown.encode() + b"\n" + body
@@ -178,6 +182,7 @@ async def _plant_people(node: Node, planted: Planted, sink: MailSink) -> None:
         async with client.post(f"{node.admin}/login", data=form, allow_redirects=False) as answer:
             assert answer.status == 303, await answer.text()
             planted.learn("cookie", answer.cookies["callpoint_session"].value)
+        await _plant_second_factor(client, node, planted)
         async with client.get(f"{node.admin}/settings") as answer:
             planted.answers["settings in a browser"] = await answer.read()
     for number in range(15):
@@ -193,6 +198,23 @@ async def _plant_people(node: Node, planted: Planted, sink: MailSink) -> None:
             {"Authorization": "", "Cookie": f"callpoint_session={planted.make('wrong cookie')}"},
         ):
             await _call(node, planted, "GET", "/api/v1/account", headers=headers)
+
+
+async def _plant_second_factor(client: aiohttp.ClientSession, node: Node, planted: Planted) -> None:
+    """The signed-in owner's authenticator app and recovery codes, each shown once."""
+    async with client.post(f"{node.admin}/profile/two-factor", data={"kind": "totp"}) as answer:
+        page = await answer.text()
+    shown = re.search(r"(?:[A-Z2-7]{4} ){7}[A-Z2-7]{4}", page)
+    assert shown is not None, page
+    seed = planted.learn("authenticator seed", shown[0].replace(" ", ""))
+    planted.learn("authenticator seed as shown", shown[0])
+    form = {"code": pyotp.TOTP(seed).now()}
+    async with client.post(f"{node.admin}/profile/two-factor/code", data=form) as answer:
+        page = await answer.text()
+    codes = re.search(r'class="codes"[^>]*>([^<]+)<', page)
+    assert codes is not None, page
+    for code in codes[1].split():
+        planted.learn("recovery code", code)
 
 
 async def _plant_everywhere(node: Node, planted: Planted, routes: tuple[Route, ...]) -> None:
