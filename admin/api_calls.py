@@ -148,12 +148,12 @@ async def post_acknowledge(request: web.Request) -> web.Response:
     return answered(AcknowledgementAnswer.model_validate(stored | {"is_first": done.is_first}))
 
 
-async def export_csv(request: web.Request) -> web.Response:
+async def export_calls_csv(request: web.Request) -> web.Response:
     no_query(request, *CALL_FILTERS)
     return await exported(request, api_filters(request), "csv")
 
 
-async def export_json_lines(request: web.Request) -> web.Response:
+async def export_calls_json_lines(request: web.Request) -> web.Response:
     no_query(request, *CALL_FILTERS)
     return await exported(request, api_filters(request), "jsonl")
 
@@ -222,11 +222,11 @@ ROUTES = (
         ),
     ),
     Route(
-        "GET", "/api/v1/exports/emergency-calls/csv", export_csv, _READ, Event.EMERGENCY_CALL_EXPORT,
+        "GET", "/api/v1/exports/emergency-calls/csv", export_calls_csv, _READ, Event.EMERGENCY_CALL_EXPORT,
         operation=Operation("Emergency calls as CSV, newest first", queries=CALL_QUERIES, media_type=CSV),
     ),
     Route(
-        "GET", "/api/v1/exports/emergency-calls/jsonl", export_json_lines, _READ, Event.EMERGENCY_CALL_EXPORT,
+        "GET", "/api/v1/exports/emergency-calls/jsonl", export_calls_json_lines, _READ, Event.EMERGENCY_CALL_EXPORT,
         operation=Operation("Emergency calls as JSON Lines, newest first", queries=CALL_QUERIES, media_type=JSON_LINES),
     ),
     Route(
