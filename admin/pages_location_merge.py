@@ -27,6 +27,13 @@ WORDS = {
 }
 
 
+_ELEMENT_WORDS = {
+    "country": "Country", "A1": "State or province", "A2": "County", "A3": "City", "HNO": "House number",
+    "HNS": "Number suffix", "PRD": "Direction before", "RD": "Street", "STS": "Street type", "POD": "Direction after",
+    "PC": "Postal code", "BLD": "Building", "FLR": "Floor", "UNIT": "Suite", "ROOM": "Room", "LOC": "More words",
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Side:
     """One of the two, with what is placed at it."""
@@ -55,7 +62,7 @@ async def _merge_page(request: web.Request, error: EngineError | None) -> web.Re
     sides = [await _side(request, first), await _side(request, second)]
     return render(
         request, "location_merge.html.j2", status=error.http_status if error else 200, sides=sides, form=form,
-        differing=differing, elements=_elements(first, second), max_phones=MAX_PHONES,
+        differing=[_ELEMENT_WORDS.get(name, name) for name in differing], words=_ELEMENT_WORDS, elements=_elements(first, second), max_phones=MAX_PHONES,
         keep=await typed(request, "keep") if error else first.id,
     )  # fmt: skip
 

@@ -16,7 +16,8 @@ PATHS = (
     "/phones/settings/level?name=account", "/phones/templates", "/phones/templates/grandstream/base.xml.j2",
     "/calls", "/audit", "/audit?group=description&target=nothing", "/audit/views", "/audit/anomalies", "/settings",
     "/settings/api-keys", "/settings/address", "/settings/provisioning", "/settings/numbers", "/settings/pbxs/new",
-    "/settings/trunks/new", "/settings/provisioning/boot", "/settings/phone-security", "/alerts", "/phones/alarms", "/locations/tests", "/help/alerts",
+    "/settings/trunks/new", "/settings/trunk-groups/new", "/locations/twins",
+    "/settings/provisioning/boot", "/settings/phone-security", "/alerts", "/phones/alarms", "/locations/tests", "/help/alerts",
     "/help/emergency", "/help/locations", "/help/provisioning", "/api", "/prove", "/nowhere",
 )  # fmt: skip
 
