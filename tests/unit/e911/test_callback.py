@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.e911.callback import FAIL_OVER, called_numbers, credentials_named
@@ -175,6 +175,7 @@ def test_what_the_database_knew_before_a_restart_counts():
     assert ways(inbound)[0] == ("caller", "sip:desk103@pbx.example:5070")
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(102, 104), st.integers(0, 90), st.booleans()), max_size=25))
 def test_no_two_callers_ever_hold_one_number(steps):
     """E-09: whatever the order of calls: whoever was lent a number last is whom it leads to."""
