@@ -18,6 +18,7 @@ from engine.models import Audited
 
 PAGE = 25  # each row carries its whole entry for the copy button: more would make a heavy page
 MAX_PAGE = 100
+MAX_TEXT = 200  # of a filter that is typed; the API takes as much
 OUTCOMES = frozenset({"success", "failure", "denied"})
 ACTIONS = ("create", "update", "delete", "read")
 CATEGORIES = tuple(category.value for category in Category)
@@ -99,6 +100,11 @@ def parse_asked(
             ("range", RANGES), ("category", CATEGORIES), ("action", ACTIONS), ("group", GROUPINGS), ("type", TYPES),
         )
     }  # fmt: skip
+    faults += [
+        FieldFault(name, f"Expected at most {MAX_TEXT} printable characters.")
+        for name in ("resource", "actor", "ip", "keyword", "target", "user")
+        if len(text := query.get(name, "")) > MAX_TEXT or not text.isprintable()
+    ]
     exact = Span(_clock(query, "from", zone, faults), _clock(query, "to", zone, faults))
     before = _number(query, "before", faults)
     limit = _number(query, "limit", faults)

@@ -120,6 +120,7 @@ def test_exact_times_are_inclusive_also_where_the_clock_goes_back() -> None:
 def test_every_filter_that_cannot_be_read_is_told_at_once() -> None:
     bad = {"range": "soon", "from": "noon", "to": "2026-11-01T01:30Z", "category": "x", "action": "y", "group": "z"}
     bad |= {"type": "spoon", "start": "1.1.2026", "event": "user.eat", "outcome": "maybe", "before": "x"}
+    bad |= {"actor": "a\x00b", "keyword": "x" * 201}
     with pytest.raises(Invalid) as told:
         parse_asked(MultiDict(bad), NEW_YORK)
     assert {fault.field for fault in told.value.fields} == bad.keys()
