@@ -62,7 +62,8 @@ async def _merge_page(request: web.Request, error: EngineError | None) -> web.Re
     sides = [await _side(request, first), await _side(request, second)]
     return render(
         request, "location_merge.html.j2", status=error.http_status if error else 200, sides=sides, form=form,
-        differing=[_ELEMENT_WORDS.get(name, name) for name in differing], words=_ELEMENT_WORDS, elements=_elements(first, second), max_phones=MAX_PHONES,
+        differing=[_ELEMENT_WORDS.get(name, name) for name in differing], words=_ELEMENT_WORDS,
+        elements=_elements(first, second), max_phones=MAX_PHONES,
         keep=await typed(request, "keep") if error else first.id,
     )  # fmt: skip
 

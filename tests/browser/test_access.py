@@ -17,7 +17,8 @@ PATHS = (
     "/calls", "/audit", "/audit?group=description&target=nothing", "/audit/views", "/audit/anomalies", "/settings",
     "/settings/api-keys", "/settings/address", "/settings/provisioning", "/settings/numbers", "/settings/pbxs/new",
     "/settings/trunks/new", "/settings/trunk-groups/new", "/locations/twins",
-    "/settings/provisioning/boot", "/settings/phone-security", "/alerts", "/phones/alarms", "/locations/tests", "/help/alerts",
+    "/settings/provisioning/boot", "/settings/phone-security", "/alerts",
+    "/phones/alarms", "/locations/tests", "/help/alerts",
     "/help/emergency", "/help/locations", "/help/provisioning", "/api", "/prove", "/nowhere",
 )  # fmt: skip
 
