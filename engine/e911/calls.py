@@ -12,6 +12,7 @@ import base64
 import contextlib
 import datetime as dt
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -462,6 +463,8 @@ def _storable(value: Any) -> Any:
     """The entry with every character that a database refuses replaced by the one for what cannot be shown."""
     if isinstance(value, str):
         return _UNSTORABLE.sub("\ufffd", value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # Python writes Infinity, which is no JSON: what indexes the audit log would refuse the whole call
     if isinstance(value, dict):
         return {_storable(name): _storable(inner) for name, inner in value.items()}
     if isinstance(value, list):
