@@ -48,11 +48,16 @@ class Furnished:
     def _bodies(self) -> dict[tuple[str, str], dict[str, Any]]:
         location = self.ids["locations"]
         return {
+            ("POST", "webhooks"): {"name": "Screen", "url": "https://hooks.acme.example/screen"},
+            ("PATCH", "webhooks/{id}"): {"kinds": ["emergency"]},
+            ("PATCH", "validation-settings"): {"provider": "lost", "url": "https://localhost/lost"},
             ("PATCH", "account"): {"name": "Acme Dental & Sons"},
             ("POST", "users"): {"email": "new@acme.example", "name": "New", "role": "operator"},
             ("PATCH", "users/{id}"): {"name": "Renamed"},
             ("POST", "api-keys"): {"name": "another", "scopes": ["phones:read"]},
             ("PATCH", "security-policy"): {"password_min_length": 16, "remember": "remember"},
+            ("PATCH", "mail-settings"): {"host": "127.0.0.1", "port": 2, "sender": "callpoint@acme.example"},
+            ("POST", "mail-settings/test"): {"to": "frontdesk@acme.example"},
             ("POST", "phones/bulk"): {"action": "resync", "ids": [self.ids["phones"]]},
             ("POST", "locations"): {
                 "name": "Annex",
@@ -126,11 +131,15 @@ async def furnish(port: AdminPort, site: Site, prefix: str = "10.1") -> Furnishe
     policy = {"encrypt_files": True}  # so that the phone below is given a file key
     answer = await port.call("PATCH", "/api/v1/provisioning-policy", site.auth | {"If-Match": "*"}, json=policy)
     assert answer.status == 200, await answer.text()
+    mail = {"host": "127.0.0.1", "port": 1, "sender": "callpoint@acme.example"}  # where nobody listens
+    answer = await port.call("PATCH", "/api/v1/mail-settings", site.auth | {"If-Match": "*"}, json=mail)
+    assert answer.status in {200, 403}, await answer.text()  # 403: one account among several
     for name, body in (
         ("locations", {"name": "Headquarters", "civic_address": CIVIC}),
         ("pbxs", {"name": "PBX", "sources": [f"{prefix}.0.0/16"], "registrar_host": "pbx.acme.example"}),
         ("trunks", {"name": "Carrier", "host": "sip.carrier.example", "secret": "trunk-secret"}),
         ("trunk-groups", {"name": "East"}),
+        ("webhooks", {"name": "Door", "url": "https://localhost/door"}),  # a name that is looked up and not reached
         ("lines", {"extension": "101", "secret": "s3cret-101"}),
         ("contacts", {"name": "Pharmacy", "number": "102"}),
         ("audit-views", {"name": "Users", "query": "category=Users"}),
