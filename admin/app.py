@@ -21,6 +21,7 @@ from admin.context import (
     KEYS,
     MAIL_SERVER,
     METRICS,
+    OUTBOUND,
     PASSWORDS,
     THROTTLE,
     UPLOADS,
@@ -41,7 +42,8 @@ from engine.config import Config
 from engine.crypto import KeyRing
 from engine.db import Database
 from engine.e911.alerts import AlertBoard
-from engine.e911.lost import LostClient
+from engine.e911.validation_settings import AddressValidator
+from engine.outbound import Outbound
 from engine.provisioning.assetstore import AssetStore
 from engine.provisioning.dryrun import DryRuns
 from engine.provisioning.index import open_index
@@ -80,7 +82,8 @@ def make_admin(
     app[MAIL_SERVER] = mail_server or MailServer(database, config.mail)
     app[MAIL_SERVER].follow(app[INVITER].use)
     app[ASSETS] = AssetStore(config.core.data_dir / "assets")
-    app[VALIDATOR] = LostClient(config.e911.lost_url) if config.e911.lost_url else None
+    app[OUTBOUND] = Outbound(config.outbound.networks)
+    app[VALIDATOR] = AddressValidator(config.e911.lost_url, app[OUTBOUND])
     app[DRY_RUNS] = DryRuns(database, app[INDEX])
     app[ALERTS], app[ALERT_PACE] = AlertBoard(database), AlertPace()
     app.cleanup_ctx.append(_alerting)
@@ -124,9 +127,7 @@ async def _close_index(app: web.Application) -> None:
 
 
 async def _close_validator(app: web.Application) -> None:
-    validator = app[VALIDATOR]
-    if validator is not None:
-        await validator.close()
+    await app[VALIDATOR].close()
 
 
 async def _close_inviter(app: web.Application) -> None:

@@ -18,9 +18,10 @@ from engine.config import Config
 from engine.crypto import KeyRing
 from engine.db import Database
 from engine.e911.alerts import AlertBoard
-from engine.e911.lost import LostClient
+from engine.e911.validation_settings import AddressValidator
 from engine.errors import EngineError
 from engine.models import Account, ApiKey, Phone, Session, User
+from engine.outbound import Outbound
 from engine.provisioning.assetstore import AssetStore
 from engine.provisioning.dryrun import DryRuns
 from engine.provisioning.index import Index
@@ -99,7 +100,8 @@ THROTTLE: web.AppKey[Throttle] = web.AppKey("throttle", Throttle)
 CODE_THROTTLE: web.AppKey[Throttle] = web.AppKey("code_throttle", Throttle)  # by user instead of by address typed
 ALERTS: web.AppKey[AlertBoard] = web.AppKey("alerts", AlertBoard)
 ALERT_PACE: web.AppKey[AlertPace] = web.AppKey("alert_pace", AlertPace)
-VALIDATOR: web.AppKey[LostClient | None] = web.AppKey("validator")  # None: [e911] lost_url is empty
+VALIDATOR: web.AppKey[AddressValidator] = web.AppKey("validator", AddressValidator)
+OUTBOUND: web.AppKey[Outbound] = web.AppKey("outbound", Outbound)
 MAIL_SERVER: web.AppKey[MailServer] = web.AppKey("mail_server", MailServer)
 INDEX: web.AppKey[Index] = web.AppKey("index", Index)
 ASSETS: web.AppKey[AssetStore] = web.AppKey("assets", AssetStore)

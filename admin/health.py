@@ -91,7 +91,9 @@ async def _database_checks(database: Database) -> list[Check]:
             connection = await plain.execution_options(isolation_level="AUTOCOMMIT")  # no BEGIN, so no lock is taken
             await connection.execute(text("SELECT 1"))
             migration = await _migration_check(connection)
-            waiting = select(func.min(Notification.created_at)).where(Notification.state == NotificationState.WAITING)
+            waiting = select(func.min(Notification.created_at)).where(
+                Notification.state == NotificationState.WAITING, Notification.channel == "email"
+            )
             oldest = (await connection.execute(waiting)).scalar()
     except (TimeoutError, *DATABASE_ERRORS) as exc:
         return [Check("database", is_ok=False, detail=f"{type(exc).__name__}: 911 calls still go out")]

@@ -5,6 +5,11 @@ from typing import Any
 
 BODIES: Mapping[str, Mapping[str, Any]] = {
     "MailSettingsPatch": {"host": "smtp.example.com", "port": 587, "sender": "callpoint@example.com"},
+    "WebhookCreate": {
+        "name": "Security desk", "url": "https://hooks.example.com/callpoint", "kinds": ["emergency", "test"],
+    },
+    "WebhookPatch": {"enabled": False},
+    "ValidationSettingsPatch": {"provider": "lost", "url": "https://lost.example.com/lost"},
     "MailTestBody": {"to": "frontdesk@example.com"},
     "AccountPatch": {"callback_number": "+15185550100"},
     "UserCreate": {"email": "sam@example.com", "name": "Sam Field", "role": "operator"},

@@ -127,7 +127,7 @@ def _of_messages(notes: Sequence[Notification]) -> list[_Moment]:
         (note for note in notes if note.sent_at is not None), key=lambda note: note.sent_at or note.created_at
     )
     moments = [
-        _Moment(note.sent_at, 1, 1, f"Mail to {note.recipient}", "mail ok")
+        _Moment(note.sent_at, 1, 1, _message_to(note), "mail ok")
         for note in sent[:MAX_NOTES]
         if note.sent_at is not None
     ]
@@ -135,6 +135,10 @@ def _of_messages(notes: Sequence[Notification]) -> list[_Moment]:
         at = sent[MAX_NOTES].sent_at or sent[MAX_NOTES].created_at
         moments.append(_Moment(at, 1, 1, f"and {len(sent) - MAX_NOTES} more mails", "mail ok"))
     return moments
+
+
+def _message_to(note: Notification) -> str:
+    return f"Webhook {note.subject}" if note.channel == "webhook" else f"Mail to {note.recipient}"
 
 
 def _unsent(notes: Sequence[Notification], row: int, x: int) -> list[Drawn]:

@@ -21,7 +21,7 @@ from engine.audit.events import Event
 from engine.db import utc_now
 from engine.e911 import alarms as e911_alarms
 from engine.e911 import store as e911
-from engine.e911 import store_calls, store_tests
+from engine.e911 import store_calls, store_tests, store_webhooks
 from engine.e911.location import DISAGREEMENT
 from engine.e911.sweep import UNTESTED_AFTER
 from engine.models import Account, EmergencyCall, Pbx, Trunk

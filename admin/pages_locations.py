@@ -10,7 +10,7 @@ from aiohttp import web
 from admin import pages_location_list, pages_location_merge
 from admin.address_validation import NobodyAsked, validator_asked
 from admin.auth import prepared
-from admin.context import ACCOUNT, ACTOR, CONFIG, SESSION
+from admin.context import ACCOUNT, ACTOR, SESSION, VALIDATOR
 from admin.pages_form import FORM, form_of, gathered, lines_typed, refuse, refuse_stale, see_other, typed
 from admin.pages_location_list import spelled
 from admin.render import render
@@ -96,7 +96,7 @@ async def _location_page(request: web.Request, error: EngineError | None) -> web
         request, "location.html.j2", status=error.http_status if error else 200, location=location, form=form,
         pool=next((pool for pool in pools if location and pool.location_id == location.id), None),
         warnings=[text for found in warnings.values() for text in found],
-        can_be_asked=bool(request.app[CONFIG].e911.lost_url),
+        can_be_asked=bool(await request.app[VALIDATOR].name(request[SESSION])),
         test=await store_tests.last_test_of(session, location) if location else None,
         account_told=[recipient.email for recipient in await store.recipients_of(session, account.id)],
         groups=[(group.id, group.name) for group in await store_trunks.trunk_groups_of(session, account.id, limit=500)],

@@ -39,9 +39,11 @@ from engine.e911.dereference import Dereferencer
 from engine.e911.notify import Notifier
 from engine.e911.publish import SnapshotPublisher
 from engine.e911.sightings import on_committed
+from engine.e911.webhook_courier import WebhookCourier
 from engine.edge_link import EdgeLink
 from engine.errors import DatabaseAway, EngineError
 from engine.held_server import serve_held
+from engine.outbound import Outbound
 from engine.phones_workers import PhonesWorkers
 from engine.provisioning.assets import Sweeping
 from engine.provisioning.assetstore import AssetStore
@@ -77,6 +79,7 @@ class App:
         self.index_keeper = IndexKeeper(self.database)
         self.owed_indexing = OwedIndexing(self.database)
         self.notifier = Notifier(self.database, config.mail)
+        self.webhooks = WebhookCourier(self.database, Outbound(config.outbound.networks))
         self.mail_server = MailServer(self.database, config.mail)
         self.mail_server.follow(self.notifier.use)
         self.sweeper = Sweeper(self.database, self.keys, lambda: self.edge.state.udp, pace_s=config.e911.sweep_pace_s)
@@ -84,7 +87,7 @@ class App:
             self.database,
             self.keys,
             data / "journal",
-            on_recorded=self.notifier.wake,
+            on_recorded=self._on_recorded,
             public_url=config.admin.public_url,
             is_quiet=self.sweeper.is_quiet,
         )
@@ -149,6 +152,10 @@ class App:
         self.publisher.close()
         await self.database.close()
 
+    def _on_recorded(self) -> None:
+        self.notifier.wake()
+        self.webhooks.wake()
+
     async def _record_the_last(self) -> None:
         """The edge's last entries are durable now: put them where the pages look, or leave them to the next start."""
         try:
@@ -175,6 +182,7 @@ class App:
         self._spawn(self.publisher.run(), "publisher")
         self._spawn(self.recorder.run(), "recorder")
         self._spawn(self.notifier.run(), "notifier")
+        self._spawn(self.webhooks.run(), "webhooks")
         self._spawn(self.mail_server.run(), "mail settings")
         self._spawn(self.notary.run(), "audit checkpoints")
         self._spawn(self.index_keeper.run(), "audit indexes")

@@ -194,6 +194,11 @@ class E911(_Section):
         return _web_address(value, "the URL of a LoST server such as https://lost.example.com/lost")
 
 
+class Outbound(_Section):
+    # reachable by webhooks and validators set in the pages though they are not public
+    networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+
+
 class Mail(_Section):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
     host: str = ""
@@ -219,6 +224,7 @@ class Config(BaseSettings):
     admin: Admin = Admin()
     sip: Sip = Sip()
     e911: E911 = E911()
+    outbound: Outbound = Outbound()
     mail: Mail = Mail()
     log: Log = Log()
 

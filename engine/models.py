@@ -567,6 +567,46 @@ class MailSettings(Audited, Stamped, Base):
     sender: Mapped[str] = mapped_column(String(320))
 
 
+class ValidationSettings(Audited, Stamped, Base):
+    """Who validates addresses, set in the pages: one row for the installation, where `[e911] lost_url` is empty."""
+
+    __tablename__ = "validation_settings"
+    resource_type = "validation_settings"
+    unaudited_columns = frozenset({"tried_at", "tried_ok", "tried_words"})
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    provider: Mapped[str] = mapped_column(String(20))  # none | lost
+    url: Mapped[str] = mapped_column(String(1000))
+    auth: Mapped[str] = mapped_column(String(10))  # none | basic | bearer
+    username: Mapped[str] = mapped_column(String(320))
+    secret: Mapped[str | None] = mapped_column(Sealed("validation_settings.secret"))
+    tried_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    tried_ok: Mapped[bool | None] = mapped_column()
+    tried_words: Mapped[str] = mapped_column(String(300), default="")
+
+
+class Webhook(Audited, Stamped, Base):
+    """Who else is told of emergency calls, by a signed POST. `url` may hold a secret in its path and is sealed; `host`
+    is what of it is shown. `tried_*`: the newest try, told by the courier.
+    """
+
+    __tablename__ = "webhook"
+    resource_type = "webhook"
+    unaudited_columns = frozenset({"tried_at", "tried_ok", "tried_words"})
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(200))
+    url: Mapped[str] = mapped_column(Sealed("webhook.url"))
+    host: Mapped[str] = mapped_column(String(300))
+    kinds: Mapped[list[str]] = mapped_column(Json, default=list)
+    enabled: Mapped[bool] = mapped_column(default=True)
+    secret: Mapped[str] = mapped_column(Sealed("webhook.secret"))
+    previous_secret: Mapped[str | None] = mapped_column(Sealed("webhook.previous_secret"))
+    previous_until: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    tried_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    tried_ok: Mapped[bool | None] = mapped_column()
+    tried_words: Mapped[str] = mapped_column(String(300), default="")
+
+
 class TrunkGroup(Audited, Versioned, Stamped, Base):
     """Trunks that emergency calls of an account or a location take before all others, in that order."""
 
@@ -769,6 +809,7 @@ class Notification(Base):
     __table_args__ = (
         UniqueConstraint("emergency_call_id", "recipient", "channel"),
         Index("ix_notification_waiting", "state", "next_try_at"),
+        Index("ix_notification_recipient", "account_id", "recipient", "created_at"),
     )
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)

@@ -20,6 +20,7 @@ class AlarmKind(StrEnum):
     DISAGREEMENT = "disagreement"
     TRUNK_DOWN = "trunk_down"
     MAIL_FAILED = "mail_failed"
+    WEBHOOK_FAILING = "webhook_failing"
     NOT_VALIDATED = "not_validated"
     UNTESTED = "untested"
 
@@ -73,6 +74,7 @@ class Standing:
     is_mail_set_up: bool
     untested: int
     has_passed_a_test: bool
+    overdue_webhooks: int = 0
     is_connected: bool = True  # there is a PBX or a trunk: calls may come
     days: int = 7
 
@@ -141,6 +143,13 @@ def _of_messages(now: Standing) -> list[Alarm]:
             "late."
         )
         found.append(Alarm(AlarmKind.MAIL_FAILING, text, "See the calls", "/calls"))
+    if now.overdue_webhooks:
+        waiting = _many(now.overdue_webhooks, "message waits", "messages wait")
+        text = (
+            f"{waiting} for a webhook for longer than five minutes: whoever reads it hears late of 911 calls, which go "
+            "out all the same. Its page shows what it answers."
+        )
+        found.append(Alarm(AlarmKind.WEBHOOK_FAILING, text, "See webhooks", "/settings/integrations"))
     if now.failed_mails:
         text = (
             f"{_many(now.failed_mails, 'message', 'messages')} of the last {now.days} days could not be delivered: "

@@ -29,7 +29,7 @@ from engine.audit.events import Event
 from engine.audit.record import Actor, record
 from engine.crypto import KeyRing
 from engine.db import Database, utc_now
-from engine.e911 import callback_numbers, callback_records, mail, store, store_tests
+from engine.e911 import callback_numbers, callback_records, mail, store, store_tests, webhooks
 from engine.e911.journal import START, JournalReader, Position
 from engine.e911.refusals import Tally, note_refusal
 from engine.errors import DatabaseAway
@@ -215,6 +215,7 @@ class Recorder:
         if call.kind != CallKind.TEST or not self._is_quiet(call.call_id):
             told = await told_of(session, call, account, location, signer=self._signer, public_url=self._public_url)
             queue_notifications(session, call, told, recipients)
+            await webhooks.queue_webhooks(session, call, told)
         record(session, _caller_actor(call), Event.EMERGENCY_CALL_CREATE, call, resource=_resource(call))
         if not recipients:
             _log.warning("emergency_call_without_recipients", call_id=call.id, account_id=account.id)

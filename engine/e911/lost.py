@@ -34,6 +34,7 @@ from engine.e911.lost_xml import (
 )
 from engine.e911.xml_input import MAX_XML_BYTES
 from engine.errors import EngineError
+from engine.outbound import Outbound, Unreachable, guarded, refuse_literal
 
 WITHIN_S = 5.0
 MAX_REDIRECTS = 5
@@ -59,6 +60,8 @@ class LostClient:
         url: The server's, `[e911] lost_url`.
         url_of: Finds the server of a redirect; by DNS (RFC 5222 §4, RFC 5223) unless told otherwise.
         now: UTC.
+        authorization: The header of that name for this server; a server that it leads to gets none.
+        outbound: Where requests may go; None: anywhere, as whoever wrote the configuration wishes.
     """
 
     def __init__(
@@ -69,8 +72,11 @@ class LostClient:
         now: Callable[[], datetime] = utc_now,
         within_s: float = WITHIN_S,
         ssl_context: ssl.SSLContext | None = None,
+        authorization: str = "",
+        outbound: Outbound | None = None,
     ) -> None:
         self.url = url
+        self._authorization, self._outbound = authorization, outbound
         self._url_of = url_of or url_by_dns
         self._now, self._within_s, self._ssl = now, within_s, ssl_context
         self._session: aiohttp.ClientSession | None = None
@@ -143,9 +149,16 @@ class LostClient:
 
     async def _post(self, url: str, request: bytes) -> Found | Redirect:
         if self._session is None:
-            self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False)
+            self._session = aiohttp.ClientSession(
+                connector=guarded(self._outbound, self.url) if self._outbound is not None else None,
+                cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False,
+            )  # fmt: skip
         headers = {"Content-Type": _TYPE, "Accept": CONTENT_TYPE, "Accept-Encoding": "identity"}
+        if self._authorization and url == self.url:
+            headers["Authorization"] = self._authorization
         try:
+            if self._outbound is not None:
+                refuse_literal(self._outbound, url)
             async with self._session.post(
                 url, data=request, headers=headers, allow_redirects=False, ssl=self._ssl or True
             ) as response:
@@ -157,6 +170,8 @@ class LostClient:
             return read_response(body)
         except BadLost as exc:
             raise LostAway(f"The LoST server's answer cannot be read: {exc.detail}.") from exc
+        except Unreachable as exc:
+            raise LostAway(f"The LoST server cannot be reached: {exc.detail}") from exc
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             raise LostAway(f"The LoST server cannot be reached ({type(exc).__name__}).") from exc
 

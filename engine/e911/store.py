@@ -367,8 +367,12 @@ async def waiting_count(session: AsyncSession, account_id: str | None = None) ->
 
 
 async def oldest_waiting_at(session: AsyncSession) -> dt.datetime | None:
-    """When the notification that waits longest was written: the outbox's lag for readiness and metrics."""
-    query = select(func.min(Notification.created_at)).where(Notification.state == NotificationState.WAITING)
+    """When the mail that waits longest was written: the outbox's lag for readiness and metrics. A webhook is some
+    account's own, and its being away says nothing of this node.
+    """
+    query = select(func.min(Notification.created_at)).where(
+        Notification.state == NotificationState.WAITING, Notification.channel == "email"
+    )
     return await session.scalar(query)
 
 

@@ -7,7 +7,7 @@ import datetime as dt
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Select, String, and_, cast, func, or_, select
+from sqlalchemy import ColumnElement, Select, String, and_, case, cast, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
 
@@ -151,9 +151,13 @@ async def attempts_of_calls(session: AsyncSession, ids: Collection[str]) -> dict
 
 
 async def told_of_calls(session: AsyncSession, ids: Collection[str]) -> dict[str, list[tuple[str, str]]]:
-    """Recipient and delivery state of each notification of these calls."""
+    """Recipient (of a webhook its name and host) and delivery state of each notification of these calls."""
     query = (
-        select(Notification.emergency_call_id, Notification.recipient, Notification.state)
+        select(
+            Notification.emergency_call_id,
+            case((Notification.channel == "email", Notification.recipient), else_=Notification.subject),
+            Notification.state,
+        )
         .where(Notification.emergency_call_id.in_(ids))
         .order_by(Notification.emergency_call_id, Notification.recipient)
     )
@@ -243,8 +247,9 @@ async def _count(session: AsyncSession, account_id: str, since: dt.datetime, *co
 
 
 async def overdue_notifications(session: AsyncSession, account_id: str, before: dt.datetime) -> int:
-    """Messages that were made before then and still wait."""
-    return await _messages(session, account_id, NotificationState.WAITING, Notification.created_at < before)
+    """Mails that were made before then and still wait."""
+    is_late = and_(Notification.channel == "email", Notification.created_at < before)
+    return await _messages(session, account_id, NotificationState.WAITING, is_late)
 
 
 async def failed_notifications(session: AsyncSession, account_id: str, since: dt.datetime) -> int:

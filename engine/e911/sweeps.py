@@ -14,6 +14,7 @@ from engine.db import utc_now
 from engine.e911 import mail, store_tests
 from engine.e911.calls import NO_RECIPIENTS, queue_notifications, recipients_for, told_of
 from engine.e911.sweep import next_round
+from engine.e911.webhooks import queue_webhooks
 from engine.errors import Conflict, FieldFault, Invalid
 from engine.ids import new_id
 from engine.models import Account, Cadence, CallKind, EmergencyCall, Location, Sweep, SweepPlan, SweepState
@@ -132,6 +133,7 @@ async def hold_drill(
     await session.flush()
     told = await told_of(session, call, account, location, signer=signer, public_url=public_url)
     queue_notifications(session, call, told, recipients)
+    await queue_webhooks(session, call, told)
     resource = ("call", call.id, mail.one_line(f"Drill at {location.name}"))
     record(session, actor, Event.DRILL_CREATE, call, resource=resource, details={"recipients": len(recipients)})
     await session.flush()

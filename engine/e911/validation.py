@@ -47,9 +47,9 @@ async def ask_validator(
     """
     if client is None:
         raise Conflict(
-            "No validator is configured, so nobody was asked: set [e911] lost_url to your region's LoST server, or "
-            "dial 933 from there and say with `accepted` whether the address was read back right. 911 calls go out "
-            "with this address either way."
+            "No validator is configured, so nobody was asked: name your region's LoST server under Settings, "
+            "Integrations, or as [e911] lost_url; or dial 933 from there and say with `accepted` whether the address "
+            "was read back right. 911 calls go out with this address either way."
         )
     if not location.civic_address.elements:
         raise Conflict(

@@ -24,6 +24,7 @@ def upgrade() -> None:
     _searches_that_are_owed()
     _background_runs()
     _mail_settings()
+    _integrations()
     _trigrams()
 
 
@@ -42,6 +43,49 @@ def _mail_settings() -> None:
         sa.Column("created_at", sa.DateTime(), nullable=False),
         sa.Column("updated_at", sa.DateTime(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_mail_settings")),
+    )
+
+
+def _integrations() -> None:
+    """Webhooks, and the validator of addresses set in the pages."""
+    tried = (("tried_at", sa.DateTime()), ("tried_ok", sa.Boolean()))
+    stamps = (("version", sa.Integer()), ("created_at", sa.DateTime()), ("updated_at", sa.DateTime()))
+    op.create_table(
+        "webhook",
+        sa.Column("id", sa.String(length=48), nullable=False),
+        sa.Column("account_id", sa.String(length=48), nullable=False),
+        sa.Column("name", sa.String(length=200), nullable=False),
+        sa.Column("url", sa.LargeBinary(), nullable=False),
+        sa.Column("host", sa.String(length=300), nullable=False),
+        sa.Column("kinds", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("enabled", sa.Boolean(), nullable=False),
+        sa.Column("secret", sa.LargeBinary(), nullable=False),
+        sa.Column("previous_secret", sa.LargeBinary(), nullable=True),
+        sa.Column("previous_until", sa.DateTime(), nullable=True),
+        *(sa.Column(name, kind, nullable=True) for name, kind in tried),
+        sa.Column("tried_words", sa.String(length=300), nullable=False),
+        *(sa.Column(name, kind, nullable=False) for name, kind in stamps),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["account.id"], name=op.f("fk_webhook_account_id_account"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_webhook")),
+    )
+    op.create_index("ix_webhook_account_id", "webhook", ["account_id"], unique=False)
+    op.create_index(
+        "ix_notification_recipient", "notification", ["account_id", "recipient", "created_at"], unique=False
+    )
+    op.create_table(
+        "validation_settings",
+        sa.Column("id", sa.String(length=48), nullable=False),
+        sa.Column("provider", sa.String(length=20), nullable=False),
+        sa.Column("url", sa.String(length=1000), nullable=False),
+        sa.Column("auth", sa.String(length=10), nullable=False),
+        sa.Column("username", sa.String(length=320), nullable=False),
+        sa.Column("secret", sa.LargeBinary(), nullable=True),
+        *(sa.Column(name, kind, nullable=True) for name, kind in tried),
+        sa.Column("tried_words", sa.String(length=300), nullable=False),
+        *(sa.Column(name, kind, nullable=False) for name, kind in stamps),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_validation_settings")),
     )
 
 
