@@ -7,14 +7,12 @@ when it failed, a new one is made, which kills the old one.
 
 import asyncio
 import contextlib
-import socket
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid, parseaddr
 from enum import StrEnum
 
-import aiosmtplib
 import structlog
 from aiohttp import web
 from sqlalchemy import event
@@ -24,9 +22,9 @@ from engine.accounts.half_open import LIFETIME
 from engine.accounts.users import Invitation
 from engine.config import Mail
 from engine.db import utc_now
+from engine.mailing import SEND_WITHIN_S, hand_over
 from engine.models import User
 
-SEND_WITHIN_S = 30.0
 MAX_REMEMBERED = 1_000  # people, newest last: what the users page can still tell
 _log = structlog.get_logger()
 
@@ -99,22 +97,10 @@ class Inviter:
             await asyncio.wait(self._tasks, timeout=SEND_WITHIN_S)
 
     async def _send(self, key: str, message: EmailMessage) -> None:
-        settings = self._settings
-        domain = parseaddr(settings.sender)[1].rpartition("@")[2]
-        try:
-            async with asyncio.timeout(SEND_WITHIN_S):
-                await aiosmtplib.send(
-                    message, hostname=settings.host, port=settings.port, username=settings.username or None,
-                    password=settings.password or None, use_tls=settings.security == "tls",
-                    start_tls=settings.security == "starttls", timeout=SEND_WITHIN_S,
-                    local_hostname=domain if "." in domain else socket.gethostname(),
-                )  # fmt: skip
-        except (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError) as exc:
-            words = str(exc) or type(exc).__name__
-            _log.warning("mail_not_sent", of=key, error=words[:200])
-            self._note(key, Posted(Sending.FAILED, words[:200]))
-        else:
-            self._note(key, Posted(Sending.SENT))
+        words = await hand_over(message, self._settings)
+        if words:
+            _log.warning("mail_not_sent", of=key, error=words)
+        self._note(key, Posted(Sending.FAILED, words) if words else Posted(Sending.SENT))
 
     def _note(self, key: str, posted: Posted) -> None:
         self._posted[key] = replace(posted)

@@ -7,23 +7,21 @@ growing pauses for three days. A crash between sending and noting it sends twice
 import asyncio
 import contextlib
 import datetime as dt
-import socket
 from collections.abc import Callable
 from email.message import EmailMessage
 from email.utils import format_datetime, parseaddr
 from hashlib import sha256
 
-import aiosmtplib
 import structlog
 
 from engine.accounts import store_anomalies as store
 from engine.config import Mail
 from engine.db import Database, utc_now
+from engine.mailing import hand_over
 from engine.models import Account, Anomaly
 
 EVERY_S = 10.0
 LEASE = dt.timedelta(minutes=5)
-SEND_WITHIN_S = 30.0
 AT_ONCE = 10
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 30.0, 3600.0
 GIVE_UP_AFTER = dt.timedelta(days=3)
@@ -81,7 +79,9 @@ class AnomalyMail:
     async def _tell(self, anomaly: Anomaly, account: Account) -> bool:
         left, words = list(anomaly.mail_to), ""
         for address in anomaly.mail_to:
-            words = await self._send(message(anomaly, account, address, self._settings.sender, self._public_url))
+            words = await hand_over(
+                message(anomaly, account, address, self._settings.sender, self._public_url), self._settings
+            )
             if words:
                 _log.warning("anomaly_not_mailed", anomaly_id=anomaly.id, error=words)
                 break
@@ -99,22 +99,6 @@ class AnomalyMail:
                 pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(row.mail_tries - 1, 16))
                 row.mail_next_at = now + dt.timedelta(seconds=pause_s)
         return not left
-
-    async def _send(self, mail: EmailMessage) -> str:
-        """Hand one mail to the server; returns what it said when it did not take it."""
-        settings = self._settings
-        domain = parseaddr(settings.sender)[1].rpartition("@")[2]
-        try:
-            async with asyncio.timeout(SEND_WITHIN_S):
-                await aiosmtplib.send(
-                    mail, hostname=settings.host, port=settings.port, username=settings.username or None,
-                    password=settings.password or None, use_tls=settings.security == "tls",
-                    start_tls=settings.security == "starttls", timeout=SEND_WITHIN_S,
-                    local_hostname=domain if "." in domain else socket.gethostname(),
-                )  # fmt: skip
-        except (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError) as exc:
-            return (str(exc) or type(exc).__name__)[:200]
-        return ""
 
 
 def message(anomaly: Anomaly, account: Account, recipient: str, sender: str, public_url: str) -> EmailMessage:
