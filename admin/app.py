@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from admin import health, housekeeping, pages_audit
+from admin import branded, health, housekeeping, pages_audit
 from admin.audit_live import FOLLOWERS, Followers
 from admin.context import (
     ALERT_PACE,
@@ -98,6 +98,8 @@ def make_admin(
         ("/metrics", health.get_metrics),
     ):
         app.router.add_get(path, probe)
+    app.router.add_get(f"/static/{static_version()}/brand/{{colour}}.css", branded.get_style_sheet)
+    app.router.add_get(f"/static/{static_version()}/logo/{{name}}", branded.get_logo)
     app.router.add_static(f"/static/{static_version()}/", STATIC_DIR)
     app.on_response_prepare.append(secure_headers)
     return app

@@ -101,6 +101,7 @@ CODE_THROTTLE: web.AppKey[Throttle] = web.AppKey("code_throttle", Throttle)  # b
 ALERTS: web.AppKey[AlertBoard] = web.AppKey("alerts", AlertBoard)
 ALERT_PACE: web.AppKey[AlertPace] = web.AppKey("alert_pace", AlertPace)
 VALIDATOR: web.AppKey[AddressValidator] = web.AppKey("validator", AddressValidator)
+BRAND: web.RequestKey[Account | None] = web.RequestKey("brand")  # whose host name a public page was asked under
 OUTBOUND: web.AppKey[Outbound] = web.AppKey("outbound", Outbound)
 MAIL_SERVER: web.AppKey[MailServer] = web.AppKey("mail_server", MailServer)
 INDEX: web.AppKey[Index] = web.AppKey("index", Index)

@@ -16,10 +16,11 @@ from aiohttp.typedefs import Handler
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from admin import auth, problems
-from admin.context import ACTOR, CLIENT_IP, DATABASE, PREPARED, REQUEST_ID, RESOURCE, SESSION
+from admin.context import ACTOR, BRAND, CLIENT_IP, DATABASE, PREPARED, REQUEST_ID, RESOURCE, SESSION
 from admin.idempotency import answer_once
 from admin.routes import PUBLIC, Route
 from engine.accounts import store_signin
+from engine.accounts.branding import account_of_host
 from engine.accounts.signin import ApiKeyRefused, SignInRefused, SignInSlowed
 from engine.accounts.store import is_id
 from engine.audit.events import Event
@@ -107,6 +108,8 @@ async def _answered(request: web.Request, handler: Handler, route: Route, sessio
     request[SESSION] = session
     await auth.authenticate(request, session, route)
     auth.authorise(request, route)
+    if route.scope is PUBLIC and not problems.is_api(request):
+        request[BRAND] = await account_of_host(session, request.host)
     try:
         response = await answer_once(request, handler, route)
     except web.HTTPException as exc:

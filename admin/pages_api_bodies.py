@@ -5,6 +5,7 @@ from typing import Any
 
 BODIES: Mapping[str, Mapping[str, Any]] = {
     "MailSettingsPatch": {"host": "smtp.example.com", "port": 587, "sender": "callpoint@example.com"},
+    "BrandingPatch": {"accent": "#1d4ed8", "hostname": "phones.example.com"},
     "WebhookCreate": {
         "name": "Security desk", "url": "https://hooks.example.com/callpoint", "kinds": ["emergency", "test"],
     },

@@ -6,7 +6,7 @@ from admin.render import render
 from admin.routes import SIGNED_IN, Handler, Route
 from engine.audit.events import Event
 
-GUIDES = ("emergency", "locations", "provisioning", "alerts", "webhooks")
+GUIDES = ("emergency", "locations", "provisioning", "alerts", "webhooks", "branding")
 
 
 def _guide(name: str) -> Handler:

@@ -19,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from lucide.jinja import lucide
 from markupsafe import Markup
 
-from admin.context import ACCOUNT, BROWSER, CLIENT_IP, EDGE, HOME, IS_HTTPS, SCOPES, USER
+from admin.context import ACCOUNT, BRAND, BROWSER, CLIENT_IP, EDGE, HOME, IS_HTTPS, SCOPES, USER
 from admin.fetch_words import reason_words
 from admin.setting_words import label_of
 from engine.accounts import operators
@@ -119,6 +119,7 @@ DONE = {  # what a page says after a redirect; the key travels in the address, t
     "hint-dismissed": "Dismissed. It stays in the log and under the dismissed ones.",
     "password": "Password changed. Other sessions are signed out.",
     "mail-saved": "Mail server saved. It is used within seconds, for mails that wait too. Send a test mail now.",
+    "branding-saved": "Saved. Everybody of this account sees it from their next page on.",
     "webhook-saved": "Webhook saved. What waits for it is tried at once.",
     "webhook-deleted": "Webhook removed. Nothing more is sent to it.",
     "validator-saved": "Saved. The next question goes there. Test it now.",
@@ -144,6 +145,7 @@ def render(request: web.Request, template: str, *, status: int = 200, **values: 
         .get_template(template)
         .render(
             account=account,
+            brand=account or request.get(BRAND),
             user=request.get(USER),
             path=request.path,
             query=request.query,

@@ -171,6 +171,7 @@ class NotificationState(StrEnum):
 class Account(Audited, Versioned, Stamped, Base):
     __tablename__ = "account"
     resource_type = "account"
+    unversioned_columns = frozenset({"accent", "logo", "hostname"})  # of pages: no phone and no call depends on them
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     name: Mapped[str] = mapped_column(String(200))
     email: Mapped[str] = mapped_column(String(320), default="")
@@ -200,6 +201,19 @@ class Account(Audited, Versioned, Stamped, Base):
     trunk_group_id: Mapped[str | None] = mapped_column(Id)  # that emergency calls take first; no foreign key, as above
     notification_prefix: Mapped[str] = mapped_column(String(40), default="", server_default="")  # of mails' subjects
     notification_text: Mapped[str] = mapped_column(String(300), default="", server_default="")  # what to do here
+    accent: Mapped[str] = mapped_column(String(7), default="", server_default="")  # accounts.branding
+    logo: Mapped[str] = mapped_column(String(60), default="", server_default="")  # the name of an AccountLogo
+    hostname: Mapped[str | None] = mapped_column(String(253), unique=True, index=True)
+
+
+class AccountLogo(Base):
+    """An account's picture, read and written anew. `name`: of the content, told in the account's own column."""
+
+    __tablename__ = "account_logo"
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(60), index=True)
+    media_type: Mapped[str] = mapped_column(String(20))
+    content: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class Revision(Base):

@@ -36,6 +36,8 @@ class Event(StrEnum):
     MAIL_SETTINGS_READ = "mail_settings.read"
     MAIL_SETTINGS_UPDATE = "mail_settings.update"
     MAIL_SETTINGS_TEST = "mail_settings.test"
+    BRANDING_READ = "branding.read"
+    BRANDING_UPDATE = "branding.update"
     INTEGRATION_LIST = "integration.list"
     VALIDATION_SETTINGS_READ = "validation_settings.read"
     VALIDATION_SETTINGS_UPDATE = "validation_settings.update"
@@ -286,6 +288,7 @@ _CATEGORIES = {
     "account": Category.SETTINGS,
     "home": Category.SETTINGS,
     "mail_settings": Category.SETTINGS,
+    "branding": Category.SETTINGS,
     "integration": Category.INTEGRATIONS,
     "validation_settings": Category.INTEGRATIONS,
     "webhook": Category.INTEGRATIONS,

@@ -25,6 +25,7 @@ def upgrade() -> None:
     _background_runs()
     _mail_settings()
     _integrations()
+    _branding()
     _trigrams()
 
 
@@ -87,6 +88,26 @@ def _integrations() -> None:
         *(sa.Column(name, kind, nullable=False) for name, kind in stamps),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_validation_settings")),
     )
+
+
+def _branding() -> None:
+    """An account's colour, logo and host name."""
+    op.add_column("account", sa.Column("accent", sa.String(length=7), nullable=False, server_default=""))
+    op.add_column("account", sa.Column("logo", sa.String(length=60), nullable=False, server_default=""))
+    op.add_column("account", sa.Column("hostname", sa.String(length=253), nullable=True))
+    op.create_index("ix_account_hostname", "account", ["hostname"], unique=True)
+    op.create_table(
+        "account_logo",
+        sa.Column("account_id", sa.String(length=48), nullable=False),
+        sa.Column("name", sa.String(length=60), nullable=False),
+        sa.Column("media_type", sa.String(length=20), nullable=False),
+        sa.Column("content", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["account.id"], name=op.f("fk_account_logo_account_id_account"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("account_id", name=op.f("pk_account_logo")),
+    )
+    op.create_index("ix_account_logo_name", "account_logo", ["name"], unique=False)
 
 
 def _trigrams() -> None:

@@ -48,6 +48,7 @@ class Furnished:
     def _bodies(self) -> dict[tuple[str, str], dict[str, Any]]:
         location = self.ids["locations"]
         return {
+            ("PATCH", "branding"): {"accent": "#1d4ed8", "hostname": "phones.acme.example"},
             ("POST", "webhooks"): {"name": "Screen", "url": "https://hooks.acme.example/screen"},
             ("PATCH", "webhooks/{id}"): {"kinds": ["emergency"]},
             ("PATCH", "validation-settings"): {"provider": "lost", "url": "https://localhost/lost"},
