@@ -17,6 +17,7 @@ from engine.audit.record import open_audited
 from engine.config import Config, parse_listen
 from engine.db import Database
 from engine.doctor_bootstrap import bootstrap_findings
+from engine.doctor_integrations import NO_MAIL, mail_finding, stored_findings, webhook_findings
 from engine.doctor_location import reference_findings, validator_findings
 from engine.doctor_numbers import number_findings
 from engine.doctor_phones import phones_port_findings
@@ -42,6 +43,11 @@ SMALL_BUFFER_BYTES = 1024 * 1024
 
 async def examine(config: Config) -> list[Finding]:
     """Look at keys, disk, sockets, database, accounts, carriers and mail. Never raises for what it finds."""
+    findings = await _examined(config)
+    return findings if any(finding.what == "mail" for finding in findings) else [*findings, NO_MAIL]
+
+
+async def _examined(config: Config) -> list[Finding]:
     findings = [
         _disk(config),
         _buffers(),
@@ -49,7 +55,7 @@ async def examine(config: Config) -> list[Finding]:
         await _node(config),
         core_finding(),
         *await listener_findings(config),
-        await _mail(config),
+        *([await mail_finding(config.mail.host, config.mail.port)] if config.mail.host else []),
         *await validator_findings(config),
     ]
     now = datetime.now(UTC)
@@ -106,16 +112,6 @@ async def _node(config: Config) -> Finding:
     return Finding("node", "warning", "not running here: start it with python3 run.py")
 
 
-async def _mail(config: Config) -> Finding:
-    if not config.mail.host:
-        return Finding("mail", "warning", "no server set: notifications wait in the outbox. Set [mail] host.")
-    if await answers(config.mail.host, config.mail.port):
-        return Finding("mail", "good", f"{config.mail.host}:{config.mail.port} answers")
-    return Finding(
-        "mail", "bad", f"{config.mail.host}:{config.mail.port} does not answer: notifications wait. Calls go on."
-    )
-
-
 def _addresses(config: Config) -> list[Finding]:
     findings = []
     if not config.provisioning.public_url:
@@ -163,7 +159,11 @@ async def _database(database: Database, config: Config) -> AsyncIterator[Finding
         async with database.sessions() as session:
             for finding in await bootstrap_findings(session, config):
                 yield finding
+            for finding in await stored_findings(session, config):
+                yield finding
             for account in await store.accounts(session):
+                for finding in await webhook_findings(session, account):
+                    yield finding
                 async for finding in _account(session, account, config):
                     yield finding
     except (SQLAlchemyError, OSError) as exc:

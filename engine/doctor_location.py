@@ -32,12 +32,15 @@ def reference_findings(what: str, trunk: Trunk, config: Config) -> list[Finding]
 
 async def validator_findings(config: Config) -> list[Finding]:
     """The LoST server that validates addresses; none is a choice, not a fault."""
-    if not config.e911.lost_url:
-        return []
-    parts = urlsplit(config.e911.lost_url)
+    return [await validator_finding(config.e911.lost_url)] if config.e911.lost_url else []
+
+
+async def validator_finding(url: str) -> Finding:
+    """Whether the LoST server there answers."""
+    parts = urlsplit(url)
     host = parts.hostname or ""
     port = parts.port or (443 if parts.scheme == "https" else 80)
     if await answers(host, port):
-        return [Finding("address validator", "good", f"{host}:{port} answers")]
+        return Finding("address validator", "good", f"{host}:{port} answers")
     detail = f"{host}:{port} does not answer: addresses cannot be validated now. No 911 call waits for it."
-    return [Finding("address validator", "warning", detail)]
+    return Finding("address validator", "warning", detail)

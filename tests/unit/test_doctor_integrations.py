@@ -1,0 +1,78 @@
+"""What doctor says of the mail server, the validator and the webhooks that were set in the pages."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import crypto, doctor, migrations
+from engine.accounts import store_platform
+from engine.accounts.mail_server import MailFields, update_mail_settings
+from engine.audit.record import Actor, open_audited
+from engine.config import Config, Core, Mail
+from engine.db import utc_now
+from engine.e911 import validation_settings, webhooks
+from engine.e911.validation_settings import ValidationFields, update_validation_settings
+from engine.e911.webhooks import Tried, WebhookFields, note_test
+from engine.findings import Finding
+from engine.outbound import Outbound
+from tests.factories import add_account
+
+pytestmark = pytest.mark.enable_socket
+ACTOR = Actor("cli", "cli", "tests", "local")
+
+
+async def _examined(config: Config) -> dict[str, Finding]:
+    return {finding.what: finding for finding in await doctor.examine(config)}
+
+
+@pytest.fixture
+async def stored(tmp_path: Path) -> Any:
+    """A configuration that names nobody, and a database in which all are set; the mail server's port and its end."""
+    server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    config = Config(core=Core(data_dir=tmp_path))
+    database = open_audited(config.database_url, crypto.create(config.key_file))
+    await migrations.migrate(database)
+    async with database.sessions.begin() as session:
+        account = await add_account(session, name="Acme")
+        wished = MailFields("127.0.0.1", port, "none", sender="c@example.com")
+        row = await store_platform.mail_settings_to_change(session)
+        await update_mail_settings(session, ACTOR, row, wished, is_from_file=False)
+        place = await validation_settings.stored_to_change(session)
+        asked = ValidationFields("lost", "https://lost.invalid/lost")
+        update_validation_settings(session, ACTOR, place, asked, Outbound(), is_from_file=False)
+        hook, _secret = await webhooks.create_webhook(
+            session, ACTOR, account, WebhookFields("Door", "https://hooks.example.com/T000"), Outbound()
+        )
+        note_test(session, ACTOR, hook, Tried(False, "It answered 500", utc_now()))
+    await database.close()
+    yield config, port
+    server.close()
+
+
+async def test_what_was_set_in_the_pages_is_looked_at(stored: tuple[Config, int]) -> None:
+    """S1-21, S1-28: nobody is told that no mail server is set when one is; a webhook's path is not told."""
+    config, port = stored
+    found = await _examined(config)
+    assert (found["mail"].level, found["mail"].detail) == ("good", f"127.0.0.1:{port} answers")
+    assert (found["address validator"].level, "lost.invalid:443" in found["address validator"].detail) == (
+        "warning", True,
+    )  # fmt: skip
+    hook = found["Acme: webhook Door"]
+    assert (hook.level, "Test: It answered 500" in hook.detail, "T000" in hook.detail) == ("warning", True, False)
+
+
+async def test_the_configuration_counts_alone(stored: tuple[Config, int]) -> None:
+    """S1-21: a server that is named there and away is told, whatever the pages say."""
+    config, port = stored
+    found = await doctor.examine(config.model_copy(update={"mail": Mail(host="127.0.0.1", port=9)}))
+    mails = [one for one in found if one.what == "mail"]
+    assert [(one.level, str(port) in one.detail) for one in mails] == [("bad", False)]
+
+
+async def test_without_any_server_doctor_says_so_once(tmp_path: Path) -> None:
+    """S1-21: before the first start too."""
+    mails = [one for one in await doctor.examine(Config(core=Core(data_dir=tmp_path))) if one.what == "mail"]
+    assert [(one.level, "no server set" in one.detail) for one in mails] == [("warning", True)]
