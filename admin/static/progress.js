@@ -1,7 +1,7 @@
 // What goes on by itself is shown as it goes: a dry run's progress bar, a roll-out's counts.
 const EVERY_MS = 1000;
 const bar = document.querySelector("[data-progress]");
-const live = document.querySelector("[data-live]");
+const live = document.querySelector("[data-live-was]");
 
 async function asked(address) {
   if (document.visibilityState !== "visible") return null;
