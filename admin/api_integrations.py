@@ -133,18 +133,19 @@ _PATCH = ValidationSettingsPatch
 _PATH = "/api/v1/validation-settings"
 ROUTES = (
     Route(
-        "GET", _PATH, get_validation_settings, Scope.ACCOUNT_WRITE, Event.VALIDATION_SETTINGS_READ,
+        "GET", _PATH, get_validation_settings, Scope.SECURITY_READ, Event.VALIDATION_SETTINGS_READ,
         operation=Operation("Who validates addresses", answer=ValidationSettingsAnswer, has_etag=True),
     ),
     Route(
-        "PATCH", _PATH, patch_validation_settings, Scope.ACCOUNT_WRITE, Event.VALIDATION_SETTINGS_UPDATE,
+        "PATCH", _PATH, patch_validation_settings, Scope.SECURITY_WRITE, Event.VALIDATION_SETTINGS_UPDATE,
         operation=Operation(
             "Set who validates addresses", body=ValidationSettingsPatch, answer=ValidationSettingsAnswer,
             if_match=True, has_etag=True, errors=(409,),
         ),
+        step_up=True,
     ),
     Route(
-        "POST", f"{_PATH}/test", post_validation_test, Scope.ACCOUNT_WRITE, Event.VALIDATION_SETTINGS_TEST,
+        "POST", f"{_PATH}/test", post_validation_test, Scope.SECURITY_WRITE, Event.VALIDATION_SETTINGS_TEST,
         prepare=validator_tested,
         operation=Operation(
             "Ask the validator of one of the account's addresses", answer=ValidationSettingsAnswer, has_etag=True,

@@ -153,18 +153,19 @@ def _answered(
 _PATH = "/api/v1/mail-settings"
 ROUTES = (
     Route(
-        "GET", _PATH, get_mail_settings, Scope.ACCOUNT_WRITE, Event.MAIL_SETTINGS_READ,
+        "GET", _PATH, get_mail_settings, Scope.SECURITY_READ, Event.MAIL_SETTINGS_READ,
         operation=Operation("The mail server", answer=MailSettingsAnswer, has_etag=True),
     ),
     Route(
-        "PATCH", _PATH, patch_mail_settings, Scope.ACCOUNT_WRITE, Event.MAIL_SETTINGS_UPDATE,
+        "PATCH", _PATH, patch_mail_settings, Scope.SECURITY_WRITE, Event.MAIL_SETTINGS_UPDATE,
         operation=Operation(
             "Set the mail server", body=MailSettingsPatch, answer=MailSettingsAnswer, if_match=True, has_etag=True,
             errors=(409,),
         ),
+        step_up=True,
     ),
     Route(
-        "POST", f"{_PATH}/test", post_test, Scope.ACCOUNT_WRITE, Event.MAIL_SETTINGS_TEST,
+        "POST", f"{_PATH}/test", post_test, Scope.SECURITY_WRITE, Event.MAIL_SETTINGS_TEST,
         operation=Operation(
             "Send a test mail", body=MailTestBody, answer=MailSettingsAnswer, status=202, errors=(409,)
         ),

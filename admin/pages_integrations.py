@@ -150,12 +150,13 @@ async def _fields(request: web.Request) -> WebhookFields:
 
 
 _WRITE = Scope.ACCOUNT_WRITE
+_PLATFORM = Scope.SECURITY_WRITE  # what serves every account is not for those who run one
 ROUTES = (
     Route("GET", _PATH, get_integrations, _WRITE, Event.INTEGRATION_LIST),
-    Route("GET", f"{_PATH}/validation", get_validation, _WRITE, Event.VALIDATION_SETTINGS_READ),
-    Route("POST", f"{_PATH}/validation", post_validation, _WRITE, Event.VALIDATION_SETTINGS_UPDATE, step_up=True),
+    Route("GET", f"{_PATH}/validation", get_validation, Scope.SECURITY_READ, Event.VALIDATION_SETTINGS_READ),
+    Route("POST", f"{_PATH}/validation", post_validation, _PLATFORM, Event.VALIDATION_SETTINGS_UPDATE, step_up=True),
     Route(
-        "POST", f"{_PATH}/validation/test", post_validation_test, _WRITE, Event.VALIDATION_SETTINGS_TEST,
+        "POST", f"{_PATH}/validation/test", post_validation_test, _PLATFORM, Event.VALIDATION_SETTINGS_TEST,
         prepare=validator_tested,
     ),
     Route("GET", f"{_HOOKS}/new", get_webhook, _WRITE, Event.WEBHOOK_LIST),

@@ -68,7 +68,7 @@ async def post_mail_test(request: web.Request) -> web.Response:
 
 
 ROUTES = (
-    Route("GET", _PATH, get_mail, Scope.ACCOUNT_WRITE, Event.MAIL_SETTINGS_READ),
-    Route("POST", _PATH, post_mail, Scope.ACCOUNT_WRITE, Event.MAIL_SETTINGS_UPDATE, step_up=True),
-    Route("POST", f"{_PATH}/test", post_mail_test, Scope.ACCOUNT_WRITE, Event.MAIL_SETTINGS_TEST),
+    Route("GET", _PATH, get_mail, Scope.SECURITY_READ, Event.MAIL_SETTINGS_READ),
+    Route("POST", _PATH, post_mail, Scope.SECURITY_WRITE, Event.MAIL_SETTINGS_UPDATE, step_up=True),
+    Route("POST", f"{_PATH}/test", post_mail_test, Scope.SECURITY_WRITE, Event.MAIL_SETTINGS_TEST),
 )

@@ -101,7 +101,7 @@ async def _settings_page(
         token_day=f"{made_at.astimezone(zone_of(account)):%Y-%m-%d}" if made_at else "",
         mail_is_set=bool(request.app[MAIL_SERVER].settings.host),
         mail_host=request.app[MAIL_SERVER].settings.host,
-        may_set_mail=Scope.ACCOUNT_WRITE in request[SCOPES] and await mail_server.may_set(session, request[HOME]),
+        may_set_mail=Scope.SECURITY_READ in request[SCOPES] and await mail_server.may_set(session, request[HOME]),
     )
 
 

@@ -9,7 +9,7 @@ away: the settings known last stay in force.
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from email.utils import parseaddr
+from email.message import EmailMessage
 from typing import Any
 
 import structlog
@@ -140,6 +140,10 @@ async def update_mail_settings(
             "and set the server here; until then nothing changes for the notifications of 911 calls."
         )
     faults = _faults(wished, has_password=bool(row.password if wished.password is None else wished.password))
+    if row.password and wished.password is None and (wished.host.strip().lower(), wished.port) != (row.host, row.port):
+        # whoever may name a server must not learn the password of the one before
+        told = "The stored password belongs to the server before. Type this one's, or remove it."
+        faults.append(FieldFault("password", told))
     if faults:
         raise Invalid("The mail server cannot be like this.", fields=tuple(faults))
     row.host, row.port, row.security = wished.host.strip().lower(), wished.port, wished.security
@@ -153,7 +157,7 @@ def _faults(wished: MailFields, *, has_password: bool) -> list[FieldFault]:
     faults: list[FieldFault | None] = []
     if wished.host.strip():
         faults.append(host_fault("host", wished.host.strip()))
-        faults.append(email_fault("sender", parseaddr(wished.sender)[1]))
+        faults.append(_sender_fault(wished.sender.strip()))
     if not 1 <= wished.port <= 65_535:
         faults.append(FieldFault("port", "Expected a port from 1 to 65535, such as 587."))
     if wished.security not in SECURITIES:
@@ -165,6 +169,20 @@ def _faults(wished: MailFields, *, has_password: bool) -> list[FieldFault]:
     if wished.security == "none" and has_password:
         faults.append(FieldFault("security", "A password would cross the network in clear. Choose STARTTLS or TLS."))
     return [fault for fault in faults if fault is not None]
+
+
+def _sender_fault(text: str) -> FieldFault | None:
+    """One address, as a mail program reads the header: an encoded name may hide a line end or a second address."""
+    told = FieldFault("sender", "Expected one address, such as Callpoint <callpoint@example.com>.")
+    message = EmailMessage()
+    try:
+        message["From"] = text
+        addresses = message["From"].addresses
+    except (ValueError, IndexError, AttributeError):
+        return told
+    if len(addresses) != 1 or not all(char.isprintable() for char in text + addresses[0].display_name):
+        return told
+    return email_fault("sender", addresses[0].addr_spec)
 
 
 def facts_of(settings: Mail) -> Mapping[str, Any]:

@@ -131,6 +131,10 @@ def update_validation_settings(
         )
     has_secret = bool(row.secret if wished.secret is None else wished.secret)
     faults = _faults(wished, outbound, has_secret=has_secret)
+    if row.secret and wished.secret is None and host_of(wished.url.strip()) != host_of(row.url):
+        # whoever may name a server must not learn the secret of the one before
+        told = "The stored secret belongs to the server before. Type this one's, or remove it."
+        faults.append(FieldFault("secret", told))
     if faults:
         raise Invalid("The validator cannot be like this.", fields=tuple(faults))
     row.provider, row.url, row.auth = wished.provider, wished.url.strip(), wished.auth

@@ -12,7 +12,7 @@ from engine.accounts.mail_server import MailServer
 from engine.config import Mail
 from engine.crypto import KeyRing
 from engine.db import Database
-from engine.models import MailSettings
+from engine.models import MailSettings, Role
 from tests.sink import MailSink
 from tests.unit.admin.adminport import AdminPort, Site, open_port
 
@@ -55,7 +55,7 @@ async def test_the_password_is_sealed_and_in_no_answer_and_no_entry(port: AdminP
         port, site, 0, host="smtp.example.com", username="robot", password=SECRET, sender="c@example.com"
     )
     assert made["has_password"] is True
-    made = await _patch(port, site, made["version"], port=465, security="tls")
+    made = await _patch(port, site, made["version"], security="tls", sender="d@example.com")
     assert made["has_password"] is True
     async with port.database.sessions() as session:
         row = (await session.scalars(select(MailSettings))).one()
@@ -66,8 +66,36 @@ async def test_the_password_is_sealed_and_in_no_answer_and_no_entry(port: AdminP
     assert SECRET not in repr(log)
     assert SECRET not in repr(made)
     changes = json.loads((await port.entries(site.account.id))[-1].entry)["changes"]
-    assert changes["port"] == {"before": 587, "after": 465}
+    assert changes["sender"] == {"before": "c@example.com", "after": "d@example.com"}
     assert changes["security"] == {"before": "starttls", "after": "tls"}
+
+
+@pytest.mark.parametrize("moved", [{"host": "other.example.com"}, {"port": 2525}])
+async def test_another_server_is_not_told_the_password_of_the_one_before(
+    port: AdminPort, site: Site, moved: dict[str, Any]
+) -> None:
+    """S1-21: who names a new server types its password, or removes the old one."""
+    made = await _patch(
+        port, site, 0, host="smtp.example.com", username="robot", password=SECRET, sender="c@example.com"
+    )
+    headers = {**site.auth, "If-Match": f'"{made["version"]}"'}
+    async with port.client.patch(PATH, json=moved, headers=headers) as response:
+        assert response.status == 422
+        assert [fault["field"] for fault in (await response.json())["errors"]] == ["password"]
+    made = await _patch(port, site, made["version"], **moved, password="another-secret-99")
+    assert made["has_password"] is True
+    assert {name: made[name] for name in moved} == moved
+
+
+async def test_who_runs_one_account_may_not_set_what_serves_the_whole_server(port: AdminPort, site: Site) -> None:
+    """S1-21: an account manager is refused; an owner types the password again when it was long ago."""
+    fields = {"host": "smtp.example.com", "sender": "c@example.com"}
+    for role, ago, status in (
+        (Role.ACCOUNT_MANAGER, 0.0, 403), (Role.OWNER, 7200.0, 403), (Role.OWNER, 0.0, 200),
+    ):  # fmt: skip
+        headers = await port.browser(site, role, proven_ago_s=ago) | {"If-Match": '"0"'}
+        async with port.client.patch(PATH, json=fields, headers=headers) as response:
+            assert response.status == status, await response.text()
 
 
 @pytest.mark.parametrize(
@@ -75,6 +103,8 @@ async def test_the_password_is_sealed_and_in_no_answer_and_no_entry(port: AdminP
     [
         ("host", {"host": "smtp example", "sender": "c@example.com"}),
         ("sender", {"host": "smtp.example.com", "sender": "Callpoint"}),
+        ("sender", {"host": "smtp.example.com", "sender": "c@example.com, d@example.com"}),
+        ("sender", {"host": "smtp.example.com", "sender": "=?utf-8?q?a=0d=0aBcc:=20x=40y?= <c@example.com>"}),
         ("password", {"host": "smtp.example.com", "sender": "c@example.com", "username": "robot"}),
         ("username", {"host": "smtp.example.com", "sender": "c@example.com", "password": SECRET}),
         ("security", {"host": "h.example", "sender": "c@h.example", "username": "u", "password": SECRET,
