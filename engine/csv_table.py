@@ -70,14 +70,12 @@ def read(data: bytes, known: Iterable[str], *, spellings: Mapping[str, str], max
         max_rows: more are a fault, and nothing is read.
     """
     text, fault = _text_of(data)
-    if fault is None and not text.strip():
-        fault = "The file is empty. The first row names the columns."
     if fault is not None:
         return Sheet((), {}, (), (CellFault(0, "", fault),))
     separator, text = _separator(text)
     rows, faults = _records(text, separator, max_rows)
     if not rows:
-        return Sheet((), {}, (), tuple(faults))
+        return Sheet((), {}, (), tuple(faults) or (CellFault(0, "", _EMPTY),))
     columns, headings, wrong = _columns(rows[0][1], tuple(known), spellings)
     faults += wrong
     read_rows = []
@@ -92,6 +90,7 @@ def read(data: bytes, known: Iterable[str], *, spellings: Mapping[str, str], max
     return Sheet(tuple(name for name in columns if name), headings, tuple(read_rows), tuple(faults))
 
 
+_EMPTY = "The file is empty: nothing stands in any of its cells. The first row names the columns."
 _TOO_LONG = f"Expected at most {MAX_CELL_CHARACTERS} characters in a cell. Is a closing quote missing?"
 
 
@@ -181,6 +180,8 @@ def _columns(
         else:
             headings[name] = heading
         names.append(name)
+    if not headings and not faults:  # a lone apostrophe is a heading of no letters
+        faults.append(CellFault(1, "", "The first row names no column."))
     return names, headings, faults
 
 

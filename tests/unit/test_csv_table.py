@@ -1,7 +1,7 @@
 """Tables as spreadsheets write them: read with every fault by row and column, written so that they read back."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engine import csv_table
@@ -45,6 +45,10 @@ def test_rows_are_counted_as_a_spreadsheet_counts_them() -> None:
     ("data", "fault"),
     [
         (b"", (0, "", "The file is empty")),
+        (b"\xef\xbb\xbf \r\n", (0, "", "The file is empty")),
+        (b"sep=;\r\n", (0, "", "The file is empty")),
+        (b',,\r\n"",""\r\n', (0, "", "The file is empty")),
+        (b"'\r\n", (1, "", "names no column")),
         (b"mac,label\n\xff\xfe,x", (0, "", "no UTF-8 text (line 2)")),
         (b"mac\x00,label\n", (0, "", "NUL")),
         (b"mac,labell\n1,x\n", (1, "labell", "Is label meant?")),
@@ -93,6 +97,11 @@ def test_what_is_written_reads_back_the_same(rows: list[list[str]]) -> None:
 
 
 @given(st.binary(max_size=200))
+@example(b"")
+@example(b"\xff\xfe")
+@example(b",")
+@example(b"'")
+@example(b'"\n"')
 def test_any_bytes_are_a_table_or_have_a_fault(data: bytes) -> None:
     """P-19: nothing that is sent breaks the reader."""
     sheet = _read(data)
