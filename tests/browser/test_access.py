@@ -1,4 +1,7 @@
-"""For everybody: skip link, axe in both themes and both widths, no script, small pages, no sideways scrolling."""
+"""For everybody: the skip link, states that axe sees only once they are opened, large targets, no script.
+
+Every page in its first state is in `test_every_page`.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +13,6 @@ from playwright.async_api import Page, expect
 from tests.browser.site import Site
 
 NewPage = Callable[..., Any]
-MAX_PAGE_BYTES = 150_000
 PATHS = (
     "/", "/locations", "/locations/new", "/phones", "/phones/new", "/phones/import", "/phones/settings",
     "/phones/settings/level?name=account", "/phones/templates", "/phones/templates/grandstream/base.xml.j2",
@@ -37,23 +39,6 @@ async def with_entry(site: Site, page: Page) -> None:
     """Note one audit entry's id among the site's."""
     await page.goto(f"{site.url}/audit")
     site.ids["audit_entry"] = str(await page.locator("#audit-rows tr").first.get_attribute("data-id"))
-
-
-@pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 375)])
-async def test_axe_finds_nothing_on_any_page(filled: Site, new_page: NewPage, theme: str, width: int):
-    """S1-01 (WCAG 2.2 AA): zero violations; and no page scrolls sideways."""
-    page = await new_page(filled, color_scheme=theme, viewport={"width": width, "height": 900})
-    await with_entry(filled, page)
-    axe, found = Axe(), []
-    for path in addresses(filled):
-        await page.goto(filled.url + path)
-        result = await axe.run(page)
-        found += [
-            f"{path}: {each['id']}: {[node['html'][:160] for node in each['nodes']]}"
-            for each in result.response["violations"]
-        ]
-        assert await page.evaluate("document.documentElement.scrollWidth") <= width, path
-    assert found == []
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -91,14 +76,6 @@ async def test_axe_finds_nothing_in_dialogs_pickers_and_refused_forms(filled: Si
     await clean()
 
 
-@pytest.mark.parametrize("path", ["/setup?k=none", "/login"])
-async def test_axe_finds_nothing_at_the_doors(owned: Site, new_page: NewPage, path: str):
-    """S1-01 (WCAG 2.2 AA): the pages before signing in."""
-    page = await new_page(owned, signed_in=False)
-    await page.goto(owned.url + path)
-    assert [each["id"] for each in (await Axe().run(page)).response["violations"]] == []
-
-
 async def test_the_first_tab_stop_is_a_skip_link_that_moves_focus_to_the_content(filled: Site, new_page: NewPage):
     """S1-01: Tab once, Enter, and the next Tab is inside main."""
     page = await new_page(filled)
@@ -112,18 +89,6 @@ async def test_the_first_tab_stop_is_a_skip_link_that_moves_focus_to_the_content
         await expect(page.locator("main")).to_be_focused()
         await page.keyboard.press("Tab")
         assert await page.evaluate("document.activeElement.closest('main') !== null")
-
-
-async def test_every_page_has_a_title_one_heading_and_a_sentence_and_is_small(filled: Site, new_page: NewPage):
-    """S0-01 (pages): title and first heading are there, the HTML stays under 150 kB."""
-    page = await new_page(filled)
-    await with_entry(filled, page)
-    for path in addresses(filled):
-        await page.goto(filled.url + path)
-        html = await page.content()
-        assert len(html.encode()) < MAX_PAGE_BYTES, path
-        assert (await page.title()).endswith(" · Callpoint"), path
-        assert await page.locator("h1").count() == 1, path
 
 
 async def test_targets_are_large_enough(filled: Site, new_page: NewPage):
