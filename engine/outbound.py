@@ -10,6 +10,7 @@ http is for listed networks alone.
 import asyncio
 import contextlib
 import ipaddress
+import re
 import socket
 import ssl
 from collections.abc import Mapping
@@ -28,6 +29,20 @@ MAX_WORDS = 200
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052 §2.1
+_NEVER: Final = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "64:ff9b:1::/48",  # RFC 8215: NAT64 of a site's own, which leads where its gateway pleases
+        "::/96",  # RFC 4291 §2.5.5.1: IPv4-compatible, and what a stack makes of it differs
+        "fec0::/10",  # RFC 3879: site-local
+        "192.88.99.0/24",  # RFC 7526: relays of 6to4
+        "192.0.0.0/24",  # RFC 6890 §2.1: protocol assignments; a few of its addresses count as global
+        "168.63.129.16/32",  # Azure's own services, reached from its virtual machines alone
+    )
+)
+# What the systems' inet_aton reads as IPv4 and this module's parser does not: 127.1, 2130706433, 0177.0.0.1, 0x7f.1
+_NUMBERS_ONLY: Final = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0-9]+))*\.?", re.IGNORECASE)
+_NO_NAME = "{} is no name. Write an IPv4 address as four decimal numbers."
 _TOLD = "List its network under [outbound] networks if it is meant."
 
 
@@ -62,7 +77,7 @@ class Outbound:
         plain = _plain(address)
         if plain is None:
             return False
-        return self.is_listed(address) or (not is_clear and plain.is_global and not plain.is_multicast)
+        return self.is_listed(address) or (not is_clear and _is_public(plain))
 
     def url_fault(self, field: str, url: str) -> FieldFault | None:
         """What is wrong with a URL as it is typed. A name is looked up at each request, not here."""
@@ -79,7 +94,12 @@ class Outbound:
             return FieldFault(field, "Expected a URL without user name and password in it.")
         if parts.fragment:
             return FieldFault(field, "Expected a URL without a fragment (#).")
-        if _plain(host) is not None and not self.may_reach(host, is_clear=parts.scheme == "http"):
+        return self._host_fault(field, host, is_clear=parts.scheme == "http")
+
+    def _host_fault(self, field: str, host: str, *, is_clear: bool) -> FieldFault | None:
+        if _is_odd_number(host):
+            return FieldFault(field, _NO_NAME.format(host))
+        if _plain(host) is not None and not self.may_reach(host, is_clear=is_clear):
             return FieldFault(field, f"{host} is not a public address. {_TOLD}")
         return None
 
@@ -94,7 +114,9 @@ class GuardedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Raises OSError when the name has no address, or none that may be reached."""
+        """Raises OSError when the name has no address, none that may be reached, or is a number in disguise."""
+        if _is_odd_number(host):
+            raise OSError(_NO_NAME.format(host))
         found = await self._system.resolve(host, port, family)
         kept = [one for one in found if self._outbound.may_reach(one["host"], is_clear=self._is_clear)]
         if found and not kept:
@@ -114,8 +136,10 @@ def guarded(outbound: Outbound, url: str) -> aiohttp.TCPConnector:
 
 
 def refuse_literal(outbound: Outbound, url: str) -> None:
-    """Raises Unreachable: the URL names an address, and that may not be reached."""
+    """Raises Unreachable: the URL names an address, however it is spelled, and that may not be reached."""
     host = urlsplit(url).hostname or ""
+    if _is_odd_number(host):
+        raise Unreachable(_NO_NAME.format(host))
     if _plain(host) is not None and not outbound.may_reach(host, is_clear=_is_clear(url)):
         raise Unreachable(_refusal(host, is_clear=_is_clear(url)))
 
@@ -174,6 +198,15 @@ def _refusal(host: str, *, is_clear: bool) -> str:
     if is_clear:
         return f"{host} is in no listed network, and plain http is for those alone. Use https, or list it."
     return f"{host} leads to no public address. {_TOLD}"
+
+
+def _is_public(address: _Address) -> bool:
+    return address.is_global and not address.is_multicast and not any(address in network for network in _NEVER)
+
+
+def _is_odd_number(host: str) -> bool:
+    """Whether a host is an IPv4 address to some systems though it is none as it is written (WHATWG URL §3.5)."""
+    return _NUMBERS_ONLY.fullmatch(host) is not None and _plain(host) is None
 
 
 def _plain(address: str) -> _Address | None:

@@ -10,8 +10,8 @@ from engine.csv_table import CellFault, Sheet
 KNOWN = ("mac", "label", "ntp_server")
 
 
-def _read(data: bytes, **options: object) -> Sheet:
-    return csv_table.read(data, KNOWN, spellings={"mac_address": "mac"}, max_rows=options.pop("max_rows", 100))
+def _read(data: bytes) -> Sheet:
+    return csv_table.read(data, KNOWN, spellings={"mac_address": "mac"}, max_rows=100)
 
 
 @pytest.mark.parametrize(

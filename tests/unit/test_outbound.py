@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from engine.outbound import Outbound, Unreachable, host_of, post
+from engine.outbound import GuardedResolver, Outbound, Unreachable, host_of, post, refuse_literal
 
 LISTED = Outbound((ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("127.0.0.0/8")))
 
@@ -18,6 +18,8 @@ LISTED = Outbound((ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("127
         "127.0.0.1", "::1", "0.0.0.0", "::", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "fe80::1",
         "fe80::1%eth0", "fc00::1", "100.64.0.1", "224.0.0.1", "ff02::1", "255.255.255.255", "::ffff:127.0.0.1",
         "::ffff:169.254.169.254", "64:ff9b::7f00:1", "2002:7f00:1::", "192.0.2.1", "2001:db8::1", "not an address",
+        "64:ff9b:1::808:808", "64:ff9b:1:fffe::a9fe:a9fe", "::8.8.8.8", "::7f00:1", "fec0::1", "192.88.99.1",
+        "192.0.0.9", "192.0.0.170", "168.63.129.16", "::ffff:168.63.129.16", "64:ff9b::a83f:8110", "2002:a83f:8110::1",
     ],
 )  # fmt: skip
 def test_what_is_not_public_is_not_reached(address: str) -> None:
@@ -30,6 +32,27 @@ def test_what_is_public_is_reached_over_https_alone(address: str) -> None:
     """S1-28."""
     assert Outbound().may_reach(address)
     assert not Outbound().may_reach(address, is_clear=True)
+
+
+@pytest.mark.parametrize(
+    "host", ["127.1", "2130706433", "0177.0.0.1", "0x7f.1", "0x7f000001", "010.8.8.8", "127.0.0.1.", "1.2.3.4.5", "0x"]
+)
+async def test_numbers_in_disguise_are_no_names(host: str) -> None:
+    """S1-28: what a system reads as an IPv4 address is refused at the field, at the request and at the look-up."""
+    fault = LISTED.url_fault("url", f"https://{host}/x")
+    assert fault is not None
+    assert "four decimal numbers" in fault.detail
+    with pytest.raises(Unreachable, match="four decimal numbers"):
+        refuse_literal(LISTED, f"https://{host}:8443/x")
+    resolver = GuardedResolver(LISTED, is_clear=False)
+    with pytest.raises(OSError, match="four decimal numbers"):
+        await resolver.resolve(host)
+
+
+@pytest.mark.parametrize("host", ["1.example.com", "0x7f.example.com", "4th.example", "beef.example"])
+def test_names_with_digits_are_names(host: str) -> None:
+    """S1-28: only labels that are numbers all through are taken for an address."""
+    assert Outbound().url_fault("url", f"https://{host}/x") is None
 
 
 def test_a_listed_network_is_reached_in_clear_too_and_no_other() -> None:
