@@ -30,9 +30,9 @@ async def _faults(answer: ClientResponse) -> list[str]:
     if answer.content_type != "application/problem+json":
         return [f"is {answer.content_type}"]
     said: dict[str, Any] = await answer.json(content_type=None)
-    sentences = [said.get("detail"), *(error.get("message") or error.get("detail") for error in said.get("errors", []))]
+    sentences = [said.get("detail"), *(error.get("detail") for error in said.get("errors", []))]
     return [
-        *([f"has {sorted(said)}"] if said.keys() < MEMBERS else []),
+        *([f"has {sorted(said)}"] if not said.keys() >= MEMBERS else []),
         *([f"says {said.get('status')}"] if said.get("status") != answer.status else []),
         *([f"is of type {said.get('type')}"] if not str(said.get("type")).startswith("urn:callpoint:problem:") else []),
         *([f"has no title: {said}"] if not said.get("title") else []),
