@@ -429,7 +429,8 @@ class Edge:
         purpose, value = event.token if isinstance(event.token, tuple) else ("", None)
         if purpose == "ping":
             hops = self._resolver.hops(*value) if event.status is None else ()
-            self._trunks.pinged(value, event.status, self._transports.streams.fault_of(hops[0]) if hops else "")
+            why = self._transports.streams.fault_of(hops[0]) if hops else ""
+            self._trunks.pinged(value, event.status, self._loop.time(), why)
         elif purpose == "notify":
             self._lines.tell(**{"is": "notified"}, token=value, status=event.status or 408)
 

@@ -89,4 +89,4 @@ class CallRecord:
         if event.outcome != "cancelled":
             is_up = event.outcome in {"answered", "refused", "challenged"} and event.status != 503
             detail = f"a call was {event.outcome}" + (f" ({event.status})" if event.status else "")
-            self._trunks.seen(event.target.name, is_up=is_up, detail=detail)
+            self._trunks.called(event.target.name, event.at, is_up=is_up, detail=detail)

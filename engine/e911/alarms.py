@@ -64,7 +64,7 @@ class Standing:
     places: Sequence[Place]
     recipients: int  # of the account
     trunks_up: int
-    trunks_down: Sequence[str]  # names of enabled trunks that answer no ping
+    trunks_down: Sequence[str]  # names of enabled trunks that answer neither OPTIONS nor a late call
     failed_calls: int
     unacknowledged: int
     disagreements: int
@@ -92,10 +92,12 @@ def _of_trunks(now: Standing) -> list[Alarm]:
         return []
     names = _named(now.trunks_down)
     if not now.trunks_up:
-        text = f"No trunk answers ({names}): a 911 call would find no carrier, unless your PBX has a way of its own."
+        text = (
+            f"No trunk answers OPTIONS ({names}): a 911 call may find no carrier, unless your PBX has a way of its own."
+        )
         return [Alarm(AlarmKind.TRUNKS_DOWN, text, "Check the trunks", "/settings#trunks")]
     text = (
-        f"{names} {'does' if down == 1 else 'do'} not answer: 911 calls go by the "
+        f"{names} {'answers' if down == 1 else 'answer'} no OPTIONS: 911 calls go by the "
         f"{_many(now.trunks_up, 'trunk that answers', 'trunks that answer')}, and there is less to fall back on."
     )
     return [Alarm(AlarmKind.TRUNK_DOWN, text, "Check the trunks", "/settings#trunks")]

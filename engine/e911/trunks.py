@@ -14,6 +14,7 @@ Name = tuple[str, int | None, str]
 """(host, port, transport) as configured."""
 
 MAX_STANDING_HOPS = 3  # addresses of one name that calls go to, see `engine.e911.route`
+SPEAKS_FOR_S = 1800.0  # how long a call that a trunk answered speaks for it, though it answers no OPTIONS
 MAX_PINGS_AT_ONCE = 32  # a thousand trunks are asked one group after the other, not in one go between two calls
 
 
@@ -25,7 +26,9 @@ class TrunkWatch:
 
     Args:
         ping_s: How often a trunk is asked whether it lives; 0 never asks.
-        on_change: Told (account_id, trunk_id, is_up, detail) when a trunk is first heard of, comes up or goes down.
+        on_change: Told (account_id, trunk_id, is_up, detail) when a trunk is first heard of, comes up or goes down, for
+            people to read. Many carriers answer no OPTIONS: while a call of the last half hour was answered, silence to
+            them is not told. It still puts the trunk behind others (`down`).
     """
 
     def __init__(
@@ -41,6 +44,8 @@ class TrunkWatch:
         self.ips: set[str] = set()
         self.route_ips: set[str] = set()
         self._up: dict[str, bool] = {}
+        self._told: dict[str, bool] = {}
+        self._answered_at: dict[str, float] = {}  # the latest call it answered
         self._owner: dict[str, str] = {}  # trunk -> account
         self._at: dict[Name, list[str]] = {}  # trunks behind one name: they are asked once for all
         self._due: dict[Name, float] = {}
@@ -69,6 +74,8 @@ class TrunkWatch:
         self._due = {name: self._due.get(name, 0.0) for name in self._at}
         self.down.intersection_update(self._owner)
         self._up = {trunk_id: is_up for trunk_id, is_up in self._up.items() if trunk_id in self._owner}
+        self._told = {trunk_id: is_up for trunk_id, is_up in self._told.items() if trunk_id in self._owner}
+        self._answered_at = {trunk_id: at for trunk_id, at in self._answered_at.items() if trunk_id in self._owner}
         self.refresh_ips()
 
     def refresh_ips(self) -> None:
@@ -105,22 +112,39 @@ class TrunkWatch:
         self._hops = streams, datagrams
         return self._hops
 
-    def pinged(self, name: Name, status: int | None, why: str = "") -> None:
+    def pinged(self, name: Name, status: int | None, now: float, why: str = "") -> None:
         """Any answer but 503 is a sign of life (RFC 3261 §11). `why`: what kept a connection from standing."""
         detail = f"OPTIONS answered {status}" if status else "OPTIONS was not answered"
         if not status and why:
             detail = f"{detail}: {why}"
         for trunk_id in self._at.get(name, ()):
-            self.seen(trunk_id, is_up=status is not None and status != 503, detail=detail)
+            self._ordered(trunk_id, is_up=status is not None and status != 503)
+            answered_at = self._answered_at.get(trunk_id)
+            if status or why or answered_at is None or now - answered_at >= SPEAKS_FOR_S:
+                self._tell(trunk_id, is_up=status is not None and status != 503, detail=detail)
 
-    def seen(self, trunk_id: str, *, is_up: bool, detail: str) -> None:
-        """A trunk answered or did not; an unknown one is ignored."""
-        account_id = self._owner.get(trunk_id)
-        if account_id is None or self._up.get(trunk_id) is is_up:
+    def called(self, trunk_id: str, now: float, *, is_up: bool, detail: str) -> None:
+        """A call found the trunk answering or not; an unknown trunk is ignored."""
+        if trunk_id not in self._owner:
             return
-        self._up[trunk_id] = is_up
-        (self.down.discard if is_up else self.down.add)(trunk_id)
-        self._on_change(account_id, trunk_id, is_up, detail)
+        if is_up:
+            self._answered_at[trunk_id] = now
+        else:
+            self._answered_at.pop(trunk_id, None)
+        self._ordered(trunk_id, is_up=is_up)
+        self._tell(trunk_id, is_up=is_up, detail=detail)
+
+    def _ordered(self, trunk_id: str, *, is_up: bool) -> None:
+        """What routing goes by: whatever was heard last."""
+        if self._up.get(trunk_id) is not is_up:
+            self._up[trunk_id] = is_up
+            (self.down.discard if is_up else self.down.add)(trunk_id)
+
+    def _tell(self, trunk_id: str, *, is_up: bool, detail: str) -> None:
+        """What pages say, told once for each change."""
+        if self._told.get(trunk_id) is not is_up:
+            self._told[trunk_id] = is_up
+            self._on_change(self._owner[trunk_id], trunk_id, is_up, detail)
 
     def _addresses(self, names: Collection[Name]) -> set[str]:
         """Names that are addresses are read once; only real names are asked for again."""

@@ -48,8 +48,8 @@ async def test_one_address_is_asked_once_for_all_its_trunks(watch, changes):
     made, _, _ = watch
     assert made.take_due(0.0) == [(("192.0.2.1", 5060, "udp"), Hop("udp", "192.0.2.1", 5060))]
     assert made.take_due(19.9) == []
-    made.pinged(("192.0.2.1", 5060, "udp"), 405)
-    made.pinged(("192.0.2.1", 5060, "udp"), 200)
+    made.pinged(("192.0.2.1", 5060, "udp"), 405, 0.0)
+    made.pinged(("192.0.2.1", 5060, "udp"), 200, 0.0)
     assert [(change[0], change[1], change[2]) for change in changes] == [
         ("account_1", "a", True),
         ("account_2", "b", True),
@@ -62,11 +62,11 @@ async def test_silence_and_503_mean_down_until_something_is_heard(watch, changes
     """E-08: down is told once, up again too."""
     made, _, _ = watch
     for _ in range(2):
-        made.pinged(("192.0.2.1", 5060, "udp"), status)
+        made.pinged(("192.0.2.1", 5060, "udp"), status, 0.0)
     assert made.down == {"a", "b"}
     assert len(changes) == 2
-    made.seen("a", is_up=True, detail="a call was answered (200)")
-    made.seen("nobody", is_up=False, detail="")
+    made.called("a", 0.0, is_up=True, detail="a call was answered (200)")
+    made.called("nobody", 0.0, is_up=False, detail="")
     assert made.down == {"b"}
     assert changes[-1] == ("account_1", "a", True, "a call was answered (200)")
 
@@ -86,12 +86,12 @@ async def test_what_the_table_no_longer_names_is_forgotten(watch):
     """The hook holds these very sets: they change in place."""
     made, table, _ = watch
     held = (made.down, made.ips, made.route_ips)
-    made.pinged(("192.0.2.1", 5060, "udp"), None)
+    made.pinged(("192.0.2.1", 5060, "udp"), None, 0.0)
     table.drop("account_1")
     table.put(account("account_2", Trunk("c", "C", 1, "192.0.2.3")))
     made.follow_table(set())
     assert held == (set(), {"192.0.2.3"}, set())
-    made.pinged(("192.0.2.3", 5060, "udp"), None)
+    made.pinged(("192.0.2.3", 5060, "udp"), None, 0.0)
     assert held[0] == {"c"}
 
 
@@ -116,13 +116,13 @@ async def test_what_stands_ahead_of_calls_is_told_by_transport(watch):
     streams, datagrams = made.hops()
     assert streams == {Hop("tls", "192.0.2.30", 5061, 0, "192.0.2.30"), Hop("tcp", "198.51.100.9", 5060)}
     assert Hop("udp", "192.0.2.1", 5060) in datagrams
-    made.pinged(("192.0.2.30", 5061, "tls"), None, "certificate has expired")
+    made.pinged(("192.0.2.30", 5061, "tls"), None, 0.0, "certificate has expired")
 
 
 async def test_why_a_connection_does_not_stand_is_told_with_the_trunk(watch, changes):
     """E-08: the operator reads the reason, not only that it is down."""
     made, _, _ = watch
-    made.pinged(("192.0.2.1", 5060, "udp"), None, "Hostname mismatch")
+    made.pinged(("192.0.2.1", 5060, "udp"), None, 0.0, "Hostname mismatch")
     assert changes[0][3] == "OPTIONS was not answered: Hostname mismatch"
 
 
@@ -132,3 +132,32 @@ async def test_pings_can_be_left_out(changes):
     made = TrunkWatch(table, Resolver(), ping_s=0, on_change=lambda *change: changes.append(change))
     made.follow_table(set())
     assert made.take_due(1e9) == []
+
+
+async def test_a_trunk_that_answers_calls_and_no_options_is_not_told_as_down(watch, changes):
+    """E-08: silence to OPTIONS puts it behind others, but says nothing to people while answered calls speak for it."""
+    made, _, _ = watch
+    name = ("192.0.2.1", 5060, "udp")
+    made.called("a", 100.0, is_up=True, detail="a call was answered (200)")
+    for now in (110.0, 1899.0):
+        made.pinged(name, None, now)
+        assert "a" in made.down
+        made.called("a", 100.0, is_up=True, detail="a call was answered (200)")
+        made.pinged(name, None, now)
+    of_a = [change[2:] for change in changes if change[1] == "a"]
+    assert of_a == [(True, "a call was answered (200)")]
+    made.pinged(name, None, 1900.0)
+    assert [change[2:] for change in changes if change[1] == "a"][1:] == [(False, "OPTIONS was not answered")]
+
+
+@pytest.mark.parametrize("status", [503, None])
+async def test_a_trunk_that_says_it_is_out_of_service_is_told_at_once(watch, changes, status):
+    """E-08: 503, a connection that does not stand and a call that failed are more than silence."""
+    made, _, _ = watch
+    made.called("a", 100.0, is_up=True, detail="a call was answered (200)")
+    made.pinged(("192.0.2.1", 5060, "udp"), status, 110.0, "connection refused")
+    assert [change[2] for change in changes if change[1] == "a"] == [True, False]
+    made.called("a", 120.0, is_up=True, detail="a call was answered (200)")
+    made.called("a", 130.0, is_up=False, detail="a call was unanswered")
+    made.pinged(("192.0.2.1", 5060, "udp"), 200, 140.0)
+    assert [change[2] for change in changes if change[1] == "a"] == [True, False, True, False, True]
