@@ -125,7 +125,7 @@ async def test_forms_work_without_javascript(filled: Site, new_page: NewPage):
     page = await new_page(filled, java_script_enabled=False)
     await page.goto(f"{filled.url}/settings")
     await page.locator("#f-name").fill("Acme Dental Group")
-    await page.get_by_role("button", name="Save", exact=True).click()
+    await page.locator("form:has(#f-name)").get_by_role("button", name="Save", exact=True).click()
     await expect(page.get_by_text("Account saved.")).to_be_visible()
     await page.get_by_label("Time zone").select_option("America/Denver")
     await page.get_by_role("button", name="Save preferences").click()
