@@ -17,7 +17,14 @@ from engine.config import Provisioning
 from engine.errors import FieldFault, Invalid
 from engine.models import Account
 from engine.provisioning import safeguards, store_safeguards
-from engine.provisioning.policy import MAX_LOG_DAYS, MAX_SOURCES, MIN_LOG_DAYS, Policy
+from engine.provisioning.policy import (
+    MAX_LOG_DAYS,
+    MAX_PER_MINUTE,
+    MAX_SOURCES,
+    MIN_LOG_DAYS,
+    MIN_PER_MINUTE,
+    Policy,
+)
 
 _Cidr = Annotated[str, StringConstraints(min_length=2, max_length=64, pattern=NAME_PATTERN)]
 _Choice = Annotated[str, StringConstraints(max_length=20, pattern=NAME_PATTERN)]
@@ -36,6 +43,7 @@ class PolicyAnswer(Answer):
     expired_certificates: bool
     encrypt_files: bool
     fetch_log_days: int
+    resync_per_minute: int
     location_gate: str
     clear_phones: int
     outside_phones: int
@@ -49,6 +57,7 @@ class PolicyBody(Body):
     expired_certificates: bool
     encrypt_files: bool
     fetch_log_days: Annotated[int, Field(ge=MIN_LOG_DAYS, le=MAX_LOG_DAYS)]
+    resync_per_minute: Annotated[int, Field(ge=MIN_PER_MINUTE, le=MAX_PER_MINUTE)]
     location_gate: _Choice
 
 

@@ -207,6 +207,7 @@ FIELDS: Mapping[str, str] = {
     "expired_certificates": "Whether a phone's certificate counts past its end.",
     "expires_at": "When it stops working; null: never.",
     "extension": "What is dialed inside.",
+    "resync_per_minute": "How many phones are asked in a minute to fetch their files, when many are.",
     "fetch_log_days": "How long a fetch is kept.",
     "field": "The field's path in the body, such as `geo.latitude`.",
     "file": "The file asked for.",

@@ -15,7 +15,7 @@ from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 from engine.errors import EngineError, FieldFault, Invalid
 from engine.provisioning import safeguards, store, store_safeguards, vendors
-from engine.provisioning.policy import MAX_LOG_DAYS, MIN_LOG_DAYS
+from engine.provisioning.policy import MAX_LOG_DAYS, MAX_PER_MINUTE, MIN_LOG_DAYS
 from engine.provisioning.store_safeguards import Outside
 
 _PATH = "/settings/phone-security"
@@ -65,6 +65,7 @@ async def post_phone_security(request: web.Request) -> web.Response:
         "expired_certificates": await typed(request, "expired_certificates") == "on",
         "encrypt_files": await typed(request, "encrypt_files") == "on",
         "fetch_log_days": await whole_number(request, "fetch_log_days", 90),
+        "resync_per_minute": await whole_number(request, "resync_per_minute", MAX_PER_MINUTE),
         "location_gate": await typed(request, "location_gate"),
     }
     seen = sees_certificates(request.app[CONFIG].provisioning)

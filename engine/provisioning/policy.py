@@ -19,6 +19,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 MAX_SOURCES = 200  # each is compared with the asker's address on every request
 MAX_JUDGED = 4096  # addresses whose answer is remembered: comparing one costs more than all else about a request
 MIN_LOG_DAYS, MAX_LOG_DAYS = 1, 3650
+MIN_PER_MINUTE, MAX_PER_MINUTE = 1, 600  # the most is what the whole node asks, whatever an account wishes
 
 
 class ClientCertificates(StrEnum):
@@ -42,7 +43,8 @@ class Policy:
 
     expired_certificates: a device certificate past its end still proves the MAC (a phone cannot renew the one it was
     made with). encrypt_files: device files leave sealed with the phone's own key, where its family can open them.
-    fetch_log_days: how long the fetch log keeps a request.
+    fetch_log_days: how long the fetch log keeps a request. resync_per_minute: how many phones are asked in a minute
+    to fetch their files, when many are: at a roll-out, a rotation, a resync of the fleet.
     """
 
     sources: tuple[Network, ...] = ()
@@ -50,6 +52,7 @@ class Policy:
     expired_certificates: bool = True
     encrypt_files: bool = False
     fetch_log_days: int = 90
+    resync_per_minute: int = MAX_PER_MINUTE
     location_gate: LocationGate = LocationGate.ALARM
     _judged: dict[str, bool] = field(default_factory=dict, init=False, repr=False, compare=False, hash=False)
 
@@ -172,6 +175,12 @@ def _is_days(name: str, value: object) -> list[FieldFault]:
     return [FieldFault(name, f"Expected a whole number of days from {MIN_LOG_DAYS} to {MAX_LOG_DAYS}.")]
 
 
+def _is_pace(name: str, value: object) -> list[FieldFault]:
+    if isinstance(value, int) and not isinstance(value, bool) and MIN_PER_MINUTE <= value <= MAX_PER_MINUTE:
+        return []
+    return [FieldFault(name, f"Expected a whole number of phones a minute from {MIN_PER_MINUTE} to {MAX_PER_MINUTE}.")]
+
+
 def _networks(value: Any) -> tuple[Network, ...]:
     return tuple(dict.fromkeys(network_of(text) for text in value))
 
@@ -182,6 +191,7 @@ _CHECKS: Mapping[str, Any] = {
     "expired_certificates": _is_flag,
     "encrypt_files": _is_flag,
     "fetch_log_days": _is_days,
+    "resync_per_minute": _is_pace,
     "location_gate": _is_one_of(LocationGate),
 }
 _MAKERS: Mapping[str, Any] = {
@@ -190,6 +200,7 @@ _MAKERS: Mapping[str, Any] = {
     "expired_certificates": bool,
     "encrypt_files": bool,
     "fetch_log_days": int,
+    "resync_per_minute": int,
     "location_gate": LocationGate,
 }
 

@@ -11,12 +11,13 @@ import asyncio
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, zip_longest
 from typing import Any
 
 from engine.errors import Conflict
 from engine.provisioning.pace import Pace
+from engine.provisioning.policy import MAX_PER_MINUTE
 from engine.provisioning.vendors import Profile
 from engine.sip.uri import bracketed, transport_parameter
 
@@ -38,7 +39,7 @@ Notify = Callable[[dict[str, Any], str, list[tuple[str, str]], float, Mapping[st
 class Resync:
     """One NOTIFY as the edge's control channel takes it: target hop, Request-URI and headers beyond those every
     request has. `phone_ip`: from where the phone asks for its files, "" unknown. `credentials`: what answers a phone
-    that asks for them.
+    that asks for them. `account`: whose phone it is, and the seconds between two of its phones.
     """
 
     transport: str
@@ -48,6 +49,7 @@ class Resync:
     event: str
     phone_ip: str = ""
     credentials: Mapping[str, str] | None = field(default=None, repr=False)
+    account: tuple[str, float] = ("", 0.0)
 
     @property
     def headers(self) -> list[tuple[str, str]]:
@@ -57,8 +59,12 @@ class Resync:
     @property
     def paces(self) -> tuple[tuple[tuple[str, str, int], float], ...]:
         """What it shares with others, and how long they leave each other: see `Pace.reserve`."""
-        to = (("to", self.host, self.port), PER_DESTINATION_S)
-        return (to, (("from", self.phone_ip, 0), PER_SOURCE_S)) if self.phone_ip else (to,)
+        shared = [(("to", self.host, self.port), PER_DESTINATION_S)]
+        if self.phone_ip:
+            shared.append((("from", self.phone_ip, 0), PER_SOURCE_S))
+        if self.account[1]:
+            shared.append((("account", self.account[0], 0), self.account[1]))
+        return tuple(shared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,17 +185,23 @@ def spread_s(resyncs: Iterable[Resync]) -> float:
 
 
 def planned_fleet(
-    fleet_id: str, account_id: str, ways: Sequence[tuple[str, Profile | None, Destination | None]]
+    fleet_id: str,
+    account_id: str,
+    ways: Sequence[tuple[str, Profile | None, Destination | None]],
+    *,
+    per_minute: int = MAX_PER_MINUTE,
 ) -> Fleet:
     """The NOTIFYs of many phones: (id, profile, destination) each; None where the phone has no such.
 
-    A phone to which there is no way is in `refused`, and keeps nobody up.
+    A phone to which there is no way is in `refused`, and keeps nobody up. `per_minute`: the policy's pace.
     """
+    # at the most an account may wish, the node's own pace is the slower one
+    account = (account_id, 0.0 if per_minute >= MAX_PER_MINUTE else 60.0 / per_minute)
     planned: list[tuple[str, Resync]] = []
     refused: list[tuple[str, str]] = []
     for phone_id, profile, destination in ways:
         try:
-            planned.append((phone_id, _planned(profile, destination)))
+            planned.append((phone_id, replace(_planned(profile, destination), account=account)))
         except Conflict as exc:
             refused.append((phone_id, exc.detail))
     return Fleet(fleet_id, account_id, tuple(planned), tuple(refused))

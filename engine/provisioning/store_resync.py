@@ -9,7 +9,8 @@ from dataclasses import dataclass, fields
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from engine.models import Line, Pbx, Phone, PhoneLine
+from engine.models import Account, Line, Pbx, Phone, PhoneLine
+from engine.provisioning.policy import Policy
 from engine.provisioning.resync import MAX_RESULT_CHARACTERS, WAITING, Destination, Fleet, planned_fleet
 from engine.provisioning.vendors import known
 
@@ -56,7 +57,8 @@ async def fleet_of(session: AsyncSession, account_id: str, phone_ids: Sequence[s
             pbx = pbxs.get(line.pbx_id) if line is not None and line.pbx_id is not None else only
             destination = destination_of(line, pbx, last_ip) if line is not None else None
             ways.append((phone_id, known().profiles.get(vendor), destination))
-    return planned_fleet(fleet_id, account_id, ways)
+    stored = await session.scalar(select(Account.provisioning_policy).where(Account.id == account_id))
+    return planned_fleet(fleet_id, account_id, ways, per_minute=Policy.of(stored or {}).resync_per_minute)
 
 
 def destination_of(line: Line, pbx: Pbx | None, last_ip: str | None) -> Destination:

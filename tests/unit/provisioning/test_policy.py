@@ -19,6 +19,7 @@ def test_no_policy_is_the_usual_one() -> None:
         "expired_certificates": True,
         "encrypt_files": False,
         "fetch_log_days": 90,
+        "resync_per_minute": 600,
         "location_gate": "alarm",
     }
     assert Policy().stored() == {}

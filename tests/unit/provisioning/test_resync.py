@@ -180,6 +180,26 @@ def test_a_phone_to_which_there_is_no_way_holds_nobody_up_and_says_why():
     }
 
 
+def test_an_account_that_wishes_a_slower_pace_is_asked_by_it_and_holds_up_no_other():
+    """S1-19: thirty a minute: two seconds between any two of its phones, whatever their PBX and address."""
+    slow = resync.planned_fleet("resync_1", "account_1", _four_at("slow", 1), per_minute=30)
+    usual = resync.planned_fleet("resync_2", "account_2", _four_at("usual", 5))
+    assert slow.spread_s == pytest.approx(6.0, abs=0.2)
+    assert usual.spread_s < 1.0
+    pace = resync.Pace()
+    turns = [pace.reserve(0.0, planned.paces) for _, planned in (*slow.planned, *usual.planned)]
+    assert max(turns[:4]) >= 6.0
+    assert max(turns[4:]) < 1.0
+
+
+def _four_at(name, first):
+    """Four phones, each at an address and a PBX of its own."""
+    return [
+        (f"phone_{at}", YEALINK, replace(VIA_PBX, registrar_host=f"{name}{at}", last_ip=f"192.0.2.{at}"))
+        for at in range(first, first + 4)
+    ]
+
+
 # --- Many phones, from the database -----------------------------------------------------------------------------------
 
 
