@@ -1,11 +1,15 @@
 // What goes on by itself is shown as it goes: a dry run's progress bar, a roll-out's counts.
 const EVERY_MS = 1000;
 const bar = document.querySelector("[data-progress]");
-const live = document.querySelector("[data-live-was]");
+const rolling = document.querySelector("[data-rollout]");
 
+let isRefused = false;
+
+// null: nothing was learned now. What the server refuses once it refuses again, so it is asked no more.
 async function asked(address) {
   if (document.visibilityState !== "visible") return null;
   const response = await fetch(address).catch(() => null);
+  isRefused = response?.status >= 400 && response.status < 500;
   return response?.ok ? response.json() : null;
 }
 
@@ -21,11 +25,11 @@ async function advance() {
       return;
     }
   }
-  setTimeout(advance, EVERY_MS);
+  if (!isRefused) setTimeout(advance, EVERY_MS);
 }
 
 async function watch() {
-  const rollout = await asked(live.dataset.live);
+  const rollout = await asked(rolling.dataset.rollout);
   if (rollout) {
     const counts = { fetched: 0, failed: 0, waiting: 0 };
     for (const phone of rollout.canary) {
@@ -33,13 +37,13 @@ async function watch() {
       else if (phone.reached === "failed" || phone.reached === "silent") counts.failed += 1;
       else counts.waiting += 1;
     }
-    if (`${rollout.state} ${counts.fetched} ${counts.failed} ${counts.waiting}` !== live.dataset.liveWas) {
+    if (`${rollout.state} ${counts.fetched} ${counts.failed} ${counts.waiting}` !== rolling.dataset.was) {
       location.reload();
       return;
     }
   }
-  setTimeout(watch, 2 * EVERY_MS);
+  if (!isRefused) setTimeout(watch, 2 * EVERY_MS);
 }
 
 if (bar) setTimeout(advance, EVERY_MS);
-if (live) setTimeout(watch, 2 * EVERY_MS);
+if (rolling) setTimeout(watch, 2 * EVERY_MS);

@@ -377,6 +377,21 @@ async def test_the_list_goes_on_while_one_looks_at_it(filled: Site, new_page: Ne
     await expect(live).to_have_attribute("aria-pressed", "false")
 
 
+async def test_a_page_that_was_not_told_to_go_on_asks_for_nothing(filled: Site, new_page: NewPage):
+    """S2-11: an open page writes no entries of its own, and a roll-out that is refused is asked for once."""
+    page = await audit(filled, new_page)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/static/" not in request.url else None)
+    await page.wait_for_timeout(4_500)  # more than two rounds of whatever asks by itself
+    assert asked == []
+    refused = '\'<p data-rollout="/api/v1/rollouts/rollout_none" data-was=""></p>\''
+    await page.evaluate(f"document.body.insertAdjacentHTML('beforeend', {refused})")
+    source = "document.querySelector('script[type=module]').src.replace('callpoint.js', 'progress.js?again')"
+    await page.evaluate(f"import({source})")
+    await page.wait_for_timeout(7_000)
+    assert [address.rpartition("/")[2] for address in asked] == ["rollout_none"]
+
+
 async def test_reading_the_log_works_without_a_script(filled: Site, new_page: NewPage):
     """S0-38, S2-05, S1-53: filters, groups, views, hints and histories are links, forms and summaries."""
     page = await audit(filled, new_page, java_script_enabled=False)
