@@ -74,12 +74,14 @@ class Standing:
     account: Account
     places: Sequence[e911_alarms.Place]
     told: int  # how many addresses are mailed at every call; a location's own come beside them
+    is_mail_set_up: bool
+    are_mails_refused: bool  # what was last tried was not taken
     phones: PhoneCounts
     pbxs: Sequence[Pbx]
     trunks: Sequence[Trunk]
     latest: Sequence[EmergencyCall]
     test: EmergencyCall | None  # the latest 933
-    passed: EmergencyCall | None  # the latest that was answered
+    passed: EmergencyCall | None  # the latest that was answered and carried a place that help can be sent to
     waiting_mails: int
     is_sip_up: bool
 
@@ -106,12 +108,14 @@ async def _standing(request: web.Request) -> Standing:
             for name, civic, has_geo, status, has_recipients in places
         ],
         told=await store_calls.count_recipients(session, account.id),
+        is_mail_set_up=bool(request.app[MAIL_SERVER].settings.host),
+        are_mails_refused=await store_calls.are_mails_refused(session, account.id),
         phones=await provisioning.count_phones(session, account.id),
         pbxs=await accounts.pbxs_of(session, account.id),
         trunks=await accounts.trunks_of(session, account.id),
         latest=await store_calls.latest_calls(session, account.id, LATEST),
         test=await store_calls.latest_test(session, account.id),
-        passed=await store_calls.latest_test(session, account.id, answered=True),
+        passed=await store_calls.passed_test(session, account.id),
         waiting_mails=await e911.waiting_count(session, account.id),
         is_sip_up=request.app[EDGE].state().is_up,
     )
@@ -179,7 +183,7 @@ async def _facts(request: web.Request, standing: Standing) -> e911_alarms.Standi
         overdue_mails=await store_calls.overdue_notifications(session, account_id, now - OVERDUE_AFTER),
         overdue_webhooks=await store_webhooks.overdue_for_webhooks(session, account_id, now - OVERDUE_AFTER),
         failed_mails=await store_calls.failed_notifications(session, account_id, since),
-        is_mail_set_up=bool(request.app[MAIL_SERVER].settings.host),
+        is_mail_set_up=standing.is_mail_set_up,
         untested=await store_tests.count_untested(session, account_id, now - UNTESTED_AFTER),
         has_passed_a_test=standing.passed is not None,
         is_connected=bool(standing.pbxs or standing.trunks),
@@ -194,7 +198,7 @@ def first_steps(standing: Standing) -> list[Step]:
     """The seven steps; the first one that is open is marked as the next."""
     steps = [
         _location_step(standing),
-        _told_step(standing.told),
+        _told_step(standing),
         _pbx_step(standing.pbxs),
         _trunk_step(standing.trunks),
         _phone_step(standing),
@@ -217,14 +221,20 @@ def _location_step(standing: Standing) -> Step:
     return Step("location", "Add your first location", text, usable > 0, address, action)
 
 
-def _told_step(told: int) -> Step:
-    text = (
-        f"{plural(told, 'address', 'addresses')} mailed at every 911 and 933 call."
-        if told
-        else "Who is mailed the moment somebody dials 911 here. The law asks for it."
-    )
-    action = "Recipients" if told else "Add recipient"
-    return Step("told", "Say who is told", text, told > 0, "/settings#recipients", action)
+def _told_step(standing: Standing) -> Step:
+    title, told = "Say who is told", standing.told
+    count = plural(told, "address", "addresses")
+    if not told:
+        text = "Who is mailed the moment somebody dials 911 here. The law asks for it."
+        return Step("told", title, text, is_done=False, address="/settings#recipients", action="Add recipient")
+    if not standing.is_mail_set_up:
+        text = f"{count}, but no mail server: nobody is mailed."
+        return Step("told", title, text, is_done=False, address="/settings#mail", action="Set up mail")
+    if standing.are_mails_refused:
+        text = f"{count}, but the last mail was not delivered. Send a test mail, and look at who was told of the call."
+        return Step("told", title, text, is_done=False, address="/settings#mail", action="Check mail")
+    text = f"{count} mailed at every 911 and 933 call."
+    return Step("told", title, text, is_done=True, address="/settings#recipients", action="Recipients")
 
 
 def _pbx_step(pbxs: Sequence[Pbx]) -> Step:
@@ -272,7 +282,11 @@ def _test_step(standing: Standing) -> Step:
         address = f"/calls/{standing.passed.id}"
         return Step("test", title, text, is_done=True, address=address, action="See the call")
     if standing.test is not None:
-        text = "A test call came, but no carrier answered it. Its page says why."
+        text = (
+            "A test call was answered, but carried no address: the dispatcher of a 911 call would have to ask for it."
+            if standing.test.outcome == "answered"
+            else "A test call came, but no carrier answered it. Its page says why."
+        )
         address = f"/calls/{standing.test.id}"
         return Step("test", title, text, is_done=False, address=address, action="See the call")
     text = "The whole way of a 911 call, without a dispatcher at its end. Dial it from any phone."
@@ -283,12 +297,14 @@ def _live_step(standing: Standing) -> Step:
     """Live: everything a 911 call needs is there now, and a test has shown it once."""
     title = "Go live"
     is_answering = any(trunk.is_up for trunk in standing.trunks if trunk.enabled)
+    bare = sum(not place.has_address for place in standing.places)
     missing = [
         words
         for words, is_there in (
             ("a PBX", bool(standing.pbxs)),
             ("a trunk that answers", is_answering),
-            ("a 933 call that was answered", standing.passed is not None),
+            ("a 933 call that was answered and carried its address", standing.passed is not None),
+            (f"the address of {plural(bare, 'location')}", not bare),
             ("a SIP side that answers", standing.is_sip_up),
         )
         if not is_there

@@ -141,8 +141,8 @@ def _of_messages(now: Standing) -> list[Alarm]:
     elif now.overdue_mails:
         waiting = _many(now.overdue_mails, "message about calls waits", "messages about calls wait")
         text = (
-            f"{waiting} for longer than five minutes: the mail server takes none. 911 calls go out; staff hear of them "
-            "late."
+            f"{waiting}: the mail server did not take what was tried, or nothing left for five minutes. 911 calls go "
+            "out; staff hear of them late."
         )
         found.append(Alarm(AlarmKind.MAIL_FAILING, text, "See the calls", "/calls"))
     if now.overdue_webhooks:

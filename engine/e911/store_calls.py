@@ -20,10 +20,13 @@ from engine.models import (
     NotificationRecipient,
     NotificationState,
 )
+from engine.places import is_dispatchable
 
 RINGS_FOR = dt.timedelta(hours=24)  # a call that nobody acknowledged; afterwards Home alone says so
 WATCHED = 30  # calls beyond those that ring: what a page that watches shows
 MAX_RINGING = 100
+_TESTS_READ = 20  # answered 933 calls that are looked at for one with an address
+_OF_THE_CALL = frozenset({"request", "reference"})  # the caller's own message told the place, and it went on as it came
 MAX_CHANGED = 1_000  # of one look; more are found by the next, since what was handed out is known
 NO_LOCATION = "none"  # in place of a location's id: calls that carried none
 OUTCOMES = ("in_progress", "answered", "failed", "cancelled", "drill")
@@ -203,12 +206,24 @@ async def latest_calls(session: AsyncSession, account_id: str, limit: int) -> Se
     return (await session.scalars(query)).all()
 
 
-async def latest_test(session: AsyncSession, account_id: str, *, answered: bool = False) -> EmergencyCall | None:
-    """The latest 933 call; with `answered` the latest that a carrier answered."""
-    query = _calls(account_id).where(EmergencyCall.kind == CallKind.TEST)
-    if answered:
-        query = query.where(EmergencyCall.outcome == "answered")
-    return (await session.scalars(query.order_by(EmergencyCall.sent_at.desc()).limit(1))).first()
+async def latest_test(session: AsyncSession, account_id: str) -> EmergencyCall | None:
+    """The latest 933 call, whatever came of it."""
+    return (await session.scalars(_tests(account_id).limit(1))).first()
+
+
+async def passed_test(session: AsyncSession, account_id: str) -> EmergencyCall | None:
+    """The latest 933 call that a carrier answered and that carried a place help can be sent to, among the newest."""
+    calls = await session.scalars(_tests(account_id).where(EmergencyCall.outcome == "answered").limit(_TESTS_READ))
+    return next((call for call in calls if _names_a_place(call)), None)
+
+
+def _tests(account_id: str) -> Select[EmergencyCall]:
+    return _calls(account_id).where(EmergencyCall.kind == CallKind.TEST).order_by(EmergencyCall.sent_at.desc())
+
+
+def _names_a_place(call: EmergencyCall) -> bool:
+    place = call.location or {}
+    return call.location_source in _OF_THE_CALL or is_dispatchable(place.get("civic_address"), place.get("geo"))
 
 
 async def count_unacknowledged(session: AsyncSession, account_id: str, since: dt.datetime) -> int:
@@ -246,9 +261,22 @@ async def _count(session: AsyncSession, account_id: str, since: dt.datetime, *co
     return int(await session.scalar(query) or 0)
 
 
+async def are_mails_refused(session: AsyncSession, account_id: str) -> bool:
+    """Whether the newest mail that was tried has not been delivered."""
+    query = (
+        select(Notification.state)
+        .where(Notification.account_id == account_id, Notification.channel == "email", Notification.tries > 0)
+        .order_by(Notification.created_at.desc(), Notification.state != NotificationState.SENT)
+        .limit(1)
+    )
+    return await session.scalar(query) in {NotificationState.WAITING, NotificationState.FAILED}
+
+
 async def overdue_notifications(session: AsyncSession, account_id: str, before: dt.datetime) -> int:
-    """Mails that were made before then and still wait."""
-    is_late = and_(Notification.channel == "email", Notification.created_at < before)
+    """Mails that still wait though they were made before then, or were tried in vain already."""
+    is_late = and_(
+        Notification.channel == "email", or_(Notification.created_at < before, Notification.last_error.is_not(None))
+    )
     return await _messages(session, account_id, NotificationState.WAITING, is_late)
 
 

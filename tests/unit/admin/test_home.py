@@ -1,9 +1,48 @@
 """What Home tells is counted by the database, of this account alone."""
 
+import datetime as dt
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from admin.pages_home import Standing, Step, first_steps
+from engine.audit.events import Event
+from engine.audit.record import SYSTEM, record
 from engine.db import Database, utc_now
-from engine.models import PhoneStatus
+from engine.e911 import store_calls
+from engine.e911.alarms import Place
+from engine.ids import new_id
+from engine.models import Account, EmergencyCall, Notification, Pbx, PhoneStatus, Trunk
 from engine.provisioning.store import PhoneCounts, count_phones
-from tests.factories import add_account, add_phone
+from tests.factories import HEADQUARTERS, add_account, add_phone
+
+PLACE = {"id": "location_1", "name": "Headquarters", "civic_address": HEADQUARTERS, "geo": None}
+READY = Standing(
+    account=Account(emergency_enabled=False), places=[Place("Headquarters", True, "validated", False)], told=1,
+    is_mail_set_up=True, are_mails_refused=False, phones=PhoneCounts(1, 1, 0, "phone_1"), pbxs=[Pbx()],
+    trunks=[Trunk(enabled=True, is_up=True)], latest=[], test=None, passed=EmergencyCall(id="call_1"),
+    waiting_mails=0, is_sip_up=True,
+)  # fmt: skip
+
+
+def step(name: str, **changes: Any) -> Step:
+    (found,) = (one for one in first_steps(replace(READY, **changes)) if one.name == name)
+    return found
+
+
+async def add_test_call(session: AsyncSession, account: Account, **fields: Any) -> EmergencyCall:
+    now = utc_now()
+    defaults = {
+        "id": new_id("call"), "account_id": account.id, "call_id": "1a@pbx.example", "dialed": "933", "kind": "test",
+        "received_at": now, "sent_at": now, "recorded_at": now, "outcome": "answered", "location": PLACE,
+        "location_source": "phone",
+    }  # fmt: skip
+    call = EmergencyCall(**defaults | fields)
+    session.add(call)
+    record(session, SYSTEM, Event.EMERGENCY_CALL_CREATE, call, account_id=account.id)
+    await session.flush()
+    return call
 
 
 async def test_phones_are_counted_by_what_became_of_them(database: Database) -> None:
@@ -17,3 +56,75 @@ async def test_phones_are_counted_by_what_became_of_them(database: Database) -> 
         await add_phone(session, account, mac="0015654aa903", status=PhoneStatus.STALE, last_fetch_at=utc_now())
         await add_phone(session, other, mac="0015654aa904", status=PhoneStatus.STALE, last_fetch_at=utc_now())
         assert await count_phones(session, account.id) == PhoneCounts(3, 2, 1, first.id)
+
+
+async def test_a_test_call_passed_when_it_was_answered_and_carried_an_address(database: Database) -> None:
+    """S0-18: a call that was answered and named no place shows nothing of the location."""
+    async with database.sessions.begin() as session:
+        account = await add_account(session)
+        bare = {"id": "location_2", "name": "Dock", "civic_address": {"country": "US", "A1": "NY"}, "geo": None}
+        later = utc_now() + dt.timedelta(minutes=1)
+        await add_test_call(session, account, location=None, location_source="none", sent_at=later)
+        await add_test_call(session, account, location=bare, sent_at=later)
+        await add_test_call(session, account, outcome="failed", sent_at=later)
+        assert await store_calls.latest_test(session, account.id) is not None
+        assert await store_calls.passed_test(session, account.id) is None
+        good = await add_test_call(session, account)
+        assert await store_calls.passed_test(session, account.id) is good
+        itself = await add_test_call(session, account, location=None, location_source="request", sent_at=later)
+        assert await store_calls.passed_test(session, account.id) is itself
+
+
+def test_the_steps_say_what_a_test_call_showed() -> None:
+    """S0-09, S0-18: answered without an address is neither a pass nor a failure of the carrier."""
+    assert step("test").is_done
+    unplaced = step("test", passed=None, test=EmergencyCall(id="call_2", outcome="answered"))
+    assert (unplaced.is_done, unplaced.address) == (False, "/calls/call_2")
+    assert "carried no address" in unplaced.text
+    failed = step("test", passed=None, test=EmergencyCall(id="call_2", outcome="failed"))
+    assert "no carrier answered it" in failed.text
+    assert "carried its address" in step("live", passed=None).text
+
+
+def test_not_all_is_there_while_a_location_has_no_address() -> None:
+    """S0-18: the last step and the alarm above it say the same."""
+    assert "All is there" in step("live").text
+    places = [*READY.places, Place("Dock", False, "draft", False)]
+    assert "Missing now: the address of 1 location." in step("live", places=places).text
+
+
+def test_who_is_told_is_open_until_mails_arrive() -> None:
+    """S0-09: recipients without a mail server, or with one that takes nothing, are told nothing."""
+    assert step("told").is_done
+    assert step("told", told=0).action == "Add recipient"
+    without = step("told", is_mail_set_up=False)
+    assert (without.is_done, without.address) == (False, "/settings#mail")
+    assert without.text == "1 address, but no mail server: nobody is mailed."
+    refused = step("told", are_mails_refused=True)
+    assert not refused.is_done
+    assert "1 address, but the last mail was not delivered" in refused.text
+
+
+async def test_a_first_refusal_is_told_at_once(database: Database) -> None:
+    """S0-18, E-14: a mail that waits since a minute and was refused is as good as overdue; one not tried yet is not."""
+    async with database.sessions.begin() as session:
+        account = await add_account(session)
+        call = await add_test_call(session, account)
+        now = utc_now()
+        before = now - dt.timedelta(minutes=5)
+        mail = Notification(
+            id=new_id("notification"), account_id=account.id, emergency_call_id=call.id, because="account",
+            recipient="frontdesk@example.com", subject="933", body="933 was dialed.", created_at=now, next_try_at=now,
+        )  # fmt: skip
+        session.add(mail)
+        await session.flush()
+        assert await store_calls.overdue_notifications(session, account.id, before) == 0
+        assert not await store_calls.are_mails_refused(session, account.id)
+        mail.tries, mail.last_error = 1, "connection refused"
+        await session.flush()
+        assert await store_calls.overdue_notifications(session, account.id, before) == 1
+        assert await store_calls.are_mails_refused(session, account.id)
+        mail.state, mail.last_error = "sent", None
+        await session.flush()
+        assert await store_calls.overdue_notifications(session, account.id, before) == 0
+        assert not await store_calls.are_mails_refused(session, account.id)
