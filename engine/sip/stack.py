@@ -13,7 +13,7 @@ dialog that we record-routed needs no asking.
 
 import ipaddress
 import zlib
-from collections import Counter, OrderedDict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 
 from engine.sip import edit
@@ -51,7 +51,6 @@ __all__ = [
 DECISION_S = 5.0  # an event nobody answered by then is answered 500: a fault of ours must not hold the caller
 MAX_REFUSALS_PER_S = 50  # answers to what cannot be read, over all strangers: nobody is worth more of our bandwidth
 _MAX_KEPT_TARGETS = 4_096
-_MAX_BEGUN = 4_096  # INVITEs on streams, the oldest forgotten: whoever cancels does so while it rings
 
 
 class OwnRequest(Timed):
@@ -132,7 +131,6 @@ class SipStack:
         self._credentials_of = credentials_of
         self._literal_hops: dict[bytes, Hop] = {}
         self._single_targets: dict[Hop, Forward] = {}
-        self._begun_on_streams: OrderedDict[tuple[str, bytes], ServerTransaction] = OrderedDict()
         self._refusals = 0
         self._refusals_since = 0.0
         self._proxy = Proxy(
@@ -326,8 +324,6 @@ class SipStack:
         if request.method == "CANCEL":
             self._cancel(server, now)
             return
-        if server.is_reliable and request.method == "INVITE":
-            self._note_begun(server)
         loop = b".%08x" % zlib.crc32(
             request.request_uri_bytes + request.call_id_bytes + b"%d" % request.cseq_number + request.lines_of(b"route")
         )
@@ -364,47 +360,30 @@ class SipStack:
     def _cancel(self, server: ServerTransaction, now: float) -> None:
         """CANCEL is hop by hop (§16.10): answered by us, then passed on along the branches.
 
-        One that belongs to nothing here gets 481: nothing was ever forwarded statelessly that it could follow.
+        One that belongs to nothing here gets 481: nothing was ever forwarded statelessly that it could follow. It is
+        forgotten at once, or a wrong one would be answered again in place of the right one with the same branch.
         """
-        invite = self._invite_of(server)
+        invite = self._transactions.invite_of(server)
         if invite is None or not self._may_cancel(server, invite):
             self.refused["stray_cancel", 481] += 1
-            self.respond(server, 481, now=now, is_stateless=not self._is_trusted(server.source))
+            self.respond(server, 481, now=now, is_stateless=True)
             return
         self.respond(server, 200, now=now)
-        if isinstance(invite.owner, ResponseContext):
+        if invite.request is not None and isinstance(invite.owner, ResponseContext):
             self._proxy.cancel(invite.owner, now)
 
-    def _invite_of(self, cancel: ServerTransaction) -> ServerTransaction | None:
-        """The INVITE that a CANCEL is for (§9.2).
-
-        Over TCP and TLS some peers name in Via the port of each connection: after another one was opened only the
-        branch is still the same, which is unique to that peer (§8.1.1.7).
-        """
-        servers, key = self._transactions.servers, cancel.key
-        known = servers.get(key._replace(method=b"INVITE"))
-        if known is None and cancel.is_reliable:
-            known = self._begun_on_streams.get((cancel.source.ip, key.branch))
-            if known is not None and servers.get(known.key) is not known:
-                return None
-        return known
-
-    def _note_begun(self, invite: ServerTransaction) -> None:
-        begun = self._begun_on_streams
-        begun[invite.source.ip, invite.key.branch] = invite
-        if len(begun) > _MAX_BEGUN:
-            begun.popitem(last=False)
-
     def _may_cancel(self, server: ServerTransaction, invite: ServerTransaction) -> bool:
-        """Nobody but the caller may end a call: whoever overheard a branch is not the caller.
+        """Nobody but the caller may end a call: whoever overheard a branch, or made up the same, is not the caller.
 
-        An element with several addresses, or a path that changed, is believed when it is a peer of ours and names the
-        same request in every field of §9.1.
+        A CANCEL repeats its INVITE in every field of §9.1, wherever it comes from: behind one address there may be many
+        phones. An element with several addresses, or a path that changed, is believed when it is a peer of ours. After
+        the final response there is nothing left to compare, and nothing to end.
         """
-        if server.source.ip == invite.source.ip:
-            return True
         cancel, invited = server.request, invite.request
-        if cancel is None or invited is None or not self._is_trusted(server.source):
+        is_from_there = server.source.ip == invite.source.ip
+        if cancel is None or invited is None:
+            return is_from_there
+        if not is_from_there and not self._is_trusted(server.source):
             return False
         return (cancel.call_id_bytes, cancel.from_tag_bytes, cancel.to_tag_bytes, cancel.cseq_number) == (
             invited.call_id_bytes, invited.from_tag_bytes, invited.to_tag_bytes, invited.cseq_number,

@@ -274,6 +274,20 @@ def client_key(branch: bytes, method: bytes) -> TransactionKey:
     return _NEW(TransactionKey, (branch, None, method))
 
 
+_Invited = tuple[str, bytes, bytes, bytes, int]
+
+
+def _invited(transaction: ServerTransaction) -> _Invited | None:
+    """What an INVITE and its CANCEL have in common on any connection; None after the final response."""
+    request = transaction.request
+    if request is None:
+        return None
+    return (
+        transaction.source.ip, transaction.key.branch, request.call_id_bytes, request.from_tag_bytes,
+        request.cseq_number,
+    )  # fmt: skip
+
+
 def _let_go(transaction: Transaction) -> None:
     """Part an ended request of ours and its owner, which know each other: a cycle is freed by the collector alone."""
     if isinstance(transaction, ClientTransaction):
@@ -291,7 +305,7 @@ def input_of(status: int) -> Input:
 class Transactions:
     """The running transactions and their timers. Sends by `send`; tells its owner by what its methods return."""
 
-    __slots__ = ("_ends", "_on_streams", "_repeats", "_send", "clients", "servers")
+    __slots__ = ("_ends", "_invites_on_streams", "_on_streams", "_repeats", "_send", "clients", "servers")
 
     def __init__(self, send: Callable[[bytes, Hop], None]) -> None:
         self._send = send
@@ -301,9 +315,27 @@ class Transactions:
         self.clients: dict[TransactionKey, ClientTransaction] = {}
         self._on_streams: dict[tuple[str, str, int], dict[ClientTransaction, None]] = {}  # so that a closed stream
         # finds its own, however many others there are
+        self._invites_on_streams: dict[_Invited, ServerTransaction] = {}  # those without a final response
 
     def open_server(self, transaction: ServerTransaction) -> None:
         self.servers[transaction.key] = transaction
+        if transaction.is_reliable and transaction.machine is INVITE_SERVER_MACHINE:
+            invited = _invited(transaction)
+            if invited is not None:
+                self._invites_on_streams[invited] = transaction
+
+    def invite_of(self, cancel: ServerTransaction) -> ServerTransaction | None:
+        """The INVITE that a CANCEL follows (RFC 3261 §9.2).
+
+        Over TCP and TLS some peers name in Via the port of each connection: after another one was opened their INVITE
+        is found by its branch, which is unique to that peer (§8.1.1.7), and by all else that CANCEL repeats (§9.1):
+        several phones behind one address may have had the same idea of a branch.
+        """
+        known = self.servers.get(cancel.key._replace(method=b"INVITE"))
+        if known is None and cancel.is_reliable:
+            invited = _invited(cancel)
+            known = self._invites_on_streams.get(invited) if invited is not None else None
+        return known
 
     def open_client(self, transaction: ClientTransaction, now: float) -> None:
         """Send the request and start its timers (A and B, or E and F)."""
@@ -324,6 +356,7 @@ class Transactions:
         if status < 200:
             transaction.last = data
         else:
+            self._forget_invite(transaction)
             transaction.request = None
             is_kept = transaction.state is State.COMPLETED
             transaction.last = data if is_kept else b""
@@ -474,6 +507,7 @@ class Transactions:
         self._ends.disarm(transaction)
         if isinstance(transaction, ServerTransaction):
             self.servers.pop(transaction.key, None)
+            self._forget_invite(transaction)
             return
         self.clients.pop(transaction.key, None)
         if transaction.is_reliable and isinstance(transaction, ClientTransaction):
@@ -482,3 +516,10 @@ class Transactions:
                 known.pop(transaction, None)
                 if not known:
                     del self._on_streams[transaction.hop[:3]]
+
+    def _forget_invite(self, transaction: ServerTransaction) -> None:
+        """Nothing can be cancelled any more: what is kept is bounded by the calls that ring."""
+        if transaction.is_reliable and transaction.machine is INVITE_SERVER_MACHINE:
+            invited = _invited(transaction)
+            if invited is not None and self._invites_on_streams.get(invited) is transaction:
+                del self._invites_on_streams[invited]

@@ -1,6 +1,7 @@
 """Failover, CANCEL and the ends of a call (RFC 3261 §16), step by step with `now` as a number."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
@@ -452,11 +453,70 @@ def test_a_cancel_of_the_same_caller_by_another_way_is_obeyed() -> None:
     bench.answer(CARRIER, 180)
     for wrong in ({"call_id": "other"}, {"from_tag": "mallory"}, {"cseq": 2}, {"to_tag": "x"}):
         bench.receive(request("CANCEL", **wrong), other_way)
-        bench.wait(40)  # until the CANCEL's own transaction has gone
     assert not any(line.startswith("CANCEL") for line in bench.first_lines(CARRIER))
     bench.receive(cancel(), other_way)
     assert bench.first_lines(CARRIER)[-1].startswith("CANCEL ")
     assert bench.stack.refused["stray_cancel", 481] == 4
+
+
+OTHERS: list[dict[str, Any]] = [{"call_id": "other"}, {"from_tag": "mallory"}, {"to_tag": "x"}, {"cseq": 99}]
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp", "tls"])
+def test_a_phone_behind_the_same_address_cancels_nobody_elses_call(transport: str) -> None:
+    """E-04: §9.1: on the caller's connection or another, one field that differs is another call; the caller may still
+    cancel, at once."""
+    first, second = Hop(transport, PBX.ip, 40_001, 1), Hop(transport, PBX.ip, 40_002, 2)
+    stack = make_stack()
+    ringing(stack, first)
+    for source in (first, second):
+        for wrong in OTHERS:
+            stack.receive(request("CANCEL", source=first if transport == "udp" else source, **wrong), source, 0.2)
+            assert [read_response(data).status for data, _ in drain(stack)[1]] == [481], (source, wrong)
+    stack.receive(request("CANCEL", source=first), first, 0.3)
+    out = drain(stack)[1]
+    assert [(data[:11], hop.ip) for data, hop in out] == [(b"SIP/2.0 200", PBX.ip), (b"CANCEL sip:", CARRIER.ip)]
+
+
+def test_two_phones_behind_one_address_with_the_same_branch_cancel_their_own_calls() -> None:
+    """E-18: §8.1.1.7 is not kept by all; each opened another connection to cancel."""
+    stack = make_stack()
+    for number, name in enumerate(("alice", "bob"), 1):
+        ringing(stack, Hop("tcp", PBX.ip, 40_000 + number, number), call_id=name, from_tag=name)
+    for number, name in enumerate(("alice", "bob"), 3):
+        source = Hop("tcp", PBX.ip, 40_000 + number, number)
+        stack.receive(request("CANCEL", source=source, call_id=name, from_tag=name), source, 0.2)
+        cancelled = [read_request(data) for data, hop in drain(stack)[1] if hop == CARRIER]
+        assert [(one.method, one.call_id) for one in cancelled] == [("CANCEL", name)]
+
+
+def test_a_call_on_a_stream_is_cancelled_however_many_came_and_went_since() -> None:
+    """E-18: what is kept for a CANCEL on another connection are the calls that ring, and no others."""
+    first, second = Hop("tcp", PBX.ip, 40_001, 1), Hop("tcp", PBX.ip, 40_002, 2)
+    stack = make_stack()
+    ringing(stack, first)
+    for number in range(5_000):
+        stack.receive(request(source=first, branch=f"z9hG4bK{number}", call_id=f"{number}"), first, 0.2)
+        (received,) = drain(stack)[0]
+        assert isinstance(received, RequestReceived)
+        stack.respond(received.transaction, 486, now=0.2)
+        drain(stack)
+    assert len(stack._transactions._invites_on_streams) == 1
+    stack.receive(request("CANCEL", source=second), second, 0.3)
+    assert [data[:6] for data, hop in drain(stack)[1] if hop == CARRIER] == [b"CANCEL"]
+    stack.handle_timer(100.0)
+    drain(stack)
+    assert stack._transactions._invites_on_streams == {}
+
+
+def ringing(stack: SipStack, source: Hop, *, call_id: str = "call-1@192.0.2.20", from_tag: str = "alice") -> None:
+    """A call from there that rings at the carrier."""
+    stack.receive(request(source=source, call_id=call_id, from_tag=from_tag), source, 0.0)
+    (received,) = drain(stack)[0]
+    assert isinstance(received, RequestReceived)
+    stack.forward(received.transaction, Forward((A,), tag="call"), 0.0)
+    stack.receive(response(drain(stack)[1][-1][0], 180), CARRIER, 0.1)
+    drain(stack)
 
 
 def test_a_cancel_after_the_answer_changes_nothing() -> None:
