@@ -85,7 +85,8 @@ class Shape:
 
 _shapes: dict[bytes, list[Shape]] = {}  # by the first bytes of the messages that have them
 _MAX_STARTS = 128
-_MAX_ALIKE = 16  # shapes that begin alike; one more takes the oldest one's place
+_MAX_ALIKE = 64  # shapes that begin alike, the one met last at the end; one more takes the first one's place
+_MAX_SHAPES = 2_048  # in all
 _START_BYTES = 11  # "INVITE sip:", "SIP/2.0 200"
 _MAX_KEPT_LINES = 64
 _MAX_KEPT_NAME_BYTES = 64
@@ -237,12 +238,13 @@ def parse_sent(data: bytes) -> Request:
     """Read back the head of a request that this element wrote itself.
 
     The limits on what strangers may send do not hold for it: what was added on the way may have passed them, and the
-    ACK or CANCEL of a request must be made whatever its size.
+    ACK or CANCEL of a request must be made whatever its size. Its shape is not kept: nobody sends us the like, and it
+    may have more headers than anybody may send.
     """
     head = data.partition(b"\r\n\r\n")[0]
     request = Request()
     request.faults = ()
-    _scan(request, head + b"\r\n\r\n", head, max_headers=2 * grammar.MAX_HEADERS)
+    _scan(request, head + b"\r\n\r\n", head, max_headers=2 * grammar.MAX_HEADERS, is_ours=True)
     line = request.lines[0]
     request.request_uri_bytes = line[line.index(b" ") + 1 : line.rindex(b" ")]  # a Route may have become it
     via = headers.top_via(request.lines[request.shape.via])
@@ -284,27 +286,31 @@ def _parse_request(data: bytes, head: bytes, cseq_limit: int) -> Request:
     return request
 
 
-def _scan(message: Message, data: bytes, head: bytes, max_headers: int = grammar.MAX_HEADERS) -> None:
+def _scan(
+    message: Message, data: bytes, head: bytes, max_headers: int = grammar.MAX_HEADERS, *, is_ours: bool = False
+) -> None:
     """Find the header lines and the message's shape."""
     message.raw = data
     message.body_start = len(head) + 4
     message.lines = lines = head.splitlines()
     shape = _shape_of(head, lines)
     if shape is None or head.find(b"\0") >= 0:
-        shape = _scan_slowly(message, head, max_headers)
+        shape = _scan_slowly(message, head, max_headers, is_ours=is_ours)
     message.shape = shape
 
 
 def _shape_of(head: bytes, lines: list[bytes]) -> Shape | None:
     """The shape met before whose names these lines have; None when there is none.
 
-    A folded line begins with no name. `splitlines` parts at a bare CR or LF too, which is a byte shorter than CRLF.
+    A folded line begins with no name. `splitlines` parts at a bare CR or LF too, which is a byte shorter than CRLF; one
+    at the very end, which belongs to no line, would make up for that.
     """
     alike = _shapes.get(head[:_START_BYTES])
-    if alike is None:
+    if alike is None or head[-1:] in _LINE_ENDS:
         return None
-    count = len(lines)
-    for shape in alike:
+    count, last = len(lines), len(alike) - 1
+    for place in range(last, -1, -1):
+        shape = alike[place]
         prefixes = shape.prefixes
         if len(prefixes) != count:
             continue
@@ -316,11 +322,17 @@ def _shape_of(head: bytes, lines: list[bytes]) -> Shape | None:
             size += len(line) + 2
             at -= 1
         if at == 0 and size == len(head):
+            if place != last:  # what comes again stays, however many others come only once
+                del alike[place]
+                alike.append(shape)
             return shape
     return None
 
 
-def _scan_slowly(message: Message, head: bytes, max_headers: int) -> Shape:
+_LINE_ENDS = (b"\r", b"\n")
+
+
+def _scan_slowly(message: Message, head: bytes, max_headers: int, *, is_ours: bool) -> Shape:
     """Check the head of a message whose like was not met before: no bare line end may smuggle a header past us."""
     message.lines = lines = head.split(b"\r\n")
     line_ends = len(lines) - 1
@@ -328,10 +340,10 @@ def _scan_slowly(message: Message, head: bytes, max_headers: int) -> Shape:
         raise BadMessage("a bare CR or LF stands in the headers")
     if b"\0" in head and grammar.UNESCAPED_NUL.search(head):
         raise BadMessage("a NUL stands in the headers")
-    return _new_shape(message, max_headers)
+    return _new_shape(message, max_headers, is_ours=is_ours)
 
 
-def _new_shape(message: Message, max_headers: int) -> Shape:
+def _new_shape(message: Message, max_headers: int, *, is_ours: bool) -> Shape:
     """Join folded lines to the one they continue, read the names, and keep the shape."""
     count = len(message.lines)
     whole = _unfolded(message.lines)
@@ -341,22 +353,22 @@ def _new_shape(message: Message, max_headers: int) -> Shape:
     names = (b"", *(_name_of(line) for line in whole[1:]))
     prefixes = [b"", *(line[: line.index(b":") + 1] for line in whole[1:])]
     shape = Shape(names, prefixes)
-    if len(whole) == count <= _MAX_KEPT_LINES and max(map(len, prefixes)) <= _MAX_KEPT_NAME_BYTES:  # no folds
+    has_folds = len(whole) != count
+    if not (is_ours or has_folds) and count <= _MAX_KEPT_LINES and max(map(len, prefixes)) <= _MAX_KEPT_NAME_BYTES:
         _keep_shape(message.raw[:_START_BYTES], shape)
     return shape
 
 
 def _keep_shape(start: bytes, shape: Shape) -> None:
-    alike = _shapes.get(start)
-    if alike is None:
-        if len(_shapes) >= _MAX_STARTS:
-            _shapes.clear()
-        alike = _shapes[start] = []
-    if any(other.prefixes == shape.prefixes for other in alike):  # a NUL stands in this one
-        return
-    if len(alike) >= _MAX_ALIKE:
-        del alike[0]
-    alike.append(shape)
+    """Keep a shape under its start. The start that learned nothing for longest goes when there are too many."""
+    alike = _shapes.pop(start, [])
+    if all(other.prefixes != shape.prefixes for other in alike):  # else a NUL stands in this one
+        if len(alike) >= _MAX_ALIKE:
+            del alike[0]
+        alike.append(shape)
+    _shapes[start] = alike  # behind all others
+    while len(_shapes) > _MAX_STARTS or sum(map(len, _shapes.values())) > _MAX_SHAPES:
+        del _shapes[next(iter(_shapes))]
 
 
 def _unfolded(lines: list[bytes]) -> list[bytes]:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.sip import headers, message
-from engine.sip.message import BadMessage, Request, Response, parse_message
+from engine.sip.message import BadMessage, Request, Response, parse_message, parse_sent
 
 HEAD = (
     "Via: SIP/2.0/UDP 192.0.2.1:5060;rport;branch=z9hG4bK{n}\r\n"
@@ -116,8 +116,60 @@ def test_what_was_learned_is_bounded():
         parse_message(data)
     assert 0 < len(message._shapes) <= message._MAX_STARTS
     assert max(map(len, message._shapes.values())) <= message._MAX_ALIKE
+    assert sum(map(len, message._shapes.values())) <= message._MAX_SHAPES
     data = made("ringing", 1)
     assert parse_message(data).shape is parse_message(data).shape
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("end", [b"\r", b"\n"])
+@pytest.mark.parametrize("last", [b"\r", b"\n"])
+def test_a_bare_line_end_is_refused_whatever_stands_behind_the_headers(kind, end, last):
+    """E-18: one byte that a line end lacks, and one too many at the end of the headers, make the right length."""
+    head, _, body = made(kind, 7).partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    for at in range(1, len(lines)):
+        data = b"\r\n".join(lines[:at]) + end + b"\r\n".join(lines[at:]) + last + b"\r\n\r\n" + body
+        learn()
+        assert outcome(data) == read_first(data) == ("a bare CR or LF stands in the headers", 400)
+
+
+def of_model(number: int) -> bytes:
+    """The same message as another model of phone writes it."""
+    return made("ringing", 1).replace(b"Content-Length", b"X-%d: 1\r\nContent-Length" % number)
+
+
+def test_fifty_models_of_phones_that_take_turns_are_all_known():
+    """E-18: none takes the place of the next one to come."""
+    forget()
+    found = [parse_message(of_model(number)).shape for number in range(50)]
+    for _ in range(3):
+        assert all(parse_message(of_model(number)).shape is found[number] for number in range(50))
+
+
+def test_what_comes_again_stays_known_among_what_comes_once():
+    """E-18: of shapes that begin alike the one not met for longest goes."""
+    forget()
+    shape = parse_message(made("ringing", 1)).shape
+    for number in range(3 * message._MAX_ALIKE):
+        parse_message(of_model(number))
+        assert parse_message(made("ringing", number)).shape is shape
+
+
+def test_a_start_too_many_costs_one_other_its_place():
+    """E-18: those met lately are still known."""
+    forget()
+    data = [made("answer", 1).replace(b"200 ", b"%d " % status) for status in range(100, 101 + message._MAX_STARTS)]
+    shapes = [parse_message(one).shape for one in data]
+    assert all(parse_message(one).shape is shape for one, shape in list(zip(data, shapes, strict=True))[1:])
+    assert parse_message(data[0]).shape is not shapes[0]
+
+
+def test_what_we_sent_teaches_nothing():
+    """E-18: it may have more headers than a stranger's, whose turn it would be to be known."""
+    forget()
+    assert parse_sent(made("invite", 1)).cseq == (1, "INVITE")
+    assert message._shapes == {}
 
 
 def test_long_lines_are_not_kept():
