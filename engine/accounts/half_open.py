@@ -181,7 +181,12 @@ async def finish(
     codes: tuple[str, ...] = ()
     device = ""
     if pending.stage == Stage.ENROL:
-        codes = await two_factor.keep_factor(session, user, given.kind, seed=_seed(pending, given), step=given.step)
+        before = await store_signin.factors_of(session, user.id, for_update=True)
+        if not two_factor.must_set_up(policy, before):  # set up in between: who knows the password alone replaces none
+            raise HalfOpenGone(user.account_id, user.id, reason="no_half_open_sign_in", email=user.email)
+        codes = await two_factor.keep_factor(
+            session, user, given.kind, seed=_seed(pending, given), step=given.step, pending_id=pending.id
+        )
     else:
         await _spend(session, user, given)
         if is_to_be_remembered and policy.remember is Remember.REMEMBER:
@@ -217,6 +222,7 @@ async def finish_with_password(
     policy = await store_signin.policy_of(session, user.account_id)
     await set_password(session, user, password_hash, keep=policy.password_reuse)
     await end_sessions_of(session, user.id, "password_change")
+    await store_signin.drop_pending(session, user.id, but=pending.id)
     method = pending.method
     await session.delete(pending)
     outcome = await _opened(session, actor, user, method, browser.replaces)
@@ -280,7 +286,9 @@ async def finish_set_up(session: AsyncSession, actor: Actor, user: User, given: 
     pending, owner = await _of_given(session, given.pending_id)
     if pending.stage != Stage.PROFILE or owner.id != user.id or given.kind == RECOVERY:
         raise HalfOpenGone(user.account_id, user.id, reason="no_half_open_sign_in", email=user.email)
-    codes = await two_factor.enrol(session, actor, user, given.kind, seed=_seed(pending, given), step=given.step)
+    codes = await two_factor.enrol(
+        session, actor, user, given.kind, seed=_seed(pending, given), step=given.step, pending_id=pending.id
+    )
     await session.delete(pending)
     return codes
 
@@ -291,8 +299,9 @@ def set_up_cookie(browser: Session) -> str:
 
 
 async def _of_given(session: AsyncSession, pending_id: str) -> tuple[PendingSignIn, User]:
+    """Both locked, the user first: of one user's half-open sign-ins one ends at a time, and may end the others."""
+    user = await store_signin.user_to_sign_in(session, pending_id)
     pending = await store_signin.pending_to_finish(session, pending_id)
-    user = None if pending is None else await session.get(User, pending.user_id)
     if pending is None or user is None:
         raise HalfOpenGone(reason="no_half_open_sign_in")
     if user.status != UserStatus.ACTIVE:

@@ -232,11 +232,12 @@ def _account_faults(wished: AccountFields) -> tuple[list[FieldFault], str | None
 async def change_password(
     session: AsyncSession, actor: Actor, user: User, password_hash: str, *, keep_session: str | None = None
 ) -> None:
-    """Replace a user's password; all other sessions of the user end, and no browser is remembered any more."""
+    """Replace a user's password; all other sessions and half-open sign-ins end, and no browser is remembered."""
     policy = await store_signin.policy_of(session, user.account_id)
     await set_password(session, user, password_hash, keep=policy.password_reuse)
     await end_sessions_of(session, user.id, "password_change", but=keep_session)
     await store_signin.end_devices(session, user_id=user.id)
+    await store_signin.drop_pending(session, user.id)
     record(session, actor, Event.PASSWORD_CHANGE, user)
 
 

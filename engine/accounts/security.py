@@ -71,6 +71,7 @@ async def _disable(session: AsyncSession, user: User, days: int) -> None:
     user.status = UserStatus.DISABLED
     await end_sessions_of(session, user.id, "disabled")
     await store_signin.end_devices(session, user_id=user.id)
+    await store_signin.drop_pending(session, user.id)
     record(
         session, SYSTEM, Event.USER_UPDATE, user, account_id=user.account_id, reason="inactive",
         details={"unused_for_days": days},

@@ -173,7 +173,9 @@ async def was_made_by_owner(session: AsyncSession, key_id: str) -> bool:
 
 
 async def password_of(session: AsyncSession, user_id: str) -> Credential | None:
-    return await session.get(Credential, (user_id, PASSWORD))
+    """The password that opens a session; None: there is none yet, or it was reset (an empty hash)."""
+    credential = await session.get(Credential, (user_id, PASSWORD))
+    return credential if credential is not None and credential.hash else None
 
 
 async def session_by_cookie(session: AsyncSession, cookie_hash: str) -> tuple[Session, User, Account, Policy] | None:

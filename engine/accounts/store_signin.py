@@ -128,6 +128,12 @@ async def pending_to_finish(session: AsyncSession, pending_id: str) -> PendingSi
     return (await session.scalars(query.with_for_update().execution_options(populate_existing=True))).first()
 
 
+async def user_to_sign_in(session: AsyncSession, pending_id: str) -> User | None:
+    """Whose half-open sign-in that is, locked."""
+    whose = select(PendingSignIn.user_id).where(PendingSignIn.id == pending_id).scalar_subquery()
+    return (await session.scalars(select(User).where(User.id == whose).with_for_update())).first()
+
+
 async def drop_pending(session: AsyncSession, user_id: str, *, but: str = "", cookie_hash: str = "") -> None:
     """Forget the user's half-open sign-ins, or the one of that cookie alone."""
     query = delete(PendingSignIn).where(PendingSignIn.user_id == user_id, PendingSignIn.id != but)

@@ -43,9 +43,14 @@ def recovery_codes_left(factors: Factors) -> int:
 
 
 async def keep_factor(
-    session: AsyncSession, user: User, kind: str, *, seed: str | None = None, step: int | None = None
+    session: AsyncSession, user: User, kind: str, *, seed: str | None = None, step: int | None = None, pending_id: str
 ) -> tuple[str, ...]:
     """Keep a proven second factor of that kind, in place of one of its kind.
+
+    All other half-open sign-ins of the user end: they began when something else was asked for.
+
+    Args:
+        pending_id: The half-open sign-in in which it was proven; the caller ends it.
 
     Returns fresh recovery codes when the user had none: they are shown this once.
     """
@@ -54,15 +59,17 @@ async def keep_factor(
         credential = Credential(user_id=user.id, kind=kind, hash="", changed_at=utc_now())
         session.add(credential)
     credential.seed, credential.last_step, credential.changed_at = seed, step, utc_now()
+    await store_signin.drop_pending(session, user.id, but=pending_id)
     factors = await store_signin.factors_of(session, user.id)
     return () if recovery_codes_left(factors) else await _fresh_recovery_codes(session, user)
 
 
 async def enrol(
-    session: AsyncSession, actor: Actor, user: User, kind: str, *, seed: str | None = None, step: int | None = None
-) -> tuple[str, ...]:
-    """A signed-in user set up a second factor. Returns recovery codes, if they are new."""
-    codes = await keep_factor(session, user, kind, seed=seed, step=step)
+    session: AsyncSession, actor: Actor, user: User, kind: str, *, seed: str | None = None, step: int | None = None,
+    pending_id: str,
+) -> tuple[str, ...]:  # fmt: skip
+    """A signed-in user set up a second factor, see `keep_factor`. Returns recovery codes, if they are new."""
+    codes = await keep_factor(session, user, kind, seed=seed, step=step, pending_id=pending_id)
     record(session, actor, Event.TWO_FACTOR_ENROL, user, details={"method": kind})
     return codes
 

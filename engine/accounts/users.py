@@ -17,6 +17,7 @@ from engine.accounts.addresses import email_fault, plain_email
 from engine.accounts.keys import digest, mint_cookie
 from engine.accounts.scopes import EVERY_SCOPE, Scope, scopes_of_role
 from engine.accounts.signin import as_user, end_sessions_of
+from engine.audit.changes import tell_as_deleted
 from engine.audit.events import Event
 from engine.audit.record import OPERATOR, Actor, record
 from engine.db import utc_now
@@ -121,6 +122,7 @@ async def reset_password(
     await store_signin.end_devices(session, user_id=user.id)
     await store_signin.drop_pending(session, user.id)
     user.status = UserStatus.INVITED
+    await _kill_password(session, user)
     made = await _fresh_invitation(session, user)
     record(session, actor, Event.PASSWORD_RESET, user)
     return replace(made, is_reset=True)
@@ -158,6 +160,7 @@ async def accept_invitation(session: AsyncSession, actor: Actor, key: str, name:
     await _drop_credential(session, user, store.INVITATION)
     policy = await store_signin.policy_of(session, user.account_id)
     await set_password(session, user, password_hash, keep=policy.password_reuse)
+    await store_signin.drop_pending(session, user.id)
     user.name = name.strip() or user.name
     user.status = UserStatus.ACTIVE
     record(session, as_user(actor, user), Event.INVITATION_ACCEPT, user)
@@ -191,6 +194,7 @@ async def update_user(
     if wished.status is UserStatus.DISABLED:
         await _drop_credential(session, user, store.INVITATION)
         await store_signin.end_devices(session, user_id=user.id)
+        await store_signin.drop_pending(session, user.id)
     user.name, user.role, user.status = wished.name.strip(), wished.role, await _status_after(session, user, wished)
     record(session, actor, Event.USER_UPDATE, user)
 
@@ -213,6 +217,7 @@ async def delete_user(
     for kind in (store.PASSWORD, store.INVITATION, *store_signin.FACTORS):
         await _drop_credential(session, user, kind)
     name = user.name or user.email
+    tell_as_deleted(session.sync_session, user)
     user.status = UserStatus.REMOVED
     user.email = f"{user.email}#{user.id}"  # no e-mail address any more: it signs nobody in and is nobody's to take
     record(session, actor, Event.USER_DELETE, user, resource=("user", user.id, name))
@@ -246,15 +251,25 @@ async def set_password(session: AsyncSession, user: User, password_hash: str, *,
     """Replace the password. `keep`: how many of those before may not come again, this one's hash among them."""
     credential = await session.get(Credential, (user.id, store.PASSWORD))
     if credential is not None:
-        before = [credential.hash, *(credential.previous or [])]
-        credential.previous = before[: max(0, keep - 1)] or None  # the new one is the first of the `keep`
+        credential.previous = _hashes_of(credential)[: max(0, keep - 1)] or None  # the new one is the first of `keep`
     await _set_credential(session, user, store.PASSWORD, password_hash)
 
 
 async def earlier_passwords(session: AsyncSession, user_id: str) -> list[str]:
     """Hashes of the user's passwords, the present one first, as far as they are kept."""
     credential = await session.get(Credential, (user_id, store.PASSWORD))
-    return [] if credential is None else [credential.hash, *(credential.previous or [])]
+    return [] if credential is None else _hashes_of(credential)
+
+
+def _hashes_of(credential: Credential) -> list[str]:
+    return [hashed for hashed in (credential.hash, *(credential.previous or [])) if hashed]
+
+
+async def _kill_password(session: AsyncSession, user: User) -> None:
+    """Let the present password be one of those before: it opens nothing, whatever becomes of the user's status."""
+    credential = await store.password_of(session, user.id)
+    if credential is not None:
+        credential.previous, credential.hash = _hashes_of(credential), ""
 
 
 async def refuse_known(session: AsyncSession, email: str) -> None:
@@ -283,9 +298,11 @@ async def _drop_credential(session: AsyncSession, user: User, kind: str) -> None
 
 
 async def _status_after(session: AsyncSession, user: User, wished: UserFields) -> UserStatus:
-    """Who has no password yet is invited, not active: only accepting makes them so."""
+    """Who is invited, or has no password, does not become active by a change: only accepting makes them so."""
     if wished.status is not UserStatus.ACTIVE or user.status == UserStatus.ACTIVE:
         return wished.status
+    if user.status == UserStatus.INVITED:
+        return UserStatus.INVITED
     has_password = await store.password_of(session, user.id) is not None
     return UserStatus.ACTIVE if has_password else UserStatus.INVITED
 

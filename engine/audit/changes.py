@@ -40,6 +40,7 @@ class Changes:
     bumped: set[str] = field(default_factory=set)
     bumps_every_account: bool = False
     stamped: set[int] = field(default_factory=set)
+    removed: set[Base] = field(default_factory=set)
 
 
 def of(session: Session) -> Changes:
@@ -65,6 +66,18 @@ def gather(session: Session, _flush_context: object = None, _instances: object =
         _note(changes, row, _deletion(row))
 
 
+def tell_as_deleted(session: Session, row: Base) -> None:
+    """Tell the end of a row that stays in its table for the logs' sake as a deletion: each field as it was, then null.
+
+    Called before anything of the row is changed; what becomes of it in this transaction is told no further.
+    """
+    assert isinstance(row, Audited)
+    changes = of(session)
+    hidden = row.unaudited_columns | _BOOKKEEPING
+    changes.rows[row] = {name: change for name, change in _deletion(row).items() if name not in hidden}
+    changes.removed.add(row)
+
+
 def _note(changes: Changes, row: Base, moved: dict[str, FieldChange]) -> None:
     if isinstance(row, Versioned) and moved.keys() - row.unversioned_columns - _BOOKKEEPING:
         account_id = row.id if isinstance(row, Account) else row.account_id  # type: ignore[attr-defined]
@@ -72,7 +85,7 @@ def _note(changes: Changes, row: Base, moved: dict[str, FieldChange]) -> None:
             changes.bumps_every_account = True
         else:
             changes.bumped.add(account_id)
-    if not isinstance(row, Audited):
+    if not isinstance(row, Audited) or row in changes.removed:
         return
     told = {name: change for name, change in moved.items() if name not in row.unaudited_columns | _BOOKKEEPING}
     if not told:
