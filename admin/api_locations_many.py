@@ -7,15 +7,17 @@ from pydantic import Field
 
 from admin.api import answered, body_of, no_query, row_named
 from admin.api_models import Answer, Body, Email, Id, Text
+from admin.auth import prepared
 from admin.context import ACCOUNT, ACTOR, SESSION
 from admin.routes import Operation, Route
+from admin.twin_search import FoundTwins, find_twins
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 from engine.e911 import location_bulk, store
 from engine.e911.fields import MAX_RECIPIENTS
 from engine.e911.location_bulk import Action, Change
 from engine.e911.location_merge import merge_locations
-from engine.e911.location_twins import Place, Twins, Why, twins_of
+from engine.e911.location_twins import Why
 from engine.errors import FieldFault, Invalid
 from engine.models import Account, Location
 
@@ -82,15 +84,9 @@ async def post_locations_bulk(request: web.Request) -> web.Response:
 
 async def list_twins(request: web.Request) -> web.Response:
     no_query(request)
-    found = await twins_in(request)
-    data = [TwinAnswer(first_id=twins.first, second_id=twins.second, why=twins.why) for twins in found]
+    pairs = prepared(request, FoundTwins).pairs
+    data = [TwinAnswer(first_id=twins.first, second_id=twins.second, why=twins.why) for twins in pairs]
     return answered(TwinList(data=data))
-
-
-async def twins_in(request: web.Request) -> tuple[Twins, ...]:
-    """Pairs of the account's locations that may be one place."""
-    locations = await store.locations_of(request[SESSION], request[ACCOUNT].id)
-    return twins_of(Place(location.id, location.name, location.civic_address) for location in locations)
 
 
 async def post_location_merge(request: web.Request) -> web.Response:
@@ -123,7 +119,7 @@ ROUTES = (
         ),
     ),
     Route(
-        "GET", "/api/v1/location-twins", list_twins, _READ, Event.LOCATION_TWIN_LIST,
+        "GET", "/api/v1/location-twins", list_twins, _READ, Event.LOCATION_TWIN_LIST, prepare=find_twins,
         operation=Operation("Locations that may be one place entered twice", answer=TwinList),
     ),
     Route(

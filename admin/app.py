@@ -34,6 +34,7 @@ from admin.middleware import identify, measure, render_errors, secure_headers
 from admin.middleware_transaction import ROUTE_OF, one_transaction
 from admin.render import STATIC_DIR, static_version
 from admin.routes import Route, all_routes
+from admin.twin_search import TWINS, TwinSearch
 from admin.uploads import Waiting
 from engine.accounts.mail_server import MailServer
 from engine.accounts.passwords import PasswordDesk
@@ -76,6 +77,7 @@ def make_admin(
     app[INDEX] = open_index(database, keys)
     app[CODE_THROTTLE] = Throttle(of_email=CODES_OF_ONE_USER)
     app[UPLOADS] = Waiting()
+    app[TWINS] = TwinSearch()
     app[FOLLOWERS] = Followers(database, pages_audit.row_html)
     app.on_shutdown.append(_close_followers)
     app[INVITER] = Inviter(config.mail)

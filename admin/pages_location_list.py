@@ -7,11 +7,11 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from admin.api_locations_many import twins_in
 from admin.context import ACCOUNT, ACTOR, SESSION
 from admin.pages_form import FORM, lines_typed, see_other, sentence_of, typed
 from admin.render import has_address, render
 from admin.routes import Route
+from admin.twin_search import number_kept
 from engine.accounts import store_trunks
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
@@ -113,7 +113,7 @@ async def _list_page(request: web.Request, error: EngineError | None) -> web.Res
         request, "locations.html.j2", status=error.http_status if error else 200, filters=filters, locations=shown,
         is_empty=not locations, matching=len(found), tests=tests, recipients=recipients,
         networks=await _networks_of(request, shown), phones=await store_merge.phone_counts(session, account.id),
-        twins=len(await twins_in(request)), groups=await store_trunks.trunk_groups_of(session, account.id, limit=500),
+        twins=await number_kept(request), groups=await store_trunks.trunk_groups_of(session, account.id, limit=500),
         before=_address(filters, page - 1) if page else "",
         after=_address(filters, page + 1) if len(found) > (page + 1) * PAGE else "",
         detail=_told(error), timezones=_zones(account, locations),

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from admin.api_locations_many import other_location, twins_in
+from admin.api_locations_many import other_location
+from admin.auth import prepared
 from admin.context import ACCOUNT, ACTOR, SESSION
 from admin.pages_form import FORM, Form, refuse_stale, see_other, sentence_of, typed
 from admin.pages_location_list import spelled
 from admin.render import render
 from admin.routes import Route
+from admin.twin_search import FoundTwins, find_twins
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 from engine.e911 import store, store_merge
@@ -46,9 +48,15 @@ class Side:
 
 
 async def get_twins(request: web.Request) -> web.Response:
-    locations = {row.id: row for row in await store.locations_of(request[SESSION], request[ACCOUNT].id)}
-    pairs = [(locations[one.first], locations[one.second], WORDS[one.why]) for one in await twins_in(request)]
-    return render(request, "locations_twins.html.j2", pairs=pairs, is_cut=len(pairs) >= MAX_PAIRS)
+    twins = prepared(request, FoundTwins).pairs
+    ids = {identity for one in twins for identity in (one.first, one.second)}
+    there = {row.id: row for row in await store.locations_in(request[SESSION], request[ACCOUNT].id, ids)}
+    pairs = [
+        (there[one.first], there[one.second], WORDS[one.why])
+        for one in twins
+        if one.first in there and one.second in there  # else it went since the search
+    ]
+    return render(request, "locations_twins.html.j2", pairs=pairs, is_cut=len(twins) >= MAX_PAIRS)
 
 
 async def get_merge(request: web.Request) -> web.Response:
@@ -106,7 +114,7 @@ def _elements(first: Location, second: Location) -> list[str]:
 
 
 ROUTES = (
-    Route("GET", "/locations/twins", get_twins, Scope.LOCATIONS_READ, Event.LOCATION_TWIN_LIST),
+    Route("GET", "/locations/twins", get_twins, Scope.LOCATIONS_READ, Event.LOCATION_TWIN_LIST, prepare=find_twins),
     Route("GET", "/locations/{id}/merge/{other}", get_merge, Scope.LOCATIONS_WRITE, Event.LOCATION_READ),
     Route("POST", "/locations/{id}/merge/{other}", post_merge, Scope.LOCATIONS_WRITE, Event.LOCATION_MERGE),
 )

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.crypto import Unsealable
 from engine.db import UtcDateTime
+from engine.e911.location_twins import Place
 from engine.e911.store_calls import CallFilters, calls_before
 from engine.errors import Invalid
 from engine.models import (
@@ -86,6 +87,25 @@ async def locations_of(session: AsyncSession, account_id: str) -> list[Location]
     """The account's locations by name."""
     query = select(Location).where(Location.account_id == account_id).order_by(func.lower(Location.name), Location.id)
     return list((await session.scalars(query)).all())
+
+
+async def locations_in(session: AsyncSession, account_id: str, ids: Collection[str]) -> list[Location]:
+    """Those of the locations that the account has; at most a thousand are asked for."""
+    return list(
+        (await session.scalars(select(Location).where(Location.account_id == account_id, Location.id.in_(ids)))).all()
+    )
+
+
+async def revision_of(session: AsyncSession, account_id: str) -> int:
+    """The account's revision; 0 when nobody changed it since it was made."""
+    return await session.scalar(select(Revision.value).where(Revision.account_id == account_id)) or 0
+
+
+async def places_of(session: AsyncSession, account_id: str) -> list[Place]:
+    """What tells the account's locations apart, read a few hundred at a time: there may be many thousands."""
+    query = select(Location.id, Location.name, Location.civic_address).where(Location.account_id == account_id)
+    rows = await session.stream(query)
+    return [Place(*row) async for part in rows.partitions(500) for row in part]
 
 
 async def location_by_id(session: AsyncSession, account_id: str, location_id: str) -> Location | None:

@@ -1,12 +1,15 @@
 """Which locations look like one place entered twice."""
 
+from time import process_time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.e911.location_twins import Place, Twins, Why, inside_differs, street_key, twins_of
+from engine.e911.location_twins import MAX_PAIRS, Place, Twins, Why, inside_differs, street_key, twins_of
 
 STREET = {"country": "US", "A1": "NY", "A3": "Albany", "HNO": "120", "RD": "Washington", "STS": "Ave", "PC": "12203"}
+LETTERS = str.maketrans("0123456789", "ghijklmnop")
 
 
 def place(number, name, **changes):
@@ -89,3 +92,27 @@ def test_any_locations_are_looked_through(rows):
     assert len(set(pairs)) == len(pairs)
     assert all(first < second for first, second in pairs)
     assert all(isinstance(street_key(each.civic_address), tuple) for each in places)
+
+
+def test_a_great_many_locations_are_looked_through_in_one_pass():
+    """S1-37: rooms of one tower, towers of look-alikes and names of letters alone take no time that grows by pairs."""
+    tower = [place(at, f"HQ {at}", ROOM=str(at)) for at in range(10_000)]
+    alike = [place(at, f"Desk {at}", HNO=str(at // 5_000)) for at in range(10_000, 20_000)]
+    letters = [
+        place(at, f"{at:x}".translate(LETTERS), HNO=f"{at // 500} A", ROOM=str(at)) for at in range(20_000, 30_000)
+    ]
+    began = process_time()
+    found = [twins_of(places) for places in (tower, alike, letters)]
+    took = process_time() - began
+    assert [len(pairs) for pairs in found[:2]] == [0, MAX_PAIRS]
+    assert {pair.first for pair in found[1]} == {"location_10000"}  # of all that are alike, the first
+    assert took < 60.0  # by pairs it is minutes: 25 million of the look-alikes alone
+
+
+def test_with_one_name_those_without_an_address_are_paired_with_all_and_the_others_with_those_alone():
+    """S1-37: two shops at two addresses are two shops."""
+    bare = [Place(f"location_{at}", "Shop", {}) for at in (2, 4)]
+    found = twins_of([place(1, "Shop"), bare[0], place(3, "Shop", HNO="7"), bare[1]])
+    assert [(pair.first[-1] + pair.second[-1], pair.why) for pair in found] == [
+        (both, Why.SAME_NAME) for both in ("12", "14", "23", "24", "34")
+    ]
