@@ -41,7 +41,11 @@ function isEdited(element) {
 
 function refresh(form) {
   const isChanged = textsOf(form).some(isEdited);
-  form.querySelector(".until-changed").hidden = !isChanged;
+  const buttons = form.querySelector(".until-changed");
+  // a button that vanishes under the keyboard leaves the focus nowhere: the field typed into last takes it
+  const holdsFocus = !isChanged && buttons.contains(document.activeElement);
+  buttons.hidden = !isChanged;
+  if (holdsFocus) (form.typedLast ?? textsOf(form)[0]).focus();
   return isChanged;
 }
 
@@ -135,7 +139,7 @@ async function save(form) {
 }
 
 for (const form of document.querySelectorAll(".save-form")) {
-  form.addEventListener("input", () => { tell(form, ""); refresh(form); });
+  form.addEventListener("input", (event) => { form.typedLast = event.target; tell(form, ""); refresh(form); });
   form.addEventListener("reset", () => setTimeout(() => { clearFaults(form); tell(form, ""); refresh(form); form.querySelector("input:not([type=hidden])").focus(); }));
   form.addEventListener("submit", (event) => { event.preventDefault(); if (refresh(form)) save(form); });
   addEventListener("beforeunload", (event) => { if (refresh(form)) event.preventDefault(); });
