@@ -17,6 +17,7 @@ from engine.sip.uri import bracketed, parse_name_addr
 
 T1_S = 0.5  # RFC 3261 §17.1.1.1
 TIMER_B_S = 32.0  # 64*T1: how long an unanswered INVITE is repeated
+WITHDRAW_S = 4.0  # how long the end of a call that we cancelled is waited for
 _SDP = (
     "v=0\r\no=callpoint 1 1 IN IP4 {ip}\r\ns=call\r\nc=IN IP4 {ip}\r\nt=0 0\r\n"
     "m=audio 40000 RTP/AVP 0 8\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000\r\n"
@@ -41,6 +42,7 @@ class Placing:
     call_id: str = field(default_factory=lambda: f"{secrets.token_hex(12)}@callpoint")
     talk_s: float = 0.2
     silence_s: float = TIMER_B_S  # how long to wait for the first word of anybody
+    answer_s: float = TIMER_B_S  # and, once there was one, for the final response; then the call is cancelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,16 +148,32 @@ class _Caller:
         self._uri = f"sip:{placing.dialed}@{bracketed(placing.via[0])}:{placing.via[1]}"
 
     async def run(self) -> Placed:
+        """Nothing is left ringing, however this ends: a call without a final answer is cancelled, one with it ended."""
         sdp = _SDP.format(ip=self._ip).encode()
         invite = self._request("INVITE", self._uri, self._branch, 1, "", self._placing.headers, sdp)
         heard: list[Heard] = []
-        started = time.monotonic()
         final: Response | None = None
+        try:
+            final = await self._final(invite, heard)
+        finally:
+            if final is None:
+                await self._withdraw(is_heard=bool(heard))
+        if final is not None:
+            await self._finish(final)
+        return Placed(self._placing.call_id, tuple(heard))
+
+    async def _final(self, invite: bytes, heard: list[Heard]) -> Response | None:
+        """Send the INVITE, repeat it until anything is heard, and wait for the final response; None: none came."""
+        started = time.monotonic()
         wait_s, resend = T1_S, True
         self._transport.sendto(invite)
-        while final is None and time.monotonic() - started < (TIMER_B_S if heard else self._placing.silence_s):
+        while True:
+            patience_s = self._placing.answer_s if heard else self._placing.silence_s
+            left_s = started + patience_s - time.monotonic()
+            if left_s <= 0:
+                return None
             try:
-                message, _addr = await asyncio.wait_for(self._protocol.arrived.get(), wait_s)
+                message, _addr = await asyncio.wait_for(self._protocol.arrived.get(), min(wait_s, left_s))
             except TimeoutError:
                 if resend:
                     self._transport.sendto(invite)
@@ -168,26 +186,64 @@ class _Caller:
             heard.append(found)
             if self._on_heard is not None:
                 self._on_heard(found)
-            final = message if message.status >= 200 else None
-        if final is not None:
-            await self._finish(final)
-        return Placed(self._placing.call_id, tuple(heard))
+            if message.status >= 200:
+                return message
 
-    async def _finish(self, final: Response) -> None:
+    async def _withdraw(self, *, is_heard: bool) -> None:
+        """CANCEL the INVITE (RFC 3261 §9.1), and acknowledge how it ended; a 200 that crossed is ended by a BYE.
+
+        It goes out even when nothing was heard, which §9.1 would not have: the answers may be what was lost, and
+        whoever never saw the INVITE says 481.
+        """
+        cancel = self._request("CANCEL", self._uri, self._branch, 1, "")
+        until, wait_s, repeats = time.monotonic() + WITHDRAW_S, T1_S, True
+        self._transport.sendto(cancel)
+        while (left_s := until - time.monotonic()) > 0:
+            try:
+                message, _addr = await asyncio.wait_for(self._protocol.arrived.get(), min(left_s, wait_s))
+            except TimeoutError:
+                if repeats:
+                    self._transport.sendto(cancel)
+                    wait_s *= 2
+                continue
+            if not isinstance(message, Response):
+                continue
+            method = message.cseq[1]
+            if method == "INVITE" and message.status >= 200:
+                await self._finish(message, talk_s=0.0)
+                return
+            if method == "CANCEL" and message.status >= 200:
+                repeats = False
+                if message.status >= 300 and not is_heard:
+                    return  # it knows of no such call
+
+    async def _finish(self, final: Response, *, talk_s: float | None = None) -> None:
+        """ACK, and after a 2xx BYE, whether or not we are cancelled while we talk."""
         to = final.header("To") or ""
         if final.status >= 300:
             self._transport.sendto(self._request("ACK", self._uri, self._branch, 1, to))
             return
-        contact = parse_name_addr(final.header("Contact") or f"<{self._uri}>").uri
+        target = self._target_of(final)
         routes = tuple(("Route", value) for value in reversed(_values(final, "Record-Route")))
         branch = f"z9hG4bK{secrets.token_hex(8)}"
-        self._transport.sendto(self._request("ACK", contact.raw, branch, 1, to, routes))
-        await asyncio.sleep(self._placing.talk_s)
-        bye = self._request("BYE", contact.raw, f"z9hG4bK{secrets.token_hex(8)}", 2, to, routes)
+        self._transport.sendto(self._request("ACK", target, branch, 1, to, routes))
+        try:
+            await asyncio.sleep(self._placing.talk_s if talk_s is None else talk_s)
+        finally:
+            await self._hang_up(self._request("BYE", target, f"z9hG4bK{secrets.token_hex(8)}", 2, to, routes))
+
+    async def _hang_up(self, bye: bytes) -> None:
         for wait_s in (T1_S, 2 * T1_S, 4 * T1_S):
             self._transport.sendto(bye)
             if await self._hears_bye_answer(wait_s):
                 return
+
+    def _target_of(self, final: Response) -> str:
+        """The answer's Contact; where that cannot be read what we dialed, so that ACK and BYE leave at all."""
+        try:
+            return parse_name_addr(final.header("Contact") or "").uri.raw or self._uri
+        except BadMessage:
+            return self._uri
 
     async def _hears_bye_answer(self, within_s: float) -> bool:
         until = time.monotonic() + within_s

@@ -310,7 +310,8 @@ class Hook:
             return _no_trunk(call, has_trunks=bool(trunks))
         if chosen.is_lent and self._brings_calls(chosen, peer.account, now, is_test=dialed.kind is Kind.TEST):
             self.lending.lend(_loan_of(call, peer.account))
-        return Decision(forward=Forward(targets, call, emergency=True), call=call)
+        is_own_test = peer.is_proven and dialed.kind is Kind.TEST
+        return Decision(forward=Forward(targets, call, emergency=True, is_own_test=is_own_test), call=call)
 
     def _brings_calls(self, chosen: Chosen, account: AccountTable, now: datetime, *, is_test: bool) -> bool:
         """Whether calls to the number are this caller's from now on: not to one that the PBX merely says and another

@@ -36,6 +36,7 @@ from engine.sip.timers import (
     EMERGENCY_TIMER_C_S,
     EMERGENCY_TRYING_S,
     LATE_TRYING_S,
+    OWN_TEST_S,
     TIMER_C_S,
     TRANSACTION_S,
     Deadlines,
@@ -96,6 +97,7 @@ class Proxy:
         context.tag = forward.tag
         context.fail_over = forward.fail_over
         context.is_emergency = forward.emergency
+        context.is_own_test = forward.is_own_test
         if context.is_done:  # cancelled meanwhile, or answered 500 because this came so late
             if context.tag is not None:
                 if context.is_cancelled:
@@ -334,7 +336,7 @@ class Proxy:
         branch.is_rung = branch.is_rung or status >= 180
         if not branch.is_cancel_sent and (status > 100 or is_first):  # §16.7 step 2: no 100 gives timer C more time
             if context.is_invite:
-                self._deadlines.arm(branch, _patience(context, status), now)
+                self._deadlines.arm(branch, _patience(branch, status, now), now)
             else:
                 self._deadlines.disarm(branch)  # timer F goes on
         if context.tag is not None and not branch.is_over:
@@ -558,8 +560,11 @@ def _keeps_sips(target: Target) -> bool:
     return target.hop.transport == "tls" or target.edit.request_uri is not None
 
 
-def _patience(context: ResponseContext, status: int) -> float:
+def _patience(branch: Branch, status: int, now: float) -> float:
     """How long a branch may take for its final response after this provisional one."""
+    context = branch.context
+    if context.is_own_test:  # counted from its start: ringing that is told again and again does not prolong it
+        return max(0.0, branch.started_at + OWN_TEST_S - now)
     if not context.is_emergency:
         return TIMER_C_S
     # a 100 says that the next hop lives, not that anybody behind it does; the last target is not given up for that

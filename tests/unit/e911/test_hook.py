@@ -301,6 +301,14 @@ def test_our_own_command_finds_what_the_line_s_phone_would():
     assert (call.pbx_id, call.resolved.location.id) == (None, "location_wing")
 
 
+def test_only_our_own_test_call_is_kept_from_ringing_on():
+    """E-15: a real call placed by our command, and a 933 from a PBX, ring as long as their callers wait."""
+    header = f"X-Callpoint-Proof: {make_proof(KEY, 'account_1', int(NOW.timestamp()), 'call-1@192.0.2.20')}"
+    assert decide(STRANGER, uri="sip:933@192.0.2.10", added=[header]).forward.is_own_test
+    assert not decide(STRANGER, uri="sip:911@192.0.2.10", added=[header]).forward.is_own_test
+    assert not decide(uri="sip:933@192.0.2.10").forward.is_own_test
+
+
 @pytest.mark.parametrize("skew", [-61, 61, 10**9])
 def test_a_proof_is_good_for_a_minute(skew):
     assert proven(int(NOW.timestamp()) + skew).status == 403

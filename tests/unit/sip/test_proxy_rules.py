@@ -212,6 +212,19 @@ def test_an_emergency_call_is_not_held_by_a_trunk_that_says_100_and_nothing_more
     assert ringing.sent_to(SECOND) == []
 
 
+def test_a_test_call_of_our_own_rings_for_a_minute_at_most() -> None:
+    """E-15: should whoever placed it be gone, nothing rings on; ringing told again does not prolong it."""
+    bench = Bench(A, emergency=True, is_own_test=True)
+    for _ in range(5):
+        bench.answer(CARRIER, 180)
+        bench.wait(11.0)
+    bench.answer(CARRIER, 180)
+    assert [line.split()[0] for line in bench.first_lines(CARRIER)] == ["INVITE"]
+    bench.wait(5.1)
+    assert [line.split()[0] for line in bench.first_lines(CARRIER)][:2] == ["INVITE", "CANCEL"]
+    assert bench.attempts() == [("a", None, "timeout")]
+
+
 def test_a_199_and_a_reliable_183_pass_and_those_of_a_dead_branch_do_not() -> None:
     """E-18: RFC 6228, RFC 3262: the RSeq is between the ends; nobody acknowledges what the caller never saw."""
     bench = Bench(A, B)
