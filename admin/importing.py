@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from admin.render import civic_lines
 from engine import csv_table
 from engine.audit.record import Actor
 from engine.csv_table import CellFault
@@ -37,7 +38,9 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReportRow:
-    """What an import does, or would do, with one row. `name`: a phone's MAC address, a location's name."""
+    """What an import does, or would do, with one row. `name`: a phone's MAC address, a location's name. `label`: a
+    phone's label, a location's address as it would be stored, empty where it stays.
+    """
 
     row: int
     name: str
@@ -96,7 +99,13 @@ async def _check_locations(database: Database, account: Account, data: bytes) ->
         revision = await store.revision_of(session, account.id)
         stored = await e911.locations_of(session, account.id)
     plan = await asyncio.to_thread(location_import.plan, sheet, account, stored)
-    rows = tuple(ReportRow(row.number, row.name, "", row.outcome, row.changes, row.faults) for row in plan.rows)
+    rows = tuple(
+        ReportRow(
+            row.number, row.name, ", ".join(civic_lines(row.values.get("civic_address"))), row.outcome, row.changes,
+            row.faults,
+        )
+        for row in plan.rows
+    )  # fmt: skip
     return Checked(Kind.LOCATIONS, plan, None, revision, rows, plan.faults)
 
 

@@ -186,5 +186,9 @@ def _columns(
 
 
 def _meant(heading: str, plain: Mapping[str, str]) -> str:
+    """The nearest heading that is read, as it is nearest: a plain word is told as one, not as the column's code."""
     near = difflib.get_close_matches(plain_heading(heading), plain, n=1, cutoff=0.7)
-    return f" Is {plain[near[0]]} meant?" if near else ""
+    if not near:
+        return ""
+    name = plain[near[0]]
+    return f" Is {name if plain_heading(name) == near[0] else near[0].replace('_', ' ')} meant?"

@@ -35,6 +35,8 @@ _SPELLINGS = {
     "floor": "FLR", "room": "ROOM", "suite": "UNIT", "time_zone": "timezone", "recipients": "notification_recipients",
 }  # fmt: skip
 
+_NUMBER_FIRST = re.compile(r"\s*(\d+[A-Za-z]?(?:[-/]\d+[A-Za-z]?)?)[\s,]+(\S.*)")
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedLocation:
@@ -107,10 +109,23 @@ def _planned(
     values = read_values(_values(sheet, row, before, found), LOCATION_FIELDS, account, found)
     faults += [_at(sheet, row, fault) for fault in found]
     moved = {key: value for key, value in values.items() if before is None or value != getattr(before, key)}
+    if "civic_address" in moved and (told := _number_in_street(moved["civic_address"])):
+        faults.append(CellFault(row.number, sheet.headings.get("RD", "street"), told))
     outcome = "error" if faults else "new" if before is None else "changed" if moved else "unchanged"
     changes = _changes(before, moved) if before is not None else ()
     identity = before.id if before is not None else None
     return PlannedLocation(row.number, name, outcome, changes, tuple(faults), moved, identity)
+
+
+def _number_in_street(civic_address: Mapping[str, Any]) -> str:
+    """What is wrong where the house number was left in the street; empty: nothing. `42nd Street` is a street."""
+    led = _NUMBER_FIRST.match(str(civic_address.get("RD", "")))
+    if led is None or civic_address.get("HNO"):
+        return ""
+    return (
+        f"The street begins with a house number. Put {led[1]!r} into a column “house number” and {led[2]!r} here: a "
+        "dispatcher's map finds no address whose number stands in its street."
+    )
 
 
 def _values(sheet: Sheet, row: Row, before: Location | None, faults: list[FieldFault]) -> dict[str, Any]:

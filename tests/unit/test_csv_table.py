@@ -52,6 +52,7 @@ def test_rows_are_counted_as_a_spreadsheet_counts_them() -> None:
         (b"mac,label\n\xff\xfe,x", (0, "", "no UTF-8 text (line 2)")),
         (b"mac\x00,label\n", (0, "", "NUL")),
         (b"mac,labell\n1,x\n", (1, "labell", "Is label meant?")),
+        (b"MAC adress,label\n1,x\n", (1, "MAC adress", "Is mac address meant?")),
         (b"mac,MAC address\n1,x\n", (1, "MAC address", "there twice")),
         (b"mac,,label\n1,x,y\n", (1, "", "Column 2 has no heading")),
         (b"mac,label\n1,x,y\n", (2, "", "3 cells, the header 2")),

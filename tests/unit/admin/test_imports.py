@@ -212,6 +212,20 @@ async def test_what_is_no_import_is_refused(
     assert answer.status == status
 
 
+async def test_a_house_number_left_in_the_street_is_a_fault_that_names_its_column(port: AdminPort, site: Site) -> None:
+    """P-19: no address is stored whose number nobody finds; a numbered street stays one."""
+    table = "name,country,state,city,street,zip\nAnnex,US,NY,Albany,120 Washington Ave,12203\n"
+    status, report = await _import(port, site, table, kind="locations", dry_run="true")
+    assert status == 200
+    (fault,) = report["faults"]
+    assert (fault["row"], fault["column"]) == (2, "street")
+    assert "Put '120' into a column “house number” and 'Washington Ave' here" in fault["detail"]
+    good = "name,country,state,city,house number,street,zip\nAnnex,US,NY,Albany,120,42nd Street,12203\n"
+    _status, report = await _import(port, site, good, kind="locations", dry_run="true")
+    assert (report["new"], report["faults"]) == (1, [])
+    assert report["rows"][0]["label"].startswith("120 42nd Street, ")
+
+
 async def test_locations_take_their_own_scope(port: AdminPort, site: Site) -> None:
     """P-19: a key that may write phones may not write locations."""
     narrow = await port.key(site, "phones:write")
