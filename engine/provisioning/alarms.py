@@ -8,6 +8,7 @@ from enum import StrEnum
 class AlarmKind(StrEnum):
     """The kinds, the most urgent first. Names are stored in links and metrics."""
 
+    NO_REGISTRAR = "no_registrar"  # none of its lines has a PBX with a registrar: it calls nobody
     NO_LOCATION = "no_location"  # its 911 calls would carry no address
     QUARANTINED = "quarantined"  # it says it is another model than the one kept
     RENDERING_FAILED = "rendering_failed"  # its file cannot be made; it keeps what it has
@@ -15,26 +16,54 @@ class AlarmKind(StrEnum):
     STRAGGLERS = "stragglers"  # still asks with a token that was rotated away
 
 
-OF_PHONES = (AlarmKind.NO_LOCATION, AlarmKind.QUARANTINED, AlarmKind.RENDERING_FAILED, AlarmKind.STRAGGLERS)
+OF_PHONES = (
+    AlarmKind.NO_REGISTRAR, AlarmKind.NO_LOCATION, AlarmKind.QUARANTINED, AlarmKind.RENDERING_FAILED,
+    AlarmKind.STRAGGLERS,
+)  # fmt: skip
 _ONE = {
+    AlarmKind.NO_REGISTRAR: "{} registers nowhere and cannot dial 911: the PBX of its lines has no registrar host. Set"
+    " it on the PBX.",
     AlarmKind.NO_LOCATION: "{} has no address: a 911 call from it reaches a dispatcher who does not know where to send"
     " help. Give it a location.",
     AlarmKind.QUARANTINED: "{} says it is another model than the one kept here and is served nothing new. Look at it.",
     AlarmKind.RENDERING_FAILED: "{}: its configuration cannot be made. It keeps the one it has, 911 included.",
     AlarmKind.STRAGGLERS: "{} still asks with a provisioning URL that was rotated away. Give it the new one.",
 }
-_MANY = {
-    AlarmKind.NO_LOCATION: ("phone has no address", "phones have no address", "their 911 calls name no place"),
-    AlarmKind.QUARANTINED: ("phone is quarantined", "phones are quarantined", "another model than the one kept"),
+_MANY = {  # what there is of one and of many, and what it means for one and for many
+    AlarmKind.NO_REGISTRAR: (
+        "phone registers nowhere",
+        "phones register nowhere",
+        "it cannot dial 911",
+        "they cannot dial 911",
+    ),
+    AlarmKind.NO_LOCATION: (
+        "phone has no address",
+        "phones have no address",
+        "its 911 calls name no place",
+        "their 911 calls name no place",
+    ),
+    AlarmKind.QUARANTINED: (
+        "phone is quarantined",
+        "phones are quarantined",
+        "it says it is another model than the one kept",
+        "they say they are other models than those kept",
+    ),
     AlarmKind.RENDERING_FAILED: (
         "configuration of a phone cannot be made",
         "configurations of phones cannot be made",
-        "they keep what they have",
+        "the phone keeps what it has",
+        "the phones keep what they have",
     ),
-    AlarmKind.ROLLOUT_STOPPED: ("roll-out was stopped", "roll-outs were stopped", "taken back when fetches failed"),
+    AlarmKind.ROLLOUT_STOPPED: (
+        "roll-out was stopped",
+        "roll-outs were stopped",
+        "it was taken back when fetches failed",
+        "they were taken back when fetches failed",
+    ),
     AlarmKind.STRAGGLERS: (
         "phone asks with an old URL",
         "phones ask with an old URL",
+        "it keeps what it has until it is given the new one",
         "they keep what they have until they are given the new one",
     ),
 }
@@ -72,6 +101,7 @@ def summed(counts: Mapping[AlarmKind, int]) -> tuple[Alarm, ...]:
 
 
 ADVICE = {
+    AlarmKind.NO_REGISTRAR: "Name the registrar host of the PBX that their lines belong to, in Settings.",
     AlarmKind.NO_LOCATION: "Give each a location, or its line, its network or its PBX. They dial 911 all the same.",
     AlarmKind.QUARANTINED: "Look whether each is the phone it should be; then let it back in on its page.",
     AlarmKind.RENDERING_FAILED: "The page of each phone says why, and what to correct.",
@@ -86,7 +116,7 @@ def texts(alarms: Iterable[Alarm]) -> list[str]:
 
 
 def _sum(kind: AlarmKind, count: int) -> Alarm:
-    one, many, meaning = _MANY[kind]
-    text = f"{count:,} {one if count == 1 else many}: {meaning}."
+    one, many, meaning_of_one, meaning_of_many = _MANY[kind]
+    text = f"1 {one}: {meaning_of_one}." if count == 1 else f"{count:,} {many}: {meaning_of_many}."
     href = f"/phones/alarms#{kind}"
     return Alarm(kind, None, text, href, count)

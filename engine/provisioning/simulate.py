@@ -51,7 +51,7 @@ class BootResult:
 
     @property
     def is_ready(self) -> bool:
-        """It has a line to call from, and every emergency number leaves with its last digit."""
+        """It has lines to call from, each with a registrar, and every emergency number leaves with its last digit."""
         return self.fault is None
 
     def as_json(self) -> dict[str, Any]:
@@ -380,8 +380,8 @@ def _fault(
             f"its own file was refused (status {refused.status}): check that the URL has the current token and that a "
             "phone of this MAC address, vendor and model is kept here"
         )
-    if not lines:
-        return "no line is set on the phone"
+    if (unregistered := _unregistered(lines)) is not None:
+        return unregistered
     if auto_dial and dialled_user(auto_dial) not in dials:
         return (
             f"a lifted handset calls {auto_dial} by itself, so nobody can dial {' or '.join(dials)} on this phone; "
@@ -391,3 +391,18 @@ def _fault(
         f"{number} {completion.replace('_', ' ')}" for number, completion in dials.items() if completion != "immediate"
     ]
     return f"emergency numbers are held up: {', '.join(waiting)}" if waiting else None
+
+
+def _unregistered(lines: tuple[LineResult, ...]) -> str | None:
+    """Why a line of the phone reaches no PBX, and with it no emergency service."""
+    if not lines:
+        return "no line is set on the phone"
+    homeless = [line.sip_user or line.label for line in lines if line.registrar.partition(":")[0] == ""]
+    if not homeless:
+        return None
+    named = " and ".join(homeless)
+    return (
+        f"line {named} registers nowhere: its PBX has no registrar host"
+        if len(homeless) == 1
+        else f"lines {named} register nowhere: their PBX has no registrar host"
+    )

@@ -3,14 +3,27 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
-from engine.models import Phone, PhoneStatus
+from engine.models import Line, Pbx, Phone, PhoneLine, PhoneStatus
 from engine.provisioning import store_rollouts
 from engine.provisioning.alarms import OF_PHONES, Alarm, AlarmKind, of_phone, of_rollout
 
+
+def _registers_nowhere() -> ColumnElement[bool]:
+    """It has lines, and none has a PBX with a registrar. A line that names no PBX belongs to the account's only one."""
+    other = aliased(Pbx)
+    is_only = ~select(other.id).where(other.account_id == Pbx.account_id, other.id != Pbx.id).exists()
+    own = or_(Pbx.id == Line.pbx_id, Line.pbx_id.is_(None) & (Pbx.account_id == Line.account_id) & is_only)
+    lines = select(PhoneLine.key).where(PhoneLine.phone_id == Phone.id)
+    registering = lines.join(Line, Line.id == PhoneLine.line_id).join(Pbx, own).where(Pbx.registrar_host != "")
+    return lines.exists() & ~registering.exists()
+
+
 _CONDITIONS: dict[AlarmKind, ColumnElement[bool]] = {
+    AlarmKind.NO_REGISTRAR: _registers_nowhere(),
     AlarmKind.NO_LOCATION: Phone.no_location_at.is_not(None),
     AlarmKind.QUARANTINED: Phone.status == PhoneStatus.QUARANTINED,
     AlarmKind.RENDERING_FAILED: Phone.status == PhoneStatus.FAILED,

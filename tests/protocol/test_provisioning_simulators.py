@@ -9,7 +9,8 @@ from engine.provisioning.simulate import AGENTS, Memory, auto_dialled, simulate
 from engine.provisioning.storm import storm
 
 YEALINK_MAC, POLY_MAC = "805ec0aabb01", "64167faabb02"
-YEALINK = "#!version:1.0.0.1\naccount.1.enable = 1\naccount.1.user_name = 101\n"
+NOWHERE = "#!version:1.0.0.1\naccount.1.enable = 1\naccount.1.user_name = 101\n"
+YEALINK = NOWHERE + "account.1.sip_server.1.address = pbx.example.net\n"
 PLAN = "phone_setting.dialnow_delay = 0\ndialplan.dialnow.rule.1 = 911\ndialplan.dialnow.rule.2 = 933\n"
 
 
@@ -119,7 +120,7 @@ async def test_a_poly_falls_back_to_the_master_of_all_phones_and_reads_its_files
     """P-21: 404, master, CONFIG_FILES in order, firmware where one is named."""
     shelf.files = {
         "000000000000.cfg": '<APPLICATION APP_FILE_PATH="sip.ld" CONFIG_FILES="a.cfg, [PHONE_MAC_ADDRESS]-b.cfg"/>',
-        "a.cfg": '<x reg.1.address="1" dialplan.digitmap="911|933"/>',
+        "a.cfg": '<x reg.1.address="1" reg.1.server.1.address="pbx.example.net" dialplan.digitmap="911|933"/>',
         f"{POLY_MAC}-b.cfg": '<x reg.1.address="2"/>',
         f"{POLY_MAC}-web.cfg": "<broken",
     }
@@ -168,3 +169,15 @@ def test_every_model_s_own_user_agent_is_one_the_server_identifies():
             mac = vendors.Mac("805ec0aabb01")
             found = known.identify(f"/{mac}.cfg", AGENTS[profile.name](model, mac))
             assert (found.vendor, found.model) == (profile.name, model.name)
+
+
+async def test_a_line_without_a_registrar_makes_the_phone_not_ready(shelf):
+    """P-08: a phone whose plan dials 911 at once and that registers nowhere dials it in vain."""
+    shelf.files = {f"{YEALINK_MAC}.cfg": NOWHERE + PLAN}
+    result = await simulate("yealink", "T46U", YEALINK_MAC, shelf.url)
+    assert not result.is_ready
+    assert result.fault == "line 101 registers nowhere: its PBX has no registrar host"
+    two = "account.2.enable = 1\naccount.2.user_name = 102\n"
+    shelf.files = {f"{YEALINK_MAC}.cfg": NOWHERE + two + PLAN}
+    result = await simulate("yealink", "T46U", YEALINK_MAC, shelf.url)
+    assert result.fault == "lines 101 and 102 register nowhere: their PBX has no registrar host"

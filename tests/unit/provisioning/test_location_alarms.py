@@ -78,8 +78,8 @@ async def test_a_phone_without_an_address_is_marked_at_its_first_rendering_and_a
     await alarms.look()
     assert await told(database, account) == (["missing"], 1)
     async with database.sessions() as session:
-        assert await alarm_counts(session, account.id) == {AlarmKind.NO_LOCATION: 1}
-        (group,) = await alarm_groups(session, account.id, 50)
+        assert (await alarm_counts(session, account.id))[AlarmKind.NO_LOCATION] == 1
+        (group,) = (g for g in await alarm_groups(session, account.id, 50) if g.kind is AlarmKind.NO_LOCATION)
         assert group.first[0].href == f"/phones/{phone.id}"
         assert "Desk has no address" in group.first[0].text
         assert list(await session.scalars(select(Phone.id).where(has_alarm(AlarmKind.NO_LOCATION)))) == [phone.id]
@@ -193,6 +193,39 @@ async def test_more_phones_than_one_group_are_each_told_once_and_another_account
     async with database.sessions() as session:
         assert await count_without_location(session, other.id) == 0
         counts = await alarm_counts(session, account.id)
-    (line,) = summed(counts)
+    (line,) = (one for one in summed(counts) if one.kind is AlarmKind.NO_LOCATION)
     assert line.text.startswith(f"{GROUP + 6} phones have no address")
     assert line.href == "/phones/alarms#no_location"
+
+
+async def test_phones_that_register_nowhere_are_alarmed_before_all_others(database):
+    """P-13: a phone none of whose lines has a PBX with a registrar dials nobody; one registered line is enough."""
+    async with database.sessions.begin() as session:
+        account = await add_account(session)
+        line = await add_line(session, account)
+        phone = await add_phone(session, account, line)
+        await add_phone(session, account, mac="001565000001")  # without a line: nobody meant it to call yet
+        assert await alarm_counts(session, account.id) == {AlarmKind.NO_REGISTRAR: 1}
+        bare = await add_pbx(session, account, registrar_host="")
+        assert await alarm_counts(session, account.id) == {AlarmKind.NO_REGISTRAR: 1}
+        (group,) = await alarm_groups(session, account.id, 50)
+        assert group.first[0].text.startswith("Desk registers nowhere and cannot dial 911")
+        full = await add_pbx(session, account)
+        assert await alarm_counts(session, account.id) == {AlarmKind.NO_REGISTRAR: 1}  # neither is the only one
+        second = await add_line(session, account, "102", pbx_id=full.id)
+        both = await add_phone(session, account, line, second, mac="001565000002")
+        assert list(await session.scalars(select(Phone.id).where(has_alarm(AlarmKind.NO_REGISTRAR)))) == [phone.id]
+        await session.delete(bare)
+        record(session, SYSTEM, Event.PBX_DELETE, bare)
+        await session.flush()
+        assert await alarm_counts(session, account.id) == {}
+        assert both.id != phone.id
+
+
+@pytest.mark.parametrize("kind", AlarmKind)
+def test_one_is_spoken_of_as_one(kind):
+    """S0-18: numbers agree with their words."""
+    (one,), (many,) = summed({kind: 1}), summed({kind: 2})
+    assert not {"they", "their", "them"} & set(one.text.rstrip(".").split())
+    assert one.text.startswith("1 ")
+    assert many.text.startswith("2 ")
