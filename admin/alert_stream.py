@@ -4,10 +4,12 @@ Theory of operation. The handler authenticates in its transaction like any other
 its streaming when it is sent, after that transaction has ended. While it is open it asks again, every half minute,
 whether who watches still may: a session that was ended or a right that was taken ends the stream with a word of why.
 That asking counts as use of the session, so that a page somebody looks at all day is not signed out for idleness
-(docs/decisions/0032). A beat every ten seconds lets the page know that it is not blind.
+(docs/decisions/0032). A beat every ten seconds lets the page know that it is not blind. A page too many is told what
+there is, why it may not watch, and when to ask again.
 """
 
 import asyncio
+import contextlib
 import datetime as dt
 import json
 import zoneinfo
@@ -21,9 +23,10 @@ from aiohttp_sse import EventSourceResponse
 from sqlalchemy.exc import SQLAlchemyError
 
 from admin import auth
-from admin.context import ACCOUNT, ACTOR, ALERT_PACE, ALERTS, DATABASE, REQUEST_ID, SCOPES
+from admin.context import ACCOUNT, ACTOR, ALERT_PACE, ALERTS, BROWSER, DATABASE, REQUEST_ID, SCOPES
 from admin.render import environment, zone_of
 from admin.routes import Route
+from engine.accounts.displays import is_display
 from engine.accounts.scopes import Scope
 from engine.audit.changes import rfc3339
 from engine.audit.events import Event
@@ -32,7 +35,7 @@ from engine.db import utc_now
 from engine.e911.acknowledging import caller_of
 from engine.e911.alerts import AlertBoard, Change, Opening, Watcher
 from engine.e911.store_calls import RINGS_FOR
-from engine.errors import EngineError
+from engine.errors import EngineError, TooManyRequests
 from engine.models import CallKind, EmergencyCall
 
 SEND_WITHIN_S = 30.0  # a page that takes nothing for so long is gone, or will come back
@@ -47,6 +50,7 @@ class AlertStream(EventSourceResponse):
         super().__init__(headers={hdrs.CACHE_CONTROL: "no-store"}, send_timeout=SEND_WITHIN_S, ping_interval=15.0)
         self.headers[hdrs.CACHE_CONTROL] = "no-store"
         self._request, self._route = request, route
+        self._account, self._actor = request[ACCOUNT].id, request[ACTOR]  # asked again, the request may name others
         self._board: AlertBoard = request.app[ALERTS]
         self._zone = zone_of(request[ACCOUNT])
         self._pace = request.app[ALERT_PACE]
@@ -65,8 +69,15 @@ class AlertStream(EventSourceResponse):
         return writer
 
     async def _follow(self) -> None:
+        browser = self._request.get(BROWSER)
+        holder = browser.id if browser is not None else self._actor.id
         try:
-            watcher, opening = await self._board.join(self._request[ACCOUNT].id, self._last)
+            watcher, opening = await self._board.join(
+                self._account, self._last, holder=holder, is_display=is_display(browser)
+            )
+        except TooManyRequests as exc:
+            await self._tell_one_too_many(exc)
+            return
         except EngineError as exc:
             await self._say("trouble", {"sentence": exc.detail})
             return
@@ -78,6 +89,12 @@ class AlertStream(EventSourceResponse):
             await self._hand_on(watcher)
         finally:
             self._board.leave(watcher)
+
+    async def _tell_one_too_many(self, refusal: TooManyRequests) -> None:
+        """The calls as they are now, why nothing follows, and when to ask again: it sees calls, only later."""
+        with contextlib.suppress(SQLAlchemyError, OSError, EngineError):
+            await self._open(await self._board.present(self._account))
+        await self._say("trouble", {"sentence": refusal.detail, "again_s": refusal.retry_after_s})
 
     async def _hand_on(self, watcher: Watcher) -> None:
         loop = asyncio.get_running_loop()
@@ -115,6 +132,8 @@ class AlertStream(EventSourceResponse):
                 try:
                     await auth.authenticate(self._request, session, self._route)
                     auth.authorise(self._request, self._route)
+                    if self._request[ACCOUNT].id != self._account:
+                        return "This browser acts for another account now. Open its alerts anew."
                 except EngineError as exc:
                     session.expunge_all()
                     return exc.detail
@@ -124,12 +143,11 @@ class AlertStream(EventSourceResponse):
 
     async def _note_end(self) -> None:
         """The second of the stream's two audit entries; without a database there is only the first."""
-        actor, request_id = self._request[ACTOR], self._request[REQUEST_ID]
         try:
             async with self._request.app[DATABASE].sessions.begin() as session:
                 record(
-                    session, actor, Event.EMERGENCY_CALL_FOLLOW_END, resource=("emergency_call", "alerts", ""),
-                    status=200, bulk_id=request_id, account_id=self._request[ACCOUNT].id,
+                    session, self._actor, Event.EMERGENCY_CALL_FOLLOW_END, resource=("emergency_call", "alerts", ""),
+                    status=200, bulk_id=self._request[REQUEST_ID], account_id=self._account,
                 )  # fmt: skip
         except (SQLAlchemyError, OSError, EngineError, RuntimeError):
             return

@@ -226,7 +226,12 @@ function connect() {
   source.addEventListener("opening", opening);
   source.addEventListener("call", (event) => { put(heard(event)); seeing(); showCount(); });
   source.addEventListener("beat", (event) => { heard(event); seeing(); });
-  source.addEventListener("trouble", (event) => { blind(JSON.parse(event.data).sentence); again(); });
+  source.addEventListener("trouble", (event) => {
+    const told = JSON.parse(event.data);
+    if (told.again_s) state.blindSince = null; // it has just been shown the calls there are
+    blind(told.sentence);
+    again(told.again_s ? told.again_s * 1000 : 0);
+  });
   source.addEventListener("ended", (event) => end(JSON.parse(event.data).sentence));
   source.onerror = () => { if (source === state.source) lost(source.readyState === EventSource.CLOSED); };
 }
@@ -250,10 +255,11 @@ async function lost(wasRefused) {
   again();
 }
 
-function again() {
+// `toldMs`: how long the server says to wait; 0: longer each time.
+function again(toldMs = 0) {
   state.source?.close();
   clearTimeout(state.timer);
-  state.timer = setTimeout(connect, PAUSES_MS[Math.min(state.tries, PAUSES_MS.length - 1)]);
+  state.timer = setTimeout(connect, toldMs || PAUSES_MS[Math.min(state.tries, PAUSES_MS.length - 1)]);
   state.tries += 1;
 }
 

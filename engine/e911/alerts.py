@@ -36,6 +36,15 @@ OVERLAP = dt.timedelta(seconds=30)  # clocks of nodes differ, and a commit comes
 KEPT = 500  # changes that a watcher who was away can still be given one by one
 MAX_QUEUED = 100  # changes that a watcher has not read; then it begins anew
 MAX_WATCHERS = 500  # of a node: each is an open connection
+RESERVED = 50  # of them, for displays and for accounts that nobody watches yet: no account blinds another
+MAX_OF_ONE = 10  # of one session or key: a browser holds six connections to a host
+MAX_OF_ACCOUNT = 100
+DISPLAYS_OF_ACCOUNT = 10  # of them, for its displays alone: nobody sits there who could close something
+POLL_S = 15  # when a page that may not watch asks again
+_MEANS = (
+    f"This page asks every {POLL_S} seconds instead, so that a call may show that much later; "
+    "911 calls and the mails about them go out all the same."
+)
 _CHANGED = "changed_calls"
 _log = structlog.get_logger()
 
@@ -63,6 +72,7 @@ class Watcher:
     """One page that watches. `changes` is bounded; None in it: begin anew (`AlertBoard.look_again`) or end."""
 
     account_id: str
+    holder: str = ""
     changes: "asyncio.Queue[Change | None]" = field(default_factory=lambda: asyncio.Queue(MAX_QUEUED + 1))
     is_behind: bool = False
 
@@ -102,22 +112,41 @@ class AlertBoard:
 
     # ------------------------------------------------------------------------------------------ watching
 
-    async def join(self, account_id: str, last: str = "") -> tuple[Watcher, Opening]:
-        """Begin to watch an account's calls. `last`: the cursor of the last change that was seen, if any.
+    async def join(
+        self, account_id: str, last: str = "", *, holder: str = "", is_display: bool = False
+    ) -> tuple[Watcher, Opening]:
+        """Begin to watch an account's calls. `last`: the cursor of the last change that was seen, if any. `holder`: the
+        session or key that watches; empty: none that is counted.
 
         Raises:
-            TooManyRequests: this node has as many watchers as it takes.
+            TooManyRequests: this node has as many watchers as it takes, or of that account or holder.
         """
         async with self._turn:
-            if len(self._watchers) >= self._max_watchers or self.is_closed:
-                raise TooManyRequests(
-                    "Too many pages watch on this server. Close some; mails about calls are sent all the same.",
-                    retry_after_s=15,
-                )
+            if self.is_closed:
+                raise TooManyRequests("This server is being stopped; 911 calls go on.", retry_after_s=2)
+            if crowd := self._crowd(account_id, holder, is_display=is_display):
+                raise TooManyRequests(f"{crowd} {_MEANS}", retry_after_s=POLL_S)
             opening = await self._opening(account_id, last)
-            watcher = Watcher(account_id)
+            watcher = Watcher(account_id, holder)
             self._watchers.add(watcher)
             return watcher, opening
+
+    def _crowd(self, account_id: str, holder: str, *, is_display: bool) -> str:
+        """Why one more may not watch; empty when it may."""
+        account = [one for one in self._watchers if one.account_id == account_id]
+        if holder and sum(one.holder == holder for one in account) >= MAX_OF_ONE:
+            return f"{MAX_OF_ONE} pages watch calls with this session or key already. Close some."
+        if len(account) >= MAX_OF_ACCOUNT - (0 if is_display else DISPLAYS_OF_ACCOUNT):
+            return "Too many pages of this account watch calls. Close some."
+        is_first = is_display or not account
+        kept_free = 0 if is_first else min(RESERVED, self._max_watchers // 10)
+        if len(self._watchers) >= self._max_watchers - kept_free:
+            return "Too many pages watch calls on this server. Close some."
+        return ""
+
+    async def present(self, account_id: str) -> Opening:
+        """All there is to know now, for a page that may not watch and asks again and again."""
+        return await self._opening(account_id, "")
 
     async def look_again(self, watcher: Watcher) -> Opening:
         """All there is to know now, for a watcher that did not keep up."""

@@ -6,7 +6,7 @@ import datetime as dt
 import io
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from engine.accounts import store as accounts
 from engine.audit.events import Event
 from engine.audit.record import SYSTEM, record
 from engine.db import utc_now
+from engine.e911.alerts import MAX_OF_ONE
 from engine.ids import new_id
 from engine.models import EmergencyCall, Role, Session, User, UserStatus
 from tests.unit.admin.adminport import AdminPort, Site
@@ -115,6 +116,25 @@ async def test_a_call_is_told_to_the_page_that_watches_and_its_acknowledgement_t
         _, _, told = await again.next("opening")
         assert ([call["id"] for call in told["calls"]], told["is_whole"]) == ([fresh], False)
         assert told["calls"][0]["is_acknowledged"]
+
+
+async def test_a_page_too_many_is_shown_the_calls_told_why_and_asks_again(port: AdminPort, site: Site) -> None:
+    """E-11: one key fills its own places and nobody else's; what is refused is the watching, not the seeing."""
+    call = await add_call(port, site)
+    key = await port.key(site, "calls:read")
+    async with AsyncExitStack() as streams:
+        for _ in range(MAX_OF_ONE):
+            await (await streams.enter_async_context(watching(port, key))).next("opening")
+        refused = await streams.enter_async_context(watching(port, key))
+        _, _, told = await refused.next("opening")
+        assert [one["id"] for one in told["calls"]] == [call]
+        _, _, told = await refused.next("trouble")
+        assert "10 pages watch calls with this session or key already" in told["sentence"]
+        assert told["again_s"] == 15
+        desk = await streams.enter_async_context(watching(port, await port.browser(site, Role.OPERATOR)))
+        assert (await desk.next("opening", "trouble"))[0] == "opening"
+        await add_call(port, site)
+        await desk.next("call")
 
 
 async def test_the_stream_has_an_entry_at_its_start_and_one_at_its_end(port: AdminPort, site: Site) -> None:

@@ -179,6 +179,35 @@ async def test_the_board_takes_so_many_watchers_and_lets_them_go_when_it_closes(
         await board.join(account.id)
 
 
+async def test_one_key_or_account_takes_no_other_accounts_places(database: Database, account: Account) -> None:
+    """E-11: so many for a session or key, so many for an account, and a reserve for whoever nobody watches for yet."""
+    async with database.sessions.begin() as session:
+        others = [await add_account(session, name=f"Other {at}") for at in range(3)]
+    board = AlertBoard(database, max_watchers=130)
+    for _ in range(alerts.MAX_OF_ONE):
+        await board.join(account.id, holder="key_1")
+    with pytest.raises(TooManyRequests, match="with this session or key"):
+        await board.join(account.id, holder="key_1")
+    while board.watchers < alerts.MAX_OF_ACCOUNT - alerts.DISPLAYS_OF_ACCOUNT:
+        await board.join(account.id, holder=f"session_{board.watchers // 5}")
+    with pytest.raises(TooManyRequests, match="of this account"):
+        await board.join(account.id, holder="session_new")
+    for at in range(alerts.DISPLAYS_OF_ACCOUNT):
+        await board.join(account.id, holder=f"display_{at}", is_display=True)
+    with pytest.raises(TooManyRequests, match="of this account"):
+        await board.join(account.id, holder="display_new", is_display=True)
+    while board.watchers < 130 - 13:  # the tenth that is kept free
+        await board.join(others[0].id)
+    with pytest.raises(TooManyRequests, match="on this server"):
+        await board.join(others[0].id)
+    await board.join(others[0].id, is_display=True)
+    await board.join(others[1].id)  # nobody watched for it
+    with pytest.raises(TooManyRequests, match="on this server"):
+        await board.join(others[1].id)
+    call = await add_call(database, others[2])
+    assert [one.id for one in (await board.present(others[2].id)).calls] == [call.id]
+
+
 async def test_what_the_front_desk_sees_is_what_rings_and_the_latest_of_the_day(
     database: Database, account: Account
 ) -> None:
