@@ -94,7 +94,7 @@ ROUTES = (
         operation=Operation("List API keys", answer=ApiKeyAnswer, is_list=True, queries=PAGE_QUERIES),
     ),
     Route(
-        "POST", "/api/v1/api-keys", post_api_key, Scope.API_KEYS_WRITE, Event.API_KEY_CREATE,
+        "POST", "/api/v1/api-keys", post_api_key, Scope.API_KEYS_WRITE, Event.API_KEY_CREATE, step_up=True,
         operation=Operation("Make an API key", body=ApiKeyCreate, answer=NewApiKeyAnswer, status=201, has_etag=True),
     ),
     Route(

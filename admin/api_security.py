@@ -7,7 +7,7 @@ from pydantic import Field
 
 from admin.api import answered, body_of, given, match_version, no_query
 from admin.api_models import Answer, Body, patch_of
-from admin.context import ACCOUNT, ACTOR, RESOURCE, SESSION
+from admin.context import ACCOUNT, ACTOR, BROWSER, RESOURCE, SESSION
 from admin.routes import Operation, Route
 from engine.accounts import security, store, store_signin
 from engine.accounts.policy import Policy, Remember, TwoFactor, range_of
@@ -25,7 +25,8 @@ def _whole(name: str) -> object:
 class SecurityPolicyAnswer(Answer):
     """The policy as it holds, defaults included.
 
-    without_two_factor: active users who have no second factor yet.
+    without_two_factor: active users who have no second factor yet. with_codes_by_mail_alone: active users who have
+    codes by mail and no app: switched off, a recovery code or a reset is their way in.
     """
 
     password_min_length: int
@@ -42,6 +43,7 @@ class SecurityPolicyAnswer(Answer):
     remember: Remember
     remember_days: int
     without_two_factor: int
+    with_codes_by_mail_alone: int
     version: int
 
 
@@ -78,9 +80,17 @@ async def patch_security_policy(request: web.Request) -> web.Response:
     row = await store_signin.policy_row_to_change(request[SESSION], account.id)
     match_version(request, row)
     changes = given(await body_of(request, SecurityPolicyPatch))
-    await security.update_policy(request[SESSION], request[ACTOR], account, row, changes)
+    await security.update_policy(
+        request[SESSION], request[ACTOR], account, row, changes, asking=asking_session(request)
+    )
     await request[SESSION].flush()
     return await _answered(request, row)
+
+
+def asking_session(request: web.Request) -> str:
+    """The session that asks; empty: none does, but an API key."""
+    browser = request.get(BROWSER)
+    return "" if browser is None else browser.id
 
 
 def unsaid(account: Account) -> SecurityPolicy:
@@ -97,7 +107,9 @@ def _account(request: web.Request) -> Account:
 
 async def _answered(request: web.Request, row: SecurityPolicy) -> web.Response:
     missing = await store_signin.users_without_factor(request[SESSION], row.account_id)
-    values = Policy.of(row).values() | {"without_two_factor": missing, "version": row.version}
+    mailed = await store_signin.users_with_mail_alone(request[SESSION], row.account_id)
+    told = {"without_two_factor": missing, "with_codes_by_mail_alone": mailed, "version": row.version}
+    values = Policy.of(row).values() | told
     return answered(SecurityPolicyAnswer.model_validate(values), row)
 
 
@@ -108,7 +120,7 @@ ROUTES = (
         operation=Operation("The security policy", answer=SecurityPolicyAnswer, has_etag=True),
     ),
     Route(
-        "PATCH", _PATH, patch_security_policy, Scope.SECURITY_WRITE, Event.SECURITY_POLICY_UPDATE,
+        "PATCH", _PATH, patch_security_policy, Scope.SECURITY_WRITE, Event.SECURITY_POLICY_UPDATE, step_up=True,
         operation=Operation(
             "Change the security policy", body=SecurityPolicyPatch, answer=SecurityPolicyAnswer, if_match=True,
             has_etag=True,

@@ -76,7 +76,7 @@ ROUTES = (
         operation=Operation("A user's second factors", answer=TwoFactorAnswer),
     ),
     Route(
-        "POST", "/api/v1/users/{id}/reset-2fa", post_reset, Scope.TWO_FACTOR_WRITE, Event.USER_RESET_2FA,
+        "POST", "/api/v1/users/{id}/reset-2fa", post_reset, Scope.TWO_FACTOR_WRITE, Event.USER_RESET_2FA, step_up=True,
         operation=Operation("Reset a user's second factors", answer=TwoFactorAnswer, errors=(409,)),
     ),
     Route(

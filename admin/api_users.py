@@ -228,6 +228,7 @@ ROUTES = (
     ),
     Route(
         "POST", "/api/v1/users/{id}/reset-password", post_password_reset, Scope.USERS_WRITE, Event.PASSWORD_RESET,
+        step_up=True,
         operation=Operation("Reset a user's password", answer=InvitationAnswer, status=201, errors=(409,)),
     ),
     Route(

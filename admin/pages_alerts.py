@@ -68,7 +68,7 @@ _STREAM = Route(
 ROUTES = (
     Route("GET", "/alerts", get_alerts, Scope.CALLS_READ, Event.EMERGENCY_CALL_LIST, on_display=True),
     _STREAM,
-    Route("POST", "/alerts/display", post_display, Scope.CALLS_WRITE, Event.ALERT_DISPLAY_CREATE),
+    Route("POST", "/alerts/display", post_display, Scope.CALLS_WRITE, Event.ALERT_DISPLAY_CREATE, step_up=True),
     Route(
         "POST", "/calls/{id}/acknowledge", post_acknowledge, Scope.CALLS_WRITE, Event.EMERGENCY_CALL_ACKNOWLEDGE,
         on_display=True,

@@ -85,6 +85,6 @@ async def post_api_key_revoke(request: web.Request) -> web.Response:
 
 ROUTES = (
     Route("GET", "/settings/api-keys", get_api_keys, Scope.API_KEYS_READ, Event.API_KEY_LIST),
-    Route("POST", "/settings/api-keys", post_api_key, Scope.API_KEYS_WRITE, Event.API_KEY_CREATE),
+    Route("POST", "/settings/api-keys", post_api_key, Scope.API_KEYS_WRITE, Event.API_KEY_CREATE, step_up=True),
     Route("POST", "/settings/api-keys/{id}/revoke", post_api_key_revoke, Scope.API_KEYS_WRITE, Event.API_KEY_REVOKE),
 )

@@ -87,6 +87,8 @@ FIELDS: Mapping[str, str] = {
     "remember": "`remember`: a browser is asked once; `each_login`: every time.",
     "remember_days": "Days for which a browser is remembered.",
     "without_two_factor": "How many active users have no second factor.",
+    "with_codes_by_mail_alone": "How many active users have codes by mail and no app: switched off, they need a "
+    "recovery code or a reset.",
     "ImportRow.faults": "What is wrong with the row.",
     "ImportReport.changed": "How many rows change what is stored.",
     "ImportRow.changes": "The columns that differ from what is stored.",

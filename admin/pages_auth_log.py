@@ -58,6 +58,7 @@ METHODS = {
 END_REASONS = {
     "idle": "no request for too long", "absolute": "as old as a session gets",
     "replaced": "the same browser signed in anew", "role_changed": "their role was changed",
+    "two_factor_required": "the account requires a second factor from now on",
     "disabled": "they were disabled", "removed": "they were removed", "password_change": "their password was changed",
     "two_factor_reset": "their second factor was reset",
 }  # fmt: skip

@@ -4,7 +4,7 @@ from typing import Any
 
 from aiohttp import web
 
-from admin.api_security import unsaid
+from admin.api_security import asking_session, unsaid
 from admin.context import ACCOUNT, ACTOR, RESOURCE, SESSION
 from admin.invitations import INVITER
 from admin.pages_form import FORM, form_of, gathered, refuse, refuse_stale, see_other, typed, whole_number
@@ -41,6 +41,7 @@ async def _page(request: web.Request, error: EngineError | None) -> web.Response
         request, "security.html.j2", status=error.http_status if error else 200, policy=policy, row=row,
         form=await form_of(request, policy.values(), error), scores=SCORES, mails=request.app[INVITER].is_set_up,
         without=await store_signin.users_without_factor(session, account.id), unused=unused,
+        mail_alone=await store_signin.users_with_mail_alone(session, account.id),
         ranges={name: range_of(name) for name in _NUMBERS},
     )  # fmt: skip
 
@@ -56,7 +57,7 @@ async def post_security(request: web.Request) -> web.Response:
     changes = await _typed(request, Policy.of(row), faults)
     faults += [fault for fault in changed(Policy.of(row), changes)[1] if fault not in faults]
     refuse(faults)
-    await security.update_policy(session, request[ACTOR], account, row, changes)
+    await security.update_policy(session, request[ACTOR], account, row, changes, asking=asking_session(request))
     return see_other(_PATH, "security-saved")
 
 
@@ -74,5 +75,5 @@ async def _typed(request: web.Request, policy: Policy, faults: list[FieldFault])
 
 ROUTES = (
     Route("GET", _PATH, get_security, Scope.SECURITY_READ, Event.SECURITY_POLICY_READ),
-    Route("POST", _PATH, post_security, Scope.SECURITY_WRITE, Event.SECURITY_POLICY_UPDATE),
+    Route("POST", _PATH, post_security, Scope.SECURITY_WRITE, Event.SECURITY_POLICY_UPDATE, step_up=True),
 )

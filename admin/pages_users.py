@@ -19,7 +19,6 @@ from engine.accounts.scopes import Scope, scopes_of_role
 from engine.accounts.signin import Proof
 from engine.accounts.users import earlier_passwords
 from engine.audit.events import Event
-from engine.audit.record import OPERATOR
 from engine.db import utc_now
 from engine.errors import EngineError, FieldFault, NotFound
 from engine.models import Role, Session, User, UserStatus
@@ -61,11 +60,12 @@ async def _users_page(
 
 def _roles_to_give(request: web.Request, now: str = "") -> list[tuple[str, str]]:
     """The roles that this user may give, and the one the other has already."""
-    mine, own = request[SCOPES], request[ACTOR].role
+    mine, user = request[SCOPES], request.get(USER)
+    own = request[ACTOR].role if user is None else user.role  # a platform operator's role at home
     return [
         (role.value, name)
         for role, name, _words in ROLES
-        if role == now or (scopes_of_role(role) <= mine and (role is not Role.OWNER or own in {Role.OWNER, OPERATOR}))
+        if role == now or (scopes_of_role(role) <= mine and (role is not Role.OWNER or own == Role.OWNER))
     ]
 
 
@@ -242,8 +242,8 @@ ROUTES = (
     Route("POST", "/users/{id}", post_user_change, _WRITE, Event.USER_UPDATE),
     Route("POST", "/users/{id}/status", post_user_status, _WRITE, Event.USER_UPDATE),
     Route("POST", "/users/{id}/invitation", post_user_invitation, _WRITE, Event.INVITATION_CREATE),
-    Route("POST", "/users/{id}/reset-password", post_password_reset, _WRITE, Event.PASSWORD_RESET),
-    Route("POST", "/users/{id}/reset-2fa", post_user_reset, Scope.TWO_FACTOR_WRITE, Event.USER_RESET_2FA),
+    Route("POST", "/users/{id}/reset-password", post_password_reset, _WRITE, Event.PASSWORD_RESET, step_up=True),
+    Route("POST", "/users/{id}/reset-2fa", post_user_reset, Scope.TWO_FACTOR_WRITE, Event.USER_RESET_2FA, step_up=True),
     Route("POST", "/users/{id}/sessions/{session}/end", post_session_end, _WRITE, Event.SESSION_DELETE),
     Route("POST", "/users/{id}/delete", post_user_delete, _WRITE, Event.USER_DELETE),
     Route("GET", "/invitation", get_invitation, PUBLIC, Event.INVITATION_READ),

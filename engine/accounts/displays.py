@@ -27,7 +27,9 @@ async def become_display(session: AsyncSession, actor: Actor, user: User, row: S
     if row.method == store.DISPLAY:
         raise Forbidden("This browser is a display already. Sign in again when its 30 days are over.")
     signin.replace_session(row)
-    cookie = await signin.start_session(session, user, ip=actor.ip, user_agent=actor.user_agent, method=store.DISPLAY)
+    cookie = await signin.start_session(
+        session, user, ip=actor.ip, user_agent=actor.user_agent, method=store.DISPLAY, proven_at=row.proven_at
+    )
     record(session, actor, Event.ALERT_DISPLAY_CREATE, row, resource=("session", row.id, actor.name))
     return cookie
 

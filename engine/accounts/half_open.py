@@ -132,7 +132,7 @@ async def enter(
     if stage is None:
         return await _opened(session, actor, user, method, browser.replaces, is_part=is_part)
     pending, cookie = await _open_half(session, user, stage, method)
-    is_mailed = stage is Stage.CODE and factors.totp is None and can_mail
+    is_mailed = stage is Stage.CODE and factors.totp is None and policy.email_codes and can_mail
     code = _mailed(pending, keys) if is_mailed else ""
     if not is_part:
         record(session, actor, Event.SIGN_IN_BEGIN, user, details={"asked_for": stage.value})
@@ -182,7 +182,8 @@ async def finish(
     device = ""
     if pending.stage == Stage.ENROL:
         before = await store_signin.factors_of(session, user.id, for_update=True)
-        if not two_factor.must_set_up(policy, before):  # set up in between: who knows the password alone replaces none
+        # set up in between: who knows the password alone replaces none; nor is a recovery code one to be set up
+        if given.kind == RECOVERY or not two_factor.must_set_up(policy, before):
             raise HalfOpenGone(user.account_id, user.id, reason="no_half_open_sign_in", email=user.email)
         codes = await two_factor.keep_factor(
             session, user, given.kind, seed=_seed(pending, given), step=given.step, pending_id=pending.id
@@ -200,6 +201,8 @@ async def finish(
         outcome = Outcome(user, opened.cookie, None, "", device, codes)
     else:
         pending.stage, pending.method, pending.code_hash = stage, method, None
+        if stage is Stage.ENROL:  # behind a recovery code: what it stood in for is not allowed any more
+            pending.seed = totp.mint_seed()
         pending.expires_at = utc_now() + LIFETIME
         record(session, actor, Event.SIGN_IN_BEGIN, user, details={"asked_for": stage.value, "method": method})
         outcome = Outcome(user, "", stage, "", device, codes)

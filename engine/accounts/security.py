@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.accounts import store, store_signin
-from engine.accounts.policy import Policy, Remember, changed
-from engine.accounts.signin import end_sessions_of
+from engine.accounts.policy import Policy, Remember, TwoFactor, changed
+from engine.accounts.signin import end_session, end_sessions_of
 from engine.audit.events import Event
 from engine.audit.record import SYSTEM, Actor, record
 from engine.errors import Invalid
@@ -20,14 +20,18 @@ from engine.models import Account, SecurityPolicy, Session, User, UserStatus
 
 
 async def update_policy(
-    session: AsyncSession, actor: Actor, account: Account, row: SecurityPolicy, changes: Mapping[str, Any]
-) -> Policy:
+    session: AsyncSession, actor: Actor, account: Account, row: SecurityPolicy, changes: Mapping[str, Any],
+    *, asking: str = "",
+) -> Policy:  # fmt: skip
     """Change the policy; it holds from the next request on.
 
     Asking for the second factor at each login forgets every remembered device: switched back, none is known any more.
 
+    Requiring the second factor ends the sessions that a password alone opened: it is asked for, or set up, at once.
+
     Args:
         row: Of `policy_row_to_change`, under the account's lock.
+        asking: The session that asks for the change; it goes on.
 
     Raises:
         Invalid: every bad field.
@@ -41,6 +45,10 @@ async def update_policy(
             await session.flush()
     if before.remember is Remember.REMEMBER and wished.remember is Remember.EACH_LOGIN:
         await store_signin.end_devices(session, account_id=account.id)
+    if wished.two_factor is TwoFactor.REQUIRED and before.two_factor is not TwoFactor.REQUIRED:
+        for each in await store_signin.sessions_by_password_alone(session, account.id):
+            if each.id != asking:
+                end_session(each, "two_factor_required")
     for name, value in wished.values().items():
         setattr(row, name, value)
     record(session, actor, Event.SECURITY_POLICY_UPDATE, row, resource=("security_policy", account.id, account.name))

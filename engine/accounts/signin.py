@@ -146,10 +146,12 @@ async def is_left_unused(session: AsyncSession, user: User) -> bool:
 
 
 async def start_session(
-    session: AsyncSession, user: User, *, ip: str, user_agent: str, method: str = store.PASSWORD
-) -> str:
+    session: AsyncSession, user: User, *, ip: str, user_agent: str, method: str = store.PASSWORD,
+    proven_at: dt.datetime | None = None,
+) -> str:  # fmt: skip
     """Open a session for that user. Returns the cookie's clear text; its SHA-256 is what is stored.
 
+    `proven_at`: when the password was typed; None: now.
     Records nothing: it is part of an operation that does (signing in, setting up).
     """
     now = utc_now()
@@ -157,7 +159,8 @@ async def start_session(
     session.add(
         Session(
             id=new_id("session"), user_id=user.id, account_id=user.account_id, cookie_hash=digest(cookie),
-            method=method, ip=ip, user_agent=user_agent, created_at=now, seen_at=now, proven_at=now,
+            method=method, ip=ip, user_agent=user_agent, created_at=now, seen_at=now,
+            proven_at=proven_at or now,
         )
     )  # fmt: skip
     user.last_login_at = now
@@ -167,18 +170,18 @@ async def start_session(
 def replace_session(row: Session | None) -> None:
     """The session this browser still had ends, told apart from one that was signed out."""
     if row is not None:
-        _end(row, "replaced")
+        end_session(row, "replaced")
 
 
 async def sign_out(session: AsyncSession, actor: Actor, row: Session) -> None:
     """End one's own session."""
-    _end(row, "signed_out")
+    end_session(row, "signed_out")
     record(session, actor, Event.SESSION_DELETE, row, resource=("session", row.id, actor.name))
 
 
 async def revoke_session(session: AsyncSession, actor: Actor, row: Session) -> None:
     """End anybody's session of this account; its next request is refused."""
-    _end(row, "revoked")
+    end_session(row, "revoked")
     record(session, actor, Event.SESSION_DELETE, row, resource=("session", row.id, ""))
 
 
@@ -192,7 +195,7 @@ async def end_sessions_of(session: AsyncSession, user_id: str, reason: str, *, b
     """End all of a user's sessions except `but`. Records nothing: part of an operation that does."""
     for row in await store.sessions_of_user(session, user_id):
         if row.id != but:
-            _end(row, reason)
+            end_session(row, reason)
 
 
 async def prove(session: AsyncSession, actor: Actor, row: Session, proof: Proof) -> None:
@@ -266,7 +269,8 @@ def _is_alive(row: Session, now: dt.datetime, policy: Policy) -> bool:
     return row.ended_at is None and now - row.seen_at <= policy.idle and now - row.created_at <= policy.absolute
 
 
-def _end(row: Session, reason: str) -> None:
+def end_session(row: Session, reason: str) -> None:
+    """End it, unless it has ended. Records nothing: part of an operation that does."""
     if row.ended_at is None:
         row.ended_at = utc_now()
         row.end_reason = reason

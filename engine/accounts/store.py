@@ -172,6 +172,14 @@ async def was_made_by_owner(session: AsyncSession, key_id: str) -> bool:
     )
 
 
+async def is_owner_or_of_one(session: AsyncSession, actor_id: str) -> bool:
+    """Whether that user is an active owner of their own account, or that key goes back to one."""
+    user = await session.get(User, actor_id)
+    if user is None:
+        return await was_made_by_owner(session, actor_id)
+    return user.role == Role.OWNER and user.status == UserStatus.ACTIVE
+
+
 async def password_of(session: AsyncSession, user_id: str) -> Credential | None:
     """The password that opens a session; None: there is none yet, or it was reset (an empty hash)."""
     credential = await session.get(Credential, (user_id, PASSWORD))

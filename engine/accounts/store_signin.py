@@ -99,6 +99,26 @@ async def users_without_factor(session: AsyncSession, account_id: str) -> int:
     return (await session.execute(query)).scalar_one()
 
 
+async def users_with_mail_alone(session: AsyncSession, account_id: str) -> int:
+    """How many active users have codes by mail and no authenticator app."""
+    has_app = select(Credential.user_id).where(Credential.kind == TOTP)
+    query = (
+        select(func.count())
+        .select_from(User)
+        .join(Credential, and_(Credential.user_id == User.id, Credential.kind == EMAIL))
+        .where(User.account_id == account_id, User.status == UserStatus.ACTIVE, User.id.not_in(has_app))
+    )
+    return (await session.execute(query)).scalar_one()
+
+
+async def sessions_by_password_alone(session: AsyncSession, account_id: str) -> Sequence[Session]:
+    """The account's sessions that nobody has ended and no second factor opened; displays are none of them."""
+    query = select(Session).where(
+        Session.account_id == account_id, Session.ended_at.is_(None), Session.method == store.PASSWORD
+    )
+    return (await session.scalars(query)).all()
+
+
 async def kinds_by_user(session: AsyncSession, user_ids: Sequence[str]) -> dict[str, set[str]]:
     """The second factors of many users, by kind."""
     found: dict[str, set[str]] = {user_id: set() for user_id in user_ids}

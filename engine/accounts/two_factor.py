@@ -25,15 +25,18 @@ RESET = "two_factor_reset"  # why sessions ended
 
 
 def is_asked_for(policy: Policy, factors: Factors) -> bool:
-    """Whether this user is asked for a second factor under this policy."""
-    if policy.two_factor is TwoFactor.OFF:
-        return False
-    return factors.totp is not None or (factors.email is not None and policy.email_codes)
+    """Whether this user is asked for a second factor under this policy.
+
+    One that is not allowed any more is asked for all the same: switching codes by mail off must not leave the password
+    alone. A recovery code stands in for it, or somebody resets it.
+    """
+    return policy.two_factor is not TwoFactor.OFF and (factors.totp is not None or factors.email is not None)
 
 
 def must_set_up(policy: Policy, factors: Factors) -> bool:
     """Whether this user has to set a second factor up first: one is required, or theirs is not allowed any more."""
-    if policy.two_factor is TwoFactor.OFF or is_asked_for(policy, factors):
+    counts = factors.totp is not None or (factors.email is not None and policy.email_codes)
+    if policy.two_factor is TwoFactor.OFF or counts:
         return False
     return policy.two_factor is TwoFactor.REQUIRED or factors.email is not None
 

@@ -320,10 +320,11 @@ async def _refuse_beyond(session: AsyncSession, actor: Actor, granted: frozenset
 async def _acts_for_an_owner(session: AsyncSession, actor: Actor) -> bool:
     """A key acts for who made it: an admin does not become an owner by making a key that may do everything.
 
-    A platform operator acts in place of an account's owner: somebody has to help where the last one is gone.
+    A platform operator who is an owner at home acts in place of an account's owner: somebody has to help where the
+    last one is gone.
     """
     if actor.type == OPERATOR:
-        return True
+        return await store.is_owner_or_of_one(session, actor.id)
     if actor.type == "api_key" and actor.role == Role.OWNER:
         return await store.was_made_by_owner(session, actor.id)
     return actor.role == Role.OWNER

@@ -1,13 +1,20 @@
 """What a known password must not open: an old half-open sign-in, a password that was reset, a factor switched off."""
 
+import asyncio
 import json
 import re
 
 import pyotp
 import pytest
+from sqlalchemy import delete, select
 
-from tests.unit.admin.adminport import PASSWORD, AdminPort, Site
+from admin.context import ALERT_PACE
+from engine.accounts import operators, two_factor
+from engine.accounts.passwords import hash_password
+from engine.models import Credential, Role, Session, User
+from tests.unit.admin.adminport import CLI, PASSWORD, AdminPort, Site
 from tests.unit.admin.formbrowser import SAM, Browser, add_sam, set_policy
+from tests.unit.admin.test_alerts import watching
 
 pytestmark = pytest.mark.enable_socket  # a real listener on loopback
 
@@ -111,3 +118,142 @@ async def test_a_removed_user_is_told_as_a_deletion(port: AdminPort, site: Site)
     assert changes["email"] == {"before": SAM, "after": None}
     assert changes["status"] == {"before": "active", "after": None}
     assert {change["after"] if isinstance(change, dict) else change for change in changes.values()} == {None}
+
+
+async def _has_mail_alone(port: AdminPort, site: Site, *, codes: bool) -> tuple[str, list[str]]:
+    """Sam with codes by mail and nothing else: the user's id and the recovery codes that are left."""
+    user_id = await add_sam(port, site)
+    async with port.database.sessions.begin() as session:
+        user = await session.get(User, user_id)
+        assert user is not None
+        shown = await two_factor.enrol(session, CLI, user, "email", pending_id="")
+    if not codes:
+        async with port.database.engine.begin() as connection:
+            of_sam = (Credential.user_id == user_id, Credential.kind == "recovery")
+            await connection.execute(delete(Credential).where(*of_sam))
+    return user_id, list(shown) if codes else []
+
+
+async def test_switching_codes_by_mail_off_asks_for_a_recovery_code(port: AdminPort, site: Site) -> None:
+    """S2-33, S2-34: the password alone sets no new factor up; policy and page say beforehand whom it concerns."""
+    _user_id, codes = await _has_mail_alone(port, site, codes=True)
+    policy = await (await port.call("GET", "/api/v1/security-policy", site.auth)).json()
+    assert policy["with_codes_by_mail_alone"] == 1
+    page = await (await port.call("GET", "/settings/security", await port.browser(site))).text()
+    assert "1 active user has nothing else" in page
+    await set_policy(port, site, email_codes=False)
+    browser = Browser(port)
+    assert (await browser.sign_in())[2] == "/login/code?next=/"
+    assert "Type one of your recovery codes" in (await browser.ask("GET", "/login/code"))[1]
+    status, _page, address = await browser.ask("POST", "/login/code", code=codes[0])
+    assert (status, address, browser.is_signed_in) == (303, "/login/enrol?next=/", False)
+    await _enrols(browser, await _shown_seed(browser))
+    assert browser.is_signed_in
+
+
+async def test_without_recovery_codes_somebody_resets_it(port: AdminPort, site: Site) -> None:
+    """S1-14: the page says whom to ask; after the reset the password is enough, as for everybody without a factor."""
+    user_id, _codes = await _has_mail_alone(port, site, codes=False)
+    await set_policy(port, site, email_codes=False)
+    browser = Browser(port)
+    assert (await browser.sign_in())[2] == "/login/code?next=/"
+    assert "Ask an owner or admin to reset your second factor" in (await browser.ask("GET", "/login/code"))[1]
+    assert (await port.call("POST", f"/api/v1/users/{user_id}/reset-2fa", site.auth)).status == 200
+    await browser.sign_in()
+    assert browser.is_signed_in
+
+
+async def test_the_gravest_acts_ask_a_browser_for_the_password_again(port: AdminPort, site: Site) -> None:
+    """AD-AUTH: a browser left open changes neither policy nor factors, makes no key and no display; keys are exempt."""
+    user_id = await add_sam(port, site)
+    stale = await port.browser(site, proven_ago_s=3600) | CHANGE
+    user = f"/api/v1/users/{user_id}"
+    for method, path, body in (
+        ("PATCH", "/api/v1/security-policy", {"two_factor": "off"}),
+        ("POST", f"{user}/reset-2fa", None),
+        ("POST", f"{user}/reset-password", None),
+        ("POST", "/api/v1/api-keys", {"name": "x", "scopes": ["*"]}),
+    ):
+        answer = await port.call(method, path, stale, json=body)
+        assert (answer.status, (await answer.json())["code"]) == (403, "proof_required"), path
+    for path in (
+        "/settings/security", "/settings/api-keys", "/alerts/display",
+        f"/users/{user_id}/reset-2fa", f"/users/{user_id}/reset-password",
+    ):  # fmt: skip
+        answer = await port.call("POST", path, stale, data={"name": "x"}, allow_redirects=False)
+        assert answer.headers.get("Location", "").startswith("/prove?"), path
+    assert (await port.call("POST", f"{user}/reset-2fa", site.auth)).status == 200
+
+
+async def test_requiring_a_second_factor_ends_sessions_of_a_password_alone(port: AdminPort, site: Site) -> None:
+    """S2-33: at once, but for who asks and for displays; a display keeps the time its person's password was typed."""
+    await add_sam(port, site)
+    sam, desk = Browser(port), Browser(port)
+    await sam.sign_in()
+    await desk.sign_in()
+    before = await _session_rows(port)
+    assert (await desk.ask("POST", "/alerts/display"))[0] == 303
+    owner = await port.browser(site)
+    answer = await port.call("PATCH", "/api/v1/security-policy", owner | CHANGE, json={"two_factor": "required"})
+    assert answer.status == 200
+    assert (await sam.ask("GET", "/"))[2].startswith("/login")
+    assert (await desk.ask("GET", "/alerts"))[0] == 200
+    assert (await port.call("GET", "/", owner)).status == 200
+    rows = await _session_rows(port)
+    assert [row.end_reason for row in rows if row.method == "password"] == ["two_factor_required", "replaced", None]
+    (display,) = [row for row in rows if row.method == "display"]
+    assert display.proven_at == before[1].proven_at
+
+
+async def _session_rows(port: AdminPort) -> list[Session]:
+    async with port.database.sessions() as session:
+        return list(await session.scalars(select(Session).order_by(Session.id)))
+
+
+@pytest.mark.parametrize(("role", "status"), [(Role.ADMIN, 403), (Role.OWNER, 201)])
+async def test_an_operator_makes_owners_only_as_an_owner_at_home(
+    port: AdminPort, site: Site, role: Role, status: int
+) -> None:
+    """S1-13, S0-35: acting for an account lifts nobody above what they are among the operators."""
+    browser = await _operator(port, role)
+    await browser.ask("POST", f"/accounts/{site.account.id}/enter")
+    cookie = {"Cookie": f"callpoint_session={browser.cookies['callpoint_session']}", "Sec-Fetch-Site": "same-origin"}
+    body = {"email": "new@acme.example", "role": "owner"}
+    assert (await port.call("POST", "/api/v1/users", cookie, json=body)).status == status
+    page = await (await port.call("GET", "/users", cookie)).text()
+    assert ('<option value="owner"' in page) is (role is Role.OWNER)
+
+
+async def _operator(port: AdminPort, role: Role) -> Browser:
+    hashed = await hash_password(PASSWORD)
+    async with port.database.sessions.begin() as session:
+        await operators.create_operator(session, CLI, "helper@platform.example", "Hanna Helper", hashed, role)
+    browser = Browser(port)
+    await browser.sign_in("helper@platform.example")
+    return browser
+
+
+async def test_an_operators_alerts_end_with_the_account(port: AdminPort, site: Site) -> None:
+    """E-11, S0-35: the first account's calls are told no more; the end stands in the log where the beginning does."""
+    assert port.client.app is not None
+    pace = port.client.app[ALERT_PACE]
+    pace.beat_s, pace.ask_s = 0.1, 0.2
+    other = await port.site("Beta Clinic", "owner@beta.example")
+    browser = await _operator(port, Role.OWNER)
+    await browser.ask("POST", f"/accounts/{site.account.id}/enter")
+    cookie = {"Cookie": f"callpoint_session={browser.cookies['callpoint_session']}"}
+    async with watching(port, cookie) as events:
+        await events.next("opening")
+        await browser.ask("POST", "/accounts/leave")
+        await browser.ask("POST", f"/accounts/{other.account.id}/enter")
+        _name, _cursor, told = await events.next("ended")
+    assert "another account now" in told["sentence"]
+    async with asyncio.timeout(60):
+        while "emergency_call.follow_end" not in await _events(port, site):
+            await asyncio.sleep(0.05)
+    assert "emergency_call.follow" in await _events(port, site)
+    assert not [name for name in await _events(port, other) if name.startswith("emergency_call.follow")]
+
+
+async def _events(port: AdminPort, site: Site) -> list[str]:
+    return [entry.event for entry in await port.entries(site.account.id)]
