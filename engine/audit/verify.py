@@ -250,9 +250,13 @@ def _checked_note(line: bytes) -> tuple[str, int, str, str]:
     return found[1], int(found[2]), found[3], key
 
 
+def _hold(entries: int) -> str:
+    return "1 entry holds" if entries == 1 else f"{entries} entries hold"
+
+
 def told(verdict: Verdict) -> list[str]:
     """What to say of a chain that holds, in sentences."""
-    lines = [f"{verdict.entries} entries hold. The last is number {verdict.last_seq}, hash {verdict.last_hash}."]
+    lines = [f"{_hold(verdict.entries)}. The last is number {verdict.last_seq}, hash {verdict.last_hash}."]
     if verdict.checkpoints:
         lines.append(
             f"{verdict.checkpoints} signed checkpoints agree, the last at entry {verdict.covered}; signed with the key "
@@ -283,7 +287,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not verdict.holds:
         sys.stderr.write(f"The chain is broken: {verdict.fault}. {verdict.entries} entries before it hold.\n")
         return 1
-    said = [f"{verdict.entries} entries hold, each in itself."] if asked.part else told(verdict)
+    said = [f"{_hold(verdict.entries)}, each in itself."] if asked.part else told(verdict)
     sys.stdout.write("\n".join(said) + "\n")
     return 0
 

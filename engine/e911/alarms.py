@@ -187,7 +187,8 @@ def _of_places(now: Standing) -> list[Alarm]:
     if now.untested and now.has_passed_a_test:
         text = (
             f"{_many(now.untested, 'location', 'locations')} {'was' if now.untested == 1 else 'were'} not tested with "
-            f"933 for {UNTESTED_AFTER.days} days: whether 911 calls from there arrive with their address is not known."
+            f"933 for {UNTESTED_AFTER.days} days: whether 911 calls from there arrive with "
+            f"{'its address' if now.untested == 1 else 'their addresses'} is not known."
         )
         found.append(Alarm(AlarmKind.UNTESTED, text, "See which", "/locations/tests?show=overdue"))
     return found

@@ -16,7 +16,7 @@ from engine import crypto, migrations
 from engine.audit.checkpoints import EVERY, EVERY_ENTRIES, Notary, Signer, export_lines, sign_head
 from engine.audit.events import Event
 from engine.audit.record import SYSTEM, chain_hash, open_audited, record
-from engine.audit.verify import GENESIS, verify, verify_each
+from engine.audit.verify import GENESIS, Verdict, told, verify, verify_each
 from engine.crypto import KeyRing
 from engine.db import Database, utc_now
 from engine.models import AuditCheckpoint, AuditEntry
@@ -223,3 +223,9 @@ async def test_the_stored_bytes_are_what_is_exported(database: Database, keys: K
         rows = (await session.scalars(select(AuditEntry).order_by(AuditEntry.seq))).all()
     assert [line.partition('"entry":')[2][:-1] for line in lines[2:]] == [row.entry for row in rows]
     assert all(json.loads(line)["entry"]["seq"] == row.seq for line, row in zip(lines[2:], rows, strict=True))
+
+
+def test_a_chain_of_one_entry_is_spoken_of_as_one() -> None:
+    """S2-12: the number agrees with its words."""
+    assert told(Verdict(1, 1, "ab", "", covered=1)) == ["1 entry holds. The last is number 1, hash ab."]
+    assert told(Verdict(2, 2, "ab", "", covered=2)) == ["2 entries hold. The last is number 2, hash ab."]

@@ -78,3 +78,10 @@ def test_a_new_account_is_not_greeted_with_alarms() -> None:
     new = replace(GOOD, places=[], recipients=0, trunks_up=0, is_connected=False, has_passed_a_test=False)
     assert alarms_of(new) == []
     assert [alarm.kind for alarm in alarms_of(replace(new, is_connected=True))] == [AlarmKind.NO_RECIPIENTS]
+
+
+def test_one_untested_location_is_spoken_of_as_one() -> None:
+    """S0-18: numbers agree with their words."""
+    (one,), (many,) = (alarms_of(replace(GOOD, untested=count)) for count in (1, 2))
+    assert "arrive with its address is not known" in one.text
+    assert "arrive with their addresses is not known" in many.text
