@@ -10,6 +10,7 @@ A crash between sending and noting it sends twice, with the same Message-ID. Wit
 import asyncio
 import contextlib
 import datetime as dt
+import itertools
 import random
 import socket
 import ssl
@@ -20,7 +21,7 @@ from enum import StrEnum
 
 import aiosmtplib
 import structlog
-from sqlalchemy import Update, or_, select, update
+from sqlalchemy import ColumnElement, Select, Update, case, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit.events import Event
@@ -30,7 +31,7 @@ from engine.db import Database, utc_now
 from engine.e911 import mail
 from engine.e911.calls import raise_if_cancelled
 from engine.ids import new_id
-from engine.models import EmergencyCall, Notification, NotificationState
+from engine.models import CallKind, EmergencyCall, Notification, NotificationState
 
 MAX_CONNECTIONS = 3  # the least that a large provider allows one sender at a time (Exchange Online)
 MAX_CLAIMED = 60  # rows of one process at a time: what three connections send well within the lease
@@ -127,7 +128,8 @@ class Notifier:
         self._database, self._settings, self._tls_context = database, settings, tls_context
         self._patience = patience or Patience()
         self._poll_s, self._now = poll_s, now
-        self._queue: asyncio.Queue[Claimed] = asyncio.Queue()
+        self._queue: asyncio.PriorityQueue[tuple[bool, int, Claimed]] = asyncio.PriorityQueue()
+        self._number = itertools.count()
         self._held: set[str] = set()
         self._unsettled: dict[str, tuple[Claimed, Try]] = {}
         self._settling_turn = asyncio.Lock()
@@ -168,7 +170,10 @@ class Notifier:
         try:
             for claimed in await self._claim_due():
                 self._held.add(claimed.id)
-                self._queue.put_nowait(claimed)
+                is_other = (
+                    claimed.outgoing.kind != CallKind.EMERGENCY
+                )  # what is queued already gives way to a real call
+                self._queue.put_nowait((is_other, next(self._number), claimed))
         except Exception as exc:  # noqa: BLE001  # a database that is away must not end the loop
             _log.warning("notifications_not_claimed", error=type(exc).__name__)
             await _first_of(self._stopping, PAUSE_AFTER_FAULT_S)
@@ -180,22 +185,18 @@ class Notifier:
             return []
         now = self._now()
         until = now + LEASE
-        due = (
-            select(Notification.id)
-            .where(
-                Notification.state == NotificationState.WAITING,
-                Notification.channel == "email",
-                Notification.next_try_at <= now,
-                or_(Notification.claimed_until.is_(None), Notification.claimed_until < now),
-            )
-            .order_by(Notification.tries, Notification.next_try_at, Notification.id)
+        due = in_turn(
+            Notification.state == NotificationState.WAITING,
+            Notification.channel == "email",
+            Notification.next_try_at <= now,
+            or_(Notification.claimed_until.is_(None), Notification.claimed_until < now),
         )
         async with self._database.sessions() as session:  # an idle node asks every second: not as a writer
             if (await session.scalars(due.limit(1))).first() is None:
                 return []
         async with self._database.sessions.begin() as session:
             # SKIP LOCKED is PostgreSQL's; SQLite has one writer at a time
-            ids = (await session.scalars(due.limit(room).with_for_update(skip_locked=True))).all()
+            ids = (await session.scalars(due.limit(room).with_for_update(skip_locked=True, of=Notification))).all()
             if not ids:
                 return []
             await session.execute(
@@ -208,9 +209,9 @@ class Notifier:
                 select(Notification, EmergencyCall.kind)
                 .join(EmergencyCall, EmergencyCall.id == Notification.emergency_call_id)
                 .where(Notification.id.in_(ids))
-                .order_by(Notification.tries, Notification.next_try_at, Notification.id)
             )
-            return [_claimed(row, kind, until) for row, kind in rows]
+            found = {row.id: _claimed(row, kind, until) for row, kind in rows}
+            return [found[identity] for identity in ids if identity in found]
 
     async def _release(self) -> None:
         """Give back what is still claimed, so that the next start need not wait for the lease to end."""
@@ -246,7 +247,7 @@ class Notifier:
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
             await asyncio.wait({taking, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            return taking.result() if taking.done() and not self._stopping.is_set() else None
+            return taking.result()[2] if taking.done() and not self._stopping.is_set() else None
         finally:
             taking.cancel()
             stopping.cancel()
@@ -269,7 +270,7 @@ class Notifier:
     def _take_queued(self, at_most: int = MAX_CLAIMED) -> list[Claimed]:
         taken: list[Claimed] = []
         while len(taken) < at_most and not self._queue.empty():
-            taken.append(self._queue.get_nowait())
+            taken.append(self._queue.get_nowait()[2])
         return taken
 
     async def _note_no_connection(self, rows: list[Claimed], refusal: str) -> None:
@@ -371,6 +372,33 @@ class Notifier:
     def _is_hopeless(self, claimed: Claimed, tries: int, now: dt.datetime) -> bool:
         is_old = now - claimed.outgoing.created_at > self._patience.give_up_after
         return is_old and tries >= self._patience.tries_at_least
+
+
+def in_turn(*due: ColumnElement[bool], at_most_each: int = 0) -> Select[str]:
+    """The identifiers of due messages in the order in which they leave: those of real calls before those of tests and
+    drills, what was never tried before what was, and accounts by turns, so that none has to wait for all of another's.
+
+    Args:
+        at_most_each: Not more than so many of one recipient, kind and number of tries; 0: all.
+    """
+    order = (Notification.next_try_at, Notification.id)
+    is_other = case((EmergencyCall.kind == CallKind.EMERGENCY, 0), else_=1)
+    same = (Notification.account_id, is_other, Notification.tries)
+    turn = func.row_number().over(partition_by=same, order_by=order)
+    nth = func.row_number().over(partition_by=(Notification.recipient, *same), order_by=order)
+    waiting = (
+        select(Notification.id, is_other.label("is_other"), turn.label("turn"), nth.label("nth"))
+        .join(EmergencyCall, EmergencyCall.id == Notification.emergency_call_id)
+        .where(*due)
+        .subquery()
+    )
+    found = (
+        select(Notification.id)
+        .join(waiting, waiting.c.id == Notification.id)
+        .where(*due)
+        .order_by(waiting.c.is_other, Notification.tries, waiting.c.turn, *order)
+    )
+    return found.where(waiting.c.nth <= at_most_each) if at_most_each else found
 
 
 async def try_all_now(session: AsyncSession) -> None:

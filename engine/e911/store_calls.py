@@ -107,12 +107,16 @@ async def calls_before(
 
 async def calls_to_watch(session: AsyncSession, account_id: str, now: dt.datetime) -> Sequence[EmergencyCall]:
     """What the front desk sees: every call that rings (unacknowledged, no test, of the last day) and the latest
-    others of that day; newest first.
+    others of that day; newest first. However many drills are held, none takes the place of a real call.
     """
     lately = _calls(account_id).where(EmergencyCall.sent_at >= now - RINGS_FOR)
     newest = (EmergencyCall.sent_at.desc(), EmergencyCall.id.desc())
-    ringing = lately.where(EmergencyCall.acknowledged_at.is_(None), EmergencyCall.kind != CallKind.TEST)
-    found = {call.id: call for call in await session.scalars(ringing.order_by(*newest).limit(MAX_RINGING))}
+    ringing = lately.where(EmergencyCall.acknowledged_at.is_(None))
+    real = ringing.where(EmergencyCall.kind == CallKind.EMERGENCY)
+    found = {call.id: call for call in await session.scalars(real.order_by(*newest).limit(MAX_RINGING))}
+    drills = ringing.where(EmergencyCall.kind == CallKind.DRILL)
+    left = MAX_RINGING - len(found)
+    found |= {call.id: call for call in await session.scalars(drills.order_by(*newest).limit(left))}
     found |= {call.id: call for call in await session.scalars(lately.order_by(*newest).limit(WATCHED))}
     return sorted(found.values(), key=lambda call: (call.sent_at, call.id), reverse=True)
 

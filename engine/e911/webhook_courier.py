@@ -21,13 +21,15 @@ from sqlalchemy import or_, select, update
 from engine.db import Database, utc_now
 from engine.e911 import webhook_message
 from engine.e911.calls import raise_if_cancelled
-from engine.e911.notify import Patience, Try, Verdict
+from engine.e911.notify import Patience, Try, Verdict, in_turn
 from engine.e911.webhooks import CHANNEL, Tried, keys_of
 from engine.ids import new_id
 from engine.models import Account, Notification, NotificationState, Webhook
 from engine.outbound import Outbound, Unreachable, post
 
 MAX_AT_ONCE = 30
+MAX_TRIED = 20  # of them: the other places are kept for what was never tried, however many endpoints hang
+MAX_LOOKED_AT = 300
 MAX_OF_ONE = 4  # to one webhook at a time
 POLL_S = 1.0
 LEASE = dt.timedelta(seconds=90)
@@ -125,28 +127,28 @@ class WebhookCourier:
         """Make due rows ours for the length of a lease; a fresh call's before those that were tried already."""
         room = MAX_AT_ONCE - len(self._tasks)
         busy = Counter(claimed.webhook_id for claimed in self._tasks.values())
+        tried = sum(claimed.tries > 0 for claimed in self._tasks.values())
         if room <= 0:
             return []
         now = self._now()
-        due = (
-            select(Notification.id, Notification.recipient)
-            .where(
-                Notification.state == NotificationState.WAITING,
-                Notification.channel == CHANNEL,
-                Notification.next_try_at <= now,
-                or_(Notification.claimed_until.is_(None), Notification.claimed_until < now),
-                Notification.recipient.not_in([one for one, count in busy.items() if count >= MAX_OF_ONE]),
-            )
-            .order_by(Notification.tries, Notification.next_try_at, Notification.id)
-        )
+        due = in_turn(
+            Notification.state == NotificationState.WAITING,
+            Notification.channel == CHANNEL,
+            Notification.next_try_at <= now,
+            or_(Notification.claimed_until.is_(None), Notification.claimed_until < now),
+            Notification.recipient.not_in([one for one, count in busy.items() if count >= MAX_OF_ONE]),
+            at_most_each=MAX_OF_ONE,
+        ).add_columns(Notification.recipient, Notification.tries)
         async with self._database.sessions() as session:  # an idle node asks every second: not as a writer
             if (await session.execute(due.limit(1))).first() is None:
                 return []
         async with self._database.sessions.begin() as session:
             ids = list[str]()
-            for identity, webhook_id in await session.execute(due.limit(room).with_for_update(skip_locked=True)):
-                if busy[webhook_id] < MAX_OF_ONE:
+            locked = due.limit(MAX_LOOKED_AT).with_for_update(skip_locked=True, of=Notification)
+            for identity, webhook_id, tries in await session.execute(locked):
+                if busy[webhook_id] < MAX_OF_ONE and len(ids) < room and (not tries or tried < MAX_TRIED):
                     busy[webhook_id] += 1
+                    tried += tries > 0
                     ids.append(identity)
             claim = update(Notification).where(Notification.id.in_(ids))
             await session.execute(

@@ -224,6 +224,19 @@ async def test_what_the_front_desk_sees_is_what_rings_and_the_latest_of_the_day(
     assert [call.sent_at for call in calls] == sorted((call.sent_at for call in calls), reverse=True)
 
 
+async def test_drills_never_push_a_real_call_off_the_screen(database: Database, account: Account) -> None:
+    """E-11: however many are held, what rings for somebody is there."""
+    now = utc_now()
+    real = await add_call(database, account, sent_at=now - dt.timedelta(hours=1))
+    for at in range(store_calls.MAX_RINGING + 5):
+        sent_at = now - dt.timedelta(seconds=at)
+        await add_call(database, account, kind="drill", outcome="drill", sent_at=sent_at)
+    async with database.sessions() as session:
+        calls = await store_calls.calls_to_watch(session, account.id, now)
+    assert real.id in {call.id for call in calls}
+    assert len(calls) <= store_calls.MAX_RINGING + store_calls.WATCHED
+
+
 async def test_the_first_acknowledgement_counts_and_later_ones_are_told_who_was_first(
     database: Database, account: Account
 ) -> None:
