@@ -385,8 +385,9 @@ class SipStack:
             return is_from_there
         if not is_from_there and not self._is_trusted(server.source):
             return False
-        return (cancel.call_id_bytes, cancel.from_tag_bytes, cancel.to_tag_bytes, cancel.cseq_number) == (
-            invited.call_id_bytes, invited.from_tag_bytes, invited.to_tag_bytes, invited.cseq_number,
+        # not the To tag, though §9.1 names it: some senders repeat the 180's there, and a caller who hung up is heard
+        return (cancel.call_id_bytes, cancel.from_tag_bytes, cancel.cseq_number) == (
+            invited.call_id_bytes, invited.from_tag_bytes, invited.cseq_number,
         )  # fmt: skip
 
     def _is_usurped(self, known: ServerTransaction, source: Hop) -> bool:

@@ -451,15 +451,15 @@ def test_a_cancel_of_the_same_caller_by_another_way_is_obeyed() -> None:
     other_way = Hop("udp", "192.0.2.21", 5060)
     bench = Bench(A)
     bench.answer(CARRIER, 180)
-    for wrong in ({"call_id": "other"}, {"from_tag": "mallory"}, {"cseq": 2}, {"to_tag": "x"}):
+    for wrong in ({"call_id": "other"}, {"from_tag": "mallory"}, {"cseq": 2}):
         bench.receive(request("CANCEL", **wrong), other_way)
     assert not any(line.startswith("CANCEL") for line in bench.first_lines(CARRIER))
-    bench.receive(cancel(), other_way)
+    bench.receive(request("CANCEL", to_tag="of-the-180"), other_way)  # some senders repeat that tag: they are heard
     assert bench.first_lines(CARRIER)[-1].startswith("CANCEL ")
-    assert bench.stack.refused["stray_cancel", 481] == 4
+    assert bench.stack.refused["stray_cancel", 481] == 3
 
 
-OTHERS: list[dict[str, Any]] = [{"call_id": "other"}, {"from_tag": "mallory"}, {"to_tag": "x"}, {"cseq": 99}]
+OTHERS: list[dict[str, Any]] = [{"call_id": "other"}, {"from_tag": "mallory"}, {"cseq": 99}]
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp", "tls"])
