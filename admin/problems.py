@@ -20,6 +20,7 @@ from engine.errors import Conflict, DatabaseAway, EngineError, Invalid, TooManyR
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = 5  # a database that restarts is usually back by then
 DATABASE_ERRORS = (OperationalError, InterfaceError, PoolTimeoutError, ConnectionError)
+_SQLITE_LACKS = ("no such table", "no such column")
 _log = structlog.get_logger()
 
 
@@ -71,6 +72,12 @@ class UnsupportedMediaType(EngineError):
     title = "This type of content is not understood"
 
 
+class SchemaUnlike(EngineError):
+    """A table or column that this version needs is not there."""
+
+    title = "The database is of another build"
+
+
 def is_api(request: web.Request) -> bool:
     return request.path.startswith("/api/v1")
 
@@ -81,6 +88,10 @@ def meant(error: Exception) -> EngineError | None:
         return error
     if isinstance(error, IntegrityError):
         return Conflict("Another change made at the same moment stands in the way. Read again and repeat.")
+    if isinstance(error, DBAPIError) and _lacks_schema(error):
+        return SchemaUnlike(
+            "The database is of another build than this program: `callpoint doctor` names what is missing."
+        )
     if isinstance(error, DATABASE_ERRORS) or (isinstance(error, DBAPIError) and error.connection_invalidated):
         return DatabaseAway(
             "The database cannot be reached, is locked or is full; nothing was changed. "
@@ -90,6 +101,13 @@ def meant(error: Exception) -> EngineError | None:
     if isinstance(error, web.HTTPException) and error.status >= 400:
         return _of_router(error)
     return None
+
+
+def _lacks_schema(error: DBAPIError) -> bool:
+    """SQLite has words for it alone; PostgreSQL 42P01 undefined_table, 42703 undefined_column."""
+    state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+    words = str(error.orig)
+    return state in {"42P01", "42703"} or words.startswith(_SQLITE_LACKS) or " has no column named " in words
 
 
 def _of_router(error: web.HTTPException) -> EngineError:
@@ -126,7 +144,9 @@ def problem(request: web.Request, error: EngineError) -> web.Response:
         "type": f"urn:callpoint:problem:{code}",
         "title": error.title if status != 500 else HTTPStatus(500).phrase,
         "status": status,
-        "detail": error.detail if status != 500 else "Something went wrong here. The log has it under this identifier.",
+        "detail": error.detail
+        if status != 500 or isinstance(error, SchemaUnlike)
+        else "Something went wrong here. The log has it under this identifier.",
         "code": code,
         "instance": f"urn:callpoint:{request[REQUEST_ID]}",
     }

@@ -173,6 +173,12 @@ class App:
         while True:
             try:
                 await migrations.migrate(self.database)
+                if lacking := await migrations.missing(self.database):
+                    _log.error(
+                        "database_of_another_build",
+                        missing=lacking,
+                        meaning="what needs them fails; run `callpoint doctor`",
+                    )
                 await self._prepare_set_up()
                 await self.publisher.publish_changed()
                 break

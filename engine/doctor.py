@@ -2,7 +2,7 @@
 
 import shutil
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -155,6 +155,9 @@ async def _database(database: Database, config: Config) -> AsyncIterator[Finding
         if revision != migrations.newest_revision():
             yield Finding("database", "warning", f"at revision {revision}: the next start migrates it")
             return
+        if lacking := await migrations.missing(database):
+            yield Finding("database", "bad", _unlike(revision, lacking))
+            return
         yield Finding("database", "good", f"at revision {revision}")
         async with database.sessions() as session:
             for finding in await bootstrap_findings(session, config):
@@ -169,6 +172,14 @@ async def _database(database: Database, config: Config) -> AsyncIterator[Finding
     except (SQLAlchemyError, OSError) as exc:
         detail = f"cannot be used ({type(exc).__name__}). 911 calls go on from the last location table; mend it soon."
         yield Finding("database", "bad", detail)
+
+
+def _unlike(revision: str, lacking: Sequence[str]) -> str:
+    more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
+    return (
+        f"says revision {revision}, and has no {', '.join(lacking[:5])}{more}: it is of another build. 911 calls go on "
+        "from the last location table; records and pages fail. Restore a backup of this version, or run its own build."
+    )
 
 
 async def _account(session: AsyncSession, account: Account, config: Config) -> AsyncIterator[Finding]:

@@ -35,6 +35,27 @@ async def migrate(database: Database) -> str:
     return wanted
 
 
+async def missing(database: Database) -> tuple[str, ...]:
+    """Tables and `table.column`s that this version's models have and the database has not, by name."""
+    async with database.engine.connect() as connection:
+        return await connection.run_sync(_missing)
+
+
+def _missing(connection: Connection) -> tuple[str, ...]:
+    from engine import models
+
+    looked_at = inspect(connection)
+    there = set(looked_at.get_table_names())
+    found: list[str] = []
+    for table in models.Account.metadata.tables.values():
+        if table.name not in there:
+            found.append(table.name)
+            continue
+        columns = {column["name"] for column in looked_at.get_columns(table.name)}
+        found += [f"{table.name}.{column.name}" for column in table.columns if column.name not in columns]
+    return tuple(sorted(found))
+
+
 def _revision(connection: Connection) -> str | None:
     if not inspect(connection).has_table("alembic_version"):
         return None
