@@ -13,10 +13,11 @@ from admin.context import ACCOUNT, ACTOR, CONFIG, DATABASE, PASSWORDS, SCOPES, S
 from admin.invitations import INVITER, link_of
 from admin.routes import Operation, Route
 from engine.accounts import operations, store, store_signin
+from engine.accounts.branding import plain_host
 from engine.accounts.operations import Invitation, UserFields
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
-from engine.errors import NotFound
+from engine.errors import Conflict, NotFound
 from engine.models import Role, Session, User, UserStatus
 
 STANDING = (UserStatus.ACTIVE, UserStatus.INVITED, UserStatus.DISABLED)
@@ -131,6 +132,7 @@ def sent_or_told(request: web.Request, made: Invitation) -> InvitationAnswer:
     inviter, link = request.app[INVITER], link_of(origin_of(request), made)
     if not inviter.is_set_up:
         return InvitationAnswer(url=link, mailed_to=None, expires_at=made.expires_at)
+    _refuse_unknown_host(request)
     actor = request[ACTOR]
     said_by = actor.display_name or (actor.name if actor.type == "user" else request[ACCOUNT].name)
     inviter.mail_after_commit(request[SESSION], made, request[ACCOUNT].name, said_by, link)
@@ -140,6 +142,28 @@ def sent_or_told(request: web.Request, made: Invitation) -> InvitationAnswer:
 def origin_of(request: web.Request) -> str:
     """Where people reach this admin port: as configured, else as this request did."""
     return request.app[CONFIG].admin.public_url.rstrip("/") or f"{request.scheme}://{request.host}"
+
+
+def _refuse_unknown_host(request: web.Request) -> None:
+    """Mail no link to a host that only the request names: whoever is there would be given the link's key.
+
+    Good are `[admin] public_url`, this machine itself, the address that the connection came to, and the account's own
+    host name.
+
+    Raises:
+        Conflict
+    """
+    if request.app[CONFIG].admin.public_url:
+        return
+    near = request.transport.get_extra_info("sockname") if request.transport is not None else None
+    own = {f"{near[0]}:{near[1]}", f"[{near[0]}]:{near[1]}"} if isinstance(near, tuple) else set()
+    name = plain_host(request.host)
+    good = {"localhost", "127.0.0.1", "[::1]", request[ACCOUNT].hostname or "localhost"}
+    if request.host not in own and name not in good:
+        raise Conflict(
+            "No link was mailed: nobody has said that this host name is Callpoint's. 911 calls are not concerned. Set "
+            "[admin] public_url to the address people open, restart, and try again."
+        )
 
 
 async def post_user_invitation(request: web.Request) -> web.Response:

@@ -11,8 +11,11 @@ from sqlalchemy import delete, select
 from admin.context import ALERT_PACE
 from engine.accounts import operators, two_factor
 from engine.accounts.passwords import hash_password
+from engine.config import Mail
+from engine.crypto import KeyRing
+from engine.db import Database
 from engine.models import Credential, Role, Session, User
-from tests.unit.admin.adminport import CLI, PASSWORD, AdminPort, Site
+from tests.unit.admin.adminport import CLI, PASSWORD, AdminPort, Site, open_port
 from tests.unit.admin.formbrowser import SAM, Browser, add_sam, set_policy
 from tests.unit.admin.test_alerts import watching
 
@@ -257,3 +260,21 @@ async def test_an_operators_alerts_end_with_the_account(port: AdminPort, site: S
 
 async def _events(port: AdminPort, site: Site) -> list[str]:
     return [entry.event for entry in await port.entries(site.account.id)]
+
+
+async def test_no_link_is_mailed_to_a_host_that_only_the_request_names(database: Database, keys: KeyRing) -> None:
+    """S1-10: a forged Host gets nobody's link; this machine's own address and the account's host name do."""
+    port = await open_port(database, keys, mail=Mail(host="127.0.0.1", port=1, security="none"))
+    try:
+        site = await port.site()
+        answer = await port.call("PATCH", "/api/v1/branding", site.auth | CHANGE, json={"hostname": "a.example.com"})
+        assert answer.status == 200, await answer.text()
+        told = []
+        for number, host in enumerate(("evil.example", "127.0.0.1@evil.example", "a.example.com", "localhost:8081")):
+            headers = site.auth | {"Host": host}
+            body = {"email": f"u{number}@acme.example"}
+            answer = await port.call("POST", "/api/v1/users", headers, json=body)
+            told.append(answer.status)
+        assert told == [409, 409, 201, 201]
+    finally:
+        await port.client.close()
