@@ -8,9 +8,10 @@ real emergency call has no answer yet: a test is never in a caller's way (docs/d
 
 import asyncio
 import datetime as dt
+import hmac
 import secrets
 import time
-from collections import OrderedDict
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -39,8 +40,14 @@ PACE_S = 10.0  # between two calls: a carrier's test line reads an address back 
 SILENCE_S = 4.0
 RECORD_WITHIN_S = 20.0
 REAL_CALL_FOR = dt.timedelta(minutes=10)  # a call without an answer for longer has none coming
-MAX_QUIET = 1_000
+LOOK_OUT_S = 0.5  # how often a test call looks whether a real one has come
+MAX_STUMBLES = 5
+QUIET_PURPOSE = "quiet test calls"
 _log = structlog.get_logger()
+
+
+class _RealCallCame(Exception):  # no error: the test gives way
+    """A real emergency call came while a test call was under way."""
 
 
 @dataclass(slots=True)
@@ -58,11 +65,20 @@ class Sweeper:
     pace_s: float = PACE_S
     record_within_s: float = RECORD_WITHIN_S
     _holder: str = field(default_factory=lambda: new_id("lease"))
-    _quiet: OrderedDict[str, None] = field(default_factory=OrderedDict)  # SIP Call-IDs nobody is mailed about
+    _turn: str = ""  # the round that was looked at last
+    _stumbles: Counter[str] = field(default_factory=Counter)  # round -> calls in a row that ended in an error of ours
 
     def is_quiet(self, sip_call_id: str) -> bool:
-        """Whether a round placed that call which nobody is to be mailed about. Asked of test calls alone."""
-        return sip_call_id in self._quiet
+        """Whether a round placed that call which nobody is to be mailed about. Asked of test calls alone.
+
+        The Call-ID itself says so, signed: it is known after a restart too, and no PBX can claim it for its own tests.
+        """
+        name, _, mark = sip_call_id.partition("@")
+        nonce, _, seal = name.partition(".")
+        return f"@{mark}" == CALL_ID_MARK and bool(seal) and hmac.compare_digest(seal.encode(), self._seal(nonce))
+
+    def _seal(self, nonce: str) -> bytes:
+        return hmac.new(self.keys.subkey(QUIET_PURPOSE), nonce.encode(), "sha256").hexdigest()[:24].encode()
 
     async def run(self) -> None:
         """Until cancelled. Never raises for a database or a SIP process that is away."""
@@ -91,11 +107,22 @@ class Sweeper:
             await self._begin(plan.account_id, now)
         async with self.database.sessions() as session:
             running = await store_tests.running_sweeps(session)
-        for sweep in running:
+        later = [sweep for sweep in running if sweep.id > self._turn]
+        for sweep in (*later, *(sweep for sweep in running if sweep.id <= self._turn)):
             if not await self._may_call(utc_now() if sweep is not running[0] else now):
                 break
-            await self._test_next(sweep)
+            self._turn = sweep.id
+            if await self._test_next_or_note(sweep):
+                break  # one call per pace, however many rounds are under way: they take turns
         return bool(running)
+
+    async def _test_next_or_note(self, sweep: Sweep) -> bool:
+        """True: a call was placed. Whatever goes wrong in one round, the others go on."""
+        try:
+            return await self._test_next(sweep)
+        except Exception as exc:  # noqa: BLE001  # nothing of one account's round may stop all others
+            _log.warning("sweep.stumbled", sweep_id=sweep.id, error=type(exc).__name__, detail=str(exc)[:200])
+            return False
 
     async def _may_call(self, now: dt.datetime) -> bool:
         """Whether the duty is still ours and no real call waits for its answer."""
@@ -115,20 +142,35 @@ class Sweeper:
             except Conflict as exc:
                 _log.info("sweep.not_begun", account_id=account_id, why=exc.detail)
 
-    async def _test_next(self, sweep: Sweep) -> None:
+    async def _test_next(self, sweep: Sweep) -> bool:
+        """Test one location of the round, or end it. True: a call was placed."""
         async with self.database.sessions() as session:
             location = await store_tests.next_location(session, sweep)
             caller = None if location is None else await store_tests.caller_at(session, location)
         if location is None:
             await self._end(sweep)
-            return
+            return False
         started = utc_now()
         if caller is None:
             detail = "No phone, line or network leads a 911 call here, so there is nothing to test."
             await self._keep(sweep, location, Judged(Outcome.NO_CALLER, detail), None, started)
-            return
-        judged, call = await self._call_from(sweep, location, caller, started)
+            return False
+        try:
+            judged, call = await self._call_from(sweep, location, caller, started)
+        except _RealCallCame:
+            _log.info("sweep.gave_way", location_id=location.id)
+            return True  # this location's turn comes again
+        except Exception as exc:  # noqa: BLE001  # one strange answer must not hold the round at one location for ever
+            self._stumbles[sweep.id] += 1
+            detail = f"The test call ended in an error here ({type(exc).__name__}); whether 911 works was not seen."
+            await self._keep(sweep, location, Judged(Outcome.NOT_RECORDED, detail), None, started)
+            if self._stumbles[sweep.id] >= MAX_STUMBLES:
+                _log.warning("sweep.ended_by_errors", sweep_id=sweep.id, error=type(exc).__name__)
+                await self._end(sweep)
+            return True
+        del self._stumbles[sweep.id]
         await self._keep(sweep, location, judged, call, started)
+        return True
 
     async def _call_from(
         self, sweep: Sweep, location: Location, caller: TestCaller, started: dt.datetime
@@ -139,17 +181,15 @@ class Sweeper:
             detail = "The SIP process serves no UDP now, so no test call could be placed."
             return Judged(Outcome.NOT_RECORDED, detail), None
         via = listens[0].from_here
-        sip_call_id = f"{secrets.token_hex(12)}{CALL_ID_MARK}"
-        if not sweep.tells:
-            self._quiet[sip_call_id] = None
-            while len(self._quiet) > MAX_QUIET:
-                self._quiet.popitem(last=False)
+        nonce = secrets.token_hex(12)
+        name = nonce if sweep.tells else f"{nonce}.{self._seal(nonce).decode()}"
+        sip_call_id = f"{name}{CALL_ID_MARK}"
         placing = Placing(
             TEST_NUMBER, caller.sip_user, (via.host, via.port), display_name=caller.display_name.replace('"', ""),
             call_id=sip_call_id, headers=self._headers(sweep.account_id, sip_call_id, caller), silence_s=SILENCE_S,
         )  # fmt: skip
         try:
-            placed = await place_call(placing)
+            placed = await self._place(placing)
         except (OSError, EngineError) as exc:
             return Judged(Outcome.NOT_RECORDED, f"The test call could not be placed: {exc}"), None
         call = await self._recorded(sweep.account_id, sip_call_id, started, placed)
@@ -159,6 +199,27 @@ class Sweeper:
         place = call.location
         conveyed = None if place is None else (str(place.get("id") or ""), str(place.get("name") or ""))
         return judge(location.id, conveyed, call.outcome, call.status_code), call
+
+    async def _place(self, placing: Placing) -> Placed:
+        """Place the call; withdraw it, whatever it has come to, as soon as a real call waits for its answer.
+
+        Raises:
+            _RealCallCame: it was withdrawn.
+        """
+        call = asyncio.create_task(place_call(placing), name="test-call")
+        try:
+            while not call.done():
+                await asyncio.wait({call}, timeout=LOOK_OUT_S)
+                if not call.done() and await self._real_call_waits():
+                    raise _RealCallCame
+            return call.result()
+        finally:
+            call.cancel()
+            await asyncio.gather(call, return_exceptions=True)
+
+    async def _real_call_waits(self) -> bool:
+        async with self.database.sessions() as session:
+            return await store_tests.real_call_goes_on(session, utc_now() - REAL_CALL_FOR)
 
     def _headers(self, account_id: str, sip_call_id: str, caller: TestCaller) -> tuple[tuple[str, str], ...]:
         proof = make_proof(self.keys.subkey(PROOF_PURPOSE), account_id, int(time.time()), sip_call_id)

@@ -189,6 +189,24 @@ async def real_call_goes_on(session: AsyncSession, since: dt.datetime) -> bool:
     return (await session.scalars(query.limit(1))).first() is not None
 
 
+async def count_drills(
+    session: AsyncSession, account_id: str, since: dt.datetime, *, location_id: str | None = None
+) -> int:
+    """The account's drills since then, of one location or of all."""
+    query = (
+        select(func.count())
+        .select_from(EmergencyCall)
+        .where(
+            EmergencyCall.account_id == account_id,
+            EmergencyCall.sent_at > since,
+            EmergencyCall.kind == CallKind.DRILL,
+        )
+    )
+    if location_id is not None:
+        query = query.where(EmergencyCall.location["id"].as_string() == location_id)
+    return int(await session.scalar(query) or 0)
+
+
 async def call_named(
     session: AsyncSession, account_id: str, sip_call_id: str, since: dt.datetime
 ) -> EmergencyCall | None:

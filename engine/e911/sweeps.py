@@ -21,6 +21,8 @@ from engine.models import Account, Cadence, CallKind, EmergencyCall, Location, S
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 DRILL = "drill"
+DRILL_APART = dt.timedelta(minutes=1)
+MAX_DRILLS_PER_HOUR = 10
 CADENCES = tuple(cadence.value for cadence in Cadence)
 
 
@@ -112,8 +114,18 @@ async def hold_drill(
 ) -> EmergencyCall:
     """Pretend that somebody dials 911 at a location: staff are mailed and alerts ring, marked DRILL. No SIP message is
     sent to anybody: nothing of a drill can reach a carrier or an emergency centre.
+
+    Raises:
+        Conflict: so many drills were held lately that another would only bury what is real.
     """
     now = utc_now()
+    if await store_tests.count_drills(session, account.id, now - DRILL_APART, location_id=location.id):
+        raise Conflict("A drill was held here within the last minute. Wait until it is over, then hold another.")
+    if await store_tests.count_drills(session, account.id, now - dt.timedelta(hours=1)) >= MAX_DRILLS_PER_HOUR:
+        raise Conflict(
+            f"{MAX_DRILLS_PER_HOUR} drills were held within the last hour. Wait a while: staff who are called to one "
+            "drill after another do not hear the real call."
+        )
     recipients = await recipients_for(session, account.id, location)
     who = mail.one_line(actor.display_name or actor.name, 80)
     call = EmergencyCall(

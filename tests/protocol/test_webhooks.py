@@ -202,8 +202,10 @@ async def test_a_webhook_that_hangs_holds_up_no_other(database: Database, receiv
     account, location = await _site(database)
     await _hook(database, account, f"http://127.0.0.1:{port}/")
     await _hook(database, account, receiver.url())
-    for _ in range(6):
-        await _drill(database, account, location)
+    async with database.sessions.begin() as session:
+        places = [location, *[await add_location(session, account, name=f"Site {at}") for at in range(5)]]
+    for place in places:
+        await _drill(database, account, place)
     courier = WebhookCourier(database, HERE, patience=QUICK, poll_s=0.02, within_s=600.0)
     task = asyncio.create_task(courier.run())
     await receiver.wait_for(6)

@@ -14,7 +14,7 @@ from engine.audit.record import SYSTEM, Actor, record
 from engine.crypto import KeyRing
 from engine.db import Database, utc_now
 from engine.e911 import sites, store, store_tests, sweeps
-from engine.e911.sweep import Outcome, address_inside, judge, next_round
+from engine.e911.sweep import CALL_ID_MARK, Outcome, address_inside, judge, next_round
 from engine.errors import Conflict, Invalid
 from engine.ids import new_id
 from engine.models import Account, EmergencyCall, Location, Notification, Sweep, SweepPlan
@@ -279,6 +279,38 @@ async def test_two_nodes_never_test_at_once(
     assert not await second.look(utc_now())
     await first._let_go()  # what a node does when it stops
     assert (await until_ended(second, database)).state == "done"
+
+
+def test_a_quiet_rounds_calls_are_known_after_a_restart_and_can_be_claimed_by_nobody(
+    database: Database, keys: KeyRing
+) -> None:
+    """E-15: the Call-ID says so itself, signed by this server."""
+    first, restarted = (Sweeper(database, keys, lambda: "") for _ in range(2))
+    quiet = f"abc.{first._seal('abc').decode()}{CALL_ID_MARK}"
+    assert restarted.is_quiet(quiet)
+    for other in (
+        f"abc{CALL_ID_MARK}",
+        f"abd{quiet[3:]}",
+        f"abc.é{CALL_ID_MARK}",
+        "a@b",
+        "",
+        quiet.replace("@", "@x."),
+    ):
+        assert not restarted.is_quiet(other), other
+
+
+async def test_drills_that_would_bury_what_is_real_are_refused(
+    database: Database, account: Account, location: Location
+) -> None:
+    """E-15: one a minute at a location, ten an hour in an account."""
+    async with database.sessions.begin() as session:
+        places = [location, *[await add_location(session, account, name=f"Site {at}") for at in range(10)]]
+        for place in places[:10]:
+            await sweeps.hold_drill(session, DESK, account, place, signer=None, public_url="")
+        with pytest.raises(Conflict, match="within the last minute"):
+            await sweeps.hold_drill(session, DESK, account, location, signer=None, public_url="")
+        with pytest.raises(Conflict, match="within the last hour"):
+            await sweeps.hold_drill(session, DESK, account, places[10], signer=None, public_url="")
 
 
 async def test_a_drill_tells_everybody_rings_and_sends_nothing(
