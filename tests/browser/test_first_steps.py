@@ -6,9 +6,13 @@ from contextlib import closing
 from typing import Any
 
 from playwright.async_api import Page, expect
+from sqlalchemy import select
 
-from engine.models import Account
+from engine.audit.events import Event
+from engine.audit.record import SYSTEM, record
+from engine.models import Account, Location
 from tests.browser.site import PASSWORD, Site
+from tests.factories import HEADQUARTERS
 
 NewPage = Callable[..., Any]
 
@@ -109,6 +113,12 @@ async def test_a_phone_a_test_call_and_an_answering_trunk_tick_the_rest(filled: 
     page = await new_page(filled)
     await expect(page.get_by_text("5 of 7 done")).to_be_visible()
     assert await steps_done(page) == ["location", "pbx", "trunk", "phone", "test"]
+    await expect(page.get_by_text("Missing now: the address of 1 location.")).to_be_visible()
+    async with filled.database.sessions.begin() as session:
+        home = (await session.scalars(select(Location).where(Location.name == "Home office"))).one()
+        home.civic_address = HEADQUARTERS
+        record(session, SYSTEM, Event.LOCATION_UPDATE, home)
+    await page.reload()
     await page.get_by_role("link", name="Go live").click()
     await page.get_by_role("switch", name="Emergency calling is live").check()  # the last step is a person's word
     await expect(page.locator("form[action='/settings/preferences'] .saved")).to_have_text("Saved")
