@@ -279,7 +279,7 @@ async def test_five_thousand_requests_are_in_the_log_once_each(port: AdminPort) 
     assert len(cut) > REQUESTS * 0.01
     outcomes = Counter(entry["outcome"] for entry in told)
     assert len(fuzz.sent) == REQUESTS
-    assert min(outcomes["success"], outcomes["failure"], outcomes["denied"]) > REQUESTS // 10
+    assert min(outcomes["success"], outcomes["failure"], outcomes["denied"]) > REQUESTS // 20
     assert not [sent for sent in fuzz.sent if sent.status == 500]
     assert len([sent for sent in fuzz.sent if sent.status == 503]) < REQUESTS * 0.02
     for chain in (site.account.id, PLATFORM):
