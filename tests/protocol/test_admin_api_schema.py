@@ -77,14 +77,14 @@ class Server(threading.Thread):
 
     def end(self) -> None:
         self._loop.call_soon_threadsafe(self._ending.set)
-        self.join(timeout=20)
+        self.join(timeout=60)
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running = Server(tmp_path_factory.mktemp("schema"))
     running.start()
-    assert running.is_up.wait(20), "the admin port did not come up"
+    assert running.is_up.wait(60), "the admin port did not come up"
     _fill(running)
     yield running
     running.end()
@@ -104,7 +104,7 @@ def _fill(server: Server) -> None:
         ("users", {"email": "second@example.com", "role": "auditor"}),
         ("api-keys", {"name": "old", "scopes": ["phones:read"]}),
     ):
-        answer = requests.post(f"{server.url}/api/v1/{name}", json=_known(body), headers=server.headers, timeout=10)
+        answer = requests.post(f"{server.url}/api/v1/{name}", json=_known(body), headers=server.headers, timeout=60)
         assert answer.status_code == 201, answer.text
         KNOWN[name] = answer.json()["id"]
 
@@ -126,4 +126,4 @@ def test_every_operation_answers_as_the_document_says(case: schemathesis.Case, s
         case.path_parameters["id"] = KNOWN[name]
     if case.method == "PATCH" and len(str(case.body)) % 2 == 0 and case.headers is not None:
         case.headers["If-Match"] = "*"
-    case.call_and_validate(base_url=server.url, headers=server.headers, checks=CHECKS, timeout=20)
+    case.call_and_validate(base_url=server.url, headers=server.headers, checks=CHECKS, timeout=60)
