@@ -35,7 +35,7 @@ async def test_the_set_up_link_makes_the_account_once_and_signs_its_owner_in(sit
     await expect(page.get_by_text("0 of 7 done")).to_be_visible()
     assert await steps_done(page) == []
     await page.goto(link)
-    await expect(page.get_by_role("heading", name="This set-up link cannot be used")).to_be_visible()
+    await expect(page.get_by_role("heading", name="Callpoint is set up already")).to_be_visible()
 
 
 async def test_a_weak_password_and_a_bad_address_are_told_beside_their_fields_and_nothing_is_made(
