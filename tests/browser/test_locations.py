@@ -196,7 +196,7 @@ async def test_a_table_of_locations_is_checked_shown_and_stored_as_a_whole(fille
         await page.locator("form:has(input[type=file]) button").first.click()
 
     await send("1218")
-    await expect(page.locator("main")).to_contain_text("expected a postal code such as 12203")
+    await expect(page.locator("main")).to_contain_text("Expected a postal code such as 12203")
     assert "Annex" not in await named(filled)
     await send("12180")
     await page.locator("form[action^='/phones/import/'] button.primary").click()
