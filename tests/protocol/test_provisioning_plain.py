@@ -132,7 +132,8 @@ async def test_a_mitel_takes_the_old_name_of_the_common_file_and_stops_at_an_enc
     mac = mac_of("mitel")
     shelf.files = {
         "aastra.cfg": 'sip dial plan: "911|933|[0-8]X+#" # short\n',
-        f"{mac.upper()}.cfg": 'sip line1 user name: 101 # Lobby\nsip line1 password: "a#b"\n',
+        f"{mac.upper()}.cfg": 'sip line1 user name: 101 # Lobby\nsip line1 password: "a#b"\n'
+        "sip line1 registrar ip: pbx.example.net\n",
     }
     result = await simulate("mitel", "6865i", mac, shelf.url)
     assert shelf.asked[:5] == ["security.tuz", "startup.tuz", "startup.cfg", "aastra.tuz", "aastra.cfg"]
