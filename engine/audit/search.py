@@ -1,4 +1,4 @@
-"""The full-text indexes of the audit log on SQLite (made in `engine.models`, reasons in decision 0024).
+"""The full-text indexes of the audit log on SQLite (made in `engine.models.audit_sql`, reasons in decision 0024).
 
 A row's number in them is the chain's number times 2^40 plus the entry's number, so a range of numbers is one account's
 entries, and their newest stand last.

@@ -1,0 +1,91 @@
+"""SQL that models cannot say: the triggers that keep the audit log as it is, and the indexes that search it."""
+
+from sqlalchemy import TextClause, text
+
+
+def _refusals(table: str) -> tuple[TextClause, ...]:
+    return tuple(
+        text(
+            f"CREATE TRIGGER IF NOT EXISTS {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
+            "BEGIN SELECT RAISE(ABORT, 'audit entries are never changed'); END"
+        )
+        for verb in ("UPDATE", "DELETE")
+    )
+
+
+AUDIT_IMMUTABLE_SQLITE = _refusals("audit_entry")
+CHECKPOINT_IMMUTABLE_SQLITE = _refusals("audit_checkpoint")
+
+# What finds audit entries among ten million of one account (docs/decisions/0024). A row's number there is the chain's
+# number times 2^40 plus the entry's: so one range is one account, newest last. Both tables keep no text, only where it
+# stands. `body`: every stored value and the names of changed fields, in trigrams. `facet`: a letter and the value in
+# hex for each thing that is looked for as a whole.
+_VALUES = (
+    "SELECT group_concat(coalesce(atom, key), char(10)) FROM json_tree({row}.entry) "
+    "WHERE atom IS NOT NULL OR path = '$.changes'"
+)
+_FACETS = (
+    "'e' || hex({row}.event) || ' o' || hex({row}.outcome) || ' c' || hex({row}.category) || ' x' || hex({row}.access) "
+    "|| ' v' || hex({row}.verb) || ' a' || hex({row}.actor_id) || ' n' || hex({row}.actor_name) "
+    "|| ' r' || hex({row}.resource_id) || ' t' || hex({row}.resource_type) || ' i' || hex({row}.ip)"
+)
+_PLACE = "(SELECT number << 40 FROM audit_search_chain WHERE chain = {row}.chain) + {row}.seq"
+
+
+def _filled(row: str) -> tuple[str, str]:
+    place, values, facets = (part.format(row=row) for part in (_PLACE, _VALUES, _FACETS))
+    return (
+        f"INSERT INTO audit_search_text (rowid, body, ip) SELECT {place}, ({values}), {row}.ip",
+        f"INSERT INTO audit_search_facet (rowid, facet) SELECT {place}, {facets}",
+    )
+
+
+_NUMBERED = (
+    "INSERT INTO audit_search_chain (chain) SELECT {chain} "
+    "WHERE NOT EXISTS (SELECT 1 FROM audit_search_chain WHERE chain = {chain})"
+)
+_STEPS = "; ".join((_NUMBERED.format(chain="NEW.chain"), *_filled("NEW")))
+AUDIT_SEARCH_TRIGGER_SQLITE = f"CREATE TRIGGER audit_entry_search AFTER INSERT ON audit_entry BEGIN {_STEPS}; END"
+AUDIT_OWED_SQLITE = (  # entries of large operations are put into the indexes later: see `engine.audit.owed`
+    "CREATE TABLE IF NOT EXISTS audit_search_owed "
+    "(chain VARCHAR(48) NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, UNIQUE (chain, first))"
+)
+AUDIT_SEARCH_ADD_SQLITE = (  # the entries `:first` to `:last` of `:chain`
+    _NUMBERED.format(chain=":chain"),
+    *(
+        f"{statement} FROM audit_entry AS kept WHERE kept.chain = :chain AND kept.seq BETWEEN :first AND :last "
+        "ORDER BY kept.seq"
+        for statement in _filled("kept")
+    ),
+)
+AUDIT_SEARCH_SQLITE = (
+    "CREATE TABLE audit_search_chain (number INTEGER PRIMARY KEY, chain VARCHAR(48) NOT NULL UNIQUE)",
+    "CREATE VIRTUAL TABLE audit_search_text USING fts5(body, ip, content='', columnsize=0, tokenize='trigram')",
+    "CREATE VIRTUAL TABLE audit_search_facet USING fts5(facet, content='', columnsize=0, detail=none, tokenize=ascii)",
+    AUDIT_SEARCH_TRIGGER_SQLITE,
+    AUDIT_OWED_SQLITE,
+    *(  # decision 0031: no commit merges what grew for months; `engine.audit.merging` does, step by step
+        f"INSERT INTO audit_search_{name} (audit_search_{name}, rank) VALUES ('{option}', {value})"  # noqa: S608
+        for name in ("text", "facet")
+        for option, value in (("automerge", 0), ("crisismerge", 400), ("usermerge", 8))
+    ),
+)
+_FLUSH = "INSERT INTO audit_search_text (audit_search_text, rank) VALUES ('hashsize', {size})"
+AUDIT_SEARCH_FILL_SQLITE = (  # for entries that were there before; much in memory at once is four times as fast
+    _FLUSH.format(size=64 << 20),
+    "INSERT INTO audit_search_chain (chain) SELECT DISTINCT chain FROM audit_entry",
+    *(f"{statement} FROM audit_entry AS kept ORDER BY kept.chain, kept.seq" for statement in _filled("kept")),
+    _FLUSH.format(size=1 << 20),
+    *(f"INSERT INTO {name} ({name}) VALUES ('optimize')" for name in ("audit_search_text", "audit_search_facet")),  # noqa: S608
+)
+AUDIT_TRIGRAMS_POSTGRESQL = (  # decision 0031; neither a missing extension nor a missing right to make it is an error
+    (
+        "DO $$ BEGIN CREATE EXTENSION IF NOT EXISTS pg_trgm; "
+        "EXCEPTION WHEN OTHERS THEN RAISE NOTICE 'pg_trgm: %', SQLERRM; END $$"
+    ),
+    (
+        "DO $$ BEGIN IF EXISTS (SELECT 1 FROM pg_extension WHERE extname = 'pg_trgm') THEN "
+        "EXECUTE 'CREATE INDEX ix_audit_entry_entry_trigram ON audit_entry USING gin (entry gin_trgm_ops)'; "
+        "EXECUTE 'CREATE INDEX ix_audit_entry_ip_trigram ON audit_entry USING gin (ip gin_trgm_ops)'; END IF; END $$"
+    ),
+)

@@ -1,0 +1,168 @@
+"""Emergency calls and what follows from them: tries at trunks, callbacks, who is told."""
+
+import datetime as dt
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, Integer, String, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from engine.db import Base, Sealed, UtcDateTime, utc_now
+from engine.models.base import Audited, Id, Json, Stamped
+
+
+class CallKind(StrEnum):
+    EMERGENCY = "emergency"
+    TEST = "test"
+    DRILL = "drill"  # staff are told and alerts ring; nothing was ever sent to a carrier
+
+
+class NotificationState(StrEnum):
+    WAITING = "waiting"
+    SENT = "sent"
+    FAILED = "failed"
+
+
+class EmergencyCall(Audited, Base):
+    """A 911 or 933 call as it left: caller, location as conveyed, verdict, outcome."""
+
+    __tablename__ = "emergency_call"
+    resource_type = "call"
+    # told by the carrier
+    unaudited_columns = frozenset({"outcome", "status_code", "answered_at", "ended_at", "trunk_id", "changed_at"})
+    __table_args__ = (
+        Index("ix_emergency_call_account_sent", "account_id", "sent_at"),
+        Index("ix_emergency_call_account_kind_sent", "account_id", "kind", "sent_at"),
+        Index("ix_emergency_call_changed_at", "changed_at"),
+    )
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"))
+    pbx_id: Mapped[str | None] = mapped_column(Id)
+    call_id: Mapped[str] = mapped_column(String(400))  # the SIP Call-ID
+    dialed: Mapped[str] = mapped_column(String(80))
+    kind: Mapped[str] = mapped_column(String(20))
+    caller: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
+    location: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    location_source: Mapped[str] = mapped_column(String(30))
+    verdict: Mapped[list[dict[str, Any]]] = mapped_column(Json, default=list)
+    flags: Mapped[list[str]] = mapped_column(Json, default=list)
+    peer: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
+    invite: Mapped[str | None] = mapped_column(Sealed("emergency_call.invite"))
+    elin: Mapped[str | None] = mapped_column(String(16))  # the number of the pool that this call was given
+    trunk_id: Mapped[str | None] = mapped_column(Id)
+    outcome: Mapped[str] = mapped_column(String(20), default="in_progress")
+    status_code: Mapped[int | None] = mapped_column(Integer)
+    received_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    sent_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    answered_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    ended_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    recorded_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    changed_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime, default=utc_now, onupdate=utc_now)
+    acknowledged_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    acknowledged_by: Mapped[str | None] = mapped_column(String(320))  # as they were called then
+    acknowledged_by_id: Mapped[str | None] = mapped_column(String(80))
+    acknowledgement_note: Mapped[str | None] = mapped_column(String(1000))
+
+
+class CallAttempt(Base):
+    """One try at one trunk."""
+
+    __tablename__ = "call_attempt"
+    emergency_call_id: Mapped[str] = mapped_column(
+        ForeignKey("emergency_call.id", ondelete="CASCADE"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(Integer, primary_key=True)
+    trunk_id: Mapped[str] = mapped_column(Id)
+    trunk_name: Mapped[str] = mapped_column(String(200))
+    hop: Mapped[str] = mapped_column(String(80))
+    with_location: Mapped[bool] = mapped_column(default=True)
+    started_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    ended_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    status_code: Mapped[int | None] = mapped_column(Integer)
+    outcome: Mapped[str] = mapped_column(String(20))
+    invite: Mapped[str | None] = mapped_column(Sealed("call_attempt.invite"))  # as sent; the first stands with the call
+
+
+class CallbackCall(Audited, Base):
+    """A call that came in for a caller's number or an ELIN: a PSAP calling back, or anybody else who knows it."""
+
+    __tablename__ = "callback_call"
+    resource_type = "callback"
+    unaudited_columns = frozenset({"outcome", "status_code", "ended_at", "target", "orphan"})
+    __table_args__ = (Index("ix_callback_call_account_received", "account_id", "received_at"),)
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"))
+    emergency_call_id: Mapped[str | None] = mapped_column(
+        ForeignKey("emergency_call.id", ondelete="SET NULL"), index=True
+    )
+    number: Mapped[str] = mapped_column(String(80))
+    from_uri: Mapped[str] = mapped_column(String(400), default="")
+    pbx_id: Mapped[str | None] = mapped_column(Id)
+    target: Mapped[str] = mapped_column(String(400), default="")
+    psap: Mapped[bool] = mapped_column(default=False)  # it says so (RFC 7090) and came from a trunk
+    orphan: Mapped[bool] = mapped_column(default=False)  # no call is known for it: it went to the on-site number
+    outcome: Mapped[str] = mapped_column(String(20), default="in_progress")
+    status_code: Mapped[int | None] = mapped_column(Integer)
+    received_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    ended_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+
+
+class Notification(Base):
+    """The outbox: one row per (call, recipient, channel), written in the transaction that records the call."""
+
+    __tablename__ = "notification"
+    __table_args__ = (
+        UniqueConstraint("emergency_call_id", "recipient", "channel"),
+        Index("ix_notification_waiting", "state", "next_try_at"),
+        Index("ix_notification_recipient", "account_id", "recipient", "created_at"),
+    )
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    emergency_call_id: Mapped[str] = mapped_column(ForeignKey("emergency_call.id", ondelete="CASCADE"), index=True)
+    recipient: Mapped[str] = mapped_column(String(320))
+    channel: Mapped[str] = mapped_column(String(20), default="email")
+    because: Mapped[str] = mapped_column(String(20))  # account | location | both
+    subject: Mapped[str] = mapped_column(Text)
+    body: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(String(20), default=NotificationState.WAITING)
+    tries: Mapped[int] = mapped_column(Integer, default=0)
+    last_error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    next_try_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    claimed_until: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    claimed_by: Mapped[str | None] = mapped_column(String(48))
+    sent_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+
+
+class NotificationRecipient(Audited, Stamped, Base):
+    """An account-level recipient of emergency notifications; a location carries its own list."""
+
+    __tablename__ = "notification_recipient"
+    resource_type = "account"
+    __table_args__ = (UniqueConstraint("account_id", "email"),)
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    email: Mapped[str] = mapped_column(String(320))
+
+
+class Webhook(Audited, Stamped, Base):
+    """Who else is told of emergency calls, by a signed POST. `url` may hold a secret in its path and is sealed; `host`
+    is what of it is shown. `tried_*`: the newest try, told by the courier.
+    """
+
+    __tablename__ = "webhook"
+    resource_type = "webhook"
+    unaudited_columns = frozenset({"tried_at", "tried_ok", "tried_words"})
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(200))
+    url: Mapped[str] = mapped_column(Sealed("webhook.url"))
+    host: Mapped[str] = mapped_column(String(300))
+    kinds: Mapped[list[str]] = mapped_column(Json, default=list)
+    enabled: Mapped[bool] = mapped_column(default=True)
+    secret: Mapped[str] = mapped_column(Sealed("webhook.secret"))
+    previous_secret: Mapped[str | None] = mapped_column(Sealed("webhook.previous_secret"))
+    previous_until: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    tried_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    tried_ok: Mapped[bool | None] = mapped_column()
+    tried_words: Mapped[str] = mapped_column(String(300), default="")
