@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.sip.crowd import MOST_WAITING, PATIENCE_S, Crowd, CrowdRules, Rank
+from engine.sip.crowd import IN_ORDER_S, MOST_WAITING, PATIENCE_S, Crowd, CrowdRules, Rank
 from engine.sip.forward import Hop
 
 PBX = Hop("udp", "192.0.2.10", 5060)
@@ -98,19 +98,25 @@ def test_what_waits_is_bounded(crowd: Crowd) -> None:
     assert len(crowd) == MOST_WAITING
     assert crowd.shed == 10
     left = [taken[0].split(b" ")[1] for taken in iter(lambda: crowd.take(0.0), None)]
-    assert left[-1] == b"sip:x10@callpoint"
+    assert left[0] == b"sip:x10@callpoint"
 
 
-def test_of_new_calls_the_youngest_goes_first(crowd: Crowd) -> None:
-    """E-03: in a crowd that lasts, the calls that are carried wait for nothing."""
+@pytest.mark.parametrize(
+    ("now", "order"),
+    [
+        (0.02 + IN_ORDER_S / 2, "012"),  # a pause is made up for in order: nobody is refused because others came later
+        (0.001 + IN_ORDER_S, "210"),  # a crowd that lasts: those that are carried wait for nothing
+    ],
+)
+def test_new_calls_are_taken_in_their_order_until_the_oldest_has_waited_long(
+    crowd: Crowd, now: float, order: str
+) -> None:
+    """E-03: the youngest goes first only when not all of them can be carried."""
     for number in range(3):
         crowd.put(request("INVITE", f"sip:{number}@callpoint"), PBX, number / 100)
-    taken = [crowd.take(0.05) for _ in range(3)]
-    assert [each and each[0].split(b" ")[1] for each in taken] == [
-        b"sip:2@callpoint",
-        b"sip:1@callpoint",
-        b"sip:0@callpoint",
-    ]
+    taken = [crowd.take(now) for _ in range(3)]
+    assert [each and each[0].split(b" ")[1] for each in taken] == [b"sip:%d@callpoint" % int(each) for each in order]
+    assert crowd.shed == 0
 
 
 def test_what_is_not_to_be_heard_does_not_even_wait(crowd: Crowd) -> None:

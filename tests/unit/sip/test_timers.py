@@ -30,6 +30,22 @@ def test_arming_again_replaces_and_disarming_leaves_nothing() -> None:
     assert deadlines.running() == []
 
 
+def test_an_item_is_taken_out_wherever_it_stands() -> None:
+    """E-18: the first, the last, one in between and the only one; what is left keeps its order and its time."""
+    for gone in ("a", "b", "c", "d", "ad", "bc", "abcd"):
+        deadlines, items = Deadlines(), {name: Timed() for name in "abcd"}
+        for at, item in enumerate(items.values()):
+            deadlines.arm(item, 1.0, float(at))
+        for name in gone:
+            deadlines.disarm(items[name])
+        left = [name for name in "abcd" if name not in gone]
+        assert deadlines.running() == [items[name] for name in left]
+        assert deadlines.next() == (1.0 + "abcd".index(left[0]) if left else None)
+        assert all((each.lane, each.before, each.after) == (None, None, None) for each in map(items.get, gone) if each)
+        assert deadlines.take_due(9.0) == [items[name] for name in left]
+        assert deadlines.running() == []
+
+
 def test_lanes_of_durations_no_longer_used_are_dropped() -> None:
     """E-18: a trunk's own deadline is configured in any fraction of a second."""
     deadlines = Deadlines()
