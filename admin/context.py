@@ -17,6 +17,7 @@ from engine.audit.record import Actor
 from engine.config import Config
 from engine.crypto import KeyRing
 from engine.db import Database
+from engine.disk import DiskWatch
 from engine.e911.alerts import AlertBoard
 from engine.e911.validation_settings import AddressValidator
 from engine.errors import EngineError
@@ -30,13 +31,16 @@ from engine.provisioning.resync import Fleet
 
 @dataclass(frozen=True, slots=True)
 class EdgeState:
-    """What the SIP process last said: whether it answers, where it listens, which trunks answered their last ping."""
+    """What the SIP process last said: whether it answers, where it listens, which trunks answered their last ping.
+    `workers`: whether each of several SIP processes is up; `is_up` when any is.
+    """
 
     is_up: bool
     udp: str | None = None
     tcp: str | None = None
     trunks: Mapping[str, bool] = field(default_factory=dict)
     tls: str | None = None
+    workers: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,7 @@ VALIDATOR: web.AppKey[AddressValidator] = web.AppKey("validator", AddressValidat
 BRAND: web.RequestKey[Account | None] = web.RequestKey("brand")  # whose host name a public page was asked under
 OUTBOUND: web.AppKey[Outbound] = web.AppKey("outbound", Outbound)
 MAIL_SERVER: web.AppKey[MailServer] = web.AppKey("mail_server", MailServer)
+DISK: web.AppKey[DiskWatch] = web.AppKey("disk", DiskWatch)
 INDEX: web.AppKey[Index] = web.AppKey("index", Index)
 ASSETS: web.AppKey[AssetStore] = web.AppKey("assets", AssetStore)
 DRY_RUNS: web.AppKey[DryRuns] = web.AppKey("dry_runs", DryRuns)

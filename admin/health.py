@@ -14,19 +14,20 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import GaugeMetricFamily
-from sqlalchemy import func, select, text
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from admin.context import CONFIG, DATABASE, EDGE, METRICS
+from admin.context import CONFIG, DATABASE, DISK, EDGE, METRICS
 from admin.problems import DATABASE_ERRORS
 from engine import migrations
 from engine.db import Database, utc_now
-from engine.models import Notification, NotificationState
+from engine.disk import DiskWatch
+from engine.e911.store_outbox import OLDEST_MAIL
 from engine.provisioning.store_alarms import count_without_location
 
 DATABASE_TIMEOUT_S = 2.0
-EDGE_GAUGES: web.AppKey[tuple[Gauge, Gauge]] = web.AppKey("edge_gauges", tuple)
+EDGE_GAUGES: web.AppKey[tuple[Gauge, Gauge, Gauge]] = web.AppKey("edge_gauges", tuple)
 _METRIC_NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
 OUTBOX_LAG_LIMIT_S = 300.0  # a notification that waits longer than this needs a person
 
@@ -62,16 +63,26 @@ async def get_readyz(request: web.Request) -> web.Response:
 async def get_metrics(request: web.Request) -> web.Response:
     """The Prometheus text format."""
     state = request.app[EDGE].state()
-    up, trunks = request.app[EDGE_GAUGES]
+    up, workers, trunks = request.app[EDGE_GAUGES]
     up.set(state.is_up)
+    for number, is_up in enumerate(state.workers):
+        workers.labels(str(number)).set(is_up)
     trunks.clear()  # a deleted trunk is not down
     for trunk_id, is_up in state.trunks.items():
         trunks.labels(trunk_id).set(is_up)
     counters = await request.app[EDGE].counters()
-    own = await _own_families(request.app[DATABASE])
+    own = [*_disk_families(request.app[DISK]), *await _own_families(request.app[DATABASE])]
     body = await asyncio.to_thread(generate_latest, request.app[METRICS])
     body += generate_latest(_Once([*_families(counters), *own]))
     return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _disk_families(disk: DiskWatch) -> list[GaugeMetricFamily]:
+    """The free space as it was seen last; none before the first look."""
+    if disk.free_bytes is None:
+        return []
+    words = "Free space where this node keeps its data, in bytes."
+    return [GaugeMetricFamily("callpoint_data_free_bytes", words, value=disk.free_bytes)]
 
 
 async def _own_families(database: Database) -> list[GaugeMetricFamily]:
@@ -91,10 +102,7 @@ async def _database_checks(database: Database) -> list[Check]:
             connection = await plain.execution_options(isolation_level="AUTOCOMMIT")  # no BEGIN, so no lock is taken
             await connection.execute(text("SELECT 1"))
             migration = await _migration_check(connection)
-            waiting = select(func.min(Notification.created_at)).where(
-                Notification.state == NotificationState.WAITING, Notification.channel == "email"
-            )
-            oldest = (await connection.execute(waiting)).scalar()
+            oldest = (await connection.execute(OLDEST_MAIL)).scalar()
     except (TimeoutError, *DATABASE_ERRORS) as exc:
         return [Check("database", is_ok=False, detail=f"{type(exc).__name__}: 911 calls still go out")]
     lag_s = 0.0 if oldest is None else (utc_now() - oldest).total_seconds()
@@ -116,8 +124,12 @@ async def _migration_check(connection: AsyncConnection) -> Check:
 
 
 def _edge_check(request: web.Request) -> Check:
-    is_up = request.app[EDGE].state().is_up
-    return Check("edge", is_ok=is_up, detail="answers SIP" if is_up else "the SIP process does not answer")
+    state = request.app[EDGE].state()
+    if not state.is_up:
+        return Check("edge", is_ok=False, detail="the SIP process does not answer")
+    missing = state.workers.count(False)
+    said = f", {missing} of {len(state.workers)} SIP processes down: the others carry its calls" if missing else ""
+    return Check("edge", is_ok=True, detail=f"answers SIP{said}")
 
 
 async def _snapshot_check(request: web.Request) -> Check:
@@ -163,8 +175,10 @@ def _families(counters: Mapping[str, object]) -> Iterator[GaugeMetricFamily]:
             yield GaugeMetricFamily(f"callpoint_edge_{name}", words, value=value)
 
 
-def edge_gauges(registry: CollectorRegistry) -> tuple[Gauge, Gauge]:
-    """The two gauges of the SIP process: is it up, is each trunk."""
-    up = Gauge("callpoint_edge_up", "1 while the SIP process answers.", registry=registry)
+def edge_gauges(registry: CollectorRegistry) -> tuple[Gauge, Gauge, Gauge]:
+    """The gauges of the SIP side: is any process of it up, is each, is each trunk."""
+    up = Gauge("callpoint_edge_up", "1 while a SIP process answers.", registry=registry)
+    words = "1 while this one of the SIP processes answers."
+    worker = Gauge("callpoint_edge_worker_up", words, ["worker"], registry=registry)
     trunk = Gauge("callpoint_trunk_up", "1 while the trunk answers its pings.", ["trunk"], registry=registry)
-    return up, trunk
+    return up, worker, trunk

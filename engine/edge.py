@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 from collections import deque
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import partial
 from math import inf
@@ -35,7 +36,9 @@ from engine.e911.peers import PROOF_PURPOSE
 from engine.e911.route import Deadlines
 from engine.e911.trunks import TrunkWatch
 from engine.e911.waiting import ReferenceWait
+from engine.edge_claims import Claims
 from engine.edge_crowd import names_emergency, refusal
+from engine.edge_decide import Way, decide_and_act, ways_out
 from engine.edge_line import Lines, Settings, host_port, listed, start_line
 from engine.edge_loop import Branches, Collector, EdgeLoop, again_and_again
 from engine.edge_orders import Orders
@@ -46,6 +49,7 @@ from engine.errors import ConfigFault
 from engine.ids import new_id
 from engine.sip.crowd import CrowdRules
 from engine.sip.dialog import NextHop
+from engine.sip.edit import response_to
 from engine.sip.events import (
     AnsweredLate,
     AttemptEnded,
@@ -58,6 +62,7 @@ from engine.sip.events import (
     RequestReceived,
 )
 from engine.sip.forward import Hop
+from engine.sip.message import BadMessage, Request, parse_message
 from engine.sip.proxy import is_pending
 from engine.sip.resolve import Resolver
 from engine.sip.stack import SipStack
@@ -98,6 +103,9 @@ class Edge:
         uris = LocationUris(frozenset(settings.location_hosts), settings.held_url, reference_key)
         self._references = ReferenceWait(uris, tell=lines.tell)
         self._hook = self._made_hook(profiles)
+        self._claims = Claims(settings.family)
+        if settings.workers > 1:
+            self._hook.lending.claim = lambda number: self._claims.take(number, self._loop.time())
         own = f"edge-{settings.worker}" if settings.worker else "edge"
         self._loans = LoanFiles(settings.data_dir, self._keys, self._hook.lending, name=own, on_fault=self._loans_fault)
         self._certificates = Certificates(settings.tls_files)
@@ -126,8 +134,9 @@ class Edge:
         self._stop = asyncio.Event()
         self._owner = Owner(settings.data_dir, settings.family, settings.worker)
         self._siblings = HandOver(
-            settings.data_dir, settings.worker, settings.workers, receive=self._receive_datagram, drained=self._drained
-        )
+            settings.data_dir, settings.worker, settings.workers, receive=self._receive_datagram, drained=self._drained,
+            cancel=self._cancel_for_sibling,
+        )  # fmt: skip
         self._collector = Collector()
         self._orders = self._made_orders()
 
@@ -158,10 +167,11 @@ class Edge:
             mark_key=self._keys.subkey(MARK_PURPOSE),
             is_emergency=self._hook.is_emergency,
             is_trusted=self._hook.is_trusted,
-            resolve=self._hop_towards,
+            resolve=self._hops_towards,
             meet=self._meet,
             credentials_of=partial(credentials_named, self._table),
             tcp_is_up=self._transports.streams.tcp_is_up,
+            on_fault=lambda detail: self._lines.log("element_failed", level="critical", detail=detail),
         )
 
     def _made_orders(self) -> Orders:
@@ -231,6 +241,7 @@ class Edge:
         except TimeoutError:
             self._lines.log("stopped_with_calls_in_progress", level="warning", calls=self._recorder.unanswered)
         self._siblings.close()
+        self._claims.close()
         await self._transports.close()
         await asyncio.to_thread(self._loans.close)
         if not await asyncio.to_thread(self._journal.close):
@@ -259,21 +270,26 @@ class Edge:
         """May this datagram be looked at? Those a default route leads to may answer as much as they like; they are
         trusted with nothing else.
         """
-        if self._hook.is_trusted(hop) or hop.ip in self._trunks.route_ips:
+        try:
+            is_known = self._is_known(hop)
+        except Exception as exc:  # noqa: BLE001 - then it is heard as anybody is
+            self._lines.log("sender_unknown", level="critical", error=repr(exc)[:500])
+            is_known = False
+        if is_known:
             self._heard.add(hop.ip)
             return True
         return self._strangers.hears(hop.ip, now)
 
-    def _hop_towards(self, target: NextHop) -> Hop | None:
-        """Where a name in a dialog leads. One not met before is looked up now, for the next time it is asked for."""
+    def _hops_towards(self, target: NextHop) -> tuple[Hop, ...]:
+        """Where a name in a dialog leads, best first. One not met before is looked up now, for the next time."""
         hops = self._resolver.hops(target.host, *target.named)
         if hops:
-            return hops[0]
+            return hops
         self._meet(target)
         address = self._resolver.address(target.host)
         if address is None:
-            return None
-        return Hop(target.transport, address, target.port, 0, target.host if target.transport == "tls" else "")
+            return ()
+        return (Hop(target.transport, address, target.port, 0, target.host if target.transport == "tls" else ""),)
 
     def _meet(self, target: NextHop) -> None:
         self._resolver.meet(target.host, *target.named, self._loop.time())
@@ -299,8 +315,36 @@ class Edge:
         now = self._loop.time()
         if hop.ip in self._heard or self._transports.streams.is_ours(hop.connection) or self._hears(hop, now):
             self._messages += 1
+            if data[:7] == b"CANCEL " and self._settings.workers > 1 and self._ask_siblings(data, hop):
+                return
             self._stack.receive(data, hop, now)
             self._send_out(now)
+
+    def _ask_siblings(self, data: bytes, hop: Hop) -> bool:
+        """A CANCEL by a connection other than its INVITE's may be for a call of another process: that one is asked."""
+        try:
+            cancel = parse_message(data)
+        except BadMessage:
+            return False
+        if not isinstance(cancel, Request) or self._stack.may_end(cancel, hop):
+            return False
+
+        def answered(is_ended: bool) -> None:
+            if is_ended:
+                self._transports.send_all([(response_to(cancel, 200, to_tag=os.urandom(8).hex().encode()), hop)])
+            else:
+                self._stack.receive(data, hop, self._loop.time())
+                self._pump()
+
+        self._siblings.ask(data, hop, is_trusted=self._is_known(hop), told=answered)
+        return True
+
+    def _cancel_for_sibling(self, data: bytes, hop: Hop, is_trusted: bool) -> bool:
+        cancel = parse_message(data)
+        now = self._loop.time()
+        is_ended = isinstance(cancel, Request) and self._stack.end_by(cancel, hop, now, is_trusted=is_trusted)
+        self._send_out(now)
+        return is_ended
 
     def _transport_failed(self, hop: Hop) -> None:
         self._stack.transport_failed(hop, self._loop.time())
@@ -348,7 +392,10 @@ class Edge:
     def _timer_due(self) -> None:
         self._timer, self._timer_at = None, inf
         self._transports.drain()  # after a stall, an answer that is here already counts before the deadline it missed
-        self._stack.handle_timer(self._loop.time())
+        try:
+            self._stack.handle_timer(self._loop.time())
+        except Exception as exc:  # noqa: BLE001 - what else is due must still wake us
+            self._lines.log("timer_failed", level="critical", error=repr(exc)[:500])
         self._pump()
 
     def _on_event(self, event: Event, now: float) -> None:
@@ -363,12 +410,16 @@ class Edge:
 
     def _on_request(self, event: RequestReceived, now: float) -> None:
         at = datetime.now(UTC)
-        try:
-            decision = self._hook.decide(event.request, event.source, at)
-        except Exception as exc:  # noqa: BLE001 - a fault of ours in finding the location must not end a 911 call
-            self._lines.log("decision_failed", level="critical", error=repr(exc)[:500])
-            decision = self._hook.decide_plainly(event.request, event.source, at)
-        self._act(event, decision, now, at)
+        self._decide(event, ways_out(self._hook, event, at), now, at)
+
+    def _decide(self, event: RequestReceived, ways: Iterable[Way], now: float, at: datetime) -> None:
+        decide_and_act(
+            ways, lambda decision: self._act(event, decision, now, at), event=event, stack=self._stack, now=now,
+            on_fault=self._decision_failed,
+        )  # fmt: skip
+
+    def _decision_failed(self, detail: str) -> None:
+        self._lines.log("decision_failed", level="critical", error=detail)
 
     def _act(self, event: RequestReceived, decision: Decision, now: float, at: datetime) -> None:
         if decision.hold is not None:
@@ -386,12 +437,7 @@ class Edge:
 
     def _go_on(self, event: RequestReceived, hold: Hold, at: datetime) -> None:
         """A call that waited for its location leaves, with it or without. After a CANCEL meanwhile it goes nowhere."""
-        try:
-            decision = hold.again()
-        except Exception as exc:  # noqa: BLE001 - as in `_on_request`
-            self._lines.log("decision_failed", level="critical", error=repr(exc)[:500])
-            decision = self._hook.decide_plainly(event.request, event.source, at)
-        self._act(event, decision, self._loop.time(), at)
+        self._decide(event, ways_out(self._hook, event, at, hold.again), self._loop.time(), at)
         self._pump()
 
     def _answer(self, event: RequestReceived, decision: Decision, now: float, at: datetime) -> None:
@@ -450,6 +496,7 @@ class Edge:
         for stranger in self._hook.peers.take_unproven(datetime.now(UTC)):
             self._note_stranger(stranger, now)
         self._loans.tick(datetime.now(UTC))
+        self._claims.tick(now)
         self._collector.tick(self._messages, now)
 
     def _tick_failed(self, fault: BaseException) -> None:

@@ -92,9 +92,14 @@ class EdgeLink:
         return [child.pid for child in self._children]
 
     @property
+    def workers(self) -> tuple[bool, ...]:
+        """Whether each SIP process serves."""
+        return tuple(child.is_up for child in self._children)
+
+    @property
     def workers_up(self) -> int:
         """How many SIP processes serve."""
-        return sum(child.is_up for child in self._children)
+        return sum(self.workers)
 
     async def begin(self) -> None:
         """Start the first process and give it its settings; it comes up while the rest is still being imported."""

@@ -6,16 +6,20 @@ requests inside a dialog come to it straight. What begins or ends a call on the 
 a refusal) belongs to the worker that its Call-ID names: whoever receives it hands it over through a socket in the data
 folder. So one PBX with one socket is served by all, and a CANCEL that comes from another port still finds its call.
 A worker that is away misses nothing: what cannot be handed over is served by whoever has it.
+
+A call on a stream stays with the worker its connection came to. A CANCEL by another connection may come to another
+worker, which asks its siblings and answers when one of them says that the call was its.
 """
 
 import asyncio
 import contextlib
+import itertools
 import os
 import re
 import socket
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.sip.forward import Hop
@@ -28,7 +32,10 @@ MAX_KEPT_CALLS = 4_096
 _CALL_ID = re.compile(rb"\r\n(?:call-id|i)[ \t]*+:[ \t]*+([^\r\n]*+)", re.IGNORECASE)
 _USUAL_SPELLING = b"\r\nCall-ID:"
 _DEALT = frozenset({b"INVITE", b"CANCEL", b"ACK si"})  # first bytes of what is dealt by Call-ID
-_HEADER_BYTES = 64
+_HEADER_BYTES = 96  # what it is, then its words: a message and who sent it, a question, an answer
+ASK_WITHIN_S = 0.5  # a sibling that is busy or dead; the caller's own patience is T1 times 64
+Cancel = Callable[[bytes, Hop, bool], bool]
+"""(CANCEL, who sent it, is that a peer) -> whether its call was here, and has ended."""
 
 
 def own_listening(shared: Listening, worker: int) -> Listening:
@@ -69,6 +76,7 @@ class HandOver:
     Args:
         receive: Takes (message, hop) that a sibling handed over.
         drained: Called once after a wake-up.
+        cancel: Ends a call here for a sibling that received its CANCEL.
     """
 
     def __init__(
@@ -79,7 +87,11 @@ class HandOver:
         *,
         receive: Callable[[bytes, Hop], None],
         drained: Callable[[], None],
+        cancel: Cancel = lambda _data, _hop, _is_trusted: False,
     ) -> None:
+        self._cancel = cancel
+        self._asked: dict[str, _Asked] = {}
+        self._tokens = itertools.count(1)
         self._worker, self._workers = worker, workers
         self._receive, self._drained = receive, drained
         self._folder = folder
@@ -122,15 +134,45 @@ class HandOver:
             return False
         if self._kept and call in self._kept:  # it began here: its CANCEL and its ACK would find nothing elsewhere
             return False
-        header = f"{hop.ip} {hop.port}".encode().ljust(_HEADER_BYTES)
-        try:
-            self._socket.sendto(header + data, self._path(owner))
-        except OSError:  # away, or too busy to take it: a call waits for nobody
+        if not self._tell(owner, f"message {hop.ip} {hop.port}", data):  # a call waits for nobody
             if len(self._kept) >= MAX_KEPT_CALLS:
                 self._kept.clear()
             self._kept.add(call)
             return False
         self.handed_over += 1
+        return True
+
+    def ask(self, cancel: bytes, hop: Hop, *, is_trusted: bool, told: Callable[[bool], None]) -> None:
+        """Ask every sibling whether a CANCEL ends a call of its own; `told` hears once whether one did."""
+        token = f"{self._worker}:{next(self._tokens)}"
+        words = f"cancel {token} {hop.transport} {hop.ip} {hop.port} {int(is_trusted)}"
+        others = [worker for worker in range(self._workers) if worker != self._worker]
+        waiting = sum(self._tell(other, words, cancel) for other in others)
+        if not waiting:
+            told(False)
+            return
+        give_up = asyncio.get_running_loop().call_later(ASK_WITHIN_S, self._settle, token, False)
+        self._asked[token] = _Asked(waiting, told, give_up)
+
+    def _settle(self, token: str, is_ended: bool) -> None:
+        """A sibling's answer, or none in time."""
+        asked = self._asked.get(token)
+        if asked is None:
+            return
+        asked.waiting -= 1
+        if is_ended or not asked.waiting or asked.give_up.when() <= asyncio.get_running_loop().time():
+            del self._asked[token]
+            asked.give_up.cancel()
+            asked.told(is_ended)
+
+    def _tell(self, worker: int, words: str, data: bytes = b"") -> bool:
+        """False: that worker is away, or too busy to take it."""
+        if self._socket is None:
+            return False
+        try:
+            self._socket.sendto(words.encode().ljust(_HEADER_BYTES) + data, self._path(worker))
+        except OSError:
+            return False
         return True
 
     def _path(self, worker: int) -> str:
@@ -144,7 +186,24 @@ class HandOver:
                 data = self._socket.recv(MAX_MESSAGE_BYTES + _HEADER_BYTES)
             except BlockingIOError:
                 break
-            ip, _, port = data[:_HEADER_BYTES].decode("ascii", "replace").strip().partition(" ")
-            if port.isdigit():
-                self._receive(data[_HEADER_BYTES:], Hop("udp", ip, int(port)))
+            self._take(data[:_HEADER_BYTES].decode("ascii", "replace").split(), data[_HEADER_BYTES:])
         self._drained()
+
+    def _take(self, words: list[str], data: bytes) -> None:
+        match words:
+            case ["message", ip, port]:
+                self._receive(data, Hop("udp", ip, int(port)))
+            case ["cancel", token, transport, ip, port, is_trusted]:
+                is_ended = self._cancel(data, Hop(transport, ip, int(port)), is_trusted == "1")
+                self._tell(int(token.partition(":")[0]), f"answer {token} {int(is_ended)}")
+            case ["answer", token, is_ended]:
+                self._settle(token, is_ended == "1")
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A question that siblings have not all answered yet."""
+
+    waiting: int
+    told: Callable[[bool], None]
+    give_up: asyncio.TimerHandle

@@ -1,6 +1,5 @@
 """`callpoint snippet`: reads this site's addresses from configuration and database, and writes the front's files."""
 
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from engine.edge_line import host_port, listed
 from engine.errors import Invalid
 from engine.models import Account, Trunk
 from engine.numbers import plan_of
+from engine.sip.transports import local_address
 from engine.sip.uri import bracketed
 from engine.snippets import Peer, Site, render
 
@@ -126,18 +126,7 @@ def _own(name: str, config: Config, carriers: tuple[Peer, ...]) -> tuple[Peer, .
         return (Peer(bracketed(host), port, transport),)
     host = listen.host
     if host in {"0.0.0.0", "::"}:  # noqa: S104 - reads, binds nothing
-        host = next((found for carrier in carriers if (found := _way_out(carrier.host.strip("[]")))), "")
+        host = next((found for carrier in carriers if (found := local_address(carrier.host.strip("[]")))), "")
     if not host or not listen.port:
         return ()
     return (Peer(bracketed(host), listen.port, transport),)
-
-
-def _way_out(host: str) -> str:
-    """The address that packets to a host leave from; asks the routing table, sends nothing."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((host, 9))
-            return str(probe.getsockname()[0])
-        except OSError:
-            return ""

@@ -24,8 +24,9 @@ _MAKING = "making-"
 PACKAGE = Path(__file__).parent / "sip"
 # What a datagram passes through. The shells of streams wait for sockets, and the resolver for DNS: nothing is gained.
 MODULES = (
-    "auth", "context", "crowd", "dialog", "disguise", "edit", "events", "forward", "framer", "grammar", "headers",
-    "message", "proxy", "repair", "reply", "stack", "timers", "transaction", "udp", "uri", "validation",
+    "auth", "context", "crowd", "dialog", "disguise", "edit", "events", "failover", "forward", "framer", "grammar",
+    "headers", "message", "own", "proxy", "repair", "reply", "stack", "timers", "transaction", "udp", "uri",
+    "validation",
 )  # fmt: skip
 
 

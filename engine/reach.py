@@ -78,6 +78,7 @@ class Reach:
             now.tcp or None,
             {key: one.is_up for key, one in now.trunks.items()},
             now.tls or None,
+            self._edge.workers,
         )
 
     async def counters(self) -> Mapping[str, object]:

@@ -8,8 +8,9 @@ with retransmission, so that they come through on a bad link.
 import heapq
 import itertools
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from engine.sip.auth import Credentials
 from engine.sip.dialog import NextHop
@@ -32,23 +33,25 @@ def make_stack(
     is_trusted: Callable[[Hop], bool] = lambda _: True,
     mark_key: bytes = b"mark key of the tests, 32 bytes.",
     own: Hop = PROXY,
-    resolve: Callable[[NextHop], Hop | None] | None = None,
+    resolve: Callable[[NextHop], Sequence[Hop]] | None = None,
     credentials_of: Callable[[str], Credentials | None] = lambda _: None,
     tcp_is_up: Callable[[str, int], bool] = lambda _ip, _port: False,
+    **seams: Callable[..., Any],
 ) -> SipStack:
+    """`seams`: any other of the element's callbacks, in place of what stands here."""
     counter = itertools.count(1)
+    given: dict[str, Any] = {
+        "addresses": lambda _: (own.ip, own.port),
+        "make_branch": lambda: f"z9hG4bKp{next(counter)}",
+        "make_tag": lambda: f"proxy-{next(counter)}",
+        "mark_key": mark_key,
+        "is_emergency": is_emergency,
+        "is_trusted": is_trusted,
+        "tcp_is_up": tcp_is_up,
+        "credentials_of": credentials_of,
+    }
     more = {} if resolve is None else {"resolve": resolve}
-    return SipStack(
-        addresses=lambda _: (own.ip, own.port),
-        make_branch=lambda: f"z9hG4bKp{next(counter)}",
-        make_tag=lambda: f"proxy-{next(counter)}",
-        mark_key=mark_key,
-        is_emergency=is_emergency,
-        is_trusted=is_trusted,
-        tcp_is_up=tcp_is_up,
-        credentials_of=credentials_of,
-        **more,
-    )
+    return SipStack(**given | more | seams)
 
 
 def drain(stack: SipStack) -> tuple[list[Event], list[tuple[bytes, Hop]]]:

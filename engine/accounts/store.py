@@ -5,6 +5,7 @@ Nothing here commits. A row of another account is never returned: the account is
 """
 
 import datetime as dt
+import ipaddress
 import re
 from collections.abc import Sequence
 from typing import Protocol, TypeVar, cast
@@ -199,15 +200,6 @@ async def session_by_cookie(session: AsyncSession, cookie_hash: str) -> tuple[Se
     return None if found is None else (found[0], found[1], found[2], Policy.of(found[3]))
 
 
-async def open_sessions_of(
-    session: AsyncSession, account_id: str, *, after: str | None = None, limit: int = 100
-) -> Sequence[Session]:
-    """The account's sessions that nobody has ended, newest first."""
-    return await rows_after(
-        session, Session, account_id, Session.ended_at.is_(None), after=after, limit=limit, newest_first=True
-    )
-
-
 def is_live(policy: Policy = DEFAULT) -> tuple[ColumnElement[bool], ...]:
     """That a session is still good for a request: nobody ended it, and neither clock has run out."""
     now = utc_now()
@@ -277,6 +269,27 @@ async def sources_in_use(session: AsyncSession, sources: Sequence[str], *, but: 
         query = query.where(Pbx.tls_name == "", Pbx.auth_user == "")
     taken = {source for held in await session.scalars(query) for source in held}
     return [source for source in sources if source in taken]
+
+
+async def sources_nested(
+    session: AsyncSession, sources: Sequence[str], *, but_account: str, unless_proven: bool
+) -> list[str]:
+    """Which of these networks lie inside or around one that a PBX of another account holds; equal ones are told by
+    `sources_in_use`. Within an account a narrower network is how a part of a site is told from the rest.
+
+    Args:
+        unless_proven: pass over PBXs that prove themselves by a certificate name or a digest user.
+    """
+    query = select(Pbx.sources).where(Pbx.account_id != but_account)
+    if unless_proven:
+        query = query.where(Pbx.tls_name == "", Pbx.auth_user == "")
+    wished = [(source, ipaddress.ip_network(source)) for source in sources]
+    found: dict[str, None] = {}
+    for held in await session.scalars(query) if wished else ():
+        for text in held:
+            other = ipaddress.ip_network(text)
+            found |= {source: None for source, network in wished if text != source and network.overlaps(other)}
+    return list(found)
 
 
 async def pbx_proving_itself(session: AsyncSession, by: ColumnElement[bool], *, but: str) -> bool:

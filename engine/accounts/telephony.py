@@ -1,8 +1,8 @@
 """PBXs and trunks: who may send calls, and who carries them on. Operations with their rules.
 
 It is how a request finds its account: by the name in the PBX's client certificate, then by its digest user, then by
-the network it comes from. Names and users belong to one PBX, over all accounts; so does a network, unless each PBX that
-holds it proves itself by one of the other two.
+the network it comes from. Names and users belong to one PBX, over all accounts; so does a network, and none lies inside
+another account's, unless each PBX that holds one of the two proves itself by one of the others.
 """
 
 import ipaddress
@@ -175,6 +175,13 @@ async def _refuse_taken(session: AsyncSession, pbx: Pbx, wished: PbxFields, sour
         raise Conflict(
             f"{', '.join(taken)} belongs to another PBX already. A network names one PBX only, unless each of them "
             "proves itself by a certificate name or a user and password."
+        )
+    nested = await store.sources_nested(session, sources, but_account=pbx.account_id, unless_proven=proves_itself)
+    if nested:
+        raise Conflict(
+            f"{', '.join(nested)} overlaps a network that another account's PBX has, wider or narrower than this one: "
+            "the narrower would take the other's 911 calls. Name this PBX's own addresses alone, or let both PBXs "
+            "prove themselves by a certificate name or a user and password."
         )
 
 

@@ -11,6 +11,7 @@ from functools import lru_cache
 from urllib.parse import quote
 
 from engine.e911.additional import CallFacts, content_type_of, purpose_of, write_block
+from engine.e911.caller import DEVICE_HEADER, SOURCE_HEADER
 from engine.e911.carriers import REFERENCE, VALUE, CarrierProfile, Form, Order
 from engine.e911.civic import CivicAddress, DispatchableLocation
 from engine.e911.dial import TEST_URN, Dialed, Kind
@@ -27,6 +28,7 @@ STRIPPED_PREFIX = b"x-callpoint-"
 # the caller's own claims about who it is; ours replaces them. Privacy would make the carrier hide the callback number
 # (RFC 3323)
 STRIPPED = ("P-Asserted-Identity", "P-Preferred-Identity", "Privacy")
+BARELY_STRIPPED = ("Privacy", DEVICE_HEADER, SOURCE_HEADER)
 LOCATION_HEADERS = (GEOLOCATION, GEOLOCATION_ROUTING)
 _DESCRIBING = tuple((name, name.lower().encode()) for name in BODY_HEADERS)
 # words of a description lose their end; a number or a code with its end cut off names another place, so it is left out
@@ -106,6 +108,12 @@ def plain_edit(trunk: Trunk, outgoing: Outgoing) -> Edit:
     remove = stripped_headers(outgoing.request) + STRIPPED + (() if is_test else ("Priority",))
     add = (("P-Asserted-Identity", f"<sip:{number}@{host}>"),) if number else ()
     return Edit(f"sip:{dialed}@{host}", remove, add if is_test else (*add, ("Priority", "emergency")))
+
+
+def bare_edit(trunk: Trunk, dialed: Dialed, numbers: NumberPack) -> Edit:
+    """The number alone, as the caller's country dials it. Whom the PBX asserts stays: nothing better is known."""
+    number = trunk.test_number or "933" if dialed.kind is Kind.TEST else numbers.number_for(dialed.digits)
+    return Edit(f"sip:{number}@{bracketed(trunk.host)}", BARELY_STRIPPED)
 
 
 class Dialect:

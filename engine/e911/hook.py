@@ -227,6 +227,49 @@ class Hook:
         unknown = Resolved(None, Source.NONE, None, None, (), now)
         return self._to_trunks(request, source, Peer(*known), dialed, now, Caller(), unknown, Chosen(None))
 
+    def decide_barely(self, request: Request, source: Hop, now: datetime) -> Decision:
+        """What is left when `decide_plainly` failed as well: the request with nothing but its number changed goes to
+        the account's trunks as they stand in the table, then to those of last resort. The record, if one can be made,
+        says that nothing was looked up; without one nobody is told, and the log has to do.
+        """
+        known = self._table.peer_of(source.ip) or self.peers.at(source)
+        if known is None or not (dialed := _dialed(request, known[0])).is_emergency:
+            return Decision(status=500, reason="Server Internal Error")
+        account, pbx = known
+        own = sorted((trunk for trunk in account.trunks if trunk.enabled), key=lambda trunk: trunk.last_resort)
+        trunks = {trunk.id: trunk for trunk in (*own, *self._table.last_resorts)}
+        targets = route.bare_targets(
+            trunks.values(), dialed, numbers_of(account.country), hops_of=self._hops_of, deadlines=self._deadlines
+        )
+        call = self._bare_call(request, source, account, pbx, dialed, now, trunks)
+        if not targets:
+            return _no_trunk(call, has_trunks=bool(trunks))
+        is_test = dialed.kind is Kind.TEST
+        return Decision(forward=Forward(targets, call, emergency=True, is_test=is_test), call=call)
+
+    def _bare_call(
+        self,
+        request: Request,
+        source: Hop,
+        account: AccountTable,
+        pbx: Pbx,
+        dialed: Dialed,
+        now: datetime,
+        trunks: dict[str, Trunk],
+    ) -> EmergencyCall | None:
+        """The record of a call of which nothing was looked up; None when not even that can be made."""
+        faults = (*request.faults, "neither caller nor location could be looked up")
+        try:
+            return EmergencyCall(
+                id=self._make_call_id(), account_id=account.account_id, pbx_id=pbx.id or None,
+                sip_call_id=request.call_id, dialed=dialed, received_at=now, caller=Caller(), callback_number=None,
+                resolved=Resolved(None, Source.NONE, None, None, (), now), faults=faults, source=source,
+                trunk_names={trunk.id: trunk.name for trunk in trunks.values()},
+            )  # fmt: skip
+        except Exception as exc:  # noqa: BLE001 - a call that leaves unrecorded is better than one that does not leave
+            self._on_fault(f"an emergency call of {account.account_id} leaves without a record: {exc!r:.200}")
+            return None
+
     def _decide_emergency(
         self, request: Request, source: Hop, peer: Peer, dialed: Dialed, now: datetime, *, has_waited: bool = False
     ) -> Decision:
@@ -310,8 +353,9 @@ class Hook:
             return _no_trunk(call, has_trunks=bool(trunks))
         if chosen.is_lent and self._brings_calls(chosen, peer.account, now, is_test=dialed.kind is Kind.TEST):
             self.lending.lend(_loan_of(call, peer.account))
-        is_own_test = peer.is_proven and dialed.kind is Kind.TEST
-        return Decision(forward=Forward(targets, call, emergency=True, is_own_test=is_own_test), call=call)
+        is_test = dialed.kind is Kind.TEST
+        forward = Forward(targets, call, emergency=True, is_own_test=peer.is_proven and is_test, is_test=is_test)
+        return Decision(forward=forward, call=call)
 
     def _brings_calls(self, chosen: Chosen, account: AccountTable, now: datetime, *, is_test: bool) -> bool:
         """Whether calls to the number are this caller's from now on: not to one that the PBX merely says and another
@@ -453,7 +497,7 @@ def _alive() -> Decision:
     )
 
 
-def _no_trunk(call: EmergencyCall, *, has_trunks: bool) -> Decision:
+def _no_trunk(call: EmergencyCall | None, *, has_trunks: bool) -> Decision:
     why = "no trunk's address is known" if has_trunks else "no trunk is configured"
     warning = f'399 callpoint "The emergency call went nowhere: {why}"'
     return Decision(status=503, reason="Service Unavailable", headers=(("Warning", warning),), call=call)

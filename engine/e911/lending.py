@@ -7,7 +7,7 @@ one. Every number a call went out with is remembered, so that a call back to it 
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -69,9 +69,14 @@ class Chosen:
 
 
 class Lending:
-    """Chooses numbers and remembers who has them. `fresh` are the loans made here that nobody has taken to the disk."""
+    """Chooses numbers and remembers who has them. `fresh` are the loans made here that nobody has taken to the disk.
 
-    def __init__(self) -> None:
+    Args:
+        claim: Whether a number of a pool is ours to lend at this moment; no when another process is about to lend it.
+    """
+
+    def __init__(self, claim: Callable[[str], bool] = lambda _: True) -> None:
+        self.claim = claim
         self._loans: OrderedDict[str, Loan] = OrderedDict()
         self.fresh: list[Loan] = []
 
@@ -93,7 +98,7 @@ class Lending:
         pool = account.pool_of(location.id) if location is not None else ()
         if pool:
             who = (pbx_id, resolved.line.sip_user if resolved.line is not None else caller.identity)
-            return self._from_pool(pool, who, now, is_test=is_test)
+            return self._claimed_from(pool, who, now, is_test=is_test)
         general = account.callback_number_for(resolved.phone, resolved.line, location)
         return Chosen(general) if general else Chosen(caller.asserted_number, is_asserted=True)
 
@@ -139,6 +144,21 @@ class Lending:
         self._loans.move_to_end(loan.number)
         if len(self._loans) > MAX_LENT:
             self._loans.popitem(last=False)
+
+    def _claimed_from(
+        self, pool: Sequence[Number], who: tuple[str | None, str], now: datetime, *, is_test: bool
+    ) -> Chosen:
+        """The best number that no other process is about to lend; when they lend them all, the best one all the same:
+        a call is not sent without a number for that.
+        """
+        first = chosen = self._from_pool(pool, who, now, is_test=is_test)
+        left = pool
+        while chosen.is_lent and chosen.number is not None and not self.claim(chosen.number):
+            left = [number for number in left if number.e164 != chosen.number]
+            if not left:
+                return replace(first, flags=(EXHAUSTED_FLAG,))
+            chosen = self._from_pool(left, who, now, is_test=is_test)
+        return chosen
 
     def _from_pool(
         self,

@@ -13,8 +13,10 @@ from functools import lru_cache
 from typing import overload
 
 from engine.e911.carriers import CarrierProfile, CarrierProfiles
-from engine.e911.dialect import Dialect, Outgoing, plain_edit, stripped_headers
+from engine.e911.dial import Dialed
+from engine.e911.dialect import Dialect, Outgoing, bare_edit, plain_edit, stripped_headers
 from engine.e911.location import AccountTable, DispatchableLocation, Pbx, Trunk
+from engine.numbers import NumberPack
 from engine.sip.auth import Credentials
 from engine.sip.forward import Edit, Hop, Target
 
@@ -24,6 +26,7 @@ MAX_HOPS_PER_TRUNK = (
     3  # addresses of one host name that are tried: a name with twenty dead ones must not hold a call for 40 s
 )
 _MAX_KEPT_DIALECTS = 8192
+_FINAL = frozenset({486, 487, 600, 603})  # the answerer's word, or the caller's
 
 HopsOf = Callable[[str, int | None, str], tuple[Hop, ...]]
 """(host, port, transport) -> addresses known now, best first; never waits."""
@@ -96,12 +99,7 @@ class Targets(Sequence[Target]):
         trunk, profile = dialect.trunk, dialect.profile
         edits = self._edits.get(trunk.id)
         if edits is None:
-            try:
-                edits = dialect.edits(self._outgoing)
-            except Exception as exc:  # noqa: BLE001 - a fault of ours on the last step must not keep a 911 call here
-                self._on_fault(f"{profile.name}, trunk {trunk.id}: the plain call was sent instead: {exc!r:.200}")
-                edits = plain_edit(trunk, self._outgoing), None
-            self._edits[trunk.id] = edits
+            edits = self._edits[trunk.id] = self._made_edits(dialect)
         return Target(
             trunk.id,
             hop,
@@ -115,10 +113,39 @@ class Targets(Sequence[Target]):
             fail_over_unrung=profile.fail_over_before_ringing,
         )
 
+    def _made_edits(self, dialect: Dialect) -> tuple[Edit, Edit | None]:
+        """What the trunk's dialect says; should that fail, the plain call; should that, the number alone."""
+        trunk, profile = dialect.trunk, dialect.profile
+        try:
+            return dialect.edits(self._outgoing)
+        except Exception as exc:  # noqa: BLE001 - a fault of ours on the last step must not keep a 911 call here
+            self._on_fault(f"{profile.name}, trunk {trunk.id}: the plain call was sent instead: {exc!r:.200}")
+        try:
+            return plain_edit(trunk, self._outgoing), None
+        except Exception as exc:  # noqa: BLE001 - as above
+            self._on_fault(f"{profile.name}, trunk {trunk.id}: the bare call was sent instead: {exc!r:.200}")
+            return bare_edit(trunk, self._outgoing.dialed, self._outgoing.numbers), None
+
 
 def credentials_of(row: Trunk | Pbx) -> Credentials | None:
     """With what its challenges are answered; None when it has no user name or no password."""
     return Credentials(row.auth_user, row.secret) if row.auth_user and row.secret else None
+
+
+def bare_targets(
+    trunks: Iterable[Trunk], dialed: Dialed, numbers: NumberPack, *, hops_of: HopsOf, deadlines: Deadlines
+) -> tuple[Target, ...]:
+    """One target per address of each trunk, with nothing of a profile, a caller or a location: only the number is made
+    that trunk's. What is left when the request's own targets could not be made.
+    """
+    return tuple(
+        Target(
+            trunk.id, hop, bare_edit(trunk, dialed, numbers), deadlines.first_response_s, deadlines.connect_s,
+            credentials=credentials_of(trunk), fail_over=_all_failures_but(_FINAL),
+        )
+        for trunk in trunks
+        for hop in hops_of(trunk.host, trunk.port, trunk.transport)[:MAX_HOPS_PER_TRUNK]
+    )  # fmt: skip
 
 
 def targets_for(

@@ -339,11 +339,20 @@ class LocationTable:
     def owners_at(self, address: IpAddress) -> Owners:
         """The accounts and PBXs whose longest source network holds the address, the oldest first; () for a stranger.
 
-        Several may hold the same network when each has another way to prove itself (design decision 16).
+        Several may hold the same network when each has another way to prove itself (design decision 16), and one
+        account's may lie inside another's then: those of the wider one come behind.
         """
+        found: list[tuple[str, str]] = []
         for _, owners in self._sources.matches(address):
-            return self._rows(sorted(owners))  # identifiers sort by time of making
-        return ()
+            accounts = {account_id for account_id, _ in found}
+            found += sorted(owner for owner in owners if owner[0] not in accounts)  # identifiers sort by time of making
+            if not all(self._proves_itself(*owner) for owner in found):
+                break
+        return self._rows(found)
+
+    def _proves_itself(self, account_id: str, pbx_id: str) -> bool:
+        pbx = self.accounts[account_id].pbxs[pbx_id]
+        return bool(pbx.tls_name or pbx.auth_user)
 
     def trunk(self, trunk_id: str) -> Trunk | None:
         """The trunk with that identifier, of whatever account."""

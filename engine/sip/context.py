@@ -26,8 +26,8 @@ class ResponseContext(Timed):
 
     __slots__ = (
         "best", "branches", "challenges", "disguise", "fail_over", "index", "is_cancelled", "is_done", "is_emergency",
-        "is_invite", "is_own_test", "loop", "record_routed", "request", "restore", "routing", "server", "tag",
-        "targets",
+        "is_invite", "is_own_test", "is_test", "loop", "record_routed", "request", "restore", "routing", "server",
+        "tag", "targets",
     )  # fmt: skip
 
     def __init__(self, server: ServerTransaction, request: Request, routing: Routing, loop: bytes) -> None:
@@ -43,6 +43,7 @@ class ResponseContext(Timed):
         self.fail_over: frozenset[int] = frozenset()
         self.is_emergency = False
         self.is_own_test = False
+        self.is_test = False
         self.index = 0
         self.branches: list[Branch] = []
         self.disguise: tuple[Disguise, bool] | None = None  # of its dialog, and whether the sender is the caller

@@ -77,8 +77,8 @@ class Forward:
 
     The next one is tried on silence, on a transport that fails, and on a final status in `fail_over`; any other final
     status is the caller's. With a `tag` the attempts, the outcome and the dialog's end are reported as events. An
-    `emergency` call may ring as long as its caller waits: timer C is an hour. `is_own_test`: it was placed by
-    ourselves, and no branch of it rings for longer than a minute.
+    `emergency` call may ring as long as its caller waits: timer C is an hour, unless it `is_test`. `is_own_test`: it
+    was placed by ourselves, and no branch of it rings for longer than a minute.
     """
 
     targets: Sequence[Target]
@@ -86,3 +86,4 @@ class Forward:
     fail_over: frozenset[int] = frozenset()
     emergency: bool = False
     is_own_test: bool = False
+    is_test: bool = False

@@ -7,10 +7,11 @@ any other. The rules that end a context: a 2xx; a final status that does not fai
 
 A request too large for a datagram goes by TCP where that is known to work (§18.1.1, `tcp_is_up`). Should the stream
 fail, it goes by UDP at once, in the same attempt; should nothing be heard on it, by UDP as the next attempt, and no
-other request tries that stream for `DOUBT_S`. Each of the two has half the time that the target has for an answer: one
-that is dead keeps a call no longer for having been reached by both.
+other request tries that stream for `DOUBT_S`. Each of the two has half the time that the target has for
+an answer: one that is dead keeps a call no longer for having been reached by both.
 """
 
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +19,7 @@ from dataclasses import replace
 from engine.sip import edit
 from engine.sip.context import Branch, ByDatagram, ResponseContext
 from engine.sip.dialog import Dialogs
-from engine.sip.disguise import disguise_of, dress, proof_lines, seal, undress, with_proof
+from engine.sip.disguise import disguise_of, dress, proof_lines, seal, with_proof
 from engine.sip.edit import Routing
 from engine.sip.events import (
     AnsweredLate,
@@ -30,27 +31,27 @@ from engine.sip.events import (
     Finished,
     ProvisionalReceived,
 )
-from engine.sip.forward import Edit, Forward, Hop, Target
-from engine.sip.message import Request, Response
-from engine.sip.timers import (
-    EMERGENCY_TIMER_C_S,
-    EMERGENCY_TRYING_S,
-    LATE_TRYING_S,
-    OWN_TEST_S,
-    TIMER_C_S,
-    TRANSACTION_S,
-    Deadlines,
+from engine.sip.failover import (
+    Doubts,
+    fails_over,
+    for_half_the_time,
+    keeps_sips,
+    leaves_as_sips,
+    patience,
+    rank,
+    upward,
+    with_all_challenges,
 )
+from engine.sip.forward import NO_EDIT, Edit, Forward, Hop, Target
+from engine.sip.message import Request, Response
+from engine.sip.timers import LATE_TRYING_S, TRANSACTION_S, Deadlines
 from engine.sip.transaction import Act, ClientTransaction, ServerTransaction, State, Transactions, client_key
 
 __all__ = ["Branch", "Edit", "Forward", "Hop", "Proxy", "ResponseContext", "Target"]
 
 CHALLENGES = frozenset({401, 407})
 MAX_REPEATED = 4_096  # re-INVITEs remembered until their ACK
-PREFERRED_4XX = frozenset({401, 407, 415, 420, 484})  # §16.7 step 6
 MAX_DATAGRAM_REQUEST_BYTES = 1_300  # §18.1.1: larger ones go by a congestion controlled transport
-DOUBT_S = 300.0
-MAX_DOUBTS = 4_096
 MAX_TAGGED_DIALOGS = 100_000  # the oldest is forgotten then: its BYE is still forwarded, only not reported
 
 
@@ -68,6 +69,7 @@ class Proxy:
         send: Callable[[bytes, Hop], None],
         emit: Callable[[Event], None],
         tcp_is_up: Callable[[str, int], bool],
+        on_fault: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._transactions = transactions
         self._dialogs = dialogs
@@ -77,8 +79,10 @@ class Proxy:
         self._send = send
         self._emit = emit
         self._tcp_is_up = tcp_is_up
+        self._on_fault = on_fault
         self._connected: set[tuple[str, str, int]] = set()
-        self._doubted: dict[tuple[str, int], float] = {}  # TCP that said nothing -> not before
+        self._tcp_doubts = Doubts()
+        self.silent = Doubts()  # addresses that a request inside a dialog got no answer from
         self._tags: OrderedDict[tuple[bytes, bytes], object] = OrderedDict()
         self._repeated: OrderedDict[tuple[bytes, int], int] = OrderedDict()
 
@@ -93,11 +97,12 @@ class Proxy:
             self._deadlines.arm(context, LATE_TRYING_S, now)
         context.targets = forward.targets
         if request is not None and request.scheme == b"sips" and not (forward.emergency or context.routing.is_marked):
-            context.targets = tuple(target for target in forward.targets if _keeps_sips(target))
+            context.targets = tuple(target for target in forward.targets if keeps_sips(target))
         context.tag = forward.tag
         context.fail_over = forward.fail_over
         context.is_emergency = forward.emergency
         context.is_own_test = forward.is_own_test
+        context.is_test = forward.is_test
         if context.is_done:  # cancelled meanwhile, or answered 500 because this came so late
             if context.tag is not None:
                 if context.is_cancelled:
@@ -150,6 +155,17 @@ class Proxy:
             outcome = "cancelled"
         self._end_without_answer(branch, outcome, now)
 
+    def pass_over(self, branch: Branch, status: int, now: float) -> None:
+        """A refusal that a fault of ours kept from being dealt with: the next target has its turn."""
+        context = branch.context
+        if context.is_done or context.server.request is None:
+            return
+        self._deadlines.disarm(branch)
+        if not branch.is_over:
+            self._end_attempt(branch, status, "refused", now)
+        self._candidate(context, 500, None, None)
+        self._go_on(context, now)
+
     def deadline(self, branch: Branch, now: float) -> None:
         """The branch's own clock: nothing heard in time, timer C, or no final response after our CANCEL."""
         client, context = branch.client, branch.context
@@ -178,13 +194,42 @@ class Proxy:
     # -- trying targets ------------------------------------------------------------------------------------------
 
     def _go_on(self, context: ResponseContext, now: float) -> None:
-        """Try the next target, or finish when there is none or the caller has cancelled."""
-        if context.is_cancelled or context.index >= len(context.targets):
-            self._finish(context, now)
-            return
-        target = context.targets[context.index]
-        context.index += 1
-        self._try(context, target, target.edit, now, is_retry=False)
+        """Try the next target, or finish when there is none or the caller has cancelled. One that cannot be made, or
+        whose request cannot be written, is passed over.
+        """
+        while not context.is_cancelled and context.index < len(context.targets):
+            context.index += 1
+            try:
+                target = context.targets[context.index - 1]
+            except Exception as fault:  # noqa: BLE001 - the next one may do
+                self._on_fault(f"target {context.index}: {fault!r:.300}")
+                continue
+            if self._tries(context, target, target.edit, now, is_retry=False):
+                return
+        self._finish(context, now)
+
+    def _tries(
+        self,
+        context: ResponseContext,
+        target: Target,
+        changes: Edit,
+        now: float,
+        *,
+        is_retry: bool,
+        after: Branch | None = None,
+        proof: tuple[bytes, ...] = (),
+    ) -> bool:
+        """`_try`, and with the least that can be changed when that failed; False when nothing could be sent."""
+        least = Edit(request_uri=changes.request_uri, remove=changes.remove)
+        for each in (changes,) if changes is NO_EDIT else (changes, least):
+            try:
+                self._try(context, target, each, now, is_retry=is_retry, after=after, proof=proof)
+            except Exception as fault:  # noqa: BLE001 - a fault of ours must not keep a 911 call from its next trunk
+                self._on_fault(f"{target.name or 'a request inside a dialog'} to {target.hop.ip}: {fault!r:.300}")
+            else:
+                return True
+        self._candidate(context, 500, None, None)
+        return False
 
     def _try(
         self,
@@ -206,7 +251,6 @@ class Proxy:
             is_another = bool(proof) or is_retry is not after.is_retry
             # what goes out without a proof may be challenged in its own right, whatever was answered before
             branch.ahead, branch.proofs = after.ahead + is_another, after.proofs + 1 if proof else 0
-        context.branches.append(branch)
         routing, token = context.routing, b""
         if context.disguise is not None or target.credentials is not None or changes.from_ is not None or branch.ahead:
             routing, token = self._dressed(branch, changes, proof)
@@ -218,8 +262,9 @@ class Proxy:
             and self._takes_tcp(target.hop, now)
         ):
             branch.by_datagram = ByDatagram(target, routing, token)
-            branch.target = target = _for_half_the_time(target, target.hop._replace(transport="tcp"))
+            branch.target = target = for_half_the_time(target, target.hop._replace(transport="tcp"))
             sent = self._written(branch, target.hop, name, routing, token)
+        context.branches.append(branch)
         self._open(branch, sent, name, now)
         if context.tag is not None:
             self._emit(AttemptStarted(context.tag, target, branch.number, changes.conveys_location, sent, now))
@@ -232,7 +277,7 @@ class Proxy:
         record_route = b""
         if context.record_routed:
             if request.scheme == b"sips" or hop.transport == "tls":
-                is_sips = _leaves_as_sips(request, routing, changes)
+                is_sips = leaves_as_sips(request, routing, changes)
                 record_route = dialogs.record_route_secured(request, source, hop, token, is_sips=is_sips)
             else:
                 record_route = dialogs.record_route(request, source, hop, token)
@@ -259,23 +304,22 @@ class Proxy:
             self._deadlines.arm(branch, limit, now)
 
     def _takes_tcp(self, hop: Hop, now: float) -> bool:
-        return self._doubted.get((hop.ip, hop.port), now) <= now and self._tcp_is_up(hop.ip, hop.port)
-
-    def _doubt(self, hop: Hop, now: float) -> None:
-        if len(self._doubted) >= MAX_DOUBTS:
-            self._doubted.clear()
-        self._doubted[hop.ip, hop.port] = now + DOUBT_S
+        return not self._tcp_doubts.holds(hop, now) and self._tcp_is_up(hop.ip, hop.port)
 
     def _go_by_datagram(self, branch: Branch, now: float) -> bool:
         """The stream that a large request took has failed: the same attempt goes on over UDP."""
         context, given = branch.context, branch.by_datagram
         branch.by_datagram = None
-        self._doubt(branch.target.hop, now)
+        self._tcp_doubts.add(branch.target.hop, now)
         if given is None or branch.is_over or branch.is_cancel_wanted or context.is_done:
             return False
         branch.target = given.target
-        name = self._make_branch().encode() + context.loop
-        sent = self._written(branch, given.target.hop, name, given.routing, given.token)
+        try:
+            name = self._make_branch().encode() + context.loop
+            sent = self._written(branch, given.target.hop, name, given.routing, given.token)
+        except Exception as fault:  # noqa: BLE001 - then it ends as unreachable, and the next target has its turn
+            self._on_fault(f"{given.target.name} by UDP: {fault!r:.300}")
+            return False
         self._open(branch, sent, name, now)
         return True
 
@@ -304,15 +348,17 @@ class Proxy:
         if branch.is_over:
             return
         self._end_attempt(branch, None, outcome, now)
+        if not branch.target.name:
+            self.silent.add(branch.target.hop, now)
         if branch.context.is_done:
             return
         self._candidate(branch.context, 503 if outcome == "unreachable" else 408, None, None)
         if branch.by_datagram is not None and outcome == "timeout" and not branch.context.is_cancelled:
-            self._doubt(branch.target.hop, now)
+            self._tcp_doubts.add(branch.target.hop, now)
             given = branch.by_datagram.target
-            given = _for_half_the_time(given, given.hop)
-            self._try(branch.context, given, branch.edit, now, is_retry=branch.is_retry, after=branch)
-            return
+            given = for_half_the_time(given, given.hop)
+            if self._tries(branch.context, given, branch.edit, now, is_retry=branch.is_retry, after=branch):
+                return
         self._go_on(branch.context, now)
 
     def _cancel_branch(self, branch: Branch, now: float) -> None:
@@ -336,7 +382,7 @@ class Proxy:
         branch.is_rung = branch.is_rung or status >= 180
         if not branch.is_cancel_sent and (status > 100 or is_first):  # §16.7 step 2: no 100 gives timer C more time
             if context.is_invite:
-                self._deadlines.arm(branch, _patience(branch, status, now), now)
+                self._deadlines.arm(branch, patience(branch, status, now), now)
             else:
                 self._deadlines.disarm(branch)  # timer F goes on
         if context.tag is not None and not branch.is_over:
@@ -344,14 +390,14 @@ class Proxy:
         if branch.is_cancel_wanted:
             self._cancel_branch(branch, now)
         if status > 100 and context.is_invite and not branch.is_over and not context.is_done:  # RFC 4320 §4.1
-            data = _upward(context, response)
+            data = upward(context, response)
             if data is not None:
                 self._transactions.respond(context.server, status, data, now)
 
     def _success(self, branch: Branch, response: Response, now: float) -> None:
         """Every 2xx goes up at once (§16.7 step 5): first, late, or a retransmission."""
         context, status = branch.context, response.status
-        data = _upward(context, response)
+        data = upward(context, response)
         if data is None:  # our Via stood alone: nobody to send it to, and the branch must not wait for another
             self._deadlines.disarm(branch)
             self._end_without_answer(branch, "unreachable", now)
@@ -414,8 +460,9 @@ class Proxy:
         self._refused(context, branch, response)
         is_retry_due = status in target.retry_on and target.retry_edit is not None and not branch.is_retry
         if is_retry_due and target.retry_edit is not None and not context.is_cancelled:
-            self._try(context, branch.given, target.retry_edit, now, is_retry=True, after=branch)
-        elif _fails_over(branch, status):
+            if not self._tries(context, branch.given, target.retry_edit, now, is_retry=True, after=branch):
+                self._go_on(context, now)
+        elif fails_over(branch, status):
             self._go_on(context, now)
         else:
             self._finish(context, now, response)
@@ -443,7 +490,8 @@ class Proxy:
             if len(self._repeated) > MAX_REPEATED:
                 self._repeated.popitem(last=False)
         changes = target.retry_edit if branch.is_retry and target.retry_edit is not None else target.edit
-        self._try(context, branch.given, changes, now, is_retry=branch.is_retry, after=branch, proof=proof)
+        if not self._tries(context, branch.given, changes, now, is_retry=branch.is_retry, after=branch, proof=proof):
+            self._go_on(context, now)
 
     def repeats_of(self, request: Request) -> int:
         """By how much the CSeq of the INVITE inside a dialog that this ACK belongs to was raised."""
@@ -451,7 +499,7 @@ class Proxy:
 
     def _refused(self, context: ResponseContext, branch: Branch, response: Response) -> None:
         """Take a final response that is no 2xx into the choice of the best."""
-        data = _upward(context, response)
+        data = upward(context, response)
         if response.status in CHALLENGES:
             if context.challenges is None:
                 context.challenges = []
@@ -470,7 +518,7 @@ class Proxy:
     def _candidate(context: ResponseContext, status: int, data: bytes | None, target: Target | None) -> None:
         """Keep the better of two final responses (§16.7 step 6); one that came is better than one of our making."""
         best = context.best
-        if best is None or _rank(status, data) < _rank(best[0], best[1]):
+        if best is None or rank(status, data) < rank(best[0], best[1]):
             context.best = (status, data, target)
 
     def _finish(self, context: ResponseContext, now: float, response: Response | None = None) -> None:
@@ -487,17 +535,25 @@ class Proxy:
             self._transactions.silence(server, now)  # RFC 4320 §4.2: a 408, ours or another's, helps nobody
         else:
             if context.challenges is not None and data is not None and status in CHALLENGES:
-                data = _with_all_challenges(data, context.challenges)
+                data = with_all_challenges(data, context.challenges)
             if status == 503:  # §16.7 step 6: it would say that we are overloaded
                 status = 500
                 data = edit.with_status(data, 500) if data is not None else None
             if data is None:
-                data = edit.response_to(request, status, to_tag=self._make_tag().encode(), received=server.received)
+                data = edit.response_to(request, status, to_tag=self._tag_for(request), received=server.received)
             self._transactions.respond(server, status, data, now)
         if context.tag is not None:
             is_cancelled = context.is_cancelled and status == 487
             self._emit(Finished(context.tag, "cancelled" if is_cancelled else "failed", status, target, now))
         self._release(context, response, now)
+
+    def _tag_for(self, request: Request) -> bytes:
+        """A To tag of ours; should none be had, one by which a retransmission gets the same (RFC 3261 §8.2.7)."""
+        try:
+            return self._make_tag().encode()
+        except Exception as fault:  # noqa: BLE001 - the caller must have its answer
+            self._on_fault(f"a tag: {fault!r:.300}")
+            return b"%08x" % zlib.crc32(request.via.branch)
 
     def _release(self, context: ResponseContext, response: Response | None, now: float) -> None:
         """Drop what only an unfinished context needs; a BYE that got its answer ends a tagged dialog."""
@@ -533,60 +589,6 @@ class Proxy:
 _NO_ROUTING = Routing([], b"", is_marked=False)
 
 
-def _upward(context: ResponseContext, response: Response) -> bytes | None:
-    """The response on its way to whoever sent the request, in the words it used."""
-    data = edit.forwarded_response(response, on_stream=context.server.is_reliable)
-    return undress(data, response, context.restore) if context.restore and data is not None else data
-
-
 def is_pending(server: ServerTransaction) -> bool:
     """May a final response still be sent through it?"""
     return server.state in (State.TRYING, State.PROCEEDING)
-
-
-def _rank(status: int, data: bytes | None) -> tuple[int, bool, bool, int]:
-    group = 0 if status >= 600 else status // 100
-    return group, data is None, status not in PREFERRED_4XX, status
-
-
-def _with_all_challenges(data: bytes, challenges: list[tuple[bytes | None, bytes]]) -> bytes:
-    """The chosen 401 or 407 with the challenges of all the others (§16.7 step 7)."""
-    others = [lines for response, lines in challenges if response is not data]
-    return edit.with_challenges(data, others) if others else data
-
-
-def _keeps_sips(target: Target) -> bool:
-    """May a request to a sips URI go there: by TLS, or because the URI is another then (RFC 3261 §26.2.2)."""
-    return target.hop.transport == "tls" or target.edit.request_uri is not None
-
-
-def _patience(branch: Branch, status: int, now: float) -> float:
-    """How long a branch may take for its final response after this provisional one."""
-    context = branch.context
-    if context.is_own_test:  # counted from its start: ringing that is told again and again does not prolong it
-        return max(0.0, branch.started_at + OWN_TEST_S - now)
-    if not context.is_emergency:
-        return TIMER_C_S
-    # a 100 says that the next hop lives, not that anybody behind it does; the last target is not given up for that
-    is_left_for_another = status == 100 and context.index < len(context.targets)
-    return EMERGENCY_TRYING_S if is_left_for_another else EMERGENCY_TIMER_C_S
-
-
-def _for_half_the_time(target: Target, hop: Hop) -> Target:
-    return replace(target, hop=hop, first_response_s=target.first_response_s / 2)
-
-
-def _leaves_as_sips(request: Request, routing: Routing, changes: Edit) -> bool:
-    """Has it a sips URI in its topmost Route or its Request-URI as it leaves?"""
-    if routing.next_uri != request.request_uri_bytes and routing.next_uri[:5].lower() == b"sips:":
-        return True
-    if changes.request_uri is not None:
-        return changes.request_uri[:5].lower() == "sips:"
-    return request.scheme == b"sips"
-
-
-def _fails_over(branch: Branch, status: int) -> bool:
-    """Is the next target tried after this final status? What a target says of itself, else the whole request's rule."""
-    target = branch.target
-    chosen = branch.context.fail_over if target.fail_over is None else target.fail_over
-    return status in chosen or (status in target.fail_over_unrung and not branch.is_rung)

@@ -15,12 +15,13 @@ import ipaddress
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from engine.sip import edit
 from engine.sip.auth import Credentials
 from engine.sip.dialog import Dialogs, NextHop
-from engine.sip.disguise import dress, opened, proof_lines
-from engine.sip.edit import Routing
+from engine.sip.disguise import dress, opened
+from engine.sip.edit import Change, Routing
 from engine.sip.events import (
     AnsweredLate,
     AttemptEnded,
@@ -34,14 +35,16 @@ from engine.sip.events import (
     RefusedBecause,
     RequestReceived,
 )
+from engine.sip.failover import MAX_ADDRESSES, one_after_another
 from engine.sip.forward import NO_EDIT, Edit, Forward, Hop, Target
 from engine.sip.message import BadMessage, Request, Response, parse_message
-from engine.sip.proxy import CHALLENGES, Branch, Proxy, ResponseContext, is_pending
+from engine.sip.own import OwnRequest, OwnRequests
+from engine.sip.proxy import Branch, Proxy, ResponseContext, is_pending
 from engine.sip.repair import REPAIRED_MAX_FORWARDS, repair
 from engine.sip.reply import reply_hop
 from engine.sip.timers import Deadlines, Timed
 from engine.sip.transaction import Act, ClientTransaction, ServerTransaction, Transactions, client_key, server_key
-from engine.sip.validation import Refusal, refusal_of
+from engine.sip.validation import Refusal, refusal_of, repeats_invite
 
 __all__ = [
     "AnsweredLate", "AttemptEnded", "AttemptStarted", "DialogEnded", "Edit", "Event", "Finished", "Forward", "Hop",
@@ -53,29 +56,10 @@ MAX_REFUSALS_PER_S = 50  # answers to what cannot be read, over all strangers: n
 _MAX_KEPT_TARGETS = 4_096
 
 
-class OwnRequest(Timed):
-    """A request of ours; ends by a final response, its own time limit, or a transport that failed.
-
-    `credentials` answer a challenge to it, once; `inner` that of whom it is meant for (401), where a proxy on the way
-    (407) knows us by others.
-    """
-
-    __slots__ = ("client", "credentials", "inner", "proofs", "proven", "token")
-
-    client: ClientTransaction
-
-    def __init__(self, token: object, credentials: Credentials | None = None, inner: Credentials | None = None) -> None:
-        super().__init__()
-        self.token = token
-        self.credentials = credentials
-        self.inner = inner
-        self.proofs: dict[int, int] = {}  # how often each of 401 and 407 was answered
-        self.proven: dict[int, tuple[bytes, ...]] = {}  # and with what, last
-
-    def credentials_for(self, status: int) -> Credentials | None:
-        """What answers a challenge of that status; None: nothing does."""
-        first, second = (self.inner, self.credentials) if status == 401 else (self.credentials, self.inner)
-        return first or second
+def _unopened(request: Request, source: Hop) -> ServerTransaction:
+    """A request's server transaction, of which nothing is kept."""
+    hop, received = reply_hop(request, source)
+    return ServerTransaction(server_key(request), request, source, hop, received)
 
 
 def literal_address(host: str) -> str | None:
@@ -96,12 +80,14 @@ class SipStack:
         mark_key: key of the marks in Record-Route; the same on every process that may see a dialog's requests.
         is_emergency: does this request name an emergency service? Asked only when it would be refused otherwise.
         is_trusted: may this hop send us requests outside a dialog?
-        resolve: where a host name leads, None when it is not known (in-dialog requests to names).
+        resolve: where a host name leads, best first, () when it is not known (in-dialog requests to names).
         meet: told the names that `resolve` may be asked for, when the dialog begins.
         credentials_of: those of a target by its name, for a challenge inside a dialog that it began.
         tcp_is_up: does TCP to that address and port work (an answer came by it lately, and its connection stands)? A
             request above 1300 bytes for a UDP target goes by TCP then (§18.1.1); anything else goes by UDP at once.
             The shell answers from what it knows, and reports a failed connection by `transport_failed` as ever.
+        on_fault: told in words when something of ours failed on a request's way; the request went on all the same, or
+            was answered at once.
     """
 
     def __init__(
@@ -113,10 +99,11 @@ class SipStack:
         mark_key: bytes,
         is_emergency: Callable[[Request, Hop], bool],
         is_trusted: Callable[[Hop], bool],
-        resolve: Callable[[NextHop], Hop | None] = lambda _: None,
+        resolve: Callable[[NextHop], Sequence[Hop]] = lambda _: (),
         meet: Callable[[NextHop], None] = lambda _: None,
         credentials_of: Callable[[str], Credentials | None] = lambda _: None,
         tcp_is_up: Callable[[str, int], bool] = lambda _ip, _port: False,
+        on_fault: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._outgoing: list[tuple[bytes, Hop]] = []
         self._events: deque[Event] = deque()
@@ -129,7 +116,8 @@ class SipStack:
         self._is_trusted = is_trusted
         self._resolve = resolve
         self._credentials_of = credentials_of
-        self._literal_hops: dict[bytes, Hop] = {}
+        self._on_fault = on_fault
+        self._literal_hops: dict[bytes, tuple[Hop, ...]] = {}
         self._single_targets: dict[Hop, Forward] = {}
         self._refusals = 0
         self._refusals_since = 0.0
@@ -142,6 +130,15 @@ class SipStack:
             send=self._send,
             emit=self._events.append,
             tcp_is_up=tcp_is_up,
+            on_fault=on_fault,
+        )
+        self._own_requests = OwnRequests(
+            transactions=self._transactions,
+            dialogs=self._dialogs,
+            deadlines=self._deadlines,
+            make_branch=make_branch,
+            make_tag=make_tag,
+            emit=self._events.append,
         )
         self.refused: Counter[tuple[RefusedBecause, int]] = Counter()  # (why, status sent): 0 is silence
         self.answered: Counter[int] = Counter()  # final responses of our own to requests that could be read
@@ -156,10 +153,17 @@ class SipStack:
             if data.strip(b"\r\n\0"):  # else a keep-alive (RFC 5626 §3.5.1)
                 self._receive_bad(data, fault, source, now)
             return
-        if isinstance(message, Request):
-            self._receive_request(message, source, now)
-        else:
-            self._receive_response(message, now)
+        try:
+            if isinstance(message, Request):
+                self._receive_request(message, source, now)
+            else:
+                self._receive_response(message, now)
+        except Exception as fault:  # noqa: BLE001 - a fault of ours must not keep a 911 here, nor its caller waiting
+            self._on_fault(f"{message.call_id_bytes[:80]!r} from {source.ip}: {fault!r:.300}")
+            if isinstance(message, Request):
+                self._receive_all_the_same(message, source, now)
+            elif message.status >= 300:
+                self._pass_over(message, now)
 
     def is_known(self, request: Request) -> bool:
         """Does a transaction of that request run already?"""
@@ -187,17 +191,22 @@ class SipStack:
         for client in self._transactions.handle_timer(now):
             self._end_unanswered(client, now, is_transport=False)
         for item in self._deadlines.take_due(now):
-            if isinstance(item, Branch):
-                self._proxy.deadline(item, now)
-            elif isinstance(item, ResponseContext):
-                if item.branches:
-                    self._proxy.still_trying(item, now)
-                else:
-                    self.respond(item.server, 500, now=now)
-                    item.server.owner = item  # a decision that comes after all is told what became of it
-            elif isinstance(item, OwnRequest):
-                self._transactions.abandon(item.client)
-                self._events.append(OwnRequestEnded(item.token, None, now))
+            try:
+                self._due(item, now)
+            except Exception as fault:  # noqa: BLE001 - the others that are due must not be lost with this one
+                self._on_fault(f"a deadline: {fault!r:.300}")
+
+    def _due(self, item: Timed, now: float) -> None:
+        if isinstance(item, Branch):
+            self._proxy.deadline(item, now)
+        elif isinstance(item, ResponseContext):
+            if item.branches:
+                self._proxy.still_trying(item, now)
+            else:
+                self.respond(item.server, 500, now=now)
+                item.server.owner = item  # a decision that comes after all is told what became of it
+        elif isinstance(item, OwnRequest):
+            self._own_requests.time_out(item, now)
 
     # -- answers to RequestReceived ------------------------------------------------------------------------------
 
@@ -245,6 +254,27 @@ class SipStack:
             context.request = None
             transaction.owner = None  # no cycles: nothing here waits for the collector
 
+    def is_under_way(self, transaction: ServerTransaction) -> bool:
+        """Has the request left for a target, or been answered?"""
+        context = transaction.owner
+        return transaction.request is None or (isinstance(context, ResponseContext) and bool(context.branches))
+
+    def give_up(self, transaction: ServerTransaction, now: float) -> None:
+        """Answer 500 at once, by nothing that may have been at fault: whoever called tries its next way now, not when
+        it has run out of patience. Nothing happens to a request that is under way.
+        """
+        request = transaction.request
+        if request is None or self.is_under_way(transaction):
+            return
+        tag = b"%08x" % zlib.crc32(request.via.branch)
+        data = edit.response_to(request, 500, to_tag=tag, received=transaction.received)
+        context, transaction.owner = transaction.owner, None
+        if isinstance(context, ResponseContext):
+            self._deadlines.disarm(context)
+            context.is_done, context.request = True, None
+        if self._transactions.respond(transaction, 500, data, now):
+            self.answered[500] += 1
+
     # -- our own requests, and what the shell knows --------------------------------------------------------------
 
     def send_request(
@@ -265,24 +295,8 @@ class SipStack:
         `headers` may hold From, To, Call-ID, CSeq, Max-Forwards or Contact instead of the usual ones. `credentials`
         answer a 401 or 407; `inner` the 401 where a proxy's 407 takes others.
         """
-        given = {name.lower() for name, _ in headers}
-        name = self._make_branch().encode()
-        contact = self._dialogs.contact(hop)
-        via = self._dialogs.via(hop, name).decode().partition(": ")[2]
-        usual = (
-            ("Max-Forwards", "70"),
-            ("From", f"<sip:callpoint@{contact}>;tag={self._make_tag()}"),
-            ("To", f"<{request_uri}>"),
-            ("Call-ID", f"{self._make_tag()}@{contact}"),
-            ("CSeq", f"1 {method}"),
-            ("Contact", f"<sip:{contact}>"),
-        )
-        lines = [("Via", via), *(line for line in usual if line[0].lower() not in given), *headers]
         own = OwnRequest(token, credentials, inner)
-        sent = edit.own_request(method, request_uri, lines, body)
-        own.client = ClientTransaction(client_key(name, method.encode()), sent, hop, own)
-        self._transactions.open_client(own.client, now)
-        self._deadlines.arm(own, timeout_s, now)
+        self._own_requests.send(method, request_uri, hop, headers, body, own, now, timeout_s)
 
     def transport_failed(self, hop: Hop, now: float) -> None:
         """The shell could not connect to a hop, was refused by it, or its stream closed."""
@@ -313,10 +327,10 @@ class SipStack:
         is_ack = request.method == "ACK"
         if known is not None and (known.source.ip == source.ip or not self._is_usurped(known, source)):
             if self._transactions.receive_again(known, is_ack=is_ack, now=now) is Act.PASS:
-                self._forward_ack(request, source)
+                self._forward_ack(request, source, now)
             return
         if is_ack:
-            self._forward_ack(request, source)
+            self._forward_ack(request, source, now)
             return
         hop, received = reply_hop(request, source)
         server = ServerTransaction(key, request, source, hop, received)
@@ -344,6 +358,31 @@ class SipStack:
             self._deadlines.arm(context, DECISION_S, now)
             self._events.append(RequestReceived(server, request, source))
 
+    def _receive_all_the_same(self, request: Request, source: Hop, now: float) -> None:
+        """Something of ours failed on a new request's way in. It is asked about as it stands, its Route left out; one
+        inside a dialog, or that cannot even be asked about, is answered at once.
+        """
+        if request.method == "ACK":
+            return
+        key = server_key(request)
+        server = self._transactions.servers.get(key)
+        if server is None:
+            server = _unopened(request, source)
+            self._transactions.open_server(server)
+        if server.request is not request or self.is_under_way(server):
+            return
+        if request.to_tag_bytes or request.method == "CANCEL":
+            self.give_up(server, now)
+            return
+        cut: list[Change] = [(index, None) for index, name in enumerate(request.names) if name == b"route"]
+        routing = Routing(cut, request.request_uri_bytes, is_marked=False)
+        context = server.owner
+        if isinstance(context, ResponseContext):
+            self._deadlines.disarm(context)
+        server.owner = context = ResponseContext(server, request, routing, b"")
+        self._deadlines.arm(context, DECISION_S, now)
+        self._events.append(RequestReceived(server, request, source))
+
     def _goes_on(self, request: Request, server: ServerTransaction, refusal: Refusal, now: float) -> bool:
         """An emergency request goes on whatever was found but a loop, with a note in `faults`; others are refused."""
         status, detail = refusal.status, refusal.detail
@@ -363,8 +402,8 @@ class SipStack:
         One that belongs to nothing here gets 481: nothing was ever forwarded statelessly that it could follow. It is
         forgotten at once, or a wrong one would be answered again in place of the right one with the same branch.
         """
-        invite = self._transactions.invite_of(server)
-        if invite is None or not self._may_cancel(server, invite):
+        invite = self._invite_of(server)
+        if invite is None:
             self.refused["stray_cancel", 481] += 1
             self.respond(server, 481, now=now, is_stateless=True)
             return
@@ -372,23 +411,28 @@ class SipStack:
         if invite.request is not None and isinstance(invite.owner, ResponseContext):
             self._proxy.cancel(invite.owner, now)
 
-    def _may_cancel(self, server: ServerTransaction, invite: ServerTransaction) -> bool:
-        """Nobody but the caller may end a call: whoever overheard a branch, or made up the same, is not the caller.
-
-        A CANCEL repeats its INVITE in every field of §9.1, wherever it comes from: behind one address there may be many
-        phones. An element with several addresses, or a path that changed, is believed when it is a peer of ours. After
-        the final response there is nothing left to compare, and nothing to end.
+    def _invite_of(self, cancel: ServerTransaction, *, is_trusted: bool = False) -> ServerTransaction | None:
+        """What this CANCEL may end. An element with several addresses, or whose path changed, is believed when it is a
+        peer of ours; `is_trusted`: as another process of ours says.
         """
-        cancel, invited = server.request, invite.request
-        is_from_there = server.source.ip == invite.source.ip
-        if cancel is None or invited is None:
-            return is_from_there
-        if not is_from_there and not self._is_trusted(server.source):
+        invite = self._transactions.invite_of(cancel)
+        if invite is None or not repeats_invite(cancel, invite):
+            return None
+        is_from_there = cancel.source.ip == invite.source.ip
+        return invite if is_from_there or is_trusted or self._is_trusted(cancel.source) else None
+
+    def may_end(self, cancel: Request, source: Hop) -> bool:
+        """Is there anything here for that CANCEL to end? Of several processes another may have its INVITE."""
+        return self._invite_of(_unopened(cancel, source)) is not None
+
+    def end_by(self, cancel: Request, source: Hop, now: float, *, is_trusted: bool) -> bool:
+        """A CANCEL that another process received and answers: its INVITE ends here; False when there is none."""
+        invite = self._invite_of(_unopened(cancel, source), is_trusted=is_trusted)
+        if invite is None:
             return False
-        # not the To tag, though §9.1 names it: some senders repeat the 180's there, and a caller who hung up is heard
-        return (cancel.call_id_bytes, cancel.from_tag_bytes, cancel.cseq_number) == (
-            invited.call_id_bytes, invited.from_tag_bytes, invited.cseq_number,
-        )  # fmt: skip
+        if invite.request is not None and isinstance(invite.owner, ResponseContext):
+            self._proxy.cancel(invite.owner, now)
+        return True
 
     def _is_usurped(self, known: ServerTransaction, source: Hop) -> bool:
         """Did a stranger take the branch of a peer's request before it came? Then the stranger is forgotten."""
@@ -402,33 +446,35 @@ class SipStack:
 
     def _forward_in_dialog(self, context: ResponseContext, now: float) -> None:
         request, source = context.request, context.server.source
-        hop = self._hop_of(request, context.routing, source) if request is not None else None
-        if hop is None:
+        hops = self._hops_of(request, context.routing, source, now) if request is not None else ()
+        if not hops:
             self.respond(context.server, 503, "Next hop unknown", now=now)
             return
-        if context.routing.token:
-            self._proxy.start(context, self._disguised(context, hop), now)
-            return
-        self._proxy.start(context, self._single_target(hop), now)
+        forward = (
+            self._single_target(hops[0]) if len(hops) == 1 else one_after_another(hops, is_invite=context.is_invite)
+        )
+        self._proxy.start(context, self._disguised(context, forward) if context.routing.token else forward, now)
 
-    def _disguised(self, context: ResponseContext, hop: Hop) -> Forward:
+    def _disguised(self, context: ResponseContext, forward: Forward) -> Forward:
         """A Forward inside a dialog that looks different behind us, with the credentials its caller's side may need."""
         request = context.request
         assert request is not None
         context.disguise = opened(self._dialogs.disguise_key, context.routing.token, request)
         if context.disguise is None:
-            return self._single_target(hop)
+            return forward
         disguise, is_caller = context.disguise
         credentials = self._credentials_of(disguise.trunk) if is_caller and disguise.trunk else None
-        return Forward((Target("", hop, first_response_s=0.0, connect_s=0.0, credentials=credentials),))
+        targets = tuple(replace(target, credentials=credentials) for target in forward.targets)
+        return Forward(targets, fail_over=forward.fail_over)
 
-    def _forward_ack(self, request: Request, source: Hop) -> None:
+    def _forward_ack(self, request: Request, source: Hop, now: float) -> None:
         """The ACK of a 2xx goes by its route (§16.11, stateless); outside our dialogs it is dropped."""
         routing = self._dialogs.preprocess(request, source)
-        hop = self._hop_of(request, routing, source) if routing.is_marked and request.max_forwards != 0 else None
-        if hop is None:
+        hops = self._hops_of(request, routing, source, now) if routing.is_marked and request.max_forwards != 0 else ()
+        if not hops:
             self.refused["stray_ack", 0] += 1
             return
+        hop = hops[0]
         _, received = reply_hop(request, source)
         fingerprint = zlib.crc32(request.via.branch + request.call_id_bytes)
         branch = b"z9hG4bK.a%08x.%d" % (fingerprint, request.cseq_number)  # the same for a retransmission
@@ -443,21 +489,22 @@ class SipStack:
         )  # fmt: skip
         self._send(data, hop)
 
-    def _hop_of(self, request: Request, routing: Routing, source: Hop) -> Hop | None:
+    def _hops_of(self, request: Request, routing: Routing, source: Hop, now: float) -> Sequence[Hop]:
+        """Where a request in a dialog goes, best first (RFC 3263 §4.3): what was silent lately comes last."""
         known = self._literal_hops.get(routing.next_uri)
         if known is not None:
             return known
         target: NextHop | None = self._dialogs.next_hop(routing.next_uri)
         if target is None or self._dialogs.is_own(request, routing.next_uri, source):
-            return None
+            return ()
         literal = literal_address(target.host)
         if literal is None:
-            return self._resolve(target)
-        hop = Hop(target.transport, literal, target.port)
+            found, silent = self._resolve(target), self._proxy.silent
+            return sorted(found, key=lambda hop: silent.holds(hop, now))[:MAX_ADDRESSES] if len(found) > 1 else found
         if len(self._literal_hops) >= _MAX_KEPT_TARGETS:
             self._literal_hops.clear()
-        self._literal_hops[routing.next_uri] = hop
-        return hop
+        hops = self._literal_hops[routing.next_uri] = (Hop(target.transport, literal, target.port),)
+        return hops
 
     def _single_target(self, hop: Hop) -> Forward:
         """A Forward to one place without a deadline of ours: timers B and F are enough inside a dialog."""
@@ -482,41 +529,21 @@ class SipStack:
             self._proxy.receive_response(client, owner, response, now)
             return
         act = self._transactions.receive_response(client, response.status, now)
-        if act is Act.PASS and response.status >= 200 and isinstance(owner, OwnRequest) and owner.lane is not None:
-            if response.status in CHALLENGES and self._prove(owner, response, now):
-                return
-            self._deadlines.disarm(owner)
-            self._transactions.forget_sent(client)
-            self._events.append(OwnRequestEnded(owner.token, response.status, now))
+        if act is Act.PASS and response.status >= 200 and isinstance(owner, OwnRequest):
+            self._own_requests.receive_final(owner, response, now)
 
-    def _prove(self, own: OwnRequest, response: Response, now: float) -> bool:
-        """Send a challenged request of ours again with its proof (RFC 3261 §22.2); False when there is none to give."""
-        credentials, status = own.credentials_for(response.status), response.status
-        if credentials is None:
-            return False
-        sent, hop, ahead = own.client.sent, own.client.hop, sum(own.proofs.values())
-        proof = proof_lines(
-            response, sent, credentials, cnonce=self._make_tag(), proofs=own.proofs.get(status, 0), ahead=ahead
-        )  # fmt: skip
-        if not proof:
-            return False
-        own.proofs[status] = own.proofs.get(status, 0) + 1
-        own.proven[status] = proof
-        name = self._make_branch().encode()
-        again = edit.own_request_again(
-            sent, self._dialogs.via(hop, name), tuple(line for lines in own.proven.values() for line in lines)
-        )
-        own.client = ClientTransaction(client_key(name, response.cseq_method), again, hop, own)
-        self._transactions.open_client(own.client, now)
-        return True
+    def _pass_over(self, response: Response, now: float) -> None:
+        """A refusal that we failed over ourselves: its target is done with, the next one is tried."""
+        client = self._transactions.clients.get(client_key(response.via.branch, response.cseq_method))
+        if client is not None and isinstance(client.owner, Branch):
+            self._proxy.pass_over(client.owner, response.status, now)
 
     def _end_unanswered(self, client: ClientTransaction, now: float, *, is_transport: bool) -> None:
         owner = client.owner
         if isinstance(owner, Branch):
             self._proxy.end_unanswered(owner, "unreachable" if is_transport else "timeout", now)
-        elif isinstance(owner, OwnRequest) and owner.lane is not None:
-            self._deadlines.disarm(owner)
-            self._events.append(OwnRequestEnded(owner.token, None, now))
+        elif isinstance(owner, OwnRequest):
+            self._own_requests.end(owner, None, now)
         client.owner = None  # no cycles: see `Transactions`
 
     def _receive_bad(self, data: bytes, fault: BadMessage, source: Hop, now: float) -> None:

@@ -135,12 +135,15 @@ class Transports:
     def send_all(self, outgoing: Iterable[tuple[bytes, Hop]]) -> None:
         """Send now, each by the socket of its transport and family."""
         for data, hop in outgoing:
-            if hop.transport != "udp":
-                self.streams.send(data, hop)
-            elif ":" in hop.ip:
-                self._send_v6(data, hop)
-            else:
-                self._send_v4(data, hop)
+            try:
+                if hop.transport != "udp":
+                    self.streams.send(data, hop)
+                elif ":" in hop.ip:
+                    self._send_v6(data, hop)
+                else:
+                    self._send_v4(data, hop)
+            except Exception:  # noqa: BLE001 - whatever it is: this hop does not get it, the others get theirs
+                self._loop.call_soon(self._failed, hop)
 
     def drain(self) -> None:
         """Read what waits in the UDP sockets (see `UdpShell.drain`)."""
@@ -180,11 +183,13 @@ class Transports:
             return name, (named_port if named_port is not None and is_named else port)
         if host and host not in _WILDCARDS and (":" in host) == is_v6:
             return host.partition("%")[0], port
-        local = self._local.get(hop.ip)
-        if local is None:
-            if len(self._local) >= MAX_KEPT_ADDRESSES:
-                self._local.clear()
-            local = self._local[hop.ip] = local_address(hop.ip)
+        local = self._local.get(hop.ip) or local_address(hop.ip)
+        if not local:  # asked again the next time; towards most peers it is the same
+            alike = (known for ip, known in self._local.items() if (":" in ip) is is_v6)
+            return next(alike, "::1" if is_v6 else "127.0.0.1"), port
+        if len(self._local) >= MAX_KEPT_ADDRESSES:
+            self._local.clear()
+        self._local[hop.ip] = local
         return local, port
 
     async def _open_one(self, transport: str, host: str, port: int, *, is_own: bool = False) -> Place:
@@ -211,14 +216,14 @@ class Transports:
 
 
 def local_address(peer_ip: str) -> str:
-    """The address that packets to a peer leave from; asks the routing table, sends nothing."""
+    """The address that packets to a peer leave from, "" when there is none; asks the routing table, sends nothing."""
     family = socket.AF_INET6 if ":" in peer_ip else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((peer_ip, 9))
             return socket_address(probe.getsockname())[0].partition("%")[0]  # an interface means nothing to others
-        except OSError:
-            return "::1" if family == socket.AF_INET6 else "127.0.0.1"
+    except OSError:  # no way there, or no descriptor left
+        return ""
 
 
 def _families(host: str) -> tuple[bool, ...]:

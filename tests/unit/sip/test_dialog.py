@@ -181,7 +181,7 @@ def test_ipv6_is_bracketed_wherever_it_is_written() -> None:
 def test_a_request_to_a_name_goes_where_the_resolver_says() -> None:
     """E-18: and when nobody knows it, 503."""
     data = bye(OURS, uri="sip:psap@psap.example:5070;transport=tcp")
-    ((_, hop),) = through(data, resolve=lambda target: Hop(target.transport, "192.0.2.77", target.port))[2]
+    ((_, hop),) = through(data, resolve=lambda target: (Hop(target.transport, "192.0.2.77", target.port),))[2]
     assert hop == Hop("tcp", "192.0.2.77", 5070)
     ((answer, _),) = through(data)[2]
     assert read_response(answer).status == 503

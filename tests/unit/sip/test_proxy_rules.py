@@ -2,9 +2,9 @@
 
 import pytest
 
+from engine.sip.failover import MAX_DOUBTS
 from engine.sip.forward import Edit, Forward, Hop, Target
 from engine.sip.message import Request
-from engine.sip.proxy import MAX_DOUBTS
 from engine.sip.stack import AnsweredLate, DialogEnded, Finished, RequestReceived
 from tests.siptest import (
     CARRIER,
@@ -427,7 +427,7 @@ def test_a_request_inside_a_dialog_goes_to_a_tls_peer_by_its_route() -> None:
         ("sips:psap@192.0.2.30:5070;transport=tcp", Hop("tls", "192.0.2.30", 5070)),
         ("sips:psap@sbc.example", Hop("tls", "192.0.2.77", 5061, 0, "sbc.example")),
     ):
-        bench = Bench(A, stack=make_stack(resolve=lambda to: Hop(to.transport, "192.0.2.77", to.port, 0, to.host)))
+        bench = Bench(A, stack=make_stack(resolve=lambda to: (Hop(to.transport, "192.0.2.77", to.port, 0, to.host),)))
         bench.answer(CARRIER, 200)
         routes = route_set(read_response(bench.sent_to(PBX)[-1]))
         bench.receive(request("BYE", uri, routes=routes, to_tag="carrier", cseq=2, branch="z9hG4bKb"), PBX)
@@ -711,8 +711,8 @@ def test_streams_that_said_nothing_are_remembered_to_a_bound() -> None:
     """E-18: whoever makes us try many of them fills no memory."""
     proxy = make_stack()._proxy
     for port in range(MAX_DOUBTS + 10):
-        proxy._doubt(Hop("tcp", "192.0.2.30", port), 0.0)
-    assert len(proxy._doubted) <= MAX_DOUBTS
+        proxy._tcp_doubts.add(Hop("tcp", "192.0.2.30", port), 0.0)
+    assert len(proxy._tcp_doubts._until) <= MAX_DOUBTS
 
 
 def test_a_sips_route_ahead_makes_our_record_route_sips() -> None:

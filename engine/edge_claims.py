@@ -1,0 +1,53 @@
+"""Which SIP process of several lends a number of a pool at this moment: told by a name in the kernel, not by a file.
+
+Two processes that take a 911 call each within the same half second have not read of each other's loans yet (see
+`loans`). Before a number of a pool is lent its name is taken as the address of an abstract socket (unix(7)): the kernel
+gives a name to one alone, at once, without a disk, and gives it back when the process dies. A name that somebody else
+has taken is a number that is being lent; the next one is chosen. It is held until the file has long told everybody.
+"""
+
+import socket
+from collections import OrderedDict
+
+HELD_S = 5.0  # ten times as long as a loan takes to be read by the others
+MAX_HELD = 256  # descriptors; more numbers than that within `HELD_S` are more callers than any pool has
+
+
+class Claims:
+    """Numbers that this process lends now. `space`: what the processes of one data folder have in common."""
+
+    def __init__(self, space: str) -> None:
+        self._space = space
+        self._held: OrderedDict[str, tuple[socket.socket, float]] = OrderedDict()
+
+    def take(self, number: str, now: float) -> bool:
+        """Whether the number is ours to lend; what cannot be asked counts as ours. `now` on any steady clock."""
+        if number in self._held:
+            return True
+        sock = None
+        try:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            sock.bind(f"\0callpoint/{self._space}/{number}"[:100])
+        except OSError:
+            if sock is None:  # no descriptor left: a call waits for nobody
+                return True
+            sock.close()
+            return False
+        self._held[number] = (sock, now)
+        if len(self._held) > MAX_HELD:
+            self._held.popitem(last=False)[1][0].close()
+        return True
+
+    def tick(self, now: float) -> None:
+        """Give back what everybody knows of by now."""
+        while self._held:
+            sock, since = next(iter(self._held.values()))
+            if since > now - HELD_S:
+                return
+            sock.close()
+            self._held.popitem(last=False)
+
+    def close(self) -> None:
+        for sock, _ in self._held.values():
+            sock.close()
+        self._held.clear()

@@ -1,0 +1,105 @@
+"""The rules by which the proxy goes from target to target: how long each may take, what is tried after which answer,
+and which answer is the best in the end (RFC 3261 §16.6 to §16.8). Pure.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from engine.sip import edit
+from engine.sip.context import Branch, ResponseContext
+from engine.sip.disguise import undress
+from engine.sip.edit import Routing
+from engine.sip.forward import Edit, Forward, Hop, Target
+from engine.sip.message import Request, Response
+from engine.sip.timers import EMERGENCY_TIMER_C_S, EMERGENCY_TRYING_S, OWN_TEST_S, TIMER_C_S
+
+PREFERRED_4XX = frozenset({401, 407, 415, 420, 484})  # §16.7 step 6
+DOUBT_S = 300.0
+MAX_DOUBTS = 4_096
+MAX_ADDRESSES = 3  # of one name, tried for a request in a dialog
+# How long such an address may be silent before the next is tried: timers B and F would outlast the caller's own. An
+# INVITE is answered by a 100 at once; anything else by its final response, or by a 100 after T2 (RFC 4320 §4.1).
+ADDRESS_S_OF_INVITE, ADDRESS_S = 2.0, 4.5
+_UNAVAILABLE = frozenset({503})  # RFC 3263 §4.3
+
+
+class Doubts:
+    """Addresses that said nothing lately; each is doubted for `DOUBT_S`. Bounded."""
+
+    __slots__ = ("_until",)
+
+    def __init__(self) -> None:
+        self._until: dict[tuple[str, int], float] = {}
+
+    def add(self, hop: Hop, now: float) -> None:
+        if len(self._until) >= MAX_DOUBTS:
+            self._until.clear()
+        self._until[hop.ip, hop.port] = now + DOUBT_S
+
+    def holds(self, hop: Hop, now: float) -> bool:
+        return self._until.get((hop.ip, hop.port), now) > now
+
+
+def rank(status: int, data: bytes | None) -> tuple[int, bool, bool, int]:
+    """The lowest is the best final response (§16.7 step 6); `data` None: one of our own making."""
+    group = 0 if status >= 600 else status // 100
+    return group, data is None, status not in PREFERRED_4XX, status
+
+
+def with_all_challenges(data: bytes, challenges: list[tuple[bytes | None, bytes]]) -> bytes:
+    """The chosen 401 or 407 with the challenges of all the others (§16.7 step 7)."""
+    others = [lines for response, lines in challenges if response is not data]
+    return edit.with_challenges(data, others) if others else data
+
+
+def upward(context: ResponseContext, response: Response) -> bytes | None:
+    """The response on its way to whoever sent the request, in the words it used."""
+    data = edit.forwarded_response(response, on_stream=context.server.is_reliable)
+    return undress(data, response, context.restore) if context.restore and data is not None else data
+
+
+def keeps_sips(target: Target) -> bool:
+    """May a request to a sips URI go there: by TLS, or because the URI is another then (RFC 3261 §26.2.2)."""
+    return target.hop.transport == "tls" or target.edit.request_uri is not None
+
+
+def leaves_as_sips(request: Request, routing: Routing, changes: Edit) -> bool:
+    """Has it a sips URI in its topmost Route or its Request-URI as it leaves?"""
+    if routing.next_uri != request.request_uri_bytes and routing.next_uri[:5].lower() == b"sips:":
+        return True
+    if changes.request_uri is not None:
+        return changes.request_uri[:5].lower() == "sips:"
+    return request.scheme == b"sips"
+
+
+def patience(branch: Branch, status: int, now: float) -> float:
+    """How long a branch may take for its final response after this provisional one."""
+    context = branch.context
+    if context.is_own_test:  # counted from its start: ringing that is told again and again does not prolong it
+        return max(0.0, branch.started_at + OWN_TEST_S - now)
+    if not context.is_emergency:
+        return TIMER_C_S
+    # a 100 says that the next hop lives, not that anybody behind it does; the last target is not given up for that
+    is_left_for_another = status == 100 and context.index < len(context.targets)
+    if is_left_for_another:
+        return EMERGENCY_TRYING_S
+    return TIMER_C_S if context.is_test else EMERGENCY_TIMER_C_S
+
+
+def one_after_another(hops: Sequence[Hop], *, is_invite: bool) -> Forward:
+    """A Forward to the addresses of one name; the last has all the time that is left."""
+    limit = ADDRESS_S_OF_INVITE if is_invite else ADDRESS_S
+    first = [Target("", hop, first_response_s=limit) for hop in hops[:-1]]
+    return Forward((*first, Target("", hops[-1], first_response_s=0.0, connect_s=0.0)), fail_over=_UNAVAILABLE)
+
+
+def for_half_the_time(target: Target, hop: Hop) -> Target:
+    """The target by that hop, given up after half the time it has: another transport has the other half."""
+    return replace(target, hop=hop, first_response_s=target.first_response_s / 2)
+
+
+def fails_over(branch: Branch, status: int) -> bool:
+    """Is the next target tried after this final status? What a target says of itself, else the whole request's rule."""
+    target = branch.target
+    chosen = branch.context.fail_over if target.fail_over is None else target.fail_over
+    return status in chosen or (status in target.fail_over_unrung and not branch.is_rung)
