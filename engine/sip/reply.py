@@ -3,6 +3,7 @@
 from engine.sip.dialog import DEFAULT_PORT, DEFAULT_TLS_PORT
 from engine.sip.forward import Hop
 from engine.sip.message import Request
+from engine.sip.transaction import ServerTransaction, server_key
 
 
 def reply_hop(request: Request, source: Hop) -> tuple[Hop, bytes]:
@@ -21,6 +22,12 @@ def reply_hop(request: Request, source: Hop) -> tuple[Hop, bytes]:
         received = b"" if host == ip or host == b"[%s]" % ip else b";received=" + ip
     port = via.port or (DEFAULT_TLS_PORT if source.transport == "tls" else DEFAULT_PORT)
     return (source if source.port == port else source._replace(port=port)), received
+
+
+def unopened(request: Request, source: Hop) -> ServerTransaction:
+    """A request's server transaction, of which nothing is kept yet."""
+    hop, received = reply_hop(request, source)
+    return ServerTransaction(server_key(request), request, source, hop, received)
 
 
 _ip_bytes: dict[str, bytes] = {}

@@ -41,7 +41,7 @@ from engine.sip.message import BadMessage, Request, Response, parse_message
 from engine.sip.own import OwnRequest, OwnRequests
 from engine.sip.proxy import Branch, Proxy, ResponseContext, is_pending
 from engine.sip.repair import REPAIRED_MAX_FORWARDS, repair
-from engine.sip.reply import reply_hop
+from engine.sip.reply import reply_hop, unopened
 from engine.sip.timers import Deadlines, Timed
 from engine.sip.transaction import Act, ClientTransaction, ServerTransaction, Transactions, client_key, server_key
 from engine.sip.validation import Refusal, refusal_of, repeats_invite
@@ -54,12 +54,6 @@ __all__ = [
 DECISION_S = 5.0  # an event nobody answered by then is answered 500: a fault of ours must not hold the caller
 MAX_REFUSALS_PER_S = 50  # answers to what cannot be read, over all strangers: nobody is worth more of our bandwidth
 _MAX_KEPT_TARGETS = 4_096
-
-
-def _unopened(request: Request, source: Hop) -> ServerTransaction:
-    """A request's server transaction, of which nothing is kept."""
-    hop, received = reply_hop(request, source)
-    return ServerTransaction(server_key(request), request, source, hop, received)
 
 
 def literal_address(host: str) -> str | None:
@@ -367,7 +361,7 @@ class SipStack:
         key = server_key(request)
         server = self._transactions.servers.get(key)
         if server is None:
-            server = _unopened(request, source)
+            server = unopened(request, source)
             self._transactions.open_server(server)
         if server.request is not request or self.is_under_way(server):
             return
@@ -423,11 +417,11 @@ class SipStack:
 
     def may_end(self, cancel: Request, source: Hop) -> bool:
         """Is there anything here for that CANCEL to end? Of several processes another may have its INVITE."""
-        return self._invite_of(_unopened(cancel, source)) is not None
+        return self._invite_of(unopened(cancel, source)) is not None
 
     def end_by(self, cancel: Request, source: Hop, now: float, *, is_trusted: bool) -> bool:
         """A CANCEL that another process received and answers: its INVITE ends here; False when there is none."""
-        invite = self._invite_of(_unopened(cancel, source), is_trusted=is_trusted)
+        invite = self._invite_of(unopened(cancel, source), is_trusted=is_trusted)
         if invite is None:
             return False
         if invite.request is not None and isinstance(invite.owner, ResponseContext):
