@@ -1,4 +1,4 @@
-"""`/api/v1/provisioning-policy`: who is served the phones' files, how the files leave, how long fetches are kept."""
+"""`/api/v1/provisioning-policy`: who is served the phones' files, and how the files leave."""
 
 from typing import Annotated
 
@@ -18,10 +18,8 @@ from engine.errors import FieldFault, Invalid
 from engine.models import Account
 from engine.provisioning import safeguards, store_safeguards
 from engine.provisioning.policy import (
-    MAX_LOG_DAYS,
     MAX_PER_MINUTE,
     MAX_SOURCES,
-    MIN_LOG_DAYS,
     MIN_PER_MINUTE,
     Policy,
 )
@@ -42,7 +40,6 @@ class PolicyAnswer(Answer):
     client_certificates: str
     expired_certificates: bool
     encrypt_files: bool
-    fetch_log_days: int
     resync_per_minute: int
     location_gate: str
     clear_phones: int
@@ -56,7 +53,6 @@ class PolicyBody(Body):
     client_certificates: _Choice
     expired_certificates: bool
     encrypt_files: bool
-    fetch_log_days: Annotated[int, Field(ge=MIN_LOG_DAYS, le=MAX_LOG_DAYS)]
     resync_per_minute: Annotated[int, Field(ge=MIN_PER_MINUTE, le=MAX_PER_MINUTE)]
     location_gate: _Choice
 
@@ -82,6 +78,8 @@ async def patch_provisioning_policy(request: web.Request) -> web.Response:
     seen = sees_certificates(request.app[CONFIG].provisioning)
     if dry == "true":
         policy = safeguards.wished_policy(account, changes, sees_certificates=seen)
+        if policy.encrypt_files and not safeguards.policy_of(account).encrypt_files:
+            safeguards.refuse_vain_encryption(await store_safeguards.phones_by_vendor(session, account.id))
         record(session, request[ACTOR], Event.PROVISIONING_POLICY_READ, resource=request[RESOURCE])
         return await _answered(request, policy, account)
     policy = await safeguards.update_policy(session, request[ACTOR], account, changes, sees_certificates=seen)

@@ -15,6 +15,7 @@ from admin.context import (
     CODE_THROTTLE,
     CONFIG,
     DATABASE,
+    DISK,
     DRY_RUNS,
     EDGE,
     INDEX,
@@ -42,6 +43,7 @@ from engine.accounts.throttle import CODES_OF_ONE_USER, Throttle
 from engine.config import Config
 from engine.crypto import KeyRing
 from engine.db import Database
+from engine.disk import DiskWatch
 from engine.e911.alerts import AlertBoard
 from engine.e911.validation_settings import AddressValidator
 from engine.outbound import Outbound
@@ -60,12 +62,14 @@ def make_admin(
     *,
     registry: CollectorRegistry | None = None,
     mail_server: MailServer | None = None,
+    disk: DiskWatch | None = None,
 ) -> web.Application:
     """Build the admin port's application. It opens nothing: the caller owns database and listener.
 
     Args:
         registry: Where the process keeps its other metrics; `/metrics` shows them too.
         mail_server: Which mail server is in force, for a caller that looks after it; else that of the configuration.
+        disk: What watches the free space of this node; without, nothing is known of it and no alarm is raised.
     """
     registry = registry or CollectorRegistry()
     app = web.Application(
@@ -83,6 +87,7 @@ def make_admin(
     app[INVITER] = Inviter(config.mail)
     app[MAIL_SERVER] = mail_server or MailServer(database, config.mail)
     app[MAIL_SERVER].follow(app[INVITER].use)
+    app[DISK] = disk or DiskWatch(config.core.data_dir, config.storage)
     app[ASSETS] = AssetStore(config.core.data_dir / "assets")
     app[OUTBOUND] = Outbound(config.outbound.networks)
     app[VALIDATOR] = AddressValidator(config.e911.lost_url, app[OUTBOUND])

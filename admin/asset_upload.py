@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from aiohttp import BodyPartReader, hdrs, web
 
-from admin.context import ASSETS
+from admin.context import ASSETS, DISK
+from engine.disk import Level
 from engine.errors import FieldFault, Invalid
 from engine.provisioning import assetfile, assets
 from engine.provisioning.assets import AssetFields
@@ -44,6 +45,7 @@ async def take_body(request: web.Request) -> Uploaded:
     wished = _fields({name: request.query.get(name, "") for name in QUERIES})
     _judge(wished)
     _judge_length(request, wished)
+    _judge_room(request)
     chunks = _unstalled(request.content.iter_chunked(PIECE_BYTES))
     return Uploaded(wished, await _received(request, wished, chunks))
 
@@ -67,6 +69,7 @@ async def take_form(request: web.Request) -> Uploaded:
         try:
             _judge(wished)
             _judge_length(request, wished)
+            _judge_room(request)
             return Uploaded(wished, await _received(request, wished, _unstalled(_parts(part))))
         except Refused:
             raise
@@ -107,6 +110,13 @@ def _judge_length(request: web.Request, wished: AssetFields) -> None:
         size = int(request.headers.get(hdrs.CONTENT_LENGTH, "0"))
         detail = f"A {wished.kind} has at most {most // 1024**2} MiB, this has {size // 1024**2}."
         raise Invalid("The file is too large.", fields=(FieldFault("file", detail),))
+
+
+def _judge_room(request: web.Request) -> None:
+    """Refuse while the disk is nearly full: what is left is for records of 911 calls."""
+    if request.app[DISK].level is Level.CRITICAL:
+        detail = "The disk of this server is nearly full, and what is left is kept for records of 911 calls. Free some."
+        raise Invalid("There is no room for the file.", fields=(FieldFault("file", detail),))
 
 
 async def _parts(part: BodyPartReader) -> AsyncIterator[bytes]:

@@ -26,10 +26,11 @@ from engine.audit.changes import rfc3339
 from engine.audit.events import Event
 from engine.audit.record import Actor, record
 from engine.audit.store import Filters
+from engine.audit.store_beginnings import beginning_of
 from engine.audit.verify import export_line
 from engine.db import Database
 from engine.errors import DatabaseAway
-from engine.models import AuditEntry
+from engine.models import AuditBeginning, AuditEntry
 
 GROUP = 1_000
 CSV = "text/csv"
@@ -53,6 +54,7 @@ class Export:
     kind: str
     last: int  # the newest entry when it was asked for: what comes later is not in it
     began: float
+    begin: AuditBeginning | None = None  # behind which the chain began then: it stays so for this file
     rows: int = 0
     bytes: int = 0
 
@@ -98,7 +100,8 @@ async def exported(request: web.Request, filters: Filters, kind: str) -> web.Res
     signer = checkpoints.signer_of(request.app[KEYS])
     signed = None if signer is None else await checkpoints.sign_head(session, signer, account.id)
     make = _csv if kind == "csv" else _whole_lines if is_whole else _part_lines
-    export = Export(request.app[DATABASE], request[ACTOR], account.id, kind, last, time.monotonic())
+    begin = await beginning_of(session, account.id)
+    export = Export(request.app[DATABASE], request[ACTOR], account.id, kind, last, time.monotonic(), begin)
     body = _Body(make(export, filters, signed), export, f"{CSV if kind == 'csv' else JSON_LINES}; charset=utf-8")
     name = f"audit-log{'' if is_whole else '-part'}.{kind}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
@@ -135,6 +138,8 @@ async def _part_lines(export: Export, filters: Filters, signed: checkpoints.Sign
 async def _whole_lines(export: Export, filters: Filters, _signed: checkpoints.Signed | None) -> AsyncIterator[bytes]:
     async with export.database.sessions() as session:
         lines = [line async for line in checkpoints.checkpoint_lines(session, export.chain, export.last)]
+    if export.begin is not None:
+        lines.insert(0, checkpoints.beginning_line(export.begin))
     notes = "".join(f"{line}\n" for line in lines).encode()
     yield notes
     export.bytes += len(notes)
@@ -151,7 +156,7 @@ async def _lines(export: Export, filters: Filters) -> AsyncIterator[bytes]:
 
 async def _groups(export: Export, filters: Filters) -> AsyncIterator[list[AuditEntry]]:
     network = ipaddress.ip_network(filters.ip.strip(), strict=False) if store.is_network(filters.ip) else None
-    after = 0
+    after = 0 if export.begin is None else export.begin.seq
     query = store.query_of(export.chain, filters)
     while after < export.last:
         async with export.database.sessions() as session:

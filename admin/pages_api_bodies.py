@@ -36,6 +36,7 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
     "PhoneCreate": {"mac": "00:15:65:4A:A9:37", "vendor": "yealink", "model": "T46U", "label": "Reception"},
     "PhonePatch": {"label": "Reception, second floor"},
     "PolicyPatch": {"sources": ["203.0.113.0/24"]},
+    "StoragePatch": {"audit_days": 730, "accept_removal": True},
     "SecurityPolicyPatch": {"two_factor": "required", "remember": "remember", "remember_days": 30},
     "RotateBody": {"mode": "push"},
     "CancelBody": {"abandon": False},

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 
 from aiohttp import web
 
-from admin.context import ACCOUNT, EDGE, MAIL_SERVER, SCOPES, SESSION
+from admin.context import ACCOUNT, DISK, EDGE, HOME, MAIL_SERVER, SCOPES, SESSION
 from admin.render import plural, render
 from admin.routes import SIGNED_IN, Route
+from engine.accounts import mail_server, store_anomalies, store_trunks
 from engine.accounts import store as accounts
-from engine.accounts import store_anomalies, store_trunks
 from engine.accounts.scopes import Scope
 from engine.accounts.trunk_groups import MAX_GROUPS, group_alarms
 from engine.audit.events import Event
@@ -140,6 +140,9 @@ async def _alarms(request: web.Request, standing: Standing) -> list[Alarm]:
         found += await _empty_groups(request, standing)
     if Scope.AUDIT_READ in scopes:
         found += await _hints(request)
+    if Scope.SECURITY_READ in scopes and await mail_server.may_set(request[SESSION], request[HOME]):
+        text = request.app[DISK].alarm()  # of the whole platform: nothing that one tenant among several should see
+        found += [Alarm(text, "Storage", "/settings/storage", "disk", is_urgent=True)] if text else []
     return sorted(found, key=lambda alarm: not alarm.is_urgent)
 
 
@@ -185,6 +188,7 @@ async def _facts(request: web.Request, standing: Standing) -> e911_alarms.Standi
         failed_mails=await store_calls.failed_notifications(session, account_id, since),
         is_mail_set_up=standing.is_mail_set_up,
         untested=await store_tests.count_untested(session, account_id, now - UNTESTED_AFTER),
+        without_caller=await store_tests.count_without_caller(session, account_id, now - UNTESTED_AFTER),
         has_passed_a_test=standing.passed is not None,
         is_connected=bool(standing.pbxs or standing.trunks),
         days=LOOKS_BACK.days,

@@ -15,7 +15,7 @@ from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 from engine.errors import EngineError, FieldFault, Invalid
 from engine.provisioning import safeguards, store, store_safeguards, vendors
-from engine.provisioning.policy import MAX_LOG_DAYS, MAX_PER_MINUTE, MIN_LOG_DAYS
+from engine.provisioning.policy import MAX_PER_MINUTE
 from engine.provisioning.store_safeguards import Outside
 
 _PATH = "/settings/phone-security"
@@ -44,7 +44,6 @@ async def _page(request: web.Request, error: EngineError | None) -> web.Response
         outside=await store_safeguards.phones_outside(session, account.id, policy),
         sees_certificates=sees_certificates(section),
         has_tls=section.tls_cert is not None or bool(section.trusted_proxies),
-        log_days=(MIN_LOG_DAYS, MAX_LOG_DAYS),
     )
 
 
@@ -64,7 +63,6 @@ async def post_phone_security(request: web.Request) -> web.Response:
         "client_certificates": await typed(request, "client_certificates"),
         "expired_certificates": await typed(request, "expired_certificates") == "on",
         "encrypt_files": await typed(request, "encrypt_files") == "on",
-        "fetch_log_days": await whole_number(request, "fetch_log_days", 90),
         "resync_per_minute": await whole_number(request, "resync_per_minute", MAX_PER_MINUTE),
         "location_gate": await typed(request, "location_gate"),
     }

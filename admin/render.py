@@ -21,6 +21,8 @@ from markupsafe import Markup
 
 from admin.context import ACCOUNT, BRAND, BROWSER, CLIENT_IP, EDGE, HOME, IS_HTTPS, SCOPES, USER
 from admin.fetch_words import reason_words
+from admin.guides import Guide, written_guides
+from admin.phone_names import model_name
 from admin.setting_words import label_of
 from engine.accounts import operators
 from engine.accounts.displays import is_display
@@ -56,7 +58,8 @@ DONE = {  # what a page says after a redirect; the key travels in the address, t
     "location-undecided": "The validator was asked and did not decide. What it said stands with the address.",
     "location-rejected": "The address is marked as rejected. It is still sent with calls: correct it, then dial 933.",
     "location-deleted": "Location deleted.",
-    "recipient-added": "Recipient added. They will be mailed at the next 911 or 933 call.",
+    "recipient-added": "Recipient added. They are mailed at every 911 and 933 call.",
+    "recipient-waits": "Recipient added. No mail server is set up yet: until one is, messages for them wait.",
     "recipient-removed": "Recipient removed.",
     "pbx-added": "PBX added. It may now send emergency calls.",
     "pbx-saved": "PBX saved.",
@@ -100,7 +103,8 @@ DONE = {  # what a page says after a redirect; the key travels in the address, t
     "called-off": "Called off. The new URL is dead; nothing has changed for any phone.",
     "returning": "The phones are brought back to the URL before. Both work until all are back.",
     "password-rotated": "Phone admin password rotated. Phones take it at their next fetch.",
-    "invited": "Invited. The link is on its way by mail.",
+    "invited": "Invited. The list says how far the mail with the link is.",
+    "reset-mailed": "The old password is dead. A link to choose a new one is mailed: their page says how far it is.",
     "user-saved": "User saved.",
     "user-removed": "User removed. They are signed out and cannot sign in any more.",
     "session-ended": "Session ended. Its next request is refused.",
@@ -110,7 +114,7 @@ DONE = {  # what a page says after a redirect; the key travels in the address, t
     "plan-saved": "Plan saved.",
     "sweep-begun": "Begun. A test call is placed from each location, one after another.",
     "sweep-cancelled": "Stopped. A call that was under way ends by itself.",
-    "drill-held": "The drill is on its way to everybody who is told of calls from there. Nobody outside was called.",
+    "drill-held": "The drill is on. Who is told of it stands below. Nobody outside was called.",
     "acknowledged": "Acknowledged. Every page that shows this call says so, and none rings for it any more.",
     "acknowledged-before": "Somebody had acknowledged this call before; the page says who. Nothing was changed.",
     "signed-out": "You are signed out.",
@@ -124,7 +128,7 @@ DONE = {  # what a page says after a redirect; the key travels in the address, t
     "webhook-deleted": "Webhook removed. Nothing more is sent to it.",
     "validator-saved": "Saved. The next question goes there. Test it now.",
     "tested": "Tested. The page says what was answered.",
-    "mail-test": "A test mail is on its way.",
+    "storage-saved": "Saved. What is older is removed within hours.",
     "security-saved": "Security policy saved. It holds from the next sign-in on.",
     "factor-set": "Set up. You are asked for it at your next sign-in.",
     "factor-removed": "Removed.",
@@ -192,6 +196,10 @@ def zone_of(account: Account | None) -> zoneinfo.ZoneInfo:
         return zoneinfo.ZoneInfo("UTC")
 
 
+def _guides() -> list[Guide]:
+    return list(written_guides().values())
+
+
 @lru_cache(maxsize=1)
 def environment() -> Environment:
     """The one Jinja environment, built at first use."""
@@ -202,7 +210,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals |= {"icon": icon, "static": static_url, "time": time_tag}
+    made.globals |= {"icon": icon, "static": static_url, "time": time_tag, "model_name": model_name, "guides": _guides}
     made.tests["addressed"] = has_address
     made.filters["missing_of_address"] = missing_of
     made.filters["fetch_reason"] = reason_words
@@ -212,6 +220,7 @@ def environment() -> Environment:
         "chassis": chassis_text,
         "civic": civic_lines,
         "words": words,
+        "sentence": sentence,
         "bytes": bytes_text,
         "pretty": pretty,
         "text_only": text_only,
@@ -313,6 +322,15 @@ def words(name: object) -> str:
     """A stored name as words: `never_booted` → `Never booted`."""
     text = str(name).replace("api_key", "API key").replace("_", " ").replace(":", ": ")
     return text[:1].upper() + text[1:]
+
+
+def sentence(text: object) -> str:
+    """A clause as a sentence of its own: `line 101 has no location` → `Line 101 has no location.`"""
+    clause = str(text or "").strip().rstrip(".")
+    if not clause:
+        return ""
+    begins_with_word = clause.partition(" ")[0].rstrip(",;:").isalpha()  # an address or identifier stays as it is
+    return f"{clause[:1].upper() + clause[1:] if begins_with_word else clause}."
 
 
 def plural(count: int, noun: str, many: str | None = None) -> str:

@@ -23,7 +23,9 @@ from engine.accounts import operations as accounts
 from engine.accounts import store as accounts_store
 from engine.accounts.anomaly_mail import AnomalyMail
 from engine.accounts.anomaly_watch import AnomalyWatch
+from engine.accounts.disk_mail import DiskMail
 from engine.accounts.mail_server import MailServer
+from engine.accounts.store_storage import fetch_log_days
 from engine.accounts.trunk_states import TrunkStates
 from engine.audit.checkpoints import Notary
 from engine.audit.merging import IndexKeeper
@@ -33,6 +35,7 @@ from engine.bootstrap_server import BootstrapDesk, BootstrapDoors, base_of
 from engine.config import Config, Listen, parse_listen
 from engine.crypto import KeyRing
 from engine.db import Database
+from engine.disk import DiskWatch, Level
 from engine.doors import phones_tls, tls_context
 from engine.e911.calls import Recorder
 from engine.e911.dereference import Dereferencer
@@ -54,6 +57,7 @@ from engine.provisioning.retention import Retention
 from engine.provisioning.rollout_watch import RolloutWatch
 from engine.provisioning.trial import tried_rollout
 from engine.reach import Reach
+from engine.retention import RecordRetention
 from engine.sweeper import Sweeper
 
 FIRST_TRY_S = 3.0  # a start waits this long for the database before it opens its doors without it
@@ -108,7 +112,12 @@ class App:
         self.reach = Reach(self.edge, self.database)
         tried = partial(tried_rollout, self.database, self.phones.index)
         self.rollouts = RolloutWatch(self.database, self.reach.resync_phones, tried)
-        self.retention = Retention(self.database)
+        self.disk = DiskWatch(data, config.storage)
+        self.retention = Retention(self.database, fetch_log_days, lambda: self.disk.level is Level.CRITICAL)
+        self.disk.on_worse.append(lambda _level: self.retention.wake())
+        self.disk_mail = DiskMail(self.database, config.mail, config.admin.public_url, self.disk)
+        self.mail_server.follow(self.disk_mail.use)
+        self.record_retention = RecordRetention(self.database, self.keys, config.storage.platform_audit_days)
         self.anomalies = AnomalyWatch(self.database)
         self.anomaly_mail = AnomalyMail(self.database, config.mail, config.admin.public_url, self.anomalies.on_found)
         self.mail_server.follow(self.anomaly_mail.use)
@@ -125,6 +134,7 @@ class App:
         """
         try:
             await self.edge.start()
+            self._spawn(self.disk.run(), "disk")
             self._spawn(self._bring_database(), "database")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(FIRST_TRY_S):
@@ -199,6 +209,8 @@ class App:
         self._spawn(self.location_alarms.run(), "location alarms")
         self._spawn(self.rollouts.run(), "rollouts")
         self._spawn(self.retention.run(), "fetch log retention")
+        self._spawn(self.record_retention.run(), "record retention")
+        self._spawn(self.disk_mail.run(), "mails of the disk")
         self._spawn(self.anomalies.run(), "anomalies")
         self._spawn(self.anomaly_mail.run(), "mails of anomalies")
         self._spawn(self.sweeping.run(), "files that nothing names")
@@ -226,6 +238,7 @@ class App:
             self.database,
             self.reach,
             mail_server=self.mail_server,
+            disk=self.disk,
         )
         runner = AdminRunner(application)
         self.admin_address = await self._listen(

@@ -199,6 +199,19 @@ class Outbound(_Section):
     networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
 
 
+class Storage(_Section):
+    low_below_bytes: int = Field(default=1 << 30, ge=0)  # free space in data_dir: somebody is told
+    critical_below_bytes: int = Field(default=256 << 20, ge=0)  # what can be spared is
+    platform_audit_days: int = Field(default=0, ge=0, le=36_500)  # of requests of nobody known
+
+    @field_validator("platform_audit_days")
+    @classmethod
+    def _check_days(cls, value: int) -> int:
+        if 0 < value < 365:
+            raise ValueError(f"expected 0 (for ever) or at least 365 days, as PCI DSS 10.5.1 has it, got {value}")
+        return value
+
+
 class Mail(_Section):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
     host: str = ""
@@ -225,6 +238,7 @@ class Config(BaseSettings):
     sip: Sip = Sip()
     e911: E911 = E911()
     outbound: Outbound = Outbound()
+    storage: Storage = Storage()
     mail: Mail = Mail()
     log: Log = Log()
 
@@ -412,6 +426,8 @@ def _joint_faults(config: Config) -> list[str]:
             "[sip] tls: SIP over TLS needs tls_cert and tls_key; none is made up, since no peer could trust it. "
             "Name them, or leave tls empty: UDP and TCP are served without."
         )
+    if config.storage.critical_below_bytes > config.storage.low_below_bytes:
+        faults.append("[storage] critical_below_bytes is more than low_below_bytes: a disk gets low before it is full.")
     if not (config.sip.udp or config.sip.tcp or config.sip.tls):
         faults.append("[sip] udp, tcp and tls are all empty: no PBX could reach 911. Set at least one.")
     if not config.database_url.startswith(("sqlite+aiosqlite:///", "postgresql+asyncpg://")):

@@ -1,6 +1,5 @@
 """`callpoint doctor`: everything a 911 call rests on, looked at one by one, each finding with what to do."""
 
-import shutil
 import stat
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
@@ -16,8 +15,9 @@ from engine.accounts import store
 from engine.audit.record import open_audited
 from engine.config import Config, parse_listen
 from engine.db import Database
+from engine.disk import Level, alarm_of, free_bytes_at, in_words, level_of
 from engine.doctor_bootstrap import bootstrap_findings
-from engine.doctor_integrations import NO_MAIL, mail_finding, stored_findings, webhook_findings
+from engine.doctor_integrations import NO_ADDRESS, NO_MAIL, mail_finding, stored_findings, webhook_findings
 from engine.doctor_location import reference_findings, validator_findings
 from engine.doctor_numbers import number_findings
 from engine.doctor_phones import phones_port_findings
@@ -37,7 +37,6 @@ from engine.findings import Finding
 from engine.models import Account, Location, NotificationRecipient, Pbx, Phone, Trunk
 from engine.provisioning.store_alarms import count_without_location
 
-LITTLE_DISK_BYTES = 200 * 1024 * 1024
 SMALL_BUFFER_BYTES = 1024 * 1024
 
 
@@ -76,13 +75,11 @@ async def _examined(config: Config) -> list[Finding]:
 
 
 def _disk(config: Config) -> Finding:
-    place = config.core.data_dir if config.core.data_dir.exists() else Path.cwd()
-    free = shutil.disk_usage(place).free
-    if free < LITTLE_DISK_BYTES:
-        return Finding(
-            "disk", "bad", f"{free // 2**20} MB free: calls still go out, but their records will not fit. Free some."
-        )
-    return Finding("disk", "good", f"{free // 2**30} GB free in {place}")
+    free = free_bytes_at(config.core.data_dir)
+    level = level_of(free, Level.GOOD, config.storage)
+    if level is not Level.GOOD:
+        return Finding("disk", "bad" if level is Level.CRITICAL else "warning", alarm_of(level, free))
+    return Finding("disk", "good", f"{in_words(free)} free in {config.core.data_dir}")
 
 
 def _carriers() -> list[Finding]:
@@ -120,6 +117,8 @@ def _addresses(config: Config) -> list[Finding]:
     if not config.sip.advertise:
         detail = "[sip] advertise is empty: Via and Record-Route hold the route's own address; set it behind NAT."
         findings.append(Finding("SIP address", "warning", detail))
+    if config.mail.host and not config.admin.public_url:
+        findings.append(NO_ADDRESS)
     return findings
 
 

@@ -31,3 +31,8 @@ def new_id(kind: Kind) -> str:
     """A fresh identifier of that kind, such as `phone_01hz…`."""
     number = uuid7()
     return f"{kind}_{''.join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])}"
+
+
+def least_id(kind: Kind, at_ms: int) -> str:
+    """What no identifier of that kind made at or after that time (Unix milliseconds) sorts before."""
+    return f"{kind}_{''.join([_PAIRS[at_ms << 80 >> shift & 1023] for shift in _SHIFTS])}"

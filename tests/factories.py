@@ -1,6 +1,7 @@
 """Rows for tests, each with the least it needs; every one is recorded, since the database refuses what is not."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -11,11 +12,13 @@ from engine.crypto import KeyRing
 from engine.db import Base, Database, utc_now
 from engine.ids import new_id
 from engine.models import (
+    AUDIT_BEGINNING_SQLITE,
     AUDIT_IMMUTABLE_SQLITE,
     AUDIT_SEARCH_SQLITE,
     CHECKPOINT_IMMUTABLE_SQLITE,
     Account,
     ConfirmedLocation,
+    EmergencyCall,
     Line,
     Location,
     Network,
@@ -35,14 +38,28 @@ HEADQUARTERS = {
 
 async def fresh_database(path: Path, keys: KeyRing) -> Database:
     """A database with every table and the audit triggers, in that file."""
-    database = open_audited(f"sqlite+aiosqlite:///{path}", keys)
-    async with database.engine.begin() as connection:
-        await connection.run_sync(Base.metadata.create_all)
-        for trigger in (*AUDIT_IMMUTABLE_SQLITE, *CHECKPOINT_IMMUTABLE_SQLITE):
-            await connection.execute(trigger)
-        for statement in AUDIT_SEARCH_SQLITE:
-            await connection.exec_driver_sql(statement)
-    return database
+    if not _empty:
+        _empty.append(await _made_empty(keys))
+    path.write_bytes(_empty[0])
+    return open_audited(f"sqlite+aiosqlite:///{path}", keys)
+
+
+_empty: list[bytes] = []  # the file of a database without rows, made once: a hundred tables take longer than most tests
+
+
+async def _made_empty(keys: KeyRing) -> bytes:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "empty.db"
+        database = open_audited(f"sqlite+aiosqlite:///{path}", keys)
+        async with database.engine.begin() as connection:
+            await connection.run_sync(Base.metadata.create_all)
+            for trigger in (*AUDIT_IMMUTABLE_SQLITE, *CHECKPOINT_IMMUTABLE_SQLITE):
+                await connection.execute(trigger)
+            for statement in (*AUDIT_SEARCH_SQLITE, *AUDIT_BEGINNING_SQLITE):
+                await connection.exec_driver_sql(statement)
+        await database.close()  # SQLite's log goes into the file as the last connection closes
+        assert [each.name for each in Path(folder).iterdir()] == [path.name]
+        return path.read_bytes()
 
 
 async def add_account(session: AsyncSession, **fields: Any) -> Account:
@@ -167,3 +184,21 @@ async def add_trunk(session: AsyncSession, account: Account, **fields: Any) -> T
     record(session, SYSTEM, Event.TRUNK_CREATE, trunk)
     await session.flush()
     return trunk
+
+
+def emergency_call(account: Account, **fields: Any) -> EmergencyCall:
+    """A 911 call of now, not stored yet. `at`: another moment at which it was received, sent and recorded."""
+    at = fields.pop("at", None) or utc_now()
+    defaults = {
+        "id": new_id("call"), "account_id": account.id, "call_id": "a@b", "dialed": "911", "kind": "emergency",
+        "location_source": "none", "received_at": at, "sent_at": at, "recorded_at": at,
+    }  # fmt: skip
+    return EmergencyCall(**defaults | fields)
+
+
+async def add_emergency_call(session: AsyncSession, account: Account, **fields: Any) -> EmergencyCall:
+    call = emergency_call(account, **fields)
+    session.add(call)
+    record(session, SYSTEM, Event.EMERGENCY_CALL_CREATE, call)
+    await session.flush()
+    return call

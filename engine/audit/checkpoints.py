@@ -22,12 +22,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from engine.audit import store
 from engine.audit.changes import rfc3339
 from engine.audit.record import PLATFORM
-from engine.audit.verify import NOTE_VERSION, export_line
+from engine.audit.store_beginnings import beginning_of
+from engine.audit.verify import BEGINNING_VERSION, NOTE_VERSION, export_line
 from engine.crypto import KeyRing
 from engine.db import Database, utc_now
 from engine.errors import DatabaseAway
 from engine.ids import new_id
-from engine.models import Account, AuditCheckpoint, AuditEntry
+from engine.models import Account, AuditBeginning, AuditCheckpoint, AuditEntry
 
 EVERY_ENTRIES = 1_000
 EVERY = dt.timedelta(minutes=10)  # a chain that moved gets a checkpoint after this long even when little happened
@@ -63,6 +64,11 @@ class Signer:
     def sign(self, chain: str, seq: int, head: str, at: dt.datetime) -> Signed:
         note = f"{NOTE_VERSION}\n{chain}\n{seq}\n{head}\n{rfc3339(at)}\n"
         return Signed(chain, seq, head, at, note, self.public_key, self._key.sign(note.encode()).hex())
+
+    def sign_beginning(self, chain: str, seq: int, last: str, until: dt.datetime, at: dt.datetime) -> Signed:
+        """Sign that the chain begins behind entry `seq`, whose hash is `last` and which was written at `until`."""
+        note = f"{BEGINNING_VERSION}\n{chain}\n{seq}\n{last}\n{rfc3339(until)}\n{rfc3339(at)}\n"
+        return Signed(chain, seq, last, at, note, self.public_key, self._key.sign(note.encode()).hex())
 
 
 def signer_of(keys: KeyRing) -> Signer | None:
@@ -108,6 +114,12 @@ def checkpoint_line(row: AuditCheckpoint) -> str:
     return json.dumps(told, separators=(",", ":"))
 
 
+def beginning_line(row: AuditBeginning) -> str:
+    """Where the chain begins, as the first line of an export, without the line end."""
+    told = {"beginning": row.text, "public_key": row.public_key, "signature": row.signature}
+    return json.dumps(told, separators=(",", ":"))
+
+
 async def checkpoint_lines(session: AsyncSession, chain: str, last: int | None = None) -> AsyncIterator[str]:
     """The chain's checkpoints as lines of an export, oldest first; up to entry `last`."""
     query = select(AuditCheckpoint).where(AuditCheckpoint.chain == chain)
@@ -130,10 +142,15 @@ async def checkpoint_lines(session: AsyncSession, chain: str, last: int | None =
 
 
 async def export_lines(session: AsyncSession, chain: str) -> AsyncIterator[str]:
-    """A whole chain for `callpoint audit verify`: its checkpoints, then its entries, oldest first."""
+    """A whole chain for `callpoint audit verify`: where it begins when that is not its first entry, its checkpoints,
+    then its entries, oldest first.
+    """
+    begin = await beginning_of(session, chain)
+    if begin is not None:
+        yield beginning_line(begin)
     async for line in checkpoint_lines(session, chain):
         yield line
-    async for row in store.entries_oldest_first(session, chain):
+    async for row in store.entries_oldest_first(session, chain, after=begin.seq if begin is not None else 0):
         yield export_line(row)
 
 

@@ -38,6 +38,8 @@ class Event(StrEnum):
     MAIL_SETTINGS_TEST = "mail_settings.test"
     BRANDING_READ = "branding.read"
     BRANDING_UPDATE = "branding.update"
+    STORAGE_SETTINGS_READ = "storage_settings.read"
+    STORAGE_SETTINGS_UPDATE = "storage_settings.update"
     INTEGRATION_LIST = "integration.list"
     VALIDATION_SETTINGS_READ = "validation_settings.read"
     VALIDATION_SETTINGS_UPDATE = "validation_settings.update"
@@ -76,6 +78,7 @@ class Event(StrEnum):
     SESSION_READ = "session.read"
     SESSION_DELETE = "session.delete"
     SESSION_PROVE = "session.prove"
+    SESSION_PRUNE = "session.prune"
     LOGIN_PAGE_READ = "login_page.read"
     SETUP_PAGE_READ = "setup_page.read"
     SIGN_IN_BEGIN = "sign_in.begin"
@@ -256,6 +259,7 @@ class Event(StrEnum):
     NOTIFICATION_LIST = "notification.list"
     NOTIFICATION_READ = "notification.read"
     NOTIFICATION_RESEND = "notification.resend"
+    EMERGENCY_CALL_PRUNE = "emergency_call.prune"
 
     AUDIT_LOG_LIST = "audit_log.list"
     AUDIT_LOG_READ = "audit_log.read"
@@ -264,6 +268,8 @@ class Event(StrEnum):
     AUDIT_LOG_GROUP = "audit_log.group"
     AUDIT_LOG_FOLLOW = "audit_log.follow"
     AUDIT_LOG_FOLLOW_END = "audit_log.follow_end"
+    AUDIT_LOG_PRUNE = "audit_log.prune"
+    FETCH_LOG_PRUNE = "fetch_log.prune"
     AUDIT_VIEW_CREATE = "audit_view.create"
     AUDIT_VIEW_LIST = "audit_view.list"
     AUDIT_VIEW_READ = "audit_view.read"
@@ -289,6 +295,7 @@ _CATEGORIES = {
     "home": Category.SETTINGS,
     "mail_settings": Category.SETTINGS,
     "branding": Category.SETTINGS,
+    "storage_settings": Category.SETTINGS,
     "integration": Category.INTEGRATIONS,
     "validation_settings": Category.INTEGRATIONS,
     "webhook": Category.INTEGRATIONS,
@@ -323,6 +330,7 @@ _CATEGORIES = {
     "phone_sighting": Category.PHONES,
     "phone_file": Category.PHONES,
     "phone_event": Category.PHONES,
+    "fetch_log": Category.PROVISIONING,
     "phone_boot": Category.PHONES,
     "phone_preview": Category.PHONES,
     "settings": Category.PROVISIONING,
@@ -382,7 +390,7 @@ _READING_VERBS = frozenset(
     | {"location_missing", "location_found", "export_end", "group", "follow", "follow_end"}
 )
 _CREATING = frozenset({"create", "generate"})
-_DELETING = frozenset({"delete", "revoke"})
+_DELETING = frozenset({"delete", "revoke", "prune"})
 
 
 def _facts(event: Event) -> EventFacts:

@@ -1,9 +1,10 @@
 """Queries of the audit log: keyset pages, newest first, in bounded time whatever the log's size (decision 0024).
 
-Theory of operation. A page comes from the best of four ways to candidates, newest first: text in trigrams, a filter
-that few entries meet, whole values intersected (SQLite), or the log itself in growing windows. Candidates are looked at
-in groups until the page is full, nothing is left, or the time is up. Then the page is short and says how far it looked:
-its `next_before` goes on from there. No query counts, sorts or reads what grows with the log.
+Theory of operation. A page comes from the best of five ways to candidates, newest first: text in trigrams, a filter
+that few entries meet, whole values intersected (SQLite), the rarest of them walked down (PostgreSQL), or the log itself
+in growing windows. Candidates are looked at in groups until the page is full, nothing is left, or the time is up. Then
+the page is short and says how far it looked: its `next_before` goes on from there. No query counts, sorts or reads what
+grows with the log.
 """
 
 import datetime as dt
@@ -14,15 +15,29 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Select, UnaryExpression, and_, func, literal, or_, select, union_all
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Select,
+    String,
+    UnaryExpression,
+    and_,
+    func,
+    literal,
+    or_,
+    select,
+    union_all,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.operators import custom_op
 from sqlalchemy.sql.visitors import replacement_traverse
 
-from engine.audit import search, trigrams
+from engine.audit import search, trigrams, values, walks
 from engine.audit.events import READS, WRITES
 from engine.audit.owed import owed_between
+from engine.audit.store_beginnings import begins_behind
+from engine.audit.values import Values
 from engine.models import AuditEntry
 
 MAX_PAGE = 200
@@ -30,6 +45,7 @@ BUDGET_S = 0.06  # of looking for one page
 GROUP = 500  # candidates of one look
 NEWEST = 2_000  # entries looked at themselves before PostgreSQL's trigrams are asked
 NARROW = 2_000  # so few entries are read, narrowed and sorted whole
+OF_NETWORK = 2_000  # addresses looked at at once for those of a network
 DISORDER = 1_000  # entries whose order by time may differ from their order by number: a clock that was set back
 GROUPED = 1_000  # entries that a grouping counts; beyond it the counts say "at least"
 CHAINS_AT_ONCE = 100  # SQLite joins at most 500 questions
@@ -78,6 +94,7 @@ class Group:
     label: str
     count: int
     rows: tuple[AuditEntry, ...]  # the newest SAMPLE of them
+    is_whole: bool = True  # False: there are more than were looked at, so the count is a least one
 
     @property
     def newest(self) -> AuditEntry:
@@ -101,10 +118,20 @@ async def grouped(session: AsyncSession, chain: str, filters: Filters, by: str) 
         counts[value] += 1
         if len(rows := newest.setdefault(value, [])) < SAMPLE:
             rows.append(row)
+    is_whole = page.next_before is None
     groups = [
-        Group(value, _label(newest[value][0], by), count, tuple(newest[value])) for value, count in counts.most_common()
+        Group(value, _label(newest[value][0], by), count, tuple(newest[value]), is_whole)
+        for value, count in counts.most_common()
     ]
-    return groups, page.next_before is not None
+    return groups, not is_whole
+
+
+async def group_of_chain(session: AsyncSession, chain: str, filters: Filters, *, label: str, most: int) -> Group | None:
+    """A chain's newest matching entries as one group, counted as far as `most`; None: none was found."""
+    page = await _page(session, chain, filters, most, None)
+    if not page.rows:
+        return None
+    return Group(chain, label, len(page.rows), tuple(page.rows[:SAMPLE]), page.next_before is None)
 
 
 def _label(row: AuditEntry, by: str) -> str:
@@ -114,7 +141,8 @@ def _label(row: AuditEntry, by: str) -> str:
 
 async def entry_by_id(session: AsyncSession, chain: str, entry_id: str) -> AuditEntry | None:
     """One entry of that chain."""
-    return await session.scalar(select(AuditEntry).where(AuditEntry.chain == chain, AuditEntry.id == entry_id))
+    query = select(AuditEntry).where(AuditEntry.chain == chain, AuditEntry.id == entry_id)
+    return await session.scalar(query.where(AuditEntry.seq > await begins_behind(session, chain)))
 
 
 async def heads(session: AsyncSession, chains: Collection[str]) -> dict[str, int]:
@@ -146,9 +174,10 @@ async def entries_behind(session: AsyncSession, last: Mapping[str, int], *, limi
     return list(await session.scalars(query))
 
 
-async def entries_oldest_first(session: AsyncSession, chain: str, *, group: int = 1000) -> AsyncIterator[AuditEntry]:
-    """The whole chain for an export, read in groups so that no size of it fills the memory."""
-    after = 0
+async def entries_oldest_first(
+    session: AsyncSession, chain: str, *, after: int = 0, group: int = 1000
+) -> AsyncIterator[AuditEntry]:
+    """The whole chain behind that number for an export, read in groups so that no size of it fills the memory."""
     while True:
         query = select(AuditEntry).where(AuditEntry.chain == chain, AuditEntry.seq > after)
         rows = (await session.scalars(query.order_by(AuditEntry.seq).limit(group))).all()
@@ -178,17 +207,25 @@ async def _page(session: AsyncSession, chain: str, filters: Filters, limit: int,
         return Page([], None)
     filters = _simplified(filters)
     network = _network(filters.ip)
+    deadline = time.monotonic() + BUDGET_S
+    meant = await values.values_of(session, chain, filters)
+    if meant.find_nothing:
+        return Page([], None)
     query = select(AuditEntry).where(AuditEntry.chain == chain, *_only_checked(session, _conditions(filters)))
     found: list[AuditEntry] = []
-    deadline = time.monotonic() + BUDGET_S
-    groups = await _candidates(session, chain, filters, low, high)
+    groups = await _candidates(session, chain, filters, meant, low, high)
     async for condition, lowest in groups:
-        rows = (await session.scalars(query.where(condition).order_by(AuditEntry.seq.desc()).limit(limit + 1))).all()
-        found += [row for row in rows if network is None or is_inside(row.ip, network)]
+        group = query.where(condition).order_by(AuditEntry.seq.desc())
+        if network is None:
+            found += await session.scalars(group.limit(limit + 1))
+        else:
+            numbers, below = await _of_network(session, group, network, limit + 1, deadline)
+            rows = await session.scalars(query.where(_among(session, numbers)).order_by(AuditEntry.seq.desc()))
+            found += rows
+            if below is not None and len(found) <= limit:
+                return Page(found, below, is_short=True)
         if len(found) > limit:
             return Page(found[:limit], found[limit - 1].seq)
-        if len(rows) > limit:  # a network let few of them through: what is below the last was not looked at
-            return Page(found, rows[-1].seq, is_short=True)
         if lowest <= low:
             break
         if time.monotonic() > deadline:
@@ -196,19 +233,47 @@ async def _page(session: AsyncSession, chain: str, filters: Filters, limit: int,
     return Page(found, None)
 
 
+async def _of_network(
+    session: AsyncSession, group: Select[AuditEntry], network: Network, limit: int, deadline: float
+) -> tuple[list[int], int | None]:
+    """The group's entries from that network, at most `limit`; and, when the time was up before, how far it looked."""
+    numbers: list[int] = []
+    known: dict[str, bool] = {}
+    addresses = group.with_only_columns(AuditEntry.seq, AuditEntry.ip).limit(OF_NETWORK)
+    asked, below = addresses, None
+    while len(numbers) < limit:
+        pairs = (await session.execute(asked)).all()
+        for seq, ip in pairs:
+            if ip not in known:
+                known[ip] = is_inside(ip, network)
+            if known[ip]:
+                numbers.append(seq)
+        if len(pairs) < OF_NETWORK:
+            break
+        if time.monotonic() > deadline:
+            below = pairs[-1].seq
+            break
+        asked = addresses.where(AuditEntry.seq < pairs[-1].seq)
+    return numbers[:limit], None if len(numbers) >= limit else below
+
+
 async def _candidates(
-    session: AsyncSession, chain: str, filters: Filters, low: int, high: int
+    session: AsyncSession, chain: str, filters: Filters, meant: Values, low: int, high: int
 ) -> AsyncIterator[tuple[ColumnElement[bool], int]]:
     """Groups of candidates, newest first: a condition that holds them, and the lowest number looked at."""
     is_sqlite = session.get_bind().dialect.name == "sqlite"
-    matched = search.expression(filters) if is_sqlite else None
+    matched = search.expression(filters, meant) if is_sqlite else None
+    words = [] if is_sqlite else _trigram_conditions(filters)
+    ways = [] if is_sqlite or words else walks.ways_of(filters, meant)
     if matched is None or not matched.is_text:
-        narrow = await _narrow(session, chain, filters, low, high)
+        narrow = await _narrow(session, chain, _indexed(filters, meant, are_walked=bool(ways)), low, high)
         if narrow is not None:
             return _once(narrow, low)
     if matched is not None:
         return _found_or_owed(session, chain, matched, low, high)
-    if not is_sqlite and (words := _trigram_conditions(filters)) and await trigrams.is_there(session):
+    if ways:
+        return walks.walked(session, chain, ways, low, high)
+    if words and await trigrams.is_there(session):
         return _newest_or_rare(session, chain, words, low, high)
     return _windows(low, high)
 
@@ -251,7 +316,7 @@ async def _newest_or_rare(
         is_quick = seqs is not None
         if seqs is not None:
             lowest = seqs[-1] if len(seqs) == trigrams.MOST else low
-            yield AuditEntry.seq.in_(seqs), lowest
+            yield walks.among(seqs), lowest
             high = lowest - 1
     async for group in _windows(low, high):
         yield group
@@ -270,47 +335,76 @@ async def _found(
 
 
 async def _narrow(
-    session: AsyncSession, chain: str, filters: Filters, low: int, high: int
+    session: AsyncSession, chain: str, indexed: list[list[ColumnElement[bool]]], low: int, high: int
 ) -> ColumnElement[bool] | None:
     """A filter of an index of its own that at most NARROW entries meet, as a condition on their numbers."""
-    for condition in _indexed(filters):
-        query = (
-            select(AuditEntry.seq)
-            .where(AuditEntry.chain == chain, condition, *_only_checked(session, [AuditEntry.seq.between(low, high)]))
-            .limit(NARROW + 1)
-        )
-        seqs = list(await session.scalars(query))
-        if len(seqs) <= NARROW:
-            return AuditEntry.seq.in_(seqs if session.get_bind().dialect.name != "sqlite" else search.listed(seqs))
+    for alternatives in indexed:
+        seqs: set[int] = set()
+        for condition in alternatives:  # each with a limit of its own: together a server would read them whole
+            query = (
+                select(AuditEntry.seq)
+                .where(AuditEntry.chain == chain, condition)
+                .where(*_only_checked(session, [AuditEntry.seq.between(low, high)]))
+                .limit(NARROW + 1)
+            )
+            seqs.update(await session.scalars(query))
+            if len(seqs) > NARROW:
+                break
+        else:
+            return _among(session, sorted(seqs))
     return None
 
 
-def _indexed(filters: Filters) -> list[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = []
-    if filters.resource:
-        found.append(_starts(AuditEntry.resource_id, filters.resource))
-    if filters.actor:
-        found.append(_actor(filters.actor))
+def _among(session: AsyncSession, seqs: list[int]) -> ColumnElement[bool]:
+    """The entries of these numbers."""
+    if session.get_bind().dialect.name == "sqlite":
+        return AuditEntry.seq.in_(search.listed(seqs))
+    return walks.among(seqs)
+
+
+def _indexed(filters: Filters, meant: Values, *, are_walked: bool) -> list[list[ColumnElement[bool]]]:
+    """Each filter that an index of its own serves, as the alternatives that it is made of.
+
+    Args:
+        are_walked: Those on whole values are left out: they are walked down.
+    """
+    found: list[list[ColumnElement[bool]]] = []
+    if filters.resource and not (are_walked and meant.resources is not None):
+        found.append(_beginnings(AuditEntry.resource_id, filters.resource, meant.resources))
+    if filters.actor and not (are_walked and meant.is_actor_known):
+        by_id = _beginnings(AuditEntry.actor_id, filters.actor, meant.actor_ids)
+        found.append(by_id + _beginnings(AuditEntry.actor_name, filters.actor, meant.actor_names))
+    if are_walked:
+        return found
     if filters.target:
-        found.append(AuditEntry.resource_id == filters.target)
+        found.append([AuditEntry.resource_id == filters.target])
     if filters.actors:
-        found.append(AuditEntry.actor_id.in_(sorted(filters.actors)))
+        found.append([AuditEntry.actor_id.in_(sorted(filters.actors))])
     whole = search.whole_ip(filters.ip)
     if whole:
-        found.append(AuditEntry.ip == whole)
+        found.append([AuditEntry.ip == whole])
     return found
+
+
+def _beginnings(
+    column: InstrumentedAttribute[str], prefix: str, meant: tuple[str, ...] | None
+) -> list[ColumnElement[bool]]:
+    """What begins so, as the values themselves where they are known."""
+    if meant is None:
+        return [_begins(column, one) for one in values.spelled(prefix)]
+    return [column == value for value in meant]
 
 
 async def _bounds(session: AsyncSession, chain: str, filters: Filters, before: int | None) -> tuple[int, int]:
     """The numbers between which the asked times lie: seeks in the index of times, with room for a clock set back."""
     newest = await head(session, chain)
-    low, high = 1, newest[0] if newest else 0
+    low, high = await begins_behind(session, chain) + 1, newest[0] if newest else 0
     if before is not None:
         high = min(high, before - 1)
     near = select(AuditEntry.seq).where(AuditEntry.chain == chain)
     if filters.since is not None:
         first = near.where(AuditEntry.at >= filters.since).order_by(AuditEntry.at).limit(DISORDER).subquery()
-        low = await session.scalar(select(func.min(first.c.seq))) or high + 1
+        low = max(low, await session.scalar(select(func.min(first.c.seq))) or high + 1)
     if filters.until is not None:
         last = near.where(AuditEntry.at <= filters.until).order_by(AuditEntry.at.desc()).limit(DISORDER).subquery()
         high = min(high, await session.scalar(select(func.max(last.c.seq))) or 0)
@@ -363,14 +457,20 @@ def _trigram_conditions(filters: Filters) -> list[ColumnElement[bool]]:
 
 
 def _only_checked(session: AsyncSession, conditions: list[ColumnElement[bool]]) -> list[ColumnElement[bool]]:
-    """The conditions as SQLite must not choose an index for (`+column`): it would leave the candidates' own."""
-    if session.get_bind().dialect.name != "sqlite":
-        return conditions
-    return [replacement_traverse(condition, {}, _plus) for condition in conditions]
+    """The conditions as no index can be chosen for: it would not be the candidates' own.
+
+    PostgreSQL takes what begins like a fifth of the log for rare, and would read all of that for every group.
+    """
+    hidden = _plus if session.get_bind().dialect.name == "sqlite" else _joined
+    return [replacement_traverse(condition, {}, hidden) for condition in conditions]
 
 
 def _plus(element: Any, **_options: Any) -> Any:
     return UnaryExpression(element, operator=_PLUS, type_=element.type) if isinstance(element, Column) else None
+
+
+def _joined(element: Any, **_options: Any) -> Any:
+    return element.concat("") if isinstance(element, Column) and isinstance(element.type, String) else None
 
 
 def _keyword(keyword: str) -> ColumnElement[bool]:
@@ -394,8 +494,11 @@ def _actor(prefix: str) -> ColumnElement[bool]:
 
 def _starts(column: InstrumentedAttribute[str], prefix: str) -> ColumnElement[bool]:
     """As typed or in small letters, as ranges: an index serves them on both databases, whatever its collation."""
-    spelled = sorted({prefix, prefix.lower()})
-    return or_(*(and_(column >= one, column < one + "\U0010ffff", _same_start(column, one)) for one in spelled))
+    return or_(*(_begins(column, one) for one in values.spelled(prefix)))
+
+
+def _begins(column: InstrumentedAttribute[str], one: str) -> ColumnElement[bool]:
+    return and_(column >= one, column < one + values.LAST, _same_start(column, one))
 
 
 def _same_start(column: InstrumentedAttribute[str], prefix: str) -> ColumnElement[bool]:

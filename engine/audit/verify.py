@@ -3,21 +3,26 @@
 This file needs Python 3.11, its standard library and `cryptography`; it imports nothing of Callpoint, so that an
 auditor can copy it, read it in one sitting and run it far from the machine whose log is judged.
 
-An export is JSON Lines (UTF-8, `\\n`). First the signed checkpoints, then the entries, oldest first:
+An export is JSON Lines (UTF-8, `\\n`). First where the log begins, when its oldest entries were removed by the setting
+for how long they are kept; then the signed checkpoints, then the entries, oldest first:
 
+    {"beginning":"callpoint-audit-beginning/1\\n<chain>\\n<seq>\\n<hash>\\n<until>\\n<time>\\n", ... as below}
     {"checkpoint":"callpoint-audit/1\\n<chain>\\n<seq>\\n<hash>\\n<time>\\n","public_key":"<hex>","signature":"<hex>"}
     {"hash":"<hex>","prev_hash":"<hex>","entry":{...}}
 
 `entry` is the exact text that was stored: what is hashed are its bytes as they stand in the file. An entry's hash is
-SHA-256 over the 32 bytes of the hash before and those bytes; the first one's `prev_hash` is 64 zeros. A checkpoint is
-signed with Ed25519 (RFC 8032) over its text. An edit, a deletion, an insertion, a reorder or a fork breaks the chain at
-that line; a cut-off end or a chain that was computed anew passes no longer through its checkpoints.
+SHA-256 over the 32 bytes of the hash before and those bytes; the first one's `prev_hash` is 64 zeros. Checkpoints and
+beginnings are signed with Ed25519 (RFC 8032) over their text. Behind a beginning the first entry is number `seq` + 1
+and follows `hash`, and a later entry, `audit_log.prune`, must name the same two: a beginning without that is found.
+An edit, a deletion, an insertion, a reorder or a fork breaks the chain at that line; a cut-off end or a chain that was
+computed anew passes no longer through its checkpoints.
 
 Trust. A forger who rewrites the whole file can sign it with a key of their own. So compare the key that is shown with
 the one you noted before (`callpoint audit key`, `--key`), or give a line from any notification mail (`--checkpoint`).
 """
 
 import argparse
+import itertools
 import json
 import re
 import sys
@@ -31,9 +36,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 GENESIS = "0" * 64
 NOTE_VERSION = "callpoint-audit/1"
+BEGINNING_VERSION = "callpoint-audit-beginning/1"
+PRUNED = b'"event":"audit_log.prune"'
 _LINE = re.compile(rb'\{"hash":"([0-9a-f]{64})","prev_hash":"([0-9a-f]{64})","entry":(\{.*\})\}', re.DOTALL)
 _TAIL = re.compile(rb',"seq":([0-9]+),"status":(?:null|[0-9]+),"verb":"[a-z_]*"\}$')  # the keys are sorted
 _NOTE = re.compile(rf"{re.escape(NOTE_VERSION)}\n([a-z0-9_]+)\n([1-9][0-9]*)\n([0-9a-f]{{64}})\n([0-9T:.Z-]+)\n")
+_BEGINNING = re.compile(
+    rf"{re.escape(BEGINNING_VERSION)}\n([a-z0-9_]+)\n([1-9][0-9]*)\n([0-9a-f]{{64}})\n([0-9T:.Z-]+)\n[0-9T:.Z-]+\n"
+)
 
 
 class Stored(Protocol):
@@ -64,6 +74,10 @@ class Verdict:
     checkpoints: int = 0  # signed ones that the chain passes through
     keys: tuple[str, ...] = ()  # the public keys that signed them, in hex
     covered: int = 0  # the last entry that a signed checkpoint vouches for; entries behind it could be cut off unseen
+    removed: int = 0  # entries before the log's beginning, which is signed; 0: it begins with its first
+    removed_until: str = ""  # when the last of them was written
+    removed_by: int = 0  # the entry that says so
+    seen_before: int = 0  # the signed checkpoint asked for is of this entry, which was removed
 
     @property
     def holds(self) -> bool:
@@ -90,16 +104,45 @@ class _Walk:
     keys: dict[str, None] = field(default_factory=dict)
     passed: int = 0
     covered: int = 0
+    removed: int = 0
+    removed_hash: str = ""
+    removed_until: str = ""
+    removed_by: int = 0
+    seen_before: int = 0
+
+    def take_beginning(self, line: bytes) -> None:
+        if self.count or self.keys or self.removed:
+            raise Broken("where the log begins is said once, in the first line")
+        chain, seq, last, until, key = _checked_beginning(line)
+        self._refuse_other_key("the log's beginning", key)
+        self.keys[key] = None
+        self.note_chains.add(chain)
+        self.removed, self.removed_hash, self.removed_until = seq, last, until
+        self.seq, self.hash, self.covered = seq, last, seq
+        self.seen_wanted = last == self.wanted
+
+    def _refuse_other_key(self, what: str, key: str) -> None:
+        if self.key and key != self.key:
+            raise Broken(f"{what} is signed with the key {key}, not with the one you named")
 
     def take_note(self, line: bytes) -> None:
         chain, seq, head, key = _checked_note(line)
-        if self.key and key != self.key:
-            raise Broken(f"a checkpoint is signed with the key {key}, not with the one you named")
-        if seq <= self.seq:
+        self._refuse_other_key("a checkpoint", key)
+        if self.count and seq <= self.seq:
             raise Broken(f"the checkpoint of entry {seq} stands behind that entry: checkpoints come first")
         self.keys[key] = None
         self.note_chains.add(chain)
+        if seq <= self.removed:
+            self._take_note_of_removed(seq, head)
+            return
         self.notes.setdefault(seq, set()).add(head)
+
+    def _take_note_of_removed(self, seq: int, head: str) -> None:
+        """A checkpoint of what is gone proves nothing here, but must not contradict where the log begins."""
+        if seq == self.removed and head != self.removed_hash:
+            raise Broken(f"the log begins behind another entry {seq} than the one that was signed before")
+        if head == self.wanted:
+            self.seen_before = seq
 
     def takes_at_once(self, line: bytes) -> bool:
         """Whether the line is the expected entry in the form exports are written in; anything else is judged slowly."""
@@ -112,6 +155,8 @@ class _Walk:
             or line[-2:] != b"}}"
             or text.find(b',"seq":%d,"status":' % seq, -70) < 0
         ):
+            return False
+        if self.removed and PRUNED in text:
             return False
         own = sha256(bytes.fromhex(self.hash) + text).hexdigest()
         if line[9:73] != own.encode() or own == self.wanted or seq in self.notes:
@@ -130,6 +175,8 @@ class _Walk:
         if not self.count:
             self.chain = _chain_of(text)
         self.count, self.seq, self.hash = self.count + 1, stated_seq, stated_hash
+        if self.removed and PRUNED in text and _is_of_beginning(text, self.removed, self.removed_hash):
+            self.removed_by = stated_seq
         if stated_hash == self.wanted:
             self.seen_wanted = True
         if self.notes and stated_seq in self.notes:
@@ -141,13 +188,19 @@ class _Walk:
         self.passed, self.covered = self.passed + 1, seq
 
     def end(self) -> None:
+        if self.removed and not self.removed_by:
+            raise Broken(
+                f"the log begins behind entry {self.removed}, and no entry in it says that those before were removed: "
+                "its end was cut off, or its beginning was"
+            )
         if self.notes:
             last = max(self.notes)
             raise Broken(f"a signed checkpoint says that there is an entry {last}: the end was cut off")
         if self.note_chains - {self.chain}:
             raise Broken("a signed checkpoint is of another chain")
-        if self.wanted and not self.seen_wanted:
-            raise Broken("the checkpoint is not in this chain: its end was cut off or rewritten")
+        if self.wanted and not self.seen_wanted and not self.seen_before:
+            gone = f", or it is of one of the {self.removed} entries that were removed" if self.removed else ""
+            raise Broken(f"the checkpoint is not in this chain: its end was cut off or rewritten{gone}")
 
 
 def verify(lines: Iterable[str | bytes], *, checkpoint: str = "", key: str = "") -> Verdict:
@@ -167,6 +220,8 @@ def verify(lines: Iterable[str | bytes], *, checkpoint: str = "", key: str = "")
                 continue
             if data.startswith(b'{"checkpoint"'):
                 walk.take_note(data)
+            elif data.startswith(b'{"beginning"'):
+                walk.take_beginning(data)
             else:
                 walk.take_entry(data)
     except Broken as exc:
@@ -177,7 +232,8 @@ def verify(lines: Iterable[str | bytes], *, checkpoint: str = "", key: str = "")
         except Broken as exc:
             fault = str(exc)
     return Verdict(
-        walk.count, walk.seq, walk.hash, fault, walk.chain, walk.passed, tuple(walk.keys), walk.covered
+        walk.count, walk.seq, walk.hash, fault, walk.chain, walk.passed, tuple(walk.keys), walk.covered, walk.removed,
+        walk.removed_until, walk.removed_by, walk.seen_before,
     )  # fmt: skip
 
 
@@ -186,7 +242,7 @@ def verify_each(lines: Iterable[str | bytes]) -> Verdict:
     count, seq, last = 0, 0, GENESIS
     for number, line in enumerate(lines, 1):
         data = (line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line).rstrip(b"\r\n")
-        if not data or data.startswith(b'{"checkpoint"'):
+        if not data or data.startswith((b'{"checkpoint"', b'{"beginning"')):
             continue
         try:
             text, stated_prev, stated_hash = _parts(data)
@@ -234,20 +290,43 @@ def _chain_of(text: bytes) -> str:
         return ""
 
 
+def _is_of_beginning(text: bytes, seq: int, last: str) -> bool:
+    """Whether that entry is the one that says: what stands up to number `seq`, whose hash is `last`, was removed."""
+    try:
+        body = json.loads(text)
+        told = body["details"]
+        is_prune = (body["event"], body["outcome"]) == ("audit_log.prune", "success")
+        return is_prune and (told["last"], told["last_hash"]) == (seq, last)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
 def _checked_note(line: bytes) -> tuple[str, int, str, str]:
     """(chain, seq, hash, public key) of a checkpoint whose signature holds. Raises Broken."""
+    found, key = _signed(line, "checkpoint", _NOTE)
+    return found[1], int(found[2]), found[3], key
+
+
+def _checked_beginning(line: bytes) -> tuple[str, int, str, str, str]:
+    """(chain, seq, hash, time of that entry, public key) of a beginning whose signature holds. Raises Broken."""
+    found, key = _signed(line, "beginning", _BEGINNING)
+    return found[1], int(found[2]), found[3], found[4], key
+
+
+def _signed(line: bytes, what: str, form: re.Pattern[str]) -> tuple[re.Match[str], str]:
+    """The signed text under that name, which has that form, and the key that signed it. Raises Broken."""
     try:
         data = json.loads(line)
-        note, key, signature = data["checkpoint"], data["public_key"], data["signature"]
-        found = _NOTE.fullmatch(note)
+        note, key, signature = data[what], data["public_key"], data["signature"]
+        found = form.fullmatch(note)
         if found is None or not re.fullmatch("[0-9a-f]{64}", key) or not re.fullmatch("[0-9a-f]{128}", signature):
-            raise Broken("not a checkpoint")
+            raise Broken(f"not a {what}")
         Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)).verify(bytes.fromhex(signature), note.encode())
     except InvalidSignature as exc:
-        raise Broken("the checkpoint's signature is wrong: it was changed or is forged") from exc
+        raise Broken(f"the {what}'s signature is wrong: it was changed or is forged") from exc
     except (ValueError, KeyError, TypeError, RecursionError) as exc:
-        raise Broken("not a checkpoint") from exc
-    return found[1], int(found[2]), found[3], key
+        raise Broken(f"not a {what}") from exc
+    return found, key
 
 
 def _hold(entries: int) -> str:
@@ -257,14 +336,53 @@ def _hold(entries: int) -> str:
 def told(verdict: Verdict) -> list[str]:
     """What to say of a chain that holds, in sentences."""
     lines = [f"{_hold(verdict.entries)}. The last is number {verdict.last_seq}, hash {verdict.last_hash}."]
+    if verdict.removed:
+        lines.append(
+            f"The log begins with number {verdict.removed + 1}: the entries before it, the last of "
+            f"{verdict.removed_until}, were removed by the setting for how long they are kept. "
+            f"Entry {verdict.removed_by} says so, and it is signed."
+        )
+    if verdict.seen_before:
+        lines.append(
+            f"The checkpoint you gave was signed here, of entry {verdict.seen_before}. That entry was removed, so this "
+            "file cannot prove it; an export made before then can."
+        )
     if verdict.checkpoints:
         lines.append(
             f"{verdict.checkpoints} signed checkpoints agree, the last at entry {verdict.covered}; signed with the key "
             f"{', '.join(verdict.keys)}. Is that the key you noted?"
         )
+    elif verdict.removed:
+        lines.append(f"Its beginning is signed with the key {', '.join(verdict.keys)}. Is that the key you noted?")
     if verdict.covered < verdict.last_seq:
         lines.append(f"No checkpoint in the file vouches for what follows entry {verdict.covered}.")
     return lines
+
+
+_TABLE = (
+    "{file} is no JSON Lines export. If it is a CSV one: that is for people, and no entry in it can be proved. Export "
+    "JSON Lines without filters (on the page Audit log, or callpoint audit export --account ID > audit.jsonl) and "
+    "verify that file.\n"
+)
+_FILTERED = (
+    "Yet each entry in {file} holds in itself. An export with filters looks like that, and so does a log from which "
+    "entries were taken: this file alone cannot tell. With filters, say --part. To prove that nothing is missing, export "
+    "without filters and verify that file.\n"
+)
+
+
+def _is_table(first: bytes) -> bool:
+    """Whether a file that begins so is something else than JSON Lines, such as CSV."""
+    text = first.removeprefix(b"\xef\xbb\xbf").strip()
+    return bool(text) and not text.startswith(b"{")
+
+
+def _is_filtered(path: str, verdict: Verdict) -> bool:
+    """Whether numbers are missing in the file, and nothing else is wrong with any entry."""
+    if "expected entry" not in verdict.fault:
+        return False
+    with open(path, "rb") as lines:  # noqa: PTH123  # stands alone
+        return verify_each(lines).holds
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -276,7 +394,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--part", action="store_true", help="a filtered export: check each entry in itself")
     asked = parser.parse_args(arguments)
     try:
-        with sys.stdin.buffer if asked.file == "-" else open(asked.file, "rb") as lines:  # noqa: PTH123  # stands alone
+        with sys.stdin.buffer if asked.file == "-" else open(asked.file, "rb") as file:  # noqa: PTH123  # stands alone
+            first = file.readline()
+            if _is_table(first):
+                sys.stderr.write(_TABLE.format(file=asked.file))
+                return 2
+            lines = itertools.chain([first], file)
             verdict = verify_each(lines) if asked.part else verify(lines, checkpoint=asked.checkpoint, key=asked.key)
     except OSError as exc:
         sys.stderr.write(f"{asked.file} cannot be read: {exc.strerror}.\n")
@@ -286,6 +409,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     if not verdict.holds:
         sys.stderr.write(f"The chain is broken: {verdict.fault}. {verdict.entries} entries before it hold.\n")
+        if not asked.part and asked.file != "-" and _is_filtered(asked.file, verdict):
+            sys.stderr.write(_FILTERED.format(file=asked.file))
         return 1
     said = [f"{_hold(verdict.entries)}, each in itself."] if asked.part else told(verdict)
     sys.stdout.write("\n".join(said) + "\n")

@@ -7,12 +7,15 @@
 A table is known to migrations by being imported here.
 """
 
-from engine.models.accounts import Account, AccountLogo, Revision
-from engine.models.audit import Anomaly, AnomalyPosition, AuditCheckpoint, AuditEntry, SavedView
+from engine.models.accounts import Account, AccountLogo, Revision, StorageSettings
+from engine.models.audit import Anomaly, AnomalyPosition, AuditBeginning, AuditCheckpoint, AuditEntry, SavedView
 from engine.models.audit_sql import (
+    AUDIT_BEGINNING_POSTGRESQL,
+    AUDIT_BEGINNING_SQLITE,
     AUDIT_IMMUTABLE_SQLITE,
     AUDIT_OWED_SQLITE,
     AUDIT_SEARCH_ADD_SQLITE,
+    AUDIT_SEARCH_DROP_SQLITE,
     AUDIT_SEARCH_FILL_SQLITE,
     AUDIT_SEARCH_SQLITE,
     AUDIT_SEARCH_TRIGGER_SQLITE,
@@ -24,6 +27,7 @@ from engine.models.calls import (
     CallAttempt,
     CallbackCall,
     CallKind,
+    Channel,
     EmergencyCall,
     Notification,
     NotificationRecipient,
@@ -78,9 +82,12 @@ from engine.models.sweeps import Cadence, LocationTest, Sweep, SweepPlan, SweepS
 from engine.models.telephony import LocationMode, Number, NumberKind, Pbx, Transport, Trunk, TrunkGroup
 
 __all__ = [
+    "AUDIT_BEGINNING_POSTGRESQL",
+    "AUDIT_BEGINNING_SQLITE",
     "AUDIT_IMMUTABLE_SQLITE",
     "AUDIT_OWED_SQLITE",
     "AUDIT_SEARCH_ADD_SQLITE",
+    "AUDIT_SEARCH_DROP_SQLITE",
     "AUDIT_SEARCH_FILL_SQLITE",
     "AUDIT_SEARCH_SQLITE",
     "AUDIT_SEARCH_TRIGGER_SQLITE",
@@ -93,6 +100,7 @@ __all__ = [
     "ApiKey",
     "Asset",
     "AssetKind",
+    "AuditBeginning",
     "AuditCheckpoint",
     "AuditEntry",
     "Audited",
@@ -101,6 +109,7 @@ __all__ = [
     "CallAttempt",
     "CallKind",
     "CallbackCall",
+    "Channel",
     "ConfirmedLocation",
     "Contact",
     "Credential",
@@ -144,6 +153,7 @@ __all__ = [
     "Sighting",
     "SightingSource",
     "Stamped",
+    "StorageSettings",
     "Sweep",
     "SweepPlan",
     "SweepState",

@@ -4,7 +4,7 @@ import datetime as dt
 from typing import Any
 
 from sqlalchemy import ForeignKey, Integer, LargeBinary, String
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column, synonym
 
 from engine.db import Base, Sealed, UtcDateTime
 from engine.models.base import Audited, Id, Json, Stamped, Versioned
@@ -63,3 +63,16 @@ class Revision(Base):
     __tablename__ = "revision"
     account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), primary_key=True)
     value: Mapped[int] = mapped_column(Integer, default=0)
+
+
+class StorageSettings(Audited, Stamped, Base):
+    """How long an account keeps its records, in days; 0: for ever. `accounts.keeping` says what each may be."""
+
+    __tablename__ = "storage_settings"
+    resource_type = "storage_settings"
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), primary_key=True)
+    id: Mapped[str] = synonym("account_id")
+    audit_days: Mapped[int] = mapped_column(Integer)
+    call_days: Mapped[int] = mapped_column(Integer)
+    session_days: Mapped[int] = mapped_column(Integer)
+    fetch_log_days: Mapped[int] = mapped_column(Integer)

@@ -12,7 +12,8 @@ from engine.models.base import Audited, Id, Json, Stamped
 class AuditEntry(Base):
     """One entry of an account's chain, or of the platform's. `entry` holds the exact text that was hashed.
 
-    The other columns are copies for filters. INSERT only: triggers refuse UPDATE and DELETE.
+    The other columns are copies for filters. INSERT only: triggers refuse UPDATE, and DELETE of
+    what a beginning has not left behind.
     """
 
     __tablename__ = "audit_entry"
@@ -58,6 +59,26 @@ class AuditCheckpoint(Base):
     chain: Mapped[str] = mapped_column(Id)
     seq: Mapped[int] = mapped_column(Integer)
     hash: Mapped[str] = mapped_column(String(64))
+    at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    text: Mapped[str] = mapped_column(Text)
+    public_key: Mapped[str] = mapped_column(String(64))
+    signature: Mapped[str] = mapped_column(String(128))
+
+
+class AuditBeginning(Base):
+    """Behind which entry a chain begins since older ones were removed: the newest row of the chain counts. INSERT only.
+
+    `text` is what was signed with Ed25519. `until`: the time of the last entry removed. Entries up to `seq` are no part
+    of the log any more, whether their rows are still there or not; triggers let no other entry be deleted.
+    """
+
+    __tablename__ = "audit_beginning"
+    __table_args__ = (UniqueConstraint("chain", "seq"),)
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    chain: Mapped[str] = mapped_column(Id)
+    seq: Mapped[int] = mapped_column(Integer)
+    hash: Mapped[str] = mapped_column(String(64))
+    until: Mapped[dt.datetime] = mapped_column(UtcDateTime)
     at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
     text: Mapped[str] = mapped_column(Text)
     public_key: Mapped[str] = mapped_column(String(64))

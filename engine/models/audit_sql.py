@@ -16,6 +16,50 @@ def _refusals(table: str) -> tuple[TextClause, ...]:
 AUDIT_IMMUTABLE_SQLITE = _refusals("audit_entry")
 CHECKPOINT_IMMUTABLE_SQLITE = _refusals("audit_checkpoint")
 
+# Old entries may leave, and only they: those up to the newest beginning of their chain, which is signed and is never
+# changed itself (docs/decisions/0035). A beginning names an entry that is there, behind the beginning before.
+_LEFT_BEHIND = "coalesce((SELECT max(seq) FROM audit_beginning WHERE chain = {row}.chain), 0)"
+_MAY_NOT_GO = f"OLD.seq > {_LEFT_BEHIND.format(row='OLD')}"
+_IS_NO_BEGINNING = (
+    "NOT EXISTS (SELECT 1 FROM audit_entry WHERE chain = NEW.chain AND seq = NEW.seq AND hash = NEW.hash) "  # noqa: S608
+    f"OR NEW.seq <= {_LEFT_BEHIND.format(row='NEW')}"
+)
+AUDIT_BEGINNING_SQLITE = (
+    "DROP TRIGGER audit_entry_no_delete",
+    (
+        f"CREATE TRIGGER audit_entry_no_delete BEFORE DELETE ON audit_entry WHEN {_MAY_NOT_GO} "
+        "BEGIN SELECT RAISE(ABORT, 'audit entries are never changed'); END"
+    ),
+    (
+        f"CREATE TRIGGER audit_beginning_is_an_entry BEFORE INSERT ON audit_beginning WHEN {_IS_NO_BEGINNING} "
+        "BEGIN SELECT RAISE(ABORT, 'a chain begins behind an entry of its own'); END"
+    ),
+    *(str(statement) for statement in _refusals("audit_beginning")),
+)
+_FOR_EACH_ROW = "FOR EACH ROW EXECUTE FUNCTION"
+AUDIT_BEGINNING_POSTGRESQL = (
+    (
+        "CREATE FUNCTION audit_entry_is_left_behind() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN IF {_MAY_NOT_GO} THEN RAISE EXCEPTION 'audit entries are never changed'; END IF; RETURN OLD; END $$"
+    ),
+    (
+        "CREATE FUNCTION audit_beginning_is_an_entry() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN IF {_IS_NO_BEGINNING} THEN RAISE EXCEPTION 'a chain begins behind an entry of its own'; END IF; "
+        "RETURN NEW; END $$"
+    ),
+    "DROP TRIGGER audit_entry_no_change ON audit_entry",
+    f"CREATE TRIGGER audit_entry_no_change BEFORE UPDATE ON audit_entry {_FOR_EACH_ROW} audit_entry_is_immutable()",
+    f"CREATE TRIGGER audit_entry_no_delete BEFORE DELETE ON audit_entry {_FOR_EACH_ROW} audit_entry_is_left_behind()",
+    (
+        "CREATE TRIGGER audit_beginning_is_an_entry BEFORE INSERT ON audit_beginning "
+        f"{_FOR_EACH_ROW} audit_beginning_is_an_entry()"
+    ),
+    (
+        "CREATE TRIGGER audit_beginning_no_change BEFORE UPDATE OR DELETE ON audit_beginning "
+        f"{_FOR_EACH_ROW} audit_entry_is_immutable()"
+    ),
+)
+
 # What finds audit entries among ten million of one account (docs/decisions/0024). A row's number there is the chain's
 # number times 2^40 plus the entry's: so one range is one account, newest last. Both tables keep no text, only where it
 # stands. `body`: every stored value and the names of changed fields, in trigrams. `facet`: a letter and the value in
@@ -56,6 +100,17 @@ AUDIT_SEARCH_ADD_SQLITE = (  # the entries `:first` to `:last` of `:chain`
         f"{statement} FROM audit_entry AS kept WHERE kept.chain = :chain AND kept.seq BETWEEN :first AND :last "
         "ORDER BY kept.seq"
         for statement in _filled("kept")
+    ),
+)
+_THESE = "FROM audit_entry AS kept WHERE kept.chain = :chain AND kept.seq BETWEEN :first AND :last"
+AUDIT_SEARCH_DROP_SQLITE = (  # what the same entries hold in the indexes, said once more: these keep no text
+    (
+        "INSERT INTO audit_search_text (audit_search_text, rowid, body, ip) "
+        f"SELECT 'delete', {_PLACE.format(row='kept')}, ({_VALUES.format(row='kept')}), kept.ip {_THESE}"
+    ),
+    (
+        "INSERT INTO audit_search_facet (audit_search_facet, rowid, facet) "
+        f"SELECT 'delete', {_PLACE.format(row='kept')}, {_FACETS.format(row='kept')} {_THESE}"
     ),
 )
 AUDIT_SEARCH_SQLITE = (

@@ -17,6 +17,13 @@ class CallKind(StrEnum):
     DRILL = "drill"  # staff are told and alerts ring; nothing was ever sent to a carrier
 
 
+class Channel(StrEnum):
+    """How somebody is told of a call."""
+
+    EMAIL = "email"
+    WEBHOOK = "webhook"
+
+
 class NotificationState(StrEnum):
     WAITING = "waiting"
     SENT = "sent"
@@ -120,7 +127,7 @@ class Notification(Base):
     account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
     emergency_call_id: Mapped[str] = mapped_column(ForeignKey("emergency_call.id", ondelete="CASCADE"), index=True)
     recipient: Mapped[str] = mapped_column(String(320))
-    channel: Mapped[str] = mapped_column(String(20), default="email")
+    channel: Mapped[str] = mapped_column(String(20), default=Channel.EMAIL)
     because: Mapped[str] = mapped_column(String(20))  # account | location | both
     subject: Mapped[str] = mapped_column(Text)
     body: Mapped[str] = mapped_column(Text)

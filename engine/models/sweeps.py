@@ -74,6 +74,6 @@ class Sweep(Audited, Base):
     locations: Mapped[int] = mapped_column(Integer, default=0)  # how many there were to test when it began
     passed: Mapped[int] = mapped_column(Integer, default=0)
     failed: Mapped[int] = mapped_column(Integer, default=0)
-    skipped: Mapped[int] = mapped_column(Integer, default=0)  # nothing there can call
+    skipped: Mapped[int] = mapped_column(Integer, default=0)  # nothing there can call, or there is no test line
     started_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
     ended_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)

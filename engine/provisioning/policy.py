@@ -1,4 +1,4 @@
-"""An account's provisioning policy: who is served, how files leave, what is kept of it (pure).
+"""An account's provisioning policy: who is served, how files leave (pure).
 
 Stored as JSON in `account.provisioning_policy`, holding only what differs from the defaults: `{}` is a policy too.
 One validator, `faults`, serves the API, the page and whatever reads the stored text back.
@@ -18,7 +18,6 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_SOURCES = 200  # each is compared with the asker's address on every request
 MAX_JUDGED = 4096  # addresses whose answer is remembered: comparing one costs more than all else about a request
-MIN_LOG_DAYS, MAX_LOG_DAYS = 1, 3650
 MIN_PER_MINUTE, MAX_PER_MINUTE = 1, 600  # the most is what the whole node asks, whatever an account wishes
 
 
@@ -43,15 +42,14 @@ class Policy:
 
     expired_certificates: a device certificate past its end still proves the MAC (a phone cannot renew the one it was
     made with). encrypt_files: device files leave sealed with the phone's own key, where its family can open them.
-    fetch_log_days: how long the fetch log keeps a request. resync_per_minute: how many phones are asked in a minute
-    to fetch their files, when many are: at a roll-out, a rotation, a resync of the fleet.
+    resync_per_minute: how many phones are asked in a minute to fetch their files, when many are: at a roll-out, a
+    rotation, a resync of the fleet.
     """
 
     sources: tuple[Network, ...] = ()
     client_certificates: ClientCertificates = ClientCertificates.ACCEPTED
     expired_certificates: bool = True
     encrypt_files: bool = False
-    fetch_log_days: int = 90
     resync_per_minute: int = MAX_PER_MINUTE
     location_gate: LocationGate = LocationGate.ALARM
     _judged: dict[str, bool] = field(default_factory=dict, init=False, repr=False, compare=False, hash=False)
@@ -169,12 +167,6 @@ def _is_flag(name: str, value: object) -> list[FieldFault]:
     return [] if isinstance(value, bool) else [FieldFault(name, "Expected true or false.")]
 
 
-def _is_days(name: str, value: object) -> list[FieldFault]:
-    if isinstance(value, int) and not isinstance(value, bool) and MIN_LOG_DAYS <= value <= MAX_LOG_DAYS:
-        return []
-    return [FieldFault(name, f"Expected a whole number of days from {MIN_LOG_DAYS} to {MAX_LOG_DAYS}.")]
-
-
 def _is_pace(name: str, value: object) -> list[FieldFault]:
     if isinstance(value, int) and not isinstance(value, bool) and MIN_PER_MINUTE <= value <= MAX_PER_MINUTE:
         return []
@@ -190,7 +182,6 @@ _CHECKS: Mapping[str, Any] = {
     "client_certificates": _is_one_of(ClientCertificates),
     "expired_certificates": _is_flag,
     "encrypt_files": _is_flag,
-    "fetch_log_days": _is_days,
     "resync_per_minute": _is_pace,
     "location_gate": _is_one_of(LocationGate),
 }
@@ -199,7 +190,6 @@ _MAKERS: Mapping[str, Any] = {
     "client_certificates": ClientCertificates,
     "expired_certificates": bool,
     "encrypt_files": bool,
-    "fetch_log_days": int,
     "resync_per_minute": int,
     "location_gate": LocationGate,
 }

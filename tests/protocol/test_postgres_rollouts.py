@@ -2,14 +2,13 @@
 
 import asyncio
 import datetime as dt
-from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import insert, select
 
-from engine import migrations
-from engine.audit.record import SYSTEM, open_audited
+from engine.accounts import store_storage
+from engine.audit.record import SYSTEM
 from engine.crypto import KeyRing
 from engine.db import Database, utc_now
 from engine.models import FetchedFile, Phone, ProvisioningEvent, Rollout
@@ -24,7 +23,6 @@ from engine.provisioning.render import Renderer
 from engine.provisioning.rollout import Group, RolloutFields
 from engine.provisioning.rollout_watch import RolloutWatch
 from tests.factories import add_account, add_line, add_phone
-from tests.postgres import running_postgres
 
 pytestmark = pytest.mark.enable_socket
 NTP = Change(ChangeKind.SETTINGS, "account", {"ntp_server": "ntp.example.com"})
@@ -33,20 +31,6 @@ NTP = Change(ChangeKind.SETTINGS, "account", {"ntp_server": "ntp.example.com"})
 async def well(_rollout: Rollout) -> Examined:
     """Nothing is wrong with it."""
     return Examined()
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with running_postgres() as found:
-        yield found
-
-
-@pytest.fixture
-async def postgres(url: str, keys: KeyRing) -> AsyncIterator[Database]:
-    opened = open_audited(url, keys)
-    await migrations.migrate(opened)
-    yield opened
-    await opened.close()
 
 
 async def asked(_account_id: str, _phones: object) -> None:
@@ -125,7 +109,7 @@ async def test_copies_and_retention_on_postgresql(postgres: Database, keys: KeyR
     async with postgres.sessions.begin() as session:
         old = [{**event, "id": f"fetch_old_{at:04}", "at": now - dt.timedelta(days=99)} for at in range(450)]
         await session.execute(insert(ProvisioningEvent), [*old, {**event, "id": "fetch_z", "at": now}])
-    assert await retention.Retention(postgres).sweep(now) == 450
+    assert await retention.Retention(postgres, store_storage.fetch_log_days).sweep(now) == 450
     async with postgres.sessions() as session:
         left = (await session.scalars(select(ProvisioningEvent.id).where(ProvisioningEvent.file == "a.cfg"))).all()
         assert await session.get(Phone, phone.id) is not None

@@ -228,7 +228,7 @@ async def test_the_etag_of_an_encrypted_file_holds_until_the_file_changes(site):
     async with aiohttp.ClientSession() as session:
         _, headers, body = await get(session, url)
         assert (await get(session, url, **{"If-None-Match": headers["etag"]}))[0] == 304
-        await site.policy(fetch_log_days=30)
+        await site.policy(resync_per_minute=30)
         _, again, same = await get(session, url)
         assert (again["etag"], same) == (headers["etag"], body)
         await site.policy(encrypt_files=False)

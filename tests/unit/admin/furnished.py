@@ -56,6 +56,7 @@ class Furnished:
             ("POST", "users"): {"email": "new@acme.example", "name": "New", "role": "operator"},
             ("PATCH", "users/{id}"): {"name": "Renamed"},
             ("POST", "api-keys"): {"name": "another", "scopes": ["phones:read"]},
+            ("PATCH", "storage-settings"): {"audit_days": 400, "fetch_log_days": 30},
             ("PATCH", "security-policy"): {"password_min_length": 16, "remember": "remember"},
             ("PATCH", "mail-settings"): {"host": "127.0.0.1", "port": 2, "sender": "callpoint@acme.example"},
             ("POST", "mail-settings/test"): {"to": "frontdesk@acme.example"},

@@ -26,18 +26,18 @@ async def test_the_policy_is_read_and_changed_with_the_account_s_version(port: A
     answer = await port.call("GET", API, site.auth)
     assert (await answer.json())["client_certificates"] == "accepted"
     tag = answer.headers["ETag"]
-    assert (await port.call("PATCH", API, site.auth, json={"fetch_log_days": 30})).status == 428
-    patched = await port.call("PATCH", API, site.auth | {"If-Match": tag}, json={"fetch_log_days": 30})
+    assert (await port.call("PATCH", API, site.auth, json={"resync_per_minute": 30})).status == 428
+    patched = await port.call("PATCH", API, site.auth | {"If-Match": tag}, json={"resync_per_minute": 30})
     assert patched.status == 200, await patched.text()
-    assert (await patched.json())["fetch_log_days"] == 30
-    stale = await port.call("PATCH", API, site.auth | {"If-Match": tag}, json={"fetch_log_days": 31})
+    assert (await patched.json())["resync_per_minute"] == 30
+    stale = await port.call("PATCH", API, site.auth | {"If-Match": tag}, json={"resync_per_minute": 31})
     assert stale.status == 412
     entry = next(
         each
         for each in await port.entries(site.account.id)
         if each.event == "provisioning_policy.update" and each.outcome == "success"
     )
-    assert '"fetch_log_days":30' in entry.entry
+    assert '"resync_per_minute":30' in entry.entry
 
 
 async def test_every_bad_field_of_a_policy_is_told(port: AdminPort, site: Site) -> None:
@@ -89,6 +89,23 @@ async def test_a_phone_whose_family_reads_no_encrypted_file_has_no_key(port: Adm
     phone = (await (await port.call("POST", "/api/v1/phones", site.auth, json=body)).json())["id"]
     answer = await port.call("GET", f"/api/v1/phones/{phone}/file-key", site.auth)
     assert answer.status == 409
+    assert "Give them an https URL" in (await answer.json())["detail"]
+
+
+async def test_encryption_that_would_protect_no_phone_is_refused_with_what_does(port: AdminPort, site: Site) -> None:
+    """P-12: an account of phones that open no encrypted file is not left to think that they are protected."""
+    body = {"mac": "00:04:f2:00:00:01", "vendor": "poly", "model": "VVX 450"}
+    await port.call("POST", "/api/v1/phones", site.auth, json=body)
+    headers = site.auth | {"If-Match": "*"}
+    for query in ("", "?dry_run=true"):
+        refused = await port.call("PATCH", f"{API}{query}", headers, json={"encrypt_files": True})
+        told = (await refused.json())["errors"][0]
+        assert (refused.status, told["field"]) == (422, "encrypt_files")
+        assert "Poly phones read no encrypted file" in told["detail"]
+        assert "Give them an https URL" in told["detail"]
+    form = {"client_certificates": "accepted", "location_gate": "alarm", "encrypt_files": "on"}
+    page = await port.call("POST", PAGE, await port.browser(site), data=form)
+    assert (page.status, "Poly phones read no encrypted file" in await page.text()) == (422, True)
 
 
 async def test_phones_that_are_sent_clear_files_with_encryption_on_are_counted(port: AdminPort, site: Site) -> None:
@@ -110,7 +127,7 @@ async def test_the_page_shows_what_holds_and_keeps_what_was_typed_wrong(port: Ad
     assert "serves phones over plain HTTP" in page
     assert "Yealink" in page
     form = {
-        "sources": "203.0.113.0/24\nhome", "client_certificates": "off", "fetch_log_days": "30",
+        "sources": "203.0.113.0/24\nhome", "client_certificates": "off",
         "location_gate": "alarm", "encrypt_files": "on",
     }  # fmt: skip
     refused = await port.call("POST", PAGE, browser, data=form)
@@ -187,7 +204,7 @@ async def test_the_page_asks_once_more_before_most_of_the_fleet_is_turned_away(p
         assert version is not None
         form = {
             "version": version[1], "sources": sources, "client_certificates": "accepted", "expired_certificates": "on",
-            "fetch_log_days": "90", "location_gate": "alarm",
+            "location_gate": "alarm",
         }  # fmt: skip
         answer = await port.call("POST", PAGE, browser, data=form | more, allow_redirects=False)
         return answer.status, await answer.text()

@@ -11,14 +11,13 @@ from engine.provisioning.policy import ClientCertificates, LocationGate, Policy,
 
 
 def test_no_policy_is_the_usual_one() -> None:
-    """P-18: an account that never chose anything serves phones from anywhere, unencrypted, and keeps 90 days."""
+    """P-18: an account that never chose anything serves phones from anywhere, unencrypted."""
     assert Policy.read("") == Policy.read("{}") == Policy()
     assert Policy().values() == {
         "sources": [],
         "client_certificates": "accepted",
         "expired_certificates": True,
         "encrypt_files": False,
-        "fetch_log_days": 90,
         "resync_per_minute": 600,
         "location_gate": "alarm",
     }
@@ -33,7 +32,7 @@ def test_a_stored_policy_reads_back_as_it_was_and_the_same_text_is_read_once() -
             "client_certificates": "required",
             "expired_certificates": False,
             "encrypt_files": True,
-            "fetch_log_days": 7,
+            "resync_per_minute": 7,
             "location_gate": "off",
         }
     )
@@ -58,9 +57,9 @@ def test_a_stored_policy_reads_back_as_it_was_and_the_same_text_is_read_once() -
         ("client_certificates", {"client_certificates": True}),
         ("expired_certificates", {"expired_certificates": "yes"}),
         ("encrypt_files", {"encrypt_files": 1}),
-        ("fetch_log_days", {"fetch_log_days": 0}),
-        ("fetch_log_days", {"fetch_log_days": 3651}),
-        ("fetch_log_days", {"fetch_log_days": True}),
+        ("resync_per_minute", {"resync_per_minute": 0}),
+        ("resync_per_minute", {"resync_per_minute": 601}),
+        ("resync_per_minute", {"resync_per_minute": True}),
         ("location_gate", {"location_gate": "closed"}),
         ("retention", {"retention": 5}),
     ],
@@ -74,8 +73,8 @@ def test_a_bad_value_is_told_by_its_field(field: str, values: dict[str, Any]) ->
 
 def test_every_fault_is_told_at_once() -> None:
     """P-18: nobody fixes a form one field at a time."""
-    found = faults({"sources": ["x", "192.0.2.0/24", "y"], "fetch_log_days": -1, "location_gate": ""})
-    assert [fault.field for fault in found] == ["sources.0", "sources.2", "fetch_log_days", "location_gate"]
+    found = faults({"sources": ["x", "192.0.2.0/24", "y"], "resync_per_minute": -1, "location_gate": ""})
+    assert [fault.field for fault in found] == ["sources.0", "sources.2", "resync_per_minute", "location_gate"]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +108,7 @@ def test_the_addresses_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_policy_from_a_newer_version_holds_as_far_as_it_is_known() -> None:
     """P-18: two versions of the engine may work on one database for a while."""
-    assert Policy.read('{"fetch_log_days": 5, "geofence": true}') == Policy(fetch_log_days=5)
+    assert Policy.read('{"resync_per_minute": 5, "geofence": true}') == Policy(resync_per_minute=5)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '"x"', '{"sources": ["everywhere"]}'])

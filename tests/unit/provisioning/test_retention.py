@@ -5,6 +5,7 @@ import datetime as dt
 
 from sqlalchemy import func, insert, select
 
+from engine.accounts import store_storage
 from engine.audit.events import Event
 from engine.audit.record import SYSTEM, record
 from engine.db import utc_now
@@ -31,10 +32,12 @@ async def counted(database, *conditions) -> int:
         return await session.scalar(select(func.count()).select_from(ProvisioningEvent).where(*conditions)) or 0
 
 
-async def account_that_keeps(database, **policy: int) -> str:
+async def account_that_keeps(database, fetch_log_days: int = 90) -> str:
     async with database.sessions.begin() as session:
-        account = await add_account(session, provisioning_policy=policy)
-        record(session, SYSTEM, Event.ACCOUNT_UPDATE, account)
+        account = await add_account(session)
+        row = await store_storage.settings_row_to_change(session, account.id)
+        row.fetch_log_days = fetch_log_days
+        record(session, SYSTEM, Event.STORAGE_SETTINGS_UPDATE, row)
         return account.id
 
 
@@ -45,7 +48,7 @@ async def test_a_big_log_is_swept_in_batches_that_never_hold_the_writer_for_long
     async with database.sessions.begin() as session:
         await session.execute(insert(ProvisioningEvent), rows)
     monkeypatch.setattr(retention, "PAUSE_S", 0.001)
-    sweeper = Retention(database)
+    sweeper = Retention(database, store_storage.fetch_log_days)
     waits: list[float] = []
     loop = asyncio.get_running_loop()
 
@@ -68,7 +71,7 @@ async def test_a_big_log_is_swept_in_batches_that_never_hold_the_writer_for_long
     assert sweeper.longest_s < 0.25, "even on a machine that does much else"
 
 
-async def test_each_account_keeps_its_log_as_long_as_its_policy_says_and_strangers_are_kept_for_ninety_days(database):
+async def test_each_account_keeps_its_log_as_long_as_its_settings_say_and_strangers_are_kept_for_ninety_days(database):
     short, long = (
         await account_that_keeps(database, fetch_log_days=7),
         await account_that_keeps(database, fetch_log_days=400),
@@ -80,7 +83,7 @@ async def test_each_account_keeps_its_log_as_long_as_its_policy_says_and_strange
     ]
     async with database.sessions.begin() as session:
         await session.execute(insert(ProvisioningEvent), rows)
-    assert await Retention(database).sweep(NOW) == 3 + 0 + 2
+    assert await Retention(database, store_storage.fetch_log_days).sweep(NOW) == 3 + 0 + 2
     assert await counted(database, ProvisioningEvent.account_id == short) == 1
     assert await counted(database, ProvisioningEvent.account_id == long) == 4
     assert await counted(database, ProvisioningEvent.account_id.is_(None)) == 2
@@ -91,8 +94,8 @@ async def test_one_node_sweeps_at_a_time(database):
     async with database.sessions.begin() as session:
         await session.execute(insert(ProvisioningEvent), [event(account_id, 120, 1)])
         assert await lease.take(session, retention.DUTY, "another node", NOW, for_s=60)
-    assert await Retention(database).sweep(NOW) == 0
-    assert await Retention(database).sweep(NOW + dt.timedelta(seconds=61)) == 1
+    assert await Retention(database, store_storage.fetch_log_days).sweep(NOW) == 0
+    assert await Retention(database, store_storage.fetch_log_days).sweep(NOW + dt.timedelta(seconds=61)) == 1
     async with database.sessions() as session:
         assert await session.scalar(select(func.count()).select_from(Lease)) == 0, "the duty was given back"
 

@@ -1,0 +1,54 @@
+"""What an account's storage settings rest on: how many records of each kind it holds, what a change would remove."""
+
+import datetime as dt
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from engine.accounts import store_storage
+from engine.accounts.keeping import Keeping
+from engine.accounts.storage import Removal
+from engine.accounts.store_storage import COUNTED
+from engine.audit import store_beginnings
+from engine.e911 import store_removal
+from engine.provisioning import retention
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Records of one kind. `is_least`: there may be more. `since`: when the oldest was; None: there is none."""
+
+    count: int
+    is_least: bool
+    since: dt.datetime | None
+
+
+async def held(session: AsyncSession, account_id: str) -> dict[str, Held]:
+    """By the name of the setting. Audit entries are numbered, so their count is exact; others are counted so far."""
+    entries = await store_beginnings.held(session, account_id)
+    counted = {
+        "call_days": await store_removal.calls_held(session, account_id, COUNTED),
+        "session_days": await store_storage.sign_ins_held(session, account_id),
+        "fetch_log_days": await retention.events_held(session, account_id, COUNTED),
+    }
+    found = {"audit_days": Held(entries.count, is_least=False, since=entries.since)}
+    return found | {name: Held(count, count >= COUNTED, since) for name, (count, since) in counted.items()}
+
+
+async def removals(
+    session: AsyncSession, account_id: str, wished: Keeping, shortened: frozenset[str], now: dt.datetime
+) -> list[Removal]:
+    """What goes at the next round when those times are shortened as wished. The fetch log is asked about by nobody."""
+    found: list[Removal] = []
+    ends = {name: wished.end_of(name, now) for name in sorted(shortened)}
+    if (end := ends.get("audit_days")) is not None:
+        prefix = await store_beginnings.older_than(session, account_id, end)
+        count = 0 if prefix is None else prefix.count
+        found.append(Removal("audit_days", "audit entries", count, is_least=False, until=end))
+    if (end := ends.get("call_days")) is not None:
+        count = await store_removal.count_old_calls(session, account_id, end, COUNTED)
+        found.append(Removal("call_days", "records of calls", count, is_least=count >= COUNTED, until=end))
+    if (end := ends.get("session_days")) is not None:
+        count = await store_storage.count_old_sign_ins(session, account_id, end)
+        found.append(Removal("session_days", "ended sessions", count, is_least=count >= COUNTED, until=end))
+    return found

@@ -1,0 +1,88 @@
+"""SQL of how long an account's records are kept, and of the sign-ins that are too old."""
+
+import datetime as dt
+from collections.abc import Mapping
+
+from sqlalchemy import delete, func, insert, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from engine.accounts.keeping import DEFAULT, Keeping
+from engine.accounts.store import OPERATORS
+from engine.db import utc_now
+from engine.ids import least_id
+from engine.models import Account, RefusedKey, Role, Session, StorageSettings, User, UserStatus
+
+COUNTED = 10_000  # rows that a count looks at; beyond it "at least" is told
+
+
+async def settings_row(session: AsyncSession, account_id: str) -> StorageSettings | None:
+    return await session.get(StorageSettings, account_id)
+
+
+async def settings_row_to_change(session: AsyncSession, account_id: str) -> StorageSettings:
+    """The account's settings as a row that may be changed; the caller holds the account's lock.
+
+    A first row is written with the defaults, past the ORM, so that the audit entry shows what held before.
+    """
+    row = await session.get(StorageSettings, account_id, with_for_update=True, populate_existing=True)
+    if row is None:
+        now = utc_now()
+        stamps = {"account_id": account_id, "version": 0, "created_at": now, "updated_at": now}
+        await session.execute(insert(StorageSettings).values(**DEFAULT.values(), **stamps))
+        row = await session.get(StorageSettings, account_id)
+    assert row is not None
+    return row
+
+
+async def keepings(session: AsyncSession) -> Mapping[str, Keeping]:
+    """What every account said of it, by account; one that said nothing has the defaults."""
+    rows = {row.account_id: row for row in await session.scalars(select(StorageSettings))}
+    return {identity: Keeping.of(rows.get(identity)) for identity in await session.scalars(select(Account.id))}
+
+
+async def sign_ins_held(session: AsyncSession, account_id: str) -> tuple[int, dt.datetime | None]:
+    """How many ended sessions the account has, `COUNTED` at most, and when the oldest began."""
+    ended = select(Session.id).where(Session.account_id == account_id, Session.ended_at.is_not(None))
+    count = await session.scalar(select(func.count()).select_from(ended.limit(COUNTED).subquery())) or 0
+    oldest = select(Session.created_at).where(Session.account_id == account_id, Session.ended_at.is_not(None))
+    return count, await session.scalar(oldest.order_by(Session.id).limit(1))
+
+
+async def old_sign_ins(session: AsyncSession, account_id: str, end: dt.datetime, limit: int) -> list[str]:
+    """The oldest sessions that ended before that time. A session that goes on is never one of them."""
+    before = least_id("session", int(end.timestamp() * 1000))  # what ended before then began before then
+    query = select(Session.id).where(Session.account_id == account_id, Session.id < before, Session.ended_at < end)
+    return list(await session.scalars(query.order_by(Session.id).limit(limit)))
+
+
+async def remove_sign_ins(session: AsyncSession, ids: list[str]) -> None:
+    await session.execute(delete(Session).where(Session.id.in_(ids)))
+
+
+async def old_refused_keys(session: AsyncSession, account_id: str, end: dt.datetime, limit: int) -> list[str]:
+    before = least_id("refused_key", int(end.timestamp() * 1000))
+    query = select(RefusedKey.id).where(
+        RefusedKey.account_id == account_id, RefusedKey.id < before, RefusedKey.at < end
+    )
+    return list(await session.scalars(query.order_by(RefusedKey.id).limit(limit)))
+
+
+async def remove_refused_keys(session: AsyncSession, ids: list[str]) -> None:
+    await session.execute(delete(RefusedKey).where(RefusedKey.id.in_(ids)))
+
+
+async def count_old_sign_ins(session: AsyncSession, account_id: str, end: dt.datetime) -> int:
+    """How many sessions ended before that time, `COUNTED` at most."""
+    return len(await old_sign_ins(session, account_id, end, COUNTED))
+
+
+async def fetch_log_days(session: AsyncSession) -> Mapping[str, int]:
+    """For how many days each account keeps what its phones fetched."""
+    return {identity: keeping.fetch_log_days for identity, keeping in (await keepings(session)).items()}
+
+
+async def platform_people(session: AsyncSession) -> list[str]:
+    """Who runs the platform: its active operators' addresses; where there are none, the owners of every account."""
+    active = select(User.email).where(User.status == UserStatus.ACTIVE)
+    operators = list(await session.scalars(active.where(User.account_id == OPERATORS).order_by(User.id)))
+    return operators or list(await session.scalars(active.where(User.role == Role.OWNER).order_by(User.id)))

@@ -1,0 +1,87 @@
+"""How long records are kept, and where an audit chain begins when its oldest entries were removed.
+
+Entries are never touched by a migration: what is added here is beside them.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+from engine.models import AUDIT_BEGINNING_POSTGRESQL, AUDIT_BEGINNING_SQLITE
+
+revision = "0006"
+down_revision = "0005"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    _storage_settings()
+    _move_fetch_log_days()
+    _audit_beginning()
+
+
+def _storage_settings() -> None:
+    op.create_table(
+        "storage_settings",
+        sa.Column("account_id", sa.String(length=48), nullable=False),
+        sa.Column("audit_days", sa.Integer(), nullable=False),
+        sa.Column("call_days", sa.Integer(), nullable=False),
+        sa.Column("session_days", sa.Integer(), nullable=False),
+        sa.Column("fetch_log_days", sa.Integer(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.DateTime(), nullable=False),
+        sa.Column("updated_at", sa.DateTime(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["account.id"], name=op.f("fk_storage_settings_account_id_account"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("account_id", name=op.f("pk_storage_settings")),
+    )
+
+
+def _move_fetch_log_days() -> None:
+    """How long fetches are kept stood in the provisioning policy; it stands with the other times now."""
+    connection = op.get_bind()
+    account = sa.table(
+        "account", sa.column("id"), sa.column("provisioning_policy", sa.JSON()), sa.column("updated_at", sa.DateTime())
+    )
+    settings = sa.table(
+        "storage_settings", *(sa.column(name) for name in ("account_id", "audit_days", "call_days", "session_days")),
+        sa.column("fetch_log_days"), sa.column("version"), sa.column("created_at", sa.DateTime()),
+        sa.column("updated_at", sa.DateTime()),
+    )  # fmt: skip
+    for row in connection.execute(sa.select(account)).all():
+        policy = row.provisioning_policy if isinstance(row.provisioning_policy, dict) else {}
+        if "fetch_log_days" not in policy:
+            continue
+        connection.execute(
+            settings.insert().values(
+                account_id=row.id, audit_days=0, call_days=0, session_days=0, fetch_log_days=policy["fetch_log_days"],
+                version=1, created_at=row.updated_at, updated_at=row.updated_at,
+            )
+        )  # fmt: skip
+        kept = {name: value for name, value in policy.items() if name != "fetch_log_days"}
+        connection.execute(account.update().where(account.c.id == row.id).values(provisioning_policy=kept))
+
+
+def _audit_beginning() -> None:
+    op.create_table(
+        "audit_beginning",
+        sa.Column("id", sa.String(length=48), nullable=False),
+        sa.Column("chain", sa.String(length=48), nullable=False),
+        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("hash", sa.String(length=64), nullable=False),
+        sa.Column("until", sa.DateTime(), nullable=False),
+        sa.Column("at", sa.DateTime(), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("public_key", sa.String(length=64), nullable=False),
+        sa.Column("signature", sa.String(length=128), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_beginning")),
+        sa.UniqueConstraint("chain", "seq", name=op.f("uq_audit_beginning_chain_seq")),
+    )
+    is_sqlite = op.get_bind().dialect.name == "sqlite"
+    for statement in AUDIT_BEGINNING_SQLITE if is_sqlite else AUDIT_BEGINNING_POSTGRESQL:
+        op.get_bind().exec_driver_sql(statement)
+
+
+def downgrade() -> None:
+    raise NotImplementedError("Beginnings are proofs: restore a backup instead.")

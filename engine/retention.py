@@ -1,0 +1,173 @@
+"""Records leave when they are older than their account keeps them: audit entries, calls, sign-ins.
+
+One node at a time has this duty. Everything goes oldest first, in short transactions with pauses between, sized by how
+long the last one took: a call's record waits for one of them at most. Audit entries leave behind a signed beginning
+(`engine.audit.pruning`), their rows an hour later, so that an export or a page that is being read stays whole.
+"""
+
+import asyncio
+import datetime as dt
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from engine.accounts import storage, store_storage
+from engine.accounts.keeping import Keeping
+from engine.audit import pruning, store_beginnings
+from engine.audit.checkpoints import signer_of
+from engine.audit.record import PLATFORM
+from engine.crypto import KeyRing
+from engine.db import Database, utc_now
+from engine.e911 import removal
+from engine.errors import EngineError
+from engine.ids import new_id
+from engine.provisioning import lease
+from engine.provisioning.retention import HELD_S, LEASE_S, LEAST_BATCH, PAUSE_S
+
+DUTY = "record_retention"
+FIRST_AFTER_S, EVERY_S = 60.0, 3600.0
+PRUNED_EVERY = dt.timedelta(days=1)  # one entry a day tells of it, not one an hour
+SETTLE = dt.timedelta(hours=1)  # longer than any export is read
+MOST_BATCH = 1_000
+FIRST_BATCH = 100
+Step = Callable[[AsyncSession, int], Awaitable[int]]
+_log = structlog.get_logger()
+
+
+class _DutyLost(Exception):  # no error: another node goes on
+    """The lease ran out and another node has the duty now."""
+
+
+@dataclass(slots=True)
+class Removed:
+    """What one round did, in rows; `pruned`: audit entries left behind, whose rows may go later."""
+
+    pruned: int = 0
+    audit_rows: int = 0
+    calls: int = 0
+    sign_ins: int = 0
+
+    @property
+    def is_any(self) -> bool:
+        return bool(self.pruned or self.audit_rows or self.calls or self.sign_ins)
+
+
+@dataclass(slots=True)
+class RecordRetention:
+    """`run` as a background task; `sweep` once, for whoever wants it now.
+
+    Args:
+        platform_audit_days: For how long the platform's own chain is kept; 0: for ever.
+        settle: How long rows stay after their chain began behind them.
+    """
+
+    database: Database
+    keys: KeyRing
+    platform_audit_days: int = 0
+    settle: dt.timedelta = SETTLE
+    longest_s: float = 0.0  # the longest that one step held the writer
+    _holder: str = field(default_factory=lambda: new_id("lease"))
+    _batch: int = FIRST_BATCH
+    _renewed_at: float = 0.0
+
+    async def run(self) -> None:
+        """Until cancelled. Never raises for a database that is away."""
+        await asyncio.sleep(FIRST_AFTER_S)
+        while True:
+            try:
+                removed = await self.sweep(utc_now())
+                if removed.is_any:
+                    _log.info(
+                        "records_removed", pruned=removed.pruned, audit_rows=removed.audit_rows, calls=removed.calls,
+                        sign_ins=removed.sign_ins, longest_ms=round(self.longest_s * 1000, 1),
+                    )  # fmt: skip
+            except (DBAPIError, EngineError, OSError) as exc:
+                _log.warning("records_not_removed", error=type(exc).__name__, meaning="tried again within the hour")
+            await asyncio.sleep(EVERY_S)
+
+    async def sweep(self, now: dt.datetime) -> Removed:
+        """Remove what is old at `now`. Nothing when another node is at it."""
+        removed = Removed()
+        async with self.database.sessions.begin() as session:
+            if not await lease.take(session, DUTY, self._holder, now, for_s=LEASE_S):
+                return removed
+        self._renewed_at = asyncio.get_running_loop().time()
+        try:
+            async with self.database.sessions() as session:
+                keepings = dict(await store_storage.keepings(session))
+            keepings[PLATFORM] = Keeping(audit_days=self.platform_audit_days)
+            for chain, keeping in keepings.items():
+                await self._remove_of(chain, keeping, now, removed)
+            removed.audit_rows = await self._clear(now)
+        except _DutyLost:
+            _log.info("record_retention_taken_over")
+        finally:
+            async with self.database.sessions.begin() as session:
+                await lease.release(session, DUTY, self._holder)
+        return removed
+
+    async def _remove_of(self, chain: str, keeping: Keeping, now: dt.datetime, removed: Removed) -> None:
+        end = keeping.end_of("audit_days", now)
+        if end is not None:
+            removed.pruned += await self._leave_behind(chain, end, keeping.audit_days, now)
+        if chain == PLATFORM:
+            return
+        end = keeping.end_of("call_days", now)
+        if end is not None:
+            removed.calls += await self._in_steps(_calls(chain, end, keeping.call_days))
+        end = keeping.end_of("session_days", now)
+        if end is not None:
+            removed.sign_ins += await self._in_steps(_sign_ins(chain, end, keeping.session_days))
+
+    async def _leave_behind(self, chain: str, end: dt.datetime, days: int, now: dt.datetime) -> int:
+        async with self.database.sessions() as session:
+            before = await store_beginnings.beginning_of(session, chain)
+            is_due = before is None or now - before.at >= PRUNED_EVERY
+            if not is_due or await store_beginnings.older_than(session, chain, end) is None:
+                return 0
+        signer = signer_of(self.keys)
+        if signer is None:
+            _log.warning("audit_not_pruned", meaning="nothing leaves a chain whose beginning cannot be signed")
+            return 0
+        async with self.database.sessions.begin() as session:
+            prefix = await pruning.leave_behind(session, signer, chain, end, days=days)
+        return 0 if prefix is None else prefix.count
+
+    async def _clear(self, now: dt.datetime) -> int:
+        async with self.database.sessions() as session:
+            settled = await store_beginnings.beginnings_to_clear(session, now - self.settle)
+        return sum([await self._in_steps(_audit_rows(each.chain, each.seq)) for each in settled])
+
+    async def _in_steps(self, step: Step) -> int:
+        """Repeat that step until it finds nothing, each in a transaction of its own; returns what all of them did."""
+        loop, done = asyncio.get_running_loop(), 0
+        while True:
+            async with self.database.sessions.begin() as session:
+                started = loop.time()
+                if started - self._renewed_at > LEASE_S / 4:
+                    if not await lease.take(session, DUTY, self._holder, utc_now(), for_s=LEASE_S):
+                        raise _DutyLost
+                    self._renewed_at = started
+                count = await step(session, self._batch)
+            if not count:
+                return done
+            took = loop.time() - started
+            done, self.longest_s = done + count, max(self.longest_s, took)
+            paced = int(count * HELD_S / max(took, 0.001))
+            self._batch = max(LEAST_BATCH, min(MOST_BATCH, 2 * count, paced))
+            await asyncio.sleep(max(PAUSE_S, took))
+
+
+def _calls(account_id: str, end: dt.datetime, days: int) -> Step:
+    return lambda session, limit: removal.remove_old_calls(session, account_id, end, days=days, limit=limit)
+
+
+def _sign_ins(account_id: str, end: dt.datetime, days: int) -> Step:
+    return lambda session, limit: storage.remove_old_sign_ins(session, account_id, end, days=days, limit=limit)
+
+
+def _audit_rows(chain: str, upto: int) -> Step:
+    return lambda session, limit: store_beginnings.clear(session, chain, upto, limit)
