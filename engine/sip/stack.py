@@ -209,9 +209,11 @@ class SipStack:
         context = transaction.owner
         if not isinstance(context, ResponseContext):  # it has ended already
             return
-        if context.request is not None and context.request.max_forwards == 0:  # an OPTIONS that was meant for us
-            self.respond(transaction, 483, now=now)
-            return
+        if context.request is not None and context.request.max_forwards == 0:
+            if not forward.emergency:  # an OPTIONS that was meant for us
+                self.respond(transaction, 483, now=now)
+                return
+            context.request.max_forwards = REPAIRED_MAX_FORWARDS
         self._proxy.start(context, forward, now)
 
     def respond(
