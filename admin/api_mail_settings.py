@@ -18,7 +18,7 @@ from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 from engine.audit.record import record
 from engine.db import utc_now
-from engine.e911 import notify
+from engine.e911 import store_outbox
 from engine.errors import Conflict, Invalid
 from engine.models import MailSettings
 
@@ -99,7 +99,7 @@ async def change(request: web.Request, row: MailSettings, wished: MailFields) ->
     session, server = request[SESSION], request.app[MAIL_SERVER]
     await mail_server.update_mail_settings(session, request[ACTOR], row, wished, is_from_file=server.is_from_file)
     await session.flush()
-    await notify.try_all_now(session)
+    await store_outbox.try_mails_now(session, utc_now())
     server.take_after_commit(session, row)
 
 

@@ -38,6 +38,7 @@ from engine.models import (
     Account,
     CallAttempt,
     CallKind,
+    Channel,
     EmergencyCall,
     JournalPosition,
     Location,
@@ -50,7 +51,6 @@ POLL_S = 1.0  # how long a new entry can go unseen when the edge's word of it is
 PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0)  # while the database is away; then 5 s again and again
 ASIDE = "set-aside.sealed"
 NO_RECIPIENTS = "no_recipients"
-EMAIL = "email"
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # no database takes these in a text
 _log = structlog.get_logger()
 
@@ -361,7 +361,7 @@ def _notification_row(call: EmergencyCall, address: str, because: str, composed:
         account_id=call.account_id,
         emergency_call_id=call.id,
         recipient=address,
-        channel=EMAIL,
+        channel=Channel.EMAIL,
         because=because,
         subject=composed.subject,
         body=composed.body,

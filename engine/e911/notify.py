@@ -17,21 +17,22 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from email.utils import parseaddr
-from enum import StrEnum
 
 import aiosmtplib
 import structlog
-from sqlalchemy import ColumnElement, Select, Update, case, func, or_, select, update
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from engine import mailing
 from engine.audit.events import Event
 from engine.audit.record import Actor, record
 from engine.config import Mail
 from engine.db import Database, utc_now
-from engine.e911 import mail
+from engine.e911 import mail, store_outbox
 from engine.e911.calls import raise_if_cancelled
+from engine.e911.retries import Patience, Try, Verdict
 from engine.ids import new_id
-from engine.models import CallKind, EmergencyCall, Notification, NotificationState
+from engine.models import CallKind, Channel, EmergencyCall, Notification, NotificationState
 
 MAX_CONNECTIONS = 3  # the least that a large provider allows one sender at a time (Exchange Online)
 MAX_CLAIMED = 60  # rows of one process at a time: what three connections send well within the lease
@@ -42,25 +43,6 @@ SEND_WITHIN_S = 60.0  # RFC 5321 §4.5.3.2 would wait 10 minutes for the last an
 FINISH_WITHIN_S = 5.0
 PAUSE_AFTER_FAULT_S = 1.0
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How retries are spaced: first pause and longest pause (seconds), and when a row is given up.
-
-    A row is given up only when it is old *and* has been tried often: one that waited for a mail server to be set up
-    has its chances still.
-    """
-
-    first_s: float = 5.0
-    longest_s: float = 600.0
-    give_up_after: dt.timedelta = dt.timedelta(days=3)
-    tries_at_least: int = 20
-
-    def pause(self, tries: int, jitter: float) -> dt.timedelta:
-        """The pause after so many tries; `jitter` from 0 to 1 spreads it by a quarter either way."""
-        doubled = self.first_s * 2 ** min(tries - 1, 32)
-        return dt.timedelta(seconds=min(self.longest_s, doubled * (0.75 + jitter / 2)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +61,6 @@ class MailState:
         if not self.is_set_up:
             return "Mail is not set up: notifications wait until [mail] host names a mail server."
         return self.fault or f"Mail goes to {self.host}."
-
-
-class Verdict(StrEnum):
-    """What became of one try."""
-
-    SENT = "sent"
-    LATER = "later"  # worth another try
-    NEVER = "never"  # the server will not take it, ever
-
-
-@dataclass(frozen=True, slots=True)
-class Try:
-    verdict: Verdict
-    words: str = ""
 
 
 @dataclass(slots=True)
@@ -185,12 +153,7 @@ class Notifier:
             return []
         now = self._now()
         until = now + LEASE
-        due = in_turn(
-            Notification.state == NotificationState.WAITING,
-            Notification.channel == "email",
-            Notification.next_try_at <= now,
-            or_(Notification.claimed_until.is_(None), Notification.claimed_until < now),
-        )
+        due = store_outbox.in_turn(*store_outbox.is_due(Channel.EMAIL, now))
         async with self._database.sessions() as session:  # an idle node asks every second: not as a writer
             if (await session.scalars(due.limit(1))).first() is None:
                 return []
@@ -199,12 +162,7 @@ class Notifier:
             ids = (await session.scalars(due.limit(room).with_for_update(skip_locked=True, of=Notification))).all()
             if not ids:
                 return []
-            await session.execute(
-                update(Notification)
-                .where(Notification.id.in_(ids))
-                .values(claimed_by=self.id, claimed_until=until)
-                .execution_options(synchronize_session=False)
-            )
+            await store_outbox.claim(session, self.id, ids, until)
             rows = await session.execute(
                 select(Notification, EmergencyCall.kind)
                 .join(EmergencyCall, EmergencyCall.id == Notification.emergency_call_id)
@@ -214,16 +172,9 @@ class Notifier:
             return [found[identity] for identity in ids if identity in found]
 
     async def _release(self) -> None:
-        """Give back what is still claimed, so that the next start need not wait for the lease to end."""
-        release = (
-            update(Notification)
-            .where(Notification.claimed_by == self.id, Notification.state == NotificationState.WAITING)
-            .values(claimed_by=None, claimed_until=None)
-            .execution_options(synchronize_session=False)
-        )
         try:
             async with asyncio.timeout(FINISH_WITHIN_S), self._database.sessions.begin() as session:
-                await session.execute(release)
+                await store_outbox.release(session, self.id)
         except Exception as exc:  # noqa: BLE001  # the lease ends by itself
             _log.warning("notification_claims_not_released", error=type(exc).__name__)
 
@@ -276,7 +227,7 @@ class Notifier:
     async def _note_no_connection(self, rows: list[Claimed], refusal: str) -> None:
         """The server cannot be used now: that holds for every row in the queue."""
         host = f"{self._settings.host}:{self._settings.port}"
-        fault = f"The mail server {host} cannot be used: {refusal}. Notifications wait and are tried again."
+        fault = f"The mail server {host} cannot be used. {refusal.rstrip('.')}. Notifications wait and are tried again."
         if fault != self.state.fault:
             _log.error("mail_server_away", server=host, error=refusal)
         self._note_fault(fault)
@@ -291,20 +242,9 @@ class Notifier:
         if claimed.until - now > dt.timedelta(seconds=SEND_WITHIN_S * 1.5):
             return True
         until = now + LEASE
-        renew = (
-            update(Notification)
-            .where(
-                Notification.id == claimed.id,
-                Notification.claimed_by == self.id,
-                Notification.state == NotificationState.WAITING,
-            )
-            .values(claimed_until=until)
-            .returning(Notification.id)
-            .execution_options(synchronize_session=False)
-        )
         try:
             async with self._database.sessions.begin() as session:
-                is_ours = (await session.scalars(renew)).first() is not None
+                is_ours = await store_outbox.renew(session, self.id, claimed.id, until)
         except Exception as exc:  # noqa: BLE001  # not to be known: better late than twice
             _log.warning("notification_lease_not_renewed", error=type(exc).__name__)
             return False
@@ -334,7 +274,7 @@ class Notifier:
         try:
             async with self._database.sessions.begin() as session:
                 for claimed, outcome in group:
-                    await session.execute(self._settling(claimed, outcome))
+                    await self._note(session, claimed, outcome)
         except Exception as exc:  # noqa: BLE001  # whatever it is, it is the database's
             _log.warning("notifications_not_settled", error=type(exc).__name__, count=len(group))
             return False
@@ -351,64 +291,12 @@ class Notifier:
             self._note_fault(f"The mail server {self.state.host} puts notifications off; it said: {outcome.words}")
         _log.warning("notification_not_sent", notification_id=claimed.id, tries=claimed.tries + 1, said=outcome.words)
 
-    def _settling(self, claimed: Claimed, outcome: Try) -> Update:
-        now = self._now()
-        tries = claimed.tries + 1
-        values: dict[str, object] = {"tries": tries, "claimed_by": None, "claimed_until": None}
-        if outcome.verdict is Verdict.SENT:
-            values |= {"state": NotificationState.SENT, "sent_at": now, "last_error": None}
-        elif outcome.verdict is Verdict.NEVER or self._is_hopeless(claimed, tries, now):
-            values |= {"state": NotificationState.FAILED, "last_error": outcome.words}
-        else:
-            pause = self._patience.pause(tries, random.random())  # noqa: S311  # spreads retries, guards nothing
-            values |= {"next_try_at": now + pause, "last_error": outcome.words}
-        return (
-            update(Notification)
-            .where(Notification.id == claimed.id, Notification.claimed_by == self.id)
-            .values(**values)
-            .execution_options(synchronize_session=False)
-        )
-
-    def _is_hopeless(self, claimed: Claimed, tries: int, now: dt.datetime) -> bool:
-        is_old = now - claimed.outgoing.created_at > self._patience.give_up_after
-        return is_old and tries >= self._patience.tries_at_least
-
-
-def in_turn(*due: ColumnElement[bool], at_most_each: int = 0) -> Select[str]:
-    """The identifiers of due messages in the order in which they leave: those of real calls before those of tests and
-    drills, what was never tried before what was, and accounts by turns, so that none has to wait for all of another's.
-
-    Args:
-        at_most_each: Not more than so many of one recipient, kind and number of tries; 0: all.
-    """
-    order = (Notification.next_try_at, Notification.id)
-    is_other = case((EmergencyCall.kind == CallKind.EMERGENCY, 0), else_=1)
-    same = (Notification.account_id, is_other, Notification.tries)
-    turn = func.row_number().over(partition_by=same, order_by=order)
-    nth = func.row_number().over(partition_by=(Notification.recipient, *same), order_by=order)
-    waiting = (
-        select(Notification.id, is_other.label("is_other"), turn.label("turn"), nth.label("nth"))
-        .join(EmergencyCall, EmergencyCall.id == Notification.emergency_call_id)
-        .where(*due)
-        .subquery()
-    )
-    found = (
-        select(Notification.id)
-        .join(waiting, waiting.c.id == Notification.id)
-        .where(*due)
-        .order_by(waiting.c.is_other, Notification.tries, waiting.c.turn, *order)
-    )
-    return found.where(waiting.c.nth <= at_most_each) if at_most_each else found
-
-
-async def try_all_now(session: AsyncSession) -> None:
-    """Make every mail that waits due at once: the mail server is another one now."""
-    await session.execute(
-        update(Notification)
-        .where(Notification.state == NotificationState.WAITING, Notification.channel == "email")
-        .values(next_try_at=utc_now())
-        .execution_options(synchronize_session=False)
-    )
+    async def _note(self, session: AsyncSession, claimed: Claimed, outcome: Try) -> None:
+        now, tries = self._now(), claimed.tries + 1
+        jitter = random.random()  # noqa: S311  # spreads retries, guards nothing
+        created_at = claimed.outgoing.created_at
+        again = self._patience.next_try(outcome.verdict, tries, created_at=created_at, now=now, jitter=jitter)
+        await store_outbox.settle(session, self.id, claimed.id, outcome, tries=tries, now=now, next_try_at=again)
 
 
 async def resend(session: AsyncSession, actor: Actor, notification: Notification) -> Notification:
@@ -462,7 +350,7 @@ async def _connection(
         async with asyncio.timeout(CONNECT_WITHIN_S):
             await client.connect()
     except (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError) as exc:
-        refusal = _words(exc)
+        refusal = mailing.refusal(exc, settings)
     try:
         yield (None if refusal else client), refusal
     finally:

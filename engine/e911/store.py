@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.crypto import Unsealable
@@ -54,14 +54,6 @@ class CallPage:
     """Some calls, newest first, and the cursor of the next page when there is one."""
 
     rows: list[EmergencyCall]
-    next_cursor: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class NotificationPage:
-    """Some notifications, newest first, and the cursor of the next page when there is one."""
-
-    rows: list[Notification]
     next_cursor: str | None
 
 
@@ -119,11 +111,6 @@ async def networks_of(session: AsyncSession, account_id: str, location_id: str |
     if location_id is not None:
         query = query.where(Network.location_id == location_id)
     return list((await session.scalars(query)).all())
-
-
-async def network_by_id(session: AsyncSession, account_id: str, network_id: str) -> Network | None:
-    """One network of that account."""
-    return await session.scalar(select(Network).where(Network.account_id == account_id, Network.id == network_id))
 
 
 async def network_holding(
@@ -343,28 +330,6 @@ async def notifications_of(session: AsyncSession, call: EmergencyCall) -> list[N
     return list((await session.scalars(query)).all())
 
 
-async def notifications_of_account(
-    session: AsyncSession, account_id: str, *, limit: int = 50, cursor: str | None = None
-) -> NotificationPage:
-    """A page of the account's notifications, newest first.
-
-    Raises:
-        Invalid: the cursor is none that this function gave.
-    """
-    limit = max(1, min(limit, MAX_PAGE))
-    query = select(Notification).where(Notification.account_id == account_id)
-    if cursor is not None:
-        at, identity = _read_cursor(cursor)
-        query = query.where(
-            or_(Notification.created_at < at, and_(Notification.created_at == at, Notification.id < identity))
-        )
-    query = query.order_by(Notification.created_at.desc(), Notification.id.desc()).limit(limit + 1)
-    rows = list((await session.scalars(query)).all())
-    more = len(rows) > limit
-    rows = rows[:limit]
-    return NotificationPage(rows, _cursor(rows[-1].created_at, rows[-1].id) if more else None)
-
-
 async def notification_by_id(session: AsyncSession, account_id: str, notification_id: str) -> Notification | None:
     """One notification of that account."""
     return await session.scalar(
@@ -384,16 +349,6 @@ async def notification_counts(session: AsyncSession, account_id: str | None = No
 async def waiting_count(session: AsyncSession, account_id: str | None = None) -> int:
     """How many notifications have not been handed to the mail server yet."""
     return (await notification_counts(session, account_id))[NotificationState.WAITING]
-
-
-async def oldest_waiting_at(session: AsyncSession) -> dt.datetime | None:
-    """When the mail that waits longest was written: the outbox's lag for readiness and metrics. A webhook is some
-    account's own, and its being away says nothing of this node.
-    """
-    query = select(func.min(Notification.created_at)).where(
-        Notification.state == NotificationState.WAITING, Notification.channel == "email"
-    )
-    return await session.scalar(query)
 
 
 # ------------------------------------------------------------------------------------------ snapshot

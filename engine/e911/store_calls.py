@@ -14,6 +14,7 @@ from sqlalchemy.orm import defer
 from engine.models import (
     CallAttempt,
     CallKind,
+    Channel,
     EmergencyCall,
     Location,
     Notification,
@@ -162,7 +163,7 @@ async def told_of_calls(session: AsyncSession, ids: Collection[str]) -> dict[str
     query = (
         select(
             Notification.emergency_call_id,
-            case((Notification.channel == "email", Notification.recipient), else_=Notification.subject),
+            case((Notification.channel == Channel.EMAIL, Notification.recipient), else_=Notification.subject),
             Notification.state,
         )
         .where(Notification.emergency_call_id.in_(ids))
@@ -269,7 +270,7 @@ async def are_mails_refused(session: AsyncSession, account_id: str) -> bool:
     """Whether the newest mail that was tried has not been delivered."""
     query = (
         select(Notification.state)
-        .where(Notification.account_id == account_id, Notification.channel == "email", Notification.tries > 0)
+        .where(Notification.account_id == account_id, Notification.channel == Channel.EMAIL, Notification.tries > 0)
         .order_by(Notification.created_at.desc(), Notification.state != NotificationState.SENT)
         .limit(1)
     )
@@ -279,7 +280,8 @@ async def are_mails_refused(session: AsyncSession, account_id: str) -> bool:
 async def overdue_notifications(session: AsyncSession, account_id: str, before: dt.datetime) -> int:
     """Mails that still wait though they were made before then, or were tried in vain already."""
     is_late = and_(
-        Notification.channel == "email", or_(Notification.created_at < before, Notification.last_error.is_not(None))
+        Notification.channel == Channel.EMAIL,
+        or_(Notification.created_at < before, Notification.last_error.is_not(None)),
     )
     return await _messages(session, account_id, NotificationState.WAITING, is_late)
 

@@ -16,15 +16,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy import or_, select, update
+from sqlalchemy import select
 
 from engine.db import Database, utc_now
-from engine.e911 import webhook_message
+from engine.e911 import store_outbox, webhook_message
 from engine.e911.calls import raise_if_cancelled
-from engine.e911.notify import Patience, Try, Verdict, in_turn
-from engine.e911.webhooks import CHANNEL, Tried, keys_of
+from engine.e911.retries import Patience, Try, Verdict
+from engine.e911.webhooks import Tried, keys_of
 from engine.ids import new_id
-from engine.models import Account, Notification, NotificationState, Webhook
+from engine.models import Account, Channel, Notification, Webhook
 from engine.outbound import Outbound, Unreachable, post
 
 MAX_AT_ONCE = 30
@@ -111,15 +111,9 @@ class WebhookCourier:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        release = (
-            update(Notification)
-            .where(Notification.claimed_by == self.id, Notification.state == NotificationState.WAITING)
-            .values(claimed_by=None, claimed_until=None)
-            .execution_options(synchronize_session=False)
-        )
         try:
             async with asyncio.timeout(FINISH_WITHIN_S), self._database.sessions.begin() as session:
-                await session.execute(release)
+                await store_outbox.release(session, self.id)
         except Exception as exc:  # noqa: BLE001  # the lease ends by itself
             _log.warning("webhook_claims_not_released", error=type(exc).__name__)
 
@@ -131,11 +125,8 @@ class WebhookCourier:
         if room <= 0:
             return []
         now = self._now()
-        due = in_turn(
-            Notification.state == NotificationState.WAITING,
-            Notification.channel == CHANNEL,
-            Notification.next_try_at <= now,
-            or_(Notification.claimed_until.is_(None), Notification.claimed_until < now),
+        due = store_outbox.in_turn(
+            *store_outbox.is_due(Channel.WEBHOOK, now),
             Notification.recipient.not_in([one for one, count in busy.items() if count >= MAX_OF_ONE]),
             at_most_each=MAX_OF_ONE,
         ).add_columns(Notification.recipient, Notification.tries)
@@ -150,10 +141,7 @@ class WebhookCourier:
                     busy[webhook_id] += 1
                     tried += tries > 0
                     ids.append(identity)
-            claim = update(Notification).where(Notification.id.in_(ids))
-            await session.execute(
-                claim.values(claimed_by=self.id, claimed_until=now + LEASE).execution_options(synchronize_session=False)
-            )
+            await store_outbox.claim(session, self.id, ids, now + LEASE)
             rows = await session.scalars(select(Notification).where(Notification.id.in_(ids)))
             return [Claimed(row.id, row.recipient, row.body.encode(), row.tries, row.created_at) for row in rows]
 
@@ -186,19 +174,13 @@ class WebhookCourier:
     async def _settle(self, claimed: Claimed, outcome: Try) -> bool:
         """Note what became of a try; False while the database is away."""
         now, tries = self._now(), claimed.tries + 1
-        values: dict[str, object] = {"tries": tries, "claimed_by": None, "claimed_until": None}
-        is_old = now - claimed.created_at > self._patience.give_up_after and tries >= self._patience.tries_at_least
-        if outcome.verdict is Verdict.SENT:
-            values |= {"state": NotificationState.SENT, "sent_at": now, "last_error": None}
-        elif outcome.verdict is Verdict.NEVER or is_old:
-            values |= {"state": NotificationState.FAILED, "last_error": outcome.words}
-        else:
-            pause = self._patience.pause(tries, random.random())  # noqa: S311  # spreads retries, guards nothing
-            values |= {"next_try_at": now + pause, "last_error": outcome.words}
-        note = update(Notification).where(Notification.id == claimed.id, Notification.claimed_by == self.id)
+        jitter = random.random()  # noqa: S311  # spreads retries, guards nothing
+        again = self._patience.next_try(outcome.verdict, tries, created_at=claimed.created_at, now=now, jitter=jitter)
         try:
             async with self._database.sessions.begin() as session:
-                await session.execute(note.values(**values).execution_options(synchronize_session=False))
+                await store_outbox.settle(
+                    session, self.id, claimed.id, outcome, tries=tries, now=now, next_try_at=again
+                )
                 webhook = await session.get(Webhook, claimed.webhook_id, with_for_update=True)
                 if webhook is not None:
                     webhook.tried_at, webhook.tried_ok = now, outcome.verdict is Verdict.SENT

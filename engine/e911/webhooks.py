@@ -18,10 +18,9 @@ from engine.e911 import webhook_message
 from engine.e911.mail import Told
 from engine.errors import Conflict, FieldFault, Invalid
 from engine.ids import new_id
-from engine.models import Account, CallKind, EmergencyCall, Notification, NotificationState, Webhook
+from engine.models import Account, CallKind, Channel, EmergencyCall, Notification, NotificationState, Webhook
 from engine.outbound import Outbound, host_of
 
-CHANNEL = "webhook"
 MAX_WEBHOOKS = 20  # of an account: each is a row for every call
 OLD_SECRET_COUNTS = dt.timedelta(hours=24)
 KINDS = tuple(kind.value for kind in CallKind)
@@ -112,7 +111,7 @@ async def queue_webhooks(session: AsyncSession, call: EmergencyCall, told: Told)
         session.add(
             Notification(
                 id=identity, account_id=call.account_id, emergency_call_id=call.id, recipient=target.id,
-                channel=CHANNEL, because=CHANNEL, subject=f"{target.name} ({target.host})",
+                channel=Channel.WEBHOOK, because="webhook", subject=f"{target.name} ({target.host})",
                 body=webhook_message.call_body(identity, call, told), state=NotificationState.WAITING,
                 created_at=call.recorded_at, next_try_at=call.recorded_at,
             )

@@ -20,7 +20,8 @@ from engine.db import Database
 from engine.e911 import sites, store
 from engine.e911.calls import Recorder
 from engine.e911.journal import JournalWriter
-from engine.e911.notify import Notifier, Patience, resend
+from engine.e911.notify import Notifier, resend
+from engine.e911.retries import Patience
 from engine.errors import Invalid
 from engine.models import Account, AuditEntry, EmergencyCall, Location, Notification
 from tests.factories import HEADQUARTERS, add_account

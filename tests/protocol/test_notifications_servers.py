@@ -10,15 +10,15 @@ import pytest
 import trustme
 from sqlalchemy import select, text, update
 
-from engine.audit.events import Event
-from engine.audit.record import SYSTEM, record
+from engine.audit.record import SYSTEM
 from engine.config import Mail
 from engine.db import Database, utc_now
 from engine.e911.mail import message_id
-from engine.e911.notify import LEASE, Notifier, Patience, resend
+from engine.e911.notify import LEASE, Notifier, resend
+from engine.e911.retries import Patience
 from engine.ids import new_id
-from engine.models import Account, EmergencyCall, Notification
-from tests.factories import add_account
+from engine.models import Account, Notification
+from tests.factories import add_account, add_emergency_call
 from tests.protocol.mail_sink import MailSink
 
 QUICK = Patience(first_s=0.03, longest_s=0.1)
@@ -46,20 +46,7 @@ async def add_notifications(database: Database, account: Account, *recipients: s
     """A recorded 911 call with a waiting notification for each recipient; returns their ids."""
     now = utc_now()
     async with database.sessions.begin() as session:
-        call = EmergencyCall(
-            id=new_id("call"),
-            account_id=account.id,
-            call_id="x@192.0.2.1",
-            dialed="911",
-            kind="emergency",
-            location_source="none",
-            received_at=now,
-            sent_at=now,
-            recorded_at=now,
-        )
-        session.add(call)
-        record(session, SYSTEM, Event.EMERGENCY_CALL_CREATE, call)
-        await session.flush()
+        call = await add_emergency_call(session, account)
         rows = [
             Notification(
                 **{
@@ -285,16 +272,6 @@ async def test_a_server_that_hangs_up_in_the_middle_is_tried_again_with_the_same
     assert row.tries == 2
     expected = message_id(row.emergency_call_id, "desk@example.com", "email", "acme.example")
     assert [mail.message["Message-ID"] for mail in sink.mails] == [expected, expected]
-
-
-async def test_back_off_doubles_spreads_and_has_an_end() -> None:
-    patience = Patience()
-    middle = [patience.pause(tries, 0.5).total_seconds() for tries in range(1, 12)]
-    assert middle[:4] == [5, 10, 20, 40]
-    assert middle[-1] == 600
-    assert patience.pause(1, 0.0).total_seconds() == 3.75
-    assert patience.pause(1, 1.0).total_seconds() == 6.25
-    assert patience.pause(500, 1.0).total_seconds() == 600
 
 
 async def test_after_three_days_of_trying_a_mail_is_given_up_and_may_be_sent_again_by_hand(

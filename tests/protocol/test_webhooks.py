@@ -22,7 +22,7 @@ from engine.db import Database, utc_now
 from engine.e911 import webhooks
 from engine.e911.calls import Recorder
 from engine.e911.journal import JournalWriter
-from engine.e911.notify import Patience
+from engine.e911.retries import Patience
 from engine.e911.sweeps import hold_drill
 from engine.e911.webhook_courier import WebhookCourier
 from engine.e911.webhooks import WebhookFields

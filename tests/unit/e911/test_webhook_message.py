@@ -5,7 +5,7 @@ import datetime as dt
 import hashlib
 import hmac
 
-from engine.e911.notify import Verdict
+from engine.e911.retries import Verdict
 from engine.e911.webhook_courier import verdict_on
 from engine.e911.webhook_message import SECRET_BYTES, body_of_test, headers_of, mint_secret, signature
 

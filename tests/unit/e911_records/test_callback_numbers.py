@@ -12,8 +12,7 @@ from engine.e911.callback_numbers import MAX_RANGE
 from engine.errors import Conflict, Invalid
 from engine.models import Account, AuditEntry, EmergencyCall, Location, Number
 from engine.provisioning import phones
-from tests.factories import add_account, add_line, add_location, add_number
-from tests.unit.e911_records.test_store import add_call
+from tests.factories import add_account, add_emergency_call, add_line, add_location, add_number
 
 NOW = dt.datetime(2026, 11, 21, 20, 0, tzinfo=dt.UTC)
 
@@ -136,7 +135,7 @@ async def test_a_call_holds_its_number_and_an_older_one_takes_nothing_from_it(
     """E-09: entries of the journal may come late; the last caller is the one who is called back."""
     async with database.sessions.begin() as session:
         number = await add_number(session, account, "+12125550100", kind="elin", location_id=location.id)
-        older, newer = [await add_call(session, account, NOW + dt.timedelta(minutes=at)) for at in (0, 10)]
+        older, newer = [await add_emergency_call(session, account, at=NOW + dt.timedelta(minutes=at)) for at in (0, 10)]
         for call, name in ((newer, "Bea"), (older, "Abe")):
             call.elin, call.caller = number.e164, {"name": name, "sip_user": "101", "extension": "101"}
             await callback_numbers.hold(session, account, call)
@@ -150,7 +149,7 @@ async def test_a_call_holds_its_number_and_an_older_one_takes_nothing_from_it(
 
 async def test_a_call_without_a_number_of_a_pool_holds_none(database: Database, account: Account) -> None:
     async with database.sessions.begin() as session:
-        call = await add_call(session, account, NOW)
+        call = await add_emergency_call(session, account, at=NOW)
         await callback_numbers.hold(session, account, call)
         call.elin = "+12125550199"  # removed since
         await callback_numbers.hold(session, account, call)
@@ -178,7 +177,7 @@ async def test_a_pool_tells_how_far_it_reaches_before_it_is_empty(
             for at in range(size)
         ]
         for at, minute in enumerate(minutes):
-            call = await add_call(session, account, NOW + dt.timedelta(minutes=minute))
+            call = await add_emergency_call(session, account, at=NOW + dt.timedelta(minutes=minute))
             call.elin = numbers[at % size].e164
             await callback_numbers.hold(session, account, call)
     async with database.sessions() as session:
@@ -213,7 +212,7 @@ async def test_numbers_outlive_their_location_and_line_and_the_audit_log_says_so
 
 async def test_a_calls_number_is_stored_with_it(database: Database, account: Account) -> None:
     async with database.sessions.begin() as session:
-        call = await add_call(session, account, NOW)
+        call = await add_emergency_call(session, account, at=NOW)
         call.elin = "+12125550100"
     async with database.sessions() as session:
         stored = await session.get(EmergencyCall, call.id)

@@ -5,19 +5,16 @@ import datetime as dt
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.db import Database, utc_now
-from engine.e911.notify import in_turn
+from engine.e911.store_outbox import in_turn
 from engine.ids import new_id
-from engine.models import Account, EmergencyCall, Notification, NotificationState
-from tests.factories import add_account
+from engine.models import Account, Notification, NotificationState
+from tests.factories import add_account, emergency_call
 
 
 async def add_message(
     session: AsyncSession, account: Account, kind: str, to: str, due: dt.datetime, tries: int = 0
 ) -> None:
-    call = EmergencyCall(
-        id=new_id("call"), account_id=account.id, call_id="a@b", dialed="911", kind=kind, caller={}, location=None,
-        location_source="none", received_at=due, sent_at=due, recorded_at=due, outcome="answered",
-    )  # fmt: skip
+    call = emergency_call(account, kind=kind, outcome="answered", at=due)
     session.add(call)
     await session.flush()
     session.add(
