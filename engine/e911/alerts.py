@@ -212,7 +212,8 @@ class AlertBoard:
             except BaseException:
                 self._touched |= touched
                 raise
-            fresh = [call for call in changed if call.id in touched or self._is_new(call)]
+            # a look may see a commit before this process is told of it: what it told then is not told again
+            fresh = [call for call in changed if self._is_new(call)]
             for call in fresh:
                 self._hand_out(call)
             self._known = {call.id: call.changed_at for call in changed}

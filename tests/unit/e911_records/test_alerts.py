@@ -11,15 +11,14 @@ import pytest
 from sqlalchemy import select, update
 
 from engine.audit.events import Event
-from engine.audit.record import SYSTEM, Actor, record
+from engine.audit.record import Actor
 from engine.db import Database, utc_now
 from engine.e911 import alerts, store_calls
 from engine.e911.acknowledging import MAX_NOTE_CHARS, acknowledge
 from engine.e911.alerts import AlertBoard, Change, Watcher
 from engine.errors import Invalid, TooManyRequests
-from engine.ids import new_id
 from engine.models import Account, AuditEntry, EmergencyCall
-from tests.factories import add_account
+from tests.factories import add_account, add_emergency_call
 
 DESK = Actor("user", "user_1", "desk@example.com", "192.0.2.1", None, "Dana Reyes", "operator")
 
@@ -41,17 +40,10 @@ async def running(board: AlertBoard) -> AsyncIterator[AlertBoard]:
 
 
 async def add_call(database: Database, account: Account, **fields: Any) -> EmergencyCall:
-    now = utc_now()
-    values = {
-        "id": new_id("call"), "account_id": account.id, "call_id": "a@b", "dialed": "911", "kind": "emergency",
-        "caller": {"name": "Dana", "extension": "101"}, "location_source": "subnet", "received_at": now,
-        "sent_at": now, "recorded_at": now, "invite": "INVITE sip:911@x SIP/2.0",
-    }  # fmt: skip
-    call = EmergencyCall(**values | fields)
+    caller, invite = {"name": "Dana", "extension": "101"}, "INVITE sip:911@x SIP/2.0"
+    values = {"caller": caller, "location_source": "subnet", "invite": invite}
     async with database.sessions.begin() as session:
-        session.add(call)
-        record(session, SYSTEM, Event.EMERGENCY_CALL_CREATE, call, account_id=account.id)
-    return call
+        return await add_emergency_call(session, account, **values | fields)
 
 
 async def next_change(watcher: Watcher) -> Change:
