@@ -3,7 +3,7 @@
 import asyncio
 import datetime as dt
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -38,26 +38,16 @@ from tests.factories import (
     add_sighting,
     add_trunk,
 )
-from tests.postgres import running_postgres
 from tests.unit.e911.held_requests import location_request
 from tests.unit.test_migrations import FIRST_SCHEMA_ROWS, OLD_PROCESS_ADDS_A_PBX
 
 UNTIL = dt.datetime(2026, 11, 21, 20, 0, tzinfo=dt.UTC)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with running_postgres() as url:
-        yield url
-
-
 @pytest.fixture
-async def postgres(server: str, keys: KeyRing) -> AsyncIterator[Database]:
+async def postgres(postgres_url: str, keys: KeyRing) -> AsyncIterator[Database]:
     """A database with an empty schema: each test begins before the first migration."""
-    opened = open_audited(server, keys)
-    async with opened.engine.begin() as connection:
-        await connection.execute(text("DROP SCHEMA public CASCADE"))
-        await connection.execute(text("CREATE SCHEMA public"))
+    opened = open_audited(postgres_url, keys)
     yield opened
     await opened.close()
 

@@ -2,14 +2,11 @@
 
 import asyncio
 import datetime as dt
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 
-from engine import migrations
-from engine.audit.events import Event
-from engine.audit.record import SYSTEM, Actor, open_audited, record
+from engine.audit.record import Actor
 from engine.crypto import KeyRing
 from engine.db import Database, utc_now
 from engine.e911 import store_calls, store_tests, sweeps
@@ -19,41 +16,16 @@ from engine.e911.store_calls import CallFilters
 from engine.ids import new_id
 from engine.models import Account, EmergencyCall
 from engine.sweeper import Sweeper
-from tests.factories import add_account, add_location
-from tests.postgres import running_postgres
+from tests.factories import add_account, add_emergency_call, add_location
 
 pytestmark = pytest.mark.enable_socket
 DESK = Actor("user", "user_1", "desk@example.com", "192.0.2.1", None, "Dana Reyes", "operator")
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with running_postgres() as url:
-        yield url
-
-
-@pytest.fixture
-async def nodes(server: str, keys: KeyRing) -> AsyncIterator[tuple[Database, Database]]:
-    """Two nodes' own connections to one migrated database."""
-    first, second = open_audited(server, keys), open_audited(server, keys)
-    await migrations.migrate(first)
-    yield first, second
-    await first.close()
-    await second.close()
-
-
 async def add_call(database: Database, account: Account, **fields: Any) -> EmergencyCall:
-    now = utc_now()
-    values = {
-        "id": new_id("call"), "account_id": account.id, "call_id": "a@b", "dialed": "911", "kind": "emergency",
-        "caller": {"name": "Dana", "extension": "101"}, "location_source": "subnet", "received_at": now,
-        "sent_at": now, "recorded_at": now, "outcome": "answered",
-    }  # fmt: skip
-    call = EmergencyCall(**values | fields)
+    values = {"caller": {"name": "Dana", "extension": "101"}, "location_source": "subnet", "outcome": "answered"}
     async with database.sessions.begin() as session:
-        session.add(call)
-        record(session, SYSTEM, Event.EMERGENCY_CALL_CREATE, call, account_id=account.id)
-    return call
+        return await add_emergency_call(session, account, **values | fields)
 
 
 async def test_a_call_and_its_acknowledgement_cross_from_node_to_node(nodes: tuple[Database, Database]) -> None:

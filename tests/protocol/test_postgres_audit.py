@@ -2,7 +2,6 @@
 
 import json
 import random
-from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 
 import pytest
@@ -13,37 +12,18 @@ from engine import migrations
 from engine.audit import trigrams
 from engine.audit.checkpoints import Notary, Signer, export_lines
 from engine.audit.events import Event
-from engine.audit.record import GENESIS, SYSTEM, chain_hash, open_audited, record
+from engine.audit.record import GENESIS, SYSTEM, chain_hash, record
 from engine.audit.store import Filters, list_entries
 from engine.audit.verify import Verdict, verify
 from engine.crypto import KeyRing
 from engine.db import Database, utc_now
 from engine.models import AuditEntry
-from tests.bench.audit import COLUMNS, rows_of
+from tests.bench.audit_entries import COLUMNS, rows_of
 from tests.factories import add_account, add_line
-from tests.postgres import running_postgres
 
 pytestmark = pytest.mark.enable_socket
 ENTRIES = 5_000
 CHAIN = "account_of_many"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with running_postgres() as url:
-        yield url
-
-
-@pytest.fixture
-async def postgres(server: str, keys: KeyRing) -> AsyncIterator[Database]:
-    """A migrated database with nothing in it."""
-    opened = open_audited(server, keys)
-    async with opened.engine.begin() as connection:
-        await connection.execute(text("DROP SCHEMA public CASCADE"))
-        await connection.execute(text("CREATE SCHEMA public"))
-    await migrations.migrate(opened)
-    yield opened
-    await opened.close()
 
 
 # --- Words and addresses ----------------------------------------------------------------------------------------------
@@ -52,7 +32,7 @@ async def postgres(server: str, keys: KeyRing) -> AsyncIterator[Database]:
 async def with_many(database: Database) -> list[AuditEntry]:
     rows = [dict(zip(COLUMNS, row, strict=True)) for row in rows_of(CHAIN, ENTRIES)]
     for row in rows:
-        row["at"] = datetime.fromisoformat(row["at"] + "+00:00")
+        row["at"] = datetime.fromisoformat(f"{row['at']}+00:00")
     async with database.engine.begin() as connection:
         await connection.execute(insert(AuditEntry), rows)
         await connection.execute(text("ANALYZE audit_entry"))

@@ -3,14 +3,13 @@
 import asyncio
 import contextlib
 import datetime as dt
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from sqlalchemy import event, func, select, text, update
+from sqlalchemy import event, func, select, update
 
-from engine import migrations
 from engine.audit.record import SYSTEM, open_audited
 from engine.crypto import KeyRing
 from engine.db import Database, utc_now
@@ -20,7 +19,6 @@ from engine.provisioning import cutover, phones, tokens
 from engine.provisioning.index import SessionIndex
 from engine.provisioning.mover import DUTY, Mover
 from tests.factories import add_account, add_phone
-from tests.postgres import running_postgres
 from tests.protocol.test_provisioning import client as http_client
 from tests.protocol.test_provisioning import medians_of_refusals
 from tests.protocol.test_provisioning import site as phones_site
@@ -35,22 +33,10 @@ class Died(Exception):
     """The node's process has ended here."""
 
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with running_postgres() as found:
-        yield found
-
-
 @pytest.fixture
-async def database(url: str, keys: KeyRing) -> AsyncIterator[Database]:
-    """An empty schema for each test."""
-    opened = open_audited(url, keys)
-    async with opened.engine.begin() as connection:
-        await connection.execute(text("DROP SCHEMA public CASCADE"))
-        await connection.execute(text("CREATE SCHEMA public"))
-    await migrations.migrate(opened)
-    yield opened
-    await opened.close()
+async def database(postgres: Database) -> Database:
+    """What the fixtures of the phones' port run on."""
+    return postgres
 
 
 @dataclass(slots=True)
@@ -139,7 +125,7 @@ async def let_the_lease_run_out(database: Database) -> None:
 
 
 async def test_a_node_that_dies_at_any_step_of_a_cut_leaves_a_url_that_works(
-    url: str, database: Database, keys: KeyRing
+    postgres_url: str, database: Database, keys: KeyRing
 ) -> None:
     """P-04: before every statement and every commit of the cut-over: never both URLs dead, never the old one alive once
     the cut is told; another node waits for the lease and then cuts, once.
@@ -147,7 +133,7 @@ async def test_a_node_that_dies_at_any_step_of_a_cut_leaves_a_url_that_works(
     came_to_the_end = 0
     for at in range(1, MOST_STEPS):
         move = await moved(database, keys)
-        async with node_that_dies(url, keys, at) as (east, steps):
+        async with node_that_dies(postgres_url, keys, at) as (east, steps):
             with contextlib.suppress(Exception):
                 await east.move_on()
         is_cut = await move.cuts() == 1
@@ -169,29 +155,28 @@ async def test_a_node_that_dies_at_any_step_of_a_cut_leaves_a_url_that_works(
     assert came_to_the_end > 10, "the cut-over has more steps than that"
 
 
-async def test_of_two_nodes_and_a_person_who_cut_at_once_one_does(url: str, database: Database, keys: KeyRing) -> None:
+async def test_of_two_nodes_and_a_person_who_cut_at_once_one_does(
+    nodes: tuple[Database, Database], keys: KeyRing
+) -> None:
     """P-04: one entry, one retired token; whoever is late is told that there is nothing to cut over."""
-    other = open_audited(url, keys)
-    try:
-        for _ in range(5):
-            move = await moved(database, keys)
+    database, other = nodes
+    for _ in range(5):
+        move = await moved(database, keys)
 
-            async def by_hand(move: Move) -> bool:
-                try:
-                    async with other.sessions.begin() as session:
-                        account = await session.get(Account, move.account_id)
-                        assert account is not None
-                        await cutover.cut(session, SYSTEM, account)
-                except Conflict:
-                    return False
-                return True
+        async def by_hand(move: Move) -> bool:
+            try:
+                async with other.sessions.begin() as session:
+                    account = await session.get(Account, move.account_id)
+                    assert account is not None
+                    await cutover.cut(session, SYSTEM, account)
+            except Conflict:
+                return False
+            return True
 
-            nodes = [Mover(each, nobody) for each in (database, other)]
-            await asyncio.gather(*(node.move_on() for node in nodes), by_hand(move), by_hand(move))
-            assert (await move.alive(), await move.cuts(), await move.retired()) == ({"new"}, 1, 1)
-            await let_the_lease_run_out(database)
-    finally:
-        await other.close()
+        movers = [Mover(each, nobody) for each in nodes]
+        await asyncio.gather(*(mover.move_on() for mover in movers), by_hand(move), by_hand(move))
+        assert (await move.alive(), await move.cuts(), await move.retired()) == ({"new"}, 1, 1)
+        await let_the_lease_run_out(database)
 
 
 async def test_refusals_do_the_same_work_on_postgresql(site: Any, client: Any) -> None:

@@ -1,14 +1,11 @@
 """P-20, P-22 on a real PostgreSQL: the gate's statements, the alarms, the bootstrap's look-up; two nodes, one entry."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
-import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select
 
-from engine import migrations
 from engine.audit.events import Event
-from engine.audit.record import SYSTEM, open_audited, record
+from engine.audit.record import SYSTEM, record
 from engine.crypto import KeyRing
 from engine.db import Database
 from engine.models import Account, AuditEntry, Phone
@@ -17,19 +14,6 @@ from engine.provisioning.location_alarms import LocationAlarms
 from engine.provisioning.location_gate import LOCATED
 from engine.provisioning.store_alarms import alarm_groups, count_without_location
 from tests.factories import add_account, add_line, add_location, add_network, add_pbx, add_phone, add_sighting
-from tests.postgres import running_postgres
-
-
-@pytest.fixture
-async def postgres(keys: KeyRing) -> AsyncIterator[Database]:
-    with running_postgres() as url:
-        opened = open_audited(url, keys)
-        async with opened.engine.begin() as connection:
-            await connection.execute(text("DROP SCHEMA public CASCADE"))
-            await connection.execute(text("CREATE SCHEMA public"))
-        await migrations.migrate(opened)
-        yield opened
-        await opened.close()
 
 
 async def test_the_gate_and_the_bootstrap_on_postgresql(postgres: Database, keys: KeyRing) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import datetime as dt
-from collections.abc import AsyncIterator, Iterator
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -10,42 +9,23 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from admin.audit_live import Follower, Followers
-from engine import migrations
 from engine.accounts import operations
 from engine.accounts.anomaly_mail import AnomalyMail
 from engine.accounts.anomaly_watch import AnomalyWatch
 from engine.audit import store_views, views
 from engine.audit.events import Event
-from engine.audit.record import SYSTEM, Actor, open_audited, record
+from engine.audit.record import SYSTEM, Actor, record
 from engine.audit.store import Filters, list_entries
 from engine.audit.views import ViewFields
 from engine.config import Mail
-from engine.crypto import KeyRing
 from engine.db import Database, utc_now
 from engine.ids import new_id
 from engine.models import Account, Anomaly, Session, User
-from tests.postgres import running_postgres
 from tests.sink import MailSink
 
 pytestmark = pytest.mark.enable_socket
 DAY = dt.timedelta(days=1)
 CHROME = "Mozilla/5.0 (Windows NT 10.0) Chrome/120.0 Safari/537.36"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with running_postgres() as url:
-        yield url
-
-
-@pytest.fixture
-async def nodes(server: str, keys: KeyRing) -> AsyncIterator[tuple[Database, Database]]:
-    """Two nodes at one database."""
-    one, other = open_audited(server, keys), open_audited(server, keys)
-    await migrations.migrate(one)
-    yield one, other
-    await one.close()
-    await other.close()
 
 
 async def with_history(database: Database) -> tuple[Account, User]:

@@ -1,43 +1,22 @@
 """The outboxes on a real PostgreSQL: two nodes on one database share the work, and nobody is told twice."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from sqlalchemy import func, select, update
 
-from engine import migrations
-from engine.audit.events import Event
-from engine.audit.record import SYSTEM, open_audited, record
 from engine.config import Mail
-from engine.crypto import KeyRing
 from engine.db import Database, utc_now
 from engine.e911.notify import Notifier
 from engine.e911.webhook_courier import WebhookCourier
 from engine.ids import new_id
-from engine.models import Account, EmergencyCall, Notification
+from engine.models import Account, Notification
 from engine.outbound import Outbound
-from tests.factories import add_account
-from tests.postgres import running_postgres
+from tests.factories import add_account, add_emergency_call
 from tests.sink import MailSink
 
 pytestmark = pytest.mark.enable_socket
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with running_postgres() as url:
-        yield url
-
-
-@pytest.fixture
-async def nodes(server: str, keys: KeyRing) -> AsyncIterator[tuple[Database, Database]]:
-    """Two nodes' own connections to one migrated database."""
-    first, second = open_audited(server, keys), open_audited(server, keys)
-    await migrations.migrate(first)
-    yield first, second
-    await first.close()
-    await second.close()
 
 
 @pytest.fixture
@@ -51,14 +30,8 @@ async def sink() -> AsyncIterator[MailSink]:
 async def _waiting(database: Database, account: Account, kind: str, channel: str, recipients: list[str]) -> None:
     """A call and its messages, all of them due."""
     now = utc_now()
-    call = EmergencyCall(
-        id=new_id("call"), account_id=account.id, call_id="a@b", dialed="911", kind=kind, caller={}, received_at=now,
-        sent_at=now, recorded_at=now, outcome="answered", location_source="subnet",
-    )  # fmt: skip
     async with database.sessions.begin() as session:
-        session.add(call)
-        record(session, SYSTEM, Event.EMERGENCY_CALL_CREATE, call, account_id=account.id)
-        await session.flush()
+        call = await add_emergency_call(session, account, kind=kind, outcome="answered", at=now)
         session.add_all(
             Notification(
                 id=new_id("notification"), account_id=account.id, emergency_call_id=call.id, recipient=recipient,

@@ -1,93 +1,78 @@
 """The list of phones and tables of them on PostgreSQL: the same answers as on SQLite."""
 
 import datetime as dt
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from engine import migrations
-from engine.audit.record import SYSTEM, open_audited
-from engine.crypto import KeyRing
-from engine.db import utc_now
+from engine.audit.record import SYSTEM
+from engine.db import Database, utc_now
 from engine.provisioning import bulk, imports, store_imports, store_phones
 from engine.provisioning.phone_list import Filters, Order, Place
 from tests import factories
-from tests.postgres import running_postgres
 
 pytestmark = pytest.mark.enable_socket
 
 
-@pytest.fixture
-def url() -> Iterator[str]:
-    with running_postgres() as found:
-        yield found
-
-
-async def test_lists_tables_and_changes_of_many_answer_as_on_sqlite(url: str, keys: KeyRing, tmp_path: Path) -> None:
+async def test_lists_tables_and_changes_of_many_answer_as_on_sqlite(postgres: Database, tmp_path: Path) -> None:
     """P-16, P-19 on PostgreSQL: filters in any case, every order with phones that never fetched, import, changes."""
-    database = open_audited(url, keys)
-    try:
-        await migrations.migrate(database)
-        async with database.sessions.begin() as session:
-            account = await factories.add_account(session)
-            place = await factories.add_location(session, account)
-        actor = replace(SYSTEM, account_id=account.id)
-        rows = [f"805ec00000{at:02x},yealink,T46U,Desk {at:02},Headquarters,3{at:02},s3cret" for at in range(12)]
-        table = "\n".join(["mac,vendor,model,label,location,line1_extension,line1_secret", *rows]).encode()
+    async with postgres.sessions.begin() as session:
+        account = await factories.add_account(session)
+        place = await factories.add_location(session, account)
+    actor = replace(SYSTEM, account_id=account.id)
+    rows = [f"805ec00000{at:02x},yealink,T46U,Desk {at:02},Headquarters,3{at:02},s3cret" for at in range(12)]
+    table = "\n".join(["mac,vendor,model,label,location,line1_extension,line1_secret", *rows]).encode()
 
-        async def imported() -> imports.Plan:
-            sheet = imports.read(table)
-            async with database.sessions() as session:
-                macs, users = imports.macs_of(sheet), imports.sip_users_of(sheet)
-                seen = await store_imports.known_of(session, account, macs, users)
-            plan = imports.plan(sheet, seen.known)
-            made = store_imports.ready(database, account.id, plan, seen.known)
-            async with database.sessions.begin() as session:
-                await store_imports.refuse_moved(session, account.id, seen.revision)
-                await store_imports.carry_out(session, actor, account, made)
-            return plan
+    async def imported() -> imports.Plan:
+        sheet = imports.read(table)
+        async with postgres.sessions() as session:
+            macs, users = imports.macs_of(sheet), imports.sip_users_of(sheet)
+            seen = await store_imports.known_of(session, account, macs, users)
+        plan = imports.plan(sheet, seen.known)
+        made = store_imports.ready(postgres, account.id, plan, seen.known)
+        async with postgres.sessions.begin() as session:
+            await store_imports.refuse_moved(session, account.id, seen.revision)
+            await store_imports.carry_out(session, actor, account, made)
+        return plan
 
-        assert (await imported()).count(imports.Outcome.NEW) == 12
-        assert (await imported()).count(imports.Outcome.UNCHANGED) == 12
-        async with database.sessions.begin() as session:
-            found = await store_phones.list_phones(session, account.id, Filters(), order=Order.LABEL)
-            for at, phone in enumerate(found.rows):
-                phone.last_fetch_at = None if at % 4 == 0 else utc_now() - dt.timedelta(hours=at)
-                phone.last_ip, phone.status = f"10.0.0.{at}", "current"
-        async with database.sessions() as session:
-            for filters, number in (
-                (Filters(text="DESK 0"), 11), (Filters(text="sk 11"), 1), (Filters(text="10.0.0.1"), 3),
-                (Filters(text="311"), 1), (Filters(location_id="none"), 0), (Filters(location_id=place.id), 12),
-                (Filters(seen_since=utc_now() - dt.timedelta(hours=5, minutes=30)), 4), (Filters(firmware="1"), 0),
-            ):  # fmt: skip
-                assert await store_phones.count(session, account.id, filters) == number, filters
-            for order in Order:
-                for is_descending in (False, True):
-                    seen: list[str] = []
-                    after: Place | None = None
-                    while True:
-                        page = await store_phones.list_phones(
-                            session,
-                            account.id,
-                            Filters(),
-                            order=order,
-                            is_descending=is_descending,
-                            after=after,
-                            limit=5,
-                        )
-                        seen += [phone.label for phone in page.rows]
-                        after = page.next_place
-                        if after is None:
-                            break
-                    assert sorted(seen) == [f"Desk {at:02}" for at in range(12)], (order, is_descending)
-        async with database.sessions.begin() as session:
-            ids = await bulk.chosen(session, account.id, filters=Filters(text="desk"))
-            done = await bulk.set_setting(session, actor, account, ids, "vlan_id", 20, own=True)
-        assert done.changed == 12
-        async with database.sessions() as session:
-            page = await store_phones.list_phones(session, account.id, Filters(status="stale"), order=Order.LABEL)
-            assert [phone.settings for phone in page.rows] == [{"vlan_id": 20}] * 12
-    finally:
-        await database.close()
+    assert (await imported()).count(imports.Outcome.NEW) == 12
+    assert (await imported()).count(imports.Outcome.UNCHANGED) == 12
+    async with postgres.sessions.begin() as session:
+        found = await store_phones.list_phones(session, account.id, Filters(), order=Order.LABEL)
+        for at, phone in enumerate(found.rows):
+            phone.last_fetch_at = None if at % 4 == 0 else utc_now() - dt.timedelta(hours=at)
+            phone.last_ip, phone.status = f"10.0.0.{at}", "current"
+    async with postgres.sessions() as session:
+        for filters, number in (
+            (Filters(text="DESK 0"), 11), (Filters(text="sk 11"), 1), (Filters(text="10.0.0.1"), 3),
+            (Filters(text="311"), 1), (Filters(location_id="none"), 0), (Filters(location_id=place.id), 12),
+            (Filters(seen_since=utc_now() - dt.timedelta(hours=5, minutes=30)), 4), (Filters(firmware="1"), 0),
+        ):  # fmt: skip
+            assert await store_phones.count(session, account.id, filters) == number, filters
+        for order in Order:
+            for is_descending in (False, True):
+                seen: list[str] = []
+                after: Place | None = None
+                while True:
+                    page = await store_phones.list_phones(
+                        session,
+                        account.id,
+                        Filters(),
+                        order=order,
+                        is_descending=is_descending,
+                        after=after,
+                        limit=5,
+                    )
+                    seen += [phone.label for phone in page.rows]
+                    after = page.next_place
+                    if after is None:
+                        break
+                assert sorted(seen) == [f"Desk {at:02}" for at in range(12)], (order, is_descending)
+    async with postgres.sessions.begin() as session:
+        ids = await bulk.chosen(session, account.id, filters=Filters(text="desk"))
+        done = await bulk.set_setting(session, actor, account, ids, "vlan_id", 20, own=True)
+    assert done.changed == 12
+    async with postgres.sessions() as session:
+        page = await store_phones.list_phones(session, account.id, Filters(status="stale"), order=Order.LABEL)
+        assert [phone.settings for phone in page.rows] == [{"vlan_id": 20}] * 12

@@ -20,7 +20,8 @@ from engine.audit.record import SYSTEM, record
 from engine.db import utc_now
 from engine.e911.alerts import MAX_OF_ONE
 from engine.ids import new_id
-from engine.models import EmergencyCall, Role, Session, User, UserStatus
+from engine.models import Role, Session, User, UserStatus
+from tests.factories import emergency_call
 from tests.unit.admin.adminport import AdminPort, Site
 
 pytestmark = pytest.mark.enable_socket  # a real listener on loopback
@@ -37,13 +38,11 @@ async def add_call(port: AdminPort, site: Site, **fields: Any) -> str:
 
 async def add_calls(port: AdminPort, site: Site, *each: dict[str, Any]) -> list[str]:
     """Calls of one commit, each with what is said of it."""
-    now = utc_now()
     values = {
-        "account_id": site.account.id, "call_id": "a@b", "dialed": "911", "kind": "emergency",
         "caller": {"name": "Dana", "extension": "101", "callback_number": "+15185550101"}, "location": PLACE,
-        "location_source": "subnet", "received_at": now, "sent_at": now, "recorded_at": now,
+        "location_source": "subnet", "at": utc_now(),
     }  # fmt: skip
-    calls = [EmergencyCall(**values | {"id": new_id("call")} | fields) for fields in each]
+    calls = [emergency_call(site.account, **values | fields) for fields in each]
     async with port.database.sessions.begin() as session:
         session.add_all(calls)
         record(session, SYSTEM, Event.EMERGENCY_CALL_CREATE, calls[0], account_id=site.account.id)

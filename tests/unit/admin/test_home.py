@@ -7,15 +7,13 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from admin.pages_home import Standing, Step, first_steps
-from engine.audit.events import Event
-from engine.audit.record import SYSTEM, record
 from engine.db import Database, utc_now
 from engine.e911 import store_calls
 from engine.e911.alarms import Place
 from engine.ids import new_id
 from engine.models import Account, EmergencyCall, Notification, Pbx, PhoneStatus, Trunk
 from engine.provisioning.store import PhoneCounts, count_phones
-from tests.factories import HEADQUARTERS, add_account, add_phone
+from tests.factories import HEADQUARTERS, add_account, add_emergency_call, add_phone
 
 PLACE = {"id": "location_1", "name": "Headquarters", "civic_address": HEADQUARTERS, "geo": None}
 READY = Standing(
@@ -32,17 +30,8 @@ def step(name: str, **changes: Any) -> Step:
 
 
 async def add_test_call(session: AsyncSession, account: Account, **fields: Any) -> EmergencyCall:
-    now = utc_now()
-    defaults = {
-        "id": new_id("call"), "account_id": account.id, "call_id": "1a@pbx.example", "dialed": "933", "kind": "test",
-        "received_at": now, "sent_at": now, "recorded_at": now, "outcome": "answered", "location": PLACE,
-        "location_source": "phone",
-    }  # fmt: skip
-    call = EmergencyCall(**defaults | fields)
-    session.add(call)
-    record(session, SYSTEM, Event.EMERGENCY_CALL_CREATE, call, account_id=account.id)
-    await session.flush()
-    return call
+    values = {"dialed": "933", "kind": "test", "outcome": "answered", "location": PLACE, "location_source": "phone"}
+    return await add_emergency_call(session, account, **values | fields)
 
 
 async def test_phones_are_counted_by_what_became_of_them(database: Database) -> None:

@@ -14,10 +14,9 @@ from engine.e911.held import Lis
 from engine.e911.held_xml import Code, Kind, NoLocation, read_request
 from engine.e911.location import Source
 from engine.errors import DatabaseAway
-from engine.ids import new_id
-from engine.models import EmergencyCall
 from tests.factories import (
     add_account,
+    add_emergency_call,
     add_line,
     add_location,
     add_network,
@@ -324,13 +323,7 @@ async def test_without_a_public_address_no_location_uri_is_promised(site):
 
 async def add_recorded_call(site, location: dict | None) -> str:
     async with site.database.sessions.begin() as session:
-        call = EmergencyCall(
-            id=new_id("call"), account_id=site.acme.id, call_id="x@y", dialed="911", kind="emergency",
-            location_source="phone", location=location, received_at=utc_now(), sent_at=utc_now(),
-            recorded_at=utc_now(),
-        )  # fmt: skip
-        session.add(call)
-        record(session, SYSTEM, Event.EMERGENCY_CALL_CREATE, call)
+        call = await add_emergency_call(session, site.acme, location=location, location_source="phone")
     return call.id
 
 

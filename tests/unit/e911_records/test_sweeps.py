@@ -16,10 +16,9 @@ from engine.db import Database, utc_now
 from engine.e911 import sites, store, store_tests, sweeps
 from engine.e911.sweep import CALL_ID_MARK, Outcome, address_inside, judge, next_round
 from engine.errors import Conflict, Invalid
-from engine.ids import new_id
 from engine.models import Account, EmergencyCall, Location, Notification, Sweep, SweepPlan
 from engine.sweeper import Sweeper
-from tests.factories import add_account, add_line, add_location, add_network, add_phone
+from tests.factories import add_account, add_line, add_location, add_network, add_phone, emergency_call
 
 EASTERN = zoneinfo.ZoneInfo("America/New_York")
 DESK = Actor("user", "user_1", "desk@example.com", "192.0.2.1", None, "Dana Reyes", "admin")
@@ -130,14 +129,12 @@ async def test_who_calls_from_a_location_is_a_phone_there_or_a_line_from_its_net
 
 
 def call_of(account: Account, location: Location | None, **fields: Any) -> EmergencyCall:
-    now = utc_now()
     place = None if location is None else {"id": location.id, "name": location.name, "civic_address": {}}
     values = {
-        "id": new_id("call"), "account_id": account.id, "call_id": "a@b", "dialed": "933", "kind": "test",
-        "caller": {}, "location": place, "location_source": "phone", "received_at": now, "sent_at": now,
-        "recorded_at": now, "outcome": "answered", "status_code": 200,
+        "dialed": "933", "kind": "test", "caller": {}, "location": place, "location_source": "phone",
+        "outcome": "answered", "status_code": 200,
     }  # fmt: skip
-    return EmergencyCall(**values | fields)
+    return emergency_call(account, **values | fields)
 
 
 async def test_any_answered_933_counts_as_a_test_of_the_location_it_carried(

@@ -1,0 +1,52 @@
+"""What tests on a real PostgreSQL share: one server for all of them, and for each a database of its own."""
+
+import uuid
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from sqlalchemy import make_url
+
+from engine import migrations
+from engine.audit.record import open_audited
+from engine.crypto import KeyRing
+from engine.db import Database
+from tests.postgres import running_postgres
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of the server's first database, in which nothing is ever written."""
+    with running_postgres(connections=100) as url:
+        yield url
+
+
+@pytest.fixture
+async def postgres_url(postgres_server: str) -> AsyncIterator[str]:
+    """The URL of a database with nothing in it; it goes when the test has ended."""
+    import asyncpg  # where it is absent the server's fixture has skipped the test
+
+    name = f"test_{uuid.uuid4().hex}"
+    control = await asyncpg.connect(postgres_server.replace("+asyncpg", ""))
+    try:
+        await control.execute(f"CREATE DATABASE {name}")
+        yield make_url(postgres_server).set(database=name).render_as_string(hide_password=False)
+        await control.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await control.close()
+
+
+@pytest.fixture
+async def postgres(postgres_url: str, keys: KeyRing) -> AsyncIterator[Database]:
+    """A migrated database with nothing in it."""
+    opened = open_audited(postgres_url, keys)
+    await migrations.migrate(opened)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def nodes(postgres: Database, postgres_url: str, keys: KeyRing) -> AsyncIterator[tuple[Database, Database]]:
+    """Two nodes' own connections to one migrated PostgreSQL."""
+    other = open_audited(postgres_url, keys)
+    yield postgres, other
+    await other.close()
