@@ -221,6 +221,10 @@ def numbers_of(country: str) -> NumberPack:
     return _PACK_OF.get(country.upper(), NORTH_AMERICA)
 
 
+UNTESTABLE = frozenset(country for pack in PACKS if not pack.test for country in pack.countries)
+"""Countries in which no number is set aside for test calls: 933 is an extension there, or nothing."""
+
+
 def plan_of(countries: Iterable[str]) -> NumberPlan:
     """The plan of an account with places in these countries, its own first; blanks and twins are dropped."""
     packs = dict.fromkeys(numbers_of(country) for country in countries if country)
@@ -265,11 +269,6 @@ def shadowed_emergency_number(extension: str, countries: str | Iterable[str] = "
         if _captures(pattern, number):
             return number
     return None
-
-
-def could_shadow_emergency(extension: str, countries: str | Iterable[str] = "US") -> bool:
-    """True when this extension or dial pattern would take calls meant for an emergency or test number."""
-    return shadowed_emergency_number(extension, countries) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,18 +31,12 @@ class PhonesWorkers:
         self._keepers: list[asyncio.Task[None]] = []
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self.up: set[int] = set()  # numbers of those that listen
-        self._changed = asyncio.Condition()
 
     def start(self, listen: Listen) -> None:
         """Start them at that address. A phone is answered meanwhile: the main process listens there already."""
         settings = frame(WorkerSettings(self._config, listen))
         for number in range(1, self.wanted + 1):
             self._keepers.append(asyncio.create_task(self._keep(number, settings), name=f"phones {number}"))
-
-    async def all_up(self) -> None:
-        """Wait until all of them listen."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: len(self.up) == self.wanted)
 
     async def stop(self) -> None:
         """End them; what they have seen and not told yet comes first."""
@@ -94,7 +88,7 @@ class PhonesWorkers:
             process.kill()
         finally:
             del self._processes[number]
-            await self._note_up(number, is_up=False)
+            self.up.discard(number)
             if process.returncode is None and self._keepers:
                 process.kill()
             await process.wait()
@@ -102,7 +96,7 @@ class PhonesWorkers:
     async def _hear(self, number: int, message: object) -> None:
         match message:
             case Up():
-                await self._note_up(number, is_up=True)
+                self.up.add(number)
             case Fetches(noted):
                 self._port.log.take(noted)
             case Sighted(account_id, sighting):
@@ -116,8 +110,3 @@ class PhonesWorkers:
                     self._port.on_rendered(etag, profile, rule, config, overrides)
             case _:
                 raise ValueError(f"not a message of a worker: {type(message).__name__}")
-
-    async def _note_up(self, number: int, *, is_up: bool) -> None:
-        async with self._changed:
-            (self.up.add if is_up else self.up.discard)(number)
-            self._changed.notify_all()

@@ -8,7 +8,6 @@ calls back is marked with `Priority: psap-callback`, so that the PBX rings throu
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from urllib.parse import quote
 
 from engine.e911.lending import Lending, Loan
@@ -285,11 +284,3 @@ def _from_uri(request: Request) -> str:
         return parse_name_addr(request.header("From") or "").uri.raw
     except BadMessage:
         return ""
-
-
-def holder_entry(loan: Loan) -> dict[str, Any]:
-    """Who holds a number, as the number's row keeps it."""
-    return {
-        "pbx_id": loan.pbx_id, "sip_user": loan.sip_user, "extension": loan.extension, "name": loan.name,
-        "call": loan.call,
-    }  # fmt: skip

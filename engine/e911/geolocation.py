@@ -49,11 +49,6 @@ def carried(request: Request) -> Carried:
     return Carried(locations, references, faults)
 
 
-def carried_locations(request: Request) -> tuple[CarriedLocation, ...]:
-    """The locations a request carries by value; the first is the one to believe (RFC 6442 §4.1, RFC 5491 §3.3)."""
-    return carried(request).locations
-
-
 def geolocation_values(request: Request) -> tuple[str, ...]:
     """Each value of the Geolocation headers as written, parameters included, in order."""
     if b"geolocation" not in request.shape.first:

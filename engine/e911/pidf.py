@@ -63,7 +63,6 @@ _PREFIX_OF = (
 CRS_2D = "urn:ogc:def:crs:EPSG::4326"  # latitude, then longitude (RFC 5491 §5.1)
 CRS_3D = "urn:ogc:def:crs:EPSG::4979"
 METRE = "urn:ogc:def:uom:EPSG::9001"
-RADIAN = "urn:ogc:def:uom:EPSG::9101"
 DEGREE = "urn:ogc:def:uom:EPSG::9102"
 RETENTION = timedelta(hours=24)  # RFC 4119 §2.2.2: what applies where a sender says nothing
 MAX_PIDF_BYTES = 65_536  # the largest SIP message; the deepest real PIDF-LO seen is under 4 kB

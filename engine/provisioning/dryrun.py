@@ -114,11 +114,6 @@ class DryRun:
         about = {"kind": self.change.kind.value, "target": self.change.target, "after": self.change.after}
         return runs.Told(self.state.value, about | numbers | {"fault": self.fault, "asked_by": self.asked_by})
 
-    @property
-    def is_safe(self) -> bool:
-        """It looked at every phone, and none would lose its file."""
-        return self.state is DryRunState.DONE and not self.failing
-
     def add(self, findings: Sequence[Finding]) -> None:
         for found in findings:
             self.done += 1

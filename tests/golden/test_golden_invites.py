@@ -5,7 +5,7 @@ the files anew.
 import pytest
 from lxml import etree
 
-from engine.e911.geolocation import carried_locations, content_id_of, geolocation_uris
+from engine.e911.geolocation import carried, content_id_of, geolocation_uris
 from engine.e911.multipart import leaves
 from engine.e911.pidf import CA, CONTENT_TYPE
 from tests.golden.dialects import CASES, PLACE, ROOT, invites
@@ -44,7 +44,7 @@ def test_a_golden_invite_reads_back_whole(path, cases):
     for part in located:
         for civic in etree.fromstring(part.content).iterfind(f".//{{{CA}}}civicAddress"):
             schema.assertValid(etree.ElementTree(civic))
-    assert len(carried_locations(invite)) == len(located)
+    assert len(carried(invite).locations) == len(located)
     assert len(invite.headers("Geolocation-Routing")) <= 1
     assert len(invite.headers("Priority")) == (path.stem != "933")
     assert not [name for name in invite.names if name.startswith(b"x-callpoint") or name == b"privacy"]
@@ -54,7 +54,7 @@ def test_a_golden_invite_reads_back_whole(path, cases):
 def test_every_carrier_that_takes_a_location_gets_ours(profile):
     """E-06: by value where it is asked for, by reference where that is, both, and never one that it does not take."""
     found = {case: read_request((ROOT / profile / f"{case}.sip").read_bytes()) for case in CASES}
-    conveyed = {case: [place.civic_address for place in carried_locations(got)] for case, got in found.items()}
+    conveyed = {case: [place.civic_address for place in carried(got).locations] for case, got in found.items()}
     if profile in TAKES_NONE:
         assert [conveyed[case] for case in ("911", "reference", "both")] == [[], [], []]
         return

@@ -69,7 +69,6 @@ def literal(key: str) -> Keys:
 
 ANY_DIGIT = Keys(DIGITS)
 ANY_KEY = Keys(KEYPAD)
-UNSENDABLE = Keys(frozenset())  # no key is in it: a place that can never be passed
 
 
 @dataclass(frozen=True, slots=True)

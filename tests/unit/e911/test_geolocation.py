@@ -5,7 +5,6 @@ import pytest
 from engine.e911.geolocation import (
     NOTHING_CARRIED,
     carried,
-    carried_locations,
     content_id_of,
     geolocation_uris,
     geolocation_values,
@@ -33,7 +32,7 @@ def invite(*parts, geolocation=(), kind="multipart/mixed;boundary=b", body=None)
 
 
 def rooms(got):
-    return [location.civic_address.get("ROOM") for location in carried_locations(got)]
+    return [location.civic_address.get("ROOM") for location in carried(got).locations]
 
 
 def test_a_plain_call_carries_nothing():
@@ -50,8 +49,8 @@ def test_locations_come_in_the_order_of_the_geolocation_header_and_unnamed_ones_
         geolocation=["<cid:one%2541@x>;loc-src=lis.example.com, <https://lis.example.com/r/9?a,b>", "<CID:two@x>"],
     )  # fmt: skip
     assert rooms(got) == ["first", "second", "unnamed"]
-    assert [location.is_named for location in carried_locations(got)] == [True, True, False]
-    assert [location.content_id for location in carried_locations(got)] == ["one%41@x", "two@x", "z@x"]
+    assert [location.is_named for location in carried(got).locations] == [True, True, False]
+    assert [location.content_id for location in carried(got).locations] == ["one%41@x", "two@x", "z@x"]
     assert carried(got).references == ("https://lis.example.com/r/9?a,b",)
     assert geolocation_values(got)[0] == "<cid:one%2541@x>;loc-src=lis.example.com"
 
@@ -60,7 +59,7 @@ def test_a_content_id_is_compared_exactly():
     """E-06: RFC 2392: case counts, a longer one is another, escapes are undone once."""
     for content_id, is_found in [("<a@x>", True), ("a@x", True), ("<A@x>", False), ("<aa@x>", False)]:
         got = invite(part(pidf("r"), content_id), geolocation=["<cid:a@x>"])
-        assert [location.is_named for location in carried_locations(got)] == [is_found], content_id
+        assert [location.is_named for location in carried(got).locations] == [is_found], content_id
     assert content_id_of("cid:a%40x%25") == "a@x%"
     assert content_id_of("https://x") is None
     assert content_id_of("cid:") is None
