@@ -203,7 +203,7 @@ async def test_a_silent_trunk_gives_way_to_the_next_in_time(tmp_path, keys, part
     ]
     assert next(e for e in entries if e["type"] == "outcome")["trunk_id"] == "trunk_second"
     gave_up, answered = (recorded_s(entries, attempt["ended_at"]) for attempt in attempts)
-    assert 2.0 <= gave_up < answered < 2.5  # the element's own deadline, and what came after it
+    assert 1.99 <= gave_up < answered < 2.5  # the element's own deadline (clocks are read twice), and what came after
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])

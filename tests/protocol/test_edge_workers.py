@@ -27,7 +27,7 @@ from tests.protocol.edgetest import (
     account,
     trunk,
 )
-from tests.siptest import route_set
+from tests.siptest import request, route_set
 
 CALLS = 24
 
@@ -139,9 +139,33 @@ async def test_a_worker_that_dies_starts_again_alone_and_the_other_carries_every
             os.kill(before[victim], signal.SIGKILL)
             pbx = await parties(Pbx("udp", PBX_IP))
             await until(lambda: link.workers_up == 1)
+            assert link.workers[victim] is False
             calls = [await pbx.call(udp_of(link)) for _ in range(6)]
             assert {(await call.final()).status for call in calls} == {200}
             await until(lambda at=victim, was=before: link.pids[at] != was[at] and link.workers_up == 2)
             assert link.pids[1 - victim] == before[1 - victim]
             assert link.state.is_up
         assert link.state.restarts == 2
+
+
+async def test_a_cancel_by_another_connection_ends_its_call_whichever_worker_it_comes_to(tmp_path, keys, parties):
+    """E-18: a call on a stream stays with its worker; the one that receives the CANCEL asks the others."""
+    carrier = await parties(Carrier("udp", CARRIER_IP, lambda _: [180]))
+    async with workers(tmp_path, keys, account(trunk(carrier.hop)), count=3) as link:
+        for _ in range(8):  # the kernel deals connections out as it likes
+            pbx, other = await parties(Pbx("tcp", PBX_IP)), await parties(Pbx("tcp", PBX_IP))
+            call = await pbx.call(udp_of(link))
+            await call.ringing()
+            send, call.pbx.send = call.pbx.send, other.send
+            await call.cancel()
+            call.pbx.send = send
+            assert (await call.final()).status == 487
+            answer = await other.expect(lambda m, at=call: m.call_id == at.call_id and m.cseq[1] == "CANCEL")
+            assert answer.status == 200
+        await other.send(
+            request("CANCEL", source=other.hop, branch="z9hG4bKnobodys", call_id="nobodys", from_tag="pbx"),
+            udp_of(link),
+        )
+        stray = await other.expect(lambda m: m.call_id == "nobodys")
+        assert stray.status == 481
+    assert len(carrier.requests("CANCEL")) == 8

@@ -1,15 +1,24 @@
 """Which of several SIP processes a datagram belongs to."""
 
 import asyncio
+import secrets
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from engine.e911.civic import CivicAddress, DispatchableLocation
+from engine.e911.lending import Lending, Loan
+from engine.e911.location import AccountTable, Caller, Resolved, Source
+from engine.e911.rows import Number
+from engine.edge_claims import HELD_S, MAX_HELD, Claims
 from engine.edge_workers import HandOver, own_listening, owner_of
+from engine.sip.forward import Hop
 from engine.sip.transports import Listening
 from tests.siptest import PBX, request
 
 WORKERS = 3
+NOW = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("call", range(20))
@@ -73,3 +82,104 @@ async def test_a_call_that_could_not_be_handed_over_stays_where_it_began(tmp_pat
     finally:
         here.close()
         there.close()
+
+
+class Siblings:
+    """Workers' doors in one folder; `ended` are the calls that a worker has and ends."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.asked: list[tuple[int, bytes, Hop, bool]] = []
+        self.having: set[int] = set()
+        self.doors = [
+            HandOver(
+                folder, worker, count, receive=lambda _data, _hop: None, drained=lambda: None,
+                cancel=lambda data, hop, is_trusted, at=worker: self._cancel(at, data, hop, is_trusted),  # type: ignore[misc]
+            )
+            for worker in range(count)
+        ]  # fmt: skip
+
+    def _cancel(self, worker: int, data: bytes, hop: Hop, is_trusted: bool) -> bool:
+        self.asked.append((worker, data, hop, is_trusted))
+        return worker in self.having
+
+    async def ask(self, data: bytes, hop: Hop) -> bool:
+        told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.doors[0].ask(data, hop, is_trusted=True, told=told.set_result)  # which raises when it is told twice
+        async with asyncio.timeout(30.0):
+            return await told
+
+
+async def test_whoever_has_the_call_of_a_cancel_says_so_and_nobody_waits_for_a_silent_one(tmp_path: Path) -> None:
+    """E-18: one answer whatever the siblings do: have it, have it not, are away, or never answer."""
+    siblings = Siblings(tmp_path, 3)
+    here, second, third = siblings.doors
+    cancel, hop = request("CANCEL", source=PBX), Hop("tls", "2001:db8::20", 40_000, 7)
+    here.open()
+    try:
+        assert not await siblings.ask(cancel, hop)  # both away
+        second.open()
+        third.open()
+        assert not await siblings.ask(cancel, hop)
+        assert {worker for worker, *_ in siblings.asked} == {1, 2}
+        assert {seen[1:] for seen in siblings.asked} == {(cancel, hop._replace(connection=0), True)}
+        siblings.having = {2}
+        assert await siblings.ask(cancel, hop)
+        asyncio.get_running_loop().remove_reader(third._socket.fileno())  # type: ignore[union-attr]  # it hangs
+        assert not await siblings.ask(cancel, hop)
+    finally:
+        for door in siblings.doors:
+            door.close()
+
+
+def test_a_number_is_lent_by_one_process_at_a_time() -> None:
+    """E-09: the kernel gives a name to one alone; it is given back in time, or when the process ends."""
+    space = secrets.token_hex(8)
+    one, other = Claims(space), Claims(space)
+    try:
+        assert one.take("+15185550190", 0.0)
+        assert one.take("+15185550190", 1.0)
+        assert not other.take("+15185550190", 1.0)
+        assert other.take("+15185550191", 1.0)
+        one.tick(HELD_S - 0.1)
+        assert not other.take("+15185550190", 2.0)
+        one.tick(HELD_S + 0.1)
+        assert other.take("+15185550190", 6.0)
+        other.close()
+        assert one.take("+15185550191", 7.0)
+        for number in range(MAX_HELD + 10):
+            assert one.take(f"+1518{number:07}", 8.0)
+        assert len(one._held) == MAX_HELD
+        assert Claims(secrets.token_hex(8)).take(f"+1518{MAX_HELD:07}", 8.0)  # another data folder's
+    finally:
+        one.close()
+        other.close()
+
+
+def test_two_processes_that_lend_at_the_same_moment_never_lend_the_same_number() -> None:
+    """E-09: neither has read of the other's loans; only when all are being lent is one lent twice, and the call says
+    so.
+    """
+    space = secrets.token_hex(8)
+    claims = [Claims(space), Claims(space)]
+    lendings = [Lending(lambda number, at=each: at.take(number, 0.0)) for each in claims]  # type: ignore[misc]
+    pool = [Number(f"number_{at}", f"+1518555019{at}", "elin", "location_hq") for at in range(6)]
+    account = AccountTable("account_1", numbers=tuple(pool))
+    place = Resolved(
+        DispatchableLocation("location_hq", "HQ", CivicAddress.of({"country": "US"})), Source.LINE, None, None, (), NOW
+    )
+    lent = []
+    try:
+        for turn in range(6):
+            caller = Caller(identity=f"10{turn}")
+            chosen = lendings[turn % 2].choose(account, caller, place, None, NOW, is_test=False)
+            assert chosen.number is not None
+            lendings[turn % 2].lend(
+                Loan(chosen.number, "account_1", NOW + timedelta(hours=3), sip_user=caller.identity)
+            )
+            lent.append(chosen.number)
+        assert len(set(lent)) == 6
+        last = lendings[0].choose(account, Caller(identity="199"), place, None, NOW, is_test=False)
+        assert (last.number in set(lent), last.flags) == (True, ("elin_exhausted",))
+    finally:
+        for each in claims:
+            each.close()

@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.web import BaseRunner
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import async_object_session
 
 from admin.app import make_admin
@@ -42,6 +42,7 @@ class Edge:
     """The SIP process as far as these tests need it."""
 
     is_up: bool = True
+    workers: tuple[bool, ...] = ()
     resynced: list[str] = field(default_factory=list)
     fleets: list[Fleet] = field(default_factory=list)
     refusal: EngineError | None = None
@@ -60,7 +61,7 @@ class Edge:
         return FleetState(len(known[0].planned), {"accepted": len(known[0].planned)}, 0.0) if known else None
 
     def state(self) -> EdgeState:
-        return EdgeState(self.is_up, "0.0.0.0:5060", "0.0.0.0:5060", {})
+        return EdgeState(self.is_up, "0.0.0.0:5060", "0.0.0.0:5060", {}, workers=self.workers)
 
     async def counters(self) -> Mapping[str, object]:
         return {"calls_unanswered": 2, "refused": {"stranger_403": 7}} if self.is_up else {}
@@ -119,10 +120,16 @@ class AdminPort:
             )  # fmt: skip
         return {"Cookie": f"callpoint_session={cookie}", "Sec-Fetch-Site": "same-origin"}
 
-    async def entries(self, chain: str) -> list[AuditEntry]:
+    async def entries(self, chain: str, *, after: int = 0) -> list[AuditEntry]:
+        """The entries of a chain, oldest first, behind that number of it."""
         async with self.database.sessions() as session:
-            query = select(AuditEntry).where(AuditEntry.chain == chain).order_by(AuditEntry.seq)
+            query = select(AuditEntry).where(AuditEntry.chain == chain, AuditEntry.seq > after).order_by(AuditEntry.seq)
             return list((await session.scalars(query)).all())
+
+    async def head(self, chain: str) -> int:
+        """The number of the newest entry of a chain; 0: it has none."""
+        async with self.database.sessions() as session:
+            return await session.scalar(select(func.max(AuditEntry.seq)).where(AuditEntry.chain == chain)) or 0
 
     async def ended(self, site: Site, run_id: str) -> dict[str, Any]:
         """A dry run, once it has ended."""

@@ -125,7 +125,14 @@ async def test_a_migrated_node_with_its_edge_is_ready(port: AdminPort, keys: Key
 
 async def test_the_numbers_of_the_sip_process_are_metrics(port: AdminPort) -> None:
     """E-18: what was refused, shed and lost is counted where a monitor looks."""
+    port.edge.workers = (True, False)
     metrics = await (await port.call("GET", "/metrics", {})).text()
     assert "callpoint_edge_calls_unanswered 2.0" in metrics
     assert 'callpoint_edge_refused{what="stranger_403"} 7.0' in metrics
+    assert "callpoint_edge_up 1.0" in metrics
+    assert 'callpoint_edge_worker_up{worker="0"} 1.0' in metrics
+    assert 'callpoint_edge_worker_up{worker="1"} 0.0' in metrics  # one that is down does not hide behind the other
+    said = await (await port.call("GET", "/readyz", {})).json()
+    assert "1 of 2 SIP processes down" in said["checks"]["edge"]["detail"]
+    port.edge.workers = ()
     assert "# TYPE callpoint_edge_refused gauge" in metrics
