@@ -6,12 +6,12 @@ a request inside that dialog brings it back in Route, so the element needs no me
 restart, and on another process with the same key, a BYE is still forwarded, and a stranger's request never is.
 """
 
-import hmac
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2s
-from typing import NamedTuple
+from hmac import compare_digest
+from typing import Final, NamedTuple
 
 from engine.sip import disguise, grammar, headers
 from engine.sip.edit import Change, Routing
@@ -20,6 +20,7 @@ from engine.sip.message import Request, Response
 from engine.sip.uri import bracketed, transport_parameter
 
 MARK_DIGITS = 16  # 64 bits: guessing costs a network round trip each
+_MARK_BYTES = MARK_DIGITS + 4  # with `;cp=`
 DEFAULT_PORT = 5060
 DEFAULT_TLS_PORT = 5061
 
@@ -31,9 +32,9 @@ _MADDR_OR_TRANSPORT = re.compile(rb";(?:maddr|transport)=[^;?]*+", re.IGNORECASE
 _NAMED_HOST = re.compile(rb"[sS][iI][pP][sS]?:(?:[^@\s<>\"]++@)?+(?!\[|[0-9.]++(?:[:;>\s]|$))[^\s>,]++")
 _MAX_KEPT = 4_096
 _MAX_KEPT_BYTES = 256
-_AFTER_VALUE = frozenset({b"", b";", b">", b"?"})
-_NAMING = (b"contact", b"record-route")
-_NEW = tuple.__new__  # half the cost of a named tuple's own
+_AFTER_VALUE: Final = frozenset({b"", b";", b">", b"?"})
+_NAMING: Final = (b"contact", b"record-route")
+_NEW: Final = tuple.__new__  # half the cost of a named tuple's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,11 @@ class NextHop:
     named: tuple[int | None, str] = (None, "")
 
 
+_COMMA: Final = 0x2C
+_SEMICOLON: Final = 0x3B
+_CLOSING: Final = 0x3E
+
+
 class _Element(NamedTuple):
     """One element of a Route header: its line, its place in it (comma excluded) and the URI between its brackets."""
 
@@ -64,8 +70,8 @@ class Dialogs:
     """Our name towards each peer, and the marks."""
 
     __slots__ = (
-        "_addresses", "_key", "_marks", "_nameless", "_next_hops", "_on_name", "_own", "_prefixes", "also_ports",
-        "disguise_key",
+        "_addresses", "_keyed", "_marks", "_nameless", "_next_hops", "_on_name", "_own", "_prefixes", "_tokenless",
+        "also_ports", "disguise_key",
     )  # fmt: skip
 
     def __init__(
@@ -76,13 +82,14 @@ class Dialogs:
     ) -> None:
         self._addresses = addresses
         self._on_name = on_name
-        self._key = blake2s(mark_key).digest()
+        self._keyed = blake2s(key=blake2s(mark_key).digest(), digest_size=MARK_DIGITS // 2)
         self.disguise_key = disguise.key_of(mark_key)
-        self._prefixes: dict[tuple[str, str, int], tuple[bytes, bytes]] = {}
+        self._prefixes: dict[tuple[object, ...], tuple[bytes, bytes]] = {}
         self._own: set[tuple[bytes, int]] = set()
         self.also_ports: frozenset[int] = frozenset()  # of ours, beside what peers are told
         self._next_hops: dict[bytes, NextHop | None] = {}
         self._marks: dict[bytes, bytes] = {}  # of the calls at hand; what is not here is made again
+        self._tokenless: set[bytes] = set()  # our URIs, without their mark, in which no token stands
         self._nameless: dict[bytes, bool] = {}  # header lines, without our mark, that name no host but by address
 
     def via(self, hop: Hop, branch: bytes) -> bytes:
@@ -126,12 +133,16 @@ class Dialogs:
     def meet(self, message: Request | Response) -> None:
         """Tell the host names that a message names which makes a dialog: later requests may have to go there."""
         for header in _NAMING:
-            if header in message.shape.first:
-                lines = message.lines_of(header)
-                start, _, mark = lines.partition(b";cp=")
-                key = start if len(mark) == MARK_DIGITS + 3 else lines  # nothing but our mark behind it: `>` and CRLF
+            index = message.shape.first.get(header)
+            if index is not None:
+                line = message.lines[index]
+                if header not in message.shape.once:
+                    line = message.lines_of(header)[:-2]
+                key = line
+                if line[-1:] == b">" and line[-_MARK_BYTES - 1 : -MARK_DIGITS - 1] == b";cp=":  # our mark is its end
+                    key = line[: -_MARK_BYTES - 1]
                 if key not in self._nameless:
-                    self._meet_in(lines, key)
+                    self._meet_in(line, key)
 
     def _meet_in(self, lines: bytes, key: bytes) -> None:
         uris = _NAMED_HOST.findall(lines)
@@ -149,7 +160,8 @@ class Dialogs:
         text = call_id + b"\0" + caller_tag
         known = self._marks.get(text)
         if known is None:
-            keyed = blake2s(text, key=self._key, digest_size=MARK_DIGITS // 2)
+            keyed = self._keyed.copy()  # made ready once: a third of the cost
+            keyed.update(text)
             known = keyed.hexdigest().encode()
             if len(self._marks) >= _MAX_KEPT:
                 self._marks.clear()
@@ -166,17 +178,30 @@ class Dialogs:
         """Take our own elements off Route (§16.4); says whether the request is inside a dialog of ours."""
         index = request.shape.first.get(b"route")
         uri = request.request_uri_bytes
-        if uri.find(b";") >= 0 and (b";cp=" in uri or b";maddr=" in uri.lower()):
+        if _SEMICOLON in uri and (b";cp=" in uri or b";maddr=" in uri.lower()):
             return self._preprocess_any(request, source)
         if index is None:
             return _NEW(Routing, ([], uri, False, (), b""))
         line = request.lines[index]
-        if b"route" in request.shape.once and line.endswith(b">") and line.find(b",") < 0:
-            own = line[line.find(b"<") + 1 : -1]
-            if own.find(b">") < 0 and self._is_marked(request, own):  # nearly every one in a dialog
-                token = disguise.token_of(own) if own.find(b";cu=") >= 0 else b""
+        if line.endswith(b">") and _COMMA not in line and b"route" in request.shape.once:
+            at = len(request.shape.prefixes[index]) + 2
+            own = line[at if line[at - 2 : at] == b" <" else line.find(b"<") + 1 : -1]
+            if _CLOSING not in own and self._is_marked(request, own):  # nearly every one in a dialog
+                token = self._token_of(own)
                 return _NEW(Routing, ([(index, None)], uri, True, (), token))
         return self._preprocess_any(request, source)
+
+    def _token_of(self, own: bytes) -> bytes:
+        """`disguise.token_of` one of our URIs. Towards one peer all that have none look the same up to the mark."""
+        head = own[:-_MARK_BYTES]
+        if head in self._tokenless:
+            return b""
+        token = disguise.token_of(own)
+        if not token and own[-_MARK_BYTES:-MARK_DIGITS] == b";cp=" and len(own) <= _MAX_KEPT_BYTES:
+            if len(self._tokenless) >= _MAX_KEPT:
+                self._tokenless.clear()
+            self._tokenless.add(head)
+        return token
 
     def _preprocess_any(self, request: Request, source: Hop) -> Routing:
         uri = request.request_uri_bytes
@@ -257,18 +282,21 @@ class Dialogs:
         return found
 
     def _is_marked(self, request: Request, uri: bytes) -> bool:
-        at = uri.find(b";cp=") + 4
-        given, after = uri[at : at + MARK_DIGITS], uri[at + MARK_DIGITS : at + MARK_DIGITS + 1]
-        if at < 4 or len(given) < MARK_DIGITS or after not in _AFTER_VALUE:
-            return False
+        if uri[-_MARK_BYTES:-MARK_DIGITS] == b";cp=":  # as it is written
+            given = uri[-MARK_DIGITS:]
+        else:
+            at = uri.find(b";cp=") + 4
+            given, after = uri[at : at + MARK_DIGITS], uri[at + MARK_DIGITS : at + MARK_DIGITS + 1]
+            if at < 4 or len(given) < MARK_DIGITS or after not in _AFTER_VALUE:
+                return False
         call_id = request.call_id_bytes
-        return hmac.compare_digest(given, self.mark(call_id, request.from_tag_bytes)) or hmac.compare_digest(
+        return compare_digest(given, self.mark(call_id, request.from_tag_bytes)) or compare_digest(
             given, self.mark(call_id, request.to_tag_bytes)
         )
 
     def _prefix(self, hop: Hop) -> tuple[bytes, bytes]:
         """The beginnings of our Via line and of our Record-Route value towards a hop."""
-        key = (hop.transport, hop.ip, hop.port)
+        key: tuple[object, ...] = hop if hop.transport == "udp" else hop[:3]
         found = self._prefixes.get(key)
         if found is None:
             host, port = self._addresses(hop)

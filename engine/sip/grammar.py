@@ -6,6 +6,7 @@ refused; inside one, `[ \\t\\r\\n]` is therefore folding white space and nothing
 """
 
 import re
+from typing import Final
 
 MAX_MESSAGE_BYTES = 65_535  # one UDP datagram; a stream that sends more in one message is answered 513 and closed
 MAX_HEADERS = 256  # as aiosipua; the longest honest messages carry some forty
@@ -21,7 +22,7 @@ PROOF_NAMES = frozenset({b"authorization", b"proxy-authorization"})
 MAGIC_COOKIE = b"z9hG4bK"  # RFC 3261 §8.1.1.7
 
 TOKEN_CHARACTERS = rb"A-Za-z0-9\-.!%*_+`'~"
-TOKEN_BYTES = bytes(each for each in range(256) if re.match(rb"[%b]" % TOKEN_CHARACTERS, bytes((each,))))
+_IS_TOKEN: Final = bytes(b"a "[re.match(rb"[%b]" % TOKEN_CHARACTERS, bytes((each,))) is None] for each in range(256))
 _S = rb"[ \t\r\n]*+"
 _QUOTED = rb'"(?:[^"\\]++|\\.)*+"'
 
@@ -81,3 +82,8 @@ NAMES_OF_COMPACT_FORMS = {  # RFC 3261 §7.3.3 and the IANA registry
     b"l": b"content-length", b"m": b"contact", b"n": b"identity-info", b"o": b"event", b"r": b"refer-to",
     b"s": b"subject", b"t": b"to", b"u": b"allow-events", b"v": b"via", b"x": b"session-expires", b"y": b"identity",
 }  # fmt: skip
+
+
+def is_token(text: bytes) -> bool:
+    """Whether it is a token: one character of it at least, and no other (`TOKEN.fullmatch` at a fifth of the cost)."""
+    return text.translate(_IS_TOKEN).isalnum()

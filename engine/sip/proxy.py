@@ -45,7 +45,15 @@ from engine.sip.failover import (
 from engine.sip.forward import NO_EDIT, Edit, Forward, Hop, Target
 from engine.sip.message import Request, Response
 from engine.sip.timers import LATE_TRYING_S, TRANSACTION_S, Deadlines
-from engine.sip.transaction import Act, ClientTransaction, ServerTransaction, State, Transactions, client_key
+from engine.sip.transaction import (
+    Act,
+    ClientTransaction,
+    ServerTransaction,
+    State,
+    Transactions,
+    client_key,
+    with_method,
+)
 
 __all__ = ["Branch", "Edit", "Forward", "Hop", "Proxy", "ResponseContext", "Target"]
 
@@ -295,7 +303,7 @@ class Proxy:
         """Send it; the branch's own deadline begins."""
         target = branch.target
         hop = target.hop
-        branch.client = ClientTransaction(client_key(name, branch.context.server.key.method), sent, hop, branch)
+        branch.client = ClientTransaction(client_key(name, branch.context.server.method), sent, hop, branch)
         self._transactions.open_client(branch.client, now)
         limit = target.first_response_s
         if hop.transport != "udp" and not hop.connection and hop[:3] not in self._connected:
@@ -368,9 +376,7 @@ class Proxy:
         if not branch.is_heard or branch.is_cancel_sent or client.is_final or not branch.context.is_invite:
             return
         branch.is_cancel_sent = True
-        cancel = ClientTransaction(
-            client_key(client.key.branch, b"CANCEL"), edit.cancel_of(client.sent), client.hop, None
-        )
+        cancel = ClientTransaction(with_method(client.key, b"CANCEL"), edit.cancel_of(client.sent), client.hop, None)
         self._transactions.open_client(cancel, now)
         self._deadlines.arm(branch, TRANSACTION_S, now)  # §9.1: no final response by then, and it is taken as cancelled
 

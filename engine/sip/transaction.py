@@ -9,24 +9,13 @@ and nothing else.
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Final
 
 from engine.sip import timers
 from engine.sip.forward import Hop
 from engine.sip.grammar import MAGIC_COOKIE
 from engine.sip.message import Request
 from engine.sip.timers import T1, T2, T4, TRANSACTION_S, Deadlines, Timed
-
-
-class TransactionKey(NamedTuple):
-    """RFC 3261 §17.2.3 and §17.1.3. For a client transaction `sent_by` is b"": the branch is ours and unique.
-
-    `method` is the transaction's: ACK belongs to the key of its INVITE.
-    """
-
-    branch: bytes
-    sent_by: tuple[bytes, int | None] | None
-    method: bytes
 
 
 class State(IntEnum):
@@ -182,7 +171,7 @@ class Transaction(Timed):
 
     __slots__ = ("hop", "is_reliable", "key", "machine", "repeat", "state")
 
-    def __init__(self, key: TransactionKey, machine: Machine, state: State, hop: Hop) -> None:
+    def __init__(self, key: bytes, machine: Machine, state: State, hop: Hop) -> None:
         Timed.__init__(self)
         self.key = key
         self.machine = machine
@@ -199,14 +188,15 @@ class ServerTransaction(Transaction):
     `request.via.received_at` (RFC 3261 §18.2.1, RFC 3581).
     """
 
-    __slots__ = ("last", "owner", "received", "request", "source")
+    __slots__ = ("last", "method", "owner", "received", "request", "source")
 
-    def __init__(self, key: TransactionKey, request: Request, source: Hop, hop: Hop, received: bytes) -> None:
+    def __init__(self, key: bytes, request: Request, source: Hop, hop: Hop, received: bytes) -> None:
         if request.method == "INVITE":
             super().__init__(key, INVITE_SERVER_MACHINE, State.PROCEEDING, hop)
         else:
             super().__init__(key, NON_INVITE_SERVER_MACHINE, State.TRYING, hop)
         self.request: Request | None = request
+        self.method = request.cseq_method
         self.source = source
         self.received = received
         self.last = b""
@@ -218,8 +208,8 @@ class ClientTransaction(Transaction):
 
     __slots__ = ("ack", "owner", "sent")
 
-    def __init__(self, key: TransactionKey, sent: bytes, hop: Hop, owner: object) -> None:
-        if key.method == b"INVITE":
+    def __init__(self, key: bytes, sent: bytes, hop: Hop, owner: object) -> None:
+        if key.startswith(_INVITE):
             super().__init__(key, INVITE_CLIENT_MACHINE, State.CALLING, hop)
         else:
             super().__init__(key, NON_INVITE_CLIENT_MACHINE, State.TRYING, hop)
@@ -237,14 +227,21 @@ class ClientTransaction(Transaction):
         return self.state >= State.ACCEPTED
 
 
-def server_key(request: Request) -> TransactionKey:
-    """Where the server transaction of a request is found; an ACK finds its INVITE, a CANCEL its own.
+_INVITE: Final = b"INVITE "
+
+
+def server_key(request: Request) -> bytes:
+    """Where the server transaction of a request is found (RFC 3261 §17.2.3): its method, branch and sent-by in one.
+
+    An ACK finds its INVITE, a CANCEL its own.
 
     A branch without the magic cookie, or of the cookie alone (RFC 4475 §3.2.1), identifies nothing: then the fields
     of RFC 3261 §17.2.3 do (the To tag, which an ACK has and its INVITE has not, is left out).
     """
     via = request.via
-    method = b"INVITE" if request.method == "ACK" else request.cseq_method
+    method = request.cseq_method
+    if method == b"ACK":
+        method = b"INVITE"
     branch = via.branch
     if branch[:7] != MAGIC_COOKIE or len(branch) == 7:
         branch = b"\0".join(
@@ -256,22 +253,17 @@ def server_key(request: Request) -> TransactionKey:
                 request.lines[request.shape.via][via.start : via.end].strip(),
             )
         )
-    sent_by = (via.host.lower(), via.port)
-    known = _sent_bys.get(sent_by)
-    if known is None:
-        if len(_sent_bys) >= _MAX_SENT_BYS:
-            _sent_bys.clear()
-        known = _sent_bys[sent_by] = sent_by
-    return _NEW(TransactionKey, (branch, known, method))
+    return b" ".join((method, branch, via.sent_by))
 
 
-_NEW = tuple.__new__  # half the cost of a named tuple's own
-_sent_bys: dict[tuple[bytes, int | None], tuple[bytes, int | None]] = {}  # one object per peer, not one per key
-_MAX_SENT_BYS = 4_096
+def client_key(branch: bytes, method: bytes) -> bytes:
+    """Where the client transaction of a response is found (§17.1.3): the branch is ours, and unique."""
+    return method + b" " + branch
 
 
-def client_key(branch: bytes, method: bytes) -> TransactionKey:
-    return _NEW(TransactionKey, (branch, None, method))
+def with_method(key: bytes, method: bytes) -> bytes:
+    """The key of the transaction of that method with the same branch: of a CANCEL's INVITE, or of its CANCEL."""
+    return method + key[key.index(b" ") :]
 
 
 _Invited = tuple[str, bytes, bytes, bytes, int]
@@ -283,7 +275,7 @@ def _invited(transaction: ServerTransaction) -> _Invited | None:
     if request is None:
         return None
     return (
-        transaction.source.ip, transaction.key.branch, request.call_id_bytes, request.from_tag_bytes,
+        transaction.source.ip, request.via.branch, request.call_id_bytes, request.from_tag_bytes,
         request.cseq_number,
     )  # fmt: skip
 
@@ -311,8 +303,8 @@ class Transactions:
         self._send = send
         self._ends = Deadlines()
         self._repeats = Deadlines()
-        self.servers: dict[TransactionKey, ServerTransaction] = {}
-        self.clients: dict[TransactionKey, ClientTransaction] = {}
+        self.servers: dict[bytes, ServerTransaction] = {}
+        self.clients: dict[bytes, ClientTransaction] = {}
         self._on_streams: dict[tuple[str, str, int], dict[ClientTransaction, None]] = {}  # so that a closed stream
         # finds its own, however many others there are
         self._invites_on_streams: dict[_Invited, ServerTransaction] = {}  # those without a final response
@@ -331,7 +323,7 @@ class Transactions:
         is found by its branch, which is unique to that peer (§8.1.1.7), and by all else that CANCEL repeats (§9.1):
         several phones behind one address may have had the same idea of a branch.
         """
-        known = self.servers.get(cancel.key._replace(method=b"INVITE"))
+        known = self.servers.get(with_method(cancel.key, b"INVITE"))
         if known is None and cancel.is_reliable:
             invited = _invited(cancel)
             known = self._invites_on_streams.get(invited) if invited is not None else None

@@ -41,6 +41,9 @@ KEPT = (
 )  # fmt: skip
 
 
+VIA = ("transport", "host", "port", "branch", "sent_by", "has_rport", "received_at", "start", "end")
+
+
 def outcome(data: bytes) -> object:
     """What a reading came to, in values that can be compared."""
     try:
@@ -49,7 +52,9 @@ def outcome(data: bytes) -> object:
         return fault.detail, fault.sip_status
     kinds = Request if isinstance(found, Request) else Response
     names = [name for base in kinds.__mro__ for name in getattr(base, "__slots__", ()) if name != "shape"]
-    return kinds, found.shape.names, [(name, getattr(found, name)) for name in names]
+    values = {name: getattr(found, name) for name in names}
+    values["via"] = {name: getattr(found.via, name) for name in VIA}
+    return kinds, found.shape.names, values
 
 
 def forget() -> None:
