@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
@@ -9,6 +10,7 @@ from aiohttp import web
 from admin.api import answered, no_query
 from admin.api_models import Answer, any_json
 from admin.api_paging import PAGE_QUERIES, page, page_asked
+from admin.audit_accounts import grouped_by_account, is_over_accounts
 from admin.audit_export import CSV, JSON_LINES, exported
 from admin.audit_filters import ACTIONS, CATEGORIES, GROUPINGS, TYPES, with_user
 from admin.context import ACCOUNT, RESOURCE, SESSION
@@ -95,15 +97,17 @@ class GroupAnswer(Answer):
     value: str
     label: str
     count: int
+    is_complete: bool
     newest: list[AuditAnswer]
 
 
 class GroupsAnswer(Answer):
-    """`is_complete` false: there are more entries than were counted, and every count says "at least"."""
+    """`is_complete` false: there is more than was counted; each group says whether its own count is a least one."""
 
     by: str
     is_complete: bool
     groups: list[GroupAnswer]
+    next_after: str | None
 
 
 def shown(row: AuditEntry) -> AuditAnswer:
@@ -167,26 +171,42 @@ def _time(name: str, text: str | None, faults: list[FieldFault]) -> dt.datetime 
 
 
 async def group_audit_log(request: web.Request) -> web.Response:
-    """The newest entries by one thing they have in common, most first; counted as far as the page counts them."""
-    no_query(request, "by", *_NAMES)
+    """The newest entries by one thing they have in common, most first; counted as far as the page counts them.
+
+    By account, for a platform operator who names none: over every account.
+    """
+    no_query(request, "by", "after", *_NAMES)
     by = request.query.get("by", "description")
     if by not in GROUPINGS:
         fault = FieldFault("by", f"Expected one of {', '.join(GROUPINGS)}.")
         raise Invalid("The entries cannot be grouped like this.", fields=(fault,))
-    account = request[ACCOUNT]
-    groups, has_more = await store.grouped(request[SESSION], account.id, await filters_of(request), by)
+    account, filters = request[ACCOUNT], await filters_of(request)
+    if is_over_accounts(request, by):
+        found = await grouped_by_account(request, filters, Event.AUDIT_LOG_GROUP)
+        is_complete = found.next_after is None and all(group.is_whole for group in found.groups)
+        return answered(_groups_answer(by, found.groups, account.name, is_complete=is_complete, after=found.next_after))
+    if "after" in request.query:
+        fault = FieldFault("after", "Only groups of all accounts go on, for a platform operator who names none.")
+        raise Invalid("These groups have no further ones behind them.", fields=(fault,))
+    groups, has_more = await store.grouped(request[SESSION], account.id, filters, by)
     request[RESOURCE] = ("audit_log", "groups", by)
-    return answered(
-        GroupsAnswer(
-            by=by, is_complete=not has_more,
-            groups=[
-                GroupAnswer(
-                    value=group.value, label=account.name if group.value == account.id else group.label,
-                    count=group.count, newest=[shown(row) for row in group.rows],
-                )
-                for group in groups
-            ],
-        )
+    return answered(_groups_answer(by, groups, account.name, is_complete=not has_more, after=None))
+
+
+def _groups_answer(
+    by: str, groups: Sequence[store.Group], own: str, *, is_complete: bool, after: str | None
+) -> GroupsAnswer:
+    """`own`: the name of the account whose log it is, which its chain knows by identifier alone."""
+    return GroupsAnswer(
+        by=by, is_complete=is_complete, next_after=after,
+        groups=[
+            GroupAnswer(
+                value=group.value, count=group.count, is_complete=group.is_whole,
+                label=own if by == "account" and group.label == group.value else group.label,
+                newest=[shown(row) for row in group.rows],
+            )
+            for group in groups
+        ],
     )  # fmt: skip
 
 
@@ -221,7 +241,11 @@ ROUTES = (
         "GET", "/api/v1/audit-log/groups", group_audit_log, Scope.AUDIT_READ, Event.AUDIT_LOG_GROUP,
         operation=Operation(
             "Audit entries grouped and counted", answer=GroupsAnswer,
-            queries=(Query("by", {"enum": list(GROUPINGS)}, "What the entries of a group share."), *FILTER_QUERIES),
+            queries=(
+                Query("by", {"enum": list(GROUPINGS)}, "What the entries of a group share."),
+                Query("after", {"type": "string"}, "`next_after` of the answer before, for a platform operator."),
+                *FILTER_QUERIES,
+            ),
         ),
     ),
     Route(

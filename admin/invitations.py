@@ -37,7 +37,7 @@ class Sending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """How far the mail to one invited user is. `words`: what the mail server said when it failed."""
+    """How far the mail to one invited user is. `words`: why it did not leave, and what the mail server said."""
 
     state: Sending
     words: str = ""
@@ -50,10 +50,11 @@ class Inviter:
         self._settings = settings
         self._posted: OrderedDict[str, Posted] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._was_refused = False  # the newest mail
 
     def use(self, settings: Mail) -> None:
         """Send by these settings from now on."""
-        self._settings = settings
+        self._settings, self._was_refused = settings, False
 
     @property
     def sender(self) -> str:
@@ -63,6 +64,11 @@ class Inviter:
     @property
     def is_set_up(self) -> bool:
         return bool(self._settings.host)
+
+    @property
+    def is_working(self) -> bool:
+        """Whether a mail is likely to leave: a server is set, and it took the newest mail that this process tried."""
+        return self.is_set_up and not self._was_refused
 
     def posted(self, key: str) -> Posted | None:
         """How far the newest mail of that user's invitation, or of that sign-in, is; None: this process sent none."""
@@ -100,6 +106,7 @@ class Inviter:
         words = await hand_over(message, self._settings)
         if words:
             _log.warning("mail_not_sent", of=key, error=words)
+        self._was_refused = bool(words)
         self._note(key, Posted(Sending.FAILED, words) if words else Posted(Sending.SENT))
 
     def _note(self, key: str, posted: Posted) -> None:

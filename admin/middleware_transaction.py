@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from admin import auth, problems
+from admin import auth, held_forms, problems
 from admin.context import ACTOR, BRAND, CLIENT_IP, DATABASE, PREPARED, REQUEST_ID, RESOURCE, SESSION
 from admin.idempotency import answer_once
 from admin.routes import PUBLIC, Route
@@ -58,6 +58,8 @@ async def one_transaction(request: web.Request, handler: Handler) -> web.StreamR
     try:
         auth.refuse_cross_site(request)
         await _read_body(request, route)
+        if not (route.streams_body or problems.is_api(request)):
+            await held_forms.put_back(request)
         await auth.run_preparation(request, route)
         return await _carried_out(request, handler, route)
     except Refusal as refusal:

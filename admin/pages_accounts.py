@@ -4,7 +4,8 @@ from aiohttp import web
 
 from admin import auth
 from admin.context import ACCOUNT, ACTOR, BROWSER, HOME, RESOURCE, SESSION, USER
-from admin.pages_form import see_other
+from admin.pages_entry import own_address
+from admin.pages_form import see_other, typed
 from admin.render import render
 from admin.routes import SIGNED_IN, Route
 from engine.accounts import operators, store
@@ -24,13 +25,13 @@ async def get_accounts(request: web.Request) -> web.Response:
 
 
 async def post_enter(request: web.Request) -> web.Response:
-    """Act for an account in this browser from now on; each act stands in that account's log."""
+    """Act for an account in this browser from now on, and go to `next`; each act stands in that account's log."""
     _operators_alone(request)
     account_id = request.match_info["id"]
     request[RESOURCE] = ("account", account_id if store.is_id(account_id) else "", "")
     actor = auth.own_actor(request, request[USER])
     await operators.enter_account(request[SESSION], actor, request[BROWSER], request[HOME], account_id)
-    return see_other("/", "account-entered")
+    return see_other(own_address(await typed(request, "next") or "/"), "account-entered")
 
 
 async def post_leave(request: web.Request) -> web.Response:

@@ -21,16 +21,22 @@ _ROOMS = {
     "telephony": "PBXs and trunks", "provisioning": "provisioning", "calls": "emergency calls", "audit": "audit log",
 }  # fmt: skip
 _RIGHTS = {"read": "Read", "write": "Change", "reveal": "Reveal secrets of"}
+_SPECIAL = {  # where the right is less, or more, than its name says
+    Scope.AUDIT_WRITE: "Save views and dismiss hints of the audit log",
+    Scope.CALLS_WRITE: "Acknowledge emergency calls, hold tests and drills",
+}  # fmt: skip
 SCOPE_CHOICES = tuple(
-    (scope.value, f"{_RIGHTS[scope.value.split(':')[1]]} {_ROOMS[scope.value.split(':')[0]]}")
+    (
+        scope.value,
+        _SPECIAL.get(scope) or f"{_RIGHTS[scope.value.split(':')[1]]} {_ROOMS[scope.value.split(':')[0]]}",
+    )
     for scope in Scope
     if scope is not Scope.ALL
 )
-
-
+SCOPE_WORDS = dict(SCOPE_CHOICES) | {Scope.ALL.value: "Everything"}
 PRESET_CHOICES = (
-    (Preset.FULL_ACCESS.value, "Full access", "Every call of the API."),
-    (Preset.TWO_FACTOR.value, "2FA only", "Second factors of users, and nothing else."),
+    (Preset.FULL_ACCESS.value, "Public API", "Full access: every call of the API."),
+    (Preset.TWO_FACTOR.value, "2FA", "Second factors of users, and nothing else."),
     (Preset.WEB_SDK.value, "Web SDK", "For pages in a browser: reads phones, contacts and locations; changes nothing."),
 )
 
@@ -53,6 +59,7 @@ async def _keys_page(request: web.Request, error: EngineError | None, *, new_key
         request, "api_keys.html.j2", status=error.http_status if error else 200, form=form, api_keys=keys,
         presets=[choice for choice in PRESET_CHOICES if _may_give(granted, choice[0])],
         scopes=[choice for choice in SCOPE_CHOICES if choice[0] in granted], new_key=new_key, now=utc_now(),
+        scope_words=SCOPE_WORDS,
         origin=f"{request.scheme}://{request.host}",
     )  # fmt: skip
 

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from aiohttp import hdrs, web
 
 from admin.api_audit import shown
+from admin.audit_accounts import grouped_by_account, is_over_accounts
 from admin.audit_export import exported
 from admin.audit_filters import (
     ACTIONS,
@@ -52,6 +53,25 @@ class Shown:
     target: str
 
 
+@dataclass(frozen=True, slots=True)
+class ShownGroup:
+    """One group of the list. `address`: the list of its entries; `account_id`: whom to act for to open that list."""
+
+    group: store.Group
+    label: str
+    address: str
+    account_id: str
+    rows: list[Shown]
+
+    @classmethod
+    def of(cls, group: store.Group, asked: Asked, account: Account) -> "ShownGroup":
+        is_elsewhere = asked.group == "account" and group.value != account.id
+        return cls(
+            group, _label(group, account), _group_address(asked, group), group.value if is_elsewhere else "",
+            rows_of(group.rows),
+        )  # fmt: skip
+
+
 def rows_of(entries: list[AuditEntry] | tuple[AuditEntry, ...]) -> list[Shown]:
     return [Shown(entry, target_of(entry)) for entry in entries]
 
@@ -66,10 +86,10 @@ def target_of(entry: AuditEntry, body: dict[str, Any] | None = None) -> str:
 async def get_audit(request: web.Request) -> web.Response:
     session, account = request[SESSION], request[ACCOUNT]
     asked = await _asked(request)
-    page, has_more = store.Page([], None), False
+    page, has_more, more_accounts = store.Page([], None), False, ""
     groups: list[store.Group] = []
     if asked.group:
-        groups, has_more = await store.grouped(session, account.id, asked.filters, asked.group)
+        groups, has_more, more_accounts = await _groups(request, asked)
     else:
         page = await store.list_entries(session, account.id, asked.filters, limit=asked.limit, before=asked.before)
     older = ""
@@ -98,14 +118,25 @@ async def get_audit(request: web.Request) -> web.Response:
         is_more_open=any(name in _MORE for name, _text in asked.pairs),
         groupings=GROUPINGS,
         grouping=asked.group,
-        groups=[(group, _label(group, account), _group_address(asked, group), rows_of(group.rows)) for group in groups],
+        groups=[ShownGroup.of(group, asked, account) for group in groups],
         has_more_groups=has_more,
+        is_over_all=is_over_accounts(request, asked.group),
+        more_accounts=more_accounts,
         exports={kind: f"/audit/export?{urlencode([*pairs, ('as', kind)])}" for kind in ("csv", "jsonl")},
         views=await store_views.views_of(session, account.id, request[ACTOR].id),
         asked_query=urlencode(asked.pairs),
         live=await _live_address(request, asked),
         anomalies=await store_anomalies.open_count(session, account.id),
     )
+
+
+async def _groups(request: web.Request, asked: Asked) -> tuple[list[store.Group], bool, str]:
+    """The groups, whether there are more entries than were counted, and where further accounts are, if anywhere."""
+    if not is_over_accounts(request, asked.group):
+        return *await store.grouped(request[SESSION], request[ACCOUNT].id, asked.filters, asked.group), ""
+    found = await grouped_by_account(request, asked.filters, Event.AUDIT_LOG_LIST)
+    more = f"/audit?{urlencode([*asked.pairs, ('after', found.next_after)])}" if found.next_after else ""
+    return found.groups, not all(group.is_whole for group in found.groups), more
 
 
 async def _asked(request: web.Request) -> Asked:

@@ -8,7 +8,7 @@ from urllib.parse import quote, urlsplit
 
 from aiohttp import web
 
-from admin import auth
+from admin import auth, held_forms
 from admin.context import ACCOUNT, ACTOR, BROWSER, CONFIG, DATABASE, REQUEST_ID, SESSION
 from admin.pages_form import FORM, form_of, see_other, typed
 from admin.render import render
@@ -92,17 +92,28 @@ def _browser_of(request: web.Request) -> Session:
 
 
 async def _prove_page(request: web.Request, error: EngineError | None) -> web.Response:
-    form = await form_of(request, {"password": ""}, error)
     address = own_address(request.query.get("next", "") or await typed(request, "next"))
-    return render(request, "prove.html.j2", status=error.http_status if error else 200, form=form, next=address)
+    held = "" if isinstance(error, held_forms.HeldGone) else await typed(request, "held")
+    return await _asked_again(request, error, address, held)
+
+
+async def _asked_again(request: web.Request, error: EngineError | None, address: str, held: str) -> web.Response:
+    """The page that asks for the password; `held`: a form that is kept meanwhile (`admin.held_forms`)."""
+    form = await form_of(request, {"password": ""}, error)
+    status = error.http_status if error else 200
+    return render(request, "prove.html.j2", status=status, form=form, next=address, held=held)
 
 
 async def post_prove(request: web.Request) -> web.Response:
-    """The password was typed again: secrets open for 15 minutes."""
+    """The password was typed again: secrets open for 15 minutes, and a form that was kept is carried out."""
     request[FORM] = _prove_page
     proof = auth.prepared(request, Proof)
     await operations.prove(request[SESSION], request[ACTOR], request[BROWSER], proof)
-    return see_other(own_address(await typed(request, "next")))
+    address, held = own_address(await typed(request, "next")), await typed(request, "held")
+    if not held:
+        return see_other(address)
+    kept = held_forms.opened(request, held)
+    return render(request, "go_on.html.j2", address=kept.address, held=held, next=address)
 
 
 def own_address(address: str) -> str:
@@ -115,7 +126,7 @@ def own_address(address: str) -> str:
 async def render_error(request: web.Request, error: EngineError) -> web.StreamResponse:
     """The answer to a person: the sign-in page, the form once more, or a page that says what happened."""
     if isinstance(error, ProofRequired):
-        return see_other(f"/prove?next={quote(_page_of(request), safe='')}")
+        return await _ask_for_proof(request, error)
     if error.http_status == 401 and FORM not in request:
         return see_other(f"/login?next={quote(_page_of(request), safe='')}")
     if FORM in request and not isinstance(error, DatabaseAway) and error.http_status != 500:
@@ -128,6 +139,16 @@ async def render_error(request: web.Request, error: EngineError) -> web.StreamRe
     return error_page(request, error)
 
 
+async def _ask_for_proof(request: web.Request, error: ProofRequired) -> web.Response:
+    """Ask for the password; a form that was sent is kept meanwhile."""
+    held = await held_forms.seal(request)
+    if not held:
+        return see_other(f"/prove?next={quote(_page_of(request), safe='')}")
+    response = await _asked_again(request, None, _page_of(request), held)
+    response.set_status(error.http_status)
+    return response
+
+
 def _said_of(request: web.Request, error: EngineError) -> EngineError:
     """A wrong password in a form is the password field's fault, so that it is told beside it."""
     if isinstance(error, NotAuthenticated) and request.path == "/prove":
@@ -138,8 +159,16 @@ def _said_of(request: web.Request, error: EngineError) -> EngineError:
 
 
 def _page_of(request: web.Request) -> str:
-    """Where to go on afterwards: this page, or Settings for a form that was sent."""
-    return request.path_qs if request.method == "GET" else "/settings"
+    """Where to go on afterwards: this page; for a form that was sent the page it stood in, else Settings."""
+    if request.method == "GET":
+        return request.path_qs
+    try:
+        origin = urlsplit(request.headers.get("Referer", ""))
+    except ValueError:
+        return "/settings"
+    if origin.netloc != request.host or not origin.path:
+        return "/settings"
+    return own_address(origin.path + (f"?{origin.query}" if origin.query else ""))
 
 
 def error_page(request: web.Request, error: EngineError, ask: Sequence[User] = ()) -> web.Response:

@@ -8,6 +8,7 @@ from aiohttp import web
 from admin.context import ACCOUNT, ACTOR, SESSION
 from admin.pages_form import FORM, form_of, lines_typed, refuse_stale, see_other, typed
 from admin.pages_phones import model_choices
+from admin.phone_names import model_name
 from admin.render import render
 from admin.routes import Route
 from admin.setting_words import level_href, value_text, words_of
@@ -67,8 +68,7 @@ def _title(name: str, locations: Mapping[str, str]) -> str:
     if "/" not in name:
         return locations.get(name, name)
     vendor, _, model = name.partition("/")
-    profile = vendors.known().profiles.get(vendor)
-    return f"{profile.title if profile is not None else vendor} {model}"
+    return model_name(vendor, model)
 
 
 async def get_level(request: web.Request) -> web.Response:

@@ -64,7 +64,7 @@ async def post_mail_test(request: web.Request) -> web.Response:
     request[RESOURCE] = mail_server.RESOURCE
     await mail_server.refuse_tenants(request[SESSION], request[HOME])
     send_test(request, await typed(request, "to"))
-    return see_other(_PATH, "mail-test")
+    return see_other(_PATH)  # the page itself tells how far it is
 
 
 ROUTES = (

@@ -8,6 +8,7 @@ from admin import pages_lines
 from admin.context import ACCOUNT, ACTOR, SESSION
 from admin.pages_form import FORM, form_of, gathered, refuse, see_other, typed
 from admin.pages_phones import location_choices, pbx_choices
+from admin.phone_names import model_name
 from admin.render import mac_text, render
 from admin.routes import Route
 from engine.accounts.scopes import Scope
@@ -46,7 +47,7 @@ def makers() -> list[tuple[str, str, list[tuple[str, str]]]]:
         (
             profile.title,
             " ".join(sorted(profile.ouis)),
-            [(f"{profile.name}/{model.name}", f"{profile.title} {model.name}") for model in profile.models.values()],
+            [(f"{profile.name}/{model}", model_name(profile.name, model)) for model in profile.models],
         )
         for profile in vendors.known().profiles.values()
     ]

@@ -10,6 +10,7 @@ from admin.api_phones import Resynced, send_resync
 from admin.auth import prepared
 from admin.context import ACCOUNT, ACTOR, INDEX, SESSION
 from admin.pages_form import FORM, form_of, gathered, refuse, refuse_stale, see_other, typed
+from admin.phone_names import model_name
 from admin.render import render
 from admin.routes import Route
 from admin.setting_words import effective_rows
@@ -133,7 +134,7 @@ async def pbx_choices(request: web.Request) -> list[tuple[str, str]]:
 def model_choices() -> list[tuple[str, str]]:
     """Every model that can be served: `vendor/model` and its name."""
     return [
-        (f"{profile.name}/{model.name}", f"{profile.title} {model.name}")
+        (f"{profile.name}/{model.name}", model_name(profile.name, model.name))
         for profile in vendors.known().profiles.values()
         for model in profile.models.values()
     ]

@@ -11,6 +11,8 @@ from admin.auth import prepared
 from admin.context import ACCOUNT, ACTOR, DRY_RUNS, SESSION
 from admin.links import provisioning_url
 from admin.pages_form import FORM, form_of, refuse_stale, see_other, typed, whole_number
+from admin.pages_templates import Warned
+from admin.phone_names import model_name
 from admin.phone_preview import against_fetched
 from admin.render import render
 from admin.routes import Route
@@ -134,7 +136,7 @@ async def _subjects(request: web.Request, location_names: dict[str, str]) -> lis
     models = await store_rollouts.models_of(request[SESSION], request[ACCOUNT].id)
     found = [("settings:account", "Settings of the account")]
     found += [(f"settings:{key}", f"Settings of {name}") for key, name in location_names.items()]
-    found += [(f"settings:{vendor}/{model}", f"Settings of {vendor} {model}") for vendor, model in models]
+    found += [(f"settings:{vendor}/{model}", f"Settings of {model_name(vendor, model)}") for vendor, model in models]
     profiles = vendors.known().profiles
     for vendor in dict.fromkeys(vendor for vendor, _ in models):
         if vendor in profiles:
@@ -174,7 +176,7 @@ async def _dry_run_page(request: web.Request, error: EngineError | None) -> web.
     return render(
         request, "dry_run.html.j2", status=error.http_status if error else 200, run=run,
         form=await form_of(request, values, error), groups=groups, location_names=names, locations=list(names.items()),
-        more_groups=len(run.groups) - len(groups) + len(run.other_groups),
+        more_groups=len(run.groups) - len(groups) + len(run.other_groups), is_warned=isinstance(error, Warned),
     )  # fmt: skip
 
 
@@ -194,6 +196,7 @@ async def post_dry_run_start(request: web.Request) -> web.Response:
     """Give what was tried to a canary group."""
     request[FORM] = _dry_run_page
     run = await dry_run_named(request)
+    await _refuse_unread(request)
     wished = RolloutFields(
         run.change,
         await _typed_group(request),
@@ -206,6 +209,13 @@ async def post_dry_run_start(request: web.Request) -> web.Response:
     )
     row = await rollout.start_rollout(request[SESSION], request[ACTOR], request[ACCOUNT], wished)
     return see_other(f"/phones/rollouts/{row.id}", "rollout-begun")
+
+
+async def _refuse_unread(request: web.Request) -> None:
+    """Raise `Warned` for what the template changes that keeps phones reachable, until it was read and accepted."""
+    examined = prepared(request, Examined)
+    if examined.warnings and not examined.faults and not await typed(request, "accept"):
+        raise Warned(" ".join(examined.warnings))
 
 
 async def _typed_group(request: web.Request) -> Group:
@@ -242,7 +252,8 @@ async def _rollout_page(request: web.Request, error: EngineError | None) -> web.
     counts = canary.counts(group) if row.ended_at is None else {**canary.counts(()), **(row.counts or {})}
     return render(
         request, "rollout.html.j2", status=error.http_status if error else 200, rollout=row, group=group,
-        form=await form_of(request, {}, error), counts=counts, limits=rollout.limits_of(row),
+        is_warned=isinstance(error, Warned), form=await form_of(request, {}, error), counts=counts,
+        limits=rollout.limits_of(row),
         was=f"{row.state} {counts['fetched']} {counts['failed']} {counts['waiting']}",
         location_names=await _location_names(request), difference=_difference(row),
         asked=await store_rollouts.results_since(request[SESSION], row), waiting=WAITING,
@@ -265,6 +276,7 @@ async def post_rollout_publish(request: web.Request) -> web.Response:
     request[FORM] = _rollout_page
     row = await _rollout(request)
     await refuse_stale(request, row)
+    await _refuse_unread(request)
     await rollout.publish_rollout(request[SESSION], request[ACTOR], row, prepared(request, Examined))
     return see_other(f"/phones/rollouts/{row.id}", "rollout-published")
 

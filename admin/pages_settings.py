@@ -168,7 +168,8 @@ async def post_address(request: web.Request) -> web.Response:
 async def post_recipient(request: web.Request) -> web.Response:
     request[FORM] = _recipient_page
     await sites.add_recipient(request[SESSION], request[ACTOR], request[ACCOUNT], await typed(request, "email"))
-    return see_other("/settings", "recipient-added", "recipients")
+    done = "recipient-added" if request.app[MAIL_SERVER].settings.host else "recipient-waits"
+    return see_other("/settings", done, "recipients")
 
 
 async def post_recipient_delete(request: web.Request) -> web.Response:

@@ -47,6 +47,7 @@ async def _page(request: web.Request, error: EngineError | None) -> web.Response
         since=since,
         count=await store_tests.count_locations(session, account.id),
         overdue=await store_tests.count_untested(session, account.id, since),
+        without_caller=await store_tests.count_without_caller(session, account.id, since),
         is_overdue_only=is_overdue_only,
         plan=plan,
         form=await form_of(request, values, error),

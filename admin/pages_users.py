@@ -54,7 +54,8 @@ async def _users_page(
         request, "users.html.j2", kinds=kinds, status=error.http_status if error else 200, people=found[:SHOWN],
         has_more=len(found) > SHOWN, shown=SHOWN, form=await form_of(request, values, error), roles=ROLES,
         role_names=ROLE_NAMES, choices=_roles_to_give(request), invitation=invitation, invited=invited,
-        posted={user.id: inviter.posted(user.id) for user in found}, mails=inviter.is_set_up,
+        posted={user.id: inviter.posted(user.id) for user in found}, mails=inviter.is_working,
+        has_server=inviter.is_set_up,
     )  # fmt: skip
 
 
@@ -70,7 +71,7 @@ def _roles_to_give(request: web.Request, now: str = "") -> list[tuple[str, str]]
 
 
 async def post_user(request: web.Request) -> web.Response:
-    """Invite somebody. Where no mail is set up the link is in the answer itself: it is nowhere else."""
+    """Invite somebody. Where no mail server works the link is in the answer itself: it is nowhere else."""
     request[FORM] = _users_page
     wished = UserFields(await typed(request, "email"), await typed(request, "name"), await _role_typed(request))
     made = await operations.invite_user(
@@ -83,6 +84,8 @@ async def _invited(request: web.Request, made: operations.Invitation) -> web.Res
     told = sent_or_told(request, made)
     await request[SESSION].flush()
     if told.url is None:
+        if made.is_reset:
+            return see_other(f"/users/{made.user.id}", "reset-mailed")
         return see_other("/users", "invited")
     return await _users_page(request, None, invitation=told, invited=made.user.email)
 

@@ -14,11 +14,17 @@ from engine.doctor_location import validator_finding
 from engine.doctor_sip import answers
 from engine.e911 import validation_settings
 from engine.findings import Finding
-from engine.models import Account, Webhook
+from engine.models import Account, NotificationRecipient, Webhook
 
 NO_MAIL = Finding(
     "mail", "warning", "no server set: notifications wait in the outbox. Set [mail] host, or one under Settings."
 )
+NO_ADDRESS = Finding(
+    "links in mails", "warning",
+    "[admin] public_url is empty: mails and webhooks about 911 calls name caller and address, but no page to open, and "
+    "invitations are mailed only when made at this server's own address. Set it to what people type, such as "
+    "https://callpoint.example.com, and restart.",
+)  # fmt: skip
 
 
 async def mail_finding(host: str, port: int) -> Finding:
@@ -37,6 +43,11 @@ async def stored_findings(session: AsyncSession, config: Config) -> list[Finding
     validator = await validation_settings.stored(session)
     if not config.e911.lost_url and validator is not None and validator.provider == "lost":
         findings.append(await validator_finding(validator.url))
+    if not config.mail.host and not config.admin.public_url:
+        recipients = await session.scalar(select(func.count()).select_from(NotificationRecipient))
+        hooks = await session.scalar(select(func.count()).select_from(Webhook).where(Webhook.enabled.is_(True)))
+        if (row is not None and row.host) or recipients or hooks:
+            findings.append(NO_ADDRESS)
     return findings
 
 

@@ -12,3 +12,4 @@ import "./folding.js";
 import "./choosing.js";
 import "./scanning.js";
 import "./telling.js";
+import "./sending.js";

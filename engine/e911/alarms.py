@@ -74,6 +74,7 @@ class Standing:
     is_mail_set_up: bool
     untested: int
     has_passed_a_test: bool
+    without_caller: int = 0  # of the untested ones: nothing there can call, so there was nothing to test
     overdue_webhooks: int = 0
     is_connected: bool = True  # there is a PBX or a trunk: calls may come
     days: int = 7
@@ -185,13 +186,25 @@ def _of_places(now: Standing) -> list[Alarm]:
         )
         found.append(Alarm(AlarmKind.NOT_VALIDATED, text, "See locations", "/locations"))
     if now.untested and now.has_passed_a_test:
-        text = (
-            f"{_many(now.untested, 'location', 'locations')} {'was' if now.untested == 1 else 'were'} not tested with "
-            f"933 for {UNTESTED_AFTER.days} days: whether 911 calls from there arrive with "
-            f"{'its address' if now.untested == 1 else 'their addresses'} is not known."
-        )
+        text = " ".join(_of_tests(now.untested - now.without_caller, now.without_caller))
         found.append(Alarm(AlarmKind.UNTESTED, text, "See which", "/locations/tests?show=overdue"))
     return found
+
+
+def _of_tests(untested: int, without_caller: int) -> list[str]:
+    """What is not known of locations, and where no test was possible: those want a phone, not a test."""
+    told = []
+    if untested:
+        told.append(
+            f"{_many(untested, 'location', 'locations')} {'was' if untested == 1 else 'were'} not tested with 933 for "
+            f"{UNTESTED_AFTER.days} days: whether 911 calls from there arrive with "
+            f"{'its address' if untested == 1 else 'their addresses'} is not known."
+        )
+    if without_caller:
+        more = "more " if untested else ""
+        where = _many(without_caller, f"{more}location", f"{more}locations")
+        told.append(f"At {where} no test was possible: no phone, line or subnet leads there.")
+    return told
 
 
 def _address(names: Sequence[str]) -> str:

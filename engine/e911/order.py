@@ -29,6 +29,10 @@ _NONE_REFERENCED = Rung(Source.REFERENCE, None, ("the request names no location 
 _NO_PHONE = Rung(Source.PHONE, None, ("the request names no known phone",))
 _NO_LINE = Rung(Source.LINE, None, ("the caller is no known line",))
 _NO_PBX = Rung(Source.PBX_DEFAULT, None, ("no PBX",))
+_OF_PHONE = ("set on phone {}", "phone {} has no location of its own")
+_OF_LINE = ("set on line {}", "line {} has no location of its own")
+_OF_PBX = ("default of PBX {}", "PBX {} has no default location")
+_OF_ACCOUNT = ("default of account {}", "account {} has no default location")
 
 
 def resolve(
@@ -63,10 +67,10 @@ def resolve(
     rungs.append(referenced or _NONE_REFERENCED)
     fresh_until = len(rungs)
     rungs += (
-        _recorded(account, Source.PHONE, phone.location_id, "phone {}", phone.mac) if phone is not None else _NO_PHONE,
-        _recorded(account, Source.LINE, line.location_id, "line {}", line.sip_user) if line is not None else _NO_LINE,
-        _recorded(account, Source.PBX_DEFAULT, pbx.default_location_id, "PBX {}", pbx.name) if pbx else _NO_PBX,
-        _recorded(account, Source.ACCOUNT_DEFAULT, account.default_location_id, "account {}", account.name),
+        _recorded(account, Source.PHONE, phone.location_id, _OF_PHONE, phone.mac) if phone is not None else _NO_PHONE,
+        _recorded(account, Source.LINE, line.location_id, _OF_LINE, line.sip_user) if line is not None else _NO_LINE,
+        _recorded(account, Source.PBX_DEFAULT, pbx.default_location_id, _OF_PBX, pbx.name) if pbx else _NO_PBX,
+        _recorded(account, Source.ACCOUNT_DEFAULT, account.default_location_id, _OF_ACCOUNT, account.name),
     )
     if seen is not None:
         _pass_over_outdated(rungs, fresh_until, seen, caller, now)
@@ -87,11 +91,16 @@ def place(account: AccountTable, location_id: str | None) -> DispatchableLocatio
     return location if location is not None and location.can_be_conveyed else None
 
 
-def _recorded(account: AccountTable, source: Source, location_id: str | None, why: str, named: str) -> Rung:
+def _recorded(
+    account: AccountTable, source: Source, location_id: str | None, words: tuple[str, str], named: str
+) -> Rung:
+    """`words`: of one that has a location, and of one that has none."""
     location = account.locations.get(location_id) if location_id else None
-    if location is not None and not location.can_be_conveyed:
-        return _empty(source, location, (why, named))
-    return Rung(source, location, (why, named))
+    if location is None:
+        return Rung(source, None, (words[1], named))
+    if not location.can_be_conveyed:
+        return _empty(source, location, (words[0], named))
+    return Rung(source, location, (words[0], named))
 
 
 def _empty(source: Source, location: DispatchableLocation, why: tuple[object, ...]) -> Rung:

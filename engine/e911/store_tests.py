@@ -4,12 +4,13 @@ import datetime as dt
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import ColumnElement, and_, func, not_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
 
 from engine.e911.sweep import Outcome, TestCaller, address_inside, judge
 from engine.models import (
+    Account,
     Cadence,
     CallKind,
     EmergencyCall,
@@ -24,6 +25,7 @@ from engine.models import (
     SweepPlan,
     SweepState,
 )
+from engine.numbers import UNTESTABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ async def locations_tested(
     """The account's locations with their tests, those longest without a passed one first.
 
     Args:
-        untested_since: Only those of which none passed since then.
+        untested_since: Only those of which none passed since then, and which can be tested at all.
     """
     query = (
         select(Location, LocationTest)
@@ -88,17 +90,27 @@ async def locations_tested(
         .limit(limit)
     )
     if untested_since is not None:
-        query = query.where(_is_untested(untested_since))
+        query = query.where(_is_untested(untested_since), has_test_line())
     return [Tested(row[0], row[1]) for row in await session.execute(query)]
 
 
 async def count_untested(session: AsyncSession, account_id: str, since: dt.datetime) -> int:
-    """Locations of which no test passed since then."""
+    """Locations of which no test passed since then, those that nobody can test left out."""
     query = (
         select(func.count())
         .select_from(Location)
         .outerjoin(LocationTest, LocationTest.location_id == Location.id)
-        .where(Location.account_id == account_id, _is_untested(since))
+        .where(Location.account_id == account_id, _is_untested(since), has_test_line())
+    )
+    return int(await session.scalar(query) or 0)
+
+
+async def count_without_caller(session: AsyncSession, account_id: str, since: dt.datetime) -> int:
+    """Those of `count_untested` where the last round found nothing that could call."""
+    query = (
+        select(func.count())
+        .select_from(LocationTest)
+        .where(LocationTest.account_id == account_id, LocationTest.outcome == Outcome.NO_CALLER, _is_untested(since))
     )
     return int(await session.scalar(query) or 0)
 
@@ -113,11 +125,36 @@ async def tests_by_location(session: AsyncSession, location_ids: Collection[str]
 
 
 def untested(since: dt.datetime) -> ColumnElement[bool]:
-    """The condition on a location that no test of it passed since then."""
+    """The condition on a location that no test of it passed since then, though one could have been made."""
     passed = select(LocationTest.location_id).where(
         LocationTest.location_id == Location.id, LocationTest.passed_at >= since
     )
-    return ~passed.exists()
+    return and_(~passed.exists(), has_test_line())
+
+
+def has_test_line() -> ColumnElement[bool]:
+    """The condition on a location that a number is set aside for tests in its country, or in its account's when the
+    address names none.
+    """
+    of_account = select(Account.country).where(Account.id == Location.account_id).scalar_subquery()
+    own = func.nullif(Location.civic_address["country"].as_string(), "")
+    return func.upper(func.coalesce(own, of_account)).not_in(sorted(UNTESTABLE))
+
+
+async def is_testable(session: AsyncSession, location: Location) -> bool:
+    """Whether that location has a test line."""
+    return await session.scalar(select(Location.id).where(Location.id == location.id, has_test_line())) is not None
+
+
+async def untestable_among(session: AsyncSession, location_ids: Collection[str]) -> set[str]:
+    """Those of the locations that have no test line."""
+    query = select(Location.id).where(Location.id.in_(location_ids), not_(has_test_line()))
+    return set(await session.scalars(query))
+
+
+async def count_testable(session: AsyncSession, account_id: str) -> int:
+    query = select(func.count()).select_from(Location).where(Location.account_id == account_id, has_test_line())
+    return int(await session.scalar(query) or 0)
 
 
 def _is_untested(since: dt.datetime) -> ColumnElement[bool]:

@@ -133,6 +133,7 @@ async def addresses(site: Site) -> dict[str, list[str]]:
         "/settings/trunk-groups/{id}": [f"/settings/trunk-groups/{group}"],
         "/settings/webhooks/{id}": [f"/settings/webhooks/{hook}"],
         "/locations/{id}": [f"/locations/{ids['location']}", f"/locations/{other}"],
+        "/help/guides/{guide}": ["/help/guides/users", "/help/guides/phones"],
         "/locations/{id}/merge/{other}": [f"/locations/{ids['location']}/merge/{other}"],
         "/phones/{id}": [f"/phones/{phone}", f"/phones/{ids['waiting_phone']}"],
         "/phones/{id}/settings": [f"/phones/{phone}/settings"],

@@ -27,7 +27,9 @@ class Furnished:
         path = route.path.removeprefix("/api/v1/")
         parts = path.split("/")
         name = next((each for each in (path, "/".join(parts[:2]), parts[0]) if each in self.ids), "")
-        named = route.path.replace("{id}", self.ids.get(name, "anything")).replace("{name}", "0015654aa937.cfg")
+        named = route.path.replace("{id}", self.ids.get(name, "anything"))
+        for part, filled in (("{name}", "0015654aa937.cfg"), ("{guide}", "users")):
+            named = named.replace(part, filled)
         return re.sub(r"{[^}]+}", "anything", named)
 
     def sent(self, route: Route) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """Platform operators: acting for any account, each act in that account's own log; and nobody else acts for another."""
 
 import json
+import re
 
 import pytest
 
+from admin import audit_accounts
 from admin.routes import PUBLIC
 from engine.accounts import operations, operators, store
 from engine.accounts.passwords import hash_password
@@ -17,6 +19,7 @@ pytestmark = pytest.mark.enable_socket  # a real listener on loopback
 
 HELPER = "helper@platform.example"
 NAMED = "Callpoint-Account"
+GROUPS = "/api/v1/audit-log/groups"
 
 
 async def _operator(port: AdminPort, role: Role = Role.OWNER, email: str = HELPER) -> str:
@@ -193,3 +196,79 @@ async def test_an_operator_gives_an_account_a_new_owner(port: AdminPort, site: S
     narrow = await _operators_key(port, "users:write") | {NAMED: site.account.id}
     refused = await port.call("POST", "/api/v1/users", narrow, json={"email": "x@acme.example", "role": "owner"})
     assert refused.status == 403
+
+
+async def test_the_log_is_grouped_over_every_account_for_an_operator(port: AdminPort, site: Site) -> None:
+    """S2-05: by account, with counts and the newest of each; each look stands in that account's log."""
+    other = await port.site("Beta Clinic", "owner@beta.example")
+    await _operator(port)
+    key = await _operators_key(port)
+    for account, count in ((site, 3), (other, 2)):
+        for number in range(count):
+            body = {"name": f"N{number}", "number": "1"}
+            assert (await port.call("POST", "/api/v1/contacts", account.auth, json=body)).status == 201
+    asked = {"by": "account", "event": "contact.create"}
+    told = await (await port.call("GET", GROUPS, key, params=asked)).json()
+    assert [(one["value"], one["label"], one["count"], one["is_complete"]) for one in told["groups"]] == [
+        (site.account.id, "Acme Dental", 3, True), (other.account.id, "Beta Clinic", 2, True),
+    ]  # fmt: skip
+    assert [entry["chain"] for entry in told["groups"][1]["newest"]] == [other.account.id] * 2
+    assert (told["is_complete"], told["next_after"]) == (True, None)
+    for chain in (site.account.id, other.account.id):
+        entry = (await port.entries(chain))[-1]
+        assert (entry.event, entry.actor_type, entry.outcome) == ("audit_log.group", "platform_operator", "success")
+        assert (entry.actor_name, json.loads(entry.entry)["status"]) == ("fleet script", 200)
+    assert (await port.entries(store.OPERATORS))[-1].event == "audit_log.group"
+    named = key | {NAMED: other.account.id}
+    told = await (await port.call("GET", GROUPS, named, params=asked)).json()
+    assert [one["label"] for one in told["groups"]] == ["Beta Clinic"]
+    bad = await port.call("GET", GROUPS, key, params=asked | {"after": "nonsense"})
+    assert (bad.status, (await bad.json())["errors"][0]["field"]) == (422, "after")
+    own = await (await port.call("GET", GROUPS, site.auth, params=asked)).json()
+    assert [(one["label"], one["count"]) for one in own["groups"]] == [("Acme Dental", 3)]
+    assert (await port.call("GET", GROUPS, site.auth, params=asked | {"after": other.account.id})).status == 422
+
+
+async def test_an_operators_page_groups_over_accounts_and_leads_into_one(port: AdminPort, site: Site) -> None:
+    """S2-05: what stands elsewhere is opened by acting for that account, and then its list is there, filtered alike."""
+    other = await port.site("Beta Clinic", "owner@beta.example")
+    await port.call("POST", "/api/v1/contacts", other.auth, json={"name": "N", "number": "1"})
+    await _operator(port)
+    browser = Browser(port)
+    await browser.sign_in(HELPER)
+    status, page, _address = await browser.ask("GET", "/audit?group=account&event=contact.create")
+    assert (status, "1 group of all the accounts you may act for" in page) == (200, True)
+    assert "<strong>Beta Clinic</strong>" in page
+    assert f'action="/accounts/{other.account.id}/enter"' in page
+    assert [one.event for one in await port.entries(site.account.id)][-1] == "audit_log.list"  # looked into, no match
+    leads = re.search(r'name="next" value="([^"]+)"', page)
+    assert leads is not None
+    _status, _page, address = await browser.ask("POST", f"/accounts/{other.account.id}/enter", next=leads[1])
+    assert address == "/audit?event=contact.create&done=account-entered"
+    assert "1 entry shown" in (await browser.ask("GET", address))[1]
+    assert "1 group." in (await browser.ask("GET", "/audit?group=account&event=contact.create"))[1]
+    leaving = await browser.ask("POST", f"/accounts/{other.account.id}/enter", next="https://evil.example/")
+    assert leaving[2] == "/?done=account-entered"
+
+
+async def test_more_accounts_than_one_answer_holds_follow_behind_it(
+    port: AdminPort, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S2-05: page by page, each account once; nobody's log is looked into for a page that was not asked for."""
+    others = [await port.site(f"Account {number}", f"owner{number}@beta.example") for number in range(4)]
+    await _operator(port)
+    key = await _operators_key(port)
+    monkeypatch.setattr(audit_accounts, "AT_ONCE", 2)
+    seen: list[str] = []
+    after: dict[str, str] = {}
+    while True:
+        told = await (await port.call("GET", GROUPS, key, params={"by": "account"} | after)).json()
+        seen += [one["value"] for one in told["groups"]]
+        if told["next_after"] is None:
+            break
+        assert told["is_complete"] is False
+        after = {"after": told["next_after"]}
+    everybody = [store.OPERATORS, site.account.id, *(one.account.id for one in others)]
+    assert sorted(seen) == sorted(everybody)
+    last = others[-1].account.id
+    assert [one.event for one in await port.entries(last)].count("audit_log.group") == 1
