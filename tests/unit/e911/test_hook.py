@@ -307,6 +307,7 @@ def test_only_our_own_test_call_is_kept_from_ringing_on():
     assert decide(STRANGER, uri="sip:933@192.0.2.10", added=[header]).forward.is_own_test
     assert not decide(STRANGER, uri="sip:911@192.0.2.10", added=[header]).forward.is_own_test
     assert not decide(uri="sip:933@192.0.2.10").forward.is_own_test
+    assert [decide(uri=f"sip:{dialed}@192.0.2.10").forward.is_test for dialed in ("933", "911")] == [True, False]
 
 
 @pytest.mark.parametrize("skew", [-61, 61, 10**9])

@@ -225,6 +225,20 @@ def test_a_test_call_of_our_own_rings_for_a_minute_at_most() -> None:
     assert bench.attempts() == [("a", None, "timeout")]
 
 
+def test_a_test_call_of_a_pbx_has_an_ordinary_calls_patience_and_a_911_its_hour() -> None:
+    """E-03, E-18: timer C; 933 goes from trunk to trunk as 911 does, but holds nobody's line for an hour."""
+    for is_test, rings_for in ((True, 185.0), (False, 3_600.0)):
+        bench = Bench(A, B, emergency=True, is_test=is_test)
+        bench.answer(CARRIER, 100)
+        bench.wait(20.1)  # nothing but 100: the next trunk, as for a real call
+        assert bench.attempts() == [("a", None, "timeout")]
+        bench.answer(SECOND, 180)
+        bench.wait(rings_for - 1.0)
+        assert len(bench.attempts()) == 1
+        bench.wait(2.0)
+        assert bench.attempts()[1:] == [("b", None, "timeout")]
+
+
 def test_a_199_and_a_reliable_183_pass_and_those_of_a_dead_branch_do_not() -> None:
     """E-18: RFC 6228, RFC 3262: the RSeq is between the ends; nobody acknowledges what the caller never saw."""
     bench = Bench(A, B)
