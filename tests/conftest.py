@@ -1,5 +1,7 @@
 """What every test may ask for: where the cases are, a fresh database, keys."""
 
+import asyncio.constants
+import gc
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,6 +10,9 @@ import pytest
 
 if "PYTEST_VERSION" in os.environ:  # benchmarks import this file too, and measure what is there
     os.environ.setdefault("CALLPOINT_NATIVE", "off")  # the Python source is tested here, the other in test_native.py
+    # The debug mode of asyncio notes ten frames of the stack at each callback, which costs more than the callback. One
+    # frame still says where a coroutine was made that nobody awaited; what the mode checks, it checks as before.
+    asyncio.constants.DEBUG_STACK_DEPTH = 1
 
 from engine import crypto
 from engine.crypto import KeyRing
@@ -16,6 +21,12 @@ from tests.factories import fresh_database
 
 ROOT = Path(__file__).parent.parent
 CASES = Path(os.environ.get("CALLPOINT_CASES", ROOT.parent / "shared" / "cases"))
+
+
+def pytest_collection_finish() -> None:
+    """What is there before the first test stays to the end: thousands of tests, which the collector need not walk."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

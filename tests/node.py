@@ -11,8 +11,15 @@ from typing import Any, Self
 
 import aiohttp
 
+from engine import config as configuration
+from engine import crypto
+from engine.accounts import operations, passwords
+from engine.audit.record import Actor, open_audited
+
 START_WITHIN_S = 30.0
 PASSWORD = "correct horse battery staple"
+OWNER = "owner@example.com"
+CLI = Actor("cli", "cli", "tests", "local")
 
 
 @dataclass(slots=True)
@@ -116,17 +123,21 @@ class Node:
         return out.decode()
 
     async def set_up(self, name: str = "Acme Dental") -> None:
-        """Make an account with the command, and a key of every scope."""
-        said = await self.command(
-            "account",
-            "create",
-            "--name",
-            name,
-            "--owner-email",
-            "owner@example.com",
-            "--password-stdin",
-            stdin=PASSWORD + "\n",
-        )
+        """Make an account and a key of every scope in the database, which takes no process to start."""
+        settings = configuration.load(None, self.environ())
+        database = open_audited(settings.database_url, crypto.load(settings.key_file))
+        password_hash = await passwords.hash_password(PASSWORD)
+        async with database.sessions.begin() as session:
+            account = await operations.create_account(session, CLI, name, OWNER, password_hash)
+        async with database.sessions.begin() as session:
+            made = await operations.create_api_key(session, CLI, account, name="tests", scopes=("*",))
+        await database.close()
+        self.account_id, self.api_key = account.id, made.clear
+
+    async def set_up_by_command(self, name: str = "Acme Dental") -> None:
+        """The same with the commands of whoever installs it."""
+        words = ("account", "create", "--name", name, "--owner-email", OWNER, "--password-stdin")
+        said = await self.command(*words, stdin=PASSWORD + "\n")
         self.account_id = said.strip().splitlines()[-1]
         said = await self.command("api-key", "create", "--account", self.account_id, "--name", "tests", "--scope", "*")
         self.api_key = said.strip().splitlines()[-1]

@@ -108,7 +108,7 @@ def site(shared: Site) -> Site:
 
 
 async def furnish(node: Node, carrier: Carrier, sink: MailSink) -> Site:
-    await node.set_up()
+    await node.set_up_by_command()
     headquarters = await node.api("POST", "locations", {"name": "Headquarters", "civic_address": HEADQUARTERS})
     warehouse = await node.api(
         "POST",
