@@ -14,6 +14,7 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit.events import READS, WRITES
+from engine.audit.values import Values
 
 if TYPE_CHECKING:
     from engine.audit.store import Filters
@@ -34,8 +35,12 @@ class Match:
     words: str  # an FTS5 expression
 
 
-def expression(filters: "Filters") -> Match | None:
-    """The best index for these filters; None: neither helps."""
+def expression(filters: "Filters", meant: Values) -> Match | None:
+    """The best index for these filters; None: neither helps.
+
+    Args:
+        meant: The values behind the beginnings that were typed.
+    """
     parts = []
     if len(filters.keyword) >= SHORTEST:
         wanted = [one for one in spellings(filters.keyword) if len(one) >= SHORTEST]
@@ -45,7 +50,7 @@ def expression(filters: "Filters") -> Match | None:
         parts.append(f"ip : {_quoted(address)}")
     if parts:
         return Match(True, " AND ".join(parts))
-    facets = _facets(filters)
+    facets = _facets(filters) + _known_facets(meant)
     return Match(False, " AND ".join(facets)) if facets else None
 
 
@@ -65,6 +70,16 @@ def _facets(filters: "Filters") -> list[str]:
     if filters.actors:
         found.append(f"({' OR '.join(_facet('a', actor) for actor in sorted(filters.actors))})")
     return found
+
+
+def _known_facets(meant: Values) -> list[str]:
+    found = []
+    if meant.is_actor_known:
+        named = [("a", value) for value in meant.actor_ids or ()] + [("n", value) for value in meant.actor_names or ()]
+        found.append(named)
+    if meant.resources:
+        found.append([("r", value) for value in meant.resources])
+    return [f"({' OR '.join(_facet(letter, value) for letter, value in each)})" for each in found]
 
 
 def _facet(letter: str, value: str) -> str:
