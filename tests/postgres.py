@@ -29,8 +29,14 @@ def programs() -> Path | None:
 
 
 @contextlib.contextmanager
-def running_postgres(*, connections: int = 20) -> Iterator[str]:
-    """A server with one empty database; gives its URL. Skips, and says why, where it cannot run."""
+def running_postgres(
+    *, connections: int = 20, kept: Path | None = None, settings: Sequence[str] = SETTINGS
+) -> Iterator[str]:
+    """A server with one empty database; gives its URL. Skips, and says why, where it cannot run.
+
+    Args:
+        kept: A folder that keeps the database: what was put into it is there the next time.
+    """
     pytest.importorskip("asyncpg", reason="PostgreSQL's driver is absent: pip install asyncpg")
     folder = programs()
     if folder is None:
@@ -38,22 +44,32 @@ def running_postgres(*, connections: int = 20) -> Iterator[str]:
     user = _server_user()
     if user is None:
         pytest.skip("PostgreSQL does not run as root, and there is no user postgres or nobody to run it as")
-    with tempfile.TemporaryDirectory(prefix="callpoint-postgres-") as base:
+    with _folder(kept) as base:
         if os.geteuid() == 0:
             shutil.chown(base, user)
         data, port = Path(base) / "data", _free_port()
         as_user: dict[str, Any] = {"user": user} if os.geteuid() == 0 else {}
-        _run(
-            [folder / "initdb", "-D", data, "-U", "callpoint", "-A", "trust", "-E", "UTF8", "--no-sync"], as_user, base
-        )
-        options = [f"-c {setting}" for setting in (*SETTINGS, f"max_connections={connections}")]
+        if not (data / "PG_VERSION").exists():
+            words = ["-U", "callpoint", "-A", "trust", "-E", "UTF8", "--no-sync"]
+            _run([folder / "initdb", "-D", data, *words], as_user, base)
+        options = [f"-c {setting}" for setting in (*settings, f"max_connections={connections}")]
         server = " ".join([f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={base}", *options])
-        control: list[str | Path] = [folder / "pg_ctl", "-D", data, "-l", Path(base) / "log", "-w"]
+        control: list[str | Path] = [folder / "pg_ctl", "-D", data, "-l", Path(base) / "log", "-w", "-t", "600"]
         _run([*control, "-o", server, "start"], as_user, base)
         try:
             yield f"postgresql+asyncpg://callpoint@127.0.0.1:{port}/postgres"
         finally:
-            _run([*control, "-m", "immediate", "stop"], as_user, base)
+            _run([*control, "-m", "fast" if kept else "immediate", "stop"], as_user, base)
+
+
+@contextlib.contextmanager
+def _folder(kept: Path | None) -> Iterator[str]:
+    if kept is None:
+        with tempfile.TemporaryDirectory(prefix="callpoint-postgres-") as name:
+            yield name
+        return
+    kept.mkdir(parents=True, exist_ok=True)
+    yield str(kept)
 
 
 def _run(command: Sequence[str | Path], as_user: dict[str, Any], cwd: str) -> None:
@@ -63,7 +79,7 @@ def _run(command: Sequence[str | Path], as_user: dict[str, Any], cwd: str) -> No
         env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"},
         stdout=subprocess.DEVNULL,  # the server inherits it: a pipe would never end
         stderr=subprocess.DEVNULL,
-        timeout=60,
+        timeout=600,  # a large database that is kept writes back what it holds before it stops
         check=False,
         **as_user,
     )

@@ -1,5 +1,5 @@
 """`python3 run.py bench [--quick] [part ...]`: the benchmarks, as tables. Parts: start, sip, streams, front,
-emergency, alerts, crowd, http, storm, dialplans, phones, audit.
+emergency, alerts, crowd, http, storm, dialplans, phones, pages, audit.
 
 Loopback only; it stops by itself: about 40 minutes, with --quick about 12. --gentle keeps every load small, to try the
 harness beside other work; its figures mean nothing.
@@ -9,7 +9,7 @@ import argparse
 import asyncio
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -23,6 +23,7 @@ from tests.bench import (
     front,
     http,
     machine,
+    pages,
     phones,
     renders,
     sip,
@@ -45,6 +46,7 @@ PARTS = (
     "storm",
     "dialplans",
     "phones",
+    "pages",
     "audit",
 )
 EQUAL_RATE = 1_000
@@ -57,8 +59,14 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="short runs")
     parser.add_argument("--gentle", action="store_true", help="small loads, to try the harness")
     parser.add_argument("--json", type=Path, help="write the goals' figures to this file as well")
+    parser.add_argument("--keep", type=Path, help="a folder that keeps the audit log's databases for the next run")
+    parser.add_argument("--entries", type=int, help="entries of the audit log, in place of the plan's")
+    parser.add_argument("--fill", action="store_true", help="fill what --keep names and measure nothing of it")
     asked = parser.parse_args()
     plan = GENTLE if asked.gentle else QUICK if asked.quick else Plan()
+    kept = asked.keep and asked.keep.resolve()
+    entries = asked.entries or plan.audit_entries
+    plan = replace(plan, audit_folder=kept, audit_entries=entries, is_only_filled=asked.fill)
     console = Console(highlight=False, width=max(120, Console().width))
     facts = machine.describe()
     table.show_machine(console, facts)
@@ -87,6 +95,7 @@ def _run(console: Console, plan: Plan, parts: set[str]) -> list[table.Goal]:
         "storm": _storm,
         "dialplans": _dialplans,
         "phones": _phones,
+        "pages": _pages,
         "audit": _audit,
     }
     try:
@@ -158,6 +167,12 @@ def _phones(console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:
     measured = asyncio.run(phones.measure(plan, say))
     phones.show(console, measured)
     return phones.goals(measured)
+
+
+def _pages(console: Console, _plan: Plan, say: sip.Say) -> list[table.Goal]:
+    measured = asyncio.run(pages.measure(say))
+    pages.show(console, measured)
+    return pages.goals(measured)
 
 
 def _audit(console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:

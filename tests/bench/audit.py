@@ -1,21 +1,22 @@
 """The audit log among many entries: pages, filters, keyword, verification, export, the cost of a write.
 
-Entries are written straight into the database, with right hashes, and indexed by the product's own statements.
+Entries are written straight into the databases (`tests.bench.audit_fill`), with right hashes, and indexed by the
+product's own statements. With `--keep FOLDER` they stay there, and the next run measures without filling.
 """
 
 import asyncio
+import contextlib
 import datetime as dt
 import itertools
 import os
-import random
-import sqlite3
+import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -26,35 +27,39 @@ from rich.table import Table
 
 from admin.app import make_admin
 from admin.server import AdminRunner
-from engine import crypto, migrations
 from engine.accounts import operations
 from engine.audit import store
 from engine.audit.events import FACTS, Event
 from engine.audit.merging import IndexKeeper
-from engine.audit.record import GENESIS, SYSTEM, canonical, open_audited, record
+from engine.audit.record import SYSTEM, open_audited, record
 from engine.audit.store import Filters
 from engine.audit.verify import verify
 from engine.config import Config, Core
 from engine.crypto import KeyRing
 from engine.db import Database
-from engine.ids import new_id
-from engine.models import AUDIT_SEARCH_FILL_SQLITE, AUDIT_TRIGRAMS_POSTGRESQL, Account
+from engine.models import Account
 from tests import peers
+from tests.bench import audit_fill
+from tests.bench.audit_entries import BEGAN, STEP
 from tests.bench.plan import Plan
 from tests.bench.sip import Say
 from tests.bench.table import Goal
-from tests.postgres import programs, running_postgres
+from tests.postgres import programs
 from tests.unit.admin.adminport import Edge
 
-BEGAN = dt.datetime(2025, 1, 1, tzinfo=dt.UTC)
-STEP = dt.timedelta(seconds=3)
 ROUNDS = 40
 WRITES = 300
-BATCH = 20_000
-COLUMNS = (
-    "id", "chain", "seq", "at", "event", "category", "access", "verb", "outcome", "actor_type", "actor_id",
-    "actor_name", "resource_type", "resource_id", "ip", "entry", "prev_hash", "hash",
-)  # fmt: skip
+EXPORTED = 1_000_000  # entries of an export that are waited for
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One set of filters: times of its newest page in milliseconds, and what was on the last of them."""
+
+    p50: float
+    p95: float
+    rows: int
+    is_short: bool  # the time was up before the page was full
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +68,7 @@ class Figures:
 
     backend: str
     entries: int
-    seeded_per_s: float
-    queries: dict[str, float]
+    queries: dict[str, Asked]
     verified_per_s: float
     exported: int
     export_s: float
@@ -74,67 +78,10 @@ class Figures:
     http_ms: dict[str, float]
 
 
-def rows_of(chain: str, count: int) -> Iterator[tuple[Any, ...]]:
-    """Entries of one account over years: 200 people, 20,000 phones, a thousand addresses; few refusals."""
-    dice = random.Random(5)
-    people = [(f"user_{number:026d}", f"person{number}@example.com") for number in range(200)]
-    phones = [(f"phone_{number:026d}", f"{0x001565000000 + number * 7:012x}") for number in range(20_000)]
-    addresses = [f"10.{dice.randrange(256)}.{dice.randrange(256)}.{dice.randrange(256)}" for _ in range(1000)]
-    events = list(Event)
-    prev_hash = GENESIS
-    for seq in range(1, count + 1):
-        event = events[int(dice.random() ** 3 * len(events))]
-        facts, (actor, name), (phone, mac) = FACTS[event], dice.choice(people), dice.choice(phones)
-        kind = event.value.partition(".")[0]
-        identity = phone if kind == "phone" else f"{kind}_{dice.randrange(5000):026d}"
-        outcome = "success" if dice.random() < 0.97 else dice.choice(("failure", "denied"))
-        at, ip, entry_id = BEGAN + STEP * seq, dice.choice(addresses), f"audit_{seq:026d}"
-        body = {
-            "id": entry_id, "chain": chain, "seq": seq, "at": at.isoformat(timespec="milliseconds"),
-            "event": event.value, "category": facts.category.value, "access": facts.access.value, "verb": facts.verb,
-            "actor": {"type": "user", "id": actor, "name": name, "display_name": "", "role": "admin"},
-            "resource": {"type": kind, "id": identity, "name": mac if kind == "phone" else ""}, "outcome": outcome,
-            "status": 200, "reason": None,
-            "changes": {"label": {"before": "Desk", "after": f"Desk {seq % 977}"}} if facts.verb == "update" else {},
-            "details": {}, "bulk_id": None,
-            "request": {"id": f"request_{seq:026d}", "method": "GET", "route": "/api/v1/phones/{id}", "ip": ip,
-                        "user_agent": "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0"},
-        }  # fmt: skip
-        entry = canonical(body)
-        own = sha256(bytes.fromhex(prev_hash) + entry.encode()).hexdigest()
-        yield (
-            entry_id, chain, seq, at.strftime("%Y-%m-%d %H:%M:%S.%f"), event.value, facts.category.value,
-            facts.access.value, facts.verb, outcome, "user", actor, name, kind, identity, ip, entry, prev_hash, own,
-        )  # fmt: skip
-        prev_hash = own
-
-
-def seed(path: Path, chain: str, count: int) -> float:
-    """Fill the migrated database; returns entries a second."""
-    begun = time.perf_counter()
-    with sqlite3.connect(path, isolation_level=None) as connection:
-        connection.execute("PRAGMA synchronous=OFF")
-        connection.execute("PRAGMA cache_size=-400000")
-        (trigger,) = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'audit_entry_search'").fetchone()
-        connection.execute("DROP TRIGGER audit_entry_search")  # indexed at once behind all: four times as fast
-        rows = rows_of(chain, count)
-        statement = f"INSERT INTO audit_entry ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
-        while batch := list(itertools.islice(rows, 20_000)):
-            connection.execute("BEGIN IMMEDIATE")
-            connection.executemany(statement, batch)
-            connection.execute("COMMIT")
-        connection.execute("BEGIN IMMEDIATE")
-        for statement in (*AUDIT_SEARCH_FILL_SQLITE, trigger):
-            connection.execute(statement)
-        connection.execute("COMMIT")
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    return count / (time.perf_counter() - begun)
-
-
 def filters_asked(count: int) -> dict[str, Filters]:
     """Every filter alone and in pairs, each with what matches often and what matches rarely."""
     middle = BEGAN + STEP * (count // 2)
-    single = {
+    single: dict[str, dict[str, Any]] = {
         "time": {"since": middle, "until": middle + dt.timedelta(days=1)},
         "event": {"events": frozenset({"phone.update"})},
         "reads": {"events": frozenset(event.value for event, facts in FACTS.items() if facts.access.value == "read")},
@@ -178,15 +125,16 @@ async def p95_ms(work: Callable[[], Awaitable[object]]) -> float:
     return p95([await timed(work) for _ in range(ROUNDS)])
 
 
-async def time_queries(database: Database, chain: str, count: int) -> dict[str, float]:
+async def time_queries(database: Database, chain: str, count: int) -> dict[str, Asked]:
     figures = {}
     for name, filters in filters_asked(count).items():
-
-        async def page(filters: Filters = filters) -> None:
+        times = []
+        for _ in range(ROUNDS + 1):
+            begun = time.perf_counter()
             async with database.sessions() as session:
-                await store.list_entries(session, chain, filters, limit=50)
-
-        figures[name] = await p95_ms(page)
+                page = await store.list_entries(session, chain, filters, limit=50)
+            times.append(time.perf_counter() - begun)
+        figures[name] = Asked(statistics.median(times) * 1000, p95(times[1:]), len(page.rows), page.is_short)
     return figures
 
 
@@ -242,116 +190,99 @@ async def time_http(database: Database, keys: KeyRing, chain: str, folder: Path)
     return figures
 
 
-_TELLING = """
-import runpy, sys
-sys.argv = ["callpoint", *sys.argv[1:]]
-try:
-    runpy.run_module("engine", run_name="__main__")
-finally:
-    (line,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
-    sys.stderr.write(line.split()[1])
-"""
+def export_timed(config: Path, chain: str, target: Path, wanted: int) -> tuple[float, float]:
+    """Seconds until `callpoint audit export` has given that many entries, and megabytes of memory, at most until then.
 
-
-def export_timed(config: Path, chain: str, target: Path) -> tuple[float, float]:
-    """Seconds and megabytes (resident, at most) of `callpoint audit export` in a process of its own."""
-    begun = time.perf_counter()
+    The log may hold more: the export is ended there.
+    """
     clean = {name: value for name, value in os.environ.items() if not name.startswith("CALLPOINT_")}
-    with target.open("wb") as out:
-        asked = [sys.executable, "-c", _TELLING, "audit", "export", "--account", chain, "--config", str(config)]
-        done = subprocess.run(asked, stdout=out, stderr=subprocess.PIPE, check=True, env=clean)
-    return time.perf_counter() - begun, int(done.stderr.split()[-1]) / 1024
+    asked = [sys.executable, "-m", "engine", "audit", "export", "--account", chain, "--config", str(config)]
+    begun = time.perf_counter()
+    process = subprocess.Popen(asked, stdout=subprocess.PIPE, env=clean)
+    assert process.stdout is not None
+    with target.open("wb") as out, process:
+        entries = (line for line in process.stdout if not line.startswith(b'{"checkpoint"'))
+        out.writelines(itertools.islice(entries, wanted))
+        took = time.perf_counter() - begun
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        process.send_signal(signal.SIGTERM)
+    (peak,) = [line for line in status.splitlines() if line.startswith("VmHWM")]
+    return took, int(peak.split()[1]) / 1024
 
 
-async def seed_postgresql(database: Database, chain: str, count: int) -> float:
-    """As `seed`, by COPY; the trigrams are indexed at once behind all."""
-    begun, rows = time.perf_counter(), rows_of(chain, count)
-    async with database.engine.connect() as connection:
-        raw = await connection.get_raw_connection()
-        driver: Any = raw.driver_connection
-        for column in ("entry", "ip"):
-            await driver.execute(f"DROP INDEX IF EXISTS ix_audit_entry_{column}_trigram")
-        while batch := list(itertools.islice(rows, BATCH)):
-            made = [(*row[:3], dt.datetime.fromisoformat(row[3]), *row[4:]) for row in batch]
-            await driver.copy_records_to_table("audit_entry", records=made, columns=COLUMNS)
-        for statement in AUDIT_TRIGRAMS_POSTGRESQL:
-            await driver.execute(statement)
-        await driver.execute("VACUUM ANALYZE audit_entry")
-    return count / (time.perf_counter() - begun)
+def verify_timed(export: Path) -> tuple[int, float]:
+    """How many entries the export holds, and how many of them are verified in a second."""
+    begun = time.perf_counter()
+    with export.open("rb") as lines:
+        verdict = verify(lines)
+    assert verdict.holds, verdict.fault
+    return verdict.entries, verdict.entries / (time.perf_counter() - begun)
 
 
 async def measure(plan: Plan, say: Say) -> list[Figures]:
-    """Both databases, one behind the other; PostgreSQL where it is installed."""
-    found = []
-    with tempfile.TemporaryDirectory(prefix="callpoint-audit-") as name:
-        url = f"sqlite+aiosqlite:///{Path(name) / 'callpoint.db'}"
-        found.append(await _measured("SQLite", url, Path(name), plan, say))
-    if programs() is None:
-        say("audit: PostgreSQL is not on this machine")
-        return found
-    with tempfile.TemporaryDirectory(prefix="callpoint-audit-") as name, running_postgres() as url:
-        found.append(await _measured("PostgreSQL", url, Path(name), plan, say))
-    return found
+    """Both databases, one behind the other; PostgreSQL where it is installed.
+
+    Raises:
+        audit_fill.Unfit
+    """
+    with contextlib.ExitStack() as stack:
+        fresh = tempfile.TemporaryDirectory(prefix="callpoint-audit-")
+        folder = plan.audit_folder or Path(stack.enter_context(fresh))
+        await audit_fill.fill(folder, plan.audit_entries, say)
+        if plan.is_only_filled:
+            return []
+        backends = ["SQLite"] if programs() is None else ["SQLite", "PostgreSQL"]
+        if len(backends) == 1:
+            say("audit: PostgreSQL is not on this machine")
+        return [await _measured(folder, backend, plan, say) for backend in backends]
 
 
-async def _measured(backend: str, url: str, folder: Path, plan: Plan, say: Say) -> Figures:
-    """Seed, ask, write, serve, export, verify."""
-    count, chain = plan.audit_entries, new_id("account")
-    config = folder / "callpoint.toml"
-    config.write_text(f'[core]\ndata_dir = "{folder}"\ndatabase_url = "{url}"\n')
-    keys = crypto.create(folder / "keys.toml")
-    database = open_audited(url, keys)
-    await migrations.migrate(database)
-    say(f"audit: writing {count:,} entries into {backend}")
-    if database.sqlite_path is not None:
-        rate = await asyncio.to_thread(seed, database.sqlite_path, chain, count)
-        await asyncio.to_thread(os.sync)  # what was written without waiting shall not slow what is measured
-    else:
-        rate = await seed_postgresql(database, chain, count)
-    async with database.sessions.begin() as session:
-        row = Account(id=chain, name="Acme", email="office@example.com")
-        session.add(row)
-        record(session, SYSTEM, Event.ACCOUNT_CREATE, row)
-    say("audit: pages, filters, writes")
-    queries = await time_queries(database, chain, count)
-    write_ms, longest_ms = await time_write(database, chain)
-    http_ms = await time_http(database, keys, chain, folder)
-    await database.close()
-    say("audit: export and verification")
-    export_s, export_mb = await asyncio.to_thread(export_timed, config, chain, folder / "export.jsonl")
-    begun = time.perf_counter()
-    with (folder / "export.jsonl").open("rb") as lines:
-        verdict = verify(lines)
-    assert verdict.holds, verdict.fault
-    verified = verdict.entries / (time.perf_counter() - begun)
-    return Figures(
-        backend, count, rate, queries, verified, verdict.entries, export_s, export_mb, write_ms, longest_ms, http_ms
-    )
+async def _measured(folder: Path, backend: str, plan: Plan, say: Say) -> Figures:
+    """Ask, write, serve, export, verify."""
+    count, chain = plan.audit_entries, audit_fill.CHAIN
+    async with audit_fill.stores(folder, backend) as filled:
+        config = filled.folder / "callpoint.toml"
+        config.write_text(f'[core]\ndata_dir = "{filled.folder}"\ndatabase_url = "{filled.url}"\n')
+        await audit_fill.ensure_account(filled.url, filled.keys)
+        database = open_audited(filled.url, filled.keys)
+        say(f"audit: {backend}, pages and filters")
+        queries = await time_queries(database, chain, count)
+        say(f"audit: {backend}, writes, HTTP")
+        write_ms, longest_ms = await time_write(database, chain)
+        http_ms = await time_http(database, filled.keys, chain, filled.folder)
+        await database.close()
+        say(f"audit: {backend}, export and verification")
+        export = filled.folder / "export.jsonl"
+        wanted = min(EXPORTED, count * 9 // 10)
+        export_s, export_mb = await asyncio.to_thread(export_timed, config, chain, export, wanted)
+        exported, verified = verify_timed(export)
+        export.unlink()
+    return Figures(backend, count, queries, verified, exported, export_s, export_mb, write_ms, longest_ms, http_ms)
 
 
 def show(console: Console, figures: Figures) -> None:
-    table = Table(title=f"Audit log of {figures.entries:,} entries, {figures.backend}, 50 a page, p95")
+    table = Table(title=f"Audit log of {figures.entries:,} entries, {figures.backend}, 50 a page")
     table.add_column("filters")
-    table.add_column("ms", justify="right")
-    for name, value in sorted(figures.queries.items(), key=lambda pair: -pair[1])[:25]:
-        table.add_row(name, f"{value:.1f}")
-    table.add_row("newest page", f"{figures.queries['newest page']:.1f}")
+    for name in ("p50 ms", "p95 ms", "entries"):
+        table.add_column(name, justify="right")
+    for name, asked in sorted(figures.queries.items(), key=lambda pair: -pair[1].p95):
+        found = f"{asked.rows}, and looks on" if asked.is_short else str(asked.rows)
+        table.add_row(name, f"{asked.p50:.1f}", f"{asked.p95:.1f}", found)
     for path, value in figures.http_ms.items():
-        table.add_row(f"GET {path}", f"{value:.1f}")
-    table.add_row("the longest of the writes", f"{figures.longest_write_ms:.1f}")
+        table.add_row(f"GET {path}", "", f"{value:.1f}")
+    table.add_row("the longest of the writes", "", f"{figures.longest_write_ms:.1f}")
     console.print(table)
-    console.print(f"[dim]seeded {figures.seeded_per_s:,.0f} entries/s, export {figures.exported:,} in "
-                  f"{figures.export_s:.1f} s[/]")  # fmt: skip
+    console.print(f"[dim]export of {figures.exported:,} in {figures.export_s:.1f} s[/]")
 
 
 def goals(figures: Figures) -> list[Goal]:
     words = {"keyword", "rare keyword", "no such keyword", "partial IP", "MAC"}
-    pairs = max(value for name, value in figures.queries.items() if name not in words)
-    found = max(value for name, value in figures.queries.items() if name in words)
+    pairs = max(asked.p95 for name, asked in figures.queries.items() if name not in words)
+    found = max(asked.p95 for name, asked in figures.queries.items() if name in words)
     size = f"{figures.entries:,} entries, {figures.backend}"
     million_s = figures.export_s * 1e6 / figures.exported
     return [
-        _at_most(f"newest page of {size}, p95", figures.queries["newest page"], 20, "ms"),
+        _at_most(f"newest page of {size}, p95", figures.queries["newest page"].p95, 20, "ms"),
         _at_most(f"any pair of filters among {size}, p95", pairs, 100, "ms"),
         _at_most(f"keyword, partial IP, MAC among {size}, p95", found, 150, "ms"),
         _at_most(f"newest page of {size} over HTTP, p95", max(figures.http_ms.values()), 100, "ms"),

@@ -1,6 +1,7 @@
 """How long and how far each measurement goes."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,8 @@ class Plan:
     storm_phones: int = 10_000
     list_phones: int = 100_000
     audit_entries: int = 10_000_000
+    audit_folder: Path | None = None  # keeps the filled databases; None: they go when they were measured
+    is_only_filled: bool = False
 
 
 QUICK = Plan(
