@@ -128,9 +128,9 @@ async def post_user(request: web.Request) -> web.Response:
 
 
 def sent_or_told(request: web.Request, made: Invitation) -> InvitationAnswer:
-    """Mail the link after the commit; where no mail server works it is in the answer, this once."""
+    """Mail the link after the commit; where none is likely to leave it is in the answer, this once."""
     inviter, link = request.app[INVITER], link_of(origin_of(request), made)
-    if not inviter.is_working:
+    if not inviter.is_likely_for(made.user.id):
         return InvitationAnswer(url=link, mailed_to=None, expires_at=made.expires_at)
     _refuse_unknown_host(request)
     actor = request[ACTOR]

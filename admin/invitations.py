@@ -50,11 +50,11 @@ class Inviter:
         self._settings = settings
         self._posted: OrderedDict[str, Posted] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._was_refused = False  # the newest mail
+        self._is_failing = False  # whether the newest mail found no server that takes mail
 
     def use(self, settings: Mail) -> None:
         """Send by these settings from now on."""
-        self._settings, self._was_refused = settings, False
+        self._settings, self._is_failing = settings, False
 
     @property
     def sender(self) -> str:
@@ -67,8 +67,13 @@ class Inviter:
 
     @property
     def is_working(self) -> bool:
-        """Whether a mail is likely to leave: a server is set, and it took the newest mail that this process tried."""
-        return self.is_set_up and not self._was_refused
+        """Whether a server is set and, as far as this process tried, takes mail."""
+        return self.is_set_up and not self._is_failing
+
+    def is_likely_for(self, user_id: str) -> bool:
+        """Whether a mail to that user is likely to leave: a server works, and took the newest one for them, if any."""
+        posted = self.posted(user_id)
+        return self.is_working and (posted is None or posted.state is not Sending.FAILED)
 
     def posted(self, key: str) -> Posted | None:
         """How far the newest mail of that user's invitation, or of that sign-in, is; None: this process sent none."""
@@ -103,11 +108,13 @@ class Inviter:
             await asyncio.wait(self._tasks, timeout=SEND_WITHIN_S)
 
     async def _send(self, key: str, message: EmailMessage) -> None:
-        words = await hand_over(message, self._settings)
-        if words:
-            _log.warning("mail_not_sent", of=key, error=words)
-        self._was_refused = bool(words)
-        self._note(key, Posted(Sending.FAILED, words) if words else Posted(Sending.SENT))
+        refused = await hand_over(message, self._settings)
+        self._is_failing = refused is not None and not refused.is_of_recipient
+        if refused is None:
+            self._note(key, Posted(Sending.SENT))
+            return
+        _log.warning("mail_not_sent", of=key, error=refused.words)
+        self._note(key, Posted(Sending.FAILED, refused.words))
 
     def _note(self, key: str, posted: Posted) -> None:
         self._posted[key] = replace(posted)

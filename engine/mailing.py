@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+from dataclasses import dataclass
 from email.message import EmailMessage
 from email.utils import parseaddr
 
@@ -14,8 +15,16 @@ SEND_WITHIN_S = 30.0
 MAX_WORDS = 200  # of the server's own
 
 
-async def hand_over(message: EmailMessage, settings: Mail) -> str:
-    """Hand one mail to the server; returns why it did not take it (`refusal`), else nothing. Raises for nothing of it.
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A mail that did not leave, and why, for people. `is_of_recipient`: the server works, the address does not."""
+
+    words: str
+    is_of_recipient: bool
+
+
+async def hand_over(message: EmailMessage, settings: Mail) -> Refused | None:
+    """Hand one mail to the server; None: it took it. Raises for nothing of it.
 
     Takes at most `SEND_WITHIN_S`.
     """
@@ -34,8 +43,9 @@ async def hand_over(message: EmailMessage, settings: Mail) -> str:
                 local_hostname=domain if "." in domain else socket.gethostname(),  # else DNS is asked for our name
             )
     except (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError) as exc:
-        return refusal(exc, settings)
-    return ""
+        is_of_recipient = isinstance(exc, aiosmtplib.SMTPRecipientRefused | aiosmtplib.SMTPRecipientsRefused)
+        return Refused(refusal(exc, settings), is_of_recipient)
+    return None
 
 
 _CHECK = "Check host and port, and whether a firewall lets this server reach it."

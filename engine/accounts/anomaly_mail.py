@@ -79,10 +79,11 @@ class AnomalyMail:
     async def _tell(self, anomaly: Anomaly, account: Account) -> bool:
         left, words = list(anomaly.mail_to), ""
         for address in anomaly.mail_to:
-            words = await hand_over(
+            refused = await hand_over(
                 message(anomaly, account, address, self._settings.sender, self._public_url), self._settings
             )
-            if words:
+            if refused is not None:
+                words = refused.words
                 _log.warning("anomaly_not_mailed", anomaly_id=anomaly.id, error=words)
                 break
             left.remove(address)

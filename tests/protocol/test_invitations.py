@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
@@ -79,6 +80,41 @@ async def test_a_mail_server_that_refuses_is_told_on_the_page(database: Database
         assert await _until_settled(port, user_id) is Sending.FAILED
         assert "no such mailbox" in await (await port.call("GET", "/users", headers)).text()
         assert "Make a new link" in await (await port.call("GET", f"/users/{user_id}", headers)).text()
+        page = await (await port.call("POST", f"/users/{user_id}/invitation", headers)).text()
+        assert "did not take the newest mail for them, so hand this link over yourself" in page
+        assert "Whoever opens it first chooses the password and signs in as sam@acme.example" in page
+        link = re.search(r"/invitation\?k=([^<\s]+)", page)
+        assert link is not None
+        assert (await port.call("GET", f"/invitation?k={link[1]}", {})).status == 200
+        # the server works: it is one mailbox that it does not know, so others are mailed
+        sink.on_recipient = lambda _recipient: None
+        other = await (await port.call("POST", "/api/v1/users", site.auth, json={"email": "kim@acme.example"})).json()
+        assert other["invitation"]["mailed_to"] == "kim@acme.example"
+        assert await _until_settled(port, other["id"]) is Sending.SENT
     finally:
         await port.client.close()
         await sink.stop()
+
+
+async def test_without_a_mail_server_that_works_links_are_shown(database: Database, keys: KeyRing) -> None:
+    """S1-10: the first mail finds that nobody is there; from then on links are told, until another server is set."""
+    with socket.socket() as taken:  # bound and not listening: whoever connects is refused
+        taken.bind(("127.0.0.1", 0))
+        mail = Mail(host="127.0.0.1", port=taken.getsockname()[1], security="none", sender="callpoint@acme.example")
+        port = await _port(database, keys, mail)
+        try:
+            site = await port.site()
+            first = await (await port.call("POST", "/api/v1/users", site.auth, json={"email": "a@acme.example"})).json()
+            assert await _until_settled(port, first["id"]) is Sending.FAILED
+            headers = await port.browser(site)
+            page = await (await port.call("GET", "/users", headers)).text()
+            assert "could not be reached. Check host and port" in page
+            assert "The mail server takes no mail now, so you get a link to hand over" in page
+            other = await (await port.call("POST", "/api/v1/users", site.auth, json={"email": "b@acme.example"})).json()
+            assert "/invitation?k=" in other["invitation"]["url"]
+            assert port.client.app is not None
+            port.client.app[INVITER].use(mail)
+            third = await (await port.call("POST", "/api/v1/users", site.auth, json={"email": "c@acme.example"})).json()
+            assert third["invitation"]["url"] is None
+        finally:
+            await port.client.close()

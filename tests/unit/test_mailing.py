@@ -72,14 +72,18 @@ async def test_a_server_that_is_not_there_and_one_that_hangs_up_are_told_apart()
     with socket.socket() as taken:  # bound and not listening: whoever connects is refused
         taken.bind(("127.0.0.1", 0))
         away = Mail(host="127.0.0.1", port=taken.getsockname()[1], security="none", sender="callpoint@acme.example")
-        told = await hand_over(message, away)
-    assert told.startswith(f"127.0.0.1:{away.port} could not be reached. Check host and port")
+        refused = await hand_over(message, away)
+    assert refused is not None
+    assert not refused.is_of_recipient
+    assert refused.words.startswith(f"127.0.0.1:{away.port} could not be reached. Check host and port")
     rude = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
     port = rude.sockets[0].getsockname()[1]
-    assert "ended the connection" in await hand_over(message, away.model_copy(update={"port": port}))
+    refused = await hand_over(message, away.model_copy(update={"port": port}))
+    assert refused is not None
+    assert "ended the connection" in refused.words
     rude.close()
     sink = await MailSink().start()
     try:
-        assert await hand_over(message, away.model_copy(update={"port": sink.port})) == ""
+        assert await hand_over(message, away.model_copy(update={"port": sink.port})) is None
     finally:
         await sink.stop()
