@@ -84,6 +84,7 @@ class Standing:
     passed: EmergencyCall | None  # the latest that was answered and carried a place that help can be sent to
     waiting_mails: int
     is_sip_up: bool
+    is_testable: bool = True  # some location is in a country with a number for test calls, or there is none yet
 
 
 async def get_home(request: web.Request) -> web.Response:
@@ -118,6 +119,7 @@ async def _standing(request: web.Request) -> Standing:
         passed=await store_calls.passed_test(session, account.id),
         waiting_mails=await e911.waiting_count(session, account.id),
         is_sip_up=request.app[EDGE].state().is_up,
+        is_testable=not places or await store_tests.count_testable(session, account.id) > 0,
     )
 
 
@@ -199,14 +201,14 @@ async def _facts(request: web.Request, standing: Standing) -> e911_alarms.Standi
 
 
 def first_steps(standing: Standing) -> list[Step]:
-    """The seven steps; the first one that is open is marked as the next."""
+    """The seven steps, six where 933 is nobody's number; the first one that is open is marked as the next."""
     steps = [
         _location_step(standing),
         _told_step(standing),
         _pbx_step(standing.pbxs),
         _trunk_step(standing.trunks),
         _phone_step(standing),
-        _test_step(standing),
+        *([_test_step(standing)] if standing.is_testable else []),
         _live_step(standing),
     ]
     following = next((step for step in steps if not step.is_done), None)
@@ -307,7 +309,10 @@ def _live_step(standing: Standing) -> Step:
         for words, is_there in (
             ("a PBX", bool(standing.pbxs)),
             ("a trunk that answers", is_answering),
-            ("a 933 call that was answered and carried its address", standing.passed is not None),
+            (
+                "a 933 call that was answered and carried its address",
+                standing.passed is not None or not standing.is_testable,
+            ),
             (f"the address of {plural(bare, 'location')}", not bare),
             ("a SIP side that answers", standing.is_sip_up),
         )
@@ -319,7 +324,8 @@ def _live_step(standing: Standing) -> Step:
     if not standing.account.emergency_enabled:
         text = "All is there. Send 911 from the PBX here, then say in Settings that emergency calling is live."
         return Step("live", title, text, is_done=False, address="/settings#live", action="Go live")
-    text = "Send 911 from the PBX here. Keep Alerts open at the front desk, and test each location with 933."
+    test = ", and test each location with 933" if standing.is_testable else ""
+    text = f"Send 911 from the PBX here. Keep Alerts open at the front desk{test}."
     return Step("live", title, text, is_done=True, address="/alerts", action="Open Alerts")
 
 

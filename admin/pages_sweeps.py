@@ -23,6 +23,7 @@ _BADGES = {
     Outcome.NOT_ANSWERED: ("Not answered", "bad"),
     Outcome.NOT_RECORDED: ("No record", "bad"),
     Outcome.NO_CALLER: ("Nothing to test", "warn"),
+    Outcome.NO_TEST_LINE: ("No test line", ""),
 }
 
 
@@ -56,6 +57,8 @@ async def _page(request: web.Request, error: EngineError | None) -> web.Response
         cadences=CADENCES,
         weekdays=[(str(at), name) for at, name in enumerate(sweeps.WEEKDAYS)],
         hours=[(str(at), f"{at:02}:00") for at in range(24)],
+        untestable=await store_tests.untestable_among(session, [each.location.id for each in tested]),
+        testable=await store_tests.count_testable(session, account.id),
         badge_of=badge_of,
         days=UNTESTED_AFTER.days,
         shown=SHOWN,

@@ -26,7 +26,16 @@ from engine.db import Database, utc_now
 from engine.e911 import store_tests, sweeps
 from engine.e911.caller import DEVICE_HEADER, SOURCE_HEADER
 from engine.e911.peers import PROOF_HEADER, PROOF_PURPOSE, make_proof
-from engine.e911.sweep import CALL_ID_MARK, FAILURES, Judged, Outcome, TestCaller, judge
+from engine.e911.sweep import (
+    CALL_ID_MARK,
+    FAILURES,
+    NO_TEST_LINE_WORDS,
+    SKIPPED,
+    Judged,
+    Outcome,
+    TestCaller,
+    judge,
+)
 from engine.errors import Conflict, EngineError
 from engine.ids import new_id
 from engine.models import Account, EmergencyCall, Location, Sweep, SweepState
@@ -146,11 +155,15 @@ class Sweeper:
         """Test one location of the round, or end it. True: a call was placed."""
         async with self.database.sessions() as session:
             location = await store_tests.next_location(session, sweep)
-            caller = None if location is None else await store_tests.caller_at(session, location)
+            is_testable = location is not None and await store_tests.is_testable(session, location)
+            caller = await store_tests.caller_at(session, location) if location is not None and is_testable else None
         if location is None:
             await self._end(sweep)
             return False
         started = utc_now()
+        if not is_testable:
+            await self._keep(sweep, location, Judged(Outcome.NO_TEST_LINE, NO_TEST_LINE_WORDS), None, started)
+            return False
         if caller is None:
             detail = "No phone, line or network leads a 911 call here, so there is nothing to test."
             await self._keep(sweep, location, Judged(Outcome.NO_CALLER, detail), None, started)
@@ -254,7 +267,7 @@ class Sweeper:
             )  # fmt: skip
             row.passed += judged.outcome is Outcome.PASSED
             row.failed += judged.outcome in FAILURES
-            row.skipped += judged.outcome is Outcome.NO_CALLER
+            row.skipped += judged.outcome in SKIPPED
         _log.info("sweep.tested", location_id=location.id, outcome=judged.outcome.value)
 
     async def _end(self, sweep: Sweep) -> None:

@@ -109,8 +109,10 @@ async def count_without_caller(session: AsyncSession, account_id: str, since: dt
     """Those of `count_untested` where the last round found nothing that could call."""
     query = (
         select(func.count())
-        .select_from(LocationTest)
-        .where(LocationTest.account_id == account_id, LocationTest.outcome == Outcome.NO_CALLER, _is_untested(since))
+        .select_from(Location)
+        .join(LocationTest, LocationTest.location_id == Location.id)
+        .where(Location.account_id == account_id, LocationTest.outcome == Outcome.NO_CALLER)
+        .where(_is_untested(since), has_test_line())
     )
     return int(await session.scalar(query) or 0)
 

@@ -26,9 +26,15 @@ class Outcome(StrEnum):
     NOT_ANSWERED = "not_answered"
     NOT_RECORDED = "not_recorded"  # the SIP side did not take it, or no record came
     NO_CALLER = "no_caller"  # nothing there can call, so there was nothing to test
+    NO_TEST_LINE = "no_test_line"  # no number is set aside for tests in its country, so none was dialed
 
 
 FAILURES = frozenset({Outcome.WRONG_PLACE, Outcome.NOT_ANSWERED, Outcome.NOT_RECORDED})
+SKIPPED = frozenset({Outcome.NO_CALLER, Outcome.NO_TEST_LINE})
+NO_TEST_LINE_WORDS = (
+    "No number is set aside for test calls in this country, so none was dialed. Ask the carrier how to test emergency "
+    "calls from here."
+)
 
 
 @dataclass(frozen=True, slots=True)

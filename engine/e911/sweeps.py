@@ -23,6 +23,10 @@ WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", 
 DRILL = "drill"
 DRILL_APART = dt.timedelta(minutes=1)
 MAX_DRILLS_PER_HOUR = 10
+NOWHERE_TO_TEST = (
+    "No location is in a country with a number for test calls: 933 is one in the United States and Canada alone, and "
+    "elsewhere no emergency call can be tried without calling somebody. Ask the carrier how to test from these places."
+)
 CADENCES = tuple(cadence.value for cadence in Cadence)
 
 
@@ -49,6 +53,8 @@ async def change_plan(
         value = values.get(name, getattr(plan, name))
         if not isinstance(value, int) or not 0 <= value <= last:
             faults.append(FieldFault(name, f"Expected a whole number from 0 to {last}."))
+    if not faults and values.get("cadence", plan.cadence) != Cadence.OFF and await _is_in_vain(session, account.id):
+        faults.append(FieldFault("cadence", f"{NOWHERE_TO_TEST} Leave it off."))
     if faults:
         raise Invalid("The plan was not changed; locations are tested as before.", fields=tuple(faults))
     for name in ("cadence", "weekday", "hour", "tells"):
@@ -73,6 +79,8 @@ async def begin_sweep(session: AsyncSession, actor: Actor, account_id: str, *, t
     count = await store_tests.count_locations(session, account_id)
     if not count:
         raise Conflict("There is no location to test. Add one first: 911 calls carry no address without.")
+    if await _is_in_vain(session, account_id):
+        raise Conflict(f"{NOWHERE_TO_TEST} No call was placed.")
     sweep = Sweep(
         id=new_id("sweep"), account_id=account_id, started_by=(actor.display_name or actor.name)[:320], tells=tells,
         locations=count, started_at=utc_now(), state=SweepState.RUNNING, passed=0, failed=0, skipped=0,
@@ -81,6 +89,13 @@ async def begin_sweep(session: AsyncSession, actor: Actor, account_id: str, *, t
     record(session, actor, Event.SWEEP_CREATE, sweep, details={"locations": count, "tells": tells})
     await session.flush()
     return sweep
+
+
+async def _is_in_vain(session: AsyncSession, account_id: str) -> bool:
+    """There are locations, and none has a test line."""
+    if await store_tests.count_testable(session, account_id):
+        return False
+    return bool(await store_tests.count_locations(session, account_id))
 
 
 async def cancel_sweep(session: AsyncSession, actor: Actor, sweep: Sweep) -> Sweep:

@@ -117,3 +117,12 @@ async def test_a_first_refusal_is_told_at_once(database: Database) -> None:
         await session.flush()
         assert await store_calls.overdue_notifications(session, account.id, before) == 0
         assert not await store_calls.are_mails_refused(session, account.id)
+
+
+def test_where_no_number_is_set_aside_for_tests_nobody_is_sent_to_dial_one() -> None:
+    """S0-18, E-15: the step is left out, and going live does not wait for it."""
+    abroad = replace(READY, passed=None, is_testable=False)
+    assert "test" not in {one.name for one in first_steps(abroad)}
+    (live,) = (one for one in first_steps(abroad) if one.name == "live")
+    assert "933" not in live.text
+    assert "933" in step("live", passed=None).text

@@ -63,7 +63,7 @@ class Failing:
 class Element:
     """Stack and hook wired as the SIP process wires them; `outgoing` holds what was sent at the very same moment."""
 
-    def __init__(self, account: AccountTable = ACCOUNT, **faults: int) -> None:
+    def __init__(self, account: AccountTable = ACCOUNT, /, **faults: int) -> None:
         counter = itertools.count(1)
         works: dict[str, Callable[..., Any]] = {
             "hops_of": lambda host, port, transport: (Hop(transport, host, port or 5060),),
@@ -92,7 +92,7 @@ class Element:
             on_fault=self.faults.append,
             **{name: seams.pop(name) for name in ("hops_of", "make_call_id", "reference_of")},
         )
-        trust = {"is_trusted": self.hook.is_trusted, "is_emergency": self.hook.is_emergency}
+        trust: dict[str, Any] = {"is_trusted": self.hook.is_trusted, "is_emergency": self.hook.is_emergency}
         trust = {name: Failing(each, faults[name]) if name in faults else each for name, each in trust.items()}
         self.stack: SipStack = make_stack(on_fault=self.faults.append, **trust, **seams)
         self.sent: list[tuple[bytes, Hop]] = []

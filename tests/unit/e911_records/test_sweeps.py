@@ -1,8 +1,10 @@
 """Tests of locations: what a call shows, when rounds are due, who calls from where, drills."""
 
+import asyncio
 import datetime as dt
+import itertools
 import zoneinfo
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -17,8 +19,9 @@ from engine.e911 import sites, store, store_tests, sweeps
 from engine.e911.sweep import CALL_ID_MARK, Outcome, address_inside, judge, next_round
 from engine.errors import Conflict, Invalid
 from engine.models import Account, EmergencyCall, Location, Notification, Sweep, SweepPlan
-from engine.sweeper import Sweeper
+from engine.sweeper import MAX_STUMBLES, Sweeper
 from tests.factories import add_account, add_line, add_location, add_network, add_phone, emergency_call
+from tests.siptest import response as sip_response
 
 EASTERN = zoneinfo.ZoneInfo("America/New_York")
 DESK = Actor("user", "user_1", "desk@example.com", "192.0.2.1", None, "Dana Reyes", "admin")
@@ -168,6 +171,9 @@ async def test_what_was_not_tested_for_90_days_is_counted_and_comes_first(
             await store_tests.keep(session, account.id, place.id, Outcome.PASSED, "", at=at, call_id=None)
         since = now - dt.timedelta(days=90)
         assert await store_tests.count_untested(session, account.id, since) == 3
+        assert await store_tests.count_without_caller(session, account.id, since) == 0
+        await store_tests.keep(session, account.id, location.id, Outcome.NO_CALLER, "", at=now, call_id=None)
+        assert await store_tests.count_without_caller(session, account.id, since) == 1
         overdue = await store_tests.locations_tested(session, account.id, untested_since=since)
         assert [each.location.name for each in overdue] == ["Headquarters", "Older", "Old"]
         everything = await store_tests.locations_tested(session, account.id)
@@ -336,3 +342,220 @@ async def test_a_drill_tells_everybody_rings_and_sends_nothing(
         assert "call nobody outside" in " ".join(note.body.split())
         assert f"https://pages.example/calls/{call.id}" in note.body
     assert (call.kind, call.outcome, call.invite, attempts, count) == ("drill", "drill", None, [], 1)
+
+
+LONDON = {"country": "GB", "A3": "London", "RD": "Strand", "HNO": "1", "PC": "WC2R 0EZ"}
+
+
+async def abroad(database: Database, account: Account, name: str = "London", **civic: str) -> Location:
+    async with database.sessions.begin() as session:
+        place = await add_location(session, account, name=name, civic_address=LONDON | civic)
+        await add_network(session, place, f"10.{len(name)}.0.0/16")
+        return place
+
+
+async def test_a_plan_and_a_round_where_no_number_is_set_aside_for_tests_are_refused_in_words(
+    database: Database, account: Account
+) -> None:
+    """E-15: 933 is nobody's number in Britain: nothing would be tested, and somebody might be called."""
+    await abroad(database, account)
+    async with database.sessions.begin() as session:
+        plan = await sweeps.plan_for(session, account)
+        with pytest.raises(Invalid) as refused:
+            await sweeps.change_plan(session, DESK, account, plan, {"cadence": "weekly"})
+        ((name, words),) = [(fault.field, fault.detail) for fault in refused.value.fields]
+        assert (name, "933 is one in the United States and Canada alone" in words) == ("cadence", True)
+        await sweeps.change_plan(session, DESK, account, plan, {"cadence": "off", "hour": 3})  # what calls nobody
+        with pytest.raises(Conflict, match="Ask the carrier"):
+            await sweeps.begin_sweep(session, DESK, account.id, tells=True)
+
+
+async def test_a_round_passes_over_what_has_no_test_line_and_calls_it_neither_failed_nor_tested(
+    database: Database, account: Account, location: Location, keys: KeyRing
+) -> None:
+    """E-15: with an outcome of its own; overdue lists and counts leave such places out, whoever's country it is."""
+    london = await abroad(database, account)
+    async with database.sessions.begin() as session:
+        lisbon = await add_location(session, account, name="Lisbon", civic_address=LONDON | {"country": "pt"})
+        await sweeps.begin_sweep(session, DESK, account.id, tells=True)
+    sweep = await until_ended(Sweeper(database, keys, lambda: ""), database)
+    assert (sweep.locations, sweep.passed, sweep.failed, sweep.skipped) == (3, 0, 0, 3)
+    since = utc_now() - dt.timedelta(days=90)
+    async with database.sessions() as session:
+        tested = {each.location.name: each.test for each in await store_tests.locations_tested(session, account.id)}
+        overdue = await store_tests.locations_tested(session, account.id, untested_since=since)
+        assert {name: test.outcome for name, test in tested.items() if test} == {
+            "Headquarters": Outcome.NO_CALLER, "London": Outcome.NO_TEST_LINE, "Lisbon": Outcome.NO_TEST_LINE,
+        }  # fmt: skip
+        assert [each.location.name for each in overdue] == ["Headquarters"]
+        assert await store_tests.count_untested(session, account.id, since) == 1
+        assert await store_tests.count_without_caller(session, account.id, since) == 1
+        ids = [location.id, london.id, lisbon.id]
+        assert await store_tests.untestable_among(session, ids) == {london.id, lisbon.id}
+        rows = await session.scalars(select(Location.name).where(store_tests.untested(since)))
+        assert list(rows) == ["Headquarters"]
+
+
+@pytest.mark.parametrize(("country", "named", "is_there"), [("GB", "", False), ("US", "", True), ("GB", "US", True)])
+async def test_an_address_that_names_no_country_is_in_the_accounts(
+    database: Database, country: str, named: str, is_there: bool
+) -> None:
+    """E-15: as a call from there is taken."""
+    async with database.sessions.begin() as session:
+        account = await add_account(session, country=country)
+        civic = {key: value for key, value in LONDON.items() if key != "country"} | (
+            {"country": named} if named else {}
+        )
+        place = await add_location(session, account, civic_address=civic)
+        assert await store_tests.is_testable(session, place) is is_there
+        assert await store_tests.count_testable(session, account.id) == int(is_there)
+
+
+async def test_a_plan_that_is_withdrawn_ends_no_round_and_begins_none(
+    database: Database, account: Account, location: Location, keys: KeyRing
+) -> None:
+    """E-15: in the middle of a round; whoever wants that one ended stops it."""
+    places = [await abroad(database, account, name, country="US") for name in ("Barn", "Shed")]
+    async with database.sessions.begin() as session:
+        plan = await sweeps.plan_for(session, account)
+        await sweeps.change_plan(session, DESK, account, plan, {"cadence": "weekly"})
+    sweeper, later = Sweeper(database, keys, lambda: ""), utc_now() + dt.timedelta(days=8)
+    async with database.sessions.begin() as session:
+        await add_line(session, account)
+    assert await sweeper.look(later)  # one of three is dealt with
+    async with database.sessions.begin() as session:
+        plan = await sweeps.plan_for(session, account, to_change=True)
+        await sweeps.change_plan(session, DESK, account, plan, {"cadence": "off"})
+    ended = await until_ended(sweeper, database, lambda: later)
+    assert (ended.state, ended.failed + ended.skipped) == ("done", len(places) + 1)
+    assert not await sweeper.look(later + dt.timedelta(days=30))
+    async with database.sessions() as session:
+        assert await session.scalar(select(func.count()).select_from(Sweep)) == 1
+
+
+class DeadLine(asyncio.DatagramProtocol):
+    """Somebody on the SIP port who says 100 and no more; `heard` are the methods it was sent."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+        self.news = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        method = data.partition(b" ")[0].decode()
+        self.heard.append(method)
+        if method == "INVITE":
+            self.transport.sendto(sip_response(data, 100, to_tag=""), addr)  # type: ignore[attr-defined]
+        elif method == "CANCEL":
+            self.transport.sendto(sip_response(data, 200), addr)  # type: ignore[attr-defined]
+        self.news.set()
+
+    async def until(self, method: str) -> None:
+        async with asyncio.timeout(30.0):
+            while method not in self.heard:
+                self.news.clear()
+                await self.news.wait()
+
+
+@pytest.fixture
+async def dead_line() -> AsyncIterator[tuple[DeadLine, str]]:
+    transport, protocol = await asyncio.get_running_loop().create_datagram_endpoint(
+        DeadLine, local_addr=("127.0.0.1", 0)
+    )
+    yield protocol, "127.0.0.1:{}".format(transport.get_extra_info("sockname")[1])
+    transport.close()
+
+
+@pytest.mark.enable_socket
+async def test_a_test_call_is_withdrawn_as_soon_as_a_real_one_waits_and_its_location_has_its_turn_again(
+    database: Database, account: Account, location: Location, keys: KeyRing, dead_line: tuple[DeadLine, str]
+) -> None:
+    """E-15: a CANCEL leaves, nothing is recorded against the location, and no further call is placed meanwhile."""
+    peer, address = dead_line
+    async with database.sessions.begin() as session:
+        await add_network(session, location, "10.4.12.0/24")
+        await add_line(session, account)
+        await sweeps.begin_sweep(session, DESK, account.id, tells=True)
+    sweeper = Sweeper(database, keys, lambda: address)
+    looking = asyncio.create_task(sweeper.look(utc_now()))
+    await peer.until("INVITE")
+    real = call_of(account, location, kind="emergency", dialed="911", outcome="in_progress", status_code=None)
+    async with database.sessions.begin() as session:
+        session.add(real)
+        record(session, SYSTEM, Event.EMERGENCY_CALL_CREATE, real)
+    await peer.until("CANCEL")
+    assert await looking
+    peer.heard.clear()
+    assert await sweeper.look(utc_now())
+    assert peer.heard == []
+    async with database.sessions() as session:
+        assert await store_tests.last_test_of(session, location) is None
+
+
+async def test_a_round_whose_every_call_ends_in_an_error_of_ours_ends_itself(
+    database: Database, account: Account, keys: KeyRing
+) -> None:
+    """E-15: the guard counts errors in a row; each location is dealt with once, and other rounds have their turn."""
+    for at in range(MAX_STUMBLES + 3):
+        await abroad(database, account, "x" * (at + 1), country="US")
+
+    def broken() -> str:
+        raise ZeroDivisionError
+
+    async with database.sessions.begin() as session:
+        await add_line(session, account)
+        await sweeps.begin_sweep(session, DESK, account.id, tells=True)
+    sweep = await until_ended(Sweeper(database, keys, broken), database)
+    assert (sweep.state, sweep.failed, sweep.locations) == ("done", MAX_STUMBLES, MAX_STUMBLES + 3)
+    async with database.sessions() as session:
+        tests = [each.test for each in await store_tests.locations_tested(session, account.id) if each.test]
+    assert {test.outcome for test in tests} == {Outcome.NOT_RECORDED}
+    assert "ZeroDivisionError" in tests[0].detail
+
+
+async def test_one_error_among_others_does_not_end_a_round(database: Database, account: Account, keys: KeyRing) -> None:
+    """E-15: only errors in a row count."""
+    for at in range(MAX_STUMBLES + 3):
+        await abroad(database, account, "x" * (at + 1), country="US")
+    calls = itertools.count()
+
+    def mostly_broken() -> str:
+        if next(calls) % 2:
+            return ""
+        raise ZeroDivisionError
+
+    async with database.sessions.begin() as session:
+        await add_line(session, account)
+        await sweeps.begin_sweep(session, DESK, account.id, tells=True)
+    sweep = await until_ended(Sweeper(database, keys, mostly_broken), database)
+    assert (sweep.state, sweep.failed) == ("done", MAX_STUMBLES + 3)
+
+
+async def test_calls_of_a_round_keep_their_distance(
+    database: Database, account: Account, location: Location, keys: KeyRing
+) -> None:
+    """E-15: one call, then a pause, however many locations wait; an idle node looks more rarely than it calls."""
+    times: list[float] = []
+    loop = asyncio.get_running_loop()
+
+    def placed() -> str:
+        times.append(loop.time())
+        return ""
+
+    for name in ("Barn", "Shed!"):
+        await abroad(database, account, name, country="US")
+    async with database.sessions.begin() as session:
+        await add_network(session, location, "10.4.12.0/24")
+        await add_line(session, account)
+        await sweeps.begin_sweep(session, DESK, account.id, tells=True)
+    running = asyncio.create_task(Sweeper(database, keys, placed, pace_s=0.4).run())
+    try:
+        async with asyncio.timeout(60.0):
+            while len(times) < 3:
+                await asyncio.sleep(0.02)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert all(later - earlier >= 0.4 for earlier, later in itertools.pairwise(times)), times
