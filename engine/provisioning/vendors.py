@@ -1,7 +1,6 @@
-"""Vendor profiles and identification: who is asking for which file, judged from path and User-Agent as evidence (pure).
+"""Identification: who is asking for which file, judged from path and User-Agent as evidence (pure).
 
-A vendor is a folder `templates/phones/<vendor>/` with a `profile.toml`: file names, User-Agent spellings, address
-blocks, models, templates, resync events. `load` reads all of them once at start; `identify` is a function of its
+`load` reads every vendor's profile (`engine.provisioning.profiles`) once at start; `identify` is a function of its
 arguments.
 
 How the evidence is weighed, strongest first: the User-Agent names a vendor; the file name is one that only that
@@ -10,33 +9,33 @@ nothing never counts against a phone. `contradictions` lists evidence that canno
 """
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from enum import IntEnum, StrEnum
+from dataclasses import dataclass, replace
+from enum import IntEnum
 from functools import cache
 from pathlib import Path
-from typing import Any, NewType
 
 from engine.errors import ConfigFault
 from engine.provisioning import diagnosis
-from engine.provisioning.envelope import Scheme
-from engine.provisioning.functionkeys import KeyKind
-from engine.provisioning.setting_names import Names, Watched, watched_patterns
+from engine.provisioning.profiles import (
+    FileKind,
+    FileRule,
+    Mac,
+    Model,
+    Profile,
+    Support,
+    parse_mac,
+    parse_profile,
+    spelled,
+)
 
-Mac = NewType("Mac", str)  # 12 lower-case hexadecimal digits
+__all__ = [
+    "Confidence", "FileKind", "FileRule", "Mac", "Model", "PhoneIdentity", "Profile", "Support", "Vendors", "known",
+    "load", "parse_mac", "parse_profile", "spelled", "templates_root",
+]  # fmt: skip
 
 MAX_PATH = 300  # longer than any name a phone asks for; checked before any pattern runs
 MAX_USER_AGENT = 200  # longer than what any phone calls itself; a stranger's essay is not read to its end
-NOT_A_MAC = frozenset({"000000000000", "ffffffffffff"})
-_MAC = re.compile(r"[0-9a-f]{12}\Z")
-_MAC_IN_A_NAME = "(?P<mac>(?!0{12}|[Ff]{12})[0-9A-Fa-f]{12})"
-_BRANDS = (
-    "YEALINK|POLYCOM|POLY|AASTRA|MITEL|HTEK|PANASONIC|SANGOMA|DIGIUM|AVAYA|GIGASET|ALGO|"
-    "GRANDSTREAM|CISCO|LINKSYS|SNOM|FANVIL|OBIHAI|AUDIOCODES|LINPHONE|ACROBITS"
-)
-_GROUP_NAME = re.compile(r"\(\?P<\w+>")
-_SEPARATORS = re.compile(r"[:.\-\s]")
 _PLACEHOLDER = re.compile(r"[{$\[%<]")
 # Brands whose phones name themselves and are not ours yet. Their `<mac>.cfg` is their own grammar, never one of ours.
 # The last alternative is a User-Agent in Yealink's own shape under another brand: not a phone of anybody's.
@@ -49,20 +48,6 @@ _FOREIGN = re.compile(
 )
 
 
-class FileKind(StrEnum):
-    BOOT = "boot"  # says which files to read next
-    COMMON = "common"  # for a model or for all phones, holds no secret
-    DEVICE = "device"  # the phone's own configuration
-    SETTINGS = "settings"  # the phone's own configuration, second file
-    OVERRIDE = "override"  # what the phone's user changed, kept on the server
-    DIRECTORY = "directory"
-    LICENSE = "license"
-    LOG = "log"
-    FIRMWARE = "firmware"
-    PLACEHOLDER = "placeholder"  # `{mac}.cfg`: the phone did not fill in its own address
-    OTHER = "other"
-
-
 class Confidence(IntEnum):
     """How sure the vendor is: a file name many vendors share, an address block, a file name or User-Agent of one
     vendor, both.
@@ -73,132 +58,6 @@ class Confidence(IntEnum):
     PROBABLE = 2
     HIGH = 3
     EXACT = 4
-
-
-class Support(StrEnum):
-    TESTED = "tested"  # a golden file holds its rendering
-    EXPECTED = "expected"
-    UNTESTED = "untested"
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """`lines`: registrations the model can hold. `common_id`: the number in its common file's name, where it has
-    one. `template` None: known by name, and served nothing, since its files have another grammar. `keys`: that can be
-    programmed; `has_shared_keys`: its lines sit on the first of them. `takes`: the kinds of the account's own files its
-    configuration can name (logo, firmware, ringtone).
-    """
-
-    name: str
-    lines: int
-    support: Support
-    template: str | None
-    common_id: int | None = None
-    files: tuple[str, ...] = ()
-    keys: int = 0
-    has_shared_keys: bool = True
-    takes: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class FileRule:
-    """One spelling of a file name. `template` None: known, but nothing is served under it. `directory`: what a
-    phonebook is written as there (`engine.provisioning.phonebook`); a group `page` in the name counts its pages.
-    """
-
-    kind: FileKind
-    pattern: re.Pattern[str]
-    template: str | None
-    exclusive: bool
-    upload: bool
-    directory: str | None = None
-
-    @property
-    def is_served(self) -> bool:
-        return self.template is not None or self.directory is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """One vendor family, as its `profile.toml` says.
-
-    refused         what no text may hold, where the format has no way to write it
-    dial_setting    how a setting of the dial plan stands in a rendered file, name then value
-    dial_names      which of a file's XML elements are settings of the dial plan (`engine.provisioning.formats`)
-    own_dialed      which of them, where the shipped file's are read out of its text, in one an account's template made
-    folder          a folder only this vendor's phones put before a file's name
-    file_names      the model behind a file name that is one model's own, in lower case
-    key_kinds       the function keys its files can say
-    phonebook       the file name that phones are told to fetch the phonebook under; empty: they are not told
-    encryption      the format its phones decrypt (`engine.provisioning.envelope`); None: none that is known well enough
-    encodings       further formats, for a phone that names one in Accept-Encoding
-    mac_variable    what stands for the phone's address in a URL entered on it; empty: the phone adds its file itself
-    separator       what stands between a setting's name and its value in a text file; `statement`, where no one mark
-                    does: how it stands there, `name`, then `value`; comment: how a line begins that is none
-    pinned          settings that decide about calls and that the dial plan's grammar does not read: an account's own
-                    template leaves them as the shipped one makes them, but for `harmless` ones (`name=value`)
-    watched         settings that such a template may change, and of which it is told what comes of that
-    boot_free       what an account's own template may say in a file that names the files that follow
-    is_softphone    an application without an address of its own: one is made for it
-    """
-
-    name: str
-    title: str
-    content_type: str
-    escape: str
-    dial_plan: str
-    user_agents: tuple[re.Pattern[str], ...]
-    ouis: frozenset[str]
-    files: tuple[FileRule, ...]
-    models: Mapping[str, Model]
-    model_spellings: Mapping[str, str]
-    common_ids: Mapping[int, str]
-    resync_event: str
-    reboot_event: str
-    device_files: tuple[str, ...]
-    templates: Mapping[str, str]
-    refused: re.Pattern[str] | None = None
-    dial_setting: re.Pattern[str] | None = None
-    dial_names: re.Pattern[str] | None = None
-    own_dialed: re.Pattern[str] | None = None
-    folder: re.Pattern[str] | None = None
-    file_names: Mapping[str, str] = field(default_factory=dict)
-    key_kinds: frozenset[KeyKind] = frozenset()
-    phonebook: str = ""
-    encryption: Scheme | None = None
-    encodings: frozenset[Scheme] = frozenset()
-    mac_variable: str = ""
-    separator: str = "="
-    statement: re.Pattern[str] | None = None
-    comment: str = "#"
-    pinned: re.Pattern[str] | None = None
-    harmless: re.Pattern[str] | None = None
-    boot_free: re.Pattern[str] | None = None
-    watched: Mapping[Watched, re.Pattern[str]] = field(default_factory=dict)
-    is_softphone: bool = False
-    any_file: re.Pattern[str] = field(init=False, repr=False)
-    names: Names = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        """One pattern for all file names, so that a request is not held against every rule of every vendor: its groups
-        are the rules, in their order.
-        """
-        patterns = (_GROUP_NAME.sub("(?:", rule.pattern.pattern) for rule in self.files)
-        any_file = re.compile("|".join(f"({pattern})" for pattern in patterns))
-        if any_file.groups != len(self.files):
-            raise ValueError("a group of a file's name without a name of its own is written (?:...)")
-        object.__setattr__(self, "any_file", any_file)
-        object.__setattr__(self, "names", Names(self.dial_names, self.own_dialed, self.pinned, self.watched))
-
-    def file_rule(self, name: str) -> FileRule | None:
-        """The rule that file name falls under; None when this vendor's phones ask for no such file."""
-        found = self.any_file.fullmatch(name)
-        return self.files[(found.lastindex or 1) - 1] if found is not None else None
-
-    def model(self, spelling: str) -> Model | None:
-        """The model behind any spelling of its name (`SIP-T46U`, `VVX_450`, `vvx 450`)."""
-        name = self.model_spellings.get(spelled(spelling))
-        return self.models[name] if name is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,9 +79,8 @@ class PhoneIdentity:
     foreign: str | None = None
     file: str = ""
     named: tuple[str | None, Mac | None] = (None, None)
-    is_refused: bool = (
-        False  # a contradiction after which nothing may be served: two addresses, a placeholder, another vendor
-    )
+    # a contradiction after which nothing may be served: two addresses, a placeholder, another vendor
+    is_refused: bool = False
     is_proven: bool = False
 
 
@@ -235,18 +93,6 @@ class _Agent:
     firmware: str | None = None
     mac: Mac | None = None
     foreign: str | None = None
-
-
-def spelled(model: str) -> str:
-    """A model name reduced to what people agree on: capitals and digits, without brand, `SIP` and punctuation."""
-    text = re.sub(r"[^A-Z0-9]", "", model.upper())
-    return re.sub(rf"^(?:{_BRANDS})?(?:SIP)?", "", text)
-
-
-def parse_mac(text: str) -> Mac | None:
-    """12 lower-case digits from any usual spelling (`00:15:65:4A:A9:37`, `0015.654a.a937`), or None."""
-    digits = _SEPARATORS.sub("", text.strip()).lower()
-    return Mac(digits) if _MAC.match(digits) and digits not in NOT_A_MAC else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -470,113 +316,3 @@ def load(root: Path | None = None) -> Vendors:
 def known() -> Vendors:
     """The profiles that came with this installation, read once."""
     return load()
-
-
-def parse_profile(text: str, templates: Mapping[str, str]) -> Profile:
-    """Read one profile; `templates` are its Jinja sources by file name.
-
-    Raises:
-        ValueError, KeyError, TypeError, re.error: it is not one; `load` says where.
-    """
-    data = tomllib.loads(text)
-    models = {name: _model(name, entry, data) for name, entry in data["models"].items()}
-    spellings: dict[str, str] = {}
-    for name, entry in data["models"].items():
-        for spelling in (name, *entry.get("aliases", ())):
-            if spellings.setdefault(spelled(spelling), name) != name:
-                raise ValueError(f"{spelling} names two models")
-    files = tuple(_file(entry) for entry in data["files"])
-    wanted = {model.template for model in models.values()} | {rule.template for rule in files} - {"model"}
-    if missing := sorted(str(name) for name in wanted - set(templates) - {None}):
-        raise ValueError(f"no such templates: {', '.join(missing)}")
-    keys = data.get("keys", {})
-    if data["escape"] not in {"line", "xml"}:
-        raise ValueError(f"escape: expected line or xml, got {data['escape']!r}")
-    return Profile(
-        name=data["name"],
-        title=data["title"],
-        content_type=data["content_type"],
-        escape=data["escape"],
-        dial_plan=data["dial_plan"],
-        user_agents=tuple(re.compile(pattern, re.IGNORECASE) for pattern in data["user_agents"]),
-        ouis=frozenset(data["ouis"]),
-        files=files,
-        models=models,
-        model_spellings=spellings,
-        common_ids={model.common_id: name for name, model in reversed(models.items()) if model.common_id is not None},
-        resync_event=data["notify"]["resync"],
-        reboot_event=data["notify"]["reboot"],
-        device_files=tuple(data["device_files"]),
-        templates=dict(templates),
-        dial_names=re.compile(data["dial_names"]) if "dial_names" in data else None,
-        folder=re.compile(data["folder"], re.IGNORECASE) if "folder" in data else None,
-        file_names=_file_names(data["models"]),
-        refused=re.compile(data["refused"]) if "refused" in data else None,
-        dial_setting=re.compile(data["dial_setting"], re.MULTILINE) if "dial_setting" in data else None,
-        key_kinds=frozenset(map(KeyKind, keys.get("kinds", ()))),
-        phonebook=data.get("phonebook", ""),
-        encryption=Scheme(data["encryption"]["scheme"]) if "encryption" in data else None,
-        encodings=frozenset(map(Scheme, data.get("encryption", {}).get("encodings", ()))),
-        mac_variable=data.get("mac_variable", ""),
-        **_override_rules(data.get("overrides", {})),
-        is_softphone=data.get("softphone", False),
-    )
-
-
-def _override_rules(table: Mapping[str, Any]) -> dict[str, Any]:
-    """The table `overrides` of a profile: what an account's own templates may not change. Lists are alternatives."""
-    found: dict[str, Any] = {"comment": table.get("comment", "#"), "separator": table.get("separator", "=")}
-    found["watched"] = watched_patterns(table.get("watched", {}))
-    found |= {name: re.compile(table[name]) for name in ("statement", "own_dialed") if name in table}
-    for name in ("pinned", "harmless", "boot_free"):
-        if name in table:
-            found[name] = re.compile("|".join(f"(?:{one})" for one in table[name]), re.IGNORECASE)
-    return found
-
-
-def _file_names(models: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """The model behind each file name that belongs to one model."""
-    found: dict[str, str] = {}
-    for name, entry in models.items():
-        for file in entry.get("files", ()):
-            if found.setdefault(file.lower(), name) != name:
-                raise ValueError(f"{file} is the file of two models")
-    return found
-
-
-def _model(name: str, entry: Mapping[str, Any], data: Mapping[str, Any]) -> Model:
-    template = entry.get("template", data["template"]) or None
-    keys = data.get("keys", {})
-    return Model(
-        name,
-        int(entry["lines"]),
-        Support(entry["support"]),
-        template,
-        entry.get("common_id"),
-        tuple(entry.get("files", ())),
-        int(entry.get("keys", _usual(name, keys) or 0)) if template is not None else 0,
-        not name.startswith(tuple(keys.get("separate", ()))),
-        frozenset(_usual(name, data.get("takes", {})) or () if template is not None else ()),
-    )
-
-
-def _usual(name: str, table: Any) -> Any:
-    """What a table says of a model: the entry of `models` for the first beginning of its name that stands there, else
-    the family's default. What is no table holds for every model.
-    """
-    if not isinstance(table, Mapping):
-        return table
-    named = (value for prefix, value in table.get("models", {}).items() if name.startswith(prefix))
-    return next(named, table.get("default"))
-
-
-def _file(entry: Mapping[str, Any]) -> FileRule:
-    pattern = entry["name"].replace("{mac}", _MAC_IN_A_NAME)
-    return FileRule(
-        kind=FileKind(entry["kind"]),
-        pattern=re.compile(pattern),
-        template=entry.get("template"),
-        exclusive=entry.get("exclusive", True),
-        upload=entry.get("upload", False),
-        directory=entry.get("directory"),
-    )
