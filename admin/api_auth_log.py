@@ -11,6 +11,7 @@ from admin.api_models import Answer, Instant
 from admin.api_paging import PAGE_QUERIES, page, page_asked
 from admin.context import ACCOUNT, SESSION
 from admin.routes import Operation, Query, Route
+from admin.times_asked import instant_asked
 from engine.accounts import authlog
 from engine.accounts.authlog import Authentication, End, Filters, Method, Position
 from engine.accounts.scopes import Scope
@@ -47,7 +48,7 @@ class AuthenticationAnswer(Answer):
 async def list_auth_log(request: web.Request) -> web.Response:
     asked = page_asked(request, *NAMES)
     faults: list[FieldFault] = []
-    since, until = _instant(request, "since", faults), _instant(request, "until", faults)
+    since, until = (instant_asked(request.query, name, faults) for name in ("since", "until"))
     filters = plain_filters(request.query, faults, since, until)
     for name, known in (
         ("outcome", OUTCOMES),
@@ -90,20 +91,6 @@ def plain_filters(
         except ValueError:
             faults.append(FieldFault("ip", "Expected an address, its beginning, or a network such as 10.1.0.0/16."))
     return Filters(since, until, text["outcome"], text["end"], text["user"], text["ip"], text["method"])
-
-
-def _instant(request: web.Request, name: str, faults: list[FieldFault]) -> dt.datetime | None:
-    text = request.query.get(name)
-    if text is None:
-        return None
-    try:
-        at = dt.datetime.fromisoformat(text)
-        if at.tzinfo is not None:
-            return at.astimezone(dt.UTC)
-    except (ValueError, OverflowError):
-        pass  # told like a time without its zone
-    faults.append(FieldFault(name, "Expected a time with its zone, such as 2026-11-21T20:00:00Z."))
-    return None
 
 
 def _query(name: str, description: str, **schema: object) -> Query:

@@ -9,6 +9,7 @@ from multidict import MultiMapping
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from admin.audit_ranges import RANGES, Span, end_of, first_instant, last_instant, span_of, start_of
+from admin.times_asked import STORABLE_YEARS, day_asked
 from engine.accounts import store_audit_readers
 from engine.audit.events import Category, Event
 from engine.audit.store import Filters
@@ -86,8 +87,8 @@ def parse_asked(
         Invalid: every filter that cannot be read.
     """
     faults: list[FieldFault] = []
-    first = _day(query, "start", faults)
-    last = _day(query, "end", faults)
+    first = day_asked(query, "start", faults)
+    last = day_asked(query, "end", faults)
     events = frozenset(query.getall("event", []))
     known = {event.value for event in Event}
     faults += [FieldFault("event", f"There is no event {name!r}.") for name in sorted(events - known)]
@@ -135,20 +136,6 @@ def parse_asked(
     return Asked(filters, before, max(1, min(limit or PAGE, MAX_PAGE)), chosen["group"], pairs, user)
 
 
-def _day(query: MultiMapping[str], name: str, faults: list[FieldFault]) -> dt.date | None:
-    text = query.get(name, "").strip()
-    if not text:
-        return None
-    try:
-        day = dt.date.fromisoformat(text)
-    except ValueError:
-        day = None
-    if day is None or not 1971 <= day.year <= 9000:  # so that no zone moves it out of what can be stored
-        faults.append(FieldFault(name, f"Expected a day such as 2026-11-21, got {text!r}."))
-        return None
-    return day
-
-
 def _one_of(query: MultiMapping[str], name: str, known: Iterable[str], faults: list[FieldFault]) -> str:
     text = query.get(name, "").strip()
     if text and text not in known:
@@ -168,7 +155,7 @@ def _clock(
         local = dt.datetime.fromisoformat(text)
     except ValueError:
         local = None
-    if local is None or local.tzinfo is not None or not 1971 <= local.year <= 9000:
+    if local is None or local.tzinfo is not None or local.year not in STORABLE_YEARS:
         faults.append(FieldFault(name, f"Expected a date and time such as 2026-11-21T14:30, got {text!r}."))
         return None
     return first_instant(local, zone) if name == "from" else last_instant(local, zone, to_the_second=len(text) > 16)

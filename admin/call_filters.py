@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from admin.routes import Query
+from admin.times_asked import day_asked, instant_asked
 from engine.accounts.store import is_id
 from engine.e911.store_calls import NO_LOCATION, OUTCOMES, CallFilters
 from engine.errors import FieldFault, Invalid
@@ -34,7 +35,7 @@ def api_filters(request: web.Request) -> CallFilters:
         Invalid: every value that cannot be read.
     """
     query, faults = request.query, list[FieldFault]()
-    since, until = (_instant(query, name, faults) for name in ("since", "until"))
+    since, until = (instant_asked(query, name, faults) for name in ("since", "until"))
     acknowledged = query.get("acknowledged")
     if acknowledged not in {None, "true", "false"}:
         faults.append(FieldFault("acknowledged", "Expected true or false."))
@@ -62,11 +63,11 @@ def page_filters(
     typed = {name: query.get(name, "").strip() for name in ("kind", "outcome", "location", "caller", "from", "to")}
     given = {name: text for name, text in typed.items() if text}
     faults: list[FieldFault] = []
-    first, last = (_day(given, name, faults) for name in ("from", "to"))
+    first, last = (day_asked(given, name, faults) for name in ("from", "to"))
     if first and last and first > last:
         faults.append(FieldFault("to", "Expected a day that is not before the first."))
         first = last = None
-    after = last + dt.timedelta(days=1) if last and last < dt.date.max else None
+    after = last + dt.timedelta(days=1) if last else None
     filters = CallFilters(
         kind=_one_of(given, "kind", KINDS, faults),
         outcome=_one_of(given, "outcome", OUTCOMES, faults),
@@ -100,29 +101,6 @@ def _caller(query: Mapping[str, str], faults: list[FieldFault]) -> str:
         faults.append(FieldFault("caller", f"Expected at most {MAX_TEXT_CHARS} characters of text."))
         return ""
     return value
-
-
-def _instant(query: Mapping[str, str], name: str, faults: list[FieldFault]) -> dt.datetime | None:
-    text = query.get(name)
-    if text is None:
-        return None
-    try:
-        at = dt.datetime.fromisoformat(text)
-        if at.tzinfo is not None:
-            return at.astimezone(dt.UTC)
-    except (ValueError, OverflowError):
-        pass
-    faults.append(FieldFault(name, "Expected a time with its zone, such as 2026-11-21T20:00:00Z."))
-    return None
-
-
-def _day(query: Mapping[str, str], name: str, faults: list[FieldFault]) -> dt.date | None:
-    text = query.get(name)
-    try:
-        return dt.date.fromisoformat(text) if text else None
-    except ValueError:
-        faults.append(FieldFault(name, "Expected a day, such as 2026-11-21."))
-        return None
 
 
 def _midnight(day: dt.date | None, zone: zoneinfo.ZoneInfo) -> dt.datetime | None:

@@ -11,6 +11,7 @@ from admin.context import ACCOUNT, ACTOR, BROWSER, RESOURCE, SCOPES, SESSION
 from admin.pages_form import see_other
 from admin.render import render, zone_of
 from admin.routes import Route
+from admin.times_asked import day_asked
 from engine.accounts import authlog, operations, store
 from engine.accounts.authlog import End, Filters, Method, Position
 from engine.accounts.scopes import Scope
@@ -83,7 +84,7 @@ async def get_auth_log(request: web.Request) -> web.Response:
 def _asked(request: web.Request, zone: zoneinfo.ZoneInfo) -> tuple[Filters, list[tuple[str, str]]]:
     """The filters, and those that stand in the address. Days are of the account's zone and inclusive."""
     faults: list[FieldFault] = []
-    first, last = _day(request, "since", faults), _day(request, "until", faults)
+    first, last = (day_asked(request.query, name, faults) for name in ("since", "until"))
     since = None if first is None else dt.datetime.combine(first, dt.time.min, zone).astimezone(dt.UTC)
     until = None
     if last is not None:
@@ -94,18 +95,6 @@ def _asked(request: web.Request, zone: zoneinfo.ZoneInfo) -> tuple[Filters, list
         raise Invalid("The authentication log cannot be filtered like this.", fields=tuple(faults))
     pairs = [(name, request.query.get(name, "").strip()) for name in NAMES]
     return filters, [(name, text) for name, text in pairs if text]
-
-
-def _day(request: web.Request, name: str, faults: list[FieldFault]) -> dt.date | None:
-    text = request.query.get(name, "").strip()
-    try:
-        day = dt.date.fromisoformat(text) if text else None
-    except ValueError:
-        day = dt.date.min
-    if day is not None and not 1971 <= day.year <= 9000:  # so that no zone moves it out of what can be stored
-        faults.append(FieldFault(name, "Expected a day such as 2026-11-21."))
-        return None
-    return day
 
 
 def _after(request: web.Request) -> Position | None:
