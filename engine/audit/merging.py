@@ -6,20 +6,13 @@ which the database's one writer serves nobody (https://sqlite.org/fts5.html, 6.7
 off and merges here: some pages, a commit, a pause in which others have their turn.
 """
 
-import asyncio
-
-import structlog
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 
+from engine.audit.steps import step_by_step
 from engine.db import Database
-from engine.errors import DatabaseAway
 
-LOOK_S = 2.0
-PAUSE_S = 0.05  # between the steps of one merge: several times what a step holds the writer for
 STEP_PAGES = 48  # about 200 kB written, some milliseconds
 INDEXES = ("audit_search_text", "audit_search_facet")
-_log = structlog.get_logger()
 
 
 class IndexKeeper:
@@ -29,14 +22,8 @@ class IndexKeeper:
         self._database = database
 
     async def run(self) -> None:
-        """Until cancelled. A database that is away or busy is asked again at the next look."""
-        while self._database.sqlite_path is not None:
-            has_more = False
-            try:
-                has_more = await self.step()
-            except (SQLAlchemyError, OSError, DatabaseAway) as exc:
-                _log.warning("audit_index_waits", error=type(exc).__name__, meaning="searches work, a little slower")
-            await asyncio.sleep(PAUSE_S if has_more else LOOK_S)
+        """Until cancelled."""
+        await step_by_step(self._database, self.step)
 
     async def step(self) -> bool:
         """Merge some pages of each index in a transaction of its own; whether there may be more to do."""

@@ -7,25 +7,19 @@ searches look at them one by one (`engine.audit.store`). Here they are put in, s
 transaction of its own. A node that stops in between goes on at its next start.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import structlog
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from engine.audit.steps import step_by_step
 from engine.db import Database
-from engine.errors import DatabaseAway
 from engine.models import AUDIT_SEARCH_ADD_SQLITE, AUDIT_SEARCH_TRIGGER_SQLITE
 
 MANY = 100  # entries of one operation; fewer are put in at once
-LOOK_S = 2.0
-PAUSE_S = 0.05  # between two steps: others have their turn
 STEP = 200  # entries put in at a time: some 30 ms
-_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +73,11 @@ class OwedIndexing:
         self._database = database
 
     async def run(self) -> None:
-        """Until cancelled. A database that is away or busy is asked again at the next look."""
-        while self._database.sqlite_path is not None:
-            has_more = False
-            try:
-                has_more = await self.is_owing() and await self.step()
-            except (SQLAlchemyError, OSError, DatabaseAway) as exc:
-                _log.warning("audit_index_waits", error=type(exc).__name__, meaning="searches work, a little slower")
-            await asyncio.sleep(PAUSE_S if has_more else LOOK_S)
+        """Until cancelled."""
+        await step_by_step(self._database, self._step_if_owing)
+
+    async def _step_if_owing(self) -> bool:
+        return await self.is_owing() and await self.step()
 
     async def is_owing(self) -> bool:
         """Whether anything is owed; asked without taking the writer."""
