@@ -12,12 +12,11 @@ from sqlalchemy import func, select
 
 from admin.app import make_admin
 from admin.housekeeping import sweep
-from engine import crypto, migrations
 from engine.accounts.policy import Policy
-from engine.audit.record import open_audited
 from engine.config import Config, Core
+from engine.crypto import KeyRing
+from engine.db import Database
 from engine.models import RefusedKey, Session
-from tests.postgres import running_postgres
 from tests.unit.admin.adminport import AdminPort, Edge, Site
 from tests.unit.admin.formbrowser import Browser, add_sam, log_of, set_policy
 
@@ -25,18 +24,11 @@ pytestmark = pytest.mark.enable_socket  # a server and a listener on loopback
 
 
 @pytest.fixture
-async def port(tmp_path: Path) -> AsyncIterator[AdminPort]:
-    keys = crypto.create(tmp_path / "keys.toml")
-    with running_postgres() as url:
-        database = open_audited(url, keys)
-        await migrations.migrate(database)
-        client = TestClient(TestServer(make_admin(Config(core=Core(data_dir=tmp_path)), keys, database, Edge())))
-        await client.start_server()
-        try:
-            yield AdminPort(client, database, keys, Edge())
-        finally:
-            await client.close()
-            await database.close()
+async def port(tmp_path: Path, postgres: Database, keys: KeyRing) -> AsyncIterator[AdminPort]:
+    client = TestClient(TestServer(make_admin(Config(core=Core(data_dir=tmp_path)), keys, postgres, Edge())))
+    await client.start_server()
+    yield AdminPort(client, postgres, keys, Edge())
+    await client.close()
 
 
 async def test_signing_in_with_a_second_factor(port: AdminPort) -> None:
