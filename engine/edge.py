@@ -63,6 +63,7 @@ from engine.sip.events import (
 )
 from engine.sip.forward import Hop
 from engine.sip.message import BadMessage, Request, parse_message
+from engine.sip.passage import Passage
 from engine.sip.proxy import is_pending
 from engine.sip.resolve import Resolver
 from engine.sip.stack import SipStack
@@ -109,8 +110,9 @@ class Edge:
         own = f"edge-{settings.worker}" if settings.worker else "edge"
         self._loans = LoanFiles(settings.data_dir, self._keys, self._hook.lending, name=own, on_fault=self._loans_fault)
         self._certificates = Certificates(settings.tls_files)
+        self._passage = Passage(clock=self._loop.time, hears=self._hears, decide=self._take_event)
         self._transports = Transports(
-            receive_datagram=self._receive_shared if settings.workers > 1 else self._receive_datagram,
+            receive_datagram=self._receive_shared if settings.workers > 1 else self._passage.receive,
             receive=self._receive,
             drained=self._drained,
             failed=self._transport_failed,
@@ -119,12 +121,11 @@ class Edge:
             connect_s=settings.connect_s,
             certificates=self._certificates,
             advertised=settings.listening.advertised,
-            receive_own=self._receive_datagram,
+            receive_own=self._passage.receive,
             crowd=CrowdRules(self._hears, self._names_emergency, self._refuse),
         )
         self._stack = self._made_stack()
-        self._heard: set[str] = set()  # addresses found trusted since the last tick
-        self._messages = 0
+        self._passage.lead_to(self._stack, self._transports.send_all)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
         self._sent_events: list[CallEvent] = []
@@ -134,7 +135,7 @@ class Edge:
         self._stop = asyncio.Event()
         self._owner = Owner(settings.data_dir, settings.family, settings.worker)
         self._siblings = HandOver(
-            settings.data_dir, settings.worker, settings.workers, receive=self._receive_datagram, drained=self._drained,
+            settings.data_dir, settings.worker, settings.workers, receive=self._passage.receive, drained=self._drained,
             cancel=self._cancel_for_sibling,
         )  # fmt: skip
         self._collector = Collector()
@@ -184,7 +185,7 @@ class Edge:
             trunks=self._trunks,
             stack=self._stack,
             pump=self._pump,
-            changed=self._heard.clear,
+            changed=self._passage.heard.clear,
             stats=self._stats,
             stop=self._stop,
             references=self._references,
@@ -225,9 +226,11 @@ class Edge:
         self._faults += self._certificates.faults
         self._owner.refuse_strangers(self._settings.listening.places())
         await self._transports.open(self._settings.listening)
+        self._passage.send_by(self._transports.plain)
         if self._settings.workers > 1:
             await self._transports.open_own(own_listening(self._settings.listening, self._settings.worker))
             self._stack.answer_at({port for places in self._transports.bound.values() for _, port in places})
+            self._passage.send_by(self._transports.plain)
             self._siblings.open()
 
     async def _finish(self) -> None:
@@ -253,30 +256,26 @@ class Edge:
 
     # --- messages in and out ------------------------------------------------------------------------------------------
 
-    def _receive_datagram(self, data: bytes, hop: Hop) -> None:
-        now = self._loop.time()
-        if hop.ip in self._heard or self._hears(hop, now):
-            self._messages += 1
-            self._stack.receive(data, hop, now)
-            self._send_out(now)
-
     def _receive_shared(self, data: bytes, hop: Hop) -> None:
         """A datagram on the address that several processes share: ours, or the one's that its Call-ID names."""
-        is_heard = hop.ip in self._heard or self._hears(hop, self._loop.time())
+        passage, now = self._passage, self._loop.time()
+        is_heard = hop.ip in passage.heard or self._hears(hop, now)
         if is_heard and not self._siblings.takes(data, hop):
-            self._receive_datagram(data, hop)
+            passage.take(data, hop, now)
 
     def _hears(self, hop: Hop, now: float) -> bool:
         """May this datagram be looked at? Those a default route leads to may answer as much as they like; they are
         trusted with nothing else.
         """
+        if hop.ip in self._passage.heard:  # found so since the last tick
+            return True
         try:
             is_known = self._is_known(hop)
         except Exception as exc:  # noqa: BLE001 - then it is heard as anybody is
             self._lines.log("sender_unknown", level="critical", error=repr(exc)[:500])
             is_known = False
         if is_known:
-            self._heard.add(hop.ip)
+            self._passage.heard.add(hop.ip)
             return True
         return self._strangers.hears(hop.ip, now)
 
@@ -303,7 +302,7 @@ class Edge:
     def _refuse(self, data: bytes, hop: Hop) -> None:
         answer = refusal(data, hop, self._stack.is_known)
         if answer is None:
-            self._receive_datagram(data, hop)
+            self._passage.receive(data, hop)
         else:
             self._transports.send_all([answer])
 
@@ -313,12 +312,10 @@ class Edge:
 
     def _receive(self, data: bytes, hop: Hop) -> None:
         now = self._loop.time()
-        if hop.ip in self._heard or self._transports.streams.is_ours(hop.connection) or self._hears(hop, now):
-            self._messages += 1
+        if self._transports.streams.is_ours(hop.connection) or self._hears(hop, now):
             if data[:7] == b"CANCEL " and self._settings.workers > 1 and self._ask_siblings(data, hop):
                 return
-            self._stack.receive(data, hop, now)
-            self._send_out(now)
+            self._passage.take(data, hop, now)
 
     def _ask_siblings(self, data: bytes, hop: Hop) -> bool:
         """A CANCEL by a connection other than its INVITE's may be for a call of another process: that one is asked."""
@@ -343,7 +340,7 @@ class Edge:
         cancel = parse_message(data)
         now = self._loop.time()
         is_ended = isinstance(cancel, Request) and self._stack.end_by(cancel, hop, now, is_trusted=is_trusted)
-        self._send_out(now)
+        self._passage.send_out(now)
         return is_ended
 
     def _transport_failed(self, hop: Hop) -> None:
@@ -356,7 +353,7 @@ class Edge:
 
     def _pump(self) -> None:
         """Events, then messages out, then the next timer and the record of what has left."""
-        self._send_out(self._loop.time())
+        self._passage.send_out(self._loop.time())
         self._arm()
         if self._sent_events:
             events, self._sent_events = self._sent_events, []
@@ -369,15 +366,11 @@ class Edge:
         if self._sent_events:
             self._pump()
 
-    def _send_out(self, now: float) -> None:
-        """Decide what is asked and send what is ready, after each message: a 911 waits for nothing behind it."""
-        stack = self._stack
-        while (event := stack.next_event()) is not None:
-            try:
-                self._on_event(event, now)
-            except Exception as exc:  # noqa: BLE001 - one bad request must not end the process that takes 911 calls
-                self._lines.log("event_failed", level="error", of=type(event).__name__, error=repr(exc)[:500])
-        self._transports.send_all(stack.take_outgoing())
+    def _take_event(self, event: Event, now: float) -> None:
+        try:
+            self._on_event(event, now)
+        except Exception as exc:  # noqa: BLE001 - one bad request must not end the process that takes 911 calls
+            self._lines.log("event_failed", level="error", of=type(event).__name__, error=repr(exc)[:500])
 
     def _arm(self) -> None:
         """Have the loop wake us when the first timer is due, or a little later for several together. One that is
@@ -492,12 +485,12 @@ class Edge:
             self._stack.send_request("OPTIONS", uri, hop, (), b"", ("ping", name), now, PING_TIMEOUT_S)
         self._references.refresh(now)
         self._pump()
-        self._heard.clear()
+        self._passage.heard.clear()
         for stranger in self._hook.peers.take_unproven(datetime.now(UTC)):
             self._note_stranger(stranger, now)
         self._loans.tick(datetime.now(UTC))
         self._claims.tick(now)
-        self._collector.tick(self._messages, now)
+        self._collector.tick(self._passage.messages, now)
 
     def _tick_failed(self, fault: BaseException) -> None:
         self._lines.log("tick_failed", level="error", error=repr(fault)[:500])

@@ -25,7 +25,7 @@ PACKAGE = Path(__file__).parent / "sip"
 # What a datagram passes through. The shells of streams wait for sockets, and the resolver for DNS: nothing is gained.
 MODULES = (
     "auth", "context", "crowd", "dialog", "disguise", "edit", "events", "failover", "forward", "framer", "grammar",
-    "headers", "message", "own", "proxy", "repair", "reply", "stack", "timers", "transaction", "udp", "uri",
+    "headers", "message", "own", "passage", "proxy", "repair", "reply", "stack", "timers", "transaction", "udp", "uri",
     "validation",
 )  # fmt: skip
 

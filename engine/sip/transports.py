@@ -154,6 +154,12 @@ class Transports:
                 shell.drain()
 
     @property
+    def plain(self) -> UdpShell | None:
+        """The socket by which all datagrams over IPv4 leave; None where there are several, or none."""
+        shell = self._udp[False]
+        return shell if shell.is_open and not self._has_own else None
+
+    @property
     def dropped(self) -> int:
         return sum(shell.dropped for shell in (*self._udp, *self._own_udp))
 

@@ -90,6 +90,10 @@ class UdpShell:
         self._loop.add_reader(sock.fileno(), self.drain)
         return socket_address(sock.getsockname())
 
+    @property
+    def is_open(self) -> bool:
+        return self._socket is not None
+
     def close(self) -> None:
         if self._socket is None or self._loop is None:
             return
@@ -112,7 +116,7 @@ class UdpShell:
             self._wait(data, hop)
         except OSError as fault:
             self._send_failed(data, hop, fault)
-        except OverflowError:  # a port beyond 65535: a Via or a Contact may name any
+        except Exception:  # noqa: BLE001 - a port beyond 65535, whatever it is: the others get theirs
             self._report(hop)
 
     def _send_failed(self, data: bytes, hop: Hop, fault: OSError) -> None:

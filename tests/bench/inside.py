@@ -50,11 +50,13 @@ async def _run(arguments: argparse.Namespace) -> None:
             _fill(account, arguments.phones)
         snapshot.save(folder / "snapshot", account, keys)
         lines = Lines()
+        loop, clock = asyncio.get_running_loop(), Clock(time.monotonic())
+        loop.time = clock.time  # type: ignore[method-assign]
         edge = Edge(Settings(folder, folder / "keys.toml", udp=f"{peers.NODE_IP}:0", ping_s=0), lines)
         edge._load_all()
         await edge._open()
         _settle()
-        await _drive(edge, generator, arguments)
+        await _drive(edge, generator, clock, arguments)
 
 
 def _fill(account: dict[str, Any], phones: int) -> None:
@@ -90,11 +92,18 @@ def _settle() -> None:
     gc.disable()
 
 
-async def _drive(edge: Edge, generator: Generator, arguments: argparse.Namespace) -> None:
+@dataclass(slots=True)
+class Clock:
+    """The loop's, which stands until it is moved. `now` in seconds."""
+
+    now: float
+
+    def time(self) -> float:
+        return self.now
+
+
+async def _drive(edge: Edge, generator: Generator, clock: Clock, arguments: argparse.Namespace) -> None:
     """Calls in groups of `batch`: each step of all of them is one wake-up of the edge."""
-    loop = asyncio.get_running_loop()
-    now = loop.time()
-    loop.time = lambda: now  # type: ignore[method-assign]
     address = edge._transports.bound["udp"][0]
     generator.face(address, arguments.calls, every=arguments.every)
     spent = Spent()
@@ -127,7 +136,7 @@ async def _drive(edge: Edge, generator: Generator, arguments: argparse.Namespace
     if arguments.every:
         shell._receive = timed
     for number in range(0, arguments.calls, arguments.batch):
-        now += arguments.batch / arguments.rate
+        clock.now += arguments.batch / arguments.rate
         group = range(number, min(number + arguments.batch, arguments.calls))
         for each in group:
             generator.place(each)
