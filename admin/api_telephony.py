@@ -36,7 +36,7 @@ class PbxAnswer(StampedAnswer):
 
 class PbxCreate(Body):
     """A PBX is known by `tls_name`, by `auth_user` and `secret`, or by `sources`. A network in `sources` is one PBX's
-    only, unless each that has it is known by one of the others.
+    only, and none lies inside another account's, unless each that has it is known by one of the others.
     """
 
     name: Name

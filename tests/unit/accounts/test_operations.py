@@ -192,9 +192,32 @@ async def test_two_pbxs_never_share_a_network(session: AsyncSession) -> None:
     with pytest.raises(Conflict) as caught:
         await operations.create_pbx(session, CLI, other, PbxFields("Q", sources=("10.1.200.1/16",)))
     assert one.id not in caught.value.detail
-    narrower = await operations.create_pbx(session, CLI, other, PbxFields("Q", sources=("10.1.200.0/24",)))
+    narrower = await operations.create_pbx(session, CLI, one, PbxFields("Q", sources=("10.1.200.0/24",)))
     await session.flush()
-    await operations.update_pbx(session, CLI, other, narrower, replace(PbxFields.of(narrower), name="R"))
+    await operations.update_pbx(session, CLI, one, narrower, replace(PbxFields.of(narrower), name="R"))
+
+
+@pytest.mark.parametrize("nested", ["10.1.200.0/24", "10.0.0.0/8", "10.1.2.3", "2001:db8:1::/48", "2001::/16"])
+async def test_no_account_takes_a_part_of_another_s_network(session: AsyncSession, nested: str) -> None:
+    """E-03, E-04: the longest prefix would have the other's 911 calls; who the other is stays unsaid."""
+    one, other = await add_account(session, name="Secret Customer"), await add_account(session, name="Beta")
+    held = PbxFields("Their private PBX", sources=("10.1.0.0/16", "2001:db8::/32"))
+    first = await operations.create_pbx(session, CLI, one, held)
+    await session.flush()
+    with pytest.raises(Conflict, match="overlaps a network that another account's PBX has") as caught:
+        await operations.create_pbx(session, CLI, other, PbxFields("Q", sources=("192.0.2.0/24", nested)))
+    for theirs in (one.id, one.name, first.id, first.name, *held.sources, "192.0.2.0"):
+        assert theirs not in caught.value.detail
+    proven = PbxFields("Q", sources=("192.0.2.0/24", nested), auth_user="beta", secret="password")
+    with pytest.raises(Conflict, match="overlaps"):  # one of the two is not enough
+        await operations.create_pbx(session, CLI, other, proven)
+    await operations.update_pbx(session, CLI, one, first, replace(PbxFields.of(first), tls_name="pbx.one.example"))
+    await session.flush()
+    second = await operations.create_pbx(session, CLI, other, proven)
+    await session.flush()
+    for pbx, account, bare in ((first, one, {"tls_name": ""}), (second, other, {"auth_user": "", "secret": None})):
+        with pytest.raises(Conflict, match="overlaps"):  # nor may either stop proving itself
+            await operations.update_pbx(session, CLI, account, pbx, replace(PbxFields.of(pbx), **bare))
 
 
 async def test_pbxs_that_prove_themselves_may_share_a_network(session: AsyncSession) -> None:

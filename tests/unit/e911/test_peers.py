@@ -245,6 +245,27 @@ def test_an_emergency_from_a_network_two_accounts_share_goes_out_by_whom_the_cal
     assert decision.forward.targets
 
 
+@pytest.mark.parametrize(("identity", "expected"), [("101", "account_1"), ("202", "account_2"), ("999", "account_2")])
+def test_a_network_inside_another_account_s_is_shared_where_both_prove_themselves(identity, expected):
+    """E-03, E-04: the narrower one takes nobody's 911: who knows the caller has it, and it is on record."""
+    one = replace(DIGEST, sources=SHARED)
+    two = replace(CERTIFIED, sources=(ip_network("10.1.0.0/16"),), id="pbx_9")
+    at = hook(account("account_1", one), account("account_2", two, extension="202"))
+    decision, _ = asked(at, source=HERE, added=[f"P-Asserted-Identity: <sip:{identity}@pbx>"])
+    assert (decision.call.account_id, decision.call.flags) == (expected, ("sender_shared",))
+    outside, _ = asked(at, source=HERE._replace(ip="10.2.1.1"), added=["P-Asserted-Identity: <sip:202@pbx>"])
+    assert (outside.call.account_id, outside.call.flags) == ("account_1", ())
+
+
+def test_a_narrower_network_of_one_account_is_a_part_of_it_as_ever():
+    """E-05: a branch office inside the head office's range has its own PBX, proven or not."""
+    wide = replace(PLAIN, sources=SHARED)
+    branch = replace(DIGEST, sources=(ip_network("10.1.0.0/16"),), id="pbx_9")
+    at = hook(account("account_1", wide, branch))
+    decision, _ = asked(at, source=HERE, added=["P-Asserted-Identity: <sip:101@pbx>"])
+    assert (decision.call.pbx_id, decision.call.flags) == ("pbx_9", ())
+
+
 def test_a_proof_tells_two_accounts_in_one_network_apart():
     """Decision 16."""
     at = shared()
