@@ -28,7 +28,7 @@ from engine.provisioning.vendors import FileKind, Profile
 
 Setting = tuple[str, str]
 # Of all that ends a line somewhere, or is left out somewhere, only the line feed and the tab may stand in a file.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
+OTHER_CHARACTERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
 _PLAIN_NAME = re.compile(r"[\t -~]*\Z")
 _DOCTYPE = re.compile(r"<!(?:DOCTYPE|ENTITY)", re.IGNORECASE)
 _ATTRIBUTES_ALONE = frozenset({"poly", "digium", "gigaset"})  # grammars whose settings are never the text of an element
@@ -62,7 +62,7 @@ def read(profile: Profile, text: str) -> Read:
             XML where the phone wants some.
     """
     has_others = text.encode("utf-8", "surrogatepass").translate(None, _PLAIN_BYTES)
-    found = _CONTROL.search(text) if has_others else None
+    found = OTHER_CHARACTERS.search(text) if has_others else None
     if found is not None:
         line = text.count("\n", 0, found.start()) + 1
         raise UnsafeValue(
@@ -72,7 +72,7 @@ def read(profile: Profile, text: str) -> Read:
     if profile.escape != "xml":
         if not text.isascii():
             _refuse_odd_names(profile, text)
-        return read_settings(profile, _lines(profile, text), text=text)
+        return read_settings(profile, lines_read(profile, text), text=text)
     if _DOCTYPE.search(text) is not None:
         raise UnsafeValue("The file holds a document type declaration, which no phone of this vendor reads.")
     try:
@@ -90,7 +90,7 @@ def read(profile: Profile, text: str) -> Read:
 def read_shipped(profile: Profile, text: str) -> Read:
     """The file that the shipped templates make of the same phone: read as the other, and not looked over."""
     if profile.escape != "xml":
-        return read_settings(profile, _lines(profile, text))
+        return read_settings(profile, lines_read(profile, text))
     root = ET.fromstring(text)  # noqa: S314  # made by us, of our own templates
     return read_settings(profile, _settings(profile, root, text))
 
@@ -162,7 +162,7 @@ def _local(name: str) -> str:
 # --- Settings by name -------------------------------------------------------------------------------------------------
 
 
-def _lines(profile: Profile, text: str) -> list[Setting]:
+def lines_read(profile: Profile, text: str) -> list[Setting]:
     """Every setting of a text file; a line that is no setting is a name without a value."""
     found = []
     comment, separator, statement = profile.comment, profile.separator, profile.statement

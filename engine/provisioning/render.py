@@ -21,12 +21,21 @@ from typing import Any
 import jinja2
 
 from engine.errors import UnsafeValue
-from engine.provisioning import dialplan, formats, override_changes, override_proof, softphones, timezone
+from engine.provisioning import (
+    dialplan,
+    formats,
+    override_changes,
+    override_likeness,
+    override_proof,
+    softphones,
+    timezone,
+)
 from engine.provisioning.dialplan import UnsafeDialPlan
 from engine.provisioning.escaping import EscapingEnvironment
 from engine.provisioning.functionkeys import FunctionKey
 from engine.provisioning.override_changes import Found
 from engine.provisioning.sandbox import Sandbox
+from engine.provisioning.setting_names import Named
 from engine.provisioning.timezone import ZoneRule, zone_among, zone_rule
 from engine.provisioning.vendors import FileKind, FileRule, Mac, Profile, Vendors
 
@@ -160,12 +169,12 @@ class Renderer:
         if overrides:
             text, found = self._own(profile, rule, name, config, overrides)
             override_changes.refuse_harmful(found, overrides)
-            return text.encode()
+            return _encoded(profile, text)
         text = self._shipped(profile).get_template(name).render(config=config)
         if rule.kind in _HOLDS_A_PLAN:
             dialed = dial_settings(profile, text)
-            refuse_slow_plans(profile, dialed, config.emergency_numbers, tuple(line.number for line in config.lines))
-        return text.encode()
+            refuse_slow_plans(profile, dialed, config.emergency_numbers, _lines_of(config))
+        return _encoded(profile, text)
 
     def tried(
         self, profile: Profile, rule: FileRule, config: PhoneConfig, overrides: Mapping[str, str]
@@ -177,7 +186,7 @@ class Renderer:
         """
         refuse_unsafe(config, profile.refused)
         text, found = self._own(profile, rule, _template_of(profile, rule, config), config, overrides)
-        return text.encode(), found
+        return _encoded(profile, text), found
 
     def _own(
         self, profile: Profile, rule: FileRule, name: str, config: PhoneConfig, overrides: Mapping[str, str]
@@ -192,18 +201,24 @@ class Renderer:
             raise type(exc)(override_changes.concealing(config)(str(exc))) from None
 
     def _proven(self, profile: Profile, rule: FileRule, name: str, config: PhoneConfig, text: str) -> Sequence[Found]:
-        own = override_proof.read(profile, text)
+        if rule.kind not in _HOLDS_A_PLAN and rule.kind is not FileKind.BOOT:
+            override_proof.read(profile, text)
+            return ()
+        made = self._shipped(profile).get_template(name).render(config=config)
         if rule.kind in _HOLDS_A_PLAN:
-            dialed = dial_settings(profile, own.text) if own.text else own.dialed
-            refuse_long_plans(dialed)
-            override_proof.refuse_hidden(profile, own, dialed)
-            refuse_slow_plans(profile, dialed, config.emergency_numbers, tuple(line.number for line in config.lines))
-        if rule.kind in _HOLDS_A_PLAN or rule.kind is FileKind.BOOT:
-            made = self._shipped(profile).get_template(name).render(config=config)
-            shipped = override_proof.read_shipped(profile, made)
-            override_proof.refuse_changed(profile, rule.kind, own, shipped)
-            return override_changes.changes(profile, own, shipped, config)
-        return ()
+            differing = override_likeness.plain_differences(profile, text, made)
+            if differing is not None and self._is_as_shipped(profile, config, made, differing):
+                return ()
+        return compared(profile, rule.kind, config, text, made)
+
+    def _is_as_shipped(self, profile: Profile, config: PhoneConfig, made: str, differing: Sequence[Named]) -> bool:
+        """Prove the shipped file's plan. False: one of those settings may be of it, and the own file is to be read."""
+        dialed, names = dial_settings(profile, made), profile.names
+        known = {names[name].bare for name, _ in dialed}
+        if any(one.bare in known for one in differing):
+            return False
+        refuse_slow_plans(profile, dialed, config.emergency_numbers, _lines_of(config))
+        return True
 
     def _shipped(self, profile: Profile) -> jinja2.Environment:
         templates, environment = self._environments[profile.name]
@@ -221,6 +236,29 @@ class Renderer:
             with suppress(KeyError):  # another thread was faster
                 self._sandboxes.popitem(last=False)
         return found
+
+
+def compared(profile: Profile, kind: FileKind, config: PhoneConfig, own: str, shipped: str) -> Sequence[Found]:
+    """Read both files setting by setting: what the account's own changes of what keeps the phone reachable. Raises as
+    `Renderer.tried`.
+    """
+    mine = override_proof.read(profile, own)
+    if kind in _HOLDS_A_PLAN:
+        dialed = dial_settings(profile, mine.text) if mine.text else mine.dialed
+        refuse_long_plans(dialed)
+        override_proof.refuse_hidden(profile, mine, dialed)
+        refuse_slow_plans(profile, dialed, config.emergency_numbers, _lines_of(config))
+    usual = override_proof.read_shipped(profile, shipped)
+    override_proof.refuse_changed(profile, kind, mine, usual)
+    return override_changes.changes(profile, mine, usual, config)
+
+
+def _lines_of(config: PhoneConfig) -> tuple[int, ...]:
+    return tuple([line.number for line in config.lines])
+
+
+def _encoded(profile: Profile, text: str) -> bytes:
+    return (text.replace("\n", "\r\n") if profile.ends_in_crlf else text).encode()
 
 
 def _are_same(templates: Mapping[str, str], others: Mapping[str, str]) -> bool:

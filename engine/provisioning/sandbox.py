@@ -89,6 +89,7 @@ _METHODS: tuple[tuple[type, frozenset[str]], ...] = (
     (dict, frozenset({"get", "items", "keys", "values"})),
     (LoopContext, frozenset({"cycle", "changed"})),
 )
+_OF_LOOPS = frozenset({"index", "index0", "first", "last", "length", "revindex", "revindex0"})  # which never fail
 _OPEN = (LoopContext, TemplateReference, TemplateModule, Namespace, BlockReference)
 
 
@@ -133,6 +134,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         )
         self.own, self.shipped = frozenset(own), shipped
         self.left = 0
+        self._having: dict[str, set[type]] = {}
         self.template_class = _Template
         self.code_generator_class = Charging
         self.globals = {"range": self._range, "namespace": Namespace}
@@ -189,10 +191,16 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     # --- what templates may touch ---
 
+    def having(self, attribute: str) -> set[type]:
+        """The kinds of values that have such a field, as far as they were met: what is compiled asks this first."""
+        return self._having.setdefault(attribute, set())
+
     def getattr(self, obj: Any, attribute: str) -> Any:
         shown = getattr(type(obj), "__dataclass_fields__", None)
         if shown is not None:  # a value of the configuration: its fields, and nothing else of it
             if attribute in shown:
+                if attribute in self._having:
+                    self._having[attribute].add(type(obj))
                 return getattr(obj, attribute)
             return self.undefined(f"there is no value {attribute!r} here; known are {', '.join(shown)}")
         if (isinstance(obj, dict) and attribute in obj) or (isinstance(obj, str) and attribute == "replace"):
@@ -206,6 +214,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def _of_jinja(self, obj: Any, attribute: str) -> Any:
         """What Jinja itself hands a template: `loop`, `self`, an imported module, a namespace."""
+        if type(obj) is LoopContext and attribute in _OF_LOOPS and attribute in self._having:
+            self._having[attribute].add(LoopContext)
         try:
             return obj[attribute] if isinstance(obj, TemplateReference) else getattr(obj, attribute)
         except (AttributeError, LookupError):
@@ -236,6 +246,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         kwargs.pop("_block_vars", None)
         if type(__obj) is Macro:
             return __obj(__context.eval_ctx, *args, **kwargs)  # its body charges itself
+        if isinstance(__obj, Undefined):
+            return __obj()  # raises, and says which name is not known
         if not __self.is_safe_callable(__obj):
             name = getattr(__obj, "__name__", type(__obj).__name__)
             raise SecurityError(f"{name} may not be called here")

@@ -4,6 +4,7 @@ The tree that Jinja parsed is changed before it is compiled: calls of the enviro
 and `held` are put where work begins. Templates cannot write these calls themselves.
 """
 
+import keyword
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from typing import Any, cast
@@ -16,6 +17,7 @@ from jinja2.visitor import NodeTransformer
 from engine.provisioning.escaping import VALUE, WholeOutput
 
 CHARACTERS_A_STEP = 64
+OWNER = "owner_of_value"  # in what is compiled, as `VALUE`: what an attribute is asked of, or a value that is compared
 MAX_WHOLE = 2**63
 MAX_NODES = 4_000  # the longest shipped template has 700
 MAX_ASSIGNED = 200
@@ -53,9 +55,34 @@ class Charging(WholeOutput):
         self._write_asked(value, frame)
         self.write(")")
 
+    def visit_Template(self, node: nodes.Template, frame: Frame | None = None) -> None:  # noqa: N802  # as Jinja names it
+        self._attributes: dict[str, None] = {}
+        super().visit_Template(node, frame)
+        for attribute in self._attributes:
+            self.writeline(f"having_{attribute} = environment.having({attribute!r})")
+
+    def visit_Getattr(self, node: nodes.Getattr, frame: Frame) -> None:  # noqa: N802  # as Jinja names it
+        """Where the environment has found before that this kind of value has such a field, it is not asked again. Names
+        beyond ASCII are never written as Python's own: Python reads some of them as others.
+        """
+        name = node.attr
+        if not (name.isascii() and name.isidentifier()) or name[0] == "_" or keyword.iskeyword(name):
+            super().visit_Getattr(node, frame)
+            return
+        self._attributes[name] = None
+        self.write(f"({OWNER}.{name} if type({OWNER} := ")
+        self.visit(node.node, frame)
+        self.write(f") in having_{name} else environment.getattr({OWNER}, {name!r}))")
+
     def visit_Call(self, node: nodes.Call, frame: Frame, forward_caller: bool = False) -> None:  # noqa: N802  # as Jinja names it
         if not isinstance(node.node, nodes.EnvironmentAttribute):
             super().visit_Call(node, frame, forward_caller=forward_caller)
+            return
+        if node.node.name == "weighed":
+            self.write(f"({OWNER} if (kind_of_value := type({OWNER} := ")
+            self.visit(node.args[0], frame)
+            self.write(f")) is int or kind_of_value is str and len({OWNER}) <= {CHARACTERS_A_STEP}")
+            self.write(f" else environment.weighed({OWNER}))")
             return
         self.write(f"environment.{node.node.name}(")
         for argument in node.args:
