@@ -84,11 +84,14 @@ class CanaryPhoneAnswer(Answer):
 
 
 class RolloutDetail(RolloutAnswer):
-    """With its phones, and what it changes."""
+    """With its phones, and what it changes. `warnings`: what was found of its template when it was begun or published
+    just now, and did not stop it.
+    """
 
     before: Any = any_json({"type": ["string", "object", "null"]})
     after: Any = any_json({"type": ["string", "object", "null"]})
     canary: list[CanaryPhoneAnswer]
+    warnings: list[str] = Field(default_factory=list)
 
 
 class DryRunPhone(Answer):
@@ -217,7 +220,7 @@ async def try_rollout(request: web.Request) -> Examined:
 async def try_change(request: web.Request, change: Change) -> Examined:
     """What comes of a changed template; nothing to say of any other change."""
     profile = vendors.known().profiles.get(change.vendor)
-    if change.kind is not ChangeKind.TEMPLATE or not isinstance(change.after, str) or profile is None:
+    if change.kind is not ChangeKind.TEMPLATE or not isinstance(change.after, str | None) or profile is None:
         return Examined()
     return await tried(request, change.vendor, change.name, change.after)
 
@@ -227,15 +230,17 @@ async def post_rollout(request: web.Request) -> web.Response:
     wished = (await body_of(request, RolloutCreate)).fields(prepared(request, Examined))
     row = await rollout.start_rollout(request[SESSION], request[ACTOR], request[ACCOUNT], wished)
     await request[SESSION].flush()
-    return await _detail(request, row, status=201, location=f"/api/v1/rollouts/{row.id}")
+    warnings = wished.examined.warnings
+    return await _detail(request, row, status=201, location=f"/api/v1/rollouts/{row.id}", warnings=warnings)
 
 
 async def post_rollout_publish(request: web.Request) -> web.Response:
     no_query(request)
     row = await row_named(request, Rollout, to_change=True)
-    await rollout.publish_rollout(request[SESSION], request[ACTOR], row, prepared(request, Examined))
+    examined = prepared(request, Examined)
+    await rollout.publish_rollout(request[SESSION], request[ACTOR], row, examined)
     await request[SESSION].flush()
-    return await _detail(request, row)
+    return await _detail(request, row, warnings=examined.warnings)
 
 
 async def post_rollout_cancel(request: web.Request) -> web.Response:
@@ -247,7 +252,12 @@ async def post_rollout_cancel(request: web.Request) -> web.Response:
 
 
 async def _detail(
-    request: web.Request, row: Rollout, *, status: int = 200, location: str | None = None
+    request: web.Request,
+    row: Rollout,
+    *,
+    status: int = 200,
+    location: str | None = None,
+    warnings: Sequence[str] = (),
 ) -> web.Response:
     group = await rollout_watch.progress(request[SESSION], row, row.ended_at or utc_now())
     phones: Sequence[CanaryPhoneAnswer] = [CanaryPhoneAnswer.model_validate(phone) for phone in group]
@@ -256,6 +266,7 @@ async def _detail(
         before=row.change.get("before"),
         after=row.change.get("after"),
         canary=list(phones),
+        warnings=list(warnings),
     )
     return answered(body, row, status=status, location=location)
 

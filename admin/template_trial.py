@@ -9,8 +9,10 @@ from engine.provisioning import trial
 from engine.provisioning.overrides import Examined
 
 
-async def tried(request: web.Request, vendor: str, name: str, body: str) -> Examined:
-    """What comes of that text, beside the account's other templates, on made-up phones and some of the account's."""
+async def tried(request: web.Request, vendor: str, name: str, body: str | None) -> Examined:
+    """What comes of that text (None: the shipped one), beside the account's other templates, on made-up phones and some
+    of the account's.
+    """
     return await trial.tried(request.app[DATABASE], request.app[INDEX], request[ACCOUNT].id, vendor, name, body)
 
 

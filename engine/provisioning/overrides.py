@@ -85,6 +85,32 @@ def examine(
     return _Trial(renderer, profile, texts).run(_samples(profile, phones), account)
 
 
+def examine_back(
+    renderer: Renderer,
+    profile: Profile,
+    texts: Mapping[str, str],
+    name: str,
+    phones: Sequence[PhoneRecord] = (),
+    account: AccountRecord | None = None,
+) -> Examined:
+    """What becomes of the account's other texts when the shipped one stands again under that name: they may extend it,
+    or import from it what only the account's own had.
+
+    Faults that the texts as they are have too do not hold the way back closed: they are warnings.
+
+    Args:
+        texts: All of the account's own for this vendor, with the one that goes.
+    """
+    others = {own: text for own, text in texts.items() if own != name}
+    if not others:
+        return Examined()
+    samples = _samples(profile, phones)
+    then = _Trial(renderer, profile, others).run(samples, account)
+    if then.faults and _Trial(renderer, profile, texts).run(samples, account).faults:
+        return Examined((), (*then.faults, *then.warnings)[:MAX_WARNINGS], 0, then.tried)
+    return then
+
+
 class _Trial:
     """One text on one sample: collects what is wrong until there is enough."""
 

@@ -66,7 +66,7 @@ async def revert_template(
     """Publish the text of an older version anew, or (None) the shipped one; either is a version of its own.
 
     Args:
-        examined: What came of trying that text now; a shipped one needs no trial.
+        examined: What came of trying that text now, beside the account's others; of the shipped one too.
 
     Raises:
         NotFound: it has no such version. Invalid: the text has faults by now.
@@ -77,15 +77,22 @@ async def revert_template(
         if version is None:
             raise NotFound(f"{template.name} has no version {number}.")
         body, note = version.body, f"Back to version {number}"
-    if body is not None and examined.faults:
-        _refuse_faulty(Text(template.vendor, template.name, body, note, examined))
+    _refuse_faulty(Text(template.vendor, template.name, body or "", note, examined), field="number")
     await _publish(session, actor, template, body, note)
     details = {"version": template.number, "back_to": number, "note": note}
     record(session, actor, Event.TEMPLATE_REVERT, template, details=details)
 
 
-async def delete_template(session: AsyncSession, actor: Actor, template: TemplateOverride) -> None:
-    """Forget the account's text and every version of it; phones are served the shipped one."""
+async def delete_template(session: AsyncSession, actor: Actor, template: TemplateOverride, examined: Examined) -> None:
+    """Forget the account's text and every version of it; phones are served the shipped one.
+
+    Args:
+        examined: What becomes of the account's other texts without it (`overrides.examine_back`).
+
+    Raises:
+        Invalid: one of them needs it.
+    """
+    _refuse_faulty(Text(template.vendor, template.name, "", "", examined), field="")
     await _outdate(session, template)
     for version in await store_levels.versions_of(session, template.id, limit=100_000):
         await session.delete(version)
@@ -94,8 +101,8 @@ async def delete_template(session: AsyncSession, actor: Actor, template: Templat
     record(session, actor, Event.TEMPLATE_DELETE, template)
 
 
-def _refuse_faulty(text: Text) -> None:
-    faults = [FieldFault("body", fault) for fault in text.examined.faults]
+def _refuse_faulty(text: Text, *, field: str = "body") -> None:
+    faults = [FieldFault(field, fault) for fault in text.examined.faults]
     if len(text.note) > MAX_NOTE:
         faults.append(FieldFault("note", f"Expected at most {MAX_NOTE} characters."))
     if faults:

@@ -17,20 +17,24 @@ from engine.provisioning.render import Renderer
 SAMPLE_PHONES = 5  # of as many models as there are
 
 
-async def tried(database: Database, index: Index, account_id: str, vendor: str, name: str, body: str) -> Examined:
-    """What comes of that text for the account's phones of that vendor."""
+async def tried(
+    database: Database, index: Index, account_id: str, vendor: str, name: str, body: str | None
+) -> Examined:
+    """What comes of that text for the account's phones of that vendor. `body` None: the shipped one stands there again,
+    beside the account's other texts.
+    """
     profile = vendors.known().profiles.get(vendor)
     if profile is None:
         return Examined((f"There is no vendor {vendor[:40]!r}; there are {', '.join(vendors.known().profiles)}.",))
     async with database.sessions() as session:
         ids = await store_levels.sample_of(session, account_id, vendor, limit=SAMPLE_PHONES)
     found = [await index.phone(phone_id) for phone_id in ids]
-    others: Mapping[str, str] = await index.overrides(account_id, vendor, "")
+    texts: Mapping[str, str] = await index.overrides(account_id, vendor, "")
     return await asyncio.to_thread(
-        overrides.examine,
+        overrides.examine_back if body is None else overrides.examine,
         _renderer(),
         profile,
-        {**others, name: body},
+        texts if body is None else {**texts, name: body},
         name,
         [phone for phone in found if phone is not None],
         await index.account(account_id),
@@ -39,10 +43,10 @@ async def tried(database: Database, index: Index, account_id: str, vendor: str, 
 
 async def tried_rollout(database: Database, index: Index, row: Rollout) -> Examined:
     """What comes of the template that is being rolled out, now that it is to be published: others may have changed
-    since it began. Nothing to say of a level of settings, or of going back to the shipped text.
+    since it began. Nothing to say of a level of settings.
     """
     change = rollout.change_of(row)
-    if change.kind is not ChangeKind.TEMPLATE or not isinstance(change.after, str):
+    if change.kind is not ChangeKind.TEMPLATE or not isinstance(change.after, str | None):
         return Examined()
     return await tried(database, index, row.account_id, change.vendor, change.name, change.after)
 

@@ -146,3 +146,28 @@ async def test_a_deleted_template_is_gone_with_its_versions_and_another_account_
 async def test_a_template_of_nothing_is_refused(port: AdminPort, site: Site, vendor: str, name: str) -> None:
     answer = await port.call("POST", PATH, site.auth, json={"vendor": vendor, "name": name, "body": "x"})
     assert (answer.status, len((await answer.json())["errors"])) == (422, 1)
+
+
+NEEDS = "{% from 'time.cfg.j2' import ours with context %}{% include 'common.cfg.j2' %}\n{{ ours() }}\n"
+NEEDED = "{% macro ours() %}x = 1{% endmacro %}{% include 'time.cfg.j2' %}\n"
+
+
+async def test_a_text_that_another_needs_is_neither_reverted_nor_deleted(port: AdminPort, site: Site) -> None:
+    """P-17: the shipped text is tried beside the account's others, over the API and on the page."""
+    needed = await _create(port, site, NEEDED)
+    needing = await _create(port, site, NEEDS, "common.cfg.j2")
+    path, anyhow = f"{PATH}/{needed['id']}", site.auth | {"If-Match": "*"}
+    refused = await port.call("POST", f"{path}/revert", anyhow, json={"number": None})
+    problem = await refused.json()
+    assert (refused.status, problem["errors"][0]["field"]) == (422, "number")
+    assert "ours" in problem["errors"][0]["detail"]
+    assert (await port.call("DELETE", path, anyhow)).status == 422
+    browser = await port.browser(site)
+    page = "/phones/templates/yealink/time.cfg.j2"
+    form = {"version": str(needed["version"]), "number": ""}
+    shown = await port.call("POST", f"{page}/revert", browser, data=form, allow_redirects=False)
+    assert shown.status == 422
+    assert "ours" in await shown.text()
+    assert (await (await port.call("GET", path, site.auth)).json())["body"] == NEEDED
+    assert (await port.call("DELETE", f"{PATH}/{needing['id']}", anyhow)).status == 204
+    assert (await port.call("POST", f"{path}/revert", anyhow, json={"number": None})).status == 200

@@ -11,7 +11,7 @@ from engine.audit.record import SYSTEM
 from engine.db import utc_now
 from engine.ids import new_id
 from engine.models import FetchedFile, Phone, ProvisioningEvent, Rollout, SettingsLevel
-from engine.provisioning import rollout
+from engine.provisioning import rollout, vendors
 from tests.unit.admin.adminport import AdminPort, Site
 
 pytestmark = pytest.mark.enable_socket  # a real listener on loopback
@@ -229,3 +229,55 @@ async def test_the_files_page_shows_each_file_with_what_differs(port, site, phon
     assert "something = else" in text
     assert "Removed: " in text
     assert "s3cret-101" not in text
+
+
+def moved(shipped: str) -> str:
+    """The shipped text with a registrar of its own: allowed, and told."""
+    own = shipped.replace("sip_server.1.address = {{ line.registrar_host }}", "sip_server.1.address = own")
+    assert own != shipped
+    return own
+
+
+async def test_what_a_template_changes_is_told_as_its_roll_out_begins_and_as_it_is_published(port, site, phone_id):
+    """P-15, P-17: the warnings of a change that is allowed, in both answers."""
+    body = moved(vendors.known().profiles["yealink"].templates["base.cfg.j2"])
+    wished = {"kind": "template", "target": "yealink/base.cfg.j2", "after": body, "canary": {"phones": [phone_id]}}
+    made = await ask(port, site, "POST", "rollouts", wished, expect=201)
+    assert "'own'" in made["warnings"][0]
+    assert (await ask(port, site, "GET", f"rollouts/{made['id']}", expect=200))["warnings"] == []
+    done = await ask(port, site, "POST", f"rollouts/{made['id']}/publish", expect=200, If_Match='"1"')
+    assert done["warnings"] == made["warnings"]
+
+
+async def test_a_roll_out_back_to_the_shipped_text_is_tried_beside_the_others(port, site, phone_id):
+    """P-15, P-17: another template needs what only the account's own text had."""
+    texts = {
+        "time.cfg.j2": "{% macro ours() %}x = 1{% endmacro %}{% include 'time.cfg.j2' %}\n",
+        "common.cfg.j2": "{% from 'time.cfg.j2' import ours with context %}{{ ours() }}{% include 'common.cfg.j2' %}\n",
+    }
+    for name, text in texts.items():
+        await ask(port, site, "POST", "templates", {"vendor": "yealink", "name": name, "body": text}, expect=201)
+    back = {"kind": "template", "target": "yealink/time.cfg.j2", "after": None, "canary": {"phones": [phone_id]}}
+    told = await ask(port, site, "POST", "rollouts", back, expect=422)
+    assert "ours" in " ".join(fault["detail"] for fault in told["errors"])
+
+
+async def test_a_page_asks_once_more_before_such_a_roll_out_begins_and_is_published(port, site, phone_id):
+    """P-17: read and accepted, as where a template is published at once; what was typed is kept."""
+    headers = await port.browser(site)
+    body = moved(vendors.known().profiles["yealink"].templates["base.cfg.j2"])
+    typed = {"subject": "template:yealink/base.cfg.j2", "after": body}
+    at = await post(port, headers, "/phones/rollouts/new", typed)
+    await port.ended(site, at.rpartition("/")[2])
+    group = {"canary.phones": "00:15:65:4A:A9:37", "failures": "0", "minutes": "7"}
+    asked = await port.call("POST", f"{at}/start", headers, data=group, allow_redirects=False)
+    text = await asked.text()
+    assert asked.status == 409
+    assert "&#39;own&#39;" in text
+    assert 'name="accept"' in text
+    assert 'value="7"' in text
+    began = (await post(port, headers, f"{at}/start", group | {"accept": "on"})).partition("?")[0]
+    asked = await port.call("POST", f"{began}/publish", headers, data={"version": "1"}, allow_redirects=False)
+    assert (asked.status, 'name="accept"' in await asked.text()) == (409, True)
+    await post(port, headers, f"{began}/publish", {"version": "1", "accept": "on"})
+    assert "Published to all" in await page(port, headers, began)

@@ -114,3 +114,26 @@ def test_a_text_is_tried_beside_the_account_s_other_templates():
 )  # fmt: skip
 def test_what_is_no_text_for_that_template_is_refused(name, body, told):
     assert told in examine("yealink", name, body).faults[0]
+
+
+def back(name: str, **texts: str) -> overrides.Examined:
+    own = {key.replace("_", "."): text for key, text in texts.items()}
+    return overrides.examine_back(RENDERER, PROFILES["yealink"], own, name, (phone(),), ACCOUNT)
+
+
+def test_going_back_to_the_shipped_text_is_tried_beside_the_account_s_other_templates():
+    """P-17: another template may need what only the account's own text had."""
+    needs = "{% from 'time.cfg.j2' import ours with context %}{% include 'common.cfg.j2' %}\n{{ ours() }}\n"
+    time = "{% macro ours() %}x = 1{% endmacro %}{% include 'time.cfg.j2' %}\n"
+    assert examine("yealink", "common.cfg.j2", needs, time_cfg_j2=time).faults == ()
+    found = back("time.cfg.j2", common_cfg_j2=needs, time_cfg_j2=time)
+    assert "ours" in found.faults[0]
+    assert back("common.cfg.j2", common_cfg_j2=needs, time_cfg_j2=time).faults == ()
+    assert back("time.cfg.j2", time_cfg_j2=time) == overrides.Examined()
+
+
+def test_the_way_back_stays_open_where_the_texts_fail_already():
+    """P-17: somebody who goes back step by step is not held at the first one; what fails is told."""
+    found = back("time.cfg.j2", common_cfg_j2="{{ config.nosuch }}", time_cfg_j2="{{ config.neither }}")
+    assert found.faults == ()
+    assert any("nosuch" in warning for warning in found.warnings)
