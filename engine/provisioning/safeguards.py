@@ -12,7 +12,7 @@ from engine.audit.events import Event
 from engine.audit.record import Actor, record
 from engine.errors import Conflict, FieldFault, Invalid, NotFound
 from engine.models import Account, Phone
-from engine.provisioning import envelope, sealing, store, vendors
+from engine.provisioning import envelope, sealing, store, store_safeguards, vendors
 from engine.provisioning.envelope import Scheme
 from engine.provisioning.policy import ClientCertificates, Policy
 
@@ -43,9 +43,11 @@ async def update_policy(
         sees_certificates: Whether this installation asks phones for theirs; without, nobody could show a required one.
 
     Raises:
-        Invalid: every bad field.
+        Invalid: every bad field; files are to be encrypted and no phone of the account could open one.
     """
     policy = wished_policy(account, changes, sees_certificates=sees_certificates)
+    if policy.encrypt_files and not policy_of(account).encrypt_files:
+        refuse_vain_encryption(await store_safeguards.phones_by_vendor(session, account.id))
     account.provisioning_policy = policy.stored()
     if policy.encrypt_files:
         for phone in await store.phones_of(session, account.id):
@@ -65,6 +67,26 @@ def wished_policy(account: Account, changes: Mapping[str, Any], *, sees_certific
         )
         raise Invalid("The provisioning policy cannot be stored like this.", fields=(fault,))
     return policy
+
+
+def refuse_vain_encryption(counts: Mapping[str, int]) -> None:
+    """Raise Invalid where no phone of the account, of the numbers by vendor, could open an encrypted file: somebody
+    would think that they are protected.
+    """
+    if not counts or phones_in_clear(counts) < sum(counts.values()):
+        return
+    profiles = vendors.known().profiles
+    titles = ", ".join(sorted(profiles[vendor].title if vendor in profiles else vendor for vendor in counts))
+    raise Invalid("No phone would be protected.", fields=(FieldFault("encrypt_files", clear_sentence(titles)),))
+
+
+def clear_sentence(title: str) -> str:
+    """Why a family's files are not encrypted, and what protects them instead; `title`: the family's."""
+    return (
+        f"{title} phones read no encrypted file whose format is published well enough to be checked: their files leave "
+        "in clear, with encryption on too. Give them an https URL, and require their makers' certificates where they "
+        "hold one."
+    )
 
 
 def phones_in_clear(counts: Mapping[str, int]) -> int:
@@ -89,7 +111,8 @@ async def reveal_file_key(session: AsyncSession, actor: Actor, phone: Phone) -> 
     """
     profile = vendors.known().profiles.get(phone.vendor)
     if profile is None or profile.encryption is None:
-        raise Conflict("This phone's family reads no encrypted file that is known well enough: it has no file key.")
+        title = profile.title if profile is not None else phone.vendor
+        raise Conflict(f"This phone has no file key. {clear_sentence(title)}")
     if phone.file_key is None:
         raise NotFound("This phone has no file key. Keys are made when file encryption is switched on.")
     record(session, actor, Event.PHONE_FILE_KEY_REVEAL, phone)
