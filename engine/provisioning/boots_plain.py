@@ -129,7 +129,7 @@ def _htek_lines(settings: Mapping[str, str]) -> list[LineResult]:
 
 # --- Panasonic ------------------------------------------------------------------------------------------------------
 
-_QUOTED = re.compile(r'^(\w+)="([^"]*)"$')
+_QUOTED = re.compile(r'(\w+)="([^"\n]*)"\Z')
 
 
 def _panasonic_agent(model: Model, mac: Mac) -> str:
@@ -155,8 +155,8 @@ async def _boot_panasonic(wire: Wire, flash: Memory, model: Model, mac: Mac) -> 
 
 
 def panasonic_settings(data: bytes) -> dict[str, str]:
-    """`KEY="value"`. A file that does not begin with the format's own comment is thrown away."""
-    rows = data.decode("utf-8", "replace").split("\n")
+    """`KEY="value"`, each line ended by CR LF. A file that does not begin with the format's own comment is thrown away."""
+    rows = data.decode("utf-8", "replace").split("\r\n")
     if not rows[0].startswith("# Panasonic SIP Phone Standard Format File #"):
         return {}
     return {found[1]: found[2] for row in rows if (found := _QUOTED.match(row))}
@@ -198,6 +198,18 @@ async def _boot_sangoma(wire: Wire, flash: Memory, _model: Model, mac: Mac) -> N
         wire.mark_applied()
         flash.applied.clear()
         flash.apply(name, sangoma_settings(data), is_overwriting=True)
+        for sheet in sangoma_sheets(data, mac):
+            await wire.get(sheet)
+
+
+def sangoma_sheets(data: bytes, mac: Mac) -> list[str]:
+    """The files of the phone's own that its configuration names: whom its keys call, which key shows whom."""
+    try:
+        root = ET.fromstring(data)  # noqa: S314  # see the import
+    except ET.ParseError:
+        return []
+    urls = [one.get("url", "") for one in (*root.iter("contacts"), *root.iter("blf_items"))]
+    return [name for url in urls if (name := url.rpartition("/")[2]).startswith(mac)]
 
 
 def sangoma_settings(data: bytes) -> dict[str, str]:

@@ -54,6 +54,7 @@ class Asked:
     template: str
     mac: str
     content_type: str
+    ends_in_crlf: bool = False
 
 
 def holder_for(address: str, holders: Iterable[Holder]) -> Holder | None:
@@ -77,7 +78,8 @@ def asked_for(path: str, profiles: Mapping[str, Profile]) -> Asked | None:
     if len(found) != 1:
         return None
     rule, mac = found[0]
-    return Asked(name, rule.vendor, rule.template, mac, profiles[rule.vendor].content_type)
+    profile = profiles[rule.vendor]
+    return Asked(name, rule.vendor, rule.template, mac, profile.content_type, profile.ends_in_crlf)
 
 
 def render(asked: Asked, url: str) -> bytes:
@@ -91,7 +93,7 @@ def render(asked: Asked, url: str) -> bytes:
     """
     dhcp.checked(url)
     text = _environment().get_template(asked.template).render(url=url, mac=asked.mac)
-    return text.encode()
+    return (text.replace("\n", "\r\n") if asked.ends_in_crlf else text).encode()
 
 
 @cache

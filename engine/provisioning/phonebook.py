@@ -149,6 +149,16 @@ def _digium(page: Page) -> str:
     return f"{_HEAD}<phonebooks>\n{group}\n{rows}</contacts>\n</phonebooks>\n"
 
 
+def _avaya(page: Page) -> str:
+    """`IPPhoneDirectory` (Avaya J100 administration, Downloadable directory)."""
+    rows = "".join(
+        f"<DirectoryEntry><LastName></LastName><FirstName>{escape(one.name)}</FirstName><PhoneNumbers>"
+        f"<Phone><Number>{escape(one.number)}</Number><Type>Work</Type></Phone></PhoneNumbers></DirectoryEntry>\n"
+        for one in page.entries
+    )
+    return f"{_HEAD}<IPPhoneDirectory>\n{rows}</IPPhoneDirectory>\n"
+
+
 def _gigaset(page: Page) -> str:
     """The answer to `get_list` (Gigaset PRO, public on-line directory): everything at once, whatever is asked for."""
     rows = "".join(
@@ -208,6 +218,7 @@ FORMATS: Mapping[str, Format] = {
     "poly": Format(_poly),
     "grandstream": Format(_grandstream),
     "digium": Format(_digium),
+    "avaya": Format(_avaya),
     "gigaset": Format(_gigaset),
     "csv": Format(_csv, "text/csv; charset=utf-8"),
     "vcard": Format(_vcard, "text/vcard; charset=utf-8"),

@@ -9,7 +9,7 @@ from engine.provisioning import render, vendors
 from engine.provisioning.functionkeys import FunctionKey, KeyKind
 from engine.provisioning.render import LineConfig, PhoneConfig
 from engine.provisioning.timezone import zone_rule
-from engine.provisioning.vendors import Profile, Support
+from engine.provisioning.vendors import FileKind, Profile, Support
 
 ROOT = Path(__file__).parent / "phones"
 ADDRESSES = {
@@ -153,5 +153,8 @@ def rendered() -> dict[Path, bytes]:
                 is_own = "mac" in rule.pattern.groupindex
                 name = f"{'mac' if is_own else 'all'}-{rule.kind}.cfg"
                 phone = config(profile, tested[0].name, 0) if is_own else shared
+                if rule.kind is FileKind.DIRECTORY:  # of keys
+                    name = f"mac-{(rule.template or '').partition('.')[0]}.cfg"
+                    phone = with_everything(profile, *everything_is_shown_on(profile))
                 found[ROOT / profile.name / name] = renderer.render(profile, rule, phone)
     return found

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from xml.etree import ElementTree as ET
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,17 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from engine.errors import UnsafeValue
-from engine.provisioning import boots_plain, formats, functionkeys, phone_extras, render, settings, simulate, vendors
+from engine.provisioning import (
+    boots_plain,
+    formats,
+    functionkeys,
+    overrides,
+    phone_extras,
+    render,
+    settings,
+    simulate,
+    vendors,
+)
 from engine.provisioning.assetfile import AssetRecord
 from engine.provisioning.functionkeys import FunctionKey, KeyKind, KeyRoom
 from tests.golden.samples import VALUES, config, everything_is_shown_on, with_everything
@@ -59,6 +70,11 @@ def own_rule(profile):
 def written(profile, model, phone) -> str:
     assert model
     return RENDERER.render(profile, own_rule(profile), phone).decode()
+
+
+def files_of(profile, phone) -> list[str]:
+    """Each of the phone's own files: some vendors keep keys in files of their own."""
+    return [RENDERER.render(profile, rule, phone).decode() for rule in overrides.own_rules(profile)]
 
 
 # --- The setting ------------------------------------------------------------------------------------------------------
@@ -215,9 +231,9 @@ def test_every_kind_that_a_family_says_it_knows_stands_in_its_file(profile):
         if model.keys < 4 or model.template is None:
             continue
         phone = with_everything(profile, name, 1)
-        bare = written(profile, name, dataclasses.replace(phone, function_keys=()))
+        bare = "\n".join(files_of(profile, dataclasses.replace(phone, function_keys=())))
         for key in phone.function_keys:
-            text = written(profile, name, dataclasses.replace(phone, function_keys=(key,)))
+            text = "\n".join(files_of(profile, dataclasses.replace(phone, function_keys=(key,))))
             fresh = set(text.splitlines()) - set(bare.splitlines())
             assert fresh, (name, key)
             assert key.kind is KeyKind.NONE or any(key.value in line for line in fresh), (name, key)
@@ -283,7 +299,7 @@ def _names(profile, text: str) -> set[str]:
     if profile.name in READERS:
         return set(READERS[profile.name](text.encode()))
     if profile.name == "sangoma":
-        found = re.findall(r"<(contacts|firmware)\s([^>]*)/>", text)
+        found = re.findall(r"<(contacts|firmware|blf_items)\s([^>]*)/>", text)
         attributes = {f"{tag}@{one}" for tag, inside in found for one in re.findall(r'(\w+)="', inside)}
         return attributes | set(re.findall(r'setting id="([^"]+)"', text))
     if profile.name == "fanvil":
@@ -328,3 +344,59 @@ def test_a_semicolon_in_a_label_adds_no_part_to_a_cisco_key():
 def test_the_sample_values_are_what_a_setting_may_hold():
     keys = [{"position": at, "kind": kind.value, "value": VALUES[kind]} for at, kind in enumerate(KeyKind, 1)]
     assert functionkeys.faults(keys) == ()
+
+
+def test_a_sangoma_s_keys_are_contacts_in_one_file_and_places_in_another(cases):
+    """P-07: line keys from 0 behind the lines, those beside the screen from 0 too; what is busy is subscribed to at the
+    line's own registrar; every parameter is in the family's list.
+    """
+    profile = KNOWN.profiles["sangoma"]
+    keys = (
+        FunctionKey(4, KeyKind.BLF, "102", 'Zoë "Z" <&>'), FunctionKey(5, KeyKind.NONE),
+        FunctionKey(7, KeyKind.SPEED_DIAL, "911"), FunctionKey(16, KeyKind.BLF, "103@other.example"),
+    )  # fmt: skip
+    phone = dataclasses.replace(config(profile, "D70", 2), function_keys=keys)
+    own, contacts, places = map(ET.fromstring, files_of(profile, phone))
+    found = {one.get("id"): one for one in contacts.iter("contact")}
+    assert [(one.get("first_name"), one.get("subscribe_to")) for one in found.values()] == [
+        ('Zoë "Z" <&>', "sip:102@pbx.example.net"), ("911", None), ("103@other.example", "sip:103@other.example"),
+    ]  # fmt: skip
+    assert [action.get("dial") for action in contacts.iter("action")] == ["102", "911", "103@other.example"]
+    shown = [(one.get("location"), one.get("index"), one.get("contact_id")) for one in places.iter("blf_item")]
+    assert shown == [("main", "3", "key4"), ("side", "0", "key7"), ("side", "9", "key16")]
+    assert {one[2] for one in shown} == set(found)
+    group = next(one.get("value") for one in own.iter("setting") if one.get("id") == "blf_contact_group")
+    assert [one.get("group_name") for one in contacts.iter("contacts")] == [group]
+    known = set(json.loads((cases / "vendor_keys.json").read_text())[LISTS["sangoma"]]["known_keys"])
+    names = {f"{one.tag}@{name}" for sheet in (contacts, places) for one in sheet.iter() for name in one.attrib}
+    assert names <= known
+    bare = dataclasses.replace(phone, function_keys=())
+    assert "blf_items" not in files_of(profile, bare)[0]
+
+
+def test_an_avaya_s_keys_dial_and_a_semicolon_in_a_label_adds_no_part():
+    """P-07, P-11: `Key=…;Type=autodial;…;Label=…`; the J129 has no such keys and is told no phonebook."""
+    profile = KNOWN.profiles["avaya"]
+    keys = (FunctionKey(4, KeyKind.SPEED_DIAL, "102", "Zoë;Forced"), FunctionKey(96, KeyKind.SPEED_DIAL, "911"))
+    phone = dataclasses.replace(with_everything(profile, "J179", 2), function_keys=keys)
+    text = written(profile, "J179", phone)
+    assert 'SET PHONEKEY "Key=4;Type=autodial;Name=autodial;Attr1=102;Label=Zoë,Forced"\n' in text
+    assert 'SET PHONEKEY "Key=96;Type=autodial;Name=autodial;Attr1=911;Label=911"\n' in text
+    assert 'SET DOWNLOADABLE_DIRECTORY "avaya-phonebook.xml"\n' in text
+    small = written(profile, "J129", with_everything(profile, "J129", 2))
+    assert "DOWNLOADABLE_DIRECTORY" not in small
+    asked = [{"position": 2, "kind": "speed_dial", "value": "1"}, {"position": 3, "kind": "blf", "value": "1"}]
+    assert not phone_extras.key_faults(profile, profile.models["J139"], asked[:1], 1)
+    told = [phone_extras.key_faults(profile, profile.models[name], asked, 1) for name in ("J139", "J129")]
+    assert [[one.field.rpartition(".")[2] for one in each] for each in told] == [["kind"], ["position", "position"]]
+
+
+def test_a_panasonic_s_lines_end_as_its_guide_wants():
+    """P-06: each in CR LF, with nothing behind the last; the phone's own reader takes no other."""
+    profile = KNOWN.profiles["panasonic"]
+    for data in files_of(profile, config(profile, "KX-HDV230", 2)):
+        lines = data.split("\r\n")
+        assert lines[-1] == ""
+        assert not any("\n" in line or "\r" in line for line in lines)
+        assert boots_plain.panasonic_settings(data.encode())
+        assert not boots_plain.panasonic_settings(data.replace("\r\n", "\n").encode())

@@ -18,6 +18,12 @@ from engine.provisioning.phonebook import CISCO_PAGE, FORMATS, MAX_CONTACTS, Ent
 NASTY = ("Zoë \"Desk\" <1> & 'Söhne'; \\,", "Ann]]>", "  ", "a\nb\x00c", "🎉 Fête", "=cmd()", "x" * 200)
 
 
+NUMBER_OF = {
+    "grandstream": ("Contact", "Phone/phonenumber"),
+    "avaya": ("DirectoryEntry", "PhoneNumbers/Phone/Number"),
+}
+
+
 def read(format_name: str, data: bytes) -> list[tuple[str, str]]:
     """Names and numbers as a phone would find them."""
     if format_name in {"csv", "acrobits", "vcard"}:
@@ -25,10 +31,9 @@ def read(format_name: str, data: bytes) -> list[tuple[str, str]]:
     root = ET.fromstring(data)
     if format_name == "poly":
         return [(one.findtext("fn") or "", one.findtext("ct") or "") for one in root.iter("item")]
-    if format_name == "grandstream":
-        return [
-            (one.findtext("FirstName") or "", one.findtext("Phone/phonenumber") or "") for one in root.iter("Contact")
-        ]
+    if format_name in NUMBER_OF:
+        row, number = NUMBER_OF[format_name]
+        return [(one.findtext("FirstName") or "", one.findtext(number) or "") for one in root.iter(row)]
     if format_name == "digium":
         return [(one.get("first_name"), one.find("numbers/number").get("dial")) for one in root.iter("contact")]
     if format_name == "gigaset":
