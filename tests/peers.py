@@ -277,6 +277,20 @@ def trunk(
 
 # --- foreign programs -------------------------------------------------------------------------------------------------
 
+KAMAILIO_ON_UDP = """\
+debug=1
+log_stderror=yes
+children=1
+auto_aliases=no
+disable_tcp=yes
+listen=udp:{ip}:{port}
+mpath="/usr/lib/x86_64-linux-gnu/kamailio/modules/:/usr/lib64/kamailio/modules/:/usr/lib/aarch64-linux-gnu/kamailio/modules/"
+loadmodule "tm.so"
+loadmodule "sl.so"
+loadmodule "rr.so"
+loadmodule "pv.so"
+"""
+
 KAMAILIO = """\
 debug=1
 log_stderror=yes

@@ -9,23 +9,14 @@ import pytest
 from engine.crypto import KeyRing
 from engine.e911.journal import JournalReader
 from tests import peers
-from tests.peers import CARRIER_IP, FRONT_IP
+from tests.peers import CARRIER_IP, FRONT_IP, KAMAILIO_ON_UDP
 
 SCENARIOS = Path(__file__).parent / "sipp"
 USER, SECRET = "acme", "open sesame"
 
-CHALLENGING_CARRIER = """\
-debug=1
-log_stderror=yes
-children=1
-auto_aliases=no
-disable_tcp=yes
-listen=udp:{ip}:{port}
-mpath="/usr/lib/x86_64-linux-gnu/kamailio/modules/:/usr/lib64/kamailio/modules/:/usr/lib/aarch64-linux-gnu/kamailio/modules/"
-loadmodule "tm.so"
-loadmodule "sl.so"
-loadmodule "rr.so"
-loadmodule "pv.so"
+CHALLENGING_CARRIER = (
+    KAMAILIO_ON_UDP
+    + """\
 loadmodule "siputils.so"
 loadmodule "auth.so"
 modparam("auth", "secret", "a secret of the carrier's own")
@@ -48,19 +39,11 @@ request_route {{
   if (!t_relay()) sl_reply_error();
 }}
 """
+)
 
-PROVING_PBX = """\
-debug=1
-log_stderror=yes
-children=1
-auto_aliases=no
-disable_tcp=yes
-listen=udp:{ip}:{port}
-mpath="/usr/lib/x86_64-linux-gnu/kamailio/modules/:/usr/lib64/kamailio/modules/:/usr/lib/aarch64-linux-gnu/kamailio/modules/"
-loadmodule "tm.so"
-loadmodule "sl.so"
-loadmodule "rr.so"
-loadmodule "pv.so"
+PROVING_PBX = (
+    KAMAILIO_ON_UDP
+    + """\
 loadmodule "siputils.so"
 loadmodule "uac.so"
 modparam("uac", "restore_mode", "none")
@@ -78,6 +61,7 @@ failure_route[PROVE] {{
   if (t_check_status("401|407") && uac_auth()) {{ t_relay(); }}
 }}
 """
+)
 
 
 @contextlib.contextmanager

@@ -18,22 +18,13 @@ from tests import lost_server, peers
 from tests.factories import HEADQUARTERS
 from tests.lost_server import LostServer
 from tests.node import Node
-from tests.peers import CARRIER_IP, FRONT_IP, Peer
+from tests.peers import CARRIER_IP, FRONT_IP, KAMAILIO_ON_UDP, Peer
 from tests.unit.e911.held_requests import civic
 
 SCENARIOS = Path(__file__).parent / "sipp"
-KAMAILIO_LOST = """\
-debug=1
-log_stderror=yes
-children=1
-auto_aliases=no
-disable_tcp=yes
-listen=udp:{ip}:{port}
-mpath="/usr/lib/x86_64-linux-gnu/kamailio/modules/:/usr/lib64/kamailio/modules/:/usr/lib/aarch64-linux-gnu/kamailio/modules/"
-loadmodule "tm.so"
-loadmodule "sl.so"
-loadmodule "rr.so"
-loadmodule "pv.so"
+KAMAILIO_LOST = (
+    KAMAILIO_ON_UDP
+    + """\
 loadmodule "maxfwd.so"
 loadmodule "siputils.so"
 loadmodule "textops.so"
@@ -77,6 +68,7 @@ route[LOCATE] {{
   msg_apply_changes();
 }}
 """
+)
 
 
 @contextlib.contextmanager

@@ -15,23 +15,14 @@ from engine.provisioning import resync, vendors
 from engine.provisioning.resync import Destination, Resync, Resyncer
 from tests import peers
 from tests.node import Node
-from tests.peers import CARRIER_IP, FRONT_IP
+from tests.peers import CARRIER_IP, FRONT_IP, KAMAILIO_ON_UDP
 
 SCENARIO = Path(__file__).parent / "sipp" / "phone_challenges.xml"
 PHONE_IP = "127.0.0.9"
 PBX_PASSWORD = "only-for-callpoint"
-REGISTRAR = """\
-debug=1
-log_stderror=yes
-children=1
-auto_aliases=no
-disable_tcp=yes
-listen=udp:{ip}:{port}
-mpath="/usr/lib/x86_64-linux-gnu/kamailio/modules/:/usr/lib64/kamailio/modules/:/usr/lib/aarch64-linux-gnu/kamailio/modules/"
-loadmodule "tm.so"
-loadmodule "sl.so"
-loadmodule "rr.so"
-loadmodule "pv.so"
+REGISTRAR = (
+    KAMAILIO_ON_UDP
+    + """\
 loadmodule "usrloc.so"
 loadmodule "registrar.so"
 loadmodule "auth.so"
@@ -44,6 +35,7 @@ request_route {{
   if (!t_relay()) sl_reply_error();
 }}
 """
+)
 
 
 @contextmanager
