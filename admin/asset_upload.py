@@ -115,7 +115,9 @@ def _judge_length(request: web.Request, wished: AssetFields) -> None:
 def _judge_room(request: web.Request) -> None:
     """Refuse while the disk is nearly full: what is left is for records of 911 calls."""
     if request.app[DISK].level is Level.CRITICAL:
-        detail = "The disk of this server is nearly full, and what is left is kept for records of 911 calls. Free some."
+        detail = (
+            "The disk of this server is nearly full, and what is left is kept for records of 911 calls. Free space."
+        )
         raise Invalid("There is no room for the file.", fields=(FieldFault("file", detail),))
 
 

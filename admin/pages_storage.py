@@ -19,9 +19,11 @@ from engine.errors import EngineError, FieldFault, Invalid
 
 _PATH = "/settings/storage"
 _KINDS = (
-    ("audit_days", "Audit log", "entries"), ("call_days", "Records of emergency calls", "calls"),
-    ("session_days", "Sign-ins", "ended sessions"), ("fetch_log_days", "Fetch log", "fetches"),
-)  # fmt: skip
+    ("audit_days", "Audit log", "entry", "entries"),
+    ("call_days", "Emergency calls", "call", "calls"),
+    ("session_days", "Sign-ins", "ended session", "ended sessions"),
+    ("fetch_log_days", "Fetch log", "fetch", "fetches"),
+)
 
 
 async def get_storage(request: web.Request) -> web.Response:
@@ -53,7 +55,7 @@ async def post_storage(request: web.Request) -> web.Response:
     await refuse_stale(request, row)
     faults: list[FieldFault] = []
     changes: dict[str, int] = {}
-    for name, _title, _what in _KINDS:
+    for name, *_words in _KINDS:
         with gathered(faults):
             changes[name] = await whole_number(request, name, getattr(row, name))
     faults += [fault for fault in changed(Keeping.of(row), changes)[1] if fault not in faults]

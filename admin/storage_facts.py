@@ -44,11 +44,15 @@ async def removals(
     if (end := ends.get("audit_days")) is not None:
         prefix = await store_beginnings.older_than(session, account_id, end)
         count = 0 if prefix is None else prefix.count
-        found.append(Removal("audit_days", "audit entries", count, is_least=False, until=end))
+        found.append(Removal("audit_days", "audit entry", "audit entries", count, is_least=False, until=end))
     if (end := ends.get("call_days")) is not None:
         count = await store_removal.count_old_calls(session, account_id, end, COUNTED)
-        found.append(Removal("call_days", "records of calls", count, is_least=count >= COUNTED, until=end))
+        found.append(
+            Removal("call_days", "record of a call", "records of calls", count, is_least=count >= COUNTED, until=end)
+        )
     if (end := ends.get("session_days")) is not None:
         count = await store_storage.count_old_sign_ins(session, account_id, end)
-        found.append(Removal("session_days", "ended sessions", count, is_least=count >= COUNTED, until=end))
+        found.append(
+            Removal("session_days", "ended session", "ended sessions", count, is_least=count >= COUNTED, until=end)
+        )
     return found

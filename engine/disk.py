@@ -107,11 +107,11 @@ def alarm_of(level: Level, free_bytes: int) -> str:
     if level is Level.CRITICAL:
         return (
             f"The disk is nearly full: {free} left. 911 calls go out whatever is on it, but when nothing is left their "
-            "records stay in memory, where a restart loses them, and nobody is mailed. Free some now. Until then "
+            "records stay in memory, where a restart loses them, and nobody is mailed. Free space now. Until then "
             "uploads are refused and all but the last day of the fetch log is removed; records of calls and the audit "
             "log stay."
         )
     return (
         f"The disk is filling up: {free} left. 911 calls go out whatever is on it; their records and mails need room. "
-        "Free some, or keep records for less time."
+        "Free space, or keep records for less time."
     )

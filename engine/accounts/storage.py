@@ -22,7 +22,8 @@ class Removal:
     """What a shorter time would remove of one kind of record: how many, or so many at least, and up to when."""
 
     name: str  # of the setting
-    what: str  # such as "audit entries"
+    one: str  # such as "audit entry"
+    many: str
     count: int
     is_least: bool
     until: dt.datetime
@@ -67,12 +68,14 @@ def update_storage(
 
 def in_words(removals: Sequence[Removal]) -> str:
     """`1,200 audit entries until 2025-11-22 and 3 records of calls until … would be removed within hours.`"""
-    parts = [
-        f"{'at least ' if removal.is_least else ''}{removal.count:,} {removal.what} until {removal.until:%Y-%m-%d}"
-        for removal in removals
-    ]
+    parts = [_in_words(removal) for removal in removals]
     listed = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
     return f"{listed[:1].upper()}{listed[1:]} would be removed within hours."
+
+
+def _in_words(removal: Removal) -> str:
+    noun = removal.one if removal.count == 1 else removal.many
+    return f"{'at least ' if removal.is_least else ''}{removal.count:,} {noun} until {removal.until:%Y-%m-%d}"
 
 
 async def remove_old_sign_ins(

@@ -47,7 +47,7 @@ def test_the_alarm_says_what_it_means_for_911_and_what_to_do() -> None:
         told = alarm_of(level, 210_000_000)
         assert "210 MB left" in told
         assert "911 calls go out" in told
-        assert "Free some" in told
+        assert "Free space" in told
     assert (in_words(3_240_000_000), in_words(999)) == ("3.2 GB", "0 MB")
 
 

@@ -90,7 +90,7 @@ async def test_a_shorter_time_says_what_it_removes_and_waits_for_a_yes(port: Adm
     fault = (await answer.json())["errors"][0]
     assert (answer.status, fault["field"]) == (422, "accept_removal")
     assert f"{head} audit entries until" in fault["detail"]
-    assert "1 records of calls until" in fault["detail"]
+    assert "1 record of a call until" in fault["detail"]
     browser = await port.browser(site)
     form = {"version": "0", "audit_days": "365", "call_days": "400", "session_days": "0", "fetch_log_days": "90"}
     page = await port.call("POST", PAGE, browser, data=form, allow_redirects=False)
