@@ -194,6 +194,10 @@ def authorise(request: web.Request, route: Route) -> None:
     """
     if displays.is_display(request.get(BROWSER)) and not route.on_display and route.scope is not PUBLIC:
         raise ScopeMissing("This browser is a display: it shows alerts and nothing else. Sign out and in for the rest.")
+    if route.scope is SIGNED_IN and USER not in request:
+        raise ScopeMissing(
+            "This is for people who sign in with a browser. An API key has the API, as far as its scopes go."
+        )
     if route.scope is PUBLIC or route.scope is SIGNED_IN:
         return
     assert isinstance(route.scope, Scope)

@@ -12,7 +12,7 @@ from engine.accounts.mail_server import MailFields, update_mail_settings
 from engine.audit.record import Actor, open_audited
 from engine.config import Config, Core, Mail
 from engine.db import utc_now
-from engine.e911 import validation_settings, webhooks
+from engine.e911 import sites, validation_settings, webhooks
 from engine.e911.validation_settings import ValidationFields, update_validation_settings
 from engine.e911.webhooks import Tried, WebhookFields, note_test
 from engine.findings import Finding
@@ -62,6 +62,37 @@ async def test_what_was_set_in_the_pages_is_looked_at(stored: tuple[Config, int]
     )  # fmt: skip
     hook = found["Acme: webhook Door"]
     assert (hook.level, "Test: It answered 500" in hook.detail, "T000" in hook.detail) == ("warning", True, False)
+
+
+async def test_links_that_lead_nowhere_are_told(stored: tuple[Config, int], tmp_path: Path) -> None:
+    """S1-21: mail, recipients or webhooks without the pages' address: what that costs, and what to set; once."""
+    config, _port = stored
+    found = [one for one in await doctor.examine(config) if one.what == "links in mails"]
+    assert [(one.level, "[admin] public_url is empty" in one.detail) for one in found] == [("warning", True)]
+    assert "no page to open" in found[0].detail
+    assert "https://callpoint.example.com" in found[0].detail
+    told = Mail(host="127.0.0.1", port=9)
+    both = [one for one in await doctor.examine(config.model_copy(update={"mail": told})) if "links" in one.what]
+    assert len(both) == 1
+    known = config.admin.model_copy(update={"public_url": "https://callpoint.acme.example"})
+    assert "links in mails" not in await _examined(config.model_copy(update={"admin": known}))
+    fresh = Config(core=Core(data_dir=tmp_path / "fresh"))
+    assert "links in mails" not in await _examined(fresh)
+    assert "links in mails" in await _examined(fresh.model_copy(update={"mail": told}))
+
+
+async def test_recipients_alone_want_the_pages_address_too(tmp_path: Path) -> None:
+    """S1-21: who is told today by no mail server is told tomorrow by one."""
+    config = Config(core=Core(data_dir=tmp_path))
+    database = open_audited(config.database_url, crypto.create(config.key_file))
+    await migrations.migrate(database)
+    async with database.sessions.begin() as session:
+        account = await add_account(session, name="Acme")
+    assert "links in mails" not in await _examined(config)
+    async with database.sessions.begin() as session:
+        await sites.add_recipient(session, ACTOR, account, "desk@acme.example")
+    await database.close()
+    assert "links in mails" in await _examined(config)
 
 
 async def test_the_configuration_counts_alone(stored: tuple[Config, int]) -> None:

@@ -33,6 +33,12 @@ def test_where_all_is_well_nothing_is_said() -> None:
         ({"failed_mails": 1}, "mail_failed", "1 message of the last 7 days could not be delivered", "/calls"),
         ({"disagreements": 1, "latest_disagreement": "call_1"}, "disagreement", "may be sent to the wrong", "call_1"),
         ({"untested": 1}, "untested", "1 location was not tested with 933 for 90 days", "/locations/tests"),
+        (
+            {"untested": 5, "without_caller": 2}, "untested",
+            "At 2 more locations no test was possible: no phone, line or subnet leads there.", "/locations/tests",
+        ),
+        ({"untested": 5, "without_caller": 2}, "untested", "3 locations were not tested", "/locations/tests"),
+        ({"untested": 1, "without_caller": 1}, "untested", "At 1 location no test was possible", "/locations/tests"),
         ({"places": [BARE]}, "no_address", "Home office has no address: the dispatcher", "/locations"),
         (
             {"places": [replace(GOOD.places[0], status="rejected")]}, "rejected",
