@@ -164,7 +164,7 @@ def flags_of(call: EmergencyCall, attempts: Sequence[CallAttempt]) -> list[str]:
     """The call's flags, and what only its attempts show: it was answered where its location had been refused."""
     answered = next((attempt for attempt in reversed(attempts) if attempt.outcome == "answered"), None)
     is_bare = answered is not None and not answered.with_location and bool(call.location)
-    is_new = is_bare and "location_not_sent" not in call.flags
+    is_new = is_bare and not {"location_not_sent", "answered_without_location"} & set(call.flags)
     return [*call.flags, *(["answered_without_location"] if is_new else [])]
 
 

@@ -138,7 +138,9 @@ def _of_messages(notes: Sequence[Notification]) -> list[_Moment]:
 
 
 def _message_to(note: Notification) -> str:
-    return f"Webhook {note.subject}" if note.channel == "webhook" else f"Mail to {note.recipient}"
+    if note.channel == "webhook":
+        return f"Webhook {note.subject}"
+    return f"{'Second mail' if note.channel == 'correction' else 'Mail'} to {note.recipient}"
 
 
 def _unsent(notes: Sequence[Notification], row: int, x: int) -> list[Drawn]:

@@ -25,6 +25,7 @@ from engine.crypto import KeyRing
 from engine.db import Database, utc_now
 from engine.e911 import store_tests, sweeps
 from engine.e911.caller import DEVICE_HEADER, SOURCE_HEADER
+from engine.e911.mail import LOCATION_DROPPED
 from engine.e911.peers import PROOF_HEADER, PROOF_PURPOSE, make_proof
 from engine.e911.sweep import (
     CALL_ID_MARK,
@@ -211,6 +212,8 @@ class Sweeper:
             return Judged(Outcome.NOT_RECORDED, f"No record of the test call came. {said}"), None
         place = call.location
         conveyed = None if place is None else (str(place.get("id") or ""), str(place.get("name") or ""))
+        if LOCATION_DROPPED in call.flags:
+            conveyed = None
         return judge(location.id, conveyed, call.outcome, call.status_code), call
 
     async def _place(self, placing: Placing) -> Placed:

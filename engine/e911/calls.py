@@ -30,6 +30,7 @@ from engine.audit.record import Actor, record
 from engine.crypto import KeyRing
 from engine.db import Database, utc_now
 from engine.e911 import callback_numbers, callback_records, mail, store, store_tests, webhooks
+from engine.e911.entries import LOCATION_NOT_SENT
 from engine.e911.journal import START, JournalReader, Position
 from engine.e911.refusals import Tally, note_refusal
 from engine.errors import DatabaseAway
@@ -149,7 +150,7 @@ class Recorder:
             if is_away(exc):
                 raise
             await self._store_one_by_one(entries, after)
-        if any(_kind(entry) == "call" for entry in entries):
+        if any(_kind(entry) in {"call", "outcome"} for entry in entries):
             self._on_recorded()
 
     async def _store_together(self, entries: Sequence[Entry], after: Position | None) -> None:
@@ -184,7 +185,7 @@ class Recorder:
         elif kind == "attempt":
             await _put_attempt(session, entry)
         elif kind == "outcome":
-            await _note_outcome(session, entry)
+            await self._note_outcome(session, entry)
         elif kind == "ended":
             await _note_end(session, entry)
         elif kind == "stranger":
@@ -219,6 +220,37 @@ class Recorder:
         record(session, _caller_actor(call), Event.EMERGENCY_CALL_CREATE, call, resource=_resource(call))
         if not recipients:
             _log.warning("emergency_call_without_recipients", call_id=call.id, account_id=account.id)
+
+    async def _note_outcome(self, session: AsyncSession, entry: Entry) -> None:
+        call = await _call_named(session, entry)
+        at = _instant(entry.get("at")) or utc_now()
+        if call.outcome == "answered":  # a second leg answered too: its attempt says so
+            return
+        call.outcome = str(entry.get("outcome") or "failed")[:20]
+        call.status_code = _status(entry.get("status"))
+        call.trunk_id = _text_or_none(entry.get("trunk_id")) or call.trunk_id
+        if call.outcome == "answered":
+            call.answered_at = call.answered_at or at
+            call.ended_at = None  # it was told to have failed before, and stands
+            if await _lost_its_location(session, call):
+                await self._correct(session, call)
+        else:
+            call.ended_at = call.ended_at or at
+        if call.kind == CallKind.TEST:
+            await store_tests.note_test(session, call)
+        await session.flush()
+
+    async def _correct(self, session: AsyncSession, call: EmergencyCall) -> None:
+        """The first mail said where the caller is, and responders were not told: a second one says so."""
+        call.flags = [*call.flags, mail.LOCATION_DROPPED]
+        account = await session.get(Account, call.account_id)
+        if account is None or (call.kind == CallKind.TEST and self._is_quiet(call.call_id)):
+            return
+        location = await store.location_by_id(session, account.id, str((call.location or {}).get("id") or ""))
+        told = await told_of(session, call, account, location, signer=self._signer, public_url=self._public_url)
+        recipients = await recipients_for(session, account.id, location)
+        queue_notifications(session, call, told, recipients, channel=Channel.CORRECTION)
+        _log.warning("emergency_call_lost_its_location", call_id=call.id, account_id=account.id, trunk_id=call.trunk_id)
 
     async def _stored_position(self) -> Position:
         async with self._database.sessions() as session:
@@ -289,11 +321,18 @@ async def _checkpoint(session: AsyncSession, account: Account, signer: Signer | 
     return mail.Checkpoint(signed.chain, signed.seq, signed.hash, signed.short, fingerprint(signed.public_key))
 
 
-def queue_notifications(session: AsyncSession, call: EmergencyCall, told: mail.Told, recipients: Recipients) -> None:
+def queue_notifications(
+    session: AsyncSession,
+    call: EmergencyCall,
+    told: mail.Told,
+    recipients: Recipients,
+    *,
+    channel: Channel = Channel.EMAIL,
+) -> None:
     """A message in the outbox for each recipient, in this transaction."""
     composed = {because: mail.compose(told, because) for because in set(recipients.values())}
     for address, because in recipients.items():
-        session.add(_notification_row(call, address, because, composed[because]))
+        session.add(_notification_row(call, address, because, composed[because], channel))
 
 
 async def recipients_for(session: AsyncSession, account_id: str, location: Location | None) -> dict[str, str]:
@@ -355,19 +394,22 @@ def _call_row(entry: Entry, *, has_recipients: bool) -> EmergencyCall:
     )
 
 
-def _notification_row(call: EmergencyCall, address: str, because: str, composed: mail.Composed) -> Notification:
+def _notification_row(
+    call: EmergencyCall, address: str, because: str, composed: mail.Composed, channel: Channel
+) -> Notification:
+    at = call.recorded_at if channel is Channel.EMAIL else utc_now()
     return Notification(
         id=new_id("notification"),
         account_id=call.account_id,
         emergency_call_id=call.id,
         recipient=address,
-        channel=Channel.EMAIL,
+        channel=channel,
         because=because,
         subject=composed.subject,
         body=composed.body,
         state=NotificationState.WAITING,
-        created_at=call.recorded_at,
-        next_try_at=call.recorded_at,
+        created_at=at,
+        next_try_at=at,
     )
 
 
@@ -410,22 +452,12 @@ async def _put_attempt(session: AsyncSession, entry: Entry) -> None:
     await session.flush()
 
 
-async def _note_outcome(session: AsyncSession, entry: Entry) -> None:
-    call = await _call_named(session, entry)
-    at = _instant(entry.get("at")) or utc_now()
-    if call.outcome == "answered":  # a second leg answered too: its attempt says so
-        return
-    call.outcome = str(entry.get("outcome") or "failed")[:20]
-    call.status_code = _status(entry.get("status"))
-    call.trunk_id = _text_or_none(entry.get("trunk_id")) or call.trunk_id
-    if call.outcome == "answered":
-        call.answered_at = call.answered_at or at
-        call.ended_at = None  # it was told to have failed before, and stands
-    else:
-        call.ended_at = call.ended_at or at
-    if call.kind == CallKind.TEST:
-        await store_tests.note_test(session, call)
-    await session.flush()
+async def _lost_its_location(session: AsyncSession, call: EmergencyCall) -> bool:
+    """The trunk that answered took the call without the location that the record, and the first mail, speak of."""
+    if not call.location or LOCATION_NOT_SENT in call.flags:
+        return False
+    tries = [attempt for attempt in await store.attempts_of(session, call) if attempt.outcome == "answered"]
+    return bool(tries) and not tries[-1].with_location
 
 
 async def _note_end(session: AsyncSession, entry: Entry) -> None:

@@ -30,6 +30,7 @@ from engine.e911.location import DISAGREEMENT, NO_LOCATION, REFERENCE_UNRESOLVED
 from engine.models import CallKind
 
 NOT_SENT = "not_sent"  # a flag of the recorder: the account had no trunk, so that nobody outside knows of the call
+LOCATION_DROPPED = "answered_without_location"  # likewise: the carrier refused the address and took the call without
 MAX_LINE_CHARS = 200  # of one value: longer ones are cut, so that nobody's display name fills the screen
 MAX_SUBJECT_CHARS = 150  # phones show about 40, desktop programs about 100
 _ENGINE = Path(__file__).parent.parent
@@ -63,6 +64,8 @@ _FLAGS = {
     "a default: ask the caller where they are.",
     "location_not_sent": "The carrier takes no address with the call. Responders get the one it has on file for the "
     "callback number, which may be another: tell them the address above.",
+    LOCATION_DROPPED: "The carrier refused the address and took the call without one, so responders were not given the "
+    "address above. They get what the carrier has on file for the callback number, which may be another place.",
     "elin_exhausted": "The callback number was lent to another caller less than a hold time ago: whoever calls it back "
     "reaches the caller of this call.",
     "elin_low": "The callback numbers of this location are nearly used up. Ask the administrator to add some.",
@@ -76,6 +79,8 @@ _WHAT_IT_WAS = {
     CallKind.DRILL: ", pretended: DRILL, nobody was called",
 }
 _FLAGS_OF_A_TEST = _FLAGS | {
+    LOCATION_DROPPED: "The carrier refused the address and took the test without one: responders to a real call would "
+    "not get it. Tell the administrator.",
     NOT_SENT: "THIS TEST WAS NOT SENT: no trunk could take it. Nobody needs help, but a real emergency call would fail "
     "like this one. Tell the administrator now.",
 }
@@ -159,7 +164,8 @@ def compose(told: Told, because: str) -> Composed:
     who = _who(told)
     where = one_line(told.location_name or "") or "an unknown location"
     dialed = one_line(told.dialed, 30)
-    headline = f"{f'{word}: ' if word else ''}{dialed} was dialed by {who} at {where}"
+    lost = "The address did not reach responders: " if LOCATION_DROPPED in told.flags else ""
+    headline = f"{f'{word}: ' if word else ''}{lost}{dialed} was dialed by {who} at {where}"
     rows = [(label, [line for line in lines if line]) for label, lines in _facts(told, who)]
     body = _TEXT.get_template("notification.txt.j2").render(
         headline=headline,
@@ -171,7 +177,8 @@ def compose(told: Told, because: str) -> Composed:
     )
     prefix = one_line(told.prefix, MAX_PREFIX_CHARS)
     mark = f"[{word}] " if word else ""
-    facts = _cut(f"{dialed} call: {who} at {where}", MAX_SUBJECT_CHARS - len(mark))
+    what = f"address not conveyed, {dialed} call" if lost else f"{dialed} call"
+    facts = _cut(f"{what}: {who} at {where}", MAX_SUBJECT_CHARS - len(mark))
     # behind the word TEST or DRILL and beside the facts, of which none is cut for it
     return Composed(f"{mark}{f'{prefix} ' if prefix else ''}{facts}", body)
 
@@ -231,8 +238,15 @@ def _our_steps(told: Told) -> list[str]:
         f"Send somebody to meet the responders{f' at {where}' if where else ''} and show them the way. "
         "Keep doors, gates and elevators open for them."
     )
+    steps = [what_to_do]
+    if LOCATION_DROPPED in told.flags:
+        steps.insert(
+            0,
+            "What to do first: make sure that responders know the address above. Have the caller say it, or call 911 "
+            f"from another telephone, say that the call from {where or 'here'} carried no address, and give it.",
+        )
     onsite = one_line(told.onsite_number or "")
-    return [what_to_do, f"Security or front desk on site: {onsite}"] if onsite else [what_to_do]
+    return [*steps, f"Security or front desk on site: {onsite}"] if onsite else steps
 
 
 def _note(flag: str, *, is_test: bool) -> str:

@@ -32,7 +32,7 @@ from engine.e911 import mail, store_outbox
 from engine.e911.calls import raise_if_cancelled
 from engine.e911.retries import Patience, Try, Verdict
 from engine.ids import new_id
-from engine.models import CallKind, Channel, EmergencyCall, Notification, NotificationState
+from engine.models import MAILS, CallKind, EmergencyCall, Notification, NotificationState
 
 MAX_CONNECTIONS = 3  # the least that a large provider allows one sender at a time (Exchange Online)
 MAX_CLAIMED = 60  # rows of one process at a time: what three connections send well within the lease
@@ -153,7 +153,7 @@ class Notifier:
             return []
         now = self._now()
         until = now + LEASE
-        due = store_outbox.in_turn(*store_outbox.is_due(Channel.EMAIL, now))
+        due = store_outbox.in_turn(*store_outbox.is_due(MAILS, now))
         async with self._database.sessions() as session:  # an idle node asks every second: not as a writer
             if (await session.scalars(due.limit(1))).first() is None:
                 return []

@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
 
 from engine.models import (
+    MAILS,
     CallAttempt,
     CallKind,
-    Channel,
     EmergencyCall,
     Location,
     Notification,
@@ -163,7 +163,7 @@ async def told_of_calls(session: AsyncSession, ids: Collection[str]) -> dict[str
     query = (
         select(
             Notification.emergency_call_id,
-            case((Notification.channel == Channel.EMAIL, Notification.recipient), else_=Notification.subject),
+            case((Notification.channel.in_(MAILS), Notification.recipient), else_=Notification.subject),
             Notification.state,
         )
         .where(Notification.emergency_call_id.in_(ids))
@@ -270,7 +270,7 @@ async def are_mails_refused(session: AsyncSession, account_id: str) -> bool:
     """Whether the newest mail that was tried has not been delivered."""
     query = (
         select(Notification.state)
-        .where(Notification.account_id == account_id, Notification.channel == Channel.EMAIL, Notification.tries > 0)
+        .where(Notification.account_id == account_id, Notification.channel.in_(MAILS), Notification.tries > 0)
         .order_by(Notification.created_at.desc(), Notification.state != NotificationState.SENT)
         .limit(1)
     )
@@ -280,7 +280,7 @@ async def are_mails_refused(session: AsyncSession, account_id: str) -> bool:
 async def overdue_notifications(session: AsyncSession, account_id: str, before: dt.datetime) -> int:
     """Mails that still wait though they were made before then, or were tried in vain already."""
     is_late = and_(
-        Notification.channel == Channel.EMAIL,
+        Notification.channel.in_(MAILS),
         or_(Notification.created_at < before, Notification.last_error.is_not(None)),
     )
     return await _messages(session, account_id, NotificationState.WAITING, is_late)

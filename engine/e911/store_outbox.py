@@ -11,20 +11,20 @@ from sqlalchemy import ColumnElement, Select, Update, case, func, or_, select, u
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.e911.retries import Try, Verdict
-from engine.models import CallKind, Channel, EmergencyCall, Notification, NotificationState
+from engine.models import MAILS, CallKind, Channel, EmergencyCall, Notification, NotificationState
 
 OLDEST_MAIL = select(func.min(Notification.created_at)).where(
-    Notification.state == NotificationState.WAITING, Notification.channel == Channel.EMAIL
+    Notification.state == NotificationState.WAITING, Notification.channel.in_(MAILS)
 )
 """When the mail that waits longest was written: the outbox's lag, for readiness. A webhook is some account's own, and
 its being away says nothing of this node."""
 
 
-def is_due(channel: Channel, now: dt.datetime) -> tuple[ColumnElement[bool], ...]:
-    """What waits for that channel, is due, and is nobody's."""
+def is_due(channels: Sequence[Channel], now: dt.datetime) -> tuple[ColumnElement[bool], ...]:
+    """What waits for those channels, is due, and is nobody's."""
     return (
         Notification.state == NotificationState.WAITING,
-        Notification.channel == channel,
+        Notification.channel.in_(channels),
         Notification.next_try_at <= now,
         or_(Notification.claimed_until.is_(None), Notification.claimed_until < now),
     )
@@ -97,7 +97,7 @@ async def settle(
 
 async def try_mails_now(session: AsyncSession, now: dt.datetime) -> None:
     """Make every mail that waits due at once: the mail server is another one now."""
-    waiting = _of(Notification.state == NotificationState.WAITING, Notification.channel == Channel.EMAIL)
+    waiting = _of(Notification.state == NotificationState.WAITING, Notification.channel.in_(MAILS))
     await session.execute(waiting.values(next_try_at=now))
 
 

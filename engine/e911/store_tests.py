@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, and_, func, not_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
 
+from engine.e911.mail import LOCATION_DROPPED
 from engine.e911.sweep import Outcome, TestCaller, address_inside, judge
 from engine.models import (
     Account,
@@ -43,7 +44,8 @@ async def note_test(session: AsyncSession, call: EmergencyCall) -> LocationTest 
     owner = select(Location.id).where(Location.id == location_id, Location.account_id == call.account_id)
     if not location_id or await session.scalar(owner) is None:
         return None
-    judged = judge(location_id, (location_id, str(place.get("name") or "")), call.outcome, call.status_code)
+    conveyed = None if LOCATION_DROPPED in call.flags else (location_id, str(place.get("name") or ""))
+    judged = judge(location_id, conveyed, call.outcome, call.status_code)
     return await keep(
         session, call.account_id, location_id, judged.outcome, judged.detail, at=call.sent_at, call_id=call.id
     )

@@ -126,7 +126,7 @@ class WebhookCourier:
             return []
         now = self._now()
         due = store_outbox.in_turn(
-            *store_outbox.is_due(Channel.WEBHOOK, now),
+            *store_outbox.is_due((Channel.WEBHOOK,), now),
             Notification.recipient.not_in([one for one, count in busy.items() if count >= MAX_OF_ONE]),
             at_most_each=MAX_OF_ONE,
         ).add_columns(Notification.recipient, Notification.tries)

@@ -24,6 +24,7 @@ from engine.models.audit_sql import (
 )
 from engine.models.base import Audited, Stamped, Versioned
 from engine.models.calls import (
+    MAILS,
     CallAttempt,
     CallbackCall,
     CallKind,
@@ -93,6 +94,7 @@ __all__ = [
     "AUDIT_SEARCH_TRIGGER_SQLITE",
     "AUDIT_TRIGRAMS_POSTGRESQL",
     "CHECKPOINT_IMMUTABLE_SQLITE",
+    "MAILS",
     "Account",
     "AccountLogo",
     "Anomaly",

@@ -22,6 +22,10 @@ class Channel(StrEnum):
 
     EMAIL = "email"
     WEBHOOK = "webhook"
+    CORRECTION = "correction"  # a second mail: what the first one said turned out otherwise
+
+
+MAILS = (Channel.EMAIL, Channel.CORRECTION)
 
 
 class NotificationState(StrEnum):
@@ -36,7 +40,9 @@ class EmergencyCall(Audited, Base):
     __tablename__ = "emergency_call"
     resource_type = "call"
     # told by the carrier
-    unaudited_columns = frozenset({"outcome", "status_code", "answered_at", "ended_at", "trunk_id", "changed_at"})
+    unaudited_columns = frozenset(
+        {"outcome", "status_code", "answered_at", "ended_at", "trunk_id", "changed_at", "flags"}
+    )
     __table_args__ = (
         Index("ix_emergency_call_account_sent", "account_id", "sent_at"),
         Index("ix_emergency_call_account_kind_sent", "account_id", "kind", "sent_at"),

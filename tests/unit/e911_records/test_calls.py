@@ -16,7 +16,7 @@ from sqlalchemy import event, func, select, text
 from engine.audit.record import SYSTEM, open_audited
 from engine.crypto import KeyRing
 from engine.db import Base, Database
-from engine.e911 import sites, store
+from engine.e911 import sites, store, store_tests
 from engine.e911.calls import ASIDE, Recorder, recipients_for
 from engine.e911.journal import JournalWriter
 from engine.models import (
@@ -472,3 +472,73 @@ async def test_a_stop_that_meets_a_wake_up_still_stops(
         done, _ = await asyncio.wait({task}, timeout=WITHIN_S)
         assert done == {task}
         assert task.cancelled()
+
+
+async def notes_of(database: Database, call: str) -> list[Notification]:
+    async with database.sessions() as session:
+        query = select(Notification).where(Notification.emergency_call_id == call)
+        return list(await session.scalars(query.order_by(Notification.recipient, Notification.channel.desc())))
+
+
+@pytest.mark.parametrize("kind", ["emergency", "test"])
+async def test_staff_are_told_again_when_the_trunk_that_took_the_call_refused_its_address(
+    database: Database, keys: KeyRing, folder: Path, account: Account, location: Location, kind: str
+) -> None:
+    """E-08, E-10: 424 or 488, then the same trunk without the location: the first mail named an address that responders
+    never got. Once for each recipient, however often the journal is read.
+    """
+    async with database.sessions.begin() as session:
+        await sites.add_recipient(session, SYSTEM, account, "desk@example.com")
+    make = call_entry if kind == "emergency" else read_back_entry
+    call = make(account, location)
+    first = attempt_entry(call, status=424, outcome="refused")
+    second = attempt_entry(call, 2, status=200, outcome="answered", with_location=False)
+    write(folder, keys, call, first, second, outcome_entry(call))
+    told: list[int] = []
+    running = recorder(database, keys, folder, on_recorded=lambda: told.append(1))
+    await drain(running)
+    write(folder, keys, second, outcome_entry(call))
+    await drain(running)
+    mail, correction = await notes_of(database, call["id"])
+    assert (mail.channel, correction.channel) == ("email", "correction")
+    assert "address not conveyed, " in correction.subject
+    assert location.name in correction.subject
+    assert "address not conveyed" not in mail.subject
+    assert "refused the address" in " ".join(correction.body.split())
+    assert ("What to do first" in correction.body) is (kind == "emergency")
+    assert correction.subject.startswith("[TEST] ") is (kind == "test")
+    assert "Washington Ave" in correction.body  # what to tell them
+    assert told
+    async with database.sessions() as session:
+        row = await session.get(EmergencyCall, call["id"])
+        assert row is not None
+        assert "answered_without_location" in row.flags
+        if kind == "test":
+            test = await store_tests.last_test_of(session, location)
+            assert test is not None
+            assert (test.outcome, test.passed_at) == ("wrong_place", None)
+
+
+async def test_staff_are_told_once_when_nothing_turned_out_otherwise(
+    database: Database, keys: KeyRing, folder: Path, account: Account, location: Location
+) -> None:
+    """E-10: answered with its address, by a trunk that takes none by its setting, with none known, or not at all."""
+    async with database.sessions.begin() as session:
+        await sites.add_recipient(session, SYSTEM, account, "desk@example.com")
+    calls = [
+        call_entry(account, location),
+        call_entry(account, location, flags=["location_not_sent"]),
+        call_entry(account, None),
+        call_entry(account, location),
+    ]
+    attempts = [
+        attempt_entry(calls[0], status=200, outcome="answered"),
+        attempt_entry(calls[1], status=200, outcome="answered", with_location=False),
+        attempt_entry(calls[2], status=200, outcome="answered", with_location=False),
+        attempt_entry(calls[3], status=488, outcome="refused", with_location=False),
+    ]
+    outcomes = [outcome_entry(call) for call in calls[:3]] + [outcome_entry(calls[3], outcome="failed", status=488)]
+    write(folder, keys, *calls, *attempts, *outcomes)
+    await drain(recorder(database, keys, folder))
+    for call in calls:
+        assert [note.channel for note in await notes_of(database, call["id"])] == ["email"]

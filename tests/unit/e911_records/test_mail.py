@@ -333,6 +333,7 @@ def test_the_accounts_words_come_beside_the_facts_and_never_in_their_place():
     assert test.subject.startswith("[TEST] HQ-SECURITY 933 call: ")
 
 
+@settings(deadline=None)  # the first mail of a process loads its templates
 @given(prefix=st.text(max_size=400), text=st.text(max_size=3000))
 @example(prefix="\r\nBcc: thief@example.com", text="\nCaller:        Somebody else\n\nLocation: Nowhere")
 def test_whatever_words_are_kept_no_fact_moves_and_no_header_is_made(prefix: str, text: str):
