@@ -19,9 +19,10 @@ from engine.audit.events import Event
 from engine.audit.record import record
 from engine.errors import FieldFault, Invalid, Stale
 from engine.models import PhoneStatus
-from engine.provisioning import bulk, imports, store_phones, vendors
+from engine.provisioning import bulk, store_phones, vendors
 from engine.provisioning.alarms import OF_PHONES, summed
 from engine.provisioning.bulk import Action
+from engine.provisioning.setting_cells import setting_in
 from engine.provisioning.settings import CHECKS
 from engine.provisioning.store_alarms import alarm_counts
 
@@ -140,7 +141,7 @@ async def _wished(request: web.Request) -> PhoneBulk:
     if text == Action.SETTING.value:
         if setting not in CHECKS:
             raise Invalid("Which setting?", fields=(FieldFault("setting", "Choose a setting."),))
-        parsed, faults = imports.setting_in(setting, value) if value else (None, ())
+        parsed, faults = setting_in(setting, value) if value else (None, ())
         if faults:
             raise Invalid(f"{setting} cannot be {value[:60]!r}: {faults[0].detail}.", fields=faults)
     location_id = await typed(request, "to_location_id")

@@ -9,7 +9,6 @@ when there is none.
 """
 
 import difflib
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +20,8 @@ from engine import csv_table
 from engine.csv_table import CellFault, Row, Sheet
 from engine.errors import FieldFault
 from engine.provisioning import phone_rules, vendors
-from engine.provisioning.settings import CHECKS, setting_faults
+from engine.provisioning.setting_cells import setting_in, setting_out
+from engine.provisioning.settings import CHECKS
 from engine.provisioning.vendors import Mac, Profile
 
 MAX_ROWS = 10_000
@@ -33,7 +33,6 @@ LINE_FIELDS = (
 _REFERENCES = {"location": "location_id", "pbx": "pbx_id"}  # a column of names, and the field its identifier stands in
 _NUMBER_OF_EXCEL = re.compile(r"\d(?:[.,]\d+)?E[+-]?\d+\Z", re.IGNORECASE)
 _DIGITS_LOST = re.compile(r"\d{6,11}\Z")
-_WORDS = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
 _SPELLINGS = {
     "mac_address": "mac", "name": "label", "phone": "label", "site": "location", "brand": "vendor", "type": "model",
 }  # fmt: skip
@@ -477,51 +476,6 @@ _sip_user_faults = lru_cache(20_000)(phone_rules.sip_user_faults)
 
 def _callback(text: str, country: str) -> tuple[str | None, Sequence[FieldFault]]:
     return phone_rules.callback_number(text, country) if text else (None, ())
-
-
-# --- settings in a cell ----------------------------------------------------------------------------------------------
-
-
-def setting_in(name: str, text: str) -> tuple[Any, tuple[FieldFault, ...]]:
-    """A setting as a cell holds it: a word, a number, yes or no, names parted by spaces or commas, or JSON. The first
-    reading that the setting accepts counts. `null` is no value at all, whatever a more general level says.
-    """
-    if text == "null":
-        return None, ()
-    readings = list(_readings(text))
-    for value in readings:
-        if not setting_faults({name: value}):
-            return value, ()
-    return None, setting_faults({name: readings[0]})
-
-
-def _readings(text: str) -> Iterable[Any]:
-    if text[:1] in {"[", "{", '"'}:
-        try:
-            yield json.loads(text)
-        except ValueError:
-            pass
-        except RecursionError:
-            return
-    if text.isascii() and text.isdigit() and len(text) < 10:
-        yield int(text)
-    if text.casefold() in _WORDS:
-        yield _WORDS[text.casefold()]
-    yield text
-    yield [part for part in re.split(r"[\s,;]+", text) if part]
-
-
-def setting_out(name: str, value: Any) -> str:
-    """The cell that `setting_in` reads as that value."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    plain = str(value) if isinstance(value, str | int) else ""
-    if isinstance(value, list) and all(isinstance(part, str) for part in value):
-        plain = " ".join(value)
-    read_back, faults = setting_in(name, plain) if plain and plain == plain.strip() else (None, ())
-    if plain and not faults and read_back == value and type(read_back) is type(value):
-        return plain
-    return json.dumps(value, ensure_ascii=False)
 
 
 # --- out again -------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from engine.csv_table import CellFault
 from engine.provisioning import imports
 from engine.provisioning.imports import Known, KnownLine, KnownPhone, Outcome, Plan
+from engine.provisioning.setting_cells import setting_in, setting_out
 
 FRONT = KnownPhone("phone_1", "805ec0000001", "yealink", "T46U", "Front", "location_hq", {"vlan_id": 20}, ("101", "s2"))
 LINES = {
@@ -149,7 +150,7 @@ def test_a_name_of_two_locations_is_no_name() -> None:
 )  # fmt: skip
 def test_a_setting_reads_back_as_the_value_it_was(name: str, value: Any) -> None:
     """P-19: words, numbers, lists and keys survive a cell."""
-    assert imports.setting_in(name, imports.setting_out(name, value)) == (value, ())
+    assert setting_in(name, setting_out(name, value)) == (value, ())
 
 
 _TEXT = st.text(st.characters(exclude_categories=["C", "Z"]), max_size=20)
