@@ -2,6 +2,7 @@
 after.
 """
 
+import datetime as dt
 import json
 import zoneinfo
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ from engine.errors import FieldFault, Invalid, NotFound
 from engine.models import Account, AuditEntry, User
 
 RELATED = 10
+AROUND = dt.timedelta(hours=1)  # where related entries are looked for: a large log holds millions of others
 NAMED_WITHIN = 50  # a record's newest entries, among which one with its name is looked for: a reading has none
 EVENT_STREAM = "text/event-stream"
 _GROUP_FILTER = {"user": "actor", "ip": "ip", "description": "event"}
@@ -240,12 +242,13 @@ def _is_secret(value: Any) -> bool:
 
 
 async def _related(request: web.Request, entry: AuditEntry, body: dict[str, Any]) -> list[AuditEntry]:
-    """What else came of the same request or the same bulk operation."""
+    """What else came of the same request or the same bulk operation, within AROUND of it."""
     found: dict[str, AuditEntry] = {}
     bulk = body["bulk_id"] or (body["resource"]["id"] if body["resource"]["type"] == "import" else None)
     for word in {body["request"]["id"], bulk}:
         if word:
-            page = await store.list_entries(request[SESSION], entry.chain, Filters(keyword=word), limit=RELATED + 1)
+            filters = Filters(keyword=word, since=entry.at - AROUND, until=entry.at + AROUND)
+            page = await store.list_entries(request[SESSION], entry.chain, filters, limit=RELATED + 1)
             found |= {row.id: row for row in page.rows if row.id != entry.id}
     return sorted(found.values(), key=lambda row: row.seq)[:RELATED]
 

@@ -17,11 +17,12 @@ from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 from engine.e911 import store, store_merge
 from engine.e911.location_merge import MAX_PHONES, merge_locations
-from engine.e911.location_twins import MAX_PAIRS, Why, inside_differs
+from engine.e911.location_twins import Why, inside_differs
 from engine.e911.store import Usage
 from engine.errors import EngineError, FieldFault, Invalid, NotFound
 from engine.models import EmergencyCall, Location, LocationTest
 
+SHOWN = 200  # pairs: a page stays under 150 kB
 WORDS = {
     Why.SAME_ADDRESS: "The same address",
     Why.SAME_BUILDING: "The same building and name, another floor or room",
@@ -48,7 +49,7 @@ class Side:
 
 
 async def get_twins(request: web.Request) -> web.Response:
-    twins = prepared(request, FoundTwins).pairs
+    twins = prepared(request, FoundTwins).pairs[:SHOWN]
     ids = {identity for one in twins for identity in (one.first, one.second)}
     there = {row.id: row for row in await store.locations_in(request[SESSION], request[ACCOUNT].id, ids)}
     pairs = [
@@ -56,7 +57,7 @@ async def get_twins(request: web.Request) -> web.Response:
         for one in twins
         if one.first in there and one.second in there  # else it went since the search
     ]
-    return render(request, "locations_twins.html.j2", pairs=pairs, is_cut=len(twins) >= MAX_PAIRS)
+    return render(request, "locations_twins.html.j2", pairs=pairs, is_cut=len(twins) >= SHOWN)
 
 
 async def get_merge(request: web.Request) -> web.Response:

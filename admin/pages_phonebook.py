@@ -31,7 +31,7 @@ async def _page(request: web.Request, error: EngineError | None) -> web.Response
     return render(
         request, "phonebook.html.j2", status=error.http_status if error else 200,
         form=await form_of(request, values, error), contacts=found[:SHOWN], has_more=len(found) > SHOWN, shown=SHOWN,
-        sought=sought, lines=len(await store.lines_of(session, account.id)),
+        sought=sought, lines=await store.count_lines(session, account.id),
         count=await store_assets.count_contacts(session, account.id), most=MAX_CONTACTS,
         families=[profile.title for profile in vendors.known().profiles.values() if profile.phonebook],
     )  # fmt: skip

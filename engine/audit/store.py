@@ -11,7 +11,7 @@ import datetime as dt
 import ipaddress
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,6 +43,8 @@ from engine.models import AuditEntry
 MAX_PAGE = 200
 BUDGET_S = 0.06  # of looking for one page
 GROUP = 500  # candidates of one look
+SPAN = 20_000  # numbers of which an index is asked first
+SPAN_S = 0.02  # what one such question may take; the next one asks for more or for less
 NEWEST = 2_000  # entries looked at themselves before PostgreSQL's trigrams are asked
 NARROW = 2_000  # so few entries are read, narrowed and sorted whole
 OF_NETWORK = 2_000  # addresses looked at at once for those of a network
@@ -215,12 +217,8 @@ async def _page(session: AsyncSession, chain: str, filters: Filters, limit: int,
     found: list[AuditEntry] = []
     groups = await _candidates(session, chain, filters, meant, low, high)
     async for condition, lowest in groups:
-        group = query.where(condition).order_by(AuditEntry.seq.desc())
-        if network is None:
-            found += await session.scalars(group.limit(limit + 1))
-        else:
-            numbers, below = await _of_network(session, group, network, limit + 1, deadline)
-            rows = await session.scalars(query.where(_among(session, numbers)).order_by(AuditEntry.seq.desc()))
+        if condition is not None:
+            rows, below = await _matching(session, query.where(condition), network, limit + 1, deadline)
             found += rows
             if below is not None and len(found) <= limit:
                 return Page(found, below, is_short=True)
@@ -231,6 +229,17 @@ async def _page(session: AsyncSession, chain: str, filters: Filters, limit: int,
         if time.monotonic() > deadline:
             return Page(found, lowest, is_short=True)
     return Page(found, None)
+
+
+async def _matching(
+    session: AsyncSession, group: Select[AuditEntry], network: Network | None, limit: int, deadline: float
+) -> tuple[Sequence[AuditEntry], int | None]:
+    """The group's entries, newest first, at most `limit`; and, when the time was up before, how far it looked."""
+    newest_first = group.order_by(AuditEntry.seq.desc())
+    if network is None:
+        return (await session.scalars(newest_first.limit(limit))).all(), None
+    numbers, below = await _of_network(session, newest_first, network, limit, deadline)
+    return (await session.scalars(newest_first.where(AuditEntry.seq.in_(numbers)))).all(), below
 
 
 async def _of_network(
@@ -259,8 +268,11 @@ async def _of_network(
 
 async def _candidates(
     session: AsyncSession, chain: str, filters: Filters, meant: Values, low: int, high: int
-) -> AsyncIterator[tuple[ColumnElement[bool], int]]:
-    """Groups of candidates, newest first: a condition that holds them, and the lowest number looked at."""
+) -> AsyncIterator[tuple[ColumnElement[bool] | None, int]]:
+    """Groups of candidates, newest first: a condition that holds them, and the lowest number looked at.
+
+    None for a condition: nothing was found as far as that number.
+    """
     is_sqlite = session.get_bind().dialect.name == "sqlite"
     matched = search.expression(filters, meant) if is_sqlite else None
     words = [] if is_sqlite else _trigram_conditions(filters)
@@ -292,7 +304,7 @@ async def _windows(low: int, high: int) -> AsyncIterator[tuple[ColumnElement[boo
 
 async def _found_or_owed(
     session: AsyncSession, chain: str, matched: search.Match, low: int, high: int
-) -> AsyncIterator[tuple[ColumnElement[bool], int]]:
+) -> AsyncIterator[tuple[ColumnElement[bool] | None, int]]:
     """As `_found`; what the indexes do not hold yet is looked through itself."""
     for owed in await owed_between(session, chain, low, high):
         async for group in _found(session, chain, matched, owed.last + 1, high):
@@ -324,14 +336,21 @@ async def _newest_or_rare(
 
 async def _found(
     session: AsyncSession, chain: str, matched: search.Match, low: int, high: int
-) -> AsyncIterator[tuple[ColumnElement[bool], int]]:
-    base = await search.base_of(session, chain)
+) -> AsyncIterator[tuple[ColumnElement[bool] | None, int]]:
+    """What an index finds, in spans that grow while it answers quickly: a word of letters that stand everywhere would
+    have it look through the whole log at once.
+    """
+    base, span = await search.base_of(session, chain), SPAN
     while base is not None and high >= low:
-        seqs = await search.seqs(session, matched, base, low, high, GROUP)
-        lowest = seqs[-1] if len(seqs) == GROUP else low
-        if seqs:
-            yield AuditEntry.seq.in_(search.listed(seqs)), lowest
+        begun, bottom = time.monotonic(), max(low, high - span + 1)
+        seqs = await search.seqs(session, matched, base, bottom, high, GROUP)
+        took, lowest = time.monotonic() - begun, seqs[-1] if len(seqs) == GROUP else bottom
+        yield AuditEntry.seq.in_(search.listed(seqs)) if seqs else None, lowest
         high = lowest - 1
+        if took < SPAN_S / 4:
+            span *= 4
+        elif took > SPAN_S:
+            span = max(GROUP, span // 2)
 
 
 async def _narrow(

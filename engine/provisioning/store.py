@@ -53,6 +53,11 @@ async def phone_of(session: AsyncSession, account_id: str, phone_id: str) -> Pho
     return found
 
 
+async def count_lines(session: AsyncSession, account_id: str) -> int:
+    """How many lines the account has."""
+    return await session.scalar(select(func.count()).select_from(Line).where(Line.account_id == account_id)) or 0
+
+
 async def line_of(session: AsyncSession, account_id: str, line_id: str) -> Line:
     """Raises NotFound: no such line in this account."""
     found = await session.scalar(select(Line).where(Line.id == line_id, Line.account_id == account_id))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import ColumnElement, false, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -32,6 +32,23 @@ _CONDITIONS: dict[AlarmKind, ColumnElement[bool]] = {
 }
 
 
+async def _of_account(session: AsyncSession, account_id: str) -> dict[AlarmKind, ColumnElement[bool]]:
+    """The conditions on that account's phones. Its PBXs are looked at once, not for each of 10,000 phones."""
+    rows = (await session.execute(select(Pbx.id, Pbx.registrar_host).where(Pbx.account_id == account_id))).all()
+    registering = [row[0] for row in rows if row[1]]
+    return _CONDITIONS | {AlarmKind.NO_REGISTRAR: _has_none_of(registering, is_only=len(rows) == 1)}
+
+
+def _has_none_of(registering: list[str], *, is_only: bool) -> ColumnElement[bool]:
+    """As `_registers_nowhere`, with the account's PBXs that have a registrar; `is_only`: it has one PBX in all."""
+    lines = select(PhoneLine.key).where(PhoneLine.phone_id == Phone.id)
+    if not registering:
+        return lines.exists()
+    if is_only:
+        return false()  # every line belongs to it, whether it names it or not
+    return lines.exists() & ~lines.join(Line, Line.id == PhoneLine.line_id).where(Line.pbx_id.in_(registering)).exists()
+
+
 @dataclass(frozen=True, slots=True)
 class AlarmGroup:
     """One kind: how many there are, and the first of them."""
@@ -48,26 +65,26 @@ def has_alarm(kind: AlarmKind) -> ColumnElement[bool]:
 
 async def alarm_counts(session: AsyncSession, account_id: str) -> dict[AlarmKind, int]:
     """How many phones (or roll-outs) each kind holds now; a kind that holds none is not in it."""
-    counts = {}
-    for kind in OF_PHONES:
-        query = select(func.count()).select_from(Phone).where(Phone.account_id == account_id, _CONDITIONS[kind])
-        counts[kind] = await session.scalar(query) or 0
+    conditions = await _of_account(session, account_id)
+    all_at_once = select(*(func.count().filter(conditions[kind]) for kind in OF_PHONES))
+    found = (await session.execute(all_at_once.select_from(Phone).where(Phone.account_id == account_id))).one()
+    counts = dict(zip(OF_PHONES, found, strict=True))
     counts[AlarmKind.ROLLOUT_STOPPED] = await store_rollouts.count_stopped(session, account_id)
     return {kind: count for kind, count in counts.items() if count}
 
 
 async def alarm_groups(session: AsyncSession, account_id: str, limit: int) -> Sequence[AlarmGroup]:
     """Each kind that is there with its first phones or roll-outs, at most `limit`, the most urgent kind first."""
-    counts = await alarm_counts(session, account_id)
+    counts, conditions = await alarm_counts(session, account_id), await _of_account(session, account_id)
     groups = []
     for kind in AlarmKind:
         if kind not in counts:
             continue
         first: tuple[Alarm, ...] = ()
-        if kind in _CONDITIONS:
+        if kind in conditions:
             query = (
                 select(Phone.id, Phone.label, Phone.mac)
-                .where(Phone.account_id == account_id, _CONDITIONS[kind])
+                .where(Phone.account_id == account_id, conditions[kind])
                 .order_by(Phone.id)
                 .limit(limit)
             )
