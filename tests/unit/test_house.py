@@ -5,6 +5,7 @@ import gc
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,18 @@ def test_rooms_import_only_what_lies_below_them() -> None:
     linter = Path(sys.executable).parent / "lint-imports"
     done = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_what_calls_itself_pure_stands_under_the_contract_of_purity() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (pure,) = (set(each["source_modules"]) for each in contracts if each["name"].startswith("pure"))
+    said = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in SOURCES
+        if path.read_text().partition("\n")[0].endswith(("(pure).", '(pure)."""'))
+    }
+    assert not {name for name in said if not any(name == one or name.startswith(f"{one}.") for one in pure)}
+    assert len(said) > 50
 
 
 def test_every_configuration_key_is_documented() -> None:
