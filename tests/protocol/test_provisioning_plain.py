@@ -173,10 +173,10 @@ async def test_an_algo_throws_a_file_away_whose_checksum_is_another(shelf):
 async def test_a_panasonic_throws_a_file_away_that_does_not_begin_with_the_format_s_own_comment(shelf):
     """P-21: the first line is no decoration."""
     mac = mac_of("panasonic")
-    head = "# Panasonic SIP Phone Standard Format File #\n"
+    head = "# Panasonic SIP Phone Standard Format File #\r\n"
     shelf.files = {
-        "KX-UT136.cfg": f'{head}CFG_STANDARD_FILE_PATH="{shelf.url}Config{{MAC}}.cfg"\n',
-        f"Config{mac.upper()}.cfg": 'PHONE_NUMBER_1="101"\n',
+        "KX-UT136.cfg": f'{head}CFG_STANDARD_FILE_PATH="{shelf.url}Config{{MAC}}.cfg"\r\n',
+        f"Config{mac.upper()}.cfg": 'PHONE_NUMBER_1="101"\r\n',
     }
     assert not (await simulate("panasonic", "KX-UT136", mac, shelf.url)).lines
     shelf.files[f"Config{mac.upper()}.cfg"] = head + shelf.files[f"Config{mac.upper()}.cfg"]
