@@ -25,14 +25,13 @@ from engine.e911 import removal
 from engine.errors import EngineError
 from engine.ids import new_id
 from engine.provisioning import lease
-from engine.provisioning.retention import HELD_S, LEASE_S, LEAST_BATCH, PAUSE_S
+from engine.provisioning.retention import HELD_S, LEASE_S, PAUSE_S
 
 DUTY = "record_retention"
 FIRST_AFTER_S, EVERY_S = 60.0, 3600.0
 PRUNED_EVERY = dt.timedelta(days=1)  # one entry a day tells of it, not one an hour
 SETTLE = dt.timedelta(hours=1)  # longer than any export is read
-MOST_BATCH = 1_000
-FIRST_BATCH = 100
+LEAST_BATCH, MOST_BATCH = 100, 1_000  # fewer than a hundred rows cost as much as a hundred: most of it is the commit
 Step = Callable[[AsyncSession, int], Awaitable[int]]
 _log = structlog.get_logger()
 
@@ -70,7 +69,7 @@ class RecordRetention:
     settle: dt.timedelta = SETTLE
     longest_s: float = 0.0  # the longest that one step held the writer
     _holder: str = field(default_factory=lambda: new_id("lease"))
-    _batch: int = FIRST_BATCH
+    _batch: int = LEAST_BATCH
     _renewed_at: float = 0.0
 
     async def run(self) -> None:
