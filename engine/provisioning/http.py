@@ -18,7 +18,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from hashlib import sha256
-from typing import NamedTuple
 
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
@@ -29,10 +28,9 @@ from engine.db import Database
 from engine.errors import DatabaseAway, EngineError, Invalid, NotFound
 from engine.provisioning import (
     admission,
+    asking,
     assetfile,
     certificates,
-    diagnosis,
-    phonebook,
     quarantine,
     sealing,
     sending,
@@ -44,12 +42,13 @@ from engine.provisioning import (
 )
 from engine.provisioning.admission import Admission, Asker, Turned
 from engine.provisioning.answers import ERROR_BODY, LOG, SECURITY, Answer, NoTokens, PhoneServer, not_found, plain
+from engine.provisioning.asking import Asked, noted, served
 from engine.provisioning.assetfile import AssetRecord
 from engine.provisioning.assetstore import AssetStore
 from engine.provisioning.certificates import Authorities, DeviceCertificate
 from engine.provisioning.directories import Directories
 from engine.provisioning.fetched import LastFetched
-from engine.provisioning.fetchlog import MANY, Fetch, FetchKind, FetchLog
+from engine.provisioning.fetchlog import MANY, FetchKind, FetchLog
 from engine.provisioning.index import Found, Index, open_index
 from engine.provisioning.kept import Kept, KeptFiles
 from engine.provisioning.policy import Policy
@@ -64,15 +63,12 @@ Handler = Callable[[web.BaseRequest], Awaitable[tuple[int, bytes, Mapping[str, s
 """A request to status, body and headers; None: the one 404."""
 OnRendered = Callable[[str, Profile, FileRule, PhoneConfig, Mapping[str, str]], None]
 
-MAX_LINE_BYTES = (
-    8190  # of the request line and of one header: aiohttp's own limit, named because the 404 tests reach it
-)
+MAX_LINE_BYTES = 8190  # of the request line and of one header: aiohttp's own limit, which the 404 tests reach
 RETRY_AFTER_S = 60
 _ANYBODY = PhoneIdentity(None, None, None, None, FileKind.OTHER, Confidence.NONE)
 _NO_TIME = dt.datetime.min.replace(tzinfo=dt.UTC)
 _KEPT_AUDIENCES = 8  # address and User-Agent pairs remembered beside one file
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?\Z")
-_FILE = re.compile(r"[A-Za-z0-9._{}$\[\](),-]{1,100}\Z")
 _ETAG = "ETag"  # as RFC 9110 §8.8.3 writes it
 
 
@@ -224,31 +220,6 @@ def make_server(port: PhonesPort) -> web.Server:
 # --- The door -------------------------------------------------------------------------------------------------------
 
 
-class _Parsed(NamedTuple):
-    """A path and a User-Agent, read and judged: whatever they are, there is a token to hash and a MAC to look for."""
-
-    token: str
-    file: str
-    is_well_formed: bool
-    user_agent: str
-    who: PhoneIdentity
-    is_sealed: bool
-
-
-class _Asked(NamedTuple):  # made on every request: a tuple is made in C
-    """A request, read."""
-
-    method: str
-    token: str
-    file: str
-    is_well_formed: bool
-    user_agent: str
-    ip: str
-    started: float
-    token_index: str
-    is_sealed: bool
-
-
 @dataclass(frozen=True, slots=True)
 class _Refusal:
     kind: FetchKind
@@ -263,7 +234,7 @@ class _Door:
         self._vendors = port.renderer.vendors
         self._books = Directories(port.index)
         self._gate = quarantine.Gate(self._vendors)
-        self._parse = lru_cache(maxsize=4096)(self._parse_afresh)
+        self._parse = lru_cache(maxsize=4096)(partial(asking.parse, self._vendors))
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.raw_path
@@ -273,7 +244,7 @@ class _Door:
         parsed = self._parse(path[: MAX_LINE_BYTES + 1], request.headers.get(hdrs.USER_AGENT, ""))
         token_index = tokens.index(self._port.keys, parsed.token)
         address = self._port.address_of(request)
-        asked = _Asked(request.method, *parsed[:4], address, started, token_index, parsed.is_sealed)
+        asked = Asked(request.method, *parsed[:4], address, started, token_index, parsed.is_sealed)
         try:
             return await self._file(request, asked, parsed.who)
         except DatabaseAway:
@@ -289,19 +260,7 @@ class _Door:
         status, body, headers = answer
         return Answer(status=status, body=body, headers=CIMultiDict(SECURITY | dict(headers)))
 
-    def _parse_afresh(self, path: str, agent: str) -> _Parsed:
-        token, _, file = path[3:].partition("/")
-        file = file.removeprefix("/")  # a phone whose URL ends in a slash may put one more
-        file = phonebook.without_question(file)
-        is_sealed = file.startswith(sealing.FOLDER)
-        file = file.removeprefix(sealing.FOLDER).removeprefix("/") if is_sealed else file
-        is_well_formed = tokens.is_token(token) and _FILE.match(file) is not None
-        named = tokens.shown(agent, token)  # before anything is cut off or quoted: what is left could be completed
-        legible = tokens.shown(file if is_well_formed else diagnosis.legible(file), token)
-        who = self._vendors.identify(legible, named)
-        return _Parsed(token[: tokens.TOKEN_CHARACTERS], file[:100], is_well_formed, named[:400], who, is_sealed)
-
-    async def _file(self, request: web.BaseRequest, asked: _Asked, who: PhoneIdentity) -> web.StreamResponse:
+    async def _file(self, request: web.BaseRequest, asked: Asked, who: PhoneIdentity) -> web.StreamResponse:
         """Every path through here does the same hash and the same statement before it decides anything."""
         asker = self._asker(request, asked)
         named = admission.with_certificate(who, asker.certificate)
@@ -338,7 +297,7 @@ class _Door:
         return await self._serve(request, asked, who, found, profile, rule)
 
     def _allowed(
-        self, asked: _Asked, who: PhoneIdentity, found: Found | None
+        self, asked: Asked, who: PhoneIdentity, found: Found | None
     ) -> tuple[Profile, FileRule] | AssetRecord | _Refusal:
         """The vendor and the rule of the file, or a file of the account's own, or why this asker may not even know
         whether it exists.
@@ -379,7 +338,7 @@ class _Door:
     async def _serve(
         self,
         request: web.BaseRequest,
-        asked: _Asked,
+        asked: Asked,
         who: PhoneIdentity,
         found: Found,
         profile: Profile,
@@ -439,7 +398,7 @@ class _Door:
         return Kept(found.revision, body, etag, headers)
 
     async def _send_asset(
-        self, request: web.BaseRequest, asked: _Asked, who: PhoneIdentity, found: Found, asset: AssetRecord
+        self, request: web.BaseRequest, asked: Asked, who: PhoneIdentity, found: Found, asset: AssetRecord
     ) -> web.StreamResponse:
         """A file of the account's own, whole or in part, from disk."""
         if asked.method not in {hdrs.METH_GET, hdrs.METH_HEAD}:
@@ -455,14 +414,14 @@ class _Door:
             headers = {hdrs.CONTENT_TYPE: asset.content_type, _ETAG: asset.etag, **SECURITY}
             answer, sent = await sending.send_part(request, file, asset.size_bytes, part, headers)
         kind = FetchKind.NOT_MODIFIED if part.status == 304 else FetchKind.FETCH
-        fetch = _noted(asked, who, found, kind, part.status)._replace(
+        fetch = noted(asked, who, found, kind, part.status)._replace(
             etag=asset.etag, size_bytes=sent, evidence=(*who.evidence, *sending.cut_short(asked.method, part, sent))
         )
         self._port.log.note(fetch, int((time.perf_counter() - asked.started) * 1e6))
         return answer
 
     def _answer_kept(
-        self, request: web.BaseRequest, asked: _Asked, who: PhoneIdentity, found: Found, rule: FileRule, kept: Kept
+        self, request: web.BaseRequest, asked: Asked, who: PhoneIdentity, found: Found, rule: FileRule, kept: Kept
     ) -> web.StreamResponse:
         sent = sending.representation(self._port.kept, kept, request.headers.get(hdrs.ACCEPT_ENCODING))
         is_same = _matches(request.headers.get(hdrs.IF_NONE_MATCH), sent.etag)
@@ -471,7 +430,7 @@ class _Door:
         if fetch is None:
             if len(kept.audiences) >= _KEPT_AUDIENCES:
                 kept.audiences.clear()
-            fetch = _served(asked, who, found, rule, sent, is_same=is_same)._replace(etag=kept.etag)
+            fetch = served(asked, who, found, rule, sent, is_same=is_same)._replace(etag=kept.etag)
             fetch = standing_in.noted(fetch, kept)
             kept.audiences[audience] = fetch
         self._port.log.note(fetch, int((time.perf_counter() - asked.started) * 1e6))
@@ -480,7 +439,7 @@ class _Door:
         return Answer(body=sent.body, headers=CIMultiDict(sent.headers))
 
     async def _upload(
-        self, request: web.BaseRequest, asked: _Asked, who: PhoneIdentity, found: Found, rule: FileRule
+        self, request: web.BaseRequest, asked: Asked, who: PhoneIdentity, found: Found, rule: FileRule
     ) -> web.StreamResponse:
         """Logs are taken and thrown away, so that the phone is content; overrides and directories are refused, since
         nobody would ever see them and the phone would fetch them back over the account's own settings.
@@ -491,18 +450,18 @@ class _Door:
             size = await uploads.swallow(request, self._port.upload_within_s)
         except uploads.Refused as exc:
             return self._refuse(asked, who, found, FetchKind.DENIED, exc.reason)
-        fetch = _noted(asked, who, found, FetchKind.UPLOAD, 201)._replace(size_bytes=size)
+        fetch = noted(asked, who, found, FetchKind.UPLOAD, 201)._replace(size_bytes=size)
         self._port.log.note(fetch, int((time.perf_counter() - asked.started) * 1e6))
         return plain(201, b"")
 
-    def _asker(self, request: web.BaseRequest, asked: _Asked) -> Asker:
+    def _asker(self, request: web.BaseRequest, asked: Asked) -> Asker:
         """Who asks, with the certificate shown where certificates are looked at."""
         certificate = self._port.certificate_of(request)
         now = dt.datetime.now(dt.UTC) if certificate is not None else _NO_TIME
         return Asker(asked.ip, certificate, asked.started, now)
 
     def _turn_away(
-        self, asked: _Asked, who: PhoneIdentity, found: Found | None, refusal: _Refusal, turned: Turned | None
+        self, asked: Asked, who: PhoneIdentity, found: Found | None, refusal: _Refusal, turned: Turned | None
     ) -> web.Response:
         """The one 404; a flood of different misses is one event of the fetch log."""
         if turned is None:
@@ -515,18 +474,18 @@ class _Door:
         return self._refuse(asked, who, found, kind, turned.reason)
 
     def _refuse(
-        self, asked: _Asked, who: PhoneIdentity, found: Found | None, kind: FetchKind, reason: str
+        self, asked: Asked, who: PhoneIdentity, found: Found | None, kind: FetchKind, reason: str
     ) -> web.Response:
         seen = self._gate.seen(found, who, asked.ip, asked.started) if reason == quarantine.REASON else None
-        fetch = _noted(asked, who, found, kind, 404)._replace(reason=reason, seen=seen)
+        fetch = noted(asked, who, found, kind, 404)._replace(reason=reason, seen=seen)
         self._port.log.note(fetch, int((time.perf_counter() - asked.started) * 1e6))
         return not_found()
 
-    def _fail(self, asked: _Asked, who: PhoneIdentity, found: Found | None, error: Exception) -> web.Response:
+    def _fail(self, asked: Asked, who: PhoneIdentity, found: Found | None, error: Exception) -> web.Response:
         """A file that may not be served (an unsafe value, a dial plan that holds 911 up): the phone keeps what it
         has.
         """
-        fetch = _noted(asked, who, found, FetchKind.FAILED, 503)
+        fetch = noted(asked, who, found, FetchKind.FAILED, 503)
         self._port.log.note(fetch._replace(reason=type(error).__name__, evidence=(str(error)[:300],)), 0)
         return plain(503, ERROR_BODY, **{hdrs.RETRY_AFTER: str(RETRY_AFTER_S)})
 
@@ -562,33 +521,3 @@ def _matches(if_none_match: str | None, etag: str) -> bool:
     if if_none_match is None:
         return False
     return any(tag.strip().removeprefix("W/") in {etag, "*"} for tag in if_none_match.split(","))
-
-
-def _noted(asked: _Asked, who: PhoneIdentity, found: Found | None, kind: FetchKind, status: int) -> Fetch:
-    return Fetch(
-        kind=kind,
-        # nonsense may hold a token anywhere
-        file=tokens.shown_file(asked.file, asked.token) if asked.is_well_formed else "(malformed)",
-        method=asked.method[:10],
-        status=status,
-        ip=asked.ip,
-        user_agent=asked.user_agent.replace(asked.token, tokens.REDACTED) if asked.token else asked.user_agent,
-        account_id=found.account_id if found is not None else None,
-        phone_id=found.phone_id if found is not None else None,
-        mac=who.mac or "",
-        firmware=who.firmware,
-        evidence=(*who.evidence, *who.contradictions)[:6],
-        confidence=who.confidence.name.lower(),
-        token_index=asked.token_index,
-        is_proven=who.is_proven,
-    )
-
-
-def _served(asked: _Asked, who: PhoneIdentity, found: Found, rule: FileRule, kept: Kept, *, is_same: bool) -> Fetch:
-    holds_lines = rule.kind in {FileKind.DEVICE, FileKind.SETTINGS}
-    kind, status = (FetchKind.NOT_MODIFIED, 304) if is_same else (FetchKind.FETCH, 200)
-    return _noted(asked, who, found, kind, status)._replace(
-        revision=found.revision if holds_lines and asked.method != hdrs.METH_HEAD else None,
-        etag=kept.etag,
-        size_bytes=0 if is_same or asked.method == hdrs.METH_HEAD else len(kept.body),
-    )
