@@ -15,6 +15,7 @@ from admin.routes import Operation, Route
 from engine.accounts import operations
 from engine.accounts.operations import PbxFields, TrunkFields
 from engine.accounts.scopes import Scope
+from engine.accounts.telephony import trunk_warnings
 from engine.audit.events import Event
 from engine.e911.carriers import load_profiles
 from engine.errors import FieldFault, Invalid
@@ -71,6 +72,7 @@ class TrunkAnswer(StampedAnswer):
     enabled: bool
     is_up: bool | None
     checked_at: Instant | None
+    warnings: list[str] = Field(default_factory=list)
 
 
 class TrunkCreate(Body):
@@ -149,13 +151,17 @@ async def delete_pbx(request: web.Request) -> web.Response:
 
 
 async def list_trunks(request: web.Request) -> web.Response:
-    return await list_rows(request, Trunk, plainly(TrunkAnswer.model_validate))
+    return await list_rows(request, Trunk, plainly(_shown))
+
+
+def _shown(trunk: Trunk) -> TrunkAnswer:
+    return TrunkAnswer.model_validate(trunk).model_copy(update={"warnings": trunk_warnings(trunk)})
 
 
 async def get_trunk(request: web.Request) -> web.Response:
     no_query(request)
     trunk = await row_named(request, Trunk)
-    return answered(TrunkAnswer.model_validate(trunk), trunk)
+    return answered(_shown(trunk), trunk)
 
 
 async def post_trunk(request: web.Request) -> web.Response:
@@ -166,7 +172,7 @@ async def post_trunk(request: web.Request) -> web.Response:
         request[SESSION], request[ACTOR], request[ACCOUNT], TrunkFields(**body.model_dump())
     )
     await request[SESSION].flush()
-    return answered(TrunkAnswer.model_validate(trunk), trunk, status=201, location=f"/api/v1/trunks/{trunk.id}")
+    return answered(_shown(trunk), trunk, status=201, location=f"/api/v1/trunks/{trunk.id}")
 
 
 async def patch_trunk(request: web.Request) -> web.Response:
@@ -178,7 +184,7 @@ async def patch_trunk(request: web.Request) -> web.Response:
     wished = replace(TrunkFields.of(trunk), **values)
     await operations.update_trunk(request[SESSION], request[ACTOR], request[ACCOUNT], trunk, wished)
     await request[SESSION].flush()
-    return answered(TrunkAnswer.model_validate(trunk), trunk)
+    return answered(_shown(trunk), trunk)
 
 
 async def delete_trunk(request: web.Request) -> web.Response:

@@ -13,6 +13,7 @@ from admin.routes import Route
 from engine.accounts import operations, store
 from engine.accounts.operations import PbxFields, TrunkFields
 from engine.accounts.scopes import Scope
+from engine.accounts.telephony import trunk_warnings
 from engine.audit.events import Event
 from engine.e911 import store as e911
 from engine.errors import EngineError
@@ -104,14 +105,22 @@ async def _trunk_page(request: web.Request, error: EngineError | None) -> web.Re
     return render(
         request, "trunk.html.j2", status=error.http_status if error else 200, trunk=trunk, form=form,
         profiles=[*carrier_labels().items(), *((name, name) for name in kept)],
+        warnings=trunk_warnings(trunk) if trunk else [],
     )  # fmt: skip
 
 
 async def post_trunk_new(request: web.Request) -> web.Response:
     request[FORM] = _trunk_page
     wished = await _trunk_fields(request, TrunkFields("", ""))
-    await operations.create_trunk(request[SESSION], request[ACTOR], request[ACCOUNT], wished)
-    return see_other("/settings", "trunk-added", "trunks")
+    trunk = await operations.create_trunk(request[SESSION], request[ACTOR], request[ACCOUNT], wished)
+    return _saved(trunk, "trunk-added")
+
+
+def _saved(trunk: Trunk, done: str) -> web.Response:
+    """Back to the list; to the trunk's own page where something is still wrong with it."""
+    if trunk_warnings(trunk):
+        return see_other(f"/settings/trunks/{trunk.id}", done)
+    return see_other("/settings", done, "trunks")
 
 
 async def post_trunk(request: web.Request) -> web.Response:
@@ -120,7 +129,7 @@ async def post_trunk(request: web.Request) -> web.Response:
     await refuse_stale(request, trunk)
     wished = await _trunk_fields(request, TrunkFields.of(trunk))
     await operations.update_trunk(request[SESSION], request[ACTOR], request[ACCOUNT], trunk, wished)
-    return see_other("/settings", "trunk-saved", "trunks")
+    return _saved(trunk, "trunk-saved")
 
 
 async def post_trunk_delete(request: web.Request) -> web.Response:

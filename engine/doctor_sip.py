@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from cryptography import x509
 
 from engine import native
+from engine.accounts.telephony import credentials_warning
 from engine.agents import ping
 from engine.config import Config, Listen, parse_listens
 from engine.edge_workers import OWN_PORTS_AFTER
@@ -66,13 +67,8 @@ def own_place(shared: Listen, transport: str, worker: int) -> Listen | None:
 
 def credentials_findings(what: str, user: str | None, *, has_secret: bool) -> list[Finding]:
     """A user name without a password answers no challenge, and nothing else would say so before a call fails."""
-    if not user or has_secret:
-        return []
-    detail = (
-        f"has the user {user} and no password: a carrier that asks for one refuses every call, 911 too. "
-        "Set the password, or clear the user."
-    )
-    return [Finding(what, "warning", detail)]
+    detail = credentials_warning(user, has_secret=has_secret)
+    return [Finding(what, "warning", detail)] if detail is not None else []
 
 
 def core_finding() -> Finding:

@@ -131,6 +131,22 @@ async def update_trunk(
     record(session, actor, Event.TRUNK_UPDATE, trunk)
 
 
+def credentials_warning(user: str | None, *, has_secret: bool) -> str | None:
+    """A user name without a password answers no challenge, and nothing else would say so before a call fails."""
+    if not user or has_secret:
+        return None
+    return (
+        f"It has the user {user} and no password: a carrier that asks for one refuses every call, 911 too. Set the "
+        "password, or clear the user."
+    )
+
+
+def trunk_warnings(trunk: Trunk) -> list[str]:
+    """What is wrong with a trunk although it is kept, in sentences."""
+    warning = credentials_warning(trunk.auth_user, has_secret=bool(trunk.secret))
+    return [warning] if warning is not None else []
+
+
 async def delete_trunk(session: AsyncSession, actor: Actor, trunk: Trunk) -> None:
     """Remove a trunk: no new call goes there from the commit on. It leaves its groups."""
     await leave_groups(session, trunk)

@@ -11,8 +11,9 @@ from engine.audit.record import SYSTEM, record
 from engine.db import utc_now
 from engine.e911.sightings import on_committed
 from engine.ids import new_id
-from engine.models import CallbackCall, EmergencyCall, Number
+from engine.models import CallbackCall, EmergencyCall, Number, Role
 from tests.unit.admin.adminport import CIVIC, AdminPort, Site
+from tests.unit.admin.formbrowser import Browser, add_sam
 from tests.unit.admin.furnished import furnish
 
 pytestmark = pytest.mark.enable_socket  # a real listener on loopback
@@ -51,6 +52,35 @@ async def test_a_trunk_takes_a_carrier_profile_that_is_there_and_tls(port: Admin
     assert "generic" in refused["errors"][0]["detail"]
     made = await posted(port, site, "trunks", body | {"profile": "generic"})
     assert (made["transport"], made["location_mode"]) == ("tls", "both")
+
+
+async def test_a_trunk_with_a_user_and_no_password_says_so_wherever_it_is_shown(port: AdminPort, site: Site) -> None:
+    """E-07, S1-38: a carrier that asks for the password would refuse 911; kept all the same, since it may never ask."""
+    body = {"name": "One", "host": "sip.one.example", "auth_user": "acme"}
+    made = await posted(port, site, "trunks", body)
+    (warning,) = made["warnings"]
+    assert warning.startswith("It has the user acme and no password")
+    assert "911" in warning
+    listed = await (await port.call("GET", "/api/v1/trunks", site.auth)).json()
+    assert [row["warnings"] for row in listed["data"]] == [[warning]]
+    browser = Browser(port)
+    await add_sam(port, site, role=Role.OWNER)
+    await browser.sign_in()
+    page = f"/settings/trunks/{made['id']}"
+    assert warning in (await browser.ask("GET", page))[1]
+    assert "No password" in (await browser.ask("GET", "/settings"))[1]
+    form = {"name": "One", "host": "sip.one.example", "port": "5060", "priority": "10", "transport": "udp",
+            "profile": "generic", "location_mode": "value", "enabled": "on", "auth_user": "acme"}  # fmt: skip
+    status, _, leads_to = await browser.ask("POST", page, version="1", **form)
+    assert (status, leads_to.partition("?")[0]) == (303, page)  # where the warning stands
+    # nothing was changed, so its version is the same
+    status, _, leads_to = await browser.ask("POST", page, version="1", secret="n0w-there", **form)
+    assert (status, leads_to.partition("?")[0]) == (303, "/settings")
+    changed = await (await port.call("GET", f"/api/v1/trunks/{made['id']}", site.auth)).json()
+    assert changed["warnings"] == []
+    for path in (page, "/settings"):
+        text = (await browser.ask("GET", path))[1]
+        assert "no password" not in text.lower()
 
 
 async def test_a_run_of_numbers_makes_a_pool_that_tells_how_far_it_reaches(port: AdminPort, site: Site) -> None:
