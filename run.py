@@ -8,13 +8,17 @@ later start go straight to work. Any other word is handed to the `callpoint` com
 import contextlib
 import hashlib
 import os
+import re
+import resource
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -47,14 +51,29 @@ TEST_MODULES = {
     "kamailio/modules/lost.so": "kamailio-utils-modules",
 }
 FONT = "fonts-dejavu-core"  # a browser without any font measures no text
+Places = tuple[str, ...]
 PARTS = {
     "unit": ["tests/unit"],
     "protocol": ["tests/protocol"],
     "golden": ["tests/golden"],
     "browser": ["tests/browser"],
 }
-# Side by side: what waits for servers and phones leaves a core to what computes or draws pages.
-LANES = (("protocol",), ("unit", "golden", "browser"))
+# `run.py test` runs two lanes side by side. The first begins with what waits for servers, phones and timers, so that
+# it leaves a core to what computes or draws pages; the second takes that, piece by piece. A lane that is done helps.
+COMPUTING_PROTOCOL = tuple(
+    f"tests/protocol/test_{name}.py" for name in ("admin_api_schema", "audit_complete", "rfc4475")
+)
+WAITING = (("protocol", ("tests/protocol",), COMPUTING_PROTOCOL),)
+COMPUTING: tuple[tuple[str, Places, Places], ...] = (
+    ("the compiled core", ("tests/unit/test_native.py",), ()),
+    ("browser", ("tests/browser",), ()),
+    ("random requests", COMPUTING_PROTOCOL, ()),
+    ("unit, admin", ("tests/unit/admin",), ()),
+    ("unit, sip", ("tests/unit/sip",), ()),
+    ("unit, provisioning", ("tests/unit/provisioning",), ()),
+    ("unit, e911", ("tests/unit/e911", "tests/unit/e911_records"), ()),
+)
+SLOWEST = 10  # tests of a lane that are named at the end
 USAGE = """\
 python3 run.py                 start Callpoint here (data in ./data)
 python3 run.py demo            the whole story with simulated phones, PBX and carrier; nothing is kept
@@ -68,6 +87,35 @@ python3 run.py golden-rewrite  write the golden files anew, to be read as a diff
 python3 run.py COMMAND ...     the callpoint command: check-config, migrate, doctor, account, api-key, call, phone,
                                audit, snippet; each with --help. It is also .venv/bin/callpoint
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one lane runs at a time."""
+
+    name: str
+    command: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A piece under way; `said` holds its words."""
+
+    piece: Piece
+    process: subprocess.Popen[bytes]
+    said: IO[str]
+    started: float
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A piece that ended, and its slowest tests: seconds and name."""
+
+    name: str
+    lane: int
+    took_s: float
+    code: int
+    slow: list[tuple[float, str]]
 
 
 def main() -> int:
@@ -241,33 +289,94 @@ def tests(word: str, rest: list[str]) -> int:
     if word in PARTS or rest:
         failed = [] if word in PARTS else checks()
         places = PARTS.get(word, [place for listed in PARTS.values() for place in listed])
-        return 1 if ended(pytest(places, rest)) or failed else 0
+        return 1 if pytest(places, rest) or failed else 0
     return in_lanes()
 
 
 def in_lanes() -> int:
-    """The checks and all tests, in two lanes at once; what the second lane says is shown when both are done."""
-    first, second = ([place for part in lane for place in PARTS[part]] for lane in LANES)
-    with tempfile.TemporaryFile("w+") as said, contextlib.ExitStack() as lanes:
-        beside = pytest(first)
-        lanes.callback(ended, beside)
-        failed = checks()
-        print(f"-- {' and '.join(LANES[0])}, while {' and '.join(LANES[1])} run beside them", flush=True)
-        computing = pytest(second, into=said)
-        lanes.callback(ended, computing)
-        codes = [ended(beside), ended(computing)]
-        print(f"-- {' and '.join(LANES[1])}", flush=True)
-        said.seek(0)
-        print(said.read(), flush=True)
-    if failed:
-        print("Failed before the tests:", ", ".join(failed))
-    return 1 if any(codes) or failed else 0
+    """The checks and all tests, in two lanes at once; what a piece says is shown when it is done."""
+    started = time.monotonic()
+    lanes = shared_out()
+    running: dict[int, Running] = {}
+    done: list[Done] = []
+    while running or any(lanes):
+        try:
+            for lane in range(len(lanes)):
+                if lane not in running and (following := next_piece(lanes, lane)):
+                    running[lane] = begin(following)
+            time.sleep(0.1)
+            ended_lanes = [lane for lane, one in running.items() if one.process.poll() is not None]
+            done += [finish(running.pop(lane), lane) for lane in ended_lanes]
+        except KeyboardInterrupt:  # what runs has had the signal too and ends by itself
+            for each in lanes:
+                each.clear()
+    for lane in range(len(lanes)):
+        show_slowest(lane, [one for one in done if one.lane == lane])
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(f"-- all in {time.monotonic() - started:.0f} s, {usage.ru_utime + usage.ru_stime:.0f} s of them CPU")
+    if failed := [one.name for one in done if one.code]:
+        print("Failed:", ", ".join(failed))
+    return 1 if failed or not done else 0
 
 
-def pytest(places: list[str], more: Sequence[str] = (), into: IO[str] | None = None) -> subprocess.Popen[bytes]:
-    """Start pytest on those folders; its words go to the terminal, or into that file."""
-    environment = os.environ | {"PYTHONASYNCIODEBUG": "1"}
-    return subprocess.Popen([str(PYTHON), "-m", "pytest", *places, *more], env=environment, stdout=into, stderr=into)
+def shared_out() -> list[deque[Piece]]:
+    """Each lane's pieces, in their order. What no piece names is one more, and the checks come first."""
+    named = [place for _, places, _ in (*WAITING, *COMPUTING) for place in places]
+    waiting, computing = (deque(piece(*each) for each in lane) for lane in (WAITING, COMPUTING))
+    computing.appendleft(Piece("checks", [sys.executable, str(ROOT / "run.py"), "check"]))
+    computing.append(piece("the rest", ("tests",), tuple(named)))
+    return [waiting, computing]
+
+
+def piece(name: str, places: Places, without: Places) -> Piece:
+    return Piece(name, pytest_command([*places, *(f"--ignore={each}" for each in without), f"--durations={SLOWEST}"]))
+
+
+def next_piece(lanes: list[deque[Piece]], lane: int) -> Piece | None:
+    """The lane's own next one; when it has none left, the last of another's."""
+    if lanes[lane]:
+        return lanes[lane].popleft()
+    other = max(lanes, key=len)
+    return other.pop() if other else None
+
+
+def begin(piece: Piece) -> Running:
+    print(f"-- {piece.name} ...", flush=True)
+    said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - `finish` reads it and closes it
+    process = subprocess.Popen(piece.command, env=test_environment(), stdout=said, stderr=said)
+    return Running(piece, process, said, time.monotonic())
+
+
+def finish(one: Running, lane: int) -> Done:
+    """Show what it said; note what was slow."""
+    took_s = time.monotonic() - one.started
+    with one.said:
+        one.said.seek(0)
+        text = one.said.read()
+    print(f"-- {one.piece.name}, {took_s:.0f} s in lane {lane + 1}\n{text}", flush=True)
+    slow = [(float(seconds), name) for seconds, name in re.findall(r"(?m)^([\d.]+)s \w+ +(\S.*)$", text)]
+    return Done(one.piece.name, lane, took_s, one.process.returncode, slow)
+
+
+def show_slowest(lane: int, done: list[Done]) -> None:
+    """The slowest tests of a lane, in all its pieces."""
+    print(f"-- lane {lane + 1}: {', '.join(f'{one.name} {one.took_s:.0f} s' for one in done)}; its slowest tests")
+    for seconds, name in sorted((each for one in done for each in one.slow), reverse=True)[:SLOWEST]:
+        print(f"{seconds:8.2f} s  {name}")
+
+
+def pytest_command(words: Sequence[str]) -> list[str]:
+    return [str(PYTHON), "-m", "pytest", *words]
+
+
+def test_environment() -> dict[str, str]:
+    """Event loops that check; and the processes that tests start find what the first of them has compiled."""
+    return os.environ | {"PYTHONASYNCIODEBUG": "1", "PYTHONDONTWRITEBYTECODE": ""}
+
+
+def pytest(places: list[str], more: Sequence[str] = ()) -> int:
+    """Run pytest on those folders; its words go to the terminal. Returns its exit code."""
+    return ended(subprocess.Popen(pytest_command([*places, *more]), env=test_environment()))
 
 
 def ended(process: subprocess.Popen[bytes]) -> int:

@@ -7,12 +7,20 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 if "PYTEST_VERSION" in os.environ:  # benchmarks import this file too, and measure what is there
     os.environ.setdefault("CALLPOINT_NATIVE", "off")  # the Python source is tested here, the other in test_native.py
     # The debug mode of asyncio notes ten frames of the stack at each callback, which costs more than the callback. One
     # frame still says where a coroutine was made that nobody awaited; what the mode checks, it checks as before.
     asyncio.constants.DEBUG_STACK_DEPTH = 1
+    # Where no test has set logging up, structlog would draw each traceback in colours, which takes a tenth of a second.
+    structlog.configure(
+        processors=[
+            *structlog.get_config()["processors"][:-1],
+            structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+        ]
+    )
 
 from engine import crypto
 from engine.crypto import KeyRing

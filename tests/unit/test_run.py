@@ -1,0 +1,61 @@
+"""The one command that runs every test: what its two lanes share is everything, once."""
+
+import importlib.util
+import sys
+from collections import Counter, deque
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def run() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("run_py", ROOT / "run.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["run_py"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def files_of(words: list[str]) -> list[Path]:
+    """The test files that pytest collects for these words, as its own documentation says."""
+    places = [ROOT / word for word in words if word.startswith("tests")]
+    ignored = [ROOT / word.removeprefix("--ignore=") for word in words if word.startswith("--ignore=")]
+    found = [file for place in places for file in ([place] if place.is_file() else place.rglob("test_*.py"))]
+    return [file for file in found if not any(file == each or each in file.parents for each in ignored)]
+
+
+def test_every_test_file_is_in_exactly_one_piece_of_the_two_lanes(run: ModuleType) -> None:
+    """A new file or folder is run, whether a piece names it or not."""
+    pieces = [piece for lane in run.shared_out() for piece in lane]
+    assert [piece.name for piece in pieces if "pytest" not in piece.command] == ["checks"]
+    counted = Counter(file for piece in pieces for file in files_of(piece.command))
+    assert counted == Counter(dict.fromkeys((ROOT / "tests").rglob("test_*.py"), 1))
+
+
+def test_a_lane_that_is_done_takes_the_last_piece_of_the_other(run: ModuleType) -> None:
+    """Each takes its own first; in the end nothing is left."""
+    one, two, three = (run.Piece(name, []) for name in ("one", "two", "three"))
+    lanes = [deque([one]), deque([two, three])]
+    assert [run.next_piece(lanes, lane) for lane in (0, 0, 1, 1)] == [one, three, two, None]
+
+
+def test_a_piece_that_fails_and_its_slow_tests_are_told(
+    run: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The exit code is a failure's, whatever came after it; seconds are sorted over all pieces of a lane."""
+    said = "1.50s call     tests/a.py::slow[1 s]\\n12.00s setup    tests/b.py::slower\\n2 passed"
+    good = run.Piece("good", [sys.executable, "-c", f"print('{said}')"])
+    bad = run.Piece("bad", [sys.executable, "-c", "raise SystemExit(3)"])
+    monkeypatch.setattr(run, "shared_out", lambda: [deque([bad]), deque([good])])
+    assert run.in_lanes() == 1
+    out = capsys.readouterr().out
+    assert out.index("12.00 s  tests/b.py::slower") < out.index("1.50 s  tests/a.py::slow[1 s]")
+    assert "Failed: bad\n" in out
+    monkeypatch.setattr(run, "shared_out", lambda: [deque([good]), deque()])
+    assert run.in_lanes() == 0
