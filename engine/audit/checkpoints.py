@@ -150,7 +150,7 @@ async def export_lines(session: AsyncSession, chain: str) -> AsyncIterator[str]:
         yield beginning_line(begin)
     async for line in checkpoint_lines(session, chain):
         yield line
-    async for row in store.entries_oldest_first(session, chain, after=begin.seq if begin is not None else 0):
+    async for row in store.texts_oldest_first(session, chain, after=begin.seq if begin is not None else 0):
         yield export_line(row)
 
 

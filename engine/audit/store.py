@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     Column,
@@ -86,6 +86,15 @@ class Page:
     rows: list[AuditEntry]
     next_before: int | None
     is_short: bool = False
+
+
+class StoredText(NamedTuple):
+    """An entry as an export writes it: the exact text, and the hashes beside it."""
+
+    seq: int
+    entry: str
+    prev_hash: str
+    hash: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +198,18 @@ async def entries_oldest_first(
             return
         after = rows[-1].seq
         session.expunge_all()
+
+
+async def texts_oldest_first(
+    session: AsyncSession, chain: str, *, after: int = 0, group: int = 1000
+) -> AsyncIterator[StoredText]:
+    """As `entries_oldest_first`, only what an export writes: a fifth of the work."""
+    columns = (AuditEntry.seq, AuditEntry.entry, AuditEntry.prev_hash, AuditEntry.hash)
+    query = select(*columns).where(AuditEntry.chain == chain).order_by(AuditEntry.seq).limit(group)
+    while rows := (await session.execute(query.where(AuditEntry.seq > after))).all():
+        for row in rows:
+            yield StoredText(*row)
+        after = rows[-1].seq
 
 
 async def head(session: AsyncSession, chain: str) -> tuple[int, str] | None:
