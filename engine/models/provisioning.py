@@ -11,21 +11,6 @@ from engine.db import Base, UtcDateTime
 from engine.models.base import Audited, Id, Json, Stamped, Versioned
 
 
-class SettingsKind(StrEnum):
-    """The levels a phone's settings are merged from, the most general first; the phone's own come last."""
-
-    GLOBAL = "global"
-    ACCOUNT = "account"
-    LOCATION = "location"
-    MODEL = "model"
-
-
-class AssetKind(StrEnum):
-    LOGO = "logo"
-    FIRMWARE = "firmware"
-    RINGTONE = "ringtone"
-
-
 class RolloutState(StrEnum):
     CANARY = "canary"  # some phones have it
     PUBLISHED = "published"  # all have it
@@ -41,7 +26,7 @@ class SettingsLevel(Audited, Versioned, Stamped, Base):
     __table_args__ = (UniqueConstraint("account_id", "name"),)
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     account_id: Mapped[str | None] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
-    kind: Mapped[str] = mapped_column(String(20))
+    kind: Mapped[str] = mapped_column(String(20))  # provisioning.merge.SourceKind
     name: Mapped[str] = mapped_column(String(120))  # "global", "account", a location's id, or "<vendor>/<model>"
     location_id: Mapped[str | None] = mapped_column(ForeignKey("location.id", ondelete="CASCADE"), index=True)
     settings: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
@@ -107,7 +92,7 @@ class Asset(Audited, Versioned, Stamped, Base):
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
     name: Mapped[str] = mapped_column(String(100))  # as phones ask for it
-    kind: Mapped[str] = mapped_column(String(20))
+    kind: Mapped[str] = mapped_column(String(20))  # provisioning.assetfile.KINDS
     vendor: Mapped[str] = mapped_column(String(30), default="")  # empty: for any
     models: Mapped[list[str]] = mapped_column(Json, default=list)  # empty: for any of that vendor
     firmware: Mapped[str] = mapped_column(String(40), default="")  # its version, where it is a firmware

@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError
 from engine.crypto import KeyRing
 from engine.db import Database
 from engine.errors import DatabaseAway
-from engine.provisioning import location_gate, merge, settings
+from engine.provisioning import assetfile, location_gate, merge, settings
 from engine.provisioning.assetfile import AssetRecord
 from engine.provisioning.merge import Level, Source, SourceKind
 from engine.provisioning.phonebook import Entry, entries_of
@@ -249,7 +249,7 @@ def _asset(row: Any) -> AssetRecord:
 
 def _assets_asked(found: PhoneRecord) -> dict[str, str] | None:
     """The names of the files that the phone's settings name; None when they name none."""
-    named = {kind: found.settings.get(kind) or "" for kind in ("logo", "firmware", "ringtone")}
+    named = {kind: found.settings.get(kind) or "" for kind in assetfile.KINDS}
     return {"account_id": found.account.account_id, **named} if any(named.values()) else None
 
 

@@ -25,7 +25,7 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class SourceKind(StrEnum):
-    """The levels, the most general first. All but `default` and `device` are stored names (`models.SettingsKind`)."""
+    """The levels, the most general first. All but `default` and `device` are stored names."""
 
     DEFAULT = "default"
     GLOBAL = "global"

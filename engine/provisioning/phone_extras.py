@@ -9,12 +9,11 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.errors import FieldFault
-from engine.provisioning import functionkeys, store_assets, vendors
+from engine.provisioning import assetfile, functionkeys, store_assets, vendors
 from engine.provisioning.settings import key_room
 from engine.provisioning.vendors import Model, Profile
 
-_FILES = ("logo", "firmware", "ringtone")
-EXTRAS = frozenset({functionkeys.SETTING, *_FILES})
+EXTRAS = frozenset({functionkeys.SETTING, *assetfile.KINDS})
 
 
 async def extra_faults(
@@ -28,7 +27,7 @@ async def extra_faults(
     if profile is None or model is None:
         return []
     found = key_faults(profile, model, settings.get(functionkeys.SETTING), lines)
-    for kind in _FILES:
+    for kind in assetfile.KINDS:
         name = settings.get(kind)
         if isinstance(name, str) and name:
             found += await _file_faults(session, account_id, profile, model, kind, name)
@@ -49,7 +48,7 @@ async def level_faults(
         found = key_faults(profile, model, settings.get(functionkeys.SETTING), None)
     else:
         found = []
-    for kind in _FILES:
+    for kind in assetfile.KINDS:
         name = settings.get(kind)
         if not isinstance(name, str) or not name:
             continue

@@ -8,8 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.errors import NotFound
 from engine.models import Asset, Contact, Phone, SettingsLevel
-
-_SETTINGS = ("logo", "firmware", "ringtone")
+from engine.provisioning import assetfile
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,4 +90,4 @@ async def levels_that_name(session: AsyncSession, account_id: str, name: str) ->
 
 
 def _names(settings: object, name: str) -> bool:
-    return isinstance(settings, dict) and any(settings.get(setting) == name for setting in _SETTINGS)
+    return isinstance(settings, dict) and any(settings.get(setting) == name for setting in assetfile.KINDS)
