@@ -1,7 +1,7 @@
-"""What tests on a real PostgreSQL share: one server for all of them, and for each a database of its own."""
+"""What these tests share: one PostgreSQL server for all of them and for each a database of its own; SIP peers."""
 
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 from sqlalchemy import make_url
@@ -11,6 +11,7 @@ from engine.audit.record import open_audited
 from engine.crypto import KeyRing
 from engine.db import Database
 from tests.postgres import running_postgres
+from tests.protocol.edgetest import Party
 
 
 @pytest.fixture(scope="session")
@@ -50,3 +51,18 @@ async def nodes(postgres: Database, postgres_url: str, keys: KeyRing) -> AsyncIt
     other = open_audited(postgres_url, keys)
     yield postgres, other
     await other.close()
+
+
+@pytest.fixture
+async def parties() -> AsyncIterator[Callable[[Party], Awaitable[Party]]]:
+    """Opens parties and closes them all afterwards."""
+    opened: list[Party] = []
+
+    async def open_(party: Party) -> Party:
+        await party.open()
+        opened.append(party)
+        return party
+
+    yield open_
+    for party in opened:
+        await party.close()

@@ -402,3 +402,8 @@ def trunk(at: Hop, name: str = "trunk_first", priority: int = 10, **changes: Any
         "transport": at.transport,
         "profile": "generic", "location_mode": "value", "test_number": None, "last_resort": False, "enabled": True,
     } | changes  # fmt: skip
+
+
+def answering(_invite: Request) -> list[int]:
+    """A carrier's script: the call is taken."""
+    return [100, 180, 200]

@@ -4,26 +4,9 @@ import asyncio
 import random
 import socket
 
-import pytest
-
-from tests.protocol.edgetest import CARRIER_IP, PBX_IP, STRANGER_IP, Carrier, Party, Pbx, account, edge, trunk
+from tests.protocol.edgetest import CARRIER_IP, PBX_IP, STRANGER_IP, Carrier, Pbx, account, edge, trunk
 from tests.siptest import request
 from tests.unit.sip.test_fuzz import broken
-
-
-@pytest.fixture
-async def parties():
-    """Opens parties and closes them all afterwards."""
-    opened: list[Party] = []
-
-    async def open_(party):
-        await party.open()
-        opened.append(party)
-        return party
-
-    yield open_
-    for party in opened:
-        await party.close()
 
 
 def datagrams(ip: str, to: tuple[str, int], messages: list[bytes]) -> None:

@@ -24,31 +24,12 @@ from tests.protocol.edgetest import (
     SECOND_IP,
     STRANGER_IP,
     Carrier,
-    Party,
     Pbx,
     account,
+    answering,
     edge,
     trunk,
 )
-
-
-@pytest.fixture
-async def parties():
-    """Opens parties and closes them all afterwards."""
-    opened: list[Party] = []
-
-    async def open_(party):
-        await party.open()
-        opened.append(party)
-        return party
-
-    yield open_
-    for party in opened:
-        await party.close()
-
-
-def answering(_):
-    return [100, 180, 200]
 
 
 def recorded_s(entries, at):

@@ -9,31 +9,12 @@ import pytest
 
 from engine.e911 import snapshot, waiting
 from engine.e911.dereference import Dereferencer
-from tests.protocol.edgetest import CARRIER_IP, CIVIC, PBX_IP, SDP, Carrier, Party, Pbx, account, edge, trunk
+from tests.protocol.edgetest import CARRIER_IP, CIVIC, PBX_IP, SDP, Carrier, Pbx, account, answering, edge, trunk
 from tests.protocol.lis import lis, pidf
 from tests.protocol.test_dereference import BILLION
 
 WAIT_S = 0.3
 BEYOND = "P-Asserted-Identity: <sip:999@pbx>"  # a caller nobody knows: there is but the account's default
-
-
-@pytest.fixture
-async def parties():
-    """Opens parties and closes them all afterwards."""
-    opened: list[Party] = []
-
-    async def open_(party):
-        await party.open()
-        opened.append(party)
-        return party
-
-    yield open_
-    for party in opened:
-        await party.close()
-
-
-def answering(_):
-    return [100, 180, 200]
 
 
 def with_default(*trunks, **changes):

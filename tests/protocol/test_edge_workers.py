@@ -8,8 +8,6 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import pytest
-
 from engine.config import Config
 from engine.crypto import KeyRing
 from engine.e911 import snapshot
@@ -22,7 +20,6 @@ from tests.protocol.edgetest import (
     PBX_IP,
     WITHIN_S,
     Carrier,
-    Party,
     Pbx,
     account,
     trunk,
@@ -30,21 +27,6 @@ from tests.protocol.edgetest import (
 from tests.siptest import request, route_set
 
 CALLS = 24
-
-
-@pytest.fixture
-async def parties():
-    """Opens parties and closes them all afterwards."""
-    opened: list[Party] = []
-
-    async def open_(party):
-        await party.open()
-        opened.append(party)
-        return party
-
-    yield open_
-    for party in opened:
-        await party.close()
 
 
 @contextlib.asynccontextmanager
