@@ -25,6 +25,7 @@ from engine.accounts.security import expiry_of
 from engine.accounts.store import OPERATORS
 from engine.audit.events import Event
 from engine.audit.record import PLATFORM
+from engine.audit.store_beginnings import begins_behind
 from engine.db import utc_now
 from engine.models import Account, AuditEntry, RefusedKey, Session, User
 
@@ -284,10 +285,12 @@ async def _refused(
 ) -> list[_Found]:
     """Refused attempts of one chain. Asked event by event: each has an index that is walked newest first."""
     entries: list[AuditEntry] = []
+    begin = await begins_behind(session, chain)
     for event in _REFUSABLE:
         query = select(AuditEntry).where(
-            AuditEntry.chain == chain, AuditEntry.event == event.value, AuditEntry.outcome != "success"
-        )
+            AuditEntry.chain == chain, AuditEntry.event == event.value, AuditEntry.outcome != "success",
+            AuditEntry.seq > begin,
+        )  # fmt: skip
         if below:
             query = query.where(AuditEntry.seq < below)
         if filters.since is not None:
