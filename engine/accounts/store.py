@@ -7,10 +7,10 @@ Nothing here commits. A row of another account is never returned: the account is
 import datetime as dt
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeVar, cast
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped
 
@@ -98,6 +98,23 @@ async def row_of(
         row = (await session.scalars(query.with_for_update() if for_update else query)).first()
     if row is None:
         raise NotFound(f"This account has no {cast('type[Base]', model).__tablename__.replace('_', ' ')} of that id.")
+    return row
+
+
+async def only_row_to_change(
+    session: AsyncSession, table: type[Row], account_id: str, defaults: Mapping[str, object]
+) -> Row:
+    """What an account has one row of, to be changed; the caller holds the account's lock.
+
+    A first row is written with the defaults, past the ORM, so that the audit entry shows what held before.
+    """
+    row = await session.get(table, account_id, with_for_update=True, populate_existing=True)
+    if row is None:
+        now = utc_now()
+        stamps = {"account_id": account_id, "version": 0, "created_at": now, "updated_at": now}
+        await session.execute(insert(table).values(**defaults, **stamps))
+        row = await session.get(table, account_id)
+    assert row is not None
     return row
 
 

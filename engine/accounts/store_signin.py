@@ -7,7 +7,7 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -45,18 +45,8 @@ async def policy_of(session: AsyncSession, account_id: str) -> Policy:
 
 
 async def policy_row_to_change(session: AsyncSession, account_id: str) -> SecurityPolicy:
-    """The account's policy as a row that may be changed; the caller holds the account's lock.
-
-    A first row is written with the defaults, past the ORM, so that the audit entry shows what held before.
-    """
-    row = await session.get(SecurityPolicy, account_id, with_for_update=True, populate_existing=True)
-    if row is None:
-        now = utc_now()
-        stamps = {"account_id": account_id, "version": 0, "created_at": now, "updated_at": now}
-        await session.execute(insert(SecurityPolicy).values(**DEFAULT.values(), **stamps))
-        row = await session.get(SecurityPolicy, account_id)
-    assert row is not None
-    return row
+    """The account's policy as a row that may be changed; the caller holds the account's lock."""
+    return await store.only_row_to_change(session, SecurityPolicy, account_id, DEFAULT.values())
 
 
 async def strictest_rule(session: AsyncSession) -> Rule:

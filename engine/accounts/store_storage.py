@@ -3,12 +3,12 @@
 import datetime as dt
 from collections.abc import Mapping
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from engine.accounts import store
 from engine.accounts.keeping import DEFAULT, Keeping
 from engine.accounts.store import OPERATORS
-from engine.db import utc_now
 from engine.ids import least_id
 from engine.models import Account, RefusedKey, Role, Session, StorageSettings, User, UserStatus
 
@@ -20,18 +20,8 @@ async def settings_row(session: AsyncSession, account_id: str) -> StorageSetting
 
 
 async def settings_row_to_change(session: AsyncSession, account_id: str) -> StorageSettings:
-    """The account's settings as a row that may be changed; the caller holds the account's lock.
-
-    A first row is written with the defaults, past the ORM, so that the audit entry shows what held before.
-    """
-    row = await session.get(StorageSettings, account_id, with_for_update=True, populate_existing=True)
-    if row is None:
-        now = utc_now()
-        stamps = {"account_id": account_id, "version": 0, "created_at": now, "updated_at": now}
-        await session.execute(insert(StorageSettings).values(**DEFAULT.values(), **stamps))
-        row = await session.get(StorageSettings, account_id)
-    assert row is not None
-    return row
+    """The account's settings as a row that may be changed; the caller holds the account's lock."""
+    return await store.only_row_to_change(session, StorageSettings, account_id, DEFAULT.values())
 
 
 async def keepings(session: AsyncSession) -> Mapping[str, Keeping]:
