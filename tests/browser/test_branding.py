@@ -1,31 +1,17 @@
 """An account's own look and its webhooks in a real browser: colours under the strict policy, no rule of axe broken."""
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import expect
 
+from tests.browser.looking import looked_at_in_every_way
 from tests.browser.site import Site
 from tests.unit.accounts.test_logo_and_colours import svg
 
 MARK = "<rect width='120' height='30' fill='#7e22ce'/><circle cx='15' cy='15' r='9' fill='#fff'/>"
 LOGO = svg(MARK, 'viewBox="0 0 120 30"')
 ACCENT = "() => getComputedStyle(document.querySelector('.primary')).backgroundColor"
-SHOTS = os.environ.get("CALLPOINT_SHOTS")  # a folder for who wants to look
-
-
-async def _is_sound(page: Any, name: str) -> None:
-    for scheme in ("light", "dark"):
-        for width in (1280, 375):
-            await page.emulate_media(color_scheme=scheme)
-            await page.set_viewport_size({"width": width, "height": 900})
-            found = await Axe().run(page)
-            assert found.response["violations"] == [], f"{name} {scheme} {width}"
-            if SHOTS:
-                await page.screenshot(path=Path(SHOTS) / f"{name}-{scheme}-{width}.png", full_page=True)
 
 
 async def test_a_colour_and_a_logo_are_seen_at_once(owned: Site, new_page: Callable[..., Any]) -> None:
@@ -46,7 +32,7 @@ async def test_a_colour_and_a_logo_are_seen_at_once(owned: Site, new_page: Calla
     await page.emulate_media(color_scheme="dark")
     assert await page.evaluate(ACCENT) == "rgb(255, 212, 0)"
     assert await page.evaluate("() => document.querySelector('.brand.own img').naturalWidth") > 0
-    await _is_sound(page, "branding")
+    await looked_at_in_every_way(page, "branding")
 
 
 async def test_a_webhook_is_added_and_its_secret_seen_once(owned: Site, new_page: Callable[..., Any]) -> None:
@@ -60,12 +46,12 @@ async def test_a_webhook_is_added_and_its_secret_seen_once(owned: Site, new_page
     await page.get_by_role("button", name="Add webhook").click()
     await expect(page.locator("#value-secret")).to_contain_text("whsec_")
     await expect(page.get_by_role("button", name="Copy secret")).to_be_visible()
-    await _is_sound(page, "webhook-new")
+    await looked_at_in_every_way(page, "webhook-new")
     await page.get_by_role("button", name="Send a test").click()
     await expect(page.get_by_text("leads to no public address")).to_be_visible()
     await expect(page.locator("#value-secret")).to_have_count(0)
     await page.goto(f"{owned.url}/settings/integrations")
     await expect(page.get_by_text("Last try failed")).to_be_visible()
-    await _is_sound(page, "integrations")
+    await looked_at_in_every_way(page, "integrations")
     await page.goto(f"{owned.url}/settings/integrations/validation")
-    await _is_sound(page, "validation")
+    await looked_at_in_every_way(page, "validation")

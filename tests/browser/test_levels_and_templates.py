@@ -1,33 +1,13 @@
 """Settings of many phones and an account's own templates, in the browser: forms, refusals, history and the way back."""
 
-import os
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 import pytest
-from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Page, expect
+from playwright.async_api import expect
 
+from tests.browser.looking import NewPage, looked_at
 from tests.browser.site import Site
 
-NewPage = Callable[..., Any]
-MAX_PAGE_BYTES = 150_000
 ONE = "/phones/templates/yealink/time.cfg.j2"
 OWN = "{% include 'time.cfg.j2' %}\nphone_setting.backlight_time = 60\n"
-SHOTS = os.environ.get("BROWSER_SHOTS", "")  # a folder to put pictures into, for people who look at pages
-
-
-async def looked_at(page: Page, name: str) -> None:
-    """Small, one heading, no sideways scrolling, and nothing for axe to complain of."""
-    assert len((await page.content()).encode()) < MAX_PAGE_BYTES, name
-    assert await page.locator("h1").count() == 1, name
-    width = await page.evaluate("innerWidth")
-    assert await page.evaluate("document.documentElement.scrollWidth") <= width, name
-    found = (await Axe().run(page)).response["violations"]
-    assert [f"{name} {one['id']}: {[node['html'][:160] for node in one['nodes']]}" for one in found] == []
-    if SHOTS:
-        await page.screenshot(path=Path(SHOTS) / f"{name}-{width}.png", full_page=True)
 
 
 @pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 375)])

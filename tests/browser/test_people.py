@@ -1,21 +1,14 @@
 """Users, invitations and sign-ins in a real browser: by keyboard, without script, on a phone, in both themes."""
 
-import os
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 import pytest
-from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, expect
 
 from engine.models import Role
 from tests.browser.conftest import sign_in
+from tests.browser.looking import NewPage, looked_at
 from tests.browser.site import Site
 
-NewPage = Callable[..., Any]
 PASSWORD = "violet tractor hums beneath nine lakes"  # a test's
-SHOTS = os.environ.get("CALLPOINT_SHOTS", "")  # a folder to look at the pages in
 
 
 async def _invite(page: Page, site: Site, email: str, role: str = "Operator") -> str:
@@ -41,35 +34,22 @@ async def test_axe_finds_nothing_on_the_pages_about_people(owned: Site, new_page
     """S1-01, S1-60 (WCAG 2.2 AA): each page and state; none scrolls sideways; each is small."""
     page = await new_page(owned, color_scheme=theme, viewport={"width": width, "height": 900})
     await owned.add_user("auditor@example.com", Role.AUDITOR)
-    axe, found = Axe(), []
-
-    async def looked_at(name: str) -> None:
-        result = await axe.run(page)
-        found.extend(
-            f"{name}: {each['id']}: {[n['html'][:160] for n in each['nodes']]}"
-            for each in result.response["violations"]
-        )
-        assert await page.evaluate("document.documentElement.scrollWidth") <= width, name
-        assert len((await page.content()).encode()) < 150_000
-        if SHOTS:
-            await page.screenshot(path=Path(SHOTS) / f"{name}-{theme}-{width}.png", full_page=True)
-
     link = await _invite(page, owned, "sam@example.com")
-    await looked_at("users-invited")
+    await looked_at(page, "users-invited")
     await page.get_by_label("E-mail").fill("sam@example.com")
     await page.get_by_role("button", name="Invite").click()
-    await looked_at("users-refused")
+    await looked_at(page, "users-refused")
     await page.goto(f"{owned.url}/users")
-    await looked_at("users")
+    await looked_at(page, "users")
     await page.get_by_role("link", name="Sam Field").click()
-    await looked_at("user")
+    await looked_at(page, "user")
     stranger = await new_page(owned, signed_in=False, color_scheme=theme, viewport={"width": width, "height": 900})
     await _failed_sign_in(stranger, owned)
     page, owner = stranger, page
     await page.goto(link)
-    await looked_at("invitation")
+    await looked_at(page, "invitation")
     await page.goto(f"{owned.url}/invitation?k=none")
-    await looked_at("invitation-dead")
+    await looked_at(page, "invitation-dead")
     page = owner
     for name, address in (
         ("auth-log", "/auth-log"),
@@ -77,8 +57,7 @@ async def test_axe_finds_nothing_on_the_pages_about_people(owned: Site, new_page
         ("settings", "/settings"),
     ):
         await page.goto(owned.url + address)
-        await looked_at(name)
-    assert found == []
+        await looked_at(page, name)
 
 
 async def test_somebody_is_invited_accepts_and_is_removed_by_keyboard(owned: Site, new_page: NewPage):

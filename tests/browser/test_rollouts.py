@@ -1,36 +1,17 @@
 """Roll-outs in the browser: from a change written down to all phones, and back by itself; a phone's files compared."""
 
-import os
 import zlib
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Page, expect
+from playwright.async_api import expect
 
 from engine.audit.record import SYSTEM
 from engine.db import utc_now
 from engine.models import FetchedFile, Phone, Rollout
 from engine.provisioning import rollout
+from tests.browser.looking import NewPage, looked_at
 from tests.browser.site import Site
-
-NewPage = Callable[..., Any]
-MAX_PAGE_BYTES = 150_000
-SHOTS = os.environ.get("CALLPOINT_SHOTS", "")  # a folder to put pictures into, for people who look at pages
-
-
-async def looked_at(page: Page, name: str) -> None:
-    """Small, one heading, no sideways scrolling, and nothing for axe to complain of."""
-    assert len((await page.content()).encode()) < MAX_PAGE_BYTES, name
-    assert await page.locator("h1").count() == 1, name
-    width = await page.evaluate("innerWidth")
-    assert await page.evaluate("document.documentElement.scrollWidth") <= width, name
-    found = (await Axe().run(page)).response["violations"]
-    assert [f"{name} {one['id']}: {[node['html'][:160] for node in one['nodes']]}" for one in found] == []
-    if SHOTS:
-        await page.screenshot(path=Path(SHOTS) / f"{name}-{width}.png", full_page=True)
 
 
 @pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 375)])

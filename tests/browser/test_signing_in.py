@@ -1,13 +1,9 @@
 """Second factors, the security page and the profile in a real browser: by keyboard, without script, in both themes."""
 
-import os
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pyotp
 import pytest
-from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, expect
 
 from admin.context import PASSWORDS
@@ -15,10 +11,8 @@ from engine.accounts import operators, store_signin
 from engine.audit.record import SYSTEM
 from engine.models import Account
 from tests.browser.conftest import sign_in
+from tests.browser.looking import NewPage, looked_at
 from tests.browser.site import PASSWORD, Site
-
-NewPage = Callable[..., Any]
-SHOTS = os.environ.get("CALLPOINT_SHOTS", "")  # a folder to look at the pages in
 
 
 async def _set_up_app(page: Page, site: Site) -> str:
@@ -56,19 +50,6 @@ async def operations_user(session: Any, site: Site) -> str:
 async def test_axe_finds_nothing_on_the_pages_of_signing_in(owned: Site, new_page: NewPage, theme: str, width: int):
     """S2-30 to S2-38 (WCAG 2.2 AA): each page and state; none scrolls sideways; each is small."""
     page = await new_page(owned, color_scheme=theme, viewport={"width": width, "height": 900})
-    axe, found = Axe(), []
-
-    async def looked_at(page: Page, name: str) -> None:
-        result = await axe.run(page)
-        found.extend(
-            f"{name}: {each['id']}: {[n['html'][:160] for n in each['nodes']]}"
-            for each in result.response["violations"]
-        )
-        assert await page.evaluate("document.documentElement.scrollWidth") <= width, name
-        assert len((await page.content()).encode()) < 150_000
-        if SHOTS:
-            await page.screenshot(path=Path(SHOTS) / f"{name}-{theme}-{width}.png", full_page=True)
-
     await page.goto(f"{owned.url}/settings/security")
     await looked_at(page, "security")
     await page.get_by_label("At least, characters").fill("7")
@@ -110,7 +91,6 @@ async def test_axe_finds_nothing_on_the_pages_of_signing_in(owned: Site, new_pag
     for name, address in (("api-keys", "/settings/api-keys"), ("auth-log-methods", "/auth-log?method=password_totp")):
         await page.goto(owned.url + address)
         await looked_at(page, name)
-    assert found == []
 
 
 async def test_a_second_factor_is_required_set_up_and_used_by_keyboard(owned: Site, new_page: NewPage):
@@ -178,10 +158,7 @@ async def test_an_operator_acts_for_an_account_and_it_can_be_seen(owned: Site, n
     await page.get_by_role("link", name="Accounts").click()
     await page.get_by_role("button", name="Act for Acme Dental").click()
     await expect(page.get_by_text("as platform operator")).to_be_visible()
-    result = await Axe().run(page)
-    assert [each["id"] for each in result.response["violations"]] == []
-    if SHOTS:
-        await page.screenshot(path=Path(SHOTS) / "operator.png", full_page=True)
+    await looked_at(page, "operator")
     await page.get_by_role("button", name="Leave this account").click()
     await expect(page.get_by_role("status").filter(has_text="You act for no account")).to_be_visible()
     await owner.goto(f"{owned.url}/audit")
