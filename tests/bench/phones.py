@@ -49,7 +49,7 @@ class Listed:
 @dataclass(frozen=True, slots=True)
 class Measured:
     """`phones`: how many there were. `longest_write_s`: the longest other change while a table was imported.
-    `template_s`, `template_phones`: a dry run of another template, and how many phones it rendered.
+    `template_s`: what 10,000 phones take in a dry run of another template; it rendered `template_phones`.
     """
 
     phones: int
@@ -132,21 +132,25 @@ async def _imported_beside_others(client: aiohttp.ClientSession, table: bytes) -
 
 
 async def _template_tried(client: aiohttp.ClientSession) -> tuple[float, int]:
-    """A tenth of the phones rendered twice and compared, each with the account's own template for the second time: the
-    seconds, and how many they were.
+    """A tenth of the phones rendered twice and compared, each with the account's own template for the second time.
+    Returns the seconds that 10,000 take, the start of the process that renders included, and how many they were.
     """
     wished = {"kind": "template", "target": TEMPLATE, "after": OWN_TEMPLATE}
-    begun = time.perf_counter()
+    begun = first = time.perf_counter()
     async with client.post("/api/v1/rollouts/dry-run", json=wished) as answer:
         run = await answer.json()
         assert answer.status == 202, run
+    done = 0
     while run["state"] == "running":
         await asyncio.sleep(0.2)
         async with client.get(f"/api/v1/rollouts/dry-run/{run['id']}") as answer:
             run = await answer.json()
+        if not done and run["state"] == "running":
+            done, first = run["done"], time.perf_counter()
     assert (run["state"], run["failing"]) == ("done", 0), run["failures"][:3]
     assert run["changed"] == run["total"] == run["done"], run["total"]
-    return time.perf_counter() - begun, run["total"]
+    for_one = (time.perf_counter() - first) / (run["total"] - done)
+    return first - begun + for_one * (TABLE_ROWS - done), run["total"]
 
 
 def _booted(site: Site) -> None:
@@ -190,14 +194,9 @@ def show(console: Console, measured: Measured) -> None:
     console.print(shown)
     console.print(
         f"A table of {TABLE_ROWS:,}: dry run {measured.dry_run_s:.1f} s, import {measured.import_s:.1f} s; "
-        f"export of all {measured.export_s:.1f} s; dry run of a template on {measured.template_phones:,} phones "
-        f"{measured.template_s:.1f} s"
+        f"export of all {measured.export_s:.1f} s; dry run of a template on {measured.template_phones:,} phones, "
+        f"for 10,000 {measured.template_s:.1f} s"
     )
-
-
-def _of_a_table(measured: Measured) -> float:
-    """Seconds for 10,000 phones; a short run renders fewer."""
-    return measured.template_s / max(measured.template_phones, 1) * TABLE_ROWS
 
 
 def goals(measured: Measured) -> list[Goal]:
@@ -210,7 +209,7 @@ def goals(measured: Measured) -> list[Goal]:
         Goal("CSV of 10,000 phones: dry run", f"{measured.dry_run_s:.1f} s", "< 10 s", measured.dry_run_s < 10),
         Goal(
             "template tried on 10,000 phones",
-            f"{_of_a_table(measured):.1f} s", "< 30 s", _of_a_table(measured) < 30,
+            f"{measured.template_s:.1f} s", "< 30 s", measured.template_s < 30,
         ),
         Goal(
             "another request while 10,000 are imported, longest",
