@@ -6,6 +6,7 @@ import ssl
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.utils import parseaddr
+from typing import Any
 
 import aiosmtplib
 
@@ -23,25 +24,25 @@ class Refused:
     is_of_recipient: bool
 
 
+def session_of(settings: Mail) -> dict[str, Any]:
+    """What aiosmtplib is told of the mail server, and of us."""
+    domain = parseaddr(settings.sender)[1].rpartition("@")[2]
+    return {
+        "hostname": settings.host, "port": settings.port, "username": settings.username or None,
+        "password": settings.password or None, "use_tls": settings.security == "tls",
+        "start_tls": settings.security == "starttls",
+        "local_hostname": domain if "." in domain else socket.gethostname(),  # else DNS is asked for our name
+    }  # fmt: skip
+
+
 async def hand_over(message: EmailMessage, settings: Mail) -> Refused | None:
     """Hand one mail to the server; None: it took it. Raises for nothing of it.
 
     Takes at most `SEND_WITHIN_S`.
     """
-    domain = parseaddr(settings.sender)[1].rpartition("@")[2]
     try:
         async with asyncio.timeout(SEND_WITHIN_S):
-            await aiosmtplib.send(
-                message,
-                hostname=settings.host,
-                port=settings.port,
-                username=settings.username or None,
-                password=settings.password or None,
-                use_tls=settings.security == "tls",
-                start_tls=settings.security == "starttls",
-                timeout=SEND_WITHIN_S,
-                local_hostname=domain if "." in domain else socket.gethostname(),  # else DNS is asked for our name
-            )
+            await aiosmtplib.send(message, timeout=SEND_WITHIN_S, **session_of(settings))
     except (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError) as exc:
         is_of_recipient = isinstance(exc, aiosmtplib.SMTPRecipientRefused | aiosmtplib.SMTPRecipientsRefused)
         return Refused(refusal(exc, settings), is_of_recipient)

@@ -12,7 +12,6 @@ import contextlib
 import datetime as dt
 import itertools
 import random
-import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from engine.e911 import mail, store_outbox
 from engine.e911.calls import raise_if_cancelled
 from engine.e911.retries import Patience, Try, Verdict
 from engine.ids import new_id
+from engine.mailing import session_of
 from engine.models import MAILS, CallKind, EmergencyCall, Notification, NotificationState
 
 MAX_CONNECTIONS = 3  # the least that a large provider allows one sender at a time (Exchange Online)
@@ -333,18 +333,7 @@ async def _connection(
     settings: Mail, tls_context: ssl.SSLContext | None
 ) -> AsyncIterator[tuple[aiosmtplib.SMTP | None, str]]:
     """A session with the mail server, signed in; None and the reason when there is none to be had."""
-    domain = mail.domain_of(parseaddr(settings.sender)[1])
-    client = aiosmtplib.SMTP(
-        hostname=settings.host,
-        port=settings.port,
-        username=settings.username or None,
-        password=settings.password or None,
-        use_tls=settings.security == "tls",
-        start_tls=settings.security == "starttls",
-        tls_context=tls_context,
-        timeout=CONNECT_WITHIN_S,
-        local_hostname=domain if "." in domain else socket.gethostname(),  # else the library asks DNS for our name
-    )
+    client = aiosmtplib.SMTP(tls_context=tls_context, timeout=CONNECT_WITHIN_S, **session_of(settings))
     refusal = ""
     try:
         async with asyncio.timeout(CONNECT_WITHIN_S):
