@@ -4,6 +4,8 @@ Markdown is turned into HTML once and kept. HTML inside a guide is shown as text
 another guide leads to its page, and one to any other file of the repository is only its words.
 """
 
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -35,7 +37,8 @@ def written_guides() -> dict[str, Guide]:
     """Every guide by its name, in the order of their titles; none where the program stands without its `docs/`."""
     texts = {file.stem: file.read_text(encoding="utf-8") for file in DOCS.glob("*.md")}
     parser = _parser(frozenset(texts))
-    made = [Guide(name, _title(text, name), Markup(_html(parser, text))) for name, text in texts.items()]  # noqa: S704  # its own HTML is escaped
+    titles = {f"{name}.md": _title(text, name) for name, text in texts.items()}
+    made = [Guide(name, _title(text, name), Markup(_html(parser, text, titles))) for name, text in texts.items()]  # noqa: S704  # its own HTML is escaped
     return {guide.name: guide for guide in sorted(made, key=lambda guide: guide.title.lower())}
 
 
@@ -44,15 +47,23 @@ def _title(text: str, name: str) -> str:
     return first.removeprefix("# ").strip() if first.startswith("# ") else name.replace("-", " ").capitalize()
 
 
-def _html(parser: MarkdownIt, text: str) -> str:
-    """The guide as HTML with one first heading, whatever it has: a page has one."""
+def _html(parser: MarkdownIt, text: str, titles: Mapping[str, str]) -> str:
+    """The guide as HTML with one first heading, whatever it has: a page has one. `titles`: of all guides, by file."""
     tokens = parser.parse(text)
     heads = [token for token in tokens if token.type in {"heading_open", "heading_close"} and token.tag == "h1"]
     for token in heads[2:]:
         token.tag = "h2"
     for token in tokens:
+        _name_links(token.children or [], titles)
         token.attrs.pop("style", None)  # of a table's aligned columns: no style may stand in a page
     return str(parser.renderer.render(tokens, parser.options, {}))
+
+
+def _name_links(inline: Sequence[Token], titles: Mapping[str, str]) -> None:
+    """A link whose words are a guide's file name gets its title for words."""
+    for link, words in itertools.pairwise(inline):
+        if link.type == "link_open" and words.type == "text":
+            words.content = titles.get(words.content.removeprefix("docs/"), words.content)
 
 
 def _parser(names: frozenset[str]) -> MarkdownIt:

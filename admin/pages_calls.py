@@ -183,9 +183,9 @@ def _age(seconds: int | None) -> str:
     """How old a source's word was at the time of the call; empty when nobody knows."""
     if seconds is None:
         return ""
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+    for size, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
         if seconds >= size:
-            return f"{seconds // size} {unit} old"
+            return f"{plural(seconds // size, unit)} old"
     return "of that moment"
 
 

@@ -97,9 +97,10 @@ def _of_trunks(now: Standing) -> list[Alarm]:
             f"No trunk answers OPTIONS ({names}): a 911 call may find no carrier, unless your PBX has a way of its own."
         )
         return [Alarm(AlarmKind.TRUNKS_DOWN, text, "Check the trunks", "/settings#trunks")]
+    others = "one trunk that answers" if now.trunks_up == 1 else f"{now.trunks_up:,} trunks that answer"
     text = (
-        f"{names} {'answers' if down == 1 else 'answer'} no OPTIONS: 911 calls go by the "
-        f"{_many(now.trunks_up, 'trunk that answers', 'trunks that answer')}, and there is less to fall back on."
+        f"{names} {'answers' if down == 1 else 'answer'} no OPTIONS: 911 calls go by the {others}, and there is less "
+        "to fall back on."
     )
     return [Alarm(AlarmKind.TRUNK_DOWN, text, "Check the trunks", "/settings#trunks")]
 

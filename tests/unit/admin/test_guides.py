@@ -34,10 +34,12 @@ def test_a_guides_html_fits_the_policy_of_the_pages() -> None:
     odd = _html(
         _parser(frozenset({"users"})),
         "# A\n\n<b onclick=x>b</b> [u](users.md#top) [no](../engine/app.py) [out](https://example.com/?a=1&b=2)\n\n"
-        "```\n<i>\n```\n\n|a|b|\n|:--|--:|\n|1|2|\n",
+        "```\n<i>\n```\n\n|a|b|\n|:--|--:|\n|1|2|\n\n[users.md](users.md)\n",
+        {"users.md": "Users & roles"},
     )
     assert "<b " not in odd
     assert '<a href="/help/guides/users">u</a>' in odd
+    assert '<a href="/help/guides/users">Users &amp; roles</a>' in odd
     assert "app.py" not in odd
     assert "<code>&lt;i&gt;" in odd
     assert "style=" not in odd
