@@ -3,6 +3,7 @@
 import asyncio.constants
 import gc
 import os
+import traceback
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import structlog
 
 if "PYTEST_VERSION" in os.environ:  # benchmarks import this file too, and measure what is there
     os.environ.setdefault("CALLPOINT_NATIVE", "off")  # the Python source is tested here, the other in test_native.py
-    # The debug mode of asyncio notes ten frames of the stack at each callback, which costs more than the callback. One
-    # frame still says where a coroutine was made that nobody awaited; what the mode checks, it checks as before.
+    # asyncio's debug mode notes ten frames of the stack at each callback and all of them at each future, which costs
+    # more than the callback. One frame still says where a coroutine was made that nobody awaited; what the mode checks,
+    # it checks as before.
     asyncio.constants.DEBUG_STACK_DEPTH = 1
+    traceback.extract_stack.__defaults__ = (None, 1)  # futures, written in C, call it without a word
     # Where no test has set logging up, structlog would draw each traceback in colours, which takes a tenth of a second.
     structlog.configure(
         processors=[
