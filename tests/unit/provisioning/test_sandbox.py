@@ -320,3 +320,28 @@ def test_a_copy_of_any_shipped_template_may_be_published(name):
     for template, text in PROFILES[name].templates.items():
         found = overrides.examine(RENDERER, PROFILES[name], {template: text}, template)
         assert (found.faults, found.warnings) == ((), ()), template
+
+
+@pytest.mark.parametrize("is_xml", [True, False])
+def test_a_field_that_was_met_is_read_by_compiled_code_and_opens_nothing_else(is_xml):
+    """Twice in one environment: the second time the field is not asked of the environment any more."""
+    text = (
+        "{% for line in config.lines %}{{ loop.index }}{{ line.label }}{{ line.label }}{% endfor %}"
+        "{% set ns = namespace(label='n') %}{{ ns.label }}{{ {'label': 'd'}.label }}"
+        "{{ 'a'.label is defined }}{{ loop is defined }}{{ config.lines[0].label.upper() }}"
+    )
+    box = sandbox(text, is_xml=is_xml)
+    first, second = (box.render("t", {"config": CONFIG}) for _ in range(2))
+    assert first == second == "11011012102102ndFalseFalse101"
+    for refused in ("{{ config.\uff4cabel }}", "{{ 'a'.label }}", "{{ config.lines.label }}", "{{ nosuch.label }}"):
+        box = sandbox(f"{{{{ config.label }}}}{refused}", is_xml=is_xml)
+        for _ in range(2):
+            with pytest.raises(BrokenTemplate):
+                box.render("t", {"config": CONFIG})
+
+
+def test_an_unknown_name_that_is_called_is_told_by_its_name():
+    with pytest.raises(BrokenTemplate, match="'nosuch' is undefined"):
+        rendered("{{ nosuch(1) }}")
+    with pytest.raises(BrokenTemplate, match="ours"):
+        rendered("{% from 'other' import ours %}{{ ours() }}", other="x")
