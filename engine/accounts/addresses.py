@@ -19,6 +19,7 @@ def plain_email(text: str) -> str:
 
 
 def email_fault(field: str, text: str) -> FieldFault | None:
+    """What is wrong with an address that mail is to reach, empty included; None: nothing."""
     plain = plain_email(text)
     local = plain.partition("@")[0]
     if len(plain) > MAX_EMAIL_CHARACTERS or not _EMAIL.fullmatch(plain):

@@ -74,6 +74,7 @@ class Factors:
 
 
 async def factors_of(session: AsyncSession, user_id: str, *, for_update: bool = False) -> Factors:
+    """The user's second factors, those that are set up."""
     query = select(Credential).where(Credential.user_id == user_id, Credential.kind.in_(FACTORS))
     if for_update:
         query = query.with_for_update().execution_options(populate_existing=True)

@@ -59,6 +59,7 @@ async def note_outcome(session: AsyncSession, entry: Entry, at: dt.datetime) -> 
 
 
 async def note_end(session: AsyncSession, entry: Entry, at: dt.datetime) -> None:
+    """A call back ended. Raises CallbackUnknown: none of that id is recorded."""
     row = await _callback_named(session, entry)
     row.ended_at = row.ended_at or at
     await session.flush()

@@ -202,11 +202,13 @@ async def places_of(session: AsyncSession, account_id: str) -> list[tuple[str, d
 
 
 async def count_recipients(session: AsyncSession, account_id: str) -> int:
+    """How many recipients the account itself names; locations name their own."""
     query = select(func.count()).select_from(NotificationRecipient)
     return int(await session.scalar(query.where(NotificationRecipient.account_id == account_id)) or 0)
 
 
 async def latest_calls(session: AsyncSession, account_id: str, limit: int) -> Sequence[EmergencyCall]:
+    """The newest calls of any kind, newest first."""
     query = _calls(account_id).order_by(EmergencyCall.sent_at.desc(), EmergencyCall.id.desc()).limit(limit)
     return (await session.scalars(query)).all()
 

@@ -18,6 +18,7 @@ _PHONE = Base.metadata.tables[Phone.__tablename__]
 
 
 async def lines_at(session: AsyncSession, location: Location) -> Sequence[Line]:
+    """The lines placed there, oldest first."""
     query = select(Line).where(Line.account_id == location.account_id, Line.location_id == location.id)
     return (await session.scalars(query.order_by(Line.id))).all()
 

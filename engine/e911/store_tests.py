@@ -157,6 +157,7 @@ async def untestable_among(session: AsyncSession, location_ids: Collection[str])
 
 
 async def count_testable(session: AsyncSession, account_id: str) -> int:
+    """How many locations are in a country that has a number for test calls."""
     query = select(func.count()).select_from(Location).where(Location.account_id == account_id, has_test_line())
     return int(await session.scalar(query) or 0)
 

@@ -23,6 +23,7 @@ def mac_faults(text: str, mac: Mac | None) -> list[FieldFault]:
 
 
 def model_faults(vendor: str, model: str) -> list[FieldFault]:
+    """What is wrong with a vendor's name, or with a model of that vendor in any spelling."""
     profiles = vendors.known().profiles
     profile = profiles.get(vendor)
     if profile is None:

@@ -143,6 +143,7 @@ def change_of(rollout: Rollout) -> Change:
 
 
 def limits_of(rollout: Rollout) -> Limits:
+    """The limits it was begun with, each as it usually is where nothing was said."""
     stored = rollout.limits or {}
     usual = Limits()
     return Limits(

@@ -63,6 +63,7 @@ async def asset_by_name(session: AsyncSession, account_id: str, name: str) -> As
 
 
 async def stock_of(session: AsyncSession, account_id: str) -> Stock:
+    """How many files the account has, and how large they are together."""
     query = select(func.count(), func.coalesce(func.sum(Asset.size_bytes), 0)).where(Asset.account_id == account_id)
     files, size_bytes = (await session.execute(query)).one()
     return Stock(files, int(size_bytes))
