@@ -48,7 +48,7 @@ class Passage:
     def receive(self, data: bytes, hop: Hop) -> None:
         """A datagram."""
         now = self._clock()
-        if hop.ip in self.heard or self._hears(hop, now):
+        if hop[1] in self.heard or self._hears(hop, now):
             self.take(data, hop, now)
 
     def take(self, data: bytes, hop: Hop, now: float) -> None:
@@ -67,7 +67,7 @@ class Passage:
             self._send_all(outgoing)
             return
         for data, hop in outgoing:
-            if hop.transport == "udp" and hop.ip.find(":") < 0:
+            if hop[0] == "udp" and hop[1].find(":") < 0:  # transport and address: by number half the cost
                 plain.send(data, hop)
             else:
                 self._send_all([(data, hop)])

@@ -46,13 +46,13 @@ from engine.sip.forward import NO_EDIT, Edit, Forward, Hop, Target
 from engine.sip.message import Request, Response
 from engine.sip.timers import LATE_TRYING_S, TRANSACTION_S, Deadlines
 from engine.sip.transaction import (
-    Act,
+    PASS,
+    PASS_AND_ACK,
     ClientTransaction,
     ServerTransaction,
     State,
     Transactions,
     client_key,
-    with_method,
 )
 
 __all__ = ["Branch", "Edit", "Forward", "Hop", "Proxy", "ResponseContext", "Target"]
@@ -131,9 +131,9 @@ class Proxy:
     def receive_response(self, client: ClientTransaction, branch: Branch, response: Response, now: float) -> None:
         status = response.status
         act = self._transactions.receive_response(client, status, now)
-        if act is Act.PASS_AND_ACK:
+        if act is PASS_AND_ACK:
             self._transactions.acknowledge(client, edit.ack_of(client.sent, response))
-        elif act is not Act.PASS:
+        elif act is not PASS:
             return
         if status < 200:
             self._provisional(branch, response, now)
@@ -228,8 +228,8 @@ class Proxy:
         proof: tuple[bytes, ...] = (),
     ) -> bool:
         """`_try`, and with the least that can be changed when that failed; False when nothing could be sent."""
-        least = Edit(request_uri=changes.request_uri, remove=changes.remove)
-        for each in (changes,) if changes is NO_EDIT else (changes, least):
+        for is_least in (False, True) if changes is not NO_EDIT else (False,):
+            each = Edit(request_uri=changes.request_uri, remove=changes.remove) if is_least else changes
             try:
                 self._try(context, target, each, now, is_retry=is_retry, after=after, proof=proof)
             except Exception as fault:  # noqa: BLE001 - a fault of ours must not keep a 911 call from its next trunk
@@ -376,7 +376,7 @@ class Proxy:
         if not branch.is_heard or branch.is_cancel_sent or client.is_final or not branch.context.is_invite:
             return
         branch.is_cancel_sent = True
-        cancel = ClientTransaction(with_method(client.key, b"CANCEL"), edit.cancel_of(client.sent), client.hop, None)
+        cancel = ClientTransaction(client.key_of(b"CANCEL"), edit.cancel_of(client.sent), client.hop, None)
         self._transactions.open_client(cancel, now)
         self._deadlines.arm(branch, TRANSACTION_S, now)  # §9.1: no final response by then, and it is taken as cancelled
 

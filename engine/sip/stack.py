@@ -43,7 +43,7 @@ from engine.sip.proxy import Branch, Proxy, ResponseContext, is_pending
 from engine.sip.repair import REPAIRED_MAX_FORWARDS, repair
 from engine.sip.reply import reply_hop, unopened
 from engine.sip.timers import Deadlines, Timed
-from engine.sip.transaction import Act, ClientTransaction, ServerTransaction, Transactions, client_key, server_key
+from engine.sip.transaction import PASS, ClientTransaction, ServerTransaction, Transactions, client_key, server_key
 from engine.sip.validation import Refusal, refusal_of, repeats_invite
 
 __all__ = [
@@ -322,7 +322,7 @@ class SipStack:
         known = self._transactions.servers.get(key)
         is_ack = request.method == "ACK"
         if known is not None and (known.source.ip == source.ip or not self._is_usurped(known, source)):
-            if self._transactions.receive_again(known, is_ack=is_ack, now=now) is Act.PASS:
+            if self._transactions.receive_again(known, is_ack=is_ack, now=now) is PASS:
                 self._forward_ack(request, source, now)
             return
         if is_ack:
@@ -525,7 +525,7 @@ class SipStack:
             self._proxy.receive_response(client, owner, response, now)
             return
         act = self._transactions.receive_response(client, response.status, now)
-        if act is Act.PASS and response.status >= 200 and isinstance(owner, OwnRequest):
+        if act is PASS and response.status >= 200 and isinstance(owner, OwnRequest):
             self._own_requests.receive_final(owner, response, now)
 
     def _pass_over(self, response: Response, now: float) -> None:

@@ -53,6 +53,26 @@ class Act(IntEnum):
     FINISH = 9
 
 
+# The compiled core reads these straight; asking an enumeration for its member costs it more than the step itself.
+TRYING: Final = State.TRYING
+CALLING: Final = State.CALLING
+PROCEEDING: Final = State.PROCEEDING
+ACCEPTED: Final = State.ACCEPTED
+COMPLETED: Final = State.COMPLETED
+TERMINATED: Final = State.TERMINATED
+_REQUEST: Final = Input.REQUEST
+_ACK: Final = Input.ACK
+_END: Final = Input.END
+_REPEAT: Final = Input.REPEAT
+_SEND: Final = Act.SEND
+_RESEND: Final = Act.RESEND
+_ABSORB: Final = Act.ABSORB
+_ACK_AGAIN: Final = Act.ACK_AGAIN
+_FINISH: Final = Act.FINISH
+_TIME_OUT: Final = Act.TIME_OUT
+PASS: Final = Act.PASS
+PASS_AND_ACK: Final = Act.PASS_AND_ACK
+
 Table = dict[tuple[State, Input], tuple[State, Act]]
 
 INVITE_CLIENT: Table = {  # RFC 3261 Figure 5 with the Accepted state of RFC 6026 §7.2
@@ -192,9 +212,9 @@ class ServerTransaction(Transaction):
 
     def __init__(self, key: bytes, request: Request, source: Hop, hop: Hop, received: bytes) -> None:
         if request.method == "INVITE":
-            super().__init__(key, INVITE_SERVER_MACHINE, State.PROCEEDING, hop)
+            super().__init__(key, INVITE_SERVER_MACHINE, PROCEEDING, hop)
         else:
-            super().__init__(key, NON_INVITE_SERVER_MACHINE, State.TRYING, hop)
+            super().__init__(key, NON_INVITE_SERVER_MACHINE, TRYING, hop)
         self.request: Request | None = request
         self.method = request.cseq_method
         self.source = source
@@ -210,21 +230,25 @@ class ClientTransaction(Transaction):
 
     def __init__(self, key: bytes, sent: bytes, hop: Hop, owner: object) -> None:
         if key.startswith(_INVITE):
-            super().__init__(key, INVITE_CLIENT_MACHINE, State.CALLING, hop)
+            super().__init__(key, INVITE_CLIENT_MACHINE, CALLING, hop)
         else:
-            super().__init__(key, NON_INVITE_CLIENT_MACHINE, State.TRYING, hop)
+            super().__init__(key, NON_INVITE_CLIENT_MACHINE, TRYING, hop)
         self.sent = sent
         self.ack = b""
         self.owner = owner
 
+    def key_of(self, method: bytes) -> bytes:
+        """Of the transaction of that method with the same branch: its CANCEL's."""
+        return with_method(self.key, method)
+
     @property
     def is_waiting(self) -> bool:
         """Nothing was heard of it yet."""
-        return self.state in (State.CALLING, State.TRYING)
+        return self.state in (CALLING, TRYING)
 
     @property
     def is_final(self) -> bool:
-        return self.state >= State.ACCEPTED
+        return self.state >= ACCEPTED
 
 
 _INVITE: Final = b"INVITE "
@@ -286,7 +310,7 @@ def _let_go(transaction: Transaction) -> None:
         transaction.owner = None
 
 
-_INPUT_OF_CLASS = (Input.PROVISIONAL, Input.SUCCESS, Input.FAILURE, Input.FAILURE, Input.FAILURE, Input.FAILURE)
+_INPUT_OF_CLASS: Final = (Input.PROVISIONAL, Input.SUCCESS, Input.FAILURE, Input.FAILURE, Input.FAILURE, Input.FAILURE)
 
 
 def input_of(status: int) -> Input:
@@ -342,7 +366,7 @@ class Transactions:
     def respond(self, transaction: ServerTransaction, status: int, data: bytes, now: float) -> bool:
         """Send a response through its server transaction; False when its state allows none any more."""
         act = self._step(transaction, input_of(status), now)
-        if act is not Act.SEND:
+        if act is not _SEND:
             return False
         self._send(data, transaction.hop)
         if status < 200:
@@ -350,7 +374,7 @@ class Transactions:
         else:
             self._forget_invite(transaction)
             transaction.request = None
-            is_kept = transaction.state is State.COMPLETED
+            is_kept = transaction.state is COMPLETED
             transaction.last = data if is_kept else b""
             if is_kept and transaction.machine is INVITE_SERVER_MACHINE and not transaction.is_reliable:
                 self._start_repeat(transaction, data, now)
@@ -358,17 +382,17 @@ class Transactions:
 
     def receive_again(self, transaction: ServerTransaction, *, is_ack: bool, now: float) -> Act | None:
         """A retransmitted request, or the ACK of an INVITE. PASS: an ACK of a 2xx, for the proxy core to route."""
-        act = self._step(transaction, Input.ACK if is_ack else Input.REQUEST, now)
-        if act is Act.RESEND and transaction.last:
+        act = self._step(transaction, _ACK if is_ack else _REQUEST, now)
+        if act is _RESEND and transaction.last:
             self._send(transaction.last, transaction.hop)
-        elif act is Act.ABSORB and is_ack:
+        elif act is _ABSORB and is_ack:
             transaction.last = b""
         return act
 
     def receive_response(self, transaction: ClientTransaction, status: int, now: float) -> Act | None:
         """A response to our request. PASS: for the proxy core; PASS_AND_ACK: it hands us the ACK by `acknowledge`."""
         act = self._step(transaction, input_of(status), now)
-        if act is Act.ACK_AGAIN:
+        if act is _ACK_AGAIN:
             self._send(transaction.ack, transaction.hop)
         return act
 
@@ -401,8 +425,8 @@ class Transactions:
         """
         transaction.request = None
         transaction.last = b""
-        transaction.state = State.COMPLETED
-        self._enter(transaction, transaction.machine, State.COMPLETED, now)
+        transaction.state = COMPLETED
+        self._enter(transaction, transaction.machine, COMPLETED, now)
 
     def waiting_on(self, hop: Hop) -> list[ClientTransaction]:
         """Client transactions towards that hop of which nothing was heard; of one stream when it has a number.
@@ -443,19 +467,19 @@ class Transactions:
         timed_out = []
         for transaction in self._ends.take_due(now):
             assert isinstance(transaction, Transaction)
-            act = self._step(transaction, Input.END, now)
-            if act is Act.TIME_OUT and isinstance(transaction, ClientTransaction):
+            act = self._step(transaction, _END, now)
+            if act is _TIME_OUT and isinstance(transaction, ClientTransaction):
                 timed_out.append(transaction)
-            elif act is Act.FINISH:
+            elif act is _FINISH:
                 _let_go(transaction)
         return timed_out
 
     def _repeat(self, repeat: Repeat, now: float) -> None:
         transaction = repeat.transaction
-        if self._step(transaction, Input.REPEAT, now) is not Act.RESEND:
+        if self._step(transaction, _REPEAT, now) is not _RESEND:
             return
         self._send(repeat.data, transaction.hop)
-        if transaction.state is State.PROCEEDING:  # §17.1.2.2: timer E fired there starts again with T2
+        if transaction.state is PROCEEDING:  # §17.1.2.2: timer E fired there starts again with T2
             repeat.interval = T2
         else:
             repeat.interval = min(repeat.interval * 2, transaction.machine.longest_interval_s)
@@ -484,7 +508,7 @@ class Transactions:
         ends = machine.ends.get(state)
         if ends is None:
             self._ends.disarm(transaction)
-            if state is State.TERMINATED:
+            if state is TERMINATED:
                 self._remove(transaction)
             return
         duration = ends[transaction.is_reliable]
@@ -494,7 +518,7 @@ class Transactions:
             self._remove(transaction)
 
     def _remove(self, transaction: Transaction) -> None:
-        transaction.state = State.TERMINATED
+        transaction.state = TERMINATED
         self.stop_repeating(transaction)
         self._ends.disarm(transaction)
         if isinstance(transaction, ServerTransaction):

@@ -111,7 +111,7 @@ class UdpShell:
             self._wait(data, hop)
             return
         try:
-            self._socket.sendto(data, (hop.ip, hop.port))
+            self._socket.sendto(data, hop[1:3])  # address and port
         except BlockingIOError:
             self._wait(data, hop)
         except OSError as fault:
