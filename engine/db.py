@@ -96,6 +96,11 @@ class BulkInsert:
         self._statement = str(by_place)
         self._makers = {name: table.c[name].type.dialect_impl(dialect).bind_processor(dialect) for name in names}
 
+    @property
+    def statement(self) -> str:
+        """The statement, for a connection that is not asynchronous."""
+        return self._statement
+
     def value(self, name: str, value: Any) -> Any:
         """One value of that column, as the driver takes it."""
         maker = self._makers[name]

@@ -12,18 +12,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 
 import structlog
+from sqlalchemy import Table, select, text
 from sqlalchemy import event as sql_event
-from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from engine.audit import changes
 from engine.audit.events import FACTS, Access, Event
 from engine.crypto import KeyRing
-from engine.db import Base, Database, open_database, utc_now
+from engine.db import Base, BulkInsert, Database, open_database, utc_now
 from engine.errors import UnauditedChange
 from engine.ids import new_id
 from engine.models import Account, AuditEntry
@@ -31,6 +31,7 @@ from engine.models import Account, AuditEntry
 PLATFORM = "platform"  # the chain of requests with no known account
 OPERATOR = "platform_operator"  # the type of an actor who acts for an account that is not their own
 GENESIS = "0" * 64
+_HEAD = text("SELECT seq, hash FROM audit_entry WHERE chain = :chain ORDER BY seq DESC LIMIT 1")
 _ENCODER = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), ensure_ascii=False
 )  # made once: imports write 20,000
@@ -131,10 +132,12 @@ def open_audited(url: str, keys: KeyRing) -> Database:
     """Open the database with the commit guard on every session. The only way the product opens it for writing."""
     database = open_database(url, keys)
     fingerprint_key = keys.subkey("audit-fingerprint")
+    table = cast("Table", AuditEntry.__table__)
+    insert = BulkInsert(table, table.columns.keys(), database.engine.sync_engine.dialect)
     database.session_class.fingerprint_key = fingerprint_key  # type: ignore[attr-defined]  # for `engine.audit.parts`
 
     def before_commit(session: Session) -> None:
-        _write_entries(session, fingerprint_key)
+        _write_entries(session, fingerprint_key, insert)
 
     for name, listener in (
         ("before_flush", changes.gather),
@@ -166,7 +169,7 @@ def _account_of(target: Base | None, actor: Actor) -> str | None:
     return getattr(target, "account_id", None) or actor.account_id
 
 
-def _write_entries(session: Session, fingerprint_key: bytes) -> None:
+def _write_entries(session: Session, fingerprint_key: bytes, insert: BulkInsert) -> None:
     if session.in_nested_transaction():
         return
     session.flush()
@@ -183,9 +186,9 @@ def _write_entries(session: Session, fingerprint_key: bytes) -> None:
         session.info["bumped"] = set(gathered.bumped)
     told = _assign(notes, writes, gathered, fingerprint_key)
     heads: dict[str, tuple[int, str]] = {}
-    for note in notes:
-        _append(session, note, told.get(id(note), {}), heads)
-    session.flush()
+    rows = [insert.row(_appended(session, note, told.get(id(note), {}), heads)) for note in notes]
+    if rows:  # past the ORM, which takes longer over one row than the database
+        session.connection().exec_driver_sql(insert.statement, rows if len(rows) > 1 else rows[0])
     session.info.pop("audit", None)
     session.info.pop("changes", None)
 
@@ -208,12 +211,15 @@ def _assign(
     return told
 
 
-def _append(session: Session, note: Note, told: dict[str, dict[str, Any]], heads: dict[str, tuple[int, str]]) -> None:
+def _appended(
+    session: Session, note: Note, told: dict[str, dict[str, Any]], heads: dict[str, tuple[int, str]]
+) -> dict[str, Any]:
+    """The columns of that note's entry, behind the end of its chain."""
     chain = note.account_id or PLATFORM
     seq, prev_hash = heads.get(chain) or head_of(session, chain)
     values = _entry(note, chain, told, seq + 1, prev_hash)
     heads[chain] = (seq + 1, values["hash"])
-    session.add(AuditEntry(**values))
+    return values
 
 
 def _entry(note: Note, chain: str, told: dict[str, dict[str, Any]], seq: int, prev_hash: str) -> dict[str, Any]:
@@ -263,15 +269,10 @@ def body_of(note: Note, chain: str, told: Any, **of_entry: Any) -> dict[str, Any
 
 def head_of(session: Session, chain: str) -> tuple[int, str]:
     """Number and hash of the chain's newest entry, with no other writer behind it until the commit."""
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:chain))"), {"chain": f"audit {chain}"})
-    query = (
-        select(AuditEntry.seq, AuditEntry.hash)
-        .where(AuditEntry.chain == chain)
-        .order_by(AuditEntry.seq.desc())
-        .limit(1)
-    )
-    found = session.execute(query).first()
+    connection = session.connection()
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:chain))"), {"chain": f"audit {chain}"})
+    found = connection.execute(_HEAD, {"chain": chain}).first()
     return (found[0], found[1]) if found else (0, GENESIS)
 
 
