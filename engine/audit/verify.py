@@ -366,8 +366,8 @@ _TABLE = (
 )
 _FILTERED = (
     "Yet each entry in {file} holds in itself. An export with filters looks like that, and so does a log from which "
-    "entries were taken: this file alone cannot tell. With filters, say --part. To prove that nothing is missing, export "
-    "without filters and verify that file.\n"
+    "entries were taken: this file alone cannot tell. With filters, say --part. To prove that nothing is missing, "
+    "export without filters and verify that file.\n"
 )
 
 

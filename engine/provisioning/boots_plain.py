@@ -155,7 +155,7 @@ async def _boot_panasonic(wire: Wire, flash: Memory, model: Model, mac: Mac) -> 
 
 
 def panasonic_settings(data: bytes) -> dict[str, str]:
-    """`KEY="value"`, each line ended by CR LF. A file that does not begin with the format's own comment is thrown away."""
+    """`KEY="value"`, each line ended by CR LF. A file without the format's own comment at its head is thrown away."""
     rows = data.decode("utf-8", "replace").split("\r\n")
     if not rows[0].startswith("# Panasonic SIP Phone Standard Format File #"):
         return {}

@@ -4,11 +4,11 @@ Theory of operation. Reading both files setting by setting (`engine.provisioning
 them, and most templates of an account's own add a few lines that no proof is about. So both files are laid side by side
 line by line first. Where they hold the same lines in the same order but for some that are whole in themselves, every
 other setting stands in the same place in both; when the settings of those lines are none that the proof looks at, it
-would find nothing, and the shipped file's dial plan is the one that holds. A line is whole when nothing before or behind
-it is read otherwise for its sake: any line of a text file; in XML a comment, an element or an element of elements that
-begins and ends on it, between two others and not within text.
+would find nothing, and the shipped file's dial plan is the one that holds. A line is whole when nothing before or
+behind it is read otherwise for its sake: any line of a text file; in XML a comment, an element or an element of
+elements that begins and ends on it, between two others and not within text.
 
-This is a shortcut for the proof and never a judgement of its own: whatever is not plain to see here, is looked at there.
+This is a shortcut for the proof and never a judgement of its own: whatever is not plain to see here is looked at there.
 """
 
 import re
@@ -42,7 +42,7 @@ def plain_differences(profile: Profile, own: str, shipped: str) -> Sequence[Name
     not whole, or sets what the proof is about.
 
     Args:
-        own, shipped: The texts of one file that holds a dial plan, by the account's own template and by the shipped one.
+        own, shipped: The texts of one file with a dial plan, by the account's own template and by the shipped one.
     """
     ours, theirs = own.split("\n"), shipped.split("\n")
     added, missing = _differences(ours, theirs)
@@ -82,19 +82,11 @@ def _elements(profile: Profile, places: Sequence[tuple[Lines, int]]) -> Sequence
     """What the lines of an XML file set, each inside the element it stands in; None: that cannot be told."""
     parts = []
     for lines, at in places:
-        line = lines[at].strip()
-        if not line or _COMMENT.match(line):
-            if line and not _is_between(lines, at, is_element=False):
-                return None
-            continue
-        whole = _WHOLE.match(line)
-        if whole is None or whole["leaf"] in _STEMS or not _is_between(lines, at, is_element=True):
+        part = _in_its_element(lines, at)
+        if part is None:
             return None
-        parent = _parent(lines, at)
-        if parent is None or _NAMESPACE.search(f"{parent[0]}{line}") is not None:
-            return None
-        parts.append(f"{parent[0]}{line}</{parent[1]}>")
-    if not parts:
+        parts.append(part)
+    if not any(parts):
         return ()
     text = f"<z>{''.join(parts)}</z>"
     try:
@@ -105,6 +97,20 @@ def _elements(profile: Profile, places: Sequence[tuple[Lines, int]]) -> Sequence
         return None
     names = profile.names
     return [names[name] for name, _ in formats.settings_of(root)]
+
+
+def _in_its_element(lines: Lines, at: int) -> str | None:
+    """That line inside the element it stands in, empty for a comment; None: it cannot be told, or is not whole."""
+    line = lines[at].strip()
+    if not line or _COMMENT.match(line):
+        return None if line and not _is_between(lines, at, is_element=False) else ""
+    whole = _WHOLE.match(line)
+    if whole is None or whole["leaf"] in _STEMS or not _is_between(lines, at, is_element=True):
+        return None
+    parent = _parent(lines, at)
+    if parent is None or _NAMESPACE.search(f"{parent[0]}{line}") is not None:
+        return None
+    return f"{parent[0]}{line}</{parent[1]}>"
 
 
 def _is_of_a_plan(profile: Profile, text: str) -> bool:
@@ -135,7 +141,7 @@ def _beside(lines: Lines, places: range) -> str:
 
 
 def _parent(lines: Lines, at: int) -> tuple[str, str] | None:
-    """The line that opens the element which that one stands in, and its tag; None: not on a line of its own, or none."""
+    """The line that opens the element which that one stands in, and its tag; None: none on a line of its own."""
     depth = 0
     for place in range(at - 1, -1, -1):
         line = lines[place].strip()

@@ -1,4 +1,4 @@
-"""P-17: the short way of comparing an account's own file with the shipped one says nothing that the long way would not."""
+"""P-17: the short way of comparing an account's own file with the shipped one says nothing the long way would not."""
 
 import random
 import re
@@ -15,15 +15,18 @@ PROFILES = vendors.known().profiles
 RENDERER = render.Renderer(vendors.known())
 EVIL = (
     "<!--", "-->", "<!-- ours -->", "<!-- a -- b -->", "<![CDATA[", "]]>", "<?x y?>", "<!DOCTYPE a>", "<x>", "</x>",
-    "<x/>", '<x xmlns="u"><y/></x>', '<x xmlns="u"/>', "<N>evil</N>", "<V>evil</V>", "<P><N>DigitMap</N><V>(xx.)</V></P>",
+    "<x/>", '<x xmlns="u"><y/></x>', '<x xmlns="u"/>', "<N>evil</N>", "<V>evil</V>",
+    "<P><N>DigitMap</N><V>(xx.)</V></P>",
     "<O><N>VoiceService.1.Phone.</N><P><N>DigitMap</N><V>(xx.)</V></P></O>", "<P71>555</P71>", "<P4200>{x+}</P4200>",
     '<item name="dialplan.digitmap">xx</item>', '<entry name="reg_proxy" overwrite="true">sip:evil</entry>',
     '<section name="sip"><entry name="default_proxy">1</entry></section>', "ours", "&amp;", "&nosuch;", "<x>&#0;</x>",
     "<Dial_Plan_1_>(xx.)</Dial_Plan_1_>", "<dial_plan>x</dial_plan>", '<user_dp_str idx="1">x</user_dp_str>',
     "features.hotline_number = 555", "dialplan.digitmap.enable = 1", " dialplan.digitmap.string = xx", "x = 1", "x: 1",
-    "DIALPLAN=xx", 'SET DIALPLAN "xx"', "set dialplan xx", "GET slow.txt", "GOTO a", "# a", "## a", "IF $MODEL4 SEQ J179 GOTO a",
+    "DIALPLAN=xx", 'SET DIALPLAN "xx"', "set dialplan xx", "GET slow.txt", "GOTO a", "# a", "## a",
+    "IF $MODEL4 SEQ J179 GOTO a",
     'DIAL_PLAN_1="xx"', ' DIAL_PLAN_1="xx"', "sip dial plan: xx", "Sip Dial Plan: xx", "voip/dialing/dial_plan=xx", "",
-    "\ufeff", "é = 1", "x\rdialplan.digitmap.enable = 1", "<é/>", '<x a="1" a="2"/>', "<x a='>'/>", "<a><b><c/></b></a>",
+    "\ufeff", "é = 1", "x\rdialplan.digitmap.enable = 1", "<é/>", '<x a="1" a="2"/>', "<x a='>'/>",
+    "<a><b><c/></b></a>",
 )  # fmt: skip
 
 
@@ -33,9 +36,11 @@ def samples(vendor: str) -> tuple[tuple[FileRule, PhoneConfig, str], ...]:
     profile, found = PROFILES[vendor], []
     for model in overrides.sample_models(profile):
         config = overrides.sample_config(profile, model)
-        for rule in overrides.own_rules(profile):
-            if rule.kind in render._HOLDS_A_PLAN:  # noqa: SLF001  # those that the short way is for
-                found.append((rule, config, RENDERER.render(profile, rule, config).decode().replace("\r\n", "\n")))
+        found += [
+            (rule, config, RENDERER.render(profile, rule, config).decode().replace("\r\n", "\n"))
+            for rule in overrides.own_rules(profile)
+            if rule.kind in render._HOLDS_A_PLAN  # those that the short way is for
+        ]
     return tuple(found)
 
 
@@ -78,7 +83,7 @@ def test_what_the_short_way_passes_over_the_long_way_finds_nothing_in(vendor):
         rule, config, shipped = files[turn % len(files)]
         own = "\n".join(changed(shipped.split("\n"), chance))
         found = override_likeness.plain_differences(profile, own, shipped)
-        if found is None or not RENDERER._is_as_shipped(profile, config, shipped, found):  # noqa: SLF001  # as it is asked
+        if found is None or not RENDERER._is_as_shipped(profile, config, shipped, found):  # as it is asked
             continue
         short += 1
         assert is_nothing_by_the_long_way(profile, rule, config, own, shipped), own
@@ -87,8 +92,8 @@ def test_what_the_short_way_passes_over_the_long_way_finds_nothing_in(vendor):
 
 @pytest.mark.parametrize("vendor", PROFILES)
 def test_an_element_between_two_lines_is_one_wherever_the_short_way_allows_it(vendor):
-    """What a line is taken to stand between, it stands between for a parser too: no shipped file breaks a tag, a comment
-    or a text over lines in a way that looks like the end of an element.
+    """What a line is taken to stand between, it stands between for a parser too: no shipped file breaks a tag, a
+    comment or a text over lines in a way that looks like the end of an element.
     """
     profile = PROFILES[vendor]
     if profile.escape != "xml":
