@@ -96,6 +96,7 @@ async def get_home(request: web.Request) -> web.Response:
         tiles=_tiles(request, standing),
         alarms=await _alarms(request, standing),
         calls=standing.latest,
+        is_testable=standing.is_testable,
     )
 
 

@@ -336,3 +336,28 @@ async def test_tests_of_locations_are_planned_begun_and_drilled_over_the_api(por
     assert "Drill of 911" in await answer.text()
     page = await (await port.call("GET", "/locations/tests", browser)).text()
     assert "not tested for 90 days or ever" in page
+
+
+async def test_where_no_number_is_set_aside_for_tests_page_and_api_say_so(port: AdminPort, site: Site) -> None:
+    """E-15: neither overdue nor failed; what is refused says why, in the form and in the answer."""
+    london = {"country": "GB", "A3": "London", "RD": "Strand", "HNO": "1", "PC": "WC2R 0EZ"}
+    answer = await port.call("POST", "/api/v1/locations", site.auth, json={"name": "London", "civic_address": london})
+    assert answer.status == 201, await answer.text()
+    answer = await port.call("PATCH", "/api/v1/sweep-plan", site.auth | {"If-Match": "*"}, json={"cadence": "weekly"})
+    (fault,) = (await answer.json())["errors"]
+    assert (answer.status, fault["field"]) == (422, "cadence")
+    assert "Ask the carrier" in fault["detail"]
+    assert (await port.call("POST", "/api/v1/sweeps", site.auth)).status == 409
+    overdue = await port.call("GET", "/api/v1/location-tests", site.auth, params={"untested_days": "90"})
+    assert (await overdue.json())["data"] == []
+    browser = await port.browser(site)
+    page = await (await port.call("GET", "/locations/tests", browser)).text()
+    assert "1 location is in a country with no number for test calls" in page
+    assert "were not tested for" not in page
+    assert "Test all now</button>" not in page
+    form = {"version": "0", "cadence": "weekly", "weekday": "1", "hour": "10"}
+    refused = await port.call("POST", "/locations/tests/plan", browser, data=form)
+    assert refused.status == 422
+    assert "Ask the carrier how to test" in await refused.text()
+    home = await (await port.call("GET", "/", browser)).text()
+    assert "Dial 933" not in home
