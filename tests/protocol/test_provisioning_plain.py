@@ -56,7 +56,11 @@ async def account_url(database, keys):
         lines = [await add_line(session, account, extension) for extension in ("101", "102")]
         for vendor in HERE:
             most = KNOWN[vendor].models[MODELS[vendor]].lines
-            await add_phone(session, account, *lines[:most], mac=mac_of(vendor), vendor=vendor, model=MODELS[vendor])
+            phone = await add_phone(
+                session, account, *lines[:most], mac=mac_of(vendor), vendor=vendor, model=MODELS[vendor]
+            )
+            if vendor == "sangoma":  # whose keys stand in files of their own
+                phone.settings = {"function_keys": [{"position": 3, "kind": "blf", "value": "102", "label": "Zoë"}]}
     port = make_phones_port(configuration.Provisioning(), keys, database)
     runner = port.runner()
     await runner.setup()
@@ -74,7 +78,7 @@ ORDER = {
     ],
     "htek": [("cfg0010.xml", 404), ("cfg{mac}.xml", 200)],
     "panasonic": [("KX-HDV230.cfg", 200), ("Config{MAC}.cfg", 200)],
-    "sangoma": [("{mac}.cfg", 200)],
+    "sangoma": [("{mac}.cfg", 200), ("{mac}-contacts.xml", 200), ("{mac}-smartblf.xml", 200)],
     "avaya": [("J100Supgrade.txt", 200), ("{mac}.cfg", 200)],
     "gigaset": [("{MAC}.xml", 200)],
     "algo": [("algop8301.conf.md5", 404), ("algom{MAC}.conf.md5", 200), ("algom{MAC}.conf", 200)],
