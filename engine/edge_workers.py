@@ -52,14 +52,10 @@ def _own_places(places: Sequence[Place], after: int) -> list[Place]:
     return [(host, port + after if 0 < port <= 65_535 - after else 0) for host, port in places]
 
 
-def owner_of(data: bytes, workers: int) -> int | None:
-    """The worker whose call this is; None when any worker may serve it."""
-    call = _call_of(data)
-    return call % workers if call is not None else None
-
-
-def _call_of(data: bytes) -> int | None:
-    """A number for the Call-ID of what is dealt; None for the rest."""
+def call_number(data: bytes) -> int | None:
+    """A number for the Call-ID of what is dealt: modulo the workers it names the one whose call this is. None: any of
+    them may serve it.
+    """
     if data[:6] not in _DEALT:
         return None
     at = data.find(_USUAL_SPELLING)
@@ -129,7 +125,7 @@ class HandOver:
 
     def takes(self, data: bytes, hop: Hop) -> bool:
         """True when the message is a sibling's and has been handed over; False: serve it here."""
-        call = _call_of(data)
+        call = call_number(data)
         if call is None or (owner := call % self._workers) == self._worker or self._socket is None:
             return False
         if self._kept and call in self._kept:  # it began here: its CANCEL and its ACK would find nothing elsewhere

@@ -376,11 +376,6 @@ class LocationTable:
         owners = self.owners_of(ip)
         return owners[0] if owners else None
 
-    def peer_at(self, address: IpAddress) -> tuple[AccountTable, Pbx] | None:
-        """The oldest of `owners_at`; None: a stranger."""
-        owners = self.owners_at(address)
-        return owners[0] if owners else None
-
     def _rows(self, owners: Iterable[tuple[str, str]]) -> Owners:
         return tuple(
             (self.accounts[account_id], self.accounts[account_id].pbxs[pbx_id]) for account_id, pbx_id in owners
