@@ -12,7 +12,7 @@ from typing import Any, Self
 import aiohttp
 
 from engine import config as configuration
-from engine import crypto
+from engine import crypto, migrations
 from engine.accounts import operations, passwords
 from engine.audit.record import Actor, open_audited
 
@@ -123,9 +123,10 @@ class Node:
         return out.decode()
 
     async def set_up(self, name: str = "Acme Dental") -> None:
-        """Make an account and a key of every scope in the database, which takes no process to start."""
+        """Make an account and a key of every scope in the database, with no process to start; it need not run."""
         settings = configuration.load(None, self.environ())
-        database = open_audited(settings.database_url, crypto.load(settings.key_file))
+        database = open_audited(settings.database_url, crypto.load_or_create(settings.key_file))
+        await migrations.migrate(database)
         password_hash = await passwords.hash_password(PASSWORD)
         async with database.sessions.begin() as session:
             account = await operations.create_account(session, CLI, name, OWNER, password_hash)

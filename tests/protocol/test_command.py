@@ -84,7 +84,7 @@ async def test_a_weak_password_a_known_address_and_an_unknown_account_are_refuse
 
 async def test_a_real_emergency_number_needs_a_second_word(node: Node) -> None:
     """`callpoint call 911` must not reach an emergency centre by a slip of the hand."""
-    await create_account(node)
+    await node.set_up()
     said = await run(node, "call", "911", "--from", "101")
     assert said.code == 1
     assert "933" in said.err
@@ -92,7 +92,7 @@ async def test_a_real_emergency_number_needs_a_second_word(node: Node) -> None:
 
 
 async def test_doctor_says_what_a_911_call_lacks(node: Node) -> None:
-    await create_account(node)
+    await node.set_up("Acme")
     said = await run(node, "doctor", "--json")
     assert said.code == 1
     findings = {one["what"]: one for one in json.loads(said.out)}
@@ -111,8 +111,8 @@ async def test_migrate_is_done_once_and_says_where_it_stands(node: Node) -> None
 
 
 async def test_a_tampered_export_fails_verification_with_the_line(node: Node) -> None:
-    account_id = (await create_account(node)).out.strip().splitlines()[-1]
-    exported = (await run(node, "audit", "export", "--account", account_id)).out
+    await node.set_up()
+    exported = (await run(node, "audit", "export", "--account", node.account_id)).out
     file = node.folder / "audit.jsonl"
     file.write_text(exported)
     assert (await run(node, "audit", "verify", str(file))).code == 0
@@ -124,10 +124,10 @@ async def test_a_tampered_export_fails_verification_with_the_line(node: Node) ->
 
 async def test_the_checkpoint_of_an_export_is_signed_with_the_key_that_the_command_prints(node: Node) -> None:
     """S1-02: whoever noted the key finds a log that was signed anew, and an end that was cut off."""
-    account_id = (await create_account(node)).out.strip().splitlines()[-1]
+    await node.set_up()
     key = (await run(node, "audit", "key")).out.strip()
     file = node.folder / "audit.jsonl"
-    file.write_text((await run(node, "audit", "export", "--account", account_id)).out)
+    file.write_text((await run(node, "audit", "export", "--account", node.account_id)).out)
     assert (await run(node, "audit", "verify", str(file), "--key", key)).code == 0
     said = await run(node, "audit", "verify", str(file), "--key", "00" * 32)
     assert (said.code, "not with the one you named" in said.err) == (1, True)
@@ -137,7 +137,7 @@ async def test_the_checkpoint_of_an_export_is_signed_with_the_key_that_the_comma
 
 
 async def test_a_call_from_no_line_of_the_account_is_refused_in_words(node: Node) -> None:
-    await create_account(node)
+    await node.set_up()
     said = await run(node, "call", "933", "--from", "101", "--via", "127.0.0.1:9")
     assert said.code == 1
     assert "No line of Acme" in said.err
@@ -145,10 +145,10 @@ async def test_a_call_from_no_line_of_the_account_is_refused_in_words(node: Node
 
 async def test_an_export_of_no_account_writes_nothing_and_no_file_verifies_empty(node: Node) -> None:
     """S0-30: a slip of the hand makes no chain, and what holds nothing proves nothing."""
-    account_id = (await create_account(node)).out.strip().splitlines()[-1]
+    await node.set_up()
     said = await run(node, "audit", "export", "--account", "nope")
     assert said.code == 1
-    assert account_id in said.err
+    assert node.account_id in said.err
     empty = node.folder / "empty.jsonl"
     empty.touch()
     for file, complaint in (
@@ -170,7 +170,7 @@ async def test_the_data_folder_is_its_owners_alone(node: Node) -> None:
 
 async def test_a_snippet_is_printed_or_written_with_the_site_s_own_addresses(node: Node) -> None:
     """E-17: `callpoint snippet`: sentences where something is missing, files where asked for, nothing overwritten."""
-    await create_account(node)
+    await node.set_up()
     missing = await run(node, "snippet", "asterisk")
     assert missing.code == 1
     assert "needs" in missing.err
