@@ -44,7 +44,7 @@ async def note_test(session: AsyncSession, call: EmergencyCall) -> LocationTest 
     owner = select(Location.id).where(Location.id == location_id, Location.account_id == call.account_id)
     if not location_id or await session.scalar(owner) is None:
         return None
-    conveyed = None if LOCATION_DROPPED in call.flags else (location_id, str(place.get("name") or ""))
+    conveyed = None if LOCATION_DROPPED in (call.flags or ()) else (location_id, str(place.get("name") or ""))
     judged = judge(location_id, conveyed, call.outcome, call.status_code)
     return await keep(
         session, call.account_id, location_id, judged.outcome, judged.detail, at=call.sent_at, call_id=call.id

@@ -270,7 +270,9 @@ async def test_a_network_names_one_pbx_over_all_accounts(port: AdminPort, site: 
     taken = await port.call("POST", PBXS, other.auth, json={"name": "Q", "sources": ["::ffff:10.1.0.0/112"]})
     assert taken.status == 409
     assert "Acme" not in await taken.text()
-    assert (await port.call("POST", PBXS, other.auth, json={"name": "Q", "sources": ["10.1.5.0/24"]})).status == 201
+    inside = await port.call("POST", PBXS, other.auth, json={"name": "Q", "sources": ["10.1.5.0/24"]})
+    assert (inside.status, "overlaps" in await inside.text()) == (409, True)  # the narrower would take its 911 calls
+    assert "Acme" not in await inside.text()
     path = f"{PBXS}/{(await first.json())['id']}"
     kept = await port.call("PATCH", path, site.auth | {"If-Match": "*"}, json={"sources": ["10.1.0.0/16"]})
     assert kept.status == 200
