@@ -203,7 +203,7 @@ def emergency_call(account: Account, **fields: Any) -> EmergencyCall:
     at = fields.pop("at", None) or utc_now()
     defaults = {
         "id": new_id("call"), "account_id": account.id, "call_id": "a@b", "dialed": "911", "kind": "emergency",
-        "location_source": "none", "received_at": at, "sent_at": at, "recorded_at": at,
+        "caller": {}, "flags": [], "location_source": "none", "received_at": at, "sent_at": at, "recorded_at": at,
     }  # fmt: skip
     return EmergencyCall(**defaults | fields)
 

@@ -134,7 +134,7 @@ async def test_who_calls_from_a_location_is_a_phone_there_or_a_line_from_its_net
 def call_of(account: Account, location: Location | None, **fields: Any) -> EmergencyCall:
     place = None if location is None else {"id": location.id, "name": location.name, "civic_address": {}}
     values = {
-        "dialed": "933", "kind": "test", "caller": {}, "location": place, "location_source": "phone",
+        "dialed": "933", "kind": "test", "location": place, "location_source": "phone",
         "outcome": "answered", "status_code": 200,
     }  # fmt: skip
     return emergency_call(account, **values | fields)
