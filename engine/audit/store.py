@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     Column,
     ColumnElement,
+    Integer,
     Select,
-    String,
     UnaryExpression,
     and_,
     func,
@@ -256,7 +256,9 @@ async def _matching(
     session: AsyncSession, group: Select[AuditEntry], network: Network | None, limit: int, deadline: float
 ) -> tuple[Sequence[AuditEntry], int | None]:
     """The group's entries, newest first, at most `limit`; and, when the time was up before, how far it looked."""
-    newest_first = group.order_by(AuditEntry.seq.desc())
+    # by a sum: else PostgreSQL, for the order, goes down the whole log past the candidates that it was given
+    is_sqlite = session.get_bind().dialect.name == "sqlite"
+    newest_first = group.order_by((AuditEntry.seq if is_sqlite else AuditEntry.seq + 0).desc())
     if network is None:
         return (await session.scalars(newest_first.limit(limit))).all(), None
     numbers, below = await _of_network(session, newest_first, network, limit, deadline)
@@ -381,17 +383,13 @@ async def _narrow(
     for alternatives in indexed:
         seqs: set[int] = set()
         for condition in alternatives:  # each with a limit of its own: together a server would read them whole
-            query = (
-                select(AuditEntry.seq)
-                .where(AuditEntry.chain == chain, condition)
-                .where(*_only_checked(session, [AuditEntry.seq.between(low, high)]))
-                .limit(NARROW + 1)
-            )
+            # without `low` and `high`: for the few between them it might read all that begin so
+            query = select(AuditEntry.seq).where(AuditEntry.chain == chain, condition).limit(NARROW + 1)
             seqs.update(await session.scalars(query))
             if len(seqs) > NARROW:
                 break
         else:
-            return _among(session, sorted(seqs))
+            return _among(session, sorted(seq for seq in seqs if low <= seq <= high))
     return None
 
 
@@ -501,7 +499,7 @@ def _only_checked(session: AsyncSession, conditions: list[ColumnElement[bool]]) 
 
     PostgreSQL takes what begins like a fifth of the log for rare, and would read all of that for every group.
     """
-    hidden = _plus if session.get_bind().dialect.name == "sqlite" else _joined
+    hidden = _plus if session.get_bind().dialect.name == "sqlite" else _coalesced
     return [replacement_traverse(condition, {}, hidden) for condition in conditions]
 
 
@@ -509,8 +507,9 @@ def _plus(element: Any, **_options: Any) -> Any:
     return UnaryExpression(element, operator=_PLUS, type_=element.type) if isinstance(element, Column) else None
 
 
-def _joined(element: Any, **_options: Any) -> Any:
-    return element.concat("") if isinstance(element, Column) and isinstance(element.type, String) else None
+def _coalesced(element: Any, **_options: Any) -> Any:
+    is_hidden = isinstance(element, Column) and not isinstance(element.type, Integer)
+    return func.coalesce(element, element, type_=element.type) if is_hidden else None
 
 
 def _keyword(keyword: str) -> ColumnElement[bool]:
