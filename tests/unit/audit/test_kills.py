@@ -29,6 +29,7 @@ async def killed_again_and_again(folder: Path, account_id: str) -> None:
     dice = random.Random(SEED)
     writer = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.audit_writer", str(folder), account_id, cwd=ROOT,
+        env=os.environ | {"PYTHONASYNCIODEBUG": ""},  # as it runs: what it is doing when it is killed is its own work
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert writer.stdin is not None
