@@ -1,8 +1,10 @@
 """What every test may ask for: where the cases are, a fresh database, keys."""
 
+import asyncio
 import asyncio.constants
 import gc
 import os
+import threading
 import traceback
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -56,6 +58,10 @@ def keys(tmp_path: Path) -> KeyRing:
 @pytest.fixture
 async def database(tmp_path: Path, keys: KeyRing) -> AsyncIterator[Database]:
     """An empty audited SQLite database in a file of this test's own."""
+    before = set(threading.enumerate())
     opened = await fresh_database(tmp_path / "callpoint.db", keys)
     yield opened
     await opened.close()
+    for thread in set(threading.enumerate()) - before:
+        if "_connection_worker" in thread.name:  # whose user was cancelled: its last word is for this loop
+            await asyncio.to_thread(thread.join, 1.0)
