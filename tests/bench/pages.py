@@ -35,7 +35,8 @@ ROUNDS = 30
 MOST_MS = 200.0
 _ASKED_FOR = (  # beside each page as it opens: what people ask of the long ones
     "/phones?q=desk", "/phones?alarm=no_location", "/phones?sort=-last_fetch", "/calls?caller=desk",
-    "/audit?keyword=desk", "/audit?outcome=denied", "/audit?ip=.77.", "/auth-log?outcome=failure",
+    "/phones/settings/level?name=account", "/audit?keyword=desk",
+    "/audit?outcome=denied", "/audit?ip=.77.", "/auth-log?outcome=failure",
 )  # fmt: skip
 Change = Callable[[int], dict[str, Any]]
 
@@ -123,7 +124,8 @@ def _addresses(site: Site) -> list[str]:
     for route in all_routes():
         if route.method != "GET" or route.path.startswith("/api/v1/") or route.scope is PUBLIC:
             continue
-        address = route.path.replace("{other}", ids["other_location"]).replace("{name}", "0015654aa937.cfg")
+        address = route.path.replace("{other}", ids["other_location"]).replace("{guide}", "phones")
+        address = address.replace("{vendor}/{name}", "yealink/base.cfg.j2").replace("{name}", "0015654aa937.cfg")
         for pattern, identity in named.items():
             if address == pattern or address.startswith(f"{pattern}/"):
                 address = pattern.rpartition("/")[0] + f"/{identity}" + address.removeprefix(pattern)
