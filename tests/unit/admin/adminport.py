@@ -131,11 +131,6 @@ class AdminPort:
         async with self.database.sessions() as session:
             return await session.scalar(select(func.max(AuditEntry.seq)).where(AuditEntry.chain == chain)) or 0
 
-    async def head(self, chain: str) -> int:
-        """The number of the newest entry of a chain; 0: it has none."""
-        async with self.database.sessions() as session:
-            return await session.scalar(select(func.max(AuditEntry.seq)).where(AuditEntry.chain == chain)) or 0
-
     async def ended(self, site: Site, run_id: str) -> dict[str, Any]:
         """A dry run, once it has ended."""
         async with asyncio.timeout(20):
