@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from engine.audit.store import Filters
 
 SHORTEST = 3  # a trigram; shorter texts are looked for in the entries themselves
+TELLING = 5  # letters of an address that narrow more than a whole value does: `10.1` is a tenth of many a log
 RANDOM_DIGITS = 8  # of an identifier: 40 bits
 _ID = re.compile(r"[a-z_]+_[0-9a-z]{26}")  # engine.ids
 _MAC_PART = re.compile(
@@ -48,11 +49,11 @@ def expression(filters: "Filters", meant: Values) -> Match | None:
         wanted = [one for one in spellings(filters.keyword) if len(one) >= SHORTEST]
         parts.append(f"({' OR '.join(f'body : {_quoted(_rarest(one))}' for one in wanted)})")
     address = _part_of_ip(filters.ip)
-    if len(address) >= SHORTEST:
+    facets = _facets(filters) + _known_facets(meant)
+    if len(address) >= (TELLING if facets and not parts else SHORTEST):
         parts.append(f"ip : {_quoted(address)}")
     if parts:
         return Match(True, " AND ".join(parts))
-    facets = _facets(filters) + _known_facets(meant)
     return Match(False, " AND ".join(facets)) if facets else None
 
 

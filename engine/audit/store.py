@@ -300,10 +300,9 @@ async def _candidates(
     matched = search.expression(filters, meant) if is_sqlite else None
     words = [] if is_sqlite else _trigram_conditions(filters)
     ways = [] if is_sqlite or words else walks.ways_of(filters, meant)
-    if matched is None or not matched.is_text:
-        narrow = await _narrow(session, chain, _indexed(filters, meant, are_walked=bool(ways)), low, high)
-        if narrow is not None:
-            return _once(narrow, low)
+    narrow = await _narrow(session, chain, _indexed(filters, meant, are_walked=bool(ways)), low, high)
+    if narrow is not None:
+        return _once(narrow, low)
     if matched is not None:
         return _found_or_owed(session, chain, matched, low, high)
     if ways:
