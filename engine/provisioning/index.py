@@ -11,7 +11,8 @@ two walks as a right one.
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -54,14 +55,16 @@ WHERE account_id = :account_id AND name IN (:logo, :firmware, :ringtone)"""
 _PHONEBOOK = """
 SELECT COALESCE(NULLIF(display_name, ''), extension), extension FROM line WHERE account_id = :account_id
 UNION ALL SELECT name, number FROM contact WHERE account_id = :account_id"""
-# Every level that speaks of the phone, and what a running roll-out gives it in place of one of them.
+# Every level that speaks of the phone, and what a running roll-out gives it in place of one of them. REPLACE asks
+# whether the id stands in the list: with a LIKE of a parameter, SQLite compiles the statement anew at every use.
 _LEVELS = """
 SELECT s.kind, s.id, s.name, s.settings FROM settings_level s
 WHERE (s.account_id = :account_id OR s.account_id IS NULL) AND s.name IN ('global', 'account', :location_id, :model)
 UNION ALL
 SELECT 'rollout', r.id, r.target, r.change FROM rollout r
 WHERE r.account_id = :account_id AND r.state = 'canary' AND r.kind = 'settings'
-  AND r.target IN ('account', :location_id, :model) AND CAST(r.canary AS TEXT) LIKE :canary"""
+  AND r.target IN ('account', :location_id, :model)
+  AND REPLACE(CAST(r.canary AS TEXT), :canary, '') <> CAST(r.canary AS TEXT)"""
 # The account's own templates for a vendor, and what a running roll-out gives the phone in place of one of them.
 _OVERRIDES = """
 SELECT 'template', t.name, t.body FROM template_override t
@@ -69,7 +72,7 @@ WHERE t.account_id = :account_id AND t.vendor = :vendor AND t.body IS NOT NULL
 UNION ALL
 SELECT 'rollout', r.target, CAST(r.change AS TEXT) FROM rollout r
 WHERE r.account_id = :account_id AND r.state = 'canary' AND r.kind = 'template'
-  AND CAST(r.canary AS TEXT) LIKE :canary"""
+  AND REPLACE(CAST(r.canary AS TEXT), :canary, '') <> CAST(r.canary AS TEXT)"""
 # A line that names no PBX registers with the account's only one.
 _LINES = """
 SELECT k.key, l.extension, l.display_name, l.sip_user, l.auth_user, l.secret,
@@ -141,6 +144,10 @@ class SqliteIndex:
         return _account(row, self._all(_LEVELS, _of_account(account_id)), self._keys) if row is not None else None
 
     async def phone(self, phone_id: str) -> PhoneRecord | None:
+        with self._at_one_commit():
+            return self._read_phone(phone_id)
+
+    def _read_phone(self, phone_id: str) -> PhoneRecord | None:
         row = self._one(_PHONE, {"phone_id": phone_id})
         account = self._one(_ACCOUNT, {"account_id": row[0]}) if row is not None else None
         if row is None or account is None:
@@ -162,6 +169,16 @@ class SqliteIndex:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    @contextmanager
+    def _at_one_commit(self) -> Iterator[None]:
+        """What is asked within reads the same commit, the last one, and takes the database's read lock once."""
+        self._all("BEGIN", {})
+        try:
+            yield
+        finally:
+            if self._connection is not None:  # an error within has closed it
+                self._all("COMMIT", {})
 
     def _one(self, sql: str, parameters: dict[str, str]) -> Any:
         rows = self._all(sql, parameters)
@@ -268,8 +285,8 @@ def _of_phone(phone_id: str, row: Any) -> dict[str, str]:
 
 
 def _holding(phone_id: str) -> str:
-    """The pattern of a JSON list in which that id stands."""
-    return f'%"{phone_id}"%' if phone_id else ""
+    """That id as it stands in a JSON list; nothing for none, which stands in no list."""
+    return f'"{phone_id}"' if phone_id else ""
 
 
 def _account(row: Any, levels: list[Any], keys: KeyRing) -> AccountRecord:
