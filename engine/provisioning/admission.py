@@ -103,6 +103,10 @@ class Admission:
             self._note_stranger(network, found.account_id, who.mac, asker.clock)
         return Turned("limited", is_flood=True) if self._is_over(network, asker.clock) else None
 
+    def is_calm(self, ip: str, last_ip: str) -> bool:
+        """Whether nothing was counted that could turn a phone away there which was served there last."""
+        return not self._walked or last_ip == ip
+
     @staticmethod
     def _by_rule(asker: Asker, policy: Policy, who: PhoneIdentity) -> Turned | None:
         """What the account's policy has against the request."""
@@ -112,7 +116,7 @@ class Admission:
 
     def _of_a_hit(self, asker: Asker, policy: Policy, who: PhoneIdentity, last_ip: str) -> Turned | None:
         """A phone that is to be served is turned away only as a stranger in a network that walks through addresses."""
-        if who.mac is None or last_ip == asker.ip or not self._walked:
+        if who.mac is None or self.is_calm(asker.ip, last_ip):
             return None
         network = network_of(asker.ip)
         is_at_home = bool(last_ip) and network_of(last_ip) == network

@@ -26,7 +26,9 @@ class Parsed(NamedTuple):
 
 
 class Asked(NamedTuple):  # made on every request: a tuple is made in C
-    """A request, read."""
+    """A request, read. `is_tls`: nobody on the way can read along; `base`: `scheme://host` that the phone shall ask
+    next time; `whole`: all of it that an answer depends on, () where a certificate is part of it.
+    """
 
     method: str
     token: str
@@ -37,6 +39,9 @@ class Asked(NamedTuple):  # made on every request: a tuple is made in C
     started: float
     token_index: str
     is_sealed: bool
+    is_tls: bool
+    base: str
+    whole: tuple[object, ...]
 
 
 def parse(vendors: Vendors, path: str, agent: str) -> Parsed:

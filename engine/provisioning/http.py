@@ -14,6 +14,7 @@ import datetime as dt
 import ipaddress
 import re
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -28,6 +29,7 @@ from engine.db import Database
 from engine.errors import DatabaseAway, EngineError, Invalid, NotFound
 from engine.provisioning import (
     admission,
+    again,
     asking,
     assetfile,
     certificates,
@@ -48,7 +50,7 @@ from engine.provisioning.assetstore import AssetStore
 from engine.provisioning.certificates import Authorities, DeviceCertificate
 from engine.provisioning.directories import Directories
 from engine.provisioning.fetched import LastFetched
-from engine.provisioning.fetchlog import MANY, FetchKind, FetchLog
+from engine.provisioning.fetchlog import MANY, Fetch, FetchKind, FetchLog
 from engine.provisioning.index import Found, Index, open_index
 from engine.provisioning.kept import Kept, KeptFiles
 from engine.provisioning.policy import Policy
@@ -234,6 +236,7 @@ class _Door:
         self._vendors = port.renderer.vendors
         self._books = Directories(port.index)
         self._gate = quarantine.Gate(self._vendors)
+        self._answered = again.Answered()
         self._parse = lru_cache(maxsize=4096)(partial(asking.parse, self._vendors))
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -241,10 +244,15 @@ class _Door:
         if not path.startswith("/p/"):
             return await self._elsewhere(request, path)
         started = time.perf_counter()
-        parsed = self._parse(path[: MAX_LINE_BYTES + 1], request.headers.get(hdrs.USER_AGENT, ""))
+        fields = request.headers
+        agent = fields.get(hdrs.USER_AGENT, "")
+        parsed = self._parse(path[: MAX_LINE_BYTES + 1], agent)
         token_index = tokens.index(self._port.keys, parsed.token)
-        address = self._port.address_of(request)
-        asked = Asked(request.method, *parsed[:4], address, started, token_index, parsed.is_sealed)
+        address, is_tls = self._port.address_of(request), self._is_tls(request)
+        base = self._base(request, is_tls=is_tls)
+        condition, codings = fields.get(hdrs.IF_NONE_MATCH), fields.get(hdrs.ACCEPT_ENCODING)
+        whole = (path, agent, address, request.method, is_tls, base, condition, codings)
+        asked = Asked(request.method, *parsed[:4], address, started, token_index, parsed.is_sealed, is_tls, base, whole)
         try:
             return await self._file(request, asked, parsed.who)
         except DatabaseAway:
@@ -265,6 +273,22 @@ class _Door:
         asker = self._asker(request, asked)
         named = admission.with_certificate(who, asker.certificate)
         found = await self._port.index.find(asked.token_index, named.mac or "", asked.file)
+        if asker.certificate is not None:
+            asked = asked._replace(whole=())
+        elif (once_more := self._once_more(asked, found)) is not None:
+            return once_more
+        return await self._judged(request, asked, asker, who, named, found)
+
+    async def _judged(
+        self,
+        request: web.BaseRequest,
+        asked: Asked,
+        asker: Asker,
+        who: PhoneIdentity,
+        named: PhoneIdentity,
+        found: Found | None,
+    ) -> web.StreamResponse:
+        """The answer by all rules. `named`: who asks, if the certificate shown counts for something."""
         try:
             policy = Policy.read(found.policy if found is not None else "")
         except Invalid as exc:  # nobody is served by rules that cannot be read
@@ -290,7 +314,7 @@ class _Door:
             reason = "method"
         elif not rule.is_served:
             reason = "absent"
-        elif sealing.is_too_open(policy, profile, rule, is_sealed=asked.is_sealed, is_tls=self._is_tls(request)):
+        elif sealing.is_too_open(policy, profile, rule, is_sealed=asked.is_sealed, is_tls=asked.is_tls):
             reason = "plaintext"
         if reason is not None:
             return self._refuse(asked, who, found, FetchKind.DENIED, reason)
@@ -344,7 +368,7 @@ class _Door:
         profile: Profile,
         rule: FileRule,
     ) -> web.StreamResponse:
-        base = self._base(request)
+        base = asked.base
         is_own = found.phone_id is not None and "mac" in rule.pattern.groupindex
         accepted = request.headers.get(hdrs.ACCEPT_ENCODING, "")
         manner = sealing.manner(profile, rule, accepted, is_sealed=asked.is_sealed)
@@ -367,7 +391,7 @@ class _Door:
             if kept is None:
                 return self._refuse(asked, who, found, FetchKind.DENIED, "phone")
             self._port.kept.put(key, kept)
-        return self._answer_kept(request, asked, who, found, rule, kept)
+        return self._answer_kept(request, asked, who, found, rule, key, kept)
 
     async def _render(
         self, found: Found, profile: Profile, rule: FileRule, base: str, token: str, manner: Manner, own: Texts
@@ -421,7 +445,14 @@ class _Door:
         return answer
 
     def _answer_kept(
-        self, request: web.BaseRequest, asked: Asked, who: PhoneIdentity, found: Found, rule: FileRule, kept: Kept
+        self,
+        request: web.BaseRequest,
+        asked: Asked,
+        who: PhoneIdentity,
+        found: Found,
+        rule: FileRule,
+        key: again.Key,
+        kept: Kept,
     ) -> web.StreamResponse:
         sent = sending.representation(self._port.kept, kept, request.headers.get(hdrs.ACCEPT_ENCODING))
         is_same = _matches(request.headers.get(hdrs.IF_NONE_MATCH), sent.etag)
@@ -433,6 +464,24 @@ class _Door:
             fetch = served(asked, who, found, rule, sent, is_same=is_same)._replace(etag=kept.etag)
             fetch = standing_in.noted(fetch, kept)
             kept.audiences[audience] = fetch
+        elif asked.whole:
+            one, other = weakref.ref(kept), weakref.ref(sent)
+            self._answered.put(asked.whole, again.Served(found, key, one, other, is_same, fetch))
+        return self._send_kept(asked, sent, fetch, is_same=is_same)
+
+    def _once_more(self, asked: Asked, found: Found | None) -> web.StreamResponse | None:
+        """The answer to a request that was answered before, when every rule would come to the same one again."""
+        if found is None or self._gate.remembers(found.phone_id):
+            return None
+        if not self._port.admission.is_calm(asked.ip, found.last_ip):
+            return None
+        known = self._answered.get(asked.whole, found, self._port.kept)
+        if known is None:
+            return None
+        sent, served_before = known
+        return self._send_kept(asked, sent, served_before.fetch, is_same=served_before.is_same)
+
+    def _send_kept(self, asked: Asked, sent: Kept, fetch: Fetch, *, is_same: bool) -> web.StreamResponse:
         self._port.log.note(fetch, int((time.perf_counter() - asked.started) * 1e6))
         if is_same:
             return Answer(status=304, headers=CIMultiDict(sent.headers))
@@ -491,16 +540,16 @@ class _Door:
 
     def _is_tls(self, request: web.BaseRequest) -> bool:
         """Whether nobody on the way can read along: over our own TLS, or a trusted proxy's."""
-        if request.transport is not None and request.transport.get_extra_info("sslcontext"):
+        if request.scheme == "https":  # the connection's own: aiohttp believes no header of it
             return True
         is_behind = self._port.trusted_proxies and self._port.is_trusted(request.remote or "")
         return bool(is_behind) and request.headers.get(hdrs.X_FORWARDED_PROTO) == "https"
 
-    def _base(self, request: web.BaseRequest) -> str:
+    def _base(self, request: web.BaseRequest, *, is_tls: bool) -> str:
         """`scheme://host` that the phone shall ask next time."""
         if self._port.public_url:
             return self._port.public_url.rstrip("/")
-        scheme = "https" if self._is_tls(request) else "http"
+        scheme = "https" if is_tls else "http"
         host = request.headers.get(hdrs.HOST) or ""
         if not _HOST.match(host):
             name = request.transport.get_extra_info("sockname") if request.transport is not None else None

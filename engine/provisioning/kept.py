@@ -13,7 +13,7 @@ OVERHEAD_BYTES = 2048  # of one file beside its body: its key, its headers, who 
 MAX_BASES = 4  # of one file: two URLs while phones are moved, each by two names of this host
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class Kept:
     """A rendered file at one revision, with the headers of its answers. `gzipped`: the same one compressed, once a
     phone has asked for that. `fault`: it stands in for a file that cannot be made, and why (`reason`: the fault's

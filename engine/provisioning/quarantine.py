@@ -103,6 +103,10 @@ class Gate:
         is_held = until > now and vicinity.is_near(asker, ip) and not self._says_the_kept(found, who, ip)
         return HELD if is_held else None
 
+    def remembers(self, phone_id: str | None) -> bool:
+        """Whether a request was held against that phone a moment ago, whatever the database says by now."""
+        return phone_id in self._recent
+
     def _says_the_kept(self, found: Found, who: PhoneIdentity, ip: str) -> bool:
         """Does the asker name the kept model where the phone is at home?"""
         profile = self.known.profiles.get(found.vendor)

@@ -540,3 +540,36 @@ async def test_a_policy_that_cannot_be_read_serves_nobody_and_says_so(site):
         status, headers, _ = await get(session, site.url(tls=False) + f"{YEALINK}.cfg")
     assert (status, headers["retry-after"]) == (503, "60")
     assert (await site.events())[0].kind == "failed"
+
+
+async def test_what_a_phone_was_answered_before_holds_no_longer_than_the_next_commit(site):
+    """P-03, P-05: on one connection, served again and again, a phone is refused with the first request after the rules
+    change, and served with the first one after they change back.
+    """
+    name = f"{YEALINK}.cfg"
+    async with aiohttp.ClientSession(headers={"User-Agent": f"{AGENT} 80:5e:c0:aa:bb:01"}) as client:
+
+        async def status(times: int = 4, **headers: str) -> set[int]:
+            found = set()
+            for _ in range(times):
+                async with client.get(site.url(tls=False) + name, headers=headers) as answer:
+                    await answer.read()
+                    found.add(answer.status)
+            return found
+
+        async with client.get(site.url(tls=False) + name) as first:
+            tag = first.headers["ETag"]
+        assert await status() == {200}
+        assert await status(**{"If-None-Match": tag}) == {304}
+        for refusing, before in (({"sources": ["198.51.100.0/24"]}, {"sources": []}), ({"encrypt_files": True}, {})):
+            await site.policy(**refusing)
+            assert await status() == {404}
+            assert await status(**{"If-None-Match": tag}) == {404}
+            await site.policy(**before or {"encrypt_files": False})
+            assert await status() == {200}
+        async with site.database.sessions.begin() as session:
+            account = await session.get(Account, site.account_id)
+            await phones.rotate_token(session, SYSTEM, account, site.keys)
+        assert await status() == {404}
+    counted = [event for event in await site.events() if event.status_code == 200]
+    assert sum(event.evidence["count"] for event in counted) == 1 + 4 + 2 * 4
