@@ -10,7 +10,7 @@ nothing never counts against a phone. `contradictions` lists evidence that canno
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cache
 from pathlib import Path
@@ -36,6 +36,7 @@ __all__ = [
 
 MAX_PATH = 300  # longer than any name a phone asks for; checked before any pattern runs
 MAX_USER_AGENT = 200  # longer than what any phone calls itself; a stranger's essay is not read to its end
+MAX_AGENTS = 4096  # remembered, about 2 MB
 _PLACEHOLDER = re.compile(r"[{$\[%<]")
 # Brands whose phones name themselves and are not ours yet. Their `<mac>.cfg` is their own grammar, never one of ours.
 # The last alternative is a User-Agent in Yealink's own shape under another brand: not a phone of anybody's.
@@ -100,6 +101,7 @@ class Vendors:
     """Every profile, and the identification over them."""
 
     profiles: Mapping[str, Profile]
+    _agents: dict[str, _Agent] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def identify(self, path: str, user_agent: str | None = None) -> PhoneIdentity:
         """Judge a request. Never fails; what cannot be told is None, and `confidence` says how sure the vendor is.
@@ -110,9 +112,12 @@ class Vendors:
         """
         folders, _, name = path[:MAX_PATH].split("?", 1)[0].rstrip("/").rpartition("/")
         agent = self._agent((user_agent or "")[:MAX_USER_AGENT])
-        matches = [
-            (profile, rule, found) for profile in self.profiles.values() for rule, found in _rules(profile, name)
-        ]
+        matches = []
+        for one in self.profiles.values():
+            rule = one.file_rule(name)
+            fitting = rule.pattern.fullmatch(name) if rule is not None else None
+            if rule is not None and fitting is not None:
+                matches.append((one, rule, fitting))
         profile, confidence, evidence = self._vendor(agent, matches)
         if profile is None and agent.foreign is None and folders:
             profile, confidence, evidence = self._by_folder(folders, confidence, evidence)
@@ -157,6 +162,15 @@ class Vendors:
         return None, confidence, evidence
 
     def _agent(self, text: str) -> _Agent:
+        """What a User-Agent says. Remembered for the phone's next files, forgotten all at once when they are many."""
+        found = self._agents.get(text)
+        if found is None:
+            if len(self._agents) >= MAX_AGENTS:
+                self._agents.clear()
+            found = self._agents[text] = self._read_agent(text)
+        return found
+
+    def _read_agent(self, text: str) -> _Agent:
         for profile in self.profiles.values():
             for pattern in profile.user_agents:
                 match = pattern.search(text)
@@ -205,13 +219,6 @@ def _addressed(matches: list[tuple[Profile, FileRule, re.Match[str]]]) -> Iterat
         mac = parse_mac(found.groupdict().get("mac") or "")
         if mac is not None and mac[:6] in profile.ouis:
             yield profile, rule, mac
-
-
-def _rules(profile: Profile, name: str) -> list[tuple[FileRule, re.Match[str]]]:
-    """The first rule of that profile the name fits, with the match, as a list of none or one."""
-    rule = profile.file_rule(name)
-    found = rule.pattern.fullmatch(name) if rule is not None else None
-    return [(rule, found)] if rule is not None and found is not None else []
 
 
 def _with_file_of_another(
