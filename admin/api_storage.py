@@ -1,15 +1,17 @@
 """`/api/v1/storage-settings`: how long records are kept, and how many there are."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from aiohttp import web
 from pydantic import Field
 
 from admin.api import answered, body_of, given, match_version, no_query
 from admin.api_models import Answer, Body, Instant, patch_of
-from admin.context import ACCOUNT, ACTOR, RESOURCE, SESSION
+from admin.auth import prepared
+from admin.context import ACCOUNT, ACTOR, DATABASE, RESOURCE, SESSION
 from admin.routes import Operation, Route
-from admin.storage_facts import held, removals
+from admin.storage_facts import Facts, held, removals
 from engine.accounts import storage, store, store_storage
 from engine.accounts.keeping import DEFAULT, MOST_DAYS, MOST_FETCH_DAYS, Keeping
 from engine.accounts.scopes import Scope
@@ -55,6 +57,21 @@ class StorageBody(Body):
 StoragePatch = patch_of(StorageBody, "StoragePatch")
 
 
+async def count(request: web.Request, changes: Mapping[str, Any]) -> Facts:
+    """What there is of each kind, and what those times would remove."""
+    account_id = request[ACCOUNT].id
+    async with request.app[DATABASE].sessions() as session:
+        return Facts(await held(session, account_id), await removals(session, account_id, changes, utc_now()))
+
+
+async def count_held(request: web.Request) -> Facts:
+    return await count(request, {})
+
+
+async def count_for_patch(request: web.Request) -> Facts:
+    return await count(request, given(await body_of(request, StoragePatch)))
+
+
 async def get_storage_settings(request: web.Request) -> web.Response:
     no_query(request)
     account = _account(request)
@@ -67,22 +84,28 @@ async def patch_storage_settings(request: web.Request) -> web.Response:
     await store.lock_account(session, account)
     row = await store_storage.settings_row_to_change(session, account.id)
     match_version(request, row)
+    facts = prepared(request, Facts)  # raises what is wrong with the body
     changes = given(await body_of(request, StoragePatch))
     is_accepted = bool(changes.pop(storage.ACCEPT, False))
-    await change(request, row, changes, is_accepted=is_accepted)
+    change(request, row, changes, facts, is_accepted=is_accepted)
     await session.flush()
     return await _answered(request, row)
 
 
-async def change(request: web.Request, row: StorageSettings, changes: dict[str, int], *, is_accepted: bool) -> None:
+def change(
+    request: web.Request, row: StorageSettings, changes: Mapping[str, int], facts: Facts, *, is_accepted: bool
+) -> None:
     """Change the settings, for the API and the page alike.
+
+    Args:
+        facts: What `count` found for these changes.
 
     Raises:
         Invalid: every bad field, or that records would be removed and nobody said that they may.
     """
     session, account = request[SESSION], request[ACCOUNT]
     wished, shortened = storage.wished(row, changes)
-    lost = await removals(session, account.id, wished, shortened, utc_now())
+    lost = [removal for removal in facts.removals if removal.name in shortened]
     storage.update_storage(session, request[ACTOR], account, row, wished, lost, is_accepted=is_accepted)
 
 
@@ -99,7 +122,7 @@ def _account(request: web.Request) -> Account:
 
 
 async def _answered(request: web.Request, row: StorageSettings) -> web.Response:
-    facts = await held(request[SESSION], row.account_id)
+    facts = prepared(request, Facts).held
     values = Keeping.of(row).values() | {
         "audit": facts["audit_days"], "calls": facts["call_days"], "sessions": facts["session_days"],
         "fetch_log": facts["fetch_log_days"], "version": row.version,
@@ -112,10 +135,11 @@ _PATH = "/api/v1/storage-settings"
 ROUTES = (
     Route(
         "GET", _PATH, get_storage_settings, Scope.SECURITY_READ, Event.STORAGE_SETTINGS_READ,
-        operation=Operation("How long records are kept", answer=StorageAnswer, has_etag=True),
+        prepare=count_held, operation=Operation("How long records are kept", answer=StorageAnswer, has_etag=True),
     ),
     Route(
         "PATCH", _PATH, patch_storage_settings, Scope.SECURITY_WRITE, Event.STORAGE_SETTINGS_UPDATE, step_up=True,
+        prepare=count_for_patch,
         operation=Operation(
             "Change how long records are kept", body=StoragePatch, answer=StorageAnswer, if_match=True, has_etag=True
         ),

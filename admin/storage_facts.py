@@ -1,12 +1,14 @@
 """What an account's storage settings rest on: how many records of each kind it holds, what a change would remove."""
 
 import datetime as dt
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.accounts import store_storage
-from engine.accounts.keeping import Keeping
+from engine.accounts.keeping import DEFAULT, changed
 from engine.accounts.storage import Removal
 from engine.accounts.store_storage import COUNTED
 from engine.audit import store_beginnings
@@ -23,6 +25,14 @@ class Held:
     since: dt.datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is counted before a request's transaction is open: the database has one writer, and this takes a while."""
+
+    held: Mapping[str, Held]
+    removals: tuple[Removal, ...] = ()
+
+
 async def held(session: AsyncSession, account_id: str) -> dict[str, Held]:
     """By the name of the setting. Audit entries are numbered, so their count is exact; others are counted so far."""
     entries = await store_beginnings.held(session, account_id)
@@ -36,11 +46,19 @@ async def held(session: AsyncSession, account_id: str) -> dict[str, Held]:
 
 
 async def removals(
-    session: AsyncSession, account_id: str, wished: Keeping, shortened: frozenset[str], now: dt.datetime
-) -> list[Removal]:
-    """What goes at the next round when those times are shortened as wished. The fetch log is asked about by nobody."""
+    session: AsyncSession, account_id: str, changes: Mapping[str, Any], now: dt.datetime
+) -> tuple[Removal, ...]:
+    """What goes at the next round of the kinds whose time becomes as `changes` say. A bad value removes nothing. The
+    fetch log is asked about by nobody.
+
+    For a session that only reads: it looks at as many as `COUNTED` records of each kind.
+    """
     found: list[Removal] = []
-    ends = {name: wished.end_of(name, now) for name in sorted(shortened)}
+    ends: dict[str, dt.datetime | None] = {}
+    for name in changes.keys() & DEFAULT.values().keys():
+        wished, faults = changed(DEFAULT, {name: changes[name]})
+        if not faults:
+            ends[name] = wished.end_of(name, now)
     if (end := ends.get("audit_days")) is not None:
         prefix = await store_beginnings.older_than(session, account_id, end)
         count = 0 if prefix is None else prefix.count
@@ -55,4 +73,4 @@ async def removals(
         found.append(
             Removal("session_days", "ended session", "ended sessions", count, is_least=count >= COUNTED, until=end)
         )
-    return found
+    return tuple(found)

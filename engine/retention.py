@@ -21,7 +21,7 @@ from engine.audit.checkpoints import signer_of
 from engine.audit.record import PLATFORM
 from engine.crypto import KeyRing
 from engine.db import Database, utc_now
-from engine.e911 import removal
+from engine.e911 import removal, store_removal
 from engine.errors import EngineError
 from engine.ids import new_id
 from engine.provisioning import lease
@@ -32,6 +32,7 @@ FIRST_AFTER_S, EVERY_S = 60.0, 3600.0
 PRUNED_EVERY = dt.timedelta(days=1)  # one entry a day tells of it, not one an hour
 SETTLE = dt.timedelta(hours=1)  # longer than any export is read
 LEAST_BATCH, MOST_BATCH = 100, 1_000  # fewer than a hundred rows cost as much as a hundred: most of it is the commit
+LEAST_CALLS = 5  # a call has an INVITE for each attempt, and all that was mailed of it
 Step = Callable[[AsyncSession, int], Awaitable[int]]
 _log = structlog.get_logger()
 
@@ -69,7 +70,6 @@ class RecordRetention:
     settle: dt.timedelta = SETTLE
     longest_s: float = 0.0  # the longest that one step held the writer
     _holder: str = field(default_factory=lambda: new_id("lease"))
-    _batch: int = LEAST_BATCH
     _renewed_at: float = 0.0
 
     async def run(self) -> None:
@@ -116,7 +116,7 @@ class RecordRetention:
             return
         end = keeping.end_of("call_days", now)
         if end is not None:
-            removed.calls += await self._in_steps(_calls(chain, end, keeping.call_days))
+            removed.calls += await self._remove_calls(chain, end, keeping.call_days)
         end = keeping.end_of("session_days", now)
         if end is not None:
             removed.sign_ins += await self._in_steps(_sign_ins(chain, end, keeping.session_days))
@@ -140,9 +140,26 @@ class RecordRetention:
             settled = await store_beginnings.beginnings_to_clear(session, now - self.settle)
         return sum([await self._in_steps(_audit_rows(each.chain, each.seq)) for each in settled])
 
-    async def _in_steps(self, step: Step) -> int:
-        """Repeat that step until it finds nothing, each in a transaction of its own; returns what all of them did."""
-        loop, done = asyncio.get_running_loop(), 0
+    async def _remove_calls(self, account_id: str, end: dt.datetime, days: int) -> int:
+        """What may go is found without the writer's turn, some hundred records at a time, from the oldest on."""
+        done, last = 0, None
+        while True:
+            async with self.database.sessions() as session:
+                found = await store_removal.old_calls(session, account_id, end, last)
+            if found.calls:
+                done += await self._in_steps(_calls(account_id, end, days, list(found.calls)), LEAST_CALLS)
+            if found.last is None:
+                return done + await self._in_steps(_callbacks(account_id, end, days), LEAST_CALLS)
+            last = found.last
+
+    async def _in_steps(self, step: Step, least: int | None = None) -> int:
+        """Repeat that step until it finds nothing, each in a transaction of its own; returns what all of them did.
+
+        Args:
+            least: How many a step is asked for first, and at least.
+        """
+        least = LEAST_BATCH if least is None else least
+        loop, done, batch = asyncio.get_running_loop(), 0, least
         while True:
             async with self.database.sessions.begin() as session:
                 started = loop.time()
@@ -150,18 +167,30 @@ class RecordRetention:
                     if not await lease.take(session, DUTY, self._holder, utc_now(), for_s=LEASE_S):
                         raise _DutyLost
                     self._renewed_at = started
-                count = await step(session, self._batch)
+                count = await step(session, batch)
             if not count:
                 return done
             took = loop.time() - started
             done, self.longest_s = done + count, max(self.longest_s, took)
             paced = int(count * HELD_S / max(took, 0.001))
-            self._batch = max(LEAST_BATCH, min(MOST_BATCH, 2 * count, paced))
+            batch = max(least, min(MOST_BATCH, 2 * count, paced))
             await asyncio.sleep(max(PAUSE_S, took))
 
 
-def _calls(account_id: str, end: dt.datetime, days: int) -> Step:
-    return lambda session, limit: removal.remove_old_calls(session, account_id, end, days=days, limit=limit)
+def _calls(account_id: str, end: dt.datetime, days: int, found: list[store_removal.OldCall]) -> Step:
+    """Takes from `found`, oldest first. One that may no longer go counts too: it was dealt with."""
+
+    async def step(session: AsyncSession, limit: int) -> int:
+        calls, found[:limit] = found[:limit], []
+        if calls:
+            await removal.remove_calls(session, account_id, calls, end, days=days)
+        return len(calls)
+
+    return step
+
+
+def _callbacks(account_id: str, end: dt.datetime, days: int) -> Step:
+    return lambda session, limit: removal.remove_callbacks(session, account_id, end, days=days, limit=limit)
 
 
 def _sign_ins(account_id: str, end: dt.datetime, days: int) -> Step:

@@ -23,7 +23,7 @@ async def remove_for_ever(folder: Path) -> None:
     retention.PRUNED_EVERY, retention.PAUSE_S, retention.MOST_BATCH = dt.timedelta(0), 0.0, 10
     retention.LEAST_BATCH = 10
     database = open_audited(f"sqlite+aiosqlite:///{folder / 'callpoint.db'}", crypto.load(folder / "keys.toml"))
-    duty = RecordRetention(database, crypto.load(folder / "keys.toml"), settle=dt.timedelta(0), _batch=10)
+    duty = RecordRetention(database, crypto.load(folder / "keys.toml"), settle=dt.timedelta(0))
     async with database.sessions() as session:
         await session.execute(text("SELECT 1"))
     print(os.getpid(), flush=True)

@@ -33,9 +33,9 @@ class LocationTest(Base):
     location_id: Mapped[str] = mapped_column(ForeignKey("location.id", ondelete="CASCADE"), primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
     passed_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
-    passed_call_id: Mapped[str | None] = mapped_column(Id)
+    passed_call_id: Mapped[str | None] = mapped_column(Id, index=True)
     tried_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
-    tried_call_id: Mapped[str | None] = mapped_column(Id)
+    tried_call_id: Mapped[str | None] = mapped_column(Id, index=True)
     outcome: Mapped[str] = mapped_column(String(20))  # e911.sweep.Outcome
     detail: Mapped[str] = mapped_column(String(400), default="")
     sweep_id: Mapped[str | None] = mapped_column(Id, index=True)  # the last sweep that dealt with it

@@ -5,7 +5,9 @@ import datetime as dt
 import json
 from typing import Any
 
+import pytest
 from sqlalchemy import func, select, text
+from sqlalchemy.event import listen
 
 from engine import retention
 from engine.accounts import store_storage
@@ -15,7 +17,7 @@ from engine.audit.events import Event
 from engine.audit.record import PLATFORM, SYSTEM, record
 from engine.audit.verify import verify
 from engine.crypto import KeyRing
-from engine.db import Database, utc_now
+from engine.db import READS, Database, utc_now
 from engine.e911 import store_removal
 from engine.ids import least_id, new_id
 from engine.models import (
@@ -188,18 +190,91 @@ async def test_call_records_go_when_nothing_of_them_is_open_or_owed(database: Da
     async with database.sessions() as session:
         left = set(await session.scalars(select(EmergencyCall.id)))
         entries = (await session.scalars(select(AuditEntry).where(AuditEntry.event == "emergency_call.prune"))).all()
-        assert await store_removal.old_calls(session, account_id, NOW - dt.timedelta(days=365), 100) == []
+        assert (await store_removal.old_calls(session, account_id, NOW - dt.timedelta(days=365))).calls == ()
     assert left == {call.id for call in kept}
     assert await count(database, CallbackCall) == 2
     assert await count(database, CallAttempt) == 0
     assert await count(database, Notification) == 1
-    assert len(entries) == 1
-    facts = json.loads(entries[0].entry)["details"]
+    assert len(entries) == 2
+    facts, orphans = (json.loads(entry.entry)["details"] for entry in sorted(entries, key=lambda one: one.seq))
+    assert (orphans["calls"], orphans["callbacks"]) == (0, 1), "callbacks of no known call have an entry of their own"
     assert {name: facts[name] for name in ("calls", "emergency", "test", "callbacks", "attempts", "notifications")} == {
-        "calls": 3, "emergency": 2, "test": 1, "callbacks": 2, "attempts": 1, "notifications": 1,
+        "calls": 3, "emergency": 2, "test": 1, "callbacks": 1, "attempts": 1, "notifications": 1,
     }  # fmt: skip
     assert (entries[0].actor_type, facts["kept_days"]) == ("system", 365)
     assert facts["first_sent_at"] < facts["last_sent_at"]
+
+
+@pytest.mark.parametrize(
+    "late",
+    ["received_at", "sent_at", "recorded_at", "answered_at", "ended_at", "acknowledged_at", "notification", "callback"],
+)
+async def test_one_time_that_is_not_old_keeps_a_call(database: Database, keys: KeyRing, late: str) -> None:
+    """S1-22: a clock that said 2000 when the call was sent, or somebody who acknowledged it only now."""
+    account_id = await account_that_keeps(database, call_days=365)
+    call = call_of(account_id, 20 * YEAR, **{late: NOW} if late.endswith("_at") else {})
+    mailed = notification_of(call, "sent")
+    mailed.sent_at = NOW if late == "notification" else call.sent_at
+    at = call.received_at
+    back = CallbackCall(id=new_id("callback"), account_id=account_id, emergency_call_id=call.id, number="+1518555",
+                        received_at=NOW if late == "callback" else at, outcome="answered")  # fmt: skip
+    orphan = CallbackCall(id=new_id("callback"), account_id=account_id, number="+1518555", received_at=at,
+                          ended_at=NOW, outcome="answered")  # fmt: skip
+    async with database.sessions.begin() as session:
+        session.add(call)
+        record(session, SYSTEM, Event.EMERGENCY_CALL_CREATE, call)
+        await session.flush()
+        session.add_all([mailed, back, orphan])
+    assert (await RecordRetention(database, keys).sweep(NOW)).calls == 0
+    assert (await count(database, EmergencyCall), await count(database, CallbackCall)) == (1, 2)
+    async with database.sessions() as session:
+        assert await store_removal.count_old_calls(session, account_id, NOW - dt.timedelta(days=365), 100) == 0
+    assert (await RecordRetention(database, keys).sweep(NOW + YEAR)).calls == 2, "when all of them are old"
+
+
+async def test_calls_are_found_without_the_writer_and_go_a_few_at_a_time(
+    database: Database, keys: KeyRing, monkeypatch: Any
+) -> None:
+    """S1-22: behind however many that nobody acknowledged; these are looked at once, not before each step."""
+    monkeypatch.setattr(store_removal, "LOOKED", 20)
+    monkeypatch.setattr(retention, "PAUSE_S", 0.001)
+    account_id = await account_that_keeps(database, call_days=365)
+    days = [YEAR + dt.timedelta(days=60 - number) for number in range(60)]
+    open_ones = [call_of(account_id, age, acknowledged_at=None) for age in days[:30]]
+    async with database.sessions.begin() as session:
+        session.add_all([*open_ones, *(call_of(account_id, age) for age in days[30:])])
+        record(session, SYSTEM, Event.EMERGENCY_CALL_CREATE, open_ones[0])
+    searches: list[bool] = []
+
+    def seen(connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        if "emergency_call.sent_at <" in statement and "ORDER BY" in statement:
+            searches.append(bool(connection.get_execution_options().get(READS)))
+
+    listen(database.engine.sync_engine, "before_cursor_execute", seen)
+    assert (await RecordRetention(database, keys).sweep(NOW)).calls == 30
+    assert searches == [True] * 4, "three times twenty records and the end, all by sessions that only read"
+    assert await count(database, EmergencyCall) == 30
+    async with database.sessions() as session:
+        query = select(AuditEntry.entry).where(AuditEntry.event == "emergency_call.prune").order_by(AuditEntry.seq)
+        steps = [json.loads(entry)["details"]["calls"] for entry in await session.scalars(query)]
+    assert sum(steps) == 30
+    assert steps[0] == retention.LEAST_CALLS
+    assert max(steps) <= 10
+
+
+async def test_what_a_location_rests_on_is_looked_up_in_an_index(database: Database) -> None:
+    """S1-22: an account may have ten thousand locations, and each old call asks."""
+    async with database.engine.connect() as connection:
+        query = select(EmergencyCall.id).where(EmergencyCall.id == "call_1", *store_removal._may_go(NOW))
+        plan = await connection.execute(text(f"EXPLAIN QUERY PLAN {_literal(query, database)}"))
+        told = "\n".join(str(row[3]) for row in plan)
+    assert "ix_location_test_passed_call_id" in told, told
+    assert "ix_location_test_tried_call_id" in told
+    assert "SCAN" not in told
+
+
+def _literal(query: Any, database: Database) -> str:
+    return str(query.compile(database.engine.sync_engine, compile_kwargs={"literal_binds": True}))
 
 
 async def test_sign_ins_go_when_they_have_ended_long_ago(database: Database, keys: KeyRing) -> None:

@@ -2,17 +2,19 @@
 
 import datetime as dt
 import json
+from typing import Any
 
 import pytest
 from aiohttp import FormData
 from sqlalchemy import text
+from sqlalchemy.event import listen
 
 from admin.context import DISK
 from engine.audit import pruning
 from engine.audit.checkpoints import Signer
 from engine.audit.verify import verify
 from engine.config import Storage
-from engine.db import utc_now
+from engine.db import READS, utc_now
 from engine.models import EmergencyCall, Role
 from tests.unit.admin.adminport import AdminPort, Site
 
@@ -106,6 +108,24 @@ async def test_a_shorter_time_says_what_it_removes_and_waits_for_a_yes(port: Adm
     assert answer.status == 200, "it is not shorter than before"
     entry = [one for one in await port.entries(site.account.id) if one.event == "storage_settings.update"][-1]
     assert entry.outcome == "success"
+
+
+async def test_records_are_counted_before_the_writer_is_taken(port: AdminPort, site: Site) -> None:
+    """S1-22: counting what a shorter time removes takes as long as it takes, and nobody waits for it."""
+    counts: list[bool] = []
+
+    def seen(connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        if "count(" in statement and "FROM emergency_call" in statement:
+            counts.append(bool(connection.get_execution_options().get(READS)))
+
+    browser = await port.browser(site)
+    listen(port.database.engine.sync_engine, "before_cursor_execute", seen)
+    form = {"version": "1", "audit_days": "0", "call_days": "500", "session_days": "0", "fetch_log_days": "90"}
+    assert (await port.call("PATCH", API, site.auth | ANY, json={"call_days": 600})).status == 200
+    assert (await port.call("POST", PAGE, browser, data=form, allow_redirects=False)).status == 303
+    assert (await port.call("GET", API, site.auth)).status == 200
+    assert (await port.call("GET", PAGE, browser)).status == 200
+    assert counts == [True] * 6, "what there is by each of four, what would go by two"
 
 
 async def test_a_pruned_log_is_shown_exported_and_told_as_such(port: AdminPort, site: Site) -> None:
