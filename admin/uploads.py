@@ -15,6 +15,7 @@ from engine.errors import FieldFault, Invalid
 MAX_WAITING = 8
 WAITS_S = 1_800.0
 MAX_TEXT_BYTES = 10_000
+PIECE_BYTES = 1 << 16
 
 
 async def form_posted(request: web.Request) -> tuple[dict[str, str], dict[str, tuple[str, bytes]]]:
@@ -28,12 +29,8 @@ async def form_posted(request: web.Request) -> tuple[dict[str, str], dict[str, t
     files: dict[str, tuple[str, bytes]] = {}
     if request.content_type != "multipart/form-data":
         return {name: str(value) for name, value in (await request.post()).items()}, files
-    loop = asyncio.get_running_loop()
-    stream = StreamReader(BaseProtocol(loop), 1 << 16, loop=loop)
-    stream.feed_data(await request.read())
-    stream.feed_eof()
     try:
-        async for part in MultipartReader(request.headers, stream):
+        async for part in MultipartReader(request.headers, _stream_of(await request.read())):
             if not isinstance(part, BodyPartReader) or not part.name:
                 continue
             content = bytes(await part.read(decode=True))
@@ -45,6 +42,18 @@ async def form_posted(request: web.Request) -> tuple[dict[str, str], dict[str, t
         detail = "The form could not be read. Choose the file again and send it once more."
         raise Invalid(detail, fields=(FieldFault("file", detail),)) from exc
     return texts, files
+
+
+def _stream_of(body: bytes) -> StreamReader:
+    """`body` as a stream that has ended. Its limit is the body: beyond it a stream asks its connection to pause, and
+    here there is none. In pieces, because what a reader of parts puts back copies the rest of its piece.
+    """
+    loop = asyncio.get_running_loop()
+    stream = StreamReader(BaseProtocol(loop), max(len(body), PIECE_BYTES), loop=loop)
+    for start in range(0, len(body), PIECE_BYTES):
+        stream.feed_data(body[start : start + PIECE_BYTES])
+    stream.feed_eof()
+    return stream
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import FormData
 from sqlalchemy import func, select
 
+from engine import csv_table
 from engine.accounts import store
 from engine.audit.verify import export_line, verify
 from engine.crypto import KeyRing
@@ -303,3 +305,27 @@ async def test_calls_are_recorded_beside_a_large_import(
     assert Counter(entry.event for entry in entries)["phone.create"] == 4_000
     assert sum(entry.event == "line.create" for entry in entries) == 4_000
     assert verify([export_line(entry) for entry in entries]).holds
+
+
+async def test_the_import_page_takes_files_up_to_its_own_largest_size(port: AdminPort, site: Site) -> None:
+    """P-19: a table of 1 MB and one of the largest size are checked; a larger one and a picture are told why not."""
+    await _location(port, site)
+    browser = await port.browser(site)
+
+    async def page_of(file: bytes) -> tuple[int, str]:
+        form = FormData({"kind": "phones"})
+        form.add_field("file", io.BytesIO(file), filename="phones.csv", content_type="text/csv")
+        answer = await port.call("POST", "/phones/import", browser, data=form)
+        return answer.status, await answer.text()
+
+    table = TABLE.encode() + (b" " * 4_095 + b"\n") * (csv_table.MAX_BYTES // 4_096)  # lines of nothing are passed over
+    for size in (1 << 20, csv_table.MAX_BYTES):
+        status, page = await page_of(table[:size])
+        assert status == 200, size
+        assert "805ec0000003" in page.replace(":", "").lower(), "the rows before the empty lines were read"
+    picture = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4_096
+    for file, why in ((table, "Import it in parts."), (picture, "The file is no UTF-8 text")):
+        status, page = await page_of(file)
+        assert status == 200
+        assert why in page
+        assert "805ec0000003" not in page.replace(":", "").lower()
