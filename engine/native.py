@@ -25,8 +25,8 @@ PACKAGE = Path(__file__).parent / "sip"
 # What a datagram passes through. The shells of streams wait for sockets, and the resolver for DNS: nothing is gained.
 MODULES = (
     "auth", "context", "crowd", "dialog", "disguise", "edit", "events", "failover", "forward", "framer", "grammar",
-    "headers", "message", "own", "passage", "proxy", "repair", "reply", "stack", "timers", "transaction", "udp", "uri",
-    "validation",
+    "headers", "inside", "message", "own", "passage", "proxy", "remembered", "repair", "reply", "stack", "timers",
+    "transaction", "udp", "uri", "validation",
 )  # fmt: skip
 
 

@@ -130,8 +130,11 @@ class Dialogs:
             return b"Record-Route: " + outward + ending
         return b"Record-Route: " + outward + ending + b"\r\nRecord-Route: " + inward + ending
 
-    def meet(self, message: Request | Response) -> None:
-        """Tell the host names that a message names which makes a dialog: later requests may have to go there."""
+    def meet(self, message: Request | Response) -> bool:
+        """Tell the host names that a message names which makes a dialog: later requests may have to go there. True when
+        there is any.
+        """
+        has_names = False
         for header in _NAMING:
             index = message.shape.first.get(header)
             if index is not None:
@@ -142,9 +145,10 @@ class Dialogs:
                 if line[-1:] == b">" and line[-_MARK_BYTES - 1 : -MARK_DIGITS - 1] == b";cp=":  # our mark is its end
                     key = line[: -_MARK_BYTES - 1]
                 if key not in self._nameless:
-                    self._meet_in(line, key)
+                    has_names = self._meet_in(line, key) or has_names
+        return has_names
 
-    def _meet_in(self, lines: bytes, key: bytes) -> None:
+    def _meet_in(self, lines: bytes, key: bytes) -> bool:
         uris = _NAMED_HOST.findall(lines)
         if not uris:
             if len(self._nameless) >= _MAX_KEPT:
@@ -155,6 +159,7 @@ class Dialogs:
             target = self.next_hop(uri)
             if target is not None:
                 self._on_name(target)
+        return bool(uris)
 
     def mark(self, call_id: bytes, caller_tag: bytes) -> bytes:
         text = call_id + b"\0" + caller_tag

@@ -12,7 +12,6 @@ an answer: one that is dead keeps a call no longer for having been reached by bo
 """
 
 import zlib
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -44,6 +43,7 @@ from engine.sip.failover import (
 )
 from engine.sip.forward import NO_EDIT, Edit, Forward, Hop, Target
 from engine.sip.message import Request, Response
+from engine.sip.remembered import Remembered
 from engine.sip.timers import LATE_TRYING_S, TRANSACTION_S, Deadlines
 from engine.sip.transaction import (
     PASS,
@@ -58,9 +58,7 @@ from engine.sip.transaction import (
 __all__ = ["Branch", "Edit", "Forward", "Hop", "Proxy", "ResponseContext", "Target"]
 
 CHALLENGES = frozenset({401, 407})
-MAX_REPEATED = 4_096  # re-INVITEs remembered until their ACK
 MAX_DATAGRAM_REQUEST_BYTES = 1_300  # §18.1.1: larger ones go by a congestion controlled transport
-MAX_TAGGED_DIALOGS = 100_000  # the oldest is forgotten then: its BYE is still forwarded, only not reported
 
 
 class Proxy:
@@ -90,9 +88,8 @@ class Proxy:
         self._on_fault = on_fault
         self._connected: set[tuple[str, str, int]] = set()
         self._tcp_doubts = Doubts()
-        self.silent = Doubts()  # addresses that a request inside a dialog got no answer from
-        self._tags: OrderedDict[tuple[bytes, bytes], object] = OrderedDict()
-        self._repeated: OrderedDict[tuple[bytes, int], int] = OrderedDict()
+        self.silent = Doubts()  # addresses that said nothing, or 503: asked last by requests inside a dialog
+        self.remembered = Remembered()
 
     # -- from the stack ------------------------------------------------------------------------------------------
 
@@ -356,8 +353,7 @@ class Proxy:
         if branch.is_over:
             return
         self._end_attempt(branch, None, outcome, now)
-        if not branch.target.name:
-            self.silent.add(branch.target.hop, now)
+        self._note_silence(branch, outcome, now)
         if branch.context.is_done:
             return
         self._candidate(branch.context, 503 if outcome == "unreachable" else 408, None, None)
@@ -368,6 +364,16 @@ class Proxy:
             if self._tries(branch.context, given, branch.edit, now, is_retry=branch.is_retry, after=branch):
                 return
         self._go_on(branch.context, now)
+
+    def _note_silence(self, branch: Branch, outcome: AttemptOutcome, now: float) -> None:
+        """Whoever said nothing at all is asked last by what follows in any dialog, and no longer has this one."""
+        hop, request = branch.target.hop, branch.context.request
+        if not branch.target.name:
+            self.silent.add(hop, now)
+            if request is not None:
+                self.remembered.forget_answerer(request, hop)
+        elif outcome == "unreachable" or (outcome == "timeout" and not branch.is_heard):
+            self.silent.add(hop, now)
 
     def _cancel_branch(self, branch: Branch, now: float) -> None:
         """Send CANCEL when a 1xx was heard, else remember to (§9.1)."""
@@ -410,6 +416,8 @@ class Proxy:
             return
         if not self._transactions.respond(context.server, status, data, now) and context.is_invite:
             self._send(data, context.server.hop)  # §16.7 step 10: its transaction has gone
+        if context.is_invite:
+            self._note_answerer(branch, response)
         if context.is_done and not branch.client.sent:
             return  # a retransmission
         self._deadlines.disarm(branch)
@@ -421,16 +429,20 @@ class Proxy:
         if context.is_done:
             return
         context.is_done = True
-        if context.is_invite:
-            self._dialogs.meet(response)
         if context.tag is not None:
             if context.is_invite:
-                self._remember_tag(response, context.tag)
+                self.remembered.keep_tag(response, context.tag)
             self._emit(Finished(context.tag, "answered", status, branch.target, now))
         for other in context.branches:
             if not other.client.is_final:
                 self._cancel_branch(other, now)
         self._release(context, response, now)
+
+    def _note_answerer(self, branch: Branch, response: Response) -> None:
+        """The dialog may lie behind a name: of the name's addresses the one that answered has it, and no other need."""
+        context = branch.context
+        if self._dialogs.meet(response) or (context.tag is None and len(context.targets) > 1):
+            self.remembered.keep_answerer(response, branch.client.hop)
 
     def _answered_late(self, branch: Branch, response: Response, now: float) -> None:
         """It was given up for silent, or the caller has another answer: the call stands, and its record must say so."""
@@ -441,11 +453,13 @@ class Proxy:
             return
         with_location = branch.edit.conveys_location
         self._emit(AnsweredLate(tag, branch.target, branch.number, status, with_location, branch.started_at, now))
-        self._remember_tag(response, tag)
+        self.remembered.keep_tag(response, tag)
 
     def _failure(self, branch: Branch, response: Response, now: float) -> None:
         context, status, target = branch.context, response.status, branch.target
         self._deadlines.disarm(branch)
+        if status == 503:
+            self.silent.add(target.hop, now)  # RFC 3263 §4.3
         is_challenged = status in CHALLENGES and target.credentials is not None
         proof = self._proof(branch, response) if is_challenged else ()
         self._transactions.forget_sent(branch.client)
@@ -492,16 +506,10 @@ class Proxy:
             return
         request = context.request
         if context.is_invite and context.disguise is not None and request is not None:
-            self._repeated[request.call_id_bytes, request.cseq_number] = branch.ahead + 1
-            if len(self._repeated) > MAX_REPEATED:
-                self._repeated.popitem(last=False)
+            self.remembered.keep_repeats(request, branch.ahead + 1)
         changes = target.retry_edit if branch.is_retry and target.retry_edit is not None else target.edit
         if not self._tries(context, branch.given, changes, now, is_retry=branch.is_retry, after=branch, proof=proof):
             self._go_on(context, now)
-
-    def repeats_of(self, request: Request) -> int:
-        """By how much the CSeq of the INVITE inside a dialog that this ACK belongs to was raised."""
-        return self._repeated.get((request.call_id_bytes, request.cseq_number), 0)
 
     def _refused(self, context: ResponseContext, branch: Branch, response: Response) -> None:
         """Take a final response that is no 2xx into the choice of the best."""
@@ -575,21 +583,10 @@ class Proxy:
         context.branches.clear()
         is_challenged = response is not None and response.status in {401, 407}
         if request is not None and request.method == "BYE" and not is_challenged:
-            self._end_dialog(request, now)
-
-    def _remember_tag(self, response: Response, tag: object) -> None:
-        self._tags[response.call_id_bytes, response.tag_bytes(b"from")] = tag
-        if len(self._tags) > MAX_TAGGED_DIALOGS:
-            self._tags.popitem(last=False)
-
-    def _end_dialog(self, request: Request, now: float) -> None:
-        if not self._tags:
-            return
-        for caller in (request.from_tag_bytes, request.to_tag_bytes):
-            tag = self._tags.pop((request.call_id_bytes, caller), None)
+            self.remembered.forget_answerers(request)
+            tag = self.remembered.take_tag(request)
             if tag is not None:
                 self._emit(DialogEnded(tag, now))
-                return
 
 
 _NO_ROUTING = Routing([], b"", is_marked=False)

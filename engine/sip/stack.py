@@ -11,7 +11,6 @@ its Route preprocessed (§16.4), its targets asked for (§16.5: the event) and f
 dialog that we record-routed needs no asking.
 """
 
-import ipaddress
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
@@ -35,8 +34,8 @@ from engine.sip.events import (
     RefusedBecause,
     RequestReceived,
 )
-from engine.sip.failover import MAX_ADDRESSES, one_after_another
 from engine.sip.forward import NO_EDIT, Edit, Forward, Hop, Target
+from engine.sip.inside import Inside
 from engine.sip.message import BadMessage, Request, Response, parse_message
 from engine.sip.own import OwnRequest, OwnRequests
 from engine.sip.proxy import Branch, Proxy, ResponseContext, is_pending
@@ -53,15 +52,6 @@ __all__ = [
 
 DECISION_S = 5.0  # an event nobody answered by then is answered 500: a fault of ours must not hold the caller
 MAX_REFUSALS_PER_S = 50  # answers to what cannot be read, over all strangers: nobody is worth more of our bandwidth
-_MAX_KEPT_TARGETS = 4_096
-
-
-def literal_address(host: str) -> str | None:
-    """The default resolver: IP addresses alone."""
-    try:
-        return str(ipaddress.ip_address(host))
-    except ValueError:
-        return None
 
 
 class SipStack:
@@ -108,11 +98,8 @@ class SipStack:
         self._make_tag = make_tag
         self._is_emergency = is_emergency
         self._is_trusted = is_trusted
-        self._resolve = resolve
         self._credentials_of = credentials_of
         self._on_fault = on_fault
-        self._literal_hops: dict[bytes, tuple[Hop, ...]] = {}
-        self._single_targets: dict[Hop, Forward] = {}
         self._refusals = 0
         self._refusals_since = 0.0
         self._proxy = Proxy(
@@ -125,6 +112,9 @@ class SipStack:
             emit=self._events.append,
             tcp_is_up=tcp_is_up,
             on_fault=on_fault,
+        )
+        self._inside = Inside(
+            dialogs=self._dialogs, resolve=resolve, silent=self._proxy.silent, remembered=self._proxy.remembered
         )
         self._own_requests = OwnRequests(
             transactions=self._transactions,
@@ -442,13 +432,11 @@ class SipStack:
 
     def _forward_in_dialog(self, context: ResponseContext, now: float) -> None:
         request, source = context.request, context.server.source
-        hops = self._hops_of(request, context.routing, source, now) if request is not None else ()
+        hops = self._inside.hops_of(request, context.routing, source, now) if request is not None else ()
         if not hops:
             self.respond(context.server, 503, "Next hop unknown", now=now)
             return
-        forward = (
-            self._single_target(hops[0]) if len(hops) == 1 else one_after_another(hops, is_invite=context.is_invite)
-        )
+        forward = self._inside.forward_to(hops, is_invite=context.is_invite)
         self._proxy.start(context, self._disguised(context, forward) if context.routing.token else forward, now)
 
     def _disguised(self, context: ResponseContext, forward: Forward) -> Forward:
@@ -466,7 +454,8 @@ class SipStack:
     def _forward_ack(self, request: Request, source: Hop, now: float) -> None:
         """The ACK of a 2xx goes by its route (§16.11, stateless); outside our dialogs it is dropped."""
         routing = self._dialogs.preprocess(request, source)
-        hops = self._hops_of(request, routing, source, now) if routing.is_marked and request.max_forwards != 0 else ()
+        is_ours = routing.is_marked and request.max_forwards != 0
+        hops = self._inside.hops_of(request, routing, source, now) if is_ours else ()
         if not hops:
             self.refused["stray_ack", 0] += 1
             return
@@ -477,40 +466,13 @@ class SipStack:
         if routing.token:
             disguise = opened(self._dialogs.disguise_key, routing.token, request)
             if disguise is not None:
-                ahead = self._proxy.repeats_of(request)
+                ahead = self._proxy.remembered.repeats_of(request)
                 routing, _ = dress(request, routing, disguise[0], is_caller=disguise[1], ahead=ahead)
         data = edit.forwarded_request(
             request, via=self._dialogs.via(hop, branch), record_route=b"", received=received,
             routing=routing, edit=NO_EDIT, on_stream=hop.transport != "udp",
         )  # fmt: skip
         self._send(data, hop)
-
-    def _hops_of(self, request: Request, routing: Routing, source: Hop, now: float) -> Sequence[Hop]:
-        """Where a request in a dialog goes, best first (RFC 3263 §4.3): what was silent lately comes last."""
-        known = self._literal_hops.get(routing.next_uri)
-        if known is not None:
-            return known
-        target: NextHop | None = self._dialogs.next_hop(routing.next_uri)
-        if target is None or self._dialogs.is_own(request, routing.next_uri, source):
-            return ()
-        literal = literal_address(target.host)
-        if literal is None:
-            found, silent = self._resolve(target), self._proxy.silent
-            return sorted(found, key=lambda hop: silent.holds(hop, now))[:MAX_ADDRESSES] if len(found) > 1 else found
-        if len(self._literal_hops) >= _MAX_KEPT_TARGETS:
-            self._literal_hops.clear()
-        hops = self._literal_hops[routing.next_uri] = (Hop(target.transport, literal, target.port),)
-        return hops
-
-    def _single_target(self, hop: Hop) -> Forward:
-        """A Forward to one place without a deadline of ours: timers B and F are enough inside a dialog."""
-        found = self._single_targets.get(hop)
-        if found is None:
-            if len(self._single_targets) >= _MAX_KEPT_TARGETS:
-                self._single_targets.clear()
-            found = Forward((Target("", hop, first_response_s=0.0, connect_s=0.0),))
-            self._single_targets[hop] = found
-        return found
 
     # -- responses, and what is no message -----------------------------------------------------------------------
 

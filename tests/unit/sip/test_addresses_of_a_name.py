@@ -6,8 +6,10 @@ import pytest
 
 from engine.sip.failover import ADDRESS_S, ADDRESS_S_OF_INVITE, DOUBT_S, MAX_ADDRESSES
 from engine.sip.forward import Hop
+from engine.sip.remembered import MAX_ANSWERERS, Remembered
+from tests import siptest
 from tests.siptest import CARRIER, PBX, make_stack, read_request, read_response, request, response, route_set
-from tests.unit.sip.test_proxy import A, Bench
+from tests.unit.sip.test_proxy import A, B, Bench
 
 NAME = "sip:psap@psap.example"
 FIRST, SECOND, THIRD, FOURTH = (Hop("udp", f"192.0.2.7{at}", 5060) for at in range(4))
@@ -105,3 +107,98 @@ def test_a_name_that_leads_nowhere_is_said_so() -> None:
     dialog = Dialog()
     dialog.ask("BYE")
     assert dialog.statuses() == [503]
+
+
+class Failed(Dialog):
+    """A 911 whose first trunk failed and whose second answered; the two are the addresses of one name, in that order.
+
+    `names`: where the carrier's answer says the name.
+    """
+
+    def __init__(self, failing: str, names: str) -> None:
+        stack = make_stack(resolve=lambda _: (CARRIER, siptest.SECOND))
+        Bench.__init__(self, A, B, fail_over={503}, stack=stack, emergency=True)
+        if failing == "silent":
+            self.wait(A.first_response_s + 0.1)
+        elif failing == "503":
+            self.answer(CARRIER, 503)
+        else:
+            self.stack.transport_failed(CARRIER, self.now)
+            self.collect()
+        contact, route = ("sip:psap@192.0.2.99", b"Record-Route: <sip:psap.example;lr>\r\nRecord-Route:")
+        if names == "Contact":
+            contact, route = NAME, b"Record-Route:"
+        self.first = self.sent_to(CARRIER)[0]
+        [invite] = {data for data in self.sent_to(siptest.SECOND) if b" INVITE\r\n" in data}
+        self.said = response(invite, 200, contact=contact).replace(b"Record-Route:", route, 1)
+        self.receive(self.said, siptest.SECOND)
+        self.routes = route_set(read_response(self.sent_to(PBX)[-1]))
+        self.out.clear()
+
+
+@pytest.mark.parametrize("failing", ["silent", "503", "refused"])
+@pytest.mark.parametrize("names", ["Contact", "Record-Route"])
+def test_the_ack_of_a_911_goes_to_the_trunk_that_answered_not_to_the_one_that_failed(failing: str, names: str) -> None:
+    """E-18: RFC 3261 §13.2.2.4: without its ACK the PSAP's end hangs up after 32 s."""
+    call = Failed(failing, names)
+    call.ask("ACK", cseq=1)
+    assert call.tried("ACK") == [siptest.SECOND.ip]
+    call.receive(call.said, siptest.SECOND)
+    call.wait(DOUBT_S + 1.0)
+    call.ask("ACK", cseq=1)
+    call.ask("BYE", cseq=2)
+    assert (call.tried("ACK"), call.tried("BYE")) == ([siptest.SECOND.ip] * 2, [siptest.SECOND.ip])
+
+
+def test_a_call_answered_twice_has_each_ack_go_to_who_it_is_for() -> None:
+    """E-18: the first trunk answers too late; each dialog stays where it is."""
+    call = Failed("silent", "Contact")
+    call.receive(response(call.first, 200, contact=NAME, to_tag="late"), CARRIER)
+    for to_tag, hop in (("carrier", siptest.SECOND), ("late", CARRIER)):
+        call.out.clear()
+        ack = request("ACK", NAME, routes=call.routes, to_tag=to_tag, branch=f"z9hG4bKin{next(_branches)}")
+        call.receive(ack, PBX)
+        assert call.tried("ACK") == [hop.ip]
+
+
+@pytest.mark.parametrize("failing", ["503", "silent"])
+def test_the_ack_of_a_re_invite_goes_to_the_address_that_answered_it(failing: str) -> None:
+    """E-18: the same inside a dialog, whether the first address refused or said nothing."""
+    dialog = Dialog(FIRST, SECOND)
+    dialog.ask("INVITE")
+    if failing == "503":
+        dialog.reply(FIRST, "INVITE", 503)
+    else:
+        dialog.wait(ADDRESS_S_OF_INVITE + 0.1)
+    dialog.reply(SECOND, "INVITE", 200)
+    dialog.wait(DOUBT_S + 1.0)
+    dialog.out.clear()
+    dialog.ask("ACK")
+    assert dialog.tried("ACK") == [SECOND.ip]
+
+
+def test_an_address_that_has_the_dialog_and_died_holds_up_one_request_alone() -> None:
+    """E-18: what followed would wait for it each time."""
+    call = Failed("503", "Contact")
+    call.wait(DOUBT_S + 1.0)
+    for cseq in (2, 3):
+        call.out.clear()
+        call.ask("INFO", cseq=cseq)
+        first = call.tried("INFO")[0]
+        assert first == (siptest.SECOND.ip if cseq == 2 else CARRIER.ip)
+        call.wait(ADDRESS_S + 0.1)
+        call.reply(CARRIER, "INFO", 200)
+
+
+def test_answerers_are_remembered_to_a_bound() -> None:
+    """E-18: the oldest is forgotten first."""
+    remembered = Remembered()
+    invite = request("INVITE", NAME, to_tag="carrier")
+    remembered.keep_answerer(read_response(response(invite, 200)), SECOND)
+    for number in range(MAX_ANSWERERS - 1):
+        remembered._answerers[b"%d" % number, b"", b""] = SECOND
+    newest = invite.replace(b"call-1@", b"call-2@")
+    remembered.keep_answerer(read_response(response(newest, 200)), SECOND)
+    assert len(remembered._answerers) == MAX_ANSWERERS
+    assert remembered.answerer_of(read_request(invite)) is None
+    assert remembered.answerer_of(read_request(newest)) == SECOND

@@ -251,8 +251,8 @@ def test_many_in_dialog_targets_are_kept_to_a_bound() -> None:
     for number in range(4200):
         stack.receive(bye(OURS, uri=f"sip:a@192.0.2.30:{number + 1}", branch=f"z9hG4bK{number}"), PBX, 0.0)
     assert len(drain(stack)[1]) == 4200
-    assert len(stack._single_targets) <= 4096
-    assert len(stack._literal_hops) <= 4096
+    assert len(stack._inside._single_targets) <= 4096
+    assert len(stack._inside._literal_hops) <= 4096
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,86 @@
+"""Where a request inside a dialog goes (RFC 3261 §16.6 step 7, RFC 3263 §4.3). Pure: names are asked of a callback."""
+
+import ipaddress
+from collections.abc import Callable, Sequence
+
+from engine.sip.dialog import Dialogs, NextHop
+from engine.sip.edit import Routing
+from engine.sip.failover import MAX_ADDRESSES, Doubts, one_after_another
+from engine.sip.forward import Forward, Hop, Target
+from engine.sip.message import Request
+from engine.sip.remembered import Remembered
+
+_MAX_KEPT_TARGETS = 4_096
+
+
+def literal_address(host: str) -> str | None:
+    """The host when it is an IP address, as sockets write it."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return None
+
+
+class Inside:
+    """Finds the next hops of requests in dialogs.
+
+    Args:
+        resolve: where a host name leads, best first, () when it is not known.
+        silent: addresses that said nothing lately, or that they cannot.
+        remembered: knows which of a name's addresses has the dialog.
+    """
+
+    __slots__ = ("_dialogs", "_literal_hops", "_remembered", "_resolve", "_silent", "_single_targets")
+
+    def __init__(
+        self,
+        *,
+        dialogs: Dialogs,
+        resolve: Callable[[NextHop], Sequence[Hop]],
+        silent: Doubts,
+        remembered: Remembered,
+    ) -> None:
+        self._dialogs, self._resolve, self._silent, self._remembered = dialogs, resolve, silent, remembered
+        self._literal_hops: dict[bytes, tuple[Hop, ...]] = {}
+        self._single_targets: dict[Hop, Forward] = {}
+
+    def hops_of(self, request: Request, routing: Routing, source: Hop, now: float) -> Sequence[Hop]:
+        """Where it goes, best first: the address that answered the dialog's INVITE, which alone may know the dialog;
+        last what was silent lately.
+        """
+        known = self._literal_hops.get(routing.next_uri)
+        if known is not None:
+            return known
+        target: NextHop | None = self._dialogs.next_hop(routing.next_uri)
+        if target is None or self._dialogs.is_own(request, routing.next_uri, source):
+            return ()
+        literal = literal_address(target.host)
+        if literal is None:
+            found = self._resolve(target)
+            return self._sorted(found, request, now) if len(found) > 1 else found
+        if len(self._literal_hops) >= _MAX_KEPT_TARGETS:
+            self._literal_hops.clear()
+        hops = self._literal_hops[routing.next_uri] = (Hop(target.transport, literal, target.port),)
+        return hops
+
+    def _sorted(self, found: Sequence[Hop], request: Request, now: float) -> Sequence[Hop]:
+        answerer, silent = self._remembered.answerer_of(request), self._silent
+        best = sorted(found, key=lambda hop: silent.holds(hop, now))
+        if answerer is not None:
+            ip, port = answerer.ip, answerer.port
+            best.sort(key=lambda hop: (hop.ip != ip, hop.ip != ip or hop.port != port))
+        return best[:MAX_ADDRESSES]
+
+    def forward_to(self, hops: Sequence[Hop], *, is_invite: bool) -> Forward:
+        """A Forward to these hops in turn."""
+        return self._single_target(hops[0]) if len(hops) == 1 else one_after_another(hops, is_invite=is_invite)
+
+    def _single_target(self, hop: Hop) -> Forward:
+        """A Forward to one place without a deadline of ours: timers B and F are enough inside a dialog."""
+        found = self._single_targets.get(hop)
+        if found is None:
+            if len(self._single_targets) >= _MAX_KEPT_TARGETS:
+                self._single_targets.clear()
+            found = Forward((Target("", hop, first_response_s=0.0, connect_s=0.0),))
+            self._single_targets[hop] = found
+        return found
