@@ -67,12 +67,15 @@ class SweepBody(Body):
 
 
 class LocationTestAnswer(Answer):
-    """What 933 calls last showed of a location. `passed_at` null: none went out with its address and was answered."""
+    """What 933 calls last showed of a location. `passed_at` null: none went out with the address it has
+    now and was answered.
+    """
 
     location_id: str
     name: str
     passed_at: Instant | None
     passed_call_id: str | None
+    passed_before_at: Instant | None
     tried_at: Instant | None
     tried_call_id: str | None
     outcome: Outcome | None
@@ -156,6 +159,7 @@ def _test(location: Location, tests: store_tests.Tests) -> LocationTestAnswer:
         name=location.name,
         passed_at=test.passed_at if test else None,
         passed_call_id=test.passed_call_id if test else None,
+        passed_before_at=test.passed_before_at if test else None,
         tried_at=test.tried_at if test else None,
         tried_call_id=test.tried_call_id if test else None,
         outcome=Outcome(test.outcome) if test else None,

@@ -55,12 +55,13 @@ FIELDS: Mapping[str, str] = {
     "SweepAnswer.failed": "Calls that were not answered, or carried another address.",
     "SweepAnswer.skipped": "Locations from which nothing can call, or in a country with no number for test calls.",
     "SweepAnswer.state": "`running`, `done` or `cancelled`.",
-    "passed_at": "When a test call last went out with its address and was answered.",
+    "passed_at": "When a test call last went out with the address it has now and was answered.",
     "passed_call_id": "That call.",
+    "passed_before_at": "When one last passed with an address that was changed since; it proves nothing of the new.",
     "tried_at": "When it was last tried.",
     "tried_call_id": "That call; null: none was recorded.",
-    "LocationTestAnswer.outcome": "`passed`, `wrong_place`, `not_answered`, `not_recorded`, `no_caller`, `no_test_line`"
-    " (no number is set aside for test calls in its country); null: none.",
+    "LocationTestAnswer.outcome": "`passed`, `wrong_place`, `earlier_address`, `not_answered`, `not_recorded`,"
+    " `no_caller`, `no_test_line` (no number is set aside for test calls in its country); null: none.",
     "LocationTestAnswer.detail": "The same in a sentence.",
     "DrillBody.location_id": "Where the caller is pretended to be.",
     "DrillAnswer.id": "The drill's call.",

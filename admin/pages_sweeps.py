@@ -20,6 +20,7 @@ CADENCES = (("off", "Never by itself"), ("weekly", "Every week"), ("monthly", "E
 _BADGES = {
     Outcome.PASSED: ("Passed", "ok"),
     Outcome.WRONG_PLACE: ("Wrong address", "bad"),
+    Outcome.EARLIER_ADDRESS: ("Earlier address", "warn"),
     Outcome.NOT_ANSWERED: ("Not answered", "bad"),
     Outcome.NOT_RECORDED: ("No record", "bad"),
     Outcome.NO_CALLER: ("Nothing to test", "warn"),

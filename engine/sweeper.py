@@ -263,15 +263,16 @@ class Sweeper:
             row = await session.get(Sweep, sweep.id, with_for_update=True)
             if row is None or await session.get(Location, location.id) is None:
                 return
-            await store_tests.keep(
+            kept = await store_tests.keep(
                 session, sweep.account_id, location.id, judged.outcome, judged.detail,
                 at=call.sent_at if call is not None else started, call_id=call.id if call is not None else None,
-                sweep_id=sweep.id,
+                sweep_id=sweep.id, conveyed=call.location if call is not None else None,
             )  # fmt: skip
-            row.passed += judged.outcome is Outcome.PASSED
-            row.failed += judged.outcome in FAILURES
-            row.skipped += judged.outcome in SKIPPED
-        _log.info("sweep.tested", location_id=location.id, outcome=judged.outcome.value)
+            outcome = Outcome(kept.outcome)
+            row.passed += outcome is Outcome.PASSED
+            row.failed += outcome in FAILURES
+            row.skipped += outcome in SKIPPED
+        _log.info("sweep.tested", location_id=location.id, outcome=outcome.value)
 
     async def _end(self, sweep: Sweep) -> None:
         async with self.database.sessions.begin() as session:

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit.events import Event
 from engine.audit.record import Actor, parts_of, record
-from engine.e911 import store, store_merge
+from engine.e911 import store, store_merge, store_tests
 from engine.e911.fields import MAX_CARRIER_IDS, MAX_RECIPIENTS
 from engine.e911.location_twins import inside_differs
 from engine.errors import Conflict, FieldFault, Invalid
@@ -62,6 +62,8 @@ async def merge_locations(
     told = len(filled.get("notification_recipients", keep.notification_recipients)) - len(keep.notification_recipients)
     for name, value in filled.items():
         setattr(keep, name, value)
+    if "geo" in filled:
+        await store_tests.address_changed(session, keep)
     with parts_of(session, bulk_id):
         lines, networks, numbers, pbxs = await _move(session, actor, account, keep, gone)
     phones = await store_merge.move_phones(session, actor, gone, keep, bulk_id)

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from engine.audit.events import Event
 from engine.audit.record import Actor, record
 from engine.db import utc_now
-from engine.e911 import store
+from engine.e911 import store, store_tests
 from engine.e911.fields import (
     LOCATION_FIELDS,
     MAX_RECIPIENTS,
@@ -70,6 +70,8 @@ async def update_location(
         location.status = LocationStatus.DRAFT
         location.validated_at = None
         location.validation = None
+    if moved.keys() & {"civic_address", "geo"}:
+        await store_tests.address_changed(session, location)
     record(session, actor, Event.LOCATION_UPDATE, location)
     await session.flush()
     return location

@@ -315,6 +315,17 @@ def _location(row: Mapping[str, Any]) -> DispatchableLocation:
     )
 
 
+def is_same_address(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether calls from both tell the same place: `civic_address` and `geo` of each, as a location or a call's record
+    holds them.
+    """
+
+    def told(row: Mapping[str, Any]) -> tuple[CivicAddress, Shape | None]:
+        return CivicAddress.of(row.get("civic_address") or {}), _geo(row.get("geo"))
+
+    return told(one) == told(other)
+
+
 def _geo(row: Mapping[str, Any] | None) -> Shape | None:
     """A shape that cannot be on Earth is left out: a civic address beside it is still worth conveying."""
     if not row:

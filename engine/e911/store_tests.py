@@ -3,13 +3,15 @@
 import datetime as dt
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import ColumnElement, and_, func, not_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
 
 from engine.e911.mail import LOCATION_DROPPED
-from engine.e911.sweep import Outcome, TestCaller, address_inside, judge
+from engine.e911.snapshot import is_same_address
+from engine.e911.sweep import EARLIER_ADDRESS_WORDS, Outcome, TestCaller, address_inside, judge
 from engine.models import (
     Account,
     Cadence,
@@ -47,8 +49,9 @@ async def note_test(session: AsyncSession, call: EmergencyCall) -> LocationTest 
     conveyed = None if LOCATION_DROPPED in (call.flags or ()) else (location_id, str(place.get("name") or ""))
     judged = judge(location_id, conveyed, call.outcome, call.status_code)
     return await keep(
-        session, call.account_id, location_id, judged.outcome, judged.detail, at=call.sent_at, call_id=call.id
-    )
+        session, call.account_id, location_id, judged.outcome, judged.detail,
+        at=call.sent_at, call_id=call.id, conveyed=place,
+    )  # fmt: skip
 
 
 async def keep(
@@ -61,8 +64,17 @@ async def keep(
     at: dt.datetime,
     call_id: str | None,
     sweep_id: str | None = None,
+    conveyed: Mapping[str, Any] | None = None,
 ) -> LocationTest:
-    """Store a location's latest test; what passed before stays known."""
+    """Store a location's latest test; what passed before stays known.
+
+    Args:
+        conveyed: The location as the call carried it. A call that passed with an address that the location has no
+            more (it was changed while the call or its record was under way) proves nothing of the one it has.
+    """
+    is_earlier = conveyed is not None and await _has_moved(session, location_id, conveyed)
+    if outcome is Outcome.PASSED and is_earlier:
+        outcome, detail = Outcome.EARLIER_ADDRESS, EARLIER_ADDRESS_WORDS
     row = await session.get(LocationTest, location_id)
     if row is None:
         row = LocationTest(location_id=location_id, account_id=account_id, tried_at=at, outcome=outcome)
@@ -72,8 +84,29 @@ async def keep(
     row.sweep_id = sweep_id or row.sweep_id
     if outcome is Outcome.PASSED and (row.passed_at is None or at >= row.passed_at):
         row.passed_at, row.passed_call_id = at, call_id
+    if outcome is Outcome.EARLIER_ADDRESS and (row.passed_before_at is None or at >= row.passed_before_at):
+        row.passed_before_at = at
     await session.flush()
     return row
+
+
+async def _has_moved(session: AsyncSession, location_id: str, conveyed: Mapping[str, Any]) -> bool:
+    location = await session.get(Location, location_id)
+    return location is not None and not is_same_address(
+        conveyed, {"civic_address": location.civic_address, "geo": location.geo}
+    )
+
+
+async def address_changed(session: AsyncSession, location: Location) -> None:
+    """What 933 calls proved, they proved of the address that the location had: it counts as untested from now on."""
+    row = await last_test_of(session, location)
+    if row is None:
+        return
+    row.passed_before_at = row.passed_at or row.passed_before_at
+    row.passed_at = row.passed_call_id = None
+    if row.outcome == Outcome.PASSED:
+        row.outcome, row.detail = Outcome.EARLIER_ADDRESS, EARLIER_ADDRESS_WORDS
+    await session.flush()
 
 
 async def locations_tested(

@@ -23,14 +23,19 @@ class Outcome(StrEnum):
 
     PASSED = "passed"
     WRONG_PLACE = "wrong_place"  # another location was conveyed, or none
+    EARLIER_ADDRESS = "earlier_address"  # it passed, and the address was changed since
     NOT_ANSWERED = "not_answered"
     NOT_RECORDED = "not_recorded"  # the SIP side did not take it, or no record came
     NO_CALLER = "no_caller"  # nothing there can call, so there was nothing to test
     NO_TEST_LINE = "no_test_line"  # no number is set aside for tests in its country, so none was dialed
 
 
-FAILURES = frozenset({Outcome.WRONG_PLACE, Outcome.NOT_ANSWERED, Outcome.NOT_RECORDED})
+FAILURES = frozenset({Outcome.WRONG_PLACE, Outcome.EARLIER_ADDRESS, Outcome.NOT_ANSWERED, Outcome.NOT_RECORDED})
 SKIPPED = frozenset({Outcome.NO_CALLER, Outcome.NO_TEST_LINE})
+EARLIER_ADDRESS_WORDS = (
+    "A 933 call passed with an earlier address of this location, which was changed since; none proved the one it has "
+    "now."
+)
 NO_TEST_LINE_WORDS = (
     "No number is set aside for test calls in this country, so none was dialed. Ask the carrier how to test emergency "
     "calls from here."

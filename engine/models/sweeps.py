@@ -25,8 +25,8 @@ class SweepState(StrEnum):
 
 
 class LocationTest(Base):
-    """What 933 calls last showed of a location: when one went out with its address and was answered, and the latest
-    try of a sweep or of a person, whatever came of it.
+    """What 933 calls last showed of a location: when one went out with its address as it is and was answered, and the
+    latest try of a sweep or of a person, whatever came of it.
     """
 
     __tablename__ = "location_test"
@@ -35,6 +35,7 @@ class LocationTest(Base):
     passed_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
     passed_call_id: Mapped[str | None] = mapped_column(Id, index=True)
     tried_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    passed_before_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)  # with an address it has no more
     tried_call_id: Mapped[str | None] = mapped_column(Id, index=True)
     outcome: Mapped[str] = mapped_column(String(20))  # e911.sweep.Outcome
     detail: Mapped[str] = mapped_column(String(400), default="")

@@ -20,6 +20,7 @@ def upgrade() -> None:
     _audit_beginning()
     _what_tests_rest_on()
 
+    op.add_column("location_test", sa.Column("passed_before_at", sa.DateTime(), nullable=True))
 
 def _storage_settings() -> None:
     op.create_table(

@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 import itertools
+import json
 import zoneinfo
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -16,6 +17,9 @@ from engine.audit.record import SYSTEM, Actor, record
 from engine.crypto import KeyRing
 from engine.db import Database, utc_now
 from engine.e911 import sites, store, store_tests, sweeps
+from engine.e911.geo import shape_of
+from engine.e911.location import CivicAddress
+from engine.e911.snapshot import is_same_address
 from engine.e911.sweep import CALL_ID_MARK, Outcome, address_inside, judge, next_round
 from engine.errors import Conflict, Invalid
 from engine.models import Account, EmergencyCall, Location, Notification, Sweep, SweepPlan
@@ -132,7 +136,7 @@ async def test_who_calls_from_a_location_is_a_phone_there_or_a_line_from_its_net
 
 
 def call_of(account: Account, location: Location | None, **fields: Any) -> EmergencyCall:
-    place = None if location is None else {"id": location.id, "name": location.name, "civic_address": {}}
+    place = location and {name: getattr(location, name) for name in ("id", "name", "civic_address", "geo")}
     values = {
         "dialed": "933", "kind": "test", "location": place, "location_source": "phone",
         "outcome": "answered", "status_code": 200,
@@ -156,6 +160,61 @@ async def test_any_answered_933_counts_as_a_test_of_the_location_it_carried(
         assert row is not None
         assert (row.passed_at, row.passed_call_id) == (passed.sent_at, passed.id)
         assert (row.tried_at, row.outcome) == (failed.sent_at, Outcome.NOT_ANSWERED)
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [
+        {"civic_address": {"country": "US", "A1": "NY", "A3": "Albany", "HNO": "9", "RD": "Main", "STS": "St"}},
+        {"geo": {"latitude": 42.7, "longitude": -73.8}},
+    ],
+)
+async def test_a_moved_location_is_untested_until_a_call_carries_its_new_address(
+    database: Database, account: Account, location: Location, moved: dict[str, Any]
+) -> None:
+    """E-15: what 933 proved, it proved of the address that was told; a record that comes late proves no more."""
+    before, since = call_of(account, location, sent_at=utc("2026-11-01T12:00")), utc("2026-10-01T12:00")
+    late = call_of(account, location, sent_at=utc("2026-11-02T12:00"))
+    async with database.sessions.begin() as session:
+        place = await session.get_one(Location, location.id)
+        await store_tests.note_test(session, before)
+        assert await store_tests.count_untested(session, account.id, since) == 0
+        await sites.update_location(session, DESK, account, place, {"onsite_number": "+15185550199"})
+        assert await store_tests.count_untested(session, account.id, since) == 0
+        await sites.update_location(session, DESK, account, place, moved)
+        row = await store_tests.last_test_of(session, place)
+        assert row is not None
+        assert (row.passed_at, row.passed_call_id, row.passed_before_at) == (None, None, before.sent_at)
+        assert (row.outcome, "earlier address" in row.detail) == (Outcome.EARLIER_ADDRESS, True)
+        assert await store_tests.count_untested(session, account.id, since) == 1
+        assert [each.location.id for each in await store_tests.locations_tested(
+            session, account.id, untested_since=since)] == [place.id]  # fmt: skip
+        await store_tests.note_test(session, late)
+        assert (row.passed_at, row.passed_before_at, row.outcome) == (None, late.sent_at, Outcome.EARLIER_ADDRESS)
+        fresh = call_of(account, place, sent_at=utc("2026-11-03T12:00"))
+        await store_tests.note_test(session, fresh)
+        assert (row.passed_at, row.outcome) == (fresh.sent_at, Outcome.PASSED)
+        assert await store_tests.count_untested(session, account.id, since) == 0
+
+
+@pytest.mark.parametrize(
+    "geo",
+    [
+        None,
+        {"latitude": 42.65258, "longitude": -73.75623, "altitude_m": None},
+        {"shape": "circle", "latitude": 42.65258, "longitude": -73.75623, "radius_m": 30.5},
+        {"shape": "polygon", "points": [[42.1, -73.1], [42.2, -73.1], [42.2, -73.2]]},
+    ],
+)
+def test_what_a_call_recorded_is_the_address_it_was_made_of(geo: dict[str, Any] | None) -> None:
+    """E-15: whatever the shape, a call's record compares equal to its location's, or no test would ever count."""
+    stored: dict[str, Any] = {"civic_address": {"country": "US", "A1": "NY", "RD": "Elm", "FLR": " 3"}, "geo": geo}
+    shape = None if geo is None else shape_of(geo)
+    entry = {"civic_address": CivicAddress.of(stored["civic_address"]).as_dict(), "geo": shape and shape.as_dict()}
+    recorded = json.loads(json.dumps(entry))
+    assert is_same_address(recorded, stored)
+    assert not is_same_address(recorded, stored | {"civic_address": {"country": "US", "A1": "NY", "RD": "Main"}})
+    assert not is_same_address(recorded, stored | {"geo": {"latitude": 1.0, "longitude": 1.0}})
 
 
 async def test_what_was_not_tested_for_90_days_is_counted_and_comes_first(
