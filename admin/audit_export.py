@@ -4,6 +4,9 @@ The rows are read in groups, each in a reading session of its own, after the req
 entry has committed: a file of any size takes the memory of one group and keeps no writer waiting. A second entry, a
 part of the first one's request, says how the file ended: how many rows left, and whether all did. One without it was
 broken off by the end of the process.
+
+Entries that are left behind meanwhile are still read: their rows go `engine.retention.SETTLE` later, and no file takes
+that long. Should some be gone all the same, the file is broken off and ends as a failure: nothing is left out unsaid.
 """
 
 import asyncio
@@ -18,7 +21,7 @@ import structlog
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import AsyncIterablePayload
-from sqlalchemy import inspect
+from sqlalchemy import inspect, select
 
 from admin.context import ACCOUNT, ACTOR, DATABASE, KEYS, RESOURCE, SESSION
 from admin.problems import DATABASE_ERRORS
@@ -35,6 +38,7 @@ from engine.errors import DatabaseAway
 from engine.models import AuditBeginning, AuditEntry
 
 GROUP = 1_000
+LONGEST_S = 3_000.0  # less than engine.retention.SETTLE
 CSV = "text/csv"
 JSON_LINES = "application/jsonl"
 CHECKPOINT_HEADER = "Callpoint-Audit-Checkpoint"  # beside the file: number, hash and signature of the chain's head
@@ -71,6 +75,10 @@ class Export:
             )  # fmt: skip
 
 
+class Incomplete(ConnectionError):
+    """The file cannot be whole any more. To the reader it is a connection that ended before the body did."""
+
+
 class _Body(AsyncIterablePayload):
     """The file's bytes; whatever becomes of them is in the log before the answer ends."""
 
@@ -95,6 +103,7 @@ async def exported(request: web.Request, filters: Filters, kind: str) -> web.Res
     session, account = request[SESSION], request[ACCOUNT]
     is_whole = filters == Filters()
     resource = request[RESOURCE] = ("audit_log", "export", kind)
+    begin = await beginning_of(session, account.id)  # before the head: it may be left behind in between
     newest = await store.head(session, account.id)
     last = newest[0] if newest else 0
     details = {"is_whole": is_whole, "filters": _names(filters), "up_to": last}
@@ -102,7 +111,6 @@ async def exported(request: web.Request, filters: Filters, kind: str) -> web.Res
     signer = checkpoints.signer_of(request.app[KEYS])
     signed = None if signer is None else await checkpoints.sign_head(session, signer, account.id)
     make = _csv if kind == "csv" else _whole_lines if is_whole else _part_lines
-    begin = await beginning_of(session, account.id)
     export = Export(request.app[DATABASE], request[ACTOR], account.id, kind, last, time.monotonic(), begin)
     body = _Body(make(export, filters, signed), export, f"{CSV if kind == 'csv' else JSON_LINES}; charset=utf-8")
     name = f"audit-log{'' if is_whole else '-part'}.{kind}"
@@ -157,15 +165,28 @@ async def _lines(export: Export, filters: Filters) -> AsyncIterator[bytes]:
 
 
 async def _groups(export: Export, filters: Filters) -> AsyncIterator[list[AuditEntry]]:
+    """What meets the filters, oldest first.
+
+    Raises:
+        Incomplete: it took too long, or rows are gone that belong into the file.
+    """
     network = ipaddress.ip_network(filters.ip.strip(), strict=False) if store.is_network(filters.ip) else None
     after = 0 if export.begin is None else export.begin.seq
     columns = inspect(AuditEntry).columns  # the values alone: as objects a million of them take five times as long
     query = store.query_of(export.chain, filters).with_only_columns(*columns)
     while after < export.last:
+        if time.monotonic() - export.began > LONGEST_S:
+            raise Incomplete("the reader took too long")
         async with export.database.sessions() as session:
             until = min(export.last, after + GROUP * 20)
             narrowed = query.where(AuditEntry.seq > after, AuditEntry.seq <= until)
             found = (await session.execute(narrowed.order_by(AuditEntry.seq).limit(GROUP))).all()
+            # rows go oldest first: while this one is there, none behind it was gone when they were read
+            first = select(AuditEntry.seq).where(AuditEntry.chain == export.chain, AuditEntry.seq == after + 1)
+            is_there = await session.scalar(first) is not None
+        numbers = [row.seq for row in found]
+        if not is_there or (filters == Filters() and numbers != list(range(after + 1, after + 1 + len(numbers)))):
+            raise Incomplete("entries were removed before they were read")
         rows = cast("list[AuditEntry]", found)  # alike in all that is read of them
         after = rows[-1].seq if len(rows) == GROUP else until
         if network is not None:

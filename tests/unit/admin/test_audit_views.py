@@ -2,19 +2,28 @@
 
 import asyncio
 import csv
+import datetime as dt
 import io
 import json
+import time
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from aiohttp import ClientPayloadError
+from sqlalchemy import select, text
+from sqlalchemy.event import listen
 
+from admin import audit_export
+from admin.audit_export import Export, Incomplete
+from engine.audit import store_beginnings
 from engine.audit.events import Event
 from engine.audit.record import SYSTEM, record
+from engine.audit.store import Filters
 from engine.audit.verify import verify, verify_each
 from engine.db import utc_now
 from engine.ids import new_id
 from engine.models import Anomaly, Role, SavedView, User
+from engine.retention import SETTLE
 from tests.unit.admin.adminport import AdminPort, Site
 
 pytestmark = pytest.mark.enable_socket  # a real listener on loopback
@@ -170,13 +179,75 @@ async def test_an_export_that_is_broken_off_says_so_in_the_log(port: AdminPort, 
     answer.close()
     async with asyncio.timeout(60):
         while True:
-            (entry,) = await port.entries(site.account.id, after=await port.head(site.account.id) - 1)
+            entry = (await port.entries(site.account.id, after=await port.head(site.account.id) - 1))[-1]
             if entry.event == "audit_log.export_end":
                 break
             await asyncio.sleep(0.05)
     told = json.loads(entry.entry)
     assert (told["outcome"], told["reason"]) == ("failure", "broken_off")
     assert told["details"]["rows"] < 6_000
+
+
+@pytest.mark.parametrize("filters", [Filters(), Filters(events=frozenset({"account.read"}))], ids=["whole", "part"])
+async def test_an_export_whose_rows_go_before_they_are_read_is_broken_off(
+    port: AdminPort, site: Site, monkeypatch: pytest.MonkeyPatch, filters: Filters
+) -> None:
+    """S1-22: nothing is left out unsaid."""
+    monkeypatch.setattr(audit_export, "GROUP", 1)  # twenty numbers a question
+    async with port.database.sessions.begin() as session:
+        for _ in range(100):
+            record(session, SYSTEM, Event.ACCOUNT_READ, account_id=site.account.id)
+    last = await port.head(site.account.id)
+
+    async def read_on(*, is_cleared: bool) -> int:
+        export = Export(port.database, SYSTEM, site.account.id, "csv", last, time.monotonic())
+        groups, count = audit_export._groups(export, filters), 0
+        async for rows in groups:
+            count += len(rows)
+            if is_cleared:
+                async with port.database.sessions.begin() as session:
+                    assert await store_beginnings.clear(session, site.account.id, last, 1_000) == last
+        return count
+
+    async with port.database.engine.begin() as connection:  # as if the chain began behind them
+        await connection.execute(text("DROP TRIGGER audit_entry_no_delete"))
+    assert await read_on(is_cleared=False) >= 100
+    monkeypatch.setattr(audit_export, "LONGEST_S", -1.0)
+    with pytest.raises(Incomplete, match="too long"):
+        await read_on(is_cleared=False)
+    monkeypatch.setattr(audit_export, "LONGEST_S", 60.0)
+    with pytest.raises(Incomplete, match="removed before"):
+        await read_on(is_cleared=True)
+
+
+def test_no_export_is_read_for_as_long_as_rows_stay() -> None:
+    assert dt.timedelta(seconds=audit_export.LONGEST_S) < SETTLE
+
+
+async def test_an_export_that_took_too_long_ends_as_a_failure(
+    port: AdminPort, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_export, "LONGEST_S", -1.0)
+    with pytest.raises(ClientPayloadError):
+        await (await port.call("GET", "/api/v1/exports/audit-log/jsonl", site.auth)).read()
+    async with asyncio.timeout(60):
+        while (entry := (await port.entries(site.account.id))[-1]).event != "audit_log.export_end":
+            await asyncio.sleep(0.02)
+    told = json.loads(entry.entry)
+    assert (told["outcome"], told["reason"], told["details"]["rows"]) == ("failure", "broken_off", 0)
+
+
+async def test_an_export_asked_in_the_moment_of_a_prune_verifies(port: AdminPort, site: Site) -> None:
+    """S1-22: on PostgreSQL each question sees what was committed by then: where it begins is asked first."""
+    asked: list[str] = []
+
+    def seen(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        if statement.startswith("SELECT audit_beginning.") or "FROM audit_entry" in statement:
+            asked.append("beginning" if "audit_beginning." in statement else "entry")
+
+    listen(port.database.engine.sync_engine, "before_cursor_execute", seen)
+    await (await port.call("GET", "/api/v1/exports/audit-log/jsonl", site.auth)).read()
+    assert asked[0] == "beginning"
 
 
 async def test_an_export_of_everything_verifies_and_a_part_holds_each_in_itself(port: AdminPort, site: Site) -> None:
