@@ -58,8 +58,8 @@ class DiskMail:
     async def send_due(self) -> bool:
         """Mail those who have to be told and were not. False: somebody is still to be told."""
         level = self._watch.level
-        if level is Level.GOOD and self._watch.free_bytes is not None and self._told is not Level.GOOD:
-            self._remember(Level.GOOD)
+        if self._watch.free_bytes is not None and is_worse(self._told, level):
+            self._remember(level)  # it got better: when it gets worse again, that is told again
         if not is_worse(level, self._told):
             return True
         if not self._settings.host:
@@ -69,10 +69,12 @@ class DiskMail:
                 self._left = await store_storage.platform_people(session)
             self._telling = level
         for address in list(self._left):
-            words = await hand_over(self._message(level, address), self._settings)
-            if words:
-                _log.warning("disk_not_mailed", error=words)
-                return False
+            refused = await hand_over(self._message(level, address), self._settings)
+            if refused is not None:
+                is_lost = refused.is_of_recipient
+                _log.warning("disk_not_mailed", error=refused.words, is_tried_again=not is_lost)
+                if not is_lost:
+                    return False
             self._left.remove(address)
         self._left = None
         self._remember(level)

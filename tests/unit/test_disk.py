@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from sqlalchemy import func, insert, select
 
 from engine.accounts import operators, store_storage
@@ -130,6 +131,61 @@ async def test_whoever_runs_the_platform_is_mailed_once_for_each_worse_level(
             await watch.look()
             assert await again.send_due()
         assert len(sink.messages) == 3
+    finally:
+        await sink.stop()
+
+
+class _Picky(MailSink):
+    """A server that takes nothing for the first operator: that mailbox is gone."""
+
+    async def handle_RCPT(  # noqa: N802  # aiosmtpd's name
+        self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any
+    ) -> str:
+        if address == "op@example.com":
+            return "550 5.1.1 no such user"
+        envelope.rcpt_tos.append(address)
+        return "250 kept"
+
+
+@pytest.mark.enable_socket
+async def test_a_refused_address_keeps_nobody_from_being_told(database: Database, tmp_path: Path) -> None:
+    """S1-22: those behind it are told now, and it is not tried for ever."""
+    await people(database)
+    async with database.sessions.begin() as session:
+        await operators.create_operator(session, SYSTEM, "second@example.com", "Op", "$argon2id$x")
+    sink = _Picky()
+    await sink.start()
+    try:
+        settings = Mail.model_validate({"host": "127.0.0.1", "port": sink.port, "security": "none"})
+        watch = DiskWatch(tmp_path, SECTION, measure=Disk(999))
+        await watch.look()
+        mail = DiskMail(database, settings, "", watch)
+        with structlog.testing.capture_logs() as logged:
+            assert await mail.send_due()
+            assert await mail.send_due()
+        assert [to for to, _mail in sink.messages] == [["second@example.com"]]
+        (refusal,) = [line for line in logged if line["event"] == "disk_not_mailed"]
+        assert "no such user" in refusal["error"]
+    finally:
+        await sink.stop()
+
+
+@pytest.mark.enable_socket
+async def test_a_second_fall_is_mailed_again(database: Database, tmp_path: Path) -> None:
+    """S1-22: nearly full, a little better, nearly full again; coming back up is no news."""
+    await people(database)
+    sink = MailSink()
+    await sink.start()
+    try:
+        settings = Mail.model_validate({"host": "127.0.0.1", "port": sink.port, "security": "none"})
+        disk = Disk(300)
+        watch = DiskWatch(tmp_path, SECTION, measure=disk)
+        mail = DiskMail(database, settings, "", watch)
+        for free, told in ((300, 1), (600, 1), (300, 2), (450, 2), (5_000, 2), (999, 3)):
+            disk.free = free
+            await watch.look()
+            assert await mail.send_due()
+            assert len(sink.messages) == told, free
     finally:
         await sink.stop()
 
