@@ -21,7 +21,8 @@ from admin.render import render, zone_of
 from admin.routes import Route
 from engine.accounts import mail_server, operations, store_trunks
 from engine.accounts import store as accounts
-from engine.accounts.operations import BILLING_FIELDS, AccountFields
+from engine.accounts.billing import BILLING_FIELDS
+from engine.accounts.operations import AccountFields
 from engine.accounts.scopes import Scope
 from engine.accounts.trunk_groups import group_alarms
 from engine.audit.events import Event
@@ -158,9 +159,8 @@ async def post_address(request: web.Request) -> web.Response:
     account = request[ACCOUNT]
     await refuse_stale(request, account)
     values = {name: await typed(request, f"billing_address.{name}") for name in BILLING_FIELDS}
-    kept = {name: text for name, text in values.items() if text}
     await operations.update_account(
-        request[SESSION], request[ACTOR], account, replace(AccountFields.of(account), billing_address=kept)
+        request[SESSION], request[ACTOR], account, replace(AccountFields.of(account), billing_address=values)
     )
     return see_other("/settings", "address")
 

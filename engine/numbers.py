@@ -11,7 +11,10 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import NewType
+from typing import TYPE_CHECKING, NewType
+
+if TYPE_CHECKING:
+    from phonenumbers import PhoneNumber
 
 E164 = NewType("E164", str)
 """A number of the form +<country code><subscriber>, at most 15 digits (ITU-T E.164 §6.2)."""
@@ -367,6 +370,20 @@ def parse_e164(text: str, country: str = "US") -> E164 | None:
 
     Emergency and other short numbers are None: they call nobody back.
     """
+    import phonenumbers
+
+    parsed = _subscriber(text, country)
+    if parsed is None or parsed.extension:
+        return None
+    return E164(phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164))
+
+
+def is_telephone(text: str, country: str = "US") -> bool:
+    """Whether people could dial it: a subscriber's number as read in that country, or with one's extension."""
+    return _subscriber(text, country) is not None
+
+
+def _subscriber(text: str, country: str) -> "PhoneNumber | None":
     # read here: the table of all countries takes 70 ms to load, and the SIP process needs none of it
     import phonenumbers
 
@@ -376,6 +393,4 @@ def parse_e164(text: str, country: str = "US") -> E164 | None:
         parsed = phonenumbers.parse(text, country.upper())
     except phonenumbers.NumberParseException:
         return None
-    if parsed.extension or not phonenumbers.is_possible_number(parsed) or not phonenumbers.is_valid_number(parsed):
-        return None
-    return E164(phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164))
+    return parsed if phonenumbers.is_possible_number(parsed) and phonenumbers.is_valid_number(parsed) else None

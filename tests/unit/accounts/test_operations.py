@@ -111,6 +111,31 @@ async def test_every_bad_field_of_an_account_is_told_at_once(session: AsyncSessi
     }  # fmt: skip
 
 
+async def test_a_telephone_number_and_a_billing_address_are_held_to_what_they_are(session: AsyncSession) -> None:
+    """AD-02, S0-07: no word for a number, no country beyond ISO 3166, no part too long; what stood before stays."""
+    account = await add_account(session)
+    account.phone = "banana"  # of an older row: no fault of a change to something else
+    await operations.update_account(session, CLI, account, replace(AccountFields.of(account), name="Acme"))
+    long = {"street": "1" * 201, "city": "Al\nbany", "postal_code": "1" * 21, "country": "USA", "state": "NY"}
+    with pytest.raises(Invalid) as caught:
+        wished = replace(AccountFields.of(account), phone="911", country="ZZ", billing_address=long)
+        await operations.update_account(session, CLI, account, wished)
+    assert {fault.field: fault.detail for fault in caught.value.fields} == {
+        "phone": "Expected a telephone number, such as +15185550100 or (518) 555-0100 x12.",
+        "country": "Expected two capital letters of ISO 3166, such as US.",
+        "billing_address.street": "Expected one line of at most 200 printable characters.",
+        "billing_address.city": "Expected one line of at most 200 printable characters.",
+        "billing_address.postal_code": "Expected one line of at most 20 printable characters.",
+        "billing_address.country": "Expected two letters of ISO 3166, such as US.",
+    }
+    for phone in ("(518) 555-0100 x12", "+44 20 7946 0958", ""):
+        await operations.update_account(session, CLI, account, replace(AccountFields.of(account), phone=phone))
+        assert account.phone == phone
+    billing = {"street": " 120 Washington Ave ", "city": "", "postal_code": "12203-1234", "country": "us"}
+    await operations.update_account(session, CLI, account, replace(AccountFields.of(account), billing_address=billing))
+    assert account.billing_address == {"street": "120 Washington Ave", "postal_code": "12203-1234", "country": "US"}
+
+
 async def test_a_changed_account_moves_its_revision(database: Database) -> None:
     """AD-02: what calls are routed by is published anew after the commit."""
     async with database.sessions.begin() as session:

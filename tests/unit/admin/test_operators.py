@@ -46,7 +46,7 @@ async def test_an_operators_key_acts_for_the_account_it_names(port: AdminPort, s
     assert {row["id"] for row in listed["data"]} == {site.account.id, other.account.id}
     for account in (site.account, other.account):
         answer = await port.call(
-            "PATCH", "/api/v1/account", key | {NAMED: account.id, "If-Match": "*"}, json={"phone": "1"}
+            "PATCH", "/api/v1/account", key | {NAMED: account.id, "If-Match": "*"}, json={"phone": "+15185550199"}
         )
         assert (answer.status, (await answer.json())["name"]) == (200, account.name)
         entry = (await port.entries(account.id))[-1]
@@ -57,7 +57,7 @@ async def test_an_operators_key_acts_for_the_account_it_names(port: AdminPort, s
             "fleet script",
         )
         assert (told["actor"]["display_name"], entry.ip) == ("Platform operator fleet script", "127.0.0.1")
-        assert told["changes"]["phone"] == {"before": "", "after": "1"}
+        assert told["changes"]["phone"] == {"before": "", "after": "+15185550199"}
         admins = site.auth if account is site.account else other.auth
         seen = await (await port.call("GET", "/api/v1/audit-log?event=account.update", admins)).json()
         assert [row["actor"]["type"] for row in seen["data"]] == ["platform_operator"]
