@@ -20,6 +20,8 @@ def tls_context(certificate: Path | None, key: Path | None) -> ssl.SSLContext | 
 def phones_tls(section: Provisioning, authorities: Authorities | None) -> ssl.SSLContext | None:
     """The phones' TLS, which asks for their certificates where makers' authorities are named."""
     context = tls_context(section.tls_cert, section.tls_key)
+    if context is not None:
+        context.num_tickets = 1  # a phone resumes one session at a time, and is given the next ticket as it does
     if context is not None and authorities is not None:
         authorities.ask_for_certificates(context)
     return context

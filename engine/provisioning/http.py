@@ -210,6 +210,7 @@ def make_server(port: PhonesPort) -> web.Server:
         access_log=None,
         logger=LOG,
         keepalive_timeout=75,
+        tcp_keepalive=False,  # it looks after two hours, and every wait of ours ends within minutes
         lingering_time=2.0,  # for the body of what was refused
         auto_decompress=False,  # no body is looked into here: nobody makes us unpack one
         max_line_size=MAX_LINE_BYTES,
