@@ -13,6 +13,7 @@ from engine.sip.forward import Edit, Forward, Hop, Target
 from engine.sip.message import Request, Response
 from engine.sip.timers import EMERGENCY_TIMER_C_S, EMERGENCY_TRYING_S, OWN_TEST_S, TIMER_C_S
 
+CHALLENGES = frozenset({401, 407})
 PREFERRED_4XX = frozenset({401, 407, 415, 420, 484})  # §16.7 step 6
 DOUBT_S = 300.0
 MAX_DOUBTS = 4_096
@@ -44,6 +45,38 @@ def rank(status: int, data: bytes | None) -> tuple[int, bool, bool, int]:
     """The lowest is the best final response (§16.7 step 6); `data` None: one of our own making."""
     group = 0 if status >= 600 else status // 100
     return group, data is None, status not in PREFERRED_4XX, status
+
+
+def keep_better(context: ResponseContext, status: int, data: bytes | None, target: Target | None) -> None:
+    """Keep the better of two final responses (§16.7 step 6); one that came is better than one of our making."""
+    best = context.best
+    if best is None or rank(status, data) < rank(best[0], best[1]):
+        context.best = (status, data, target)
+
+
+def keep_refusal(context: ResponseContext, response: Response, target: Target) -> None:
+    """Take a final response that is no 2xx into the choice of the best."""
+    data = upward(context, response)
+    if response.status in CHALLENGES:
+        if context.challenges is None:
+            context.challenges = []
+        context.challenges.append((data, edit.challenges_of(response)))
+    keep_better(context, response.status, data, target)
+
+
+def chosen(context: ResponseContext) -> tuple[int, bytes | None, Target | None]:
+    """(status, response, target) that the sender gets in the end; without a response it is ours to make."""
+    status, data, target = context.best or (408, None, None)
+    if data is None and context.is_cancelled:
+        status = 487
+    elif data is None and status == 408 and not context.targets:
+        status = 480
+    if context.challenges is not None and data is not None and status in CHALLENGES:
+        data = with_all_challenges(data, context.challenges)
+    if status == 503:  # §16.7 step 6: it would say that we are overloaded
+        status = 500
+        data = edit.with_status(data, 500) if data is not None else None
+    return status, data, target
 
 
 def with_all_challenges(data: bytes, challenges: list[tuple[bytes | None, bytes]]) -> bytes:

@@ -7,9 +7,9 @@ from engine.sip.auth import Credentials
 from engine.sip.dialog import Dialogs
 from engine.sip.disguise import proof_lines
 from engine.sip.events import Event, OwnRequestEnded
+from engine.sip.failover import CHALLENGES
 from engine.sip.forward import Hop
 from engine.sip.message import Response
-from engine.sip.proxy import CHALLENGES
 from engine.sip.timers import Deadlines, Timed
 from engine.sip.transaction import ClientTransaction, Transactions, client_key
 

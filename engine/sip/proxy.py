@@ -31,15 +31,17 @@ from engine.sip.events import (
     ProvisionalReceived,
 )
 from engine.sip.failover import (
+    CHALLENGES,
     Doubts,
+    chosen,
     fails_over,
     for_half_the_time,
+    keep_better,
+    keep_refusal,
     keeps_sips,
     leaves_as_sips,
     patience,
-    rank,
     upward,
-    with_all_challenges,
 )
 from engine.sip.forward import NO_EDIT, Edit, Forward, Hop, Target
 from engine.sip.message import Request, Response
@@ -57,7 +59,6 @@ from engine.sip.transaction import (
 
 __all__ = ["Branch", "Edit", "Forward", "Hop", "Proxy", "ResponseContext", "Target"]
 
-CHALLENGES = frozenset({401, 407})
 MAX_DATAGRAM_REQUEST_BYTES = 1_300  # §18.1.1: larger ones go by a congestion controlled transport
 
 
@@ -160,16 +161,39 @@ class Proxy:
             outcome = "cancelled"
         self._end_without_answer(branch, outcome, now)
 
-    def pass_over(self, branch: Branch, status: int, now: float) -> None:
-        """A refusal that a fault of ours kept from being dealt with: the next target has its turn."""
+    def pass_over(self, branch: Branch, status: int | None, now: float) -> None:
+        """A refusal, or silence (None), that a fault of ours kept from being dealt with: the next target's turn."""
         context = branch.context
         if context.is_done or context.server.request is None:
             return
         self._deadlines.disarm(branch)
         if not branch.is_over:
-            self._end_attempt(branch, status, "refused", now)
-        self._candidate(context, 500, None, None)
+            self._end_attempt(branch, status, "timeout" if status is None else "refused", now)
+        if not branch.client.is_final:
+            self._transactions.stop_repeating(branch.client)
+            branch.is_cancel_wanted = context.is_invite  # as soon as it says anything
+        keep_better(context, 408 if status is None else 500, None, None)
         self._go_on(context, now)
+
+    def answer_plainly(self, branch: Branch, response: Response, now: float) -> None:
+        """A 2xx that a fault of ours kept from going up, or from ending what it ends: it goes up as it came, and the
+        call stands.
+        """
+        context, server = branch.context, branch.context.server
+        data = edit.forwarded_response(response, on_stream=server.is_reliable)
+        if (
+            data is not None
+            and not self._transactions.respond(server, response.status, data, now)
+            and context.is_invite
+        ):
+            self._send(data, server.hop)
+        self._deadlines.disarm(branch)
+        self._transactions.forget_sent(branch.client)
+        if not branch.is_over:
+            self._end_attempt(branch, response.status, "answered", now)
+        context.is_done = True
+        if context.request is not None:
+            self._stands(branch, response, now)
 
     def deadline(self, branch: Branch, now: float) -> None:
         """The branch's own clock: nothing heard in time, timer C, or no final response after our CANCEL."""
@@ -233,7 +257,7 @@ class Proxy:
                 self._on_fault(f"{target.name or 'a request inside a dialog'} to {target.hop.ip}: {fault!r:.300}")
             else:
                 return True
-        self._candidate(context, 500, None, None)
+        keep_better(context, 500, None, None)
         return False
 
     def _try(
@@ -356,7 +380,7 @@ class Proxy:
         self._note_silence(branch, outcome, now)
         if branch.context.is_done:
             return
-        self._candidate(branch.context, 503 if outcome == "unreachable" else 408, None, None)
+        keep_better(branch.context, 503 if outcome == "unreachable" else 408, None, None)
         if branch.by_datagram is not None and outcome == "timeout" and not branch.context.is_cancelled:
             self._tcp_doubts.add(branch.target.hop, now)
             given = branch.by_datagram.target
@@ -429,6 +453,11 @@ class Proxy:
         if context.is_done:
             return
         context.is_done = True
+        self._stands(branch, response, now)
+
+    def _stands(self, branch: Branch, response: Response, now: float) -> None:
+        """The first 2xx has gone up: it is told, the other branches are cancelled."""
+        context, status = branch.context, response.status
         if context.tag is not None:
             if context.is_invite:
                 self.remembered.keep_tag(response, context.tag)
@@ -466,7 +495,7 @@ class Proxy:
         if branch.is_over:
             # given up for silent; its word still counts, unless it asks for a password that is ours to know
             if not (context.is_done or branch.is_cancel_sent or is_challenged):
-                self._refused(context, branch, response)
+                keep_refusal(context, response, target)
             return
         outcome: AttemptOutcome = "challenged" if proof else "refused"
         self._end_attempt(branch, status, "cancelled" if branch.is_cancel_wanted else outcome, now)
@@ -477,7 +506,7 @@ class Proxy:
             return
         if context.is_cancelled:
             context.best = None  # what became of the CANCEL is what the caller wants to know
-        self._refused(context, branch, response)
+        keep_refusal(context, response, target)
         is_retry_due = status in target.retry_on and target.retry_edit is not None and not branch.is_retry
         if is_retry_due and target.retry_edit is not None and not context.is_cancelled:
             if not self._tries(context, branch.given, target.retry_edit, now, is_retry=True, after=branch):
@@ -501,7 +530,7 @@ class Proxy:
         """Answer a challenge at the same target; without an answer the caller, who has no better one, never sees it."""
         context, target = branch.context, branch.target
         if not proof or context.is_cancelled:
-            self._candidate(context, 503 if context.record_routed else 403, None, target)
+            keep_better(context, 503 if context.record_routed else 403, None, target)
             self._go_on(context, now)
             return
         request = context.request
@@ -511,15 +540,6 @@ class Proxy:
         if not self._tries(context, branch.given, changes, now, is_retry=branch.is_retry, after=branch, proof=proof):
             self._go_on(context, now)
 
-    def _refused(self, context: ResponseContext, branch: Branch, response: Response) -> None:
-        """Take a final response that is no 2xx into the choice of the best."""
-        data = upward(context, response)
-        if response.status in CHALLENGES:
-            if context.challenges is None:
-                context.challenges = []
-            context.challenges.append((data, edit.challenges_of(response)))
-        self._candidate(context, response.status, data, branch.target)
-
     def _end_attempt(self, branch: Branch, status: int | None, outcome: AttemptOutcome, now: float) -> None:
         branch.is_over = True
         tag = branch.context.tag
@@ -528,31 +548,15 @@ class Proxy:
 
     # -- ending a context ----------------------------------------------------------------------------------------
 
-    @staticmethod
-    def _candidate(context: ResponseContext, status: int, data: bytes | None, target: Target | None) -> None:
-        """Keep the better of two final responses (§16.7 step 6); one that came is better than one of our making."""
-        best = context.best
-        if best is None or rank(status, data) < rank(best[0], best[1]):
-            context.best = (status, data, target)
-
     def _finish(self, context: ResponseContext, now: float, response: Response | None = None) -> None:
         """Send the best response up; nothing is tried after this."""
         request, server = context.request, context.server
         assert request is not None
         context.is_done = True
-        status, data, target = context.best or (408, None, None)
-        if data is None and context.is_cancelled:
-            status = 487
-        elif data is None and status == 408 and not context.targets:
-            status = 480
+        status, data, target = chosen(context)
         if not context.is_invite and status == 408:
             self._transactions.silence(server, now)  # RFC 4320 §4.2: a 408, ours or another's, helps nobody
         else:
-            if context.challenges is not None and data is not None and status in CHALLENGES:
-                data = with_all_challenges(data, context.challenges)
-            if status == 503:  # §16.7 step 6: it would say that we are overloaded
-                status = 500
-                data = edit.with_status(data, 500) if data is not None else None
             if data is None:
                 data = edit.response_to(request, status, to_tag=self._tag_for(request), received=server.received)
             self._transactions.respond(server, status, data, now)
@@ -581,8 +585,7 @@ class Proxy:
             if branch.client.is_final and not (context.is_invite and branch.client.state is State.ACCEPTED):
                 branch.client.owner = None  # only a 2xx of an INVITE may come again and must go up again
         context.branches.clear()
-        is_challenged = response is not None and response.status in {401, 407}
-        if request is not None and request.method == "BYE" and not is_challenged:
+        if request is not None and request.method == "BYE" and (response is None or response.status not in CHALLENGES):
             self.remembered.forget_answerers(request)
             tag = self.remembered.take_tag(request)
             if tag is not None:

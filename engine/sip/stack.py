@@ -146,8 +146,6 @@ class SipStack:
             self._on_fault(f"{message.call_id_bytes[:80]!r} from {source.ip}: {fault!r:.300}")
             if isinstance(message, Request):
                 self._receive_all_the_same(message, source, now)
-            elif message.status >= 300:
-                self._pass_over(message, now)
 
     def is_known(self, request: Request) -> bool:
         """Does a transaction of that request run already?"""
@@ -177,8 +175,12 @@ class SipStack:
         for item in self._deadlines.take_due(now):
             try:
                 self._due(item, now)
-            except Exception as fault:  # noqa: BLE001 - the others that are due must not be lost with this one
+            except Exception as fault:  # noqa: BLE001 - neither this one nor the others that are due may be lost
                 self._on_fault(f"a deadline: {fault!r:.300}")
+                if isinstance(item, Branch):
+                    self._pass_over(item, None, now)
+                elif isinstance(item, ResponseContext) and not item.branches:
+                    self._break_off(item, now)
 
     def _due(self, item: Timed, now: float) -> None:
         if isinstance(item, Branch):
@@ -484,25 +486,59 @@ class SipStack:
             return
         owner = client.owner
         if isinstance(owner, Branch):
-            self._proxy.receive_response(client, owner, response, now)
+            try:
+                self._proxy.receive_response(client, owner, response, now)
+            except Exception as fault:  # noqa: BLE001 - a fault of ours must not keep a call from its answer
+                self._on_fault(f"{response.call_id_bytes[:80]!r}, a {response.status}: {fault!r:.300}")
+                self._take_all_the_same(owner, response, now)
             return
         act = self._transactions.receive_response(client, response.status, now)
         if act is PASS and response.status >= 200 and isinstance(owner, OwnRequest):
             self._own_requests.receive_final(owner, response, now)
 
-    def _pass_over(self, response: Response, now: float) -> None:
-        """A refusal that we failed over ourselves: its target is done with, the next one is tried."""
-        client = self._transactions.clients.get(client_key(response.via.branch, response.cseq_method))
-        if client is not None and isinstance(client.owner, Branch):
-            self._proxy.pass_over(client.owner, response.status, now)
+    def _take_all_the_same(self, branch: Branch, response: Response, now: float) -> None:
+        """A final response that we failed over ourselves: a 2xx goes up, after any other the next target is tried."""
+        if response.status >= 300:
+            self._pass_over(branch, response.status, now)
+        elif response.status >= 200:
+            try:
+                self._proxy.answer_plainly(branch, response, now)
+            except Exception as fault:  # noqa: BLE001 - as above
+                self._on_fault(f"{response.call_id_bytes[:80]!r}, a {response.status} again: {fault!r:.300}")
+
+    def _pass_over(self, branch: Branch, status: int | None, now: float) -> None:
+        """A target that we failed over ourselves, with its refusal or without a word (None): the next one is tried;
+        should that fail too, the caller has its answer at once.
+        """
+        context = branch.context
+        try:
+            self._proxy.pass_over(branch, status, now)
+        except Exception as fault:  # noqa: BLE001 - then there is no way on from here
+            self._on_fault(f"after {branch.target.name or 'an address inside a dialog'}: {fault!r:.300}")
+            context.is_done = True
+        if context.is_done and is_pending(context.server):
+            self._break_off(context, now)
+
+    def _break_off(self, context: ResponseContext, now: float) -> None:
+        """`give_up` also what is under way, and without a fault of its own."""
+        context.branches.clear()
+        try:
+            self.give_up(context.server, now)
+            if context.tag is not None:
+                self._events.append(Finished(context.tag, "failed", 500, None, now))
+        except Exception as fault:  # noqa: BLE001 - what else is due has its turn
+            self._on_fault(f"no answer could be made: {fault!r:.300}")
 
     def _end_unanswered(self, client: ClientTransaction, now: float, *, is_transport: bool) -> None:
-        owner = client.owner
-        if isinstance(owner, Branch):
-            self._proxy.end_unanswered(owner, "unreachable" if is_transport else "timeout", now)
-        elif isinstance(owner, OwnRequest):
+        owner, client.owner = client.owner, None  # no cycles: see `Transactions`
+        if isinstance(owner, OwnRequest):
             self._own_requests.end(owner, None, now)
-        client.owner = None  # no cycles: see `Transactions`
+        elif isinstance(owner, Branch):
+            try:
+                self._proxy.end_unanswered(owner, "unreachable" if is_transport else "timeout", now)
+            except Exception as fault:  # noqa: BLE001 - neither this call nor those that ended with it may be lost
+                self._on_fault(f"{owner.target.name or 'an address inside a dialog'} said nothing: {fault!r:.300}")
+                self._pass_over(owner, None, now)
 
     def _receive_bad(self, data: bytes, fault: BadMessage, source: Hop, now: float) -> None:
         is_trusted = self._is_trusted(source)
