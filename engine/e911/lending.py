@@ -18,6 +18,8 @@ from engine.sip.forward import Hop
 
 TEST_HOLD = timedelta(minutes=10)  # a 933 call is not called back; whoever tries all the same finds the phone
 MAX_LENT = 20_000
+MAX_CHOSEN = 8  # numbers that others are about to lend, each the best of those left; then any free one
+MAX_CLAIMS = 64  # tried after those: a decision must not take longer with the pool
 LOW = 5  # fewer than a fifth of the pool is left
 EXHAUSTED_FLAG = "elin_exhausted"
 LOW_FLAG = "elin_low"
@@ -57,13 +59,14 @@ class Loan:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The number to send. `elin`: it is of a pool; `is_lent`: and now this caller's. `is_asserted`: the PBX says it,
-    and nobody has entered it. `flags` for the call's record.
+    """The number to send. `elin`: it is of a pool; `is_lent`: and now this caller's, `is_own`: as it was before.
+    `is_asserted`: the PBX says it, and nobody has entered it. `flags` for the call's record.
     """
 
     number: str | None
     elin: str | None = None
     is_lent: bool = True
+    is_own: bool = False
     is_asserted: bool = False
     flags: tuple[str, ...] = ()
 
@@ -149,16 +152,22 @@ class Lending:
         self, pool: Sequence[Number], who: tuple[str | None, str], now: datetime, *, is_test: bool
     ) -> Chosen:
         """The best number that no other process is about to lend; when they lend them all, the best one all the same:
-        a call is not sent without a number for that.
+        a call is not sent without a number for that. Who calls again has theirs already, whichever process lent it.
         """
         first = chosen = self._from_pool(pool, who, now, is_test=is_test)
         left = pool
-        while chosen.is_lent and chosen.number is not None and not self.claim(chosen.number):
+        for _ in range(MAX_CHOSEN):
+            if not chosen.is_lent or chosen.is_own or chosen.number is None or self.claim(chosen.number):
+                return chosen
             left = [number for number in left if number.e164 != chosen.number]
             if not left:
                 return replace(first, flags=(EXHAUSTED_FLAG,))
             chosen = self._from_pool(left, who, now, is_test=is_test)
-        return chosen
+        for number in left[:MAX_CLAIMS]:
+            chosen = self._from_pool((number,), who, now, is_test=is_test)
+            if EXHAUSTED_FLAG not in chosen.flags and self.claim(number.e164):
+                return replace(chosen, flags=first.flags)
+        return replace(first, flags=(EXHAUSTED_FLAG,))
 
     def _from_pool(
         self,
@@ -189,7 +198,7 @@ class Lending:
             if is_tested:
                 tested = since if tested is None or since < tested else tested
         if own:
-            return Chosen(own, own, flags=_low(free, size))
+            return Chosen(own, own, is_own=True, flags=_low(free, size))
         if rested is not None:
             return Chosen(rested[1], rested[1], flags=_low(free - 1, size))
         if tested is not None and not is_test:
