@@ -73,6 +73,7 @@ from engine.sip.transports import Transports
 from engine.sip.uri import bracketed, transport_parameter
 
 MARK_PURPOSE = "record-route"
+CLAIM_PURPOSE = "claims"
 PING_TIMEOUT_S = 3.0  # three retransmissions over UDP
 TICK_S = 0.5
 TIMER_GRAIN_S = 0.01  # thousands of transactions end each second, all of them after the same 32 s
@@ -104,7 +105,7 @@ class Edge:
         uris = LocationUris(frozenset(settings.location_hosts), settings.held_url, reference_key)
         self._references = ReferenceWait(uris, tell=lines.tell)
         self._hook = self._made_hook(profiles)
-        self._claims = Claims(settings.family)
+        self._claims = Claims(self._keys.subkey(f"{CLAIM_PURPOSE} {settings.family}"))
         if settings.workers > 1:
             self._hook.lending.claim = lambda number: self._claims.take(number, self._loop.time())
         own = f"edge-{settings.worker}" if settings.worker else "edge"
@@ -136,7 +137,7 @@ class Edge:
         self._owner = Owner(settings.data_dir, settings.family, settings.worker)
         self._siblings = HandOver(
             settings.data_dir, settings.worker, settings.workers, receive=self._passage.receive, drained=self._drained,
-            cancel=self._cancel_for_sibling,
+            cancel=self._cancel_for_sibling, silent=self._sibling_silent,
         )  # fmt: skip
         self._collector = Collector()
         self._orders = self._made_orders()
@@ -333,7 +334,7 @@ class Edge:
                 self._stack.receive(data, hop, self._loop.time())
                 self._pump()
 
-        self._siblings.ask(data, hop, is_trusted=self._is_known(hop), told=answered)
+        self._siblings.ask(data, hop, is_trusted=self._hook.is_trusted(hop), told=answered)
         return True
 
     def _cancel_for_sibling(self, data: bytes, hop: Hop, is_trusted: bool) -> bool:
@@ -490,6 +491,7 @@ class Edge:
             self._note_stranger(stranger, now)
         self._loans.tick(datetime.now(UTC))
         self._claims.tick(now)
+        self._siblings.tick()
         self._collector.tick(self._passage.messages, now)
 
     def _tick_failed(self, fault: BaseException) -> None:
@@ -536,6 +538,13 @@ class Edge:
         at = instant(datetime.now(UTC))
         message = {"account_id": account_id, "trunk_id": trunk_id, "up": is_up, "at": at, "detail": detail}
         self._lines.tell(**{"is": "trunk"}, **message)
+
+    def _sibling_silent(self, worker: int, is_silent: bool) -> None:
+        if is_silent:
+            detail = "It does not take what it is handed. Its 911 calls are served here until it is heard again."
+            self._lines.log("sibling_silent", level="error", worker=worker, detail=detail)
+        else:
+            self._lines.log("sibling_back", worker=worker)
 
     def _loans_fault(self, detail: str) -> None:
         event, level = ("loans_fault", "error") if detail else ("loans_recovered", "info")

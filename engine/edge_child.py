@@ -11,6 +11,10 @@ import structlog
 
 STOP_WITHIN_S = 8.0  # the edge itself waits 5 s for calls in progress
 RESTART_PAUSES_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)  # then 5 s again and again: a node without an edge carries no 911
+PING_S = 1.0
+# of them without a line in between, and the process hangs: it holds its share of the address and answers no call of it;
+# a busy one is slow, and is not to lose the calls it carries
+SILENT_PINGS = 5
 LINE_LIMIT_BYTES = 4 * 1024 * 1024
 _log = structlog.get_logger()
 
@@ -36,6 +40,8 @@ class EdgeChild:
         self._start_message, self._hear = start_message, hear
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._unheard = 0  # pings since it last said anything
         self._stopping = False
 
     @property
@@ -47,6 +53,7 @@ class EdgeChild:
         if self._keeper is None and not self._stopping:
             process = await self._spawn()
             self._keeper = asyncio.create_task(self._keep(process), name=f"edge-{self.number}")
+            self._watcher = asyncio.create_task(self._watch(), name=f"edge-{self.number}-watch")
 
     async def came_up(self, within_s: float) -> bool:
         """Wait until its sockets are bound; False when it ends or takes longer."""
@@ -67,6 +74,8 @@ class EdgeChild:
     async def stop(self) -> None:
         """End it cleanly: calls in progress keep their transactions until answered or 5 s."""
         self._stopping = True
+        if self._watcher is not None:
+            self._watcher.cancel()
         process = self._process
         if process is not None and process.returncode is None:
             self.say({"do": "stop"})
@@ -89,6 +98,30 @@ class EdgeChild:
             if time.monotonic() - started > max(RESTART_PAUSES_S):
                 self.restarts = 0
             process = await self._again("")
+
+    async def _watch(self) -> None:
+        """Ask it for a sign of life; end it when it gives none, so that its share of the calls goes to the others
+        and it starts again. A pause of our own process is no silence of its.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            asked_at = loop.time()
+            await asyncio.sleep(PING_S)
+            process = self._process
+            is_late = loop.time() - asked_at > 2 * PING_S
+            if not self.is_up or is_late or process is None or process.returncode is not None:
+                self._unheard = 0
+                continue
+            if self._unheard >= SILENT_PINGS:
+                _log.error(
+                    "edge_silent", worker=self.number, pid=process.pid, after_s=SILENT_PINGS * PING_S,
+                    meaning="this process hangs and answers no 911 call; it is ended and started again",
+                )  # fmt: skip
+                self._unheard = 0
+                process.kill()
+                continue
+            self._unheard += 1
+            self.say({"do": "ping"})
 
     async def _again(self, why: str) -> asyncio.subprocess.Process:
         """Start it anew, after a pause; for as long as that takes."""
@@ -119,6 +152,7 @@ class EdgeChild:
         assert process.stdout is not None
         try:
             async for line in process.stdout:
+                self._unheard = 0
                 try:
                     message = json.loads(line)
                 except ValueError:

@@ -4,8 +4,13 @@ Two processes that take a 911 call each within the same half second have not rea
 `loans`). Before a number of a pool is lent its name is taken as the address of an abstract socket (unix(7)): the kernel
 gives a name to one alone, at once, without a disk, and gives it back when the process dies. A name that somebody else
 has taken is a number that is being lent; the next one is chosen. It is held until the file has long told everybody.
+
+Everybody on the machine reads these names (/proc/net/unix) and may take one: they are keyed hashes, so that nobody else
+knows whose number is lent, nor which name to take.
 """
 
+import errno
+import hashlib
 import socket
 from collections import OrderedDict
 
@@ -14,10 +19,12 @@ MAX_HELD = 256  # descriptors; more numbers than that within `HELD_S` are more c
 
 
 class Claims:
-    """Numbers that this process lends now. `space`: what the processes of one data folder have in common."""
+    """Numbers that this process lends now. `secret`: what the processes of one data folder have in common, 64 bytes at
+    most.
+    """
 
-    def __init__(self, space: str) -> None:
-        self._space = space
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
         self._held: OrderedDict[str, tuple[socket.socket, float]] = OrderedDict()
 
     def take(self, number: str, now: float) -> bool:
@@ -25,14 +32,14 @@ class Claims:
         if number in self._held:
             return True
         sock = None
+        name = hashlib.blake2b(number.encode(), key=self._secret, digest_size=16).hexdigest()
         try:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            sock.bind(f"\0callpoint/{self._space}/{number}"[:100])
-        except OSError:
-            if sock is None:  # no descriptor left: a call waits for nobody
-                return True
-            sock.close()
-            return False
+            sock.bind(f"\0callpoint/{name}")
+        except OSError as exc:
+            if sock is not None:
+                sock.close()
+            return exc.errno != errno.EADDRINUSE  # no descriptor left, not allowed: a call waits for nobody
         self._held[number] = (sock, now)
         if len(self._held) > MAX_HELD:
             self._held.popitem(last=False)[1][0].close()

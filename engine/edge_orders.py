@@ -104,6 +104,8 @@ class Orders:
         match command["do"]:
             case "located":
                 self._references.located(command)
+            case "ping":
+                self._lines.tell(**{"is": "alive"})
             case "seen":
                 self._table.note_sighting(str(command["account_id"]), snapshot.read_sighting(command))
             case _:

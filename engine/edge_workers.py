@@ -5,7 +5,9 @@ addresses) and each on ports of its own. A worker writes its own ports into Via 
 requests inside a dialog come to it straight. What begins or ends a call on the shared port (INVITE, CANCEL, the ACK of
 a refusal) belongs to the worker that its Call-ID names: whoever receives it hands it over through a socket in the data
 folder. So one PBX with one socket is served by all, and a CANCEL that comes from another port still finds its call.
-A worker that is away misses nothing: what cannot be handed over is served by whoever has it.
+A worker that is away misses nothing: what cannot be handed over is served by whoever has it. What has been handed over
+is kept until its receiver says that it has it: a process that hangs takes in what it will never read. Without that word
+the message is served here, and the silent one is handed nothing until it is heard again.
 
 A call on a stream stays with the worker its connection came to. A CANCEL by another connection may come to another
 worker, which asks its siblings and answers when one of them says that the call was its.
@@ -18,8 +20,9 @@ import os
 import re
 import socket
 import zlib
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from engine.sip.forward import Hop
@@ -33,6 +36,9 @@ _CALL_ID = re.compile(rb"\r\n(?:call-id|i)[ \t]*+:[ \t]*+([^\r\n]*+)", re.IGNORE
 _USUAL_SPELLING = b"\r\nCall-ID:"
 _DEALT = frozenset({b"INVITE", b"CANCEL", b"ACK si"})  # first bytes of what is dealt by Call-ID
 _HEADER_BYTES = 96  # what it is, then its words: a message and who sent it, a question, an answer
+TAKEN_WITHIN_S = 0.25  # without a word for so long a message is served here; the caller repeats it after T1 (0.5 s)
+# a pause longer than this, and the INVITE is left to who handed it over; what lies between is for the word to come back
+STALE_S = 0.15
 ASK_WITHIN_S = 0.5  # a sibling that is busy or dead; the caller's own patience is T1 times 64
 Cancel = Callable[[bytes, Hop, bool], bool]
 """(CANCEL, who sent it, is that a peer) -> whether its call was here, and has ended."""
@@ -73,6 +79,7 @@ class HandOver:
         receive: Takes (message, hop) that a sibling handed over.
         drained: Called once after a wake-up.
         cancel: Ends a call here for a sibling that received its CANCEL.
+        silent: Told (worker, True) when a sibling does not take what it is handed, False when it is heard again.
     """
 
     def __init__(
@@ -84,8 +91,11 @@ class HandOver:
         receive: Callable[[bytes, Hop], None],
         drained: Callable[[], None],
         cancel: Cancel = lambda _data, _hop, _is_trusted: False,
+        silent: Callable[[int, bool], None] = lambda _worker, _is_silent: None,
     ) -> None:
-        self._cancel = cancel
+        self._cancel, self._silent = cancel, silent
+        self._siblings = {number: _Sibling(number) for number in range(workers) if number != worker}
+        self._timer: asyncio.TimerHandle | None = None
         self._asked: dict[str, _Asked] = {}
         self._tokens = itertools.count(1)
         self._worker, self._workers = worker, workers
@@ -115,6 +125,9 @@ class HandOver:
 
     def close(self) -> None:
         """The file stays: a younger process of this worker may have put its own there."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._socket is not None:
             asyncio.get_running_loop().remove_reader(self._socket.fileno())
             self._socket.close()
@@ -130,13 +143,53 @@ class HandOver:
             return False
         if self._kept and call in self._kept:  # it began here: its CANCEL and its ACK would find nothing elsewhere
             return False
-        if not self._tell(owner, f"message {hop.ip} {hop.port}", data):  # a call waits for nobody
-            if len(self._kept) >= MAX_KEPT_CALLS:
-                self._kept.clear()
-            self._kept.add(call)
+        sibling, now = self._siblings[owner], asyncio.get_running_loop().time()
+        words = f"message {self._worker} {sibling.sent + 1} {now:.3f} {hop.ip} {hop.port}"
+        if sibling.is_silent or not self._tell(owner, words, data):  # a call waits for nobody
+            self._keep(call)
             return False
+        sibling.sent += 1
+        sibling.untaken[sibling.sent] = (now + TAKEN_WITHIN_S, data, hop)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_at(now + TAKEN_WITHIN_S, self._serve_untaken)
         self.handed_over += 1
         return True
+
+    def tick(self) -> None:
+        """Called twice a second: ask those who were silent whether they are back."""
+        for sibling in self._siblings.values():
+            if sibling.is_silent:
+                self._tell(sibling.number, f"ask {self._worker}")
+
+    def _keep(self, call: int) -> None:
+        if len(self._kept) >= MAX_KEPT_CALLS:
+            self._kept.clear()
+        self._kept.add(call)
+
+    def _serve_untaken(self) -> None:
+        """What a sibling has not taken in time is served here, in the order it came."""
+        self._timer = None
+        self._drain()  # after a pause of our own: its word may have been here for long
+        now, soonest = asyncio.get_running_loop().time(), None
+        for sibling in self._siblings.values():
+            while sibling.untaken:
+                number, (due, data, hop) = next(iter(sibling.untaken.items()))
+                if due > now:
+                    soonest = due if soonest is None else min(soonest, due)
+                    break
+                del sibling.untaken[number]
+                self._note(sibling, is_silent=True)
+                if (call := call_number(data)) is not None:
+                    self._keep(call)
+                self._receive(data, hop)
+        if soonest is not None and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_at(soonest, self._serve_untaken)
+        self._drained()
+
+    def _note(self, sibling: "_Sibling", *, is_silent: bool) -> None:
+        if sibling.is_silent != is_silent:
+            sibling.is_silent = is_silent
+            self._silent(sibling.number, is_silent)
 
     def ask(self, cancel: bytes, hop: Hop, *, is_trusted: bool, told: Callable[[bool], None]) -> None:
         """Ask every sibling whether a CANCEL ends a call of its own; `told` hears once whether one did."""
@@ -165,8 +218,11 @@ class HandOver:
         """False: that worker is away, or too busy to take it."""
         if self._socket is None:
             return False
+        header = words.encode().ljust(_HEADER_BYTES)
+        if len(header) > _HEADER_BYTES:  # the address of a peer with a scope's long name
+            return False
         try:
-            self._socket.sendto(words.encode().ljust(_HEADER_BYTES) + data, self._path(worker))
+            self._socket.sendto(header + data, self._path(worker))
         except OSError:
             return False
         return True
@@ -175,6 +231,7 @@ class HandOver:
         return f"/proc/self/fd/{self._descriptor}/edge-{worker}.calls"
 
     def _drain(self) -> None:
+        taken: dict[int, tuple[int, int]] = {}  # by sibling, the first and the last number that we have taken
         for _ in range(MAX_PER_WAKE_UP):
             if self._socket is None:
                 return
@@ -182,18 +239,50 @@ class HandOver:
                 data = self._socket.recv(MAX_MESSAGE_BYTES + _HEADER_BYTES)
             except BlockingIOError:
                 break
-            self._take(data[:_HEADER_BYTES].decode("ascii", "replace").split(), data[_HEADER_BYTES:])
+            try:
+                self._take(data[:_HEADER_BYTES].decode("ascii", "replace").split(), data[_HEADER_BYTES:], taken)
+            except Exception as fault:  # noqa: BLE001 - told; what came with it is served all the same
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": "what a sibling said was not understood", "exception": fault}
+                )
+        for worker, (first, last) in taken.items():
+            self._tell(worker, f"taken {self._worker} {first} {last}")
         self._drained()
 
-    def _take(self, words: list[str], data: bytes) -> None:
+    def _take(self, words: list[str], data: bytes, taken: dict[int, tuple[int, int]]) -> None:
         match words:
-            case ["message", ip, port]:
-                self._receive(data, Hop("udp", ip, int(port)))
+            case ["message", worker, number, sent, ip, port]:
+                source, at = int(worker), int(number)
+                hop, age_s = Hop("udp", ip, _port(port)), asyncio.get_running_loop().time() - float(sent)
+                # its sender serves it now, and one INVITE must not be two calls; a CANCEL ends what we have
+                if age_s > STALE_S and data.startswith(b"INVITE"):
+                    return
+                taken[source] = (taken[source][0] if source in taken else at, at)
+                self._receive(data, hop)
+            case ["taken", worker, first, last]:
+                self._on_taken(self._siblings[int(worker)], int(first), int(last))
+            case ["ask", worker]:
+                self._tell(int(worker), f"here {self._worker}")
+            case ["here", worker]:
+                self._note(self._siblings[int(worker)], is_silent=False)
             case ["cancel", token, transport, ip, port, is_trusted]:
-                is_ended = self._cancel(data, Hop(transport, ip, int(port)), is_trusted == "1")
+                is_ended = self._cancel(data, Hop(transport, ip, _port(port)), is_trusted == "1")
                 self._tell(int(token.partition(":")[0]), f"answer {token} {int(is_ended)}")
             case ["answer", token, is_ended]:
                 self._settle(token, is_ended == "1")
+
+    def _on_taken(self, sibling: "_Sibling", first: int, last: int) -> None:
+        for number in list(itertools.takewhile(lambda each: each <= last, sibling.untaken)):
+            if number >= first:
+                del sibling.untaken[number]
+        self._note(sibling, is_silent=False)
+
+
+def _port(text: str) -> int:
+    """Raises ValueError for what is none."""
+    if not 0 < (port := int(text)) <= 65_535:
+        raise ValueError(f"a port was expected, got {port}")
+    return port
 
 
 @dataclass(slots=True)
@@ -203,3 +292,15 @@ class _Asked:
     waiting: int
     told: Callable[[bool], None]
     give_up: asyncio.TimerHandle
+
+
+@dataclass(slots=True)
+class _Sibling:
+    """Another worker: how many messages it was handed, those it has not said to have (until when it may, the message,
+    who sent it), and whether it is handed nothing now.
+    """
+
+    number: int
+    sent: int = 0
+    untaken: OrderedDict[int, tuple[float, bytes, Hop]] = field(default_factory=OrderedDict)
+    is_silent: bool = False

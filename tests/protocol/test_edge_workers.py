@@ -13,6 +13,7 @@ from engine.crypto import KeyRing
 from engine.e911 import snapshot
 from engine.e911.journal import JournalReader
 from engine.edge_link import EdgeLink
+from engine.edge_workers import call_number
 from tests.peers import free_port
 from tests.protocol.edgetest import (
     CARRIER_IP,
@@ -128,6 +129,29 @@ async def test_a_worker_that_dies_starts_again_alone_and_the_other_carries_every
             assert link.pids[1 - victim] == before[1 - victim]
             assert link.state.is_up
         assert link.state.restarts == 2
+
+
+async def test_a_worker_that_hangs_takes_no_call_with_it_and_is_ended_and_started_again(tmp_path, keys, parties):
+    """E-03: what the others receive for it is served by them, and its share of the address when it is ended."""
+    carrier = await parties(Carrier("udp", CARRIER_IP, lambda _: [200]))
+    async with workers(tmp_path, keys, account(trunk(carrier.hop))) as link:
+        before = link.pids
+        os.kill(before[1], signal.SIGSTOP)
+        pbxs = [await parties(Pbx("udp", PBX_IP)) for _ in range(16)]  # the kernel deals half of them to either
+        calls = [await pbx.call(udp_of(link)) for pbx in pbxs for _ in range(3)]
+        await until(lambda: link.pids[1] != before[1] and link.workers_up == 2, 60.0)
+        assert link.pids[0] == before[0]
+        assert link.state.restarts == 1
+        answered = [
+            call for call in calls
+            if any(getattr(m, "status", 0) == 200 and m.call_id == call.call_id for m in call.pbx.inbox)
+        ]  # fmt: skip
+        assert {(call_number(call.invite) or 0) % 2 for call in answered} == {0, 1}
+        again = [call for call in calls if call not in answered]
+        for call in again:  # as RFC 3261 §17.1.1.2 has it
+            await call.pbx.send(call.invite, udp_of(link))
+        assert {(await call.final()).status for call in calls} == {200}
+        assert len({(invite.call_id, invite.via.branch) for invite in carrier.invites}) == len(calls)
 
 
 async def test_a_cancel_by_another_connection_ends_its_call_whichever_worker_it_comes_to(tmp_path, keys, parties):

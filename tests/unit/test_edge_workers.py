@@ -1,6 +1,7 @@
 """Which of several SIP processes a datagram belongs to."""
 
 import asyncio
+import resource
 import secrets
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ from engine.e911.lending import Lending, Loan
 from engine.e911.location import AccountTable, Caller, Resolved, Source
 from engine.e911.rows import Number
 from engine.edge_claims import HELD_S, MAX_HELD, Claims
-from engine.edge_workers import HandOver, call_number, own_listening
+from engine.edge_workers import TAKEN_WITHIN_S, HandOver, call_number, own_listening
 from engine.sip.forward import Hop
 from engine.sip.transports import Listening
 from tests.siptest import PBX, request
@@ -140,7 +141,7 @@ async def test_whoever_has_the_call_of_a_cancel_says_so_and_nobody_waits_for_a_s
 
 def test_a_number_is_lent_by_one_process_at_a_time() -> None:
     """E-09: the kernel gives a name to one alone; it is given back in time, or when the process ends."""
-    space = secrets.token_hex(8)
+    space = secrets.token_bytes(32)
     one, other = Claims(space), Claims(space)
     try:
         assert one.take("+15185550190", 0.0)
@@ -156,7 +157,7 @@ def test_a_number_is_lent_by_one_process_at_a_time() -> None:
         for number in range(MAX_HELD + 10):
             assert one.take(f"+1518{number:07}", 8.0)
         assert len(one._held) == MAX_HELD
-        assert Claims(secrets.token_hex(8)).take(f"+1518{MAX_HELD:07}", 8.0)  # another data folder's
+        assert Claims(secrets.token_bytes(32)).take(f"+1518{MAX_HELD:07}", 8.0)  # another data folder's
     finally:
         one.close()
         other.close()
@@ -166,7 +167,7 @@ def test_two_processes_that_lend_at_the_same_moment_never_lend_the_same_number()
     """E-09: neither has read of the other's loans; only when all are being lent is one lent twice, and the call says
     so.
     """
-    space = secrets.token_hex(8)
+    space = secrets.token_bytes(32)
     claims = [Claims(space), Claims(space)]
     lendings = [Lending(lambda number, at=each: at.take(number, 0.0)) for each in claims]  # type: ignore[misc]
     pool = [Number(f"number_{at}", f"+1518555019{at}", "elin", "location_hq") for at in range(6)]
@@ -187,6 +188,146 @@ def test_two_processes_that_lend_at_the_same_moment_never_lend_the_same_number()
         assert len(set(lent)) == 6
         last = lendings[0].choose(account, Caller(identity="199"), place, None, NOW, is_test=False)
         assert (last.number in set(lent), last.flags) == (True, ("elin_exhausted",))
+        lendings[0].learn(lendings[1].take_fresh())  # the files have been read
+        for turn in (1, 4, 1):
+            again = lendings[0].choose(account, Caller(identity=f"10{turn}"), place, None, NOW, is_test=False)
+            assert (again.number, again.flags) == (lent[turn], ("elin_low",))
     finally:
         for each in claims:
             each.close()
+
+
+def test_a_claim_names_nobody_and_only_a_name_that_is_taken_is_another_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """E-09: everybody on the machine reads the kernel's names; without descriptors a call goes out all the same."""
+    claims = Claims(secrets.token_bytes(32))
+    try:
+        before = set(Path("/proc/net/unix").read_text().split())
+        assert claims.take("+15185550190", 0.0)
+        (name,) = {each for each in set(Path("/proc/net/unix").read_text().split()) - before if "callpoint" in each}
+        assert "5550190" not in name
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            assert claims.take("+15185550191", 0.0)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    finally:
+        claims.close()
+
+
+def test_a_burst_at_one_worker_costs_a_caller_at_another_neither_a_free_number_nor_time() -> None:
+    """E-09: thirty numbers are being lent of three hundred; claims that all fail are asked seventy times, not more."""
+    pool = [Number(f"number_{at}", f"+1518555{at:04}", "elin", "location_hq") for at in range(300)]
+    account = AccountTable("account_1", numbers=tuple(pool))
+    place = Resolved(
+        DispatchableLocation("location_hq", "HQ", CivicAddress.of({"country": "US"})), Source.LINE, None, None, (), NOW
+    )
+    taken, asked = {number.e164 for number in pool[:30]}, list[str]()
+
+    def claim(number: str) -> bool:
+        asked.append(number)
+        return number not in taken
+
+    lending = Lending(claim)
+    chosen = lending.choose(account, Caller(identity="101"), place, None, NOW, is_test=False)
+    assert (chosen.number, chosen.flags) == ("+15185550030", ())
+    taken, asked = {number.e164 for number in pool}, []
+    chosen = lending.choose(account, Caller(identity="101"), place, None, NOW, is_test=False)
+    assert (chosen.number, chosen.flags) == ("+15185550000", ("elin_exhausted",))
+    assert len(asked) == len(set(asked)) <= 72
+
+
+async def test_what_a_sibling_does_not_take_in_is_served_here_until_it_is_heard_again(tmp_path: Path) -> None:
+    """E-03: a process that hangs holds its socket; no 911 call waits for it; one that is back is handed calls again."""
+    served: asyncio.Queue[tuple[bytes, Hop]] = asyncio.Queue()
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+    silent: list[tuple[int, bool]] = []
+    here = HandOver(
+        tmp_path, 0, 2, receive=lambda data, hop: served.put_nowait((data, hop)), drained=lambda: None,
+        silent=lambda worker, is_silent: silent.append((worker, is_silent)),
+    )  # fmt: skip
+    there = HandOver(tmp_path, 1, 2, receive=lambda data, _hop: heard.put_nowait(data), drained=lambda: None)
+    calls = [
+        data for at in range(50) if owner_of(data := request(source=PBX, call_id=f"{at}@x"), 2) == 1
+    ]  # fmt: skip
+    loop = asyncio.get_running_loop()
+    here.open()
+    there.open()
+    door = there._socket
+    assert door is not None
+    try:
+        async with asyncio.timeout(30.0):
+            assert here.takes(calls[0], PBX)
+            assert await heard.get() == calls[0]
+            loop.remove_reader(door.fileno())  # it hangs
+            began = loop.time()
+            assert here.takes(calls[1], PBX)
+            assert here.takes(calls[2], PBX)
+            assert [await served.get(), await served.get()] == [(calls[1], PBX), (calls[2], PBX)]
+            assert loop.time() - began >= TAKEN_WITHIN_S
+            assert silent == [(1, True)]
+            assert not here.takes(calls[3], PBX)
+            assert not here.takes(calls[1].replace(b"INVITE", b"CANCEL"), PBX)
+            loop.add_reader(door.fileno(), there._drain)  # it goes on
+            while len(silent) < 2:
+                here.tick()
+                await asyncio.sleep(0.01)
+            assert silent[1] == (1, False)
+            assert not here.takes(calls[1].replace(b"INVITE", b"CANCEL"), PBX)  # it began here
+            assert here.takes(calls[4], PBX)
+            assert await heard.get() == calls[4]
+            await asyncio.sleep(2 * TAKEN_WITHIN_S)
+        assert served.empty()
+        assert heard.empty()
+    finally:
+        here.close()
+        there.close()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [b"message 1 1 0 x", b"message 0 x 0.0 10.0.0.1 5060", b"message 1 1 0.0 10.0.0.1 99999", b"taken 9 1 1",
+     b"taken 1 x 2", b"cancel x udp 10.0.0.1 z 1", b"ask x", b"here 7", b"\xff\xfe", b""],
+)  # fmt: skip
+async def test_words_nobody_understands_keep_nothing_from_being_served(tmp_path: Path, words: bytes) -> None:
+    """E-03: what was received with them is answered, and the next message is taken in."""
+    told: list[object] = []
+    got, drained = asyncio.Event(), asyncio.Event()
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context))
+    here, there = (
+        HandOver(tmp_path, worker, 2, receive=lambda _data, _hop: got.set(), drained=drained.set) for worker in (0, 1)
+    )
+    here.open()
+    there.open()
+    try:
+        async with asyncio.timeout(30.0):
+            there._socket.sendto(words.ljust(96), there._path(0))  # type: ignore[union-attr]
+            await drained.wait()
+            call = next(c for at in range(50) if owner_of(c := request(source=PBX, call_id=f"{at}@x"), 2) == 0)
+            assert there.takes(call, PBX)
+            await got.wait()
+    finally:
+        here.close()
+        there.close()
+
+
+async def test_an_invite_that_its_sender_serves_by_now_is_not_served_twice(tmp_path: Path) -> None:
+    """E-03: one that goes on after a pause leaves old INVITEs to who handed them over; a CANCEL ends its own call."""
+    got: list[bytes] = []
+    drained = asyncio.Event()
+    here, there = (
+        HandOver(tmp_path, worker, 2, receive=lambda data, _hop: got.append(data), drained=drained.set)
+        for worker in (0, 1)
+    )
+    here.open()
+    there.open()
+    try:
+        old = asyncio.get_running_loop().time() - TAKEN_WITHIN_S
+        for method in ("INVITE", "CANCEL"):
+            assert here._tell(1, f"message 0 1 {old:.3f} 10.0.0.1 5060", request(method, source=PBX))
+        async with asyncio.timeout(30.0):
+            await drained.wait()
+        assert got == [request("CANCEL", source=PBX)]
+    finally:
+        here.close()
+        there.close()
