@@ -26,6 +26,7 @@ from engine.audit import matching, store
 from engine.audit.events import Event
 from engine.audit.record import Actor, record
 from engine.audit.store import Filters
+from engine.audit.store_beginnings import begins_behind
 from engine.db import Database, utc_now
 from engine.errors import DatabaseAway, TooManyRequests
 from engine.models import AuditEntry
@@ -102,6 +103,7 @@ class Followers:
     async def join(self, follower: Follower) -> None:
         """From now on the follower is handed what is new; first what they missed."""
         async with self._database.sessions() as session:
+            follower.seq = max(follower.seq, await begins_behind(session, follower.chain))
             missed = await store.entries_behind(session, {follower.chain: follower.seq}, limit=MAX_AT_ONCE)
             fitting = [row for row in missed if matching.meets(row, follower.filters)]
             if len(missed) == MAX_AT_ONCE or len(fitting) > MAX_MISSED:
@@ -146,7 +148,10 @@ class Followers:
             last[one.chain] = min(last.get(one.chain, one.seq), one.seq)
         async with self._database.sessions() as session:
             rows = await store.entries_behind(session, last, limit=MAX_AT_ONCE)
+            begins = {chain: await begins_behind(session, chain) for chain in {row.chain for row in rows}}
         self.questions += 1
+        for one in followers:  # what was left behind meanwhile is no part of the log any more
+            one.seq = max(one.seq, begins.get(one.chain, 0))
         made: dict[tuple[str, str], str] = {}
         for row in rows:
             for one in followers:

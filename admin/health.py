@@ -78,8 +78,8 @@ async def get_metrics(request: web.Request) -> web.Response:
 
 
 def _disk_families(disk: DiskWatch) -> list[GaugeMetricFamily]:
-    """The free space as it was seen last; none before the first look."""
-    if disk.free_bytes is None:
+    """The free space as it was seen last; none before the first look, and none while the folder cannot be asked."""
+    if disk.free_bytes is None or not disk.is_seen:
         return []
     words = "Free space where this node keeps its data, in bytes."
     return [GaugeMetricFamily("callpoint_data_free_bytes", words, value=disk.free_bytes)]

@@ -57,7 +57,8 @@ def in_words(size_bytes: int) -> str:
 
 @dataclass(slots=True)
 class DiskWatch:
-    """`run` as a background task; `level` and `free_bytes` are what it saw last (`None`: nothing yet).
+    """`run` as a background task; `level` and `free_bytes` are what it saw last (`None`: nothing yet). `is_seen`: that
+    is how it is, since the folder could be asked the last time.
 
     Args:
         on_worse: Told each level when it gets worse than it was.
@@ -69,6 +70,7 @@ class DiskWatch:
     measure: Callable[[Path], int] = free_bytes_at
     level: Level = Level.GOOD
     free_bytes: int | None = None
+    is_seen: bool = False
 
     async def run(self) -> None:
         """Until cancelled. A folder that cannot be asked leaves things as they were seen last."""
@@ -80,8 +82,10 @@ class DiskWatch:
             await asyncio.sleep(LOOK_S)
 
     async def look(self) -> Level:
-        """Measure now."""
+        """Measure now. Raises OSError."""
+        self.is_seen = False
         self.free_bytes = await asyncio.to_thread(self.measure, self.folder)
+        self.is_seen = True
         before, self.level = self.level, level_of(self.free_bytes, self.level, self.section)
         if is_worse(self.level, before):
             _log.error(

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine import crypto, migrations
 from engine.accounts import store
+from engine.accounts.store_storage import removal_faults
 from engine.audit.record import open_audited
 from engine.config import Config, parse_listen
 from engine.db import Database
@@ -75,7 +76,14 @@ async def _examined(config: Config) -> list[Finding]:
 
 
 def _disk(config: Config) -> Finding:
-    free = free_bytes_at(config.core.data_dir)
+    try:
+        free = free_bytes_at(config.core.data_dir)
+    except OSError as exc:
+        why = exc.strerror or type(exc).__name__
+        return Finding(
+            "disk", "bad", f"{config.core.data_dir} cannot be asked how much is free ({why}): whether records of 911 "
+            "calls find room is not known. Run this as the user that runs the node, and let that user open the folder."
+        )  # fmt: skip
     level = level_of(free, Level.GOOD, config.storage)
     if level is not Level.GOOD:
         return Finding("disk", "bad" if level is Level.CRITICAL else "warning", alarm_of(level, free))
@@ -161,6 +169,8 @@ async def _database(database: Database, config: Config) -> AsyncIterator[Finding
         async with database.sessions() as session:
             for finding in await bootstrap_findings(session, config):
                 yield finding
+            for note in await removal_faults(session):
+                yield Finding(f"removal of old records ({note.name})", "bad", note.words)
             for finding in await stored_findings(session, config):
                 yield finding
             for account in await store.accounts(session):

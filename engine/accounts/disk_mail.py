@@ -68,6 +68,9 @@ class DiskMail:
             async with self._database.sessions() as session:
                 self._left = await store_storage.platform_people(session)
             self._telling = level
+            if not self._left:
+                fix = "callpoint operator create: where there are several accounts, only an operator is mailed"
+                _log.warning("disk_mailed_nobody", level=level.value, fix=fix)
         for address in list(self._left):
             refused = await hand_over(self._message(level, address), self._settings)
             if refused is not None:

@@ -72,7 +72,11 @@ async def fetch_log_days(session: AsyncSession) -> Mapping[str, int]:
 
 
 async def platform_people(session: AsyncSession) -> list[str]:
-    """Who runs the platform: its active operators' addresses; where there are none, the owners of every account."""
+    """Who runs the platform: its active operators' addresses; where there are none, the owners of the one account that
+    there is. Where there are several, none of theirs runs it.
+    """
     active = select(User.email).where(User.status == UserStatus.ACTIVE)
     operators = list(await session.scalars(active.where(User.account_id == OPERATORS).order_by(User.id)))
-    return operators or list(await session.scalars(active.where(User.role == Role.OWNER).order_by(User.id)))
+    if operators or len(await store.accounts_after(session, limit=2)) > 1:
+        return operators
+    return list(await session.scalars(active.where(User.role == Role.OWNER).order_by(User.id)))

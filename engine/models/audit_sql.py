@@ -58,6 +58,11 @@ AUDIT_BEGINNING_POSTGRESQL = (
         "CREATE TRIGGER audit_beginning_no_change BEFORE UPDATE OR DELETE ON audit_beginning "
         f"{_FOR_EACH_ROW} audit_entry_is_immutable()"
     ),
+    *(
+        f"CREATE TRIGGER {table}_no_truncate BEFORE TRUNCATE ON {table} "
+        "FOR EACH STATEMENT EXECUTE FUNCTION audit_entry_is_immutable()"
+        for table in ("audit_entry", "audit_checkpoint", "audit_beginning")
+    ),
 )
 
 # What finds audit entries among ten million of one account (docs/decisions/0024). A row's number there is the chain's

@@ -192,6 +192,7 @@ async def test_two_nodes_on_postgresql_remove_together_what_only_one_may(
     for statement in (
         "DELETE FROM audit_entry WHERE seq = 850", "UPDATE audit_entry SET ip = 'x' WHERE seq = 850",
         "DELETE FROM audit_beginning", "UPDATE audit_beginning SET seq = 900",
+        "TRUNCATE audit_entry", "TRUNCATE audit_beginning", "TRUNCATE audit_checkpoint",
         f"INSERT INTO audit_beginning SELECT 'x', chain, seq - 1, {COPIED} FROM audit_beginning",
     ):  # fmt: skip
         with pytest.raises(DBAPIError, match=r"never changed|an entry of its own"):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import structlog
 from sqlalchemy import func, insert, select
 
+from admin.health import _disk_families
 from engine.accounts import operators, store_storage
 from engine.accounts.disk_mail import TOLD_FILE, DiskMail
 from engine.audit.record import SYSTEM
@@ -83,6 +85,31 @@ def test_doctor_has_a_line_of_it(tmp_path: Path) -> None:
         return _disk(Config(core=Core(data_dir=tmp_path), storage=section)).level
 
     assert [found(0, 0), found(1 << 60, 0), found(1 << 60, 1 << 60)] == ["good", "warning", "bad"]
+
+
+class Unasked:
+    """A folder that cannot be asked."""
+
+    def __call__(self, _folder: Path) -> int:
+        raise PermissionError(13, "Permission denied")
+
+
+def test_doctor_says_when_the_folder_cannot_be_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S1-22: a finding like any other; the rest is looked at all the same."""
+    monkeypatch.setattr(shutil, "disk_usage", Unasked())
+    found = _disk(Config(core=Core(data_dir=tmp_path)))
+    assert (found.level, "Permission denied" in found.detail) == ("bad", True)
+
+
+async def test_a_folder_that_cannot_be_asked_is_not_told_as_it_was(tmp_path: Path) -> None:
+    """S1-22: the alarm stays, the number goes: a metric that stands still looks like a disk that is well."""
+    watch = DiskWatch(tmp_path, SECTION, measure=Disk(300))
+    await watch.look()
+    assert len(_disk_families(watch)) == 1
+    watch.measure = Unasked()
+    with pytest.raises(PermissionError):
+        await watch.look()
+    assert (watch.level, watch.alarm() != "", _disk_families(watch)) == (Level.CRITICAL, True, [])
 
 
 async def people(database: Database) -> None:
@@ -201,6 +228,11 @@ async def test_owners_are_told_where_nobody_operates_the_platform(database: Data
         ])  # fmt: skip
     async with database.sessions() as session:
         assert await store_storage.platform_people(session) == ["owner@example.com"]
+    async with database.sessions.begin() as session:
+        other = await add_account(session, name="Another tenant")
+        session.add(User(id="user_4", account_id=other.id, email="tenant@example.com", role=Role.OWNER))
+    async with database.sessions() as session:
+        assert await store_storage.platform_people(session) == [], "nobody of one account among several runs the server"
 
 
 async def test_all_but_the_last_day_of_the_fetch_log_goes_while_the_disk_is_nearly_full(database: Database) -> None:

@@ -11,12 +11,13 @@ from sqlalchemy import update
 
 from admin import audit_live
 from admin.audit_live import FOLLOWERS, Follower, Followers
+from engine.audit import store
 from engine.audit.events import Event
 from engine.audit.record import SYSTEM, record
 from engine.audit.store import Filters
 from engine.db import Database, utc_now
 from engine.errors import TooManyRequests
-from engine.models import Role, Session, User
+from engine.models import AuditBeginning, Role, Session, User
 from tests.factories import add_account
 from tests.unit.admin.adminport import AdminPort, Site
 
@@ -122,6 +123,28 @@ async def test_who_comes_back_gets_what_they_missed_or_is_told_to_read_anew(
     await write(database, chain, "d")
     await followers.look()
     assert waiting(late) == ["contact_d"]
+
+
+async def test_what_was_left_behind_is_handed_to_nobody(database: Database, followers: Followers) -> None:
+    """S1-22: neither to who asks for everything, nor to who was away while the log was shortened."""
+    async with database.sessions.begin() as session:
+        chain = (await add_account(session)).id
+    away = follower(chain, actor="user_away")
+    await followers.join(away)
+    await first_look(followers)
+    waiting(away)
+    await write(database, chain, "a", "b", "c")
+    async with database.sessions() as session:
+        rows = await store.entries_behind(session, {chain: 0}, limit=100)
+        left = next(row for row in rows if row.resource_id == "contact_b")
+    async with database.sessions.begin() as session:
+        session.add(AuditBeginning(id="begin_1", chain=chain, seq=left.seq, hash=left.hash, until=left.at, at=left.at,
+                                   text="", public_key="", signature=""))  # fmt: skip
+    await followers.look()
+    assert waiting(away) == ["contact_c"]
+    new = follower(chain, seq=0)
+    await followers.join(new)
+    assert waiting(new) == ["contact_c"]
 
 
 async def test_a_node_and_a_user_have_only_so_many_live_lists(database: Database, followers: Followers) -> None:
