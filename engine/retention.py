@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import structlog
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.accounts import storage, store_storage
@@ -19,11 +20,13 @@ from engine.accounts.keeping import Keeping
 from engine.audit import pruning, store_beginnings
 from engine.audit.checkpoints import signer_of
 from engine.audit.record import PLATFORM
+from engine.clock_trust import ClockTrust
 from engine.crypto import KeyRing
 from engine.db import Database, utc_now
 from engine.e911 import removal, store_removal
 from engine.errors import EngineError
 from engine.ids import new_id
+from engine.models import AuditBeginning
 from engine.provisioning import lease
 from engine.provisioning.retention import HELD_S, LEASE_S, PAUSE_S
 
@@ -33,6 +36,15 @@ PRUNED_EVERY = dt.timedelta(days=1)  # one entry a day tells of it, not one an h
 SETTLE = dt.timedelta(hours=1)  # longer than any export is read
 LEAST_BATCH, MOST_BATCH = 100, 1_000  # fewer than a hundred rows cost as much as a hundred: most of it is the commit
 LEAST_CALLS = 5  # a call has an INVITE for each attempt, and all that was mailed of it
+CLOCK = "clock"
+NO_CLOCK = (
+    "Nothing is removed by its age until the clock is near the last round again, or has run evenly for a day. "
+    "911 calls go on. Look whether the time is set and kept right (timedatectl)."
+)
+NO_PROOF = (
+    "So no entry of this log leaves, and 911 calls go on. Somebody may have changed the database: export the log, "
+    "verify the file, and compare it with an older export."
+)
 Step = Callable[[AsyncSession, int], Awaitable[int]]
 _log = structlog.get_logger()
 
@@ -71,21 +83,37 @@ class RecordRetention:
     longest_s: float = 0.0  # the longest that one step held the writer
     _holder: str = field(default_factory=lambda: new_id("lease"))
     _renewed_at: float = 0.0
+    _clock: ClockTrust = field(default_factory=ClockTrust)
 
     async def run(self) -> None:
         """Until cancelled. Never raises for a database that is away."""
         await asyncio.sleep(FIRST_AFTER_S)
         while True:
             try:
-                removed = await self.sweep(utc_now())
+                removed = await self.round(utc_now(), asyncio.get_running_loop().time())
                 if removed.is_any:
                     _log.info(
                         "records_removed", pruned=removed.pruned, audit_rows=removed.audit_rows, calls=removed.calls,
                         sign_ins=removed.sign_ins, longest_ms=round(self.longest_s * 1000, 1),
                     )  # fmt: skip
-            except (DBAPIError, EngineError, OSError) as exc:
+            except (SQLAlchemyError, EngineError, OSError) as exc:
                 _log.warning("records_not_removed", error=type(exc).__name__, meaning="tried again within the hour")
             await asyncio.sleep(EVERY_S)
+
+    async def round(self, now: dt.datetime, ran_s: float) -> Removed:
+        """A sweep, when the clock may be believed; else the reason stays where people look for it."""
+        async with self.database.sessions() as session:
+            note = await store_storage.removal_note(session, CLOCK)
+            is_served = session.get_bind().dialect.name == "postgresql"
+            of_server = await session.scalar(text("SELECT clock_timestamp()")) if is_served else None
+        doubt = self._clock.doubt(now, ran_s, None if note is None else note.at, of_server)
+        words = f"{doubt} {NO_CLOCK}" if doubt else ""
+        async with self.database.sessions.begin() as session:
+            await store_storage.set_removal_note(session, CLOCK, words, None if doubt else now)
+        if doubt:
+            _log.warning("records_not_removed", error="clock", meaning=words)
+            return Removed()
+        return await self.sweep(now)
 
     async def sweep(self, now: dt.datetime) -> Removed:
         """Remove what is old at `now`. Nothing when another node is at it."""
@@ -100,7 +128,7 @@ class RecordRetention:
             keepings[PLATFORM] = Keeping(audit_days=self.platform_audit_days)
             for chain, keeping in keepings.items():
                 await self._remove_of(chain, keeping, now, removed)
-            removed.audit_rows = await self._clear(now)
+            await self._clear(now, removed)
         except _DutyLost:
             _log.info("record_retention_taken_over")
         finally:
@@ -109,36 +137,62 @@ class RecordRetention:
         return removed
 
     async def _remove_of(self, chain: str, keeping: Keeping, now: dt.datetime, removed: Removed) -> None:
-        end = keeping.end_of("audit_days", now)
-        if end is not None:
-            removed.pruned += await self._leave_behind(chain, end, keeping.audit_days, now)
-        if chain == PLATFORM:
-            return
-        end = keeping.end_of("call_days", now)
-        if end is not None:
-            removed.calls += await self._remove_calls(chain, end, keeping.call_days)
-        end = keeping.end_of("session_days", now)
-        if end is not None:
-            removed.sign_ins += await self._in_steps(_sign_ins(chain, end, keeping.session_days))
+        for name in ("audit_days", "call_days", "session_days"):
+            days, end = getattr(keeping, name), keeping.end_of(name, now)
+            if not keeping.is_valid(name):
+                _log.warning("records_not_removed", chain=chain, setting=name, meaning=f"{days} days are no setting")
+            if end is None:
+                continue
+            if name == "audit_days":
+                removed.pruned += await self._alone(chain, name, self._leave_behind(chain, end, days, now))
+            elif name == "call_days" and chain != PLATFORM:
+                removed.calls += await self._alone(chain, name, self._remove_calls(chain, end, days))
+            elif chain != PLATFORM:
+                removed.sign_ins += await self._alone(chain, name, self._in_steps(_sign_ins(chain, end, days)))
+
+    async def _alone(self, chain: str, what: str, work: Awaitable[int]) -> int:
+        """That work; what is wrong with one chain's rows stops nothing of another's."""
+        try:
+            return await work
+        except pruning.Unproved as exc:
+            words = f"{exc} {NO_PROOF}"
+            _log.error("audit_not_pruned", chain=chain, meaning=words)
+            async with self.database.sessions.begin() as session:
+                await store_storage.set_removal_note(session, chain, words)
+        except (SQLAlchemyError, EngineError, OSError) as exc:
+            _log.warning("records_not_removed", chain=chain, of=what, error=type(exc).__name__,
+                         meaning="tried again within the hour")  # fmt: skip
+        return 0
 
     async def _leave_behind(self, chain: str, end: dt.datetime, days: int, now: dt.datetime) -> int:
         async with self.database.sessions() as session:
             before = await store_beginnings.beginning_of(session, chain)
-            is_due = before is None or now - before.at >= PRUNED_EVERY
-            if not is_due or await store_beginnings.older_than(session, chain, end) is None:
-                return 0
+        if before is not None and dt.timedelta(0) <= now - before.at < PRUNED_EVERY:
+            return 0
         signer = signer_of(self.keys)
         if signer is None:
             _log.warning("audit_not_pruned", meaning="nothing leaves a chain whose beginning cannot be signed")
             return 0
+        prefix = await pruning.proved(self.database, signer, chain, end)
+        if prefix is None:
+            return 0
         async with self.database.sessions.begin() as session:
-            prefix = await pruning.leave_behind(session, signer, chain, end, days=days)
-        return 0 if prefix is None else prefix.count
+            is_done = await pruning.leave_behind(session, signer, chain, prefix, days=days)
+            await store_storage.set_removal_note(session, chain, "")
+        return prefix.count if is_done else 0
 
-    async def _clear(self, now: dt.datetime) -> int:
+    async def _clear(self, now: dt.datetime, removed: Removed) -> None:
         async with self.database.sessions() as session:
             settled = await store_beginnings.beginnings_to_clear(session, now - self.settle)
-        return sum([await self._in_steps(_audit_rows(each.chain, each.seq)) for each in settled])
+        for each in settled:
+            removed.audit_rows += await self._alone(each.chain, "audit rows", self._clear_behind(each))
+
+    async def _clear_behind(self, begin: AuditBeginning) -> int:
+        signer = signer_of(self.keys)
+        if signer is None:
+            return 0
+        pruning.until_of(begin, signer)  # raises Unproved: a row that somebody put there lets nothing go
+        return await self._in_steps(_audit_rows(begin.chain, begin.seq))
 
     async def _remove_calls(self, account_id: str, end: dt.datetime, days: int) -> int:
         """What may go is found without the writer's turn, some hundred records at a time, from the oldest on."""

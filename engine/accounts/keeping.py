@@ -37,9 +37,15 @@ class Keeping:
         return DEFAULT if row is None else cls(**{each.name: getattr(row, each.name) for each in fields(cls)})
 
     def end_of(self, name: str, now: dt.datetime) -> dt.datetime | None:
-        """Before what time records of that kind are old; None: they are kept for ever."""
-        days = getattr(self, name)
-        return None if days == FOR_EVER else now - dt.timedelta(days=days)
+        """Before what time records of that kind are old; None: they are kept for ever.
+
+        A number that no form lets through removes nothing either: the row was not written by Callpoint.
+        """
+        return now - dt.timedelta(days=getattr(self, name)) if self.is_valid(name) and getattr(self, name) else None
+
+    def is_valid(self, name: str) -> bool:
+        """Whether that setting is one that may be made."""
+        return not any(_faults({name: getattr(self, name)}))
 
 
 DEFAULT = Keeping()

@@ -10,7 +10,7 @@ from engine.accounts import store
 from engine.accounts.keeping import DEFAULT, Keeping
 from engine.accounts.store import OPERATORS
 from engine.ids import least_id
-from engine.models import Account, RefusedKey, Role, Session, StorageSettings, User, UserStatus
+from engine.models import Account, RefusedKey, RemovalNote, Role, Session, StorageSettings, User, UserStatus
 
 COUNTED = 10_000  # rows that a count looks at; beyond it "at least" is told
 
@@ -67,8 +67,9 @@ async def count_old_sign_ins(session: AsyncSession, account_id: str, end: dt.dat
 
 
 async def fetch_log_days(session: AsyncSession) -> Mapping[str, int]:
-    """For how many days each account keeps what its phones fetched."""
-    return {identity: keeping.fetch_log_days for identity, keeping in (await keepings(session)).items()}
+    """For how many days each account keeps what its phones fetched; one with an impossible number is left out."""
+    kept = (await keepings(session)).items()
+    return {identity: keeping.fetch_log_days for identity, keeping in kept if keeping.is_valid("fetch_log_days")}
 
 
 async def platform_people(session: AsyncSession) -> list[str]:
@@ -80,3 +81,23 @@ async def platform_people(session: AsyncSession) -> list[str]:
     if operators or len(await store.accounts_after(session, limit=2)) > 1:
         return operators
     return list(await session.scalars(active.where(User.role == Role.OWNER).order_by(User.id)))
+
+
+async def removal_note(session: AsyncSession, name: str) -> RemovalNote | None:
+    """What the removal of old records said last of that chain, or of the `clock`."""
+    return await session.get(RemovalNote, name)
+
+
+async def set_removal_note(session: AsyncSession, name: str, words: str, at: dt.datetime | None = None) -> None:
+    """Say why nothing leaves, or with empty words that all is well; without `at` the last time stays."""
+    row = await session.get(RemovalNote, name)
+    if row is None:
+        session.add(RemovalNote(name=name, at=at, words=words))
+        return
+    row.at, row.words = at or row.at, words
+
+
+async def removal_faults(session: AsyncSession) -> list[RemovalNote]:
+    """Why old records are not removed, for whoever looks after the node; empty: nothing is in the way."""
+    query = select(RemovalNote).where(RemovalNote.words != "").order_by(RemovalNote.name)
+    return list(await session.scalars(query))

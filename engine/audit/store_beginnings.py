@@ -5,20 +5,29 @@ no part of the log from that row's commit on, though its rows go later, some at 
 """
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit.owed import owed_between
-from engine.models import AUDIT_SEARCH_DROP_SQLITE, AuditBeginning, AuditEntry
+from engine.models import AUDIT_SEARCH_DROP_SQLITE, AuditBeginning, AuditCheckpoint, AuditEntry
 
-DISORDER = 1_000  # entries whose order by time may differ from their order by number: a clock that was set back
+
+class Link(NamedTuple):
+    """An entry as its chain is proved by: the exact text that was hashed, and the hashes beside it."""
+
+    seq: int
+    entry: str
+    prev_hash: str
+    hash: str
 
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """The oldest entries of a chain, up to `last`: what a time leaves behind. `until`: when the last of them was."""
+    """The oldest entries of a chain, up to `last`: what a time leaves behind. `until`: the newest time among them."""
 
     first: int
     last: int
@@ -50,27 +59,41 @@ async def begins_behind(session: AsyncSession, chain: str) -> int:
 
 
 async def older_than(session: AsyncSession, chain: str, end: dt.datetime) -> Prefix | None:
-    """The entries from the chain's beginning on that are all older than `end`; None: there is none.
+    """About which entries will leave: those up to the newest checkpoint signed before `end`; None: there is none.
 
-    Seeks in the indexes of numbers and times, whatever the log's size. Where a clock was set back, fewer rather than
-    more: an entry younger than `end` ends it, however old those behind it say they are.
+    A seek that believes the database's columns. What leaves is decided by `engine.audit.pruning`, which believes none.
     """
     begin = await begins_behind(session, chain)
-    of_chain = select(AuditEntry.seq, AuditEntry.hash, AuditEntry.at).where(AuditEntry.chain == chain)
-    young = (
-        select(AuditEntry.seq)
-        .where(AuditEntry.chain == chain, AuditEntry.at >= end)
-        .order_by(AuditEntry.at)
-        .limit(DISORDER)
-        .subquery()
+    signed = select(AuditCheckpoint.seq).where(
+        AuditCheckpoint.chain == chain, AuditCheckpoint.seq > begin, AuditCheckpoint.at < end
     )
-    first_young = await session.scalar(select(func.min(young.c.seq)))
-    if first_young is not None:
-        of_chain = of_chain.where(AuditEntry.seq < first_young)
-    found = (await session.execute(of_chain.order_by(AuditEntry.seq.desc()).limit(1))).first()
-    if found is None or found[0] <= begin:
+    goal = await session.scalar(signed.order_by(AuditCheckpoint.seq.desc()).limit(1))
+    if goal is None:
         return None
-    return Prefix(begin + 1, found[0], found[1], found[2])
+    query = select(AuditEntry.hash, AuditEntry.at).where(AuditEntry.chain == chain, AuditEntry.seq == goal)
+    found = (await session.execute(query)).first()
+    return None if found is None else Prefix(begin + 1, goal, found[0], found[1])
+
+
+async def stored_between(session: AsyncSession, chain: str, after: int, upto: int, limit: int) -> Sequence[Link]:
+    """Entries behind number `after`, `upto` at most, as the proof of a chain reads them."""
+    query = select(AuditEntry.seq, AuditEntry.entry, AuditEntry.prev_hash, AuditEntry.hash).where(
+        AuditEntry.chain == chain, AuditEntry.seq > after, AuditEntry.seq <= upto
+    )
+    return [Link(*row) for row in await session.execute(query.order_by(AuditEntry.seq).limit(limit))]
+
+
+async def checkpoints_between(session: AsyncSession, chain: str, first: int, last: int) -> Sequence[AuditCheckpoint]:
+    """The stored checkpoints of entries `first` to `last`, in the order of their numbers."""
+    query = select(AuditCheckpoint).where(
+        AuditCheckpoint.chain == chain, AuditCheckpoint.seq >= first, AuditCheckpoint.seq <= last
+    )
+    return list(await session.scalars(query.order_by(AuditCheckpoint.seq)))
+
+
+async def hash_of(session: AsyncSession, chain: str, seq: int) -> str | None:
+    """The hash of that entry; None: it is not there."""
+    return await session.scalar(select(AuditEntry.hash).where(AuditEntry.chain == chain, AuditEntry.seq == seq))
 
 
 async def held(session: AsyncSession, chain: str) -> Held:

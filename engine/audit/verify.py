@@ -22,6 +22,7 @@ the one you noted before (`callpoint audit key`, `--key`), or give a line from a
 """
 
 import argparse
+import datetime as dt
 import itertools
 import json
 import re
@@ -37,12 +38,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 GENESIS = "0" * 64
 NOTE_VERSION = "callpoint-audit/1"
 BEGINNING_VERSION = "callpoint-audit-beginning/1"
+LEAST_KEPT = dt.timedelta(days=365)  # no setting lets an entry go earlier
+UNPROVED = 3  # exit code
+SLACK = dt.timedelta(days=1)  # by which the clocks of those who write and of those who sign may differ
 PRUNED = b'"event":"audit_log.prune"'
 _LINE = re.compile(rb'\{"hash":"([0-9a-f]{64})","prev_hash":"([0-9a-f]{64})","entry":(\{.*\})\}', re.DOTALL)
 _TAIL = re.compile(rb',"seq":([0-9]+),"status":(?:null|[0-9]+),"verb":"[a-z_]*"\}$')  # the keys are sorted
 _NOTE = re.compile(rf"{re.escape(NOTE_VERSION)}\n([a-z0-9_]+)\n([1-9][0-9]*)\n([0-9a-f]{{64}})\n([0-9T:.Z-]+)\n")
 _BEGINNING = re.compile(
-    rf"{re.escape(BEGINNING_VERSION)}\n([a-z0-9_]+)\n([1-9][0-9]*)\n([0-9a-f]{{64}})\n([0-9T:.Z-]+)\n[0-9T:.Z-]+\n"
+    rf"{re.escape(BEGINNING_VERSION)}\n([a-z0-9_]+)\n([1-9][0-9]*)\n([0-9a-f]{{64}})\n([0-9T:.Z-]+)\n([0-9T:.Z-]+)\n"
 )
 
 
@@ -100,6 +104,7 @@ class _Walk:
     chain: str = ""
     seen_wanted: bool = False
     notes: dict[int, set[str]] = field(default_factory=dict)  # hashes that the chain must have, by number
+    gone: dict[int, str] = field(default_factory=dict)  # hashes that checkpoints tell of entries that were removed
     note_chains: set[str] = field(default_factory=set)
     keys: dict[str, None] = field(default_factory=dict)
     passed: int = 0
@@ -113,8 +118,13 @@ class _Walk:
     def take_beginning(self, line: bytes) -> None:
         if self.count or self.keys or self.removed:
             raise Broken("where the log begins is said once, in the first line")
-        chain, seq, last, until, key = _checked_beginning(line)
+        chain, seq, last, until, at, key = checked_beginning(line)
         self._refuse_other_key("the log's beginning", key)
+        if time_of(at) - time_of(until) < LEAST_KEPT:
+            raise Broken(
+                f"the log's beginning was signed at {at}, and the last entry it leaves behind is of {until}: no "
+                f"setting lets entries go before {LEAST_KEPT.days} days"
+            )
         self.keys[key] = None
         self.note_chains.add(chain)
         self.removed, self.removed_hash, self.removed_until = seq, last, until
@@ -123,25 +133,32 @@ class _Walk:
 
     def _refuse_other_key(self, what: str, key: str) -> None:
         if self.key and key != self.key:
-            raise Broken(f"{what} is signed with the key {key}, not with the one you named")
+            raise Broken(f"{what} is signed with the key {named(key)}, not with the one you named")
 
     def take_note(self, line: bytes) -> None:
-        chain, seq, head, key = _checked_note(line)
+        chain, seq, head, at, key = checked_note(line)
         self._refuse_other_key("a checkpoint", key)
         if self.count and seq <= self.seq:
             raise Broken(f"the checkpoint of entry {seq} stands behind that entry: checkpoints come first")
         self.keys[key] = None
         self.note_chains.add(chain)
         if seq <= self.removed:
-            self._take_note_of_removed(seq, head)
+            self._take_note_of_removed(seq, head, at)
             return
         self.notes.setdefault(seq, set()).add(head)
 
-    def _take_note_of_removed(self, seq: int, head: str) -> None:
+    def _take_note_of_removed(self, seq: int, head: str, at: str) -> None:
         """A checkpoint of what is gone proves nothing here, but must not contradict where the log begins."""
         if seq == self.removed and head != self.removed_hash:
             raise Broken(f"the log begins behind another entry {seq} than the one that was signed before")
-        if head == self.wanted:
+        if self.gone.setdefault(seq, head) != head:
+            raise Broken(f"two signed checkpoints tell of different entries {seq}: the log was rewritten")
+        if seq < self.removed and time_of(at) - time_of(self.removed_until) > SLACK:
+            raise Broken(
+                f"entry {seq} was the newest at {at}, so entry {self.removed} is younger than {self.removed_until}: "
+                "more was removed than the log's beginning says"
+            )
+        if head == self.wanted and not self.seen_wanted:
             self.seen_before = seq
 
     def takes_at_once(self, line: bytes) -> bool:
@@ -296,21 +313,32 @@ def _is_of_beginning(text: bytes, seq: int, last: str) -> bool:
         body = json.loads(text)
         told = body["details"]
         is_prune = (body["event"], body["outcome"]) == ("audit_log.prune", "success")
-        return is_prune and (told["last"], told["last_hash"]) == (seq, last)
+        return is_prune and (told["last"], told["last_hash"]) == (seq, last) and told["kept_days"] >= LEAST_KEPT.days
     except (ValueError, KeyError, TypeError, RecursionError):
         return False
 
 
-def _checked_note(line: bytes) -> tuple[str, int, str, str]:
-    """(chain, seq, hash, public key) of a checkpoint whose signature holds. Raises Broken."""
+def time_of(stated: str) -> dt.datetime:
+    """An RFC 3339 time as entries and signed texts have it. Raises Broken."""
+    try:
+        return dt.datetime.fromisoformat(stated).astimezone(dt.UTC)
+    except (ValueError, OverflowError) as exc:
+        raise Broken(f"{stated} is no time") from exc
+
+
+def checked_note(line: bytes) -> tuple[str, int, str, str, str]:
+    """(chain, seq, hash, time of signing, public key) of a checkpoint whose signature holds. Raises Broken."""
     found, key = _signed(line, "checkpoint", _NOTE)
-    return found[1], int(found[2]), found[3], key
-
-
-def _checked_beginning(line: bytes) -> tuple[str, int, str, str, str]:
-    """(chain, seq, hash, time of that entry, public key) of a beginning whose signature holds. Raises Broken."""
-    found, key = _signed(line, "beginning", _BEGINNING)
     return found[1], int(found[2]), found[3], found[4], key
+
+
+def checked_beginning(line: bytes) -> tuple[str, int, str, str, str, str]:
+    """(chain, seq, hash, time of the last entry, time of signing, public key) of a beginning whose signature holds.
+
+    Raises Broken.
+    """
+    found, key = _signed(line, "beginning", _BEGINNING)
+    return found[1], int(found[2]), found[3], found[4], found[5], key
 
 
 def _signed(line: bytes, what: str, form: re.Pattern[str]) -> tuple[re.Match[str], str]:
@@ -333,8 +361,19 @@ def _hold(entries: int) -> str:
     return "1 entry holds" if entries == 1 else f"{entries} entries hold"
 
 
+def short_name(key: str) -> str:
+    """What mails call a public key given in hex: the first 16 digits of its SHA-256."""
+    return sha256(bytes.fromhex(key)).hexdigest()[:16]
+
+
+def named(key: str) -> str:
+    """The key as a checkpoint holds it, and its name in mails."""
+    return f"{key} (in mails: {short_name(key)})"
+
+
 def told(verdict: Verdict) -> list[str]:
     """What to say of a chain that holds, in sentences."""
+    keys = ", ".join(named(key) for key in verdict.keys)
     lines = [f"{_hold(verdict.entries)}. The last is number {verdict.last_seq}, hash {verdict.last_hash}."]
     if verdict.removed:
         lines.append(
@@ -350,10 +389,10 @@ def told(verdict: Verdict) -> list[str]:
     if verdict.checkpoints:
         lines.append(
             f"{verdict.checkpoints} signed checkpoints agree, the last at entry {verdict.covered}; signed with the key "
-            f"{', '.join(verdict.keys)}. Is that the key you noted?"
+            f"{keys}. Is that the key you noted?"
         )
     elif verdict.removed:
-        lines.append(f"Its beginning is signed with the key {', '.join(verdict.keys)}. Is that the key you noted?")
+        lines.append(f"Its beginning is signed with the key {keys}. Is that the key you noted?")
     if verdict.covered < verdict.last_seq:
         lines.append(f"No checkpoint in the file vouches for what follows entry {verdict.covered}.")
     return lines
@@ -386,7 +425,10 @@ def _is_filtered(path: str, verdict: Verdict) -> bool:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code: 0 the chain holds, 1 it does not, 2 wrong usage."""
+    """Exit code: 0 the chain holds, 1 it does not, 2 wrong usage.
+
+    3: it holds, but the checkpoint asked for is of an entry that was removed, which this file cannot prove.
+    """
     parser = argparse.ArgumentParser(description="Verify an exported Callpoint audit log off line.")
     parser.add_argument("file", help="the export, JSON Lines; - for standard input")
     parser.add_argument("--checkpoint", default="", help="a hash from a notification mail that the chain must hold")
@@ -414,7 +456,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     said = [f"{_hold(verdict.entries)}, each in itself."] if asked.part else told(verdict)
     sys.stdout.write("\n".join(said) + "\n")
-    return 0
+    return UNPROVED if verdict.seen_before else 0
 
 
 if __name__ == "__main__":

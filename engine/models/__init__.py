@@ -41,6 +41,7 @@ from engine.models.installation import (
     KeptAnswer,
     Lease,
     MailSettings,
+    RemovalNote,
     ValidationSettings,
 )
 from engine.models.people import (
@@ -138,6 +139,7 @@ __all__ = [
     "ProvisioningEvent",
     "RefusedKey",
     "RememberedDevice",
+    "RemovalNote",
     "RetiredToken",
     "Revision",
     "Role",

@@ -3,7 +3,7 @@
 import datetime as dt
 from typing import Any
 
-from sqlalchemy import ForeignKey, Integer, LargeBinary, String
+from sqlalchemy import CheckConstraint, ForeignKey, Integer, LargeBinary, String
 from sqlalchemy.orm import Mapped, mapped_column, synonym
 
 from engine.db import Base, Sealed, UtcDateTime
@@ -70,6 +70,12 @@ class StorageSettings(Audited, Stamped, Base):
 
     __tablename__ = "storage_settings"
     resource_type = "storage_settings"
+    __table_args__ = (
+        CheckConstraint("audit_days = 0 OR audit_days >= 365", name="audit_days"),
+        CheckConstraint("call_days = 0 OR call_days >= 365", name="call_days"),
+        CheckConstraint("session_days = 0 OR session_days >= 365", name="session_days"),
+        CheckConstraint("fetch_log_days >= 1", name="fetch_log_days"),
+    )
     account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), primary_key=True)
     id: Mapped[str] = synonym("account_id")
     audit_days: Mapped[int] = mapped_column(Integer)

@@ -50,6 +50,17 @@ class Lease(Base):
     until: Mapped[dt.datetime] = mapped_column(UtcDateTime)
 
 
+class RemovalNote(Base):
+    """What the removal of old records found last. `clock`: when the clock was believed last (`at`), and why it is not
+    now; a chain: why nothing of its records leaves. Empty words: all is well.
+    """
+
+    __tablename__ = "removal_note"
+    name: Mapped[str] = mapped_column(Id, primary_key=True)
+    at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    words: Mapped[str] = mapped_column(Text)
+
+
 class BackgroundRun(Base):
     """How far a dry run or a resync of many phones is, as its node last said. `facts`: numbers and words."""
 

@@ -24,6 +24,7 @@ from engine.crypto import KeyRing, load
 from engine.db import Database, utc_now
 from engine.models import AuditBeginning, AuditEntry
 from engine.retention import RecordRetention
+from tests import aging
 from tests.conftest import ROOT
 from tests.factories import add_account, fresh_database
 from tests.node import Node
@@ -33,26 +34,11 @@ pytestmark = pytest.mark.enable_socket
 KILLS, SEED = 8, 911
 LONG_AGO = dt.timedelta(days=500)
 COPIED = "hash, until, at, text, public_key, signature"
-AGE = "UPDATE audit_entry SET at = :at WHERE chain = :chain AND seq <= :upto"
 
 
-async def aged(database: Database, chain: str, upto: int) -> None:
-    """As if those entries had been written long ago: only the copies of their times change, by the database's owner."""
-    is_sqlite = database.sqlite_path is not None
-    at = (utc_now() - LONG_AGO).replace(tzinfo=None)
-    async with database.engine.begin() as connection:
-        if is_sqlite:
-            ddl = "SELECT sql FROM sqlite_master WHERE name = 'audit_entry_no_update'"
-            trigger = (await connection.execute(text(ddl))).scalar_one()
-            await connection.execute(text("DROP TRIGGER audit_entry_no_update"))
-        else:
-            await connection.execute(text("ALTER TABLE audit_entry DISABLE TRIGGER audit_entry_no_change"))
-        stored = at.isoformat(" ") if is_sqlite else at
-        await connection.execute(text(AGE), {"at": stored, "chain": chain, "upto": upto})
-        if is_sqlite:
-            await connection.exec_driver_sql(trigger)
-        else:
-            await connection.execute(text("ALTER TABLE audit_entry ENABLE TRIGGER audit_entry_no_change"))
+async def aged(database: Database, keys: KeyRing, chain: str, upto: int) -> None:
+    """As if those entries had been written, and signed, long ago."""
+    await aging.aged(database, keys, chain, utc_now() - LONG_AGO, upto)
 
 
 async def account_that_keeps_a_year(database: Database, entries: int) -> str:
@@ -86,7 +72,7 @@ async def test_whenever_it_is_killed_the_chain_is_whole(tmp_path: Path, keys: Ke
     assert pruner.stdout is not None
     try:
         for number in range(KILLS):
-            await aged(database, chain, 20 * (number + 1))
+            await aged(database, keys, chain, 20 * (number + 1))
             pruner.stdin.write(b"go\n")
             pid = int(await asyncio.wait_for(pruner.stdout.readline(), 60))
             await asyncio.sleep(dice.uniform(0.0, 0.3))
@@ -126,7 +112,7 @@ async def test_a_whole_node_begins_its_log_anew_and_goes_on(tmp_path: Path) -> N
             await node.api("GET", "account")
         keys = load(tmp_path / "data" / "keys.toml")
         database = open_audited(f"sqlite+aiosqlite:///{tmp_path / 'data' / 'callpoint.db'}", keys)
-        await aged(database, node.account_id, 10)
+        await aged(database, keys, node.account_id, 10)
         refused = await node.api("PATCH", "storage-settings", {"audit_days": 400}, expect=422, If_Match="*")
         assert "10 audit entries until" in refused["errors"][0]["detail"]
         accepted = {"audit_days": 400, "accept_removal": True}
@@ -166,7 +152,7 @@ async def test_two_nodes_on_postgresql_remove_together_what_only_one_may(
     """S1-22: one of them has the duty; nobody who writes meanwhile is refused; the triggers let nothing else go."""
     chain = await account_that_keeps_a_year(postgres, 900)
     await Notary(postgres, keys).sign_moved(utc_now())
-    await aged(postgres, chain, 800)
+    await aged(postgres, keys, chain, 800)
     other = open_audited(server, keys)
     try:
         pruned = await asyncio.gather(RecordRetention(postgres, keys).sweep(utc_now()),

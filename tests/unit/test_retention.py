@@ -34,6 +34,7 @@ from engine.models import (
 )
 from engine.provisioning import lease
 from engine.retention import RecordRetention
+from tests import aging
 from tests.factories import add_account, add_location
 
 NOW = utc_now()
@@ -50,14 +51,9 @@ async def account_that_keeps(database: Database, **days: int) -> str:
         return account.id
 
 
-async def aged(database: Database, chain: str, days: int) -> None:
-    """As if every entry of that chain had been written so many days before: only the copies of the times change."""
-    async with database.engine.begin() as connection:
-        await connection.execute(text("DROP TRIGGER IF EXISTS audit_entry_no_update"))
-        await connection.execute(
-            text("UPDATE audit_entry SET at = :at WHERE chain = :chain"),
-            {"at": (NOW - dt.timedelta(days=days)).replace(tzinfo=None).isoformat(" "), "chain": chain},
-        )
+async def aged(database: Database, keys: KeyRing, chain: str, days: int) -> None:
+    """As if every entry of that chain had been written so many days before."""
+    await aging.aged(database, keys, chain, NOW - dt.timedelta(days=days))
 
 
 async def count(database: Database, table: Any, *conditions: Any) -> int:
@@ -74,7 +70,7 @@ async def test_audit_entries_leave_and_their_rows_follow_when_nobody_reads_them_
         async with database.sessions.begin() as session:
             for _ in range(20):
                 record(session, SYSTEM, Event.ACCOUNT_READ, account_id=None if chain == PLATFORM else chain)
-        await aged(database, chain, 400)
+        await aged(database, keys, chain, 400)
     duty = RecordRetention(database, keys, platform_audit_days=365)
     removed = await duty.sweep(NOW)
     assert (removed.pruned, removed.audit_rows) == (22 + 20, 0)
@@ -88,7 +84,7 @@ async def test_audit_entries_leave_and_their_rows_follow_when_nobody_reads_them_
     assert (await duty.sweep(later)).audit_rows == 42
     assert await count(database, AuditEntry, AuditEntry.chain == short) == 1
     assert await count(database, AuditEntry, AuditEntry.chain == ever) == 22
-    await aged(database, short, 400)
+    await aged(database, keys, short, 400)
     assert (await duty.sweep(later)).pruned == 0, "not twice a day"
     assert (await duty.sweep(NOW + dt.timedelta(days=1, hours=1))).pruned == 1
     async with database.sessions() as session:
@@ -104,8 +100,11 @@ async def test_a_thousand_rows_go_in_steps_that_hold_no_writer_up(
     async with database.sessions.begin() as session:
         for _ in range(1_500):
             record(session, SYSTEM, Event.ACCOUNT_READ, account_id=chain)
+    await aged(database, keys, chain, 400)
+    prefix = await pruning.proved(database, Signer(keys), chain, NOW - YEAR)
+    assert prefix is not None
     async with database.sessions.begin() as session:
-        await pruning.leave_behind(session, Signer(keys), chain, utc_now() + dt.timedelta(seconds=1), days=365)
+        await pruning.leave_behind(session, Signer(keys), chain, prefix, days=365)
     monkeypatch.setattr(retention, "PAUSE_S", 0.001)
     duty, waits, loop = RecordRetention(database, keys), [], asyncio.get_running_loop()
 
@@ -129,7 +128,7 @@ async def test_a_thousand_rows_go_in_steps_that_hold_no_writer_up(
 
 async def test_one_node_at_a_time_has_the_duty(database: Database, keys: KeyRing) -> None:
     chain = await account_that_keeps(database, audit_days=365)
-    await aged(database, chain, 400)
+    await aged(database, keys, chain, 400)
     async with database.sessions.begin() as session:
         assert await lease.take(session, retention.DUTY, "another node", NOW, for_s=60)
     assert (await RecordRetention(database, keys).sweep(NOW)).is_any is False
@@ -304,3 +303,65 @@ async def test_sign_ins_go_when_they_have_ended_long_ago(database: Database, key
     async with database.sessions() as session:
         entry = await session.scalar(select(AuditEntry.entry).where(AuditEntry.event == "session.prune"))
     assert json.loads(entry or "")["details"] == {"sessions": 2, "refused_keys": 1, "kept_days": 365}
+
+
+async def test_a_clock_that_is_not_believed_removes_nothing_and_says_so(database: Database, keys: KeyRing) -> None:
+    """S1-22: a jump forward costs no record: a day of even running comes first; the reason is kept for people."""
+    chain, day = await account_that_keeps(database, audit_days=365), dt.timedelta(days=1)
+    await aged(database, keys, chain, 400)
+    duty, ran = RecordRetention(database, keys), 1_000.0
+
+    async def faults() -> list[str]:
+        async with database.sessions() as session:
+            return [row.words for row in await store_storage.removal_faults(session)]
+
+    assert (await duty.round(NOW, ran)).is_any is False, "nothing to compare with"
+    assert "no earlier round is known" in (await faults())[0]
+    assert (await duty.round(NOW + day / 2, ran + 43_200)).is_any is False
+    assert (await RecordRetention(database, keys).round(NOW + day, ran + 86_400)).is_any is False, "it began anew"
+    assert (await duty.round(NOW + day, ran + 86_400)).pruned == 2
+    assert await faults() == []
+    await aged(database, keys, chain, 400)
+    far = NOW + 900 * day
+    assert (await duty.round(far, ran + 90_000)).is_any is False, "900 days in an hour"
+    assert "the last round that was believed" in (await faults())[0]
+    assert (await duty.round(NOW + 1.1 * day, ran + 93_600)).pruned == 1, "right again"
+
+
+async def test_one_damaged_row_or_setting_stops_nothing_of_another_account(database: Database, keys: KeyRing) -> None:
+    """S1-22: the chain is named, its entries stay, the others' leave."""
+    chains = sorted([await account_that_keeps(database, audit_days=365) for _ in range(3)])
+    for chain in chains:
+        await aged(database, keys, chain, 400)
+    duty = RecordRetention(database, keys)
+    async with database.engine.begin() as connection:
+        await connection.execute(text("DROP TRIGGER audit_entry_no_update"))
+        broken = "UPDATE audit_entry SET entry = '{broken' WHERE seq = 2 AND chain = :chain"
+        await connection.execute(text(broken), {"chain": chains[0]})
+        await connection.execute(text("PRAGMA ignore_check_constraints = ON"))
+        unwise = "UPDATE storage_settings SET audit_days = -1, call_days = 1, session_days = -5 WHERE account_id = :id"
+        await connection.execute(text(unwise), {"id": chains[1]})
+    assert (await duty.sweep(NOW)).pruned == 2
+    async with database.sessions() as session:
+        assert [await store_beginnings.begins_behind(session, chain) for chain in chains] == [0, 0, 2]
+        (fault,) = await store_storage.removal_faults(session)
+    assert (fault.name, "Entry 2 was changed" in fault.words) == (chains[0], True)
+    async with database.engine.begin() as connection:  # and one that breaks when it was left behind already
+        again = "UPDATE audit_entry SET entry = '{broken' WHERE seq = 1 AND chain = :chain"
+        await connection.execute(text(again), {"chain": chains[2]})
+    assert (await duty.sweep(NOW + dt.timedelta(hours=2))).audit_rows == 0
+    assert await count(database, AuditEntry, AuditEntry.chain == chains[2]) == 3
+
+
+async def test_a_beginning_in_the_future_does_not_stop_a_log_from_getting_shorter(
+    database: Database, keys: KeyRing
+) -> None:
+    chain = await account_that_keeps(database, audit_days=365)
+    await aged(database, keys, chain, 400)
+    duty = RecordRetention(database, keys)
+    assert (await duty.sweep(NOW)).pruned == 2
+    async with database.engine.begin() as connection:
+        await connection.execute(text("DROP TRIGGER audit_beginning_no_update"))
+        await connection.execute(text("UPDATE audit_beginning SET at = '2099-01-01 00:00:00'"))
+    await aged(database, keys, chain, 400)
+    assert (await duty.sweep(NOW)).pruned == 1

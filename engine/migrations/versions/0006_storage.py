@@ -18,9 +18,10 @@ def upgrade() -> None:
     _storage_settings()
     _move_fetch_log_days()
     _audit_beginning()
+    _removal_note()
     _what_tests_rest_on()
-
     op.add_column("location_test", sa.Column("passed_before_at", sa.DateTime(), nullable=True))
+
 
 def _storage_settings() -> None:
     op.create_table(
@@ -93,6 +94,16 @@ def _audit_beginning() -> None:
     is_sqlite = op.get_bind().dialect.name == "sqlite"
     for statement in AUDIT_BEGINNING_SQLITE if is_sqlite else AUDIT_BEGINNING_POSTGRESQL:
         op.get_bind().exec_driver_sql(statement)
+
+
+def _removal_note() -> None:
+    op.create_table(
+        "removal_note",
+        sa.Column("name", sa.String(length=48), nullable=False),
+        sa.Column("at", sa.DateTime(), nullable=True),
+        sa.Column("words", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_removal_note")),
+    )
 
 
 def _what_tests_rest_on() -> None:

@@ -47,3 +47,14 @@ def test_every_fault_is_told_at_once_and_good_values_hold() -> None:
 def test_for_ever_is_longer_than_any_number_of_days(before: int, after: int, expected: bool) -> None:
     found = shortened(Keeping(audit_days=before), Keeping(audit_days=after))
     assert found == ({"audit_days"} if expected else frozenset())
+
+
+@pytest.mark.parametrize("value", [-1, -400, 1, 364, 36_501])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_stored_number_that_no_form_lets_through_removes_nothing(name: str, value: int) -> None:
+    """S1-22: whoever wrote it did not ask Callpoint."""
+    now = dt.datetime(2026, 11, 22, tzinfo=dt.UTC)
+    assert Keeping(**{name: value}).end_of(name, now) is None
+    assert Keeping(fetch_log_days=0).end_of("fetch_log_days", now) is None
+    assert Keeping(fetch_log_days=-1).end_of("fetch_log_days", now) is None
+    assert Keeping(**{name: 365}).end_of(name, now) == now - dt.timedelta(days=365)

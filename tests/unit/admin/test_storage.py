@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from aiohttp import FormData
-from sqlalchemy import text
 from sqlalchemy.event import listen
 
 from admin.context import DISK
@@ -16,6 +15,7 @@ from engine.audit.verify import verify
 from engine.config import Storage
 from engine.db import READS, utc_now
 from engine.models import EmergencyCall, Role
+from tests import aging
 from tests.unit.admin.adminport import AdminPort, Site
 
 pytestmark = pytest.mark.enable_socket  # a real listener on loopback
@@ -23,13 +23,9 @@ API, PAGE = "/api/v1/storage-settings", "/settings/storage"
 ANY = {"If-Match": "*"}
 
 
-async def aged(port: AdminPort, site: Site, days: int, *, upto: int) -> None:
-    """As if the chain's oldest entries had been written so many days before."""
-    at = (utc_now() - dt.timedelta(days=days)).replace(tzinfo=None).isoformat(" ")
-    async with port.database.engine.begin() as connection:
-        await connection.execute(text("DROP TRIGGER audit_entry_no_update"))
-        statement = "UPDATE audit_entry SET at = :at WHERE chain = :chain AND seq <= :upto"
-        await connection.execute(text(statement), {"at": at, "chain": site.account.id, "upto": upto})
+async def aged(port: AdminPort, site: Site, days: int, upto: int) -> None:
+    """As if those entries had been written, and signed, so many days before."""
+    await aging.aged(port.database, port.keys, site.account.id, utc_now() - dt.timedelta(days=days), upto)
 
 
 async def test_settings_are_read_and_changed_by_their_version(port: AdminPort, site: Site) -> None:
@@ -132,10 +128,11 @@ async def test_a_pruned_log_is_shown_exported_and_told_as_such(port: AdminPort, 
     """S1-22: the page says where the log begins; the whole export of API and page verifies from there."""
     head = await port.head(site.account.id)
     await aged(port, site, 500, upto=head)
-    async with port.database.sessions.begin() as session:
-        end = utc_now() - dt.timedelta(days=400)
-        prefix = await pruning.leave_behind(session, Signer(port.keys), site.account.id, end, days=400)
+    end, signer = utc_now() - dt.timedelta(days=400), Signer(port.keys)
+    prefix = await pruning.proved(port.database, signer, site.account.id, end)
     assert prefix is not None
+    async with port.database.sessions.begin() as session:
+        assert await pruning.leave_behind(session, signer, site.account.id, prefix, days=400)
     assert prefix.last == head
     shown = await (await port.call("GET", API, site.auth)).json()
     assert (shown["audit_begins_behind"], shown["audit"]["count"]) == (head, 1)

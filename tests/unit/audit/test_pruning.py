@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 
 from engine import crypto
 from engine.audit import pruning, store_beginnings
-from engine.audit.checkpoints import Signer, export_lines, sign_head
+from engine.audit.checkpoints import Signed, Signer, export_lines, row_of, sign_head
 from engine.audit.events import Event
 from engine.audit.record import SYSTEM, record
 from engine.audit.store import Filters, entry_by_id, list_entries
@@ -23,6 +24,7 @@ from engine.audit.verify import told, verify, verify_each
 from engine.crypto import KeyRing
 from engine.db import Database, utc_now
 from engine.models import AuditBeginning, AuditEntry
+from tests.aging import aged
 from tests.conftest import ROOT
 from tests.factories import add_account
 
@@ -43,11 +45,20 @@ async def more_entries(database: Database, chain: str, count: int) -> None:
             record(session, SYSTEM, Event.ACCOUNT_READ, account_id=chain, details={"word": "unmistakable"})
 
 
+async def leave_behind(database: Database, keys: KeyRing, chain: str) -> store_beginnings.Prefix | None:
+    """As the node does at that age: proved first, then in one commit."""
+    signer = Signer(keys)
+    prefix = await pruning.proved(database, signer, chain, utc_now() - dt.timedelta(days=365))
+    if prefix is not None:
+        async with database.sessions.begin() as session:
+            assert await pruning.leave_behind(session, signer, chain, prefix, days=365)
+    return prefix
+
+
 async def prune_all(database: Database, keys: KeyRing, chain: str) -> int:
-    """Leave everything behind that is there now; returns up to which number."""
-    async with database.sessions.begin() as session:
-        end = utc_now() + dt.timedelta(seconds=1)
-        prefix = await pruning.leave_behind(session, Signer(keys), chain, end, days=365)
+    """Leave everything behind that is there now, as if it were long ago; returns up to which number."""
+    await aged(database, keys, chain, utc_now() - dt.timedelta(days=400))
+    prefix = await leave_behind(database, keys, chain)
     assert prefix is not None
     return prefix.last
 
@@ -73,11 +84,16 @@ async def signed_head(database: Database, keys: KeyRing, chain: str) -> None:
 
 
 async def pruned(database: Database, keys: KeyRing) -> tuple[str, list[str]]:
-    """A chain of 8 entries, a checkpoint at the 4th, pruned behind its 8th; four more and a checkpoint at its end."""
-    chain = await with_entries(database, 4)
-    await signed_head(database, keys, chain)
-    await more_entries(database, chain, 4)
-    upto = await prune_all(database, keys, chain)
+    """8 entries, checkpoints at the 4th and 8th, pruned behind that; four more and a checkpoint at the end."""
+    chain = await with_entries(database, 8)
+    long_ago = utc_now() - dt.timedelta(days=400)
+    await aged(database, keys, chain, long_ago)
+    async with database.sessions.begin() as session:
+        fourth = await store_beginnings.hash_of(session, chain, 4)
+        session.add(row_of(Signer(keys).sign(chain, 4, fourth or "", long_ago)))
+    prefix = await leave_behind(database, keys, chain)
+    assert prefix is not None
+    upto = prefix.last
     await clear_all(database, chain, upto)
     await more_entries(database, chain, 4)
     await signed_head(database, keys, chain)
@@ -115,7 +131,7 @@ async def test_every_byte_and_line_of_a_pruned_export_is_covered(database: Datab
             missed.append((position, data[position : position + 1], bytes((other,))))
     assert not missed
     notes = sum(line.startswith('{"checkpoint"') for line in lines)
-    assert (lines[0][:12], notes) == ('{"beginning"', 2)
+    assert (lines[0][:12], notes) == ('{"beginning"', 3)
     for number in range(1 + notes, len(lines)):
         assert not verify(lines[:number] + lines[number + 1 :]).holds
         assert not verify(lines[: number + 1] + lines[number:]).holds
@@ -132,7 +148,7 @@ async def test_a_beginning_that_nobody_recorded_is_found(database: Database, key
     signer, entries = Signer(keys), [line for line in lines if line.startswith('{"hash"')]
 
     def beginning(by: Signer, seq: int, last: str, of: str = chain) -> str:
-        signed = by.sign_beginning(of, seq, last, utc_now(), utc_now())
+        signed = by.sign_beginning(of, seq, last, utc_now() - dt.timedelta(days=400), utc_now())
         note = {"beginning": signed.text, "public_key": signed.public_key, "signature": signed.signature}
         return json.dumps(note, separators=(",", ":"))
 
@@ -235,30 +251,116 @@ async def test_the_database_lets_nothing_else_go(database: Database, keys: KeyRi
                 ))  # fmt: skip
 
 
-async def test_a_clock_that_was_set_back_keeps_more_rather_than_less(database: Database, keys: KeyRing) -> None:
-    """S1-22: an entry younger than the end stops the removal, however old the next ones say they are."""
-    chain = await with_entries(database, 6)
-    now = utc_now()
-    async with database.engine.begin() as connection:  # as if the clock had jumped: only the copies of the times
+async def test_an_entry_younger_than_the_end_stops_the_removal(database: Database, keys: KeyRing) -> None:
+    """S1-22: whatever the database's columns say of it, and however old the next ones are."""
+    chain, now = await with_entries(database, 6), utc_now()
+    long_ago = now - dt.timedelta(days=400)
+    await aged(database, keys, chain, long_ago, 3)
+    async with database.engine.begin() as connection:
         await connection.execute(text("DROP TRIGGER audit_entry_no_update"))
-        for seq, age in ((1, 500), (2, 490), (3, 20), (4, 480), (5, 470), (6, 10)):
-            at = (now - dt.timedelta(days=age)).replace(tzinfo=None).isoformat(" ")
-            await connection.execute(text("UPDATE audit_entry SET at = :at WHERE seq = :seq"), {"at": at, "seq": seq})
+        stored = long_ago.replace(tzinfo=None).isoformat(" ")
+        await connection.execute(text("UPDATE audit_entry SET at = :at"), {"at": stored})
+    async with database.sessions.begin() as session:
+        row = await session.scalar(select(AuditEntry).where(AuditEntry.chain == chain, AuditEntry.seq == 6))
+        assert row is not None
+        session.add(row_of(Signer(keys).sign(chain, 6, row.hash, long_ago)))  # by a clock that was wrong
+    found = await leave_behind(database, keys, chain)
+    assert found is not None
+    assert (found.first, found.last, found.count) == (1, 3, 3)
+
+
+async def test_who_writes_to_the_database_without_the_key_lets_nothing_go(database: Database, keys: KeyRing) -> None:
+    """S1-22: entries rewritten and hashed anew, made older than they are, taken out, or damaged: nothing is signed."""
+    long_ago = utc_now() - dt.timedelta(days=400)
+
+    async def refused(chain: str, statement: str, because: str) -> None:
+        await aged(database, keys, chain, long_ago)
+        async with database.engine.begin() as connection:
+            for trigger in (
+                "audit_entry_no_update",
+                "audit_entry_no_delete",
+                "audit_beginning_is_an_entry",
+                "audit_checkpoint_no_update",
+            ):
+                await connection.execute(text(f"DROP TRIGGER IF EXISTS {trigger}"))
+            await connection.execute(text(statement), {"chain": chain})
+        with pytest.raises(pruning.Unproved, match=because):
+            await leave_behind(database, keys, chain)
+        async with database.sessions() as session:
+            assert await store_beginnings.begins_behind(session, chain) in (0, 4)
+
+    of = "WHERE chain = :chain AND seq = 3"
+    forged = "INSERT INTO audit_beginning SELECT 'x' || seq, chain, 4, hash, at, at, '', '', '' FROM audit_entry"
+    for statement, because in (
+        (f"UPDATE audit_entry SET entry = replace(entry, 'read', 'seen') {of}", "Entry 3 was changed"),
+        (f"DELETE FROM audit_entry {of}", "Entry 3 was changed"),
+        (f"UPDATE audit_entry SET entry = '{{broken' {of}", "Entry 3 was changed"),
+        ("UPDATE audit_checkpoint SET text = replace(text, '-', '+') WHERE chain = :chain", "does not hold"),
+        (f"{forged} WHERE chain = :chain AND seq = 4", "not a beginning"),
+    ):  # fmt: skip
+        await refused(await with_entries(database, 6), statement, because)
+
+    rewritten = await with_entries(database, 6)
+    await aged(database, keys, rewritten, long_ago)
     async with database.sessions() as session:
-        found = await store_beginnings.older_than(session, chain, now - dt.timedelta(days=365))
-        assert found is not None
-        assert (found.first, found.last, found.count) == (1, 2, 2)
-        assert await store_beginnings.older_than(session, chain, now - dt.timedelta(days=600)) is None
+        note = (await store_beginnings.checkpoints_between(session, rewritten, 1, 6))[0]
+    await aged(database, keys, rewritten, long_ago - dt.timedelta(days=1), signed=False)  # computed anew, soundly
+    async with database.sessions.begin() as session:
+        session.add(
+            row_of(Signed(note.chain, note.seq, note.hash, note.at, note.text, note.public_key, note.signature))
+        )
+    with pytest.raises(pruning.Unproved, match="Entry 6 is not the one that was signed"):
+        await leave_behind(database, keys, rewritten)
+
+
+async def test_no_entry_leaves_that_no_old_checkpoint_of_ours_vouches_for(
+    database: Database, keys: KeyRing, tmp_path: Path
+) -> None:
+    """S1-22: an entry is as old as the signature that covers it, whatever it says of itself."""
+    long_ago = utc_now() - dt.timedelta(days=400)
+    chain = await with_entries(database, 6)
+    await aged(database, keys, chain, long_ago, signed=False)
+    assert await leave_behind(database, keys, chain) is None, "nothing signed"
+    await signed_head(database, keys, chain)
+    assert await leave_behind(database, keys, chain) is None, "signed today, as old as it says it is"
+    async with database.engine.begin() as connection:
+        await connection.execute(text("DROP TRIGGER audit_checkpoint_no_update"))
+        await connection.execute(text("UPDATE audit_checkpoint SET at = '2020-01-01 00:00:00'"))
+    assert await leave_behind(database, keys, chain) is None, "a column says so, not what was signed"
+    stranger = crypto.create(tmp_path / "other.toml")
+    await aged(database, stranger, chain, long_ago)
+    assert await leave_behind(database, keys, chain) is None, "signed long ago by somebody"
+
+
+async def test_nothing_leaves_before_a_year_and_nothing_that_changed_meanwhile(
+    database: Database, keys: KeyRing
+) -> None:
+    """S1-22: whatever the setting and the clock of the caller say."""
+    chain = await with_entries(database, 4)
+    await aged(database, keys, chain, utc_now() - dt.timedelta(days=300))
+    prefix = await pruning.proved(database, Signer(keys), chain, utc_now())
+    assert prefix is not None
+    for one, days in ((prefix, 365), (replace(prefix, until=prefix.until - dt.timedelta(days=100)), 364)):
+        with pytest.raises(pruning.Unproved, match="before 365 days"):
+            async with database.sessions.begin() as session:
+                await pruning.leave_behind(session, Signer(keys), chain, one, days=days)
+    old = replace(prefix, until=prefix.until - dt.timedelta(days=100))
+    with pytest.raises(pruning.Unproved, match="while it was proved"):
+        async with database.sessions.begin() as session:
+            await pruning.leave_behind(session, Signer(keys), chain, replace(old, hash="ab" * 32), days=365)
+    async with database.sessions.begin() as session:
+        assert not await pruning.leave_behind(session, Signer(keys), chain, replace(old, first=3), days=365)
 
 
 async def test_a_removal_that_is_rolled_back_leaves_all_as_it_was(database: Database, keys: KeyRing) -> None:
     """S1-22: beginning and entry are one commit: a crash before it leaves the whole chain, one after it the rest."""
     chain = await with_entries(database, 5)
-    await signed_head(database, keys, chain)
+    await aged(database, keys, chain, utc_now() - dt.timedelta(days=400))
+    prefix = await pruning.proved(database, Signer(keys), chain, utc_now() - dt.timedelta(days=365))
+    assert prefix is not None
     with pytest.raises(RuntimeError, match="the power fails"):
         async with database.sessions.begin() as session:
-            end = utc_now() + dt.timedelta(seconds=1)
-            await pruning.leave_behind(session, Signer(keys), chain, end, days=365)
+            await pruning.leave_behind(session, Signer(keys), chain, prefix, days=365)
             await session.flush()
             raise RuntimeError("the power fails")
     verdict = verify(await export_of(database, chain))
@@ -302,6 +404,31 @@ async def test_the_single_file_knows_beginnings_too(database: Database, keys: Ke
         return subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     good, cut = await asyncio.to_thread(run, lines), await asyncio.to_thread(run, lines[1:])
+    seen = json.loads(lines[1])["checkpoint"].split("\n")[3]
+    gone = ["x.jsonl", "--checkpoint", seen]
+    (tmp_path / "x.jsonl").write_text("\n".join(lines) + "\n")
+    asked = [sys.executable, "-I", "verify_audit.py", *gone]
+    unproved = await asyncio.to_thread(subprocess.run, asked, cwd=tmp_path, capture_output=True, check=False)
+    assert unproved.returncode == 3, "what a mail told of cannot be proved by this file: that is no good news"
     assert (good.returncode, good.stderr) == (0, "")
     assert "The log begins with number 9" in good.stdout
     assert cut.returncode == 1
+
+
+async def test_a_beginning_that_removed_more_than_a_setting_can_is_found(database: Database, keys: KeyRing) -> None:
+    """S1-22: signed with the genuine key, yet too young, contradicted by a checkpoint, or by a setting below a year."""
+    chain, lines = await pruned(database, keys)
+    signer, last = Signer(keys), json.loads(lines[0])["beginning"].split("\n")[3]
+
+    def note(kind: str, signed: Signed) -> str:
+        return json.dumps({kind: signed.text, "public_key": signed.public_key, "signature": signed.signature})
+
+    now, day = utc_now(), dt.timedelta(days=1)
+    young = note("beginning", signer.sign_beginning(chain, 8, last, now - 364 * day, now))
+    assert "no setting lets entries go before 365 days" in verify([young, *lines[1:]]).fault
+    late = note("checkpoint", signer.sign(chain, 5, "ab" * 32, now))
+    assert "younger than" in verify([lines[0], late, *lines[1:]]).fault
+    other = note("checkpoint", signer.sign(chain, 4, "ab" * 32, now - 500 * day))
+    assert "different entries 4" in verify([lines[0], other, *lines[1:]]).fault
+    short = [line.replace('"kept_days":365', '"kept_days":364') for line in lines]
+    assert not verify(short).holds
