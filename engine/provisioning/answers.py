@@ -1,9 +1,13 @@
 """How the phones' port dresses its answers: one 404, no word of the software behind it, no token in any message."""
 
+import asyncio
 import logging
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion10, StreamReader, hdrs, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict
 
@@ -83,5 +87,24 @@ class _PhoneRequestHandler(CrowdedHandler):
 
 
 class PhoneServer(CrowdedServer):
+    """The server of the phones' port. A request line without a version (HTTP/0.9) is answered as HTTP/1.0: our status
+    line is the one of a protocol we speak (RFC 9112 §2.3).
+    """
+
+    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], **options: Any) -> None:
+        super().__init__(handler, request_factory=self._asked, **options)
+
+    def _asked(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: web.RequestHandler,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> web.BaseRequest:
+        if message.version < HttpVersion10:
+            message = message._replace(version=HttpVersion10)
+        return web.BaseRequest(message, payload, protocol, writer, task, self._loop)
+
     def __call__(self) -> web.RequestHandler:
         return _PhoneRequestHandler(self, loop=self._loop, **self._kwargs)

@@ -280,9 +280,19 @@ async def test_any_bytes_as_a_path_get_404_or_400_and_nothing_else(site, path):
     first = got.split(b"\r\n", 1)[0]
     if first == b"HTTP/1.1 404 Not Found":
         assert got.startswith(refusal)
+    elif first == b"HTTP/1.0 404 Not Found":  # a line break or a version stood in the path
+        assert got.split(b"\r\n", 1)[1] in refusal.replace(b"Connection: close\r\n", b"")
     elif got:
         assert first in {b"HTTP/1.0 400 Bad Request", b"HTTP/1.1 400 Bad Request"}, got
         assert got.split(b"\r\n", 1)[1] == malformed.split(b"\r\n", 1)[1]
+
+
+async def test_a_request_line_without_a_version_is_answered_in_a_version_there_is(site):
+    """P-02: HTTP/0.9, as a line break in a path makes it."""
+    got = await raw(site, b"GET /p/x/y\r\n\r\n")
+    assert got.split(b"\r\n", 1)[0] in {b"HTTP/1.0 404 Not Found", b"HTTP/1.0 400 Bad Request"}
+    broken = await raw(site, b"GET /p/x\n/y HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+    assert b"HTTP/0.9" not in broken
 
 
 async def medians_of_refusals(site, client) -> dict[str, float]:
