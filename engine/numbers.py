@@ -107,6 +107,15 @@ class NumberPlan:
         object.__setattr__(self, "test_forms", test - emergency)
         object.__setattr__(self, "local_forms", (emergency | test) - shared)
 
+    def pack_of(self, dialed: str, own: NumberPack) -> NumberPack:
+        """Whose number was dialled, of a caller of whom no place is known: the account's own country's wherever it has
+        such a number, as its own or a visitor's, else the first country's that has it.
+        """
+        if own.reserves(dialed) or dialed.startswith("urn:"):
+            return own
+        packs = (own, *self.packs)
+        return next((pack for pack in packs if dialed in pack.emergency_forms or dialed in pack.test_forms), own)
+
 
 Numbers = NumberPack | NumberPlan
 """What the classifier asks. `local_forms`: dialled forms that mean this in some of the countries only."""

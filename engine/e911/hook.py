@@ -35,7 +35,7 @@ from engine.e911.location_uris import LocationUris, located
 from engine.e911.peers import Peer, Peers, Unknown
 from engine.e911.pidf import entity_of
 from engine.e911.route import Deadlines, HopsOf, Outgoing
-from engine.numbers import EVERYWHERE, numbers_of
+from engine.numbers import EVERYWHERE, NumberPack, numbers_of
 from engine.sip.forward import NO_EDIT, Edit, Forward, Hop, Target
 from engine.sip.message import BadMessage, Request
 from engine.sip.uri import Uri, parse_uri
@@ -232,20 +232,29 @@ class Hook:
         the account's trunks as they stand in the table, then to those of last resort. The record, if one can be made,
         says that nothing was looked up; without one nobody is told, and the log has to do.
         """
-        known = self._table.peer_of(source.ip) or self.peers.at(source)
+        known = self._peer_at(source)
         if known is None or not (dialed := _dialed(request, known[0])).is_emergency:
             return Decision(status=500, reason="Server Internal Error")
         account, pbx = known
         own = sorted((trunk for trunk in account.trunks if trunk.enabled), key=lambda trunk: trunk.last_resort)
         trunks = {trunk.id: trunk for trunk in (*own, *self._table.last_resorts)}
         targets = route.bare_targets(
-            trunks.values(), dialed, numbers_of(account.country), hops_of=self._hops_of, deadlines=self._deadlines
+            trunks.values(), dialed, _numbers_dialed(account, dialed), hops_of=self._hops_of, deadlines=self._deadlines
         )
         call = self._bare_call(request, source, account, pbx, dialed, now, trunks)
         if not targets:
             return _no_trunk(call, has_trunks=bool(trunks))
         is_test = dialed.kind is Kind.TEST
         return Decision(forward=Forward(targets, call, emergency=True, is_test=is_test), call=call)
+
+    def _peer_at(self, source: Hop) -> tuple[AccountTable, Pbx] | None:
+        """Of those who share an address the one that proved itself from there; else whom the table has first."""
+        try:
+            known = self.peers.at(source)
+        except Exception as exc:  # noqa: BLE001 - the wrong account's trunks are better than none
+            self._on_fault(f"who proved themselves from {source.ip} could not be told: {exc!r:.200}")
+            known = None
+        return known or self._table.peer_of(source.ip)
 
     def _bare_call(
         self,
@@ -389,9 +398,11 @@ class Hook:
         return ranked
 
     def _outgoing(self, request: Request, account: AccountTable, call: EmergencyCall, said: Carried) -> Outgoing:
-        """What its INVITEs have in common. The numbers are those of the country the caller is in, not of its office."""
+        """What its INVITEs have in common. The numbers are those of the country the caller is in, not of its office;
+        of a caller who may be anywhere, those of the country whose number was dialled.
+        """
         location, line, caller = call.resolved.location, call.resolved.line, call.caller
-        country = _country_of(location) or account.country
+        country = _country_of(location)
         make_reference = None
         if location is not None and location.id in account.locations:  # what a caller brought is served by nobody
             make_reference = partial(self._reference_of, account.account_id, location.id, call.id, call.received_at)
@@ -403,7 +414,7 @@ class Hook:
             entity=entity_of(caller.uri),
             now=call.received_at,
             call_id=call.id,
-            numbers=numbers_of(country),
+            numbers=numbers_of(country) if country else _numbers_dialed(account, call.dialed),
             user=line.sip_user if line is not None else caller.identity,
             name=(line.display_name if line is not None else "") or caller.name,
             make_reference=make_reference,
@@ -443,6 +454,11 @@ def _dialed(request: Request, account: AccountTable) -> Dialed:
         return dial.NOTHING
     uri = request.request_uri
     return dial.classify(uri, _to(request, uri), account.number_plan)
+
+
+def _numbers_dialed(account: AccountTable, dialed: Dialed) -> NumberPack:
+    """By which a call leaves that has no place: 999 as 999, also from an account whose own country dials 911."""
+    return account.number_plan.pack_of(dialed.digits, numbers_of(account.country))
 
 
 def _dialed_abroad(request: Request) -> Dialed:

@@ -5,7 +5,8 @@ from ipaddress import ip_network
 import pytest
 
 from engine.e911.location import CivicAddress, DispatchableLocation, Line, Network
-from tests.unit.e911.test_hook import account, decide, hook
+from tests.siptest import PBX, read_request, request
+from tests.unit.e911.test_hook import NOW, account, decide, hook
 
 OFFICES = {
     f"location_{country}": DispatchableLocation(
@@ -86,3 +87,29 @@ def test_an_account_of_one_country_asks_nobody_where_the_caller_is():
     for country in AT:
         assert dialed("911", country, **only).call is not None
     assert dialed("111", "NZ", **only).call is None
+
+
+@pytest.mark.parametrize("way", ["decide", "decide_plainly", "decide_barely"])
+@pytest.mark.parametrize(
+    ("own", "number", "sent"),
+    [
+        ("US", "911", "911"),
+        ("US", "9911", "911"),
+        ("US", "112", "911"),  # a visitor's number there
+        ("US", "urn:service:sos", "911"),
+        ("US", "999", "999"),
+        ("US", "9999", "999"),
+        ("US", "111", "111"),
+        ("US", "17", "17"),
+        ("GB", "999", "999"),
+        ("GB", "911", "999"),
+        ("GB", "17", "17"),
+    ],
+)
+def test_where_no_place_is_known_a_number_leaves_as_its_own_countrys(way, own, number, sent):
+    """E-01: 999 is not made 911 for an account whose head office is in New York, whatever failed on our way."""
+    at = hook(account(locations=OFFICES, default_location_id=None, country=own))
+    uri = number if number.startswith("urn:") else f"sip:{number}@192.0.2.10"
+    decision = getattr(at, way)(read_request(request(uri=uri)), PBX, NOW)
+    assert decision.forward.emergency
+    assert decision.forward.targets[0].edit.request_uri.startswith(f"sip:{sent}@")

@@ -257,6 +257,24 @@ def test_a_network_inside_another_account_s_is_shared_where_both_prove_themselve
     assert (outside.call.account_id, outside.call.flags) == ("account_1", ())
 
 
+@pytest.mark.parametrize("way", ["decide_plainly", "decide_barely"])
+def test_whoever_proved_itself_from_a_shared_address_keeps_its_own_account_when_all_else_failed(way):
+    """E-03: the certificate's account has the call, not the one that the table names first."""
+    at, here = shared(), HERE._replace(transport="tls", connection=TLS.connection)
+    decision = getattr(at, way)(read_request(request(source=here)), here, NOW)
+    assert decision.call.account_id == "account_2"
+
+
+def test_who_proved_themselves_is_left_out_when_it_cannot_be_told():
+    """E-03: some account's trunks are better than none."""
+    at, told = shared(), []
+    at.peers._names_of = lambda connection: 1 // 0
+    at._on_fault = told.append
+    here = HERE._replace(transport="tls", connection=TLS.connection)
+    decision = at.decide_barely(read_request(request(source=here)), here, NOW)
+    assert (decision.call.account_id, len(told)) == ("account_1", 1)
+
+
 def test_a_narrower_network_of_one_account_is_a_part_of_it_as_ever():
     """E-05: a branch office inside the head office's range has its own PBX, proven or not."""
     wide = replace(PLAIN, sources=SHARED)
