@@ -474,11 +474,17 @@ def audit_verify(
 
 @audit_app.command("key")
 def audit_key(config: ConfigOption = None) -> None:
-    """Print the public key that signs this installation's audit checkpoints: note it apart from the machine."""
-    from engine import crypto
-    from engine.audit.checkpoints import Signer
+    """Print the public key that signs this installation's audit checkpoints: note it apart from the machine.
 
-    typer.echo(Signer(crypto.load(configuration.load(config).key_file)).public_key)
+    The key alone goes to standard output, for scripts; its short name, by which mails call it, to standard error.
+    """
+    from engine import crypto
+    from engine.audit.checkpoints import Signer, fingerprint
+
+    key = Signer(crypto.load(configuration.load(config).key_file)).public_key
+    typer.echo("Public key (note it; it is what --key takes):", err=True)
+    typer.echo(key)
+    typer.echo(f"Short name (what mails call it): {fingerprint(key)}", err=True)
 
 
 @audit_app.command("export")

@@ -10,7 +10,6 @@ import datetime as dt
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from hashlib import sha256
 
 import structlog
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -23,7 +22,7 @@ from engine.audit import store
 from engine.audit.changes import rfc3339
 from engine.audit.record import PLATFORM
 from engine.audit.store_beginnings import beginning_of
-from engine.audit.verify import BEGINNING_VERSION, NOTE_VERSION, export_line
+from engine.audit.verify import BEGINNING_VERSION, NOTE_VERSION, export_line, short_name
 from engine.crypto import KeyRing
 from engine.db import Database, utc_now
 from engine.errors import DatabaseAway
@@ -91,8 +90,8 @@ def row_of(signed: Signed) -> AuditCheckpoint:
 
 
 def fingerprint(public_key: str) -> str:
-    """A short name for a public key, to compare by eye: the first 16 digits of its SHA-256."""
-    return sha256(bytes.fromhex(public_key)).hexdigest()[:SHORT_DIGITS]
+    """A short name for a public key, to compare by eye: the one that `callpoint audit verify` and `audit key` tell."""
+    return short_name(public_key)
 
 
 async def sign_head(session: AsyncSession, signer: Signer, chain: str) -> Signed | None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -125,7 +126,9 @@ async def test_a_tampered_export_fails_verification_with_the_line(node: Node) ->
 async def test_the_checkpoint_of_an_export_is_signed_with_the_key_that_the_command_prints(node: Node) -> None:
     """S1-02: whoever noted the key finds a log that was signed anew, and an end that was cut off."""
     await node.set_up()
-    key = (await run(node, "audit", "key")).out.strip()
+    printed = await run(node, "audit", "key")
+    key = printed.out.strip()
+    assert f"Short name (what mails call it): {sha256(bytes.fromhex(key)).hexdigest()[:16]}\n" in printed.err
     file = node.folder / "audit.jsonl"
     file.write_text((await run(node, "audit", "export", "--account", node.account_id)).out)
     assert (await run(node, "audit", "verify", str(file), "--key", key)).code == 0

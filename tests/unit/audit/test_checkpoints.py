@@ -13,7 +13,7 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
 from engine import crypto, migrations
-from engine.audit.checkpoints import EVERY, EVERY_ENTRIES, Notary, Signer, export_lines, sign_head
+from engine.audit.checkpoints import EVERY, EVERY_ENTRIES, Notary, Signer, export_lines, fingerprint, sign_head
 from engine.audit.events import Event
 from engine.audit.record import SYSTEM, chain_hash, open_audited, record
 from engine.audit.verify import GENESIS, Verdict, told, verify, verify_each
@@ -63,6 +63,8 @@ async def test_a_whole_export_holds_and_names_its_key_and_reach(database: Databa
     assert verdict.keys == (Signer(keys).public_key,)
     assert verdict.chain == json.loads(lines[-1])["entry"]["chain"]
     assert verify_each(lines).entries == 12
+    name = fingerprint(Signer(keys).public_key)  # as mails print it
+    assert f"signed with the key {Signer(keys).public_key} (in mails: {name})" in "\n".join(told(verdict))
 
 
 async def test_every_byte_that_changes_is_found(database: Database, keys: KeyRing) -> None:
