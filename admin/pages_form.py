@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from aiohttp import web
+from multidict import MultiDictProxy
 
+from admin import merged_form
 from admin.context import ACCOUNT, SESSION
 from admin.stale import who_changed
 from engine.errors import EngineError, FieldFault, Invalid, Stale
 
+Post = MultiDictProxy[str | bytes | bytearray | web.FileField]
 FormPage = Callable[[web.Request, EngineError | None], Awaitable[web.StreamResponse]]
 FORM: web.RequestKey[FormPage] = web.RequestKey("form", Callable)  # type: ignore[arg-type]  # a callable has no class
 
@@ -34,6 +37,8 @@ class Form:
     values: Mapping[str, Any] = field(default_factory=dict)
     detail: str = ""
     fields: tuple[FieldFault, ...] = ()
+    shown: str = ""  # what the fields hold when they are first shown, for the form's hidden field
+    version: str = ""  # of the row that this was; empty: of the row as it is
 
     def value(self, name: str) -> str:
         """The field's text; a list is one entry a line."""
@@ -81,14 +86,49 @@ async def form_of(
         lists: Fields with more than one box: all ticked ones count, and none ticked is an empty list.
     """
     if error is None:
-        return Form(values)
+        return Form(values, shown=merged_form.packed(values))
     post = await request.post()
+    shown = await shown_of(request)
+    if isinstance(error, Stale) and shown is not None:
+        return _merged(values, {**_sent(post, values), **{name: _all(post, name) for name in lists}}, shown, error)
     typed = {name: str(text) for name, text in post.items() if name in values}
-    typed_lists = {name: [str(text) for text in post.getall(name, [])] for name in lists}
+    typed_lists = {name: _all(post, name) for name in lists}
     unticked = {name: False for name, value in values.items() if isinstance(value, bool) and name not in post}
     fields = error.fields if isinstance(error, Invalid) else ()
     detail = "Nothing was saved yet. Look at the marked fields." if fields else sentence_of(error)
-    return Form({**values, **typed, **unticked, **typed_lists}, detail, fields)
+    is_as_sent = shown is not None and not isinstance(error, Stale)
+    return Form(
+        {**values, **typed, **unticked, **typed_lists}, detail, fields,
+        shown=merged_form.packed(shown if shown is not None and is_as_sent else values),
+        version=str(post.get("version", "")) if is_as_sent else "",
+    )  # fmt: skip
+
+
+def _all(post: Post, name: str) -> list[str]:
+    return [str(text) for text in post.getall(name, [])]
+
+
+def _sent(post: Post, values: Mapping[str, Any]) -> dict[str, merged_form.Held]:
+    """The fields of the form as they were sent; a box that is not ticked sends nothing."""
+    texts: dict[str, merged_form.Held] = {name: str(text) for name, text in post.items() if name in values}
+    return texts | {name: name in post for name, value in values.items() if isinstance(value, bool)}
+
+
+def _merged(
+    values: Mapping[str, Any],
+    sent: Mapping[str, merged_form.Held],
+    shown: Mapping[str, merged_form.Held],
+    error: Stale,
+) -> Form:
+    """The form with what either changed, made of the row as it is now: saving it once more is no older window's."""
+    found = merged_form.merge(shown, sent, values)
+    detail = f"{error.detail} {merged_form.sentence_of(found)}"
+    return Form({**values, **found.values}, detail, found.faults, shown=merged_form.packed(values))
+
+
+async def shown_of(request: web.Request) -> dict[str, merged_form.Held] | None:
+    """What the fields held when the form was shown; None: it does not say."""
+    return merged_form.unpacked(await typed(request, "shown"))
 
 
 def sentence_of(error: EngineError) -> str:
@@ -103,8 +143,7 @@ async def typed(request: web.Request, name: str) -> str:
 
 async def lines_typed(request: web.Request, name: str) -> list[str]:
     """A field of one entry a line; commas part entries too."""
-    text = await typed(request, name)
-    return [part.strip() for part in text.replace(",", "\n").splitlines() if part.strip()]
+    return merged_form.entries_of(await typed(request, name))
 
 
 async def whole_number(request: web.Request, name: str, default: int) -> int:
@@ -127,15 +166,16 @@ async def refuse_stale(request: web.Request, row: Versioned, field_name: str = "
     Args:
         field_name: The field that says which version the form was made of.
     Raises:
-        Stale: the page is shown again with what was typed; sending it once more takes it as it stands.
+        Stale: the page is shown again with what was typed, and with the other's changes where the form says what it
+            held before (`parts.seen`); sending it once more takes it as it stands.
     """
     seen = await typed(request, field_name)
     if seen and seen != str(row.version):
-        told = await who_changed(request[SESSION], request[ACCOUNT], row.id)
-        raise Stale(
-            f"Somebody else changed this while you were typing. {told} Your text still stands here; "
-            "save once more to put it in place of theirs."
-        )
+        told = await who_changed(request[SESSION], request[ACCOUNT], row.id, since=getattr(row, "updated_at", None))
+        said = f"Somebody else changed this while you were typing. {told}".rstrip()
+        if await shown_of(request) is None:
+            said += " Your text still stands here; save once more to put it in place of theirs."
+        raise Stale(said)
 
 
 @contextmanager

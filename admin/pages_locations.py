@@ -11,7 +11,7 @@ from admin import pages_location_list, pages_location_merge
 from admin.address_validation import NobodyAsked, validator_asked
 from admin.auth import prepared
 from admin.context import ACCOUNT, ACTOR, SESSION, VALIDATOR
-from admin.pages_form import FORM, form_of, gathered, lines_typed, refuse, refuse_stale, see_other, typed
+from admin.pages_form import FORM, form_of, gathered, lines_typed, refuse, refuse_stale, see_other, shown_of, typed
 from admin.pages_location_list import spelled
 from admin.render import render
 from admin.routes import Route
@@ -136,7 +136,7 @@ async def post_location_new(request: web.Request) -> web.Response:
 
 async def post_location(request: web.Request) -> web.Response:
     request[FORM] = _location_page
-    location = await _location(request)
+    location = await _location(request, to_change=True)
     await refuse_stale(request, location)
     networks, faults = await _typed_networks(request)
     values = await _typed_values(request, location.civic_address)
@@ -174,8 +174,9 @@ async def post_location_delete(request: web.Request) -> web.Response:
     return see_other("/locations", "location-deleted")
 
 
-async def _location(request: web.Request) -> Location:
-    location = await store.location_by_id(request[SESSION], request[ACCOUNT].id, request.match_info["id"])
+async def _location(request: web.Request, *, to_change: bool = False) -> Location:
+    named = request.match_info["id"]
+    location = await store.location_by_id(request[SESSION], request[ACCOUNT].id, named, to_change=to_change)
     if location is None:
         raise NotFound("This account has no such location. It may have been deleted.")
     return location
@@ -219,10 +220,14 @@ async def _typed_networks(request: web.Request) -> tuple[list[tuple[str, str]], 
 
 
 async def _set_networks(request: web.Request, location: Location, wished: list[tuple[str, str]]) -> None:
+    """Make the location's networks those that were typed. One that the form never showed stays: nobody removed it."""
     session, actor = request[SESSION], request[ACTOR]
+    shown = await shown_of(request)
+    areas = [] if shown is None else [shown.get(name) for name in NETWORK_AREAS]
+    seen = None if shown is None else {text for area in areas if isinstance(area, list) for text in area}
     present = {(network.kind, network.value): network for network in await _networks(request, location)}
     for known, network in present.items():
-        if known not in wished:
+        if known not in wished and (seen is None or spelled(network) in seen):
             await sites.delete_network(session, actor, network)
     for kind, value in wished:
         if (kind, value) not in present:

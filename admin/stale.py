@@ -1,5 +1,6 @@
 """Who changed a record meanwhile, when and what: told to whoever was about to change it from an older state."""
 
+import datetime as dt
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -14,10 +15,16 @@ MOST_FIELDS = 4
 MOST_CHARACTERS = 60
 
 
-async def who_changed(session: AsyncSession, account: Account, row_id: str) -> str:
-    """A sentence on the latest change of that record, from the audit log; empty when the log holds none."""
+async def who_changed(session: AsyncSession, account: Account, row_id: str, *, since: dt.datetime | None = None) -> str:
+    """A sentence on the latest change of that record, from the audit log; empty when the log holds none.
+
+    Args:
+        since: When the record was last changed: an older entry tells of another change, not of this one.
+    """
     page = await list_entries(session, account.id, Filters(target=row_id, outcome="success", verb="update"), limit=1)
-    return _sentence(page.rows[0], account) if page.rows else ""
+    if not page.rows or (since is not None and page.rows[0].at < since):
+        return ""
+    return _sentence(page.rows[0], account)
 
 
 def _sentence(row: AuditEntry, account: Account) -> str:
@@ -25,17 +32,24 @@ def _sentence(row: AuditEntry, account: Account) -> str:
     actor: Mapping[str, Any] = told["actor"]
     who = actor.get("display_name") or actor.get("name") or "Somebody"
     at = row.at.astimezone(zone_of(account))
-    changed = [_change(name, change) for name, change in told["changes"].items()]
+    changed = [said for name, change in told["changes"].items() for said in _change(name, change)]
     what = ", ".join(changed[:MOST_FIELDS]) + (" and more" if len(changed) > MOST_FIELDS else "")
     return f"{who} changed {what or 'it'} on {at:%d %b %Y at %H:%M:%S}."
 
 
-def _change(name: str, change: Mapping[str, Any]) -> str:
+def _change(name: str, change: Mapping[str, Any]) -> list[str]:
+    """The change in words; of an object, such as an address, each element that differs."""
     label = name.replace("_", " ")
     before, after = change.get("before"), change.get("after")
-    if _is_short(before) and _is_short(after):
-        return f"{label} ({_shown(before)} → {_shown(after)})"
-    return label
+    if isinstance(after, Mapping) and isinstance(before, Mapping | None):
+        first: Mapping[str, Any] = before or {}
+        moved = [one for one in {**first, **after} if first.get(one) != after.get(one)]
+        return [f"{label} {one}{_from_to(first.get(one), after.get(one))}" for one in moved]
+    return [label + _from_to(before, after)]
+
+
+def _from_to(before: object, after: object) -> str:
+    return f" ({_shown(before)} → {_shown(after)})" if _is_short(before) and _is_short(after) else ""
 
 
 def _is_short(value: object) -> bool:

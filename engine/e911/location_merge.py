@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit.events import Event
 from engine.audit.record import Actor, parts_of, record
+from engine.db import utc_now
 from engine.e911 import store, store_merge, store_tests
 from engine.e911.fields import MAX_CARRIER_IDS, MAX_RECIPIENTS
 from engine.e911.location_twins import inside_differs
@@ -137,6 +138,9 @@ async def _move(
     for network in networks:
         network.location_id = keep.id
         record(session, actor, Event.NETWORK_UPDATE, network, resource=_named(network))
+    if networks:  # a location is told with its networks
+        keep.version += 1
+        keep.updated_at = utc_now()
     numbers = await store.numbers_of(session, account.id, gone.id)
     for number in numbers:
         number.location_id = keep.id

@@ -174,6 +174,7 @@ async def create_network(session: AsyncSession, actor: Actor, account: Account, 
     await _refuse_twin(session, network)
     session.add(network)
     record(session, actor, Event.NETWORK_CREATE, network, resource=("network", network.id, network.value))
+    await _networks_changed(session, account.id, network.location_id)
     await session.flush()
     return network
 
@@ -196,9 +197,12 @@ async def update_network(
     refuse("The network was not saved", faults)
     wanted = {name: read.get(name, getattr(network, name)) for name in ("kind", "value", "pbx_id")}
     await _refuse_twin(session, Network(id=network.id, account_id=account.id, **wanted))
-    for name, value in read.items():
-        if value != getattr(network, name):
-            setattr(network, name, value)
+    before = network.location_id
+    moved = {name: value for name, value in read.items() if value != getattr(network, name)}
+    for name, value in moved.items():
+        setattr(network, name, value)
+    if moved:
+        await _networks_changed(session, account.id, before, network.location_id)
     record(session, actor, Event.NETWORK_UPDATE, network, resource=("network", network.id, network.value))
     await session.flush()
     return network
@@ -208,7 +212,20 @@ async def delete_network(session: AsyncSession, actor: Actor, network: Network) 
     """Forget where a network is; callers in it are then found by their phone, line or a default."""
     await session.delete(network)
     record(session, actor, Event.NETWORK_DELETE, network, resource=("network", network.id, network.value))
+    await _networks_changed(session, network.account_id, network.location_id)
     await session.flush()
+
+
+async def _networks_changed(session: AsyncSession, account_id: str, *location_ids: str) -> None:
+    """A location is told with its networks: their change is one of its version too, which a form or a script that saw
+    the older ones must not pass (RFC 9110 §13.1.1).
+    """
+    await session.flush()  # what was changed of the location in this transaction, before it is read and locked
+    for location_id in sorted(set(location_ids)):
+        location = await store.location_by_id(session, account_id, location_id, to_change=True)
+        if location is not None:
+            location.version += 1
+            location.updated_at = utc_now()
 
 
 async def _foreign(session: AsyncSession, account_id: str, read: Values) -> list[FieldFault]:

@@ -100,9 +100,14 @@ async def places_of(session: AsyncSession, account_id: str) -> list[Place]:
     return [Place(*row) async for part in rows.partitions(500) for row in part]
 
 
-async def location_by_id(session: AsyncSession, account_id: str, location_id: str) -> Location | None:
-    """One location of that account."""
-    return await session.scalar(select(Location).where(Location.account_id == account_id, Location.id == location_id))
+async def location_by_id(
+    session: AsyncSession, account_id: str, location_id: str, *, to_change: bool = False
+) -> Location | None:
+    """One location of that account; `to_change`: as it is stored now, and held against others until the commit."""
+    query = select(Location).where(Location.account_id == account_id, Location.id == location_id)
+    if to_change:
+        query = query.with_for_update().execution_options(populate_existing=True)
+    return await session.scalar(query)
 
 
 async def networks_of(session: AsyncSession, account_id: str, location_id: str | None = None) -> list[Network]:

@@ -59,6 +59,32 @@ async def test_the_list_is_narrowed_by_state_test_and_who_is_told(filled: Site, 
     assert "q=river+troy" in page.url
 
 
+async def test_two_windows_on_one_location_lose_neither_a_street_nor_a_network(filled: Site, new_page: NewPage):
+    """S0-05, S0-08: what the other changed stands in the older window, spelled; a second save keeps both."""
+    path = f"/locations/{filled.ids['location']}"
+    first, second = await locations(filled, new_page, path), await locations(filled, new_page, path)
+    subnets = await first.get_by_label("Subnets of this place").input_value()
+    await first.get_by_label("Subnets of this place").fill(f"{subnets}\n10.77.0.0/16")
+    await first.get_by_label("Street", exact=True).fill("Main")
+    await first.get_by_role("button", name="Save location").click()
+    await expect(first.get_by_text("Location saved.")).to_be_visible()
+    await second.get_by_label("On-site security").fill("+15185550111")
+    await second.get_by_role("button", name="Save location").click()
+    told = second.get_by_role("alert")
+    await expect(told).to_contain_text("Somebody else changed this while you were typing.")
+    await expect(told).to_contain_text("→ Main")
+    await expect(told).to_contain_text("10.77.0.0/16 added")
+    await expect(second.get_by_label("Street", exact=True)).to_have_value("Main")
+    await expect(second.get_by_label("On-site security")).to_have_value("+15185550111")
+    await second.get_by_role("button", name="Save location").click()
+    await expect(second.get_by_text("Location saved.")).to_be_visible()
+    stored = (await named(filled))["Headquarters"]
+    assert (stored.civic_address["RD"], stored.onsite_number) == ("Main", "+15185550111")
+    async with filled.database.sessions() as session:
+        kept = [network.value for network in await store.networks_of(session, filled.account_id, stored.id)]
+    assert set(kept) >= {"10.77.0.0/16", *subnets.split()}
+
+
 async def test_who_will_be_told_is_shown_before_saving_each_mailbox_once(filled: Site, new_page: NewPage):
     """S0-16, S0-17: the union of both lists while one types, de-duplicated whatever the letters' case."""
     page = await locations(filled, new_page, f"/locations/{filled.ids['location']}")
