@@ -5,12 +5,13 @@ stay, null empties what may be empty, an object or a list is replaced as a whole
 """
 
 import json
-from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from aiohttp import hdrs, web
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
+from admin import bad_fields, body_shape
 from admin.context import ACCOUNT, RESOURCE, SESSION
 from admin.problems import BadRequest, UnsupportedMediaType
 from engine.accounts import store
@@ -23,7 +24,9 @@ Row = TypeVar("Row", bound=Base)
 
 
 async def body_of(request: web.Request, model: type[Model]) -> Model:
-    """The request's JSON body.
+    """The request's JSON body; in a handler that changes rows, what is left of it without its bad fields.
+
+    The bad ones are then told together with those that the operation finds (`admin.bad_fields`).
 
     Raises:
         UnsupportedMediaType, BadRequest (no JSON at all), Invalid (every bad field).
@@ -34,10 +37,15 @@ async def body_of(request: web.Request, model: type[Model]) -> Model:
     try:
         return model.model_validate_json(data)
     except ValidationError as exc:
-        errors = exc.errors(include_url=False, include_context=False)
+        errors = exc.errors(include_url=False, include_input=False)
         if errors[0]["type"] == "json_invalid":
             raise BadRequest(f"Expected JSON: {errors[0]['msg']}.") from exc
-        raise Invalid("Some fields cannot be accepted.", fields=_faults(errors)) from exc
+        faults = body_shape.faults_of(errors)
+        left = body_shape.remaining(model, from_json(data), errors) if bad_fields.takes_notes(request) else None
+        if left is None:
+            raise Invalid("Some fields cannot be accepted.", fields=faults) from exc
+    bad_fields.note(request, faults)
+    return left
 
 
 async def body_or_default(request: web.Request, model: type[Model]) -> Model:
@@ -48,18 +56,6 @@ async def body_or_default(request: web.Request, model: type[Model]) -> Model:
 def given(body: BaseModel) -> dict[str, Any]:
     """The fields that the body really names, as the values they are stored as."""
     return body.model_dump(exclude_unset=True)
-
-
-def _faults(errors: Sequence[Any]) -> tuple[FieldFault, ...]:
-    """Pydantic's errors as ours. What was sent is never repeated: it may be a secret."""
-    faults = []
-    for error in errors:
-        # a key of an object is told as `{name}.[key]` by pydantic; the name says enough
-        parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"] if part != "[key]")
-        path = "".join(parts).lstrip(".") or "(body)"
-        said = "No such field." if error["type"] == "extra_forbidden" else f"{error['msg']}."
-        faults.append(FieldFault(path, said))
-    return tuple(faults)
 
 
 def no_query(request: web.Request, *known: str) -> None:

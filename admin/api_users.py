@@ -8,7 +8,7 @@ from aiohttp import web
 from admin.api import answered, body_of, given, no_content, no_query, row_named
 from admin.api_models import Answer, Body, Email, Instant, Secret, StampedAnswer, Text, patch_of
 from admin.api_paging import PAGE_QUERIES, list_rows, plainly
-from admin.auth import prepared
+from admin.auth import prepared_or
 from admin.context import ACCOUNT, ACTOR, CONFIG, DATABASE, PASSWORDS, SCOPES, SESSION
 from admin.invitations import INVITER, link_of
 from admin.routes import Operation, Route
@@ -110,7 +110,7 @@ async def hash_new_password(request: web.Request) -> PasswordHash:
 async def post_user(request: web.Request) -> web.Response:
     """Add a user: with a password, or with an invitation that is mailed, or told in the answer."""
     no_query(request)
-    password_hash = prepared(request, PasswordHash)
+    password_hash = prepared_or(request, PasswordHash("-"))
     body = await body_of(request, UserCreate)
     wished = UserFields(body.email, body.name, body.role, UserStatus(body.status))
     session, actor, account, granted = request[SESSION], request[ACTOR], request[ACCOUNT], request[SCOPES]

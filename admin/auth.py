@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from aiohttp import hdrs, web
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from admin.bad_fields import note
 from admin.context import (
     ACCOUNT,
     ACTOR,
@@ -38,7 +39,7 @@ from engine.accounts.half_open import Browser
 from engine.accounts.scopes import EVERY_SCOPE, Scope, scopes_of_key, scopes_of_role
 from engine.accounts.signin import Proof
 from engine.audit.record import Actor
-from engine.errors import EngineError, Forbidden, NotAuthenticated
+from engine.errors import EngineError, Forbidden, Invalid, NotAuthenticated
 from engine.models import Account, User
 
 COOKIE = "callpoint_session"
@@ -140,6 +141,8 @@ async def authenticate(request: web.Request, session: AsyncSession, route: Route
     key = bearer_of(request)
     cookie = cookie_of(request, COOKIE)
     if key is None and not cookie and route.scope is not PUBLIC:
+        if request.headers.get("Sec-Fetch-Site") == "same-origin":
+            raise NotAuthenticated("You were signed out. Sign in (in a new tab), then save again.")
         raise NotAuthenticated("Sign in, or send an API key: Authorization: Bearer cp_…")
     try:
         if key is not None:
@@ -215,6 +218,15 @@ def prepared(request: web.Request, kind: type[_Value]) -> _Value:
         raise made.error
     assert isinstance(made.value, kind)
     return made.value
+
+
+def prepared_or(request: web.Request, stand_in: _Value) -> _Value:
+    """As `prepared`; bad fields are noted, so that they are told with those that the handler finds."""
+    made = request[PREPARED]
+    if isinstance(made.error, Invalid) and made.error.fields:
+        note(request, made.error.fields)
+        return stand_in
+    return prepared(request, type(stand_in))
 
 
 async def run_preparation(request: web.Request, route: Route) -> None:

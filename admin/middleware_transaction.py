@@ -16,6 +16,7 @@ from aiohttp.typedefs import Handler
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from admin import auth, held_forms, problems
+from admin.bad_fields import whole_answer
 from admin.context import ACTOR, BRAND, CLIENT_IP, DATABASE, PREPARED, REQUEST_ID, RESOURCE, SESSION
 from admin.idempotency import answer_once
 from admin.routes import PUBLIC, Route
@@ -113,7 +114,7 @@ async def _answered(request: web.Request, handler: Handler, route: Route, sessio
     if route.scope is PUBLIC and not problems.is_api(request):
         request[BRAND] = await account_of_host(session, request.host)
     try:
-        response = await answer_once(request, handler, route)
+        response = await answer_once(request, whole_answer(route, handler), route)
     except web.HTTPException as exc:
         if exc.status >= 400:
             raise

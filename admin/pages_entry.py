@@ -13,7 +13,7 @@ from admin.context import ACCOUNT, ACTOR, BROWSER, CONFIG, DATABASE, REQUEST_ID,
 from admin.pages_form import FORM, form_of, see_other, typed
 from admin.render import render
 from admin.routes import PUBLIC, SIGNED_IN, Route
-from engine.accounts import operations, store
+from engine.accounts import displays, operations, store
 from engine.accounts.keys import digest
 from engine.accounts.signin import Proof, ProofRequired
 from engine.accounts.store_audit_readers import people_to_ask
@@ -54,7 +54,7 @@ def _by_form_names(error: EngineError | None) -> EngineError | None:
 async def post_setup(request: web.Request) -> web.Response:
     """Make the first account with the one-time link; its owner is signed in at once."""
     request[FORM] = _setup_page
-    password_hash = auth.prepared(request, str)
+    password_hash = auth.prepared_or(request, "")
     made = await operations.use_setup_link(
         request[SESSION],
         request[ACTOR],
@@ -128,6 +128,9 @@ async def render_error(request: web.Request, error: EngineError) -> web.StreamRe
     if isinstance(error, ProofRequired):
         return await _ask_for_proof(request, error)
     if error.http_status == 401 and FORM not in request:
+        held = await _kept_for_sign_in(request)
+        if held:
+            return await _signed_out(request, error, held)
         return see_other(f"/login?next={quote(_page_of(request), safe='')}")
     if FORM in request and not isinstance(error, DatabaseAway) and error.http_status != 500:
         async with request.app[DATABASE].sessions() as session:  # the refused one was rolled back
@@ -137,6 +140,30 @@ async def render_error(request: web.Request, error: EngineError) -> web.StreamRe
         async with request.app[DATABASE].sessions() as session:
             return error_page(request, error, await people_to_ask(session, request[ACCOUNT].id))
     return error_page(request, error)
+
+
+async def _kept_for_sign_in(request: web.Request) -> str:
+    """The form of somebody whose session ended, sealed for them; empty: there is none, or nobody knows whose it is.
+
+    What was sent from another account than the user's own is not kept: the next session begins in their own.
+    """
+    cookie = auth.cookie_of(request, auth.COOKIE)
+    if request.method != "POST" or not cookie:
+        return ""
+    async with request.app[DATABASE].sessions() as session:
+        found = await store.session_by_cookie(session, digest(cookie))
+    if found is None or displays.is_display(found[0]) or found[0].acting_account_id is not None:
+        return ""
+    return await held_forms.seal_for(request, found[1].id)
+
+
+async def _signed_out(request: web.Request, error: EngineError, held: str) -> web.Response:
+    """The sign-in page with a form that is carried out afterwards."""
+    form = await form_of(request, {"email": "", "password": ""}, None)
+    return render(
+        request, "login.html.j2", status=error.http_status, form=form, next=_page_of(request), held=held,
+        has_account=True,
+    )  # fmt: skip
 
 
 async def _ask_for_proof(request: web.Request, error: ProofRequired) -> web.Response:

@@ -12,7 +12,7 @@ import segno
 from aiohttp import web
 from markupsafe import Markup
 
-from admin import auth
+from admin import auth, held_forms
 from admin.context import (
     ACTOR,
     CLIENT_IP,
@@ -38,6 +38,8 @@ from engine.audit.events import Event
 from engine.errors import Conflict, EngineError
 from engine.models import Account, PendingSignIn, User
 
+# of the half-open sign-in that this very answer begins: the browser does not send it yet
+_BEGUN: web.RequestKey[str] = web.RequestKey("begun_sign_in", str)
 _PAGES = {Stage.CODE: "/login/code", Stage.ENROL: "/login/enrol", Stage.RENEW: "/login/password"}
 
 
@@ -70,7 +72,8 @@ async def login_page(request: web.Request, error: EngineError | None) -> web.Res
     address = own_address(request.query.get("next", "") or await typed(request, "next"))
     has_account = await store.any_account(request[SESSION])
     status = error.http_status if error else 200
-    return render(request, "login.html.j2", status=status, form=form, next=address, has_account=has_account)
+    held = await typed(request, "held")
+    return render(request, "login.html.j2", status=status, form=form, next=address, has_account=has_account, held=held)
 
 
 async def post_login(request: web.Request) -> web.Response:
@@ -86,28 +89,43 @@ async def post_login(request: web.Request) -> web.Response:
 async def gone_on(request: web.Request, outcome: Outcome, address: str) -> web.Response:
     """Send the browser on: to the page it wanted, or to the next step of signing in."""
     if outcome.stage is None:
-        response = _opened(request, outcome, address)
+        response = await _opened(request, outcome, address)
     else:
         await request[SESSION].flush()
-        response = see_other(f"{_PAGES[outcome.stage]}?next={_quoted(address)}")
-        if outcome.cookie:
-            auth.set_cookie(request, response, outcome.cookie, auth.HALF_COOKIE)
         if outcome.mail_code:
             found = await store_signin.pending_by_cookie(request[SESSION], digest(outcome.cookie))
             assert found is not None, "made in this transaction"
             request.app[INVITER].mail_code(
                 request[SESSION], found[0].id, outcome.user, outcome.mail_code, request[CLIENT_IP]
             )
+        response = await _next_step(request, outcome.stage, outcome.cookie, address)
+        if outcome.cookie:
+            auth.set_cookie(request, response, outcome.cookie, auth.HALF_COOKIE)
     await _remember(request, response, outcome)
     return response
 
 
-def _opened(request: web.Request, outcome: Outcome, address: str) -> web.Response:
+async def _next_step(request: web.Request, stage: Stage, cookie: str, address: str) -> web.Response:
+    """The way to that step's page; the page itself when it takes a kept form along, which fits into no address."""
+    if not await typed(request, "held"):
+        return see_other(f"{_PAGES[stage]}?next={_quoted(address)}")
+    if cookie:
+        request[_BEGUN] = cookie
+    pages = {Stage.CODE: _code_page, Stage.ENROL: _enrol_page, Stage.RENEW: _password_page}
+    return await pages[stage](request, None)
+
+
+async def _opened(request: web.Request, outcome: Outcome, address: str) -> web.Response:
     """The signed-in browser's way on; recovery codes are in the answer itself, since they are nowhere else."""
+    held = await typed(request, "held")
+    kept = held_forms.for_session(request, held, outcome.user.id, outcome.cookie) if held else None
     if outcome.recovery_codes:
         response = render(
-            request, "recovery_codes.html.j2", codes=outcome.recovery_codes, next=address, frame="bare.html.j2"
-        )
+            request, "recovery_codes.html.j2", codes=outcome.recovery_codes, next=address, kept=kept,
+            frame="bare.html.j2",
+        )  # fmt: skip
+    elif kept is not None:
+        response = render(request, "go_on.html.j2", address=kept.address, held=kept.held, next=address)
     else:
         response = see_other(address)
     auth.set_cookie(request, response, outcome.cookie)
@@ -128,7 +146,7 @@ def _quoted(address: str) -> str:
 
 async def _half(request: web.Request, *stages: Stage) -> HalfSignedIn | None:
     """The half-open sign-in of this browser when it waits for one of those; None: it begins with the password."""
-    cookie = auth.cookie_of(request, auth.HALF_COOKIE)
+    cookie = request.get(_BEGUN) or auth.cookie_of(request, auth.HALF_COOKIE)
     found = await store_signin.pending_by_cookie(request[SESSION], digest(cookie)) if cookie else None
     if found is None or found[0].stage not in stages:
         return None
@@ -151,6 +169,7 @@ async def _code_page(request: web.Request, error: EngineError | None) -> web.Res
         next=await _next(request), has_app=factors.totp is not None, has_recovery=factors.recovery is not None,
         takes_mail=factors.email is not None and half.policy.email_codes, mails=inviter.is_set_up,
         posted=inviter.posted(half.pending.id), may_remember=half.policy.remember is Remember.REMEMBER,
+        held=await typed(request, "held"),
     )  # fmt: skip
 
 
@@ -209,7 +228,7 @@ async def post_mail(request: web.Request) -> web.Response:
         raise Conflict("No mail server is set up here, so no code can be mailed. Use an app or a recovery code.")
     code = await half_open.mail_code(request[SESSION], request[ACTOR], half.pending, half.user, request.app[KEYS])
     inviter.mail_code(request[SESSION], half.pending.id, half.user, code, request[CLIENT_IP])
-    return see_other(f"{_PAGES[Stage(half.pending.stage)]}?next={_quoted(await _next(request))}")
+    return await _next_step(request, Stage(half.pending.stage), "", await _next(request))
 
 
 async def get_enrol(request: web.Request) -> web.Response:
@@ -227,6 +246,7 @@ async def _enrol_page(request: web.Request, error: EngineError | None) -> web.Re
         form=await form_of(request, {"code": ""}, error), next=await _next(request),
         code=qr_of(half.pending.seed, half.user, half.account), seed=totp.grouped(half.pending.seed),
         takes_mail=half.policy.email_codes and inviter.is_set_up, posted=inviter.posted(half.pending.id),
+        held=await typed(request, "held"),
     )  # fmt: skip
 
 
@@ -254,6 +274,7 @@ async def _password_page(request: web.Request, error: EngineError | None) -> web
     return render(
         request, "sign_in_password.html.j2", status=error.http_status if error else 200, half=half,
         form=await form_of(request, {"password": ""}, error), next=await _next(request),
+        held=await typed(request, "held"),
     )  # fmt: skip
 
 

@@ -106,7 +106,19 @@ async function catchUp(address) {
 
 const AGAIN = "What is stored now is shown; your text still stands in its field. Save once more to put it in place of theirs.";
 
+const SIGNED_OUT = "You were signed out. Your text still stands here.";
+
+// a way to sign in that leaves this page, and what was typed into it, as it is
+function offerSignIn(form) {
+  const link = document.createElement("a");
+  link.href = "/login";
+  link.target = "_blank";
+  link.textContent = "Sign in (opens a new tab), then save again.";
+  form.querySelector(".saved").append(" ", link);
+}
+
 async function whyNot(response, address, isTyped) {
+  if (response.status === 401) return SIGNED_OUT;
   const sentence = await sentenceOf(response);
   if (response.status !== 412) return sentence;
   await catchUp(address);
@@ -124,6 +136,7 @@ async function save(form) {
     if (!response.ok) {
       await showFaults(form, response);
       tell(form, await whyNot(response, form.dataset.patch, true), true);
+      if (response.status === 401) offerSignIn(form);
       return;
     }
     const stored = await response.json();
@@ -161,6 +174,7 @@ for (const control of document.querySelectorAll("[data-autosave]")) {
       else control.value = control.dataset.stored;
       const why = error instanceof TypeError ? UNREACHABLE : error.message;
       tell(control.form, why, true);
+      if (why === SIGNED_OUT) offerSignIn(control.form);
       say(why);
     }
   });

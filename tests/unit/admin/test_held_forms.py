@@ -3,6 +3,7 @@
 import datetime as dt
 import re
 
+import pyotp
 import pytest
 import time_machine
 from sqlalchemy import select, update
@@ -11,9 +12,9 @@ from admin import held_forms
 from admin.routes import all_routes
 from engine.accounts import store_platform
 from engine.db import utc_now
-from engine.models import ApiKey, Role, Session
-from tests.unit.admin.adminport import PASSWORD, AdminPort, Site
-from tests.unit.admin.formbrowser import Browser, add_sam
+from engine.models import ApiKey, Location, PendingSignIn, Role, Session
+from tests.unit.admin.adminport import CIVIC, PASSWORD, AdminPort, Site
+from tests.unit.admin.formbrowser import SAM, Browser, add_sam, set_policy
 
 pytestmark = pytest.mark.enable_socket  # a real listener on loopback
 
@@ -141,3 +142,75 @@ async def test_every_form_behind_a_fresh_password_is_kept(port: AdminPort, site:
     for path in paths:
         status, page, _address = await browser.ask("POST", path, kind="totp", note="typed with care")
         assert (status, bool(kept_in(page)), "typed with care" in page) == (403, True, False), path
+
+
+PLACE = {"name": "Depot"} | {f"civic_address.{name}": text for name, text in CIVIC.items()}
+
+
+async def end_sessions(port: AdminPort, **also: str) -> None:
+    async with port.database.engine.begin() as connection:
+        await connection.execute(update(Session).values(ended_at=utc_now(), end_reason="revoked", **also))
+
+
+async def locations_of(port: AdminPort) -> list[str]:
+    async with port.database.sessions() as session:
+        return list(await session.scalars(select(Location.name)))
+
+
+async def test_a_form_is_carried_out_after_signing_in_again(port: AdminPort, site: Site) -> None:
+    """S0-21: a session that ran out loses nothing typed: signed in as the same user, the form is carried out."""
+    browser = await signed_in(port)
+    await end_sessions(port)
+    status, page, _address = await browser.ask("POST", "/locations/new", **PLACE)
+    assert (status, "You were signed out" in page, "Depot" in page) == (401, True, False)
+    held = kept_in(page)
+    status, page, _address = await browser.ask("POST", "/login", email=SAM, password="not this one", held=held)
+    assert (status, kept_in(page)) == (401, held)
+    status, page, _address = await browser.ask("POST", "/login", email=SAM, password=PASSWORD, held=held)
+    assert (status, 'action="/locations/new"' in page, "data-send-at-once" in page) == (200, True, True)
+    assert await locations_of(port) == []
+    assert (await browser.ask("POST", "/locations/new", held=kept_in(page)))[0] == 303
+    assert await locations_of(port) == ["Depot"]
+
+
+async def test_a_form_of_an_ended_session_goes_through_the_second_step(port: AdminPort, site: Site) -> None:
+    """S0-21: it goes through setting up a second factor as well, and waits beside the recovery codes."""
+    browser = await signed_in(port)
+    await end_sessions(port)
+    held = kept_in((await browser.ask("POST", "/locations/new", **PLACE))[1])
+    await set_policy(port, site, two_factor="required")
+    status, page, _address = await browser.ask("POST", "/login", email=SAM, password=PASSWORD, held=held)
+    assert (status, "Set up your second step" in page, kept_in(page)) == (200, True, held)
+    status, page, _address = await browser.ask("POST", "/login/enrol", code="000000", held=held)
+    assert (status, kept_in(page)) == (401, held)
+    async with port.database.sessions() as session:
+        seed = (await session.scalars(select(PendingSignIn.seed))).one()
+    assert seed is not None
+    code = pyotp.TOTP(seed).now()
+    status, page, _address = await browser.ask("POST", "/login/enrol", code=code, held=held)
+    assert (status, "Recovery codes" in page, 'action="/locations/new"' in page) == (200, True, True)
+    assert (await browser.ask("POST", "/locations/new", held=kept_in(page)))[0] == 303
+    assert await locations_of(port) == ["Depot"]
+
+
+async def test_a_form_of_an_ended_session_is_the_same_users_only(port: AdminPort, site: Site) -> None:
+    """S0-21: another user who signs in carries nothing out; nor does anybody after 15 minutes."""
+    await add_sam(port, site, email="kim@acme.example", role=Role.OWNER)
+    browser = await signed_in(port)
+    await end_sessions(port)
+    held = kept_in((await browser.ask("POST", "/locations/new", **PLACE))[1])
+    asked = {"password": PASSWORD, "held": held, "next": "/locations"}
+    status, _page, address = await browser.ask("POST", "/login", email="kim@acme.example", **asked)
+    assert (status, address) == (303, "/locations")
+    with time_machine.travel(utc_now() + dt.timedelta(minutes=16), tick=True):
+        status, _page, address = await browser.ask("POST", "/login", email=SAM, **asked)
+    assert (status, address) == (303, "/locations")
+    assert await locations_of(port) == []
+
+
+async def test_a_form_from_another_account_is_not_kept_over_a_sign_in(port: AdminPort, site: Site) -> None:
+    """S0-21: the next session begins in the user's own account, so nothing meant for another one is kept for it."""
+    browser = await signed_in(port)
+    await end_sessions(port, acting_account_id=site.account.id)
+    status, _page, address = await browser.ask("POST", "/locations/new", **PLACE)
+    assert (status, address.startswith("/login?next=")) == (303, True)

@@ -1,0 +1,172 @@
+"""Every bad field at once: those that the schema sees and those that only the operation can."""
+
+import json
+from typing import Annotated, Any
+
+import pytest
+from pydantic import Field, ValidationError
+from sqlalchemy import func, select
+
+from admin import body_shape
+from admin.api_models import Body, Id, InstantIn, Name, Text
+from admin.routes import all_routes
+from engine.accounts import operations
+from engine.models import Account, Location, Pbx, Role, Transport, User
+from tests.unit.admin.adminport import CIVIC, AdminPort, Site
+from tests.unit.admin.formbrowser import Browser, add_sam
+
+pytestmark = pytest.mark.enable_socket  # a real listener on loopback
+
+
+async def faults_of(port: AdminPort, site: Site, method: str, path: str, body: Any) -> dict[str, str]:
+    answer = await port.call(method, path, site.auth | {"If-Match": "*"}, json=body)
+    told = await answer.json()
+    assert answer.status == 422, told
+    paths = [fault["field"] for fault in told["errors"]]
+    assert len(paths) == len(set(paths)), told
+    return {fault["field"]: fault["detail"] for fault in told["errors"]}
+
+
+async def test_an_account_is_told_every_bad_field_at_once(port: AdminPort, site: Site) -> None:
+    """S0-16: an empty name and an unknown field do not hide a bad time zone, country and e-mail."""
+    wished = {"name": "", "email": "z", "timezone": "Mars", "country": "ZZZ", "bogus": 1}
+    told = await faults_of(port, site, "PATCH", "/api/v1/account", wished)
+    assert told.keys() == wished.keys()
+    assert (told["name"], told["bogus"]) == ("Expected at least 1 character.", "No such field.")
+    async with port.database.sessions() as session:
+        account = await session.get(Account, site.account.id)
+        assert account is not None
+        assert (account.name, account.timezone) == (site.account.name, site.account.timezone)
+
+
+async def test_a_location_is_told_its_address_beside_its_shape(port: AdminPort, site: Site) -> None:
+    """S0-16: faults of the address stand beside a name that is no text, and nothing was made."""
+    body = {"name": 5, "civic_address": CIVIC | {"A1": "New York", "country": "USA"}, "geo": "north"}
+    told = await faults_of(port, site, "POST", "/api/v1/locations", body)
+    assert told.keys() >= {"name", "geo", "civic_address.country"}, told
+    assert told["name"] == "Expected text."
+    async with port.database.sessions() as session:
+        assert await session.scalar(select(func.count()).select_from(Location)) == 0
+
+
+async def test_a_pbx_is_told_its_sources_beside_its_shape(port: AdminPort, site: Site) -> None:
+    """S0-16: a source that is no network is told beside a port out of range and a name that is missing."""
+    body: dict[str, Any] = {"sources": ["10.1.0.0/16", "999.1.1.1"], "registrar_port": 70_000, "transport": "smoke"}
+    told = await faults_of(port, site, "POST", "/api/v1/pbxs", body)
+    assert told.keys() == {"name", "sources[1]", "registrar_port", "transport"}
+    assert told["registrar_port"] == "Expected 65535 or less."
+    assert told["transport"] == "Expected one of udp, tcp or tls."
+    assert told["name"] == "This field is required."
+    # one too long is a rule of its own: it is not said that there is none
+    told = await faults_of(port, site, "POST", "/api/v1/pbxs", {"name": "A", "tls_name": "a" * 300})
+    assert told == {"tls_name": "Expected at most 253 characters."}
+    async with port.database.sessions() as session:
+        assert await session.scalar(select(func.count()).select_from(Pbx)) == 0
+
+
+async def test_a_user_is_told_a_weak_password_beside_the_rest(port: AdminPort, site: Site) -> None:
+    """S0-16: a password is looked at before the transaction; its fault is told with the others all the same."""
+    body = {"email": "nobody", "name": "A", "role": "auditor", "password": "short"}
+    told = await faults_of(port, site, "POST", "/api/v1/users", body)
+    assert told.keys() == {"email", "password"}
+    async with port.database.sessions() as session:
+        assert await session.scalar(select(func.count()).select_from(User)) == 1
+
+
+async def test_a_right_body_that_is_refused_by_its_shape_alone_changes_nothing(port: AdminPort, site: Site) -> None:
+    """S0-16: the good fields of a refused change are not kept."""
+    told = await faults_of(port, site, "PATCH", "/api/v1/account", {"name": "Other", "elin_hold_minutes": "long"})
+    assert told == {"elin_hold_minutes": "Expected a whole number."}
+    async with port.database.sessions() as session:
+        account = await session.get(Account, site.account.id)
+        assert account is not None
+        assert account.name == site.account.name
+
+
+async def test_the_first_form_of_all_tells_every_bad_field(port: AdminPort) -> None:
+    """S0-16: `/setup` names the organization, the e-mail and the password at once; the link is not used up by it."""
+    async with port.database.sessions.begin() as session:
+        key = await operations.new_setup_link(session)
+    browser = Browser(port)
+    typed = {"k": key, "account_name": " ", "email": "nobody", "name": "", "password": "short"}
+    status, page, _address = await browser.ask("POST", "/setup", **typed)
+    assert status == 422
+    for name in ("account_name", "email", "password"):
+        assert f'aria-describedby="e-f-{name}' in page, name
+    good = {"account_name": "Acme", "email": "kim@acme.example", "name": "Kim", "password": "nine lakes hum violet 7"}
+    assert (await browser.ask("POST", "/setup", **typed | good))[0] == 303
+
+
+async def test_a_number_in_a_form_does_not_hide_the_rest(port: AdminPort, site: Site) -> None:
+    """S0-16: a PBX form with a port that is no number also tells the bad network."""
+    await add_sam(port, site, role=Role.OWNER)
+    browser = Browser(port)
+    assert (await browser.sign_in())[0] == 303
+    typed = {"name": "A", "sources": "999.1.1.1", "registrar_port": "many", "transport": "udp", "resync_via": "pbx"}
+    status, page, _address = await browser.ask("POST", "/settings/pbxs/new", **typed)
+    assert (status, "Expected a whole number" in page, "Expected a network such as" in page) == (422, True, True)
+
+
+async def test_a_place_is_told_the_faults_of_the_shape_that_was_meant(port: AdminPort, site: Site) -> None:
+    """S0-16: of six shapes a place may have, those that were not meant are not told, nor the names of our classes."""
+    body: dict[str, Any] = {"name": "HQ", "civic_address": CIVIC, "geo": {"shape": "ellipse", "latitude": 42.65}}
+    told = await faults_of(port, site, "POST", "/api/v1/locations", body)
+    assert told.keys() == {"geo.longitude", "geo.semi_major_m", "geo.semi_minor_m"}
+    told = await faults_of(port, site, "POST", "/api/v1/locations", body | {"geo": {"shape": "blob"}})
+    assert told == {"geo.shape": "Expected one of point, ellipse, ellipsoid, arc_band, polygon, prism."}
+
+
+class _Inner(Body):
+    city: Text = ""
+    size: Annotated[float, Field(gt=0, lt=9)] = 1
+
+
+class _Whole(Body):
+    name: Name
+    place: _Inner
+    at: InstantIn
+    way: Transport
+    ids: Annotated[list[Id], Field(min_length=1, max_length=2)]
+
+
+def _errors(sent: dict[str, Any]) -> list[Any]:
+    with pytest.raises(ValidationError) as caught:
+        _Whole.model_validate_json(json.dumps(sent))
+    return caught.value.errors(include_url=False, include_input=False)
+
+
+def test_what_remains_keeps_the_good_fields_of_an_object() -> None:
+    """Pure: one bad key of an object is left out, the others stay; a missing field has a stand-in of its type."""
+    sent = {"place": {"city": "Albany", "size": "big"}, "at": "2026-11-21T20:00:00Z", "way": "udp", "ids": []}
+    errors = _errors(sent)
+    left = body_shape.remaining(_Whole, sent | {"ids": [f"user_{'0' * 26}"]}, errors)
+    assert left is None or left.place == _Inner(city="Albany")
+    told = {fault.field: fault.detail for fault in body_shape.faults_of(errors)}
+    assert told == {
+        "name": "This field is required.", "place.size": "Expected a number.", "ids": "Expected at least 1 of them.",
+    }  # fmt: skip
+
+
+def test_a_time_without_a_zone_is_told_in_our_words() -> None:
+    """Pure: what a rule of ours says is said as it is, without the validator's own opening."""
+    (error,) = _errors(
+        {"name": "A", "place": {}, "at": "2026-11-21T20:00:00", "way": "udp", "ids": [f"user_{'0' * 26}"]}
+    )
+    assert body_shape.sentence(error) == "Expected a time with its zone, such as 2026-11-21T20:00:00Z."
+
+
+def _patterns(schema: Any) -> set[str]:
+    if isinstance(schema, dict):
+        own = {schema["pattern"]} if isinstance(schema.get("pattern"), str) else set()
+        return own.union(*(_patterns(value) for value in schema.values()))
+    return set().union(*map(_patterns, schema)) if isinstance(schema, list | tuple) else set()
+
+
+def test_every_pattern_of_every_body_has_words() -> None:
+    """No regular expression is shown to a person: each that a body uses has its sentence."""
+    bodies = [route.operation.body for route in all_routes() if route.operation and route.operation.body]
+    used: set[str] = set().union(*(_patterns(body.__pydantic_core_schema__) for body in bodies))
+    error = {"type": "string_pattern_mismatch", "loc": (), "msg": "", "input": ""}
+    said = {pattern: body_shape.sentence(error | {"ctx": {"pattern": pattern}}) for pattern in used}  # type: ignore[arg-type]
+    assert [pattern for pattern, words in said.items() if words.endswith(pattern)] == []
+    assert len(used) >= 5
