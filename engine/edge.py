@@ -542,7 +542,7 @@ class Edge:
     def _sibling_silent(self, worker: int, is_silent: bool) -> None:
         if is_silent:
             detail = "It does not take what it is handed. Its 911 calls are served here until it is heard again."
-            self._lines.log("sibling_silent", level="error", worker=worker, detail=detail)
+            self._lines.log("sibling_silent", level="warning", worker=worker, detail=detail)
         else:
             self._lines.log("sibling_back", worker=worker)
 
