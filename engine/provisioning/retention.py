@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import structlog
 from sqlalchemy import delete, func, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit.changes import rfc3339
@@ -70,7 +70,7 @@ class Retention:
                 deleted = await self.sweep(utc_now())
                 if deleted:
                     _log.info("fetch_log.swept", events=deleted, longest_ms=round(self.longest_s * 1000, 1))
-            except (DBAPIError, EngineError, OSError) as exc:
+            except (SQLAlchemyError, EngineError, OSError) as exc:
                 _log.warning("fetch_log.not_swept", error=type(exc).__name__)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), self.every_s)
