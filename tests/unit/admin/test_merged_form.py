@@ -165,8 +165,8 @@ async def test_a_refused_form_keeps_what_it_was_made_of(port: AdminPort, site: S
     assert json.loads(again["shown"])["name"] == "Annex"
 
 
-async def test_forms_of_pbxs_trunks_and_phones_are_merged_alike(port: AdminPort, site: Site) -> None:
-    """S0-05: one way for every form that says what it was made of; a secret is in none of them."""
+async def test_the_form_of_a_pbx_is_merged_by_the_same_way(port: AdminPort, site: Site) -> None:
+    """S0-05: what a form was made of is told by `parts.seen` alone; the secret is not in it."""
     headers = await port.browser(site)
     made = await port.call("POST", "/api/v1/pbxs", site.auth, json={"name": "Main PBX", "sources": ["192.0.2.0/24"]})
     assert made.status == 201, await made.text()
