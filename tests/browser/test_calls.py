@@ -82,6 +82,28 @@ async def test_a_call_from_nowhere_says_what_it_means_and_what_to_do(filled: Sit
     await expect(page.locator("main")).to_contain_text("Nobody was told: no recipient is named")
 
 
+async def test_long_words_widen_no_page_and_numbers_stay_whole(filled: Site, new_page: NewPage):
+    """E-11: a note of a thousand letters wraps; on Alerts a number to call back stands on one line, and no comma
+    waits for an age; on a telephone the drawing says that it goes on; a place that is gone leads back to the list.
+    """
+    page = await new_page(filled)
+    await page.goto(f"{filled.url}/calls/{filled.ids['call']}")
+    await page.get_by_label("Note").fill("n" * 1_000)
+    await page.get_by_role("button", name="Acknowledge").click()
+    await expect(page.get_by_text("n" * 1_000)).to_be_visible()
+    for width in (1280, 375):
+        await page.set_viewport_size({"width": width, "height": 900})
+        assert await page.evaluate("document.documentElement.scrollWidth") <= width
+        assert await page.get_by_text("scroll sideways for the carrier").is_visible() is (width == 375)
+    await page.goto(f"{filled.url}/alerts")
+    await expect(page.locator(".alert a[href^='tel:']").first).to_have_css("white-space", "nowrap")
+    for line in await page.locator(".alert .since").all_inner_texts():
+        assert not line.rstrip().endswith(",")
+    await page.goto(f"{filled.url}/locations/location_{'0' * 26}")
+    await page.locator(".error-page").get_by_role("link", name="Locations").click()
+    await expect(page.get_by_role("heading", name="Locations", level=1)).to_be_visible()
+
+
 async def test_an_empty_list_says_how_to_test(owned: Site, new_page: NewPage):
     """S0-18: no calls yet: 933, and where to read about it."""
     page = await new_page(owned)
