@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from aiohttp import web
 from multidict import MultiDictProxy
 
-from admin import merged_form
+from admin import bad_fields, merged_form
 from admin.context import ACCOUNT, SESSION
 from admin.stale import who_changed
 from engine.errors import EngineError, FieldFault, Invalid, Stale
@@ -147,16 +147,17 @@ async def lines_typed(request: web.Request, name: str) -> list[str]:
 
 
 async def whole_number(request: web.Request, name: str, default: int) -> int:
-    """A field that holds a whole number; the default when it is empty.
+    """A field that holds a whole number; the default when it is empty, or when the form is refused for it anyway.
 
     Raises:
-        Invalid: it holds something else.
+        Invalid: it holds something else, and this is no place to note it (`admin.bad_fields`).
     """
     text = await typed(request, name)
     if not text:
         return default
     if not (text.isascii() and text.isdigit() and len(text) <= 9):
-        raise Invalid("A number was expected.", fields=(FieldFault(name, f"Expected a whole number, got {text!r}."),))
+        bad_fields.note(request, [FieldFault(name, f"Expected a whole number, got {text!r}.")])
+        return default
     return int(text)
 
 
