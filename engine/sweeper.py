@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import structlog
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from engine.agents import Placed, Placing, place_call
 from engine.audit.record import SYSTEM
@@ -284,5 +284,5 @@ class Sweeper:
         try:
             async with self.database.sessions.begin() as session:
                 await lease.release(session, DUTY, self._holder)
-        except (DBAPIError, EngineError, OSError, RuntimeError):
+        except (SQLAlchemyError, EngineError, OSError, RuntimeError):
             _log.debug("sweeps.lease_runs_out")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit.events import Event
@@ -149,7 +149,7 @@ class Sweeping:
                 gone = await self.sweep(time.time())
                 if gone:
                     _log.info("assets.swept", files=gone)
-            except (DBAPIError, EngineError, OSError) as exc:
+            except (SQLAlchemyError, EngineError, OSError) as exc:
                 _log.warning("assets.not_swept", error=type(exc).__name__)
             await asyncio.sleep(self.every_s)
 

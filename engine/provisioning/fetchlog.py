@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import structlog
 from sqlalchemy import func, insert, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit.events import Event
@@ -164,7 +164,7 @@ class FetchLog:
             self._task = None
         try:
             await self.flush()
-        except (DBAPIError, EngineError, OSError):
+        except (SQLAlchemyError, EngineError, OSError):
             _log.warning("fetch_log.lost", events=len(self._pending))
 
     async def run(self) -> None:

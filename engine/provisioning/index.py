@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote
 
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from engine.crypto import KeyRing
 from engine.db import Database
@@ -244,7 +244,7 @@ class SessionIndex:
         try:
             async with self._database.engine.connect() as connection:
                 return list((await connection.execute(text(sql), parameters)).all())
-        except (DBAPIError, OSError) as exc:
+        except (SQLAlchemyError, OSError) as exc:
             raise DatabaseAway("The database cannot be read. Phones keep their last configuration.") from exc
 
 

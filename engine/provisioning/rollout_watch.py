@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit.record import SYSTEM
@@ -144,7 +144,7 @@ class RolloutWatch:
         try:
             async with self.database.sessions.begin() as session:
                 await lease.release(session, DUTY, self._holder)
-        except (DBAPIError, EngineError, OSError, RuntimeError):
+        except (SQLAlchemyError, EngineError, OSError, RuntimeError):
             _log.debug("rollouts.lease_runs_out")
 
 
