@@ -12,7 +12,7 @@ from admin.api_models import Answer, any_json
 from admin.api_paging import PAGE_QUERIES, page, page_asked
 from admin.audit_accounts import grouped_by_account, is_over_accounts
 from admin.audit_export import CSV, JSON_LINES, exported
-from admin.audit_filters import ACTIONS, CATEGORIES, GROUPINGS, TYPES, with_user
+from admin.audit_filters import ACTIONS, CATEGORIES, GROUPINGS, TYPES, who_faults, with_user
 from admin.context import ACCOUNT, RESOURCE, SESSION
 from admin.routes import Operation, Query, Route
 from engine.accounts.scopes import Scope
@@ -149,6 +149,7 @@ async def filters_of(request: web.Request) -> Filters:
         for name, text in texts.items()
         if len(text) > 200 or not text.isprintable()
     ]
+    faults += who_faults(texts["ip"].strip(), texts["user"].strip())
     if faults:
         raise Invalid("Some filters cannot be read.", fields=tuple(faults))
     filters = Filters(

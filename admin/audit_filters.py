@@ -1,6 +1,7 @@
 """The filters of the audit log's page as its address says them: read, put back, and told in words."""
 
 import datetime as dt
+import ipaddress
 import zoneinfo
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -90,8 +91,7 @@ def parse_asked(
     first = day_asked(query, "start", faults)
     last = day_asked(query, "end", faults)
     events = frozenset(query.getall("event", []))
-    known = {event.value for event in Event}
-    faults += [FieldFault("event", f"There is no event {name!r}.") for name in sorted(events - known)]
+    faults += [FieldFault("event", f"There is no event {name!r}.") for name in sorted(events - set(Event))]
     outcome = query.get("outcome", "")
     if outcome and outcome not in OUTCOMES:
         faults.append(FieldFault("outcome", f"Expected success, failure or denied, got {outcome!r}."))
@@ -106,6 +106,7 @@ def parse_asked(
         for name in ("resource", "actor", "ip", "keyword", "target", "user")
         if len(text := query.get(name, "")) > MAX_TEXT or not text.isprintable()
     ]
+    faults += who_faults(query.get("ip", "").strip(), query.get("user", "").strip())
     exact = Span(_clock(query, "from", zone, faults), _clock(query, "to", zone, faults))
     before = _number(query, "before", faults)
     limit = _number(query, "limit", faults)
@@ -132,8 +133,25 @@ def parse_asked(
         target_type=chosen["type"],
     )
     pairs = tuple((name, text.strip()) for name in FILTERS for text in query.getall(name, []) if text.strip())
-    user = query.get("user", "").strip()
-    return Asked(filters, before, max(1, min(limit or PAGE, MAX_PAGE)), chosen["group"], pairs, user)
+    size = max(1, min(limit or PAGE, MAX_PAGE))
+    return Asked(filters, before, size, chosen["group"], pairs, query.get("user", "").strip())
+
+
+def who_faults(ip: str, user: str) -> list[FieldFault]:
+    """Faults of the filters that could find nothing at all: an address or a network that is none, a user by e-mail."""
+    faults = []
+    octets = [part for part in ip.split(".") if part.isdigit()] if "/" not in ip else []
+    try:
+        if "/" in ip:
+            ipaddress.ip_network(ip, strict=False)
+        is_readable = all(int(octet) <= 255 for octet in octets)
+    except ValueError:
+        is_readable = False
+    if not is_readable:
+        faults.append(FieldFault("ip", "Expected an address, a part of one, or a network such as 10.1.0.0/16."))
+    if "@" in user:
+        faults.append(FieldFault("user", "Expected a user's identifier, not an e-mail address; actor finds a name."))
+    return faults
 
 
 def _one_of(query: MultiMapping[str], name: str, known: Iterable[str], faults: list[FieldFault]) -> str:

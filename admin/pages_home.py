@@ -308,6 +308,8 @@ def _live_step(standing: Standing) -> Step:
     missing = [
         words
         for words, is_there in (
+            ("a location with an address", any(place.has_address for place in standing.places)),
+            ("somebody who is told of a 911 call", bool(standing.told)),
             ("a PBX", bool(standing.pbxs)),
             ("a trunk that answers", is_answering),
             (

@@ -332,7 +332,7 @@ async def test_recipients_are_added_and_removed_and_each_change_is_audited(owned
     """S0-12, S0-13: nobody, then two, then one again; the card says what nobody means."""
     page = await settings(owned, new_page)
     await expect(page.get_by_role("heading", name="Emergency call notification recipients", exact=True)).to_be_visible()
-    await expect(page.get_by_text("Nobody is told about a 911 call yet.")).to_be_visible()
+    await expect(page.get_by_text("Nobody is told about every 911 call yet")).to_be_visible()
     for email in ("frontdesk@example.com", "oncall@example.com"):
         await page.get_by_label("Add an email address").fill(email)
         await page.get_by_role("button", name="Add recipient").click()

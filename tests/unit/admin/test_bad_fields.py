@@ -116,6 +116,17 @@ async def test_a_place_is_told_the_faults_of_the_shape_that_was_meant(port: Admi
     assert told == {"geo.shape": "Expected one of point, ellipse, ellipsoid, arc_band, polygon, prism."}
 
 
+@pytest.mark.parametrize("asked", ["ip=127.0.0.1/99", "ip=999.1", "user=kim@acme.example"])
+async def test_a_filter_that_can_find_nothing_is_a_bad_field(port: AdminPort, site: Site, asked: str) -> None:
+    """S2-41: an audit log without a row is never the answer to an address that is none."""
+    answer = await port.call("GET", f"/api/v1/audit-log?{asked}", site.auth)
+    assert (answer.status, [fault["field"] for fault in (await answer.json())["errors"]]) == (
+        422, [asked.partition("=")[0]],
+    )  # fmt: skip
+    for good in ("127.0.0.1", "10.1.0.0/16", "2001:db8::", "127.0"):
+        assert (await port.call("GET", f"/api/v1/audit-log?ip={good}", site.auth)).status == 200, good
+
+
 class _Inner(Body):
     city: Text = ""
     size: Annotated[float, Field(gt=0, lt=9)] = 1

@@ -80,6 +80,8 @@ def test_not_all_is_there_while_a_location_has_no_address() -> None:
     assert "All is there" in step("live").text
     places = [*READY.places, Place("Dock", False, "draft", False)]
     assert "Missing now: the address of 1 location." in step("live", places=places).text
+    text = step("live", places=[], told=0).text
+    assert "Missing now: a location with an address, somebody who is told of a 911 call" in text
 
 
 def test_who_is_told_is_open_until_mails_arrive() -> None:
