@@ -8,11 +8,11 @@ from typing import Any
 
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import expect
-from sqlalchemy import text
 
 from admin.context import DISK
 from engine.config import Storage
 from engine.db import utc_now
+from tests import aging
 from tests.browser.site import Site
 
 SHOTS = os.environ.get("CALLPOINT_SHOTS")  # a folder for who wants to look
@@ -32,10 +32,7 @@ async def _is_sound(page: Any, name: str) -> None:
 
 async def test_a_shorter_time_is_told_before_anything_goes(owned: Site, new_page: Callable[..., Any]) -> None:
     """S1-22: from Settings in one click; what would go with its exports at hand, nothing typed lost, then saved."""
-    async with owned.database.engine.begin() as connection:
-        await connection.execute(text("DROP TRIGGER audit_entry_no_update"))
-        at = (utc_now() - dt.timedelta(days=500)).replace(tzinfo=None).isoformat(" ")
-        await connection.execute(text("UPDATE audit_entry SET at = :at"), {"at": at})
+    await aging.aged(owned.database, owned.keys, owned.account_id, utc_now() - dt.timedelta(days=500))
     page = await new_page(owned)
     await page.goto(f"{owned.url}/settings")
     await page.get_by_role("link", name="Change how long records are kept").click()
