@@ -60,6 +60,14 @@ async def until(holds, within_s: float = WITHIN_S):
         return found
 
 
+async def cancelled_by(other: Pbx, call) -> None:
+    """The CANCEL leaves by another of the PBX's sockets than the INVITE did, and ends the call."""
+    send, call.pbx.send = call.pbx.send, other.send
+    await call.cancel()
+    call.pbx.send = send
+    assert (await call.final()).status == 487
+
+
 async def test_one_pbx_with_one_socket_is_served_by_all_of_them_and_each_call_is_recorded_once(tmp_path, keys, parties):
     """E-18: INVITEs are dealt by Call-ID; answers and requests in the dialog come back to the worker of the call."""
     carrier = await parties(Carrier("udp", CARRIER_IP, lambda _: [100, 180, 200]))
@@ -99,10 +107,7 @@ async def test_a_cancel_from_another_port_of_the_pbx_ends_its_call(tmp_path, key
         for other in others:
             call = await pbx.call(udp_of(link))
             await call.ringing()
-            send, call.pbx.send = call.pbx.send, other.send
-            await call.cancel()
-            call.pbx.send = send
-            assert (await call.final()).status == 487
+            await cancelled_by(other, call)
             answer = await until(lambda inboxes=(pbx, other), at=call: [
                 m for party in inboxes for m in party.inbox
                 if getattr(m, "status", 0) and m.call_id == at.call_id and m.cseq[1] == "CANCEL"
@@ -162,10 +167,7 @@ async def test_a_cancel_by_another_connection_ends_its_call_whichever_worker_it_
             pbx, other = await parties(Pbx("tcp", PBX_IP)), await parties(Pbx("tcp", PBX_IP))
             call = await pbx.call(udp_of(link))
             await call.ringing()
-            send, call.pbx.send = call.pbx.send, other.send
-            await call.cancel()
-            call.pbx.send = send
-            assert (await call.final()).status == 487
+            await cancelled_by(other, call)
             answer = await other.expect(lambda m, at=call: m.call_id == at.call_id and m.cseq[1] == "CANCEL")
             assert answer.status == 200
         await other.send(

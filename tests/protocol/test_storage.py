@@ -6,14 +6,12 @@ import os
 import random
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 
-from engine import migrations
 from engine.accounts import store_storage
 from engine.audit.checkpoints import Notary, Signer, export_lines
 from engine.audit.events import Event
@@ -28,7 +26,6 @@ from tests import aging
 from tests.conftest import ROOT
 from tests.factories import add_account, fresh_database
 from tests.node import Node
-from tests.postgres import running_postgres
 
 pytestmark = pytest.mark.enable_socket
 KILLS, SEED = 8, 911
@@ -132,43 +129,26 @@ async def test_a_whole_node_begins_its_log_anew_and_goes_on(tmp_path: Path) -> N
         await database.close()
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with running_postgres() as url:
-        yield url
-
-
-@pytest.fixture
-async def postgres(server: str, keys: KeyRing) -> AsyncIterator[Database]:
-    opened = open_audited(server, keys)
-    await migrations.migrate(opened)
-    yield opened
-    await opened.close()
-
-
 async def test_two_nodes_on_postgresql_remove_together_what_only_one_may(
-    postgres: Database, keys: KeyRing, server: str
+    nodes: tuple[Database, Database], keys: KeyRing
 ) -> None:
     """S1-22: one of them has the duty; nobody who writes meanwhile is refused; the triggers let nothing else go."""
+    postgres, other = nodes
     chain = await account_that_keeps_a_year(postgres, 900)
     await Notary(postgres, keys).sign_moved(utc_now())
     await aged(postgres, keys, chain, 800)
-    other = open_audited(server, keys)
-    try:
-        pruned = await asyncio.gather(RecordRetention(postgres, keys).sweep(utc_now()),
-                                      RecordRetention(other, keys).sweep(utc_now()))  # fmt: skip
-        assert sorted(each.pruned for each in pruned) == [0, 800]
+    pruned = await asyncio.gather(RecordRetention(postgres, keys).sweep(utc_now()),
+                                  RecordRetention(other, keys).sweep(utc_now()))  # fmt: skip
+    assert sorted(each.pruned for each in pruned) == [0, 800]
 
-        async def write() -> None:
-            for _ in range(20):
-                async with other.sessions.begin() as session:
-                    record(session, SYSTEM, Event.ACCOUNT_READ, account_id=chain)
+    async def write() -> None:
+        for _ in range(20):
+            async with other.sessions.begin() as session:
+                record(session, SYSTEM, Event.ACCOUNT_READ, account_id=chain)
 
-        later = utc_now() + dt.timedelta(hours=2)
-        swept, _ = await asyncio.gather(RecordRetention(postgres, keys).sweep(later), write())
-        assert swept.audit_rows == 800
-    finally:
-        await other.close()
+    later = utc_now() + dt.timedelta(hours=2)
+    swept, _ = await asyncio.gather(RecordRetention(postgres, keys).sweep(later), write())
+    assert swept.audit_rows == 800
     verdict = verify(await export_of(postgres, chain), key=Signer(keys).public_key)
     assert (verdict.fault, verdict.removed, verdict.entries) == ("", 800, 102 + 1 + 20)
     async with postgres.sessions() as session:
