@@ -276,11 +276,16 @@ def _template_of(profile: Profile, rule: FileRule, config: PhoneConfig) -> str:
 
 
 def _environment(profile: Profile) -> jinja2.Environment:
+    return _compiled(tuple(profile.templates.items()), profile.escape == "xml")
+
+
+@lru_cache(maxsize=64)  # some more than there are vendors: compiling all of them takes half a second
+def _compiled(templates: tuple[tuple[str, str], ...], is_xml: bool) -> jinja2.Environment:
     # Autoescaping follows the file format: in a text file it would write &amp; into a password.
     environment = EscapingEnvironment(
-        loader=jinja2.DictLoader(dict(profile.templates)),
+        loader=jinja2.DictLoader(dict(templates)),
         undefined=jinja2.StrictUndefined,
-        autoescape=profile.escape == "xml",
+        autoescape=is_xml,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -288,7 +293,7 @@ def _environment(profile: Profile) -> jinja2.Environment:
         cache_size=-1,
     )
     environment.filters |= filters()
-    for name in profile.templates:
+    for name, _text in templates:
         environment.get_template(name)
     return environment
 
