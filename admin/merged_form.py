@@ -7,6 +7,7 @@ typed stays and the other's value is told beside it. Lists are merged entry by e
 the form is shown again, and whoever sent it looks and saves once more.
 """
 
+import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from engine.errors import FieldFault
 
 MOST_CHARACTERS = 60
 MOST_TOLD = 12
+_INSIDE = ("civic_address.", "billing_address.", "settings.")
 
 Held = str | bool | list[str]
 
@@ -46,12 +48,18 @@ def unpacked(text: str) -> dict[str, Held] | None:
     return {name: held for name, value in read.items() if (held := _held(value)) is not None}
 
 
-def merge(shown: Mapping[str, Held], sent: Mapping[str, Held], now: Mapping[str, Any]) -> Merged:
+def merge(
+    shown: Mapping[str, Held],
+    sent: Mapping[str, Held],
+    now: Mapping[str, Any],
+    labels: Mapping[str, str] | None = None,
+) -> Merged:
     """Bring the three together.
 
     Args:
         sent: The fields that were sent; a list of the record may come as the text of one entry a line.
         now: The fields of the record as it is.
+        labels: What people call fields whose names are no words.
     """
     values: dict[str, Held] = {}
     taken: list[str] = []
@@ -63,9 +71,9 @@ def merge(shown: Mapping[str, Held], sent: Mapping[str, Held], now: Mapping[str,
         before = _alike(shown.get(name, current), current)
         typed = _alike(sent.get(name, before), current)
         if typed in (before, current):
-            values[name] = current
+            values[name] = value if isinstance(value, str) else current
             if current not in (before, typed):
-                taken.append(f"{label_of(name)} ({_change(name, before, current)})")
+                taken.append(f"{(labels or {}).get(name) or label_of(name)} ({_change(name, before, current)})")
         elif current == before:
             values[name] = sent[name] if isinstance(current, str) else typed
         else:
@@ -89,7 +97,8 @@ def sentence_of(merged: Merged) -> str:
 
 def label_of(name: str) -> str:
     """`civic_address.FLR` is FLR, `callback_number` the callback number."""
-    return name.removeprefix("civic_address.").removesuffix("_id").replace("_", " ")
+    within = name.partition(".")[2] if name.startswith(_INSIDE) else name
+    return within.removesuffix("_id").replace("_", " ")
 
 
 def _held(value: Any) -> Held | None:
@@ -142,7 +151,23 @@ def _change(name: str, before: Held, current: Held) -> str:
         return "; ".join(said) or "another order"
     if name.endswith("_id"):
         return "another one"
+    if isinstance(before, str) and isinstance(current, str) and "\n" in before + current:
+        return _lines_changed(before, current)
     return f"{_cut(before)} → {_cut(current)}"
+
+
+def _lines_changed(before: str, current: str) -> str:
+    """Of a text of many lines how many differ, and the first of them."""
+    old, new = before.splitlines(), current.splitlines()
+    blocks = [
+        each for each in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes() if each[0] != "equal"
+    ]
+    if not blocks:
+        return "line ends only"
+    count = sum(max(old_end - old_at, new_end - new_at) for _kind, old_at, old_end, new_at, new_end in blocks)
+    _kind, old_at, old_end, new_at, new_end = blocks[0]
+    first = f"{_cut(' '.join(old[old_at:old_end]))} → {_cut(' '.join(new[new_at:new_end]))}"
+    return f"line {new_at + 1}: {first}" if count == 1 else f"{count} lines, the first at line {new_at + 1}: {first}"
 
 
 def _cut(value: Held) -> str:

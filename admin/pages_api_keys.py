@@ -56,7 +56,7 @@ async def _keys_page(request: web.Request, error: EngineError | None, *, new_key
     keys = await store.api_keys_of(request[SESSION], request[ACCOUNT].id)
     granted = request[SCOPES]
     return render(
-        request, "api_keys.html.j2", status=error.http_status if error else 200, form=form, api_keys=keys,
+        request, "api_keys.html.j2", error=error, form=form, api_keys=keys,
         presets=[choice for choice in PRESET_CHOICES if _may_give(granted, choice[0])],
         scopes=[choice for choice in SCOPE_CHOICES if choice[0] in granted], new_key=new_key, now=utc_now(),
         scope_words=SCOPE_WORDS,

@@ -29,7 +29,7 @@ async def _views_page(request: web.Request, error: EngineError | None) -> web.Re
     query = "" if error is None else await typed(request, "query")
     form = await form_of(request, {"name": "", "query": query, "is_shared": False}, error)
     return render(
-        request, "audit_views.html.j2", status=error.http_status if error else 200, views=seen, form=form,
+        request, "audit_views.html.j2", error=error, views=seen, form=form,
         mine=request[ACTOR].id, may_all=may_all(request), pairs={view.id: parse_qsl(view.query) for view in seen},
     )  # fmt: skip
 
@@ -78,7 +78,7 @@ async def _view_page(request: web.Request, error: EngineError | None) -> web.Res
     values = {"name": view.name, "query": view.query, "is_shared": view.is_shared}
     form = await form_of(request, values, error)
     return render(
-        request, "audit_view.html.j2", status=error.http_status if error else 200, view=view, form=form,
+        request, "audit_view.html.j2", error=error, view=view, form=form,
         mine=request[ACTOR].id, may_all=may_all(request),
     )  # fmt: skip
 

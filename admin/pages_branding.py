@@ -37,9 +37,11 @@ async def _page(request: web.Request, error: EngineError | None) -> web.Response
         "theme": account.accent if is_listed else _OWN, "accent": "" if is_listed else account.accent,
         "hostname": account.hostname or "", "remove_logo": False, "logo": "",
     }  # fmt: skip
+    sent = (await request.post()).get("logo") if error is not None else None
     shades = (light_shade(account.accent), dark_shade(account.accent)) if account.accent else None
     return render(
-        request, "branding.html.j2", status=error.http_status if error else 200, palette=PALETTE, shades=shades,
+        request, "branding.html.j2", error=error, palette=PALETTE, shades=shades,
+        chosen=sent.filename if isinstance(sent, FileField) else "",
         form=await form_of(request, values, error), is_https=request.get(IS_HTTPS, False), most_kib=MAX_BYTES // 1024,
     )  # fmt: skip
 

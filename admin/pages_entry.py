@@ -37,9 +37,11 @@ async def _setup_page(request: web.Request, error: EngineError | None) -> web.Re
     key = request.query.get("k", "") or await typed(request, "k")
     is_usable = await store.setup_link(request[SESSION], digest(key)) is not None
     form = await form_of(request, {"account_name": "", "email": "", "name": "", "password": ""}, _by_form_names(error))
-    status = error.http_status if error else 200 if is_usable else 404
     is_over = not is_usable and await store.has_any_user(request[SESSION])
-    return render(request, "setup.html.j2", status=status, form=form, key=key, usable=is_usable, is_over=is_over)
+    return render(
+        request, "setup.html.j2", status=200 if is_usable else 404, error=error, form=form, key=key, usable=is_usable,
+        is_over=is_over,
+    )  # fmt: skip
 
 
 def _by_form_names(error: EngineError | None) -> EngineError | None:
@@ -100,8 +102,7 @@ async def _prove_page(request: web.Request, error: EngineError | None) -> web.Re
 async def _asked_again(request: web.Request, error: EngineError | None, address: str, held: str) -> web.Response:
     """The page that asks for the password; `held`: a form that is kept meanwhile (`admin.held_forms`)."""
     form = await form_of(request, {"password": ""}, error)
-    status = error.http_status if error else 200
-    return render(request, "prove.html.j2", status=status, form=form, next=address, held=held)
+    return render(request, "prove.html.j2", error=error, form=form, next=address, held=held)
 
 
 async def post_prove(request: web.Request) -> web.Response:

@@ -29,7 +29,7 @@ async def _page(request: web.Request, error: EngineError | None) -> web.Response
     found = await store_assets.assets_of(session, account.id)
     profiles = vendors.known().profiles.values()
     return render(
-        request, "files.html.j2", status=error.http_status if error else 200, form=_form(request, error),
+        request, "files.html.j2", error=error, form=_form(request, error),
         files=found, total=sum(asset.size_bytes for asset in found), most_files=assets.MAX_FILES,
         vendors=[(profile.name, profile.title) for profile in profiles],
         titles={profile.name: profile.title for profile in profiles},

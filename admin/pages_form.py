@@ -26,8 +26,19 @@ FORM: web.RequestKey[FormPage] = web.RequestKey("form", Callable)  # type: ignor
 class Versioned(Protocol):
     """A row that counts its changes."""
 
-    id: Any
-    version: Any
+    @property
+    def id(self) -> Any: ...
+
+    @property
+    def version(self) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class NoRow:
+    """What a form was made of while there was nothing stored."""
+
+    id: str = ""
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,23 +89,32 @@ def _is_inside(path: str, name: str) -> bool:
 
 
 async def form_of(
-    request: web.Request, values: Mapping[str, Any], error: EngineError | None, *, lists: Sequence[str] = ()
+    request: web.Request,
+    values: Mapping[str, Any],
+    error: EngineError | None,
+    *,
+    lists: Sequence[str] = (),
+    labels: Mapping[str, str] | None = None,
 ) -> Form:
     """The form to show: `values` of the row (or of an empty form), over them what was typed when it was refused.
 
     Args:
         lists: Fields with more than one box: all ticked ones count, and none ticked is an empty list.
+        labels: What people call fields whose names are no words.
     """
     if error is None:
         return Form(values, shown=merged_form.packed(values))
     post = await request.post()
     shown = await shown_of(request)
     if isinstance(error, Stale) and shown is not None:
-        return _merged(values, {**_sent(post, values), **{name: _all(post, name) for name in lists}}, shown, error)
+        sent = {**_sent(post, values), **{name: _all(post, name) for name in lists}}
+        return _merged(values, sent, shown, error, labels)
+    if shown is None and not any(name in values for name in post):  # another form of the page, such as a button's
+        return Form(values, sentence_of(error), _faults_of(error), shown=merged_form.packed(values))
     typed = {name: str(text) for name, text in post.items() if name in values}
     typed_lists = {name: _all(post, name) for name in lists}
     unticked = {name: False for name, value in values.items() if isinstance(value, bool) and name not in post}
-    fields = error.fields if isinstance(error, Invalid) else ()
+    fields = _faults_of(error)
     detail = "Nothing was saved yet. Look at the marked fields." if fields else sentence_of(error)
     is_as_sent = shown is not None and not isinstance(error, Stale)
     return Form(
@@ -102,6 +122,10 @@ async def form_of(
         shown=merged_form.packed(shown if shown is not None and is_as_sent else values),
         version=str(post.get("version", "")) if is_as_sent else "",
     )  # fmt: skip
+
+
+def _faults_of(error: EngineError) -> tuple[FieldFault, ...]:
+    return error.fields if isinstance(error, Invalid) else ()
 
 
 def _all(post: Post, name: str) -> list[str]:
@@ -119,9 +143,10 @@ def _merged(
     sent: Mapping[str, merged_form.Held],
     shown: Mapping[str, merged_form.Held],
     error: Stale,
+    labels: Mapping[str, str] | None,
 ) -> Form:
     """The form with what either changed, made of the row as it is now: saving it once more is no older window's."""
-    found = merged_form.merge(shown, sent, values)
+    found = merged_form.merge(shown, sent, values, labels)
     detail = f"{error.detail} {merged_form.sentence_of(found)}"
     return Form({**values, **found.values}, detail, found.faults, shown=merged_form.packed(values))
 
@@ -175,7 +200,7 @@ async def refuse_stale(request: web.Request, row: Versioned, field_name: str = "
         told = await who_changed(request[SESSION], request[ACCOUNT], row.id, since=getattr(row, "updated_at", None))
         said = f"Somebody else changed this while you were typing. {told}".rstrip()
         if await shown_of(request) is None:
-            said += " Your text still stands here; save once more to put it in place of theirs."
+            said += " Nothing was done. See how it stands now, and do it once more if it is still right."
         raise Stale(said)
 
 

@@ -54,7 +54,7 @@ async def _form_page(request: web.Request, error: EngineError | None) -> web.Res
     fields = error.fields if isinstance(error, Invalid) else ()
     form = Form(values, "" if error is None else sentence_of(error), fields)
     return render(
-        request, "import.html.j2", status=error.http_status if error else 200, form=form,
+        request, "import.html.j2", error=error, form=form,
         phone_columns=PHONE_COLUMNS, line_fields=LINE_FIELDS, settings=list(CHECKS),
     )  # fmt: skip
 

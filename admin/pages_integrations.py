@@ -53,7 +53,7 @@ async def _shown(
         values = {"name": row.name, "url": row.url, "kinds": list(row.kinds), "enabled": row.enabled}
     is_form = error is not None and "name" in await request.post()
     return render(
-        request, "webhook.html.j2", status=error.http_status if error else 200, webhook=row, secret=secret,
+        request, "webhook.html.j2", error=error, webhook=row, secret=secret,
         form=await form_of(request, values, error, lists=("kinds",) if is_form else ()),
         messages=await store_webhooks.messages_of(request[SESSION], row) if row else [],
     )  # fmt: skip
@@ -107,9 +107,10 @@ async def get_validation(request: web.Request) -> web.Response:
 async def _validation_page(request: web.Request, error: EngineError | None) -> web.Response:
     row = await validation_settings.stored(request[SESSION]) or validation_settings.unsaid()
     facts = api_integrations.facts_of(request, row)
-    values = {**facts, "secret": "", "remove_secret": False}
+    values = {name: facts[name] for name in ("provider", "url", "auth", "username")}
+    values |= {"secret": "", "remove_secret": False}
     return render(
-        request, "validation_settings.html.j2", status=error.http_status if error else 200, row=row, facts=facts,
+        request, "validation_settings.html.j2", error=error, row=row, facts=facts,
         form=await form_of(request, values, error),
     )  # fmt: skip
 

@@ -6,7 +6,7 @@ from typing import Any
 from aiohttp import web
 
 from admin.context import ACCOUNT, ACTOR, SESSION
-from admin.pages_form import FORM, form_of, lines_typed, refuse_stale, see_other, typed
+from admin.pages_form import FORM, NoRow, form_of, lines_typed, refuse_stale, see_other, typed
 from admin.pages_phones import model_choices
 from admin.phone_names import model_name
 from admin.render import render
@@ -95,7 +95,7 @@ async def _level_page(request: web.Request, error: EngineError | None) -> web.Re
     return render(
         request,
         "phone_settings_level.html.j2",
-        status=error.http_status if error else 200,
+        error=error,
         form=form,
         level=level,
         name=name,
@@ -162,10 +162,10 @@ async def post_level(request: web.Request) -> web.Response:
     level = await store_levels.level_named(session, account.id, name)
     wished = {one: value for one in CHECKS if (value := await typed_value(request, one)) is not None}
     wished = {one: None if value == DEFAULT else value for one, value in wished.items()}
+    await refuse_stale(request, level or NoRow())
     if level is None and wished:
         await levels.create_level(session, actor, account, _fields(name, wished))
     elif level is not None:
-        await refuse_stale(request, level)
         if wished:
             await levels.update_level(session, actor, level, wished)
         else:

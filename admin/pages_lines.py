@@ -34,7 +34,7 @@ async def _line_page(request: web.Request, error: EngineError | None) -> web.Res
     return render(
         request,
         "line.html.j2",
-        status=error.http_status if error else 200,
+        error=error,
         line=line,
         form=form,
         back=back,

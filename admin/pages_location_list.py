@@ -110,7 +110,7 @@ async def _list_page(request: web.Request, error: EngineError | None) -> web.Res
     page = _page_asked(request)
     shown = found[page * PAGE : (page + 1) * PAGE]
     return render(
-        request, "locations.html.j2", status=error.http_status if error else 200, filters=filters, locations=shown,
+        request, "locations.html.j2", error=error, filters=filters, locations=shown,
         is_empty=not locations, matching=len(found), tests=tests, recipients=recipients,
         networks=await _networks_of(request, shown), phones=await store_merge.phone_counts(session, account.id),
         twins=await number_kept(request), groups=await store_trunks.trunk_groups_of(session, account.id, limit=500),

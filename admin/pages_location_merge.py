@@ -70,7 +70,7 @@ async def _merge_page(request: web.Request, error: EngineError | None) -> web.Re
     form = Form({}, sentence_of(error) if error else "", error.fields if isinstance(error, Invalid) else ())
     sides = [await _side(request, first), await _side(request, second)]
     return render(
-        request, "location_merge.html.j2", status=error.http_status if error else 200, sides=sides, form=form,
+        request, "location_merge.html.j2", error=error, sides=sides, form=form,
         differing=[_ELEMENT_WORDS.get(name, name) for name in differing], words=_ELEMENT_WORDS,
         elements=_elements(first, second), max_phones=MAX_PHONES,
         keep=await typed(request, "keep") if error else first.id,

@@ -93,7 +93,7 @@ async def _location_page(request: web.Request, error: EngineError | None) -> web
     form = await form_of(request, values, error)
     pools = await callback_numbers.pools_of(session, account, utc_now()) if location else []
     return render(
-        request, "location.html.j2", status=error.http_status if error else 200, location=location, form=form,
+        request, "location.html.j2", error=error, location=location, form=form,
         pool=next((pool for pool in pools if location and pool.location_id == location.id), None),
         warnings=[text for found in warnings.values() for text in found],
         can_be_asked=bool(await request.app[VALIDATOR].name(request[SESSION])),

@@ -28,10 +28,11 @@ async def _page(request: web.Request, error: EngineError | None) -> web.Response
     server = request.app[MAIL_SERVER]
     settings = server.settings if server.is_from_file else mail_server.mail_of(row)
     facts = mail_server.facts_of(settings)
+    fields = {name: facts[name] for name in ("host", "port", "security", "username", "sender")}
     empty = {"password": "", "remove_password": False, "to": request[ACTOR].name if "@" in request[ACTOR].name else ""}
     return render(
-        request, "mail_settings.html.j2", status=error.http_status if error else 200, row=row, facts=facts,
-        form=await form_of(request, {**facts, **empty}, error), is_from_file=server.is_from_file,
+        request, "mail_settings.html.j2", error=error, row=row, facts=facts,
+        form=await form_of(request, fields | empty, error), is_from_file=server.is_from_file,
         posted=request.app[INVITER].posted(TEST),
     )  # fmt: skip
 

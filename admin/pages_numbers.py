@@ -34,7 +34,7 @@ async def _page(request: web.Request, error: EngineError | None) -> web.Response
     line_ids = {number.line_id for number in numbers[:SHOWN] if number.line_id}
     now = utc_now()
     return render(
-        request, "numbers.html.j2", status=error.http_status if error else 200, form=form,
+        request, "numbers.html.j2", error=error, form=form,
         locations=[(location.id, location.name) for location in locations],
         location_names={location.id: location.name for location in locations},
         extensions=await store.extensions_of(session, account.id, line_ids),

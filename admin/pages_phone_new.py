@@ -34,7 +34,7 @@ async def _new_page(request: web.Request, error: EngineError | None) -> web.Resp
     form = await form_of(request, dict.fromkeys(_NAMES, ""), error)
     macs = entered(form.value("mac")).macs[:MAX_AT_ONCE] if error is not None else ()
     return render(
-        request, "phone_new.html.j2", status=error.http_status if error else 200, form=form,
+        request, "phone_new.html.j2", error=error, form=form,
         makers=makers(), most=MAX_AT_ONCE,
         there=await store_phones.phones_with_macs(request[SESSION], request[ACCOUNT].id, macs) if macs else [],
         locations=await location_choices(request), pbxs=await pbx_choices(request),

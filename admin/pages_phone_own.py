@@ -1,6 +1,7 @@
 """One phone's own: its settings, its function keys, release from quarantine, and what opens or fills it."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,17 +9,17 @@ import segno
 from aiohttp import web
 from markupsafe import Markup
 
-from admin import phone_preview
+from admin import merged_form, phone_preview
 from admin.context import ACCOUNT, ACTOR, INDEX, SESSION
 from admin.links import provisioning_url
-from admin.pages_form import FORM, form_of, refuse, refuse_stale, see_other, typed
+from admin.pages_form import FORM, Form, Post, form_of, refuse, refuse_stale, see_other, shown_of, typed
 from admin.pages_levels import options_of, typed_form, typed_value
 from admin.render import render
 from admin.routes import Route
 from admin.setting_words import value_text, words_of
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
-from engine.errors import Conflict, EngineError, FieldFault
+from engine.errors import Conflict, EngineError, FieldFault, Stale
 from engine.models import Phone
 from engine.provisioning import functionkeys, phones, quarantine, settings, softphones, store, vendors
 from engine.provisioning.functionkeys import SETTING, KeyKind
@@ -56,8 +57,7 @@ async def _settings_page(request: web.Request, error: EngineError | None) -> web
         }
         for name in names
     ]
-    status = error.http_status if error else 200
-    return render(request, "phone_own_settings.html.j2", status=status, phone=phone, form=form, shown=shown)
+    return render(request, "phone_own_settings.html.j2", error=error, phone=phone, form=form, shown=shown)
 
 
 async def post_own_settings(request: web.Request) -> web.Response:
@@ -86,13 +86,13 @@ async def _keys_page(request: web.Request, error: EngineError | None) -> web.Res
     record = await request.app[INDEX].phone(phone.id)
     inherited = (record.settings.get(SETTING) or ()) if record is not None and SETTING not in phone.settings else ()
     rows = _rows_of(phone.settings.get(SETTING) or ())
-    values: dict[str, Any] = {f"{column}.{at}": row[column] for at, row in enumerate(rows) for column in _COLUMNS}
-    form = await form_of(request, values, error)
+    form = await _keys_form(request, rows, error)
+    rows = [*rows, *({} for _more in range(len(form.values) // len(_COLUMNS) - len(rows)))]
     profile = vendors.known().profiles.get(phone.vendor)
     model = profile.model(phone.model) if profile is not None else None
     kinds = [kind for kind in KeyKind if profile is None or kind is KeyKind.NONE or kind in profile.key_kinds]
     return render(
-        request, "phone_keys.html.j2", status=error.http_status if error else 200, phone=phone, form=form,
+        request, "phone_keys.html.j2", error=error, phone=phone, form=form,
         rows=range(len(rows)), kinds=[(kind.value, _KIND_WORDS[kind]) for kind in kinds],
         most=model.keys if model is not None else 0, inherited=functionkeys.read(list(inherited)),
         kind_words={kind.value: words for kind, words in _KIND_WORDS.items()},
@@ -103,6 +103,54 @@ _KIND_WORDS = {
     KeyKind.BLF: "Busy lamp (BLF)", KeyKind.SPEED_DIAL: "Speed dial", KeyKind.PARK: "Park", KeyKind.PICKUP: "Pick up",
     KeyKind.INTERCOM: "Intercom", KeyKind.DTMF: "Send digits", KeyKind.NONE: "Empty key",
 }  # fmt: skip
+
+
+async def _keys_form(request: web.Request, rows: Sequence[Mapping[str, str]], error: EngineError | None) -> Form:
+    """The form of these rows. After somebody else's change keys are brought together key by key, not row by row: a key
+    that was put in before the others moves every row behind it.
+    """
+    shown = await shown_of(request)
+    if not isinstance(error, Stale) or shown is None:
+        return await form_of(request, _cells(rows), error)
+    sent = [row for row in _rows_sent(await request.post()) if row["position"] or row["value"]]
+    before, typed_keys, now = (_as_entries(each) for each in (_rows_shown(shown), sent, rows))
+    found = merged_form.merge({"keys": before}, {"keys": typed_keys}, {"keys": now})
+    entries = found.values["keys"]
+    assert isinstance(entries, list)
+    merged = [dict(zip(_COLUMNS, json.loads(entry), strict=True)) for entry in entries]
+    again = _cells(merged + [dict.fromkeys(_COLUMNS, "")] * EMPTY_ROWS)
+    detail = f"{error.detail} {_KEYS_MERGED}" if now != before else error.detail
+    return Form(again, detail, shown=merged_form.packed(_cells(rows)))
+
+
+_KEYS_MERGED = (
+    "Their keys and yours both stand here now; where a key stands twice, keep one of the two. Nothing was saved yet: "
+    "look it over, then save once more."
+)
+
+
+def _cells(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    return {f"{column}.{at}": row[column] for at, row in enumerate(rows) for column in _COLUMNS}
+
+
+def _rows_shown(shown: Mapping[str, merged_form.Held]) -> list[dict[str, str]]:
+    count = sum(name.startswith("position.") for name in shown)
+    return [{column: str(shown.get(f"{column}.{at}", "")) for column in _COLUMNS} for at in range(count)]
+
+
+def _rows_sent(post: Post) -> list[dict[str, str]]:
+    """The rows as they were sent, up to the first that is not there."""
+    rows = []
+    for at in range(functionkeys.MAX_KEYS + EMPTY_ROWS):
+        if f"position.{at}" not in post:
+            break
+        rows.append({column: str(post.get(f"{column}.{at}", "")).strip() for column in _COLUMNS})
+    return rows
+
+
+def _as_entries(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Each key as one text, so that a list of keys is merged entry by entry."""
+    return [json.dumps([row[column] for column in _COLUMNS]) for row in rows if row["position"] or row["value"]]
 
 
 def _rows_of(stored: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
@@ -116,13 +164,9 @@ async def post_keys(request: web.Request) -> web.Response:
     request[FORM] = _keys_page
     phone = await _phone(request)
     await refuse_stale(request, phone)
-    post = await request.post()
     keys: list[dict[str, Any]] = []
     places: list[int] = []
-    for at in range(functionkeys.MAX_KEYS + EMPTY_ROWS):
-        if f"position.{at}" not in post:
-            break
-        row = {column: str(post.get(f"{column}.{at}", "")).strip() for column in _COLUMNS}
+    for at, row in enumerate(_rows_sent(await request.post())):
         if row["position"] or row["value"]:
             keys.append(_key_typed(row))
             places.append(at)

@@ -34,7 +34,7 @@ async def _page(request: web.Request, error: EngineError | None) -> web.Response
     return render(
         request,
         "phone_security.html.j2",
-        status=error.http_status if error else 200,
+        error=error,
         form=await form_of(request, policy.values() | {_CONFIRM: False}, error),
         is_locking_out=isinstance(error, Invalid) and any(fault.field == _CONFIRM for fault in error.fields),
         policy=policy,

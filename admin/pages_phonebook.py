@@ -29,7 +29,7 @@ async def _page(request: web.Request, error: EngineError | None) -> web.Response
     found = await store_assets.contacts_of(session, account.id, sought=sought, most=SHOWN + 1)
     values: dict[str, Any] = {"name": "", "number": ""}
     return render(
-        request, "phonebook.html.j2", status=error.http_status if error else 200,
+        request, "phonebook.html.j2", error=error,
         form=await form_of(request, values, error), contacts=found[:SHOWN], has_more=len(found) > SHOWN, shown=SHOWN,
         sought=sought, lines=await store.count_lines(session, account.id),
         count=await store_assets.count_contacts(session, account.id), most=MAX_CONTACTS,
@@ -50,7 +50,7 @@ async def get_contact(request: web.Request) -> web.Response:
 async def _contact_page(request: web.Request, error: EngineError | None) -> web.Response:
     contact = await _contact(request)
     form = await form_of(request, {"name": contact.name, "number": contact.number}, error)
-    return render(request, "contact.html.j2", status=error.http_status if error else 200, contact=contact, form=form)
+    return render(request, "contact.html.j2", error=error, contact=contact, form=form)
 
 
 async def post_contact(request: web.Request) -> web.Response:

@@ -41,7 +41,7 @@ async def _phone_page(request: web.Request, error: EngineError | None) -> web.Re
     return render(
         request,
         "phone.html.j2",
-        status=error.http_status if error else 200,
+        error=error,
         phone=phone,
         form=form,
         lines=await _lines_on(session, phone),

@@ -66,7 +66,7 @@ async def _page(request: web.Request, error: EngineError | None) -> web.Response
     policy = await store_signin.policy_of(session, user.account_id)
     factors = await store_signin.factors_of(session, user.id)
     return render(
-        request, "profile.html.j2", status=error.http_status if error else 200, policy=policy, factors=factors,
+        request, "profile.html.j2", error=error, policy=policy, factors=factors,
         form=await form_of(request, {"password": "", "new_password": ""}, error), mails=request.app[INVITER].is_set_up,
         codes_left=two_factor.recovery_codes_left(factors), own=request[BROWSER].id,
         devices=await store_signin.devices_of(session, user.id, policy),
@@ -132,7 +132,7 @@ async def _set_up_page(request: web.Request, error: EngineError | None) -> web.R
     seed = pending.seed or ""
     kind = EMAIL if pending.code_hash is not None else TOTP
     return render(
-        request, "profile_two_factor.html.j2", status=error.http_status if error else 200, kind=kind,
+        request, "profile_two_factor.html.j2", error=error, kind=kind,
         form=await form_of(request, {"code": ""}, error), code=qr_of(seed, user, account),
         seed=totp.grouped(seed), posted=request.app[INVITER].posted(pending.id),
     )  # fmt: skip

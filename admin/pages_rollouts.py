@@ -53,7 +53,7 @@ async def _list_page(request: web.Request, error: EngineError | None) -> web.Res
         request[SESSION], Rollout, request[ACCOUNT].id, after=None, limit=SHOWN, newest_first=True
     )
     return render(
-        request, "rollouts.html.j2", status=error.http_status if error else 200,
+        request, "rollouts.html.j2", error=error,
         form=await form_of(request, {"subject": ""}, error), rollouts=rows, location_names=names,
         subjects=await _subjects(request, names),
     )  # fmt: skip
@@ -79,7 +79,7 @@ async def _new_page(request: web.Request, error: EngineError | None) -> web.Resp
     if posted:
         text = await _written(request)
     return render(
-        request, "rollout_new.html.j2", status=error.http_status if error else 200,
+        request, "rollout_new.html.j2", error=error,
         form=await form_of(request, {"after": text}, error), change=change,
         location_names=await _location_names(request),
         affected=await store_rollouts.count_affected(request[SESSION], account_id, change),
@@ -174,7 +174,7 @@ async def _dry_run_page(request: web.Request, error: EngineError | None) -> web.
             break
         groups.append(group)
     return render(
-        request, "dry_run.html.j2", status=error.http_status if error else 200, run=run,
+        request, "dry_run.html.j2", error=error, run=run,
         form=await form_of(request, values, error), groups=groups, location_names=names, locations=list(names.items()),
         more_groups=len(run.groups) - len(groups) + len(run.other_groups), is_warned=isinstance(error, Warned),
     )  # fmt: skip
@@ -251,7 +251,7 @@ async def _rollout_page(request: web.Request, error: EngineError | None) -> web.
     group = await rollout_watch.progress(request[SESSION], row, row.ended_at or utc_now())
     counts = canary.counts(group) if row.ended_at is None else {**canary.counts(()), **(row.counts or {})}
     return render(
-        request, "rollout.html.j2", status=error.http_status if error else 200, rollout=row, group=group,
+        request, "rollout.html.j2", error=error, rollout=row, group=group,
         is_warned=isinstance(error, Warned), form=await form_of(request, {}, error), counts=counts,
         limits=rollout.limits_of(row),
         was=f"{row.state} {counts['fetched']} {counts['failed']} {counts['waiting']}",

@@ -38,7 +38,7 @@ async def _page(request: web.Request, error: EngineError | None) -> web.Response
     policy = Policy.of(row)
     unused = await store_signin.unused_under(session, account.id, policy)
     return render(
-        request, "security.html.j2", status=error.http_status if error else 200, policy=policy, row=row,
+        request, "security.html.j2", error=error, policy=policy, row=row,
         form=await form_of(request, policy.values(), error), scores=SCORES, mails=request.app[INVITER].is_set_up,
         without=await store_signin.users_without_factor(session, account.id), unused=unused,
         mail_alone=await store_signin.users_with_mail_alone(session, account.id),

@@ -82,10 +82,10 @@ async def _settings_page(
     return render(
         request,
         "settings.html.j2",
-        status=error.http_status if error else 200,
-        form=form or Form(_account_values(account)),
+        error=error,
+        form=form or await form_of(request, _account_values(account), None),
         recipient_form=recipient_form or Form({"email": ""}),
-        address_form=Form(_address_values(account)),
+        address_form=await form_of(request, _address_values(account), None),
         billing_lines=billing_lines(account.billing_address),
         locations=await e911.locations_of(session, account.id),
         recipients=await e911.recipients_of(session, account.id),
@@ -151,7 +151,7 @@ async def get_address(request: web.Request) -> web.Response:
 
 async def _address_page(request: web.Request, error: EngineError | None) -> web.Response:
     form = await form_of(request, _address_values(request[ACCOUNT]), error)
-    return render(request, "address.html.j2", status=error.http_status if error else 200, address_form=form)
+    return render(request, "address.html.j2", error=error, address_form=form)
 
 
 async def post_address(request: web.Request) -> web.Response:

@@ -71,9 +71,8 @@ async def login_page(request: web.Request, error: EngineError | None) -> web.Res
     form = await form_of(request, {"email": "", "password": ""}, error)
     address = own_address(request.query.get("next", "") or await typed(request, "next"))
     has_account = await store.any_account(request[SESSION])
-    status = error.http_status if error else 200
     held = await typed(request, "held")
-    return render(request, "login.html.j2", status=status, form=form, next=address, has_account=has_account, held=held)
+    return render(request, "login.html.j2", error=error, form=form, next=address, has_account=has_account, held=held)
 
 
 async def post_login(request: web.Request) -> web.Response:
@@ -165,7 +164,7 @@ async def _code_page(request: web.Request, error: EngineError | None) -> web.Res
     form = await form_of(request, {"code": "", "remember": False}, error)
     inviter = request.app[INVITER]
     return render(
-        request, "sign_in_code.html.j2", status=error.http_status if error else 200, form=form, half=half,
+        request, "sign_in_code.html.j2", error=error, form=form, half=half,
         next=await _next(request), has_app=factors.totp is not None, has_recovery=factors.recovery is not None,
         takes_mail=factors.email is not None and half.policy.email_codes, mails=inviter.is_set_up,
         posted=inviter.posted(half.pending.id), may_remember=half.policy.remember is Remember.REMEMBER,
@@ -242,7 +241,7 @@ async def _enrol_page(request: web.Request, error: EngineError | None) -> web.Re
         return await _begin_again(request, error)
     inviter = request.app[INVITER]
     return render(
-        request, "sign_in_enrol.html.j2", status=error.http_status if error else 200, half=half,
+        request, "sign_in_enrol.html.j2", error=error, half=half,
         form=await form_of(request, {"code": ""}, error), next=await _next(request),
         code=qr_of(half.pending.seed, half.user, half.account), seed=totp.grouped(half.pending.seed),
         takes_mail=half.policy.email_codes and inviter.is_set_up, posted=inviter.posted(half.pending.id),
@@ -272,7 +271,7 @@ async def _password_page(request: web.Request, error: EngineError | None) -> web
     if half is None or isinstance(error, HalfOpenGone):
         return await _begin_again(request, error)
     return render(
-        request, "sign_in_password.html.j2", status=error.http_status if error else 200, half=half,
+        request, "sign_in_password.html.j2", error=error, half=half,
         form=await form_of(request, {"password": ""}, error), next=await _next(request),
         held=await typed(request, "held"),
     )  # fmt: skip

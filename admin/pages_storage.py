@@ -38,7 +38,7 @@ async def _page(request: web.Request, error: EngineError | None) -> web.Response
     disk = request.app[DISK]
     sees_disk = await mail_server.may_set(session, request[HOME]) and disk.free_bytes is not None
     return render(
-        request, "storage.html.j2", status=error.http_status if error else 200, row=row, form=form, kinds=_KINDS,
+        request, "storage.html.j2", error=error, row=row, form=form, kinds=_KINDS,
         held=prepared(request, Facts).held, begin=await beginning_of(session, account.id), least=LEAST_DAYS,
         most_fetch=MOST_FETCH_DAYS,
         is_removing=isinstance(error, Invalid) and any(fault.field == ACCEPT for fault in error.fields),

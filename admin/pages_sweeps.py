@@ -44,7 +44,7 @@ async def _page(request: web.Request, error: EngineError | None) -> web.Response
     return render(
         request,
         "location_tests.html.j2",
-        status=error.http_status if error else 200,
+        error=error,
         tested=tested,
         since=since,
         count=await store_tests.count_locations(session, account.id),

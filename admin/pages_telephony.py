@@ -33,7 +33,7 @@ async def _pbx_page(request: web.Request, error: EngineError | None) -> web.Resp
     form = await form_of(request, values, error)
     locations = await e911.locations_of(request[SESSION], request[ACCOUNT].id)
     return render(
-        request, "pbx.html.j2", status=error.http_status if error else 200, pbx=pbx, form=form,
+        request, "pbx.html.j2", error=error, pbx=pbx, form=form,
         locations=[(location.id, location.name) for location in locations],
     )  # fmt: skip
 
@@ -103,7 +103,7 @@ async def _trunk_page(request: web.Request, error: EngineError | None) -> web.Re
     form = await form_of(request, values, error)
     kept = () if trunk is None or trunk.profile in carrier_profiles() else (trunk.profile,)
     return render(
-        request, "trunk.html.j2", status=error.http_status if error else 200, trunk=trunk, form=form,
+        request, "trunk.html.j2", error=error, trunk=trunk, form=form,
         profiles=[*carrier_labels().items(), *((name, name) for name in kept)],
         warnings=trunk_warnings(trunk) if trunk else [],
     )  # fmt: skip

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from admin.api_templates import Tried, tried_version
 from admin.auth import prepared
 from admin.context import ACCOUNT, ACTOR, DATABASE, SESSION
-from admin.pages_form import FORM, form_of, refuse_stale, see_other, typed
+from admin.pages_form import FORM, NoRow, form_of, refuse_stale, see_other, typed
 from admin.render import render
 from admin.routes import Route
 from admin.template_trial import tried
@@ -75,7 +75,7 @@ async def _template_page(request: web.Request, error: EngineError | None) -> web
     return render(
         request,
         "template.html.j2",
-        status=error.http_status if error else 200,
+        error=error,
         profile=profile,
         name=name,
         href=_href(profile.name, name),
@@ -109,10 +109,10 @@ async def post_template(request: web.Request) -> web.Response:
         raise Warned(" ".join(known.examined.warnings))
     template = await _template(request, request[SESSION])
     text = template_texts.Text(profile.name, name, known.body or "", known.note, known.examined)
+    await refuse_stale(request, template or NoRow())
     if template is None:
         await template_texts.create_template(request[SESSION], request[ACTOR], request[ACCOUNT], text)
     else:
-        await refuse_stale(request, template)
         await template_texts.update_template(request[SESSION], request[ACTOR], template, text)
     return see_other(_href(profile.name, name), "template-saved")
 
@@ -133,7 +133,7 @@ async def _history_page(request: web.Request, error: EngineError | None) -> web.
     return render(
         request,
         "template_history.html.j2",
-        status=error.http_status if error else 200,
+        error=error,
         form=await form_of(request, {}, error),
         profile=profile,
         name=name,

@@ -34,8 +34,8 @@ async def _group_page(request: web.Request, error: EngineError | None) -> web.Re
     for trunk in trunks:
         values[f"place.{trunk.id}"] = str(chosen.index(trunk.id) + 1) if trunk.id in chosen else ""
     return render(
-        request, "trunk_group.html.j2", status=error.http_status if error else 200, group=group, trunks=trunks,
-        form=await form_of(request, values, error),
+        request, "trunk_group.html.j2", error=error, group=group, trunks=trunks,
+        form=await form_of(request, values, error, labels={f"place.{trunk.id}": trunk.name for trunk in trunks}),
         users=await store_trunks.locations_taking(session, account.id, group.id) if group else [],
     )  # fmt: skip
 

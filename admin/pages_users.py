@@ -51,7 +51,7 @@ async def _users_page(
     inviter = request.app[INVITER]
     kinds = await store_signin.kinds_by_user(request[SESSION], [user.id for user in found])
     return render(
-        request, "users.html.j2", kinds=kinds, status=error.http_status if error else 200, people=found[:SHOWN],
+        request, "users.html.j2", kinds=kinds, error=error, people=found[:SHOWN],
         has_more=len(found) > SHOWN, shown=SHOWN, form=await form_of(request, values, error), roles=ROLES,
         role_names=ROLE_NAMES, choices=_roles_to_give(request), invitation=invitation, invited=invited,
         posted={user.id: inviter.posted(user.id) for user in found}, mails=inviter.is_working,
@@ -107,7 +107,7 @@ async def _user_page(request: web.Request, error: EngineError | None) -> web.Res
     policy = await store_signin.policy_of(request[SESSION], person.account_id)
     factors = await store_signin.factors_of(request[SESSION], person.id)
     return render(
-        request, "user.html.j2", status=error.http_status if error else 200, person=person, form=form, roles=ROLES,
+        request, "user.html.j2", error=error, person=person, form=form, roles=ROLES,
         role_names=ROLE_NAMES, choices=_roles_to_give(request, person.role),
         is_self=request.get(USER) is not None and request[USER].id == person.id,
         sessions=await store.live_sessions_of(request[SESSION], person.id, policy), factors=factors,
@@ -197,7 +197,7 @@ async def _invitation_page(request: web.Request, error: EngineError | None) -> w
     form = await form_of(request, {"name": found[0].name if found else "", "password": ""}, error)
     policy = await store_signin.policy_of(request[SESSION], found[1].id) if found else DEFAULT
     return render(
-        request, "invitation.html.j2", status=error.http_status if error else 200, form=form, key=key, policy=policy,
+        request, "invitation.html.j2", error=error, form=form, key=key, policy=policy,
         invited=found[0] if found else None, inviting=found[1].name if found else "", role_names=ROLE_NAMES,
     )  # fmt: skip
 

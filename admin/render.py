@@ -26,6 +26,7 @@ from admin.phone_names import model_name
 from admin.setting_words import label_of
 from engine.accounts import operators
 from engine.accounts.displays import is_display
+from engine.errors import EngineError
 from engine.models import Account, Location
 from engine.places import is_dispatchable, sentence_of_missing
 
@@ -140,8 +141,15 @@ DONE = {  # what a page says after a redirect; the key travels in the address, t
 }
 
 
-def render(request: web.Request, template: str, *, status: int = 200, **values: Any) -> web.Response:
-    """Render a page for this request. `admin.middleware.secure_headers` adds what keeps it out of caches and frames."""
+def render(
+    request: web.Request, template: str, *, status: int = 200, error: EngineError | None = None, **values: Any
+) -> web.Response:
+    """Render a page for this request. `admin.middleware.secure_headers` adds what keeps it out of caches and frames.
+
+    Args:
+        error: Why a form is shown once more: the answer has its status.
+    """
+    status = error.http_status if error else status
     account = request.get(ACCOUNT)
     scopes = request.get(SCOPES, frozenset[str]())
     text = (

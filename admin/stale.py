@@ -16,15 +16,18 @@ MOST_CHARACTERS = 60
 
 
 async def who_changed(session: AsyncSession, account: Account, row_id: str, *, since: dt.datetime | None = None) -> str:
-    """A sentence on the latest change of that record, from the audit log; empty when the log holds none.
+    """A sentence on the latest change of that record, from the audit log, or on how it came to be; empty when the log
+    holds neither.
 
     Args:
         since: When the record was last changed: an older entry tells of another change, not of this one.
     """
-    page = await list_entries(session, account.id, Filters(target=row_id, outcome="success", verb="update"), limit=1)
-    if not page.rows or (since is not None and page.rows[0].at < since):
-        return ""
-    return _sentence(page.rows[0], account)
+    for verb in ("update", "create") if row_id else ():
+        asked = Filters(target=row_id, outcome="success", verb=verb)
+        page = await list_entries(session, account.id, asked, limit=1)
+        if page.rows and (since is None or page.rows[0].at >= since):
+            return _sentence(page.rows[0], account)
+    return ""
 
 
 def _sentence(row: AuditEntry, account: Account) -> str:

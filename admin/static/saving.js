@@ -8,10 +8,14 @@ function versionOf(form, address) {
   return versions.get(address) ?? `"${form.dataset.version}"`;
 }
 
+const overtaken = new Set(); // addresses that somebody else changed while this page was open
+
 function learn(address, response) {
   const tag = response.headers.get("ETag");
   versions.set(address, tag);
-  // forms that are sent the plain way name the version too
+  // forms that are sent the plain way name the version too; their fields do not catch up, so once somebody else was
+  // quicker they stay of the version they were made of, and the server brings both changes together
+  if (overtaken.has(address)) return;
   for (const field of document.querySelectorAll(`input[data-version-of="${address}"]`)) field.value = tag.replaceAll('"', "");
 }
 
@@ -96,6 +100,7 @@ function put(element, value) {
 async function catchUp(address) {
   const response = await fetch(address, { headers: { Accept: "application/json" } });
   if (!response.ok) return;
+  overtaken.add(address);
   learn(address, response);
   const stored = await response.json();
   for (const control of document.querySelectorAll(`[data-autosave="${address}"], [data-patch="${address}"] input:not([type=hidden])`)) {

@@ -46,7 +46,7 @@ from tests.bench.plan import Plan
 from tests.bench.sip import Say
 from tests.bench.table import Goal
 from tests.postgres import programs
-from tests.unit.admin.adminport import Edge
+from tests.standin_edge import StandInEdge
 
 ROUNDS = 40
 WRITES = 300
@@ -181,7 +181,7 @@ async def time_http(database: Database, keys: KeyRing, chain: str, folder: Path)
         account = await session.get(Account, chain)
         assert account is not None
         made = await operations.create_api_key(session, SYSTEM, account, name="bench", scopes=("*",))
-    app = make_admin(Config(core=Core(data_dir=folder / "data")), keys, database, Edge())
+    app = make_admin(Config(core=Core(data_dir=folder / "data")), keys, database, StandInEdge())
     runner = AdminRunner(app)
     await runner.setup()
     await web.TCPSite(runner, peers.NODE_IP, 0).start()

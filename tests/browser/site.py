@@ -6,7 +6,7 @@ answered by the second trunk, a 933, and a call from nowhere.
 
 import datetime as dt
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from admin.app import make_admin
-from admin.context import PASSWORDS, EdgeState, FleetState
+from admin.context import PASSWORDS
 from engine import crypto
 from engine.accounts import operations
 from engine.audit import views
@@ -26,7 +26,6 @@ from engine.config import Config
 from engine.crypto import KeyRing
 from engine.db import Database, utc_now
 from engine.e911 import sites
-from engine.errors import EngineError
 from engine.ids import new_id
 from engine.models import (
     Account,
@@ -44,7 +43,6 @@ from engine.models import (
     User,
 )  # fmt: skip
 from engine.provisioning import phones
-from engine.provisioning.resync import Fleet
 from tests.factories import (
     add_confirmed_location,
     add_line,
@@ -57,6 +55,7 @@ from tests.factories import (
     add_trunk,
     fresh_database,
 )
+from tests.standin_edge import StandInEdge
 
 EMAIL = "owner@example.com"
 PASSWORD = "correct horse battery staple 42"
@@ -72,34 +71,6 @@ P-Asserted-Identity: <sip:+15185550101@callpoint>
 Geolocation: <cid:location@callpoint>
 Content-Length: 0
 """
-
-
-@dataclass
-class StandInEdge:
-    """The SIP process as the admin side sees it: remembers what it was asked to resync."""
-
-    is_up: bool = True
-    resynced: list[str] = field(default_factory=list)
-    fleets: list[Fleet] = field(default_factory=list)
-    refuses: EngineError | None = None
-
-    async def resync(self, phone: Phone) -> None:
-        if self.refuses is not None:
-            raise self.refuses
-        self.resynced.append(phone.id)
-
-    def resync_fleet(self, fleet: Fleet) -> None:
-        self.fleets.append(fleet)
-
-    def fleet(self, fleet_id: str, account_id: str) -> FleetState | None:
-        known = [fleet for fleet in self.fleets if (fleet.id, fleet.account_id) == (fleet_id, account_id)]
-        return FleetState(len(known[0].planned), {"accepted": len(known[0].planned)}, 0.0) if known else None
-
-    def state(self) -> EdgeState:
-        return EdgeState(self.is_up, "0.0.0.0:5060", "0.0.0.0:5060")
-
-    async def counters(self) -> Mapping[str, object]:
-        return {"calls_unanswered": 2, "refused": {"stranger_403": 7}} if self.is_up else {}
 
 
 @dataclass

@@ -230,7 +230,7 @@ async def test_resync_asks_the_sip_side_and_is_audited(filled: Site, new_page: N
 
 async def test_a_resync_that_cannot_be_sent_says_why(filled: Site, new_page: NewPage):
     """S1-20 (resync): nothing is claimed that did not happen; the page says what to do."""
-    filled.edge.refuses = Conflict("No PBX of this phone is known: give its first line a PBX, then resync.")
+    filled.edge.refusal = Conflict("No PBX of this phone is known: give its first line a PBX, then resync.")
     page = await new_page(filled)
     await page.goto(f"{filled.url}/phones/{filled.ids['phone']}")
     await page.get_by_role("button", name="Resync").click()

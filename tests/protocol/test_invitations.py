@@ -13,7 +13,8 @@ from engine.config import Config, Core, Mail
 from engine.crypto import KeyRing
 from engine.db import Database
 from tests.protocol.mail_sink import MailSink
-from tests.unit.admin.adminport import PASSWORD, AdminPort, Edge
+from tests.standin_edge import StandInEdge
+from tests.unit.admin.adminport import PASSWORD, AdminPort
 
 pytestmark = pytest.mark.enable_socket  # real listeners on loopback
 
@@ -21,10 +22,10 @@ pytestmark = pytest.mark.enable_socket  # real listeners on loopback
 async def _port(database: Database, keys: KeyRing, mail: Mail) -> AdminPort:
     assert database.sqlite_path is not None
     config = Config(core=Core(data_dir=database.sqlite_path.parent / "data"), mail=mail)
-    app = make_admin(config, keys, database, Edge())
+    app = make_admin(config, keys, database, StandInEdge())
     client = TestClient(TestServer(app))
     await client.start_server()
-    return AdminPort(client, database, keys, Edge())
+    return AdminPort(client, database, keys, StandInEdge())
 
 
 async def _until_settled(port: AdminPort, user_id: str) -> Sending:

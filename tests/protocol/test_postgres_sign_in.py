@@ -17,7 +17,8 @@ from engine.config import Config, Core
 from engine.crypto import KeyRing
 from engine.db import Database
 from engine.models import RefusedKey, Session
-from tests.unit.admin.adminport import AdminPort, Edge, Site
+from tests.standin_edge import StandInEdge
+from tests.unit.admin.adminport import AdminPort, Site
 from tests.unit.admin.formbrowser import Browser, add_sam, log_of, set_policy
 
 pytestmark = pytest.mark.enable_socket  # a server and a listener on loopback
@@ -25,9 +26,9 @@ pytestmark = pytest.mark.enable_socket  # a server and a listener on loopback
 
 @pytest.fixture
 async def port(tmp_path: Path, postgres: Database, keys: KeyRing) -> AsyncIterator[AdminPort]:
-    client = TestClient(TestServer(make_admin(Config(core=Core(data_dir=tmp_path)), keys, postgres, Edge())))
+    client = TestClient(TestServer(make_admin(Config(core=Core(data_dir=tmp_path)), keys, postgres, StandInEdge())))
     await client.start_server()
-    yield AdminPort(client, postgres, keys, Edge())
+    yield AdminPort(client, postgres, keys, StandInEdge())
     await client.close()
 
 

@@ -3,20 +3,19 @@
 import asyncio
 import datetime as dt
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.web import BaseRunner
 from sqlalchemy import func, select
-from sqlalchemy.ext.asyncio import async_object_session
 
 from admin.app import make_admin
-from admin.context import DRY_RUNS, INDEX, EdgeState, FleetState
+from admin.context import DRY_RUNS, INDEX
 from admin.server import AdminRunner
 from engine.accounts import operations, store
 from engine.accounts.keys import digest, mint_cookie
@@ -24,47 +23,16 @@ from engine.audit.record import Actor
 from engine.config import Admin, Config, Core, Mail
 from engine.crypto import KeyRing
 from engine.db import Database, utc_now
-from engine.errors import EngineError
 from engine.ids import new_id
-from engine.models import Account, AuditEntry, Phone, Role, Session, User
+from engine.models import Account, AuditEntry, Role, Session, User
 from engine.provisioning import fleet
 from engine.provisioning.dryrun import DryRuns
 from engine.provisioning.fleet import Change
-from engine.provisioning.resync import Fleet
+from tests.standin_edge import StandInEdge
 
 CLI = Actor("cli", "cli", "tests", "local")
 PASSWORD = "violet tractor hums beneath nine lakes"
 CIVIC = {"country": "US", "A1": "NY", "A3": "Albany", "HNO": "120", "RD": "Washington", "STS": "Ave", "PC": "12203"}
-
-
-@dataclass(slots=True)
-class Edge:
-    """The SIP process as far as these tests need it."""
-
-    is_up: bool = True
-    workers: tuple[bool, ...] = ()
-    resynced: list[str] = field(default_factory=list)
-    fleets: list[Fleet] = field(default_factory=list)
-    refusal: EngineError | None = None
-
-    async def resync(self, phone: Phone) -> None:
-        assert async_object_session(phone) is not None, "the way to a phone is looked up in the phone's own session"
-        if self.refusal is not None:
-            raise self.refusal
-        self.resynced.append(phone.id)
-
-    def resync_fleet(self, fleet: Fleet) -> None:
-        self.fleets.append(fleet)
-
-    def fleet(self, fleet_id: str, account_id: str) -> FleetState | None:
-        known = [fleet for fleet in self.fleets if (fleet.id, fleet.account_id) == (fleet_id, account_id)]
-        return FleetState(len(known[0].planned), {"accepted": len(known[0].planned)}, 0.0) if known else None
-
-    def state(self) -> EdgeState:
-        return EdgeState(self.is_up, "0.0.0.0:5060", "0.0.0.0:5060", {}, workers=self.workers)
-
-    async def counters(self) -> Mapping[str, object]:
-        return {"calls_unanswered": 2, "refused": {"stranger_403": 7}} if self.is_up else {}
 
 
 @dataclass(slots=True)
@@ -85,7 +53,7 @@ class AdminPort:
     client: TestClient[Any, Any]
     database: Database
     keys: KeyRing
-    edge: Edge
+    edge: StandInEdge
 
     async def site(self, name: str = "Acme Dental", email: str = "owner@acme.example", *scopes: str) -> Site:
         async with self.database.sessions.begin() as session:
@@ -177,7 +145,7 @@ class _Server(TestServer):
 
 
 async def open_port(database: Database, keys: KeyRing, *, mail: Mail | None = None, **admin: Any) -> AdminPort:
-    edge = Edge()
+    edge = StandInEdge()
     assert database.sqlite_path is not None
     core = Core(data_dir=database.sqlite_path.parent / "data")  # where uploads go
     app = make_admin(Config(core=core, admin=Admin(**admin), mail=mail or Mail()), keys, database, edge)

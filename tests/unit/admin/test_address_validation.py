@@ -8,17 +8,18 @@ from admin.context import VALIDATOR
 from engine.config import E911, Config
 from tests import lost_server
 from tests.lost_server import LostServer
-from tests.unit.admin.adminport import CIVIC, AdminPort, Edge
+from tests.standin_edge import StandInEdge
+from tests.unit.admin.adminport import CIVIC, AdminPort
 
 
 @pytest.fixture
 async def asking(database, keys):
     """An admin port with a validator, and the validator."""
     async with LostServer() as server:
-        app = make_admin(Config(e911=E911(lost_url=server.url)), keys, database, Edge())
+        app = make_admin(Config(e911=E911(lost_url=server.url)), keys, database, StandInEdge())
         client = TestClient(TestServer(app))
         await client.start_server()
-        yield AdminPort(client, database, keys, Edge()), server, app
+        yield AdminPort(client, database, keys, StandInEdge()), server, app
         await client.close()
 
 

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from admin.merged_form import Held, merge, packed, sentence_of, unpacked
+from admin.render import HERE
 from tests.unit.admin.adminport import AdminPort, Site
+from tests.unit.admin.furnished import furnish
 
 NETWORKS = "/api/v1/networks"
 
@@ -182,3 +184,135 @@ async def test_the_form_of_a_pbx_is_merged_by_the_same_way(port: AdminPort, site
     again = fields_of(await answer.text())
     assert (answer.status, again["name"]) == (412, "Old PBX")
     assert again["sources"].split() == ["192.0.2.0/24", "198.51.100.0/24"]
+
+
+CASES = {  # path, with the identifier's kind → what the first window changes, and what the second one does
+    "/settings": ({"name": "Acme Dental Group"}, {"phone": "+15185550122"}),
+    "/settings/address": ({"billing_address.city": "Troy"}, {"billing_address.name": "Acme"}),
+    "/settings/numbers": ({"elin_hold_minutes": "200"}, {"elin_hold_minutes": "240"}),
+    "/settings/trunks/{trunks}": ({"priority": "7"}, {"name": "Carrier 2"}),
+    "/settings/trunk-groups/{trunk-groups}": ({"place.{trunks}": "1"}, {"name": "East coast"}),
+    "/settings/webhooks/{webhooks}": ({"url": "https://localhost/gate"}, {"name": "Gate"}),
+    "/settings/mail": ({"host": "192.0.2.1"}, {"sender": "alarm@acme.example"}),
+    "/settings/integrations/validation": (
+        {"provider": "lost", "url": "https://localhost/lost", "auth": "basic", "username": "acme", "secret": "s3cret"},
+        {"username": "acme-2"},
+    ),
+    "/settings/storage": ({"fetch_log_days": "40"}, {"session_days": "400"}),
+    "/settings/security": ({"failed_sign_ins": "7"}, {"inactive_days": "100"}),
+    "/settings/branding": ({"hostname": "phones.acme.example"}, {"accent": "#123456"}),
+    "/settings/phone-security": ({"sources": "203.0.113.0/24"}, {"resync_per_minute": "20"}),
+    "/users/{users}": ({"role": "operator"}, {"name": "Ann Auditor"}),
+    "/phonebook/{contacts}": ({"number": "103"}, {"name": "Pharmacy, night"}),
+    "/audit/views/{audit-views}": ({"query": "category=Phones"}, {"name": "People"}),
+    "/locations/tests": ({"cadence": "weekly"}, {"hour": "4"}),
+    "/phones/settings/level?name={locations}": ({"settings.vlan_id": "8"}, {"settings.vlan_priority": "5"}),
+    "/phones/settings/level?name=yealink/T54W": ({"settings.vlan_id": "9"}, {"settings.vlan_priority": "4"}),
+    "/phones/templates/yealink/time.cfg.j2": ({"body": "{% extends 'time.cfg.j2' %}\n#\n"}, {"note": "as it was"}),
+    "/phones/{phones}/settings": ({"settings.vlan_id": "30"}, {"settings.vlan_priority": "3"}),
+    "/lines/{lines}": ({"display_name": "Hall"}, {"callback_number": "+15185550100"}),
+}  # fmt: skip
+TICKED = {  # boxes and choices that a browser sends beside the fields
+    "webhooks": {"kinds": "emergency", "enabled": "on"}, "trunks/": {"enabled": "on"}, "branding": {"theme": "own"},
+    "views/": {"is_shared": "on"},
+}  # fmt: skip
+
+
+def form_with(page: str, name: str) -> tuple[str, dict[str, str]]:
+    """Where the form of that field goes to, and what a browser would send of it."""
+    forms = [part.partition("</form>")[0] for part in page.split("<form")[1:]]
+    found = [part for part in forms if f'name="{name}"' in part]
+    assert found, f"no form has {name}: {page[-1500:]}"
+    address = re.search(r'action="([^"]*)"', found[0])
+    assert address is not None
+    return unescape(address[1]), fields_of(f"<form{found[0]}</form>")
+
+
+async def test_every_form_of_a_stored_row_brings_both_changes_together(port: AdminPort, site: Site) -> None:
+    """S0-05: whoever saves second is told who changed what, finds it in the form beside what they typed, and loses
+    nothing by saving once more.
+    """
+    made = await furnish(port, site)
+    view = f"/api/v1/audit-views/{made.ids['audit-views']}"
+    shared = await port.call("PATCH", view, site.auth | {"If-Match": "*"}, json={"is_shared": True})
+    assert shared.status == 200
+    headers = await port.browser(site)
+    faults = []
+    for template, (their_change, ours) in CASES.items():
+        path = template.format(**made.ids)
+        theirs = {name.format(**made.ids): text for name, text in their_change.items()}
+        ticked = next((more for part, more in TICKED.items() if part in path), {})
+        page = await (await port.call("GET", path, headers)).text()
+        address, fields = form_with(page, next(iter(ours)))
+        sent = fields | ticked
+        first = await port.call("POST", address, headers, data=sent | theirs, allow_redirects=False)
+        second = await port.call("POST", address, headers, data=sent | ours, allow_redirects=False)
+        text = unescape(await second.text())
+        if (first.status, second.status) != (303, 412):
+            faults.append(f"{path}: {first.status} {second.status}")
+            continue
+        both = {name: value for name, value in (theirs | ours).items() if name not in {"note", "secret"}}
+        again = form_with(text, next(iter(ours)))[1]
+        if "Olga Owner changed" not in text or "Nothing was saved yet: look it over" not in text:
+            faults.append(f"{path}: nobody is named")
+        if any(again[name].strip() != value.strip() for name, value in both.items()):
+            faults.append(f"{path}: stands as {again}")
+        if set(theirs) != set(ours) and "Taken over from them" not in text:
+            faults.append(f"{path}: does not tell what was taken over")
+        saved = await port.call("POST", address, headers, data=again | ticked, allow_redirects=False)
+        stored = form_with(await (await port.call("GET", path, headers)).text(), next(iter(ours)))[1]
+        if saved.status != 303 or any(stored[name].strip() != value.strip() for name, value in both.items()):
+            faults.append(f"{path}: saved with {saved.status}, stored {stored}")
+    assert not faults, "\n".join(faults)
+
+
+async def test_function_keys_are_brought_together_key_by_key(port: AdminPort, site: Site) -> None:
+    """S0-05: a key that somebody put in front moves every row; the key changed in the older window stays that key."""
+    phone = {"mac": "00:15:65:4a:a9:38", "vendor": "yealink", "model": "T46U"}
+    path = f"/phones/{(await (await port.call('POST', '/api/v1/phones', site.auth, json=phone)).json())['id']}/keys"
+    headers = await port.browser(site)
+
+    async def sent(fields: dict[str, str], *keys: tuple[str, str]) -> tuple[int, dict[str, str]]:
+        for at, (position, value) in enumerate(keys):
+            row = {"position": position, "kind": "blf" if value else "", "value": value}
+            fields = fields | {f"{column}.{at}": text for column, text in row.items()}
+        answer = await port.call("POST", path, headers, data=fields, allow_redirects=False)
+        return answer.status, {} if answer.status == 303 else fields_of(await answer.text())
+
+    fields = fields_of(await (await port.call("GET", path, headers)).text())
+    assert (await sent(fields, ("2", "201"), ("3", "202")))[0] == 303
+    older = fields_of(await (await port.call("GET", path, headers)).text())
+    assert (await sent(older, ("1", "200"), ("2", "201"), ("3", "202")))[0] == 303
+    status, again = await sent(older, ("2", "299"), ("3", "202"))
+    keys = [(again[f"position.{at}"], again[f"value.{at}"]) for at in range(3)]
+    assert (status, sorted(keys)) == (412, [("1", "200"), ("2", "299"), ("3", "202")])
+    assert (await sent(again))[0] == 303
+
+
+async def test_a_button_of_an_older_window_changes_no_field(port: AdminPort, site: Site) -> None:
+    """S0-05: deleting a trunk that somebody changed meanwhile shows it as it is; no box comes back unticked."""
+    made = await (await port.call("POST", "/api/v1/trunks", site.auth, json={"name": "A", "host": "192.0.2.1"})).json()
+    headers = await port.browser(site)
+    path = f"/settings/trunks/{made['id']}"
+    changed = {"If-Match": "*"}
+    assert (
+        await port.call("PATCH", f"/api/v1/trunks/{made['id']}", site.auth | changed, json={"name": "B"})
+    ).status == 200
+    answer = await port.call("POST", f"{path}/delete", headers, data={"version": "1"}, allow_redirects=False)
+    page = unescape(await answer.text())
+    assert answer.status == 412
+    assert "changed name (A → B)" in page
+    assert "Nothing was done. See how it stands now" in page
+    assert re.search(r'name="enabled" value="on" checked', page)
+
+
+def test_no_form_with_fields_goes_without_what_it_was_made_of() -> None:
+    """S0-05: a bare version stands in forms that are one button; every other says what its fields held."""
+    has_fields = re.compile(r"parts\.(field|area|select)|<textarea|<select|<input id")
+    faults = [
+        file.name
+        for file in sorted((HERE / "templates").glob("*.j2"))
+        for form in re.findall(r"<form(.*?)</form>", file.read_text(), re.DOTALL)
+        if 'name="version"' in form and has_fields.search(form)
+    ]
+    assert faults == []

@@ -14,7 +14,8 @@ from engine.config import Config
 from engine.crypto import KeyRing
 from engine.db import Database
 from engine.models import Role
-from tests.unit.admin.adminport import AdminPort, Edge, open_port
+from tests.standin_edge import StandInEdge
+from tests.unit.admin.adminport import AdminPort, open_port
 
 UNAUDITED = {"/healthz", "/readyz", "/metrics"}
 
@@ -35,7 +36,7 @@ def test_a_route_without_scope_or_event_cannot_be_made() -> None:
 
 async def test_everything_the_router_serves_is_in_the_table(database: Database, keys: KeyRing) -> None:
     """AD-AUTH: no handler is reachable past the table, save probes and static files."""
-    app = make_admin(Config(), keys, database, Edge())
+    app = make_admin(Config(), keys, database, StandInEdge())
     for route in app.router.routes():
         path = route.resource.canonical if route.resource else ""
         assert route in app[ROUTE_OF] or path in UNAUDITED or path.startswith("/static/"), f"{route.method} {path}"

@@ -13,7 +13,7 @@ from admin.server import AdminRunner
 from engine.config import Config
 from engine.crypto import KeyRing
 from engine.db import Database
-from tests.unit.admin.adminport import Edge
+from tests.standin_edge import StandInEdge
 
 pytestmark = pytest.mark.enable_socket  # a real listener on loopback
 
@@ -33,7 +33,7 @@ TRUSTED = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("2001:db8::/
 )
 async def test_what_is_no_http_gets_a_problem_and_a_closed_door(database: Database, keys: KeyRing, sent: bytes) -> None:
     """AD-API: malformed HTTP: 400 as a problem, nothing of the request repeated, the software unnamed."""
-    runner = AdminRunner(make_admin(Config(), keys, database, Edge()))
+    runner = AdminRunner(make_admin(Config(), keys, database, StandInEdge()))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:

@@ -22,7 +22,8 @@ from engine.e911.validation_settings import client_of
 from engine.models import ValidationSettings
 from engine.outbound import Outbound
 from tests import lost_server
-from tests.unit.admin.adminport import CIVIC, AdminPort, Edge, Site
+from tests.standin_edge import StandInEdge
+from tests.unit.admin.adminport import CIVIC, AdminPort, Site
 
 pytestmark = pytest.mark.enable_socket  # a real listener on loopback
 HOOKS, VALIDATION = "/api/v1/webhooks", "/api/v1/validation-settings"
@@ -161,9 +162,9 @@ async def asking(database: Database, keys: KeyRing) -> AsyncIterator[tuple[Admin
     lost.router.add_post("/lost", there.answer)
     async with TestServer(lost) as server:
         config = Config(outbound=OutboundSection(networks=(ip_network("127.0.0.0/8"),)))
-        client = TestClient(TestServer(make_admin(config, keys, database, Edge())))
+        client = TestClient(TestServer(make_admin(config, keys, database, StandInEdge())))
         await client.start_server()
-        yield AdminPort(client, database, keys, Edge()), there, server
+        yield AdminPort(client, database, keys, StandInEdge()), there, server
         await client.close()
 
 
