@@ -21,7 +21,7 @@ from engine.provisioning import preview, render, settings, vendors
 from engine.provisioning.preview import Difference, DiffState
 from engine.provisioning.render import PhoneConfig, Renderer, served_names
 from engine.provisioning.settings import PhoneRecord
-from engine.provisioning.vendors import FileRule, Mac, Profile
+from engine.provisioning.vendors import FileKind, FileRule, Mac, Profile
 
 BROKEN = (EngineError, ValueError, jinja2.TemplateError, TypeError, ArithmeticError, LookupError, AttributeError)
 """What a template of somebody's own may raise: it is code."""
@@ -120,16 +120,16 @@ class Examiner:
             return _finding(record, Outcome.FAILS, sentence=sentence_of(exc))
         differences: dict[str, Difference] = {}
         kinds = []
+        alike: dict[tuple[str | None, FileKind], Difference | _Failure] = {}  # some phones ask for a file by two names
         for name in served_names(profile, Mac(record.mac), before.model):
             rule = profile.file_rule(name)
             if rule is None or rule.template is None or not self._touches(profile, rule, before.model, subject):
                 continue
-            is_own = "mac" in rule.pattern.groupindex
-            found = (
-                self._own(profile, rule, subject, before, after)
-                if is_own
-                else self._shared_file(profile, rule, name, subject)
-            )
+            found = alike.get((rule.template, rule.kind))
+            if "mac" not in rule.pattern.groupindex:
+                found = self._shared_file(profile, rule, name, subject)
+            elif found is None:
+                found = alike[rule.template, rule.kind] = self._own(profile, rule, subject, before, after)
             if isinstance(found, _Failure):
                 return _finding(record, found.outcome, file=name, sentence=found.sentence)
             if found.state is DiffState.CHANGED:

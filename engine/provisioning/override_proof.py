@@ -102,12 +102,6 @@ def read_settings(profile: Profile, settings: Sequence[Setting], *, text: str = 
     return Read(settings, notable, tuple([(known.dialed, value) for known, value in notable if known.dialed]), text)
 
 
-def dialed_of(profile: Profile, settings: Sequence[Setting]) -> tuple[Setting, ...]:
-    """Those that are settings of the dial plan, in their order, by the names that its grammar knows."""
-    names = profile.names
-    return tuple([(known.dialed, value) for name, value in settings if (known := names[name]).dialed])
-
-
 def _refuse_odd_names(profile: Profile, text: str) -> None:
     """A name is printable ASCII: a no-break space before it is nothing to some phones, and a letter to others."""
     for number, line in enumerate(text.split("\n"), start=1):

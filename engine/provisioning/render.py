@@ -22,8 +22,8 @@ import jinja2
 
 from engine.errors import UnsafeValue
 from engine.provisioning import (
+    dial_places,
     dialplan,
-    formats,
     override_changes,
     override_likeness,
     override_proof,
@@ -399,7 +399,7 @@ def refuse_unsafe(config: PhoneConfig, refused: re.Pattern[str] | None = None) -
 def dial_settings(profile: Profile, text: str) -> tuple[tuple[str, str], ...]:
     """The settings of the dial plan, read back out of a rendered file."""
     if profile.dial_names is not None:
-        return override_proof.dialed_of(profile, formats.pairs(text.encode()))
+        return dial_places.dialed_in(profile.dial_names, text)
     if profile.dial_setting is not None:
         found = profile.dial_setting.findall(text)
         return tuple((name, html.unescape(value) if profile.escape == "xml" else value) for name, value in found)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Dialect, bindparam, delete, select, update
+from sqlalchemy import Dialect, bindparam, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit.changes import FieldChange
@@ -21,7 +21,7 @@ from engine.audit.parts import Part, Unchained, chaining, unchained, write_chain
 from engine.audit.record import Actor, record
 from engine.countries import countries_of
 from engine.csv_table import CellFault, Sheet
-from engine.db import Base, BulkInsert, Database, utc_now
+from engine.db import Base, BulkInsert, Database, roomy, utc_now
 from engine.errors import Conflict
 from engine.ids import new_id
 from engine.models import Account, Line, Location, Pbx, Phone, PhoneLine, PhoneStatus, Revision
@@ -30,7 +30,13 @@ from engine.provisioning.imports import Known, KnownLine, KnownPhone, Outcome, P
 from engine.provisioning.phone_extras import EXTRAS, extra_faults
 
 GROUP = 250  # rows written at a time: some 15 ms, after which the loop does other work
+SLICE = 200  # phones read at a time for a table of all
 _PHONE, _LINE, _KEY = (Base.metadata.tables[model.__tablename__] for model in (Phone, Line, PhoneLine))
+_PHONE_COLUMNS = (Phone.id, Phone.mac, Phone.vendor, Phone.model, Phone.label, Phone.location_id, Phone.settings)
+_LINE_COLUMNS = (
+    Line.id, Line.extension, Line.display_name, Line.sip_user, Line.auth_user, Line.callback_number, Line.location_id,
+    Line.pbx_id,
+)  # fmt: skip
 _LINE_FIELDS = (
     "extension", "display_name", "sip_user", "auth_user", "callback_number", "location_id", "pbx_id",
 )  # fmt: skip
@@ -44,20 +50,49 @@ class Seen:
     revision: int
 
 
-async def known_of(
-    session: AsyncSession, account: Account, macs: Sequence[str] | None, sip_users: Sequence[str]
-) -> Seen:
-    """What a table about those phones and lines is held against. `macs` None: every phone of the account."""
+async def known_of(session: AsyncSession, account: Account, macs: Sequence[str], sip_users: Sequence[str]) -> Seen:
+    """What a table about those phones and lines is held against."""
     revision = await session.scalar(select(Revision.value).where(Revision.account_id == account.id)) or 0
     phones = {phone.mac: phone async for phone in _phones(session, account.id, macs)}
     held = {user for phone in phones.values() for user in phone.lines}
-    wanted = {*sip_users, *held}
-    lines = {line.sip_user: line async for line in _lines(session, account.id, wanted, secrets=macs is not None)}
-    known = Known(
+    lines = {line.sip_user: line async for line in _lines(session, account.id, {*sip_users, *held})}
+    return Seen(await _known(session, account, phones, lines), revision)
+
+
+async def everything(session: AsyncSession, account: Account) -> Known:
+    """Every phone of the account with its lines, as one commit has them; secrets are left out. Read some at a time: in
+    between the loop does other work, however many there are.
+    """
+    phones: dict[str, KnownPhone] = {}
+    lines: dict[str, KnownLine] = {}
+    query = select(*_PHONE_COLUMNS).where(Phone.account_id == account.id).order_by(Phone.id).limit(SLICE)
+    on_keys = (
+        select(PhoneLine.phone_id, *_LINE_COLUMNS)
+        .join(Line, Line.id == PhoneLine.line_id)
+        .where(PhoneLine.account_id == account.id)
+        .order_by(PhoneLine.phone_id, PhoneLine.key)
+    )
+    rows = (await session.execute(query)).all()
+    while rows:
+        users: dict[str, list[str]] = {}
+        of_these = on_keys.where(PhoneLine.phone_id.between(rows[0].id, rows[-1].id))
+        for row in (await session.execute(of_these)).all():
+            line = KnownLine(*row[1:])
+            lines.setdefault(line.sip_user, line)
+            users.setdefault(row.phone_id, []).append(line.sip_user)
+        for row in rows:
+            phones[row.mac] = _phone(row, users)
+        rows = (await session.execute(query.where(Phone.id > rows[-1].id))).all()
+    return await _known(session, account, phones, lines)
+
+
+async def _known(
+    session: AsyncSession, account: Account, phones: Mapping[str, KnownPhone], lines: Mapping[str, KnownLine]
+) -> Known:
+    return Known(
         phones, lines, await _names(session, Location, account.id), await _names(session, Pbx, account.id),
         account.country, await countries_of(session, account),
     )  # fmt: skip
-    return Seen(known, revision)
 
 
 async def _names(session: AsyncSession, model: type[Location | Pbx], account_id: str) -> dict[str, str]:
@@ -65,47 +100,42 @@ async def _names(session: AsyncSession, model: type[Location | Pbx], account_id:
     return {identity: name for identity, name in found}  # noqa: C416  # rows are no pairs to `dict`
 
 
-async def _phones(session: AsyncSession, account_id: str, macs: Sequence[str] | None) -> AsyncIterator[KnownPhone]:
-    columns = (Phone.id, Phone.mac, Phone.vendor, Phone.model, Phone.label, Phone.location_id, Phone.settings)
-    query = select(*columns).where(Phone.account_id == account_id).order_by(Phone.id)
-    for part in [None] if macs is None else _groups(macs):
-        asked = query if part is None else query.where(Phone.mac.in_(part))
-        rows = (await session.execute(asked)).all()
-        users = await _users_on(session, account_id, None if part is None else [row.id for row in rows])
+async def _phones(session: AsyncSession, account_id: str, macs: Sequence[str]) -> AsyncIterator[KnownPhone]:
+    # an account is no help to find addresses: SQLite, asked for both, goes through all phones of the account
+    is_its = func.coalesce(Phone.account_id, "") == account_id
+    for part in _groups(macs):
+        rows = (await session.execute(select(*_PHONE_COLUMNS).where(Phone.mac.in_(part), is_its))).all()
+        users = await _users_on(session, account_id, [row.id for row in rows])
         for row in rows:
-            yield KnownPhone(
-                row.id, row.mac, row.vendor, row.model, row.label, row.location_id, dict(row.settings or {}),
-                tuple(users.get(row.id, ())),
-            )  # fmt: skip
+            yield _phone(row, users)
 
 
-async def _users_on(session: AsyncSession, account_id: str, phone_ids: Sequence[str] | None) -> dict[str, list[str]]:
+def _phone(row: Any, users: Mapping[str, Sequence[str]]) -> KnownPhone:
+    return KnownPhone(
+        row.id, row.mac, row.vendor, row.model, row.label, row.location_id, dict(row.settings or {}),
+        tuple(users.get(row.id, ())),
+    )  # fmt: skip
+
+
+async def _users_on(session: AsyncSession, account_id: str, phone_ids: Sequence[str]) -> dict[str, list[str]]:
     """The SIP users on phones' keys, first key first."""
     query = (
         select(PhoneLine.phone_id, Line.sip_user)
         .join(Line, Line.id == PhoneLine.line_id)
-        .where(Line.account_id == account_id)
+        .where(PhoneLine.phone_id.in_(phone_ids), Line.account_id == account_id)
         .order_by(PhoneLine.phone_id, PhoneLine.key)
     )
-    if phone_ids is not None:
-        query = query.where(PhoneLine.phone_id.in_(phone_ids))
     found: dict[str, list[str]] = {}
     for phone_id, user in await session.execute(query):
         found.setdefault(phone_id, []).append(user)
     return found
 
 
-async def _lines(
-    session: AsyncSession, account_id: str, users: Iterable[str], *, secrets: bool = False
-) -> AsyncIterator[KnownLine]:
-    columns: tuple[Any, ...] = (
-        Line.id, Line.extension, Line.display_name, Line.sip_user, Line.auth_user, Line.callback_number,
-        Line.location_id, Line.pbx_id, *([Line.secret] if secrets else []),
-    )  # fmt: skip
+async def _lines(session: AsyncSession, account_id: str, users: Iterable[str]) -> AsyncIterator[KnownLine]:
+    """With their secrets."""
     for part in _groups(sorted(users)):
-        for row in await session.execute(
-            select(*columns).where(Line.account_id == account_id, Line.sip_user.in_(part))
-        ):
+        query = select(*_LINE_COLUMNS, Line.secret).where(Line.account_id == account_id, Line.sip_user.in_(part))
+        for row in await session.execute(query):
             yield KnownLine(*row)
 
 
@@ -241,11 +271,12 @@ async def carry_out(session: AsyncSession, actor: Actor, account: Account, made:
     record(session, actor, Event.IMPORT_CREATE, resource=resource, details=dict(made.counts))
     linked = await chaining(session, actor, account.id, made.bulk_id, made.entries)
     work = _Work(session)
-    await work.new(made)
-    for lines in _groups(made.changed_lines):
-        await work.change_lines(lines)
-    await work.change_phones(made)
-    await write_chained(session, linked)
+    async with roomy(session):
+        await work.new(made)
+        for lines in _groups(made.changed_lines):
+            await work.change_lines(lines)
+        await work.change_phones(made)
+        await write_chained(session, linked)
     return made.bulk_id
 
 

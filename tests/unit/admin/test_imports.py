@@ -12,6 +12,7 @@ import pytest
 from aiohttp import FormData
 from sqlalchemy import func, select
 
+from admin import importing
 from engine import csv_table
 from engine.accounts import store
 from engine.audit.verify import export_line, verify
@@ -20,6 +21,7 @@ from engine.db import BUSY_TIMEOUT_S
 from engine.e911.calls import Recorder
 from engine.e911.journal import JournalWriter
 from engine.models import EmergencyCall, Line, Location, Phone, PhoneLine, Revision
+from engine.provisioning import imports
 from tests.unit.admin.adminport import CIVIC, AdminPort, Site
 from tests.unit.e911_records.entries import call_entry
 
@@ -95,6 +97,38 @@ async def test_a_table_that_was_exported_changes_nothing(port: AdminPort, site: 
     async with port.database.sessions() as session:
         secrets = (await session.scalars(select(Line.secret).order_by(Line.extension))).all()
     assert secrets == ["s3cret-201", "s3cret-202"]
+
+
+async def test_an_export_of_many_phones_is_whole_and_lets_everybody_else_go_on(port: AdminPort, site: Site) -> None:
+    """P-19: more phones than are read at a time, some with two lines, some with a line that others have too, some with
+    none; while they are read and written the loop does other work again and again.
+    """
+    await _location(port, site)
+    head = "mac,vendor,model,label,location,ntp_server,line1_extension,line1_display_name,line2_extension\n"
+    rows = [
+        f"805ec0{at:06x},yealink,T46U,Desk {at},{'Headquarters' if at % 2 else ''},{'10.0.0.1' if at == 650 else ''},"
+        + (f"{2000 + at // 3},Zoë {at // 3},{9000 + at if at % 7 == 3 else ''}\n" if at % 7 else ",,\n")
+        for at in range(700)
+    ]
+    assert (await _import(port, site, head + "".join(rows)))[0] == 200
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    other = asyncio.create_task(others())
+    table = await importing.export(port.database, site.account, importing.Kind.PHONES)
+    other.cancel()
+    assert turns > 10
+    told = csv_table.read(table, imports.COLUMNS, spellings={}, max_rows=700)
+    sent = csv_table.read((head + "".join(rows)).encode(), imports.COLUMNS, spellings={}, max_rows=700)
+    kept = [{name: cell for name, cell in row.cells.items() if cell and name != "line1_sip_user"} for row in told.rows]
+    wished = [{name: cell for name, cell in row.cells.items() if cell} for row in sent.rows]
+    assert sorted(kept, key=lambda row: row["mac"]) == wished
+    assert (await _import(port, site, table))[1]["unchanged"] == 700
 
 
 async def test_changed_rows_are_written_and_outdate_their_phones(port: AdminPort, site: Site) -> None:
