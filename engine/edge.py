@@ -46,7 +46,7 @@ from engine.edge_owner import Owner
 from engine.edge_record import CallRecord
 from engine.edge_workers import HandOver, own_listening
 from engine.errors import ConfigFault
-from engine.ids import new_id
+from engine.ids import DrawnIds, new_id
 from engine.sip.crowd import CrowdRules
 from engine.sip.dialog import NextHop
 from engine.sip.edit import response_to
@@ -104,6 +104,7 @@ class Edge:
         reference_key = self._keys.subkey(references.PURPOSE)
         uris = LocationUris(frozenset(settings.location_hosts), settings.held_url, reference_key)
         self._references = ReferenceWait(uris, tell=lines.tell)
+        self._call_ids = DrawnIds("call")
         self._hook = self._made_hook(profiles)
         self._claims = Claims(self._keys.subkey(f"{CLAIM_PURPOSE} {settings.family}"))
         if settings.workers > 1:
@@ -153,7 +154,7 @@ class Edge:
             deadlines=Deadlines(settings.first_response_s, settings.connect_s),
             proof_key=self._keys.subkey(PROOF_PURPOSE),
             names_of=self._names_of,
-            make_call_id=lambda: new_id("call"),
+            make_call_id=self._call_ids.next,
             make_callback_id=lambda: new_id("callback"),
             on_fault=lambda detail: self._lines.log("dialect_failed", level="critical", detail=detail),
             location_uris=self._references.uris,
@@ -424,7 +425,11 @@ class Edge:
             self._stack.forward(event.transaction, decision.forward, now)
             if decision.call is None:
                 self._others.append(event.transaction)
-            elif decision.ask is not None:
+                return
+            self._passage.send_newest_first()  # all that is done for its call but the INVITE itself comes after it
+            if decision.lend is not None:
+                decision.lend()
+            if decision.ask is not None:
                 self._references.ask(*decision.ask)
             return
         self._answer(event, decision, now, at)
@@ -491,6 +496,7 @@ class Edge:
             self._note_stranger(stranger, now)
         self._loans.tick(datetime.now(UTC))
         self._claims.tick(now)
+        self._call_ids.draw()
         self._siblings.tick()
         self._collector.tick(self._passage.messages, now)
 

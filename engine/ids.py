@@ -17,6 +17,8 @@ Kind = Literal[
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]  # two digits at once: a 911 call waits for it
 _SHIFTS = range(120, -1, -10)
+_TAIL_DIGITS = 16  # all but the 50 bits with the time: version, variant and what is random
+_DRAWN = 32
 
 
 def uuid7() -> int:
@@ -31,6 +33,30 @@ def new_id(kind: Kind) -> str:
     """A fresh identifier of that kind, such as `phone_01hz…`."""
     number = uuid7()
     return f"{kind}_{''.join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])}"
+
+
+class DrawnIds:
+    """Fresh identifiers of one kind whose random digits are drawn ahead: a 911 call waits for none.
+
+    `draw` is called now and then; what is asked for oftener is made as ever.
+    """
+
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
+        self._tails: list[str] = []
+
+    def draw(self) -> None:
+        """Have enough for a while."""
+        while len(self._tails) < _DRAWN:
+            self._tails.append(new_id(self._kind)[-_TAIL_DIGITS:])
+
+    def next(self) -> str:
+        """What `new_id` would say."""
+        if not self._tails:
+            return new_id(self._kind)
+        ms, pairs = time.time_ns() // 1_000_000, _PAIRS
+        head = pairs[ms >> 40] + pairs[ms >> 30 & 1023] + pairs[ms >> 20 & 1023] + pairs[ms >> 10 & 1023]
+        return f"{self._kind}_{head}{pairs[ms & 1023]}{self._tails.pop()}"
 
 
 def least_id(kind: Kind, at_ms: int) -> str:

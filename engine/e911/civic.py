@@ -60,7 +60,10 @@ class CivicAddress:
 
     def get(self, name: str) -> str:
         """The element's first value, or an empty string."""
-        return next((value for key, value in self.elements if key == name), "")
+        for key, value in self.elements:  # no generator: this is in a call's way
+            if key == name:
+                return value
+        return ""
 
     def as_dict(self) -> dict[str, str]:
         """For JSON; the values of an element that comes twice are joined by a semicolon."""

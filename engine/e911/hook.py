@@ -59,6 +59,8 @@ class Hold:
 
 Group = tuple[str, ...]
 """Trunks that a call takes first, by identifier; empty: as their priorities say."""
+Ranking = tuple[tuple[Trunk, ...], dict[str, str]]
+"""Trunks in the order they are tried, and their names by identifier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,9 @@ class Decision:
 
     `call` is there for an emergency call, `callback` for a call from a carrier, `stranger` for a request that is
     refused because nobody knows its sender.
-    `ask`: an account and a location URI worth asking for, for the next call's sake. `is_stateless`: the answer is given
-    once, and the request forgotten.
+    `ask`: an account and a location URI worth asking for, for the next call's sake. `lend`: remembers who the number is
+    of that the request leaves with; to be called when it has left, before anything else is decided. `is_stateless`: the
+    answer is given once, and the request forgotten.
     """
 
     forward: Forward | None = None
@@ -79,6 +82,7 @@ class Decision:
     stranger: Stranger | None = None
     hold: Hold | None = None
     ask: tuple[str, str] | None = None
+    lend: Callable[[], None] | None = None
     is_stateless: bool = False
     callback: Callback | None = None
 
@@ -131,7 +135,7 @@ class Hook:
             seen_at=self.peers.seen_at,
         )
         self._reference_of, self._domain = reference_of, domain
-        self._rankings: dict[str, tuple[tuple[Trunk, ...], tuple[Trunk, ...], dict[Group, tuple[Trunk, ...]]]] = {}
+        self._rankings: dict[str, tuple[tuple[Trunk, ...], tuple[Trunk, ...], dict[Group, Ranking]]] = {}
         self._table, self._profiles, self._hops_of, self._down = table, profiles, hops_of, down
         self._deadlines = deadlines
         self._make_call_id, self._on_fault = make_call_id, on_fault
@@ -309,8 +313,8 @@ class Hook:
                 return self._decide_ordinary(request, source, peer, now)
         is_test = dialed.kind is Kind.TEST
         chosen = self.lending.choose(account, caller, resolved, pbx.id or None, now, is_test=is_test)
-        decision = self._to_trunks(request, source, peer, dialed, now, caller, resolved, chosen, said)
-        return replace(decision, ask=key) if look and look.ask else decision
+        ask = key if look and look.ask else None
+        return self._to_trunks(request, source, peer, dialed, now, caller, resolved, chosen, said, ask)
 
     def _decide_held(self, request: Request, source: Hop, peer: Peer, dialed: Dialed, now: datetime) -> Decision:
         """Once more, with the account as it is by now: a table that was replaced meanwhile is of no use any more."""
@@ -329,8 +333,9 @@ class Hook:
         resolved: Resolved,
         chosen: Chosen,
         said: Carried = NOTHING_CARRIED,
+        ask: tuple[str, str] | None = None,
     ) -> Decision:
-        trunks = self._ranked(peer.account, peer.account.trunk_group_for(resolved.location))
+        trunks, names = self._ranked(peer.account, peer.account.trunk_group_for(resolved.location))
         call = EmergencyCall(
             id=self._make_call_id(),
             account_id=peer.account.account_id,
@@ -346,7 +351,7 @@ class Hook:
             faults=request.faults + said.faults,
             sender_flags=peer.flags,
             source=source,
-            trunk_names={trunk.id: trunk.name for trunk in trunks},
+            trunk_names=names,
             shortened=partial(route.shortened, trunks, resolved.location, self._profiles),
         )
         outgoing = self._outgoing(request, peer.account, call, said)
@@ -360,11 +365,14 @@ class Hook:
         )
         if not targets:
             return _no_trunk(call, has_trunks=bool(trunks))
-        if chosen.is_lent and self._brings_calls(chosen, peer.account, now, is_test=dialed.kind is Kind.TEST):
-            self.lending.lend(_loan_of(call, peer.account))
         is_test = dialed.kind is Kind.TEST
         forward = Forward(targets, call, emergency=True, is_own_test=peer.is_proven and is_test, is_test=is_test)
-        return Decision(forward=forward, call=call)
+        lend = partial(self._lend, call, chosen, peer.account) if chosen.is_lent else None
+        return Decision(forward=forward, call=call, ask=ask, lend=lend)
+
+    def _lend(self, call: EmergencyCall, chosen: Chosen, account: AccountTable) -> None:
+        if self._brings_calls(chosen, account, call.received_at, is_test=call.dialed.kind is Kind.TEST):
+            self.lending.lend(_loan_of(call, account))
 
     def _brings_calls(self, chosen: Chosen, account: AccountTable, now: datetime, *, is_test: bool) -> bool:
         """Whether calls to the number are this caller's from now on: not to one that the PBX merely says and another
@@ -384,17 +392,17 @@ class Hook:
             if other is not account
         )
 
-    def _ranked(self, account: AccountTable, group: Group) -> tuple[Trunk, ...]:
+    def _ranked(self, account: AccountTable, group: Group) -> Ranking:
         """The trunks to try; kept for as long as none is down and neither the account's nor the last resorts change."""
         last_resorts = self._table.last_resorts
         if self._down:
-            return route.ranked_trunks(account, last_resorts, self._down, group)
+            return _with_names(route.ranked_trunks(account, last_resorts, self._down, group))
         kept = self._rankings.get(account.account_id)
         if kept is None or kept[0] is not account.trunks or kept[1] is not last_resorts:
             kept = self._rankings[account.account_id] = (account.trunks, last_resorts, {})
         ranked = kept[2].get(group)
         if ranked is None:
-            ranked = kept[2][group] = route.ranked_trunks(account, last_resorts, (), group)
+            ranked = kept[2][group] = _with_names(route.ranked_trunks(account, last_resorts, (), group))
         return ranked
 
     def _outgoing(self, request: Request, account: AccountTable, call: EmergencyCall, said: Carried) -> Outgoing:
@@ -424,6 +432,10 @@ class Hook:
             contact_number=(location.onsite_number if location is not None else None) or account.callback_number or "",
             language=account.language,
         )
+
+
+def _with_names(trunks: tuple[Trunk, ...]) -> Ranking:
+    return trunks, {trunk.id: trunk.name for trunk in trunks}
 
 
 def _of_inbound(inbound: Inbound) -> Decision:

@@ -88,6 +88,10 @@ class BadLocation(Exception):
         self.detail = detail
 
 
+Pieces = tuple[bytes, bytes, bytes, bytes]
+_kept_pieces: dict[tuple[int, str], tuple[DispatchableLocation, Pieces]] = {}
+_MAX_KEPT_PIECES = 8_192
+
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
@@ -98,7 +102,7 @@ def write_pidf(location: DispatchableLocation, entity: str, now: datetime, *, me
         entity: The presentity, a pres: or sip: URI (RFC 5491 §3.1). Anything not allowed in XML is dropped from it.
         method: How the location was found (RFC 4119 §6.1).
     """
-    head, middle, tail, end = _pieces(location, method)
+    head, middle, tail, end = _pieces_of(location, method)
     expiry, stamp = _stamps(int(now.timestamp()))
     return b"".join((head, escaped(entity).encode(), middle, expiry, tail, stamp, end))
 
@@ -112,9 +116,19 @@ def entity_of(uri: str) -> str:
     return f"pres:{address}" if "@" in address else f"pres:anonymous@{address}"
 
 
-@lru_cache(maxsize=8192)
-def _pieces(location: DispatchableLocation, method: str) -> tuple[bytes, bytes, bytes, bytes]:
-    """The document of a location, cut where a call's own values go; a place that calls once calls again."""
+def _pieces_of(location: DispatchableLocation, method: str) -> Pieces:
+    """`_pieces`, kept: a place that calls once calls again. By identity: to compare the address costs a call more."""
+    key = id(location), method
+    found = _kept_pieces.get(key)
+    if found is None or found[0] is not location:
+        if len(_kept_pieces) >= _MAX_KEPT_PIECES:
+            _kept_pieces.clear()
+        found = _kept_pieces[key] = location, _pieces(location, method)
+    return found[1]
+
+
+def _pieces(location: DispatchableLocation, method: str) -> Pieces:
+    """The document of a location, cut where a call's own values go."""
     tuple_id = location.id if _XML_ID.fullmatch(location.id) else "location"
     # RFC 5491 §3.4: both describe one place; the civic address goes first, it is what a dispatcher sends people to
     inside = _civic_xml(location.civic_address) + (_shape_xml(location.geo) if location.geo is not None else "")

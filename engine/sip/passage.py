@@ -59,10 +59,19 @@ class Passage:
 
     def send_out(self, now: float) -> None:
         """Decide what is asked and send what is ready."""
-        stack, plain = self._stack, self._plain
+        stack = self._stack
         while (event := stack.next_event()) is not None:
             self._decide(event, now)
-        outgoing = stack.take_outgoing()
+        self._send(stack.take_outgoing())
+
+    def send_newest_first(self) -> None:
+        """Send what is ready, the newest first: the INVITE of a 911 before the 100 that was written ahead of it."""
+        outgoing = self._stack.take_outgoing()
+        outgoing.reverse()
+        self._send(outgoing)
+
+    def _send(self, outgoing: list[tuple[bytes, Hop]]) -> None:
+        plain = self._plain
         if plain is None:
             self._send_all(outgoing)
             return

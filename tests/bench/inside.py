@@ -12,6 +12,7 @@ import gc
 import pstats
 import tempfile
 import time
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -122,12 +123,15 @@ async def _drive(edge: Edge, generator: Generator, clock: Clock, arguments: argp
 
     warm = arguments.calls // 2
     emergencies: list[float] = []
+    foreign = b"\1" * (arguments.cold * 2**20)
     shell = edge._transports._udp[0]
     receive = shell._receive
 
     def timed(data: bytes, hop: Hop) -> None:
         """From the datagram in hand to the INVITE in the carrier's socket."""
         is_emergency = data.startswith(b"INVITE sip:911@")
+        if is_emergency and foreign:
+            zlib.crc32(foreign)
         began = time.thread_time()
         receive(data, hop)
         if is_emergency and number >= warm:
@@ -182,6 +186,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1, help="calls that arrive together")
     parser.add_argument("--every", type=int, default=0, help="each so many calls one to 911")
     parser.add_argument("--phones", type=int, default=0, help="phones in the table")
+    parser.add_argument("--cold", type=int, default=0, help="MiB that push ours out of the caches before each 911")
     parser.add_argument("--profile", action="store_true")
     with asyncio.Runner(loop_factory=EdgeLoop) as runner:
         runner.run(_run(parser.parse_args()))

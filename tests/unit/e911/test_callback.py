@@ -79,7 +79,14 @@ def hook(*accounts, lending=None, trunk_ips=(CARRIER.ip, OTHER_CARRIER.ip)):
 def places(at, user, *, now=NOW, uri="sip:911@x", source=PBX):
     """An emergency call of that user; its record."""
     data = request(uri=uri, source=source, added=[f"P-Asserted-Identity: <sip:{user}@pbx>"])
-    return at.decide(read_request(data), source, now).call
+    return left(at.decide(read_request(data), source, now)).call
+
+
+def left(decision):
+    """What was decided, when the request has left: the number it went with is its caller's."""
+    if decision.lend is not None:
+        decision.lend()
+    return decision
 
 
 def comes_in(at, number, *, source=CARRIER, now=NOW, added=(), uri=None):
@@ -290,9 +297,7 @@ def test_a_connection_s_own_port_is_no_way_back_once_it_has_closed():
     """E-09: the PBX called over TCP from a port where nobody listens; SIP's own port at its address is tried next."""
     base = account()
     at = hook(replace(base, pbxs={"pbx_1": replace(base.pbxs["pbx_1"], registrar_host="")}))
-    call = at.decide(
-        read_request(request(added=["P-Asserted-Identity: <sip:desk102@pbx>"])), Hop("tcp", PBX.ip, 41_135, 7), NOW
-    ).call
+    call = places(at, "desk102", source=Hop("tcp", PBX.ip, 41_135, 7))
     ways = comes_in(at, call.elin).forward.targets
     assert [(target.hop[:3], target.edit.request_uri) for target in ways[:2]] == [
         (("tcp", PBX.ip, 41_135), f"sip:desk102@{PBX.ip}:41135;transport=tcp"),
@@ -314,7 +319,7 @@ def test_a_pbx_that_moved_since_its_call_is_looked_for_where_it_was_last():
         made = Challenge("callpoint", read_parameters(challenge)["nonce"], "MD5", qop="auth", is_proxy=True)
         line = ": ".join(answer(made, Credentials("acme", "s"), "INVITE", "sip:911@192.0.2.10", cnonce="c"))
         data = request(source=source, call_id=call_id, added=[who, line])
-        return at.decide(read_request(data), source, NOW).call
+        return left(at.decide(read_request(data), source, NOW)).call
 
     call = proven_call(first, "one", "desk102")
     assert [target.hop for target in comes_in(at, call.elin).forward.targets][:1] == [first]

@@ -117,6 +117,8 @@ class Element:
             self.tags.append(decision.call)
             if decision.forward is not None:
                 self.stack.forward(event.transaction, decision.forward, now)
+                if decision.lend is not None:
+                    decision.lend()
             else:
                 self.stack.respond(event.transaction, decision.status, decision.reason, decision.headers, now=now)
 
