@@ -106,7 +106,7 @@ class Edge:
         self._references = ReferenceWait(uris, tell=lines.tell)
         self._call_ids = DrawnIds("call")
         self._hook = self._made_hook(profiles)
-        self._claims = Claims(self._keys.subkey(f"{CLAIM_PURPOSE} {settings.family}"))
+        self._claims, self._begun = (Claims(self._keys.subkey(f"{CLAIM_PURPOSE} {settings.family}")) for _ in range(2))
         if settings.workers > 1:
             self._hook.lending.claim = lambda number: self._claims.take(number, self._loop.time())
         own = f"edge-{settings.worker}" if settings.worker else "edge"
@@ -139,6 +139,7 @@ class Edge:
         self._siblings = HandOver(
             settings.data_dir, settings.worker, settings.workers, receive=self._passage.receive, drained=self._drained,
             cancel=self._cancel_for_sibling, silent=self._sibling_silent,
+            has_begun=lambda invite: self._begun.is_begun(invite, self._loop.time()),
         )  # fmt: skip
         self._collector = Collector()
         self._orders = self._made_orders()
@@ -247,6 +248,7 @@ class Edge:
             self._lines.log("stopped_with_calls_in_progress", level="warning", calls=self._recorder.unanswered)
         self._siblings.close()
         self._claims.close()
+        self._begun.close()
         await self._transports.close()
         await asyncio.to_thread(self._loans.close)
         if not await asyncio.to_thread(self._journal.close):
@@ -427,6 +429,8 @@ class Edge:
                 self._others.append(event.transaction)
                 return
             self._passage.send_newest_first()  # all that is done for its call but the INVITE itself comes after it
+            if self._settings.workers > 1:
+                self._begun.take_call(event.request, now)
             if decision.lend is not None:
                 decision.lend()
             if decision.ask is not None:
@@ -496,6 +500,7 @@ class Edge:
             self._note_stranger(stranger, now)
         self._loans.tick(datetime.now(UTC))
         self._claims.tick(now)
+        self._begun.tick(now)
         self._call_ids.draw()
         self._siblings.tick()
         self._collector.tick(self._passage.messages, now)

@@ -5,6 +5,9 @@ Two processes that take a 911 call each within the same half second have not rea
 gives a name to one alone, at once, without a disk, and gives it back when the process dies. A name that somebody else
 has taken is a number that is being lent; the next one is chosen. It is held until the file has long told everybody.
 
+The same way a process says that it has begun a 911 call: a sibling that is handed a repetition of its INVITE while that
+process pauses leaves it to it, once.
+
 Everybody on the machine reads these names (/proc/net/unix) and may take one: they are keyed hashes, so that nobody else
 knows whose number is lent, nor which name to take.
 """
@@ -13,6 +16,8 @@ import errno
 import hashlib
 import socket
 from collections import OrderedDict
+
+from engine.sip.message import BadMessage, Request, parse_message
 
 HELD_S = 5.0  # ten times as long as a loan takes to be read by the others
 MAX_HELD = 256  # descriptors; more numbers than that within `HELD_S` are more callers than any pool has
@@ -44,6 +49,18 @@ class Claims:
         if len(self._held) > MAX_HELD:
             self._held.popitem(last=False)[1][0].close()
         return True
+
+    def take_call(self, request: Request, now: float) -> bool:
+        """The same for a call, by its INVITE as it came, or its CANCEL: whether it is ours."""
+        return self.take((request.via.branch + b" " + request.call_id_bytes).decode("latin-1"), now)
+
+    def is_begun(self, data: bytes, now: float) -> bool:
+        """Whether another process has begun the call that this is of. From now on it is ours if none has."""
+        try:
+            request = parse_message(data)
+        except BadMessage:
+            return False
+        return isinstance(request, Request) and not self.take_call(request, now)
 
     def tick(self, now: float) -> None:
         """Give back what everybody knows of by now."""

@@ -7,7 +7,8 @@ a refusal) belongs to the worker that its Call-ID names: whoever receives it han
 folder. So one PBX with one socket is served by all, and a CANCEL that comes from another port still finds its call.
 A worker that is away misses nothing: what cannot be handed over is served by whoever has it. What has been handed over
 is kept until its receiver says that it has it: a process that hangs takes in what it will never read. Without that word
-the message is served here, and the silent one is handed nothing until it is heard again.
+the message is served here, and the silent one is handed nothing until it is heard again. A repetition of
+an INVITE that the silent one has begun is left to it once: a short pause makes no second call to 911, a long one does.
 
 A call on a stream stays with the worker its connection came to. A CANCEL by another connection may come to another
 worker, which asks its siblings and answers when one of them says that the call was its.
@@ -24,6 +25,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from engine.sip.forward import Hop
 from engine.sip.grammar import MAX_MESSAGE_BYTES
@@ -35,11 +37,13 @@ MAX_KEPT_CALLS = 4_096
 _CALL_ID = re.compile(rb"\r\n(?:call-id|i)[ \t]*+:[ \t]*+([^\r\n]*+)", re.IGNORECASE)
 _USUAL_SPELLING = b"\r\nCall-ID:"
 _DEALT = frozenset({b"INVITE", b"CANCEL", b"ACK si"})  # first bytes of what is dealt by Call-ID
+_REPEATED = frozenset({b"INVITE", b"CANCEL"})  # by their sender, until they are answered
 _HEADER_BYTES = 96  # what it is, then its words: a message and who sent it, a question, an answer
 TAKEN_WITHIN_S = 0.25  # without a word for so long a message is served here; the caller repeats it after T1 (0.5 s)
 # a pause longer than this, and the INVITE is left to who handed it over; what lies between is for the word to come back
 STALE_S = 0.15
 ASK_WITHIN_S = 0.5  # a sibling that is busy or dead; the caller's own patience is T1 times 64
+_Kept = TypeVar("_Kept")
 Cancel = Callable[[bytes, Hop, bool], bool]
 """(CANCEL, who sent it, is that a peer) -> whether its call was here, and has ended."""
 
@@ -79,6 +83,7 @@ class HandOver:
         receive: Takes (message, hop) that a sibling handed over.
         drained: Called once after a wake-up.
         cancel: Ends a call here for a sibling that received its CANCEL.
+        has_begun: Whether a sibling has begun the 911 call that this message is of.
         silent: Told (worker, True) when a sibling does not take what it is handed, False when it is heard again.
     """
 
@@ -91,9 +96,10 @@ class HandOver:
         receive: Callable[[bytes, Hop], None],
         drained: Callable[[], None],
         cancel: Cancel = lambda _data, _hop, _is_trusted: False,
+        has_begun: Callable[[bytes], bool] = lambda _data: False,
         silent: Callable[[int, bool], None] = lambda _worker, _is_silent: None,
     ) -> None:
-        self._cancel, self._silent = cancel, silent
+        self._cancel, self._silent, self._has_begun = cancel, silent, has_begun
         self._siblings = {number: _Sibling(number) for number in range(workers) if number != worker}
         self._timer: asyncio.TimerHandle | None = None
         self._asked: dict[str, _Asked] = {}
@@ -104,6 +110,7 @@ class HandOver:
         self._descriptor = -1
         self._socket: socket.socket | None = None
         self._kept: set[int] = set()  # calls of others that are served here
+        self._left: set[tuple[int, bytes]] = set()  # what was left to a silent one: of which call, and what
         self.handed_over = 0
 
     def open(self) -> None:
@@ -146,8 +153,7 @@ class HandOver:
         sibling, now = self._siblings[owner], asyncio.get_running_loop().time()
         words = f"message {self._worker} {sibling.sent + 1} {now:.3f} {hop.ip} {hop.port}"
         if sibling.is_silent or not self._tell(owner, words, data):  # a call waits for nobody
-            self._keep(call)
-            return False
+            return not self._serves(call, data)
         sibling.sent += 1
         sibling.untaken[sibling.sent] = (now + TAKEN_WITHIN_S, data, hop)
         if self._timer is None:
@@ -161,10 +167,16 @@ class HandOver:
             if sibling.is_silent:
                 self._tell(sibling.number, f"ask {self._worker}")
 
-    def _keep(self, call: int) -> None:
-        if len(self._kept) >= MAX_KEPT_CALLS:
-            self._kept.clear()
-        self._kept.add(call)
+    def _serves(self, call: int, data: bytes) -> bool:
+        """Whether a message of a silent sibling is served here. Of a call that it has begun, INVITE and CANCEL are left
+        to it, once: they come again when nobody answers.
+        """
+        left = call, data[:6]
+        if left not in self._left and data[:6] in _REPEATED and self._has_begun(data):
+            _add(left, self._left)
+            return False
+        _add(call, self._kept)
+        return True
 
     def _serve_untaken(self) -> None:
         """What a sibling has not taken in time is served here, in the order it came."""
@@ -179,9 +191,8 @@ class HandOver:
                     break
                 del sibling.untaken[number]
                 self._note(sibling, is_silent=True)
-                if (call := call_number(data)) is not None:
-                    self._keep(call)
-                self._receive(data, hop)
+                if (call := call_number(data)) is None or self._serves(call, data):
+                    self._receive(data, hop)
         if soonest is not None and self._timer is None:
             self._timer = asyncio.get_running_loop().call_at(soonest, self._serve_untaken)
         self._drained()
@@ -276,6 +287,12 @@ class HandOver:
             if number >= first:
                 del sibling.untaken[number]
         self._note(sibling, is_silent=False)
+
+
+def _add(one: _Kept, to: set[_Kept]) -> None:
+    if len(to) >= MAX_KEPT_CALLS:
+        to.clear()
+    to.add(one)
 
 
 def _port(text: str) -> int:

@@ -16,7 +16,7 @@ from engine.edge_claims import HELD_S, MAX_HELD, Claims
 from engine.edge_workers import TAKEN_WITHIN_S, HandOver, call_number, own_listening
 from engine.sip.forward import Hop
 from engine.sip.transports import Listening
-from tests.siptest import PBX, request
+from tests.siptest import PBX, read_request, request
 
 WORKERS = 3
 
@@ -282,6 +282,43 @@ async def test_what_a_sibling_does_not_take_in_is_served_here_until_it_is_heard_
     finally:
         here.close()
         there.close()
+
+
+async def test_a_repetition_of_a_911_that_a_pausing_sibling_has_begun_is_left_to_it_once(tmp_path: Path) -> None:
+    """E-03: a pause shorter than the sender's patience makes no second call; a longer one does, and what nobody has
+    begun is served at once. A CANCEL comes again as well.
+    """
+    served: asyncio.Queue[bytes] = asyncio.Queue()
+    space = secrets.token_bytes(32)
+    ours, theirs = Claims(space), Claims(space)
+    here = HandOver(
+        tmp_path, 0, 2, receive=lambda data, _hop: served.put_nowait(data), drained=lambda: None,
+        has_begun=lambda data: ours.is_begun(data, 0.0),
+    )  # fmt: skip
+    there = HandOver(tmp_path, 1, 2, receive=lambda _data, _hop: None, drained=lambda: None)
+    names = [name for at in range(50) if owner_of(request(source=PBX, call_id=(name := f"{at}@x")), 2) == 1]
+    begun, other = (request(source=PBX, call_id=name, branch=f"z9hG4bK{name}") for name in names[:2])
+    cancel = begun.replace(b"INVITE", b"CANCEL")
+    here.open()
+    there.open()
+    try:
+        assert there._socket is not None
+        asyncio.get_running_loop().remove_reader(there._socket.fileno())  # it pauses, and has begun one of the two
+        assert theirs.take_call(read_request(begun), 0.0)
+        async with asyncio.timeout(30.0):
+            assert here.takes(begun, PBX)
+            assert here.takes(other, PBX)
+            assert await served.get() == other
+        assert here.takes(cancel, PBX)
+        assert not here.takes(cancel, PBX)
+        assert not here.takes(begun, PBX)
+        assert not here.takes(other, PBX)
+        assert served.empty()
+        theirs.close()  # it was ended: the kernel gives its names back
+        assert not ours.is_begun(begun, 0.0)
+    finally:
+        for each in (here, there, ours, theirs):
+            each.close()
 
 
 @pytest.mark.parametrize(
