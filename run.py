@@ -58,21 +58,37 @@ PARTS = {
     "golden": ["tests/golden"],
     "browser": ["tests/browser"],
 }
-# `run.py test` runs two lanes side by side. The first begins with what waits for servers, phones and timers, so that
-# it leaves a core to what computes or draws pages; the second takes that, piece by piece. A lane that is done helps.
+# `run.py test` runs three lanes side by side on two cores. The first has what waits for servers, phones and timers; the
+# others compute and draw pages, longest first, and give way to the first, whose tests look at the clock. A lane that is
+# done helps another.
 COMPUTING_PROTOCOL = tuple(
     f"tests/protocol/test_{name}.py" for name in ("admin_api_schema", "audit_complete", "rfc4475")
 )
-WAITING = (("protocol", ("tests/protocol",), COMPUTING_PROTOCOL),)
-COMPUTING: tuple[tuple[str, Places, Places], ...] = (
-    ("the compiled core", ("tests/unit/test_native.py",), ()),
-    ("browser", ("tests/browser",), ()),
-    ("random requests", COMPUTING_PROTOCOL, ()),
-    ("unit, admin", ("tests/unit/admin",), ()),
-    ("unit, sip", ("tests/unit/sip",), ()),
-    ("unit, provisioning", ("tests/unit/provisioning",), ()),
-    ("unit, e911", ("tests/unit/e911", "tests/unit/e911_records"), ()),
+BROWSER = ("every_page", "api_reference", "audit_log", "access", "alerts", "branding", "boot")
+LOOKED_AT = tuple(f"tests/browser/test_{name}.py" for name in BROWSER)
+Pieces = tuple[tuple[str, Places, Places], ...]
+WHOLE_NODES = tuple(
+    f"tests/protocol/test_{name}.py"
+    for name in ("whole", "whole_location", "command", "canaries", "storage", "phones_workers", "rotation", "rollouts")
 )
+WAITING: Pieces = (
+    ("protocol", ("tests/protocol",), COMPUTING_PROTOCOL + WHOLE_NODES),
+    ("protocol, whole nodes", WHOLE_NODES, ()),
+)
+COMPUTING: Pieces = (
+    ("browser, every page", LOOKED_AT[:1], ()),
+    ("browser, work", ("tests/browser",), LOOKED_AT),
+    ("browser, looks", LOOKED_AT[1:], ()),
+    ("random requests", COMPUTING_PROTOCOL[:1], ()),
+    ("unit, admin", ("tests/unit/admin",), ()),
+    ("the compiled core", ("tests/unit/test_native.py",), ()),
+    ("unit, provisioning", ("tests/unit/provisioning",), ()),
+    ("the log of random requests", COMPUTING_PROTOCOL[1:], ()),
+    ("unit, e911", ("tests/unit/e911", "tests/unit/e911_records"), ()),
+    ("unit, sip", ("tests/unit/sip",), ()),
+)
+HELPERS = 2  # computing lanes beside the waiting one: as many as two cores have use for
+GIVING_WAY = ("nice", "-n", "5")
 SLOWEST = 10  # tests of a lane that are named at the end
 USAGE = """\
 python3 run.py                 start Callpoint here (data in ./data)
@@ -294,14 +310,14 @@ def tests(word: str, rest: list[str]) -> int:
 
 
 def in_lanes() -> int:
-    """The checks and all tests, in two lanes at once; what a piece says is shown when it is done."""
+    """The checks and all tests, in several lanes at once; what a piece says is shown when it is done."""
     started = time.monotonic()
     lanes = shared_out()
     running: dict[int, Running] = {}
     done: list[Done] = []
     while running or any(lanes):
         try:
-            for lane in range(len(lanes)):
+            for lane in range(1 + HELPERS):
                 if lane not in running and (following := next_piece(lanes, lane)):
                     running[lane] = begin(following)
             time.sleep(0.1)
@@ -310,7 +326,7 @@ def in_lanes() -> int:
         except KeyboardInterrupt:  # what runs has had the signal too and ends by itself
             for each in lanes:
                 each.clear()
-    for lane in range(len(lanes)):
+    for lane in range(1 + HELPERS):
         show_slowest(lane, [one for one in done if one.lane == lane])
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     print(f"-- all in {time.monotonic() - started:.0f} s, {usage.ru_utime + usage.ru_stime:.0f} s of them CPU")
@@ -320,24 +336,24 @@ def in_lanes() -> int:
 
 
 def shared_out() -> list[deque[Piece]]:
-    """Each lane's pieces, in their order. What no piece names is one more, and the checks come first."""
+    """What waits and what computes, each in its order. What no piece names is one more, and the checks come first."""
     named = [place for _, places, _ in (*WAITING, *COMPUTING) for place in places]
-    waiting, computing = (deque(piece(*each) for each in lane) for lane in (WAITING, COMPUTING))
-    computing.appendleft(Piece("checks", [sys.executable, str(ROOT / "run.py"), "check"]))
-    computing.append(piece("the rest", ("tests",), tuple(named)))
+    waiting = deque(Piece(name, test_piece(places, without)) for name, places, without in WAITING)
+    computing = deque(Piece(name, [*GIVING_WAY, *test_piece(*rest)]) for name, *rest in COMPUTING)
+    computing.appendleft(Piece("checks", [*GIVING_WAY, sys.executable, str(ROOT / "run.py"), "check"]))
+    computing.append(Piece("the rest", [*GIVING_WAY, *test_piece(("tests",), tuple(named))]))
     return [waiting, computing]
 
 
-def piece(name: str, places: Places, without: Places) -> Piece:
-    return Piece(name, pytest_command([*places, *(f"--ignore={each}" for each in without), f"--durations={SLOWEST}"]))
+def test_piece(places: Places, without: Places) -> list[str]:
+    return pytest_command([*places, *(f"--ignore={each}" for each in without), f"--durations={SLOWEST}"])
 
 
 def next_piece(lanes: list[deque[Piece]], lane: int) -> Piece | None:
-    """The lane's own next one; when it has none left, the last of another's."""
-    if lanes[lane]:
-        return lanes[lane].popleft()
-    other = max(lanes, key=len)
-    return other.pop() if other else None
+    """The next one of its kind: the first lane's wait, all others' compute; with none left, the other kind's next."""
+    own, other = lanes if lane == 0 else reversed(lanes)
+    kind = own or other
+    return kind.popleft() if kind else None
 
 
 def begin(piece: Piece) -> Running:

@@ -101,7 +101,9 @@ class Node:
         if process.returncode is None:
             process.send_signal(number)
         try:
-            await asyncio.wait_for(process.wait(), 20)
+            async with asyncio.timeout(20):
+                while process.returncode is None:  # wait() waits for the pipe too, which a SIP process may hold open
+                    await asyncio.sleep(0.01)
         except TimeoutError:
             process.kill()
             await process.wait()

@@ -1,4 +1,4 @@
-"""The one command that runs every test: what its two lanes share is everything, once."""
+"""The one command that runs every test: what its lanes share is everything, once."""
 
 import importlib.util
 import sys
@@ -30,7 +30,7 @@ def files_of(words: list[str]) -> list[Path]:
     return [file for file in found if not any(file == each or each in file.parents for each in ignored)]
 
 
-def test_every_test_file_is_in_exactly_one_piece_of_the_two_lanes(run: ModuleType) -> None:
+def test_every_test_file_is_in_exactly_one_piece_of_the_lanes(run: ModuleType) -> None:
     """A new file or folder is run, whether a piece names it or not."""
     pieces = [piece for lane in run.shared_out() for piece in lane]
     assert [piece.name for piece in pieces if "pytest" not in piece.command] == ["checks"]
@@ -38,11 +38,11 @@ def test_every_test_file_is_in_exactly_one_piece_of_the_two_lanes(run: ModuleTyp
     assert counted == Counter(dict.fromkeys((ROOT / "tests").rglob("test_*.py"), 1))
 
 
-def test_a_lane_that_is_done_takes_the_last_piece_of_the_other(run: ModuleType) -> None:
-    """Each takes its own first; in the end nothing is left."""
-    one, two, three = (run.Piece(name, []) for name in ("one", "two", "three"))
-    lanes = [deque([one]), deque([two, three])]
-    assert [run.next_piece(lanes, lane) for lane in (0, 0, 1, 1)] == [one, three, two, None]
+def test_a_lane_that_is_done_takes_the_next_piece_of_another(run: ModuleType) -> None:
+    """The first takes what waits, the others what computes; then whatever there is, and in the end nothing is left."""
+    one, two, three, four = (run.Piece(name, []) for name in ("one", "two", "three", "four"))
+    lanes = [deque([one, two]), deque([three, four])]
+    assert [run.next_piece(lanes, lane) for lane in (2, 0, 1, 1, 0, 2)] == [three, one, four, two, None, None]
 
 
 def test_a_piece_that_fails_and_its_slow_tests_are_told(
