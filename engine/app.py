@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from admin.app import make_admin
 from admin.server import AdminRunner
-from engine import migrations
+from engine import garbage, migrations
 from engine.accounts import operations as accounts
 from engine.accounts import store as accounts_store
 from engine.accounts.anomaly_mail import AnomalyMail
@@ -143,6 +143,7 @@ class App:
         except BaseException:
             await self.stop()
             raise
+        garbage.settle()
 
     async def stop(self) -> None:
         """Close the doors, let calls in progress finish (5 s), release what the outbox has claimed."""

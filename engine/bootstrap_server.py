@@ -25,7 +25,8 @@ from engine.errors import EngineError
 from engine.provisioning import bootstrap, store_bootstrap, tokens
 from engine.provisioning.answers import ERROR_BODY, LOG, SECURITY, Answer, PhoneServer, not_found, plain
 from engine.provisioning.bootstrap import Pace
-from engine.provisioning.fetchlog import Fetch, FetchKind, FetchLog
+from engine.provisioning.fetches import Fetch, FetchKind
+from engine.provisioning.fetchlog import FetchLog
 from engine.provisioning.vendors import Vendors
 from engine.web_crowd import connections_of_a_port
 

@@ -11,7 +11,8 @@ from engine.e911.held_http import HeldAsk, HeldDoor
 from engine.e911.held_sightings import MeasuredSightings
 from engine.e911.location import Sighting
 from engine.e911.references import held_url_of
-from engine.provisioning.fetchlog import Fetch, FetchKind, FetchLog
+from engine.provisioning.fetches import Fetch, FetchKind
+from engine.provisioning.fetchlog import FetchLog
 from engine.provisioning.http import PhonesPort
 
 NoteSighting = Callable[[str, Sighting], None]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from engine.config import Config, Listen
 from engine.e911.location import Sighting
-from engine.provisioning.fetchlog import Noted
+from engine.provisioning.fetches import Noted
 from engine.provisioning.render import PhoneConfig
 
 LENGTH = struct.Struct("!I")

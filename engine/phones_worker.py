@@ -18,7 +18,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from engine import crypto, log
+from engine import crypto, garbage, log
 from engine.audit.record import open_audited
 from engine.doors import phones_tls
 from engine.e911.location import Sighting
@@ -26,7 +26,7 @@ from engine.errors import EngineError
 from engine.held_server import serve_held
 from engine.phones_line import Fetches, Rendered, Sighted, Up, WorkerSettings, frame, read_frame
 from engine.provisioning.assetstore import AssetStore
-from engine.provisioning.fetchlog import Noted
+from engine.provisioning.fetches import Noted
 from engine.provisioning.http import make_phones_port
 from engine.provisioning.render import PhoneConfig
 from engine.provisioning.vendors import FileRule, Profile
@@ -74,6 +74,7 @@ async def _serve(settings: WorkerSettings, commands: asyncio.StreamReader, told:
             ssl_context=phones_tls(section, port.admission.authorities), backlog=BACKLOG, reuse_port=True,
         )  # fmt: skip
         await site.start()
+        garbage.settle()
         told.say(Up())
         await commands.read()  # until the main process lets go
     finally:

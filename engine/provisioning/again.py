@@ -12,7 +12,7 @@ import weakref
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from engine.provisioning.fetchlog import Fetch
+from engine.provisioning.fetches import Fetch
 from engine.provisioning.index import Found
 from engine.provisioning.kept import Kept, KeptFiles
 

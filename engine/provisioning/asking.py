@@ -6,7 +6,7 @@ from typing import NamedTuple
 from aiohttp import hdrs
 
 from engine.provisioning import diagnosis, phonebook, sealing, tokens
-from engine.provisioning.fetchlog import Fetch, FetchKind
+from engine.provisioning.fetches import Fetch, FetchKind
 from engine.provisioning.index import Found
 from engine.provisioning.kept import Kept
 from engine.provisioning.vendors import FileKind, FileRule, PhoneIdentity, Vendors

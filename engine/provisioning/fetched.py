@@ -28,7 +28,7 @@ from engine.db import Database, utc_now
 from engine.errors import EngineError
 from engine.models import FetchedFile, Phone
 from engine.provisioning import preview
-from engine.provisioning.fetchlog import Fetch, FetchKind
+from engine.provisioning.fetches import Fetch, FetchKind
 from engine.provisioning.render import PhoneConfig, Renderer
 from engine.provisioning.vendors import FileRule, Profile
 

@@ -50,7 +50,8 @@ from engine.provisioning.assetstore import AssetStore
 from engine.provisioning.certificates import Authorities, DeviceCertificate
 from engine.provisioning.directories import Directories
 from engine.provisioning.fetched import LastFetched
-from engine.provisioning.fetchlog import MANY, Fetch, FetchKind, FetchLog
+from engine.provisioning.fetches import Fetch, FetchKind
+from engine.provisioning.fetchlog import MANY, FetchLog
 from engine.provisioning.index import Found, Index, open_index
 from engine.provisioning.kept import Kept, KeptFiles
 from engine.provisioning.policy import Policy

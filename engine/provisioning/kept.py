@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from multidict import CIMultiDict
 
-from engine.provisioning.fetchlog import Fetch
+from engine.provisioning.fetches import Fetch
 
 MAX_KEPT_BYTES = 96 * 1024 * 1024
 MAX_KEPT = 50_000

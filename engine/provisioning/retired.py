@@ -9,7 +9,7 @@ import datetime as dt
 from collections.abc import Iterable
 from copy import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol
 
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -17,22 +17,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from engine.db import utc_now
 from engine.models import Phone, PhoneStatus, RetiredToken
 from engine.provisioning import vicinity
-
-if TYPE_CHECKING:
-    from engine.provisioning.fetchlog import Fetch  # the log's writer asks here
+from engine.provisioning.fetches import Count, Fetch
 
 REASON = "retired_token"
 MAX_KEPT = 10  # of an account
 KEPT_FOR = dt.timedelta(days=400)  # a phone in a drawer is found a year later; after that it is any stranger
 _GROUP = 500  # what every database takes in one statement
-
-
-class Counted(Protocol):
-    """How often a fetch was noted, since when, and what all of them took together."""
-
-    at: dt.datetime
-    count: int
-    duration_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +35,14 @@ class Wish:
     is_moving: bool = False
 
 
-Count = TypeVar("Count", bound=Counted)
+class Served(Protocol):
+    """A phone's columns of those names: its row, or these alone."""
+
+    status: str
+    last_ip: str | None
+    home_ip: str | None
+    fetched_token_index: str | None
+    elsewhere_at: dt.datetime | None
 
 
 async def retire(session: AsyncSession, account_id: str, token_index: str) -> None:
@@ -60,7 +57,7 @@ async def retire(session: AsyncSession, account_id: str, token_index: str) -> No
     await session.execute(delete(RetiredToken).where(RetiredToken.retired_at < now - KEPT_FOR))
 
 
-async def attributed(session: AsyncSession, taken: "dict[Fetch, Count]") -> "dict[Fetch, Count]":
+async def attributed(session: AsyncSession, taken: dict[Fetch, Count]) -> dict[Fetch, Count]:
     """The noted fetches, those with a retired token told to its account and phone; those with a token of nobody's stay
     nobody's, and equal ones among them are counted together.
     """
@@ -76,7 +73,7 @@ async def attributed(session: AsyncSession, taken: "dict[Fetch, Count]") -> "dic
     return told
 
 
-def is_from_home(phone: Phone, fetch: "Fetch", wish: Wish) -> bool:
+def is_from_home(phone: Served, fetch: Fetch, wish: Wish) -> bool:
     """While phones are being moved: did the phone itself ask, by its certificate or from the network where it was
     served before the move? The first fetch of all makes the home. Outside of a move anywhere is home.
     """
@@ -87,7 +84,7 @@ def is_from_home(phone: Phone, fetch: "Fetch", wish: Wish) -> bool:
     return fetch.is_proven or vicinity.is_near(phone.home_ip, fetch.ip)
 
 
-def note_token(phone: Phone, fetch: "Fetch", wish: Wish, at: dt.datetime, *, is_from_home: bool) -> None:
+def note_token(phone: Served, fetch: Fetch, wish: Wish, at: dt.datetime, *, is_from_home: bool) -> None:
     """Put on the phone by which token it asked for its own files; until it asks by the wished one it is stale.
 
     While phones are being moved, whoever reads a file by the old URL learns the new one: only what comes from the
@@ -103,7 +100,7 @@ def note_token(phone: Phone, fetch: "Fetch", wish: Wish, at: dt.datetime, *, is_
         phone.status = PhoneStatus.STALE
 
 
-def _told(fetch: "Fetch", owners: dict[str, str], phones: dict[tuple[str, str], str]) -> "Fetch":
+def _told(fetch: Fetch, owners: dict[str, str], phones: dict[tuple[str, str], str]) -> Fetch:
     if fetch.account_id is not None:
         return fetch
     account_id = owners.get(fetch.token_index)
@@ -113,7 +110,7 @@ def _told(fetch: "Fetch", owners: dict[str, str], phones: dict[tuple[str, str], 
     return fetch._replace(account_id=account_id, phone_id=phone_id, reason=REASON, token_index="")
 
 
-def _add(told: "dict[Fetch, Count]", fetch: "Fetch", count: Count) -> None:
+def _add(told: dict[Fetch, Count], fetch: Fetch, count: Count) -> None:
     known = told.get(fetch)
     if known is None:
         told[fetch] = copy(count)  # the noted ones are tried again as they were when this writing fails

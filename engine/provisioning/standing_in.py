@@ -13,7 +13,7 @@ from dataclasses import replace
 from multidict import CIMultiDict
 
 from engine.errors import DatabaseAway, EngineError
-from engine.provisioning.fetchlog import Fetch, FetchKind
+from engine.provisioning.fetches import Fetch, FetchKind
 from engine.provisioning.kept import Kept
 
 MAX_SENTENCE = 300

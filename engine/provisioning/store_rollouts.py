@@ -11,7 +11,7 @@ from engine.db import utc_now
 from engine.models import Phone, PhoneStatus, ProvisioningEvent, Rollout, RolloutState
 from engine.provisioning import merge
 from engine.provisioning.canary import Sign
-from engine.provisioning.fetchlog import FetchKind
+from engine.provisioning.fetches import FetchKind
 from engine.provisioning.fleet import Change, ChangeKind
 
 _ALIVE = dt.timedelta(days=7)  # fetched so lately that a canary phone may be chosen by chance

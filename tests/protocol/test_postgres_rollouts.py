@@ -15,7 +15,7 @@ from engine.models import FetchedFile, Phone, ProvisioningEvent, Rollout
 from engine.provisioning import fleet, lease, retention, rollout, settings, vendors
 from engine.provisioning.dryrun import DryRuns
 from engine.provisioning.fetched import LastFetched
-from engine.provisioning.fetchlog import Fetch, FetchKind
+from engine.provisioning.fetches import Fetch, FetchKind
 from engine.provisioning.fleet import Change, ChangeKind
 from engine.provisioning.index import open_index
 from engine.provisioning.overrides import Examined

@@ -5,7 +5,7 @@ import weakref
 from multidict import CIMultiDict
 
 from engine.provisioning.again import Answered, Served
-from engine.provisioning.fetchlog import Fetch, FetchKind
+from engine.provisioning.fetches import Fetch, FetchKind
 from engine.provisioning.index import Found
 from engine.provisioning.kept import Kept, KeptFiles
 

@@ -11,7 +11,8 @@ from engine.db import utc_now
 from engine.errors import Conflict
 from engine.models import Account, AuditEntry, Phone, ProvisioningEvent, RetiredToken
 from engine.provisioning import cutover, phones, retired, store_cutover, tokens
-from engine.provisioning.fetchlog import Fetch, FetchKind, FetchLog
+from engine.provisioning.fetches import Fetch, FetchKind
+from engine.provisioning.fetchlog import FetchLog
 from engine.provisioning.index import SqliteIndex
 from engine.provisioning.movement import Impact, Move, Progress, RotationState
 from tests.factories import add_account, add_phone

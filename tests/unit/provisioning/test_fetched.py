@@ -10,7 +10,8 @@ from engine.db import Database
 from engine.models import FetchedFile, Phone
 from engine.provisioning import fetched, phones, settings, store_boots, vendors
 from engine.provisioning.fetched import LastFetched, text_of
-from engine.provisioning.fetchlog import Fetch, FetchKind, FetchLog
+from engine.provisioning.fetches import Fetch, FetchKind
+from engine.provisioning.fetchlog import FetchLog
 from engine.provisioning.index import open_index
 from engine.provisioning.render import Renderer
 from tests.factories import add_account, add_line, add_pbx, add_phone

@@ -4,7 +4,8 @@ from sqlalchemy.exc import OperationalError
 
 from engine.models import AuditEntry, ProvisioningEvent
 from engine.provisioning import fetchlog
-from engine.provisioning.fetchlog import MANY, Fetch, FetchKind, FetchLog
+from engine.provisioning.fetches import Fetch, FetchKind
+from engine.provisioning.fetchlog import MANY, FetchLog
 from tests.factories import add_account
 
 

@@ -11,7 +11,8 @@ from engine.audit.record import SYSTEM
 from engine.errors import Conflict, Invalid
 from engine.models import AuditEntry, Phone, PhoneStatus
 from engine.provisioning import phones, quarantine, simulate, vendors
-from engine.provisioning.fetchlog import Fetch, FetchKind, FetchLog
+from engine.provisioning.fetches import Fetch, FetchKind
+from engine.provisioning.fetchlog import FetchLog
 from engine.provisioning.index import Found
 from engine.provisioning.phones import PhoneFields
 from engine.provisioning.quarantine import ELSEWHERE, HELD, REASON, Gate, Seen, another_model
