@@ -52,7 +52,7 @@ def parse(vendors: Vendors, path: str, agent: str) -> Parsed:
     is_sealed = file.startswith(sealing.FOLDER)
     file = file.removeprefix(sealing.FOLDER).removeprefix("/") if is_sealed else file
     is_well_formed = tokens.is_token(token) and _FILE.match(file) is not None
-    named = tokens.shown(agent, token)  # before anything is cut off or quoted: what is left could be completed
+    named = tokens.shown_again(agent, token)  # before anything is cut off or quoted: what is left could be completed
     legible = tokens.shown(file if is_well_formed else diagnosis.legible(file), token)
     who = vendors.identify(legible, named)
     return Parsed(token[: tokens.TOKEN_CHARACTERS], file[:100], is_well_formed, named[:400], who, is_sealed)
@@ -63,7 +63,7 @@ def noted(asked: Asked, who: PhoneIdentity, found: Found | None, kind: FetchKind
     return Fetch(
         kind=kind,
         # nonsense may hold a token anywhere
-        file=tokens.shown_file(asked.file, asked.token) if asked.is_well_formed else "(malformed)",
+        file=tokens.shown_again(asked.file, asked.token) if asked.is_well_formed else "(malformed)",
         method=asked.method[:10],
         status=status,
         ip=asked.ip,

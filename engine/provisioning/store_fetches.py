@@ -7,7 +7,7 @@ row loaded. A storm of ten thousand boots is written beside the phones' answers 
 """
 
 import datetime as dt
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import astuple, dataclass
 from functools import lru_cache
 from typing import Any, cast
@@ -55,13 +55,14 @@ _WRITE = (
 )
 
 
-async def write(session: AsyncSession, taken: Mapping[Fetch, Count], promoted: Iterable[Fetch]) -> bool:
+async def write(session: AsyncSession, taken: Mapping[Fetch, Count], promoted: Collection[Fetch]) -> bool:
     """Write them all; True when a phone asked by another token than the last time. `promoted`: those that go into the
     audit log too.
     """
     marks = await _marks(session, {fetch.phone_id for fetch in taken if fetch.phone_id is not None})
     changed = await _changed(session, taken, marks)
-    whole = await _phones(session, _told_of(taken, marks, changed))
+    wanted = {fetch.phone_id for fetch in promoted if fetch.phone_id is not None}
+    whole = await _phones(session, wanted | _told_of(taken, marks, changed))
     before = {phone_id: astuple(one) for phone_id, one in marks.items() if phone_id not in whole}
     phones: dict[str, Phone | Marks] = {**marks, **whole}
     wishes = await _wishes(session, {fetch.account_id for fetch in taken if fetch.account_id is not None})
@@ -107,7 +108,8 @@ def _told_of(taken: Iterable[Fetch], marks: Mapping[str, Marks], changed: Contai
         if phone is None:
             continue
         is_first = phone.status == PhoneStatus.NEVER_BOOTED and fetch.revision is not None
-        if fetch.kind not in SERVED or is_first or fetch in changed:
+        is_fault = fetch.kind is FetchKind.FAILED or fetch.seen is not None or fetch.reason == retired.REASON
+        if is_fault or fetch in changed or (is_first and fetch.kind in SERVED):
             found.add(phone.id)
     return found
 

@@ -55,6 +55,8 @@ def redact(text: str) -> str:
     """The text with whatever follows `/p/` up to the next slash replaced, and whatever has a token's shape anywhere, so
     that no token reaches a log.
     """
+    if len(text) < TOKEN_CHARACTERS and "/" not in text:
+        return text  # nearly every file's name and User-Agent
     return _SHAPED.sub(REDACTED, _IN_A_PATH.sub(r"\1" + REDACTED, text))
 
 
@@ -64,9 +66,9 @@ def shown(text: str, token: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def shown_file(name: str, token: str) -> str:
-    """`shown` for a file's name, which the same phones ask for again and again."""
-    return shown(name, token)
+def shown_again(text: str, token: str) -> str:
+    """`shown` for a file's name or a User-Agent, which the same phones say again and again."""
+    return shown(text, token)
 
 
 def without(text: str, token: str) -> str:

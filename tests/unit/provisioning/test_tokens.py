@@ -66,6 +66,6 @@ def test_what_is_no_part_of_the_token_stands_as_it_was():
     ):  # fmt: skip
         assert tokens.without(text, token) == text
     name = f"{token[5:35]}.cfg"
-    assert tokens.shown_file(name, token) == tokens.shown(name, token) == "[token].cfg"
+    assert tokens.shown_again(name, token) == tokens.shown(name, token) == "[token].cfg"
     assert tokens.without("805ec0aabb01 Yealink", "805ec0aabb01") == "805ec0aabb01 Yealink"  # a wrong URL is no token
     assert tokens.without(f"a {token[:20]} b {token[20:]} c", token) == "a [token] b [token] c"
