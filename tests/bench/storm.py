@@ -6,9 +6,11 @@ has the last. The time of a request is that from the first byte of its connectio
 """
 
 import asyncio
+import sqlite3
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,6 +64,7 @@ async def measure(plan: Plan, say: Callable[[str], object]) -> list[Boots]:
                     await _all_listen(site, workers)
                 macs = [path.rpartition("/")[2].removesuffix(".cfg") for path in add_phones(site, plan.storm_phones)]
                 tags = await _calm(site, macs)
+                await _settled(site)
                 boots = await _storm(site, name, macs, tags)
         say(
             f"{name}: {boots.per_s:.0f} requests/s, p99 {boots.p99_ms:.0f} ms, {boots.cpu_us:.0f} µs of CPU each, "
@@ -94,6 +97,16 @@ async def _calm(site: Site, macs: list[str]) -> dict[str, str]:
     return tags
 
 
+async def _settled(site: Site) -> None:
+    """Until the node has stored what each phone was given: the power fails long after the first boots."""
+    stored = -1
+    with closing(sqlite3.connect(site.node.folder / "data" / "callpoint.db", timeout=10)) as connection:
+        async with asyncio.timeout(120):
+            while (now := connection.execute("SELECT COUNT(*) FROM fetched_file").fetchone()[0]) != stored:
+                stored = now
+                await asyncio.sleep(2.0)
+
+
 async def _storm(site: Site, name: str, macs: list[str], tags: dict[str, str]) -> Boots:
     boots, loop = Boots(name, len(macs)), asyncio.get_running_loop()
     before, began = machine.cpu_s(site.pid), loop.time()
@@ -117,19 +130,35 @@ async def _storm(site: Site, name: str, macs: list[str], tags: dict[str, str]) -
     return boots
 
 
+class _Asking(asyncio.Protocol):
+    """One request over its own connection; the answer is what came until the other side closed it."""
+
+    def __init__(self, asked: bytes, done: asyncio.Future[bytes]) -> None:
+        self._asked, self._done, self._got = asked, done, b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        transport.write(self._asked)
+
+    def data_received(self, data: bytes) -> None:
+        self._got += data
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._done.done():
+            self._done.set_result(self._got if exc is None else b"")
+
+
 async def ask(site: Site, name: str, has: str) -> tuple[int, str, float]:
     """One request over a connection of its own: status (0: none), ETag, seconds."""
     loop = asyncio.get_running_loop()
     head = [f"GET {site.folder}/{name} HTTP/1.1", "Host: {}:{}".format(*site.phones), f"User-Agent: {MODEL_AGENT}"]
     head += [f"If-None-Match: {has}"] if has else []
     asked = "\r\n".join([*head, "Connection: close", "", ""]).encode()
-    began, answer = loop.time(), b""
+    began, done = loop.time(), loop.create_future()
     try:
         async with asyncio.timeout(WITHIN_S):
-            reader, writer = await asyncio.open_connection(*site.phones)
-            writer.write(asked)
-            answer = await reader.read(-1)
-            writer.close()
+            await loop.create_connection(lambda: _Asking(asked, done), *site.phones)
+            answer = await done
     except (OSError, TimeoutError):
         return 0, "", loop.time() - began
     spent_s = loop.time() - began
