@@ -123,10 +123,7 @@ class FetchLog:
             return
         try:
             while taken:
-                group = dict(islice(taken.items(), GROUP))
-                await self._write(group)
-                for fetch in group:
-                    del taken[fetch]
+                await self._write_some(taken)
         except BaseException:
             self._put_back(taken)
             raise
@@ -134,10 +131,14 @@ class FetchLog:
             _log.warning("fetch_log.dropped", events=self.dropped)
             self.dropped = 0
 
-    async def _write(self, group: dict[Fetch, Count]) -> None:
+    async def _write_some(self, taken: dict[Fetch, Count]) -> None:
+        """Write the first group of them, and take it away with its commit."""
+        group = dict(islice(taken.items(), GROUP))
         async with self.database.sessions.begin() as session:
             told = await retired.attributed(session, group)
             has_moved = await store_fetches.write(session, told, self._worth_auditing(told))
+        for fetch in group:
+            del taken[fetch]
         if has_moved:
             self.on_moved()
         if self.on_written is not None:

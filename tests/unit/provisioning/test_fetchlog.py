@@ -77,3 +77,22 @@ async def test_what_cannot_be_written_stays_noted_and_adds_up(database):
     async with database.sessions.begin() as session:
         rows = list(await session.scalars(select(ProvisioningEvent)))
     assert [row.evidence["count"] for row in rows] == [2]
+
+
+async def test_a_group_that_is_written_is_not_written_again_when_the_next_one_fails(database, monkeypatch):
+    """Decision 11: what is noted is written in groups, each once."""
+    monkeypatch.setattr(fetchlog, "GROUP", 2)
+    log = FetchLog(database)
+
+    def fail_once(_written) -> None:
+        log.on_written = None
+        raise ConnectionError("whoever is told is away")
+
+    log.on_written = fail_once
+    for number in range(5):
+        log.note(stranger(number, f"203.0.113.{number}"), 10)
+    with pytest.raises(ConnectionError):
+        await log.flush()
+    assert await counted(database, ProvisioningEvent) == 2
+    await log.flush()
+    assert await counted(database, ProvisioningEvent) == 5
