@@ -131,6 +131,8 @@ async def _answered(request: web.Request, handler: Handler, route: Route, sessio
 def _resource_of(request: web.Request, route: Route) -> tuple[str, str, str] | None:
     """What the handler said it is about; else the record that the path names, when it has an identifier's shape."""
     named = request.get(RESOURCE)
+    if named is None and route.event is Event.FORM_READ:
+        return ("form", route.path, "")
     identity = request.match_info.get("id", "")
     if named is None and is_id(identity):
         return (route.event.value.partition(".")[0], identity, "")

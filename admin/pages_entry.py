@@ -46,7 +46,7 @@ async def _setup_page(request: web.Request, error: EngineError | None) -> web.Re
 
 def _by_form_names(error: EngineError | None) -> EngineError | None:
     """The operation speaks of an account's `name` and `owner_email`; this form calls them otherwise."""
-    names = {"name": "account_name", "owner_email": "email"}
+    names = {"name": "account_name", "owner_email": "email", "owner_name": "name"}
     if not isinstance(error, Invalid):
         return error
     fields = tuple(FieldFault(names.get(fault.field, fault.field), fault.detail) for fault in error.fields)

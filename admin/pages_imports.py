@@ -135,7 +135,7 @@ async def get_locations_csv(request: web.Request) -> web.Response:
 
 _WRITE = Scope.PHONES_WRITE
 ROUTES = (
-    Route("GET", "/phones/import", get_import, _WRITE, Event.PHONE_LIST),
+    Route("GET", "/phones/import", get_import, _WRITE, Event.FORM_READ),
     Route(
         "POST", "/phones/import", post_import, _WRITE, Event.IMPORT_CHECK, prepare=check_sent,
         max_body_bytes=MAX_FORM_BYTES,

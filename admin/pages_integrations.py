@@ -160,7 +160,7 @@ ROUTES = (
         "POST", f"{_PATH}/validation/test", post_validation_test, _PLATFORM, Event.VALIDATION_SETTINGS_TEST,
         prepare=validator_tested,
     ),
-    Route("GET", f"{_HOOKS}/new", get_webhook, _WRITE, Event.WEBHOOK_LIST),
+    Route("GET", f"{_HOOKS}/new", get_webhook, _WRITE, Event.FORM_READ),
     Route("POST", f"{_HOOKS}/new", post_webhook_new, _WRITE, Event.WEBHOOK_CREATE, step_up=True),
     Route("GET", f"{_HOOKS}/{{id}}", get_webhook, _WRITE, Event.WEBHOOK_READ),
     Route("POST", f"{_HOOKS}/{{id}}", post_webhook, _WRITE, Event.WEBHOOK_UPDATE, step_up=True),

@@ -103,7 +103,7 @@ async def typed_line(request: web.Request, *, has_location: bool = True) -> Line
 
 
 ROUTES = (
-    Route("GET", "/phones/{phone_id}/lines/new", get_line, Scope.PHONES_WRITE, Event.LINE_LIST),
+    Route("GET", "/phones/{phone_id}/lines/new", get_line, Scope.PHONES_WRITE, Event.FORM_READ),
     Route("POST", "/phones/{phone_id}/lines/new", post_line_new, Scope.PHONES_WRITE, Event.LINE_CREATE),
     Route("GET", "/lines/{id}", get_line, Scope.PHONES_READ, Event.LINE_READ),
     Route("POST", "/lines/{id}", post_line, Scope.PHONES_WRITE, Event.LINE_UPDATE),

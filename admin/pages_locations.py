@@ -238,7 +238,7 @@ async def _set_networks(request: web.Request, location: Location, wished: list[t
 ROUTES = (
     *pages_location_list.ROUTES,
     *pages_location_merge.ROUTES,  # before {id}: `twins` is no location's
-    Route("GET", "/locations/new", get_location_new, Scope.LOCATIONS_WRITE, Event.LOCATION_LIST),
+    Route("GET", "/locations/new", get_location_new, Scope.LOCATIONS_WRITE, Event.FORM_READ),
     Route("POST", "/locations/new", post_location_new, Scope.LOCATIONS_WRITE, Event.LOCATION_CREATE),
     Route("GET", "/locations/{id}", get_location, Scope.LOCATIONS_READ, Event.LOCATION_READ),
     Route("POST", "/locations/{id}", post_location, Scope.LOCATIONS_WRITE, Event.LOCATION_UPDATE),

@@ -144,6 +144,6 @@ def _owner_faults(macs: Sequence[Mac], vendor: str, *, anyway: bool) -> list[Fie
 
 
 ROUTES = (
-    Route("GET", "/phones/new", get_phone_new, Scope.PHONES_WRITE, Event.PHONE_LIST),
+    Route("GET", "/phones/new", get_phone_new, Scope.PHONES_WRITE, Event.FORM_READ),
     Route("POST", "/phones/new", post_phone_new, Scope.PHONES_WRITE, Event.PHONE_CREATE),
 )

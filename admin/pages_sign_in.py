@@ -20,6 +20,7 @@ from admin.context import (
     DATABASE,
     KEYS,
     PASSWORDS,
+    RESOURCE,
     SESSION,
     USER,
 )
@@ -28,7 +29,7 @@ from admin.pages_entry import own_address
 from admin.pages_form import FORM, form_of, see_other, typed
 from admin.render import render
 from admin.routes import PUBLIC, Route
-from engine.accounts import half_open, store, store_signin, totp
+from engine.accounts import half_open, signin, store, store_signin, totp
 from engine.accounts.half_open import Given, HalfOpenGone, Outcome, Stage
 from engine.accounts.keys import digest
 from engine.accounts.policy import Policy, Remember
@@ -287,6 +288,8 @@ async def prepare_fresh_password(request: web.Request) -> FreshPassword:
         pending, user, account = found
         policy = await store_signin.policy_of(session, account.id)
         earlier = await earlier_passwords(session, user.id)
+    request[ACTOR] = signin.as_user(request[ACTOR], user)  # their first password was right: a refusal is told by name
+    request[RESOURCE] = ("user", user.id, user.name or user.email)
     password = (await request.post()).get("password", "")
     hashed = await request.app[PASSWORDS].renewed(
         password if isinstance(password, str) else "", (account.name, user.email, user.name), policy, earlier

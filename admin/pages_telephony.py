@@ -168,12 +168,12 @@ async def _trunk_fields(request: web.Request, present: TrunkFields) -> TrunkFiel
 
 _READ, _WRITE = Scope.TELEPHONY_READ, Scope.TELEPHONY_WRITE
 ROUTES = (
-    Route("GET", "/settings/pbxs/new", get_pbx, _WRITE, Event.PBX_LIST),
+    Route("GET", "/settings/pbxs/new", get_pbx, _WRITE, Event.FORM_READ),
     Route("POST", "/settings/pbxs/new", post_pbx_new, _WRITE, Event.PBX_CREATE),
     Route("GET", "/settings/pbxs/{id}", get_pbx, _READ, Event.PBX_READ),
     Route("POST", "/settings/pbxs/{id}", post_pbx, _WRITE, Event.PBX_UPDATE),
     Route("POST", "/settings/pbxs/{id}/delete", post_pbx_delete, _WRITE, Event.PBX_DELETE),
-    Route("GET", "/settings/trunks/new", get_trunk, _WRITE, Event.TRUNK_LIST),
+    Route("GET", "/settings/trunks/new", get_trunk, _WRITE, Event.FORM_READ),
     Route("POST", "/settings/trunks/new", post_trunk_new, _WRITE, Event.TRUNK_CREATE),
     Route("GET", "/settings/trunks/{id}", get_trunk, _READ, Event.TRUNK_READ),
     Route("POST", "/settings/trunks/{id}", post_trunk, _WRITE, Event.TRUNK_UPDATE),

@@ -81,7 +81,7 @@ async def _fields(request: web.Request) -> TrunkGroupFields:
 
 _READ, _WRITE = Scope.TELEPHONY_READ, Scope.TELEPHONY_WRITE
 ROUTES = (
-    Route("GET", "/settings/trunk-groups/new", get_trunk_group, _WRITE, Event.TRUNK_GROUP_LIST),
+    Route("GET", "/settings/trunk-groups/new", get_trunk_group, _WRITE, Event.FORM_READ),
     Route("POST", "/settings/trunk-groups/new", post_trunk_group_new, _WRITE, Event.TRUNK_GROUP_CREATE),
     Route("GET", "/settings/trunk-groups/{id}", get_trunk_group, _READ, Event.TRUNK_GROUP_READ),
     Route("POST", "/settings/trunk-groups/{id}", post_trunk_group, _WRITE, Event.TRUNK_GROUP_UPDATE),

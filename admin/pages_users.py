@@ -12,7 +12,7 @@ from admin.pages_form import FORM, form_of, refuse, refuse_stale, see_other, typ
 from admin.pages_sign_in import gone_on
 from admin.render import render
 from admin.routes import PUBLIC, Route
-from engine.accounts import half_open, operations, store, store_signin, two_factor
+from engine.accounts import half_open, operations, signin, store, store_signin, two_factor
 from engine.accounts.operations import UserFields
 from engine.accounts.policy import DEFAULT
 from engine.accounts.scopes import Scope, scopes_of_role
@@ -215,6 +215,9 @@ async def hash_chosen_password(request: web.Request) -> str:
     if found is None or policy is None:
         raise NotFound("This invitation was used, was replaced by a newer one, or has expired.")
     user, account = found
+    # so that a refusal is in their account's log under their name; before, nobody was known
+    request[ACTOR] = signin.as_user(request[ACTOR], user)
+    request[RESOURCE] = ("user", user.id, user.name or user.email)
     password = (await request.post()).get("password", "")
     context = (account.name, user.email, await typed(request, "name"))
     return await request.app[PASSWORDS].hash(

@@ -131,9 +131,17 @@ async def create_account(
 
 
 async def _make_account(
-    session: AsyncSession, actor: Actor, name: str, owner: UserFields, password_hash: str | None
+    session: AsyncSession,
+    actor: Actor,
+    name: str,
+    owner: UserFields,
+    password_hash: str | None,
+    *,
+    also: Sequence[FieldFault] = (),
 ) -> NewAccount:
+    """`also`: bad fields that the caller found, told with these."""
     faults = [fault for fault in (_name_fault("name", name), email_fault("owner_email", owner.email)) if fault]
+    faults += also
     if faults:
         raise Invalid("The account cannot be made.", fields=tuple(faults))
     await refuse_known(session, plain_email(owner.email))
@@ -172,8 +180,9 @@ async def use_setup_link(  # the form's own fields in the form's own order
     link = await store.setup_link(session, digest(key))
     if link is None:
         raise NotFound("This set-up link was used or has expired. Restart Callpoint: it prints a new one.")
+    fault = _name_fault("owner_name", owner_name)
     owner = UserFields(owner_email, owner_name, Role.OWNER)
-    made = await _make_account(session, actor, account_name, owner, password_hash)
+    made = await _make_account(session, actor, account_name, owner, password_hash, also=(fault,) if fault else ())
     link.used_at = utc_now()
     return made
 

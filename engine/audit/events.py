@@ -53,6 +53,7 @@ class Event(StrEnum):
     WEBHOOK_ROTATE_SECRET = "webhook.rotate_secret"  # a name, no secret
     ALERT_LIST = "alert.list"
     HELP_READ = "help.read"
+    FORM_READ = "form.read"
     OPENAPI_READ = "openapi.read"
     UNKNOWN_ROUTE = "route.unknown"
 
@@ -301,6 +302,7 @@ _CATEGORIES = {
     "webhook": Category.INTEGRATIONS,
     "alert": Category.PHONES,
     "help": Category.SETTINGS,
+    "form": Category.SETTINGS,
     "openapi": Category.SETTINGS,
     "route": Category.SECURITY,
     "user": Category.USERS,

@@ -8,7 +8,7 @@ from sqlalchemy import update
 
 from admin.context import PASSWORDS
 from admin.pages_auth_log import span
-from engine.accounts import operations
+from engine.accounts import operations, store
 from engine.accounts.authlog import End, Position
 from engine.accounts.store import ABSOLUTE, IDLE
 from engine.db import utc_now
@@ -264,3 +264,23 @@ async def test_the_page_shows_ends_and_reasons_in_words(port: AdminPort, site: S
 def test_a_duration_is_told_in_its_two_largest_units(seconds: int, words: str) -> None:
     """S1-66."""
     assert span(seconds) == words
+
+
+async def test_who_chose_a_weak_password_by_a_link_is_named(port: AdminPort, site: Site) -> None:
+    """S1-64: an invited user and one whose password was reset stand in the log by name, before they have a password."""
+    invited = await port.call("POST", "/api/v1/users", site.auth, json={"email": "ann@acme.example", "role": "auditor"})
+    made = await invited.json()
+    await _sam(port, site)
+    sam = (await _log(port, site, user=SAM))[:1]
+    assert sam == []
+    async with port.database.sessions() as session:
+        found = await store.user_by_email(session, SAM)
+    assert found is not None
+    reset = await port.call("POST", f"/api/v1/users/{found.id}/reset-password", site.auth)
+    links = [made["invitation"]["url"], (await reset.json())["url"]]
+    for url, email, user_id in zip(links, ("ann@acme.example", SAM), (made["id"], found.id), strict=True):
+        fields = {"k": url.partition("?k=")[2], "name": "", "password": "short"}
+        answer = await port.call("POST", "/invitation", {"Sec-Fetch-Site": "same-origin"}, data=fields)
+        assert answer.status == 422
+        rows = await _log(port, site, user=email)
+        assert [(row["outcome"], row["email"], row["user_id"]) for row in rows] == [("failure", email, user_id)]

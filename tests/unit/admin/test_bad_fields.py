@@ -84,14 +84,14 @@ async def test_a_right_body_that_is_refused_by_its_shape_alone_changes_nothing(p
 
 
 async def test_the_first_form_of_all_tells_every_bad_field(port: AdminPort) -> None:
-    """S0-16: `/setup` names the organization, the e-mail and the password at once; the link is not used up by it."""
+    """S0-16: `/setup` names organization, name, e-mail and password at once; the link is not used up by it."""
     async with port.database.sessions.begin() as session:
         key = await operations.new_setup_link(session)
     browser = Browser(port)
     typed = {"k": key, "account_name": " ", "email": "nobody", "name": "", "password": "short"}
     status, page, _address = await browser.ask("POST", "/setup", **typed)
     assert status == 422
-    for name in ("account_name", "email", "password"):
+    for name in ("account_name", "email", "name", "password"):
         assert f'aria-describedby="e-f-{name}' in page, name
     good = {"account_name": "Acme", "email": "kim@acme.example", "name": "Kim", "password": "nine lakes hum violet 7"}
     assert (await browser.ask("POST", "/setup", **typed | good))[0] == 303

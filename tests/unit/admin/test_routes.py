@@ -137,3 +137,17 @@ async def test_the_numbers_of_the_sip_process_are_metrics(port: AdminPort) -> No
     assert "1 of 2 SIP processes down" in said["checks"]["edge"]["detail"]
     port.edge.workers = ()
     assert "# TYPE callpoint_edge_refused gauge" in metrics
+
+
+def test_every_page_is_recorded_as_what_it_shows() -> None:
+    """S0-30: an empty form is `form.read`, a list is a list's event, and no two pages go by one list."""
+    pages = [route for route in all_routes() if route.method == "GET" and not route.path.startswith("/api/v1/")]
+    forms = {route.path for route in pages if route.path.endswith("/new") or route.path == "/phones/import"}
+    assert {route.path for route in pages if route.event is Event.FORM_READ} == forms
+    lists: dict[Event, set[str]] = {}
+    for route in pages:
+        if route.event.value.endswith(".list"):
+            lists.setdefault(route.event, set()).add(route.path)
+    twins = {event: paths for event, paths in lists.items() if len(paths) > 1}
+    assert twins == {Event.EMERGENCY_CALL_LIST: {"/alerts", "/calls"}}
+    assert not [path for paths in lists.values() for path in paths if path.endswith("}")]
