@@ -1,7 +1,7 @@
 """`python3 run.py bench [--quick] [part ...]`: the benchmarks, as tables. Parts: start, sip, streams, front,
 emergency, alerts, crowd, http, storm, dialplans, phones, pages, audit.
 
-Loopback only; it stops by itself: about 40 minutes, with --quick about 12. --gentle keeps every load small, to try the
+Loopback only; it stops by itself: about 40 minutes, with --quick about 15. --gentle keeps every load small, to try the
 harness beside other work; its figures mean nothing.
 """
 

@@ -7,7 +7,6 @@ here on the core of the load. And, harder, both on the one core that plain Kamai
 import contextlib
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,12 +22,11 @@ EVERY = 50  # 2 % of the dials are emergencies
 PLAIN, FRONTED, SHARED = "Kamailio alone", "Kamailio, 2 % to Callpoint", "the same, both on one core"
 MODULES = ":".join(f"/usr/lib/{place}/kamailio/modules/" for place in ("x86_64-linux-gnu", "aarch64-linux-gnu", "."))
 TRIES = 6
-STEP_S = 3.0  # in one second Kamailio's queue and the sockets take in what it will not keep up with
 
 
 def measure(plan: Plan, say: Say) -> list[Sustained]:
     """The rate that each holds for the whole duration with one 911 in fifty."""
-    generator, plan = Generator(peers.PBX_IP, peers.CARRIER_IP), replace(plan, step_s=max(plan.step_s, STEP_S))
+    generator = Generator(peers.PBX_IP, peers.CARRIER_IP)
     starters: dict[str, Starter] = {
         PLAIN: kamailio,
         FRONTED: partial(fronted, beside=machine.LOAD_CORE),

@@ -6,7 +6,11 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The full run, unless said otherwise. `most_calls_per_s` bounds the search."""
+    """The full run, unless said otherwise. `most_calls_per_s` bounds the search.
+
+    `step_s`: of each rate tried. The calls of one second fit into queues and buffers: an element that had held a rate
+    for so long refused calls at half of it within five.
+    """
 
     step_s: float = 3.0
     sustain_s: float = 30.0
@@ -26,7 +30,6 @@ class Plan:
 
 
 QUICK = Plan(
-    step_s=1.0,
     sustain_s=4.0,
     emergency_s=5.0,
     mails=40,
