@@ -172,7 +172,7 @@ class LastFetched:
         started = loop.time()
         try:
             config = preview.masked_config(source.config)
-            text = self.renderer.render(source.profile, source.rule, config, source.overrides)
+            text = self.renderer.drawn(source.profile, source.rule, config, source.overrides)
         except (EngineError, ValueError, jinja2.TemplateError) as exc:
             _log.warning("last_fetched.unmasked", file=source.rule.kind, error=type(exc).__name__)
             return None

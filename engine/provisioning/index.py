@@ -41,14 +41,15 @@ SELECT a.id, COALESCE(r.value, 0), p.id, COALESCE(p.vendor, ''), COALESCE(p.mode
 FROM account a LEFT JOIN revision r ON r.account_id = a.id LEFT JOIN phone p ON p.account_id = a.id AND p.mac = :mac
 LEFT JOIN asset s ON s.account_id = a.id AND s.name = :file
 WHERE a.provisioning_token_index = :token_index OR a.next_provisioning_token_index = :token_index"""
-_ACCOUNT = """
-SELECT id, timezone, country, phone_admin_password, next_provisioning_token,
-  COALESCE(CAST(provisioning_policy AS TEXT), '')
-FROM account WHERE id = :account_id"""
-_PHONE = """
-SELECT p.account_id, p.mac, p.vendor, p.model, p.label, p.settings, COALESCE(o.timezone, ''), o.civic_address,
+_OF_ACCOUNT = """a.id, a.timezone, a.country, a.phone_admin_password, a.next_provisioning_token,
+  COALESCE(CAST(a.provisioning_policy AS TEXT), '')"""
+_ACCOUNT = f"SELECT {_OF_ACCOUNT} FROM account a WHERE a.id = :account_id"  # noqa: S608 - our own text
+_PHONE = f"""
+SELECT {_OF_ACCOUNT}, p.mac, p.vendor, p.model, p.label, p.settings, COALESCE(o.timezone, ''), o.civic_address,
   COALESCE(p.location_id, ''), COALESCE(o.name, ''), p.file_key
-FROM phone p LEFT JOIN location o ON o.id = p.location_id WHERE p.id = :phone_id"""
+FROM phone p JOIN account a ON a.id = p.account_id LEFT JOIN location o ON o.id = p.location_id
+WHERE p.id = :phone_id"""  # noqa: S608 - our own text
+_FIRST_OF_PHONE = 6  # the columns before are the account's
 _ASSETS = """
 SELECT name, kind, vendor, models, firmware, content_type, size_bytes, sha256 FROM asset
 WHERE account_id = :account_id AND name IN (:logo, :firmware, :ringtone)"""
@@ -149,11 +150,10 @@ class SqliteIndex:
 
     def _read_phone(self, phone_id: str) -> PhoneRecord | None:
         row = self._one(_PHONE, {"phone_id": phone_id})
-        account = self._one(_ACCOUNT, {"account_id": row[0]}) if row is not None else None
-        if row is None or account is None:
+        if row is None:
             return None
         levels = self._all(_LEVELS, _of_phone(phone_id, row))
-        found = _phone(phone_id, row, account, levels, self._all(_LINES, {"phone_id": phone_id}), self._keys)
+        found = _phone(phone_id, row, levels, self._all(_LINES, {"phone_id": phone_id}), self._keys)
         wanted = _assets_asked(found)
         found = _with_assets(found, self._all(_ASSETS, wanted)) if wanted is not None else found
         return _gated(found, self._all(location_gate.STATEMENT, {"phone_id": phone_id}))
@@ -220,12 +220,11 @@ class SessionIndex:
 
     async def phone(self, phone_id: str) -> PhoneRecord | None:
         rows = await self._all(_PHONE, {"phone_id": phone_id})
-        accounts = await self._all(_ACCOUNT, {"account_id": rows[0][0]}) if rows else []
-        if not accounts:
+        if not rows:
             return None
         levels = await self._all(_LEVELS, _of_phone(phone_id, rows[0]))
         lines = await self._all(_LINES, {"phone_id": phone_id})
-        found = _phone(phone_id, rows[0], accounts[0], levels, lines, self._keys)
+        found = _phone(phone_id, rows[0], levels, lines, self._keys)
         wanted = _assets_asked(found)
         found = _with_assets(found, await self._all(_ASSETS, wanted)) if wanted is not None else found
         return _gated(found, await self._all(location_gate.STATEMENT, {"phone_id": phone_id}))
@@ -280,8 +279,11 @@ def _of_account(account_id: str) -> dict[str, str]:
 
 
 def _of_phone(phone_id: str, row: Any) -> dict[str, str]:
-    model = merge.model_name(row[2], row[3])
-    return {"account_id": row[0], "location_id": row[8], "model": model, "canary": _holding(phone_id)}
+    _mac, vendor, model, _label, _settings, _zone, _address, location_id, *_ = row[_FIRST_OF_PHONE:]
+    return {
+        "account_id": row[0], "location_id": location_id, "model": merge.model_name(vendor, model),
+        "canary": _holding(phone_id),
+    }  # fmt: skip
 
 
 def _holding(phone_id: str) -> str:
@@ -299,24 +301,24 @@ def _account(row: Any, levels: list[Any], keys: KeyRing) -> AccountRecord:
     )  # fmt: skip
 
 
-def _phone(phone_id: str, row: Any, account: Any, levels: list[Any], lines: list[Any], keys: KeyRing) -> PhoneRecord:
-    own, civic_address = _read(row[5]), _read(row[7])
-    device = Source(SourceKind.DEVICE, phone_id, row[4] or row[1])
-    found = settings.effective(_levels(levels, row[8], row[9]), own, device)
+def _phone(phone_id: str, row: Any, levels: list[Any], lines: list[Any], keys: KeyRing) -> PhoneRecord:
+    mac, vendor, model, label, stored, zone, address, location_id, location_name, file_key = row[_FIRST_OF_PHONE:]
+    device = Source(SourceKind.DEVICE, phone_id, label or mac)
+    found = settings.effective(_levels(levels, location_id, location_name), _read(stored), device)
     return PhoneRecord(
-        account=_account(account, [level for level in levels if level[0] != "rollout"], keys),
+        account=_account(row, [level for level in levels if level[0] != "rollout"], keys),
         phone_id=phone_id,
-        mac=row[1],
-        vendor=row[2],
-        model=row[3],
-        label=row[4],
-        timezone=row[6],
+        mac=mac,
+        vendor=vendor,
+        model=model,
+        label=label,
+        timezone=zone,
         settings=found.values,
-        country=str(civic_address.get("country") or ""),
+        country=str(_read(address).get("country") or ""),
         lines=tuple(_line(line, keys) for line in lines),
         sources=found.sources,
         removed=found.removed,
-        file_key=_opened(keys, row[10], "phone.file_key"),
+        file_key=_opened(keys, file_key, "phone.file_key"),
     )
 
 

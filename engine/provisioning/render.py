@@ -176,6 +176,21 @@ class Renderer:
             refuse_slow_plans(profile, dialed, config.emergency_numbers, _lines_of(config))
         return _encoded(profile, text)
 
+    def drawn(
+        self, profile: Profile, rule: FileRule, config: PhoneConfig, overrides: Mapping[str, str] = MappingProxyType({})
+    ) -> bytes:
+        """The file as `render` makes it, with nothing proven of it: for people to look at, never for a phone.
+
+        Raises:
+            BrokenTemplate: as `render`. ValueError: the model has no such file.
+        """
+        name = _template_of(profile, rule, config)
+        if overrides:
+            text = self.sandbox(profile, overrides).render(name, {"config": config}, lines=len(config.lines))
+        else:
+            text = self._shipped(profile).get_template(name).render(config=config)
+        return _encoded(profile, text)
+
     def tried(
         self, profile: Profile, rule: FileRule, config: PhoneConfig, overrides: Mapping[str, str]
     ) -> tuple[bytes, Sequence[Found]]:
