@@ -140,7 +140,9 @@ def _separator(text: str) -> tuple[str, str]:
 
 
 def _records(text: str, separator: str, max_rows: int) -> tuple[list[tuple[int, list[str]]], list[CellFault]]:
-    """Rows with something in them, numbered as a spreadsheet does. A quote that does not end spoils all behind it."""
+    """Rows with something in them, numbered as a spreadsheet does. A quote that does not end spoils all behind it, and
+    the rows before it are read.
+    """
     rows: list[tuple[int, list[str]]] = []
     number = 0
     try:
@@ -152,7 +154,7 @@ def _records(text: str, separator: str, max_rows: int) -> tuple[list[tuple[int, 
             rows.append((number, cells))
     except csv.Error as exc:
         detail = f"The row cannot be read: {exc}. A quote inside a quoted cell is doubled, and each cell's quote ends."
-        return rows[:1], [CellFault(number + 1, "", detail)]
+        return rows, [CellFault(number + 1, "", detail)]
     return rows, []
 
 

@@ -33,6 +33,7 @@ LINE_FIELDS = (
 )  # fmt: skip
 _REFERENCES = {"location": "location_id", "pbx": "pbx_id"}  # a column of names, and the field its identifier stands in
 _NUMBER_OF_EXCEL = re.compile(r"\d(?:[.,]\d+)?E[+-]?\d+\Z", re.IGNORECASE)
+_SHORTENED = re.compile(r"\d[.,]\d+E\+\d+\Z", re.IGNORECASE)  # 2.01555E+14: nobody types a `+` behind an E
 _DIGITS_LOST = re.compile(r"\d{6,11}\Z")
 _SPELLINGS = {
     "mac_address": "mac", "name": "label", "phone": "label", "site": "location", "brand": "vendor", "type": "model",
@@ -408,13 +409,24 @@ class _Planning:
                 self._told(phone_rules.secret_faults(text or None), column)
             elif name == "sip_user":
                 self._told(_sip_user_faults(user, self._known.countries) if text else (), column)
+                self._refuse_shortened(column, text)
             else:
                 values[name] = text
                 self._told(self._text_faults(name, text), column)
+                if name != "display_name":
+                    self._refuse_shortened(column, text)
         if before is None and not values.get("extension"):
             values["extension"] = user
             self._told(_extension_faults(user, self._known.countries), f"line{key}_extension")
         return values
+
+    def _refuse_shortened(self, column: str, text: str) -> None:
+        if _SHORTENED.match(text):
+            said = (
+                f"{text} is what a spreadsheet makes of a long number, and its last digits are lost. Format the column "
+                "as text, then type or paste it again."
+            )
+            self._fault(column, said)
 
     def _text_faults(self, name: str, text: str) -> Sequence[FieldFault]:
         if name == "extension":

@@ -7,6 +7,7 @@ and the person is told. All rows are written by one transaction (all or nothing)
 entry beside it.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -22,9 +23,10 @@ from engine.audit.record import Actor, record
 from engine.countries import countries_of
 from engine.csv_table import CellFault, Sheet
 from engine.db import Base, BulkInsert, Database, roomy, utc_now
-from engine.errors import Conflict
+from engine.errors import Conflict, FieldFault
 from engine.ids import new_id
 from engine.models import Account, Line, Location, Pbx, Phone, PhoneLine, PhoneStatus, Revision
+from engine.provisioning import assetfile
 from engine.provisioning.bulk import OUTDATED
 from engine.provisioning.imports import Known, KnownLine, KnownPhone, Outcome, Plan, WishedLine, WishedPhone
 from engine.provisioning.phone_extras import EXTRAS, extra_faults
@@ -284,15 +286,25 @@ async def with_extras(session: AsyncSession, account: Account, sheet: Sheet, pla
     """The plan held against what a row alone does not tell: room for function keys, files that the account has."""
     found: dict[str, list[CellFault]] = {}
     numbers = {row.mac: row.number for row in plan.rows}
-    for phone in plan.phones:
+    of_files: dict[tuple[str, ...], list[FieldFault]] = {}  # thousands of phones ask for the same files
+    for at, phone in enumerate(plan.phones):
         if not phone.settings.keys() & EXTRAS:
             continue
-        lines = len(phone.lines)
-        told = await extra_faults(session, account.id, phone.vendor, phone.model, phone.settings, lines)
+        own, lines = phone.settings, len(phone.lines)
+        keys = {name: value for name, value in own.items() if name not in assetfile.KINDS}
+        told = await extra_faults(session, account.id, phone.vendor, phone.model, keys, lines)
+        for kind in assetfile.KINDS:
+            asked = (phone.vendor, phone.model, kind, str(own.get(kind) or ""))
+            if asked[-1] and asked not in of_files:
+                wanted = {kind: own[kind]}
+                of_files[asked] = await extra_faults(session, account.id, phone.vendor, phone.model, wanted, lines)
+            told += of_files.get(asked, [])
         for fault in told:
             name = fault.field.split(".")[1]
             place = CellFault(numbers[phone.mac], sheet.headings.get(name, name), fault.detail)
             found.setdefault(phone.mac, []).append(place)
+        if at % GROUP == 0:
+            await asyncio.sleep(0)
     if not found:
         return plan
     rows = [

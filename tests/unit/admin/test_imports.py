@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from aiohttp import FormData
+from sqlalchemy import event as sql_event
 from sqlalchemy import func, select
 
 from admin import importing
@@ -287,6 +288,18 @@ async def test_keys_that_a_model_has_no_room_for_are_a_fault_of_their_row(port: 
     assert status == 200
     assert [(fault["row"], fault["column"]) for fault in report["faults"]] == [(2, "function_keys"), (2, "logo")]
     assert report["rows"][0]["outcome"] == "error"
+
+
+async def test_a_file_that_many_phones_name_is_looked_for_once(port: AdminPort, site: Site) -> None:
+    """P-19: 300 rows that name a logo which is not there are 300 faults, each by its row, and one question."""
+    asked: list[str] = []
+    sql_event.listen(port.database.engine.sync_engine, "before_cursor_execute", lambda *told: asked.append(told[2]))
+    rows = (f"805ec0{at:06x},yealink,T46U,company.dob\n" for at in range(300))
+    status, report = await _import(port, site, "mac,vendor,model,logo\n" + "".join(rows), dry_run="true")
+    assert (status, report["errors"]) == (200, 300)
+    assert [fault["row"] for fault in report["faults"]] == list(range(2, 302))
+    assert {fault["column"] for fault in report["faults"]} == {"logo"}
+    assert sum("FROM asset" in statement for statement in asked) == 1
 
 
 async def test_a_quarantined_phone_is_let_go_when_a_table_takes_its_new_model(port: AdminPort, site: Site) -> None:

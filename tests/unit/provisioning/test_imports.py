@@ -103,6 +103,7 @@ def test_a_line_on_two_phones_is_told_alike() -> None:
         ("805ec0000002,Yealink,T46U,,,a b,", (2, "line1_extension"), "without spaces"),
         ("805ec0000002,Yealink,T46U,,,,+12125550100", (2, "line1_extension"), "a line that has no extension"),
         ("805ec0000002,Yealink,T46U,,,201,911", (2, "line1_callback_number"), "called back"),
+        ("805ec0000002,Yealink,T46U,,,2.01555E+14,", (2, "line1_extension"), "last digits are lost"),
     ],
 )
 def test_a_fault_names_its_row_and_column(row: str, place: tuple[int, str], told: str) -> None:
@@ -124,6 +125,14 @@ def test_every_fault_of_a_table_is_told_at_once() -> None:
     assert found == [
         (1, "colour"), (2, "line2_extension"), (3, "mac"), (3, "line2_extension"), (4, "mac"), (4, "vendor"),
     ]  # fmt: skip
+
+
+def test_a_quote_that_does_not_end_hides_no_fault_of_the_rows_before_it() -> None:
+    """P-19: the row it begins in is named, and what is wrong above it is told with it."""
+    found = _faults(
+        'mac,model,label\n805ec0000002,T46X,a\nnonsense,T46U,b\n805ec0000003,T46U,"c\n805ec0000004,T46U,d\n'
+    )
+    assert found == [(4, ""), (2, "model"), (3, "mac"), (3, "vendor")]
 
 
 def test_a_model_holds_only_so_many_lines() -> None:

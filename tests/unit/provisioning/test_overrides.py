@@ -75,6 +75,20 @@ def test_the_account_s_own_phones_are_tried_and_named():
     assert "line 2 of time.cfg.j2" in found.faults[0]
 
 
+@pytest.mark.parametrize(
+    "broken",
+    ["{{ config.lines[40].secret }}", "{{ config.nonsense }}", "{% for a in range(99999) %}{{ a }}{% endfor %}"],
+)
+def test_a_text_that_fails_for_one_model_alone_is_refused_whoever_has_that_model(broken):
+    """P-17: every model is tried, also those the account has no phone of yet; the model is named."""
+    yealink = PROFILES["yealink"]
+    alone = [name for name in yealink.models if name not in set(overrides.sample_models(yealink))][-1]
+    text = "{% include 'time.cfg.j2' %}\n{% if config.model == '" + alone + "' %}" + broken + "{% endif %}\n"
+    found = examine("yealink", "time.cfg.j2", text, phone())
+    assert len(found.faults) >= 1
+    assert not examine("yealink", "time.cfg.j2", text.replace(alone, "T999"), phone()).faults
+
+
 def test_what_the_shipped_templates_fail_at_too_is_no_fault_of_the_text():
     found = examine("yealink", "time.cfg.j2", "{% include 'time.cfg.j2' %}\n", phone(label="two\nlines"))
     assert found.faults == ()
