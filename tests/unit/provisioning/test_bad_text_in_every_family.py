@@ -10,6 +10,7 @@ from lxml import etree
 
 from engine.errors import UnsafeValue
 from engine.provisioning import render, simulate, vendors
+from tests.bench.renders import phone_of
 from tests.golden.samples import config
 from tests.phone_readers import READERS
 
@@ -18,6 +19,7 @@ RENDERER = render.Renderer(KNOWN)
 WHERE = re.compile(
     r"(?:lines\[1\]\.(?:display_name|label|secret)|label) holds the character U\+[0-9A-F]{4,6} at place \d+"
 )
+ANYWHERE = re.compile(r"[a-z_]+(?:\[\d+\]\.[a-z_]+)? holds the character U\+[0-9A-F]{4,6} at place \d+")
 # Quotation marks of every sort, what begins a tag, an entity, a comment, a variable or a second setting, line ends of
 # every sort, what joins and turns text around, and faces.
 NASTY = st.text(
@@ -81,6 +83,36 @@ def test_any_text_comes_out_as_it_went_in_or_is_refused_by_field_character_and_p
     assert list(READERS[vendor](data)) == list(READERS[vendor](plain))
     (told,) = simulate.FAMILIES[vendor].lines(READERS[vendor](data))
     assert (told.display_name, told.secret) == (display_name, secret)
+
+
+@pytest.mark.parametrize("vendor", sorted(READERS))
+@settings(deadline=None, max_examples=20)
+@given(label=TEXT, user=TEXT, auth_user=TEXT, password=TEXT)
+def test_keys_users_and_passwords_become_no_second_setting_either(vendor, label, user, auth_user, password):
+    """P-11: labels of function keys, SIP users and the password of the phone's pages: the same settings by two readers,
+    or a refusal that names field, character and place.
+    """
+    profile = KNOWN.profiles[vendor]
+    served = [model for model in profile.models.values() if model.template is not None]
+    model = max(served, key=lambda one: one.keys)
+    phone = phone_of(profile, model, min(2, model.lines), max(0, min(3, model.keys - 2)))
+    plain = RENDERER.render(profile, own(profile), phone)
+    changed = dataclasses.replace(
+        phone,
+        admin_password=password,
+        function_keys=tuple(dataclasses.replace(key, label=label) for key in phone.function_keys),
+        lines=tuple(dataclasses.replace(line, sip_user=user, auth_user=auth_user) for line in phone.lines),
+    )
+    data, refusal = b"", ""
+    try:
+        data = RENDERER.render(profile, own(profile), changed)
+    except UnsafeValue as exc:
+        refusal = str(exc)
+    if refusal:
+        assert ANYWHERE.match(refusal), refusal
+        return
+    assert shape(profile, data) == shape(profile, plain)
+    assert list(READERS[vendor](data)) == list(READERS[vendor](plain))
 
 
 @pytest.mark.parametrize("vendor", sorted(READERS))
