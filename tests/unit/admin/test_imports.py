@@ -300,6 +300,7 @@ async def test_a_file_that_many_phones_name_is_looked_for_once(port: AdminPort, 
     assert [fault["row"] for fault in report["faults"]] == list(range(2, 302))
     assert {fault["column"] for fault in report["faults"]} == {"logo"}
     assert sum("FROM asset" in statement for statement in asked) == 1
+    assert not any("FROM phone_line" in statement for statement in asked), "none of them is there to have keys"
 
 
 async def test_a_quarantined_phone_is_let_go_when_a_table_takes_its_new_model(port: AdminPort, site: Site) -> None:
