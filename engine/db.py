@@ -116,9 +116,6 @@ class BulkInsert:
             await (await session.connection()).exec_driver_sql(self._statement, list(rows))
 
 
-ROOM_KIB = 256 * 1024  # at most; an import of 10,000 phones beside 100,000 takes some 100 MB for a second
-
-
 class Sessions:
     """Where transactions come from: `sessions.begin()` writes and commits at its end, `sessions()` only reads.
 
@@ -228,23 +225,6 @@ def _set_pragmas(connection: DBAPIConnection, _record: object) -> None:
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
-
-
-@asynccontextmanager
-async def roomy(session: AsyncSession) -> AsyncIterator[None]:
-    """Tens of thousands of rows are written inside. SQLite keeps 2 MB of the database at hand; rows that go to places
-    all over its indexes push each other out, and every page is written and read back many times.
-    """
-    if session.get_bind().dialect.name != "sqlite":
-        yield
-        return
-    connection = await session.connection()
-    usual = (await connection.exec_driver_sql("PRAGMA cache_size")).scalar_one()
-    await connection.exec_driver_sql(f"PRAGMA cache_size = {-ROOM_KIB}")
-    try:
-        yield
-    finally:
-        await connection.exec_driver_sql(f"PRAGMA cache_size = {usual}")
 
 
 def _begin_immediate(connection: Connection) -> None:

@@ -22,7 +22,7 @@ from engine.audit.parts import Part, Unchained, chaining, unchained, write_chain
 from engine.audit.record import Actor, record
 from engine.countries import countries_of
 from engine.csv_table import CellFault, Sheet
-from engine.db import Base, BulkInsert, Database, roomy, utc_now
+from engine.db import Base, BulkInsert, Database, utc_now
 from engine.errors import Conflict, FieldFault
 from engine.ids import new_id
 from engine.models import Account, Line, Location, Pbx, Phone, PhoneLine, PhoneStatus, Revision
@@ -275,12 +275,11 @@ async def carry_out(session: AsyncSession, actor: Actor, account: Account, made:
     record(session, actor, Event.IMPORT_CREATE, resource=resource, details=dict(made.counts))
     linked = await chaining(session, actor, account.id, made.bulk_id, made.entries)
     work = _Work(session)
-    async with roomy(session):
-        await work.new(made)
-        for lines in _groups(made.changed_lines):
-            await work.change_lines(lines)
-        await work.change_phones(made)
-        await write_chained(session, linked)
+    await work.new(made)
+    for lines in _groups(made.changed_lines):
+        await work.change_lines(lines)
+    await work.change_phones(made)
+    await write_chained(session, linked)
     return made.bulk_id
 
 
