@@ -5,6 +5,7 @@ Commands work on the database directly: who can read the key file has authority 
 """
 
 import asyncio
+import gc
 import getpass
 import json
 import os
@@ -84,11 +85,14 @@ def run(config: ConfigOption = None) -> None:
         keys = crypto.load_or_create(settings.key_file)
         edge = EdgeLink(settings)
         await edge.begin()  # 911 is carried while the rest is still being imported
+        gc.disable()  # what is imported stays: to look it through time and again is a seventh of a start
         from engine.app import App
         from engine.banner import show_start
 
         node = App(settings, keys, edge)
         await node.start()
+        gc.freeze()
+        gc.enable()
         show_start(node)
         await asked.wait()
         await node.stop()

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, expect
 
+from tests.browser.looking import violations
 from tests.browser.site import Site
 
 NewPage = Callable[..., Any]
@@ -45,13 +45,9 @@ async def with_entry(site: Site, page: Page) -> None:
 async def test_axe_finds_nothing_in_dialogs_pickers_and_refused_forms(filled: Site, new_page: NewPage, theme: str):
     """S1-01 (WCAG 2.2 AA): the states that a page has besides its first one."""
     page = await new_page(filled, color_scheme=theme, viewport={"width": 1280, "height": 900})
-    axe = Axe()
 
     async def clean() -> None:
-        result = await axe.run(page)
-        found = [
-            f"{each['id']}: {[node['html'][:160] for node in each['nodes']]}" for each in result.response["violations"]
-        ]
+        found = [f"{one['id']}: {[node['html'][:160] for node in one['nodes']]}" for one in await violations(page)]
         assert found == []
 
     await page.goto(f"{filled.url}/settings")
@@ -140,6 +136,7 @@ async def test_forms_work_without_javascript(filled: Site, new_page: NewPage):
 async def test_the_menu_opens_on_a_small_screen(filled: Site, new_page: NewPage):
     """S0-02 (375 px): the sidebar is a menu there; Escape closes it."""
     page = await new_page(filled, viewport={"width": 375, "height": 800})
+    await page.goto(filled.url)
     await expect(page.get_by_role("link", name="Settings", exact=True)).to_be_hidden()
     await page.get_by_role("button", name="Menu").click()
     await expect(page.get_by_role("link", name="Settings", exact=True)).to_be_visible()

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest_asyncio
-from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, expect
 
 from engine.agents import Carrier, Placing, place_call
@@ -18,6 +17,7 @@ from engine.audit.record import SYSTEM, record
 from engine.db import utc_now
 from engine.ids import new_id
 from engine.models import EmergencyCall
+from tests.browser.looking import violations
 from tests.browser.site import Site
 from tests.node import PASSWORD, Node
 
@@ -210,7 +210,6 @@ async def test_what_rings_has_no_axe_violation_and_fits_a_phone(filled: Site, ne
             answer = await page.goto(filled.url + path)
             assert answer.status == 200, path
             assert len(await answer.body()) < 150_000
-            found = await Axe().run(page)
-            assert found.violations_count == 0, (path, found.generate_report())
+            assert await violations(page) == [], path
             wide = await page.evaluate("() => document.documentElement.scrollWidth - innerWidth")
             assert wide <= 0, (path, width)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, expect
 from sqlalchemy import func, select
 
@@ -20,6 +19,7 @@ from admin.routes import all_routes
 from engine.accounts import operations
 from engine.audit.record import SYSTEM
 from engine.models import Account, AuditEntry
+from tests.browser.looking import violations
 from tests.browser.site import Site
 
 NewPage = Callable[..., Any]
@@ -121,8 +121,8 @@ async def test_axe_finds_nothing_and_nothing_scrolls_sideways(owned: Site, new_p
     for path in ("/api", "/api/phones", "/api/locations", "/api/emergency-calls"):
         await page.goto(f"{owned.url}{path}")
         await page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
-        result = await Axe().run(page)
-        assert [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in result.response["violations"]] == [], path
+        found = [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in await violations(page)]
+        assert found == [], path
         assert await page.evaluate("document.documentElement.scrollWidth") <= width, path
 
 

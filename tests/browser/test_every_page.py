@@ -10,7 +10,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import ConsoleMessage, Page, Response
 
 from admin.routes import PUBLIC, Route, all_routes
@@ -18,6 +17,7 @@ from engine.accounts import operations
 from engine.audit.record import SYSTEM
 from engine.models import Account, Role
 from tests.browser.conftest import sign_in
+from tests.browser.looking import violations
 from tests.browser.site import EMAIL, PASSWORD, Site
 
 pytestmark = pytest.mark.timeout(900)  # about ninety pages a walk; a slow machine is no fault of theirs
@@ -163,7 +163,6 @@ class Walk:
 
     def __init__(self, page: Page, site: Site) -> None:
         self.page, self.site = page, site
-        self.axe = Axe()
         self.wrong: list[str] = []
         self._said: list[str] = []
         page.on("console", self._hear)
@@ -180,7 +179,6 @@ class Walk:
         answer = await self.page.goto(self.site.url + address)
         assert answer is not None
         self.wrong += [f"{address}: {one}" for one in [*await self._of_answer(answer, status), *await self._of_text()]]
-        await self.page.evaluate(self.axe.axe_script)
         await self._axe(f"{address} light", {} if colours else COLOURLESS)
         for width in WIDTHS:
             await self.page.set_viewport_size({"width": width, "height": 900})
@@ -221,12 +219,8 @@ class Walk:
         return wrong
 
     async def _axe(self, where: str, options: dict[str, Any]) -> None:
-        found = await self.page.evaluate(
-            """async (options) => (await axe.run({resultTypes: ['violations'], ...options})).violations
-            .map((one) => `${one.id}: ${one.nodes.map((node) => node.html.slice(0, 160)).join(' ')}`)""",
-            options,
-        )
-        self.wrong += [f"{where}: {one}" for one in found]
+        for one in await violations(self.page, **options):
+            self.wrong.append(f"{where}: {one['id']}: {' '.join(node['html'][:160] for node in one['nodes'])}")
 
     async def _widest(self, width: int) -> str:
         text = await self.page.evaluate(

@@ -71,6 +71,7 @@ async def test_a_wrong_password_is_refused_in_a_sentence_and_the_right_one_leads
 async def test_signing_out_ends_the_session(owned: Site, new_page: NewPage):
     """S1-62: after signing out the same browser is asked to sign in again."""
     page = await new_page(owned)
+    await page.goto(owned.url)
     await page.get_by_role("button", name="Sign out").click()
     await expect(page.get_by_text("You are signed out.")).to_be_visible()
     await page.goto(f"{owned.url}/settings")
@@ -88,6 +89,7 @@ async def test_a_link_cannot_lead_to_another_site_after_signing_in(owned: Site, 
 async def test_the_checklist_is_ticked_by_what_really_happened(owned: Site, new_page: NewPage):
     """S0-09: the first location and recipient, added in the pages, tick their steps; the next one stands out."""
     page = await new_page(owned)
+    await page.goto(owned.url)
     await page.get_by_role("link", name="Add location").click()
     await page.get_by_label("Name").fill("Headquarters")
     await page.get_by_label("House number").fill("120")
@@ -111,6 +113,7 @@ async def test_the_checklist_is_ticked_by_what_really_happened(owned: Site, new_
 async def test_a_phone_a_test_call_and_an_answering_trunk_tick_the_rest(filled: Site, new_page: NewPage):
     """S0-18: a booted phone, an answered 933 and an answering trunk complete the list."""
     page = await new_page(filled)
+    await page.goto(filled.url)
     await expect(page.get_by_text("5 of 7 done")).to_be_visible()
     assert await steps_done(page) == ["location", "pbx", "trunk", "phone", "test"]
     await expect(page.get_by_text("Missing now: the address of 1 location.")).to_be_visible()

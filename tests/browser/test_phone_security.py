@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import expect
 from sqlalchemy import select
 
 from engine.models import Account, Phone
+from tests.browser.looking import violations
 from tests.browser.site import Site
 
 NewPage = Callable[..., Any]
@@ -52,4 +52,4 @@ async def test_the_file_key_of_a_phone_says_where_it_is_typed(filled: Site, new_
     assert "/p/" not in await page.content()
     assert len(await page.locator("#value-key").text_content()) in {16, 32}
     assert await page.evaluate("document.documentElement.scrollWidth") <= 375
-    assert (await Axe().run(page)).response["violations"] == []
+    assert await violations(page) == []

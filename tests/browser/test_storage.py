@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import expect
 
 from admin.context import DISK
 from engine.config import Storage
 from engine.db import utc_now
 from tests import aging
+from tests.browser.looking import violations
 from tests.browser.site import Site
 
 SHOTS = os.environ.get("CALLPOINT_SHOTS")  # a folder for who wants to look
@@ -23,8 +23,7 @@ async def _is_sound(page: Any, name: str) -> None:
         for width in (1280, 375):
             await page.emulate_media(color_scheme=scheme)
             await page.set_viewport_size({"width": width, "height": 900})
-            found = await Axe().run(page)
-            assert found.response["violations"] == [], f"{name} {scheme} {width}"
+            assert await violations(page) == [], f"{name} {scheme} {width}"
             assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} {width}"
             if SHOTS:
                 await page.screenshot(path=Path(SHOTS) / f"{name}-{scheme}-{width}.png", full_page=True)
