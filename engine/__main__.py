@@ -90,8 +90,7 @@ def run(config: ConfigOption = None) -> None:
         from engine.banner import show_start
 
         node = App(settings, keys, edge)
-        await node.start()
-        gc.freeze()
+        await node.start()  # which sets it aside
         gc.enable()
         show_start(node)
         await asked.wait()

@@ -102,7 +102,7 @@ async def new_page(browser: Browser) -> AsyncIterator[Callable[..., Any]]:
 
 async def _let_in(context: BrowserContext, site: Site) -> None:
     """Sign in as the form does, without drawing it: the context has the cookie. Names are resolved outside Chromium."""
-    form = {"email": site.email, "password": site.password}
+    form: dict[str, str | float | bool] = {"email": site.email, "password": site.password}
     answer = await context.request.post(f"{site.url}/login", form=form, max_redirects=0)
     assert (answer.status, answer.headers["location"]) == (303, "/"), await answer.text()
     await answer.dispose()
