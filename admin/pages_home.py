@@ -13,11 +13,12 @@ from aiohttp import web
 from admin.context import ACCOUNT, DISK, EDGE, HOME, MAIL_SERVER, SCOPES, SESSION
 from admin.render import plural, render
 from admin.routes import SIGNED_IN, Route
-from engine.accounts import mail_server, store_anomalies, store_trunks
+from engine.accounts import mail_server, store_anomalies, store_storage, store_trunks
 from engine.accounts import store as accounts
 from engine.accounts.scopes import Scope
 from engine.accounts.trunk_groups import MAX_GROUPS, group_alarms
 from engine.audit.events import Event
+from engine.audit.record import PLATFORM
 from engine.db import utc_now
 from engine.e911 import alarms as e911_alarms
 from engine.e911 import store as e911
@@ -30,6 +31,7 @@ from engine.provisioning import store as provisioning
 from engine.provisioning import store_alarms
 from engine.provisioning.alarms import summed
 from engine.provisioning.store import PhoneCounts
+from engine.retention import CLOCK
 
 LATEST = 5
 LOOKS_BACK = dt.timedelta(days=7)
@@ -142,10 +144,11 @@ async def _alarms(request: web.Request, standing: Standing) -> list[Alarm]:
     if Scope.TELEPHONY_READ in scopes:
         found += await _empty_groups(request, standing)
     if Scope.AUDIT_READ in scopes:
-        found += await _hints(request)
+        found += await _hints(request) + await _kept_entries(request)
     if Scope.SECURITY_READ in scopes and await mail_server.may_set(request[SESSION], request[HOME]):
         text = request.app[DISK].alarm()  # of the whole platform: nothing that one tenant among several should see
         found += [Alarm(text, "Storage", "/settings/storage", "disk", is_urgent=True)] if text else []
+        found += await _kept_records(request)
     return sorted(found, key=lambda alarm: not alarm.is_urgent)
 
 
@@ -168,6 +171,25 @@ async def _hints(request: web.Request) -> list[Alarm]:
     else:
         text, href = f"{count} things in the logs are unlike this account: {newest.headline}.", "/audit/anomalies"
     return [Alarm(text, "Look at it", href, "anomaly", is_urgent=False)]
+
+
+async def _kept_entries(request: web.Request) -> list[Alarm]:
+    """That this account's log is not shortened, because it does not prove itself."""
+    note = await store_storage.removal_note(request[SESSION], request[ACCOUNT].id)
+    if note is None or not note.words:
+        return []
+    text = f"The audit log keeps entries that should have left. {note.words}"
+    return [Alarm(text, "Open the log", "/audit", "removal", is_urgent=True)]
+
+
+async def _kept_records(request: web.Request) -> list[Alarm]:
+    """Why nothing leaves anywhere, or not from the platform's own log."""
+    found = [await store_storage.removal_note(request[SESSION], name) for name in (CLOCK, PLATFORM)]
+    return [
+        Alarm(note.words, "Storage", "/settings/storage", "removal", is_urgent=True)
+        for note in found
+        if note and note.words
+    ]
 
 
 async def _facts(request: web.Request, standing: Standing) -> e911_alarms.Standing:

@@ -7,6 +7,7 @@ a time is the rule, not luck.
 
 import asyncio
 import datetime as dt
+import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -86,6 +87,10 @@ class BulkInsert:
 
     Args:
         names: Every column that is written, in the table's order, which is that of a row's values.
+
+    Attributes:
+        into: How the statement begins, for values from somewhere else than VALUES.
+        kinds: The columns' types in SQL, without lengths: a CAST to a length would cut what an INSERT refuses.
     """
 
     def __init__(self, table: Table, names: Sequence[str], dialect: Dialect) -> None:
@@ -94,6 +99,8 @@ class BulkInsert:
         by_place: Any = insert(table).compile(dialect=dialect, column_keys=list(names))
         assert by_place.positiontup == list(names), f"name the columns in the table's order: {by_place.positiontup}"
         self._statement = str(by_place)
+        self.into = f"INSERT INTO {table.name} ({', '.join(names)})"  # for values from somewhere else than VALUES
+        self.kinds = tuple(re.sub(r"\(.*\)", "", table.c[name].type.compile(dialect)) for name in names)
         self._makers = {name: table.c[name].type.dialect_impl(dialect).bind_processor(dialect) for name in names}
 
     @property
@@ -186,6 +193,8 @@ def open_database(url: str, keys: KeyRing) -> Database:
     """Make the engine and the session factory; nothing is connected yet."""
     is_sqlite = url.startswith("sqlite")
     options: dict[str, Any] = {"connect_args": {"timeout": BUSY_TIMEOUT_S}} if is_sqlite else {"pool_pre_ping": True}
+    # the connection used last is used next: what it read of the database is still in its memory
+    options["pool_use_lifo"] = True
     engine = create_async_engine(url, hide_parameters=True, **options)  # an error in the log shows no row's values
     engine.dialect.callpoint_keys = keys  # type: ignore[attr-defined]  # read by Sealed; an engine has one dialect object
     engine.sync_engine.dialect.callpoint_keys = keys  # type: ignore[attr-defined]

@@ -126,6 +126,7 @@ class RecordRetention:
             async with self.database.sessions() as session:
                 keepings = dict(await store_storage.keepings(session))
             keepings[PLATFORM] = Keeping(audit_days=self.platform_audit_days)
+            await self._forget_faults({chain for chain, one in keepings.items() if one.end_of("audit_days", now)})
             for chain, keeping in keepings.items():
                 await self._remove_of(chain, keeping, now, removed)
             await self._clear(now, removed)
@@ -135,6 +136,13 @@ class RecordRetention:
             async with self.database.sessions.begin() as session:
                 await lease.release(session, DUTY, self._holder)
         return removed
+
+    async def _forget_faults(self, shortened: set[str]) -> None:
+        """Say no longer why a log is not shortened when nobody asks for that any more."""
+        async with self.database.sessions.begin() as session:
+            for note in await store_storage.removal_faults(session):
+                if note.name not in shortened | {CLOCK}:
+                    note.words = ""
 
     async def _remove_of(self, chain: str, keeping: Keeping, now: dt.datetime, removed: Removed) -> None:
         for name in ("audit_days", "call_days", "session_days"):

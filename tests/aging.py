@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.audit.changes import rfc3339
 from engine.audit.checkpoints import Signer, row_of
+from engine.audit.owed import OwedIndexing
 from engine.audit.record import canonical, chain_hash
 from engine.audit.store_beginnings import beginning_of
 from engine.crypto import KeyRing
@@ -25,6 +26,8 @@ async def aged(
     Their checkpoints are replaced: by one at the last old entry, signed then, or by none.
     """
     is_sqlite = database.sqlite_path is not None
+    while is_sqlite and await OwedIndexing(database).step():
+        pass  # what is taken out of the indexes below has to be in them
     async with database.sessions() as session:
         begin = await beginning_of(session, chain)
         query = select(AuditEntry).where(AuditEntry.chain == chain, AuditEntry.seq > (begin.seq if begin else 0))

@@ -9,6 +9,7 @@ import datetime as dt
 import hmac
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from sqlalchemy import inspect
@@ -58,8 +59,7 @@ def gather(session: Session, _flush_context: object = None, _instances: object =
         _stamp_new(row)
         _note(changes, row, _creation(row))
     for row in session.dirty:
-        if session.is_modified(row):
-            moved = dict(_movement(row))
+        if moved := dict(_movement(row)):
             _stamp_dirty(changes, row, moved)
             _note(changes, row, moved)
     for row in session.deleted:
@@ -98,16 +98,30 @@ def _note(changes: Changes, row: Base, moved: dict[str, FieldChange]) -> None:
             known[name] = change
 
 
-def _columns(row: Base) -> Iterator[tuple[str, bool]]:
-    for attribute in inspect(type(row)).column_attrs:
-        column = attribute.columns[0]
-        yield attribute.key, isinstance(column.type, Sealed) or bool(column.info.get("secret"))
+@cache  # a class's columns never change, and asking the mapper for them took longer than comparing the values
+def _columns(kind: type[Base]) -> dict[str, bool]:
+    """The names of that class's columns; True: a secret."""
+    return {
+        attribute.key: isinstance(attribute.columns[0].type, Sealed) or bool(attribute.columns[0].info.get("secret"))
+        for attribute in inspect(kind).column_attrs
+    }
+
+
+@cache
+def _defaults(kind: type[Base]) -> tuple[tuple[str, Any], ...]:
+    """The defaults that columns have of their own, by the attribute's name."""
+    mapper = inspect(kind)
+    return tuple(
+        (mapper.get_property_by_column(column).key, column.default)
+        for column in mapper.columns
+        if column.default is not None
+    )
 
 
 def _creation(row: Base) -> dict[str, FieldChange]:
     return {
         name: FieldChange(None, value, is_secret)
-        for name, is_secret in _columns(row)
+        for name, is_secret in _columns(type(row)).items()
         if (value := getattr(row, name)) is not None and value != ""
     }
 
@@ -115,15 +129,15 @@ def _creation(row: Base) -> dict[str, FieldChange]:
 def _deletion(row: Base) -> dict[str, FieldChange]:
     return {
         name: FieldChange(value, None, is_secret)
-        for name, is_secret in _columns(row)
+        for name, is_secret in _columns(type(row)).items()
         if (value := getattr(row, name)) is not None and value != ""
     }
 
 
 def _movement(row: Base) -> Iterator[tuple[str, FieldChange]]:
-    state = inspect(row)
-    for name, is_secret in _columns(row):
-        history = state.attrs[name].history
+    state, columns = inspect(row), _columns(type(row))
+    for name in columns.keys() & state.committed_state.keys():  # the fields that were set since the last flush
+        is_secret, history = columns[name], state.attrs[name].history
         if history.has_changes():
             before = history.deleted[0] if history.deleted else None
             after = history.added[0] if history.added else None
@@ -138,12 +152,9 @@ def _stamp_new(row: Base) -> None:
         row.version = row.version or 1
         row.created_at = row.created_at or now
         row.updated_at = row.updated_at or now
-    for column in inspect(type(row)).columns:  # so that the entry shows what is stored, defaults included
-        key = inspect(type(row)).get_property_by_column(column).key
-        if getattr(row, key) is None and column.default is not None:
-            default = column.default
-            value = default.arg(None) if default.is_callable else default.arg  # type: ignore[attr-defined]
-            setattr(row, key, value)
+    for key, default in _defaults(type(row)):  # so that the entry shows what is stored, defaults included
+        if getattr(row, key) is None:
+            setattr(row, key, default.arg(None) if default.is_callable else default.arg)
 
 
 def _stamp_dirty(changes: Changes, row: Base, moved: dict[str, FieldChange]) -> None:

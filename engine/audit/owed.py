@@ -1,10 +1,11 @@
-"""What the audit log's full-text indexes on SQLite still owe: the entries of large operations, put in afterwards.
+"""What the audit log's full-text indexes on SQLite still owe: entries are put in behind their commit.
 
-Theory of operation. Putting an entry into the indexes takes ten times as long as storing it, and the database has one
-writer: an import of 10,000 phones would hold it for seconds, with the records of 911 calls behind it. So an operation
-of many entries only notes their range, and the trigger is away while it stores them, both in its own transaction;
-searches look at them one by one (`engine.audit.store`). Here they are put in, some at a time, each time in a
-transaction of its own. A node that stops in between goes on at its next start.
+Theory of operation. Putting an entry into the indexes takes several times as long as storing it, and the database has
+one writer: each write would be half as long again, and an import of 10,000 phones would hold it for seconds, with the
+records of 911 calls behind it. So a trigger only notes the range of entries that are owed, in their own transaction;
+searches look at these one by one (`engine.audit.store`). Here they are put in, some at a time, each time in a
+transaction of its own: many entries at once leave one segment to be merged where each alone left one. A node that stops
+in between goes on at its next start. An operation of many entries notes its range itself, without the trigger.
 """
 
 from collections.abc import AsyncIterator
@@ -18,8 +19,8 @@ from engine.audit.steps import step_by_step
 from engine.db import Database
 from engine.models import AUDIT_SEARCH_ADD_SQLITE, AUDIT_SEARCH_TRIGGER_SQLITE
 
-MANY = 100  # entries of one operation; fewer are put in at once
-STEP = 200  # entries put in at a time: some 30 ms
+MANY = 100  # entries of one operation; fewer are noted one by one
+STEP = 100  # entries put in at a time: some 15 ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Range:
 
 @asynccontextmanager
 async def unindexed(session: AsyncSession, owed: Range) -> AsyncIterator[None]:
-    """The entries of that range are stored inside; they are put into the indexes later. PostgreSQL has none.
+    """The entries of that range are stored inside, all of them noted as owed by one row. PostgreSQL owes none.
 
     A trigger costs each row half as much again even where it does nothing, so it is taken away and put back: both are
     part of the transaction, which nobody else sees anything of before its commit.

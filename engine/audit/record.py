@@ -5,6 +5,9 @@ flushes, takes the changes gathered from every audited row, builds one entry for
 inside the same write transaction and inserts. A transaction that changed an audited row without a write entry is
 refused: nothing can move unseen. Changes of rows that no entry names (a phone's key assignments, a user's password)
 go to the first write entry.
+
+The chain's head of the last commit is remembered, and a single entry is stored by one statement that looks whether it
+still is the head. Only when it is not, because another process wrote since, is the head read and the entry made anew.
 """
 
 import json
@@ -22,6 +25,7 @@ from sqlalchemy.orm import Session
 
 from engine.audit import changes
 from engine.audit.events import FACTS, Access, Event
+from engine.audit.heads import LOCK, Heads
 from engine.crypto import KeyRing
 from engine.db import Base, BulkInsert, Database, open_database, utc_now
 from engine.errors import UnauditedChange
@@ -134,15 +138,20 @@ def open_audited(url: str, keys: KeyRing) -> Database:
     fingerprint_key = keys.subkey("audit-fingerprint")
     table = cast("Table", AuditEntry.__table__)
     insert = BulkInsert(table, table.columns.keys(), database.engine.sync_engine.dialect)
+    heads = Heads(database.engine.sync_engine.dialect, insert)
     database.session_class.fingerprint_key = fingerprint_key  # type: ignore[attr-defined]  # for `engine.audit.parts`
 
     def before_commit(session: Session) -> None:
-        _write_entries(session, fingerprint_key, insert)
+        _write_entries(session, fingerprint_key, insert, heads)
+
+    def after_commit(session: Session) -> None:
+        heads.remember(session.info.pop("heads", {}))
+        _tell_revisions(session)
 
     for name, listener in (
         ("before_flush", changes.gather),
         ("before_commit", before_commit),
-        ("after_commit", _tell_revisions),
+        ("after_commit", after_commit),
         ("after_rollback", _forget),
     ):
         sql_event.listen(database.session_class, name, listener)
@@ -169,7 +178,7 @@ def _account_of(target: Base | None, actor: Actor) -> str | None:
     return getattr(target, "account_id", None) or actor.account_id
 
 
-def _write_entries(session: Session, fingerprint_key: bytes, insert: BulkInsert) -> None:
+def _write_entries(session: Session, fingerprint_key: bytes, insert: BulkInsert, heads: Heads) -> None:
     if session.in_nested_transaction():
         return
     session.flush()
@@ -185,10 +194,8 @@ def _write_entries(session: Session, fingerprint_key: bytes, insert: BulkInsert)
         _bump(session, gathered.bumped)
         session.info["bumped"] = set(gathered.bumped)
     told = _assign(notes, writes, gathered, fingerprint_key)
-    heads: dict[str, tuple[int, str]] = {}
-    rows = [insert.row(_appended(session, note, told.get(id(note), {}), heads)) for note in notes]
-    if rows:  # past the ORM, which takes longer over one row than the database
-        session.connection().exec_driver_sql(insert.statement, rows if len(rows) > 1 else rows[0])
+    ends = _stored_behind(session, notes, told, heads) or _stored(session, notes, told, insert)
+    session.info["heads"] = ends
     session.info.pop("audit", None)
     session.info.pop("changes", None)
 
@@ -211,11 +218,43 @@ def _assign(
     return told
 
 
+def _stored_behind(
+    session: Session, notes: list[Note], told: dict[int, dict[str, dict[str, Any]]], heads: Heads
+) -> dict[str, tuple[int, str]]:
+    """Store a single entry behind the head that is remembered, unless the chain has another one by now.
+
+    Returns that chain's new head; empty: nothing was stored.
+    """
+    known = heads.of(_chain_of(notes[0])) if len(notes) == 1 else None
+    if known is None:
+        return {}
+    chain, (seq, prev_hash) = _chain_of(notes[0]), known
+    values = _entry(notes[0], chain, told.get(id(notes[0]), {}), seq + 1, prev_hash)
+    if not heads.append(session, chain, known, values):
+        return {}
+    return {chain: (seq + 1, values["hash"])}
+
+
+def _stored(
+    session: Session, notes: list[Note], told: dict[int, dict[str, dict[str, Any]]], insert: BulkInsert
+) -> dict[str, tuple[int, str]]:
+    """Store the entries behind the heads as they are read now. Returns the chains' new heads."""
+    ends: dict[str, tuple[int, str]] = {}
+    rows = [insert.row(_appended(session, note, told.get(id(note), {}), ends)) for note in notes]
+    if rows:  # past the ORM, which takes longer over one row than the database
+        session.connection().exec_driver_sql(insert.statement, rows if len(rows) > 1 else rows[0])
+    return ends
+
+
+def _chain_of(note: Note) -> str:
+    return note.account_id or PLATFORM
+
+
 def _appended(
     session: Session, note: Note, told: dict[str, dict[str, Any]], heads: dict[str, tuple[int, str]]
 ) -> dict[str, Any]:
     """The columns of that note's entry, behind the end of its chain."""
-    chain = note.account_id or PLATFORM
+    chain = _chain_of(note)
     seq, prev_hash = heads.get(chain) or head_of(session, chain)
     values = _entry(note, chain, told, seq + 1, prev_hash)
     heads[chain] = (seq + 1, values["hash"])
@@ -271,7 +310,7 @@ def head_of(session: Session, chain: str) -> tuple[int, str]:
     """Number and hash of the chain's newest entry, with no other writer behind it until the commit."""
     connection = session.connection()
     if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:chain))"), {"chain": f"audit {chain}"})
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:chain))"), {"chain": LOCK + chain})
     found = connection.execute(_HEAD, {"chain": chain}).first()
     return (found[0], found[1]) if found else (0, GENESIS)
 
@@ -306,5 +345,5 @@ def _tell_revisions(session: Session) -> None:
 
 
 def _forget(session: Session) -> None:
-    for key in ("audit", "changes", "bumped"):
+    for key in ("audit", "changes", "bumped", "heads"):
         session.info.pop(key, None)

@@ -27,7 +27,7 @@ import itertools
 import json
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Protocol
@@ -161,25 +161,43 @@ class _Walk:
         if head == self.wanted and not self.seen_wanted:
             self.seen_before = seq
 
-    def takes_at_once(self, line: bytes) -> bool:
-        """Whether the line is the expected entry in the form exports are written in; anything else is judged slowly."""
-        seq = self.seq + 1
-        text = line[162:-1]
-        if (
-            not self.count
-            or line[73:162] != b'","prev_hash":"%b","entry":' % self.hash.encode()
-            or line[:9] != b'{"hash":"'
-            or line[-2:] != b"}}"
-            or text.find(b',"seq":%d,"status":' % seq, -70) < 0
-        ):
-            return False
-        if self.removed and PRUNED in text:
-            return False
-        own = sha256(bytes.fromhex(self.hash) + text).hexdigest()
-        if line[9:73] != own.encode() or own == self.wanted or seq in self.notes:
-            return False
-        self.count, self.seq, self.hash = self.count + 1, seq, own
-        return True
+    def take(self, line: bytes) -> None:
+        if line.startswith(b'{"checkpoint"'):
+            self.take_note(line)
+        elif line.startswith(b'{"beginning"'):
+            self.take_beginning(line)
+        elif line:
+            self.take_entry(line)
+
+    def take_at_once(self, lines: Iterator[tuple[int, str | bytes]]) -> tuple[int, str | bytes] | None:
+        """Take the entries that follow in the form exports are written in, and nothing that needs a second look.
+
+        Returns the first other line with its number, which is judged slowly; None: there is none.
+        """
+        if not self.count:
+            return next(lines, None)
+        before, taken, other = self.seq, self.seq, None
+        prev, raw = self.hash.encode(), bytes.fromhex(self.hash)
+        for number, line in lines:
+            if not isinstance(line, bytes) or line[-3:] != b"}}\n":
+                other = (number, line)
+                break
+            text = line[162:-2]
+            raw_own = sha256(raw + text).digest()
+            hexed = raw_own.hex()
+            own = hexed.encode()
+            if (
+                not line.startswith(b'{"hash":"' + own + b'","prev_hash":"' + prev + b'","entry":{')
+                or text.find(b',"seq":%d,"status":' % (taken + 1), -70) < 0
+                or taken + 1 in self.notes
+                or hexed == self.wanted
+                or (self.removed and PRUNED in text)
+            ):
+                other = (number, line)
+                break
+            prev, raw, taken = own, raw_own, taken + 1
+        self.count, self.seq, self.hash = self.count + taken - before, taken, prev.decode()
+        return other
 
     def take_entry(self, line: bytes) -> None:
         text, stated_prev, stated_hash = _parts(line)
@@ -230,17 +248,13 @@ def verify(lines: Iterable[str | bytes], *, checkpoint: str = "", key: str = "")
     """
     walk = _Walk(key=key.strip().lower(), wanted=checkpoint.strip().lower())
     number, fault = 0, ""
+    numbered = iter(enumerate(lines, 1))
+    following = next(numbered, None)
     try:
-        for number, line in enumerate(lines, 1):  # noqa: B007  # a fault names its line
-            data = (line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line).rstrip(b"\r\n")
-            if not data or walk.takes_at_once(data):
-                continue
-            if data.startswith(b'{"checkpoint"'):
-                walk.take_note(data)
-            elif data.startswith(b'{"beginning"'):
-                walk.take_beginning(data)
-            else:
-                walk.take_entry(data)
+        while following is not None:
+            number, line = following
+            walk.take((line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line).rstrip(b"\r\n"))
+            following = walk.take_at_once(numbered)
     except Broken as exc:
         fault = f"line {number}: {exc}"
     else:

@@ -93,9 +93,13 @@ _NUMBERED = (
     "INSERT INTO audit_search_chain (chain) SELECT {chain} "
     "WHERE NOT EXISTS (SELECT 1 FROM audit_search_chain WHERE chain = {chain})"
 )
-_STEPS = "; ".join((_NUMBERED.format(chain="NEW.chain"), *_filled("NEW")))
-AUDIT_SEARCH_TRIGGER_SQLITE = f"CREATE TRIGGER audit_entry_search AFTER INSERT ON audit_entry BEGIN {_STEPS}; END"
-AUDIT_OWED_SQLITE = (  # entries of large operations are put into the indexes later: see `engine.audit.owed`
+AUDIT_SEARCH_TRIGGER_SQLITE = (  # an entry is noted as owed to the indexes, at the end of the range before it
+    "CREATE TRIGGER audit_entry_search AFTER INSERT ON audit_entry BEGIN "
+    "UPDATE audit_search_owed SET last = NEW.seq WHERE chain = NEW.chain AND last = NEW.seq - 1; "
+    "INSERT INTO audit_search_owed (chain, first, last) SELECT NEW.chain, NEW.seq, NEW.seq WHERE changes() = 0; END"
+)
+AUDIT_SEARCH_LATER_SQLITE = ("DROP TRIGGER IF EXISTS audit_entry_search", AUDIT_SEARCH_TRIGGER_SQLITE)
+AUDIT_OWED_SQLITE = (  # entries are put into the indexes behind their commit: see `engine.audit.owed`
     "CREATE TABLE IF NOT EXISTS audit_search_owed "
     "(chain VARCHAR(48) NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, UNIQUE (chain, first))"
 )
@@ -122,8 +126,8 @@ AUDIT_SEARCH_SQLITE = (
     "CREATE TABLE audit_search_chain (number INTEGER PRIMARY KEY, chain VARCHAR(48) NOT NULL UNIQUE)",
     "CREATE VIRTUAL TABLE audit_search_text USING fts5(body, ip, content='', columnsize=0, tokenize='trigram')",
     "CREATE VIRTUAL TABLE audit_search_facet USING fts5(facet, content='', columnsize=0, detail=none, tokenize=ascii)",
-    AUDIT_SEARCH_TRIGGER_SQLITE,
     AUDIT_OWED_SQLITE,
+    AUDIT_SEARCH_TRIGGER_SQLITE,
     *(  # decision 0031: no commit merges what grew for months; `engine.audit.merging` does, step by step
         f"INSERT INTO audit_search_{name} (audit_search_{name}, rank) VALUES ('{option}', {value})"  # noqa: S608
         for name in ("text", "facet")

@@ -24,7 +24,7 @@ from engine import crypto, migrations
 from engine.audit.events import Event
 from engine.audit.record import GENESIS, SYSTEM, open_audited, record
 from engine.crypto import KeyRing
-from engine.models import AUDIT_SEARCH_ADD_SQLITE, AUDIT_SEARCH_TRIGGER_SQLITE, Account
+from engine.models import AUDIT_SEARCH_ADD_SQLITE, AUDIT_SEARCH_LATER_SQLITE, Account
 from tests.bench.audit_entries import BATCH, COLUMNS, GENERATION, Row, batch_of
 from tests.postgres import programs, running_postgres
 
@@ -133,8 +133,8 @@ class SqliteFilling:
         for index in ("audit_search_text", "audit_search_facet"):
             say(f"audit: SQLite, merging {index}")
             self._merge(index)
-        self._run("DROP TRIGGER IF EXISTS audit_entry_search")
-        self._run(AUDIT_SEARCH_TRIGGER_SQLITE)
+        for statement in AUDIT_SEARCH_LATER_SQLITE:
+            self._run(statement)
         self._run("PRAGMA journal_mode=WAL")
 
     def _index_some(self, say: Say) -> bool:
@@ -359,6 +359,8 @@ async def ensure_account(url: str, keys: KeyRing) -> None:
     async with database.engine.begin() as connection:
         for name in missing:  # the newest migration has grown since: until it is released it may
             await connection.run_sync(_add, *name.split("."))
+        for statement in AUDIT_SEARCH_LATER_SQLITE if url.startswith("sqlite") else ():
+            await connection.exec_driver_sql(statement)  # the trigger, too, as it is by now
     async with database.sessions.begin() as session:
         if await session.get(Account, CHAIN) is None:
             row = Account(id=CHAIN, name="Acme", email="office@example.com")

@@ -1,5 +1,6 @@
 """The audit log on a real PostgreSQL: words and addresses by trigrams, and every tampering with its rows found."""
 
+import asyncio
 import json
 import random
 from datetime import datetime
@@ -12,7 +13,7 @@ from engine import migrations
 from engine.audit import trigrams
 from engine.audit.checkpoints import Notary, Signer, export_lines
 from engine.audit.events import Event
-from engine.audit.record import GENESIS, SYSTEM, chain_hash, record
+from engine.audit.record import GENESIS, SYSTEM, chain_hash, open_audited, record
 from engine.audit.store import Filters, list_entries
 from engine.audit.verify import Verdict, verify
 from engine.crypto import KeyRing
@@ -202,3 +203,26 @@ async def test_no_false_alarm_over_a_dump_and_a_restore_on_postgresql(postgres: 
     async with postgres.sessions() as session:
         last = await session.scalar(select(AuditEntry.entry).order_by(AuditEntry.seq.desc()).limit(1))
     assert json.loads(last or "")["seq"] == 13
+
+
+# --- Two nodes at one chain -------------------------------------------------------------------------------------------
+
+
+async def test_two_nodes_that_write_at_once_make_one_chain_on_postgresql(postgres: Database, keys: KeyRing) -> None:
+    """S1-06: each remembers a head that the other leaves behind; who waits for the lock finds the chain moved on."""
+    other = open_audited(postgres.url, keys)
+    async with postgres.sessions.begin() as session:
+        chain = (await add_account(session)).id
+
+    async def read(database: Database) -> None:
+        async with database.sessions.begin() as session:
+            record(session, SYSTEM, Event.ACCOUNT_READ, resource=("account", chain, ""), account_id=chain)
+
+    for one in (other, other, postgres, postgres, other):
+        await read(one)
+    for _ in range(8):
+        await asyncio.gather(*(read(one) for one in (postgres, other, postgres, other)))
+    await other.close()
+    async with postgres.sessions() as session:
+        verdict = verify([line async for line in export_lines(session, chain)])
+    assert (verdict.fault, verdict.entries) == ("", 38)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from engine import crypto, doctor, migrations
-from engine.accounts import store_platform
+from engine.accounts import store_platform, store_storage
 from engine.accounts.mail_server import MailFields, update_mail_settings
 from engine.audit.record import Actor, open_audited
 from engine.config import Config, Core, Mail
@@ -17,6 +17,7 @@ from engine.e911.validation_settings import ValidationFields, update_validation_
 from engine.e911.webhooks import Tried, WebhookFields, note_test
 from engine.findings import Finding
 from engine.outbound import Outbound
+from engine.retention import CLOCK, NO_CLOCK, NO_PROOF
 from tests.factories import add_account
 
 pytestmark = pytest.mark.enable_socket
@@ -62,6 +63,28 @@ async def test_what_was_set_in_the_pages_is_looked_at(stored: tuple[Config, int]
     )  # fmt: skip
     hook = found["Acme: webhook Door"]
     assert (hook.level, "Test: It answered 500" in hook.detail, "T000" in hook.detail) == ("warning", True, False)
+
+
+async def test_a_log_that_is_not_shortened_and_a_clock_that_is_not_believed_are_told(
+    stored: tuple[Config, int],
+) -> None:
+    """S1-22: by the name of the chain, with what to do, for as long as it is so."""
+    config, _port = stored
+    database = open_audited(config.database_url, crypto.load(config.key_file))
+    words = f"Entry 2 was changed after it was written, or taken out. {NO_PROOF}"
+    async with database.sessions.begin() as session:
+        await store_storage.set_removal_note(session, "account_x", words)
+        await store_storage.set_removal_note(session, CLOCK, NO_CLOCK)
+    found = await _examined(config)
+    told = found["removal of old records (account_x)"]
+    assert (told.level, told.detail) == ("bad", words)
+    assert "verify the file" in told.detail
+    assert found["removal of old records (clock)"].level == "bad"
+    async with database.sessions.begin() as session:
+        for name in ("account_x", CLOCK):
+            await store_storage.set_removal_note(session, name, "")
+    await database.close()
+    assert not [what for what in await _examined(config) if what.startswith("removal of old records")]
 
 
 async def test_links_that_lead_nowhere_are_told(stored: tuple[Config, int], tmp_path: Path) -> None:

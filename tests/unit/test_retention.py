@@ -351,6 +351,13 @@ async def test_one_damaged_row_or_setting_stops_nothing_of_another_account(datab
         await connection.execute(text(again), {"chain": chains[2]})
     assert (await duty.sweep(NOW + dt.timedelta(hours=2))).audit_rows == 0
     assert await count(database, AuditEntry, AuditEntry.chain == chains[2]) == 3
+    async with database.sessions.begin() as session:  # who keeps the log for ever is no longer told that it stays
+        row = await store_storage.settings_row_to_change(session, chains[0])
+        row.audit_days = 0
+        record(session, SYSTEM, Event.STORAGE_SETTINGS_UPDATE, row)
+    await duty.sweep(NOW + dt.timedelta(hours=3))
+    async with database.sessions() as session:
+        assert chains[0] not in [fault.name for fault in await store_storage.removal_faults(session)]
 
 
 async def test_a_beginning_in_the_future_does_not_stop_a_log_from_getting_shorter(

@@ -6,15 +6,18 @@ from typing import Any
 
 import pytest
 from aiohttp import FormData
+from sqlalchemy import text
 from sqlalchemy.event import listen
 
 from admin.context import DISK
+from engine.accounts import store_storage
 from engine.audit import pruning
 from engine.audit.checkpoints import Signer
 from engine.audit.verify import verify
 from engine.config import Storage
 from engine.db import READS, utc_now
 from engine.models import EmergencyCall, Role
+from engine.retention import CLOCK, NO_CLOCK, RecordRetention
 from tests import aging
 from tests.unit.admin.adminport import AdminPort, Site
 
@@ -185,3 +188,26 @@ async def test_a_disk_that_is_nearly_full_is_told_and_takes_no_uploads(port: Adm
     assert (page.status, "kept for records of 911 calls" in await page.text()) == (422, True)
     await port.site("Another", "other@example.com")
     assert "disk is nearly full" not in await (await port.call("GET", "/", owner)).text(), "one tenant among several"
+
+
+async def test_a_log_that_does_not_prove_itself_is_an_alarm_on_home(port: AdminPort, site: Site) -> None:
+    """S1-22: an entry was changed behind Callpoint's back, so retention shortens nothing: who reads the log is told."""
+    owner, operator = await port.browser(site), await port.browser(site, Role.OPERATOR)
+    assert (await port.call("PATCH", API, owner | ANY, json={"audit_days": 365, "accept_removal": True})).status == 200
+    await aged(port, site, 400, 2)
+    async with port.database.engine.begin() as connection:
+        await connection.execute(text("DROP TRIGGER IF EXISTS audit_entry_no_update"))
+        forged = "UPDATE audit_entry SET entry = replace(entry, 'Acme', 'Evil') WHERE seq = 1 AND chain = :chain"
+        await connection.execute(text(forged), {"chain": site.account.id})
+    assert (await RecordRetention(port.database, port.keys).sweep(utc_now())).pruned == 0
+    home = await (await port.call("GET", "/", owner)).text()
+    assert "The audit log keeps entries that should have left. Entry 1 was changed after it was written" in home
+    assert "export the log, verify the file" in home
+    assert "should have left" not in await (await port.call("GET", "/", operator)).text(), "reads no log"
+    async with port.database.sessions.begin() as session:
+        await store_storage.set_removal_note(session, site.account.id, "")
+        await store_storage.set_removal_note(session, CLOCK, NO_CLOCK)
+    home = await (await port.call("GET", "/", owner)).text()
+    assert ("should have left" in home, "Nothing is removed by its age until the clock" in home) == (False, True)
+    await port.site("Another", "other@example.com")
+    assert "until the clock" not in await (await port.call("GET", "/", owner)).text(), "one tenant among several"

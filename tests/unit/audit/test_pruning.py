@@ -18,6 +18,7 @@ from engine import crypto
 from engine.audit import pruning, store_beginnings
 from engine.audit.checkpoints import Signed, Signer, export_lines, row_of, sign_head
 from engine.audit.events import Event
+from engine.audit.owed import OwedIndexing
 from engine.audit.record import SYSTEM, record
 from engine.audit.store import Filters, entry_by_id, list_entries
 from engine.audit.verify import told, verify, verify_each
@@ -215,6 +216,8 @@ async def test_the_search_indexes_follow(database: Database, keys: KeyRing) -> N
     chain = await with_entries(database, 30)
     upto = await prune_all(database, keys, chain)
     await more_entries(database, chain, 3)
+    while await OwedIndexing(database).step():
+        pass
     assert await clear_all(database, chain, upto, batch=7) == 30
     async with database.sessions() as session:
         found = "SELECT count(*) FROM audit_search_text WHERE audit_search_text MATCH 'body : \"unmistakable\"'"
