@@ -25,7 +25,7 @@ _CREDENTIALS = re.compile(r"(?im)^((?:proxy-)?authorization|x-callpoint-proof)(\
 _FLAGS = {
     "location_unknown": "No location is known for this caller, so none was sent. The call went out all the same. "
     "Add the caller's subnet to a location.",
-    "stale": "Nobody has confirmed this address for more than a year. It was sent; dial 933 from there to check it.",
+    "stale": "Nobody has confirmed this address for more than a year. It was sent; look whether it is still right.",
     "disagreement": "Two sources name different places for this caller. The first in the order was sent; see below.",
     "stale_sighting": "The phone was last seen at this place more than a day ago. Nothing newer said otherwise, so it "
     "was sent; see to it that switches, access points or phones report more often.",

@@ -86,6 +86,7 @@ class Standing:
     passed: EmergencyCall | None  # the latest that was answered and carried a place that help can be sent to
     waiting_mails: int
     is_sip_up: bool
+    silent_phones: int = 0  # booted, and with no line that registers anywhere
     is_testable: bool = True  # some location is in a country with a number for test calls, or there is none yet
 
 
@@ -122,6 +123,7 @@ async def _standing(request: web.Request) -> Standing:
         passed=await store_calls.passed_test(session, account.id),
         waiting_mails=await e911.waiting_count(session, account.id),
         is_sip_up=request.app[EDGE].state().is_up,
+        silent_phones=await store_alarms.count_silent(session, account.id),
         is_testable=not places or await store_tests.count_testable(session, account.id) > 0,
     )
 
@@ -229,7 +231,7 @@ def first_steps(standing: Standing) -> list[Step]:
         _location_step(standing),
         _told_step(standing),
         _pbx_step(standing.pbxs),
-        _trunk_step(standing.trunks),
+        _trunk_step(standing.trunks, is_testable=standing.is_testable),
         _phone_step(standing),
         *([_test_step(standing)] if standing.is_testable else []),
         _live_step(standing),
@@ -262,7 +264,7 @@ def _told_step(standing: Standing) -> Step:
     if standing.are_mails_refused:
         text = f"{count}, but the last mail was not delivered. Send a test mail, and look at who was told of the call."
         return Step("told", title, text, is_done=False, address="/settings#mail", action="Check mail")
-    text = f"{count} mailed at every 911 and 933 call."
+    text = f"{count} mailed at every emergency call{' and every 933 test' if standing.is_testable else ''}."
     return Step("told", title, text, is_done=True, address="/settings#recipients", action="Recipients")
 
 
@@ -274,7 +276,7 @@ def _pbx_step(pbxs: Sequence[Pbx]) -> Step:
     return Step("pbx", "Connect your PBX", text, is_done=False, address="/settings/pbxs/new", action="Add PBX")
 
 
-def _trunk_step(trunks: Sequence[Trunk]) -> Step:
+def _trunk_step(trunks: Sequence[Trunk], *, is_testable: bool) -> Step:
     title = "Connect a carrier"
     enabled = [trunk for trunk in trunks if trunk.enabled]
     answering = sum(bool(trunk.is_up) for trunk in enabled)
@@ -284,14 +286,23 @@ def _trunk_step(trunks: Sequence[Trunk]) -> Step:
     if enabled:
         text = "No trunk answers yet: emergency calls would fail. Check its host, port and firewall."
         return Step("trunk", title, text, is_done=False, address="/settings#trunks", action="Check trunks")
-    text = "A carrier trunk that takes 911 and 933. A second one is tried within seconds when the first is silent."
+    calls = "911 and 933" if is_testable else "emergency calls"
+    text = f"A carrier trunk that takes {calls}. A second one is tried within seconds when the first is silent."
     return Step("trunk", title, text, is_done=False, address="/settings/trunks/new", action="Add trunk")
 
 
 def _phone_step(standing: Standing) -> Step:
-    title, phones = "Provision the first phone", standing.phones
+    title, phones, silent = "Provision the first phone", standing.phones, standing.silent_phones
+    if phones.booted and silent >= phones.booted:
+        text = (
+            f"{plural(phones.booted, 'phone')} fetched a configuration here, but none registers anywhere and can dial "
+            "911. Give each a line, and the PBX of its lines a registrar host."
+        )
+        return Step("phone", title, text, is_done=False, address="/phones", action="See phones")
     if phones.booted:
         text = f"{plural(phones.booted, 'phone')} fetched a configuration here."
+        if silent:
+            text += f" {silent} of them {'registers' if silent == 1 else 'register'} nowhere and cannot dial 911."
         return Step("phone", title, text, is_done=True, address="/phones", action="See phones")
     if phones.first_id is not None:
         text = "Waiting for its first fetch: point it at the provisioning URL and restart it."
@@ -339,6 +350,7 @@ def _live_step(standing: Standing) -> Step:
                 standing.passed is not None or not standing.is_testable,
             ),
             (f"the address of {plural(bare, 'location')}", not bare),
+            (f"a line with a registrar on {plural(standing.silent_phones, 'phone')}", not standing.silent_phones),
             ("a SIP side that answers", standing.is_sip_up),
         )
         if not is_there

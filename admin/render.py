@@ -28,6 +28,7 @@ from engine.accounts import operators
 from engine.accounts.displays import is_display
 from engine.errors import EngineError
 from engine.models import Account, Location
+from engine.numbers import UNTESTABLE
 from engine.places import is_dispatchable, sentence_of_missing
 
 HERE = Path(__file__).parent
@@ -57,9 +58,9 @@ DONE = {  # what a page says after a redirect; the key travels in the address, t
     "locations-merged": "Merged. Everything of the other location is here now.",
     "location-validated": "The address is marked as validated. Changing it makes it a draft again.",
     "location-undecided": "The validator was asked and did not decide. What it said stands with the address.",
-    "location-rejected": "The address is marked as rejected. It is still sent with calls: correct it, then dial 933.",
+    "location-rejected": "The address is marked as rejected. It is still sent with calls: correct it.",
     "location-deleted": "Location deleted.",
-    "recipient-added": "Recipient added. They are mailed at every 911 and 933 call.",
+    "recipient-added": "Recipient added. They are mailed at every emergency call and test call.",
     "recipient-waits": "Recipient added. No mail server is set up yet: until one is, messages for them wait.",
     "recipient-removed": "Recipient removed.",
     "pbx-added": "PBX added. It may now send emergency calls.",
@@ -169,6 +170,7 @@ def render(
             plain_http=_is_readable_on_its_way(request),
             edge_is_up=_edge_is_up(request),
             zone=zone_of(account),
+            has_test_number=account is None or has_test_number(account.country),
             **values,
         )
     )
@@ -220,6 +222,7 @@ def environment() -> Environment:
     )
     made.globals |= {"icon": icon, "static": static_url, "time": time_tag, "model_name": model_name, "guides": _guides}
     made.tests["addressed"] = has_address
+    made.tests["testable"] = is_testable
     made.filters["missing_of_address"] = missing_of
     made.filters["fetch_reason"] = reason_words
     made.filters["setting_label"] = label_of
@@ -314,6 +317,16 @@ def civic_lines(address: Mapping[str, Any] | None) -> list[str]:
     town = " ".join(town.replace(" ,", ",").split()).strip(", ")
     lines = [part.get("NAM", ""), street, ", ".join(inside), town, part.get("country", "")]
     return [line for line in lines if line]
+
+
+def has_test_number(country: str) -> bool:
+    """Whether a number is set aside for test calls there: 933, in North America alone."""
+    return country.upper() not in UNTESTABLE
+
+
+def is_testable(location: Location, account: Account) -> bool:
+    """Whether a test call can be dialed there: by the address's country, or the account's where it names none."""
+    return has_test_number(str(location.civic_address.get("country") or "") or account.country)
 
 
 def has_address(location: Location) -> bool:

@@ -49,6 +49,16 @@ def _has_none_of(registering: list[str], *, is_only: bool) -> ColumnElement[bool
     return lines.exists() & ~lines.join(Line, Line.id == PhoneLine.line_id).where(Line.pbx_id.in_(registering)).exists()
 
 
+async def count_silent(session: AsyncSession, account_id: str) -> int:
+    """Phones that fetched a configuration and register nowhere: without a line, or no line's PBX has a registrar."""
+    nowhere = (await _of_account(session, account_id))[AlarmKind.NO_REGISTRAR]
+    has_line = select(PhoneLine.key).where(PhoneLine.phone_id == Phone.id).exists()
+    query = select(func.count()).select_from(Phone).where(
+        Phone.account_id == account_id, Phone.last_fetch_at.is_not(None), or_(nowhere, ~has_line)
+    )  # fmt: skip
+    return await session.scalar(query) or 0
+
+
 @dataclass(frozen=True, slots=True)
 class AlarmGroup:
     """One kind: how many there are, and the first of them."""

@@ -140,7 +140,7 @@ async def test_sound_is_armed_by_a_press_rings_until_acknowledged_and_says_how_i
     await add_call(filled, kind="test", dialed="933")
     await expect(page.locator(".alert.test")).to_have_count(2)
     assert await page.evaluate("() => window.tones") == 0
-    await page.get_by_label("One tone for 933 tests too").check()
+    await page.get_by_label("One tone for test calls too").check()
     await add_call(filled, kind="test", dialed="933")
     await page.wait_for_function("() => window.tones === 1")
     await add_call(filled, kind="drill", outcome="drill")

@@ -49,7 +49,7 @@ async def test_the_list_is_narrowed_by_state_test_and_who_is_told(filled: Site, 
     assert await narrowed("E911 status", "No address") == ["Home office"]
     assert await narrowed("Who is told", "People of its own") == ["Headquarters"]
     assert await narrowed("Who is told", "No people of its own") == ["Home office", "Warehouse"]
-    assert await narrowed("933 test", "Passed within 90 days") == []
+    assert await narrowed("Test call", "Passed within 90 days") == []
     await expect(page.get_by_text("Nothing matches")).to_be_visible()
     await page.get_by_role("link", name="Clear filters").first.click()
     await page.get_by_label("Search").fill("river troy")

@@ -11,9 +11,10 @@ from engine.db import Database, utc_now
 from engine.e911 import store_calls
 from engine.e911.alarms import Place
 from engine.ids import new_id
-from engine.models import Account, EmergencyCall, Notification, Pbx, PhoneStatus, Trunk
+from engine.models import Account, EmergencyCall, Notification, Pbx, PhoneLine, PhoneStatus, Trunk
 from engine.provisioning.store import PhoneCounts, count_phones
-from tests.factories import HEADQUARTERS, add_account, add_emergency_call, add_phone
+from engine.provisioning.store_alarms import count_silent
+from tests.factories import HEADQUARTERS, add_account, add_emergency_call, add_line, add_pbx, add_phone
 
 PLACE = {"id": "location_1", "name": "Headquarters", "civic_address": HEADQUARTERS, "geo": None}
 READY = Standing(
@@ -128,3 +129,35 @@ def test_where_no_number_is_set_aside_for_tests_nobody_is_sent_to_dial_one() -> 
     (live,) = (one for one in first_steps(abroad) if one.name == "live")
     assert "933" not in live.text
     assert "933" in step("live", passed=None).text
+
+
+def test_a_phone_that_registers_nowhere_is_not_provisioned() -> None:
+    """S0-18: what fetched a configuration and can call nobody is no step done, and nobody is told to go live."""
+    assert step("phone").is_done
+    none = step("phone", phones=PhoneCounts(2, 2, 0, "phone_1"), silent_phones=2)
+    assert (none.is_done, none.address) == (False, "/phones")
+    assert "none registers anywhere" in none.text
+    some = step("phone", phones=PhoneCounts(3, 3, 0, "phone_1"), silent_phones=1)
+    assert some.is_done
+    assert "1 of them registers nowhere and cannot dial 911." in some.text
+    live = step("live", account=Account(emergency_enabled=True), silent_phones=1)
+    assert not live.is_done
+    assert "Missing now: a line with a registrar on 1 phone." in live.text
+
+
+async def test_phones_without_a_line_or_a_registrar_are_counted(database: Database) -> None:
+    """S0-18: only those that booted; a line that names no PBX belongs to the only one."""
+    async with database.sessions.begin() as session:
+        account = await add_account(session)
+        bare = await add_phone(session, account, mac="0015654aa901", last_fetch_at=utc_now())
+        await add_phone(session, account, mac="0015654aa902")
+        await session.flush()
+        assert await count_silent(session, account.id) == 1
+        line = await add_line(session, account)
+        await session.flush()
+        session.add(PhoneLine(account_id=account.id, phone_id=bare.id, key=1, line_id=line.id))
+        await session.flush()
+        assert await count_silent(session, account.id) == 1
+        await add_pbx(session, account, registrar_host="pbx.example")
+        await session.flush()
+        assert await count_silent(session, account.id) == 0
