@@ -2,11 +2,14 @@
 
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from sqlalchemy import make_url
 
-from engine import migrations
+from engine import crypto, migrations
 from engine.audit.record import open_audited
 from engine.crypto import KeyRing
 from engine.db import Database
@@ -22,18 +25,35 @@ def postgres_server() -> Iterator[str]:
 
 
 @pytest.fixture
-async def postgres_url(postgres_server: str) -> AsyncIterator[str]:
-    """The URL of a database with nothing in it; it goes when the test has ended."""
+async def postgres_url(postgres_server: str, request: pytest.FixtureRequest) -> AsyncIterator[str]:
+    """The URL of a database with nothing in it, or of the one of `postgres`; it goes when the test has ended."""
     import asyncpg  # where it is absent the server's fixture has skipped the test
 
     name = f"test_{uuid.uuid4().hex}"
     control = await asyncpg.connect(postgres_server.replace("+asyncpg", ""))
     try:
-        await control.execute(f"CREATE DATABASE {name}")
-        yield make_url(postgres_server).set(database=name).render_as_string(hide_password=False)
+        template = await _migrated(control, postgres_server) if "postgres" in request.fixturenames else "template1"
+        await control.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        yield _named(postgres_server, name)
         await control.execute(f"DROP DATABASE {name} WITH (FORCE)")
     finally:
         await control.close()
+
+
+async def _migrated(control: Any, server: str) -> str:
+    """The database of that server that all migrations ran on, once: a copy of it takes a tenth of that time."""
+    name = "migrated"
+    if not await control.fetchval("SELECT count(*) FROM pg_database WHERE datname = $1", name):
+        await control.execute(f"CREATE DATABASE {name}")
+        with TemporaryDirectory() as folder:
+            made = open_audited(_named(server, name), crypto.create(Path(folder) / "keys.toml"))
+        await migrations.migrate(made)
+        await made.close()
+    return name
+
+
+def _named(server: str, database: str) -> str:
+    return make_url(server).set(database=database).render_as_string(hide_password=False)
 
 
 @pytest.fixture
