@@ -69,3 +69,14 @@ def test_a_file_with_anything_odd_in_it_is_read_as_a_parser_reads_it(profile: Pr
             at = chance.choice(ends) if chance.random() < 0.7 else chance.randrange(len(text))
             changed = text[:at] + odd + text[at + chance.choice((0, 0, 1, 5)) :]
             assert read(profile, changed) == parsed(profile, changed), (odd, text[at - 40 : at + 40])
+
+
+def test_a_value_that_breaks_the_comment_around_it_leaves_no_dial_plan() -> None:
+    """P-08: of a template whose author has commented an element out. The phone reads nothing of such a file."""
+    profile = NAMED[0]
+    text = next(text for text in FILES[profile.name] if parsed(profile, text))
+    root = text.rindex("</")
+    for value in ("Desk", "Hall-2", "Desk -- Hall", "Desk"):
+        shown = f"{text[:root]}<!-- <label>{value}</label>\n-->{text[root:]}"
+        assert read(profile, shown) == parsed(profile, shown), value
+        assert bool(parsed(profile, shown)) == ("--" not in value)
