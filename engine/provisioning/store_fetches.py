@@ -49,7 +49,8 @@ class Marks:
 
 
 _MARKED = tuple(name for name in Marks.__slots__ if name not in {"id", "account_id"})
-_READ = select(*(_PHONES.c[name] for name in Marks.__slots__))
+# PostgreSQL lets others write meanwhile: what somebody changes on a phone waits for us, or we for it, and none is lost
+_READ = select(*(_PHONES.c[name] for name in Marks.__slots__)).order_by(_PHONES.c.id).with_for_update(key_share=True)
 _WRITE = (
     update(_PHONES).where(_PHONES.c.id == bindparam("of")).values({name: bindparam(f"new_{name}") for name in _MARKED})
 )
@@ -118,7 +119,7 @@ def _told_of(taken: Iterable[Fetch], marks: Mapping[str, Marks], changed: Contai
 
 
 async def _marks(session: AsyncSession, wanted: set[str]) -> dict[str, Marks]:
-    """Those of the phones that still exist."""
+    """Those of the phones that still exist; nobody else changes them until the commit."""
     connection, found = await session.connection(), {}
     for group in _groups(wanted):
         for row in await connection.execute(_READ.where(_PHONES.c.id.in_(group))):

@@ -1,14 +1,19 @@
 """The list of phones and tables of them on PostgreSQL: the same answers as on SQLite."""
 
+import asyncio
 import datetime as dt
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text, update
 
 from engine.audit.record import SYSTEM
 from engine.db import Database, utc_now
+from engine.models import Phone, PhoneStatus
 from engine.provisioning import bulk, imports, store_imports, store_phones
+from engine.provisioning.fetches import Fetch, FetchKind
+from engine.provisioning.fetchlog import FetchLog
 from engine.provisioning.phone_list import Filters, Order, Place
 from tests import factories
 
@@ -81,3 +86,37 @@ async def test_lists_tables_and_changes_of_many_answer_as_on_sqlite(postgres: Da
     async with postgres.sessions() as session:
         page = await store_phones.list_phones(session, account.id, Filters(status="stale"), order=Order.LABEL)
         assert [phone.settings for phone in page.rows] == [{"vlan_id": 20}] * 12
+
+
+async def test_what_somebody_changes_on_a_phone_while_a_fetch_of_it_is_written_stays(postgres: Database) -> None:
+    """P-09 on PostgreSQL, which lets two write at once: a phone that is held back, or whose home is kept for a move,
+    stays so when the fetch log puts down what the phone was given a moment before.
+    """
+    async with postgres.sessions.begin() as session:
+        account = await factories.add_account(session)
+        phone = await factories.add_phone(session, account, status=PhoneStatus.CURRENT, fetched_revision=1)
+    log = FetchLog(postgres)
+    served = Fetch(
+        FetchKind.NOT_MODIFIED, "805ec0000001.cfg", "GET", 304, "192.0.2.7", "Yealink", account.id, phone.id, revision=1
+    )
+    log.note(served, 10)
+    async with postgres.sessions.begin() as session:
+        held = {"status": PhoneStatus.QUARANTINED, "home_ip": "192.0.2.9"}
+        await session.execute(update(Phone).where(Phone.id == phone.id).values(**held))
+        writing = asyncio.create_task(log.flush())
+        await until_somebody_waits(postgres)
+    await writing
+    async with postgres.sessions() as session:
+        found = await session.get_one(Phone, phone.id)
+    assert (found.status, found.home_ip, found.last_ip) == (PhoneStatus.QUARANTINED, "192.0.2.9", "192.0.2.7")
+
+
+async def until_somebody_waits(database: Database) -> None:
+    """Until a transaction waits for a row that another one has changed."""
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype IN ('transactionid', 'tuple')")
+    async with asyncio.timeout(30.0):
+        while True:
+            async with database.sessions() as session:
+                if await session.scalar(waiting):
+                    return
+            await asyncio.sleep(0.02)
