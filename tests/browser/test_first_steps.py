@@ -46,6 +46,7 @@ async def test_a_weak_password_and_a_bad_address_are_told_beside_their_fields_an
     page = await new_page(site, signed_in=False)
     await page.goto(link)
     await page.get_by_label("Organization").fill("Acme Dental")
+    await page.get_by_label("Your name").fill("Olive")
     await page.get_by_label("Your e-mail").fill("olive@example.com")
     await page.get_by_label("Password").fill("short")
     await page.get_by_role("button", name="Make the account").click()
