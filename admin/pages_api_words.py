@@ -102,8 +102,8 @@ FIELDS: Mapping[str, str] = {
     "category": "The group of events it belongs to.",
     "chain": "The account, or `platform`.",
     "changes": "Each changed field with `before` and `after`; secrets are masked.",
-    "channel": "How it is sent: `email`, `webhook`, or `correction`: a second mail, since what the first one said"
-    " turned out otherwise.",
+    "channel": "How it is sent: `email`, `webhook`, or `correction` and `webhook_correction`: a second mail or message,"
+    " since what the first one said turned out otherwise.",
     "chassis": "The switch: chassis id, its MAC or its name.",
     "checked_at": "When the trunk was last pinged.",
     "city": "City.",

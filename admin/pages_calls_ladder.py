@@ -7,7 +7,7 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.models import CallAttempt, EmergencyCall, Notification
+from engine.models import WEBHOOKS, CallAttempt, EmergencyCall, Notification
 
 LEFT = 170  # room for the times
 GAP = 240  # between two columns
@@ -138,8 +138,8 @@ def _of_messages(notes: Sequence[Notification]) -> list[_Moment]:
 
 
 def _message_to(note: Notification) -> str:
-    if note.channel == "webhook":
-        return f"Webhook {note.subject}"
+    if note.channel in WEBHOOKS:
+        return f"{'Correction to webhook' if note.channel == 'webhook_correction' else 'Webhook'} {note.subject}"
     return f"{'Second mail' if note.channel == 'correction' else 'Mail'} to {note.recipient}"
 
 

@@ -250,6 +250,7 @@ class Recorder:
         told = await told_of(session, call, account, location, signer=self._signer, public_url=self._public_url)
         recipients = await recipients_for(session, account.id, location)
         queue_notifications(session, call, told, recipients, channel=Channel.CORRECTION)
+        await webhooks.queue_webhooks(session, call, told, channel=Channel.WEBHOOK_CORRECTION)
         _log.warning("emergency_call_lost_its_location", call_id=call.id, account_id=account.id, trunk_id=call.trunk_id)
 
     async def _stored_position(self) -> Position:

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.db import utc_now
-from engine.models import Channel, Notification, NotificationState, Webhook
+from engine.models import WEBHOOKS, Notification, NotificationState, Webhook
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ async def overdue_for_webhooks(session: AsyncSession, account_id: str, before: d
     query = select(func.count()).select_from(Notification)
     query = query.where(
         Notification.account_id == account_id, Notification.state == NotificationState.WAITING,
-        Notification.channel == Channel.WEBHOOK, Notification.created_at < before,
+        Notification.channel.in_(WEBHOOKS), Notification.created_at < before,
     )  # fmt: skip
     return int(await session.scalar(query) or 0)
 
@@ -83,5 +83,5 @@ async def overdue_for_webhooks(session: AsyncSession, account_id: str, before: d
 def _waiting_for(webhook: Webhook) -> tuple[ColumnElement[bool], ...]:
     return (
         Notification.account_id == webhook.account_id, Notification.recipient == webhook.id,
-        Notification.channel == Channel.WEBHOOK, Notification.state == NotificationState.WAITING,
+        Notification.channel.in_(WEBHOOKS), Notification.state == NotificationState.WAITING,
     )  # fmt: skip

@@ -24,7 +24,7 @@ from engine.e911.calls import raise_if_cancelled
 from engine.e911.retries import Patience, Try, Verdict
 from engine.e911.webhooks import Tried, keys_of
 from engine.ids import new_id
-from engine.models import Account, Channel, Notification, Webhook
+from engine.models import WEBHOOKS, Account, Notification, Webhook
 from engine.outbound import Outbound, Unreachable, post
 
 MAX_AT_ONCE = 30
@@ -126,7 +126,7 @@ class WebhookCourier:
             return []
         now = self._now()
         due = store_outbox.in_turn(
-            *store_outbox.is_due((Channel.WEBHOOK,), now),
+            *store_outbox.is_due(WEBHOOKS, now),
             Notification.recipient.not_in([one for one, count in busy.items() if count >= MAX_OF_ONE]),
             at_most_each=MAX_OF_ONE,
         ).add_columns(Notification.recipient, Notification.tries)

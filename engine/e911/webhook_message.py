@@ -22,6 +22,7 @@ from engine.models import EmergencyCall
 PREFIX = "whsec_"
 SECRET_BYTES = 32
 SENT = "emergency_call.sent"
+CORRECTED = "emergency_call.corrected"  # the carrier took the call without the address that the first message named
 TEST = "webhook.test"
 
 
@@ -49,8 +50,8 @@ def headers_of(keys: Sequence[str], message_id: str, now: dt.datetime, body: byt
     }
 
 
-def call_body(message_id: str, call: EmergencyCall, told: Told) -> str:
-    """The JSON that tells of a call: the same facts as the mail of it."""
+def call_body(message_id: str, event: str, at: dt.datetime, call: EmergencyCall, told: Told) -> str:
+    """The JSON that tells of a call: the same facts as the mail of it. `event`: `SENT` or `CORRECTED`."""
     location: dict[str, Any] | None = None
     if told.location_name is not None:
         location = {"name": told.location_name, "civic_address": told.civic_address, "geo": told.geo}
@@ -63,7 +64,7 @@ def call_body(message_id: str, call: EmergencyCall, told: Told) -> str:
         "onsite_number": told.onsite_number, "instructions": [line for line in told.instructions if line],
         "url": told.page_url,
     }  # fmt: skip
-    return _message(message_id, SENT, call.recorded_at, {"account": _account(call.account_id, told), "call": facts})
+    return _message(message_id, event, at, {"account": _account(call.account_id, told), "call": facts})
 
 
 def body_of_test(message_id: str, account_id: str, account_name: str, now: dt.datetime) -> str:

@@ -1,7 +1,8 @@
 """Webhooks: who else is told of emergency calls, by an HTTPS POST. Operations, and the messages of a call.
 
 A message is a row of the outbox like a mail, written in the transaction that records the call: one for each call and
-webhook. It never stands in a mail's place: a call whose account names nobody to mail is flagged all the same.
+webhook, and a second one where people get a second mail. It never stands in a mail's place: a call whose account names
+nobody to mail is flagged all the same.
 """
 
 import datetime as dt
@@ -102,8 +103,17 @@ def note_test(session: AsyncSession, actor: Actor, row: Webhook, tried: Tried) -
     record(session, actor, Event.WEBHOOK_TEST, row, details={"is_ok": tried.is_ok, "words": tried.words})
 
 
-async def queue_webhooks(session: AsyncSession, call: EmergencyCall, told: Told) -> None:
-    """A message in the outbox for each webhook that is told of such calls, in this transaction."""
+async def queue_webhooks(
+    session: AsyncSession, call: EmergencyCall, told: Told, *, channel: Channel = Channel.WEBHOOK
+) -> None:
+    """A message in the outbox for each webhook that is told of such calls, in this transaction.
+
+    Args:
+        channel: `WEBHOOK_CORRECTION`: what the first message said turned out otherwise.
+    """
+    is_first = channel is Channel.WEBHOOK
+    at = call.recorded_at if is_first else utc_now()
+    event = webhook_message.SENT if is_first else webhook_message.CORRECTED
     for target in await store.targets_of(session, call.account_id):
         if call.kind not in target.kinds:
             continue
@@ -111,9 +121,9 @@ async def queue_webhooks(session: AsyncSession, call: EmergencyCall, told: Told)
         session.add(
             Notification(
                 id=identity, account_id=call.account_id, emergency_call_id=call.id, recipient=target.id,
-                channel=Channel.WEBHOOK, because="webhook", subject=f"{target.name} ({target.host})",
-                body=webhook_message.call_body(identity, call, told), state=NotificationState.WAITING,
-                created_at=call.recorded_at, next_try_at=call.recorded_at,
+                channel=channel, because="webhook", subject=f"{target.name} ({target.host})",
+                body=webhook_message.call_body(identity, event, at, call, told), state=NotificationState.WAITING,
+                created_at=at, next_try_at=at,
             )
         )  # fmt: skip
 

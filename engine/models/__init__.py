@@ -26,6 +26,7 @@ from engine.models.audit_sql import (
 from engine.models.base import Audited, Stamped, Versioned
 from engine.models.calls import (
     MAILS,
+    WEBHOOKS,
     CallAttempt,
     CallbackCall,
     CallKind,
@@ -96,6 +97,7 @@ __all__ = [
     "AUDIT_TRIGRAMS_POSTGRESQL",
     "CHECKPOINT_IMMUTABLE_SQLITE",
     "MAILS",
+    "WEBHOOKS",
     "Account",
     "AccountLogo",
     "Anomaly",

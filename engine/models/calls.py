@@ -23,9 +23,11 @@ class Channel(StrEnum):
     EMAIL = "email"
     WEBHOOK = "webhook"
     CORRECTION = "correction"  # a second mail: what the first one said turned out otherwise
+    WEBHOOK_CORRECTION = "webhook_correction"  # the same for a webhook
 
 
 MAILS = (Channel.EMAIL, Channel.CORRECTION)
+WEBHOOKS = (Channel.WEBHOOK, Channel.WEBHOOK_CORRECTION)
 
 
 class NotificationState(StrEnum):

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import ipaddress
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Callable
@@ -16,7 +17,7 @@ from sqlalchemy import event, func, select, text
 from engine.audit.record import SYSTEM, open_audited
 from engine.crypto import KeyRing
 from engine.db import Base, Database
-from engine.e911 import sites, store, store_tests
+from engine.e911 import sites, store, store_tests, webhooks
 from engine.e911.calls import ASIDE, Recorder, recipients_for
 from engine.e911.journal import JournalWriter
 from engine.models import (
@@ -27,6 +28,7 @@ from engine.models import (
     Location,
     Notification,
 )
+from engine.outbound import Outbound
 from tests.factories import add_account, add_location, fresh_database
 from tests.unit.e911_records.entries import (
     AT,
@@ -40,6 +42,7 @@ from tests.unit.e911_records.entries import (
 )
 
 WITHIN_S = 10.0
+HERE = Outbound((ipaddress.ip_network("127.0.0.0/8"),))
 
 
 @pytest.fixture
@@ -485,10 +488,13 @@ async def test_staff_are_told_again_when_the_trunk_that_took_the_call_refused_it
     database: Database, keys: KeyRing, folder: Path, account: Account, location: Location, kind: str
 ) -> None:
     """E-08, E-10: 424 or 488, then the same trunk without the location: the first mail named an address that responders
-    never got. Once for each recipient, however often the journal is read.
+    never got. Once for each recipient and webhook, however often the journal is read.
     """
     async with database.sessions.begin() as session:
         await sites.add_recipient(session, SYSTEM, account, "desk@example.com")
+        for kinds in (webhooks.KINDS, ("drill",)):
+            wished = webhooks.WebhookFields("Door", "https://127.0.0.1/door", kinds)
+            await webhooks.create_webhook(session, SYSTEM, account, wished, HERE)
     make = call_entry if kind == "emergency" else read_back_entry
     call = make(account, location)
     first = attempt_entry(call, status=424, outcome="refused")
@@ -499,8 +505,18 @@ async def test_staff_are_told_again_when_the_trunk_that_took_the_call_refused_it
     await drain(running)
     write(folder, keys, second, outcome_entry(call))
     await drain(running)
-    mail, correction = await notes_of(database, call["id"])
+    told_door, door_again, mail, correction = sorted(
+        await notes_of(database, call["id"]), key=lambda note: (note.because != "webhook", note.id)
+    )
     assert (mail.channel, correction.channel) == ("email", "correction")
+    assert (told_door.channel, door_again.channel) == ("webhook", "webhook_correction")
+    first_said, then_said = json.loads(told_door.body), json.loads(door_again.body)
+    assert (first_said["type"], then_said["type"]) == ("emergency_call.sent", "emergency_call.corrected")
+    assert then_said["id"] == door_again.id
+    assert then_said["timestamp"] > first_said["timestamp"]
+    assert first_said["data"]["call"]["id"] == then_said["data"]["call"]["id"] == call["id"]
+    assert "answered_without_location" not in first_said["data"]["call"]["flags"]
+    assert "answered_without_location" in then_said["data"]["call"]["flags"]
     assert "address not conveyed, " in correction.subject
     assert location.name in correction.subject
     assert "address not conveyed" not in mail.subject
