@@ -10,7 +10,7 @@ from aiohttp import web
 from admin.api import answered, no_query
 from admin.api_models import Answer, any_json
 from admin.api_paging import PAGE_QUERIES, page, page_asked
-from admin.audit_accounts import grouped_by_account, is_over_accounts
+from admin.audit_accounts import after_of, grouped_by_account, is_over_accounts
 from admin.audit_export import CSV, JSON_LINES, exported
 from admin.audit_filters import ACTIONS, CATEGORIES, GROUPINGS, TYPES, who_faults, with_user
 from admin.context import ACCOUNT, RESOURCE, SESSION
@@ -183,7 +183,7 @@ async def group_audit_log(request: web.Request) -> web.Response:
         raise Invalid("The entries cannot be grouped like this.", fields=(fault,))
     account, filters = request[ACCOUNT], await filters_of(request)
     if is_over_accounts(request, by):
-        found = await grouped_by_account(request, filters, Event.AUDIT_LOG_GROUP)
+        found = await grouped_by_account(request, filters, Event.AUDIT_LOG_GROUP, after_of(request.query))
         is_complete = found.next_after is None and all(group.is_whole for group in found.groups)
         return answered(_groups_answer(by, found.groups, account.name, is_complete=is_complete, after=found.next_after))
     if "after" in request.query:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
+from multidict import MultiMapping
 
 from admin.context import ACCOUNT, ACTOR, HOME, RESOURCE, SESSION
 from engine.accounts import operators
@@ -39,22 +40,26 @@ def is_over_accounts(request: web.Request, by: str) -> bool:
     return by == "account" and operators.is_operators(request[HOME]) and request[ACCOUNT] is request[HOME]
 
 
-def after_of(request: web.Request) -> str | None:
+def after_of(query: MultiMapping[str]) -> str | None:
     """The account to go on behind, as the address names it.
 
     Raises:
         Invalid: it is no identifier.
     """
-    after = request.query.get("after", "")
+    after = query.get("after", "")
     if after and not accounts.is_id(after):
         fault = FieldFault("after", "Expected the next_after of the answer before.")
         raise Invalid("The list of accounts cannot go on from there.", fields=(fault,))
     return after or None
 
 
-async def grouped_by_account(request: web.Request, filters: Filters, event: Event) -> ByAccount:
-    """Every account's matching entries, the operators' own account first; each look stands in that account's log."""
-    session, home, after = request[SESSION], request[HOME], after_of(request)
+async def grouped_by_account(request: web.Request, filters: Filters, event: Event, after: str | None) -> ByAccount:
+    """Every account's matching entries, the operators' own account first; each look stands in that account's log.
+
+    Args:
+        after: The account to go on behind; None: from the beginning.
+    """
+    session, home = request[SESSION], request[HOME]
     found = await accounts.accounts_after(session, after=after, limit=AT_ONCE + 1)
     rest: Sequence[Account] = found[:AT_ONCE]
     looked: list[Account] = []

@@ -90,7 +90,7 @@ def parse_asked(
     faults: list[FieldFault] = []
     first = day_asked(query, "start", faults)
     last = day_asked(query, "end", faults)
-    events = frozenset(query.getall("event", []))
+    events = frozenset(filter(None, query.getall("event", [])))
     faults += [FieldFault("event", f"There is no event {name!r}.") for name in sorted(events - set(Event))]
     outcome = query.get("outcome", "")
     if outcome and outcome not in OUTCOMES:

@@ -43,7 +43,7 @@ def note(request: web.Request, faults: Iterable[FieldFault]) -> None:
 def whole_answer(route: Route, handler: Handler) -> Handler:
     """The handler, refusing with all faults at once when some were noted. Raises `Invalid`, and what it raises."""
     verb = route.event.value.rpartition(".")[2]
-    if verb not in {"create", "update"} or route.event in _OUTWARD:
+    if verb not in {"create", "update", "accept"} or route.event in _OUTWARD:
         return handler
 
     async def answered(request: web.Request) -> web.StreamResponse:

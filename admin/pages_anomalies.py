@@ -3,6 +3,7 @@
 from aiohttp import web
 
 from admin.context import ACCOUNT, ACTOR, RESOURCE, SESSION
+from admin.page_addresses import one_of
 from admin.pages_form import see_other
 from admin.render import render
 from admin.routes import Route
@@ -14,7 +15,7 @@ from engine.audit.events import Event
 
 async def get_anomalies(request: web.Request) -> web.Response:
     session, account = request[SESSION], request[ACCOUNT]
-    is_open = request.query.get("show") != "dismissed"
+    is_open = one_of(request, "show", ("open", "dismissed")) != "dismissed"
     rows = await store.anomalies_of(session, account.id, is_open=is_open)
     return render(request, "anomalies.html.j2", rows=rows, is_open=is_open, shown=store.SHOWN)
 

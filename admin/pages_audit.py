@@ -10,9 +10,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 from aiohttp import hdrs, web
+from multidict import MultiMapping
 
 from admin.api_audit import shown
-from admin.audit_accounts import grouped_by_account, is_over_accounts
+from admin.audit_accounts import after_of, grouped_by_account, is_over_accounts
 from admin.audit_export import exported
 from admin.audit_filters import (
     ACTIONS,
@@ -27,6 +28,7 @@ from admin.audit_filters import (
 from admin.audit_live import FOLLOWERS, Follower, LiveList
 from admin.audit_ranges import RANGES
 from admin.context import ACCOUNT, ACTOR, API_KEY, BROWSER, DATABASE, RESOURCE, SESSION
+from admin.page_addresses import understood
 from admin.problems import NotAcceptable
 from admin.render import environment, icon, render, time_tag, zone_of
 from admin.routes import Route
@@ -87,7 +89,7 @@ def target_of(entry: AuditEntry, body: dict[str, Any] | None = None) -> str:
 
 async def get_audit(request: web.Request) -> web.Response:
     session, account = request[SESSION], request[ACCOUNT]
-    asked = await _asked(request)
+    asked = await _with_keys(request, understood(request, lambda told: _parsed(told, account)))
     page, has_more, more_accounts = store.Page([], None), False, ""
     groups: list[store.Group] = []
     if asked.group:
@@ -136,16 +138,22 @@ async def _groups(request: web.Request, asked: Asked) -> tuple[list[store.Group]
     """The groups, whether there are more entries than were counted, and where further accounts are, if anywhere."""
     if not is_over_accounts(request, asked.group):
         return *await store.grouped(request[SESSION], request[ACCOUNT].id, asked.filters, asked.group), ""
-    found = await grouped_by_account(request, asked.filters, Event.AUDIT_LOG_LIST)
+    found = await grouped_by_account(request, asked.filters, Event.AUDIT_LOG_LIST, understood(request, after_of))
     more = f"/audit?{urlencode([*asked.pairs, ('after', found.next_after)])}" if found.next_after else ""
     return found.groups, not all(group.is_whole for group in found.groups), more
 
 
 async def _asked(request: web.Request) -> Asked:
-    """The filters of the address, a user's API keys found."""
-    account = request[ACCOUNT]
-    asked = parse_asked(request.query, zone_of(account), utc_now(), account.country, account.language)
-    filters = await with_user(request[SESSION], account.id, asked.filters, asked.user)
+    """The filters of the address, a user's API keys found. Raises Invalid: what cannot be read."""
+    return await _with_keys(request, _parsed(request.query, request[ACCOUNT]))
+
+
+def _parsed(query: MultiMapping[str], account: Account) -> Asked:
+    return parse_asked(query, zone_of(account), utc_now(), account.country, account.language)
+
+
+async def _with_keys(request: web.Request, asked: Asked) -> Asked:
+    filters = await with_user(request[SESSION], request[ACCOUNT].id, asked.filters, asked.user)
     return Asked(filters, asked.before, asked.limit, asked.group, asked.pairs, asked.user)
 
 

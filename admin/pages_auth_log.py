@@ -5,9 +5,11 @@ import zoneinfo
 from urllib.parse import urlencode
 
 from aiohttp import web
+from multidict import MultiMapping
 
 from admin.api_auth_log import NAMES, plain_filters
 from admin.context import ACCOUNT, ACTOR, BROWSER, RESOURCE, SCOPES, SESSION
+from admin.page_addresses import leave_out, understood
 from admin.pages_form import see_other
 from admin.render import render, zone_of
 from admin.routes import Route
@@ -67,7 +69,7 @@ END_REASONS = {
 
 async def get_auth_log(request: web.Request) -> web.Response:
     zone = zone_of(request[ACCOUNT])
-    filters, pairs = _asked(request, zone)
+    filters, pairs = understood(request, lambda told: _asked(told, zone))
     after = _after(request)
     found = await authlog.authentications(request[SESSION], request[ACCOUNT], filters, limit=PAGE, after=after)
     older = ""
@@ -81,24 +83,27 @@ async def get_auth_log(request: web.Request) -> web.Response:
     )  # fmt: skip
 
 
-def _asked(request: web.Request, zone: zoneinfo.ZoneInfo) -> tuple[Filters, list[tuple[str, str]]]:
+def _asked(query: MultiMapping[str], zone: zoneinfo.ZoneInfo) -> tuple[Filters, list[tuple[str, str]]]:
     """The filters, and those that stand in the address. Days are of the account's zone and inclusive."""
     faults: list[FieldFault] = []
-    first, last = (day_asked(request.query, name, faults) for name in ("since", "until"))
+    first, last = (day_asked(query, name, faults) for name in ("since", "until"))
     since = None if first is None else dt.datetime.combine(first, dt.time.min, zone).astimezone(dt.UTC)
     until = None
     if last is not None:
         following = dt.datetime.combine(last + dt.timedelta(days=1), dt.time.min, zone)
         until = following.astimezone(dt.UTC) - dt.timedelta(milliseconds=1)
-    filters = plain_filters(request.query, faults, since, until)
+    filters = plain_filters(query, faults, since, until)
     if faults:
         raise Invalid("The authentication log cannot be filtered like this.", fields=tuple(faults))
-    pairs = [(name, request.query.get(name, "").strip()) for name in NAMES]
+    pairs = [(name, query.get(name, "").strip()) for name in NAMES]
     return filters, [(name, text) for name, text in pairs if text]
 
 
 def _after(request: web.Request) -> Position | None:
-    """Where the page begins. Not signed: it opens nothing, every question names the account."""
+    """Where the page begins; at the newest when the address names no place, which the page says.
+
+    Not signed: it opens nothing, every question names the account.
+    """
     text = request.query.get("after", "")
     try:
         position = Position.read(text) if text else None
@@ -106,7 +111,8 @@ def _after(request: web.Request) -> Position | None:
         position = None
     is_whole = position is None or all(not one or store.is_id(one) for one in (position.session, position.key))
     if (text and position is None) or not is_whole:
-        raise Invalid("This page cannot be given.", fields=(FieldFault("after", "Expected a link of this page."),))
+        leave_out(request, "after", "Expected a link of this page, unchanged.")
+        return None
     return position
 
 

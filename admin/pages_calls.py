@@ -9,14 +9,15 @@ from aiohttp import web
 from admin.call_export import exported
 from admin.call_filters import page_filters
 from admin.context import ACCOUNT, ACTOR, SESSION
+from admin.page_addresses import leave_out
 from admin.pages_calls_ladder import draw
 from admin.pages_form import Form, see_other
-from admin.render import plural, render, words, zone_of
+from admin.render import has_test_number, plural, render, words, zone_of
 from admin.routes import Route
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 from engine.e911 import notify, store, store_calls
-from engine.e911.store_calls import NO_LOCATION
+from engine.e911.store_calls import NO_LOCATION, CallFilters
 from engine.errors import Invalid, NotFound
 from engine.models import CallAttempt, EmergencyCall
 
@@ -58,6 +59,7 @@ _SOURCES = {
 
 
 _KINDS = (("emergency", "911 and others"), ("test", "Tests (933)"), ("drill", "Drills"))
+_KINDS_ELSEWHERE = (("emergency", "Emergency calls"), ("test", "Test calls"), ("drill", "Drills"))
 _OUTCOMES = (
     ("answered", "Answered"), ("failed", "Failed"), ("cancelled", "Hung up before an answer"),
     ("in_progress", "In progress"),
@@ -67,7 +69,7 @@ _OUTCOMES = (
 async def get_calls(request: web.Request) -> web.Response:
     session, account = request[SESSION], request[ACCOUNT]
     filters, typed_text, faults = page_filters(request.query, zone_of(account))
-    page = await store.calls_of(session, account.id, filters, limit=PAGE, cursor=request.query.get("cursor") or None)
+    page = await _page_asked(request, filters)
     chosen = {name: text for name, text in typed_text.items() if text}
     return render(
         request,
@@ -79,10 +81,22 @@ async def get_calls(request: web.Request) -> web.Response:
         is_filtered=bool(chosen),
         chosen=urlencode(chosen),
         next_address=f"/calls?{urlencode(chosen | {'cursor': page.next_cursor})}" if page.next_cursor else "",
-        kinds=_KINDS,
+        kinds=_KINDS if has_test_number(account.country) else _KINDS_ELSEWHERE,
         outcomes=_OUTCOMES,
         places=[*await store_calls.location_names(session, account.id), (NO_LOCATION, "No location known")],
     )
+
+
+async def _page_asked(request: web.Request, filters: CallFilters) -> store.CallPage:
+    """The page that the address's cursor names; the first where it names none, which the page says."""
+    session, account, cursor = request[SESSION], request[ACCOUNT], request.query.get("cursor") or None
+    try:
+        return await store.calls_of(session, account.id, filters, limit=PAGE, cursor=cursor)
+    except Invalid:
+        if cursor is None:
+            raise
+        leave_out(request, "cursor", "Expected a link of this page, unchanged.")
+        return await store.calls_of(session, account.id, filters, limit=PAGE)
 
 
 async def get_calls_csv(request: web.Request) -> web.Response:

@@ -8,6 +8,7 @@ from admin.api_imports import CSV, download, may, write_locations, write_phones
 from admin.auth import prepared
 from admin.context import ACCOUNT, ACTOR, DATABASE, SESSION, UPLOADS
 from admin.importing import Checked, Kind, Prepared, ReportRow, carry_out, check, place_of, prepare, report_table
+from admin.page_addresses import one_of
 from admin.pages_form import FORM, Form, see_other, sentence_of
 from admin.render import render
 from admin.routes import Route
@@ -48,8 +49,8 @@ async def get_import(request: web.Request) -> web.Response:
 
 
 async def _form_page(request: web.Request, error: EngineError | None) -> web.Response:
-    kind = request.query.get("kind", "")
-    values = {"file": "", "kind": kind if kind in {one.value for one in Kind} else Kind.PHONES.value}
+    kind = one_of(request, "kind", [one.value for one in Kind])
+    values = {"file": "", "kind": kind or Kind.PHONES.value}
     # what was typed is not read back: a form with a file comes in parts, and a browser keeps no chosen file
     fields = error.fields if isinstance(error, Invalid) else ()
     form = Form(values, "" if error is None else sentence_of(error), fields)

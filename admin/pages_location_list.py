@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from admin.context import ACCOUNT, ACTOR, SESSION
+from admin.page_addresses import leave_out, one_of
 from admin.pages_form import FORM, lines_typed, see_other, sentence_of, typed
 from admin.render import has_address, render
 from admin.routes import Route
@@ -30,6 +31,7 @@ _TYPED = ("which", "action", "emails", "callback_number", "timezone", "trunk_gro
 _STATUSES = (*LocationStatus, "no_address")
 _TESTED = ("lately", "not_lately", "never")
 _TOLD = ("own", "no_own", "nobody")
+_MENUS = {"status": _STATUSES, "tested": _TESTED, "told": _TOLD}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,7 @@ class Filters:
     @classmethod
     def of(cls, query: Mapping[str, str]) -> "Filters":
         """From the address; a value that no menu offers counts as none."""
-        known = {"status": _STATUSES, "tested": _TESTED, "told": _TOLD}
-        chosen = {name: query.get(name, "") for name in known if query.get(name, "") in known[name]}
+        chosen = {name: query.get(name, "") for name, known in _MENUS.items() if query.get(name, "") in known}
         return cls(text=query.get("q", "").strip()[:200], **chosen)
 
     @property
@@ -102,12 +103,14 @@ async def get_locations(request: web.Request) -> web.Response:
 
 async def _list_page(request: web.Request, error: EngineError | None) -> web.Response:
     session, account = request[SESSION], request[ACCOUNT]
-    filters = Filters.of(request.query)
+    filters = Filters.of(
+        {"q": request.query.get("q", ""), **{name: one_of(request, name, _MENUS[name]) for name in _MENUS}}
+    )
     locations = await store.locations_of(session, account.id)
     tests = await store_merge.tests_of(session, account.id)
     recipients = await store.recipients_of(session, account.id)
     found = matching(locations, filters, tests, utc_now(), is_anybody_told=bool(recipients))
-    page = _page_asked(request)
+    page = _page_asked(request, len(found))
     shown = found[page * PAGE : (page + 1) * PAGE]
     return render(
         request, "locations.html.j2", error=error, filters=filters, locations=shown,
@@ -139,9 +142,14 @@ async def _ticked(request: web.Request) -> frozenset[str]:
     return frozenset(str(text) for text in (await request.post()).getall("ids", []))
 
 
-def _page_asked(request: web.Request) -> int:
-    text = request.query.get("page", "0")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 5 else 0
+def _page_asked(request: web.Request, matching: int) -> int:
+    """The page asked for, counted from 0; the first when there is no such one, which the page says."""
+    text = request.query.get("page") or "0"
+    page = int(text) if text.isascii() and text.isdigit() and len(text) < 5 else -1
+    if page == 0 or 0 < page * PAGE < matching:
+        return page
+    leave_out(request, "page", "There is no such page.")
+    return 0
 
 
 def _address(filters: Filters, page: int) -> str:

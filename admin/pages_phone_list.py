@@ -10,6 +10,7 @@ from multidict import MultiDict
 
 from admin.api_phones_many import PhoneBulk, carried_out
 from admin.context import ACCOUNT, ACTOR, SESSION
+from admin.page_addresses import leave_out, understood
 from admin.pages_form import see_other, typed
 from admin.phone_filters import FILTERS, Listing, listing_asked, place_asked, place_text
 from admin.render import render, zone_of
@@ -22,6 +23,7 @@ from engine.models import PhoneStatus
 from engine.provisioning import bulk, store_phones, vendors
 from engine.provisioning.alarms import OF_PHONES, summed
 from engine.provisioning.bulk import Action
+from engine.provisioning.phone_list import Place
 from engine.provisioning.setting_cells import setting_in
 from engine.provisioning.settings import CHECKS
 from engine.provisioning.store_alarms import alarm_counts
@@ -41,8 +43,8 @@ async def get_phones(request: web.Request) -> web.Response:
     query = MultiDict(request.query)
     choices = await store_phones.location_choices(session, account.id, limit=MOST_CHOICES + 1)
     await _name_to_id(request, query)
-    listing = listing_asked(query, zone_of(account), sort=SORT)
-    after = place_asked(request.query.get("after"), listing)
+    listing = understood(request, lambda told: listing_asked(told, zone_of(account), sort=SORT), query)
+    after = _place(request, listing)
     page = await store_phones.list_phones(
         session, account.id, listing.filters, order=listing.order, is_descending=listing.is_descending,
         after=after, limit=PAGE, look=LOOK,
@@ -68,6 +70,15 @@ async def get_phones(request: web.Request) -> web.Response:
     )  # fmt: skip
 
 
+def _place(request: web.Request, listing: Listing) -> Place | None:
+    """Where the page begins; at the list's beginning when the address names no place of it, which the page says."""
+    try:
+        return place_asked(request.query.get("after") or None, listing)
+    except Invalid:
+        leave_out(request, "after", "Expected a link of this page in this order, unchanged.")
+        return None
+
+
 async def _name_to_id(request: web.Request, query: MultiDict[str]) -> None:
     """Take the page's own spellings: a location by its name where there are too many for a menu, vendor and model in
     one menu.
@@ -79,8 +90,8 @@ async def _name_to_id(request: web.Request, query: MultiDict[str]) -> None:
         return
     found = await store_phones.location_called(request[SESSION], request[ACCOUNT].id, name)
     if found is None:
-        detail = f"This account has no location called {name[:60]!r}."
-        raise Invalid("The phones cannot be filtered like this.", fields=(FieldFault("location", detail),))
+        leave_out(request, "location", f"This account has no location called {name[:60]!r}.")
+        return
     query["location_id"] = found
 
 

@@ -3,6 +3,7 @@
 from aiohttp import web
 
 from admin.context import ACCOUNT, ACTOR, CONFIG, KEYS, SESSION
+from admin.page_addresses import one_of
 from admin.pages_form import FORM, form_of, refuse_stale, see_other, typed
 from admin.render import render
 from admin.routes import Route
@@ -34,7 +35,7 @@ async def get_tests(request: web.Request) -> web.Response:
 
 async def _page(request: web.Request, error: EngineError | None) -> web.Response:
     session, account = request[SESSION], request[ACCOUNT]
-    is_overdue_only = request.query.get("show") == "overdue"
+    is_overdue_only = one_of(request, "show", ("overdue",)) == "overdue"
     since = utc_now() - UNTESTED_AFTER
     tested = await store_tests.locations_tested(
         session, account.id, untested_since=since if is_overdue_only else None, limit=SHOWN

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from admin.api_templates import Tried, tried_version
 from admin.auth import prepared
 from admin.context import ACCOUNT, ACTOR, DATABASE, SESSION
+from admin.page_addresses import leave_out
 from admin.pages_form import FORM, NoRow, form_of, refuse_stale, see_other, typed
 from admin.render import render
 from admin.routes import Route
@@ -150,6 +151,8 @@ def _number(request: web.Request, name: str, default: int, known: Any) -> int:
     """A version asked for in the address; the default when there is no such one. 0: the shipped text."""
     text = request.query.get(name, "")
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 8 else -1
+    if text and number not in known:
+        leave_out(request, name, "There is no such version.")
     return number if number in known else (default if default in known else 0)
 
 

@@ -228,7 +228,7 @@ async def hash_chosen_password(request: web.Request) -> str:
 async def post_invitation(request: web.Request) -> web.Response:
     """Take the password that was chosen; the user is signed in, or sets a second factor up where one is required."""
     request[FORM] = _invitation_page
-    password_hash = auth.prepared(request, str)
+    password_hash = auth.prepared_or(request, "")
     user = await operations.accept_invitation(
         request[SESSION], request[ACTOR], await typed(request, "k"), await typed(request, "name"), password_hash
     )

@@ -22,6 +22,7 @@ from markupsafe import Markup
 from admin.context import ACCOUNT, BRAND, BROWSER, CLIENT_IP, EDGE, HOME, IS_HTTPS, SCOPES, USER
 from admin.fetch_words import reason_words
 from admin.guides import Guide, written_guides
+from admin.page_addresses import sentence_of as misread
 from admin.phone_names import model_name
 from admin.setting_words import label_of
 from engine.accounts import operators
@@ -167,6 +168,7 @@ def render(
             is_operator=HOME in request and operators.is_operators(request[HOME]),
             acts_for_another=HOME in request and request[HOME] is not account,
             done=DONE.get(request.query.get("done", "")),
+            misread=misread(request) if status < 400 else "",
             plain_http=_is_readable_on_its_way(request),
             edge_is_up=_edge_is_up(request),
             zone=zone_of(account),

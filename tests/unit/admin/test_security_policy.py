@@ -134,8 +134,10 @@ async def test_a_changed_password_ends_every_other_session(port: AdminPort, site
 
 
 async def test_a_password_past_its_age_is_renewed_before_the_session(port: AdminPort, site: Site) -> None:
-    """S2-31: no expiry by default; with one, the sign-in goes on only with a new password."""
-    await add_sam(port, site)
+    """S2-31, S1-64: no expiry by default; with one, the sign-in goes on only with a new password; who chose none that
+    will do is named in the log.
+    """
+    user_id = await add_sam(port, site)
     async with port.database.engine.begin() as connection:
         await connection.execute(update(Credential).values(changed_at=utc_now() - dt.timedelta(days=400)))
     assert (await Browser(port).sign_in())[2] == "/"
@@ -144,7 +146,12 @@ async def test_a_password_past_its_age_is_renewed_before_the_session(port: Admin
     assert (await browser.sign_in())[2] == "/login/password?next=/"
     assert "every 365 days" in (await browser.ask("GET", "/login/password"))[1]
     assert (await browser.ask("POST", "/login/code", code="123456"))[0] == 401
-    assert (await browser.ask("POST", "/login/password", password=PASSWORD))[0] == 422
+    refused = len(await log_of(port, site, outcome="failure", user=SAM))
+    for number, chosen in enumerate((PASSWORD, "short"), 1):
+        assert (await browser.ask("POST", "/login/password", password=chosen))[0] == 422
+        rows = await log_of(port, site, outcome="failure", user=SAM)
+        assert len(rows) == refused + number
+        assert (rows[0]["user_id"], rows[0]["email"]) == (user_id, SAM)
     assert not browser.is_signed_in
     assert (await browser.ask("POST", "/login/password", password=OTHER))[0] == 303
     assert browser.is_signed_in

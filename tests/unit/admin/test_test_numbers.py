@@ -3,16 +3,23 @@
 import re
 import zoneinfo
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from admin.render import environment, has_test_number, is_testable
 from engine.models import Account, Location
+from tests.unit.admin.adminport import AdminPort, Site
 
 SENT = re.compile(r"[Dd]ial(s|ing)? 933|933 test|911 (and|or) 933")
-PLAIN = {
+NAMED = (
+    ("/settings/webhooks/new", "Tests with 933"), ("/help/webhooks", "933"), ("/calls", "Tests (933)"),
+    ("/locations/tests", "as of any 933"),
+)  # fmt: skip
+PLAIN: dict[str, Any] = {
     "brand": None, "user": None, "query": {}, "sidebar": (), "is_operator": False, "acts_for_another": False,
-    "done": None, "plain_http": False, "edge_is_up": True, "zone": zoneinfo.ZoneInfo("UTC"), "in_full": (),
+    "done": None, "misread": "", "plain_http": False, "edge_is_up": True, "zone": zoneinfo.ZoneInfo("UTC"),
+    "in_full": (),
 }  # fmt: skip
 
 
@@ -46,3 +53,14 @@ def test_a_location_is_testable_by_its_own_country_first(country: str, of_accoun
         account=Account(country=of_account), location=location, test=None, zone=PLAIN["zone"]
     )  # fmt: skip
     assert bool(SENT.search(words)) is expected
+
+
+async def test_forms_and_filters_name_933_only_where_it_is_a_number(port: AdminPort, site: Site) -> None:
+    """E-15: the webhook's form and guide, the filter of calls and the plan of tests, in two countries."""
+    owner = await port.browser(site)
+    for country, is_named in (("US", True), ("GB", False)):
+        changed = await port.call("PATCH", "/api/v1/account", site.auth | {"If-Match": "*"}, json={"country": country})
+        assert changed.status == 200
+        for path, words in NAMED:
+            text = await (await port.call("GET", path, owner)).text()
+            assert (words in text) is is_named, (country, path)
