@@ -12,7 +12,7 @@ from dataclasses import astuple, dataclass
 from functools import lru_cache
 from typing import Any, cast
 
-from sqlalchemy import Dialect, Table, bindparam, func, select, update
+from sqlalchemy import Dialect, Table, bindparam, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit.events import Event
@@ -51,6 +51,8 @@ class Marks:
 _MARKED = tuple(name for name in Marks.__slots__ if name not in {"id", "account_id"})
 # PostgreSQL lets others write meanwhile: what somebody changes on a phone waits for us, or we for it, and none is lost
 _READ = select(*(_PHONES.c[name] for name in Marks.__slots__)).order_by(_PHONES.c.id).with_for_update(key_share=True)
+# Of two that wait for each other PostgreSQL ends one after a second, which might be an import: this gives way before
+_PATIENCE = text("SET LOCAL lock_timeout = '250ms'")
 _WRITE = (
     update(_PHONES).where(_PHONES.c.id == bindparam("of")).values({name: bindparam(f"new_{name}") for name in _MARKED})
 )
@@ -59,7 +61,12 @@ _WRITE = (
 async def write(session: AsyncSession, taken: Mapping[Fetch, Count], promoted: Collection[Fetch]) -> bool:
     """Write them all; True when a phone asked by another token than the last time. `promoted`: those that go into the
     audit log too.
+
+    Raises:
+        DBAPIError: on PostgreSQL also when others hold the phones, or the chain, for longer than `_PATIENCE` says.
     """
+    if session.get_bind().dialect.name == "postgresql":
+        await session.execute(_PATIENCE)
     marks = await _marks(session, {fetch.phone_id for fetch in taken if fetch.phone_id is not None})
     changed = await _changed(session, taken, marks)
     wanted = {fetch.phone_id for fetch in promoted if fetch.phone_id is not None}

@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import select, text, update
 
-from engine.audit.record import SYSTEM
+from engine.audit.events import Event
+from engine.audit.record import SYSTEM, head_of, record
 from engine.db import Database, utc_now
-from engine.models import Phone, PhoneStatus
+from engine.models import AuditEntry, Phone, PhoneStatus
 from engine.provisioning import bulk, imports, store_imports, store_phones
 from engine.provisioning.fetches import Fetch, FetchKind
 from engine.provisioning.fetchlog import FetchLog
@@ -95,7 +96,7 @@ async def test_what_somebody_changes_on_a_phone_while_a_fetch_of_it_is_written_s
     async with postgres.sessions.begin() as session:
         account = await factories.add_account(session)
         phone = await factories.add_phone(session, account, status=PhoneStatus.CURRENT, fetched_revision=1)
-    log = FetchLog(postgres)
+    log = FetchLog(postgres, interval_s=0.01)
     served = Fetch(
         FetchKind.NOT_MODIFIED, "805ec0000001.cfg", "GET", 304, "192.0.2.7", "Yealink", account.id, phone.id, revision=1
     )
@@ -103,20 +104,56 @@ async def test_what_somebody_changes_on_a_phone_while_a_fetch_of_it_is_written_s
     async with postgres.sessions.begin() as session:
         held = {"status": PhoneStatus.QUARANTINED, "home_ip": "192.0.2.9"}
         await session.execute(update(Phone).where(Phone.id == phone.id).values(**held))
-        writing = asyncio.create_task(log.flush())
+        log.start()
         await until_somebody_waits(postgres)
-    await writing
-    async with postgres.sessions() as session:
-        found = await session.get_one(Phone, phone.id)
+    found = await written(postgres, phone.id)
+    await log.stop()
     assert (found.status, found.home_ip, found.last_ip) == (PhoneStatus.QUARANTINED, "192.0.2.9", "192.0.2.7")
 
 
-async def until_somebody_waits(database: Database) -> None:
-    """Until a transaction waits for a row that another one has changed."""
-    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype IN ('transactionid', 'tuple')")
+async def test_a_change_of_many_phones_never_fails_because_their_fetches_are_being_written(postgres: Database) -> None:
+    """P-19 on PostgreSQL: a table of phones takes the audit chain and then each phone, an entry of the fetch log is put
+    behind what it says of the phone. Where they would wait for each other the fetch log gives way, and loses nothing.
+    """
+    async with postgres.sessions.begin() as session:
+        account = await factories.add_account(session)
+        phone = await factories.add_phone(session, account)
+    log = FetchLog(postgres, interval_s=0.01)
+    log.note(
+        Fetch(FetchKind.FETCH, "805ec0000001.cfg", "GET", 200, "192.0.2.7", "", account.id, phone.id, revision=1), 1
+    )
+    async with postgres.sessions.begin() as session:
+        await session.run_sync(head_of, account.id)
+        log.start()
+        await until_somebody_waits(postgres, "advisory")
+        await asyncio.sleep(1.2)  # the server looks for a deadlock once, a second after somebody began to wait
+        await session.execute(update(Phone).where(Phone.id == phone.id).values(label="Hall"))
+        record(session, SYSTEM, Event.PHONE_UPDATE, phone)
+    found = await written(postgres, phone.id)
+    await log.stop()
+    async with postgres.sessions() as session:
+        told = (await session.scalars(select(AuditEntry.event).order_by(AuditEntry.seq))).all()
+    assert (found.label, found.status) == ("Hall", PhoneStatus.CURRENT)
+    assert told[-2:] == [Event.PHONE_UPDATE, Event.PHONE_FIRST_FETCH]
+
+
+async def written(database: Database, phone_id: str) -> Phone:
+    """The phone, as soon as the fetch log has put down where it was served."""
     async with asyncio.timeout(30.0):
         while True:
             async with database.sessions() as session:
-                if await session.scalar(waiting):
+                found = await session.get_one(Phone, phone_id)
+            if found.last_ip is not None:
+                return found
+            await asyncio.sleep(0.02)
+
+
+async def until_somebody_waits(database: Database, kind: str = "transactionid") -> None:
+    """Until a transaction waits for another one; `kind`: for a lock of that type, as the server calls it."""
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = :kind")
+    async with asyncio.timeout(30.0):
+        while True:
+            async with database.sessions() as session:
+                if await session.scalar(waiting, {"kind": kind}):
                     return
             await asyncio.sleep(0.02)
