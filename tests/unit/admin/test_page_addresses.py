@@ -2,14 +2,18 @@
 
 import html
 import re
+from pathlib import Path
 
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from admin.page_addresses import KNOWN, leave_out, one_of, sentence_of
+from admin import render
+from admin.page_addresses import EVERYWHERE, KNOWN, leave_out, one_of, sentence_of
 from admin.routes import all_routes
 from tests.unit.admin.adminport import AdminPort, Site
 
+TEMPLATES = Path(render.__file__).parent / "templates"
+FILES = {"/audit/export", "/audit/live"}  # no pages: bad filters are refused there
 SAID = re.compile(r"Something in this page.s address was not understood[^<]*")
 
 
@@ -21,6 +25,21 @@ def said_on(text: str) -> str:
 def test_every_page_of_the_table_is_one() -> None:
     """A path that no route has would leave its page warning of its own links."""
     assert set(KNOWN) <= {route.path for route in all_routes() if route.method == "GET"}
+
+
+def test_no_page_links_to_an_address_that_its_target_does_not_understand() -> None:
+    """Every address with a query that a template writes names what the page behind it reads."""
+    pages = [route.path for route in all_routes() if route.method == "GET" and not route.path.startswith("/api/")]
+    shapes = {path: re.compile(re.sub(r"\{[^}]*\}", "[^/]+", path)) for path in pages}
+    linked = 0
+    for template in TEMPLATES.glob("*.j2"):
+        text = re.sub(r"\{\{.*?\}\}", "X", template.read_text())
+        for path, query in re.findall(r'href="(/[^"?#]*)\?([^"#]*)', text):
+            (found, *_rest) = [page for page, shape in shapes.items() if shape.fullmatch(path)]
+            unknown = set(re.findall(r"(?:^|&(?:amp;)?)([a-z_]+)=", query)) - EVERYWHERE - KNOWN.get(found, set())
+            assert not unknown or found in FILES, (template.name, path, unknown)
+            linked += 1
+    assert linked >= 15
 
 
 LISTS = (
