@@ -27,6 +27,7 @@ MAX_AUDITED = 100  # denials promoted at once ...
 AUDITED_PER_S = 1.0  # ... and for as long as a flood lasts; the fetch log itself holds all of them
 MAX_PER_STRANGER = 50  # distinct events of one address with no valid token in one interval; more are counted as one
 MANY = "(many)"
+STOP_TRIES = 8
 _RETRY_S = (0.5, 1.0, 2.0, 5.0)
 _log = structlog.get_logger()
 
@@ -87,15 +88,21 @@ class FetchLog:
         self._task = asyncio.create_task(self.run(), name="fetch log")
 
     async def stop(self) -> None:
-        """Write what is left, once, and end."""
+        """Write what is left, and end; what gives way to others on PostgreSQL is tried for some seconds."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
-        try:
-            await self.flush()
-        except (SQLAlchemyError, EngineError, OSError):
-            _log.warning("fetch_log.lost", events=len(self._pending))
+        for tries_left in reversed(range(STOP_TRIES)):
+            try:
+                await self.flush()
+            except (SQLAlchemyError, EngineError, OSError) as exc:
+                if not tries_left or not store_fetches.gave_way(exc):
+                    _log.warning("fetch_log.lost", events=len(self._pending))
+                    return
+            else:
+                return
+            await asyncio.sleep(self.interval_s)
 
     async def run(self) -> None:
         """Flush for ever; a database that is away is tried again, ever less often."""

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, cast
 
 from sqlalchemy import Dialect, Table, bindparam, func, select, text, update
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit.events import Event
@@ -53,9 +54,15 @@ _MARKED = tuple(name for name in Marks.__slots__ if name not in {"id", "account_
 _READ = select(*(_PHONES.c[name] for name in Marks.__slots__)).order_by(_PHONES.c.id).with_for_update(key_share=True)
 # Of two that wait for each other PostgreSQL ends one after a second, which might be an import: this gives way before
 _PATIENCE = text("SET LOCAL lock_timeout = '250ms'")
+_LOCKED = "55P03"  # what PostgreSQL says then: lock_not_available
 _WRITE = (
     update(_PHONES).where(_PHONES.c.id == bindparam("of")).values({name: bindparam(f"new_{name}") for name in _MARKED})
 )
+
+
+def gave_way(fault: BaseException) -> bool:
+    """Whether nothing was written since others held the phones or the chain."""
+    return isinstance(fault, DBAPIError) and getattr(fault.orig, "sqlstate", None) == _LOCKED
 
 
 async def write(session: AsyncSession, taken: Mapping[Fetch, Count], promoted: Collection[Fetch]) -> bool:

@@ -137,6 +137,25 @@ async def test_a_change_of_many_phones_never_fails_because_their_fetches_are_bei
     assert told[-2:] == [Event.PHONE_UPDATE, Event.PHONE_FIRST_FETCH]
 
 
+async def test_the_last_fetches_are_written_at_a_stop_though_others_hold_the_phone(postgres: Database) -> None:
+    """P-09 on PostgreSQL: what gives way to a table of phones is tried again, not lost with the process."""
+    async with postgres.sessions.begin() as session:
+        account = await factories.add_account(session)
+        phone = await factories.add_phone(session, account)
+    log = FetchLog(postgres, interval_s=1.0)
+    log.note(
+        Fetch(FetchKind.FETCH, "805ec0000001.cfg", "GET", 200, "192.0.2.7", "", account.id, phone.id, revision=1), 1
+    )
+    async with postgres.sessions.begin() as session:
+        await session.execute(update(Phone).where(Phone.id == phone.id).values(label="Hall"))
+        stopping = asyncio.create_task(log.stop())
+        await until_somebody_waits(postgres)
+        await asyncio.sleep(0.4)  # longer than the fetch log waits
+        record(session, SYSTEM, Event.PHONE_UPDATE, phone)
+    await stopping
+    assert (await written(postgres, phone.id)).label == "Hall"
+
+
 async def written(database: Database, phone_id: str) -> Phone:
     """The phone, as soon as the fetch log has put down where it was served."""
     async with asyncio.timeout(30.0):
