@@ -17,6 +17,7 @@ from admin import audit_export
 from admin.audit_export import Export, Incomplete
 from engine.audit import store_beginnings
 from engine.audit.events import Event
+from engine.audit.owed import OwedIndexing
 from engine.audit.record import SYSTEM, record
 from engine.audit.store import Filters
 from engine.audit.verify import verify, verify_each
@@ -197,6 +198,8 @@ async def test_an_export_whose_rows_go_before_they_are_read_is_broken_off(
     async with port.database.sessions.begin() as session:
         for _ in range(100):
             record(session, SYSTEM, Event.ACCOUNT_READ, account_id=site.account.id)
+    while await OwedIndexing(port.database).step():
+        pass  # rows that are still to get into SQLite's indexes are not removed
     last = await port.head(site.account.id)
 
     async def read_on(*, is_cleared: bool) -> int:
