@@ -36,7 +36,6 @@ TEST_COMMANDS = {
     "kamailio": "kamailio",
     "baresip": "baresip",
     "tshark": "tshark",
-    "chromium": "chromium",
     "nginx": "nginx",
     "wrk": "wrk",
     "openssl": "openssl",
@@ -45,6 +44,8 @@ TEST_COMMANDS = {
     "dhcpd": "isc-dhcp-server",
     "tftp": "tftp-hpa",
 }
+# Any of these shows the pages. The first has no window to draw, and needs half the time; not every release has it.
+BROWSERS = ("chromium-headless-shell", "chromium")
 # Parts of those programs that come in packages of their own: a file of it, looked for below /usr.
 TEST_MODULES = {
     "kamailio/modules/tls.so": "kamailio-tls-modules",
@@ -254,8 +255,10 @@ def bring_test_commands() -> None:
     """Every foreign program the tests talk to is here, or the run ends saying which is not."""
     if missing_for_compiling():
         apt_install(missing_for_compiling())  # without it the test of the compiled core says that it is skipped
+    if shutil.which(BROWSERS[0]) is None:
+        apt_install([BROWSERS[0], FONT])  # without it another one serves
     missing = missing_for_tests()
-    packages = sorted({*missing.values(), *([FONT] if "chromium" in missing else [])})
+    packages = sorted({*missing.values(), *([FONT] if BROWSERS[-1] in missing else [])})
     if missing and not apt_install(packages):
         print("The tests talk to these programs, which are not here:", ", ".join(sorted(missing)))
         sys.exit(f"Run: sudo apt-get install {' '.join(packages)}   and start again.")
@@ -267,6 +270,8 @@ def bring_test_commands() -> None:
 def missing_for_tests() -> dict[str, str]:
     """What is not here -> the Debian package that brings it."""
     missing = {command: package for command, package in TEST_COMMANDS.items() if shutil.which(command) is None}
+    if not any(shutil.which(browser) for browser in BROWSERS):
+        missing[BROWSERS[-1]] = BROWSERS[-1]
     places = [place for pattern in ("lib/*", "lib64", "lib") for place in Path("/usr").glob(pattern)]
     return missing | {
         file: package for file, package in TEST_MODULES.items() if not any((place / file).exists() for place in places)

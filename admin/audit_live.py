@@ -215,7 +215,8 @@ class LiveList(EventSourceResponse):
     async def _next(self) -> News | None:
         """The next news; None after a while without any, so that a reader who left is noticed."""
         try:
-            return await asyncio.wait_for(self._follower.queue.get(), LEFT_EVERY_S)
+            async with asyncio.timeout(LEFT_EVERY_S):  # `wait_for` of Python 3.11 can swallow a cancellation
+                return await self._follower.queue.get()
         except TimeoutError:
             return None
 

@@ -12,6 +12,7 @@ same data folder, or SIGTERM. Logs go to stderr, one JSON object per line.
 """
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -39,7 +40,7 @@ from engine.e911.waiting import ReferenceWait
 from engine.edge_claims import Claims
 from engine.edge_crowd import names_emergency, refusal
 from engine.edge_decide import Way, decide_and_act, ways_out
-from engine.edge_line import Lines, Settings, host_port, listed, start_line
+from engine.edge_line import LibraryLines, Lines, Settings, host_port, listed, start_line
 from engine.edge_loop import Branches, Collector, EdgeLoop, again_and_again
 from engine.edge_orders import Orders
 from engine.edge_owner import Owner
@@ -577,6 +578,7 @@ def main() -> int:
     """Run the process; exit codes: 0 stopped as asked, 1 could not start."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     lines = Lines()
+    logging.getLogger().addHandler(LibraryLines(lines))
     try:
         with asyncio.Runner(loop_factory=EdgeLoop) as runner:
             runner.run(_serve(Settings.of(start_line()), lines))

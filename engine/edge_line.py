@@ -1,6 +1,7 @@
 """The edge's end of the line to the main process: the start line that is its configuration, and the lines it writes."""
 
 import json
+import logging
 import os
 import queue
 import threading
@@ -17,6 +18,7 @@ from engine.sip.transports import Listening
 PING_S = 20.0  # how often a trunk is asked whether it lives
 MAX_START_LINE_BYTES = 65_536
 # towards a main process that does not read; beyond it lines are given up, the journal has all that counts
+MAX_TRACE = 4000  # characters
 MAX_WAITING_LINES = 2_000
 
 
@@ -141,6 +143,21 @@ class Lines:
                 view = view[os.write(descriptor, view) :]
         except OSError:  # nobody reads any more
             self._gone.add(descriptor)
+
+
+class LibraryLines(logging.Handler):
+    """What libraries log, asyncio's own faults among it, goes the same way. Written to stderr as `logging` does of its
+    own accord it would hold every call up until somebody reads that.
+    """
+
+    def __init__(self, lines: Lines) -> None:
+        super().__init__(logging.WARNING)
+        self._to = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        told = logging.Formatter().formatException(record.exc_info) if record.exc_info else ""
+        values = {"trace": told[-MAX_TRACE:]} if told else {}
+        self._to.log(record.getMessage()[:MAX_TRACE], level=record.levelname.lower(), logger=record.name, **values)
 
 
 def start_line() -> dict[str, Any]:

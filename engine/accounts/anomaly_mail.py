@@ -62,7 +62,8 @@ class AnomalyMail:
             except Exception as exc:  # noqa: BLE001  # a loop that lives as long as the process: log it and go on
                 _log.warning("anomaly_mails_wait", error=type(exc).__name__, detail=str(exc)[:200])
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._found.wait(), EVERY_S)
+                async with asyncio.timeout(EVERY_S):  # `wait_for` of Python 3.11 can swallow a cancellation
+                    await self._found.wait()
 
     async def send_due(self) -> int:
         """Try every hint that is due; returns how many were told to all their owners."""

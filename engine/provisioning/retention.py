@@ -73,7 +73,8 @@ class Retention:
             except (SQLAlchemyError, EngineError, OSError) as exc:
                 _log.warning("fetch_log.not_swept", error=type(exc).__name__)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), self.every_s)
+                async with asyncio.timeout(self.every_s):  # `wait_for` of Python 3.11 can swallow a cancellation
+                    await self._woken.wait()
             self._woken.clear()
 
     async def sweep(self, now: dt.datetime) -> int:

@@ -302,8 +302,10 @@ class EdgeProcess:
         async with asyncio.timeout(WITHIN_S):
             while (found := look()) is None:
                 self._news.clear()
+                # the journal's file says nothing when it grows; CPython 3.11's wait_for would swallow a cancellation
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), 0.05)  # the journal's file says nothing when it grows
+                    async with asyncio.timeout(0.05):
+                        await self._news.wait()
             return found
 
     async def _read(self, stream: asyncio.StreamReader, *, is_log: bool) -> None:

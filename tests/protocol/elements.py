@@ -124,7 +124,8 @@ class Element:
             while not condition():
                 self.changed.clear()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.changed.wait(), 0.02)
+                    async with asyncio.timeout(0.02):  # `wait_for` of Python 3.11 can swallow a cancellation
+                        await self.changed.wait()
 
 
 class UdpPeer(asyncio.DatagramProtocol):

@@ -1,11 +1,12 @@
 """The SIP process's start line, and who may be on its addresses."""
 
+import logging
 import socket
 from pathlib import Path
 
 import pytest
 
-from engine.edge_line import Settings, host_port, listed
+from engine.edge_line import LibraryLines, Lines, Settings, host_port, listed
 from engine.edge_owner import Owner
 from engine.sip.transports import Listening, both_families
 
@@ -69,3 +70,22 @@ def test_an_address_that_another_program_holds_is_refused(tmp_path: Path, host: 
         with pytest.raises(OSError, match="in use by another program"):
             Owner(tmp_path).refuse_strangers([(kind, host, port)])
         Owner(tmp_path).refuse_strangers([(kind, "::1" if family is socket.AF_INET else "127.0.0.1", port)])
+
+
+def test_what_libraries_log_goes_the_way_that_nobody_waits_for():
+    """E-03: asyncio writes of its own accord to stderr, which a reader that hangs would let fill up."""
+    told: list[tuple[str, dict[str, object]]] = []
+
+    class Told(Lines):
+        def log(self, event: str, *, level: str = "info", **values: object) -> None:
+            told.append((event, {"level": level} | values))
+
+    lines = Told()
+    handler, fault = LibraryLines(lines), ValueError("a fault nobody expected")
+    told_of = ("asyncio", logging.ERROR, __file__, 1, "Task exception was never retrieved", (), None)
+    handler.handle(logging.LogRecord(*told_of[:-1], exc_info=(ValueError, fault, None)))
+    lines.close()
+    ((event, values),) = told
+    assert event == "Task exception was never retrieved"
+    assert (values["level"], values["logger"]) == ("error", "asyncio")
+    assert "a fault nobody expected" in str(values["trace"])

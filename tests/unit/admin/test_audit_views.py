@@ -208,6 +208,8 @@ async def test_an_export_whose_rows_go_before_they_are_read_is_broken_off(
         async for rows in groups:
             count += len(rows)
             if is_cleared:
+                while await OwedIndexing(port.database).step():
+                    pass  # what is taken out of SQLite's indexes has to be in them
                 async with port.database.sessions.begin() as session:
                     assert await store_beginnings.clear(session, site.account.id, last, 1_000) == last
         return count
