@@ -12,7 +12,6 @@ import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import uvloop
 from rich.console import Console
 
 from tests.bench import (
@@ -151,7 +150,7 @@ def _http(console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:
 
 
 def _storm(console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:
-    storms = uvloop.run(storm.measure(plan, say))  # the load shares the cores: the lighter it is, the better
+    storms = asyncio.run(storm.measure(plan, say))
     table.show_storm(console, storms)
     return table.storm_goals(storms)
 
