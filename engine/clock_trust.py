@@ -27,9 +27,9 @@ class ClockTrust:
             last: When a round was believed last; None: never.
             of_server: By the database server's clock, where it has one of its own.
         """
-        if of_server is not None and abs(of_server - now) > APART:
+        if are_apart(now, of_server):
             self._since = None
-            return f"The clock here says {_told(now)}, the database server's {_told(of_server)}."
+            return f"The clock here says {_told(now)}, the database server's {_told(of_server or now)}."
         if last is not None and -APART <= now - last <= AHEAD:
             self._since = None
             return ""
@@ -45,6 +45,11 @@ class ClockTrust:
         if last is None:
             return f"The clock says {_told(now)}, and no earlier round is known to compare it with."
         return f"The clock says {_told(now)}, and the last round that was believed was at {_told(last)}."
+
+
+def are_apart(now: dt.datetime, of_server: dt.datetime | None) -> bool:
+    """Whether the database server's clock, where it has one of its own, says another time."""
+    return of_server is not None and abs(of_server - now) > APART
 
 
 def _told(at: dt.datetime) -> str:

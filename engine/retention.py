@@ -20,7 +20,7 @@ from engine.accounts.keeping import Keeping
 from engine.audit import pruning, store_beginnings
 from engine.audit.checkpoints import signer_of
 from engine.audit.record import PLATFORM
-from engine.clock_trust import ClockTrust
+from engine.clock_trust import ClockTrust, are_apart
 from engine.crypto import KeyRing
 from engine.db import Database, utc_now
 from engine.e911 import removal, store_removal
@@ -40,6 +40,10 @@ CLOCK = "clock"
 NO_CLOCK = (
     "Nothing is removed by its age until the clock is near the last round again, or has run evenly for a day. "
     "911 calls go on. Look whether the time is set and kept right (timedatectl)."
+)
+NEW_CLOCK = (
+    "Records that are old enough to leave stay until the clock has run evenly for a day. 911 calls go on. Nothing is "
+    "to be done if that is the right time."
 )
 NO_PROOF = (
     "So no entry of this log leaves, and 911 calls go on. Somebody may have changed the database: export the log, "
@@ -107,13 +111,38 @@ class RecordRetention:
             is_served = session.get_bind().dialect.name == "postgresql"
             of_server = await session.scalar(text("SELECT clock_timestamp()")) if is_served else None
         doubt = self._clock.doubt(now, ran_s, None if note is None else note.at, of_server)
-        words = f"{doubt} {NO_CLOCK}" if doubt else ""
+        is_new = (note is None or note.at is None) and not are_apart(now, of_server)
+        words = f"{doubt} {NEW_CLOCK if is_new else NO_CLOCK}" if doubt else ""
+        if doubt and is_new and not await self._is_any_old(now):
+            words = ""  # never compared is no fault while nothing waits for it
         async with self.database.sessions.begin() as session:
             await store_storage.set_removal_note(session, CLOCK, words, None if doubt else now)
-        if doubt:
+        if words:
             _log.warning("records_not_removed", error="clock", meaning=words)
+        if doubt:
             return Removed()
         return await self.sweep(now)
+
+    async def _keepings(self) -> dict[str, Keeping]:
+        """What is kept for how long, of each account and of the platform's own chain."""
+        async with self.database.sessions() as session:
+            keepings = dict(await store_storage.keepings(session))
+        return keepings | {PLATFORM: Keeping(audit_days=self.platform_audit_days)}
+
+    async def _is_any_old(self, now: dt.datetime) -> bool:
+        """Whether anything would leave at `now`, so that a clock that is not believed holds it back."""
+        for chain, keeping in (await self._keepings()).items():
+            async with self.database.sessions() as session:
+                audit, calls, sign_ins = (keeping.end_of(f"{one}_days", now) for one in ("audit", "call", "session"))
+                if audit and await store_beginnings.older_than(session, chain, audit):
+                    return True
+                if chain == PLATFORM:
+                    continue
+                if calls and await store_removal.count_old_calls(session, chain, calls, 1):
+                    return True
+                if sign_ins and await store_storage.old_sign_ins(session, chain, sign_ins, 1):
+                    return True
+        return False
 
     async def sweep(self, now: dt.datetime) -> Removed:
         """Remove what is old at `now`. Nothing when another node is at it."""
@@ -123,9 +152,7 @@ class RecordRetention:
                 return removed
         self._renewed_at = asyncio.get_running_loop().time()
         try:
-            async with self.database.sessions() as session:
-                keepings = dict(await store_storage.keepings(session))
-            keepings[PLATFORM] = Keeping(audit_days=self.platform_audit_days)
+            keepings = await self._keepings()
             await self._forget_faults({chain for chain, one in keepings.items() if one.end_of("audit_days", now)})
             for chain, keeping in keepings.items():
                 await self._remove_of(chain, keeping, now, removed)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from engine import crypto, doctor, migrations
 from engine.accounts import store_platform, store_storage
@@ -16,8 +17,9 @@ from engine.e911 import sites, validation_settings, webhooks
 from engine.e911.validation_settings import ValidationFields, update_validation_settings
 from engine.e911.webhooks import Tried, WebhookFields, note_test
 from engine.findings import Finding
+from engine.models import RemovalNote
 from engine.outbound import Outbound
-from engine.retention import CLOCK, NO_CLOCK, NO_PROOF
+from engine.retention import CLOCK, NEW_CLOCK, NO_CLOCK, NO_PROOF
 from tests.factories import add_account
 
 pytestmark = pytest.mark.enable_socket
@@ -74,12 +76,15 @@ async def test_a_log_that_is_not_shortened_and_a_clock_that_is_not_believed_are_
     words = f"Entry 2 was changed after it was written, or taken out. {NO_PROOF}"
     async with database.sessions.begin() as session:
         await store_storage.set_removal_note(session, "account_x", words)
-        await store_storage.set_removal_note(session, CLOCK, NO_CLOCK)
+        await store_storage.set_removal_note(session, CLOCK, NO_CLOCK, utc_now())
     found = await _examined(config)
     told = found["removal of old records (account_x)"]
     assert (told.level, told.detail) == ("bad", words)
     assert "verify the file" in told.detail
     assert found["removal of old records (clock)"].level == "bad"
+    async with database.sessions.begin() as session:
+        await session.execute(update(RemovalNote).where(RemovalNote.name == CLOCK).values(at=None, words=NEW_CLOCK))
+    assert (await _examined(config))["removal of old records (clock)"].level == "warning", "never compared"
     async with database.sessions.begin() as session:
         for name in ("account_x", CLOCK):
             await store_storage.set_removal_note(session, name, "")

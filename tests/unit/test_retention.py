@@ -33,7 +33,7 @@ from engine.models import (
     User,
 )
 from engine.provisioning import lease
-from engine.retention import RecordRetention
+from engine.retention import NEW_CLOCK, RecordRetention
 from tests import aging
 from tests.factories import add_account, add_location
 
@@ -326,6 +326,24 @@ async def test_a_clock_that_is_not_believed_removes_nothing_and_says_so(database
     assert (await duty.round(far, ran + 90_000)).is_any is False, "900 days in an hour"
     assert "the last round that was believed" in (await faults())[0]
     assert (await duty.round(NOW + 1.1 * day, ran + 93_600)).pruned == 1, "right again"
+
+
+async def test_a_clock_never_compared_is_no_fault_while_nothing_waits_for_it(database: Database, keys: KeyRing) -> None:
+    """S1-22: a fresh installation shows no alarm; once something old enough is held back it is told, as no fault."""
+    chain = await account_that_keeps(database, audit_days=365)
+    duty = RecordRetention(database, keys)
+
+    async def faults() -> list[str]:
+        async with database.sessions() as session:
+            return [row.words for row in await store_storage.removal_faults(session)]
+
+    assert (await duty.round(NOW, 1_000.0)).is_any is False
+    assert await faults() == []
+    await aged(database, keys, chain, 400)
+    assert (await duty.round(NOW + dt.timedelta(hours=1), 4_600.0)).is_any is False
+    (words,) = await faults()
+    assert "no earlier round is known" in words
+    assert words.endswith(NEW_CLOCK)
 
 
 async def test_one_damaged_row_or_setting_stops_nothing_of_another_account(database: Database, keys: KeyRing) -> None:

@@ -206,7 +206,7 @@ async def test_a_log_that_does_not_prove_itself_is_an_alarm_on_home(port: AdminP
     assert "should have left" not in await (await port.call("GET", "/", operator)).text(), "reads no log"
     async with port.database.sessions.begin() as session:
         await store_storage.set_removal_note(session, site.account.id, "")
-        await store_storage.set_removal_note(session, CLOCK, NO_CLOCK)
+        await store_storage.set_removal_note(session, CLOCK, NO_CLOCK, utc_now())
     home = await (await port.call("GET", "/", owner)).text()
     assert ("should have left" in home, "Nothing is removed by its age until the clock" in home) == (False, True)
     await port.site("Another", "other@example.com")
