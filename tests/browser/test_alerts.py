@@ -213,3 +213,9 @@ async def test_what_rings_has_no_axe_violation_and_fits_a_phone(filled: Site, ne
             assert await violations(page) == [], path
             wide = await page.evaluate("() => document.documentElement.scrollWidth - innerWidth")
             assert wide <= 0, (path, width)
+        await page.goto(f"{filled.url}/alerts")
+        await page.locator(".alert.emergency.rings .facts").first.wait_for()
+        for between in (641, 768, 800, 820, 1024, 1152, 1200):
+            await page.set_viewport_size({"width": between, "height": 900})
+            wide = await page.evaluate("() => document.documentElement.scrollWidth - innerWidth")
+            assert wide <= 0, between
