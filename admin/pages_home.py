@@ -5,13 +5,14 @@ time with ten phones as with ten thousand.
 """
 
 import datetime as dt
+import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from aiohttp import web
 
 from admin.context import ACCOUNT, DISK, EDGE, HOME, MAIL_SERVER, SCOPES, SESSION
-from admin.render import plural, render
+from admin.render import has_test_number, plural, render, zone_of
 from admin.routes import SIGNED_IN, Route
 from engine.accounts import mail_server, store_anomalies, store_storage, store_trunks
 from engine.accounts import store as accounts
@@ -21,11 +22,12 @@ from engine.audit.events import Event
 from engine.audit.record import PLATFORM
 from engine.db import utc_now
 from engine.e911 import alarms as e911_alarms
+from engine.e911 import refusals, store_calls, store_tests, store_webhooks
 from engine.e911 import store as e911
-from engine.e911 import store_calls, store_tests, store_webhooks
 from engine.e911.location import DISAGREEMENT
 from engine.e911.sweep import UNTESTED_AFTER
 from engine.models import Account, EmergencyCall, Pbx, Trunk
+from engine.numbers import numbers_of
 from engine.places import is_dispatchable
 from engine.provisioning import store as provisioning
 from engine.provisioning import store_alarms
@@ -35,6 +37,7 @@ from engine.retention import CLOCK
 
 LATEST = 5
 LOOKS_BACK = dt.timedelta(days=7)
+REFUSED_WITHIN = dt.timedelta(days=1)
 OVERDUE_AFTER = dt.timedelta(minutes=5)
 
 
@@ -87,7 +90,14 @@ class Standing:
     waiting_mails: int
     is_sip_up: bool
     silent_phones: int = 0  # booted, and with no line that registers anywhere
-    is_testable: bool = True  # some location is in a country with a number for test calls, or there is none yet
+    is_testable: bool = (
+        True  # some location is in a country with a number for test calls, or the account is and has none
+    )
+
+    @property
+    def number(self) -> str:
+        """What people of this account dial for help."""
+        return numbers_of(self.account.country).primary
 
 
 async def get_home(request: web.Request) -> web.Response:
@@ -109,7 +119,9 @@ async def _standing(request: web.Request) -> Standing:
     return Standing(
         account=account,
         places=[
-            e911_alarms.Place(name, is_dispatchable(civic, has_geo), status, has_recipients)
+            e911_alarms.Place(
+                name, is_dispatchable(civic, has_geo), status, has_recipients, str(civic.get("country") or "")
+            )
             for name, civic, has_geo, status, has_recipients in places
         ],
         told=await store_calls.count_recipients(session, account.id),
@@ -124,7 +136,9 @@ async def _standing(request: web.Request) -> Standing:
         waiting_mails=await e911.waiting_count(session, account.id),
         is_sip_up=request.app[EDGE].state().is_up,
         silent_phones=await store_alarms.count_silent(session, account.id),
-        is_testable=not places or await store_tests.count_testable(session, account.id) > 0,
+        is_testable=(
+            await store_tests.count_testable(session, account.id) > 0 if places else has_test_number(account.country)
+        ),
     )
 
 
@@ -150,7 +164,7 @@ async def _alarms(request: web.Request, standing: Standing) -> list[Alarm]:
     if Scope.SECURITY_READ in scopes and await mail_server.may_set(request[SESSION], request[HOME]):
         text = request.app[DISK].alarm()  # of the whole platform: nothing that one tenant among several should see
         found += [Alarm(text, "Storage", "/settings/storage", "disk", is_urgent=True)] if text else []
-        found += await _kept_records(request)
+        found += await _kept_records(request) + await _refused_calls(request, standing)
     return sorted(found, key=lambda alarm: not alarm.is_urgent)
 
 
@@ -188,10 +202,32 @@ async def _kept_records(request: web.Request) -> list[Alarm]:
     """Why nothing leaves anywhere, or not from the platform's own log."""
     found = [await store_storage.removal_note(request[SESSION], name) for name in (CLOCK, PLATFORM)]
     return [
-        Alarm(note.words, "Storage", "/settings/storage", "removal", is_urgent=True)
+        Alarm(
+            note.words, "Storage", "/settings/storage", "removal", is_urgent=note.name != CLOCK or note.at is not None
+        )
         for note in found
         if note and note.words
     ]
+
+
+async def _refused_calls(request: web.Request, standing: Standing) -> list[Alarm]:
+    """An emergency call of the last day from an address that no PBX here has: perhaps one that nobody entered yet."""
+    found = await refusals.latest_emergency_refused(request[SESSION], utc_now() - REFUSED_WITHIN)
+    if found is None or any(_is_within(found[0], source) for pbx in standing.pbxs for source in pbx.sources):
+        return []
+    text = (
+        f"{standing.number} from {found[0]} was refused at "
+        f"{found[1].astimezone(zone_of(standing.account)):%Y-%m-%d %H:%M}: is that your PBX? Then enter it, or its "
+        "next call is refused too. Else nothing is to be done: strangers try such numbers."
+    )
+    return [Alarm(text, "Add PBX", "/settings/pbxs/new", "refused_call", is_urgent=False)]
+
+
+def _is_within(ip: str, network: str) -> bool:
+    try:
+        return ipaddress.ip_address(ip) in ipaddress.ip_network(network)
+    except ValueError:
+        return False
 
 
 async def _facts(request: web.Request, standing: Standing) -> e911_alarms.Standing:
@@ -219,6 +255,9 @@ async def _facts(request: web.Request, standing: Standing) -> e911_alarms.Standi
         has_passed_a_test=standing.passed is not None,
         is_connected=bool(standing.pbxs or standing.trunks),
         days=LOOKS_BACK.days,
+        country=standing.account.country,
+        has_callback=await store_calls.has_callback_number(session, account_id),
+        moved=await store_tests.count_moved(session, account_id, now - UNTESTED_AFTER),
     )
 
 
@@ -243,9 +282,9 @@ def first_steps(standing: Standing) -> list[Step]:
 def _location_step(standing: Standing) -> Step:
     usable = sum(place.has_address for place in standing.places)
     text = (
-        f"{plural(usable, 'location')} with an address. A 911 call carries the one that fits its caller."
+        f"{plural(usable, 'location')} with an address. A {standing.number} call carries the one that fits its caller."
         if usable
-        else "The address, floor and room that a 911 call carries to the dispatcher."
+        else f"The address, floor and room that a {standing.number} call carries to the dispatcher."
     )
     address = "/locations" if usable else "/locations/new"
     action = "See locations" if usable else "Add location"
@@ -256,7 +295,8 @@ def _told_step(standing: Standing) -> Step:
     title, told = "Say who is told", standing.told
     count = plural(told, "address", "addresses")
     if not told:
-        text = "Who is mailed the moment somebody dials 911 here. The law asks for it."
+        law = " The law asks for it." if standing.account.country == "US" else ""
+        text = f"Who is mailed the moment somebody dials {standing.number} here.{law}"
         return Step("told", title, text, is_done=False, address="/settings#recipients", action="Add recipient")
     if not standing.is_mail_set_up:
         text = f"{count}, but no mail server: nobody is mailed."
@@ -296,13 +336,14 @@ def _phone_step(standing: Standing) -> Step:
     if phones.booted and silent >= phones.booted:
         text = (
             f"{plural(phones.booted, 'phone')} fetched a configuration here, but none registers anywhere and can dial "
-            "911. Give each a line, and the PBX of its lines a registrar host."
+            f"{standing.number}. Give each a line, and the PBX of its lines a registrar host."
         )
         return Step("phone", title, text, is_done=False, address="/phones", action="See phones")
     if phones.booted:
         text = f"{plural(phones.booted, 'phone')} fetched a configuration here."
         if silent:
-            text += f" {silent} of them {'registers' if silent == 1 else 'register'} nowhere and cannot dial 911."
+            registers = "registers" if silent == 1 else "register"
+            text += f" {silent} of them {registers} nowhere and cannot dial {standing.number}."
         return Step("phone", title, text, is_done=True, address="/phones", action="See phones")
     if phones.first_id is not None:
         text = "Waiting for its first fetch: point it at the provisioning URL and restart it."
@@ -335,14 +376,14 @@ def _test_step(standing: Standing) -> Step:
 
 def _live_step(standing: Standing) -> Step:
     """Live: everything a 911 call needs is there now, and a test has shown it once."""
-    title = "Go live"
+    title, number = "Go live", standing.number
     is_answering = any(trunk.is_up for trunk in standing.trunks if trunk.enabled)
     bare = sum(not place.has_address for place in standing.places)
     missing = [
         words
         for words, is_there in (
             ("a location with an address", any(place.has_address for place in standing.places)),
-            ("somebody who is told of a 911 call", bool(standing.told)),
+            (f"somebody who is told of a {standing.number} call", bool(standing.told)),
             ("a PBX", bool(standing.pbxs)),
             ("a trunk that answers", is_answering),
             (
@@ -356,13 +397,13 @@ def _live_step(standing: Standing) -> Step:
         if not is_there
     ]
     if missing:
-        text = f"Send 911 here when all is there. Missing now: {', '.join(missing)}."
+        text = f"Send {number} here when all is there. Missing now: {', '.join(missing)}."
         return Step("live", title, text, is_done=False, address="/help/emergency", action="How calls get here")
     if not standing.account.emergency_enabled:
-        text = "All is there. Send 911 from the PBX here, then say in Settings that emergency calling is live."
+        text = f"All is there. Send {number} from the PBX here, then say in Settings that emergency calling is live."
         return Step("live", title, text, is_done=False, address="/settings#live", action="Go live")
     test = ", and test each location with 933" if standing.is_testable else ""
-    text = f"Send 911 from the PBX here. Keep Alerts open at the front desk{test}."
+    text = f"Send {number} from the PBX here. Keep Alerts open at the front desk{test}."
     return Step("live", title, text, is_done=True, address="/alerts", action="Open Alerts")
 
 

@@ -12,6 +12,7 @@ from admin.pages_form import FORM, Form, refuse_stale, see_other, sentence_of, t
 from admin.pages_location_list import spelled
 from admin.render import render
 from admin.routes import Route
+from admin.stale import ELEMENT_WORDS
 from admin.twin_search import FoundTwins, find_twins
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
@@ -28,13 +29,6 @@ WORDS = {
     Why.SAME_BUILDING: "The same building and name, another floor or room",
     Why.SAME_NAME: "The same name, and one has no address",
 }
-
-
-_ELEMENT_WORDS = {
-    "country": "Country", "A1": "State or province", "A2": "County", "A3": "City", "HNO": "House number",
-    "HNS": "Number suffix", "PRD": "Direction before", "RD": "Street", "STS": "Street type", "POD": "Direction after",
-    "PC": "Postal code", "BLD": "Building", "FLR": "Floor", "UNIT": "Suite", "ROOM": "Room", "LOC": "More words",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +65,7 @@ async def _merge_page(request: web.Request, error: EngineError | None) -> web.Re
     sides = [await _side(request, first), await _side(request, second)]
     return render(
         request, "location_merge.html.j2", error=error, sides=sides, form=form,
-        differing=[_ELEMENT_WORDS.get(name, name) for name in differing], words=_ELEMENT_WORDS,
+        differing=[ELEMENT_WORDS.get(name, name) for name in differing], words=ELEMENT_WORDS,
         elements=_elements(first, second), max_phones=MAX_PHONES,
         keep=await typed(request, "keep") if error else first.id,
     )  # fmt: skip

@@ -13,6 +13,11 @@ from engine.models import Account, AuditEntry
 
 MOST_FIELDS = 4
 MOST_CHARACTERS = 60
+ELEMENT_WORDS = {
+    "country": "Country", "A1": "State or province", "A2": "County", "A3": "City", "HNO": "House number",
+    "HNS": "Number suffix", "PRD": "Direction before", "RD": "Street", "STS": "Street type", "POD": "Direction after",
+    "PC": "Postal code", "BLD": "Building", "FLR": "Floor", "UNIT": "Suite", "ROOM": "Room", "LOC": "More words",
+}  # fmt: skip
 
 
 async def who_changed(session: AsyncSession, account: Account, row_id: str, *, since: dt.datetime | None = None) -> str:
@@ -47,8 +52,13 @@ def _change(name: str, change: Mapping[str, Any]) -> list[str]:
     if isinstance(after, Mapping) and isinstance(before, Mapping | None):
         first: Mapping[str, Any] = before or {}
         moved = [one for one in {**first, **after} if first.get(one) != after.get(one)]
-        return [f"{label} {one}{_from_to(first.get(one), after.get(one))}" for one in moved]
+        return [f"{_element(label, one)}{_from_to(first.get(one), after.get(one))}" for one in moved]
     return [label + _from_to(before, after)]
+
+
+def _element(label: str, name: str) -> str:
+    """An element of an address by the label of its field; one without a field by its own name."""
+    return ELEMENT_WORDS.get(name, f"{label} {name}") if label.endswith("address") else f"{label} {name}"
 
 
 def _from_to(before: object, after: object) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from engine.e911.sweep import UNTESTED_AFTER
+from engine.numbers import numbers_of
 
 
 class AlarmKind(StrEnum):
@@ -21,6 +22,7 @@ class AlarmKind(StrEnum):
     TRUNK_DOWN = "trunk_down"
     MAIL_FAILED = "mail_failed"
     WEBHOOK_FAILING = "webhook_failing"
+    NO_CALLBACK = "no_callback"
     NOT_VALIDATED = "not_validated"
     UNTESTED = "untested"
 
@@ -55,6 +57,7 @@ class Place:
     has_address: bool
     status: str
     has_recipients: bool
+    country: str = ""  # of its address; empty: the account's
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,14 @@ class Standing:
     overdue_webhooks: int = 0
     is_connected: bool = True  # there is a PBX or a trunk: calls may come
     days: int = 7
+    country: str = "US"  # of the account
+    has_callback: bool = True  # some line, location or pool, or the account, has a number to call back
+    moved: int = 0  # of the untested ones: tested lately, with an address they have no more
+
+    @property
+    def number(self) -> str:
+        """What people dial for help there."""
+        return numbers_of(self.country).primary
 
 
 def alarms_of(now: Standing) -> list[Alarm]:
@@ -94,13 +105,14 @@ def _of_trunks(now: Standing) -> list[Alarm]:
     names = _named(now.trunks_down)
     if not now.trunks_up:
         text = (
-            f"No trunk answers OPTIONS ({names}): a 911 call may find no carrier, unless your PBX has a way of its own."
+            f"No trunk answers OPTIONS ({names}): a {now.number} call may find no carrier, unless your PBX has a way "
+            "of its own."
         )
         return [Alarm(AlarmKind.TRUNKS_DOWN, text, "Check the trunks", "/settings#trunks")]
     others = "one trunk that answers" if now.trunks_up == 1 else f"{now.trunks_up:,} trunks that answer"
     text = (
-        f"{names} {'answers' if down == 1 else 'answer'} no OPTIONS: 911 calls go by the {others}, and there is less "
-        "to fall back on."
+        f"{names} {'answers' if down == 1 else 'answer'} no OPTIONS: {now.number} calls go by the {others}, and there "
+        "is less to fall back on."
     )
     return [Alarm(AlarmKind.TRUNK_DOWN, text, "Check the trunks", "/settings#trunks")]
 
@@ -119,6 +131,12 @@ def _of_calls(now: Standing) -> list[Alarm]:
             f"{'was' if now.unacknowledged == 1 else 'were'} acknowledged by nobody: perhaps nobody noticed."
         )
         found.append(Alarm(AlarmKind.UNACKNOWLEDGED, text, "See which", "/calls?kind=emergency"))
+    if now.is_connected and not now.has_callback:
+        text = (
+            f"No number to call back is set anywhere: when a {now.number} call breaks off, the dispatcher reaches the "
+            "caller only if the PBX sent a whole number. Give one to the account, and to lines and locations."
+        )
+        found.append(Alarm(AlarmKind.NO_CALLBACK, text, "Add a number", "/settings"))
     if now.disagreements:
         text = (
             f"Sources named different places for the caller of {_many(now.disagreements, 'call', 'calls')} in the last "
@@ -134,30 +152,31 @@ def _of_messages(now: Standing) -> list[Alarm]:
     untold = [place.name for place in now.places if not place.has_recipients]
     if not now.recipients and (untold or (now.is_connected and not now.places)):
         where = "" if len(untold) == len(now.places) else f" from {_named(untold)}"
-        text = f"Nobody is told when 911 is dialed{where}. The law asks for a notification (47 CFR § 9.16)."
+        law = " The law asks for a notification (47 CFR § 9.16)." if now.country.upper() == "US" else ""
+        text = f"Nobody is told when {now.number} is dialed{where}.{law}"
         found.append(Alarm(AlarmKind.NO_RECIPIENTS, text, "Name who is told", "/settings#recipients"))
     has_someone = now.recipients or any(place.has_recipients for place in now.places)
     if has_someone and not now.is_mail_set_up:
-        text = "No mail server is set up: 911 calls go out, and nobody is mailed."
+        text = f"No mail server is set up: {now.number} calls go out, and nobody is mailed."
         found.append(Alarm(AlarmKind.MAIL_FAILING, text, "Set it up", "/settings/mail"))
     elif now.overdue_mails:
         waiting = _many(now.overdue_mails, "message about calls waits", "messages about calls wait")
         text = (
-            f"{waiting}: the mail server did not take what was tried, or nothing left for five minutes. 911 calls go "
-            "out; staff hear of them late."
+            f"{waiting}: the mail server did not take what was tried, or nothing left for five minutes. {now.number} "
+            "calls go out; staff hear of them late."
         )
         found.append(Alarm(AlarmKind.MAIL_FAILING, text, "See the calls", "/calls"))
     if now.overdue_webhooks:
         waiting = _many(now.overdue_webhooks, "message waits", "messages wait")
         text = (
-            f"{waiting} for a webhook for longer than five minutes: whoever reads it hears late of 911 calls, which go "
-            "out all the same. Its page shows what it answers."
+            f"{waiting} for a webhook for longer than five minutes: whoever reads it hears late of {now.number} calls, "
+            "which go out all the same. Its page shows what it answers."
         )
         found.append(Alarm(AlarmKind.WEBHOOK_FAILING, text, "See webhooks", "/settings/integrations"))
     if now.failed_mails:
         text = (
             f"{_many(now.failed_mails, 'message', 'messages')} of the last {now.days} days could not be delivered: "
-            "somebody who should know of 911 calls does not. The call's page shows who, and why."
+            f"somebody who should know of {now.number} calls does not. The call's page shows who, and why."
         )
         found.append(Alarm(AlarmKind.MAIL_FAILED, text, "See the calls", "/calls"))
     return found
@@ -170,40 +189,58 @@ def _of_places(now: Standing) -> list[Alarm]:
     found = []
     if bare:
         text = (
-            f"{_named(bare)} {_has(bare)} no address: the dispatcher of a 911 call from there has to ask the caller. "
-            "Help needs a house number and a street, or coordinates."
+            f"{_named(bare)} {_has(bare)} no address: the dispatcher of a {now.number} call from there has to ask the "
+            "caller. Help needs a house number and a street, or coordinates."
         )
         found.append(Alarm(AlarmKind.NO_ADDRESS, text, "Add the address", "/locations"))
     if rejected:
         text = (
             f"The {_address(rejected)} of {_named(rejected)} {'was' if len(rejected) == 1 else 'were'} rejected, and "
-            "still sent with 911 calls: help may go astray. Correct what the validator names."
+            f"still sent with {now.number} calls: help may go astray. Correct what the validator names."
         )
         found.append(Alarm(AlarmKind.REJECTED, text, "Correct it", "/locations"))
     if draft:
+        is_testable = any(
+            numbers_of(place.country or now.country).test
+            for place in now.places
+            if place.has_address and place.status == "draft"
+        )
+        how = (
+            "Ask the validator, or dial 933 from there and listen."
+            if is_testable
+            else "Ask the validator, or ask your carrier how to check it."
+        )
         text = (
             f"The {_address(draft)} of {_named(draft)} {'is' if len(draft) == 1 else 'are'} not validated: nobody has "
-            "confirmed that help finds it. Ask the validator, or dial 933 from there and listen."
+            f"confirmed that help finds it. {how}"
         )
         found.append(Alarm(AlarmKind.NOT_VALIDATED, text, "See locations", "/locations"))
     if now.untested and now.has_passed_a_test:
-        text = " ".join(_of_tests(now.untested - now.without_caller, now.without_caller))
+        text = " ".join(_of_tests(now))
         found.append(Alarm(AlarmKind.UNTESTED, text, "See which", "/locations/tests?show=overdue"))
     return found
 
 
-def _of_tests(untested: int, without_caller: int) -> list[str]:
+def _of_tests(now: Standing) -> list[str]:
     """What is not known of locations, and where no test was possible: those want a phone, not a test."""
     told = []
+    untested = now.untested - now.without_caller - now.moved
     if untested:
         told.append(
             f"{_many(untested, 'location', 'locations')} {'was' if untested == 1 else 'were'} not tested with 933 for "
-            f"{UNTESTED_AFTER.days} days: whether 911 calls from there arrive with "
+            f"{UNTESTED_AFTER.days} days or ever: whether {now.number} calls from there arrive with "
             f"{'its address' if untested == 1 else 'their addresses'} is not known."
         )
-    if without_caller:
-        more = "more " if untested else ""
-        where = _many(without_caller, f"{more}location", f"{more}locations")
+    if now.moved:
+        is_one = now.moved == 1
+        told.append(
+            f"The address of {_many(now.moved, 'location', 'locations')} was changed since "
+            f"{'its' if is_one else 'their'} last test with 933: whether {now.number} calls from there "
+            "arrive with the new one is not known."
+        )
+    if now.without_caller:
+        more = "more " if now.untested > now.without_caller else ""
+        where = _many(now.without_caller, f"{more}location", f"{more}locations")
         told.append(f"At {where} no test was possible: no phone, line or subnet leads there.")
     return told
 

@@ -20,6 +20,7 @@ from engine.models import AuditEntry
 
 WINDOW = dt.timedelta(minutes=10)
 MAX_SOURCES = 50  # told apart in a window; at 7 entries for a million requests each, a window is 350 entries at most
+LOOKED = 500  # of the newest entries, when a refused emergency call is looked for
 ALL_OTHERS = "many sources"
 
 
@@ -78,6 +79,22 @@ async def note_refusal(session: AsyncSession, tally: Tally, entry: Mapping[str, 
 async def _is_known(session: AsyncSession, identity: str) -> bool:
     query = select(AuditEntry.id).where(AuditEntry.chain == PLATFORM, AuditEntry.resource_id == identity)
     return await session.scalar(query) is not None
+
+
+async def latest_emergency_refused(session: AsyncSession, since: dt.datetime) -> tuple[str, dt.datetime] | None:
+    """The newest source of an emergency call that was refused since then, and when; None: no such call came lately."""
+    newest = (
+        select(AuditEntry.resource_id, AuditEntry.ip, AuditEntry.at)
+        .where(AuditEntry.chain == PLATFORM, AuditEntry.event == Event.EMERGENCY_CALL_REFUSE)
+        .order_by(AuditEntry.seq.desc())
+        .limit(LOOKED)
+    )
+    for identity, ip, at in await session.execute(newest):
+        if at < since:
+            break
+        if "!#" in identity:
+            return ip, at
+    return None
 
 
 def _is_power_of_ten(count: int) -> bool:

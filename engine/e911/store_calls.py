@@ -13,13 +13,16 @@ from sqlalchemy.orm import defer
 
 from engine.models import (
     MAILS,
+    Account,
     CallAttempt,
     CallKind,
     EmergencyCall,
+    Line,
     Location,
     Notification,
     NotificationRecipient,
     NotificationState,
+    Number,
 )
 from engine.places import is_dispatchable
 
@@ -199,6 +202,20 @@ async def places_of(session: AsyncSession, account_id: str) -> list[tuple[str, d
         .order_by(func.lower(Location.name), Location.id)
     )
     return [(row[0], row[1], row[2] is not None, row[3], bool(row[4])) for row in await session.execute(query)]
+
+
+async def has_callback_number(session: AsyncSession, account_id: str) -> bool:
+    """Whether a number to call back is set anywhere: at the account, a line, a location, or as a number of its own."""
+    places = (
+        select(Account.id).where(Account.id == account_id, func.coalesce(Account.callback_number, "") != ""),
+        select(Line.id).where(Line.account_id == account_id, func.coalesce(Line.callback_number, "") != ""),
+        select(Location.id).where(Location.account_id == account_id, func.coalesce(Location.callback_number, "") != ""),
+        select(Number.id).where(Number.account_id == account_id),
+    )
+    for query in places:
+        if await session.scalar(query.limit(1)) is not None:
+            return True
+    return False
 
 
 async def count_recipients(session: AsyncSession, account_id: str) -> int:

@@ -152,6 +152,18 @@ async def count_without_caller(session: AsyncSession, account_id: str, since: dt
     return int(await session.scalar(query) or 0)
 
 
+async def count_moved(session: AsyncSession, account_id: str, since: dt.datetime) -> int:
+    """Those of `count_untested` that passed a test since then with an address they have no more, and none after it."""
+    query = (
+        select(func.count())
+        .select_from(Location)
+        .join(LocationTest, LocationTest.location_id == Location.id)
+        .where(Location.account_id == account_id, LocationTest.outcome == Outcome.EARLIER_ADDRESS)
+        .where(LocationTest.passed_at.is_(None), LocationTest.passed_before_at >= since, has_test_line())
+    )
+    return int(await session.scalar(query) or 0)
+
+
 Tests = Mapping[str, LocationTest]
 
 

@@ -8,18 +8,21 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from admin.pages_home import Standing, Step, first_steps
 from engine.db import Database, utc_now
-from engine.e911 import store_calls
+from engine.e911 import refusals, store_calls, store_tests
 from engine.e911.alarms import Place
+from engine.e911.refusals import Tally
+from engine.e911.sweep import Outcome
 from engine.ids import new_id
 from engine.models import Account, EmergencyCall, Notification, Pbx, PhoneLine, PhoneStatus, Trunk
 from engine.provisioning.store import PhoneCounts, count_phones
 from engine.provisioning.store_alarms import count_silent
-from tests.factories import HEADQUARTERS, add_account, add_emergency_call, add_line, add_pbx, add_phone
+from tests.factories import HEADQUARTERS, add_account, add_emergency_call, add_line, add_location, add_pbx, add_phone
 
 PLACE = {"id": "location_1", "name": "Headquarters", "civic_address": HEADQUARTERS, "geo": None}
 READY = Standing(
-    account=Account(emergency_enabled=False), places=[Place("Headquarters", True, "validated", False)], told=1,
-    is_mail_set_up=True, are_mails_refused=False, phones=PhoneCounts(1, 1, 0, "phone_1"), pbxs=[Pbx()],
+    account=Account(emergency_enabled=False, country="US"),
+    places=[Place("Headquarters", True, "validated", False)], told=1, is_mail_set_up=True,
+    are_mails_refused=False, phones=PhoneCounts(1, 1, 0, "phone_1"), pbxs=[Pbx()],
     trunks=[Trunk(enabled=True, is_up=True)], latest=[], test=None, passed=EmergencyCall(id="call_1"),
     waiting_mails=0, is_sip_up=True,
 )  # fmt: skip
@@ -131,6 +134,62 @@ def test_where_no_number_is_set_aside_for_tests_nobody_is_sent_to_dial_one() -> 
     assert "933" in step("live", passed=None).text
 
 
+def test_the_steps_of_a_british_account_name_its_own_number() -> None:
+    """S0-18: before the first location the account's country decides."""
+    abroad = replace(
+        READY, account=Account(emergency_enabled=False, country="GB"), is_testable=False, told=0, places=[]
+    )
+    told = " ".join(one.text for one in first_steps(abroad))
+    assert ("911" in told, "933" in told, "law" in told, "999" in told) == (False, False, False, True)
+
+
+async def test_a_number_to_call_back_may_stand_anywhere(database: Database) -> None:
+    """S0-18: the account's, a line's or a pool's is enough."""
+    async with database.sessions.begin() as session:
+        account, other = await add_account(session, callback_number=None), await add_account(session, name="Other")
+        other.callback_number = "+15185550100"
+        await session.flush()
+        assert not await store_calls.has_callback_number(session, account.id)
+        assert await store_calls.has_callback_number(session, other.id)
+        (await add_line(session, account)).callback_number = "+15185550101"
+        await session.flush()
+        assert await store_calls.has_callback_number(session, account.id)
+
+
+async def test_the_newest_refused_emergency_call_is_found_among_other_refusals(database: Database) -> None:
+    """S0-18: a 911 from an address of no PBX is told for a day; other requests of strangers are not."""
+    now = utc_now()
+    entry = {"source": {"ip": "127.0.0.3", "transport": "udp", "port": 5060}, "method": "INVITE", "emergency": True}
+    async with database.sessions.begin() as session:
+        await refusals.note_refusal(session, Tally(), {**entry, "emergency": False}, now)
+        await session.flush()
+        assert await refusals.latest_emergency_refused(session, now - dt.timedelta(days=1)) is None
+        await refusals.note_refusal(session, Tally(), entry, now)
+    async with database.sessions.begin() as session:
+        await refusals.note_refusal(session, Tally(), {**entry, "emergency": False, "source": {"ip": "192.0.2.9"}}, now)
+    async with database.sessions() as session:
+        found = await refusals.latest_emergency_refused(session, now - dt.timedelta(days=1))
+        assert found is not None
+        assert found[0] == "127.0.0.3"
+        assert await refusals.latest_emergency_refused(session, now + dt.timedelta(hours=1)) is None
+
+
+async def test_a_location_changed_since_its_test_is_told_from_one_never_tested(database: Database) -> None:
+    """S0-18, E-15: the day of the last test that passed counts, of the address it had."""
+    async with database.sessions.begin() as session:
+        account = await add_account(session)
+        moved, _never = await add_location(session, account), await add_location(session, account, name="Dock")
+        since = utc_now() - dt.timedelta(days=90)
+        await store_tests.keep(
+            session, account.id, moved.id, Outcome.PASSED, "", at=utc_now(), call_id=None,
+            conveyed={"civic_address": moved.civic_address, "geo": moved.geo},
+        )  # fmt: skip
+        assert await store_tests.count_moved(session, account.id, since) == 0
+        await store_tests.address_changed(session, moved)
+        assert await store_tests.count_untested(session, account.id, since) == 2
+        assert await store_tests.count_moved(session, account.id, since) == 1
+
+
 def test_a_phone_that_registers_nowhere_is_not_provisioned() -> None:
     """S0-18: what fetched a configuration and can call nobody is no step done, and nobody is told to go live."""
     assert step("phone").is_done
@@ -140,7 +199,7 @@ def test_a_phone_that_registers_nowhere_is_not_provisioned() -> None:
     some = step("phone", phones=PhoneCounts(3, 3, 0, "phone_1"), silent_phones=1)
     assert some.is_done
     assert "1 of them registers nowhere and cannot dial 911." in some.text
-    live = step("live", account=Account(emergency_enabled=True), silent_phones=1)
+    live = step("live", account=Account(emergency_enabled=True, country="US"), silent_phones=1)
     assert not live.is_done
     assert "Missing now: a line with a registrar on 1 phone." in live.text
 

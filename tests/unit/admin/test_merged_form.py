@@ -106,7 +106,7 @@ async def test_an_older_window_undoes_neither_a_street_nor_a_network(port: Admin
     status, page = await saved(second | {"onsite_number": "+15185550111", "civic_address.FLR": "5"})
     assert status == 412
     assert "RD (Elm → Main); subnets (10.2.0.0/16 added)" in page
-    assert "civic address FLR (3 → 4)" in page  # what the audit log says of it
+    assert "Floor (3 → 4)" in page  # what the audit log says of it
     assert "Somebody else changed this too (3 → 4)." in page
     again = fields_of(page)
     assert (again["civic_address.RD"], again["civic_address.FLR"]) == ("Main", "5")

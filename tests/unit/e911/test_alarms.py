@@ -39,6 +39,8 @@ def test_where_all_is_well_nothing_is_said() -> None:
         ),
         ({"untested": 5, "without_caller": 2}, "untested", "3 locations were not tested", "/locations/tests"),
         ({"untested": 1, "without_caller": 1}, "untested", "At 1 location no test was possible", "/locations/tests"),
+        ({"untested": 1, "moved": 1}, "untested", "The address of 1 location was changed since its last", "/locations"),
+        ({"has_callback": False}, "no_callback", "No number to call back is set anywhere: when a 911", "/settings"),
         ({"places": [BARE]}, "no_address", "Home office has no address: the dispatcher", "/locations"),
         (
             {"places": [replace(GOOD.places[0], status="rejected")]}, "rejected",
@@ -84,6 +86,19 @@ def test_a_new_account_is_not_greeted_with_alarms() -> None:
     new = replace(GOOD, places=[], recipients=0, trunks_up=0, is_connected=False, has_passed_a_test=False)
     assert alarms_of(new) == []
     assert [alarm.kind for alarm in alarms_of(replace(new, is_connected=True))] == [AlarmKind.NO_RECIPIENTS]
+
+
+def test_a_british_account_is_told_neither_of_933_nor_of_american_law() -> None:
+    """S0-18: numbers and law are those of the country."""
+    draft = Place("Depot", has_address=True, status="draft", has_recipients=False)
+    changes: dict[str, Any] = {
+        "country": "GB", "places": [draft, BARE], "recipients": 0, "trunks_up": 0, "trunks_down": ["A"],
+        "is_mail_set_up": False, "failed_mails": 1, "has_callback": False, "overdue_webhooks": 1,
+    }  # fmt: skip
+    told = " ".join(alarm.text for alarm in alarms_of(replace(GOOD, **changes)))
+    assert ("911" in told, "933" in told, "CFR" in told, "999" in told) == (False, False, False, True)
+    abroad = replace(GOOD, country="GB", places=[replace(draft, country="US")])
+    assert "dial 933 from there" in alarms_of(abroad)[0].text
 
 
 def test_one_untested_location_is_spoken_of_as_one() -> None:
