@@ -7,6 +7,8 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from admin.pages_home import Standing, Step, first_steps
+from engine.audit.events import Event
+from engine.audit.record import SYSTEM, record
 from engine.db import Database, utc_now
 from engine.e911 import refusals, store_calls, store_tests
 from engine.e911.alarms import Place
@@ -17,6 +19,7 @@ from engine.models import Account, EmergencyCall, Notification, Pbx, PhoneLine, 
 from engine.provisioning.store import PhoneCounts, count_phones
 from engine.provisioning.store_alarms import count_silent
 from tests.factories import HEADQUARTERS, add_account, add_emergency_call, add_line, add_location, add_pbx, add_phone
+from tests.unit.admin.adminport import AdminPort, Site
 
 PLACE = {"id": "location_1", "name": "Headquarters", "civic_address": HEADQUARTERS, "geo": None}
 READY = Standing(
@@ -220,3 +223,23 @@ async def test_phones_without_a_line_or_a_registrar_are_counted(database: Databa
         await add_pbx(session, account, registrar_host="pbx.example")
         await session.flush()
         assert await count_silent(session, account.id) == 0
+
+
+async def test_home_of_a_british_account_has_no_933_and_tells_a_refused_call(port: AdminPort, site: Site) -> None:
+    """S0-18: over the page itself, before the first location; the refused call until its PBX is entered."""
+    now, entry = utc_now(), {"source": {"ip": "127.0.0.3"}, "method": "INVITE", "emergency": True}
+    async with port.database.sessions.begin() as session:
+        account = await session.get_one(Account, site.account.id)
+        account.country = "GB"
+        record(session, SYSTEM, Event.ACCOUNT_UPDATE, account)
+        await refusals.note_refusal(session, Tally(), entry, now)
+    owner = await port.browser(site)
+    page = await (await port.call("GET", "/", owner)).text()
+    assert ("933" in page, "CFR" in page, "dials 999 here" in page) == (False, False, True)
+    assert "999 from 127.0.0.3 was refused at" in page
+    async with port.database.sessions.begin() as session:
+        await add_pbx(session, site.account, sources=["127.0.0.0/29"])
+    page = await (await port.call("GET", "/", owner)).text()
+    assert "127.0.0.3 was refused" not in page
+    assert "No number to call back is set anywhere" in page
+    assert "933" not in page
