@@ -29,7 +29,7 @@ from engine.accounts import operators
 from engine.accounts.displays import is_display
 from engine.errors import EngineError
 from engine.models import Account, Location
-from engine.numbers import UNTESTABLE
+from engine.numbers import UNTESTABLE, numbers_of
 from engine.places import is_dispatchable, sentence_of_missing
 
 HERE = Path(__file__).parent
@@ -173,6 +173,7 @@ def render(
             edge_is_up=_edge_is_up(request),
             zone=zone_of(account),
             has_test_number=account is None or has_test_number(account.country),
+            emergency_number=numbers_of(account.country if account is not None else "").primary,
             **values,
         )
     )

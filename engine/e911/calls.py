@@ -46,12 +46,14 @@ from engine.models import (
     Notification,
     NotificationState,
 )
+from engine.numbers import numbers_of
 
 BATCH = 50  # entries of one transaction: few enough that a page's write waits some 100 ms at most
 POLL_S = 1.0  # how long a new entry can go unseen when the edge's word of it is lost
 PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0)  # while the database is away; then 5 s again and again
 ASIDE = "set-aside.sealed"
 NO_RECIPIENTS = "no_recipients"
+FAILED = "failed"  # the outcome of a call that no trunk answered
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # no database takes these in a text
 _log = structlog.get_logger()
 
@@ -155,9 +157,10 @@ class Recorder:
 
     async def _store_together(self, entries: Sequence[Entry], after: Position | None) -> None:
         tally = self._tally.copy()  # kept only if the transaction is
+        failed = _failed_among(entries)
         async with self._database.sessions.begin() as session:
             for entry in entries:
-                await self._apply(session, entry, tally)
+                await self._apply(session, entry, tally, failed)
             if after is not None:
                 await session.merge(JournalPosition(name=self._name, position=after))
         self._tally = tally
@@ -175,13 +178,13 @@ class Recorder:
                 _log.error("journal_entry_set_aside", entry=_kind(entry), call_id=_call_of(entry), error=_words(exc))
         await self._store_together([], after)
 
-    async def _apply(self, session: AsyncSession, entry: Entry, tally: Tally) -> None:
+    async def _apply(self, session: AsyncSession, entry: Entry, tally: Tally, failed: frozenset[str]) -> None:
         if not isinstance(entry, dict):
             raise Unrecordable(f"expected an object, got {type(entry).__name__}")
         entry = _storable(entry)
         kind = entry.get("type")
         if kind == "call":
-            await self._add_call(session, entry)
+            await self._add_call(session, entry, has_failed=str(entry.get("id")) in failed)
         elif kind == "attempt":
             await _put_attempt(session, entry)
         elif kind == "outcome":
@@ -199,7 +202,8 @@ class Recorder:
         else:
             raise Unrecordable(f"no such type of entry: {kind!r}")
 
-    async def _add_call(self, session: AsyncSession, entry: Entry) -> None:
+    async def _add_call(self, session: AsyncSession, entry: Entry, *, has_failed: bool) -> None:
+        """`has_failed`: its outcome, which follows in the same transaction, is known: the first mail says it."""
         if await session.get(EmergencyCall, entry["id"]) is not None:
             return
         account = await session.get(Account, entry["account_id"])
@@ -209,6 +213,8 @@ class Recorder:
         location = await store.location_by_id(session, account.id, str(conveyed.get("id") or ""))
         recipients = await recipients_for(session, account.id, location)
         call = _call_row(entry, has_recipients=bool(recipients))
+        if has_failed:
+            call.outcome = FAILED
         session.add(call)
         await session.flush()  # the notifications' foreign key
         if call.kind == CallKind.EMERGENCY:  # a test holds no number for long, and none against a real call
@@ -218,6 +224,7 @@ class Recorder:
             queue_notifications(session, call, told, recipients)
             await webhooks.queue_webhooks(session, call, told)
         record(session, _caller_actor(call), Event.EMERGENCY_CALL_CREATE, call, resource=_resource(call))
+        _log_if_nobody(call)
         if not recipients:
             _log.warning("emergency_call_without_recipients", call_id=call.id, account_id=account.id)
 
@@ -226,7 +233,8 @@ class Recorder:
         at = _instant(entry.get("at")) or utc_now()
         if call.outcome == "answered":  # a second leg answered too: its attempt says so
             return
-        call.outcome = str(entry.get("outcome") or "failed")[:20]
+        was_lost = _reached_nobody(call)
+        call.outcome = str(entry.get("outcome") or FAILED)[:20]
         call.status_code = _status(entry.get("status"))
         call.trunk_id = _text_or_none(entry.get("trunk_id")) or call.trunk_id
         if call.outcome == "answered":
@@ -236,6 +244,9 @@ class Recorder:
                 await self._correct(session, call)
         else:
             call.ended_at = call.ended_at or at
+            if _reached_nobody(call) and not was_lost:  # the first mail had left, or waits, as of a call on its way
+                _log_if_nobody(call)
+                await self._tell_again(session, call)
         if call.kind == CallKind.TEST:
             await store_tests.note_test(session, call)
         await session.flush()
@@ -243,15 +254,22 @@ class Recorder:
     async def _correct(self, session: AsyncSession, call: EmergencyCall) -> None:
         """The first mail said where the caller is, and responders were not told: a second one says so."""
         call.flags = [*call.flags, mail.LOCATION_DROPPED]
+        if await self._tell_again(session, call):
+            _log.warning(
+                "emergency_call_lost_its_location", call_id=call.id, account_id=call.account_id, trunk_id=call.trunk_id
+            )
+
+    async def _tell_again(self, session: AsyncSession, call: EmergencyCall) -> bool:
+        """A second mail and message, by what is known now; False when nobody is told of this call."""
         account = await session.get(Account, call.account_id)
         if account is None or (call.kind == CallKind.TEST and self._is_quiet(call.call_id)):
-            return
+            return False
         location = await store.location_by_id(session, account.id, str((call.location or {}).get("id") or ""))
         told = await told_of(session, call, account, location, signer=self._signer, public_url=self._public_url)
         recipients = await recipients_for(session, account.id, location)
         queue_notifications(session, call, told, recipients, channel=Channel.CORRECTION)
         await webhooks.queue_webhooks(session, call, told, channel=Channel.WEBHOOK_CORRECTION)
-        _log.warning("emergency_call_lost_its_location", call_id=call.id, account_id=account.id, trunk_id=call.trunk_id)
+        return True
 
     async def _stored_position(self) -> Position:
         async with self._database.sessions() as session:
@@ -291,6 +309,10 @@ async def told_of(
 ) -> mail.Told:
     """What a notification of that call says. `public_url`: the pages' address without a slash; empty: no link."""
     conveyed = call.location or {}
+    civic_address = _mapping(conveyed.get("civic_address"))
+    flags = [flag for flag in call.flags if flag != NO_RECIPIENTS]
+    if _reached_nobody(call) and mail.NOT_SENT not in flags:
+        flags.append(mail.REACHED_NOBODY)
     return mail.Told(
         call_id=call.id,
         dialed=call.dialed,
@@ -299,10 +321,10 @@ async def told_of(
         extension=str(call.caller.get("extension") or ""),
         callback_number=_text_or_none(call.caller.get("callback_number")),
         location_name=str(conveyed.get("name") or "a location without a name") if conveyed else None,
-        civic_address=_mapping(conveyed.get("civic_address")),
+        civic_address=civic_address,
         geo=_mapping(conveyed.get("geo")),
         location_source=call.location_source,
-        flags=tuple(flag for flag in call.flags if flag != NO_RECIPIENTS),
+        flags=tuple(flags),
         sent_at=call.sent_at,
         timezone=(location.timezone if location else None) or account.timezone,
         onsite_number=location.onsite_number if location else None,
@@ -311,7 +333,33 @@ async def told_of(
         checkpoint=await _checkpoint(session, account, signer),
         prefix=(location.notification_prefix if location else "") or account.notification_prefix,
         instructions=(account.notification_text, location.notification_text if location else ""),
+        number=numbers_of(str(civic_address.get("country") or account.country)).primary,
     )
+
+
+def _failed_among(entries: Sequence[Entry]) -> frozenset[str]:
+    """The calls that these entries, each call's last outcome among them, say no trunk answered."""
+    ends = {
+        str(entry.get("call")): str(entry.get("outcome") or FAILED)
+        for entry in entries
+        if isinstance(entry, dict) and entry.get("type") == "outcome"
+    }
+    return frozenset(call for call, outcome in ends.items() if outcome == FAILED)
+
+
+def _reached_nobody(call: EmergencyCall) -> bool:
+    """Whether no carrier took the call, as far as is known now. A drill calls nobody."""
+    if call.kind == CallKind.DRILL or call.outcome == "answered":
+        return False
+    return call.outcome == FAILED or mail.NOT_SENT in call.flags
+
+
+def _log_if_nobody(call: EmergencyCall) -> None:
+    if call.kind == CallKind.EMERGENCY and _reached_nobody(call):
+        _log.error(
+            "emergency_call_reached_nobody", call_id=call.id, account_id=call.account_id, status=call.status_code,
+            meaning="no carrier took this call: help comes only if somebody calls from another telephone",
+        )  # fmt: skip
 
 
 async def _checkpoint(session: AsyncSession, account: Account, signer: Signer | None) -> mail.Checkpoint | None:

@@ -31,6 +31,7 @@ from engine.models import CallKind
 
 NOT_SENT = "not_sent"  # a flag of the recorder: the account had no trunk, so that nobody outside knows of the call
 LOCATION_DROPPED = "answered_without_location"  # likewise: the carrier refused the address and took the call without
+REACHED_NOBODY = "reached_nobody"  # what a mail says of a call that every trunk refused or left without an answer
 MAX_LINE_CHARS = 200  # of one value: longer ones are cut, so that nobody's display name fills the screen
 MAX_SUBJECT_CHARS = 150  # phones show about 40, desktop programs about 100
 _ENGINE = Path(__file__).parent.parent
@@ -71,7 +72,10 @@ _FLAGS = {
     "elin_low": "The callback numbers of this location are nearly used up. Ask the administrator to add some.",
     "sender_unproven": "The phone system gave a wrong password. Its address is right, so the call was sent.",
     "sender_shared": "Several accounts share this phone system's address. The call was taken for this account's.",
-    NOT_SENT: "THIS CALL WAS NOT SENT: no trunk could take it. Call 911 from another telephone for this caller now.",
+    NOT_SENT: "THIS CALL WAS NOT SENT: no trunk could take it. Call {number} from another telephone for this caller "
+    "now.",
+    REACHED_NOBODY: "THIS CALL REACHED NOBODY: no trunk answered it. Call {number} from another telephone for this "
+    "caller now.",
 }
 _MARKS = {CallKind.TEST: "TEST", CallKind.DRILL: "DRILL"}
 _WHAT_IT_WAS = {
@@ -83,6 +87,8 @@ _FLAGS_OF_A_TEST = _FLAGS | {
     "not get it. Tell the administrator.",
     NOT_SENT: "THIS TEST WAS NOT SENT: no trunk could take it. Nobody needs help, but a real emergency call would fail "
     "like this one. Tell the administrator now.",
+    REACHED_NOBODY: "THIS TEST REACHED NOBODY: no trunk answered it. Nobody needs help, but a real emergency call "
+    "would fail like this one. Tell the administrator now.",
 }
 
 
@@ -138,6 +144,12 @@ class Told:
     checkpoint: Checkpoint | None
     prefix: str = ""  # what the account or location wants in front of the subject
     instructions: tuple[str, ...] = ()  # of the account, then of the location
+    number: str = "911"  # what people dial for help where the caller is
+
+    @property
+    def reached_nobody(self) -> bool:
+        """Whether no carrier took the call: nobody comes, unless somebody calls for help from another telephone."""
+        return self.kind != CallKind.DRILL and not {NOT_SENT, REACHED_NOBODY}.isdisjoint(self.flags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,12 +177,14 @@ def compose(told: Told, because: str) -> Composed:
     where = one_line(told.location_name or "") or "an unknown location"
     dialed = one_line(told.dialed, 30)
     lost = "The address did not reach responders: " if LOCATION_DROPPED in told.flags else ""
-    headline = f"{f'{word}: ' if word else ''}{lost}{dialed} was dialed by {who} at {where}"
+    nobody = _nobody(told)
+    first = "".join(f"{each}: " for each in (word, nobody) if each)
+    headline = f"{first}{lost}{dialed} was dialed by {who} at {where}"
     rows = [(label, [line for line in lines if line]) for label, lines in _facts(told, who)]
     body = _TEXT.get_template("notification.txt.j2").render(
         headline=headline,
         rows=[(label, lines) for label, lines in rows if lines],
-        notes=[_note(flag, is_test=is_test) for flag in told.flags],
+        notes=[_note(flag, told.number, is_test=is_test) for flag in told.flags],
         steps=_steps(told),
         because=_because(because, told),
         checkpoint=told.checkpoint,
@@ -178,9 +192,19 @@ def compose(told: Told, because: str) -> Composed:
     prefix = one_line(told.prefix, MAX_PREFIX_CHARS)
     mark = f"[{word}] " if word else ""
     what = f"address not conveyed, {dialed} call" if lost else f"{dialed} call"
+    what = f"{nobody}: {what}" if nobody else what
     facts = _cut(f"{what}: {who} at {where}", MAX_SUBJECT_CHARS - len(mark))
     # behind the word TEST or DRILL and beside the facts, of which none is cut for it
     return Composed(f"{mark}{f'{prefix} ' if prefix else ''}{facts}", body)
+
+
+def _nobody(told: Told) -> str:
+    """What must be read first of a call that no carrier took; empty for every other."""
+    if not told.reached_nobody:
+        return ""
+    if told.kind == CallKind.TEST:
+        return "THIS TEST REACHED NOBODY"
+    return f"REACHED NOBODY, call {told.number} from another telephone NOW"
 
 
 def _who(told: Told) -> str:
@@ -233,26 +257,38 @@ def _our_steps(told: Told) -> list[str]:
     if told.kind == CallKind.DRILL:
         return [_DRILL_STEP]
     where = one_line(told.location_name or "")
-    what_to_do = (
-        "What to do: call the caller back to learn what is needed, unless that would put them in danger. "
+    learn = (
+        "call the caller back to learn what is needed, unless that would put them in danger"
+        if one_line(told.callback_number or "")
+        else "no number to call back is known, so find the caller to learn what is needed, unless that is dangerous"
+    )
+    meet = (
         f"Send somebody to meet the responders{f' at {where}' if where else ''} and show them the way. "
         "Keep doors, gates and elevators open for them."
     )
-    steps = [what_to_do]
+    if told.reached_nobody:
+        call_first = (
+            f"What to do first: call {told.number} from another telephone now, and say where the caller is. No carrier "
+            "took this call: no responders are on their way."
+        )
+        steps = [call_first, f"What to do then: {learn}. {meet}"]
+    else:
+        steps = [f"What to do: {learn}. {meet}"]
     if LOCATION_DROPPED in told.flags:
         steps.insert(
             0,
-            "What to do first: make sure that responders know the address above. Have the caller say it, or call 911 "
-            f"from another telephone, say that the call from {where or 'here'} carried no address, and give it.",
+            "What to do first: make sure that responders know the address above. Have the caller say it, or call "
+            f"{told.number} from another telephone, say that the call from {where or 'here'} carried no address, and "
+            "give it.",
         )
     onsite = one_line(told.onsite_number or "")
     return [*steps, f"Security or front desk on site: {onsite}"] if onsite else steps
 
 
-def _note(flag: str, *, is_test: bool) -> str:
+def _note(flag: str, number: str, *, is_test: bool) -> str:
     known = (_FLAGS_OF_A_TEST if is_test else _FLAGS).get(flag)
     if known is not None:
-        return f"Note: {known}"
+        return f"Note: {known.replace('{number}', number)}"
     kind, _, detail = flag.partition(":")
     if kind == "malformed":
         said = one_line(detail)

@@ -22,7 +22,9 @@ from engine.models import EmergencyCall
 PREFIX = "whsec_"
 SECRET_BYTES = 32
 SENT = "emergency_call.sent"
-CORRECTED = "emergency_call.corrected"  # the carrier took the call without the address that the first message named
+CORRECTED = (
+    "emergency_call.corrected"  # the carrier took the call without the address that the first named, or none took it
+)
 TEST = "webhook.test"
 
 

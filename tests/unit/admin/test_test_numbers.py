@@ -64,3 +64,6 @@ async def test_forms_and_filters_name_933_only_where_it_is_a_number(port: AdminP
         for path, words in NAMED:
             text = await (await port.call("GET", path, owner)).text()
             assert (words in text) is is_named, (country, path)
+        for path in ("/help/provisioning", "/phones/alarms"):
+            text = await (await port.call("GET", path, owner)).text()
+            assert ("dials 911" in text, "dials 999" in text) == (is_named, not is_named), (country, path)

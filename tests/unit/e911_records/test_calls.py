@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event, func, select, text
+from structlog.testing import capture_logs
 
 from engine.audit.record import SYSTEM, open_audited
 from engine.crypto import KeyRing
@@ -558,3 +559,38 @@ async def test_staff_are_told_once_when_nothing_turned_out_otherwise(
     await drain(recorder(database, keys, folder))
     for call in calls:
         assert [note.channel for note in await notes_of(database, call["id"])] == ["email"]
+
+
+@pytest.mark.parametrize("kind", ["emergency", "test"])
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_staff_are_told_that_a_call_reached_nobody(
+    database: Database, keys: KeyRing, folder: Path, account: Account, location: Location, kind: str, is_late: bool
+) -> None:
+    """E-10: the first mail says it where the end is known by then, else a second one; once, however often read."""
+    async with database.sessions.begin() as session:
+        await sites.add_recipient(session, SYSTEM, account, "desk@example.com")
+    call = (call_entry if kind == "emergency" else read_back_entry)(account, location)
+    end = [
+        attempt_entry(call, status=503, outcome="refused"),
+        outcome_entry(call, outcome="failed", status=503, trunk_id=None),
+    ]
+    running = recorder(database, keys, folder)
+    with capture_logs() as logs:
+        write(folder, keys, call, *([] if is_late else end))
+        await drain(running)
+        write(folder, keys, *end)
+        await drain(running)
+    notes = sorted(await notes_of(database, call["id"]), key=lambda note: note.id)
+    assert [note.channel for note in notes] == (["email", "correction"] if is_late else ["email"])
+    assert ("NOBODY" in notes[0].subject) is not is_late
+    words = (
+        "REACHED NOBODY, call 911 from another telephone NOW: " if kind == "emergency" else "THIS TEST REACHED NOBODY: "
+    )
+    assert notes[-1].subject.removeprefix("[TEST] ").startswith(words)
+    assert notes[-1].body.removeprefix("TEST: ").startswith(words)
+    said = [line["log_level"] for line in logs if line["event"] == "emergency_call_reached_nobody"]
+    assert said == (["error"] if kind == "emergency" else [])
+    async with database.sessions() as session:
+        row = await session.get(EmergencyCall, call["id"])
+        assert row is not None
+        assert (row.outcome, row.status_code) == ("failed", 503)

@@ -146,6 +146,29 @@ def test_a_test_call_that_nobody_took_sends_nobody_to_call_911() -> None:
     assert "from another telephone" not in text
 
 
+@pytest.mark.parametrize("flag", ["not_sent", "reached_nobody"])
+def test_a_call_that_reached_nobody_says_so_first_and_whom_to_call(flag: str) -> None:
+    """S0-15: no responders come: subject, first line and what to do say to call, with the number of the country."""
+    message = sent(replace(TOLD, dialed="112", flags=(flag,), number="999", prefix="HQ"))
+    assert message["Subject"].startswith("HQ REACHED NOBODY, call 999 from another telephone NOW: 112 call: Dana Reyes")
+    assert text_of(message).startswith("REACHED NOBODY, call 999 from another telephone NOW: 112 was dialed by Dana")
+    assert "Call 999 from another telephone for this caller now." in text_of(message)
+    assert "What to do first: call 999 from another telephone now" in text_of(message)
+    assert "911 from" not in text_of(message)
+    test = sent(replace(TOLD, kind=CallKind.TEST, dialed="933", flags=(flag,)))
+    assert test["Subject"].startswith("[TEST] THIS TEST REACHED NOBODY: 933 call")
+    assert text_of(test).startswith("TEST: THIS TEST REACHED NOBODY: 933 was dialed")
+    assert "another telephone" not in text_of(test)
+    drill = sent(replace(TOLD, kind=CallKind.DRILL, flags=(flag,)))
+    assert "NOBODY" not in drill["Subject"]
+
+
+def test_a_caller_without_a_number_is_not_to_be_called_back() -> None:
+    text = text_of(sent(replace(TOLD, callback_number=None)))
+    assert "call the caller back" not in text
+    assert "no number to call back is known, so find the caller" in text
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
