@@ -22,7 +22,6 @@ from engine.e911 import store as e911
 from engine.e911 import whereabouts
 from engine.errors import EngineError, FieldFault
 from engine.models import ConfirmedLocation, Line, Phone
-from engine.numbers import numbers_of
 from engine.provisioning import functionkeys, phones, store, store_boots, vendors
 from engine.provisioning.phones import PhoneFields
 
@@ -44,7 +43,6 @@ async def _phone_page(request: web.Request, error: EngineError | None) -> web.Re
         "phone.html.j2",
         error=error,
         phone=phone,
-        emergency_number=numbers_of(request[ACCOUNT].country).primary,
         form=form,
         lines=await _lines_on(session, phone),
         pbxs={row.id: row for row in await accounts.pbxs_of(session, phone.account_id)},
