@@ -158,6 +158,15 @@ def pin_self(core: int) -> None:
 
 def pin(pid: int, core: int) -> None:
     """Move every thread of the process and its descendants onto that core."""
+    _bind(pid, {core})
+
+
+def spread(pid: int) -> None:
+    """Let every thread of the process and its descendants run on any core: what a pinned process starts is pinned."""
+    _bind(pid, set(_CORES))
+
+
+def _bind(pid: int, cores: set[int]) -> None:
     for each in family(pid):
         for task in Path(f"/proc/{each}/task").iterdir():
-            os.sched_setaffinity(int(task.name), {core})
+            os.sched_setaffinity(int(task.name), cores)

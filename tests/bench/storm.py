@@ -6,6 +6,7 @@ has the last. The time of a request is that from the first byte of its connectio
 """
 
 import asyncio
+import os
 import sqlite3
 import tempfile
 from collections import Counter
@@ -52,16 +53,24 @@ class Boots:
 
 
 async def measure(plan: Plan, say: Callable[[str], object]) -> list[Boots]:
-    """One process on one core; two processes on both cores, which the load shares with them."""
+    """One process on a core of its own; then one and two on both cores, which the load shares with them: those two are
+    what a request of two processes is to be compared by.
+    """
     found = []
-    for workers, name in ((1, "one process, one core"), (2, "two processes, both cores")):
+    nodes = (
+        (1, "one process, one core"),
+        (1, "one process, both cores, with the load"),
+        (2, "two processes, both cores, with the load"),
+    )
+    for number, (workers, name) in enumerate(nodes):
         environment = {"CALLPOINT_PROVISIONING__WORKERS": str(workers)}
         with tempfile.TemporaryDirectory() as folder:
             async with running_site(Path(folder), environment) as site:
-                if workers == 1:
+                await _all_listen(site, workers)
+                if number == 0:
                     site.pin(machine.SUT_CORE)
                 else:
-                    await _all_listen(site, workers)
+                    machine.spread(os.getpid())  # and with it the node, which it has started
                 macs = [path.rpartition("/")[2].removesuffix(".cfg") for path in add_phones(site, plan.storm_phones)]
                 tags = await _calm(site, macs)
                 await _settled(site)
