@@ -91,7 +91,6 @@ def run(config: ConfigOption = None) -> None:
 
         node = App(settings, keys, edge)
         await node.start()  # which sets it aside
-        gc.enable()
         show_start(node)
         await asked.wait()
         await node.stop()

@@ -17,8 +17,8 @@ from engine.sip.transports import Listening
 
 PING_S = 20.0  # how often a trunk is asked whether it lives
 MAX_START_LINE_BYTES = 65_536
-# towards a main process that does not read; beyond it lines are given up, the journal has all that counts
 MAX_TRACE = 4000  # characters
+# towards a main process that does not read; beyond it lines are given up, the journal has all that counts
 MAX_WAITING_LINES = 2_000
 
 

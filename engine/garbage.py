@@ -11,7 +11,10 @@ YOUNG = 5_000  # objects made and not gone, before they are looked at; CPython's
 
 
 def settle() -> None:
-    """What is loaded by now stays for the life of the process: it is never walked again."""
+    """What is loaded by now stays for the life of the process: it is never walked again. A collector that was switched
+    off meanwhile works from here on.
+    """
     gc.collect()
     gc.freeze()
+    gc.enable()
     gc.set_threshold(YOUNG, *gc.get_threshold()[1:])

@@ -131,35 +131,27 @@ async def locations_tested(
 
 async def count_untested(session: AsyncSession, account_id: str, since: dt.datetime) -> int:
     """Locations of which no test passed since then, those that nobody can test left out."""
-    query = (
-        select(func.count())
-        .select_from(Location)
-        .outerjoin(LocationTest, LocationTest.location_id == Location.id)
-        .where(Location.account_id == account_id, _is_untested(since), has_test_line())
-    )
-    return int(await session.scalar(query) or 0)
+    return await _count(session, account_id, _is_untested(since))
 
 
 async def count_without_caller(session: AsyncSession, account_id: str, since: dt.datetime) -> int:
     """Those of `count_untested` where the last round found nothing that could call."""
-    query = (
-        select(func.count())
-        .select_from(Location)
-        .join(LocationTest, LocationTest.location_id == Location.id)
-        .where(Location.account_id == account_id, LocationTest.outcome == Outcome.NO_CALLER)
-        .where(_is_untested(since), has_test_line())
-    )
-    return int(await session.scalar(query) or 0)
+    return await _count(session, account_id, _is_untested(since), LocationTest.outcome == Outcome.NO_CALLER)
 
 
 async def count_moved(session: AsyncSession, account_id: str, since: dt.datetime) -> int:
     """Those of `count_untested` that passed a test since then with an address they have no more, and none after it."""
+    is_moved = LocationTest.outcome == Outcome.EARLIER_ADDRESS, LocationTest.passed_at.is_(None)
+    return await _count(session, account_id, *is_moved, LocationTest.passed_before_at >= since)
+
+
+async def _count(session: AsyncSession, account_id: str, *conditions: ColumnElement[bool]) -> int:
+    """Locations that somebody can test, by what their tests say of them."""
     query = (
         select(func.count())
         .select_from(Location)
-        .join(LocationTest, LocationTest.location_id == Location.id)
-        .where(Location.account_id == account_id, LocationTest.outcome == Outcome.EARLIER_ADDRESS)
-        .where(LocationTest.passed_at.is_(None), LocationTest.passed_before_at >= since, has_test_line())
+        .outerjoin(LocationTest, LocationTest.location_id == Location.id)
+        .where(Location.account_id == account_id, has_test_line(), *conditions)
     )
     return int(await session.scalar(query) or 0)
 

@@ -53,7 +53,7 @@ def parse(vendors: Vendors, path: str, agent: str) -> Parsed:
     file = file.removeprefix(sealing.FOLDER).removeprefix("/") if is_sealed else file
     is_well_formed = tokens.is_token(token) and _FILE.match(file) is not None
     named = tokens.shown_again(agent, token)  # before anything is cut off or quoted: what is left could be completed
-    legible = tokens.shown(file if is_well_formed else diagnosis.legible(file), token)
+    legible = tokens.shown_again(file, token) if is_well_formed else tokens.shown(diagnosis.legible(file), token)
     who = vendors.identify(legible, named)
     return Parsed(token[: tokens.TOKEN_CHARACTERS], file[:100], is_well_formed, named[:400], who, is_sealed)
 

@@ -27,7 +27,6 @@ from engine.provisioning.retired import Wish
 
 _OF_HELD = frozenset({FetchKind.HELD, FetchKind.HELD_DENIED})
 _PROMOTED = {FetchKind.MISMATCH: Event.PHONE_MISMATCH, FetchKind.HELD_DENIED: Event.LOCATION_REQUEST_DENIED}
-_GROUP = 500  # what every database takes in one statement
 _EVENTS = cast("Table", ProvisioningEvent.__table__)
 _PHONES = cast("Table", Phone.__table__)
 
@@ -134,18 +133,16 @@ def _told_of(taken: Iterable[Fetch], marks: Mapping[str, Marks], changed: Contai
 
 async def _marks(session: AsyncSession, wanted: set[str]) -> dict[str, Marks]:
     """Those of the phones that still exist; nobody else changes them until the commit."""
-    connection, found = await session.connection(), {}
-    for group in _groups(wanted):
-        for row in await connection.execute(_READ.where(_PHONES.c.id.in_(group))):
-            found[row[0]] = Marks(*row)
-    return found
+    if not wanted:
+        return {}
+    rows = await (await session.connection()).execute(_READ.where(_PHONES.c.id.in_(wanted)))
+    return {row[0]: Marks(*row) for row in rows}
 
 
 async def _phones(session: AsyncSession, wanted: set[str]) -> dict[str, Phone]:
-    found: dict[str, Phone] = {}
-    for group in _groups(wanted):
-        found.update({phone.id: phone for phone in await session.scalars(select(Phone).where(Phone.id.in_(group)))})
-    return found
+    if not wanted:
+        return {}
+    return {phone.id: phone for phone in await session.scalars(select(Phone).where(Phone.id.in_(wanted)))}
 
 
 async def _put(session: AsyncSession, moved: Iterable[Marks]) -> None:
@@ -295,8 +292,3 @@ def _actor(fetch: Fetch) -> Actor:
         "phone", fetch.phone_id or name, name, fetch.ip, fetch.account_id, user_agent=fetch.user_agent,
         method=fetch.method, route="/held" if fetch.kind in _OF_HELD else "/p/{token}/{file}",
     )  # fmt: skip
-
-
-def _groups(values: set[str]) -> Iterable[list[str]]:
-    ordered = sorted(values)
-    return (ordered[start : start + _GROUP] for start in range(0, len(ordered), _GROUP))

@@ -115,15 +115,9 @@ async def test_a_change_of_many_phones_never_fails_because_their_fetches_are_bei
     """P-19 on PostgreSQL: a table of phones takes the audit chain and then each phone, an entry of the fetch log is put
     behind what it says of the phone. Where they would wait for each other the fetch log gives way, and loses nothing.
     """
+    phone, log = await served(postgres, interval_s=0.01)
     async with postgres.sessions.begin() as session:
-        account = await factories.add_account(session)
-        phone = await factories.add_phone(session, account)
-    log = FetchLog(postgres, interval_s=0.01)
-    log.note(
-        Fetch(FetchKind.FETCH, "805ec0000001.cfg", "GET", 200, "192.0.2.7", "", account.id, phone.id, revision=1), 1
-    )
-    async with postgres.sessions.begin() as session:
-        await session.run_sync(head_of, account.id)
+        await session.run_sync(head_of, phone.account_id)
         log.start()
         await until_somebody_waits(postgres, "advisory")
         await asyncio.sleep(1.2)  # the server looks for a deadlock once, a second after somebody began to wait
@@ -139,13 +133,7 @@ async def test_a_change_of_many_phones_never_fails_because_their_fetches_are_bei
 
 async def test_the_last_fetches_are_written_at_a_stop_though_others_hold_the_phone(postgres: Database) -> None:
     """P-09 on PostgreSQL: what gives way to a table of phones is tried again, not lost with the process."""
-    async with postgres.sessions.begin() as session:
-        account = await factories.add_account(session)
-        phone = await factories.add_phone(session, account)
-    log = FetchLog(postgres, interval_s=1.0)
-    log.note(
-        Fetch(FetchKind.FETCH, "805ec0000001.cfg", "GET", 200, "192.0.2.7", "", account.id, phone.id, revision=1), 1
-    )
+    phone, log = await served(postgres, interval_s=1.0)
     async with postgres.sessions.begin() as session:
         await session.execute(update(Phone).where(Phone.id == phone.id).values(label="Hall"))
         stopping = asyncio.create_task(log.stop())
@@ -154,6 +142,18 @@ async def test_the_last_fetches_are_written_at_a_stop_though_others_hold_the_pho
         record(session, SYSTEM, Event.PHONE_UPDATE, phone)
     await stopping
     assert (await written(postgres, phone.id)).label == "Hall"
+
+
+async def served(database: Database, *, interval_s: float) -> tuple[Phone, FetchLog]:
+    """A phone, and a fetch log that has just noted that it was served its file."""
+    async with database.sessions.begin() as session:
+        account = await factories.add_account(session)
+        phone = await factories.add_phone(session, account)
+    log = FetchLog(database, interval_s=interval_s)
+    log.note(
+        Fetch(FetchKind.FETCH, "805ec0000001.cfg", "GET", 200, "192.0.2.7", "", account.id, phone.id, revision=1), 1
+    )
+    return phone, log
 
 
 async def written(database: Database, phone_id: str) -> Phone:
