@@ -6,7 +6,7 @@ blocks, models, templates, resync events.
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NewType
@@ -23,6 +23,11 @@ _MAC_IN_A_NAME = "(?P<mac>(?!0{12}|[Ff]{12})[0-9A-Fa-f]{12})"
 _BRANDS = (
     "YEALINK|POLYCOM|POLY|AASTRA|MITEL|HTEK|PANASONIC|SANGOMA|DIGIUM|AVAYA|GIGASET|ALGO|"
     "GRANDSTREAM|CISCO|LINKSYS|SNOM|FANVIL|OBIHAI|AUDIOCODES|LINPHONE|ACROBITS"
+)
+# before and behind an address: no alternative to it, no repetition, nothing that looks at more than its spelling
+_PLAIN = re.compile(
+    r"(?![?*+{])(?:[^()|\\]|\\[^\d]|\(\?(?:i?:|P<\w+>)[^()]*\)"
+    r"|\(\?[=!]\[(?:0-9)?(?:A-F)?(?:a-f)?\]\*\[(?:A-F|a-f)\]\))*"
 )
 _GROUP_NAME = re.compile(r"\(\?P<\w+>")
 _SEPARATORS = re.compile(r"[:.\-\s]")
@@ -71,6 +76,8 @@ class Model:
 class FileRule:
     """One spelling of a file name. `template` None: known, but nothing is served under it. `directory`: what a
     phonebook is written as there (`engine.provisioning.phonebook`); a group `page` in the name counts its pages.
+    `has_mac`: an address stands in it; `is_any_phone_s`: whether it is such a name is the same for all addresses of one
+    spelling, which are digits alone, with small letters or with capitals.
     """
 
     kind: FileKind
@@ -79,10 +86,27 @@ class FileRule:
     exclusive: bool
     upload: bool
     directory: str | None = None
+    is_any_phone_s: bool = field(init=False, compare=False)
+    has_mac: bool = field(init=False, compare=False)
 
     @property
     def is_served(self) -> bool:
         return self.template is not None or self.directory is not None
+
+    def __post_init__(self) -> None:
+        parts = self.pattern.pattern.split(_MAC_IN_A_NAME)
+        is_plain = len(parts) == 2 and not self.pattern.flags & re.IGNORECASE and all(map(_PLAIN.fullmatch, parts))
+        object.__setattr__(self, "is_any_phone_s", is_plain)
+        object.__setattr__(self, "has_mac", "mac" in self.pattern.groupindex)
+
+    def groups_of(self, name: str) -> dict[str, Any]:
+        """What the groups of the rule hold of such a name; nothing, where it is none."""
+        found = self.pattern.fullmatch(name)
+        return found.groupdict() if found is not None else {}
+
+    def mac_in(self, name: str) -> Mac | None:
+        """The address in such a name."""
+        return parse_mac(self.groups_of(name).get("mac") or "") if self.has_mac else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,14 +173,7 @@ class Profile:
     names: Names = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """One pattern for all file names, so that a request is not held against every rule of every vendor: its groups
-        are the rules, in their order.
-        """
-        patterns = (_GROUP_NAME.sub("(?:", rule.pattern.pattern) for rule in self.files)
-        any_file = re.compile("|".join(f"({pattern})" for pattern in patterns))
-        if any_file.groups != len(self.files):
-            raise ValueError("a group of a file's name without a name of its own is written (?:...)")
-        object.__setattr__(self, "any_file", any_file)
+        object.__setattr__(self, "any_file", any_of(self.files))
         object.__setattr__(self, "names", Names(self.dial_names, self.own_dialed, self.pinned, self.watched))
 
     def file_rule(self, name: str) -> FileRule | None:
@@ -168,6 +185,20 @@ class Profile:
         """The model behind any spelling of its name (`SIP-T46U`, `VVX_450`, `vvx 450`)."""
         name = self.model_spellings.get(spelled(spelling))
         return self.models[name] if name is not None else None
+
+
+def any_of(rules: Sequence[FileRule]) -> re.Pattern[str]:
+    """One pattern for the names of all those rules, so that a request is not held against each: its groups are the
+    rules, in their order.
+
+    Raises:
+        ValueError: a rule has a group that is not named.
+    """
+    patterns = (_GROUP_NAME.sub("(?:", rule.pattern.pattern) for rule in rules)
+    found = re.compile("|".join(f"({pattern})" for pattern in patterns))
+    if found.groups != len(rules):
+        raise ValueError("a group of a file's name without a name of its own is written (?:...)")
+    return found
 
 
 def spelled(model: str) -> str:

@@ -217,6 +217,19 @@ def test_a_broken_profile_stops_the_start_with_its_path(tmp_path):
         vendors.load(tmp_path / "nothing")
 
 
+MACS = ("0015654c4c26", "805EC0AABBCC", "805ec0aaBBcc", "000413123456", "000000123456", "0004f2ABCDEF", "0" * 12)
+BEFORE = ("", "cfg", "snom-", "snomD785-", "spa", "SIP", "Config", "algom", "linphone-", "f0C", "a", "1/")
+BEHIND = ("", ".cfg", ".xml", ".boot", ".htm", ".bin", ".fw", "-phone.cfg", "-local.log", "_x.cfg", "0.cfg", "F", "\n")
+HEX = st.text("0123456789abcdefABCDEF", min_size=11, max_size=13)
+
+
+@given(st.sampled_from(BEFORE), st.sampled_from(MACS) | HEX, st.sampled_from(BEHIND), st.sampled_from((*MACS, "")))
+def test_what_is_remembered_of_a_name_decides_about_no_other_name(before, mac, behind, more):
+    """P-05: names that differ in their address alone are judged as one, and each as if it were the first."""
+    for name in (f"{before}{mac}{behind}", f"{before}{mac}{behind}{more}"):
+        assert KNOWN.identify(name) == vendors.Vendors(KNOWN.profiles).identify(name)
+
+
 @given(st.text(max_size=400), st.none() | st.text(max_size=500))
 def test_any_request_is_judged_without_an_error(path, user_agent):
     found = KNOWN.identify(path, user_agent)
