@@ -43,6 +43,22 @@ class Rendered(NamedTuple):
     overrides: dict[str, str]
 
 
+class File(NamedTuple):
+    """A rendered file as it is kept. `key`: `engine.provisioning.again.Key`."""
+
+    key: tuple[str, str, str]
+    revision: int
+    body: bytes
+    etag: str
+    headers: tuple[tuple[str, str], ...]
+
+
+class Files(NamedTuple):
+    """What one of the processes has made, for all the others."""
+
+    files: list[File]
+
+
 class Sighted(NamedTuple):
     """A phone measured where it is attached."""
 

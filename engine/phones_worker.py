@@ -2,9 +2,9 @@
 
 Theory of operation. Workers listen on the port of the main process (SO_REUSEPORT), so that the kernel shares out what
 connects. Each reads the database by connections of its own, whence a rotated token is dead in all of them with the same
-commit. What they have seen (fetches, what a file was rendered from, measured sightings) goes to the main process over
-their standard output; that process alone writes, and a storm of boots never keeps the record of a 911 call from the
-database. A worker ends when its standard input does.
+commit. What one has rendered all of them keep (`phones_files`). What they have seen (fetches, what a file was rendered
+from, measured sightings) goes to the main process over their standard output; that process alone writes, and a storm of
+boots never keeps the record of a 911 call from the database. A worker ends when its standard input does.
 """
 
 import asyncio
@@ -18,16 +18,17 @@ from pathlib import Path
 
 from aiohttp import web
 
-from engine import crypto, garbage, log
+from engine import crypto, garbage, log, phones_files
 from engine.audit.record import open_audited
 from engine.doors import phones_tls
 from engine.e911.location import Sighting
 from engine.errors import EngineError
 from engine.held_server import serve_held
-from engine.phones_line import Fetches, Rendered, Sighted, Up, WorkerSettings, frame, read_frame
+from engine.phones_line import Fetches, Files, Rendered, Sighted, Up, WorkerSettings, frame, read_frame
 from engine.provisioning.assetstore import AssetStore
 from engine.provisioning.fetches import Noted
 from engine.provisioning.http import make_phones_port
+from engine.provisioning.kept import KeptFiles
 from engine.provisioning.render import PhoneConfig
 from engine.provisioning.vendors import FileRule, Profile
 
@@ -64,7 +65,7 @@ async def _serve(settings: WorkerSettings, commands: asyncio.StreamReader, told:
     database = open_audited(settings.config.database_url, keys)
     port = make_phones_port(section, keys, database, AssetStore(data / "assets"))
     port = replace(port, last_fetched=None, on_rendered=told.rendered)
-    port.log.forward = told.fetches
+    port.log.forward, port.kept.on_made = told.fetches, phones_files.Gathered(told.say).note
     serve_held(port, database, keys, data / "snapshot", note=told.sighted)
     runner = port.runner()
     try:
@@ -76,11 +77,22 @@ async def _serve(settings: WorkerSettings, commands: asyncio.StreamReader, told:
         await site.start()
         garbage.settle()
         told.say(Up())
-        await commands.read()  # until the main process lets go
+        await _hear(commands, port.kept)
     finally:
         await runner.cleanup()
         await port.close()
         await database.close()
+
+
+async def _hear(commands: asyncio.StreamReader, files: KeptFiles) -> None:
+    """Keep what the other processes have made, until the main process lets go."""
+    with contextlib.suppress(asyncio.IncompleteReadError):
+        while True:
+            match await read_frame(commands):
+                case Files(made):
+                    phones_files.keep(files, made)
+                case other:
+                    raise ValueError(f"not a message of the main process: {type(other).__name__}")
 
 
 async def _begin() -> None:

@@ -7,12 +7,15 @@ from collections.abc import Callable
 
 import structlog
 
+from engine import phones_files
 from engine.config import Config, Listen
 from engine.e911.location import Sighting
-from engine.phones_line import Fetches, Rendered, Sighted, Up, WorkerSettings, frame, read_frame
+from engine.phones_files import Gathered
+from engine.phones_line import Fetches, Files, Rendered, Sighted, Up, WorkerSettings, frame, read_frame
 from engine.provisioning.http import PhonesPort
 
 STOP_WITHIN_S = 5.0
+MAX_UNSENT_BYTES = 8 * 1024 * 1024  # a worker hangs: it is told no more files, and renders by itself
 RESTART_PAUSES_S = (0.0, 0.5, 1.0, 2.0, 5.0)
 _log = structlog.get_logger()
 
@@ -35,6 +38,8 @@ class PhonesWorkers:
     def start(self, listen: Listen) -> None:
         """Start them at that address. A phone is answered meanwhile: the main process listens there already."""
         settings = frame(WorkerSettings(self._config, listen))
+        if self.wanted:
+            self._port.kept.on_made = Gathered(self._share).note
         for number in range(1, self.wanted + 1):
             self._keepers.append(asyncio.create_task(self._keep(number, settings), name=f"phones {number}"))
 
@@ -51,6 +56,15 @@ class PhonesWorkers:
             for keeper in late:
                 keeper.cancel()
             await asyncio.gather(*keepers, return_exceptions=True)
+
+    def _share(self, message: Files, but: int = 0) -> None:
+        """What one process has made, to all the others."""
+        written = frame(message)
+        for number, process in self._processes.items():
+            if number == but or process.stdin is None or process.stdin.is_closing():
+                continue
+            if process.stdin.transport.get_write_buffer_size() < MAX_UNSENT_BYTES:
+                process.stdin.write(written)
 
     async def _keep(self, number: int, settings: bytes) -> None:
         """One of them, for as long as it is wanted."""
@@ -99,6 +113,9 @@ class PhonesWorkers:
                 self.up.add(number)
             case Fetches(noted):
                 self._port.log.take(noted)
+            case Files(made):
+                phones_files.keep(self._port.kept, made)
+                self._share(message, but=number)
             case Sighted(account_id, sighting):
                 self._sighted(account_id, sighting)
             case Rendered(etag, name, pattern, config, overrides):

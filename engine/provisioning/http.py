@@ -395,6 +395,8 @@ class _Door:
             if kept is None:
                 return self._refuse(asked, who, found, FetchKind.DENIED, "phone")
             self._port.kept.put(key, kept)
+            if self._port.kept.on_made is not None and rule.directory is None and not kept.fault:
+                self._port.kept.on_made(key, kept)
         return self._answer_kept(request, asked, who, found, rule, key, kept)
 
     async def _render(

@@ -1,6 +1,7 @@
 """Rendered files kept by (phone, file, base URL) and revision, so that an unchanged phone costs no rendering."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from multidict import CIMultiDict
@@ -45,6 +46,7 @@ class KeptFiles:
     max_bytes: int = MAX_KEPT_BYTES
     max_files: int = MAX_KEPT
     size_bytes: int = 0
+    on_made: Callable[[tuple[str, str, str], Kept], None] | None = None  # told of what was rendered in this process
     _files: OrderedDict[tuple[str, str, str], Kept] = field(default_factory=OrderedDict)
     _bases: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # of each file, the oldest first
 

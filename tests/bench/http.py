@@ -182,8 +182,8 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
 
 async def keep_alive(name: str, pid: int, at: tuple[str, int], path: str, plan: Plan, body: bytes) -> Served:
     """wrk with one thread and 64 connections, the same file again and again."""
-    await _wrk(at, path, 1.0)
-    return await _measured(name, pid, body, _wrk(at, path, plan.http_s))
+    await wrk(at, path, 1.0, core=machine.LOAD_CORE)
+    return await _measured(name, pid, body, wrk(at, path, plan.http_s, core=machine.LOAD_CORE))
 
 
 async def _fresh(site: Site, plan: Plan, body: bytes, folder: Path) -> Served:
@@ -191,7 +191,7 @@ async def _fresh(site: Site, plan: Plan, body: bytes, folder: Path) -> Served:
     paths = add_phones(site, plan.fresh_phones)
     listed = folder / "paths.txt"
     listed.write_text("\n".join(paths))
-    work = _wrk(site.phones, site.path, plan.fresh_s, listed, agent=MODEL_AGENT)
+    work = wrk(site.phones, site.path, plan.fresh_s, str(listed), agent=MODEL_AGENT, core=machine.LOAD_CORE)
     served = await _measured("Callpoint, rendered afresh", site.pid, body, work)
     if served.per_s * plan.fresh_s > plan.fresh_phones:
         raise peers.PeerFailed(f"{plan.fresh_phones} phones are too few: some were asked for twice")
@@ -211,16 +211,18 @@ async def _measured(name: str, pid: int, body: bytes, work: Awaitable[dict[str, 
         cpu_us=cpu_s / max(requests, 1) * 1e6,
         peak_mb=machine.memory(pid).peak,
         body_bytes=len(body),
-        wrong=int(said["errors"]),
+        wrong=int(said["errors"] + said["refused"]),
     )
 
 
-async def _wrk(
-    at: tuple[str, int], path: str, seconds: float, paths: Path | None = None, agent: str = USER_AGENT
+async def wrk(
+    at: tuple[str, int], path: str, seconds: float, *more: str, agent: str = USER_AGENT, core: int | None = None
 ) -> dict[str, float]:
-    words = ["taskset", "-c", str(machine.LOAD_CORE), peers.command("wrk"), "-t1", f"-c{CONNECTIONS}"]
+    """What `report.lua` says of that load. `more`: its arguments; `core`: where it runs (None: where it likes)."""
+    pinned = ["taskset", "-c", str(core)] if core is not None else []
+    words = [*pinned, peers.command("wrk"), "-t1", f"-c{CONNECTIONS}"]
     words += [f"-d{max(1, round(seconds))}s", "-s", str(LUA), "-H", f"User-Agent: {agent}"]
-    words += ["http://{}:{}{}".format(*at, path), *([str(paths)] if paths else [])]
+    words += ["http://{}:{}{}".format(*at, path), *more]
     process = await asyncio.create_subprocess_exec(*words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     out, _ = await asyncio.wait_for(process.communicate(), seconds + 30)
     line = next((line for line in out.decode().splitlines() if line.startswith("{")), None)

@@ -145,19 +145,22 @@ def storm_goals(storms: list[Boots]) -> list[Goal]:
     worst = max(alone.p99_ms, two.p99_ms)
     wrong = alone.wrong + two.wrong
     ratio = two.cpu_us / one.cpu_us if one.cpu_us else 0.0
+    full = two.full_cpu_us / one.full_cpu_us if one.full_cpu_us else 0.0
     return [
         Goal(f"{one.phones} phones boot: p99 of a request", f"{worst:.0f} ms", "< 250 ms", worst < 250),
         Goal("the same: boots that failed", str(wrong), "0", wrong == 0),
-        Goal("two workers, CPU a request, of one's", f"{ratio:.2f}", "≤ 1.2", ratio <= 1.2),
+        Goal("two workers, CPU a request, of one's: as much as they carry", f"{full:.2f}", "≤ 1.2", full <= 1.2),
+        Goal("the same in the storm, half the rate for each", f"{ratio:.2f}", "", None),
     ]
 
 
 def show_storm(console: Console, storms: list[Boots]) -> None:
-    columns = ("node", "requests", "per s", "p50 ms", "p99 ms", "CPU µs", "peak MB", "wrong")
+    columns = ("node", "requests", "per s", "p50 ms", "p99 ms", "CPU µs", "at most/s", "CPU µs", "peak MB", "wrong")
     table = _table("After a power cut: five files each, a new connection for every file", *columns)
     for each in storms:
-        times = (f"{each.p50_ms:.2f}", f"{each.p99_ms:.2f}", f"{each.cpu_us:.0f}", f"{each.peak_mb:.0f}")
-        table.add_row(each.name, str(len(each.times_ms)), f"{each.per_s:.0f}", *times, str(each.wrong))
+        times = (f"{each.p50_ms:.2f}", f"{each.p99_ms:.2f}", f"{each.cpu_us:.0f}")
+        full = (f"{each.full_per_s:.0f}", f"{each.full_cpu_us:.0f}", f"{each.peak_mb:.0f}")
+        table.add_row(each.name, str(len(each.times_ms)), f"{each.per_s:.0f}", *times, *full, str(each.wrong))
     console.print(table)
 
 

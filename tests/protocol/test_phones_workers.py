@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,13 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from engine import config as configuration
+from engine import crypto
+from engine.audit.record import open_audited
+from engine.phones_workers import PhonesWorkers
+from engine.provisioning.http import make_phones_port
+from engine.provisioning.sending import headers_of
+from tests import peers
 from tests.bench.machine import family
 from tests.node import Node
 
@@ -33,6 +41,20 @@ async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Node]:
             await running.api("POST", "phones", {"mac": mac, "vendor": "yealink", "model": "T46U"})
         await eventually(lambda: len(serving(running)) == 3)
         yield running
+
+
+async def all_phones(node: Node) -> list[dict[str, Any]]:
+    return list((await node.api("GET", "phones?limit=100"))["data"])
+
+
+async def body_of(at: str, token: str, mac: str) -> bytes:
+    """The phone's file over a connection of its own."""
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as client,
+        client.get(f"{at}/p/{token}/{mac}.cfg", headers=AGENT) as answer,
+    ):
+        assert answer.status == 200
+        return await answer.read()
 
 
 async def token_of(node: Node) -> str:
@@ -121,6 +143,38 @@ async def test_three_processes_are_one_door_and_a_rotation_shuts_it_in_all_of_th
         return sum(row["evidence"]["count"] for row in answer["data"] if row["kind"] == "fetch") == 5
 
     await node.wait_for(f"phones/{phone['id']}/events", counted, within_s=WITHIN_S)
+
+
+async def test_a_file_that_one_process_has_rendered_is_kept_by_all_of_them(node: Node) -> None:
+    """P-13: whichever process a phone's next request meets, nothing is rendered twice."""
+    environment = node.environ() | {"CALLPOINT_PROVISIONING__LISTEN": f"127.0.0.1:{peers.free_port()}"}
+    settings = configuration.load(None, environment)
+    keys, ids = crypto.load(settings.key_file), {row["mac"]: row["id"] for row in await all_phones(node)}
+    database = open_audited(settings.database_url, keys)
+    port = make_phones_port(settings.provisioning, keys, database)
+    workers = PhonesWorkers(settings, port, lambda _account_id, _sighting: None)
+    listen = configuration.parse_listen(settings.provisioning.listen)
+    at, token = f"http://{listen.host}:{listen.port}", await token_of(node)
+    workers.start(listen)
+    try:
+        await eventually(lambda: len(workers.up) == 2)
+        first, *others = MACS
+        rendered = await body_of(at, token, first)
+        key = (ids[first], f"{first}.cfg", f"{at}{token}")
+        await eventually(lambda: port.kept.last(key) is not None)
+        kept = port.kept.last(key)
+        assert kept is not None
+        assert kept.body == rendered
+        assert port.kept.on_made is not None
+        for mac in others:  # what the main process says it has made, which no worker would render
+            made = replace(kept, body=mac.encode(), headers=headers_of("text/plain", len(mac), kept.etag))
+            port.kept.on_made((ids[mac], f"{mac}.cfg", f"{at}{token}"), made)
+        served = [{await body_of(at, token, mac) for _ in range(12)} for mac in others]
+        assert served[-1] == {others[-1].encode()}  # the first may have been asked for before both workers had heard
+    finally:
+        await workers.stop()
+        port.index.close()
+        await database.close()
 
 
 async def test_phones_are_served_while_the_main_process_stands_still(node: Node) -> None:
