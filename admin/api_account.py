@@ -1,16 +1,17 @@
 """`/api/v1/account`: the account that the key or session belongs to."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Annotated, Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from pydantic import Field
 
 from admin.api import answered, body_of, given, match_version, no_query
 from admin.api_models import Body, Id, Instant, Instructions, Name, Number, Prefix, StampedAnswer, Text, patch_of
 from admin.context import ACCOUNT, ACTOR, RESOURCE, SESSION
 from admin.routes import Operation, Route
-from admin.stale import who_changed
+from admin.stale import versions_since, who_changed
 from engine.accounts import operations, store
 from engine.accounts.operations import AccountFields
 from engine.accounts.scopes import Scope
@@ -80,19 +81,26 @@ async def patch_account(request: web.Request) -> web.Response:
     account = request[ACCOUNT]
     request[RESOURCE] = ("account", account.id, account.name)
     await store.lock_account(request[SESSION], account)
-    await _match(request, account)
-    wished = replace(AccountFields.of(account), **given(await body_of(request, AccountPatch)))
+    changes = given(await body_of(request, AccountPatch))
+    await _match(request, account, changes)
+    wished = replace(AccountFields.of(account), **changes)
     await operations.update_account(request[SESSION], request[ACTOR], account, wished)
     await request[SESSION].flush()
     return answered(AccountAnswer.model_validate(account), account)
 
 
-async def _match(request: web.Request, account: Account) -> None:
-    """As `match_version`; the refusal says who changed what meanwhile, for the page that sent the older state."""
+async def _match(request: web.Request, account: Account, fields: Collection[str]) -> None:
+    """As `match_version`; the refusal says who changed what meanwhile, first of all of these fields, for the page that
+    sent the older state.
+    """
     try:
         match_version(request, account)
     except Stale as stale:
-        told = await who_changed(request[SESSION], account, account.id)
+        seen = request.headers[hdrs.IF_MATCH].strip('"')
+        told = await who_changed(
+            request[SESSION], account, account.id, since=account.updated_at, fields=fields,
+            versions=versions_since(seen, account.version),
+        )  # fmt: skip
         raise Stale(f"{stale.detail} {told}".strip()) from None
 
 

@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from admin import field_words
 from engine.errors import FieldFault
 
 MOST_CHARACTERS = 60
 MOST_TOLD = 12
-_INSIDE = ("civic_address.", "billing_address.", "settings.")
 
 Held = str | bool | list[str]
 
@@ -53,13 +53,16 @@ def merge(
     sent: Mapping[str, Held],
     now: Mapping[str, Any],
     labels: Mapping[str, str] | None = None,
+    *,
+    kind: str = "",
 ) -> Merged:
     """Bring the three together.
 
     Args:
         sent: The fields that were sent; a list of the record may come as the text of one entry a line.
         now: The fields of the record as it is.
-        labels: What people call fields whose names are no words.
+        labels: What people call fields that this form alone has.
+        kind: What the record is (`admin.field_words.LABELS`).
     """
     values: dict[str, Held] = {}
     taken: list[str] = []
@@ -73,7 +76,9 @@ def merge(
         if typed in (before, current):
             values[name] = value if isinstance(value, str) else current
             if current not in (before, typed):
-                taken.append(f"{(labels or {}).get(name) or label_of(name)} ({_change(name, before, current)})")
+                taken.append(
+                    f"{(labels or {}).get(name) or field_words.label_of(name, kind)} ({_change(name, before, current)})"
+                )
         elif current == before:
             values[name] = sent[name] if isinstance(current, str) else typed
         else:
@@ -93,12 +98,6 @@ def sentence_of(merged: Merged) -> str:
     said = [f"Taken over from them, and shown here now: {told}."] if told else []
     said += ["Both of you changed the marked fields: yours stands there, theirs beside it."] if merged.faults else []
     return " ".join([*said, "Nothing was saved yet: look it over, then save once more."])
-
-
-def label_of(name: str) -> str:
-    """`civic_address.FLR` is FLR, `callback_number` the callback number."""
-    within = name.partition(".")[2] if name.startswith(_INSIDE) else name
-    return within.removesuffix("_id").replace("_", " ")
 
 
 def _held(value: Any) -> Held | None:
@@ -153,7 +152,7 @@ def _change(name: str, before: Held, current: Held) -> str:
         return "another one"
     if isinstance(before, str) and isinstance(current, str) and "\n" in before + current:
         return _lines_changed(before, current)
-    return f"{_cut(before)} → {_cut(current)}"
+    return f"{_cut(field_words.value_of(name, before))} → {_cut(field_words.value_of(name, current))}"
 
 
 def _lines_changed(before: str, current: str) -> str:
@@ -170,8 +169,6 @@ def _lines_changed(before: str, current: str) -> str:
     return f"line {new_at + 1}: {first}" if count == 1 else f"{count} lines, the first at line {new_at + 1}: {first}"
 
 
-def _cut(value: Held) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    text = " ".join(str(value).split()) or "nothing"
+def _cut(value: str) -> str:
+    text = " ".join(value.split()) or "nothing"
     return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}…"

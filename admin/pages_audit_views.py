@@ -27,7 +27,7 @@ async def get_views(request: web.Request) -> web.Response:
 async def _views_page(request: web.Request, error: EngineError | None) -> web.Response:
     seen = await store_views.views_of(request[SESSION], request[ACCOUNT].id, request[ACTOR].id)
     query = "" if error is None else await typed(request, "query")
-    form = await form_of(request, {"name": "", "query": query, "is_shared": False}, error)
+    form = await form_of(request, {"name": "", "query": query, "is_shared": False}, error, kind="audit_view")
     return render(
         request, "audit_views.html.j2", error=error, views=seen, form=form,
         mine=request[ACTOR].id, may_all=may_all(request), pairs={view.id: parse_qsl(view.query) for view in seen},
@@ -76,7 +76,7 @@ async def get_view(request: web.Request) -> web.Response:
 async def _view_page(request: web.Request, error: EngineError | None) -> web.Response:
     view = await _view(request)
     values = {"name": view.name, "query": view.query, "is_shared": view.is_shared}
-    form = await form_of(request, values, error)
+    form = await form_of(request, values, error, kind="audit_view")
     return render(
         request, "audit_view.html.j2", error=error, view=view, form=form,
         mine=request[ACTOR].id, may_all=may_all(request),

@@ -42,7 +42,8 @@ async def _page(request: web.Request, error: EngineError | None) -> web.Response
     return render(
         request, "branding.html.j2", error=error, palette=PALETTE, shades=shades,
         chosen=sent.filename if isinstance(sent, FileField) else "",
-        form=await form_of(request, values, error), is_https=request.get(IS_HTTPS, False), most_kib=MAX_BYTES // 1024,
+        form=await form_of(request, values, error, kind="account"), is_https=request.get(IS_HTTPS, False),
+        most_kib=MAX_BYTES // 1024,
     )  # fmt: skip
 
 

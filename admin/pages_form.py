@@ -15,7 +15,7 @@ from multidict import MultiDictProxy
 
 from admin import bad_fields, merged_form
 from admin.context import ACCOUNT, SESSION
-from admin.stale import who_changed
+from admin.stale import versions_since, who_changed
 from engine.errors import EngineError, FieldFault, Invalid, Stale
 
 Post = MultiDictProxy[str | bytes | bytearray | web.FileField]
@@ -95,12 +95,14 @@ async def form_of(
     *,
     lists: Sequence[str] = (),
     labels: Mapping[str, str] | None = None,
+    kind: str = "",
 ) -> Form:
     """The form to show: `values` of the row (or of an empty form), over them what was typed when it was refused.
 
     Args:
         lists: Fields with more than one box: all ticked ones count, and none ticked is an empty list.
-        labels: What people call fields whose names are no words.
+        labels: What people call fields that this form alone has.
+        kind: What the record is, for the words of its fields (`admin.field_words`).
     """
     if error is None:
         return Form(values, shown=merged_form.packed(values))
@@ -108,7 +110,8 @@ async def form_of(
     shown = await shown_of(request)
     if isinstance(error, Stale) and shown is not None:
         sent = {**_sent(post, values), **{name: _all(post, name) for name in lists}}
-        return _merged(values, sent, shown, error, labels)
+        found = merged_form.merge(shown, sent, values, labels, kind=kind)
+        return _merged(values, found, error)
     if shown is None and not any(name in values for name in post):  # another form of the page, such as a button's
         return Form(values, sentence_of(error), _faults_of(error), shown=merged_form.packed(values))
     typed = {name: str(text) for name, text in post.items() if name in values}
@@ -138,15 +141,8 @@ def _sent(post: Post, values: Mapping[str, Any]) -> dict[str, merged_form.Held]:
     return texts | {name: name in post for name, value in values.items() if isinstance(value, bool)}
 
 
-def _merged(
-    values: Mapping[str, Any],
-    sent: Mapping[str, merged_form.Held],
-    shown: Mapping[str, merged_form.Held],
-    error: Stale,
-    labels: Mapping[str, str] | None,
-) -> Form:
+def _merged(values: Mapping[str, Any], found: merged_form.Merged, error: Stale) -> Form:
     """The form with what either changed, made of the row as it is now: saving it once more is no older window's."""
-    found = merged_form.merge(shown, sent, values, labels)
     detail = f"{error.detail} {merged_form.sentence_of(found)}"
     return Form({**values, **found.values}, detail, found.faults, shown=merged_form.packed(values))
 
@@ -197,11 +193,27 @@ async def refuse_stale(request: web.Request, row: Versioned, field_name: str = "
     """
     seen = await typed(request, field_name)
     if seen and seen != str(row.version):
-        told = await who_changed(request[SESSION], request[ACCOUNT], row.id, since=getattr(row, "updated_at", None))
+        shown = await shown_of(request)
+        told = await who_changed(
+            request[SESSION], request[ACCOUNT], row.id, since=getattr(row, "updated_at", None),
+            fields=_edited(await request.post(), shown or {}),
+            versions=versions_since(seen, row.version),
+        )  # fmt: skip
         said = f"Somebody else changed this while you were typing. {told}".rstrip()
-        if await shown_of(request) is None:
+        if shown is None:
             said += " Nothing was done. See how it stands now, and do it once more if it is still right."
         raise Stale(said)
+
+
+def _edited(post: Post, shown: Mapping[str, merged_form.Held]) -> set[str]:
+    """The fields that whoever sent the form had changed in it, an address as a whole (`civic_address`)."""
+    found = set()
+    for name, held in shown.items():
+        text = "\n".join(held) if isinstance(held, list) else held
+        sent = post.get(name)
+        if isinstance(text, str) and isinstance(sent, str) and sent.replace("\r\n", "\n").strip() != text:
+            found.add(name.partition(".")[0])
+    return found
 
 
 @contextmanager

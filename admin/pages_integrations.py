@@ -54,7 +54,7 @@ async def _shown(
     is_form = error is not None and "name" in await request.post()
     return render(
         request, "webhook.html.j2", error=error, webhook=row, secret=secret,
-        form=await form_of(request, values, error, lists=("kinds",) if is_form else ()),
+        form=await form_of(request, values, error, lists=("kinds",) if is_form else (), kind="webhook"),
         messages=await store_webhooks.messages_of(request[SESSION], row) if row else [],
     )  # fmt: skip
 

@@ -29,7 +29,7 @@ async def _line_page(request: web.Request, error: EngineError | None) -> web.Res
     is_new = "phone_id" in request.match_info
     line = None if is_new else await _line(request)
     values: dict[str, Any] = {name: getattr(line, name) if line else "" for name in FIELDS}
-    form = await form_of(request, values | {"secret": ""}, error)
+    form = await form_of(request, values | {"secret": ""}, error, kind="line")
     back = _back(request)
     return render(
         request,

@@ -8,11 +8,11 @@ from aiohttp import web
 from admin.api_locations_many import other_location
 from admin.auth import prepared
 from admin.context import ACCOUNT, ACTOR, SESSION
+from admin.field_words import ELEMENTS
 from admin.pages_form import FORM, Form, refuse_stale, see_other, sentence_of, typed
 from admin.pages_location_list import spelled
 from admin.render import render
 from admin.routes import Route
-from admin.stale import ELEMENT_WORDS
 from admin.twin_search import FoundTwins, find_twins
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
@@ -65,7 +65,7 @@ async def _merge_page(request: web.Request, error: EngineError | None) -> web.Re
     sides = [await _side(request, first), await _side(request, second)]
     return render(
         request, "location_merge.html.j2", error=error, sides=sides, form=form,
-        differing=[ELEMENT_WORDS.get(name, name) for name in differing], words=ELEMENT_WORDS,
+        differing=[ELEMENTS.get(name, name) for name in differing], words=ELEMENTS,
         elements=_elements(first, second), max_phones=MAX_PHONES,
         keep=await typed(request, "keep") if error else first.id,
     )  # fmt: skip

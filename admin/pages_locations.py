@@ -90,7 +90,7 @@ async def _location_page(request: web.Request, error: EngineError | None) -> web
     }
     for name, kind in NETWORK_AREAS.items():
         values[name] = [spelled(network) for network in networks if network.kind == kind]
-    form = await form_of(request, values, error)
+    form = await form_of(request, values, error, kind="location")
     pools = await callback_numbers.pools_of(session, account, utc_now()) if location else []
     return render(
         request, "location.html.j2", error=error, location=location, form=form,

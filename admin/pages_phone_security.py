@@ -35,7 +35,7 @@ async def _page(request: web.Request, error: EngineError | None) -> web.Response
         request,
         "phone_security.html.j2",
         error=error,
-        form=await form_of(request, policy.values() | {_CONFIRM: False}, error),
+        form=await form_of(request, policy.values() | {_CONFIRM: False}, error, kind="account"),
         is_locking_out=isinstance(error, Invalid) and any(fault.field == _CONFIRM for fault in error.fields),
         policy=policy,
         sealed=_families(counts, is_sealed=True),

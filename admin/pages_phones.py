@@ -37,7 +37,7 @@ async def _phone_page(request: web.Request, error: EngineError | None) -> web.Re
     phone = await _phone(request)
     record = await request.app[INDEX].phone(phone.id)
     values = {"label": phone.label, "location_id": phone.location_id or "", "place_id": "", "network": ""}
-    form = await form_of(request, values, error)
+    form = await form_of(request, values, error, kind="phone")
     return render(
         request,
         "phone.html.j2",

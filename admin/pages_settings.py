@@ -16,6 +16,7 @@ from admin import (
     pages_trunk_groups,
 )
 from admin.context import ACCOUNT, ACTOR, HOME, MAIL_SERVER, SCOPES, SESSION
+from admin.field_words import COUNTRIES, LANGUAGES
 from admin.pages_form import FORM, Form, form_of, refuse_stale, see_other, typed
 from admin.render import render, zone_of
 from admin.routes import Route
@@ -31,17 +32,6 @@ from engine.e911 import store as e911
 from engine.errors import EngineError, NotFound
 from engine.models import Account
 
-LANGUAGES = (("en", "English"), ("es", "Spanish"), ("fr", "French"))
-COUNTRIES = (
-    ("US", "United States"), ("CA", "Canada"), ("AU", "Australia"), ("AT", "Austria"), ("BE", "Belgium"),
-    ("BG", "Bulgaria"), ("HR", "Croatia"), ("CY", "Cyprus"), ("CZ", "Czechia"), ("DK", "Denmark"), ("EE", "Estonia"),
-    ("FI", "Finland"), ("FR", "France"), ("DE", "Germany"), ("GR", "Greece"), ("GG", "Guernsey"), ("HU", "Hungary"),
-    ("IS", "Iceland"), ("IE", "Ireland"), ("IM", "Isle of Man"), ("IT", "Italy"), ("JE", "Jersey"), ("LV", "Latvia"),
-    ("LI", "Liechtenstein"), ("LT", "Lithuania"), ("LU", "Luxembourg"), ("MT", "Malta"), ("NL", "Netherlands"),
-    ("NZ", "New Zealand"), ("NO", "Norway"), ("PL", "Poland"), ("PT", "Portugal"), ("RO", "Romania"),
-    ("SK", "Slovakia"), ("SI", "Slovenia"), ("ES", "Spain"), ("SE", "Sweden"), ("CH", "Switzerland"),
-    ("GB", "United Kingdom"),
-)  # fmt: skip
 _REGIONS = ("America/", "Pacific/", "Atlantic/", "Europe/", "Africa/", "Asia/", "Australia/", "Indian/")
 _DETAILS = ("name", "email", "phone", "callback_number", "notification_prefix", "notification_text")
 _PREFERENCES = ("timezone", "language", "country", "default_location_id", "trunk_group_id", "emergency_enabled")
@@ -53,7 +43,7 @@ async def get_settings(request: web.Request) -> web.Response:
 
 async def _account_page(request: web.Request, error: EngineError | None) -> web.Response:
     account = request[ACCOUNT]
-    form = await form_of(request, _account_values(account), error)
+    form = await form_of(request, _account_values(account), error, kind="account")
     values = {**form.values, "emergency_enabled": await _is_live(request, account)}
     return await _settings_page(request, form=replace(form, values=values), error=error)
 
@@ -150,7 +140,7 @@ async def get_address(request: web.Request) -> web.Response:
 
 
 async def _address_page(request: web.Request, error: EngineError | None) -> web.Response:
-    form = await form_of(request, _address_values(request[ACCOUNT]), error)
+    form = await form_of(request, _address_values(request[ACCOUNT]), error, kind="account")
     return render(request, "address.html.j2", error=error, address_form=form)
 
 

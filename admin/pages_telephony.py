@@ -30,7 +30,7 @@ async def _pbx_page(request: web.Request, error: EngineError | None) -> web.Resp
     pbx = await _pbx(request) if "id" in request.match_info else None
     values: dict[str, Any] = asdict(PbxFields.of(pbx) if pbx else PbxFields(""))
     values["secret"] = ""  # never on a page
-    form = await form_of(request, values, error)
+    form = await form_of(request, values, error, kind="pbx")
     locations = await e911.locations_of(request[SESSION], request[ACCOUNT].id)
     return render(
         request, "pbx.html.j2", error=error, pbx=pbx, form=form,
@@ -100,7 +100,7 @@ async def _trunk_page(request: web.Request, error: EngineError | None) -> web.Re
     trunk = await _trunk(request) if "id" in request.match_info else None
     values: dict[str, Any] = asdict(TrunkFields.of(trunk) if trunk else TrunkFields("", ""))
     values["secret"] = ""  # never on a page
-    form = await form_of(request, values, error)
+    form = await form_of(request, values, error, kind="trunk")
     kept = () if trunk is None or trunk.profile in carrier_profiles() else (trunk.profile,)
     return render(
         request, "trunk.html.j2", error=error, trunk=trunk, form=form,

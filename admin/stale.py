@@ -2,74 +2,89 @@
 
 import datetime as dt
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from admin.field_words import label_of, value_of
 from admin.render import zone_of
 from engine.audit.store import Filters, list_entries
 from engine.models import Account, AuditEntry
 
 MOST_FIELDS = 4
 MOST_CHARACTERS = 60
-ELEMENT_WORDS = {
-    "country": "Country", "A1": "State or province", "A2": "County", "A3": "City", "HNO": "House number",
-    "HNS": "Number suffix", "PRD": "Direction before", "RD": "Street", "STS": "Street type", "POD": "Direction after",
-    "PC": "Postal code", "BLD": "Building", "FLR": "Floor", "UNIT": "Suite", "ROOM": "Room", "LOC": "More words",
-}  # fmt: skip
+MOST_DIGITS = 10
+MOST_LOOKED_THROUGH = 20  # of the record's latest changes, for the one that touched the field in question
 
 
-async def who_changed(session: AsyncSession, account: Account, row_id: str, *, since: dt.datetime | None = None) -> str:
+async def who_changed(
+    session: AsyncSession,
+    account: Account,
+    row_id: str,
+    *,
+    since: dt.datetime | None = None,
+    fields: Collection[str] = (),
+    versions: int = 1,
+) -> str:
     """A sentence on the latest change of that record, from the audit log, or on how it came to be; empty when the log
     holds neither.
 
     Args:
         since: When the record was last changed: an older entry tells of another change, not of this one.
+        fields: What was about to be changed: the latest change of one of these goes before later ones of others.
+        versions: How many changes the older state is behind: what is told is one of these.
     """
     for verb in ("update", "create") if row_id else ():
         asked = Filters(target=row_id, outcome="success", verb=verb)
-        page = await list_entries(session, account.id, asked, limit=1)
-        if page.rows and (since is None or page.rows[0].at >= since):
-            return _sentence(page.rows[0], account)
+        rows = (await list_entries(session, account.id, asked, limit=min(max(versions, 1), MOST_LOOKED_THROUGH))).rows
+        if rows and (since is None or rows[0].at >= since):
+            row = next((row for row in rows if not _changes(row).keys().isdisjoint(fields)), rows[0])
+            return _sentence(row, account, fields)
     return ""
 
 
-def _sentence(row: AuditEntry, account: Account) -> str:
+def versions_since(seen: str, now: int) -> int:
+    """How many changes a state is behind; 1 when it does not say a version that ever was."""
+    is_number = seen.isascii() and seen.isdigit() and len(seen) < MOST_DIGITS
+    return max(now - int(seen), 1) if is_number else 1
+
+
+def _changes(row: AuditEntry) -> Mapping[str, Any]:
+    changes: Mapping[str, Any] = json.loads(row.entry)["changes"]
+    return changes
+
+
+def _sentence(row: AuditEntry, account: Account, fields: Collection[str]) -> str:
     told = json.loads(row.entry)
     actor: Mapping[str, Any] = told["actor"]
     who = actor.get("display_name") or actor.get("name") or "Somebody"
     at = row.at.astimezone(zone_of(account))
-    changed = [said for name, change in told["changes"].items() for said in _change(name, change)]
+    in_question_first = sorted(told["changes"].items(), key=lambda item: item[0] not in fields)
+    changed = [said for name, change in in_question_first for said in _change(name, change, row.resource_type)]
     what = ", ".join(changed[:MOST_FIELDS]) + (" and more" if len(changed) > MOST_FIELDS else "")
     return f"{who} changed {what or 'it'} on {at:%d %b %Y at %H:%M:%S}."
 
 
-def _change(name: str, change: Mapping[str, Any]) -> list[str]:
+def _change(name: str, change: Mapping[str, Any], kind: str) -> list[str]:
     """The change in words; of an object, such as an address, each element that differs."""
-    label = name.replace("_", " ")
     before, after = change.get("before"), change.get("after")
+    if name == "id":
+        return []
     if isinstance(after, Mapping) and isinstance(before, Mapping | None):
         first: Mapping[str, Any] = before or {}
         moved = [one for one in {**first, **after} if first.get(one) != after.get(one)]
-        return [f"{_element(label, one)}{_from_to(first.get(one), after.get(one))}" for one in moved]
-    return [label + _from_to(before, after)]
+        return [_told(f"{name}.{one}", first.get(one), after.get(one), kind) for one in moved]
+    return [_told(name, before, after, kind)]
 
 
-def _element(label: str, name: str) -> str:
-    """An element of an address by the label of its field; one without a field by its own name."""
-    return ELEMENT_WORDS.get(name, f"{label} {name}") if label.endswith("address") else f"{label} {name}"
-
-
-def _from_to(before: object, after: object) -> str:
-    return f" ({_shown(before)} → {_shown(after)})" if _is_short(before) and _is_short(after) else ""
+def _told(name: str, before: object, after: object, kind: str) -> str:
+    """The field by its label, and from what to what where that is short and no identifier."""
+    label = label_of(name, kind)
+    if name.endswith("_id") or not (_is_short(before) and _is_short(after)):
+        return label
+    return f"{label} ({value_of(name, before)} → {value_of(name, after)})"
 
 
 def _is_short(value: object) -> bool:
     return value is None or (isinstance(value, str | int) and len(str(value)) <= MOST_CHARACTERS)
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return str(value) if value not in {None, ""} else "nothing"

@@ -1,5 +1,6 @@
 // Two ways of saving. Text fields: Save and Cancel appear with the first change and vanish when it is typed back.
 // Dropdowns and switches: saved at once by one PATCH; refused, they go back to what is stored and say why.
+// Somebody else's change of other fields hinders neither: it is taken over and told. One of the same field does.
 import { UNREACHABLE, say, sentenceOf } from "./say.js";
 
 const versions = new Map(); // address of a resource → the ETag we have seen
@@ -19,7 +20,7 @@ function learn(address, response) {
   for (const field of document.querySelectorAll(`input[data-version-of="${address}"]`)) field.value = tag.replaceAll('"', "");
 }
 
-async function patch(form, address, changes) {
+async function patchOnce(form, address, changes) {
   const response = await fetch(address, {
     method: "PATCH",
     headers: { "Content-Type": "application/json", "If-Match": versionOf(form, address), Accept: "application/json" },
@@ -28,6 +29,39 @@ async function patch(form, address, changes) {
   if (response.ok) learn(address, response);
   return response;
 }
+
+const ATTEMPTS = 4; // whoever is overtaken more often than that is told, and tries again
+const same = (one, other) => String(one ?? "") === String(other ?? "");
+
+// Send the changes; when somebody else changed other fields only, take theirs over and send them again.
+// `before`: what those fields held when they were shown. Gives the answer, and who changed what meanwhile.
+async function patchMerging(form, address, changes, before) {
+  let who = "";
+  for (let attempt = 1; ; attempt += 1) {
+    const response = await patchOnce(form, address, changes);
+    if (response.status !== 412) return { response, who };
+    who = (await whoChanged(response)) || "Somebody else changed this meanwhile.";
+    const stored = await catchUp(address);
+    const isFree = (name) => name in stored && (same(stored[name], before[name]) || same(stored[name], changes[name]));
+    if (!stored || attempt === ATTEMPTS || !Object.keys(changes).every(isFree)) return { response, who };
+  }
+}
+
+const turns = new Map(); // address of a resource → the change under way: one page's changes follow one another
+
+function patch(form, address, changes, before) {
+  const turn = (turns.get(address) ?? Promise.resolve()).catch(() => {}).then(() => patchMerging(form, address, changes, before));
+  turns.set(address, turn);
+  return turn;
+}
+
+// what the refusal says of the other's change, without what it says to callers of the API
+async function whoChanged(response) {
+  const sentence = await sentenceOf(response.clone());
+  return sentence.replace("This was changed after you read it. Read it again and repeat your change.", "").trim();
+}
+
+const savedWith = (who) => (who ? `Saved. ${who} What is stored now is shown.` : "Saved");
 
 function tell(form, text, isBad = false) {
   const line = form.querySelector(".saved");
@@ -99,7 +133,7 @@ function put(element, value) {
 // After somebody else's change: every control of this resource shows what is stored now, but for what is being typed.
 async function catchUp(address) {
   const response = await fetch(address, { headers: { Accept: "application/json" } });
-  if (!response.ok) return;
+  if (!response.ok) return null;
   overtaken.add(address);
   learn(address, response);
   const stored = await response.json();
@@ -107,6 +141,7 @@ async function catchUp(address) {
     if (fieldOf(control) in stored) put(control, shown(stored[fieldOf(control)]));
   }
   for (const form of document.querySelectorAll(`[data-patch="${address}"]`)) refresh(form);
+  return stored;
 }
 
 const AGAIN = "What is stored now is shown; your text still stands in its field. Save once more to put it in place of theirs.";
@@ -122,25 +157,25 @@ function offerSignIn(form) {
   form.querySelector(".saved").append(" ", link);
 }
 
-async function whyNot(response, address, isTyped) {
+async function whyNot(response, who, isTyped) {
   if (response.status === 401) return SIGNED_OUT;
-  const sentence = await sentenceOf(response);
-  if (response.status !== 412) return sentence;
-  await catchUp(address);
-  return `${sentence.replace(" Read it again and repeat your change.", "")} ${isTyped ? AGAIN : "What is stored now is shown: make your change again."}`;
+  if (response.status !== 412) return sentenceOf(response);
+  const told = `Not saved: somebody else was quicker. ${who}`.trim();
+  return `${told} ${isTyped ? AGAIN : "What is stored now is shown: make your change again if it is still right."}`;
 }
 
 async function save(form) {
+  const edited = textsOf(form).filter(isEdited);
   const changes = Object.fromEntries(
-    textsOf(form).filter(isEdited)
-      .map((element) => [element.name, element.name.endsWith("_number") ? element.value || null : element.value]));
+    edited.map((element) => [element.name, element.name.endsWith("_number") ? element.value || null : element.value]));
+  const before = Object.fromEntries(edited.map((element) => [element.name, element.defaultValue]));
   clearFaults(form);
   tell(form, "Saving…");
   try {
-    const response = await patch(form, form.dataset.patch, changes);
+    const { response, who } = await patch(form, form.dataset.patch, changes, before);
     if (!response.ok) {
       await showFaults(form, response);
-      tell(form, await whyNot(response, form.dataset.patch, true), true);
+      tell(form, await whyNot(response, who, true), true);
       if (response.status === 401) offerSignIn(form);
       return;
     }
@@ -150,7 +185,7 @@ async function save(form) {
       element.defaultValue = element.value;
     }
     refresh(form);
-    tell(form, "Saved");
+    tell(form, savedWith(who));
   } catch {
     tell(form, UNREACHABLE, true);
   }
@@ -169,11 +204,13 @@ for (const control of document.querySelectorAll("[data-autosave]")) {
   control.addEventListener("change", async () => {
     tell(control.form, "Saving…");
     const wished = isSwitch ? sent(control) : sent(control) || null;
+    const { autosave: address, field } = control.dataset;
+    const before = isSwitch ? control.defaultChecked : control.dataset.stored;
     try {
-      const response = await patch(control.form, control.dataset.autosave, { [control.dataset.field]: wished });
-      if (!response.ok) throw new Error(await whyNot(response, control.dataset.autosave, false));
+      const { response, who } = await patch(control.form, address, { [field]: wished }, { [field]: before });
+      if (!response.ok) throw new Error(await whyNot(response, who, false));
       put(control, shown(wished));
-      tell(control.form, "Saved");
+      tell(control.form, savedWith(who));
     } catch (error) {
       if (isSwitch) control.checked = control.defaultChecked;
       else control.value = control.dataset.stored;

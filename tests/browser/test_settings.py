@@ -144,10 +144,34 @@ async def test_a_refused_dropdown_goes_back_and_says_why(owned: Site, new_page: 
     await expect(other.get_by_text("Saved", exact=True)).to_be_visible()
     await page.get_by_label("Time zone").select_option("America/Chicago")
     told = page.locator("form[action='/settings/preferences'] .saved")
-    await expect(told).to_contain_text("Olive Owner changed timezone (America/New_York → America/Denver) on")
+    await expect(told).to_contain_text("Olive Owner changed Time zone (America/New_York → America/Denver) on")
     await expect(page.get_by_label("Time zone")).to_have_value("America/Denver")
     await page.get_by_label("Time zone").select_option("America/Chicago")  # once more, knowing what is there
     await expect(told).to_have_text("Saved")
+
+
+async def test_a_dropdown_and_a_field_take_over_what_somebody_else_changed_beside_them(owned: Site, new_page: NewPage):
+    """S0-05, S0-06: another field of the account is nobody's conflict: saved, theirs is shown, and who changed it."""
+    page = await settings(owned, new_page)
+    other = await settings(owned, new_page)
+    await other.get_by_label("Language").select_option("es")
+    await expect(other.get_by_text("Saved", exact=True)).to_be_visible()
+    sent = patches_of(page)
+    await page.get_by_label("Time zone").select_option("America/Chicago")
+    told = page.locator("form[action='/settings/preferences'] .saved")
+    await expect(told).to_contain_text("Saved. Olive Owner changed Language (English → Spanish) on")
+    await expect(page.get_by_label("Language")).to_have_value("es")
+    await expect(page.get_by_label("Time zone")).to_have_value("America/Chicago")
+    assert [request.post_data_json for request in sent] == [{"timezone": "America/Chicago"}] * 2
+    await other.locator("#f-phone").fill("+15185550144")
+    await other.locator("#details-form").get_by_role("button", name="Save").click()
+    other_told = other.locator("#details-form .saved")
+    await expect(other_told).to_contain_text(
+        "Saved. Olive Owner changed Time zone (America/New_York → America/Chicago)"
+    )
+    await expect(other.get_by_label("Time zone")).to_have_value("America/Chicago")
+    changed = [sorted(entry["changes"]) for entry in await entries(owned, "account.update") if entry["changes"]]
+    assert changed == [["language"], ["timezone"], ["phone"]]
 
 
 async def test_a_dropdown_goes_back_when_the_server_fails_or_is_gone(owned: Site, new_page: NewPage):
@@ -204,7 +228,7 @@ async def test_a_stale_edit_keeps_the_typed_text_and_says_who_changed_what(owned
     await page.locator("#f-name").fill("Acme Dental Group")
     await page.locator("#details-form").get_by_role("button", name="Save").click()
     told = page.locator("#details-form .saved")
-    await expect(told).to_contain_text("Olive Owner changed name (Acme Dental → Acme Dental West), phone (nothing → ")
+    await expect(told).to_contain_text("Olive Owner changed Name (Acme Dental → Acme Dental West), Phone (nothing → ")
     await expect(told).to_contain_text("Save once more")
     await expect(page.locator("#f-name")).to_have_value("Acme Dental Group")
     await expect(page.locator("#f-phone")).to_have_value("518 555 0100")
@@ -223,7 +247,7 @@ async def test_a_stale_form_without_scripts_is_told_the_same(owned: Site, new_pa
     await page.locator("#f-name").fill("Acme Dental Group")
     await page.locator("#details-form").get_by_role("button", name="Save").click()
     await expect(page.get_by_role("alert")).to_contain_text(
-        "Olive Owner changed timezone (America/New_York → America/Denver)"
+        "Olive Owner changed Time zone (America/New_York → America/Denver)"
     )
     await expect(page.locator("#f-name")).to_have_value("Acme Dental Group")
     await page.locator("#details-form").get_by_role("button", name="Save").click()

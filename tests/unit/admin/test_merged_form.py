@@ -48,7 +48,7 @@ def test_what_was_taken_over_is_spelled() -> None:
     shown: dict[str, Held] = {"civic_address.FLR": "3", "subnets": ["10.1.0.0/16"], "location_id": "location_a"}
     now = {"civic_address.FLR": "4", "subnets": ["10.2.0.0/16"], "location_id": "location_b", "onsite_number": None}
     said = sentence_of(merge(shown, dict(shown), now))
-    assert "FLR (3 → 4); subnets (10.2.0.0/16 added; 10.1.0.0/16 removed); location (another one)" in said
+    assert "Floor (3 → 4); Subnets (10.2.0.0/16 added; 10.1.0.0/16 removed); Location (another one)" in said
     assert "location_b" not in said
 
 
@@ -105,7 +105,7 @@ async def test_an_older_window_undoes_neither_a_street_nor_a_network(port: Admin
     assert (await saved(first | theirs))[0] == 303
     status, page = await saved(second | {"onsite_number": "+15185550111", "civic_address.FLR": "5"})
     assert status == 412
-    assert "RD (Elm → Main); subnets (10.2.0.0/16 added)" in page
+    assert "Street (Elm → Main); Subnets of this place (10.2.0.0/16 added)" in page
     assert "Floor (3 → 4)" in page  # what the audit log says of it
     assert "Somebody else changed this too (3 → 4)." in page
     again = fields_of(page)
@@ -301,7 +301,7 @@ async def test_a_button_of_an_older_window_changes_no_field(port: AdminPort, sit
     answer = await port.call("POST", f"{path}/delete", headers, data={"version": "1"}, allow_redirects=False)
     page = unescape(await answer.text())
     assert answer.status == 412
-    assert "changed name (A → B)" in page
+    assert "changed Name (A → B)" in page
     assert "Nothing was done. See how it stands now" in page
     assert re.search(r'name="enabled" value="on" checked', page)
 
