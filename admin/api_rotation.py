@@ -28,7 +28,7 @@ class PhoneSeenAnswer(Answer):
 
 
 class ImpactAnswer(Answer):
-    """Whom an immediate rotation would leave behind until they are given the new URL."""
+    """Whom an immediate rotation would leave behind until they are given the new URL, and what a leak has exposed."""
 
     phones: int
     booted: int
@@ -38,6 +38,8 @@ class ImpactAnswer(Answer):
     last_seen_at: Instant | None
     unseen: list[PhoneSeenAnswer]
     sentence: str
+    sip_passwords: int
+    exposed: str
 
 
 class RotationAnswer(Answer):
@@ -77,6 +79,8 @@ async def get_impact(request: web.Request) -> web.Response:
             last_seen_at=found.last_seen_at,
             unseen=_listed(found.unseen),
             sentence=found.sentence,
+            sip_passwords=found.sip_passwords,
+            exposed=found.exposed,
         )
     )
 

@@ -23,6 +23,8 @@ FIELDS_OF_PHONES: Mapping[str, str] = {
     "resync_result": "What came of it: `accepted`, `no answer` and the like; `waiting`: its turn is to come.",
     "results": "How many phones there are of each result.",
     "seen_last_day": "How many fetched within 24 hours.",
+    "sip_passwords": "How many lines on phones' keys have a SIP password: each stands in a file that the URL opens.",
+    "exposed": "What whoever had the URL could read besides, in a sentence: to be changed too when it has leaked.",
     "seen_last_week": "How many fetched within seven days.",
     "last_seen_at": "When the last of them fetched; null: none has.",
     "sentence": "The same in words.",

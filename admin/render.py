@@ -100,7 +100,10 @@ DONE = {  # what a page says after a redirect; the key travels in the address, t
     "rollout-published": "Published. The phones it concerns are asked to fetch now, a few a second.",
     "rollout-cancelled": "Taken back. These phones are asked to fetch once more.",
     "generated": "Provisioning token made. Phones can boot against the new URL.",
-    "rotated": "Provisioning token rotated. The old URL is dead.",
+    "rotated": (
+        "Provisioning token rotated. The old URL is dead. If it had leaked, so had the phone admin password and the "
+        "phones' SIP passwords: change them too."
+    ),
     "pushed": "The new URL is on its way to the phones. The present one works until you cut over.",
     "cut": "Cut over. The old URL is dead.",
     "called-off": "Called off. The new URL is dead; nothing has changed for any phone.",

@@ -34,8 +34,9 @@ class PhoneSeen:
 
 @dataclass(frozen=True, slots=True)
 class Impact:
-    """Whom an immediate rotation would leave behind. `unseen`: the phones silent for a week or for ever, at most
-    `MAX_LISTED`, those silent for the longest first.
+    """Whom an immediate rotation would leave behind, and what whoever had the URL could read. `unseen`: the phones
+    silent for a week or for ever, at most `MAX_LISTED`, those silent for the longest first. `sip_passwords`: of lines
+    on phones' keys.
     """
 
     phones: int
@@ -44,6 +45,20 @@ class Impact:
     seen_last_week: int
     last_seen_at: dt.datetime | None
     unseen: tuple[PhoneSeen, ...] = ()
+    sip_passwords: int = 0
+
+    @property
+    def exposed(self) -> str:
+        """What a rotation alone does not mend when the URL leaked."""
+        if not self.phones:
+            return "There is no phone yet whose file the URL could have opened."
+        lines = {0: "", 1: " and the SIP password of 1 line"}
+        told = lines.get(self.sip_passwords, f" and the SIP passwords of {self.sip_passwords:,} lines")
+        change = "Rotating changes neither: change both too" if told else "Rotating does not change it: do that too"
+        return (
+            f"Whoever had the URL could fetch the phones' files, and in them stand the phone admin password{told}. "
+            f"{change} if the URL has leaked."
+        )
 
     @property
     def never(self) -> int:

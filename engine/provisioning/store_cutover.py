@@ -3,10 +3,10 @@
 import datetime as dt
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, and_, false, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, exists, false, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from engine.models import Account, Phone, PhoneStatus
+from engine.models import Account, Line, Phone, PhoneLine, PhoneStatus
 from engine.provisioning.movement import MAX_LISTED, Impact, Move, PhoneSeen, Progress, RotationState
 from engine.provisioning.resync import WAITING
 
@@ -32,7 +32,14 @@ async def impact(session: AsyncSession, account_id: str, now: dt.datetime) -> Im
     phones, booted, day, week, last = (await session.execute(query)).one()
     silent = or_(Phone.last_fetch_at.is_(None), Phone.last_fetch_at < now - WEEK)
     unseen = await _listed(session, account_id, silent, Phone.last_fetch_at.asc().nulls_first())
-    return Impact(phones, booted, day, week, last, unseen)
+    return Impact(phones, booted, day, week, last, unseen, await _sip_passwords(session, account_id))
+
+
+async def _sip_passwords(session: AsyncSession, account_id: str) -> int:
+    """How many lines on phones' keys have a password: each stands in a file that the URL opens."""
+    on_a_key = exists().where(PhoneLine.line_id == Line.id)
+    query = select(func.count()).where(Line.account_id == account_id, Line.secret.is_not(None), on_a_key)
+    return (await session.scalars(query)).one()
 
 
 async def booted(session: AsyncSession, account_id: str, *, limit: int) -> Sequence[Phone]:

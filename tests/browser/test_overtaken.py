@@ -30,9 +30,7 @@ async def test_an_address_that_somebody_else_saved_survives_a_refused_save_besid
     details = second.locator("#details-form")
     await second.get_by_label("Phone", exact=True).fill("+15185550199")
     await details.get_by_role("button", name="Save").click()
-    await expect(details.locator(".saved")).to_contain_text(
-        "Saved. Olive Owner changed Email (owner@example.com → "
-    )
+    await expect(details.locator(".saved")).to_contain_text("Saved. Olive Owner changed Email (owner@example.com → ")
     await expect(second.get_by_label("Phone", exact=True)).to_have_value("+15185550199")
     await expect(second.get_by_label("Email").first).to_have_value("office@example.com")
     await expect(details.get_by_role("button", name="Save")).to_be_hidden()

@@ -11,6 +11,7 @@ from sqlalchemy import select, update
 from engine.errors import Conflict
 from engine.models import Account, AuditEntry, Phone, Session
 from tests.browser.conftest import PLAIN_HOST
+from tests.browser.looking import looked_at_in_every_way
 from tests.browser.site import Site
 
 NewPage = Callable[..., Any]
@@ -158,11 +159,15 @@ async def test_rotate_warns_lists_the_phones_and_replaces_the_token(filled: Site
     await expect(dialog).to_contain_text("The present URL stops working at once.")
     await expect(dialog).to_contain_text("1 phone must be re-provisioned with the new URL")
     await expect(dialog).to_contain_text("00:15:65:4A:A9:37")
+    leaked = dialog.locator(".note", has_text="Has the URL leaked?")
+    await expect(leaked).to_contain_text("the phone admin password and the SIP password")
+    await expect(leaked.get_by_role("link", name="a table")).to_have_attribute("href", "/phones/import")
+    await looked_at_in_every_way(page, "rotate-dialog")
     await dialog.get_by_role("button", name="Keep the present token").click()
     assert (await secrets_of(filled))["provisioning_token"] == before
     await page.get_by_role("button", name="Rotate").click()
     await dialog.get_by_role("button", name="Rotate token").click()
-    await expect(page.get_by_text("The old URL is dead.")).to_be_visible()
+    await expect(page.get_by_text("If it had leaked, so had the phone admin password")).to_be_visible()
     after = (await secrets_of(filled))["provisioning_token"]
     assert after != before
     assert len(after) >= 43

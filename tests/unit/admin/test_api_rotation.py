@@ -52,6 +52,8 @@ async def test_a_push_is_begun_counted_and_cut(port: AdminPort, site: Site) -> N
     assert first["next_provisioning_url"] is None
     impact = await asked(port, site, "GET", f"{TOKEN}/impact")
     assert (impact["phones"], impact["booted"], impact["never"], impact["seen_last_day"]) == (4, 3, 1, 3)
+    assert impact["sip_passwords"] == 3
+    assert "the phone admin password and the SIP passwords of 3 lines. Rotating changes neither" in impact["exposed"]
     assert impact["sentence"] == "3 phones must get the new URL; 3 asked within the last day."
     begun = await asked(port, site, "POST", f"{TOKEN}/rotate", expect=201, json={"mode": "push", "automatic": False})
     assert begun["token"] == first["token"]

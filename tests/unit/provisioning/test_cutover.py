@@ -15,6 +15,7 @@ from engine.provisioning.fetches import Fetch, FetchKind
 from engine.provisioning.fetchlog import FetchLog
 from engine.provisioning.index import SqliteIndex
 from engine.provisioning.movement import Impact, Move, Progress, RotationState
+from engine.provisioning.phones import LineFields
 from tests.factories import add_account, add_phone
 
 FLEET = ("805ec0000001", "805ec0000002", "805ec0000003")
@@ -93,6 +94,23 @@ async def site(database, keys):
 
 
 # --- Before ----------------------------------------------------------------------------------------------------------
+
+
+async def test_before_a_rotation_it_is_told_what_a_leaked_url_has_exposed(site):
+    """P-04: the phone admin password, and of the lines those on a key that have a password."""
+    async with site.database.sessions.begin() as session:
+        account = await session.get(Account, site.account_id)
+        first, second = (await session.scalars(select(Phone).order_by(Phone.mac).limit(2))).all()
+        line = await phones.create_line(session, SYSTEM, account, LineFields(extension="101", secret="s1"))
+        bare = await phones.create_line(session, SYSTEM, account, LineFields(extension="102"))
+        await phones.create_line(session, SYSTEM, account, LineFields(extension="103", secret="s3"))
+        await phones.assign_lines(session, SYSTEM, first, (line.id,))
+        await phones.assign_lines(session, SYSTEM, second, (line.id, bare.id))
+    impact = await site.read(lambda session, account_id: store_cutover.impact(session, account_id, utc_now()))
+    assert impact.sip_passwords == 1
+    assert "in them stand the phone admin password and the SIP password of 1 line. Rotating" in impact.exposed
+    assert "SIP passwords of 1,200 lines" in Impact(5, 0, 0, 0, None, sip_passwords=1200).exposed
+    assert "no phone yet" in Impact(0, 0, 0, 0, None).exposed
 
 
 async def test_before_a_rotation_it_is_told_how_many_phones_it_leaves_behind(site):
