@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 import requests
@@ -12,6 +13,7 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.config._checks import NegativeDataRejectionConfig
+from schemathesis.generation.meta import CoveragePhaseData, CoverageScenario
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     ignored_auth,
@@ -41,6 +43,10 @@ CHECKS = [
     use_after_free,
 ]
 EXAMPLES = 5  # of each operation; thousands were run by hand
+# Half of all the library's systematic requests are these: every type but the right one in every field, and an object
+# for each optional field. One reader reads all fields, so one in three is sent, always the same ones.
+MANY_ALIKE = {CoverageScenario.INCORRECT_TYPE, CoverageScenario.VALID_OBJECT}
+SENT_OF_ALIKE = 3
 schema = schemathesis.openapi.from_dict(openapi())
 # a write made from an older version is refused before its body is read (RFC 9110 §13.2.1)
 REJECTIONS = ["400", "401", "403", "404", "412", "413", "415", "422", "428"]
@@ -117,10 +123,20 @@ def _known(value: Any) -> Any:
     return KNOWN[value[1:]] if isinstance(value, str) and value.startswith("$") else value
 
 
+def is_left_out(case: schemathesis.Case) -> bool:
+    """Whether it is one of many requests that are alike, and not the one of them that is sent."""
+    phase = case.meta.phase.data if case.meta is not None else None
+    if not isinstance(phase, CoveragePhaseData) or phase.scenario not in MANY_ALIKE:
+        return False
+    return crc32(f"{phase.location} {phase.description}".encode()) % SENT_OF_ALIKE != 0
+
+
 @schema.parametrize()
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 def test_every_operation_answers_as_the_document_says(case: schemathesis.Case, server: Server) -> None:
     """AD-API: malformed and well-formed requests alike get an answer the document describes, and never a 500."""
+    if is_left_out(case):
+        return
     name = case.path.split("/")[3]
     if case.path_parameters and name in KNOWN and len(str(case.path_parameters.get("id", ""))) % 2 == 0:
         case.path_parameters["id"] = KNOWN[name]
