@@ -35,6 +35,7 @@ from engine.db import utc_now
 from engine.e911.acknowledging import caller_of
 from engine.e911.alerts import AlertBoard, Change, Opening, Watcher
 from engine.e911.store_calls import RINGS_FOR
+from engine.e911.telling import number_near
 from engine.errors import EngineError, TooManyRequests
 from engine.models import CallKind, EmergencyCall
 
@@ -52,7 +53,7 @@ class AlertStream(EventSourceResponse):
         self._request, self._route = request, route
         self._account, self._actor = request[ACCOUNT].id, request[ACTOR]  # asked again, the request may name others
         self._board: AlertBoard = request.app[ALERTS]
-        self._zone = zone_of(request[ACCOUNT])
+        self._zone, self._country = zone_of(request[ACCOUNT]), request[ACCOUNT].country
         self._pace = request.app[ALERT_PACE]
         self._last = request.headers.get("Last-Event-ID") or request.query.get("last", "")
 
@@ -82,7 +83,8 @@ class AlertStream(EventSourceResponse):
             await self._say("trouble", {"sentence": exc.detail})
             return
         except (SQLAlchemyError, OSError):
-            await self._say("trouble", {"sentence": "The database is away. 911 calls go on; this page tries again."})
+            sentence = "The database is away. Emergency calls go on; this page tries again."
+            await self._say("trouble", {"sentence": sentence})
             return
         try:
             await self._open(opening)
@@ -154,7 +156,8 @@ class AlertStream(EventSourceResponse):
 
     def _told(self, call: EmergencyCall) -> dict[str, Any]:
         can_acknowledge = Scope.CALLS_WRITE in self._request[SCOPES]
-        return told_of(call, utc_now()) | {"html": drawn(call, self._zone, can_acknowledge=can_acknowledge)}
+        html = drawn(call, self._zone, self._country, can_acknowledge=can_acknowledge)
+        return told_of(call, utc_now()) | {"html": html}
 
 
 def told_of(call: EmergencyCall, now: dt.datetime) -> dict[str, Any]:
@@ -184,13 +187,14 @@ def sentence_of(call: EmergencyCall) -> str:
     return f"{word}{call.dialed} dialed by {who} at {where}."
 
 
-def drawn(call: EmergencyCall, zone: zoneinfo.ZoneInfo, *, can_acknowledge: bool) -> str:
-    """The call's entry in the list, drawn once for all pages that show the same."""
-    key = (call.id, call.changed_at, call.acknowledged_at, call.outcome, str(zone), can_acknowledge)
+def drawn(call: EmergencyCall, zone: zoneinfo.ZoneInfo, country: str, *, can_acknowledge: bool) -> str:
+    """The call's entry in the list, drawn once for all pages that show the same. `country`: the account's."""
+    key = (call.id, call.changed_at, call.acknowledged_at, call.outcome, str(zone), country, can_acknowledge)
     if key not in _shown:
         template = environment().get_template("_alert.html.j2")
         _shown[key] = template.render(
             call=call, zone=zone, can_acknowledge=can_acknowledge, rings=rings(call, utc_now()), path="/alerts",
+            number=number_near(call, country),
         )  # fmt: skip
         while len(_shown) > MAX_SHOWN:
             _shown.popitem(last=False)

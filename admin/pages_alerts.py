@@ -25,7 +25,7 @@ async def get_alerts(request: web.Request) -> web.Response:
     return render(
         request,
         "alerts.html.j2",
-        calls=[drawn(call, zone_of(account), can_acknowledge=can_acknowledge) for call in calls],
+        calls=[drawn(call, zone_of(account), account.country, can_acknowledge=can_acknowledge) for call in calls],
         ringing=sum(rings(call, now) for call in calls),
         now=now,
         is_display=is_display(request.get(BROWSER)),

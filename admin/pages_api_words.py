@@ -103,7 +103,8 @@ FIELDS: Mapping[str, str] = {
     "chain": "The account, or `platform`.",
     "changes": "Each changed field with `before` and `after`; secrets are masked.",
     "channel": "How it is sent: `email`, `webhook`, or `correction` and `webhook_correction`: a second mail or message,"
-    " since what the first one said turned out otherwise.",
+    " since what the first one said turned out otherwise; `all_clear` and `webhook_all_clear`: one that tells that a "
+    "call which was told as lost was answered after all.",
     "chassis": "The switch: chassis id, its MAC or its name.",
     "checked_at": "When the trunk was last pinged.",
     "city": "City.",

@@ -43,6 +43,10 @@ _FLAGS = {
     "answered_without_location": "The trunk that answered had refused the call with its location and took it without: "
     "responders get the address that the carrier has on file, if any. Ask the carrier why.",
     "not_sent": "This call was NOT sent: no trunk could take it. Add a trunk, and see what trunks answer.",
+    "hung_up_unanswered": "The caller hung up before anybody answered, after tries at trunks had failed: perhaps no "
+    "responders know of this call. Call back, and see what the trunks answer.",
+    "answered_after_all": "Staff had been told that nobody took this call, or that the caller hung up first. A trunk "
+    "answered it late, and they were told so; the caller may have heard nobody.",
     "no_recipients": "Nobody was told: neither the account nor the location has recipients. Add some.",
     "elin_low": "The location's pool of callback numbers is nearly used up. Add numbers before the next calls.",
 }
@@ -132,7 +136,7 @@ async def get_call(request: web.Request) -> web.Response:
         ladder=draw(call, attempts, notifications),
         invites=_invites(call, attempts),
         taken=taken_sentence(call),
-        sent_after=f"{(call.sent_at - call.received_at).total_seconds() * 1000:.1f} ms",
+        sent_after=sent_after(call),
         took=_took,
         flag_sentence=flag_sentence,
         age=_age,
@@ -147,6 +151,14 @@ async def post_resend(request: web.Request) -> web.Response:
         raise NotFound("This account has no such message.")
     await notify.resend(session, request[ACTOR], notification)
     return see_other(f"/calls/{notification.emergency_call_id}", "resent")
+
+
+def sent_after(call: EmergencyCall) -> str:
+    """How long the call was here before its first INVITE left; of one that nobody noted the moments of, so much."""
+    milliseconds = (call.sent_at - call.received_at).total_seconds() * 1000
+    if milliseconds <= 0:
+        return "at once"
+    return f"{milliseconds:.2f} ms after it came" if milliseconds < 10 else f"{milliseconds:,.0f} ms after it came"
 
 
 def _invites(call: EmergencyCall, attempts: Sequence[CallAttempt]) -> list[tuple[str, str]]:

@@ -7,13 +7,14 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.models import WEBHOOKS, CallAttempt, EmergencyCall, Notification
+from engine.models import WEBHOOKS, CallAttempt, Channel, EmergencyCall, Notification
 
 LEFT = 170  # room for the times
 GAP = 240  # between two columns
 TOP = 80
 STEP = 44
 MARK_TEXT = 330  # room for the words beside a mark
+_MAILS: dict[str, str] = {Channel.CORRECTION: "Second mail", Channel.ALL_CLEAR: "Mail, answered after all,"}
 MAX_NOTES = 6  # messages drawn one by one; more are one line
 
 
@@ -139,8 +140,8 @@ def _of_messages(notes: Sequence[Notification]) -> list[_Moment]:
 
 def _message_to(note: Notification) -> str:
     if note.channel in WEBHOOKS:
-        return f"{'Correction to webhook' if note.channel == 'webhook_correction' else 'Webhook'} {note.subject}"
-    return f"{'Second mail' if note.channel == 'correction' else 'Mail'} to {note.recipient}"
+        return f"{'Webhook' if note.channel == Channel.WEBHOOK else 'Correction to webhook'} {note.subject}"
+    return f"{_MAILS.get(note.channel, 'Mail')} to {note.recipient}"
 
 
 def _unsent(notes: Sequence[Notification], row: int, x: int) -> list[Drawn]:
@@ -152,6 +153,8 @@ def _unsent(notes: Sequence[Notification], row: int, x: int) -> list[Drawn]:
 
 def _after(delta: dt.timedelta) -> str:
     milliseconds = delta.total_seconds() * 1000
+    if abs(milliseconds) < 10:
+        return f"+{milliseconds:.2f} ms" if milliseconds else "0 ms"
     if abs(milliseconds) < 100:
         return f"+{milliseconds:.1f} ms"
     return f"+{milliseconds:,.0f} ms" if milliseconds < 10_000 else f"+{milliseconds / 1000:,.1f} s"

@@ -147,7 +147,7 @@ function announce(call) {
 
 function showCount() {
   const count = ringing().length;
-  document.title = count ? `(${count}) ${ringing().some((call) => call.kind === "emergency") ? "911" : "DRILL"} · ${title}` : title;
+  document.title = count ? `(${count}) ${ringing().some((call) => call.kind === "emergency") ? list.dataset.number : "DRILL"} · ${title}` : title;
   document.querySelector("link[rel=icon]").href = count ? list.dataset.alarm : list.dataset.calm;
   list.dataset.ringing = count;
   shown("no-alerts").hidden = calls.size > 0;
@@ -185,7 +185,7 @@ function blind(why, link = "") {
   state.blindSince ??= new Date(state.heardAt);
   shown("blind-since").textContent = `This page has not seen calls since ${state.blindSince.toLocaleTimeString()}.`;
   const words = shown("blind-why");
-  words.textContent = `${why} 911 calls go out all the same, and mails are sent. `;
+  words.textContent = `${why} ${list.dataset.number} calls go out all the same, and mails are sent. `;
   if (link) {
     const anchor = document.createElement("a");
     anchor.href = link;

@@ -43,7 +43,7 @@ DISPLAYS_OF_ACCOUNT = 10  # of them, for its displays alone: nobody sits there w
 POLL_S = 15  # when a page that may not watch asks again
 _MEANS = (
     f"This page asks every {POLL_S} seconds instead, so that a call may show that much later; "
-    "911 calls and the mails about them go out all the same."
+    "emergency calls and the mails about them go out all the same."
 )
 _CHANGED = "changed_calls"
 _log = structlog.get_logger()
@@ -123,7 +123,7 @@ class AlertBoard:
         """
         async with self._turn:
             if self.is_closed:
-                raise TooManyRequests("This server is being stopped; 911 calls go on.", retry_after_s=2)
+                raise TooManyRequests("This server is being stopped; emergency calls go on.", retry_after_s=2)
             if crowd := self._crowd(account_id, holder, is_display=is_display):
                 raise TooManyRequests(f"{crowd} {_MEANS}", retry_after_s=POLL_S)
             opening = await self._opening(account_id, last)

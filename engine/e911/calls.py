@@ -16,6 +16,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingErr
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from engine.audit.checkpoints import Signer, fingerprint, sign_head, signer_of
+from engine.audit.checkpoints import signer_of
 from engine.audit.events import Event
 from engine.audit.record import Actor, record
 from engine.crypto import KeyRing
@@ -33,8 +34,18 @@ from engine.e911 import callback_numbers, callback_records, mail, store, store_t
 from engine.e911.entries import LOCATION_NOT_SENT
 from engine.e911.journal import START, JournalReader, Position
 from engine.e911.refusals import Tally, note_refusal
+from engine.e911.telling import (
+    ANSWERED,
+    FAILED,
+    NO_RECIPIENTS,
+    as_mapping,
+    as_text,
+    queue_notifications,
+    reached_nobody,
+    recipients_for,
+    told_of,
+)
 from engine.errors import DatabaseAway
-from engine.ids import new_id
 from engine.models import (
     Account,
     CallAttempt,
@@ -42,9 +53,6 @@ from engine.models import (
     Channel,
     EmergencyCall,
     JournalPosition,
-    Location,
-    Notification,
-    NotificationState,
 )
 from engine.numbers import numbers_of
 
@@ -52,14 +60,13 @@ BATCH = 50  # entries of one transaction: few enough that a page's write waits s
 POLL_S = 1.0  # how long a new entry can go unseen when the edge's word of it is lost
 PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0)  # while the database is away; then 5 s again and again
 ASIDE = "set-aside.sealed"
-NO_RECIPIENTS = "no_recipients"
-FAILED = "failed"  # the outcome of a call that no trunk answered
+CANCELLED = "cancelled"  # the caller hung up before that
+FAILED_TRIES = frozenset({"refused", "timeout", "unreachable"})  # outcomes of a try at a trunk
+_CORRECTION = (Channel.CORRECTION, Channel.WEBHOOK_CORRECTION)
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # no database takes these in a text
 _log = structlog.get_logger()
 
 Entry = Mapping[str, Any]
-Recipients = Mapping[str, str]
-"""Addresses, and why each is told: `account`, `location` or `both`."""
 
 
 class Unrecordable(Exception):
@@ -157,10 +164,10 @@ class Recorder:
 
     async def _store_together(self, entries: Sequence[Entry], after: Position | None) -> None:
         tally = self._tally.copy()  # kept only if the transaction is
-        failed = _failed_among(entries)
+        ends = _ends_among(entries)
         async with self._database.sessions.begin() as session:
             for entry in entries:
-                await self._apply(session, entry, tally, failed)
+                await self._apply(session, entry, tally, ends)
             if after is not None:
                 await session.merge(JournalPosition(name=self._name, position=after))
         self._tally = tally
@@ -178,17 +185,19 @@ class Recorder:
                 _log.error("journal_entry_set_aside", entry=_kind(entry), call_id=_call_of(entry), error=_words(exc))
         await self._store_together([], after)
 
-    async def _apply(self, session: AsyncSession, entry: Entry, tally: Tally, failed: frozenset[str]) -> None:
+    async def _apply(self, session: AsyncSession, entry: Entry, tally: Tally, ends: Mapping[str, "_End"]) -> None:
         if not isinstance(entry, dict):
             raise Unrecordable(f"expected an object, got {type(entry).__name__}")
+        is_overtaken = entry.get("type") == "outcome" and ends[str(entry.get("call"))].entry is not entry
         entry = _storable(entry)
         kind = entry.get("type")
         if kind == "call":
-            await self._add_call(session, entry, has_failed=str(entry.get("id")) in failed)
+            await self._add_call(session, entry, ends.get(str(entry.get("id"))))
         elif kind == "attempt":
             await _put_attempt(session, entry)
         elif kind == "outcome":
-            await self._note_outcome(session, entry)
+            if not is_overtaken:  # nobody is told what is known by now to have turned out otherwise
+                await self._note_outcome(session, entry)
         elif kind == "ended":
             await _note_end(session, entry)
         elif kind == "stranger":
@@ -202,19 +211,22 @@ class Recorder:
         else:
             raise Unrecordable(f"no such type of entry: {kind!r}")
 
-    async def _add_call(self, session: AsyncSession, entry: Entry, *, has_failed: bool) -> None:
-        """`has_failed`: its outcome, which follows in the same transaction, is known: the first mail says it."""
+    async def _add_call(self, session: AsyncSession, entry: Entry, end: "_End | None") -> None:
+        """`end`: how it ended, which follows in the same transaction: the first mail says it where nobody took it."""
         if await session.get(EmergencyCall, entry["id"]) is not None:
             return
         account = await session.get(Account, entry["account_id"])
         if account is None:
             raise Unrecordable(f"the account {entry['account_id']} is gone")
-        conveyed = _mapping(entry.get("location"))
+        conveyed = as_mapping(entry.get("location"))
         location = await store.location_by_id(session, account.id, str(conveyed.get("id") or ""))
         recipients = await recipients_for(session, account.id, location)
-        call = _call_row(entry, has_recipients=bool(recipients))
-        if has_failed:
+        call = _call_row(entry, account.country, has_recipients=bool(recipients))
+        if end is not None and end.outcome == FAILED:
             call.outcome = FAILED
+        elif end is not None and end.outcome == CANCELLED:
+            call.outcome = CANCELLED
+            _note_hang_up(call, has_failed_tries=end.has_failed_tries)
         session.add(call)
         await session.flush()  # the notifications' foreign key
         if call.kind == CallKind.EMERGENCY:  # a test holds no number for long, and none against a real call
@@ -231,44 +243,57 @@ class Recorder:
     async def _note_outcome(self, session: AsyncSession, entry: Entry) -> None:
         call = await _call_named(session, entry)
         at = _instant(entry.get("at")) or utc_now()
-        if call.outcome == "answered":  # a second leg answered too: its attempt says so
+        if call.outcome == ANSWERED:  # a second leg answered too: its attempt says so
             return
-        was_lost = _reached_nobody(call)
+        was_lost = reached_nobody(call) or mail.HUNG_UP in call.flags
         call.outcome = str(entry.get("outcome") or FAILED)[:20]
         call.status_code = _status(entry.get("status"))
-        call.trunk_id = _text_or_none(entry.get("trunk_id")) or call.trunk_id
-        if call.outcome == "answered":
+        call.trunk_id = as_text(entry.get("trunk_id")) or call.trunk_id
+        if call.outcome == ANSWERED:
             call.answered_at = call.answered_at or at
             call.ended_at = None  # it was told to have failed before, and stands
-            if await _lost_its_location(session, call):
-                await self._correct(session, call)
+            await self._note_answer(session, call, was_lost=was_lost)
         else:
             call.ended_at = call.ended_at or at
-            if _reached_nobody(call) and not was_lost:  # the first mail had left, or waits, as of a call on its way
+            if call.outcome == CANCELLED and not was_lost:
+                _note_hang_up(call, has_failed_tries=await _has_failed_tries(session, call))
+            is_lost = reached_nobody(call) or mail.HUNG_UP in call.flags
+            if is_lost and not was_lost:  # the first mail had left, or waits, as of a call on its way
                 _log_if_nobody(call)
                 await self._tell_again(session, call)
         if call.kind == CallKind.TEST:
             await store_tests.note_test(session, call)
         await session.flush()
 
-    async def _correct(self, session: AsyncSession, call: EmergencyCall) -> None:
-        """The first mail said where the caller is, and responders were not told: a second one says so."""
-        call.flags = [*call.flags, mail.LOCATION_DROPPED]
-        if await self._tell_again(session, call):
+    async def _note_answer(self, session: AsyncSession, call: EmergencyCall, *, was_lost: bool) -> None:
+        """One mail more where what was told before turned out otherwise: nobody was to have taken the call, or
+        responders were to have been told where the caller is.
+        """
+        lost_its_location = await _lost_its_location(session, call)
+        flags = [flag for flag in call.flags if flag != mail.HUNG_UP]
+        flags += [mail.ANSWERED_AFTER_ALL] if was_lost else []
+        flags += [mail.LOCATION_DROPPED] if lost_its_location else []
+        if flags == call.flags:
+            return
+        call.flags = flags
+        channels = (Channel.ALL_CLEAR, Channel.WEBHOOK_ALL_CLEAR) if was_lost else _CORRECTION
+        if await self._tell_again(session, call, channels) and lost_its_location:
             _log.warning(
                 "emergency_call_lost_its_location", call_id=call.id, account_id=call.account_id, trunk_id=call.trunk_id
             )
 
-    async def _tell_again(self, session: AsyncSession, call: EmergencyCall) -> bool:
-        """A second mail and message, by what is known now; False when nobody is told of this call."""
+    async def _tell_again(
+        self, session: AsyncSession, call: EmergencyCall, channels: tuple[Channel, Channel] = _CORRECTION
+    ) -> bool:
+        """One more mail and message, by what is known now; False when nobody is told of this call."""
         account = await session.get(Account, call.account_id)
         if account is None or (call.kind == CallKind.TEST and self._is_quiet(call.call_id)):
             return False
         location = await store.location_by_id(session, account.id, str((call.location or {}).get("id") or ""))
         told = await told_of(session, call, account, location, signer=self._signer, public_url=self._public_url)
         recipients = await recipients_for(session, account.id, location)
-        queue_notifications(session, call, told, recipients, channel=Channel.CORRECTION)
-        await webhooks.queue_webhooks(session, call, told, channel=Channel.WEBHOOK_CORRECTION)
+        queue_notifications(session, call, told, recipients, channel=channels[0])
+        await webhooks.queue_webhooks(session, call, told, channel=channels[1])
         return True
 
     async def _stored_position(self) -> Position:
@@ -298,103 +323,50 @@ class Recorder:
                 await self._wake.wait()
 
 
-async def told_of(
-    session: AsyncSession,
-    call: EmergencyCall,
-    account: Account,
-    location: Location | None,
-    *,
-    signer: Signer | None,
-    public_url: str,
-) -> mail.Told:
-    """What a notification of that call says. `public_url`: the pages' address without a slash; empty: no link."""
-    conveyed = call.location or {}
-    civic_address = _mapping(conveyed.get("civic_address"))
-    flags = [flag for flag in call.flags if flag != NO_RECIPIENTS]
-    if _reached_nobody(call) and mail.NOT_SENT not in flags:
-        flags.append(mail.REACHED_NOBODY)
-    return mail.Told(
-        call_id=call.id,
-        dialed=call.dialed,
-        kind=CallKind(call.kind),
-        caller_name=str(call.caller.get("name") or ""),
-        extension=str(call.caller.get("extension") or ""),
-        callback_number=_text_or_none(call.caller.get("callback_number")),
-        location_name=str(conveyed.get("name") or "a location without a name") if conveyed else None,
-        civic_address=civic_address,
-        geo=_mapping(conveyed.get("geo")),
-        location_source=call.location_source,
-        flags=tuple(flags),
-        sent_at=call.sent_at,
-        timezone=(location.timezone if location else None) or account.timezone,
-        onsite_number=location.onsite_number if location else None,
-        account_name=account.name,
-        page_url=f"{public_url}/calls/{call.id}" if public_url else None,
-        checkpoint=await _checkpoint(session, account, signer),
-        prefix=(location.notification_prefix if location else "") or account.notification_prefix,
-        instructions=(account.notification_text, location.notification_text if location else ""),
-        number=numbers_of(str(civic_address.get("country") or account.country)).primary,
-    )
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How a call ended, as far as some entries of the journal know; `entry` is the one that says it."""
+
+    entry: Entry
+    has_failed_tries: bool
+
+    @property
+    def outcome(self) -> str:
+        return str(self.entry.get("outcome") or FAILED)
 
 
-def _failed_among(entries: Sequence[Entry]) -> frozenset[str]:
-    """The calls that these entries, each call's last outcome among them, say no trunk answered."""
-    ends = {
-        str(entry.get("call")): str(entry.get("outcome") or FAILED)
-        for entry in entries
-        if isinstance(entry, dict) and entry.get("type") == "outcome"
+def _ends_among(entries: Sequence[Entry]) -> dict[str, _End]:
+    """The end of each call that has one among these entries: that somebody answered, else what was told last."""
+    told = [entry for entry in entries if isinstance(entry, dict)]
+    failing = {
+        str(entry.get("call"))
+        for entry in told
+        if entry.get("type") == "attempt" and entry.get("outcome") in FAILED_TRIES
     }
-    return frozenset(call for call, outcome in ends.items() if outcome == FAILED)
+    ends: dict[str, _End] = {}
+    for entry in told:
+        call = str(entry.get("call"))
+        if entry.get("type") == "outcome" and (call not in ends or ends[call].outcome != ANSWERED):
+            ends[call] = _End(entry, call in failing)
+    return ends
 
 
-def _reached_nobody(call: EmergencyCall) -> bool:
-    """Whether no carrier took the call, as far as is known now. A drill calls nobody."""
-    if call.kind == CallKind.DRILL or call.outcome == "answered":
-        return False
-    return call.outcome == FAILED or mail.NOT_SENT in call.flags
+def _note_hang_up(call: EmergencyCall, *, has_failed_tries: bool) -> None:
+    """The caller hung up: told as such where no try was left to answer for it, unless nothing was even tried."""
+    if has_failed_tries and mail.NOT_SENT not in call.flags and mail.HUNG_UP not in call.flags:
+        call.flags = [*call.flags, mail.HUNG_UP]
+
+
+async def _has_failed_tries(session: AsyncSession, call: EmergencyCall) -> bool:
+    return any(attempt.outcome in FAILED_TRIES for attempt in await store.attempts_of(session, call))
 
 
 def _log_if_nobody(call: EmergencyCall) -> None:
-    if call.kind == CallKind.EMERGENCY and _reached_nobody(call):
+    if call.kind == CallKind.EMERGENCY and reached_nobody(call):
         _log.error(
             "emergency_call_reached_nobody", call_id=call.id, account_id=call.account_id, status=call.status_code,
             meaning="no carrier took this call: help comes only if somebody calls from another telephone",
         )  # fmt: skip
-
-
-async def _checkpoint(session: AsyncSession, account: Account, signer: Signer | None) -> mail.Checkpoint | None:
-    """The signed head of the account's chain. It takes no lock, and the call is told without it if need be."""
-    signed = await sign_head(session, signer, account.id) if signer is not None else None
-    if signed is None:
-        return None
-    return mail.Checkpoint(signed.chain, signed.seq, signed.hash, signed.short, fingerprint(signed.public_key))
-
-
-def queue_notifications(
-    session: AsyncSession,
-    call: EmergencyCall,
-    told: mail.Told,
-    recipients: Recipients,
-    *,
-    channel: Channel = Channel.EMAIL,
-) -> None:
-    """A message in the outbox for each recipient, in this transaction."""
-    composed = {because: mail.compose(told, because) for because in set(recipients.values())}
-    for address, because in recipients.items():
-        session.add(_notification_row(call, address, because, composed[because], channel))
-
-
-async def recipients_for(session: AsyncSession, account_id: str, location: Location | None) -> dict[str, str]:
-    """Who is mailed about a call from that location, and why: the account's recipients and the location's, each
-    mailbox once, whatever the letters' case. Neither list replaces the other.
-    """
-    found: dict[str, tuple[str, str]] = {}
-    for recipient in await store.recipients_of(session, account_id):
-        found.setdefault(recipient.email.casefold(), (recipient.email, "account"))
-    for address in location.notification_recipients if location else []:
-        known = found.get(address.casefold())
-        found[address.casefold()] = (known[0], "both") if known and known[1] != "location" else (address, "location")
-    return dict(found.values())
 
 
 def raise_if_cancelled() -> None:
@@ -413,7 +385,7 @@ def is_away(exc: BaseException) -> bool:
     return isinstance(exc, DatabaseAway | OSError | PoolTimeout | TimeoutError | MemoryError)
 
 
-def _call_row(entry: Entry, *, has_recipients: bool) -> EmergencyCall:
+def _call_row(entry: Entry, country: str, *, has_recipients: bool) -> EmergencyCall:
     now = utc_now()
     received_at = _instant(entry.get("received_at")) or _instant(entry.get("sent_at")) or now
     sent_at = _instant(entry.get("sent_at"))
@@ -424,41 +396,22 @@ def _call_row(entry: Entry, *, has_recipients: bool) -> EmergencyCall:
     return EmergencyCall(
         id=entry["id"],
         account_id=entry["account_id"],
-        pbx_id=_text_or_none(entry.get("pbx_id")),
+        pbx_id=as_text(entry.get("pbx_id")),
         call_id=str(entry.get("call_id") or "")[:400],
-        dialed=str(entry.get("dialed") or "911")[:80],
+        dialed=str(entry.get("dialed") or numbers_of(country).primary)[:80],
         kind=kind,
-        caller=_mapping(entry.get("caller")),
-        location=_mapping(entry.get("location")) or None,
+        caller=as_mapping(entry.get("caller")),
+        location=as_mapping(entry.get("location")) or None,
         location_source=str(entry.get("location_source") or "none")[:30],
         verdict=_list(entry.get("verdict")),
         flags=list(dict.fromkeys(flags)),
-        peer=_mapping(entry.get("peer")),
-        invite=_text_or_none(entry.get("invite")),
-        trunk_id=_text_or_none(entry.get("trunk_id")),
-        elin=_text_or_none(entry.get("elin")),
+        peer=as_mapping(entry.get("peer")),
+        invite=as_text(entry.get("invite")),
+        trunk_id=as_text(entry.get("trunk_id")),
+        elin=as_text(entry.get("elin")),
         received_at=received_at,
         sent_at=sent_at or received_at,
         recorded_at=now,
-    )
-
-
-def _notification_row(
-    call: EmergencyCall, address: str, because: str, composed: mail.Composed, channel: Channel
-) -> Notification:
-    at = call.recorded_at if channel is Channel.EMAIL else utc_now()
-    return Notification(
-        id=new_id("notification"),
-        account_id=call.account_id,
-        emergency_call_id=call.id,
-        recipient=address,
-        channel=channel,
-        because=because,
-        subject=composed.subject,
-        body=composed.body,
-        state=NotificationState.WAITING,
-        created_at=at,
-        next_try_at=at,
     )
 
 
@@ -497,7 +450,7 @@ async def _put_attempt(session: AsyncSession, entry: Entry) -> None:
     attempt.ended_at = _instant(entry.get("ended_at"))
     attempt.status_code = _status(entry.get("status"))
     attempt.outcome = str(entry.get("outcome") or "")[:20]
-    attempt.invite = _text_or_none(entry.get("invite")) or attempt.invite
+    attempt.invite = as_text(entry.get("invite")) or attempt.invite
     await session.flush()
 
 
@@ -505,7 +458,7 @@ async def _lost_its_location(session: AsyncSession, call: EmergencyCall) -> bool
     """The trunk that answered took the call without the location that the record, and the first mail, speak of."""
     if not call.location or LOCATION_NOT_SENT in call.flags:
         return False
-    tries = [attempt for attempt in await store.attempts_of(session, call) if attempt.outcome == "answered"]
+    tries = [attempt for attempt in await store.attempts_of(session, call) if attempt.outcome == ANSWERED]
     return bool(tries) and not tries[-1].with_location
 
 
@@ -524,17 +477,8 @@ def _instant(text: object) -> dt.datetime | None:
     return at.astimezone(dt.UTC) if at is not None and at.tzinfo is not None else None
 
 
-def _mapping(value: object) -> dict[str, Any]:
-    """A field that should be an object, empty when it is anything else: a call is recorded with what can be read."""
-    return value if isinstance(value, dict) else {}
-
-
 def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-def _text_or_none(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
 
 
 def _status(value: object) -> int | None:

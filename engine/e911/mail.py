@@ -32,6 +32,8 @@ from engine.models import CallKind
 NOT_SENT = "not_sent"  # a flag of the recorder: the account had no trunk, so that nobody outside knows of the call
 LOCATION_DROPPED = "answered_without_location"  # likewise: the carrier refused the address and took the call without
 REACHED_NOBODY = "reached_nobody"  # what a mail says of a call that every trunk refused or left without an answer
+HUNG_UP = "hung_up_unanswered"  # a flag of the recorder: the caller gave up after tries had failed
+ANSWERED_AFTER_ALL = "answered_after_all"  # likewise: staff had been told that nobody took the call, or of a hang-up
 MAX_LINE_CHARS = 200  # of one value: longer ones are cut, so that nobody's display name fills the screen
 MAX_SUBJECT_CHARS = 150  # phones show about 40, desktop programs about 100
 _ENGINE = Path(__file__).parent.parent
@@ -76,6 +78,10 @@ _FLAGS = {
     "now.",
     REACHED_NOBODY: "THIS CALL REACHED NOBODY: no trunk answered it. Call {number} from another telephone for this "
     "caller now.",
+    HUNG_UP: "The caller hung up before anybody answered, after tries to reach a carrier had failed. Perhaps no "
+    "responders know of this call.",
+    ANSWERED_AFTER_ALL: "An earlier message about this call no longer holds: a carrier answered it after all, so the "
+    "emergency centre knows of it. The answer came late: the caller may have heard nobody.",
 }
 _MARKS = {CallKind.TEST: "TEST", CallKind.DRILL: "DRILL"}
 _WHAT_IT_WAS = {
@@ -89,6 +95,10 @@ _FLAGS_OF_A_TEST = _FLAGS | {
     "like this one. Tell the administrator now.",
     REACHED_NOBODY: "THIS TEST REACHED NOBODY: no trunk answered it. Nobody needs help, but a real emergency call "
     "would fail like this one. Tell the administrator now.",
+    HUNG_UP: "The caller hung up before the test line answered, after tries to reach a carrier had failed. A real "
+    "emergency call would fare like this one. Tell the administrator.",
+    ANSWERED_AFTER_ALL: "An earlier message about this test no longer holds: a carrier answered it after all, but "
+    "late. Tell the administrator.",
 }
 
 
@@ -151,6 +161,11 @@ class Told:
         """Whether no carrier took the call: nobody comes, unless somebody calls for help from another telephone."""
         return self.kind != CallKind.DRILL and not {NOT_SENT, REACHED_NOBODY}.isdisjoint(self.flags)
 
+    @property
+    def hung_up(self) -> bool:
+        """Whether the caller gave up while tries failed: nobody but we may know that they wanted help."""
+        return HUNG_UP in self.flags and not self.reached_nobody
+
 
 @dataclass(frozen=True, slots=True)
 class Composed:
@@ -177,8 +192,8 @@ def compose(told: Told, because: str) -> Composed:
     where = one_line(told.location_name or "") or "an unknown location"
     dialed = one_line(told.dialed, 30)
     lost = "The address did not reach responders: " if LOCATION_DROPPED in told.flags else ""
-    nobody = _nobody(told)
-    first = "".join(f"{each}: " for each in (word, nobody) if each)
+    urgent = _first_words(told)
+    first = "".join(f"{each}: " for each in (word, urgent) if each)
     headline = f"{first}{lost}{dialed} was dialed by {who} at {where}"
     rows = [(label, [line for line in lines if line]) for label, lines in _facts(told, who)]
     body = _TEXT.get_template("notification.txt.j2").render(
@@ -192,19 +207,23 @@ def compose(told: Told, because: str) -> Composed:
     prefix = one_line(told.prefix, MAX_PREFIX_CHARS)
     mark = f"[{word}] " if word else ""
     what = f"address not conveyed, {dialed} call" if lost else f"{dialed} call"
-    what = f"{nobody}: {what}" if nobody else what
+    what = f"{urgent}: {what}" if urgent else what
     facts = _cut(f"{what}: {who} at {where}", MAX_SUBJECT_CHARS - len(mark))
     # behind the word TEST or DRILL and beside the facts, of which none is cut for it
     return Composed(f"{mark}{f'{prefix} ' if prefix else ''}{facts}", body)
 
 
-def _nobody(told: Told) -> str:
-    """What must be read first of a call that no carrier took; empty for every other."""
-    if not told.reached_nobody:
-        return ""
-    if told.kind == CallKind.TEST:
-        return "THIS TEST REACHED NOBODY"
-    return f"REACHED NOBODY, call {told.number} from another telephone NOW"
+def _first_words(told: Told) -> str:
+    """What must be read first of a call that no carrier took, or took after all; empty for every other."""
+    is_test = told.kind == CallKind.TEST
+    if told.reached_nobody:
+        return (
+            "THIS TEST REACHED NOBODY" if is_test else f"REACHED NOBODY, call {told.number} from another telephone NOW"
+        )
+    if told.hung_up:
+        back = one_line(told.callback_number or "", 30)
+        return "CALLER HUNG UP UNANSWERED" + (f", call back {back} NOW" if back and not is_test else "")
+    return "ANSWERED AFTER ALL" if ANSWERED_AFTER_ALL in told.flags else ""
 
 
 def _who(told: Told) -> str:
@@ -272,6 +291,18 @@ def _our_steps(told: Told) -> list[str]:
             "took this call: no responders are on their way."
         )
         steps = [call_first, f"What to do then: {learn}. {meet}"]
+    elif told.hung_up:
+        call_first = (
+            f"What to do first: {learn}. If nobody can be reached, call {told.number} from another telephone now, and "
+            "say where the caller is: no carrier had answered, so perhaps no responders are on their way."
+        )
+        steps = [call_first, f"What to do then: {meet}"]
+    elif ANSWERED_AFTER_ALL in told.flags:
+        call_first = (
+            f"What to do first: {learn}. If they spoke with nobody and need help, call {told.number} from another "
+            f"telephone. If somebody called {told.number} for them already, say that both calls are about the same."
+        )
+        steps = [call_first, f"What to do then: {meet}"]
     else:
         steps = [f"What to do: {learn}. {meet}"]
     if LOCATION_DROPPED in told.flags:

@@ -12,12 +12,13 @@ from engine.audit.events import Event
 from engine.audit.record import Actor, record
 from engine.db import utc_now
 from engine.e911 import mail, store_tests
-from engine.e911.calls import NO_RECIPIENTS, queue_notifications, recipients_for, told_of
 from engine.e911.sweep import next_round
+from engine.e911.telling import NO_RECIPIENTS, queue_notifications, recipients_for, told_of
 from engine.e911.webhooks import queue_webhooks
 from engine.errors import Conflict, FieldFault, Invalid
 from engine.ids import new_id
 from engine.models import Account, Cadence, CallKind, EmergencyCall, Location, Sweep, SweepPlan, SweepState
+from engine.numbers import numbers_of
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 DRILL = "drill"
@@ -127,8 +128,8 @@ def plan_after(plan: SweepPlan, account: Account, now: dt.datetime) -> None:
 async def hold_drill(
     session: AsyncSession, actor: Actor, account: Account, location: Location, *, signer: Signer | None, public_url: str
 ) -> EmergencyCall:
-    """Pretend that somebody dials 911 at a location: staff are mailed and alerts ring, marked DRILL. No SIP message is
-    sent to anybody: nothing of a drill can reach a carrier or an emergency centre.
+    """Pretend that somebody dials the country's number at a location: staff are mailed and alerts ring, marked DRILL.
+    No SIP message is sent to anybody: nothing of a drill can reach a carrier or an emergency centre.
 
     Raises:
         Conflict: so many drills were held lately that another would only bury what is real.
@@ -143,8 +144,9 @@ async def hold_drill(
         )
     recipients = await recipients_for(session, account.id, location)
     who = mail.one_line(actor.display_name or actor.name, 80)
+    number = numbers_of(str(location.civic_address.get("country") or account.country)).primary
     call = EmergencyCall(
-        id=new_id("call"), account_id=account.id, call_id=DRILL, dialed="911", kind=CallKind.DRILL,
+        id=new_id("call"), account_id=account.id, call_id=DRILL, dialed=number, kind=CallKind.DRILL,
         caller={"name": f"Drill by {who}", "callback_number": location.callback_number or account.callback_number},
         location={
             "id": location.id, "name": location.name, "civic_address": location.civic_address, "geo": location.geo,

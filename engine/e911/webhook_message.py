@@ -22,9 +22,8 @@ from engine.models import EmergencyCall
 PREFIX = "whsec_"
 SECRET_BYTES = 32
 SENT = "emergency_call.sent"
-CORRECTED = (
-    "emergency_call.corrected"  # the carrier took the call without the address that the first named, or none took it
-)
+# the carrier took the call without the address that the first named, or none took it, or one did after all
+CORRECTED = "emergency_call.corrected"
 TEST = "webhook.test"
 
 
@@ -58,7 +57,8 @@ def call_body(message_id: str, event: str, at: dt.datetime, call: EmergencyCall,
     if told.location_name is not None:
         location = {"name": told.location_name, "civic_address": told.civic_address, "geo": told.geo}
     facts = {
-        "id": call.id, "kind": call.kind, "dialed": call.dialed, "sent_at": rfc3339(call.sent_at),
+        "id": call.id, "kind": call.kind, "dialed": call.dialed, "outcome": call.outcome,
+        "sent_at": rfc3339(call.sent_at),
         "caller": {
             "name": told.caller_name, "extension": told.extension, "callback_number": told.callback_number,
         },

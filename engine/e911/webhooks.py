@@ -109,7 +109,7 @@ async def queue_webhooks(
     """A message in the outbox for each webhook that is told of such calls, in this transaction.
 
     Args:
-        channel: `WEBHOOK_CORRECTION`: what the first message said turned out otherwise.
+        channel: `WEBHOOK_CORRECTION` or `WEBHOOK_ALL_CLEAR`: what was said before turned out otherwise.
     """
     is_first = channel is Channel.WEBHOOK
     at = call.recorded_at if is_first else utc_now()

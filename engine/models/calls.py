@@ -24,10 +24,12 @@ class Channel(StrEnum):
     WEBHOOK = "webhook"
     CORRECTION = "correction"  # a second mail: what the first one said turned out otherwise
     WEBHOOK_CORRECTION = "webhook_correction"  # the same for a webhook
+    ALL_CLEAR = "all_clear"  # a mail after one that said nobody had taken the call: somebody answered it
+    WEBHOOK_ALL_CLEAR = "webhook_all_clear"
 
 
-MAILS = (Channel.EMAIL, Channel.CORRECTION)
-WEBHOOKS = (Channel.WEBHOOK, Channel.WEBHOOK_CORRECTION)
+MAILS = (Channel.EMAIL, Channel.CORRECTION, Channel.ALL_CLEAR)
+WEBHOOKS = (Channel.WEBHOOK, Channel.WEBHOOK_CORRECTION, Channel.WEBHOOK_ALL_CLEAR)
 
 
 class NotificationState(StrEnum):

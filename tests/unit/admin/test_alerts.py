@@ -20,8 +20,8 @@ from engine.audit.record import SYSTEM, record
 from engine.db import utc_now
 from engine.e911.alerts import MAX_OF_ONE
 from engine.ids import new_id
-from engine.models import Role, Session, User, UserStatus
-from tests.factories import emergency_call
+from engine.models import Account, Role, Session, User, UserStatus
+from tests.factories import add_location, emergency_call
 from tests.unit.admin.adminport import AdminPort, Site
 
 pytestmark = pytest.mark.enable_socket  # a real listener on loopback
@@ -361,3 +361,35 @@ async def test_where_no_number_is_set_aside_for_tests_page_and_api_say_so(port: 
     assert "Ask the carrier how to test" in await refused.text()
     home = await (await port.call("GET", "/", browser)).text()
     assert "Dial 933" not in home
+
+
+async def test_a_drill_and_alerts_speak_of_the_number_that_people_dial_there(port: AdminPort, site: Site) -> None:
+    """E-11, E-15: a drill in Leeds is one of 999; alerts name the account's number, and a lost call's the place's."""
+    leeds = {"country": "GB", "A3": "Leeds"}
+    async with port.database.sessions.begin() as session:
+        place = await add_location(session, site.account, name="Leeds", civic_address=leeds)
+        account = await session.get(Account, site.account.id)
+        assert account is not None
+        account.country = "AU"
+        record(session, SYSTEM, Event.ACCOUNT_UPDATE, account)
+    made = await (await port.call("POST", "/api/v1/drills", site.auth, json={"location_id": place.id})).json()
+    kept = await (await port.call("GET", f"/api/v1/emergency-calls/{made['id']}", site.auth)).json()
+    assert kept["dialed"] == "999"
+    lost = PLACE | {"civic_address": leeds}
+    await add_calls(
+        port, site,
+        {"dialed": "112", "outcome": "failed", "location": lost},
+        {"dialed": "112", "outcome": "cancelled", "flags": ["hung_up_unanswered"]},
+        {"dialed": "112", "outcome": "answered", "flags": ["answered_after_all"]},
+    )  # fmt: skip
+    browser = await port.browser(site)
+    page = await (await port.call("GET", f"/calls/{made['id']}", browser)).text()
+    assert "Drill of 999" in page
+    assert "Nothing was sent to a carrier or to 999" in page
+    alerts = await (await port.call("GET", "/alerts", browser)).text()
+    assert "Every 000 call of this account" in alerts
+    assert "NOT ANSWERED: call 999 from another telephone now" in alerts
+    assert "The caller hung up after tries had failed: call back now" in alerts
+    assert "Answered after all, late" in alerts
+    assert 'data-number="000"' in alerts
+    assert "911" not in alerts.replace("E911", "")

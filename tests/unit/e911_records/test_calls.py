@@ -18,9 +18,11 @@ from structlog.testing import capture_logs
 from engine.audit.record import SYSTEM, open_audited
 from engine.crypto import KeyRing
 from engine.db import Base, Database
-from engine.e911 import sites, store, store_tests, webhooks
-from engine.e911.calls import ASIDE, Recorder, recipients_for
+from engine.e911 import refusals, sites, store, store_tests, webhooks
+from engine.e911.calls import ASIDE, Recorder
 from engine.e911.journal import JournalWriter
+from engine.e911.telling import recipients_for
+from engine.ids import new_id
 from engine.models import (
     Account,
     AuditEntry,
@@ -594,3 +596,120 @@ async def test_staff_are_told_that_a_call_reached_nobody(
         row = await session.get(EmergencyCall, call["id"])
         assert row is not None
         assert (row.outcome, row.status_code) == ("failed", 503)
+
+
+@pytest.mark.parametrize("kind", ["emergency", "test"])
+@pytest.mark.parametrize("was_told", ["first", "second"])
+async def test_staff_hear_that_a_call_was_answered_after_all(
+    database: Database, keys: KeyRing, folder: Path, account: Account, location: Location, kind: str, was_told: str
+) -> None:
+    """E-08, E-10: told as lost in the first mail or a second one, answered late: one more mail and message say so, once
+    for each recipient and webhook, the address's loss with them. Known at once, it is an ordinary call.
+    """
+    async with database.sessions.begin() as session:
+        await sites.add_recipient(session, SYSTEM, account, "desk@example.com")
+        wished = webhooks.WebhookFields("Door", "https://127.0.0.1/door", webhooks.KINDS)
+        await webhooks.create_webhook(session, SYSTEM, account, wished, HERE)
+    make = call_entry if kind == "emergency" else read_back_entry
+    call, at_once = make(account, location), make(account, location)
+    failed = outcome_entry(call, outcome="failed", status=408, trunk_id=None)
+    late = [
+        attempt_entry(call, status=200, outcome="answered", with_location=False),
+        outcome_entry(call, at=at(9)),
+    ]
+    running = recorder(database, keys, folder)
+    batches = [[call, failed], late, late] if was_told == "first" else [[call], [failed], late, late]
+    for batch in batches:
+        write(folder, keys, *batch)
+        await drain(running)
+    write(folder, keys, at_once, failed | {"call": at_once["id"]}, outcome_entry(at_once))
+    await drain(running)
+    notes = sorted(await notes_of(database, call["id"]), key=lambda note: (note.because == "webhook", note.id))
+    expected = ["email", "correction", "all_clear"] if was_told == "second" else ["email", "all_clear"]
+    assert [note.channel for note in notes if note.because != "webhook"] == expected
+    door = [json.loads(note.body) for note in notes if note.because == "webhook"]
+    assert [body["type"].partition(".")[2] for body in door] == ["sent", *["corrected"] * (len(expected) - 1)]
+    assert (door[-1]["data"]["call"]["outcome"], "reached_nobody" in door[-1]["data"]["call"]["flags"]) == (
+        "answered",
+        False,
+    )
+    assert {"answered_after_all", "answered_without_location"} <= set(door[-1]["data"]["call"]["flags"])
+    mail = notes[len(expected) - 1]
+    assert mail.subject.removeprefix("[TEST] ").startswith("ANSWERED AFTER ALL: address not conveyed")
+    assert "earlier message" in mail.body
+    assert "NOBODY" not in mail.subject
+    assert sorted(note.channel for note in await notes_of(database, at_once["id"])) == ["email", "webhook"]
+    assert running.set_aside == 0
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_staff_hear_that_a_caller_hung_up_while_trunks_failed(
+    database: Database, keys: KeyRing, folder: Path, account: Account, location: Location, is_late: bool
+) -> None:
+    """E-08, E-10: nobody but we may know of that call: the mail says so with the number to call back, in place of the
+    ordinary one or after it; one that was ringing when its caller hung up has the ordinary mail alone.
+    """
+    async with database.sessions.begin() as session:
+        await sites.add_recipient(session, SYSTEM, account, "desk@example.com")
+    call, ringing = call_entry(account, location), call_entry(account, location)
+    end = [
+        attempt_entry(call, status=None, outcome="timeout"),
+        outcome_entry(call, outcome="cancelled", status=487, trunk_id=None),
+        attempt_entry(call, 2, status=487, outcome="cancelled"),
+    ]
+    running = recorder(database, keys, folder)
+    write(folder, keys, call, *([] if is_late else end))
+    await drain(running)
+    write(folder, keys, *end, ringing, outcome_entry(ringing, outcome="cancelled", status=487, trunk_id=None))
+    write(folder, keys, attempt_entry(ringing, status=487, outcome="cancelled"))
+    await drain(running)
+    notes = sorted(await notes_of(database, call["id"]), key=lambda note: note.id)
+    assert [note.channel for note in notes] == (["email", "correction"] if is_late else ["email"])
+    assert notes[-1].subject.startswith("CALLER HUNG UP UNANSWERED, call back +15185550101 NOW: 911 call: Dana Reyes")
+    assert "What to do first: call the caller back" in notes[-1].body
+    assert "If nobody can be reached, call 911 from another telephone" in notes[-1].body
+    assert ("HUNG UP" in notes[0].subject) is not is_late
+    (ordinary,) = await notes_of(database, ringing["id"])
+    assert "HUNG UP" not in ordinary.subject
+    write(folder, keys, attempt_entry(call, 2), outcome_entry(call, at=at(9)))  # the answer crossed the CANCEL
+    await drain(running)
+    last = max(await notes_of(database, call["id"]), key=lambda note: note.id)
+    assert (last.channel, last.subject[:18]) == ("all_clear", "ANSWERED AFTER ALL")
+    async with database.sessions() as session:
+        row = await session.get(EmergencyCall, call["id"])
+        assert row is not None
+        assert (row.outcome, row.flags) == ("answered", ["answered_after_all"])
+
+
+async def test_another_country_s_number_that_went_nowhere_is_in_its_account_s_log(
+    database: Database, keys: KeyRing, folder: Path, account: Account
+) -> None:
+    """E-01, E-04: a PBX's 999 in New York: the first at once, a flood in powers of ten, none twice; none of an account
+    that is gone.
+    """
+    lost = stranger_entry(
+        "192.0.2.7", emergency=True, request_uri="sip:999@192.0.2.5", account_id=account.id, pbx_id="p"
+    )
+    running = recorder(database, keys, folder)
+    write(
+        folder,
+        keys,
+        *[lost] * 12,
+        lost | {"account_id": new_id("account")},
+        stranger_entry("192.0.2.8", emergency=True),
+    )
+    await drain(running)
+    write(folder, keys, lost)
+    await drain(recorder(database, keys, folder, name="again"))
+    entries = [entry for entry in await entries_of(database, account.id) if entry["event"] == "emergency_call.refuse"]
+    assert [(each["details"]["refused"], each["status"], each["outcome"]) for each in entries] == [
+        (1, 404, "denied"), (10, 404, "denied"),
+    ]  # fmt: skip
+    assert entries[0]["details"]["pbx_id"] == "p"
+    platform = await entries_of(database, "platform")
+    refused = [each["resource"]["id"] for each in platform if each["event"] == "emergency_call.refuse"]
+    assert [identity.partition("@")[0] for identity in refused] == ["192.0.2.8"]
+    async with database.sessions() as session:
+        found = await refusals.latest_emergency_refused(session, AT.replace(year=2020), account.id)
+        assert found is not None
+        assert (found.ip, found.dialed) == ("192.0.2.7", "999")

@@ -370,3 +370,28 @@ def test_whatever_words_are_kept_no_fact_moves_and_no_header_is_made(prefix: str
     parsed = sent(told)
     assert set(parsed.keys()) == HEADERS
     assert parsed["To"] == "desk@example.com"
+
+
+def test_a_caller_who_hung_up_unanswered_is_to_be_called_back() -> None:
+    """E-10: the number stands in the subject; without one the caller is to be found; nobody is sent for a test."""
+    message = sent(replace(TOLD, flags=("hung_up_unanswered",), number="999", dialed="112"))
+    assert message["Subject"].startswith("CALLER HUNG UP UNANSWERED, call back +15185550101 NOW: 112 call: Dana Reyes")
+    assert text_of(message).startswith("CALLER HUNG UP UNANSWERED, call back +15185550101 NOW: 112 was dialed by")
+    assert "If nobody can be reached, call 999 from another telephone now" in text_of(message)
+    nameless = sent(replace(TOLD, flags=("hung_up_unanswered",), callback_number=None))
+    assert nameless["Subject"].startswith("CALLER HUNG UP UNANSWERED: 911 call: Dana Reyes")
+    assert "What to do first: no number to call back is known, so find the caller" in text_of(nameless)
+    test = sent(replace(TOLD, kind=CallKind.TEST, dialed="933", flags=("hung_up_unanswered",)))
+    assert test["Subject"].startswith("[TEST] CALLER HUNG UP UNANSWERED: 933 call")
+    assert "another telephone" not in text_of(test)
+
+
+def test_a_call_that_was_answered_after_all_says_that_the_caller_may_have_heard_nobody() -> None:
+    """E-10: the all-clear tells whoever called again from another telephone what to say there."""
+    message = sent(replace(TOLD, flags=("answered_after_all",), number="999"))
+    assert message["Subject"].startswith("ANSWERED AFTER ALL: 911 call: Dana Reyes")
+    assert "An earlier message about this call no longer holds" in text_of(message)
+    assert "If somebody called 999 for them already, say that both calls are about the same." in text_of(message)
+    test = sent(replace(TOLD, kind=CallKind.TEST, dialed="933", flags=("answered_after_all",)))
+    assert test["Subject"].startswith("[TEST] ANSWERED AFTER ALL: 933 call")
+    assert "An earlier message about this test no longer holds" in text_of(test)
