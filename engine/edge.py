@@ -18,7 +18,7 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from math import inf
 
@@ -407,7 +407,8 @@ class Edge:
             self._on_refused(event, now)
 
     def _on_request(self, event: RequestReceived, now: float) -> None:
-        at = datetime.now(UTC)
+        # the moment at which it was read from the socket
+        at = datetime.now(UTC) - timedelta(seconds=self._loop.time() - now)
         self._decide(event, ways_out(self._hook, event, at), now, at)
 
     def _decide(self, event: RequestReceived, ways: Iterable[Way], now: float, at: datetime) -> None:
@@ -430,6 +431,7 @@ class Edge:
                 self._others.append(event.transaction)
                 return
             self._passage.send_newest_first()  # all that is done for its call but the INVITE itself comes after it
+            self._record.has_left(decision.call, datetime.now(UTC))
             if self._settings.workers > 1:
                 self._begun.take_call(event.request, now)
             if decision.lend is not None:

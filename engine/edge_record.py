@@ -17,14 +17,23 @@ class CallRecord:
 
     def __init__(self, recorder: CallRecorder, trunks: TrunkWatch, lines: Lines) -> None:
         self._recorder, self._trunks, self._lines = recorder, trunks, lines
+        self._left: dict[str, datetime] = {}  # calls whose first INVITE left in this wake-up, and when (UTC)
         self.disagreements = 0  # emergency calls whose sources of location contradicted each other
+
+    def has_left(self, call: EmergencyCall, at: datetime) -> None:
+        """The call's first INVITE was handed to the network at that moment (UTC), which its event cannot know."""
+        self._left[call.id] = at
 
     def take(self, events: list[CallEvent], now: float) -> None:
         """Record each of them; `now` on the clock of their `at`."""
         utc = datetime.now(UTC)
+        left, self._left = self._left, {}
         for event in events:
             try:
-                self._take_one(event, utc, utc - timedelta(seconds=max(0.0, now - event.at)))
+                at = utc - timedelta(seconds=max(0.0, now - event.at))
+                if isinstance(event, AttemptStarted) and event.number == 1 and isinstance(event.tag, EmergencyCall):
+                    at = left.get(event.tag.id, at)
+                self._take_one(event, utc, at)
             except Exception as exc:  # noqa: BLE001 - what cannot be recorded must not keep the next from being
                 self._lines.log("record_failed", level="critical", of=type(event).__name__, error=repr(exc)[:500])
 

@@ -103,7 +103,9 @@ class EmergencyCall:
 
 @dataclass(frozen=True, slots=True)
 class Stranger:
-    """A request from nobody we know, for the record and the rate limit."""
+    """A request from nobody we know, for the record and the rate limit. With an account: one of its PBX, for a number
+    that is an emergency in other countries alone.
+    """
 
     source: Hop
     method: str
@@ -111,6 +113,8 @@ class Stranger:
     user_agent: str
     is_emergency: bool
     at: datetime
+    account_id: str | None = None
+    pbx_id: str | None = None
 
     def entry(self) -> dict[str, Any]:
         """The journal's `stranger` entry."""
@@ -122,7 +126,7 @@ class Stranger:
             "user_agent": clean_text(self.user_agent),
             "emergency": self.is_emergency,
             "at": instant(self.at),
-        }
+        } | ({"account_id": self.account_id, "pbx_id": self.pbx_id} if self.account_id else {})
 
 
 @dataclass(slots=True)
@@ -134,6 +138,12 @@ class Progress:
     )  # and what it was sent, if not the first
     is_recorded: bool = False
     is_finished: bool = False
+    latest: datetime | None = None  # the last thing told of it
+
+    def not_before(self, at: datetime) -> datetime:
+        """The time of what follows: an event is dated when its cause was heard, which may be before the INVITE left."""
+        self.latest = max(at, self.latest or at)
+        return self.latest
 
 
 class CallRecorder:
@@ -159,6 +169,7 @@ class CallRecorder:
     def attempt_started(self, event: AttemptStarted, at: datetime) -> None:
         call = _call_of(event)
         progress = self._calls.setdefault(call.id, Progress())
+        at = progress.not_before(at)
         is_first = not progress.is_recorded  # its INVITE stands with the call
         progress.started[event.number] = (at, event.with_location, b"" if is_first else event.sent)
         if not progress.is_recorded:
@@ -169,6 +180,7 @@ class CallRecorder:
     def attempt_ended(self, event: AttemptEnded, at: datetime) -> None:
         call, hop = _call_of(event), event.target.hop
         progress = self._calls.setdefault(call.id, Progress())
+        at = progress.not_before(at)
         unknown = (at, event.target.edit.conveys_location, b"")
         started_at, with_location, sent = progress.started.pop(event.number, unknown)
         self._put(
@@ -195,6 +207,7 @@ class CallRecorder:
         if not progress.is_recorded:  # cancelled before it went anywhere
             progress.is_recorded = True
             self._put(call.entry(sent_at=None, trunk_id=None, invite=b""))
+        at = progress.not_before(at)
         progress.is_finished = True
         self._put_outcome(call, event.outcome, event.status, event.target.name if event.target else None, at)
         self._forget_done(call.id, progress)
