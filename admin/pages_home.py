@@ -213,11 +213,11 @@ async def _kept_records(request: web.Request) -> list[Alarm]:
 async def _refused_calls(request: web.Request, standing: Standing) -> list[Alarm]:
     """An emergency call of the last day from an address that no PBX here has: perhaps one that nobody entered yet."""
     found = await refusals.latest_emergency_refused(request[SESSION], utc_now() - REFUSED_WITHIN)
-    if found is None or any(_is_within(found[0], source) for pbx in standing.pbxs for source in pbx.sources):
+    if found is None or any(_is_within(found.ip, source) for pbx in standing.pbxs for source in pbx.sources):
         return []
     text = (
-        f"{standing.number} from {found[0]} was refused at "
-        f"{found[1].astimezone(zone_of(standing.account)):%Y-%m-%d %H:%M}: is that your PBX? Then enter it, or its "
+        f"{standing.number} from {found.ip} was refused at "
+        f"{found.at.astimezone(zone_of(standing.account)):%Y-%m-%d %H:%M}: is that your PBX? Then enter it, or its "
         "next call is refused too. Else nothing is to be done: strangers try such numbers."
     )
     return [Alarm(text, "Add PBX", "/settings/pbxs/new", "refused_call", is_urgent=False)]

@@ -37,7 +37,9 @@ class NumberPack:
 
     `primary` is the number for a call that names none of them: a service URN, a visitor's number. `slips` are
     prefixes that count as a mistake in front of an emergency or test number. `also_reserved` are emergency numbers of
-    visitors: no extension may take them, but they are not dialled here by the law of this country. `services`: the
+    visitors, 112 and 911 wherever they are not the country's own: they are not dialled here by its law, but no
+    extension may take them, nothing else has them, and every mobile takes them for what they are (3GPP TS 22.101
+    §10.1.1), so a call to one is an emergency call (docs/decisions/0037). `services`: the
     numbers that reach one service alone. `sent_as`: a number that mobiles dial and landlines do not carry, and the one
     that does. No `test`: nothing is set aside for tests there, and `urn:service:test.sos` is what to call.
     """
@@ -84,7 +86,7 @@ class NumberPack:
 
     def reserves(self, digits: str) -> bool:
         """Whether these digits are an emergency number of visitors, and nothing else here."""
-        return digits.removeprefix("+") in self.also_reserved
+        return digits in self.also_reserved or (digits[:1] == "+" and digits[1:] in self.also_reserved)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,6 +99,7 @@ class NumberPlan:
     emergency_forms: frozenset[str] = field(init=False)
     test_forms: frozenset[str] = field(init=False)
     local_forms: frozenset[str] = field(init=False)
+    _visitors: frozenset[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         emergency = frozenset().union(*(pack.emergency_forms for pack in self.packs))
@@ -106,6 +109,12 @@ class NumberPlan:
         object.__setattr__(self, "emergency_forms", emergency)
         object.__setattr__(self, "test_forms", test - emergency)
         object.__setattr__(self, "local_forms", (emergency | test) - shared)
+        visitors = frozenset().union(*(pack.also_reserved for pack in self.packs))
+        object.__setattr__(self, "_visitors", visitors | {f"+{number}" for number in visitors})
+
+    def reserves(self, digits: str) -> bool:
+        """Whether these digits are an emergency number of visitors in some of the countries."""
+        return digits in self._visitors
 
     def pack_of(self, dialed: str, own: NumberPack) -> NumberPack:
         """Whose number was dialled, of a caller of whom no place is known: the account's own country's wherever it has
@@ -232,6 +241,9 @@ def numbers_of(country: str) -> NumberPack:
     """The country's pack (ISO 3166 alpha-2); a country without one is served by the North American pack."""
     return _PACK_OF.get(country.upper(), NORTH_AMERICA)
 
+
+PRIMARIES = frozenset(pack.primary for pack in PACKS)
+"""What people who are used to it dial for help wherever they are: 000, 111, 112, 911, 999."""
 
 UNTESTABLE = frozenset(country for pack in PACKS if not pack.test for country in pack.countries)
 """Countries in which no number is set aside for test calls: 933 is an extension there, or nothing."""

@@ -30,7 +30,8 @@ class Kind(StrEnum):
 class Dialed:
     """`digits`: as dialled, separators gone ("9911"), or the service URN in lower case; empty when `kind` is NONE.
 
-    `is_local`: what is dialled means this in some of the account's countries only; `settle` says whether it does here.
+    `is_local`: what is dialled means this in some of the account's countries only, or is a visitor's number; `settle`
+    says whether it does here.
     """
 
     kind: Kind
@@ -68,8 +69,8 @@ def settle(dialed: Dialed, country: str | None, *, is_extension: bool) -> Dialed
     """What a number of some of the account's countries means where the caller is.
 
     A number that is an emergency elsewhere takes no call from a caller who is known to be somewhere else: 999 from the
-    New York office is an extension, or nothing. With no better knowledge than a default it is an emergency, unless one
-    of the account's lines has that very number.
+    New York office is an extension, or nothing. What visitors dial, 112 and 911, is an emergency everywhere. With no
+    better knowledge than a default it is an emergency, unless one of the account's lines has that very number.
 
     Args:
         country: Of the caller's location (ISO 3166 alpha-2); None when only a default or nothing is known.
@@ -132,6 +133,8 @@ def _classify_user(user: str, numbers: Numbers) -> Dialed:
         return Dialed(Kind.EMERGENCY, digits, digits in numbers.local_forms)
     if digits in numbers.test_forms:
         return Dialed(Kind.TEST, digits, digits in numbers.local_forms)
+    if numbers.reserves(digits):  # 911 in London, 112 in Chicago; an own line of that very number is asked for
+        return Dialed(Kind.EMERGENCY, digits, is_local=True)
     return NOTHING
 
 

@@ -35,7 +35,7 @@ from engine.e911.location_uris import LocationUris, located
 from engine.e911.peers import Peer, Peers, Unknown
 from engine.e911.pidf import entity_of
 from engine.e911.route import Deadlines, HopsOf, Outgoing
-from engine.numbers import EVERYWHERE, NumberPack, numbers_of
+from engine.numbers import EVERYWHERE, PRIMARIES, NumberPack, numbers_of
 from engine.sip.forward import NO_EDIT, Edit, Forward, Hop, Target
 from engine.sip.message import BadMessage, Request
 from engine.sip.uri import Uri, parse_uri
@@ -68,7 +68,7 @@ class Decision:
     """Forward the request, answer it with `status`, or hold it.
 
     `call` is there for an emergency call, `callback` for a call from a carrier, `stranger` for a request that is
-    refused because nobody knows its sender.
+    refused because nobody knows its sender, or that a PBX sent for a number which is an emergency elsewhere alone.
     `ask`: an account and a location URI worth asking for, for the next call's sake. `lend`: remembers who the number is
     of that the request leaves with; to be called when it has left, before anything else is decided. `is_stateless`: the
     answer is given once, and the request forgotten.
@@ -176,7 +176,7 @@ class Hook:
             inbound = self._callbacks.decide(request, source, now, is_lent_alone=True)
             if inbound.callback is not None:
                 return _of_inbound(inbound)
-        return self._decide_other(request, peer)
+        return self._decide_other(request, source, peer, now)
 
     def _decide_unknown(self, request: Request, source: Hop, now: datetime, unknown: Unknown) -> Decision:
         if self.peers.is_trunk(source):
@@ -196,11 +196,11 @@ class Hook:
             return Decision(status=404, reason="Not Found")
         return _of_inbound(self._callbacks.decide(request, source, now))
 
-    def _decide_other(self, request: Request, peer: Peer) -> Decision:
+    def _decide_other(self, request: Request, source: Hop, peer: Peer, now: datetime) -> Decision:
         hop = route_hop(peer.pbx.default_route) if peer.pbx.default_route else None
         hops = self._hops_of(*hop) if hop else ()
         if not hops:
-            return Decision(status=404, reason="Not Found")
+            return Decision(status=404, reason="Not Found", stranger=_lost_abroad(request, source, peer, now))
         if b"priority" in request.shape.first and names_psap_callback(request):
             return self._to_default_route(hops, Edit(remove=("Priority",)))  # a carrier's word alone (RFC 7090 §6)
         known = self._default_routes.get(peer.pbx.default_route)
@@ -466,6 +466,19 @@ def _dialed(request: Request, account: AccountTable) -> Dialed:
         return dial.NOTHING
     uri = request.request_uri
     return dial.classify(uri, _to(request, uri), account.number_plan)
+
+
+def _lost_abroad(request: Request, source: Hop, peer: Peer, now: datetime) -> Stranger | None:
+    """A call to what is the emergency number of other countries alone and goes nowhere here: perhaps somebody wanted
+    help. For the record; None for any other request.
+    """
+    if request.method not in CALL_METHODS:
+        return None
+    digits = dial.classify(request.request_uri, "", EVERYWHERE).digits
+    if digits not in PRIMARIES or peer.account.is_extension(digits):
+        return None
+    agent, who = request.header("User-Agent") or "", (peer.account.account_id, peer.pbx.id)
+    return Stranger(source, request.method, request.request_uri, agent, True, now, *who)
 
 
 def _numbers_dialed(account: AccountTable, dialed: Dialed) -> NumberPack:

@@ -16,12 +16,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit.events import Event
 from engine.audit.record import PLATFORM, Actor, record
-from engine.models import AuditEntry
+from engine.e911 import dial
+from engine.models import Account, AuditEntry
+from engine.numbers import EVERYWHERE
 
 WINDOW = dt.timedelta(minutes=10)
 MAX_SOURCES = 50  # told apart in a window; at 7 entries for a million requests each, a window is 350 entries at most
 LOOKED = 500  # of the newest entries, when a refused emergency call is looked for
 ALL_OTHERS = "many sources"
+STRANGE = "The sender is no PBX or trunk of any account"
+ELSEWHERE = "An emergency number of other countries alone; the PBX has no default route that would take it"
 
 
 @dataclass(slots=True)
@@ -46,46 +50,66 @@ class Tally:
 
 
 async def note_refusal(session: AsyncSession, tally: Tally, entry: Mapping[str, Any], at: dt.datetime) -> None:
-    """Put a journal's `stranger` entry into the platform's audit chain, when its count is worth one."""
+    """Put a journal's `stranger` entry into the platform's audit chain, when its count is worth one; what a PBX sent
+    for an emergency number of other countries, into its account's.
+    """
+    account_id = str(entry.get("account_id") or "") or None
+    if account_id is not None and await session.get(Account, account_id) is None:
+        return
     source = entry.get("source")
     hop = source if isinstance(source, dict) else {}
     ip = str(hop.get("ip") or "unknown")[:45]
     is_emergency = bool(entry.get("emergency"))
-    name, window, count = tally.add(at, ip, is_emergency=is_emergency)
-    if not _is_power_of_ten(count):
-        return
+    uri = str(entry.get("request_uri") or "")
+    digits = dial.classify(uri, "", EVERYWHERE).digits if account_id is not None else ""
+    counted = ip if account_id is None else f"{digits} {ip} {account_id}"
+    name, window, count = tally.add(at, counted, is_emergency=is_emergency)
+    name = f"{digits} {ip}" if account_id is not None and name == counted else name
     identity = f"{name}@{window}{'!' if is_emergency else ''}#{count}"
-    if await _is_known(session, identity):  # the journal is being read again
+    if not _is_power_of_ten(count) or await _is_known(session, account_id or PLATFORM, identity):  # or read again
         return
     agent, method = str(entry.get("user_agent") or "")[:400], str(entry.get("method") or "")[:40]
+    kind, who = ("anonymous", name) if account_id is None else ("phone", f"a caller by {ip}")
+    facts = {
+        "refused": count,
+        "emergency": is_emergency,
+        "transport": str(hop.get("transport") or ""),
+        "port": hop.get("port"),
+        "at": str(entry.get("at") or ""),
+    }
     record(
         session,
-        Actor("anonymous", name, name, ip, user_agent=agent, method=method, route="sip"),
+        Actor(kind, name, who, ip, account_id, user_agent=agent, method=method, route="sip"),
         Event.EMERGENCY_CALL_REFUSE,
-        resource=("stranger", identity, str(entry.get("request_uri") or "")[:200]),
+        resource=("stranger" if account_id is None else "pbx", identity, uri[:200]),
         outcome="denied",
-        status=403,
-        reason="The sender is no PBX or trunk of any account",
-        details={
-            "refused": count,
-            "emergency": is_emergency,
-            "transport": str(hop.get("transport") or ""),
-            "port": hop.get("port"),
-            "at": str(entry.get("at") or ""),
-        },
+        status=403 if account_id is None else 404,
+        reason=STRANGE if account_id is None else ELSEWHERE,
+        details=facts if account_id is None else facts | {"pbx_id": entry.get("pbx_id")},
     )
 
 
-async def _is_known(session: AsyncSession, identity: str) -> bool:
-    query = select(AuditEntry.id).where(AuditEntry.chain == PLATFORM, AuditEntry.resource_id == identity)
+async def _is_known(session: AsyncSession, chain: str, identity: str) -> bool:
+    query = select(AuditEntry.id).where(AuditEntry.chain == chain, AuditEntry.resource_id == identity)
     return await session.scalar(query) is not None
 
 
-async def latest_emergency_refused(session: AsyncSession, since: dt.datetime) -> tuple[str, dt.datetime] | None:
-    """The newest source of an emergency call that was refused since then, and when; None: no such call came lately."""
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An emergency call that went nowhere: from where and when; of a PBX, the number that was dialled."""
+
+    ip: str
+    at: dt.datetime
+    dialed: str = ""
+
+
+async def latest_emergency_refused(session: AsyncSession, since: dt.datetime, chain: str = PLATFORM) -> Refused | None:
+    """The newest emergency call of a stranger that was refused since then, or, in an account's chain, of its PBX that
+    went nowhere; None: no such call came lately.
+    """
     newest = (
         select(AuditEntry.resource_id, AuditEntry.ip, AuditEntry.at)
-        .where(AuditEntry.chain == PLATFORM, AuditEntry.event == Event.EMERGENCY_CALL_REFUSE)
+        .where(AuditEntry.chain == chain, AuditEntry.event == Event.EMERGENCY_CALL_REFUSE)
         .order_by(AuditEntry.seq.desc())
         .limit(LOOKED)
     )
@@ -93,7 +117,8 @@ async def latest_emergency_refused(session: AsyncSession, since: dt.datetime) ->
         if at < since:
             break
         if "!#" in identity:
-            return ip, at
+            dialed, blank, _ = identity.partition(" ")
+            return Refused(ip, at, dialed if blank and dialed.isdigit() else "")
     return None
 
 

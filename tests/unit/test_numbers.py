@@ -165,6 +165,8 @@ def test_a_pack_is_consistent(pack):
     assert not pack.emergency & pack.test
     assert not pack.emergency_forms & pack.test_forms
     assert not pack.also_reserved & pack.emergency
+    assert pack.also_reserved <= {"112", "911"}
+    assert pack.also_reserved | pack.emergency >= {"112", "911"}  # 3GPP TS 22.101 §10.1.1
     for form in pack.emergency_forms | pack.test_forms:
         sent = pack.number_for(form)
         assert sent in pack.emergency | pack.test

@@ -173,7 +173,7 @@ async def test_the_newest_refused_emergency_call_is_found_among_other_refusals(d
     async with database.sessions() as session:
         found = await refusals.latest_emergency_refused(session, now - dt.timedelta(days=1))
         assert found is not None
-        assert found[0] == "127.0.0.3"
+        assert (found.ip, found.dialed) == ("127.0.0.3", "")
         assert await refusals.latest_emergency_refused(session, now + dt.timedelta(hours=1)) is None
 
 

@@ -210,6 +210,13 @@ US_AND_GB = plan_of(["US", "GB"])
         (US_AND_GB, "112", "US", False, Kind.EMERGENCY),
         (US_AND_GB, "112", "GB", True, Kind.EMERGENCY),
         (US_AND_GB, "9112", "US", False, Kind.NONE),
+        (plan_of(["GB"]), "911", "GB", True, Kind.EMERGENCY),
+        (plan_of(["GB"]), "+911", None, False, Kind.EMERGENCY),
+        (plan_of(["GB"]), "911", None, True, Kind.NONE),
+        (plan_of(["GB"]), "9911", "GB", False, Kind.NONE),  # no slip is taken from what may be an extension
+        (plan_of(["GB"]), "000", "GB", False, Kind.NONE),
+        (plan_of(["US"]), "112", "US", False, Kind.EMERGENCY),
+        (plan_of(["US"]), "112", "JP", False, Kind.EMERGENCY),
         (US_AND_GB, "101", "GB", False, Kind.NONE),
         (US_AND_GB, "urn:service:sos", "GB", False, Kind.EMERGENCY),
         (US_AND_GB, "urn:service:test.sos", "GB", False, Kind.TEST),

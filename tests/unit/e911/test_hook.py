@@ -499,3 +499,30 @@ def test_a_caller_whose_call_places_it_abroad_dials_that_country_s_numbers(count
     else:
         assert decision.forward.targets[0].edit.request_uri == f"sip:{sent}@203.0.113.1"
         assert decision.call.resolved.source == "request"
+
+
+@pytest.mark.parametrize(("dialed", "is_known"), [("999", True), ("000", True), ("101", False), ("110", False)])
+def test_another_country_s_number_that_goes_nowhere_is_on_record(dialed, is_known):
+    """E-01: a British visitor's 999 in New York: an ordinary number there, so no call, but no 404 without a trace."""
+    decision = decide(PHONE, uri=f"sip:{dialed}@192.0.2.10")  # of a PBX without a default route
+    assert (decision.status, decision.call, decision.is_stateless) == (404, None, False)
+    assert (decision.stranger is not None) is is_known
+    if is_known:
+        entry = decision.stranger.entry()
+        assert (entry["account_id"], entry["pbx_id"]) == ("account_1", "pbx_2")
+        assert (entry["emergency"], entry["request_uri"]) == (True, f"sip:{dialed}@192.0.2.10")
+
+
+@pytest.mark.parametrize(
+    ("country", "dialed", "sent"), [("GB", "911", "999"), ("US", "112", "911"), ("NZ", "112", "111")]
+)
+def test_what_visitors_dial_is_an_emergency_everywhere(country, dialed, sent):
+    """E-01, E-03: 3GPP TS 22.101 §10.1.1: a caller who dials 911 in London reaches 999, whatever is known of them."""
+    for known in ({}, {"default_location_id": None}):
+        decision = decide(at=hook(account(country=country, **known)), uri=f"sip:{dialed}@192.0.2.10")
+        if known:  # else by the place, which is in New York
+            assert decision.forward.targets[0].edit.request_uri == f"sip:{sent}@203.0.113.1"
+        assert decision.forward.emergency
+        assert decision.call.dialed.digits == dialed
+    taken = account(country=country, lines=(Line("line_1", dialed, dialed, "Ada", None),), default_location_id=None)
+    assert decide(at=hook(taken), uri=f"sip:{dialed}@192.0.2.10").call is None  # somebody's own line, nowhere in sight
