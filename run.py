@@ -92,7 +92,9 @@ HELPERS = 2  # computing lanes beside the waiting one: as many as two cores have
 GIVING_WAY = ("nice", "-n", "5")
 SLOWEST = 10  # tests of a lane that are named at the end
 USAGE = """\
-python3 run.py                 start Callpoint here (data in ./data)
+python3 run.py                 start Callpoint here (data in ./data): 8080 for phones, 127.0.0.1:8081 for the pages,
+                               5060 for SIP. Others: CALLPOINT_PROVISIONING__LISTEN, CALLPOINT_ADMIN__LISTEN,
+                               CALLPOINT_SIP__UDP, CALLPOINT_SIP__TCP, each HOST:PORT. A port is taken: exit code 3
 python3 run.py demo            the whole story with simulated phones, PBX and carrier; nothing is kept
 python3 run.py test            all checks and tests; names what is missing on the machine and brings it when it may
 python3 run.py check           format, lint, types and import rules alone
@@ -147,7 +149,8 @@ def main() -> int:
     install(RUNTIME)
     if word == "compile":
         return compile_core()
-    return os.execv(PYTHON, [str(PYTHON), "-m", "engine", word, *rest])  # noqa: S606  # no shell, our own interpreter
+    environment = os.environ | {"CALLPOINT_STARTED_AS": "python3 run.py"}  # pages print commands as they are typed here
+    return os.execve(PYTHON, [str(PYTHON), "-m", "engine", word, *rest], environment)  # noqa: S606  # no shell
 
 
 def install(requirements: Path) -> None:

@@ -24,6 +24,7 @@ from engine import migrations
 from engine.db import Database, utc_now
 from engine.disk import DiskWatch
 from engine.e911.store_outbox import OLDEST_MAIL
+from engine.own_command import own_command
 from engine.provisioning.store_alarms import count_without_location
 
 DATABASE_TIMEOUT_S = 2.0
@@ -120,7 +121,7 @@ async def _migration_check(connection: AsyncConnection) -> Check:
     except DBAPIError:
         stands_at = None  # the table is not there: nothing was migrated yet
     is_ok = stands_at == wanted
-    return Check("migrations", is_ok=is_ok, detail=f"at {stands_at}" if is_ok else "run `callpoint migrate`")
+    return Check("migrations", is_ok=is_ok, detail=f"at {stands_at}" if is_ok else f"run `{own_command('migrate')}`")
 
 
 def _edge_check(request: web.Request) -> Check:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from admin.context import REQUEST_ID
 from engine.errors import Conflict, DatabaseAway, EngineError, Invalid, TooManyRequests
+from engine.own_command import own_command
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = 5  # a database that restarts is usually back by then
@@ -90,13 +91,13 @@ def meant(error: Exception) -> EngineError | None:
         return Conflict("Another change made at the same moment stands in the way. Read again and repeat.")
     if isinstance(error, DBAPIError) and _lacks_schema(error):
         return SchemaUnlike(
-            "The database is of another build than this program: `callpoint doctor` names what is missing."
+            f"The database is of another build than this program: `{own_command('doctor')}` names what is missing."
         )
     if isinstance(error, DATABASE_ERRORS) or (isinstance(error, DBAPIError) and error.connection_invalidated):
         return DatabaseAway(
             "The database cannot be reached, is locked or is full; nothing was changed. "
             "911 calls still go out: they never wait for it. Try again in a moment; "
-            "`callpoint doctor` says what is wrong."
+            f"`{own_command('doctor')}` says what is wrong."
         )
     if isinstance(error, web.HTTPException) and error.status >= 400:
         return _of_router(error)

@@ -30,6 +30,7 @@ from engine.accounts.displays import is_display
 from engine.errors import EngineError
 from engine.models import Account, Location
 from engine.numbers import UNTESTABLE, numbers_of
+from engine.own_command import own_command
 from engine.places import is_dispatchable, sentence_of_missing
 
 HERE = Path(__file__).parent
@@ -227,6 +228,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.globals |= {"icon": icon, "static": static_url, "time": time_tag, "model_name": model_name, "guides": _guides}
+    made.globals["command"] = own_command
     made.tests["addressed"] = has_address
     made.tests["testable"] = is_testable
     made.filters["missing_of_address"] = missing_of

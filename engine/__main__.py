@@ -1,10 +1,12 @@
-"""The `callpoint` command. Exit codes: 0 done, 1 failed, 2 wrong usage. `--json` where a script would want it.
+"""The `callpoint` command. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a port is taken. `--json` where a script
+would want it.
 
 Commands work on the database directly: who can read the key file has authority here; the audit log names the actor
 `cli`. Imports stand inside the commands so that each starts fast.
 """
 
 import asyncio
+import errno
 import gc
 import getpass
 import json
@@ -18,12 +20,19 @@ from typing import Annotated, Any
 import typer
 
 from engine import config as configuration
+from engine import port_check
 from engine.config import Config
 from engine.errors import ConfigFault, EngineError, Invalid
+from engine.port_check import PortsTaken
 
 app = typer.Typer(
     name="callpoint", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-    help="Callpoint: phone provisioning and E911, beside your PBX.",
+    help=(
+        "Callpoint: phone provisioning and E911, beside your PBX.\n\n`run` listens on 8080 for phones "
+        "(CALLPOINT_PROVISIONING__LISTEN), on 127.0.0.1:8081 for the pages (CALLPOINT_ADMIN__LISTEN) and on 5060 "
+        "for SIP (CALLPOINT_SIP__UDP, CALLPOINT_SIP__TCP), each HOST:PORT. A file given with --config names the same; "
+        "docs/configuration.md has every key."
+    ),
 )  # fmt: skip
 account_app = typer.Typer(no_args_is_help=True, help="Accounts.")
 api_key_app = typer.Typer(no_args_is_help=True, help="API keys.")
@@ -60,6 +69,9 @@ def main() -> None:
     except ConfigFault as fault:
         _complain("Callpoint cannot start with this configuration:", *(f"  {line}" for line in fault.faults))
         raise SystemExit(1) from None
+    except PortsTaken as fault:
+        _complain(f"{fault.title}:{fault.detail}")
+        raise SystemExit(port_check.EXIT_CODE) from None
     except Invalid as fault:
         _complain(fault.detail, *(f"  {field.field}: {field.detail}" for field in fault.fields))
         raise SystemExit(1) from None
@@ -72,7 +84,7 @@ def main() -> None:
 
 @app.command()
 def run(config: ConfigOption = None) -> None:
-    """Start the node: SIP, the phones' port and the admin pages."""
+    """Start the node: SIP, the phones' port and the admin pages. Exit code 3 when a port is taken."""
     from engine import crypto, data_folder, log
     from engine.edge_link import EdgeLink, stop_asked
 
@@ -82,6 +94,7 @@ def run(config: ConfigOption = None) -> None:
     async def serve() -> None:
         asked = stop_asked()  # before anything runs, so that no signal finds a half-started node
         data_folder.take(settings.core.data_dir)
+        port_check.check(settings)
         keys = crypto.load_or_create(settings.key_file)
         edge = EdgeLink(settings)
         await edge.begin()  # 911 is carried while the rest is still being imported
@@ -99,7 +112,7 @@ def run(config: ConfigOption = None) -> None:
         _run(serve())
     except OSError as exc:
         _complain(f"A port or file cannot be opened: {exc}. Change it with [sip], [provisioning] or [admin] listen.")
-        raise SystemExit(1) from None
+        raise SystemExit(port_check.EXIT_CODE if exc.errno == errno.EADDRINUSE else 1) from None
 
 
 @app.command()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from engine.edge_link import EdgeState
+from engine.own_command import own_command
 
 if TYPE_CHECKING:
     from engine.app import App
@@ -39,7 +40,8 @@ def show_start(node: "App") -> None:
         else "not set: messages wait, nothing is lost ([mail])"
     )
     _line("Mail", mail)
-    _line("Stop", "Ctrl-C      No phone at hand? python3 run.py demo      Something odd? python3 run.py doctor\n")
+    demo, doctor = own_command("demo", takes_config=False), own_command("doctor")
+    _line("Stop", f"Ctrl-C      No phone at hand? {demo}      Something odd? {doctor}\n")
 
 
 def show_boot(result: "BootResult", *, as_json: bool) -> None:

@@ -30,7 +30,7 @@ class Owner:
     def refuse_strangers(self, addresses: Iterable[tuple[socket.SocketKind, str, int]]) -> None:
         """Raise OSError when an address is held by anything but an older SIP process of this folder."""
         taken = [(host, port) for kind, host, port in addresses if port and _is_taken(kind, host, port)]
-        if taken and not self._has_living_elder():
+        if taken and not self.has_living_elder():
             host, port = taken[0]
             raise OSError(errno.EADDRINUSE, f"{host}:{port} is in use by another program; calls would be split")
 
@@ -51,7 +51,7 @@ class Owner:
         except OSError:
             return []
 
-    def _has_living_elder(self) -> bool:
+    def has_living_elder(self) -> bool:
         """Whether a SIP process of this folder lives: an older one, or one beside us."""
         for path in self._folder.glob("edge*.owner"):
             try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import sys
 from dataclasses import dataclass
 from hashlib import sha256
@@ -195,3 +196,14 @@ async def test_a_snippet_is_printed_or_written_with_the_site_s_own_addresses(nod
     unknown = await run(node, "snippet", "opensips", *addresses)
     assert unknown.code == 1
     assert "freeswitch" in unknown.err
+
+
+async def test_a_taken_port_ends_the_start_with_a_code_of_its_own(node: Node) -> None:
+    """One sentence and exit code 3 instead of a SIP process that is started again and again."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        said = await run(node, "run", CALLPOINT_SIP__UDP=f"127.0.0.1:{other.getsockname()[1]}")
+    assert said.code == 3
+    assert "SIP over UDP, is taken by " in said.err
+    assert "Nothing was started: this server carries no 911 call." in said.err
+    assert "edge_died" not in said.err + said.out
