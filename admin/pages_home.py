@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 from aiohttp import web
 
-from admin.context import ACCOUNT, DISK, EDGE, HOME, MAIL_SERVER, SCOPES, SESSION
+from admin.context import ACCOUNT, ACTOR, DISK, EDGE, HOME, MAIL_SERVER, SCOPES, SESSION
+from admin.pages_form import see_other, typed
 from admin.render import has_test_number, plural, render, zone_of
 from admin.routes import SIGNED_IN, Route
 from engine.accounts import mail_server, store_anomalies, store_storage, store_trunks
@@ -22,8 +23,10 @@ from engine.audit.events import Event
 from engine.audit.record import PLATFORM
 from engine.db import utc_now
 from engine.e911 import alarms as e911_alarms
-from engine.e911 import refusals, store_calls, store_tests, store_webhooks
+from engine.e911 import refusals, store_calls, store_tests, store_unplaced, store_webhooks
 from engine.e911 import store as e911
+from engine.e911.acknowledging import caller_of
+from engine.e911.dismissing import dismiss
 from engine.e911.location import DISAGREEMENT
 from engine.e911.sweep import UNTESTED_AFTER
 from engine.models import Account, EmergencyCall, Pbx, Trunk
@@ -63,13 +66,16 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """One line of what needs a person: what it means, and the link that leads to the cure."""
+    """One line of what needs a person: what it means, and the link that leads to the cure; `until`: of one that can be
+    dismissed, the newest thing it tells of.
+    """
 
     text: str
     action: str
     href: str
     kind: str
     is_urgent: bool
+    until: dt.datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +158,10 @@ async def _alarms(request: web.Request, standing: Standing) -> list[Alarm]:
     if {Scope.CALLS_READ, Scope.LOCATIONS_READ} <= scopes:
         facts = await _facts(request, standing)
         found = [
-            Alarm(one.text, one.action, one.href, one.kind.value, one.is_urgent) for one in e911_alarms.alarms_of(facts)
+            Alarm(one.text, one.action, one.href, one.kind.value, one.is_urgent, one.until)
+            for one in e911_alarms.alarms_of(facts)
         ]
+        found += await _lost_abroad(request, standing)
     if Scope.PHONES_READ in scopes:
         counts = await store_alarms.alarm_counts(request[SESSION], request[ACCOUNT].id)
         found += [Alarm(one.text, "See which", one.href, one.kind.value, is_urgent=True) for one in summed(counts)]
@@ -165,7 +173,13 @@ async def _alarms(request: web.Request, standing: Standing) -> list[Alarm]:
         text = request.app[DISK].alarm()  # of the whole platform: nothing that one tenant among several should see
         found += [Alarm(text, "Storage", "/settings/storage", "disk", is_urgent=True)] if text else []
         found += await _kept_records(request) + await _refused_calls(request, standing)
-    return sorted(found, key=lambda alarm: not alarm.is_urgent)
+    dismissed = await store_unplaced.dismissals_of(request[SESSION], request[ACCOUNT].id)
+    open_ones = [
+        alarm
+        for alarm in found
+        if alarm.until is None or alarm.kind not in dismissed or alarm.until > dismissed[alarm.kind]
+    ]
+    return sorted(open_ones, key=lambda alarm: not alarm.is_urgent)
 
 
 async def _empty_groups(request: web.Request, standing: Standing) -> list[Alarm]:
@@ -220,7 +234,30 @@ async def _refused_calls(request: web.Request, standing: Standing) -> list[Alarm
         f"{found.at.astimezone(zone_of(standing.account)):%Y-%m-%d %H:%M}: is that your PBX? Then enter it, or its "
         "next call is refused too. Else nothing is to be done: strangers try such numbers."
     )
-    return [Alarm(text, "Add PBX", "/settings/pbxs/new", "refused_call", is_urgent=False)]
+    return [Alarm(text, "Add PBX", "/settings/pbxs/new", e911_alarms.REFUSED_CALL, is_urgent=False, until=found.at)]
+
+
+async def _lost_abroad(request: web.Request, standing: Standing) -> list[Alarm]:
+    """Somebody here dialled another country's emergency number within the last day, and it went nowhere."""
+    account, since = standing.account, utc_now() - REFUSED_WITHIN
+    found = await refusals.latest_emergency_refused(request[SESSION], since, account.id)
+    if found is None or not found.dialed:
+        return []
+    pbx = next((pbx for pbx in standing.pbxs if any(_is_within(found.ip, source) for source in pbx.sources)), None)
+    text = (
+        f"{found.dialed} was dialed by way of {pbx.name if pbx else found.ip} at "
+        f"{found.at.astimezone(zone_of(account)):%Y-%m-%d %H:%M} and went nowhere: it is an emergency number of other "
+        f"countries, and the PBX has no default route. Perhaps somebody wanted help: tell people to dial "
+        f"{standing.number}, or have the PBX do so for them."
+    )
+    href = f"/settings/pbxs/{pbx.id}" if pbx else "/settings#pbxs"
+    return [Alarm(text, "See the PBX", href, e911_alarms.LOST_ABROAD, is_urgent=False, until=found.at)]
+
+
+async def post_dismiss(request: web.Request) -> web.Response:
+    kind = request.match_info["kind"]
+    await dismiss(request[SESSION], request[ACTOR], request[ACCOUNT].id, kind, await typed(request, "until"))
+    return see_other("/", "alarm-dismissed")
 
 
 def _is_within(ip: str, network: str) -> bool:
@@ -258,7 +295,21 @@ async def _facts(request: web.Request, standing: Standing) -> e911_alarms.Standi
         country=standing.account.country,
         has_callback=await store_calls.has_callback_number(session, account_id),
         moved=await store_tests.count_moved(session, account_id, now - UNTESTED_AFTER),
+        unplaced=await _unplaced(request, since),
     )
+
+
+async def _unplaced(request: web.Request, since: dt.datetime) -> e911_alarms.Unplaced | None:
+    """Calls without a location since then, those left out that were dismissed, and whose cause is mended."""
+    session, account = request[SESSION], request[ACCOUNT]
+    dismissed = (await store_unplaced.dismissals_of(session, account.id)).get(e911_alarms.AlarmKind.NO_LOCATION, since)
+    calls = [call for call in await store_unplaced.unplaced_calls(session, account, since) if call.sent_at > dismissed]
+    if not calls:
+        return None
+    latest = calls[0]
+    when = f"{latest.sent_at.astimezone(zone_of(account)):%Y-%m-%d %H:%M}"
+    phone_id = latest.caller.get("phone_id")
+    return e911_alarms.Unplaced(len(calls), caller_of(latest), when, latest.sent_at, latest.id, phone_id)
 
 
 # ------------------------------------------------------------------------------------------ first steps
@@ -439,4 +490,7 @@ def _trunks_in_words(up: int, count: int) -> tuple[str, str]:
     return f"{up} of {count} answer", "Asked again all the time"
 
 
-ROUTES = (Route("GET", "/", get_home, SIGNED_IN, Event.HOME_READ),)
+ROUTES = (
+    Route("GET", "/", get_home, SIGNED_IN, Event.HOME_READ),
+    Route("POST", "/alarms/{kind}/dismiss", post_dismiss, Scope.AUDIT_WRITE, Event.ALARM_DISMISS),
+)

@@ -127,6 +127,7 @@ DONE = {  # what a page says after a redirect; the key travels in the address, t
     "signed-out": "You are signed out.",
     "view-saved": "View saved. It stands under Views.",
     "view-deleted": "View deleted. Links with its filters go on working.",
+    "alarm-dismissed": "Dismissed. It is told again when it happens again; what it told of stays in the log.",
     "hint-dismissed": "Dismissed. It stays in the log and under the dismissed ones.",
     "password": "Password changed. Other sessions are signed out.",
     "mail-saved": "Mail server saved. It is used within seconds, for mails that wait too. Send a test mail now.",

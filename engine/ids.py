@@ -9,7 +9,7 @@ from typing import Literal
 
 Kind = Literal[
     "account", "user", "api_key", "session", "location", "network", "phone", "line", "pbx", "trunk", "number",
-    "call", "callback", "confirmed", "recipient", "notification", "webhook", "audit", "fetch", "request",
+    "call", "callback", "confirmed", "recipient", "notification", "webhook", "alarm", "audit", "fetch", "request",
     "settings", "template", "rollout", "dryrun", "lease", "resync", "contact", "asset", "checkpoint",
     "trunk_group", "sweep", "sweep_plan", "audit_view", "anomaly", "remembered_device", "sign_in", "refused_key",
     "mail_settings",

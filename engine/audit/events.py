@@ -246,6 +246,7 @@ class Event(StrEnum):
     EMERGENCY_CALL_EXPORT = "emergency_call.export"
     EMERGENCY_CALL_FOLLOW = "emergency_call.follow"
     EMERGENCY_CALL_FOLLOW_END = "emergency_call.follow_end"
+    ALARM_DISMISS = "alarm.dismiss"
     ALERT_DISPLAY_CREATE = "alert_display.create"
     DRILL_CREATE = "drill.create"
     SWEEP_CREATE = "sweep.create"
@@ -357,6 +358,7 @@ _CATEGORIES = {
     "trunk_group": Category.TELEPHONY,
     "number": Category.TELEPHONY,
     "emergency_call": Category.EMERGENCY,
+    "alarm": Category.EMERGENCY,
     "alert_display": Category.SECURITY,
     "drill": Category.EMERGENCY,
     "sweep": Category.EMERGENCY,

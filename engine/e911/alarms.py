@@ -1,5 +1,6 @@
 """What needs a person about emergency calls: each alarm says what it means for 911 and where it is cured. Pure."""
 
+import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,6 +14,7 @@ class AlarmKind(StrEnum):
 
     TRUNKS_DOWN = "trunks_down"
     CALL_FAILED = "call_failed"
+    NO_LOCATION = "no_location"
     UNACKNOWLEDGED = "unacknowledged"
     NO_RECIPIENTS = "no_recipients"
     MAIL_FAILING = "mail_failing"
@@ -29,24 +31,42 @@ class AlarmKind(StrEnum):
 
 URGENT = frozenset(
     {
-        AlarmKind.TRUNKS_DOWN, AlarmKind.CALL_FAILED, AlarmKind.UNACKNOWLEDGED, AlarmKind.NO_RECIPIENTS,
-        AlarmKind.MAIL_FAILING, AlarmKind.NO_ADDRESS, AlarmKind.REJECTED,
+        AlarmKind.TRUNKS_DOWN, AlarmKind.CALL_FAILED, AlarmKind.NO_LOCATION, AlarmKind.UNACKNOWLEDGED,
+        AlarmKind.NO_RECIPIENTS, AlarmKind.MAIL_FAILING, AlarmKind.NO_ADDRESS, AlarmKind.REJECTED,
     }
 )  # fmt: skip
+REFUSED_CALL, LOST_ABROAD = "refused_call", "lost_abroad"  # of the logs, told by Home itself
+DISMISSIBLE = frozenset({AlarmKind.NO_LOCATION.value, REFUSED_CALL, LOST_ABROAD})
+"""What no act may ever mend: a stranger's call, a caller who was elsewhere that day."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """`text`: what is wrong and what it means for 911; `action`: the link's words; `href`: where it is cured."""
+    """`text`: what is wrong and what it means for 911; `action`: the link's words; `href`: where it is cured; `until`:
+    of one that can be dismissed, the newest thing it rests on.
+    """
 
     kind: AlarmKind
     text: str
     action: str
     href: str
+    until: dt.datetime | None = None
 
     @property
     def is_urgent(self) -> bool:
         return self.kind in URGENT
+
+
+@dataclass(frozen=True, slots=True)
+class Unplaced:
+    """Calls that went out without a location, and would again: how many, and the latest of them."""
+
+    count: int
+    who: str
+    when: str  # in the account's zone
+    at: dt.datetime
+    call_id: str
+    phone_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +103,7 @@ class Standing:
     days: int = 7
     country: str = "US"  # of the account
     has_callback: bool = True  # some line, location or pool, or the account, has a number to call back
+    unplaced: Unplaced | None = None
     moved: int = 0  # of the untested ones: tested lately, with an address they have no more
 
     @property
@@ -125,6 +146,8 @@ def _of_calls(now: Standing) -> list[Alarm]:
             "carrier. The next would fare alike until the cause is cured; each call's page names it."
         )
         found.append(Alarm(AlarmKind.CALL_FAILED, text, "See which", "/calls?kind=emergency&outcome=failed"))
+    if now.unplaced is not None:
+        found.append(_of_unplaced(now.unplaced, now))
     if now.unacknowledged:
         text = (
             f"{_many(now.unacknowledged, 'emergency call', 'emergency calls')} of the last {now.days} days "
@@ -145,6 +168,20 @@ def _of_calls(now: Standing) -> list[Alarm]:
         href = f"/calls/{now.latest_disagreement}" if now.latest_disagreement else "/calls"
         found.append(Alarm(AlarmKind.DISAGREEMENT, text, "See the latest", href))
     return found
+
+
+def _of_unplaced(calls: Unplaced, now: Standing) -> Alarm:
+    latest = f"by {calls.who} at {calls.when}"
+    what = f"A {now.number} call {latest}"
+    if calls.count > 1:
+        what = f"{calls.count:,} {now.number} calls of the last {now.days} days, the latest {latest},"
+    text = (
+        f"{what} had no location and went out without an address: the dispatcher had to ask. Give the phone, its line "
+        "or its network a location, or the account a default one; else the next goes the same way."
+    )
+    if calls.phone_id:
+        return Alarm(AlarmKind.NO_LOCATION, text, "Place the phone", f"/phones/{calls.phone_id}", calls.at)
+    return Alarm(AlarmKind.NO_LOCATION, text, "See the call", f"/calls/{calls.call_id}", calls.at)
 
 
 def _of_messages(now: Standing) -> list[Alarm]:

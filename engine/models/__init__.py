@@ -27,6 +27,7 @@ from engine.models.base import Audited, Stamped, Versioned
 from engine.models.calls import (
     MAILS,
     WEBHOOKS,
+    AlarmDismissal,
     CallAttempt,
     CallbackCall,
     CallKind,
@@ -100,6 +101,7 @@ __all__ = [
     "WEBHOOKS",
     "Account",
     "AccountLogo",
+    "AlarmDismissal",
     "Anomaly",
     "AnomalyPosition",
     "ApiKey",

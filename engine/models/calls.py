@@ -183,3 +183,17 @@ class Webhook(Audited, Stamped, Base):
     tried_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
     tried_ok: Mapped[bool | None] = mapped_column()
     tried_words: Mapped[str] = mapped_column(String(300), default="")
+
+
+class AlarmDismissal(Audited, Base):
+    """An alarm of Home that somebody dismissed: what it rests on, up to `until`, is told no more."""
+
+    __tablename__ = "alarm_dismissal"
+    resource_type = "alarm"
+    __table_args__ = (UniqueConstraint("account_id", "kind"),)
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"))
+    kind: Mapped[str] = mapped_column(String(30))
+    until: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    by: Mapped[str] = mapped_column(String(320), default="")

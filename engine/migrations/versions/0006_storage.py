@@ -21,6 +21,7 @@ def upgrade() -> None:
     _index_later()
     _removal_note()
     _what_tests_rest_on()
+    _alarm_dismissal()
     op.add_column("location_test", sa.Column("passed_before_at", sa.DateTime(), nullable=True))
 
 
@@ -117,6 +118,23 @@ def _what_tests_rest_on() -> None:
     """Whether a location rests on a call is asked of every old call that may go."""
     for column in ("passed_call_id", "tried_call_id"):
         op.create_index(op.f(f"ix_location_test_{column}"), "location_test", [column])
+
+
+def _alarm_dismissal() -> None:
+    op.create_table(
+        "alarm_dismissal",
+        sa.Column("id", sa.String(length=48), nullable=False),
+        sa.Column("account_id", sa.String(length=48), nullable=False),
+        sa.Column("kind", sa.String(length=30), nullable=False),
+        sa.Column("until", sa.DateTime(), nullable=False),
+        sa.Column("at", sa.DateTime(), nullable=False),
+        sa.Column("by", sa.String(length=320), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["account.id"], name=op.f("fk_alarm_dismissal_account_id_account"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_alarm_dismissal")),
+        sa.UniqueConstraint("account_id", "kind", name=op.f("uq_alarm_dismissal_account_id_kind")),
+    )
 
 
 def downgrade() -> None:

@@ -1,24 +1,37 @@
 """What Home tells is counted by the database, of this account alone."""
 
 import datetime as dt
+import re
 from dataclasses import replace
+from html import unescape
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from admin.pages_home import Standing, Step, first_steps
 from engine.audit.events import Event
 from engine.audit.record import SYSTEM, record
 from engine.db import Database, utc_now
-from engine.e911 import refusals, store_calls, store_tests
+from engine.e911 import refusals, store_calls, store_tests, store_unplaced
 from engine.e911.alarms import Place
 from engine.e911.refusals import Tally
 from engine.e911.sweep import Outcome
 from engine.ids import new_id
-from engine.models import Account, EmergencyCall, Notification, Pbx, PhoneLine, PhoneStatus, Trunk
+from engine.models import Account, AuditEntry, EmergencyCall, Notification, Pbx, PhoneLine, PhoneStatus, Trunk
 from engine.provisioning.store import PhoneCounts, count_phones
 from engine.provisioning.store_alarms import count_silent
-from tests.factories import HEADQUARTERS, add_account, add_emergency_call, add_line, add_location, add_pbx, add_phone
+from tests.factories import (
+    HEADQUARTERS,
+    add_account,
+    add_emergency_call,
+    add_line,
+    add_location,
+    add_network,
+    add_pbx,
+    add_phone,
+    emergency_call,
+)
 from tests.unit.admin.adminport import AdminPort, Site
 
 PLACE = {"id": "location_1", "name": "Headquarters", "civic_address": HEADQUARTERS, "geo": None}
@@ -243,3 +256,96 @@ async def test_home_of_a_british_account_has_no_933_and_tells_a_refused_call(por
     assert "127.0.0.3 was refused" not in page
     assert "No number to call back is set anywhere" in page
     assert "933" not in page
+
+
+async def test_a_call_without_a_location_is_told_until_its_cause_is_mended(database: Database) -> None:
+    """S0-18, E-05: by the phone, its line, its network, its PBX, a default, or a later call that carried a place."""
+    now = utc_now()
+    since = now - dt.timedelta(days=7)
+    caller = {"extension": "101", "source_ip": "10.1.2.3"}
+    async with database.sessions.begin() as session:
+        account = await add_account(session)
+        place = await add_location(session, account)
+        phone, line = await add_phone(session, account, mac="0015654aa901"), await add_line(session, account)
+        pbx = await add_pbx(session, account)
+        lost = emergency_call(
+            account, pbx_id=pbx.id, caller=caller | {"phone_id": phone.id, "line_id": line.id},
+            flags=["location_unknown"], at=now - dt.timedelta(hours=2),
+        )  # fmt: skip
+        other = emergency_call(account, caller={"extension": "102"}, flags=["location_unknown"], kind="test")
+        session.add_all([lost, other])
+        record(session, SYSTEM, Event.EMERGENCY_CALL_CREATE, lost)
+
+        async def told() -> list[str]:
+            await session.flush()
+            return [call.id for call in await store_unplaced.unplaced_calls(session, account, since)]
+
+        assert await told() == [lost.id]
+        for row, column in (
+            (phone, "location_id"), (line, "location_id"),
+            (pbx, "default_location_id"), (account, "default_location_id"),
+        ):  # fmt: skip
+            setattr(row, column, place.id)
+            assert await told() == []
+            setattr(row, column, None)
+            assert await told() == [lost.id]
+        network = await add_network(session, place, "10.1.0.0/16")
+        assert await told() == []
+        network.value = "10.2.0.0/16"
+        assert await told() == [lost.id]
+        session.add(emergency_call(account, pbx_id=pbx.id, caller={"extension": "102"}, location_source="line"))
+        assert await told() == [lost.id]  # somebody else's
+        found = emergency_call(
+            account, pbx_id=pbx.id, caller=caller | {"phone_id": phone.id}, location_source="subnet", kind="test"
+        )
+        session.add(found)
+        assert await told() == []
+        record(session, SYSTEM, Event.ACCOUNT_UPDATE, account)
+        for row in (phone, line, pbx, network, found):
+            record(session, SYSTEM, Event.ACCOUNT_UPDATE, row)
+
+
+async def test_home_s_alarms_of_calls_are_dismissed_up_to_what_was_shown(port: AdminPort, site: Site) -> None:
+    """S0-18: a 911 without a location, a stranger's, another country's number; what comes after is told anew."""
+    now, source = utc_now(), {"ip": "127.0.0.3"}
+    abroad = {"source": {"ip": "127.0.0.9"}, "method": "INVITE", "emergency": True, "account_id": site.account.id}
+
+    async def happen(ago_s: int) -> None:
+        at = now - dt.timedelta(seconds=ago_s)
+        async with port.database.sessions.begin() as session:
+            lost = emergency_call(site.account, caller={"name": "Dana"}, flags=["location_unknown"], at=at)
+            session.add(lost)
+            record(session, SYSTEM, Event.EMERGENCY_CALL_CREATE, lost)
+            uri = {"request_uri": "sip:999@192.0.2.5"}
+            for entry in ({"source": source, "method": "INVITE", "emergency": True}, abroad | uri):
+                await refusals.note_refusal(session, Tally(), entry, at)
+
+    await happen(3600)
+    owner = await port.browser(site)
+    page = await (await port.call("GET", "/", owner)).text()
+    assert "A 911 call by Dana at" in page
+    assert "had no location and went out without an address" in page
+    assert "999 was dialed by way of 127.0.0.9 at" in page
+    kinds = ["no_location", "refused_call", "lost_abroad"]
+    shown = dict(re.findall(r'action="/alarms/(\w+)/dismiss"><input type="hidden" name="until" value="([^"]+)"', page))
+    assert sorted(shown) == sorted(kinds)
+    for kind in kinds:
+        answer = await port.call("POST", f"/alarms/{kind}/dismiss", owner, data={"until": unescape(shown[kind])})
+        assert answer.status in {200, 303}, await answer.text()
+    page = await (await port.call("GET", "/", owner)).text()
+    assert not [kind for kind in kinds if f'data-alarm="{kind}"' in page]
+    for kind, until in (
+        ("no_location", "yesterday"),
+        ("no_location", "2026-11-21T20:00:00"),
+        ("trunks_down", shown[kinds[0]]),
+    ):
+        answer = await port.call("POST", f"/alarms/{kind}/dismiss", owner, data={"until": until})
+        assert answer.status in {404, 422, 400}
+    async with port.database.sessions() as session:
+        query = select(AuditEntry).where(AuditEntry.event == "alarm.dismiss", AuditEntry.outcome == "success")
+        assert len((await session.scalars(query)).all()) == 3
+    now = utc_now() + dt.timedelta(minutes=11)  # another window of refusals
+    await happen(0)
+    page = await (await port.call("GET", "/", owner)).text()
+    assert 'data-alarm="no_location"' in page
+    assert "A 911 call by Dana at" in page  # the newer one alone

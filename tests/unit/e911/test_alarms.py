@@ -1,11 +1,12 @@
 """What needs a person about emergency calls: each alarm says what it means for 911 and where it is cured."""
 
+import datetime as dt
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from engine.e911.alarms import AlarmKind, Place, Standing, alarms_of
+from engine.e911.alarms import AlarmKind, Place, Standing, Unplaced, alarms_of
 
 GOOD = Standing(
     places=[Place("Headquarters", has_address=True, status="validated", has_recipients=False)], recipients=2,
@@ -106,3 +107,15 @@ def test_one_untested_location_is_spoken_of_as_one() -> None:
     (one,), (many,) = (alarms_of(replace(GOOD, untested=count)) for count in (1, 2))
     assert "arrive with its address is not known" in one.text
     assert "arrive with their addresses is not known" in many.text
+
+
+def test_a_call_without_a_location_is_told_with_the_next_step() -> None:
+    """S0-18: where the phone is known, that is where it is placed; with the country's number, and dismissible."""
+    at = dt.datetime(2026, 11, 21, 20, tzinfo=dt.UTC)
+    (one,) = alarms_of(replace(GOOD, unplaced=Unplaced(1, "Dana Reyes", "2026-11-21 14:00", at, "call_1", None)))
+    assert (one.kind, one.is_urgent, one.href, one.until) == (AlarmKind.NO_LOCATION, True, "/calls/call_1", at)
+    assert one.text.startswith("A 911 call by Dana Reyes at 2026-11-21 14:00 had no location")
+    british = replace(GOOD, country="GB", unplaced=Unplaced(3, "102", "2026-11-21 14:00", at, "call_1", "phone_1"))
+    (several,) = alarms_of(british)
+    assert several.href == "/phones/phone_1"
+    assert several.text.startswith("3 999 calls of the last 7 days, the latest by 102 at 2026-11-21 14:00, had no")
