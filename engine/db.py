@@ -8,11 +8,12 @@ a time is the rule, not luck.
 import asyncio
 import datetime as dt
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import DateTime, Dialect, LargeBinary, MetaData, Table, event, insert
 from sqlalchemy.engine import Connection, make_url
@@ -23,6 +24,8 @@ from sqlalchemy.types import TypeDecorator
 
 from engine.crypto import KeyRing
 from engine.errors import DatabaseAway
+
+_Item = TypeVar("_Item")
 
 BUSY_TIMEOUT_S = 5  # a locked database is reported after this long; 911 calls never wait for it
 READS = "callpoint_reads"  # execution option: this transaction writes nothing
@@ -239,6 +242,15 @@ def _set_pragmas(connection: DBAPIConnection, _record: object) -> None:
 def _begin_immediate(connection: Connection) -> None:
     reads = connection.get_execution_options().get(READS)
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def batched(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    """The items in lists of that size, the last one shorter: no database takes any number of values in a statement, and
+    one that takes long lets the loop do nothing else. (`itertools.batched` of Python 3.12, as lists.)
+    """
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch
 
 
 def utc_now() -> dt.datetime:

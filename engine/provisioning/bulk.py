@@ -4,10 +4,9 @@ Rows are written without the ORM and in groups, each with an audit entry of its 
 (see `engine.audit.parts`); the operation itself is one entry. Nobody here commits.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import islice
 from typing import Any
 
 from sqlalchemy import bindparam, case, delete, select, update
@@ -17,7 +16,7 @@ from engine.audit.changes import FieldChange
 from engine.audit.events import Event
 from engine.audit.parts import Part, record_parts
 from engine.audit.record import Actor, record
-from engine.db import Base, utc_now
+from engine.db import Base, batched, utc_now
 from engine.errors import FieldFault, Invalid, NotFound
 from engine.ids import new_id
 from engine.models import Account, ConfirmedLocation, Location, Phone, PhoneLine, PhoneStatus
@@ -73,7 +72,7 @@ async def chosen(
         detail = f"At most {MAX_AT_ONCE:,} phones are changed at once, got {len(wanted):,}."
         raise Invalid(detail, fields=(FieldFault("ids", detail),))
     known: set[str] = set()
-    for group in _groups(wanted):
+    for group in batched(wanted, GROUP):
         query = select(Phone.id).where(Phone.account_id == account_id, Phone.id.in_(group))
         known |= set((await session.scalars(query)).all())
     missing = [phone_id for phone_id in wanted if phone_id not in known]
@@ -120,7 +119,9 @@ async def set_setting(
 
 async def _models_of(session: AsyncSession, account_id: str, phone_ids: Sequence[str]) -> set[tuple[str, str]]:
     return {
-        (row["vendor"], row["model"]) for group in _groups(phone_ids) for row in await _rows(session, account_id, group)
+        (row["vendor"], row["model"])
+        for group in batched(phone_ids, GROUP)
+        for row in await _rows(session, account_id, group)
     }
 
 
@@ -128,7 +129,7 @@ async def delete_phones(session: AsyncSession, actor: Actor, account: Account, p
     """Retire those phones: from the commit on their files are a 404. What they hold they keep."""
     bulk_id = _begun(session, actor, phone_ids, {"action": Action.DELETE.value})
     parts: list[Part] = []
-    for group in _groups(phone_ids):
+    for group in batched(phone_ids, GROUP):
         rows = await _rows(session, account.id, group)
         lines = await store_phones.extensions_on(session, group)
         for table in (PhoneLine, ConfirmedLocation):
@@ -145,7 +146,7 @@ async def delete_phones(session: AsyncSession, actor: Actor, account: Account, p
 async def note_resync(session: AsyncSession, actor: Actor, account: Account, phone_ids: Sequence[str]) -> Done:
     """The entries of a resync of many: one, and one for each phone. Sending is the SIP process's matter."""
     bulk_id = _begun(session, actor, phone_ids, {"action": Action.RESYNC.value})
-    rows = [row for group in _groups(phone_ids) for row in await _rows(session, account.id, group)]
+    rows = [row for group in batched(phone_ids, GROUP) for row in await _rows(session, account.id, group)]
     parts = [Part(Event.PHONE_RESYNC, _named(row), {}) for row in rows]
     await record_parts(session, actor, account.id, bulk_id, parts, moves_revision=False)
     return Done(len(phone_ids), 0, bulk_id)
@@ -172,7 +173,7 @@ async def _changed(
     """Write what `wished(row)` gives where it differs from what is stored."""
     bulk_id = _begun(session, actor, phone_ids, details)
     parts: list[Part] = []
-    for group in _groups(phone_ids):
+    for group in batched(phone_ids, GROUP):
         writes = []
         for row in await _rows(session, account_id, group):
             moved = {name: value for name, value in wished(row).items() if value != row[name]}
@@ -202,9 +203,3 @@ async def _rows(session: AsyncSession, account_id: str, phone_ids: Sequence[str]
 
 def _named(row: Mapping[str, Any]) -> tuple[str, str, str]:
     return ("phone", row["id"], row["label"] or row["mac"])
-
-
-def _groups(items: Iterable[str]) -> Iterator[list[str]]:
-    rest = iter(items)
-    while group := list(islice(rest, GROUP)):
-        yield group

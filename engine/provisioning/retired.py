@@ -6,7 +6,6 @@ told to the account, and to the phone of that MAC.
 """
 
 import datetime as dt
-from collections.abc import Iterable
 from copy import copy
 from dataclasses import dataclass
 from typing import Protocol
@@ -22,7 +21,6 @@ from engine.provisioning.fetches import Count, Fetch
 REASON = "retired_token"
 MAX_KEPT = 10  # of an account
 KEPT_FOR = dt.timedelta(days=400)  # a phone in a drawer is found a year later; after that it is any stranger
-_GROUP = 500  # what every database takes in one statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,25 +120,13 @@ def _add(told: dict[Fetch, Count], fetch: Fetch, count: Count) -> None:
 async def _owners(session: AsyncSession, token_indexes: set[str]) -> dict[str, str]:
     """The accounts whose tokens those were."""
     since = utc_now() - KEPT_FOR
-    found: dict[str, str] = {}
-    for group in _groups(token_indexes):
-        query = select(RetiredToken.token_index, RetiredToken.account_id)
-        query = query.where(RetiredToken.token_index.in_(group), RetiredToken.retired_at >= since)
-        found.update((token_index, account_id) for token_index, account_id in await session.execute(query))
-    return found
+    query = select(RetiredToken.token_index, RetiredToken.account_id)
+    query = query.where(RetiredToken.token_index.in_(token_indexes), RetiredToken.retired_at >= since)
+    return {row[0]: row[1] for row in await session.execute(query)}
 
 
 async def _phones_of(session: AsyncSession, asked: set[tuple[str, str]]) -> dict[tuple[str, str], str]:
     """The ids of those accounts' phones with those MACs."""
-    found = {}
-    for group in _groups({mac for _, mac in asked}):
-        query = select(Phone.account_id, Phone.mac, Phone.id).where(Phone.mac.in_(group))
-        for account_id, mac, phone_id in await session.execute(query):
-            if (account_id, mac) in asked:
-                found[account_id, mac] = phone_id
-    return found
-
-
-def _groups(values: Iterable[str]) -> Iterable[list[str]]:
-    ordered = sorted(values)
-    return (ordered[start : start + _GROUP] for start in range(0, len(ordered), _GROUP))
+    query = select(Phone.account_id, Phone.mac, Phone.id).where(Phone.mac.in_({mac for _, mac in asked}))
+    rows = (await session.execute(query)).all() if asked else []
+    return {(row.account_id, row.mac): row.id for row in rows if (row.account_id, row.mac) in asked}

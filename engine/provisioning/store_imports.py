@@ -10,7 +10,6 @@ entry beside it.
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 from sqlalchemy import Dialect, bindparam, delete, func, select, update
@@ -22,7 +21,7 @@ from engine.audit.parts import Part, Unchained, chaining, unchained, write_chain
 from engine.audit.record import Actor, record
 from engine.countries import countries_of
 from engine.csv_table import CellFault, Sheet
-from engine.db import Base, BulkInsert, Database, utc_now
+from engine.db import Base, BulkInsert, Database, batched, utc_now
 from engine.errors import Conflict, FieldFault
 from engine.ids import new_id
 from engine.models import Account, Line, Location, Pbx, Phone, PhoneLine, PhoneStatus, Revision
@@ -105,7 +104,7 @@ async def _names(session: AsyncSession, model: type[Location | Pbx], account_id:
 async def _phones(session: AsyncSession, account_id: str, macs: Sequence[str]) -> AsyncIterator[KnownPhone]:
     # an account is no help to find addresses: SQLite, asked for both, goes through all phones of the account
     is_its = func.coalesce(Phone.account_id, "") == account_id
-    for part in _groups(macs):
+    for part in batched(macs, GROUP):
         rows = (await session.execute(select(*_PHONE_COLUMNS).where(Phone.mac.in_(part), is_its))).all()
         if not rows:  # asked for the keys of no phone at all, SQLite goes through every line of the account
             continue
@@ -137,16 +136,10 @@ async def _users_on(session: AsyncSession, account_id: str, phone_ids: Sequence[
 
 async def _lines(session: AsyncSession, account_id: str, users: Iterable[str]) -> AsyncIterator[KnownLine]:
     """With their secrets."""
-    for part in _groups(sorted(users)):
+    for part in batched(sorted(users), GROUP):
         query = select(*_LINE_COLUMNS, Line.secret).where(Line.account_id == account_id, Line.sip_user.in_(part))
         for row in await session.execute(query):
             yield KnownLine(*row)
-
-
-def _groups(items: Iterable[Any], size: int = GROUP) -> Iterator[list[Any]]:
-    rest = iter(items)
-    while group := list(islice(rest, size)):
-        yield group
 
 
 # --- a plan made ready -----------------------------------------------------------------------------------------------
@@ -276,7 +269,7 @@ async def carry_out(session: AsyncSession, actor: Actor, account: Account, made:
     linked = await chaining(session, actor, account.id, made.bulk_id, made.entries)
     work = _Work(session)
     await work.new(made)
-    for lines in _groups(made.changed_lines):
+    for lines in batched(made.changed_lines, GROUP):
         await work.change_lines(lines)
     await work.change_phones(made)
     await write_chained(session, linked)
@@ -367,7 +360,7 @@ class _Work:
 
     async def change_phones(self, made: Ready) -> None:
         """The phones that differ, and the keys of all: what a phone had is taken from it first."""
-        for group in _groups(made.changed_phones):
+        for group in batched(made.changed_phones, GROUP):
             await self._change_phones(group)
         await self._inserts.key.write(self._session, made.keys)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from engine.db import batched
 from engine.models import Account, Line, Pbx, Phone, PhoneLine
 from engine.provisioning.policy import Policy
 from engine.provisioning.resync import MAX_RESULT_CHARACTERS, WAITING, Destination, Fleet, planned_fleet
@@ -38,7 +39,7 @@ async def selected(session: AsyncSession, account_id: str, wanted: Selection) ->
 async def names_of(session: AsyncSession, account_id: str, phone_ids: Sequence[str]) -> Mapping[str, str]:
     """Label or MAC of those phones that are the account's."""
     found: dict[str, str] = {}
-    for group in _groups(phone_ids):
+    for group in batched(phone_ids, _GROUP):
         query = select(Phone.id, Phone.label, Phone.mac).where(Phone.account_id == account_id, Phone.id.in_(group))
         found.update({row[0]: row[1] or row[2] for row in await session.execute(query)})
     return found
@@ -49,7 +50,7 @@ async def fleet_of(session: AsyncSession, account_id: str, phone_ids: Sequence[s
     pbxs = {pbx.id: pbx for pbx in await session.scalars(select(Pbx).where(Pbx.account_id == account_id))}
     only = next(iter(pbxs.values())) if len(pbxs) == 1 else None
     ways = []
-    for group in _groups(phone_ids):
+    for group in batched(phone_ids, _GROUP):
         lines = await _first_lines(session, group)
         query = select(Phone.id, Phone.vendor, Phone.last_ip).where(Phone.account_id == account_id, Phone.id.in_(group))
         for phone_id, vendor, last_ip in await session.execute(query):
@@ -77,7 +78,7 @@ def destination_of(line: Line, pbx: Pbx | None, last_ip: str | None) -> Destinat
 
 async def note_waiting(session: AsyncSession, fleet: Fleet, at: dt.datetime) -> None:
     """Put on every phone that its turn is to come, or why it has none: machines' columns, which need no entry."""
-    for group in _groups([phone_id for phone_id, _ in fleet.planned]):
+    for group in batched([phone_id for phone_id, _ in fleet.planned], _GROUP):
         await session.execute(
             update(Phone).where(Phone.id.in_(group)).values(resync_result=WAITING, resync_at=at)
         )  # fmt: skip
@@ -111,7 +112,3 @@ async def _first_lines(session: AsyncSession, phone_ids: Sequence[str]) -> dict[
         .join(Line, Line.id == PhoneLine.line_id)
     )
     return {row[0]: row[1] for row in await session.execute(query)}
-
-
-def _groups(values: Sequence[str]) -> list[Sequence[str]]:
-    return [values[start : start + _GROUP] for start in range(0, len(values), _GROUP)]
