@@ -16,6 +16,7 @@ class AlarmKind(StrEnum):
     STRAGGLERS = "stragglers"  # still asks with a token that was rotated away
 
 
+COUNT_CAP = 10_000  # counting further tells nobody anything; one more of a kind means `more`
 OF_PHONES = (
     AlarmKind.NO_REGISTRAR, AlarmKind.NO_LOCATION, AlarmKind.QUARANTINED, AlarmKind.RENDERING_FAILED,
     AlarmKind.STRAGGLERS,
@@ -117,6 +118,7 @@ def texts(alarms: Iterable[Alarm]) -> list[str]:
 
 def _sum(kind: AlarmKind, count: int) -> Alarm:
     one, many, meaning_of_one, meaning_of_many = _MANY[kind]
-    text = f"1 {one}: {meaning_of_one}." if count == 1 else f"{count:,} {many}: {meaning_of_many}."
+    number = f"More than {COUNT_CAP:,}" if count > COUNT_CAP else f"{count:,}"
+    text = f"1 {one}: {meaning_of_one}." if count == 1 else f"{number} {many}: {meaning_of_many}."
     href = f"/phones/alarms#{kind}"
     return Alarm(kind, None, text, href, count)

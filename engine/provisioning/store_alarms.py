@@ -1,52 +1,50 @@
 """SQL of the alarms: how many there are of each kind, and the first phones of one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, false, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import aliased
 
 from engine.models import Line, Pbx, Phone, PhoneLine, PhoneStatus
 from engine.provisioning import store_rollouts
-from engine.provisioning.alarms import OF_PHONES, Alarm, AlarmKind, of_phone, of_rollout
-
-
-def _registers_nowhere() -> ColumnElement[bool]:
-    """It has lines, and none has a PBX with a registrar. A line that names no PBX belongs to the account's only one."""
-    other = aliased(Pbx)
-    is_only = ~select(other.id).where(other.account_id == Pbx.account_id, other.id != Pbx.id).exists()
-    own = or_(Pbx.id == Line.pbx_id, Line.pbx_id.is_(None) & (Pbx.account_id == Line.account_id) & is_only)
-    lines = select(PhoneLine.key).where(PhoneLine.phone_id == Phone.id)
-    registering = lines.join(Line, Line.id == PhoneLine.line_id).join(Pbx, own).where(Pbx.registrar_host != "")
-    return lines.exists() & ~registering.exists()
-
+from engine.provisioning.alarms import COUNT_CAP, OF_PHONES, Alarm, AlarmKind, of_phone, of_rollout
 
 _CONDITIONS: dict[AlarmKind, ColumnElement[bool]] = {
-    AlarmKind.NO_REGISTRAR: _registers_nowhere(),
     AlarmKind.NO_LOCATION: Phone.no_location_at.is_not(None),
     AlarmKind.QUARANTINED: Phone.status == PhoneStatus.QUARANTINED,
     AlarmKind.RENDERING_FAILED: Phone.status == PhoneStatus.FAILED,
     AlarmKind.STRAGGLERS: Phone.straggled_at.is_not(None)
     & (Phone.last_fetch_at.is_(None) | (Phone.last_fetch_at < Phone.straggled_at)),
 }
+WITH_INDEX = frozenset({AlarmKind.NO_LOCATION, AlarmKind.STRAGGLERS})  # a partial one each, which holds few phones
 
 
 async def _of_account(session: AsyncSession, account_id: str) -> dict[AlarmKind, ColumnElement[bool]]:
     """The conditions on that account's phones. Its PBXs are looked at once, not for each of 10,000 phones."""
     rows = (await session.execute(select(Pbx.id, Pbx.registrar_host).where(Pbx.account_id == account_id))).all()
-    registering = [row[0] for row in rows if row[1]]
-    return _CONDITIONS | {AlarmKind.NO_REGISTRAR: _has_none_of(registering, is_only=len(rows) == 1)}
+    with_registrar = {row[0]: bool(row[1]) for row in rows}
+    return _CONDITIONS | {AlarmKind.NO_REGISTRAR: _registers_nowhere(account_id, with_registrar)}
 
 
-def _has_none_of(registering: list[str], *, is_only: bool) -> ColumnElement[bool]:
-    """As `_registers_nowhere`, with the account's PBXs that have a registrar; `is_only`: it has one PBX in all."""
+def _registers_nowhere(account_id: str, with_registrar: Mapping[str, bool]) -> ColumnElement[bool]:
+    """It has lines, and none has a PBX with a registrar. A line that names no PBX belongs to the account's only one.
+
+    Args:
+        with_registrar: The account's PBXs by id, and whether each has a registrar.
+    """
+    registering = [pbx_id for pbx_id, has_one in with_registrar.items() if has_one]
+    silent = [pbx_id for pbx_id, has_one in with_registrar.items() if not has_one]
     lines = select(PhoneLine.key).where(PhoneLine.phone_id == Phone.id)
     if not registering:
         return lines.exists()
-    if is_only:
+    if len(with_registrar) == 1:
         return false()  # every line belongs to it, whether it names it or not
-    return lines.exists() & ~lines.join(Line, Line.id == PhoneLine.line_id).where(Line.pbx_id.in_(registering)).exists()
+    # found from the lines, which are few in an account whose phones register, and not from 100,000 phones
+    none_of = or_(Line.pbx_id.is_(None), Line.pbx_id.in_(silent))
+    found = select(PhoneLine.phone_id).join(Line, Line.id == PhoneLine.line_id).where(Line.account_id == account_id)
+    good = lines.join(Line, Line.id == PhoneLine.line_id).where(Line.pbx_id.in_(registering))
+    return Phone.id.in_(found.where(none_of)) & ~good.exists()
 
 
 async def count_silent(session: AsyncSession, account_id: str) -> int:
@@ -59,6 +57,14 @@ async def count_silent(session: AsyncSession, account_id: str) -> int:
     return await session.scalar(query) or 0
 
 
+def is_its(kind: AlarmKind, account_id: str) -> ColumnElement[bool]:
+    """That a phone is the account's. Of the kinds with a partial index, SQLite takes it only where nothing else is
+    asked for that an index begins with.
+    """
+    owner = func.coalesce(Phone.account_id, "") if kind in WITH_INDEX else Phone.account_id
+    return owner == account_id
+
+
 @dataclass(frozen=True, slots=True)
 class AlarmGroup:
     """One kind: how many there are, and the first of them."""
@@ -68,17 +74,25 @@ class AlarmGroup:
     first: tuple[Alarm, ...]
 
 
-def has_alarm(kind: AlarmKind) -> ColumnElement[bool]:
-    """The condition on a phone, for a list that is filtered by alarm. Raises KeyError: the kind is no phone's."""
-    return _CONDITIONS[kind]
+async def has_alarm(session: AsyncSession, account_id: str, kind: AlarmKind) -> ColumnElement[bool]:
+    """The condition on a phone of that account, for a list that is filtered by alarm. Raises KeyError: the kind is no
+    phone's.
+    """
+    return (await _of_account(session, account_id))[kind]
 
 
 async def alarm_counts(session: AsyncSession, account_id: str) -> dict[AlarmKind, int]:
-    """How many phones (or roll-outs) each kind holds now; a kind that holds none is not in it."""
+    """How many phones (or roll-outs) each kind holds now, at most one more than `COUNT_CAP`; a kind that holds none is
+    not in it. Each kind has an index of its own: looking through all phones takes longer than all of these.
+    """
     conditions = await _of_account(session, account_id)
-    all_at_once = select(*(func.count().filter(conditions[kind]) for kind in OF_PHONES))
-    found = (await session.execute(all_at_once.select_from(Phone).where(Phone.account_id == account_id))).one()
-    counts = dict(zip(OF_PHONES, found, strict=True))
+    each = [
+        select(func.count())
+        .select_from(select(Phone.id).where(conditions[kind], is_its(kind, account_id)).limit(COUNT_CAP + 1).subquery())
+        .scalar_subquery()
+        for kind in OF_PHONES
+    ]
+    counts = dict(zip(OF_PHONES, (await session.execute(select(*each))).one(), strict=True))
     counts[AlarmKind.ROLLOUT_STOPPED] = await store_rollouts.count_stopped(session, account_id)
     return {kind: count for kind, count in counts.items() if count}
 
@@ -94,7 +108,7 @@ async def alarm_groups(session: AsyncSession, account_id: str, limit: int) -> Se
         if kind in conditions:
             query = (
                 select(Phone.id, Phone.label, Phone.mac)
-                .where(Phone.account_id == account_id, conditions[kind])
+                .where(conditions[kind], is_its(kind, account_id))
                 .order_by(Phone.id)
                 .limit(limit)
             )

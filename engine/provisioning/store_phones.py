@@ -9,11 +9,11 @@ from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select, 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.models import Line, Location, Phone, PhoneLine
-from engine.provisioning.alarms import AlarmKind
+from engine.provisioning.alarms import COUNT_CAP, AlarmKind
 from engine.provisioning.phone_list import NOWHERE, Filters, Order, Place, Word, words_of
-from engine.provisioning.store_alarms import has_alarm
+from engine.provisioning.store_alarms import WITH_INDEX, has_alarm, is_its
 
-COUNT_CAP = 10_000  # counting further tells nobody anything, and takes as long as there are phones
+MANY = 5_000  # phones: one in twenty of an account's 100,000
 _ESCAPE = "\\"
 
 
@@ -46,7 +46,7 @@ async def list_phones(
         look: So many matching phones are looked for, though fewer are shown: a first page then knows how many there are
             without a second walk, which for a filter that few meet goes through all phones again.
     """
-    query = _ids(session, account_id, filters, order)
+    query = await _ids(session, account_id, filters, order)
     key = _key(order)
     if after is not None:
         query = query.where(_behind(order, after, is_descending=is_descending))
@@ -64,7 +64,10 @@ async def list_phones(
 
 async def count(session: AsyncSession, account_id: str, filters: Filters, *, cap: int | None = COUNT_CAP) -> int:
     """How many phones that is; with a cap at most one more than it, which means `more`."""
-    query = _ids(session, account_id, filters, Order.LABEL)
+    # where only times are asked for beside what both indexes hold, the one by time begins where the first phone stands
+    is_seen = filters.seen_since is not None or filters.seen_until is not None
+    order = Order.LAST_FETCH if is_seen and not words_of(filters.text) else Order.LABEL
+    query = await _ids(session, account_id, filters, order)
     if cap is not None:
         query = query.limit(cap + 1)
     return await session.scalar(select(func.count()).select_from(query.subquery())) or 0
@@ -72,7 +75,7 @@ async def count(session: AsyncSession, account_id: str, filters: Filters, *, cap
 
 async def ids_of(session: AsyncSession, account_id: str, filters: Filters, *, limit: int) -> Sequence[str]:
     """The identifiers of the phones that match, as many as `limit`."""
-    return (await session.scalars(_ids(session, account_id, filters, Order.LABEL).limit(limit))).all()
+    return (await session.scalars((await _ids(session, account_id, filters, Order.LABEL)).limit(limit))).all()
 
 
 async def vendors_and_models(session: AsyncSession, account_id: str) -> list[tuple[str, str]]:
@@ -145,9 +148,10 @@ def place_of(phone: Phone, order: Order) -> Place:
     return Place("", phone.id)
 
 
-def _ids(session: AsyncSession, account_id: str, filters: Filters, order: Order) -> Select[str]:
+async def _ids(session: AsyncSession, account_id: str, filters: Filters, order: Order) -> Select[str]:
     """The phones that match. What the index of the order does not hold is asked for in a query of its own, which one of
-    the others answers: reading 100,000 rows in another order than they are stored in takes ten times as long. An IP
+    the others answers: reading 100,000 rows in another order than they are stored in takes ten times as long. What very
+    many phones meet is looked at row by row all the same: the first thousand of them are found soon. An IP
     address is looked for without the account, since SQLite would take the index by account, without statistics.
     """
     is_postgres = session.get_bind().dialect.name == "postgresql"
@@ -159,20 +163,23 @@ def _ids(session: AsyncSession, account_id: str, filters: Filters, order: Order)
     else:
         query = query.where(*plain)
     if filters.alarm:
-        inner = select(Phone.id).where(Phone.account_id == account_id, has_alarm(AlarmKind(filters.alarm)))
-        query = query.where(Phone.id.in_(inner))
+        kind = AlarmKind(filters.alarm)
+        condition = await has_alarm(session, account_id, kind)
+        inner = select(Phone.id).where(condition, is_its(kind, account_id))
+        query = query.where(Phone.id.in_(inner) if kind in WITH_INDEX else condition)
     words = words_of(filters.text)
     if words and order is not Order.LABEL:  # the label is in the other index: the words are looked for there
         query = query.where(Phone.id.in_(_with_words(account_id, words, is_postgres=is_postgres)))
     elif words:
         query = query.where(*(_word(account_id, word, is_postgres=is_postgres) for word in words))
-    seen = _seen(filters)
+    at = Phone.last_fetch_at
+    seen = _seen(filters, at)
     if seen and order is not Order.LAST_FETCH:
         inner = select(Phone.id).where(Phone.account_id == account_id, *seen)
-        query = query.where(Phone.id.in_(inner))
-    elif seen:
-        query = query.where(*seen)
-    return query
+        some = select(func.count()).select_from(inner.limit(MANY + 1).subquery())
+        few = (await session.scalar(some) or 0) <= MANY
+        return query.where(Phone.id.in_(inner) if few else and_(*_seen(filters, func.coalesce(at, at))))
+    return query.where(*seen)
 
 
 def _plain(filters: Filters) -> list[ColumnElement[bool]]:
@@ -189,12 +196,13 @@ def _plain(filters: Filters) -> list[ColumnElement[bool]]:
     return found
 
 
-def _seen(filters: Filters) -> list[ColumnElement[bool]]:
+def _seen(filters: Filters, at: Any) -> list[ColumnElement[bool]]:
+    """`at`: the time of the last fetch; of an expression SQLite takes no index, whose finds it would have to sort."""
     found: list[ColumnElement[bool]] = []
     if filters.seen_since is not None:
-        found.append(Phone.last_fetch_at >= filters.seen_since)
+        found.append(at >= filters.seen_since)
     if filters.seen_until is not None:
-        found.append(Phone.last_fetch_at <= filters.seen_until)
+        found.append(at <= filters.seen_until)
     return found
 
 

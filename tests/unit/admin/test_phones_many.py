@@ -127,7 +127,8 @@ async def test_filters_are_answered_by_the_indexes_alone(port: AdminPort, site: 
     await _phones(port, site)
     async with port.database.sessions() as session:
         for filters in (Filters(), Filters(status="failed"), Filters(text="zzz"), Filters(firmware="9", vendor="snom")):
-            query = store_phones._ids(session, site.account.id, filters, Order.LABEL).order_by(Phone.label, Phone.id)
+            query = await store_phones._ids(session, site.account.id, filters, Order.LABEL)
+            query = query.order_by(Phone.label, Phone.id)
             text = str(query.limit(51).compile(session.get_bind(), compile_kwargs={"literal_binds": True}))
             connection = await session.connection()
             plan = [row[3] for row in await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text.replace('%%', '%')}")]

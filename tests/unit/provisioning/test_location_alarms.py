@@ -11,7 +11,9 @@ from engine.provisioning import settings as records
 from engine.provisioning.alarms import AlarmKind, summed
 from engine.provisioning.index import SessionIndex, SqliteIndex
 from engine.provisioning.location_alarms import GROUP, LocationAlarms
-from engine.provisioning.store_alarms import alarm_counts, alarm_groups, count_without_location, has_alarm
+from engine.provisioning.phone_list import Filters
+from engine.provisioning.store_alarms import alarm_counts, alarm_groups, count_without_location
+from engine.provisioning.store_phones import list_phones
 from tests.factories import (
     add_account,
     add_confirmed_location,
@@ -82,7 +84,7 @@ async def test_a_phone_without_an_address_is_marked_at_its_first_rendering_and_a
         (group,) = (g for g in await alarm_groups(session, account.id, 50) if g.kind is AlarmKind.NO_LOCATION)
         assert group.first[0].href == f"/phones/{phone.id}"
         assert "Desk has no address" in group.first[0].text
-        assert list(await session.scalars(select(Phone.id).where(has_alarm(AlarmKind.NO_LOCATION)))) == [phone.id]
+        assert await listed(session, account, AlarmKind.NO_LOCATION) == [phone.id]
 
 
 @pytest.mark.parametrize("rung", ["phone", "line", "pbx", "account"])
@@ -198,6 +200,11 @@ async def test_more_phones_than_one_group_are_each_told_once_and_another_account
     assert line.href == "/phones/alarms#no_location"
 
 
+async def listed(session, account, kind):
+    """The phones of a list that is filtered by that alarm."""
+    return [phone.id for phone in (await list_phones(session, account.id, Filters(alarm=kind.value))).rows]
+
+
 async def test_phones_that_register_nowhere_are_alarmed_before_all_others(database):
     """P-13: a phone none of whose lines has a PBX with a registrar dials nobody; one registered line is enough."""
     async with database.sessions.begin() as session:
@@ -214,7 +221,14 @@ async def test_phones_that_register_nowhere_are_alarmed_before_all_others(databa
         assert await alarm_counts(session, account.id) == {AlarmKind.NO_REGISTRAR: 1}  # neither is the only one
         second = await add_line(session, account, "102", pbx_id=full.id)
         both = await add_phone(session, account, line, second, mac="001565000002")
-        assert list(await session.scalars(select(Phone.id).where(has_alarm(AlarmKind.NO_REGISTRAR)))) == [phone.id]
+        assert await listed(session, account, AlarmKind.NO_REGISTRAR) == [phone.id]
+        third = await add_line(session, account, "103", pbx_id=bare.id)
+        silent = await add_phone(session, account, third, mac="001565000003")
+        assert await listed(session, account, AlarmKind.NO_REGISTRAR) == [phone.id, silent.id]
+        await session.delete(silent)
+        record(session, SYSTEM, Event.PHONE_DELETE, silent)
+        await session.delete(third)
+        record(session, SYSTEM, Event.LINE_DELETE, third)
         await session.delete(bare)
         record(session, SYSTEM, Event.PBX_DELETE, bare)
         await session.flush()
@@ -229,3 +243,9 @@ def test_one_is_spoken_of_as_one(kind):
     assert not {"they", "their", "them"} & set(one.text.rstrip(".").split())
     assert one.text.startswith("1 ")
     assert many.text.startswith("2 ")
+
+
+def test_more_than_anybody_counts_are_told_as_more():
+    """P-16: counting stops where another phone tells nobody anything."""
+    (many,) = summed({AlarmKind.NO_REGISTRAR: 10_001})
+    assert many.text == "More than 10,000 phones register nowhere: they cannot dial 911."
