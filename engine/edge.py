@@ -17,7 +17,7 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from math import inf
@@ -45,6 +45,7 @@ from engine.edge_loop import Branches, Collector, EdgeLoop, again_and_again
 from engine.edge_orders import Orders
 from engine.edge_owner import Owner
 from engine.edge_record import CallRecord
+from engine.edge_rehearsal import CALL_ID, Rehearsal, give_up
 from engine.edge_workers import HandOver, own_listening
 from engine.errors import ConfigFault
 from engine.ids import DrawnIds, new_id
@@ -106,7 +107,7 @@ class Edge:
         uris = LocationUris(frozenset(settings.location_hosts), settings.held_url, reference_key)
         self._references = ReferenceWait(uris, tell=lines.tell)
         self._call_ids = DrawnIds("call")
-        self._hook = self._made_hook(profiles)
+        self._hook = self._made_hook(profiles, self._call_ids.next, self._dialect_failed)
         self._claims, self._begun = (Claims(self._keys.subkey(f"{CLAIM_PURPOSE} {settings.family}")) for _ in range(2))
         if settings.workers > 1:
             self._hook.lending.claim = lambda number: self._claims.take(number, self._loop.time())
@@ -129,6 +130,8 @@ class Edge:
         )
         self._stack = self._made_stack()
         self._passage.lead_to(self._stack, self._transports.send_all)
+        rehearsing = self._made_hook(profiles, lambda: CALL_ID, give_up)
+        self._rehearsal = Rehearsal(rehearsing, self._table, self._passage, self._loop, lines.log)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
         self._sent_events: list[CallEvent] = []
@@ -145,7 +148,7 @@ class Edge:
         self._collector = Collector()
         self._orders = self._made_orders()
 
-    def _made_hook(self, profiles: CarrierProfiles) -> Hook:
+    def _made_hook(self, profiles: CarrierProfiles, ids: Callable[[], str], on_fault: Callable[[str], None]) -> Hook:
         settings = self._settings
         return Hook(
             self._table,
@@ -155,10 +158,10 @@ class Edge:
             trunk_ips=self._trunks.ips,
             deadlines=Deadlines(settings.first_response_s, settings.connect_s),
             proof_key=self._keys.subkey(PROOF_PURPOSE),
-            names_of=self._names_of,
-            make_call_id=self._call_ids.next,
+            names_of=lambda connection: self._transports.streams.names_of(connection),  # noqa: PLW0108 - made later
+            make_call_id=ids,
             make_callback_id=lambda: new_id("callback"),
-            on_fault=lambda detail: self._lines.log("dialect_failed", level="critical", detail=detail),
+            on_fault=on_fault,
             location_uris=self._references.uris,
             reference_of=references.offered(self._keys.subkey(references.PURPOSE), settings.held_url),
             domain=host_port(listed(settings.advertise)[0], 0)[0] if settings.advertise else "callpoint.invalid",
@@ -370,6 +373,8 @@ class Edge:
             self._arm()
         if self._sent_events:
             self._pump()
+        if self._passage.messages >= self._rehearsal.due:
+            self._rehearsal.prompt()
 
     def _take_event(self, event: Event, now: float) -> None:
         try:
@@ -398,7 +403,8 @@ class Edge:
 
     def _on_event(self, event: Event, now: float) -> None:
         if isinstance(event, RequestReceived):
-            self._on_request(event, now)
+            at = datetime.now(UTC) - timedelta(seconds=self._loop.time() - now)  # when it was read from the socket
+            self._decide(event, ways_out(self._hook, event, at), now, at)
         elif isinstance(event, AttemptStarted | AttemptEnded | Finished | AnsweredLate | DialogEnded):
             self._sent_events.append(event)
         elif isinstance(event, OwnRequestEnded):
@@ -406,21 +412,17 @@ class Edge:
         elif isinstance(event, MessageRefused):
             self._on_refused(event, now)
 
-    def _on_request(self, event: RequestReceived, now: float) -> None:
-        # the moment at which it was read from the socket
-        at = datetime.now(UTC) - timedelta(seconds=self._loop.time() - now)
-        self._decide(event, ways_out(self._hook, event, at), now, at)
-
     def _decide(self, event: RequestReceived, ways: Iterable[Way], now: float, at: datetime) -> None:
-        decide_and_act(
-            ways, lambda decision: self._act(event, decision, now, at), event=event, stack=self._stack, now=now,
-            on_fault=self._decision_failed,
-        )  # fmt: skip
+        act = partial(self._act, event, now, at)
+        decide_and_act(ways, act, event=event, stack=self._stack, now=now, on_fault=self._decision_failed)
+
+    def _dialect_failed(self, detail: str) -> None:
+        self._lines.log("dialect_failed", level="critical", detail=detail)
 
     def _decision_failed(self, detail: str) -> None:
         self._lines.log("decision_failed", level="critical", error=detail)
 
-    def _act(self, event: RequestReceived, decision: Decision, now: float, at: datetime) -> None:
+    def _act(self, event: RequestReceived, now: float, at: datetime, decision: Decision) -> None:
         if decision.hold is not None:
             hold = decision.hold
             self._references.hold(hold.account_id, hold.uri, partial(self._go_on, event, hold, at))
@@ -432,6 +434,7 @@ class Edge:
                 return
             self._passage.send_newest_first()  # all that is done for its call but the INVITE itself comes after it
             self._record.has_left(decision.call, datetime.now(UTC))
+            self._rehearsal.put_off()
             if self._settings.workers > 1:
                 self._begun.take_call(event.request, now)
             if decision.lend is not None:
@@ -465,9 +468,6 @@ class Edge:
     def _note_stranger(self, stranger: Stranger, now: float) -> None:
         if self._strangers.records(stranger, now):
             self._recorder.stranger(stranger)
-
-    def _names_of(self, connection: int) -> tuple[str, ...]:
-        return self._transports.streams.names_of(connection)
 
     def _on_refused(self, event: MessageRefused, now: float) -> None:
         if self._hook.is_trusted(event.source):
@@ -532,6 +532,7 @@ class Edge:
             "refused": {f"{why}_{status}": count for (why, status), count in self._stack.refused.items()},
             "answered": {str(status): count for status, count in self._stack.answered.items()},
             "strangers_unheard": self._strangers.unheard,
+            "rehearsals": self._rehearsal.gone,
         }
 
     def _keep_connections(self, now: float) -> None:
