@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, case, func, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit.changes import FieldChange
@@ -11,7 +11,7 @@ from engine.audit.events import Event
 from engine.audit.parts import Part, record_parts
 from engine.audit.record import Actor
 from engine.db import Base, utc_now
-from engine.models import ConfirmedLocation, EmergencyCall, Line, Location, LocationTest, Pbx, Phone, PhoneStatus
+from engine.models import ConfirmedLocation, EmergencyCall, Line, Location, LocationTest, Pbx, Phone, outdated
 
 GROUP = 250
 _PHONE = Base.metadata.tables[Phone.__tablename__]
@@ -74,13 +74,12 @@ async def move_phones(session: AsyncSession, actor: Actor, source: Location, tar
     Written in groups and without the ORM: ten thousand phones are a few seconds. A phone that holds the configuration
     of before is out of date from now on.
     """
-    outdated = case((_PHONE.c.status == PhoneStatus.CURRENT.value, PhoneStatus.STALE.value), else_=_PHONE.c.status)
     moved = 0
     await session.flush()
     while rows := await _next_phones(session, source):
         values: dict[str, Any] = {
-            "location_id": target.id, "version": _PHONE.c.version + 1, "updated_at": utc_now(), "status": outdated,
-        }  # fmt: skip
+            "location_id": target.id, "version": _PHONE.c.version + 1, "updated_at": utc_now(),
+        } | outdated()  # fmt: skip
         query = update(_PHONE).where(_PHONE.c.id == bindparam("at_id")).values(values)
         await (await session.connection()).execute(query, [{"at_id": row["id"]} for row in rows])
         told = {"location_id": FieldChange(source.id, target.id, False)}

@@ -60,7 +60,7 @@ from engine.models.people import (
     User,
     UserStatus,
 )
-from engine.models.phones import Contact, Line, Phone, PhoneLine, PhoneStatus
+from engine.models.phones import Contact, Line, Phone, PhoneLine, PhoneStatus, outdated
 from engine.models.places import (
     ConfirmedLocation,
     Location,
@@ -173,4 +173,5 @@ __all__ = [
     "ValidationSettings",
     "Versioned",
     "Webhook",
+    "outdated",
 ]

@@ -4,10 +4,11 @@ import datetime as dt
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, Integer, String, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, Integer, String, UniqueConstraint, case, func, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from engine.db import Base, Sealed, UtcDateTime
+from engine.models.accounts import Revision
 from engine.models.base import Audited, Id, Json, Stamped, Versioned, only_where
 
 
@@ -29,7 +30,7 @@ class Phone(Audited, Versioned, Stamped, Base):
         {
             "status", "last_fetch_at", "last_ip", "last_user_agent", "firmware", "fetched_revision",
             "fetched_token_index", "straggled_at", "seen_vendor", "seen_model", "resync_result", "resync_at",
-            "no_location_at", "home_ip", "elsewhere_at",
+            "no_location_at", "home_ip", "elsewhere_at", "stale_revision",
         }
     )  # fmt: skip
     unaudited_columns = _machine_columns | {"network_location_id"}  # no administrator's, yet a phone's files say it
@@ -71,7 +72,18 @@ class Phone(Audited, Versioned, Stamped, Base):
     resync_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
     network_location_id: Mapped[str | None] = mapped_column(Id)  # what the network says: where it was last seen
     no_location_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)  # since when its 911 calls have no address
+    stale_revision: Mapped[int | None] = mapped_column(Integer)  # from which on its files are others: see `outdated`
     file_key: Mapped[str | None] = mapped_column(Sealed("phone.file_key"))  # what its files are encrypted with
+
+
+def outdated() -> dict[str, Any]:
+    """What an UPDATE sets on phones whose files are others once it is committed: one that holds the configuration of
+    before is stale, all others stay what they are, and what any of them was given at an older revision is not the last.
+    The account's revision moves by one in the same commit.
+    """
+    following = select(Revision.value + 1).where(Revision.account_id == Phone.account_id).scalar_subquery()
+    status = case((Phone.status == PhoneStatus.CURRENT, PhoneStatus.STALE), else_=Phone.status)
+    return {"status": status, "stale_revision": func.coalesce(following, 1)}
 
 
 class Line(Audited, Versioned, Stamped, Base):

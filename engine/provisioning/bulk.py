@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import bindparam, case, delete, select, update
+from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit.changes import FieldChange
@@ -19,7 +19,7 @@ from engine.audit.record import Actor, record
 from engine.db import Base, batched, utc_now
 from engine.errors import FieldFault, Invalid, NotFound
 from engine.ids import new_id
-from engine.models import Account, ConfirmedLocation, Location, Phone, PhoneLine, PhoneStatus
+from engine.models import Account, ConfirmedLocation, Location, Phone, PhoneLine, outdated
 from engine.provisioning import store_phones
 from engine.provisioning.phone_extras import EXTRAS, level_faults
 from engine.provisioning.phone_list import Filters
@@ -29,8 +29,6 @@ MAX_AT_ONCE = 10_000  # about a second of writing; a call's record waits behind 
 GROUP = 250
 _PHONE = Base.metadata.tables[Phone.__tablename__]
 _SHOWN = ("mac", "vendor", "model", "label", "location_id", "settings")
-# a phone that holds the configuration of before has an older one now; all others stay what they are
-OUTDATED = case((_PHONE.c.status == PhoneStatus.CURRENT.value, PhoneStatus.STALE.value), else_=_PHONE.c.status)
 
 
 class Action(StrEnum):
@@ -190,7 +188,7 @@ async def _changed(
 async def _write(session: AsyncSession, writes: Sequence[dict[str, Any]]) -> None:
     names = [name.removeprefix("to_") for name in writes[0] if name != "at_id"]
     values: dict[str, Any] = {name: bindparam(f"to_{name}", type_=_PHONE.c[name].type) for name in names}
-    values |= {"version": _PHONE.c.version + 1, "updated_at": utc_now(), "status": OUTDATED}
+    values |= {"version": _PHONE.c.version + 1, "updated_at": utc_now()} | outdated()
     query = update(_PHONE).where(_PHONE.c.id == bindparam("at_id")).values(values)
     await (await session.connection()).execute(query, writes)
 

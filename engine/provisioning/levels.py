@@ -72,8 +72,8 @@ async def update_level(session: AsyncSession, actor: Actor, level: SettingsLevel
 
 async def delete_level(session: AsyncSession, actor: Actor, level: SettingsLevel) -> None:
     """Take a level away; what it said is inherited from the levels below it again."""
-    await store_levels.outdate(session, *store_levels.phones_at(level))
     await session.delete(level)
+    await store_levels.outdate(session, *store_levels.phones_at(level))
     record(session, actor, Event.SETTINGS_DELETE, level)
 
 

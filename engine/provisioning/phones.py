@@ -7,6 +7,7 @@ import string
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit.events import Event
@@ -16,7 +17,7 @@ from engine.crypto import KeyRing
 from engine.db import utc_now
 from engine.errors import Conflict, FieldFault, Invalid, NotFound
 from engine.ids import new_id
-from engine.models import Account, Line, Location, Pbx, Phone, PhoneLine, PhoneStatus
+from engine.models import Account, Line, Location, Pbx, Phone, PhoneLine
 from engine.provisioning import (
     cutover,
     phone_extras,
@@ -26,6 +27,7 @@ from engine.provisioning import (
     softphones,
     store,
     store_cutover,
+    store_levels,
     tokens,
     vendors,
 )
@@ -112,7 +114,7 @@ async def update_phone(session: AsyncSession, actor: Actor, phone: Phone, wished
     await _apply_phone(session, phone, wished)
     quarantine.settle(phone)
     await _assign(session, phone, wished.lines)
-    _outdate(phone)
+    await store_levels.outdate(session, Phone.id == phone.id)
     record(session, actor, Event.PHONE_UPDATE, phone)
 
 
@@ -122,7 +124,7 @@ async def assign_lines(session: AsyncSession, actor: Actor, phone: Phone, line_i
     if faults:
         raise Invalid("These lines cannot be put on the phone.", fields=tuple(faults))
     await _assign(session, phone, line_ids)
-    _outdate(phone)
+    await store_levels.outdate(session, Phone.id == phone.id)
     record(session, actor, Event.PHONE_UPDATE, phone)
 
 
@@ -195,11 +197,6 @@ def _touch(phone: Phone) -> None:
     phone.updated_at = utc_now()
 
 
-def _outdate(phone: Phone) -> None:
-    if phone.status == PhoneStatus.CURRENT:
-        phone.status = PhoneStatus.STALE
-
-
 # --- Lines ----------------------------------------------------------------------------------------------------------
 
 
@@ -220,19 +217,19 @@ async def create_line(session: AsyncSession, actor: Actor, account: Account, wis
 async def update_line(session: AsyncSession, actor: Actor, account: Account, line: Line, wished: LineFields) -> None:
     """Change a line. Raises as `create_line`."""
     await _apply_line(session, account, line, wished)
-    for phone in await store.phones_with_line(session, line.id):
-        _outdate(phone)
+    await store_levels.outdate(session, _with_line(line))
     record(session, actor, Event.LINE_UPDATE, line)
 
 
 async def delete_line(session: AsyncSession, actor: Actor, line: Line) -> None:
     """Remove a line from the account and from every key it sits on; the lines behind it move up at the next fetch."""
-    for phone in await store.phones_with_line(session, line.id):
-        _outdate(phone)
+    phones = await store.phones_with_line(session, line.id)
+    for phone in phones:
         _touch(phone)
         for key in await store.keys_of(session, phone.id):
             if key.line_id == line.id:
                 await session.delete(key)
+    await store_levels.outdate(session, Phone.id.in_([phone.id for phone in phones]))
     for confirmed in await store.confirmed_for(session, line_id=line.id):
         await session.delete(confirmed)
     for number in await store.numbers_of_line(session, line.id):
@@ -240,6 +237,10 @@ async def delete_line(session: AsyncSession, actor: Actor, line: Line) -> None:
     await session.flush()
     await session.delete(line)
     record(session, actor, Event.LINE_DELETE, line)
+
+
+def _with_line(line: Line) -> ColumnElement[bool]:
+    return Phone.id.in_(select(PhoneLine.phone_id).where(PhoneLine.line_id == line.id))
 
 
 async def _apply_line(session: AsyncSession, account: Account, line: Line, wished: LineFields) -> None:

@@ -33,7 +33,9 @@ _PHONES = cast("Table", Phone.__table__)
 
 @dataclass(slots=True)
 class Marks:
-    """What fetches put on a phone: the columns of that name. `id` and `account_id` say whose."""
+    """What fetches put on a phone: the columns of that name. `id` and `account_id` say whose; `stale_revision`
+    is only read.
+    """
 
     id: str
     account_id: str
@@ -46,9 +48,10 @@ class Marks:
     fetched_token_index: str | None
     home_ip: str | None
     elsewhere_at: dt.datetime | None
+    stale_revision: int | None
 
 
-_MARKED = tuple(name for name in Marks.__slots__ if name not in {"id", "account_id"})
+_MARKED = tuple(name for name in Marks.__slots__ if name not in {"id", "account_id", "stale_revision"})
 # PostgreSQL lets others write meanwhile: what somebody changes on a phone waits for us, or we for it, and none is lost
 _READ = select(*(_PHONES.c[name] for name in Marks.__slots__)).order_by(_PHONES.c.id).with_for_update(key_share=True)
 # Of two that wait for each other PostgreSQL ends one after a second, which might be an import: this gives way before
@@ -201,7 +204,9 @@ def _got(
 
 
 def _seen(session: AsyncSession, phone: Phone | Marks, fetch: Fetch, at: dt.datetime, *, is_changed: bool) -> None:
-    """Put what the phone told of itself on its row: machine columns, which need no audit entry and bump no revision."""
+    """Put what the phone told of itself on its row: machine columns, which need no audit entry and bump no revision.
+    What was made before somebody changed the phone's files, and is written after, leaves it stale.
+    """
     phone.last_fetch_at = at
     phone.last_ip = fetch.ip
     phone.last_user_agent = fetch.user_agent
@@ -213,7 +218,8 @@ def _seen(session: AsyncSession, phone: Phone | Marks, fetch: Fetch, at: dt.date
         event = Event.PHONE_FIRST_FETCH if is_first else Event.PHONE_CHANGED_FETCH
         record(session, _actor(fetch), event, phone, status=fetch.status, details={"file": fetch.file})
     if phone.status != PhoneStatus.QUARANTINED:  # held back meanwhile, by another request of the same moment
-        phone.status = PhoneStatus.CURRENT
+        is_current = fetch.revision >= (phone.stale_revision or 0)
+        phone.status = PhoneStatus.CURRENT if is_current else PhoneStatus.STALE
     phone.fetched_revision = fetch.revision
 
 

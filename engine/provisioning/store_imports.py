@@ -24,9 +24,8 @@ from engine.csv_table import CellFault, Sheet
 from engine.db import Base, BulkInsert, Database, batched, utc_now
 from engine.errors import Conflict, FieldFault
 from engine.ids import new_id
-from engine.models import Account, Line, Location, Pbx, Phone, PhoneLine, PhoneStatus, Revision
+from engine.models import Account, Line, Location, Pbx, Phone, PhoneLine, PhoneStatus, Revision, outdated
 from engine.provisioning import assetfile
-from engine.provisioning.bulk import OUTDATED
 from engine.provisioning.imports import Known, KnownLine, KnownPhone, Outcome, Plan, WishedLine, WishedPhone
 from engine.provisioning.phone_extras import EXTRAS, extra_faults
 
@@ -376,7 +375,8 @@ class _Work:
             .where(_PHONE.c.id == bindparam("at_id"))
             .values(
                 {name: bindparam(f"to_{name}", type_=_PHONE.c[name].type) for name in names}
-                | {"version": _PHONE.c.version + 1, "updated_at": self._now, "status": OUTDATED}
+                | {"version": _PHONE.c.version + 1, "updated_at": self._now}
+                | outdated()
             )
         )
         await (await self._session.connection()).execute(query, rows)
@@ -394,7 +394,7 @@ class _Work:
         await self._session.execute(delete(_KEY).where(_KEY.c.phone_id.in_(moved)))
 
     async def _outdate(self, which: Any) -> None:
-        await self._session.execute(update(_PHONE).where(which).values(status=OUTDATED))
+        await self._session.execute(update(_PHONE).where(which).values(outdated()))
 
 
 _BOOKKEEPING = frozenset({"version", "created_at", "updated_at"})

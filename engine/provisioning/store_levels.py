@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from engine.models import Location, Phone, PhoneStatus, SettingsLevel, TemplateOverride, TemplateVersion
+from engine.audit import changes
+from engine.models import Location, Phone, SettingsLevel, TemplateOverride, TemplateVersion, outdated
 from engine.provisioning.merge import SourceKind
 
 
@@ -30,10 +31,18 @@ async def location_of(session: AsyncSession, account_id: str, location_id: str) 
 
 
 async def outdate(session: AsyncSession, *conditions: ColumnElement[bool]) -> None:
-    """Those phones have not got what they would be given now: a machine's column, which no audit entry tells."""
+    """Those phones have not got what they would be given now: a machine's column, which no audit entry tells. Where
+    this transaction has moved no revision, nothing that a phone is given was changed, and none is out of date.
+    """
     await session.flush()
-    stale = update(Phone).where(Phone.status == PhoneStatus.CURRENT, *conditions).values(status=PhoneStatus.STALE)
-    await session.execute(stale, execution_options={"synchronize_session": "fetch"})
+    moved = changes.of(session.sync_session)
+    if not moved.bumped and not moved.bumps_every_account:
+        return
+    stale = update(Phone).where(*conditions).values(outdated())
+    await session.execute(stale, execution_options={"synchronize_session": False})
+    for row in list(session.identity_map.values()):  # a few, beside any number of phones
+        if isinstance(row, Phone):
+            await session.refresh(row, ["status", "stale_revision"])
 
 
 def phones_at(level: SettingsLevel) -> tuple[ColumnElement[bool], ...]:

@@ -22,6 +22,7 @@ def upgrade() -> None:
     _removal_note()
     _what_tests_rest_on()
     _alarm_dismissal()
+    op.add_column("phone", sa.Column("stale_revision", sa.Integer(), nullable=True))
     op.add_column("location_test", sa.Column("passed_before_at", sa.DateTime(), nullable=True))
 
 

@@ -1,12 +1,16 @@
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import OperationalError
 
-from engine.models import AuditEntry, ProvisioningEvent
+from engine.audit.record import SYSTEM
+from engine.models import Account, AuditEntry, Line, Phone, PhoneStatus, ProvisioningEvent, Revision
 from engine.provisioning import fetchlog
 from engine.provisioning.fetches import Fetch, FetchKind
 from engine.provisioning.fetchlog import MANY, FetchLog
-from tests.factories import add_account
+from engine.provisioning.phones import LineFields, PhoneFields, update_line, update_phone
+from tests.factories import add_account, add_line, add_phone
 
 
 def stranger(number: int, ip: str = "198.51.100.7") -> Fetch:
@@ -96,3 +100,52 @@ async def test_a_group_that_is_written_is_not_written_again_when_the_next_one_fa
     assert await counted(database, ProvisioningEvent) == 2
     await log.flush()
     assert await counted(database, ProvisioningEvent) == 5
+
+
+async def test_a_fetch_from_before_a_change_leaves_the_phone_stale_and_another_phone_current(database):
+    """P-16: `current` is true. What was fetched before an edit and is written after it is not what the phone shall
+    have; of a phone that the edit does not concern it is.
+    """
+    async with database.sessions.begin() as session:
+        account = await add_account(session)
+        line = await add_line(session, account)
+        edited = await add_phone(session, account, line)
+        other = await add_phone(session, account, mac="0015650000aa")
+        fields = await PhoneFields.of(session, edited)
+    log = FetchLog(database)
+
+    async def fetched(revision: int) -> dict[str, str]:
+        for phone in (edited, other):
+            file = f"{phone.mac}.cfg"
+            log.note(
+                Fetch(FetchKind.FETCH, file, "GET", 200, "192.0.2.1", "", account.id, phone.id, revision=revision), 1
+            )
+        return await written()
+
+    async def written() -> dict[str, str]:
+        await log.flush()
+        async with database.sessions() as session:
+            return {phone.id: phone.status for phone in await session.scalars(select(Phone))}
+
+    async def revision() -> int:
+        async with database.sessions() as session:
+            return await session.scalar(select(Revision.value).where(Revision.account_id == account.id))
+
+    async def edit(label: str) -> None:
+        async with database.sessions.begin() as session:
+            await update_phone(session, SYSTEM, await session.get_one(Phone, edited.id), replace(fields, label=label))
+
+    first = await revision()
+    await edit("Lobby")  # between the fetch and its writing, the phone's first fetch at that
+    assert await fetched(first) == {edited.id: PhoneStatus.STALE, other.id: PhoneStatus.CURRENT}
+    await edit("Ward")  # stale already: what it fetches of the edit before is not the last either
+    assert await fetched(first + 1) == {edited.id: PhoneStatus.STALE, other.id: PhoneStatus.CURRENT}
+    assert await fetched(first + 2) == {edited.id: PhoneStatus.CURRENT, other.id: PhoneStatus.CURRENT}
+    await edit("Ward")  # nothing was changed, so nothing is out of date
+    assert await written() == {edited.id: PhoneStatus.CURRENT, other.id: PhoneStatus.CURRENT}
+    async with database.sessions.begin() as session:
+        await update_line(
+            session, SYSTEM, await session.get_one(Account, account.id), await session.get_one(Line, line.id),
+            replace(LineFields.of(line), display_name="Ann"),
+        )  # fmt: skip
+    assert await fetched(first + 2) == {edited.id: PhoneStatus.STALE, other.id: PhoneStatus.CURRENT}
