@@ -58,7 +58,8 @@ _FOUND_BY = {
     "account_default": "the account's default location: the caller may be elsewhere",
 }
 _FLAGS = {
-    NO_LOCATION: "No location was known for this caller and none was conveyed to 911. Ask the caller where they are.",
+    NO_LOCATION: "No location was known for this caller and none was conveyed to {number}. Ask the caller where they "
+    "are.",
     STALE: "This address was last confirmed more than a year ago. Check that it still holds.",
     DISAGREEMENT: "Sources disagree about where the caller is. The address above was conveyed; the call page has all.",
     STALE_SIGHTING: "The phone was last seen at this place more than a day ago. Ask the caller whether they "
@@ -155,6 +156,7 @@ class Told:
     prefix: str = ""  # what the account or location wants in front of the subject
     instructions: tuple[str, ...] = ()  # of the account, then of the location
     number: str = "911"  # what people dial for help where the caller is
+    test_number: str = "933"  # what they dial for a test there; empty where no number is set aside
 
     @property
     def reached_nobody(self) -> bool:
@@ -252,9 +254,9 @@ def _facts(told: Told, who: str) -> list[tuple[str, list[str]]]:
 
 
 _TEST_STEP = (
-    "This is a TEST. Nobody needs help and no emergency service was called. A real 911 call sends you this same mail "
-    "without the word TEST. Check that the caller, the number to call back and the address above are right, and have "
-    "them corrected before they are needed."
+    "This is a TEST. Nobody needs help and no emergency service was called. A real {number} call sends you this same "
+    "mail without the word TEST. Check that the caller, the number to call back and the address above are right, and "
+    "have them corrected before they are needed."
 )
 
 
@@ -272,7 +274,7 @@ def _steps(told: Told) -> list[str]:
 
 def _our_steps(told: Told) -> list[str]:
     if told.kind == CallKind.TEST:
-        return [_TEST_STEP]
+        return [_TEST_STEP.replace("{number}", told.number)]
     if told.kind == CallKind.DRILL:
         return [_DRILL_STEP]
     where = one_line(told.location_name or "")
@@ -298,8 +300,9 @@ def _our_steps(told: Told) -> list[str]:
         )
         steps = [call_first, f"What to do then: {meet}"]
     elif ANSWERED_AFTER_ALL in told.flags:
+        at_once = "What to do next" if LOCATION_DROPPED in told.flags else "What to do first"
         call_first = (
-            f"What to do first: {learn}. If they spoke with nobody and need help, call {told.number} from another "
+            f"{at_once}: {learn}. If they spoke with nobody and need help, call {told.number} from another "
             f"telephone. If somebody called {told.number} for them already, say that both calls are about the same."
         )
         steps = [call_first, f"What to do then: {meet}"]
@@ -333,10 +336,11 @@ def _note(flag: str, number: str, *, is_test: bool) -> str:
 def _because(because: str, told: Told) -> str:
     account = one_line(told.account_name)
     where = one_line(told.location_name or "")
+    calls = " and ".join(number for number in (told.number, told.test_number) if number)
     lists = {
-        "account": f"every 911 and 933 call of {account}",
-        "location": f"911 and 933 calls from {where}",
-        "both": f"every 911 and 933 call of {account}, and for those from {where}",
+        "account": f"every {calls} call of {account}",
+        "location": f"{calls} calls from {where}",
+        "both": f"every {calls} call of {account}, and for those from {where}",
     }
     return f"You get this mail because your address is on the list for {lists.get(because, lists['account'])}."
 

@@ -10,7 +10,7 @@ from engine.db import utc_now
 from engine.e911 import mail, store
 from engine.ids import new_id
 from engine.models import Account, CallKind, Channel, EmergencyCall, Location, Notification, NotificationState
-from engine.numbers import numbers_of
+from engine.numbers import NumberPack, numbers_of
 
 NO_RECIPIENTS = "no_recipients"
 ANSWERED, FAILED = "answered", "failed"  # outcomes of a call: a trunk answered it, or none did
@@ -32,6 +32,7 @@ async def told_of(
     conveyed = call.location or {}
     civic_address = as_mapping(conveyed.get("civic_address"))
     flags = [flag for flag in call.flags if flag != NO_RECIPIENTS]
+    near = _numbers_near(call, account.country)
     if reached_nobody(call) and mail.NOT_SENT not in flags:
         flags.append(mail.REACHED_NOBODY)
     return mail.Told(
@@ -54,14 +55,19 @@ async def told_of(
         checkpoint=await _checkpoint(session, account, signer),
         prefix=(location.notification_prefix if location else "") or account.notification_prefix,
         instructions=(account.notification_text, location.notification_text if location else ""),
-        number=number_near(call, account.country),
+        number=near.primary,
+        test_number=min(near.test, default=""),
     )
 
 
 def number_near(call: EmergencyCall, country: str) -> str:
     """What people dial for help where the caller is; `country`: the account's, for a place that names none."""
+    return _numbers_near(call, country).primary
+
+
+def _numbers_near(call: EmergencyCall, country: str) -> NumberPack:
     civic_address = as_mapping((call.location or {}).get("civic_address"))
-    return numbers_of(str(civic_address.get("country") or country)).primary
+    return numbers_of(str(civic_address.get("country") or country))
 
 
 def reached_nobody(call: EmergencyCall) -> bool:

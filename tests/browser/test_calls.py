@@ -1,11 +1,19 @@
 """Emergency calls: the list and one page for each call."""
 
+import datetime as dt
 from collections.abc import Callable
 from typing import Any
 
 from playwright.async_api import expect
+from sqlalchemy import select
 
+from engine.audit.events import Event
+from engine.audit.record import SYSTEM, record
+from engine.db import utc_now
+from engine.models import Account, AuditEntry, EmergencyCall
+from tests.browser.looking import looked_at_in_every_way
 from tests.browser.site import Site
+from tests.factories import emergency_call
 
 NewPage = Callable[..., Any]
 
@@ -80,6 +88,42 @@ async def test_a_call_from_nowhere_says_what_it_means_and_what_to_do(filled: Sit
     await page.goto(f"{filled.url}/calls/{filled.ids['lost_call']}")
     await expect(page.locator("main")).to_contain_text("The call went out all the same.")
     await expect(page.locator("main")).to_contain_text("Nobody was told: no recipient is named")
+
+
+async def test_home_tells_of_calls_without_a_location_until_somebody_dismisses_them(filled: Site, new_page: NewPage):
+    """S0-18, E-10, E-12: Home's alarm leads to the call; it is gone when dismissed; the call tells how it went."""
+    page = await new_page(filled)
+    async with filled.database.sessions.begin() as session:
+        lost = await session.get_one(EmergencyCall, filled.ids["lost_call"])
+        call = emergency_call(
+            await session.get_one(Account, lost.account_id), outcome="cancelled", status_code=487,
+            caller={"name": "Dana Reyes", "extension": "117", "callback_number": "+15185550117"},
+            flags=["location_unknown", "hung_up_unanswered"], at=utc_now(),
+        )  # fmt: skip
+        call.sent_at += dt.timedelta(microseconds=412)
+        session.add(call)
+        record(session, SYSTEM, Event.EMERGENCY_CALL_CREATE, call)
+    await page.goto(filled.url)
+    alarm = page.locator("[data-alarm=no_location]")
+    await expect(alarm).to_contain_text("A 911 call by Dana Reyes at")
+    await looked_at_in_every_way(page, "home-no-location")
+    await alarm.get_by_role("link").click()
+    await expect(page.locator("main")).to_contain_text("The caller hung up before anybody answered")
+    await expect(page.locator("main")).to_contain_text("0.41 ms after it came")
+    await expect(page.locator("main")).to_contain_text("+0.41 ms")
+    await looked_at_in_every_way(page, "call-hung-up")
+    await page.goto(f"{filled.url}/alerts")
+    await expect(page.locator(".alert", has_text="Dana Reyes")).to_contain_text(
+        "hung up after tries had failed: call back"
+    )
+    await looked_at_in_every_way(page, "alerts-hung-up")
+    await page.goto(filled.url)
+    await alarm.get_by_role("button", name="Dismiss").click()
+    await expect(page.get_by_text("It is told again when it happens again")).to_be_visible()
+    await expect(alarm).to_have_count(0)
+    async with filled.database.sessions() as session:
+        query = select(AuditEntry.actor_type).where(AuditEntry.event == Event.ALARM_DISMISS)
+        assert (await session.scalars(query)).all() == ["user"]
 
 
 async def test_long_words_widen_no_page_and_numbers_stay_whole(filled: Site, new_page: NewPage):

@@ -352,6 +352,25 @@ async def test_a_cancel_ends_the_call_at_the_trunk_too(tmp_path, keys, parties):
     assert second.invites == []
 
 
+async def test_what_visitors_dial_reaches_the_carrier_and_what_goes_nowhere_is_on_record(tmp_path, keys, parties):
+    """E-01, E-03: 112 in Albany leaves as 911 and stays 112 on record; 999 is no number there, and no 404 without a
+    trace.
+    """
+    carrier = await parties(Carrier("udp", CARRIER_IP, answering))
+    pbx = await parties(Pbx("udp", PBX_IP))
+    async with edge(tmp_path, keys, account(trunk(carrier.hop))) as running:
+        call = await pbx.call(running.udp, "sip:112@callpoint.example.com")
+        assert (await call.final()).status == 200
+        recorded = await running.entry("call")
+        assert (recorded["dialed"], recorded["kind"]) == ("112", "emergency")
+        assert carrier.invites[0].request_uri == f"sip:911@{CARRIER_IP}"
+        lost = await pbx.call(running.udp, "sip:999@callpoint.example.com")
+        assert (await lost.final()).status == 404
+        entry = await running.entry("stranger")
+    assert (entry["account_id"], entry["pbx_id"], entry["emergency"]) == ("account_acme", "pbx_1", True)
+    assert len(carrier.invites) == 1
+
+
 async def test_a_stranger_reaches_no_trunk_and_is_recorded(tmp_path, keys, parties):
     """E-04: 403, no INVITE leaves, the attempt stands in the journal."""
     carrier = await parties(Carrier("udp", CARRIER_IP, answering))

@@ -395,3 +395,15 @@ def test_a_call_that_was_answered_after_all_says_that_the_caller_may_have_heard_
     test = sent(replace(TOLD, kind=CallKind.TEST, dialed="933", flags=("answered_after_all",)))
     assert test["Subject"].startswith("[TEST] ANSWERED AFTER ALL: 933 call")
     assert "An earlier message about this test no longer holds" in text_of(test)
+
+
+@pytest.mark.parametrize("because", ["account", "location", "both"])
+def test_a_mail_names_no_number_of_another_country(because: str) -> None:
+    """E-10, S0-18: a British account's mails say 999 wherever they speak of the number; 933 is nobody's there."""
+    told = replace(TOLD, number="999", test_number="", dialed="112")
+    for changes in ({}, {"flags": ("location_unknown",)}, {"kind": CallKind.TEST}, {"kind": CallKind.DRILL}):
+        composed = mail.compose(replace(told, **changes), because)
+        assert "911" not in composed.subject + composed.body
+        assert "933" not in composed.subject + composed.body
+        assert "999" in composed.body
+    assert "every 911 and 933 call of Acme Dental" in mail.compose(TOLD, "account").body
