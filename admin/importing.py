@@ -125,6 +125,7 @@ async def carry_out(session: AsyncSession, actor: Actor, account: Account, made:
     """
     checked = made.checked
     refuse(checked)
+    await store_imports.hold(session, account.id, made.phones)
     await store_imports.refuse_moved(session, account.id, checked.revision)
     if made.phones is not None:
         return await store_imports.carry_out(session, actor, account, made.phones)

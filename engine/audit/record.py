@@ -315,6 +315,16 @@ def head_of(session: Session, chain: str) -> tuple[int, str]:
     return (found[0], found[1]) if found else (0, GENESIS)
 
 
+def hold_revision(session: Session, account_id: str) -> None:
+    """Keep the account's revision for this transaction, on PostgreSQL. Everybody takes what they change first, then the
+    revision, then the chain: whoever took them in another order would wait for somebody who waits for them.
+    """
+    connection = session.connection()
+    if connection.dialect.name == "postgresql":
+        held = text("SELECT value FROM revision WHERE account_id = :id FOR UPDATE")
+        connection.execute(held, {"id": account_id})
+
+
 def canonical(body: dict[str, Any]) -> str:
     """The exact text that is stored and hashed: sorted keys, no white space, UTF-8."""
     return _ENCODER.encode(body)

@@ -307,6 +307,28 @@ async def with_extras(session: AsyncSession, account: Account, sheet: Sheet, pla
     return Plan(tuple(rows), tuple(fault for row in rows for fault in row.faults))
 
 
+async def hold(session: AsyncSession, account_id: str, made: Ready | None) -> None:
+    """On PostgreSQL, lock what an import changes (None: locations) and what its rows refer to, before the revision and
+    the audit chain: a form holds its row first, too. In the order in which forms go on from one row to others.
+    """
+    if session.get_bind().dialect.name != "postgresql":
+        return
+    if made is None:
+        theirs = select(Location.id).where(Location.account_id == account_id).order_by(Location.id)
+        await session.execute(theirs.with_for_update())
+        return
+    for model, owner in ((Account, Account.id), (Location, Location.account_id), (Pbx, Pbx.account_id)):
+        referred = select(model.id).where(owner == account_id).order_by(model.id)
+        await session.execute(referred.with_for_update(read=True, key_share=True))
+    lines = sorted(line.before.id for line in made.changed_lines if line.before is not None)
+    phones = {phone.before.id for phone in made.changed_phones if phone.before is not None}
+    for group in batched(lines, GROUP):
+        await session.execute(select(Line.id).where(Line.id.in_(group)).order_by(Line.id).with_for_update())
+        phones |= set(await session.scalars(select(PhoneLine.phone_id).where(PhoneLine.line_id.in_(group))))
+    for group in batched(sorted(phones), GROUP):
+        await session.execute(select(Phone.id).where(Phone.id.in_(group)).order_by(Phone.id).with_for_update())
+
+
 async def refuse_moved(session: AsyncSession, account_id: str, revision: int) -> None:
     """Hold the account's revision until the commit.
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, text, update
 
+from admin import importing
 from engine.audit.events import Event
 from engine.audit.record import SYSTEM, head_of, record
 from engine.db import Database, utc_now
+from engine.errors import Conflict
 from engine.models import AuditEntry, Phone, PhoneStatus
 from engine.provisioning import bulk, imports, store_imports, store_phones
 from engine.provisioning.fetches import Fetch, FetchKind
@@ -129,6 +131,59 @@ async def test_a_change_of_many_phones_never_fails_because_their_fetches_are_bei
         told = (await session.scalars(select(AuditEntry.event).order_by(AuditEntry.seq))).all()
     assert (found.label, found.status) == ("Hall", PhoneStatus.CURRENT)
     assert told[-2:] == [Event.PHONE_UPDATE, Event.PHONE_FIRST_FETCH]
+
+
+async def test_a_table_and_a_form_that_change_the_same_phone_never_wait_for_each_other(postgres: Database) -> None:
+    """P-19 on PostgreSQL: both take what they change first, then the account's revision, then the audit chain. The
+    form that was first is stored, and the table is told that something changed.
+    """
+    async with postgres.sessions.begin() as session:
+        account = await factories.add_account(session)
+        line = await factories.add_line(session, account)
+        phone = await factories.add_phone(session, account, line)
+    table = f"mac,label,line1_extension,line1_display_name\n{phone.mac},Hall,{line.extension},Ann\n".encode()
+    checked = await importing.check(postgres, account, importing.Kind.PHONES, table)
+    made = await importing.prepare(postgres, account, checked)
+
+    async def imported() -> None:
+        async with postgres.sessions.begin() as session:
+            await importing.carry_out(session, replace(SYSTEM, account_id=account.id), account, made)
+
+    async with postgres.sessions.begin() as session:
+        edited = await session.get_one(Phone, phone.id)
+        edited.label = "Lobby"
+        record(session, SYSTEM, Event.PHONE_UPDATE, edited)
+        await session.flush()
+        waiting = asyncio.create_task(imported())
+        await until_somebody_waits(postgres)
+    with pytest.raises(Conflict, match="changed while the table was being checked"):
+        await waiting
+    async with postgres.sessions() as session:
+        assert (await session.get_one(Phone, phone.id)).label == "Lobby"
+
+
+async def test_a_change_of_many_phones_and_a_form_never_wait_for_each_other(postgres: Database) -> None:
+    """P-19 on PostgreSQL: the revision comes before the audit chain for both."""
+    async with postgres.sessions.begin() as session:
+        account = await factories.add_account(session)
+        one = await factories.add_phone(session, account)
+        other = await factories.add_phone(session, account, mac="0015650000aa")
+
+    async def edited() -> None:
+        async with postgres.sessions.begin() as session:
+            phone = await session.get_one(Phone, other.id)
+            phone.label = "Lobby"
+            record(session, SYSTEM, Event.PHONE_UPDATE, phone)
+
+    async with postgres.sessions.begin() as session:
+        actor = replace(SYSTEM, account_id=account.id)
+        await bulk.set_setting(session, actor, account, [one.id], "vlan_id", 20, own=True)
+        waiting = asyncio.create_task(edited())
+        await until_somebody_waits(postgres)
+    await waiting
+    async with postgres.sessions() as session:
+        found = {phone.id: phone for phone in await session.scalars(select(Phone))}
+    assert (found[one.id].settings, found[other.id].label) == ({"vlan_id": 20}, "Lobby")
 
 
 async def test_the_last_fetches_are_written_at_a_stop_though_others_hold_the_phone(postgres: Database) -> None:
