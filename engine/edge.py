@@ -126,7 +126,7 @@ class Edge:
             certificates=self._certificates,
             advertised=settings.listening.advertised,
             receive_own=self._passage.receive,
-            crowd=CrowdRules(self._hears, self._names_emergency, self._refuse),
+            crowd=CrowdRules(self._hears, self._names_emergency, self._refuse, self._receive_heard),
         )
         self._stack = self._made_stack()
         self._passage.lead_to(self._stack, self._transports.send_all)
@@ -266,10 +266,13 @@ class Edge:
 
     def _receive_shared(self, data: bytes, hop: Hop) -> None:
         """A datagram on the address that several processes share: ours, or the one's that its Call-ID names."""
-        passage, now = self._passage, self._loop.time()
-        is_heard = hop.ip in passage.heard or self._hears(hop, now)
-        if is_heard and not self._siblings.takes(data, hop):
-            passage.take(data, hop, now)
+        if hop.ip in self._passage.heard or self._hears(hop, self._loop.time()):
+            self._receive_heard(data, hop)
+
+    def _receive_heard(self, data: bytes, hop: Hop) -> None:
+        """A datagram of somebody who may be heard, on the address that all processes share."""
+        if self._settings.workers == 1 or not self._siblings.takes(data, hop):
+            self._passage.take(data, hop, self._loop.time())
 
     def _hears(self, hop: Hop, now: float) -> bool:
         """May this datagram be looked at? Those a default route leads to may answer as much as they like; they are
@@ -303,14 +306,13 @@ class Edge:
 
     def _names_emergency(self, uri: bytes, hop: Hop) -> bool:
         peer = self._hook.peers.at(hop)
-        if peer is None:  # a carrier calls nobody by us but who called 911
-            return self._hook.peers.is_trunk(hop)
-        return names_emergency(uri, peer[0])
+        # a carrier calls nobody by us but who called 911
+        return names_emergency(uri, peer[0]) if peer is not None else self._hook.peers.is_trunk(hop)
 
     def _refuse(self, data: bytes, hop: Hop) -> None:
         answer = refusal(data, hop, self._stack.is_known)
         if answer is None:
-            self._passage.receive(data, hop)
+            self._receive_heard(data, hop)
         else:
             self._transports.send_all([answer])
 

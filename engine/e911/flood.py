@@ -24,10 +24,11 @@ class StrangerLimit:
         if now - self._since >= 1.0:
             self._since, self._total = now, 0
             self._heard.clear()
-        self._total += 1
         count = self._heard[ip] = self._heard.get(ip, 0) + 1
-        if count <= DATAGRAMS_PER_S and self._total <= DATAGRAMS_TOTAL_PER_S:
-            return True
+        if count <= DATAGRAMS_PER_S:
+            self._total += 1  # what is not heard anyhow takes nothing from the others
+            if self._total <= DATAGRAMS_TOTAL_PER_S:
+                return True
         self.unheard += 1
         return False
 

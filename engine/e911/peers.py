@@ -25,7 +25,8 @@ PROOF_HEADER = "X-Callpoint-Proof"
 PROOF_PURPOSE = "cli-proof"
 PROOF_WINDOW_S = 60
 AIMED_AT_US = frozenset({"OPTIONS", "REGISTER"})  # answered by us: 401; the rest would be forwarded: 407
-MAX_CHALLENGES_PER_S = 100  # to strangers; beyond it they are refused like anybody
+MAX_CHALLENGES_PER_S = 100  # to strangers, and as many again to those who dial an emergency; beyond it they are refused
+MAX_CHALLENGES_PER_ADDRESS = 10  # of each hundred: a flood from a few places leaves the others theirs
 MAX_PROVEN = 4_096  # places from where somebody proved who they are
 MAX_PLAIN = 1_024
 MAX_CHALLENGED = 1_000
@@ -81,15 +82,23 @@ class Challenged:
 
 @dataclass(slots=True)
 class _Rate:
+    """Challenges of the running second, in all and by address."""
+
     second: int = 0
     count: int = 0
-    limit: int = field(default=MAX_CHALLENGES_PER_S)
+    by_address: dict[str, int] = field(default_factory=dict)
 
-    def allows(self, second: int) -> bool:
+    def allows(self, second: int, ip: str) -> bool:
         if second != self.second:
             self.second, self.count = second, 0
+            self.by_address.clear()
+        if self.count >= MAX_CHALLENGES_PER_S:
+            return False
+        asked = self.by_address[ip] = self.by_address.get(ip, 0) + 1
+        if asked > MAX_CHALLENGES_PER_ADDRESS:
+            return False
         self.count += 1
-        return self.count <= self.limit
+        return True
 
 
 class Peers:
@@ -116,7 +125,7 @@ class Peers:
         self._challenged: OrderedDict[str, Challenged] = OrderedDict()
         self._crowded_out: list[Stranger] = []
         self._unanswered: OrderedDict[str, None] = OrderedDict()  # addresses whose last challenge had no right answer
-        self._rate = _Rate()
+        self._rate, self._emergency_rate = _Rate(), _Rate()
         self._seen_at: dict[str, Hop] = {}  # by PBX, of those that proved themselves
         self._plain: dict[str, Peer] = {}  # by address, of those it is proof enough for
 
@@ -183,16 +192,19 @@ class Peers:
     ) -> tuple[int, tuple[tuple[str, str], ...]]:
         """(status, header lines) that ask for a proof; (403, ()) for who will not be asked again.
 
-        A `stranger` is asked only while some PBX could prove itself, a bounded number of times a second, and with an
-        answer of no more than about twice what it sent. It is on record unless it proves itself soon. A peer that reads
-        nothing but the first challenge and knows MD5 alone must get through to 911 at its first try, and to anything
-        else at its second.
+        A `stranger` is asked only while some PBX could prove itself, a bounded number of times a second (who has proven
+        itself from there before is not counted, and ordinary strangers take nothing from one who dials an emergency),
+        and with an answer of no more than about twice what it sent. It is on record unless it proves itself soon. A
+        peer that reads nothing but the first challenge and knows MD5 alone must get through to 911 at its first try,
+        and to anything else at its second.
         """
         seconds, room = int(now.timestamp()), 1_000
         if verdict is Verdict.WRONG:
             return 403, ()
         if stranger is not None:
-            if not self._table.has_users or not self._rate.allows(seconds):
+            rate = self._emergency_rate if stranger.is_emergency else self._rate
+            is_asked = self._stands_for(source) is not None or rate.allows(seconds, source.ip)
+            if not self._table.has_users or not is_asked:
                 return 403, ()
             room = 2 * len(request.raw) - _size_of_answer(request)
         is_proxy = request.method not in AIMED_AT_US

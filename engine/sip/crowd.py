@@ -35,11 +35,13 @@ class CrowdRules:
 
     `hears(hop, now)`: may it be looked at at all? `is_emergency(uri, hop)`: does a request line's URI, from this hop,
     name an emergency service? `refuse(data, hop)`: answer a new request with 503, or go on with one that is known.
+    `receive(data, hop)`: takes the others, which `hears` has been asked about.
     """
 
     hears: Callable[[Hop, float], bool]
     is_emergency: Callable[[bytes, Hop], bool]
     refuse: Callable[[bytes, Hop], None]
+    receive: Callable[[bytes, Hop], None]
 
 
 _MOST = {Rank.EMERGENCY: MOST_IN_PROGRESS, Rank.IN_PROGRESS: MOST_IN_PROGRESS, Rank.NEW: MOST_WAITING}
@@ -70,14 +72,14 @@ class Crowd:
             row.popleft()
             self.shed += 1
 
-    def work(self, receive: Callable[[bytes, Hop], None], now: float, most: int) -> None:
+    def work(self, now: float, most: int) -> None:
         """Hand over the next, `most` of them."""
         for _ in range(most):
             taken = self.take(now)
             if taken is None:
                 return
             data, hop, is_late = taken
-            (self._rules.refuse if is_late else receive)(data, hop)
+            (self._rules.refuse if is_late else self._rules.receive)(data, hop)
 
     def take(self, now: float) -> tuple[bytes, Hop, bool] | None:
         """The next to be dealt with: (datagram, hop, is it to be refused?); None when nothing waits.

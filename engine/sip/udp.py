@@ -191,7 +191,7 @@ class UdpShell:
         until = now + TURN_S
         while now < until:
             is_empty = self._read_ahead(sock, crowd, now)
-            crowd.work(self._receive, now, WORKED_BETWEEN_READS)
+            crowd.work(now, WORKED_BETWEEN_READS)
             if is_empty and not len(crowd):
                 break
             now = self._loop.time()

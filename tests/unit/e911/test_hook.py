@@ -402,6 +402,8 @@ def test_a_stranger_is_heard_a_little_and_recorded_now_and_then():
     assert limit.hears("198.51.100.2", 5.5)
     assert limit.hears("198.51.100.1", 6.1)
     assert sum(limit.hears(f"198.51.{n >> 8}.{n & 255}", 9.0) for n in range(1000)) == 500
+    assert sum(limit.hears("198.51.100.3", 12.0) for _ in range(5000)) == 20
+    assert limit.hears("198.51.100.4", 12.0)  # what one floods with takes nothing from the others
     quiet = Stranger(STRANGER, "REGISTER", "sip:x", "", is_emergency=False, at=NOW)
     loud = Stranger(STRANGER, "INVITE", "sip:911@x", "", is_emergency=True, at=NOW)
     assert [limit.records(quiet, at) for at in (0.0, 1.0, 9.9, 10.0)] == [True, False, False, True]

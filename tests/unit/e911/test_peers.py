@@ -9,7 +9,15 @@ import pytest
 from engine.e911.carriers import load_profiles
 from engine.e911.hook import Hook
 from engine.e911.location import AccountTable, CivicAddress, DispatchableLocation, Line, LocationTable, Pbx, Trunk
-from engine.e911.peers import MAX_CHALLENGED, MAX_CHALLENGES_PER_S, PROOF_WITHIN_S, Peer, Peers, Unknown
+from engine.e911.peers import (
+    MAX_CHALLENGED,
+    MAX_CHALLENGES_PER_ADDRESS,
+    MAX_CHALLENGES_PER_S,
+    PROOF_WITHIN_S,
+    Peer,
+    Peers,
+    Unknown,
+)
 from engine.e911.route import Deadlines
 from engine.e911.rows import Number
 from engine.sip.auth import Challenge, Credentials, Verdict, answer, read_parameters
@@ -69,6 +77,11 @@ def proof(challenge, *, method="INVITE", uri="sip:911@192.0.2.10", credentials=B
     made = Challenge(challenge["realm"], challenge["nonce"], challenge["algorithm"], qop="auth", is_proxy=True)
     name, value = answer(made, credentials, method, uri, cnonce="c", nc=nc)
     return f"{name}: {value}"
+
+
+def stranger(number):
+    """One of many addresses that nobody knows."""
+    return Hop("udp", f"203.0.{113 + number // 250}.{number % 250 + 2}", 5060)
 
 
 # --- digest -----------------------------------------------------------------------------------------------------------
@@ -158,7 +171,8 @@ def test_who_never_answers_a_challenge_is_on_record_a_little_later():
 def test_a_flood_of_strangers_crowds_nobody_out_of_the_record():
     at = hook(account("account_1", DIGEST))
     for number in range(MAX_CHALLENGED + 50):
-        asked(at, call_id=f"c{number}", now=NOW + timedelta(seconds=number // MAX_CHALLENGES_PER_S))
+        now = NOW + timedelta(seconds=number // MAX_CHALLENGES_PER_S)
+        asked(at, call_id=f"c{number}", now=now, source=stranger(number))
     assert len(at.peers.take_unproven(NOW)) == 50
     assert len(at.peers.take_unproven(NOW + timedelta(minutes=5))) == MAX_CHALLENGED
 
@@ -166,7 +180,9 @@ def test_a_flood_of_strangers_crowds_nobody_out_of_the_record():
 def test_challenges_to_strangers_are_few_and_small():
     """E-04: no amplifier for forged addresses: at most so many a second, and no more than twice what was sent."""
     at = hook(account("account_1", DIGEST))
-    statuses = [asked(at, call_id=f"c{number}")[0].status for number in range(MAX_CHALLENGES_PER_S + 5)]
+    statuses = [
+        asked(at, call_id=f"c{number}", source=stranger(number))[0].status for number in range(MAX_CHALLENGES_PER_S + 5)
+    ]
     assert statuses.count(407) == MAX_CHALLENGES_PER_S
     assert asked(at, now=NOW + timedelta(seconds=1))[0].status == 407
     tiny = b"OPTIONS sip:a SIP/2.0\r\nVia: SIP/2.0/UDP b;branch=z9hG4bKx\r\nf: <sip:c>;tag=1\r\nt: <sip:d>\r\ni: e\r\n"
@@ -176,6 +192,22 @@ def test_challenges_to_strangers_are_few_and_small():
         decision = at.decide(got, OUTSIDE, NOW + timedelta(seconds=2))
         sent = response_to(got, decision.status, decision.reason, to_tag=b"t" * 16, added=decision.headers)
         assert len(sent) <= 2 * len(data), decision.status
+
+
+def test_a_flood_of_strangers_leaves_a_pbx_that_dials_911_its_challenge():
+    """E-04, E-03: not one address, nor any number of ordinary strangers, nor a flood of 911s once it proved itself."""
+    at = hook(account("account_1", DIGEST))
+    one = [asked(at, call_id=f"a{number}", source=stranger(1))[0].status for number in range(100)]
+    assert one.count(407) == MAX_CHALLENGES_PER_ADDRESS
+    for number in range(2 * MAX_CHALLENGES_PER_S):
+        asked(at, call_id=f"b{number}", source=stranger(number), method="OPTIONS", uri="sip:x")
+    _, challenge = asked(at)
+    assert challenge is not None
+    assert asked(at, added=[proof(challenge)])[0].forward is not None  # proven from there
+    for number in range(2 * MAX_CHALLENGES_PER_S):
+        asked(at, call_id=f"d{number}", source=stranger(number))
+    assert asked(at, call_id="e", source=stranger(5_000))[0].status == 403
+    assert asked(at, call_id="f")[0].status == 407
 
 
 def test_where_no_pbx_has_a_password_a_stranger_is_refused_at_once():

@@ -21,7 +21,8 @@ class Ranked:
         self.drained = 0
         self.shell = UdpShell(
             receive=lambda data, _hop: self.got.append(data), drained=self._drained, failed=lambda _hop: None,
-            crowd=CrowdRules(hears=lambda _hop, _now: True, is_emergency=self._is_emergency, refuse=lambda *_: None),
+            crowd=CrowdRules(hears=lambda _hop, _now: True, is_emergency=self._is_emergency, refuse=lambda *_: None,
+                             receive=lambda data, _hop: self.got.append(data)),
         )  # fmt: skip
 
     def _is_emergency(self, uri: bytes, _hop: Hop) -> bool:
