@@ -5,7 +5,7 @@ carrier when no node takes them: Callpoint being away must never end a 911 call.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,7 +129,7 @@ def render(name: str, site: Site) -> dict[str, str]:
 def _values(site: Site) -> dict[str, object]:
     pack, packs = site.numbers, (site.numbers, *site.abroad)
     number_for = _numbers_for(packs)
-    emergency: frozenset[str] = frozenset().union(*(each.emergency_forms for each in packs))
+    emergency: frozenset[str] = frozenset().union(*(each.emergency_forms | each.also_reserved for each in packs))
     forms = sorted(number_for, key=lambda form: (len(form), form))
     return {
         "nodes": site.nodes,
@@ -156,12 +156,17 @@ def _values(site: Site) -> dict[str, object]:
     }
 
 
-def _numbers_for(packs: Iterable[NumberPack]) -> dict[str, str]:
-    """Dialled form -> what a carrier is sent for it; where countries differ, the first one's word counts."""
+def _numbers_for(packs: Sequence[NumberPack]) -> dict[str, str]:
+    """Dialled form -> what a carrier is sent for it; where countries differ, the first one's word counts. What visitors
+    dial, 112 and 911, comes to a node too, and is sent as the first country's number.
+    """
     found: dict[str, str] = {}
     for pack in packs:
         for form in sorted(pack.emergency_forms | pack.test_forms):
             found.setdefault(form, pack.number_for(form))
+    for pack in packs:
+        for number in sorted(pack.also_reserved):
+            found.setdefault(number, pack.primary)
     return found
 
 

@@ -37,6 +37,15 @@ def test_every_snippet_names_each_node_carrier_and_emergency_number(name: str) -
     assert "{%" not in text
 
 
+@pytest.mark.parametrize("name", sorted(snippets.FILES))
+@pytest.mark.parametrize(("country", "visitors", "sent"), [("GB", "911", "999"), ("US", "112", "911")])
+def test_what_visitors_dial_comes_to_a_node_too(name: str, country: str, visitors: str, sent: str) -> None:
+    """E-01, E-17: 911 dialled in London must not pass by the node as a call like any other."""
+    pack = numbers_of(country)
+    assert snippets._numbers_for((pack,))[visitors] == sent
+    assert visitors in "\n".join(render(name, site(numbers=pack)).values())
+
+
 def test_the_freeswitch_files_are_xml_with_the_carrier_last() -> None:
     """E-17: FreeSWITCH tries what is behind a bar when what is before it fails."""
     files = render("freeswitch", site())
@@ -123,7 +132,7 @@ def test_each_service_of_a_country_is_sent_its_own_number(pack) -> None:
     """E-17: who dials 112 in France is not put through to the ambulance, nor 999 in Britain to text relay."""
     asterisk = render("asterisk", site(numbers=pack))["extensions_callpoint.conf"]
     told = dict(re.findall(r"exten => (\S+),1,Set\(CALLPOINT_NUMBER=(\S+)\)", asterisk))
-    assert told == {form: pack.number_for(form) for form in pack.emergency_forms | pack.test_forms}
+    assert told == {form: pack.number_for(form) for form in pack.emergency_forms | pack.test_forms | pack.also_reserved}
 
     dialplan = etree.fromstring(render("freeswitch", site(numbers=pack))["00_callpoint.xml"].encode())
     for form, number in told.items():
