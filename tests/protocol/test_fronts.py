@@ -81,6 +81,42 @@ def test_a_node_that_dies_is_passed_over_and_with_none_left_911_goes_to_the_carr
         assert b"X-Callpoint-" not in bare
 
 
+# One number as phones and PBXs write it: separators, escapes, parameters, the key that sends, a service URN as a user;
+# and 112, which visitors dial. Then what is nobody's emergency.
+SPELLED = (
+    "9-1-1", "(911)", "%3911", "911%23", "911;phone-context=+1", "+911", "9911", "112", "urn%3Aservice%3Asos",
+    "urn%3Aservice%3Asos.fire",
+)  # fmt: skip
+ORDINARY = ("911x", "15185550100", "%2B15185550100", "91100", "(518)-555.0100")
+
+
+async def test_the_front_knows_every_spelling_that_callpoint_knows(tmp_path: Path, keys: KeyRing) -> None:
+    """E-17, E-01: what Callpoint would take for an emergency never leaves past it, without location and mail."""
+    pbx, carrier = edgetest.Pbx("udp", edgetest.PBX_IP), edgetest.Carrier("udp", CARRIER_IP, lambda _: [200])
+    direct = edgetest.Carrier("udp", OTHER_CARRIER_IP, lambda _: [200])
+    for party in (pbx, carrier, direct):
+        await party.open()
+    (tmp_path / "one").mkdir()
+    account = peers.one_account(peers.trunk(carrier.ip, carrier.port), pbx_ip=FRONT_IP)
+    try:
+        async with edgetest.edge(tmp_path / "one", keys, account, key_file=str(tmp_path / "keys.toml")) as one:
+            made = site(tmp_path, (snippets.Peer(*one.udp),), snippets.Peer(direct.ip, direct.port))
+            with front(tmp_path, made) as (_, at):
+                for user in (*SPELLED, *ORDINARY):
+                    call = await pbx.call(at, f"sip:{user}@{FRONT_IP}:{at[1]}")
+                    assert (await call.final()).status == 200, user
+        found = [
+            (invite.raw.split(b" ", 2)[1].partition(b"@")[0], b"pidf+xml" in invite.raw) for invite in carrier.invites
+        ]
+        assert [located for _, located in found] == [True] * len(SPELLED), found
+        assert [invite.raw.split(b" ", 2)[1].partition(b"@")[0] for invite in direct.invites] == [
+            f"sip:{user}".encode() for user in ORDINARY
+        ]
+    finally:
+        for party in (pbx, carrier, direct):
+            await party.close()
+
+
 def async_site(
     folder: Path, first: edgetest.EdgeProcess, second: edgetest.EdgeProcess, carrier: edgetest.Carrier
 ) -> snippets.Site:
@@ -133,8 +169,9 @@ async def test_a_call_that_rings_at_a_node_that_dies_is_placed_anew_by_the_other
         await carrier.close()
 
 
-async def test_a_call_that_is_up_outlives_its_node_and_both(tmp_path: Path, keys: KeyRing) -> None:
-    """E-17: the BYE finds its way past the dead node to the carrier."""
+@pytest.mark.parametrize("dead", [1, 2])
+async def test_a_call_that_is_up_outlives_its_node_and_both(tmp_path: Path, keys: KeyRing, dead: int) -> None:
+    """E-17: the BYE finds its way past the dead nodes to the carrier."""
     pbx, carrier = edgetest.Pbx("udp", edgetest.PBX_IP), edgetest.Carrier("udp", CARRIER_IP, lambda _: [180, 200])
     await pbx.open()
     await carrier.open()
@@ -145,9 +182,10 @@ async def test_a_call_that_is_up_outlives_its_node_and_both(tmp_path: Path, keys
                 answer = await call.final()
                 await call.within("ACK", answer, 1)
                 await carrier.expect(lambda m: getattr(m, "method", "") == "ACK")
-                one.process.kill()
+                for node in (one, two)[:dead]:
+                    node.process.kill()
                 await asyncio.to_thread(
-                    peers.until, lambda: "does not answer" in kamailio.words(), "the death is known"
+                    peers.until, lambda: kamailio.words().count("does not answer") >= dead, "the deaths are known"
                 )
                 await call.within("BYE", answer, 2)
                 await carrier.expect(lambda m: getattr(m, "method", "") == "BYE")

@@ -145,7 +145,7 @@ def test_each_service_of_a_country_is_sent_its_own_number(pack) -> None:
         assert {hop.rpartition("/")[2] for hop in bridges[0].split("|")} == {number}
 
     kamailio = render("kamailio", site(numbers=pack))["callpoint.cfg"]
-    chosen = re.findall(r'if \(\$rU =~ "(\S+)"\) \$avp\(cp_number\) = "(\S+)";', kamailio)
+    chosen = re.findall(r'if \(\$var\(cp_dialed\) =~ "(\S+)"\) \$avp\(cp_number\) = "(\S+)";', kamailio)
     for form, number in told.items():
         found = [sent for pattern, sent in chosen if re.fullmatch(pattern, form)]
         assert (found or [pack.primary]) == [number]
