@@ -9,14 +9,15 @@ import pytest
 from engine.audit.record import Actor
 from engine.crypto import KeyRing
 from engine.db import Database, utc_now
-from engine.e911 import store_calls, store_tests, sweeps
+from engine.e911 import store_calls, store_tests, store_unplaced, sweeps
 from engine.e911.acknowledging import acknowledge
 from engine.e911.alerts import AlertBoard
+from engine.e911.dismissing import dismiss
 from engine.e911.store_calls import CallFilters
 from engine.ids import new_id
 from engine.models import Account, EmergencyCall
 from engine.sweeper import Sweeper
-from tests.factories import add_account, add_emergency_call, add_location
+from tests.factories import add_account, add_emergency_call, add_location, add_network
 
 pytestmark = pytest.mark.enable_socket
 DESK = Actor("user", "user_1", "desk@example.com", "192.0.2.1", None, "Dana Reyes", "operator")
@@ -79,6 +80,28 @@ async def test_filters_and_counts_read_json_alike(nodes: tuple[Database, Databas
         assert await store_calls.latest_flagged(session, account.id, since, "disagreement") == there.id
         assert await store_calls.count_failed(session, account.id, since) == 1
         assert len(await store_calls.calls_to_watch(session, account.id, utc_now())) == 2
+
+
+async def test_calls_without_a_location_and_dismissals_read_alike(nodes: tuple[Database, Database]) -> None:
+    """S0-18: what Home's alarm rests on, on PostgreSQL as on SQLite; a second dismissal takes the first one's row."""
+    database = nodes[0]
+    async with database.sessions.begin() as session:
+        account = await add_account(session)
+    caller = {"extension": "101", "source_ip": "2001:db8::7"}
+    lost = await add_call(
+        database, account, caller=caller, flags=["location_unknown"], location_source="none",
+        at=utc_now() - dt.timedelta(hours=1),
+    )  # fmt: skip
+    since = utc_now() - dt.timedelta(days=7)
+    async with database.sessions() as session:
+        assert [call.id for call in await store_unplaced.unplaced_calls(session, account, since)] == [lost.id]
+    for _ in range(2):
+        async with database.sessions.begin() as session:
+            await dismiss(session, DESK, account.id, "no_location", utc_now().isoformat())
+    async with database.sessions.begin() as session:
+        assert (await store_unplaced.dismissals_of(session, account.id))["no_location"] > lost.sent_at
+        await add_network(session, await add_location(session, account), "2001:db8::/64")
+        assert await store_unplaced.unplaced_calls(session, account, since) == []
 
 
 async def test_a_round_is_one_nodes_duty(nodes: tuple[Database, Database], keys: KeyRing) -> None:
