@@ -134,9 +134,9 @@ def _streams(console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:
 
 
 def _front(console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:
-    rows = front.measure(plan, say)
-    table.show_sip(console, f"One dial in fifty to 911, highest rate held for {plan.sustain_s:.0f} s", rows)
-    return table.front_goals(rows)
+    measured = front.measure(plan, say)
+    table.show_front(console, measured)
+    return table.front_goals(measured)
 
 
 def _crowd(_console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:

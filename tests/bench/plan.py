@@ -14,6 +14,7 @@ class Plan:
 
     step_s: float = 3.0
     sustain_s: float = 30.0
+    front_rounds: int = 5
     most_calls_per_s: float = 20_000
     emergency_s: float = 30.0
     mails: int = 200
@@ -31,6 +32,7 @@ class Plan:
 
 QUICK = Plan(
     sustain_s=4.0,
+    front_rounds=3,
     emergency_s=5.0,
     mails=40,
     http_s=3.0,
@@ -45,6 +47,7 @@ QUICK = Plan(
 GENTLE = Plan(
     step_s=1.0,
     sustain_s=2.0,
+    front_rounds=1,
     most_calls_per_s=500,
     emergency_s=3.0,
     mails=10,

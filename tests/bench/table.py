@@ -9,6 +9,7 @@ from rich.table import Table
 from tests.bench.crowd import Crowd
 from tests.bench.dialplans import Proof
 from tests.bench.emergency import Delay, Told
+from tests.bench.front import Front
 from tests.bench.http import Pages
 from tests.bench.machine import percentile
 from tests.bench.renders import OWN_US, PLAIN_US, Rendering
@@ -70,13 +71,14 @@ def stream_goals(rows: list[Sustained]) -> list[Goal]:
     return found
 
 
-def front_goals(rows: list[Sustained]) -> list[Goal]:
-    plain, fronted, shared = (row.calls_per_s for row in rows)
-    ratio, together = (each / plain if plain else 0.0 for each in (fronted, shared))
+def front_goals(front: Front) -> list[Goal]:
+    """No share is met with calls lost: that one process costs little says nothing then."""
+    told = f" ({'; '.join(front.faults)})" if front.faults else ""
     return [
-        Goal("Kamailio in front, 2 % to Callpoint, share of plain", f"{ratio:.2f}", "≥ 0.9", ratio >= 0.9),
-        Goal("the same, Callpoint on Kamailio's own core", f"{together:.2f}", "", None),
-    ]
+        Goal("Kamailio in front, 2 % to Callpoint, share of plain by CPU", f"{front.share:.2f}{told}", "≥ 0.9",
+             front.share >= 0.9 and not front.faults),
+        Goal("the same, Callpoint on Kamailio's own core", f"{front.share_of_one_core:.2f}", "", None),
+    ]  # fmt: skip
 
 
 def proof_goals(proofs: list[Proof]) -> list[Goal]:
@@ -259,6 +261,17 @@ def show_start(console: Console, started: Started) -> None:
     table.add_row("start to first HTTP answer", f"{started.http_s:.2f} s")
     table.add_row("idle, main and edge, resident", f"{started.resident_mb:.0f} MB")
     table.add_row("idle, main and edge, shared pages once", f"{started.own_mb:.0f} MB")
+    console.print(table)
+
+
+def show_front(console: Console, front: Front) -> None:
+    title = f"One dial in fifty to 911, {front.rate:.0f} calls a second offered to each in turn"
+    table = _table(title, "setup", "calls/s", "front µs", "Callpoint µs", "p50 ms", "p99 ms", "fault")
+    for each in front.rounds:
+        for run in each:
+            figures = [run.calls_per_s, run.front_us, run.node_us]
+            cells = [f"{figure:.0f}" for figure in figures] + [f"{run.p50_ms:.2f}", f"{run.p99_ms:.1f}", run.fault]
+            table.add_row(run.name, *cells)
     console.print(table)
 
 
