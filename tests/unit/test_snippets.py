@@ -142,7 +142,9 @@ def test_each_service_of_a_country_is_sent_its_own_number(pack) -> None:
             if re.fullmatch(condition.get("expression"), form)
         ]
         assert len(bridges) == 1
-        assert {hop.rpartition("/")[2] for hop in bridges[0].split("|")} == {number}
+        hops = [hop.rpartition("gateway/")[2].split("/") for hop in bridges[0].split("|")]
+        assert {sent for gateway, sent in hops if "carrier" in gateway} == {number}
+        assert {sent for gateway, sent in hops if "carrier" not in gateway} == {"$1"}  # as dialed
 
     kamailio = render("kamailio", site(numbers=pack))["callpoint.cfg"]
     chosen = re.findall(r'if \(\$var\(cp_dialed\) =~ "(\S+)"\) \$avp\(cp_number\) = "(\S+)";', kamailio)
