@@ -26,6 +26,8 @@ MAX_HOPS_PER_TRUNK = (
     3  # addresses of one host name that are tried: a name with twenty dead ones must not hold a call for 40 s
 )
 _MAX_KEPT_DIALECTS = 8192
+LEAST_RESPONSE_S = 0.7  # T1 of 500 ms, and the way there and back
+LEAST_CONNECT_S = 0.5
 _FINAL = frozenset({486, 487, 600, 603})  # the answerer's word, or the caller's
 
 HopsOf = Callable[[str, int | None, str], tuple[Hop, ...]]
@@ -34,10 +36,21 @@ HopsOf = Callable[[str, int | None, str], tuple[Hop, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """How long one target may take: to answer at all, and to accept a connection."""
+    """How long one trunk may take: to answer at all, and to accept a connection."""
 
     first_response_s: float = 2.0
     connect_s: float = 1.0
+
+    def shared(self, addresses: int) -> "Deadlines":
+        """What each of a trunk's addresses gets of that time, so that a call leaves a trunk of several silent ones as
+        soon as one of a single address; never less than an answer over a long line takes, with one INVITE lost.
+        """
+        if addresses < 2:
+            return self
+        return Deadlines(
+            max(self.first_response_s / addresses, min(self.first_response_s, LEAST_RESPONSE_S)),
+            max(self.connect_s / addresses, min(self.connect_s, LEAST_CONNECT_S)),
+        )
 
 
 def ranked_trunks(
@@ -67,16 +80,15 @@ def ranked_trunks(
 class Targets(Sequence[Target]):
     """The targets of one call; each is made when it is first asked for."""
 
-    __slots__ = ("_deadlines", "_edits", "_made", "_on_fault", "_outgoing", "_places")
+    __slots__ = ("_edits", "_made", "_on_fault", "_outgoing", "_places")
 
     def __init__(
         self,
-        places: list[tuple[Dialect, Hop]],
+        places: list[tuple[Dialect, Hop, Deadlines]],
         outgoing: Outgoing,
-        deadlines: Deadlines,
         on_fault: Callable[[str], None],
     ) -> None:
-        self._places, self._outgoing, self._deadlines, self._on_fault = places, outgoing, deadlines, on_fault
+        self._places, self._outgoing, self._on_fault = places, outgoing, on_fault
         self._made: list[Target | None] = [None] * len(places)
         self._edits: dict[str, tuple[Edit, Edit | None]] = {}
 
@@ -95,7 +107,7 @@ class Targets(Sequence[Target]):
             found = self._made[at] = self._target(*self._places[at])
         return found
 
-    def _target(self, dialect: Dialect, hop: Hop) -> Target:
+    def _target(self, dialect: Dialect, hop: Hop, deadlines: Deadlines) -> Target:
         trunk, profile = dialect.trunk, dialect.profile
         edits = self._edits.get(trunk.id)
         if edits is None:
@@ -104,8 +116,8 @@ class Targets(Sequence[Target]):
             trunk.id,
             hop,
             edits[0],
-            self._deadlines.first_response_s,
-            self._deadlines.connect_s,
+            deadlines.first_response_s,
+            deadlines.connect_s,
             edits[1],
             credentials=credentials_of(trunk),
             retry_on=profile.retry_without_location,
@@ -138,14 +150,18 @@ def bare_targets(
     """One target per address of each trunk, with nothing of a profile, a caller or a location: only the number is made
     that trunk's. What is left when the request's own targets could not be made.
     """
-    return tuple(
-        Target(
-            trunk.id, hop, bare_edit(trunk, dialed, numbers), deadlines.first_response_s, deadlines.connect_s,
-            credentials=credentials_of(trunk), fail_over=_all_failures_but(_FINAL),
-        )
-        for trunk in trunks
-        for hop in hops_of(trunk.host, trunk.port, trunk.transport)[:MAX_HOPS_PER_TRUNK]
-    )  # fmt: skip
+    found: list[Target] = []
+    for trunk in trunks:
+        hops = hops_of(trunk.host, trunk.port, trunk.transport)[:MAX_HOPS_PER_TRUNK]
+        each, edit = deadlines.shared(len(hops)), bare_edit(trunk, dialed, numbers)
+        found += [
+            Target(
+                trunk.id, hop, edit, each.first_response_s, each.connect_s,
+                credentials=credentials_of(trunk), fail_over=_all_failures_but(_FINAL),
+            )
+            for hop in hops
+        ]  # fmt: skip
+    return tuple(found)
 
 
 def targets_for(
@@ -160,13 +176,15 @@ def targets_for(
     """One target per address of each trunk, with the request as that trunk wants it. A trunk with no known address
     has none. `on_fault`: told when a dialect failed, and the call went without it.
     """
-    places: list[tuple[Dialect, Hop]] = []
+    places: list[tuple[Dialect, Hop, Deadlines]] = []
     for trunk in trunks:
         hops = hops_of(trunk.host, trunk.port, trunk.transport)
         if hops:
             dialect = dialect_of(trunk, profiles)
-            places += [(dialect, hop) for hop in hops[:MAX_HOPS_PER_TRUNK]]
-    return Targets(places, outgoing, deadlines, on_fault)
+            hops = hops[:MAX_HOPS_PER_TRUNK]
+            each = deadlines.shared(len(hops))
+            places += [(dialect, hop, each) for hop in hops]
+    return Targets(places, outgoing, on_fault)
 
 
 def dialect_of(trunk: Trunk, profiles: CarrierProfiles) -> Dialect:

@@ -16,8 +16,8 @@ from engine.e911.geo import Geo
 from engine.e911.location import AccountTable, Trunk
 from engine.e911.multipart import leaves
 from engine.e911.pidf import read_pidf
-from engine.e911.route import Deadlines, ranked_trunks, shortened, targets_for
-from engine.numbers import numbers_of
+from engine.e911.route import Deadlines, bare_targets, ranked_trunks, shortened, targets_for
+from engine.numbers import NORTH_AMERICA, numbers_of
 from engine.sip.forward import Hop
 from tests.siptest import SDP, read_request, request
 
@@ -405,6 +405,25 @@ def test_a_trunk_whose_name_does_not_resolve_is_passed_over_and_many_addresses_a
     )
     assert [target.name for target in found] == ["y", "y", "y", "z"]
     assert found[-1].edit.request_uri == "sip:911@[2001:db8::1]"
+
+
+def test_a_trunk_of_several_silent_addresses_is_left_as_soon_as_one_of_a_single_address():
+    """E-08: the second trunk is tried within 2.5 s, however many addresses the first one's name has."""
+    places = {"one.example": 1, "two.example": 2, "many.example": 20}
+
+    def hops(host, port, transport):
+        return tuple(Hop(transport, f"192.0.2.{n}", port) for n in range(places[host]))
+
+    for host, addresses in {"one.example": 1, "two.example": 2, "many.example": 3}.items():
+        for found in (
+            targets(trunk("t", host=host), hops=hops),
+            bare_targets([trunk("t", host=host)], classify("sip:911@x"), NORTH_AMERICA, hops_of=hops,
+                         deadlines=Deadlines(2.0, 1.0)),
+        ):  # fmt: skip
+            assert len(found) == addresses
+            assert sum(target.first_response_s for target in found) < 2.51
+            assert sum(target.connect_s for target in found) <= 1.5
+            assert min(target.first_response_s for target in found) >= 0.7  # a lost INVITE is sent again after 0.5 s
 
 
 def test_what_a_trunk_says_of_itself_fails_over_and_what_comes_from_behind_it_does_not():
