@@ -16,7 +16,8 @@ REASONS: Mapping[str, str] = {
     "retired_token": "The URL was replaced; the phone still has the old one",
     "source": "It asked from outside the account's address ranges",
     "token": "The URL's token is none of ours",
-    "vendor": "The file is another vendor's",
+    "unknown": "Such phones have no file of that name here",
+    "vendor": "The request speaks of another vendor than the one kept",
 }
 
 

@@ -105,14 +105,14 @@ async def get_audit(request: web.Request) -> web.Response:
         "audit.html.j2",
         rows=rows_of(page.rows),
         registry=REGISTRY,
-        chosen=asked.filters.events,
+        chosen=frozenset(text for name, text in asked.pairs if name == "event"),
         is_filtered=bool(asked.pairs),
         is_older=asked.before is not None,
         is_short=page.is_short,
         older=older,
         newest=f"/audit?{urlencode(asked.pairs)}" if asked.pairs else "/audit",
         limit=asked.limit,
-        json_of=json_of,
+        json_of=_packed,
         ranges=RANGES,
         categories=CATEGORIES,
         actions=ACTIONS,
@@ -208,7 +208,7 @@ async def get_live(request: web.Request) -> web.StreamResponse:
 def row_html(entry: AuditEntry, zone: zoneinfo.ZoneInfo) -> str:
     """One row of the list, as the page has it."""
     template = environment().get_template("_audit_row.html.j2")
-    return template.render(row=Shown(entry, target_of(entry)), zone=zone, json_of=json_of, icon=icon, time=time_tag)
+    return template.render(row=Shown(entry, target_of(entry)), zone=zone, json_of=_packed, icon=icon, time=time_tag)
 
 
 async def get_export(request: web.Request) -> web.Response:
@@ -264,6 +264,11 @@ async def _related(request: web.Request, entry: AuditEntry, body: dict[str, Any]
 def json_of(entry: AuditEntry) -> str:
     """The full entry exactly as the API answers it, hash included, indented for people."""
     return json.dumps(shown(entry).model_dump(mode="json"), ensure_ascii=False, indent=2)
+
+
+def _packed(entry: AuditEntry) -> str:
+    """The same for the copy button of a row, which indents it: a page of changes stays light."""
+    return json.dumps(shown(entry).model_dump(mode="json"), ensure_ascii=False, separators=(",", ":"))
 
 
 def _registry() -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:

@@ -48,7 +48,8 @@ document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (!button) return;
   const source = document.getElementById(button.dataset.copy);
-  const text = (source.content ?? source).textContent.trim();
+  const held = (source.content ?? source).textContent.trim();
+  const text = source.dataset.kind === "json" ? JSON.stringify(JSON.parse(held), null, 2) : held;
   const what = (button.getAttribute("aria-label") ?? "Copy").replace(/^Copy /, "");
   if (await copyText(text)) {
     confirmOn(button, "Copied");

@@ -82,6 +82,10 @@ class Verdict:
     removed_until: str = ""  # when the last of them was written
     removed_by: int = 0  # the entry that says so
     seen_before: int = 0  # the signed checkpoint asked for is of this entry, which was removed
+    first_seq: int = 0  # of the entries in the file
+    first_at: str = ""  # when that one was written, and the last
+    last_at: str = ""
+    wanted_seq: int = 0  # the entry whose hash was asked for
 
     @property
     def holds(self) -> bool:
@@ -114,6 +118,9 @@ class _Walk:
     removed_until: str = ""
     removed_by: int = 0
     seen_before: int = 0
+    wanted_seq: int = 0
+    first_text: bytes = b""
+    last_text: bytes = b""
 
     def take_beginning(self, line: bytes) -> None:
         if self.count or self.keys or self.removed:
@@ -129,7 +136,8 @@ class _Walk:
         self.note_chains.add(chain)
         self.removed, self.removed_hash, self.removed_until = seq, last, until
         self.seq, self.hash, self.covered = seq, last, seq
-        self.seen_wanted = last == self.wanted
+        if last == self.wanted:
+            self.seen_wanted, self.wanted_seq = True, seq
 
     def _refuse_other_key(self, what: str, key: str) -> None:
         if self.key and key != self.key:
@@ -176,7 +184,7 @@ class _Walk:
         """
         if not self.count:
             return next(lines, None)
-        before, taken, other = self.seq, self.seq, None
+        before, taken, other, last_text = self.seq, self.seq, None, self.last_text
         prev, raw = self.hash.encode(), bytes.fromhex(self.hash)
         for number, line in lines:
             if not isinstance(line, bytes) or line[-3:] != b"}}\n":
@@ -195,8 +203,9 @@ class _Walk:
             ):
                 other = (number, line)
                 break
-            prev, raw, taken = own, raw_own, taken + 1
+            prev, raw, taken, last_text = own, raw_own, taken + 1, text
         self.count, self.seq, self.hash = self.count + taken - before, taken, prev.decode()
+        self.last_text = last_text
         return other
 
     def take_entry(self, line: bytes) -> None:
@@ -208,12 +217,13 @@ class _Walk:
             raise Broken(f"entry {stated_seq} does not follow the entry before it")
         _check_hash(text, stated_prev, stated_hash, f"entry {stated_seq}")
         if not self.count:
-            self.chain = _chain_of(text)
+            self.chain, self.first_text = _chain_of(text), text
+        self.last_text = text
         self.count, self.seq, self.hash = self.count + 1, stated_seq, stated_hash
         if self.removed and PRUNED in text and _is_of_beginning(text, self.removed, self.removed_hash):
             self.removed_by = stated_seq
         if stated_hash == self.wanted:
-            self.seen_wanted = True
+            self.seen_wanted, self.wanted_seq = True, stated_seq
         if self.notes and stated_seq in self.notes:
             self._pass_checkpoint(stated_seq)
 
@@ -264,13 +274,14 @@ def verify(lines: Iterable[str | bytes], *, checkpoint: str = "", key: str = "")
             fault = str(exc)
     return Verdict(
         walk.count, walk.seq, walk.hash, fault, walk.chain, walk.passed, tuple(walk.keys), walk.covered, walk.removed,
-        walk.removed_until, walk.removed_by, walk.seen_before,
+        walk.removed_until, walk.removed_by, walk.seen_before, walk.seq - walk.count + 1, _at_of(walk.first_text),
+        _at_of(walk.last_text), walk.wanted_seq,
     )  # fmt: skip
 
 
 def verify_each(lines: Iterable[str | bytes]) -> Verdict:
     """Check every entry in itself: for a filtered export, whose entries do not follow each other."""
-    count, seq, last = 0, 0, GENESIS
+    count, seq, last, first = 0, 0, GENESIS, 0
     for number, line in enumerate(lines, 1):
         data = (line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line).rstrip(b"\r\n")
         if not data or data.startswith((b'{"checkpoint"', b'{"beginning"')):
@@ -279,9 +290,10 @@ def verify_each(lines: Iterable[str | bytes]) -> Verdict:
             text, stated_prev, stated_hash = _parts(data)
             _check_hash(text, stated_prev, stated_hash, "this entry")
             count, seq, last = count + 1, _seq_of(text), stated_hash
+            first = first or seq
         except Broken as exc:
             return Verdict(count, seq, last, f"line {number}: {exc}")
-    return Verdict(count, seq, last, "")
+    return Verdict(count, seq, last, "", first_seq=first)
 
 
 def _parts(line: bytes) -> tuple[bytes, str, str]:
@@ -312,6 +324,14 @@ def _seq_of(text: bytes) -> int:
         return int(json.loads(text)["seq"])
     except (ValueError, KeyError, TypeError, RecursionError) as exc:
         raise Broken("the entry's text is damaged") from exc
+
+
+def _at_of(text: bytes) -> str:
+    """When that entry was written, as it says; empty for none."""
+    try:
+        return str(json.loads(text)["at"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
 
 
 def _chain_of(text: bytes) -> str:
@@ -385,10 +405,17 @@ def named(key: str) -> str:
     return f"{key} (in mails: {short_name(key)})"
 
 
-def told(verdict: Verdict) -> list[str]:
-    """What to say of a chain that holds, in sentences."""
-    keys = ", ".join(named(key) for key in verdict.keys)
-    lines = [f"{_hold(verdict.entries)}. The last is number {verdict.last_seq}, hash {verdict.last_hash}."]
+def told(verdict: Verdict, *, key: str = "", checkpoint: str = "") -> list[str]:
+    """What was checked of a chain that holds, and what was not, in sentences.
+
+    Args:
+        key, checkpoint: What was asked for; empty: nothing was.
+    """
+    lines = [
+        f"{_hold(verdict.entries)}: {_from_to(verdict)}.",
+        "Each hash was computed anew and each entry follows the one before: none was edited, removed, added or moved.",
+        f"The last is number {verdict.last_seq}, hash {verdict.last_hash}.",
+    ]
     if verdict.removed:
         lines.append(
             f"The log begins with number {verdict.removed + 1}: the entries before it, the last of "
@@ -400,15 +427,49 @@ def told(verdict: Verdict) -> list[str]:
             f"The checkpoint you gave was signed here, of entry {verdict.seen_before}. That entry was removed, so this "
             "file cannot prove it; an export made before then can."
         )
+    elif checkpoint:
+        lines.append(f"The chain passes through the checkpoint you gave: it is entry {verdict.wanted_seq}.")
+    return [*lines, *_signatures(verdict, key), *_unchecked(verdict, key, checkpoint)]
+
+
+def _from_to(verdict: Verdict) -> str:
+    first, last = (f"number {verdict.first_seq} of {verdict.first_at}", f"{verdict.last_seq} of {verdict.last_at}")
+    reach = first if verdict.entries == 1 else f"{first} to {last}"
+    return f"chain {verdict.chain}, {reach}"
+
+
+def _signatures(verdict: Verdict, key: str) -> list[str]:
+    """Which checkpoints agree, and whose key signed them."""
+    keys = ", ".join(named(one) for one in verdict.keys)
+    whose = f"the key you named, {keys}." if key else f"the key {keys}. Is that the key you noted?"
     if verdict.checkpoints:
-        lines.append(
-            f"{verdict.checkpoints} signed checkpoints agree, the last at entry {verdict.covered}; signed with the key "
-            f"{keys}. Is that the key you noted?"
+        agree = (
+            "1 signed checkpoint agrees,"
+            if verdict.checkpoints == 1
+            else f"{verdict.checkpoints} signed checkpoints agree, the last"
         )
-    elif verdict.removed:
-        lines.append(f"Its beginning is signed with the key {keys}. Is that the key you noted?")
+        return [f"{agree} at entry {verdict.covered}; signed with {whose}"]
+    if verdict.removed:
+        return [f"Its beginning is signed with {whose}"]
+    return []
+
+
+def _unchecked(verdict: Verdict, key: str, checkpoint: str) -> list[str]:
+    """What this run leaves open, and what would close it."""
+    lines = []
     if verdict.covered < verdict.last_seq:
         lines.append(f"No checkpoint in the file vouches for what follows entry {verdict.covered}.")
+    open_ends = []
+    if not key:
+        open_ends.append(
+            "that the key is this installation's: give the one you noted with --key (`callpoint audit key` prints it)"
+            if verdict.keys
+            else "any signature: the file has no checkpoint, so a chain that was computed anew would hold too. Export "
+            "the whole log, without filters"
+        )
+    if not checkpoint:
+        open_ends.append("that it passes through what was mailed: give a line of a notification mail with --checkpoint")
+    lines += [f"Not checked: {what}." for what in open_ends]
     return lines
 
 
@@ -468,7 +529,12 @@ def main(arguments: list[str] | None = None) -> int:
         if not asked.part and asked.file != "-" and _is_filtered(asked.file, verdict):
             sys.stderr.write(_FILTERED.format(file=asked.file))
         return 1
-    said = [f"{_hold(verdict.entries)}, each in itself."] if asked.part else told(verdict)
+    said = told(verdict, key=asked.key, checkpoint=asked.checkpoint)
+    if asked.part:
+        said = [
+            f"{_hold(verdict.entries)}, each in itself, among number {verdict.first_seq} to {verdict.last_seq}.",
+            "Not checked: whether entries are missing between them, and any signature. A whole export shows that.",
+        ]
     sys.stdout.write("\n".join(said) + "\n")
     return UNPROVED if verdict.seen_before else 0
 

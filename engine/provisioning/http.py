@@ -349,8 +349,10 @@ class _Door:
     ) -> tuple[Profile, FileRule] | _Refusal:
         if found.phone_id is None and (profile is None or rule is None or "mac" in rule.pattern.groupindex):
             return _Refusal(FetchKind.DENIED, "phone")
-        if profile is None or rule is None or self._is_another_vendor(who, profile):
+        if profile is None or self._is_another_vendor(who, profile):
             return _Refusal(FetchKind.MISMATCH, "vendor")
+        if rule is None:
+            return _Refusal(FetchKind.MISMATCH, "unknown")
         return profile, rule
 
     def _profile(self, who: PhoneIdentity, found: Found) -> Profile | None:

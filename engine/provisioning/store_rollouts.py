@@ -18,7 +18,8 @@ _ALIVE = dt.timedelta(days=7)  # fetched so lately that a canary phone may be ch
 _FAULTS = (FetchKind.FAILED, FetchKind.MISMATCH)
 _IN_A_STATEMENT = 400
 _REASONS = {
-    "vendor": "it asks for another vendor's files",
+    "vendor": "it speaks of another vendor",
+    "unknown": "it asks for a file that such phones do not have",
     "contradiction": "what it says of itself contradicts itself",
     "model": "it says it is another model",
 }

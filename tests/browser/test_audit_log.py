@@ -10,6 +10,7 @@ from playwright.async_api import Page, expect
 
 from engine.audit.events import READS, WRITES, Event
 from engine.audit.record import SYSTEM, record
+from tests.browser.looking import looked_at_in_every_way
 from tests.browser.site import Site
 
 NewPage = Callable[..., Any]
@@ -124,6 +125,34 @@ async def test_reads_and_writes_toggle_exactly_their_events(filled: Site, new_pa
     await page.get_by_role("button", name="Reads", exact=True).click()
     await page.get_by_role("button", name="Writes", exact=True).click()
     assert await page.locator("#event-picker input:not(:checked)").count() == 0
+
+
+async def test_reads_are_hidden_by_one_switch_which_the_address_and_a_saved_view_keep(filled: Site, new_page: NewPage):
+    """S0-41, S0-47: off at first; on, no page view is left; Clear Filters switches it off again."""
+    page = await audit(filled, new_page)
+    hide = page.get_by_role("switch", name="Hide reads")
+    await expect(hide).not_to_be_checked()
+    reads = {event.value for event in READS}
+    assert reads & set(await column(page, EVENT))
+    async with page.expect_response(lambda response: "reads=hidden" in response.url):
+        await hide.focus()
+        await page.keyboard.press("Space")
+    await expect(page).to_have_url(f"{filled.url}/audit?reads=hidden")
+    await expect(page.locator("#event-opener")).to_have_text("Any event")
+    found = set(await column(page, EVENT))
+    assert found
+    assert not reads & found
+    await looked_at_in_every_way(page, "audit-hide-reads")
+    await page.get_by_role("button", name="Views").click()
+    await page.get_by_label("Save these filters as").fill("Changes")
+    await page.get_by_role("button", name="Save view").click()
+    await page.goto(f"{filled.url}/audit")
+    await page.get_by_role("button", name="Views").click()
+    await page.get_by_role("link", name="Changes").click()
+    await expect(hide).to_be_checked()
+    await page.get_by_role("link", name="Clear Filters").click()
+    await expect(hide).not_to_be_checked()
+    await expect(page).to_have_url(f"{filled.url}/audit")
 
 
 async def test_resource_and_actor_match_by_prefix(filled: Site, new_page: NewPage):
@@ -259,7 +288,12 @@ async def test_a_bad_filter_in_the_address_is_told_in_words_and_the_rest_is_show
     """S0-39: what cannot be read is said, not ignored; the log is there without it."""
     page = await audit(owned, new_page, "?start=yesterday&event=nothing.ever&outcome=maybe&action=create&colour=red")
     note = page.get_by_text("was not understood, and the page is shown without it")
-    for text in ("expected a day such as 2026-11-21", "nothing.ever", "expected success, failure or denied", "colour"):
+    for text in (
+        "expected a day such as 2026-11-21",
+        "nothing.ever",
+        "expected one of success, failure, denied",
+        "colour",
+    ):
         await expect(note).to_contain_text(text)
     await expect(page.locator("#audit-rows")).to_contain_text("account.create")
     await expect(page.locator("#audit-rows")).not_to_contain_text("audit_log.list")

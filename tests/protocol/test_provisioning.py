@@ -472,17 +472,19 @@ async def test_denied_and_mismatched_fetches_are_recorded_with_address_and_user_
     await fetch(client, site.url(f"{YEALINK_MAC}.cfg", tokens.mint()), agent="guesser/1.0")
     await fetch(client, site.url(f"{OTHERS_MAC}.cfg"), agent="walker/1.0")
     await fetch(client, site.url(f"{YEALINK_MAC}.cfg"), agent=POLY_AGENT)
+    await fetch(client, site.url(f"{YEALINK_MAC}.xyz"), agent=YEALINK_AGENT)
     noted = await events(site)
     assert [(one.kind, one.reason, one.user_agent, one.ip, one.status_code) for one in noted] == [
         ("denied", "token", "guesser/1.0", "127.0.0.1", 404),
         ("denied", "phone", "walker/1.0", "127.0.0.1", 404),
         ("mismatch", "vendor", POLY_AGENT, "127.0.0.1", 404),
+        ("mismatch", "unknown", YEALINK_AGENT, "127.0.0.1", 404),
     ]
     assert (noted[0].account_id, noted[1].account_id) == (None, site.account.id)
     denied = await audited(site, Event.PROVISIONING_DENIED)
     assert sorted(entry.chain for entry in denied) == sorted(["platform", site.account.id])
     assert {entry.outcome for entry in denied} == {"denied"}
-    assert len(await audited(site, Event.PHONE_MISMATCH)) == 1
+    assert len(await audited(site, Event.PHONE_MISMATCH)) == 2
 
 
 async def test_equal_events_are_counted_in_one_row(site, client):

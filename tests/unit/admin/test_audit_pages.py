@@ -9,13 +9,15 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from multidict import MultiDict
+from sqlalchemy import select
 
 from admin.audit_filters import parse_asked
 from admin.audit_ranges import RANGES, end_of, first_instant, last_instant, span_of, start_of, week_begins_on
-from engine.audit.events import Event
+from engine.audit.events import WRITES, Event
 from engine.audit.record import SYSTEM, record
 from engine.audit.verify import verify, verify_each
 from engine.errors import Invalid
+from engine.models import AuditEntry
 from tests.unit.admin.adminport import AdminPort, Site
 
 DAY, MILLISECOND = dt.timedelta(days=1), dt.timedelta(milliseconds=1)
@@ -120,10 +122,41 @@ def test_exact_times_are_inclusive_also_where_the_clock_goes_back() -> None:
 def test_every_filter_that_cannot_be_read_is_told_at_once() -> None:
     bad = {"range": "soon", "from": "noon", "to": "2026-11-01T01:30Z", "category": "x", "action": "y", "group": "z"}
     bad |= {"type": "spoon", "start": "1.1.2026", "event": "user.eat", "outcome": "maybe", "before": "x"}
-    bad |= {"actor": "a\x00b", "keyword": "x" * 201}
+    bad |= {"actor": "a\x00b", "keyword": "x" * 201, "reads": "some"}
     with pytest.raises(Invalid) as told:
         parse_asked(MultiDict(bad), NEW_YORK)
     assert {fault.field for fault in told.value.fields} == bad.keys()
+
+
+def test_hiding_reads_leaves_every_change_and_what_is_picked_by_name() -> None:
+    """S0-41: the switch is part of the address and of saved views; picked events go before it."""
+    hidden = parse_asked(MultiDict({"reads": "hidden", "outcome": "denied"}), NEW_YORK)
+    assert hidden.filters.events == {event.value for event in WRITES}
+    assert hidden.pairs == (("outcome", "denied"), ("reads", "hidden"))
+    picked = parse_asked(MultiDict({"reads": "hidden", "event": "phone.list"}), NEW_YORK)
+    assert picked.filters.events == {"phone.list"}
+    assert parse_asked(MultiDict({}), NEW_YORK).filters.events == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("path", "event"),
+    [
+        ("/api/v1/audit-log?outcome=maybe", "audit_log.list"),
+        ("/api/v1/audit-log/groups?by=shoe", "audit_log.group"),
+        ("/api/v1/exports/audit-log/csv?category=x", "audit_log.export"),
+        ("/api/v1/exports/audit-log/jsonl?since=noon", "audit_log.export"),
+        ("/audit/export?as=csv&outcome=maybe", "audit_log.export"),
+    ],
+)
+async def test_a_bad_filter_is_a_failed_read_in_the_log(port: AdminPort, site: Site, path: str, event: str) -> None:
+    """S0-30: nothing was read, and the entry says so: failure, with the status that was answered."""
+    headers = site.auth if path.startswith("/api") else await port.browser(site)
+    answer = await port.call("GET", path, headers)
+    async with port.database.sessions() as session:
+        row = await session.scalar(select(AuditEntry).order_by(AuditEntry.seq.desc()).limit(1))
+    assert row is not None
+    assert (row.event, row.outcome, json.loads(row.entry)["status"]) == (event, "failure", answer.status)
+    assert answer.status in {400, 422}
 
 
 async def some_entries(port: AdminPort, site: Site, count: int) -> None:

@@ -103,3 +103,10 @@ def test_what_is_told_stays_short_and_printable() -> None:
     assert told.isprintable()
     assert told.endswith("; and more.")
     assert sentence_of(make_mocked_request("POST", "/?colour=red")) == "", "a form says what is wrong with it by itself"
+
+
+async def test_the_pages_of_signing_in_say_it_too(port: AdminPort, site: Site) -> None:
+    """A link that was cut leads to the sign-in page first: its address note is that of every page."""
+    page = await (await port.call("GET", "/login?nxt=%2Faudit", {})).text()
+    assert said_on(page).endswith("without it: nxt.")
+    assert said_on(await (await port.call("GET", "/login?next=%2Faudit", {})).text()) == ""

@@ -229,5 +229,7 @@ async def test_the_stored_bytes_are_what_is_exported(database: Database, keys: K
 
 def test_a_chain_of_one_entry_is_spoken_of_as_one() -> None:
     """S2-12: the number agrees with its words."""
-    assert told(Verdict(1, 1, "ab", "", covered=1)) == ["1 entry holds. The last is number 1, hash ab."]
-    assert told(Verdict(2, 2, "ab", "", covered=2)) == ["2 entries hold. The last is number 2, hash ab."]
+    one = told(Verdict(1, 1, "ab", "", "c", covered=1, first_seq=1, first_at="A", last_at="A"))
+    assert (one[0], one[2]) == ("1 entry holds: chain c, number 1 of A.", "The last is number 1, hash ab.")
+    two = told(Verdict(2, 2, "ab", "", "c", covered=2, first_seq=1, first_at="A", last_at="B"))
+    assert two[0] == "2 entries hold: chain c, number 1 of A to 2 of B."
