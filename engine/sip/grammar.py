@@ -16,6 +16,7 @@ MAX_ROUTES = 64  # Route elements looked at; a call through more proxies than th
 MAX_CSEQ = 2**31  # RFC 3261 §8.1.1.5: less than this
 LENIENT_CSEQ = 10**20  # in an emergency call any number will do that can be read
 MAX_MAX_FORWARDS = 255  # RFC 3261 §20.22
+OUR_VERSION = b"SIP/2.0"  # as a sender writes it; a reader takes any case (RFC 3261 §7.1)
 PRIVATE_PREFIX = b"x-callpoint-"  # what a trusted peer tells this element alone; never forwarded
 OWN_REALM = "callpoint"  # an answer to a challenge of ours is for nobody behind us (RFC 3261 §22.3)
 PROOF_NAMES = frozenset({b"authorization", b"proxy-authorization"})
@@ -38,7 +39,7 @@ _PARAMETERS = (
 
 # The Via nearly everybody sends: no spaces, rport before or after the branch.
 VIA_PLAIN = re.compile(
-    rb"[ \t]*+SIP/2\.0/([A-Za-z]++) ("
+    rb"[ \t]*+[sS][iI][pP]/2\.0/([A-Za-z]++) ("
     + HOST
     + rb")(?::(\d{1,5}))?(;rport)?;branch=(["
     + TOKEN_CHARACTERS
@@ -46,7 +47,7 @@ VIA_PLAIN = re.compile(
 )
 VIA = re.compile(
     _S
-    + rb"SIP" + _S + rb"/" + _S + rb"2\.0" + _S + rb"/" + _S + rb"([" + TOKEN_CHARACTERS + rb"]++)[ \t\r\n]++("
+    + rb"[sS][iI][pP]" + _S + rb"/" + _S + rb"2\.0" + _S + rb"/" + _S + rb"([" + TOKEN_CHARACTERS + rb"]++)[ \t\r\n]++("
     + rb"\[[0-9A-Fa-f:.]++\]|[0-9A-Fa-f]*+(?::[0-9A-Fa-f.]*+){2,8}|[A-Za-z0-9_.\-]++)"
     + rb"(?:" + _S + rb":" + _S + rb"(\d{1,5}))?(" + _PARAMETERS + rb")" + _S + rb"(?=,|$)"
 )  # fmt: skip
@@ -70,8 +71,8 @@ ADDRESS = re.compile(
 # A Request-URI: any scheme; sip and sips without headers (RFC 3261 §19.1.1 table 1) and with a host that can be read.
 SIP_REQUEST_URI = re.compile(rb"[sS][iI][pP][sS]?:(?:[^@\s<>\"]++@)?(?:" + HOST + rb")(?::\d{1,5})?(?:;[^?<>\s\"]*+)?$")
 REQUEST_URI = re.compile(rb"([A-Za-z][A-Za-z0-9+.\-]*+):[^\s<>\"]++$")
-STATUS_LINE = re.compile(rb"SIP/2\.0 ([1-6]\d\d)(?: ([^\r\n]*+))?$")
-VERSION = re.compile(rb"SIP/\d++\.\d++$")
+STATUS_LINE = re.compile(rb"[sS][iI][pP]/2\.0 ([1-6]\d\d)(?: ([^\r\n]*+))?$")
+VERSION = re.compile(rb"[sS][iI][pP]/\d++\.\d++$")
 
 # The first element of a comma-joined value: commas inside quotes or angle brackets do not count.
 ELEMENT = re.compile(rb'(?:[^",<]++|"(?:[^"\\]++|\\.)*+"|<[^<>]*+>)*+')
@@ -82,6 +83,11 @@ NAMES_OF_COMPACT_FORMS = {  # RFC 3261 §7.3.3 and the IANA registry
     b"l": b"content-length", b"m": b"contact", b"n": b"identity-info", b"o": b"event", b"r": b"refer-to",
     b"s": b"subject", b"t": b"to", b"u": b"allow-events", b"v": b"via", b"x": b"session-expires", b"y": b"identity",
 }  # fmt: skip
+
+
+def is_response(data: bytes) -> bool:
+    """Whether a message begins as a response does: with `SIP/`, in any case (RFC 3261 §7.1)."""
+    return data[3:4] == b"/" and data[:3].upper() == b"SIP"
 
 
 def is_token(text: bytes) -> bool:

@@ -1,7 +1,7 @@
 """Where a request inside a dialog goes (RFC 3261 §16.6 step 7, RFC 3263 §4.3). Pure: names are asked of a callback."""
 
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from engine.sip.dialog import Dialogs, NextHop
 from engine.sip.edit import Routing
@@ -9,6 +9,7 @@ from engine.sip.failover import MAX_ADDRESSES, Doubts, one_after_another
 from engine.sip.forward import Forward, Hop, Target
 from engine.sip.message import Request
 from engine.sip.remembered import Remembered
+from engine.sip.transaction import server_key, with_method
 
 _MAX_KEPT_TARGETS = 4_096
 
@@ -70,6 +71,12 @@ class Inside:
             ip, port = answerer.ip, answerer.port
             best.sort(key=lambda hop: (hop.ip != ip, hop.ip != ip or hop.port != port))
         return best[:MAX_ADDRESSES]
+
+    def is_of_call(self, request: Request, source: Hop, servers: Mapping[bytes, object]) -> bool:
+        """Does it go on with a call that went by us: a CANCEL or ACK of an INVITE at hand, or our mark in its Route?"""
+        if request.method in {"CANCEL", "ACK"} and with_method(server_key(request), b"INVITE") in servers:
+            return True
+        return bool(request.to_tag_bytes) and self._dialogs.preprocess(request, source).is_marked
 
     def forward_to(self, hops: Sequence[Hop], *, is_invite: bool) -> Forward:
         """A Forward to these hops in turn."""

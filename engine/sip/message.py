@@ -230,7 +230,7 @@ def parse_message(data: bytes, *, cseq_limit: int = grammar.MAX_CSEQ) -> Request
         raise BadMessage("expected an empty line after the headers, found none")
     if len(head) > 2_048 and head.count(b"\n") > grammar.MAX_LINES:
         raise BadMessage(f"expected at most {grammar.MAX_LINES} header lines")
-    if head.startswith(b"SIP/"):
+    if grammar.is_response(head):
         return _parse_response(data, head, cseq_limit)
     return _parse_request(data, head, cseq_limit)
 
@@ -425,7 +425,7 @@ def _new_start_line(request: Request, line: bytes) -> tuple[str, bytes, bytes, b
     request.max_forwards = None
     if len(words) != 3:
         raise BadMessage(f"expected method, Request-URI and version, got {line[:120]!r}")
-    if words[2] != b"SIP/2.0":
+    if words[2] != grammar.OUR_VERSION and words[2].upper() != grammar.OUR_VERSION:
         if grammar.VERSION.match(words[2]):
             raise BadMessage(f"expected SIP/2.0, got {words[2][:20]!r}", 505)
         raise BadMessage(f"expected SIP/2.0 at the end of the start line, got {words[2][:20]!r}")

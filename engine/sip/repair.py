@@ -1,20 +1,25 @@
 """Making an emergency request readable that is not quite SIP (design: it is forwarded whenever Request-URI, top Via,
-From, To, Call-ID and CSeq can be read).
+From, To, Call-ID and CSeq can be read, or be made up without a doubt which call it is).
 
-Only requests of trusted peers that name an emergency service come here after the parser refused them, and responses,
-which count only when they answer such a request. What a peer could stumble over is put right in a copy, each change is
+Only requests of trusted peers that name an emergency service, or belong to a call that left, come here after the parser
+refused them, and responses, which count only when they answer such a request. What a peer could stumble over is put right in a copy, each change is
 named in `faults`, and the copy is read again by the same parser: nothing downstream has to know of leniency.
 """
 
 import re
+import zlib
 
-from engine.sip import grammar
+from engine.sip import grammar, headers
 from engine.sip.message import BadMessage, Request, Response, canonical_name, parse_message
 
 REPAIRED_MAX_FORWARDS = 20  # less than the usual 70: a message this odd may already be going round
 _LINE_ENDS_AS_SPACES = bytes.maketrans(b"\r\n", b"  ")
 
 _SPACES = re.compile(rb"[ \t]+")
+_URI = re.compile(rb"(?<![A-Za-z0-9+.\-])(?:sips?|tel|urn):[^\s<>\"]++", re.IGNORECASE)
+_TAG = re.compile(rb";[ \t]*+tag[ \t]*+=[ \t]*+([" + grammar.TOKEN_CHARACTERS + rb"]++)", re.IGNORECASE)
+_ANONYMOUS = b"sip:anonymous@anonymous.invalid"  # RFC 3323 §4.1.1.3
+_FIRST_METHODS = frozenset({b"INVITE", b"ACK", b"CANCEL", b"MESSAGE"})
 _SINGLE = frozenset({b"from", b"to", b"call-id", b"cseq", b"max-forwards", b"content-length"})
 
 
@@ -27,11 +32,15 @@ def repair(data: bytes) -> Request | Response | None:
     if head.count(b"\n") > grammar.MAX_LINES:
         return None
     first, *lines = head.split(b"\r\n")
-    start_line = first if first.startswith(b"SIP/") else _start_line(first, faults)
+    start_line = first if grammar.is_response(first) else _start_line(first, faults)
     if start_line is None:
         return None
-    method = b"" if first.startswith(b"SIP/") else start_line.partition(b" ")[0]
-    repaired = _rewritten(_fields(lines, faults), method, body, faults)
+    fields = _fields(lines, faults)
+    method, uri = b"", b""
+    if not grammar.is_response(first):
+        method, uri, _ = start_line.split(b" ")
+        fields += _missing(fields, method, uri, faults)
+    repaired = _rewritten(fields, method, uri, body, faults)
     try:
         message = parse_message(
             start_line + b"\r\n" + b"".join(repaired) + b"\r\n" + body, cseq_limit=grammar.LENIENT_CSEQ
@@ -72,8 +81,8 @@ def _start_line(line: bytes, faults: list[str]) -> bytes | None:
     uri = b"".join(words[1:]).strip(b"<>")
     if uri[:3].lower() == b"sip":
         uri = _without_headers(uri)
-    repaired = b" ".join((words[0], uri, b"SIP/2.0"))
-    if last != b"SIP/2.0" or repaired != line:
+    repaired = b" ".join((words[0], uri, grammar.OUR_VERSION))
+    if last != grammar.OUR_VERSION or repaired != line:
         faults.append("start line")
     return repaired
 
@@ -107,8 +116,52 @@ def _fields(lines: list[bytes], faults: list[str]) -> list[tuple[bytes, bytes]]:
     return fields
 
 
-def _rewritten(fields: list[tuple[bytes, bytes]], method: bytes, body: bytes, faults: list[str]) -> list[bytes]:
-    """Header lines with Max-Forwards, Content-Length and the CSeq method put right."""
+def _missing(
+    fields: list[tuple[bytes, bytes]], method: bytes, uri: bytes, faults: list[str]
+) -> list[tuple[bytes, bytes]]:
+    """The headers that every request must have and this one has not.
+
+    What is made up is the same in all requests of a call, so that its ACK and BYE find it too: the tag comes of the
+    Call-ID, the Call-ID of the tag. Of a request with neither nothing tells which call it belongs to.
+    """
+    known = dict(fields)
+    tag = headers.tag_of(known[b"from"]) if b"from" in known else None
+    added: list[tuple[bytes, bytes]] = []
+    if b"to" not in known:
+        added.append((b"to", b"To: <" + uri + b">"))
+    if b"from" not in known and b"call-id" in known:
+        added.append((b"from", b"From: <" + _ANONYMOUS + b">;tag=%08x" % zlib.crc32(_value(known[b"call-id"]))))
+    if b"call-id" not in known and tag:
+        added.append((b"call-id", b"Call-ID: %08x" % zlib.crc32(tag) + b"@anonymous.invalid"))
+    if b"cseq" not in known:  # a BYE comes behind its INVITE (RFC 3261 §12.2.1.1)
+        added.append((b"cseq", b"CSeq: %d " % (1 if method in _FIRST_METHODS else 2) + method))
+    faults.extend(f"header put in: {line[:40]!r}" for _, line in added)
+    return added
+
+
+def _value(line: bytes) -> bytes:
+    return headers.unfold(line.partition(b":")[2])
+
+
+def _address(line: bytes, otherwise: bytes) -> bytes:
+    """A From or To line that can be read. Of one whose quotes or brackets do not close only the URI and the tag are
+    left; `otherwise` is its URI when it has none.
+    """
+    if headers.tag_of(line) is not None:
+        return line
+    spelling, _, value = line.partition(b":")
+    value = headers.unfold(value)[: grammar.MAX_READ_BYTES]
+    uris, tags = _URI.findall(value), _TAG.findall(value)
+    uri = uris[-1] if uris else otherwise
+    begin = uri.lower().find(b";tag=")
+    uri = uri[:begin] if begin > 0 else uri
+    return spelling + b": <" + uri + b">" + (b";tag=" + tags[-1] if tags else b"")
+
+
+def _rewritten(
+    fields: list[tuple[bytes, bytes]], method: bytes, uri: bytes, body: bytes, faults: list[str]
+) -> list[bytes]:
+    """Header lines with From, To, Max-Forwards, Content-Length and the CSeq method put right."""
     repaired = []
     for name, line in fields:
         value = line.partition(b":")[2]
@@ -117,6 +170,8 @@ def _rewritten(fields: list[tuple[bytes, bytes]], method: bytes, body: bytes, fa
             better = b"Max-Forwards: %d" % REPAIRED_MAX_FORWARDS
         elif name == b"content-length" and not _is_number(value, len(body)):
             better = b"Content-Length: %d" % len(body)
+        elif name == b"from" or (name == b"to" and uri):
+            better = _address(line, _ANONYMOUS if name == b"from" else uri)
         elif name == b"cseq":
             match = grammar.CSEQ.match(value)
             if match is not None and method and match.group(2) != method:

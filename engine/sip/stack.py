@@ -558,9 +558,13 @@ class SipStack:
         self._note_refusal(request, fault.detail, status if is_answered else 0, source, now)
 
     def _receive_repaired(self, data: bytes, fault: BadMessage, source: Hop, now: float) -> bool:
-        """Go on with what is not quite SIP when it is an emergency request, or answers one; False when it is not."""
+        """Go on with what is not quite SIP when it is an emergency request, belongs to a call that left, or answers an
+        emergency request; False when it is not."""
         repaired = repair(data)
-        if isinstance(repaired, Request) and self._is_emergency(repaired, source):
+        if isinstance(repaired, Request) and (
+            self._is_emergency(repaired, source)
+            or self._inside.is_of_call(repaired, source, self._transactions.servers)
+        ):
             repaired.faults = (fault.detail, *repaired.faults)
             self._receive_request(repaired, source, now)
             return True

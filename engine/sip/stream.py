@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 
 from engine.sip.forward import Hop
 from engine.sip.framer import Framer, FramingLost
+from engine.sip.grammar import is_response
 from engine.sip.tls import Certificates, TlsFiles, TlsSession, tls_reason
 
 __all__ = ["Connection", "Framer", "FramingLost", "Limits", "StreamShell"]
@@ -206,7 +207,7 @@ class Connection(asyncio.Protocol):
     def _read_reuse(self, messages: list[bytes]) -> None:
         """The first request says whether we may send requests back by this connection, and for which port."""
         for message in messages:
-            if message.startswith(b"SIP/2.0 "):
+            if is_response(message):
                 continue
             self._is_reuse_read = True
             via = _TOP_VIA.search(message)
@@ -295,7 +296,7 @@ class StreamShell:
         """Send on the hop's connection, else on one that stands to its address, else on a new one."""
         connection = self._connections.get(hop.connection) or self.standing(hop)
         if connection is not None and connection.write(data):
-            if not connection.has_requests and not data.startswith(b"SIP/2.0 "):
+            if not connection.has_requests and not is_response(data):
                 connection.has_requests = True
             return
         if self._is_closed:

@@ -12,6 +12,7 @@ from functools import partial
 
 from engine.sip.crowd import CrowdRules
 from engine.sip.forward import Hop
+from engine.sip.grammar import is_response
 from engine.sip.standing import Standing
 from engine.sip.stream import Limits, StreamShell, socket_address
 from engine.sip.tls import Certificates
@@ -213,7 +214,7 @@ class Transports:
 
     def _send_by_side(self, data: bytes, hop: Hop, *, is_v6: bool) -> None:
         """An answer from the socket its request came to, a request from our own: its answers come back there."""
-        is_own = hop.connection != 0 or not data.startswith(b"SIP/2.0 ")
+        is_own = hop.connection != 0 or not is_response(data)
         (self._own_udp if is_own else self._udp)[is_v6].send(data, hop)
 
     def _no_socket(self, _data: bytes, hop: Hop) -> None:

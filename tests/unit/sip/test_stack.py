@@ -200,6 +200,114 @@ def test_an_emergency_request_goes_on_as_long_as_six_fields_can_be_read(data: by
         assert [type(event) for event in events] == [MessageRefused]
 
 
+@pytest.mark.parametrize("uri", ["sip:911@192.0.2.10", "sip:5551234@192.0.2.10"])
+def test_sip_is_written_in_any_case(uri: str) -> None:
+    """E-18: RFC 3261 §7.1: the version is read in any case, in requests, answers and Via, and goes on as it came."""
+    stack = make_stack()
+    stack.receive(request(uri=uri).replace(b"SIP/2.0", b"sip/2.0"), PBX, 0.0)
+    events, _ = drain(stack)
+    assert [type(event) for event in events] == [RequestReceived]
+    assert events[0].request.faults == ()
+    stack.forward(events[0].transaction, Forward((Target("a", CARRIER),)), 0.0)
+    sent = drain(stack)[1][-1][0]
+    assert sent.startswith(f"INVITE {uri} sip/2.0\r\n".encode())
+    assert b"Via: sip/2.0/UDP 192.0.2.20:5060;branch=z9hG4bKcaller1" in sent
+    stack.receive(response(sent, 200).replace(b"SIP/2.0", b"Sip/2.0").replace(b"/UDP", b"/udp"), CARRIER, 0.1)
+    ((up, hop),) = drain(stack)[1]
+    assert up.startswith(b"Sip/2.0 200 Whatever\r\nVia: sip/2.0/udp 192.0.2.20:5060;")
+    assert hop == PBX
+
+
+def test_another_version_is_refused_in_any_case() -> None:
+    """E-18: §21.5.6."""
+    stack = make_stack(is_emergency=lambda *_: False)
+    stack.receive(request().replace(b" SIP/2.0\r\n", b" sip/3.0\r\n", 1), PBX, 0.0)
+    assert statuses(stack) == [505]
+
+
+FROM, TO = b'From: "Alice" <sip:101@192.0.2.20>;tag=alice', b"To: <sip:911@192.0.2.10>"
+
+
+@pytest.mark.parametrize(
+    ("line", "broken", "mended"),
+    [
+        (FROM, b'From: "Alice <sip:101@192.0.2.20>;tag=alice', b"From: <sip:101@192.0.2.20>;tag=alice"),
+        (
+            FROM,
+            b'f: "A" <sip:101@192.0.2.20;transport=udp;tag=alice',
+            b"f: <sip:101@192.0.2.20;transport=udp>;tag=alice",
+        ),
+        (FROM, b"From: Alice sip:101@192.0.2.20>; tag=alice", b"From: <sip:101@192.0.2.20>;tag=alice"),
+        (FROM, b'From: "Alice;tag=alice', b"From: <sip:anonymous@anonymous.invalid>;tag=alice"),
+        (FROM, b"", b"From: <sip:anonymous@anonymous.invalid>;tag=f6d67bb6"),
+        (TO, b"To: <sip:911@192.0.2.10", b"To: <sip:911@192.0.2.10>"),
+        (TO, b'To: "Emergency <sip:911@192.0.2.10>', b"To: <sip:911@192.0.2.10>"),
+        (TO, b"To: <911", b"To: <sip:911@192.0.2.10>"),
+        (TO, b"", b"To: <sip:911@192.0.2.10>"),
+        (b"Call-ID: call-1@192.0.2.20", b"", b"Call-ID: 278ebc47@anonymous.invalid"),
+        (b"CSeq: 1 INVITE", b"", b"CSeq: 1 INVITE"),
+    ],
+)
+def test_an_address_that_does_not_close_or_is_missing_is_mended_for_an_emergency(
+    line: bytes, broken: bytes, mended: bytes
+) -> None:
+    """E-03: so that a carrier can read it; its CANCEL, ACK and BYE, written as badly, find the call."""
+    stack = make_stack()
+    data = worsened(request(), line, broken)
+    stack.receive(data, PBX, 0.0)
+    stack.receive(data, PBX, 0.1)
+    events, _ = drain(stack)
+    assert [type(event) for event in events] == [RequestReceived]
+    assert events[0].request.faults
+    stack.forward(events[0].transaction, Forward((Target("a", CARRIER),), emergency=True), 0.1)
+    sent = drain(stack)[1][-1][0]
+    assert b"\r\n" + mended + b"\r\n" in sent
+    read_request(sent)
+    stack.receive(response(sent, 200), CARRIER, 0.2)
+    ((up, _),) = drain(stack)[1]
+    route = read_response(up).headers("Record-Route")
+    for method, cseq in (("ACK", 1), ("BYE", 2)):
+        inside = request(
+            method, "sip:psap@192.0.2.30:5060", branch=f"z9hG4bK{method}", cseq=cseq, to_tag="carrier", routes=route
+        )
+        worse = TO + b";tag=carrier" if line is TO else line.replace(b"1 INVITE", f"{cseq} {method}".encode())
+        again = broken + b";tag=carrier" if broken.startswith(b"To: ") else broken
+        stack.receive(worsened(inside, worse, worse if line is TO and not broken else again), PBX, 0.3)
+        events, ((out, hop),) = drain(stack)
+        assert events == []
+        assert hop == CARRIER
+        assert read_request(out).cseq == (cseq, method)
+
+
+def test_a_cancel_as_broken_as_its_invite_ends_the_emergency_call() -> None:
+    """E-03: CANCEL repeats the INVITE's From."""
+    stack = make_stack()
+    broken = b'From: "Alice <sip:101@192.0.2.20>;tag=alice'
+    stack.receive(worsened(request(), FROM, broken), PBX, 0.0)
+    stack.forward(drain(stack)[0][0].transaction, Forward((Target("a", CARRIER),), emergency=True), 0.0)
+    sent = drain(stack)[1][-1][0]
+    stack.receive(response(sent, 180), CARRIER, 0.1)
+    drain(stack)
+    stack.receive(worsened(request("CANCEL", body=b""), FROM, broken), PBX, 0.2)
+    _, out = drain(stack)
+    assert [(data.split(b" ")[0], hop) for data, hop in out if hop == CARRIER] == [(b"CANCEL", CARRIER)]
+    assert [read_response(data).status for data, hop in out if hop == PBX] == [200]
+
+
+@pytest.mark.parametrize("broken", [b"From: <sip:101@192.0.2.20>", b""])
+def test_without_tag_and_call_id_nothing_tells_which_call_it_is(broken: bytes) -> None:
+    """E-03: a call that no ACK would find is refused at once, so that the PBX goes another way."""
+    stack = make_stack()
+    stack.receive(worsened(worsened(request(), FROM, broken), b"Call-ID: call-1@192.0.2.20", b""), PBX, 0.0)
+    assert [data[:12] for data, _ in drain(stack)[1]] == [b"SIP/2.0 400 "]
+
+
+def worsened(data: bytes, line: bytes, broken: bytes) -> bytes:
+    """The request with that header written so; without it when `broken` is empty."""
+    assert data.count(line + b"\r\n") == 1
+    return data.replace(line + b"\r\n", broken + b"\r\n" if broken else b"")
+
+
 @pytest.mark.parametrize("status", [200, 486])
 @pytest.mark.parametrize(
     "change",
@@ -263,7 +371,6 @@ def read_request_leniently(data: bytes) -> bytes:
     "data",
     [
         request().replace(b"Via: ", b"Via: x"),
-        request().replace(b"To: <", b'To: "<'),
         request().replace(b"CSeq: 1", b"CSeq: one"),
         request().replace(b"INVITE ", b"IN(VITE ", 1),
         b"911\r\n\r\n",
