@@ -39,7 +39,12 @@ _WHAT = {
     Watched.ADMIN_PASSWORD: "the password of the phone's own pages",
     Watched.AUTO_DIAL: "what a lifted handset calls by itself",
     Watched.AUTO_DIAL_TERMS: "whether a lifted handset calls by itself",
+    Watched.KEY_LOCK: "whether the phone can be locked",
 }
+_LOCKED = (
+    "What a locked phone dials is its own affair and not proven here: before you publish it, lock one phone and dial "
+    "the test number."
+)
 _NO_URL = (
     "The file no longer names the provisioning URL: phones that take it ask where they asked before, and after the "
     "next rotation nowhere. Write {{ config.provisioning_url }} where the shipped text does."
@@ -97,6 +102,8 @@ class Found:
             return f"{what} {told}."
         if self.kind in {Watched.AUTO_DIAL, Watched.AUTO_DIAL_TERMS} and not self.before:
             return f"{what} is {_shown(self.after)}." + (f" {self.harm}" if self.harm else "")
+        if self.kind is Watched.KEY_LOCK:
+            return f"{what} is {_shown(self.after)}. {_LOCKED}"
         told = f"{what} is {_shown(self.before)} in the shipped template and {_shown(self.after)} in this one."
         if self.kind is Watched.PROVISIONING_URL and not any(self.after):
             return f"{told} {_NO_URL}"
@@ -125,6 +132,8 @@ def changes(profile: Profile, own: Read, shipped: Read, phone: Phone) -> list[Fo
     for key in mine | usual:
         kind, setting, after = mine.get(key) or (usual[key][0], usual[key][1], ())
         before = usual[key][2] if key in usual else ()
+        if kind is Watched.KEY_LOCK and all(value.casefold() in _OFF for value in after):
+            continue
         if before != after and (any(before) or any(after)):
             found.append(Found(kind, setting, before, after, _harm(kind, before, after, phone)))
     conceal = concealing(phone)

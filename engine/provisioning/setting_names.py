@@ -30,6 +30,7 @@ class Watched(StrEnum):
     ADMIN_PASSWORD = "admin_password"  # noqa: S105  # a name, and no password
     AUTO_DIAL = "auto_dial"  # the number a lifted handset dials by itself
     AUTO_DIAL_TERMS = "auto_dial_terms"  # whether it does so, and after how long
+    KEY_LOCK = "key_lock"  # whether the keys can be locked, so that few numbers or none can be dialled
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ poly              dialplan.digitmap, dialplan.n.digitmap, …impossibleMatchHand
 grandstream       P290 P459 P559 P659 P1759 P1859 P4200-P4209, account.n.call.dialplan (plan), <P290>…</P290> or
                   P66 P766 P866, account.n.call.dialplanPrefix, P85, …noKeyEntryTimeout        <item><part name="…">
 htek              P4200-P4209, Accountn.DialPlan, Accountn_DialPlan                            <P4200 para="…">…
-cisco_spa         Dial_Plan_n_, Interdigit_Short_Timer (also Linksys, Sipura)                  XML elements
-cisco_mpp         Dial_Plan_n_, Interdigit_Short_Timer                                         XML elements
+cisco_spa         Dial_Plan_n_, Interdigit_Short_Timer (also Linksys, Sipura), …_Code          XML elements
+cisco_mpp         Dial_Plan_n_, Interdigit_Short_Timer, …_Code                                 XML elements
 obihai            VoiceService.1.Phone.DigitMap, …X_HS.n.DigitMap, …VoiceProfile.n.DigitMap,   <N>name</N><V>value</V>
-                  UserDigitMap.n.Label and .DigitMap
+                  UserDigitMap.n.Label and .DigitMap, VoiceService.1.X_StarCode.n.Coden
 cisco_enterprise  <TEMPLATE MATCH Timeout Rewrite/> of dialplan.xml; <dialTemplate> elsewhere  XML attributes
 snom              user_dp_str.n (<user_dp_str idx="n">), overlap_dialing, auto_dial            XML elements
 fanvil            dialplan.n.Number, .ApplyToCall, .MatchToSend, .Alias, .DelLen, .Suffix      XML elements

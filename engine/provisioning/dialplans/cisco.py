@@ -1,7 +1,8 @@
 """Dial plans of Cisco SPA and Multiplatform phones, Linksys and Sipura adapters, and of Obihai's (pure).
 
 Sources: SPA900 series administration guide, "Dial Plan Digit Sequences" and "Dial Plan Timers"; Cisco IP Phone 8800
-Multiplatform administration guide, "Digit Sequences"; OBi administration guide, "Matching Against Multiple Rules".
+Multiplatform administration guide, "Digit Sequences"; OBi administration guide, "Matching Against Multiple Rules". The
+codes of services: `engine.provisioning.dialplans.codes`.
 
 A sequence that is complete is sent at once only when no other one can take more digits; else the short timer (3 s)
 runs, unless the sequence ends in S0. What completes no sequence is rejected when the long timer (10 s) ends.
@@ -11,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from engine.provisioning.dialplans.codes import CodePlan
 from engine.provisioning.dialplans.matching import (
     KEYPAD,
     MAX_RULES,
@@ -110,13 +112,30 @@ def _sequence(text: str) -> Rule:
 
 
 def plans(settings: Settings) -> Plans:
-    """`Dial_Plan_1_` to `Dial_Plan_n_`, one per line; an empty one leaves the phone on its factory plan."""
+    """`Dial_Plan_1_` to `Dial_Plan_n_`, one per line; an empty one leaves the phone on its factory plan. Beside them
+    the codes that could be dialled as a number: the phone adds each to every plan.
+    """
     timer_s = whole(settings, "Interdigit_Short_Timer", SHORT_TIMER_S)
-    return {
-        name: parse_cisco(value or FACTORY_PLAN, timer_s)
-        for name, value in settings.items()
-        if re.fullmatch(r"Dial_Plan(_\d+)?_?", name)
+    found: Plans = {
+        name: parse_cisco(value or FACTORY_PLAN, timer_s) for name, value in settings.items() if _PLAN.fullmatch(name)
     }
+    if found:
+        codes = {name: _codes(value) for name, value in settings.items() if value and _CODE.fullmatch(name)}
+        found |= {name: plan for name, plan in codes.items() if plan.rules or plan.broken}
+    return found
+
+
+_PLAN = re.compile(r"Dial_Plan(_\d+)?_?")
+CODE_NAMES = r"(?!Service_Annc_|PIN_)[\w.-]+_Codes?"  # neither announcements of a server nor a PIN are dialled alone
+_CODE = re.compile(CODE_NAMES)
+
+
+def _codes(text: str) -> CodePlan:
+    """`*69`, or `*72|*74` with a tone behind a backquote; what begins with a star or a hash begins no number."""
+    listed = [one.partition("`")[0].strip() for one in text[:MAX_PLAN].split("|")]
+    dialled = [one for one in listed if one and one[0] not in "*#"]
+    rules, broken = alternatives("|".join(dialled), _sequence) if dialled else ([], [])
+    return CodePlan(tuple(rules), tuple(broken))
 
 
 FACTORY_PLAN = "(*xx|[3469]11|0|00|[2-9]xxxxxx|1xxx[2-9]xxxxxxS0|xxxxxxxxxxxx.)"
@@ -269,4 +288,20 @@ def obihai_plans(settings: Settings) -> Plans:
         elif user is not None and value:
             labels[value] = settings.get(f"{user[1]}.DigitMap", "")
     dialled = re.compile(r"VoiceService\.1\.(?:Phone|X_HS\.\d+|VoiceProfile\.\d+)\.DigitMap")
-    return {name: parse_obihai(value, labels) for name, value in settings.items() if value and dialled.fullmatch(name)}
+    found: Plans = {
+        name: parse_obihai(value, labels) for name, value in settings.items() if value and dialled.fullmatch(name)
+    }
+    if found:
+        codes = {name: _star_code(value) for name, value in settings.items() if _STAR_CODE.fullmatch(name)}
+        found |= {name: plan for name, plan in codes.items() if plan.rules or plan.broken}
+    return found
+
+
+_STAR_CODE = re.compile(r"VoiceService\.1\.X_StarCode\.\d+\.Code\d+")
+
+
+def _star_code(text: str) -> CodePlan:
+    """`*69, Call Return, call($Ldn)`: the code, its name and what it does."""
+    code = text.partition(",")[0].strip()
+    read = _ObiReader({}).rules(code) if code and code[0] not in "*#" else SequencePlan(())
+    return CodePlan(read.rules, read.broken)

@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable
 from functools import partial
 
+from engine.provisioning.dialplans import cisco
+
 Setting = tuple[str, str]
 
 
@@ -88,7 +90,11 @@ def _htek(text: str) -> list[Setting]:
 
 def _obihai(text: str) -> list[Setting]:
     pattern = re.compile(r"<N>\s*([^<]*?)\s*</N>\s*<V(?:\s[^<>]*)?>([^<]*)</V>")
-    return [(name, _plain(value)) for name, value in pattern.findall(_without_comments(text)) if "DigitMap" in name]
+    return [
+        (name, _plain(value))
+        for name, value in pattern.findall(_without_comments(text))
+        if "DigitMap" in name or "StarCode" in name
+    ]
 
 
 def _snom(text: str) -> list[Setting]:
@@ -158,13 +164,15 @@ def _nothing(text: str) -> list[Setting]:
     return []
 
 
+_CISCO = rf"Dial_Plan(?:_\d+)?_?|Interdigit_Short_Timer|{cisco.CODE_NAMES}"
+
 READERS: dict[str, Callable[[str], list[Setting]]] = {
     "yealink": partial(_lines, r"(?:account\.\d+\.)?dialplan\.[^\s=]+|phone_setting\.dialnow_delay", "="),
     "poly": partial(_attributes, r"dialplan\.(?:\d+\.)?(?:digitmap|impossibleMatchHandling)"),
     "grandstream": _grandstream,
     "htek": _htek,
-    "cisco_spa": partial(_elements, r"Dial_Plan(?:_\d+)?_?|Interdigit_Short_Timer"),
-    "cisco_mpp": partial(_elements, r"Dial_Plan(?:_\d+)?_?|Interdigit_Short_Timer"),
+    "cisco_spa": partial(_elements, _CISCO),
+    "cisco_mpp": partial(_elements, _CISCO),
     "obihai": _obihai,
     "cisco_enterprise": _enterprise,
     "snom": _snom,

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from engine.errors import UnsafeValue
-from engine.provisioning import overrides, render, vendors
-from engine.provisioning.dialplan import UnsafeDialPlan
+from engine.provisioning import dialplan, overrides, render, vendors
+from engine.provisioning.dialplan import Completion, UnsafeDialPlan
 from engine.provisioning.settings import AccountRecord
 
 PROFILES = vendors.known().profiles
@@ -150,6 +150,26 @@ UNREAD = {
         "base.xml.j2",
         ("<Emergency_Number{{ n }}>", "<Emergency_Number{{ n }}>5"),
     ),
+    "snom, a plan of what may not be dialled": (
+        "snom",
+        "base.xml.j2",
+        ("</phone-settings>", "<call_restrict_dial_plan>9</call_restrict_dial_plan></phone-settings>"),
+    ),
+    "snom, numbers that are guessed": (
+        "snom",
+        "base.xml.j2",
+        ("</phone-settings>", "<guess_number>on</guess_number></phone-settings>"),
+    ),
+    "snom, a lock from a server": (
+        "snom",
+        "base.xml.j2",
+        ("</phone-settings>", "<server_enforced_kb_lock>on</server_enforced_kb_lock></phone-settings>"),
+    ),
+    "poly, no calls without a registration": (
+        "poly",
+        "base.cfg.j2",
+        ("<dialplan ", '<call call.enableOnNotRegistered="0"/><dialplan '),
+    ),
     "htek, a delay": ("htek", "base.xml.j2", ('"DialNow-TimeOut">0<', '"DialNow-TimeOut">9<')),
 }
 
@@ -163,6 +183,128 @@ def test_a_setting_that_decides_about_calls_and_that_no_grammar_reads_stays_as_s
     assert text != shipped(vendor, template)
     told = faults(vendor, template, text)
     assert "decides what becomes of a call" in told or "Nobody could dial 911" in told
+
+
+CODES = {
+    "cisco_spa, a code that is 911": ("cisco_spa", "SPA504G", "<Call_Return_Code>911</Call_Return_Code>", "911"),
+    "cisco_spa, one that is the test number": ("cisco_spa", "SPA504G", "<DND_Act_Code>933</DND_Act_Code>", "933"),
+    "cisco_spa, one that 911 begins with": (
+        "cisco_spa",
+        "SPA504G",
+        "<Attn-Xfer_Act_Code>91</Attn-Xfer_Act_Code>",
+        "91",
+    ),
+    "cisco_spa, one digit": ("cisco_spa", "SPA504G", "<Call_Park_Code>9</Call_Park_Code>", "9"),
+    "cisco_spa, one that begins with 911": ("cisco_spa", "SPA504G", "<Paging_Code>9112</Paging_Code>", "9112"),
+    "cisco_spa, among others": (
+        "cisco_spa",
+        "SPA504G",
+        "<Feature_Dial_Services_Codes>*72`p`|911|*74</Feature_Dial_Services_Codes>",
+        "911",
+    ),
+    "cisco_spa, a pattern": ("cisco_spa", "SPA504G", "<Cfwd_All_Deact_Code>9xx</Cfwd_All_Deact_Code>", "9xx"),
+    "cisco_spa, a code of speech": ("cisco_spa", "SPA504G", "<Force_G722.2_Code>911</Force_G722.2_Code>", "911"),
+    "cisco_spa, in small letters": ("cisco_spa", "SPA504G", "<call_return_code>911</call_return_code>", "call_return"),
+    "cisco_spa, of an adapter": ("cisco_spa", "SPA112", "<Call_Return_Code>911</Call_Return_Code>", "911"),
+    "cisco_mpp, a code that is 911": (
+        "cisco_mpp",
+        "8841",
+        "<Secure_All_Call_Act_Code>911</Secure_All_Call_Act_Code>",
+        "911",
+    ),
+    "obihai, a star code without a star": (
+        "obihai",
+        "OBi302",
+        "<O><N>VoiceService.1.X_StarCode.1.</N><P><N>Code1</N><V>911, Redial, call($Ldn)</V></P></O>",
+        "911",
+    ),
+    "obihai, one of more digits": (
+        "obihai",
+        "OBi302",
+        "<O><N>VoiceService.1.X_StarCode.2.</N><P><N>Code33</N><V>9(x|xx), Speed Dial, call($Spd[$Code])</V></P></O>",
+        "9(x|xx)",
+    ),
+}
+ENDS = {"cisco_spa": "</flat-profile>", "cisco_mpp": "</flat-profile>", "obihai": "</ParameterList>"}
+STARRED = {
+    "cisco_spa": "<Call_Return_Code>*69</Call_Return_Code><PIN_Code>911</PIN_Code>"
+    "<Feature_Dial_Services_Codes>*72`p`|*74</Feature_Dial_Services_Codes><Call_Park_Code/>"
+    "<Service_Annc_Extension_Codes>CWT:00;FAX:01</Service_Annc_Extension_Codes><Paging_Code>511</Paging_Code>",
+    "cisco_mpp": "<Secure_All_Call_Act_Code>*16</Secure_All_Call_Act_Code>",
+    "obihai": "<O><N>VoiceService.1.X_StarCode.1.</N><P><N>Code1</N><V>*07, Redial, call($Ldn)</V></P></O>",
+}
+
+
+def with_code(vendor: str, element: str) -> tuple[str, str]:
+    """The template of the family's telephones that sets that code, and its text."""
+    template = "adapter.xml.j2" if vendor == "obihai" else "base.xml.j2"
+    text = shipped(vendor, template)
+    assert text.count(ENDS[vendor]) == 1
+    return template, text.replace(ENDS[vendor], f"{element}\n{ENDS[vendor]}")
+
+
+@pytest.mark.parametrize("case", CODES.values(), ids=CODES)
+def test_a_code_of_the_phone_s_own_that_takes_911_from_the_caller_is_refused(case):
+    """P-08, P-17: the phone puts every code into its dial plan; the refusal names number, setting and fix."""
+    vendor, model, element, rule = case
+    template, text = with_code(vendor, element)
+    told = faults(vendor, template, text)
+    assert "The file is not served" in told
+    assert rule in told
+    if "another spelling" not in told:
+        assert re.search(r"9(?:11|33) .* begins with \*", told)
+    profile = PROFILES[vendor]
+    file = shipped_file(vendor, model_of(vendor, model)).replace(ENDS[vendor], f"{element}{ENDS[vendor]}")
+    decided = dialplan.verdicts(profile.dial_plan, dict(render.dial_settings(profile, file)), rule[:3])
+    if rule in {"911", "933"}:
+        assert Completion.NEVER in {one.completion for one in decided.values()}
+
+
+@pytest.mark.parametrize("vendor", STARRED)
+def test_codes_that_begin_with_a_star_and_such_as_begin_no_emergency_number_are_served(vendor):
+    """P-08: every Cisco phone has fifty of them."""
+    template, text = with_code(vendor, STARRED[vendor])
+    assert faults(vendor, template, text) == ""
+
+
+LOCKS = {
+    "avaya": ("base.cfg.j2", 'SET ENABLE_PHONE_LOCK "1"', 'SET ENABLE_PHONE_LOCK "0"'),
+    "audiocodes": ("base.cfg.j2", "system/lock/enabled=1", "system/lock/enabled=0"),
+}
+
+
+@pytest.mark.parametrize("vendor", LOCKS)
+def test_a_lock_of_a_family_without_numbers_that_pass_it_is_told_and_no_lock_is_not(vendor):
+    """P-17: nothing in such a file says that a locked phone dials 911."""
+    template, locked, unlocked = LOCKS[vendor]
+    for line, is_told in ((locked, True), (unlocked, False)):
+        body = f"{shipped(vendor, template)}\n{line}\n"
+        found = overrides.examine(RENDERER, PROFILES[vendor], {template: body}, template, (), ACCOUNT)
+        assert found.faults == ()
+        assert any("whether the phone can be locked" in one for one in found.warnings) is is_told
+
+
+def test_a_lock_whose_emergency_numbers_the_shipped_file_names_needs_no_warning():
+    """P-08: a locked phone of these families dials 911, the test number and nothing else."""
+    for vendor, model in (
+        ("yealink", "T46U"),
+        ("snom", "D735"),
+        ("mitel", "6940"),
+        ("fanvil", "X4U"),
+        ("htek", "UC926"),
+    ):
+        text = shipped_file(vendor, model_of(vendor, model))
+        name = {
+            "yealink": "phone_setting.emergency.number",
+            "snom": "keyboard_lock_emergency",
+            "mitel": "emergency dial plan",
+            "fanvil": "EmergencyCall",
+            "htek": "PhoneLock.Emergency",
+        }[vendor]
+        line = next(line for line in text.splitlines() if name in line)
+        assert "911" in line
+        assert "933" in line
+        assert PROFILES[vendor].names[name].is_pinned
 
 
 HIDDEN = {
@@ -229,6 +371,19 @@ def test_a_line_that_begins_with_what_a_phone_may_leave_out_is_refused(vendor, t
 
 
 FREE = {
+    "snom, nothing guessed and a lock": (
+        "snom",
+        "base.xml.j2",
+        (
+            "</phone-settings>",
+            "<guess_number>off</guess_number><enable_keyboard_lock>on</enable_keyboard_lock></phone-settings>",
+        ),
+    ),
+    "poly, calls without a registration": (
+        "poly",
+        "base.cfg.j2",
+        ("<dialplan ", '<call call.enableOnNotRegistered="1"/><dialplan '),
+    ),
     "poly, software of its own": (
         "poly",
         "master.cfg.j2",
