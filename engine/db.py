@@ -8,6 +8,7 @@ a time is the rule, not luck.
 import asyncio
 import datetime as dt
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -27,7 +28,9 @@ from engine.errors import DatabaseAway
 
 _Item = TypeVar("_Item")
 
+LULL_S = 0.05  # nobody began or ended to write for so long: work that can wait has its turn
 BUSY_TIMEOUT_S = 5  # a locked database is reported after this long; 911 calls never wait for it
+WAL_PAGES = 4000  # 16 MB; the commit that passes it copies them to the database: one in some 200, as short as the rest
 READS = "callpoint_reads"  # execution option: this transaction writes nothing
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -139,14 +142,25 @@ class Sessions:
         self._writers, self._readers = writers, readers
         self._turn = asyncio.Lock() if in_turn else None
         self._writer: asyncio.Task[Any] | None = None
+        self._hurried_at = 0.0
 
     def __call__(self) -> AsyncSession:
         """A session that reads. It takes no lock, waits for nobody, and refuses to write."""
         return self._readers()
 
+    async def lull(self, patience_s: float) -> None:
+        """Wait until no writer in a hurry came for a while, but no longer than that."""
+        left = patience_s
+        while left > 0 and (busy := self._hurried_at + LULL_S - time.monotonic()) > 0:
+            left -= (pause := min(busy, left))
+            await asyncio.sleep(pause)
+
     @asynccontextmanager
-    async def begin(self) -> AsyncIterator[AsyncSession]:
+    async def begin(self, *, is_hurried: bool = True) -> AsyncIterator[AsyncSession]:
         """A write transaction.
+
+        Args:
+            is_hurried: Somebody waits for it; False: it is the house's own work, which waits for `lull`.
 
         Raises:
             DatabaseAway: other writers held the database for too long.
@@ -156,6 +170,7 @@ class Sessions:
                 yield session
             return
         task = asyncio.current_task()
+        self._hurried_at = time.monotonic() if is_hurried else self._hurried_at
         if self._writer is task:
             raise RuntimeError("a write transaction inside another one would wait for itself")
         try:
@@ -168,6 +183,7 @@ class Sessions:
             async with self._writers.begin() as session:
                 yield session
         finally:
+            self._hurried_at = time.monotonic() if is_hurried else self._hurried_at
             self._writer = None
             self._turn.release()
 
@@ -234,6 +250,7 @@ def _set_pragmas(connection: DBAPIConnection, _record: object) -> None:
         "synchronous=FULL",
         "foreign_keys=ON",
         f"busy_timeout={BUSY_TIMEOUT_S * 1000}",
+        f"wal_autocheckpoint={WAL_PAGES}",
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()

@@ -16,6 +16,7 @@ from engine.db import Base, Database, utc_now
 from engine.ids import new_id
 from engine.models import (
     AUDIT_BEGINNING_SQLITE,
+    AUDIT_FOLLOWS_TRIGGER_SQLITE,
     AUDIT_IMMUTABLE_SQLITE,
     AUDIT_SEARCH_SQLITE,
     CHECKPOINT_IMMUTABLE_SQLITE,
@@ -68,7 +69,7 @@ def _empty() -> bytes:
             Base.metadata.create_all(connection)
             for trigger in (*AUDIT_IMMUTABLE_SQLITE, *CHECKPOINT_IMMUTABLE_SQLITE):
                 connection.execute(trigger)
-            for statement in (*AUDIT_SEARCH_SQLITE, *AUDIT_BEGINNING_SQLITE):
+            for statement in (*AUDIT_SEARCH_SQLITE, *AUDIT_BEGINNING_SQLITE, AUDIT_FOLLOWS_TRIGGER_SQLITE):
                 connection.exec_driver_sql(statement)
         engine.dispose()
         return path.read_bytes()

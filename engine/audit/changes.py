@@ -14,7 +14,8 @@ from typing import Any
 
 from sqlalchemy import inspect
 from sqlalchemy.orm import Session
-from sqlalchemy.orm.base import NO_VALUE
+from sqlalchemy.orm.attributes import get_history
+from sqlalchemy.orm.base import NO_VALUE, PASSIVE_NO_INITIALIZE
 
 from engine.db import Base, Sealed, utc_now
 from engine.models import Account, Audited, Stamped, Versioned
@@ -137,7 +138,7 @@ def _deletion(row: Base) -> dict[str, FieldChange]:
 def _movement(row: Base) -> Iterator[tuple[str, FieldChange]]:
     state, columns = inspect(row), _columns(type(row))
     for name in columns.keys() & state.committed_state.keys():  # the fields that were set since the last flush
-        is_secret, history = columns[name], state.attrs[name].history
+        is_secret, history = columns[name], get_history(row, name, PASSIVE_NO_INITIALIZE)
         if history.has_changes():
             before = history.deleted[0] if history.deleted else None
             after = history.added[0] if history.added else None

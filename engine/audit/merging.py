@@ -28,7 +28,7 @@ class IndexKeeper:
     async def step(self) -> bool:
         """Merge some pages of each index in a transaction of its own; whether there may be more to do."""
         has_more = False
-        async with self._database.sessions.begin() as session:
+        async with self._database.sessions.begin(is_hurried=False) as session:
             for index in INDEXES:
                 before = await session.scalar(text("SELECT total_changes()"))
                 await session.execute(

@@ -17,10 +17,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit.steps import step_by_step
 from engine.db import Database
-from engine.models import AUDIT_SEARCH_ADD_SQLITE, AUDIT_SEARCH_TRIGGER_SQLITE
+from engine.errors import UnauditedChange
+from engine.models import (
+    AUDIT_FOLLOWS_TRIGGER_SQLITE,
+    AUDIT_NOT_FOLLOWING_SQLITE,
+    AUDIT_SEARCH_ADD_SQLITE,
+    AUDIT_SEARCH_TRIGGER_SQLITE,
+)
 
 MANY = 100  # entries of one operation; fewer are noted one by one
 STEP = 100  # entries put in at a time: some 15 ms
+PRESSING = 2_000  # entries that are owed: searches, which look at each of them, begin to feel it
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +43,27 @@ class Range:
 async def unindexed(session: AsyncSession, owed: Range) -> AsyncIterator[None]:
     """The entries of that range are stored inside, all of them noted as owed by one row. PostgreSQL owes none.
 
-    A trigger costs each row half as much again even where it does nothing, so it is taken away and put back: both are
-    part of the transaction, which nobody else sees anything of before its commit.
+    A trigger costs each row half as much again even where it does nothing, so both are taken away and put back: all of
+    it is part of the transaction, which nobody else sees anything of before its commit. That each entry follows the one
+    before is asked of all of them at once.
+
+    Raises:
+        UnauditedChange: one does not.
     """
     if session.get_bind().dialect.name != "sqlite":
         yield
         return
+    span = {"chain": owed.chain, "first": owed.first, "last": owed.last}
     query = text("INSERT INTO audit_search_owed (chain, first, last) VALUES (:chain, :first, :last)")
-    await session.execute(query, {"chain": owed.chain, "first": owed.first, "last": owed.last})
+    await session.execute(query, span)
     connection = await session.connection()
-    await connection.exec_driver_sql("DROP TRIGGER audit_entry_search")
+    for trigger in ("audit_entry_search", "audit_entry_follows"):
+        await connection.exec_driver_sql(f"DROP TRIGGER {trigger}")
     yield
-    await connection.exec_driver_sql(AUDIT_SEARCH_TRIGGER_SQLITE)
+    for trigger in (AUDIT_SEARCH_TRIGGER_SQLITE, AUDIT_FOLLOWS_TRIGGER_SQLITE):
+        await connection.exec_driver_sql(trigger)
+    if await session.scalar(text(AUDIT_NOT_FOLLOWING_SQLITE), span):
+        raise UnauditedChange("An audit entry did not follow the one before it; nothing was stored.")
 
 
 async def owed_between(session: AsyncSession, chain: str, low: int, high: int) -> list[Range]:
@@ -72,10 +88,11 @@ class OwedIndexing:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._owed = 0
 
     async def run(self) -> None:
         """Until cancelled."""
-        await step_by_step(self._database, self._step_if_owing)
+        await step_by_step(self._database, self._step_if_owing, lambda: self._owed > PRESSING)
 
     async def _step_if_owing(self) -> bool:
         return await self.is_owing() and await self.step()
@@ -83,11 +100,12 @@ class OwedIndexing:
     async def is_owing(self) -> bool:
         """Whether anything is owed; asked without taking the writer."""
         async with self._database.sessions() as session:
-            return await session.scalar(text("SELECT 1 FROM audit_search_owed LIMIT 1")) is not None
+            self._owed = await session.scalar(text("SELECT sum(last - first + 1) FROM audit_search_owed")) or 0
+        return self._owed > 0
 
     async def step(self) -> bool:
         """Put the oldest owed entries in, as many as STEP, in a transaction of its own; whether more is owed."""
-        async with self._database.sessions.begin() as session:
+        async with self._database.sessions.begin(is_hurried=False) as session:
             row = (
                 await session.execute(text("SELECT chain, first, last FROM audit_search_owed ORDER BY rowid LIMIT 1"))
             ).first()

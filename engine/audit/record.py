@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 
 from engine.audit import changes
 from engine.audit.events import FACTS, Access, Event
-from engine.audit.heads import LOCK, Heads
+from engine.audit.heads import LOCK, Heads, move_revisions
 from engine.crypto import KeyRing
 from engine.db import Base, BulkInsert, Database, open_database, utc_now
 from engine.errors import UnauditedChange
@@ -191,11 +191,11 @@ def _write_entries(session: Session, fingerprint_key: bytes, insert: BulkInsert,
     if gathered.bumps_every_account:
         gathered.bumped.update(session.scalars(select(Account.id)))
     if gathered.bumped:
-        _bump(session, gathered.bumped)
         session.info["bumped"] = set(gathered.bumped)
     told = _assign(notes, writes, gathered, fingerprint_key)
-    ends = _stored_behind(session, notes, told, heads) or _stored(session, notes, told, insert)
-    session.info["heads"] = ends
+    with_entry, ends = _stored_behind(session, notes, told, heads, gathered.bumped)
+    session.info["heads"] = ends or _stored(session, notes, told, insert)
+    move_revisions(session, gathered.bumped - with_entry)
     session.info.pop("audit", None)
     session.info.pop("changes", None)
 
@@ -219,20 +219,21 @@ def _assign(
 
 
 def _stored_behind(
-    session: Session, notes: list[Note], told: dict[int, dict[str, dict[str, Any]]], heads: Heads
-) -> dict[str, tuple[int, str]]:
+    session: Session, notes: list[Note], told: dict[int, dict[str, dict[str, Any]]], heads: Heads, bumped: set[str]
+) -> tuple[set[str], dict[str, tuple[int, str]]]:
     """Store a single entry behind the head that is remembered, unless the chain has another one by now.
 
-    Returns that chain's new head; empty: nothing was stored.
+    Returns whose revision moved with it, and that chain's new head; no head: no entry was stored.
     """
     known = heads.of(_chain_of(notes[0])) if len(notes) == 1 else None
     if known is None:
-        return {}
+        return set(), {}
     chain, (seq, prev_hash) = _chain_of(notes[0]), known
+    with_entry = bumped if len(bumped) == 1 else set[str]()
     values = _entry(notes[0], chain, told.get(id(notes[0]), {}), seq + 1, prev_hash)
-    if not heads.append(session, chain, known, values):
-        return {}
-    return {chain: (seq + 1, values["hash"])}
+    if not heads.append(session, chain, known, values, next(iter(with_entry), None)):
+        return with_entry, {}
+    return with_entry, {chain: (seq + 1, values["hash"])}
 
 
 def _stored(
@@ -333,18 +334,6 @@ def canonical(body: dict[str, Any]) -> str:
 def chain_hash(prev_hash: str, entry: str) -> str:
     """SHA-256 over the hash before and the entry's stored bytes, in hex."""
     return sha256(bytes.fromhex(prev_hash) + entry.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _bump(session: Session, account_ids: set[str]) -> None:
-    for account_id in sorted(account_ids):
-        session.execute(
-            text(
-                "INSERT INTO revision (account_id, value) "
-                "SELECT CAST(:id AS VARCHAR), 1 WHERE EXISTS (SELECT 1 FROM account WHERE id = CAST(:id AS VARCHAR)) "
-                "ON CONFLICT (account_id) DO UPDATE SET value = revision.value + 1"
-            ),
-            {"id": account_id},
-        )
 
 
 def _tell_revisions(session: Session) -> None:

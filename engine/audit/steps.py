@@ -11,19 +11,26 @@ from engine.errors import DatabaseAway
 
 LOOK_S = 2.0
 PAUSE_S = 0.05  # several times what a step holds the writer for
+PATIENCE_S = 1.0  # others who write without a pause go first, this long before each step
 _log = structlog.get_logger()
 
 
-async def step_by_step(database: Database, step: Callable[[], Awaitable[bool]]) -> None:
+async def step_by_step(
+    database: Database, step: Callable[[], Awaitable[bool]], is_pressing: Callable[[], bool] = lambda: False
+) -> None:
     """Take one step after another until cancelled. PostgreSQL keeps its indexes itself: there it ends at once.
+
+    A step holds the writer for longer than most changes take, so it waits for a moment in which nobody writes.
 
     A database that is away or busy is asked again at the next look.
 
     Args:
         step: Does some of the work in a transaction of its own; True: there may be more.
+        is_pressing: So much is left that it waits for no such moment.
     """
     while database.sqlite_path is not None:
         has_more = False
+        await database.sessions.lull(0 if is_pressing() else PATIENCE_S)
         try:
             has_more = await step()
         except (SQLAlchemyError, OSError, DatabaseAway) as exc:

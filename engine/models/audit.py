@@ -18,8 +18,7 @@ class AuditEntry(Base):
 
     __tablename__ = "audit_entry"
     __table_args__ = (
-        UniqueConstraint("chain", "seq"),
-        UniqueConstraint("chain", "prev_hash"),  # a fork cannot be stored
+        UniqueConstraint("chain", "seq"),  # and a trigger: each follows the one before, so a fork cannot be stored
         Index("ix_audit_entry_chain_event", "chain", "event", "seq"),
         Index("ix_audit_entry_chain_resource", "chain", "resource_id", "seq"),
         Index("ix_audit_entry_chain_actor", "chain", "actor_id", "seq"),

@@ -65,6 +65,33 @@ AUDIT_BEGINNING_POSTGRESQL = (
     ),
 )
 
+# Each entry follows the one before it: two that follow the same one would need the same number, and that is unique. A
+# unique index over `prev_hash` said less and took most of what an entry costs: hashes come in no order, so each was
+# another page of it, read, written, and copied to the write-ahead log (docs/decisions/0004).
+_FOLLOWS = (  # down the index of numbers, whatever a server believes of a table that was small a moment ago
+    f"({{row}}.seq = 1 AND {{row}}.prev_hash = '{'0' * 64}') OR "  # noqa: S608
+    "({row}.seq - 1, {row}.prev_hash) = (SELECT seq, hash FROM audit_entry "
+    "WHERE chain = {row}.chain AND seq < {row}.seq ORDER BY seq DESC LIMIT 1)"
+)
+_DOES_NOT_FOLLOW = "an audit entry follows the one before it"
+AUDIT_FOLLOWS_TRIGGER_SQLITE = (
+    "CREATE TRIGGER audit_entry_follows BEFORE INSERT ON audit_entry "
+    f"WHEN ({_FOLLOWS.format(row='NEW')}) IS NOT TRUE BEGIN SELECT RAISE(ABORT, '{_DOES_NOT_FOLLOW}'); END"
+)
+AUDIT_NOT_FOLLOWING_SQLITE = (  # the same rule for the entries `:first` to `:last` of `:chain` at once
+    "SELECT count(*) FROM audit_entry AS kept WHERE chain = :chain AND seq BETWEEN :first AND :last "  # noqa: S608
+    f"AND ({_FOLLOWS.format(row='kept')}) IS NOT TRUE"
+)
+AUDIT_SEQUENCE_POSTGRESQL = (
+    (
+        "CREATE FUNCTION audit_entry_follows() RETURNS trigger LANGUAGE plpgsql "
+        "SET enable_seqscan = off AS "
+        f"$$ BEGIN IF {_FOLLOWS.format(row='NEW')} THEN RETURN NEW; END IF; "
+        f"RAISE EXCEPTION '{_DOES_NOT_FOLLOW}' USING ERRCODE = 'integrity_constraint_violation'; END $$"
+    ),
+    f"CREATE TRIGGER audit_entry_follows BEFORE INSERT ON audit_entry {_FOR_EACH_ROW} audit_entry_follows()",
+)
+
 # What finds audit entries among ten million of one account (docs/decisions/0024). A row's number there is the chain's
 # number times 2^40 plus the entry's: so one range is one account, newest last. Both tables keep no text, only where it
 # stands. `body`: every stored value and the names of changed fields, in trigrams. `facet`: a letter and the value in

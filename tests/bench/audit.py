@@ -25,7 +25,6 @@ import aiohttp
 from aiohttp import web
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import async_sessionmaker
 from sqlalchemy.orm import Session
 
@@ -34,6 +33,7 @@ from admin.server import AdminRunner
 from engine.accounts import operations
 from engine.audit import store
 from engine.audit.events import FACTS, Event
+from engine.audit.heads import move_revisions
 from engine.audit.merging import IndexKeeper
 from engine.audit.owed import OwedIndexing
 from engine.audit.record import SYSTEM, open_audited, record
@@ -55,10 +55,6 @@ from tests.standin_edge import StandInEdge
 ROUNDS = 40
 WRITES = 300
 EXPORTED = 1_000_000  # entries of an export that are waited for
-_MOVED = text(  # as `engine.audit.record` moves an account's revision
-    "INSERT INTO revision (account_id, value) SELECT CAST(:id AS VARCHAR), 1 "
-    "ON CONFLICT (account_id) DO UPDATE SET value = revision.value + 1"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +176,7 @@ async def time_write(database: Database, chain: str) -> tuple[float, float]:
             assert row is not None
             row.phone, row.version, row.updated_at = str(time.time_ns()), row.version + 1, utc_now()
             await session.flush()
-            await session.execute(_MOVED, {"id": chain})
+            await session.run_sync(move_revisions, {chain})
 
     duties = [asyncio.create_task(one(database).run()) for one in (IndexKeeper, OwedIndexing)]
     pairs = [(await timed(audited), await timed(bare)) for _ in range(WRITES)]

@@ -193,6 +193,7 @@ class PostgresFilling:
         self.state.indexes |= {row["name"]: row["made"] for row in indexes if row["name"] not in named}
         self.state.is_begun = True
         self.state.save(self.folder)
+        await self._driver.execute("ALTER TABLE audit_entry DISABLE TRIGGER audit_entry_follows")
         for name in self.state.indexes:
             kind = f"ALTER TABLE audit_entry DROP CONSTRAINT {name}" if name in named else f"DROP INDEX {name}"
             await self._driver.execute(kind)
@@ -224,6 +225,7 @@ class PostgresFilling:
             del self.state.indexes[name]
             self.state.save(self.folder)
         await self._driver.execute("DROP TABLE IF EXISTS bench_head")
+        await self._driver.execute("ALTER TABLE audit_entry ENABLE TRIGGER audit_entry_follows")
         say("audit: PostgreSQL, VACUUM ANALYZE")
         await self._driver.execute("VACUUM ANALYZE audit_entry")
         await self._driver.execute("CHECKPOINT")

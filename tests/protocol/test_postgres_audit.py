@@ -18,7 +18,8 @@ from engine.audit.store import Filters, list_entries
 from engine.audit.verify import Verdict, verify
 from engine.crypto import KeyRing
 from engine.db import Database, utc_now
-from engine.models import AuditEntry
+from engine.e911.store import revisions
+from engine.models import Account, AuditEntry
 from tests.bench.audit_entries import COLUMNS, rows_of
 from tests.factories import add_account, add_line
 
@@ -180,8 +181,35 @@ async def test_a_log_computed_anew_and_a_fork_are_found_on_postgresql(postgres: 
             await connection.execute(text(query), values)
             prev_hash = own
     assert "was rewritten" in (await judged(postgres, chain, keys)).fault
-    with pytest.raises(IntegrityError):
-        await tampered(postgres, ONE_MORE.format(hashes="prev_hash, hash"))
+    with pytest.raises(IntegrityError, match="follows the one before"):
+        async with postgres.engine.begin() as connection:
+            await connection.execute(text("ALTER TABLE audit_entry ENABLE TRIGGER ALL"))
+            await connection.execute(text(ONE_MORE.format(hashes="prev_hash, hash")))
+
+
+async def test_writers_at_once_move_the_revision_once_for_each_change_on_postgresql(
+    postgres: Database, postgres_url: str, keys: KeyRing
+) -> None:
+    """S1-06: entry and revision are one statement, and no two writers wait for each other in a circle."""
+    chain, other = await whole(postgres, keys), open_audited(postgres_url, keys)
+    async with postgres.sessions() as session:
+        begun = (await revisions(session))[chain]
+
+    async def write(database: Database, number: int) -> None:
+        async with database.sessions.begin() as session:
+            account = await session.get(Account, chain, with_for_update=number % 3 == 0)
+            assert account is not None
+            account.phone = f"+1202555{number:04d}"
+            record(session, SYSTEM, Event.ACCOUNT_UPDATE, account)
+            if number % 4 == 0:  # two entries: the head is read, under the same lock
+                record(session, SYSTEM, Event.ACCOUNT_READ, account_id=chain)
+
+    await asyncio.gather(*(write((postgres, other)[number % 2], number) for number in range(16)))
+    await other.close()
+    async with postgres.sessions() as session:
+        assert (await revisions(session))[chain] == begun + 16
+    verdict = await judged(postgres, chain, keys)
+    assert (verdict.fault, verdict.entries) == ("", 12 + 16 + 4)
 
 
 async def test_no_false_alarm_over_a_dump_and_a_restore_on_postgresql(postgres: Database, keys: KeyRing) -> None:

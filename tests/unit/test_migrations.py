@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from engine import migrations
-from engine.audit.record import open_audited
+from engine.audit.record import GENESIS, open_audited
 from engine.crypto import KeyRing
 from engine.db import Base
 from engine.e911 import store
@@ -45,13 +45,14 @@ async def test_a_migrated_database_refuses_to_change_an_entry(tmp_path: Path, ke
     database = open_audited(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", keys)
     try:
         await migrations.migrate(database)
-        with pytest.raises(IntegrityError):
+        with pytest.raises(IntegrityError, match="ck_audit_entry_outcome"):
             async with database.sessions.begin() as session:
                 await session.execute(
                     text(
                         "INSERT INTO audit_entry SELECT 'a', 'platform', 1, '2026-01-01', 'account.read', 'Settings', "
-                        "'read', 'read', 'perhaps', 'system', 's', 's', 'account', 'a', 'local', '{}', '0', '1'"
-                    )
+                        "'read', 'read', 'perhaps', 'system', 's', 's', 'account', 'a', 'local', '{}', :genesis, '1'"
+                    ),
+                    {"genesis": GENESIS},
                 )
     finally:
         await database.close()

@@ -1,12 +1,20 @@
 """How long records are kept, and where an audit chain begins when its oldest entries were removed.
 
-Entries are never touched by a migration: what is added here is beside them.
+Entries are never changed by a migration: what is added here is beside them.
 """
+
+import re
 
 import sqlalchemy as sa
 from alembic import op
 
-from engine.models import AUDIT_BEGINNING_POSTGRESQL, AUDIT_BEGINNING_SQLITE, AUDIT_SEARCH_LATER_SQLITE
+from engine.models import (
+    AUDIT_BEGINNING_POSTGRESQL,
+    AUDIT_BEGINNING_SQLITE,
+    AUDIT_FOLLOWS_TRIGGER_SQLITE,
+    AUDIT_SEARCH_LATER_SQLITE,
+    AUDIT_SEQUENCE_POSTGRESQL,
+)
 
 revision = "0006"
 down_revision = "0005"
@@ -15,6 +23,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    _each_entry_follows_the_one_before()  # first: nothing else names the entries' table yet
     _storage_settings()
     _move_fetch_log_days()
     _audit_beginning()
@@ -24,6 +33,33 @@ def upgrade() -> None:
     _alarm_dismissal()
     op.add_column("phone", sa.Column("stale_revision", sa.Integer(), nullable=True))
     op.add_column("location_test", sa.Column("passed_before_at", sa.DateTime(), nullable=True))
+
+
+def _each_entry_follows_the_one_before() -> None:
+    """A trigger in place of the unique index over `prev_hash`, which took most of the time that an entry costs."""
+    connection = op.get_bind()
+    if connection.dialect.name == "sqlite":
+        _entries_without_the_index(connection)
+        connection.exec_driver_sql(AUDIT_FOLLOWS_TRIGGER_SQLITE)
+        return
+    op.drop_constraint("uq_audit_entry_chain_prev_hash", "audit_entry", type_="unique")
+    for statement in AUDIT_SEQUENCE_POSTGRESQL:
+        connection.exec_driver_sql(statement)
+
+
+def _entries_without_the_index(connection: sa.Connection) -> None:
+    """SQLite lets no constraint go but with its table: the rows are copied as they are, byte for byte."""
+    of_entries = "FROM sqlite_master WHERE tbl_name = 'audit_entry' AND sql <> ''"
+    (made,) = connection.exec_driver_sql(f"SELECT sql {of_entries} AND type = 'table'").scalars()
+    beside = connection.exec_driver_sql(f"SELECT sql {of_entries} AND type <> 'table'").scalars().all()
+    fresh, count = re.subn(r",\s*CONSTRAINT uq_audit_entry_chain_prev_hash UNIQUE \(chain, prev_hash\)", "", made)
+    assert count == 1, made
+    connection.exec_driver_sql(fresh.replace("CREATE TABLE audit_entry", "CREATE TABLE audit_entry_copied", 1))
+    connection.exec_driver_sql("INSERT INTO audit_entry_copied SELECT * FROM audit_entry ORDER BY rowid")
+    connection.exec_driver_sql("DROP TABLE audit_entry")
+    connection.exec_driver_sql("ALTER TABLE audit_entry_copied RENAME TO audit_entry")
+    for statement in beside:
+        connection.exec_driver_sql(statement)
 
 
 def _storage_settings() -> None:

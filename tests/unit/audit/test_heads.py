@@ -2,9 +2,11 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import event, select, text
+from sqlalchemy.exc import IntegrityError
 
 from engine.audit.events import Event
 from engine.audit.parts import Part, record_parts
@@ -31,15 +33,18 @@ async def seqs_of(database: Database, chain: str) -> list[int]:
     return [row.seq for row in rows]
 
 
-def heard(database: Database) -> list[str]:
-    """Every statement from now on that is about entries."""
-    found: list[str] = []
+def heard(database: Database) -> set[str]:
+    """Every statement from now on that SQLite runs about entries; one with triggers is told several times."""
+    found: set[str] = set()
 
-    def hear(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
-        if "audit_entry" in statement:
-            found.append(statement)
+    def hear(statement: str) -> None:
+        if "audit_entry" in statement and not statement.startswith("--"):
+            found.add(statement)
 
-    event.listen(database.engine.sync_engine, "before_cursor_execute", hear)
+    def listen(connection: Any, *_: object) -> None:
+        connection.run_async(lambda driver: driver.set_trace_callback(hear))
+
+    event.listen(database.engine.sync_engine, "checkout", listen)
     return found
 
 
@@ -54,7 +59,7 @@ async def test_an_entry_behind_an_own_one_is_one_statement(database: Database) -
     statements = heard(database)
     await read_once(database, chain)
     assert len(statements) == 1
-    assert statements[0].startswith("INSERT INTO audit_entry")
+    assert statements.pop().startswith("INSERT INTO audit_entry")
     assert await seqs_of(database, chain) == [1, 2]
 
 
@@ -117,3 +122,73 @@ async def test_several_entries_of_one_commit_and_other_chains_between(database: 
                 record(session, SYSTEM, Event.ACCOUNT_READ, account)
         await read_once(database, chains[0])
     assert [len(await seqs_of(database, chain)) for chain in chains] == [13, 7, 5]
+
+
+async def test_a_refused_entry_takes_its_change_and_its_revision_with_it(database: Database) -> None:
+    """S1-04: they are one transaction, also where both go to SQLite together; the fault is told as any other."""
+    chain = await an_account(database)
+    async with database.sessions.begin() as session:
+        refusal = "CREATE TRIGGER full BEFORE INSERT ON audit_entry BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+        await session.execute(text(refusal))
+    before = await state_of(database, chain)
+    with pytest.raises(IntegrityError, match="the disk is full"):
+        await rename(database, chain, "Other")
+    assert await state_of(database, chain) == before
+    async with database.sessions.begin() as session:
+        await session.execute(text("DROP TRIGGER full"))
+    await rename(database, chain, "Other")
+    assert await state_of(database, chain) == ("Other", before[1] + 1)
+    assert await seqs_of(database, chain) == [1, 2]
+
+
+async def test_a_revision_moves_once_whoever_wrote_meanwhile(database: Database, keys: KeyRing, tmp_path: Path) -> None:
+    """S1-06: an entry that was not at the head is made anew; the revision has moved already."""
+    other = open_audited(f"sqlite+aiosqlite:///{tmp_path / 'callpoint.db'}", keys)
+    chain = await an_account(database)
+    _name, revision = await state_of(database, chain)
+    for number in range(4):
+        await rename(database, chain, f"Here {number}")
+        await rename(other, chain, f"There {number}")
+    await other.close()
+    assert await state_of(database, chain) == ("There 3", revision + 8)
+    assert await seqs_of(database, chain) == list(range(1, 10))
+
+
+@pytest.mark.parametrize(
+    ("seq", "prev_hash"),
+    [("seq + 1", "prev_hash"), ("seq + 2", "hash"), ("seq", "prev_hash"), ("1", "hash"), ("0", "hash")],
+    ids=["a fork", "a gap", "a twin", "a second first one", "one before the first"],
+)
+async def test_the_database_stores_no_entry_that_does_not_follow_the_one_before(
+    database: Database, seq: str, prev_hash: str
+) -> None:
+    """S1-02: whoever inserts, without the product's own care."""
+    chain = await an_account(database)
+    await read_once(database, chain)
+    copied = (
+        "INSERT INTO audit_entry SELECT 'audit_x', chain, {}, at, event, category, access, verb, outcome, actor_type, "
+        "actor_id, actor_name, resource_type, resource_id, ip, entry, {}, hash FROM audit_entry WHERE seq = 2"
+    )
+    with pytest.raises(IntegrityError, match=r"follows the one before|UNIQUE"):
+        async with database.engine.begin() as connection:
+            await connection.execute(text(copied.format(seq, prev_hash)))
+    assert await seqs_of(database, chain) == [1, 2]
+    async with database.engine.begin() as connection:
+        await connection.execute(text(copied.format("seq + 1", "hash")))
+
+
+async def rename(database: Database, chain: str, name: str) -> None:
+    async with database.sessions.begin() as session:
+        account = await session.get(Account, chain)
+        assert account is not None
+        account.name = name
+        record(session, SYSTEM, Event.ACCOUNT_UPDATE, account)
+
+
+async def state_of(database: Database, chain: str) -> tuple[str, int]:
+    """The account's name and its revision."""
+    async with database.sessions() as session:
+        account = await session.get(Account, chain)
+        revision = await session.scalar(text("SELECT value FROM revision WHERE account_id = :id"), {"id": chain})
+        assert account is not None
+        return account.name, int(revision or 0)
