@@ -5,17 +5,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event, select, text
+from sqlalchemy import event, func, select, text
 from sqlalchemy.exc import IntegrityError
 
 from engine.audit.events import Event
+from engine.audit.owed import Range, unindexed
 from engine.audit.parts import Part, record_parts
 from engine.audit.record import SYSTEM, open_audited, record
 from engine.audit.verify import export_line, verify
 from engine.crypto import KeyRing
 from engine.db import Database
+from engine.errors import UnauditedChange
 from engine.models import Account, AuditEntry
 from tests.factories import add_account
+
+COPIED = (
+    "INSERT INTO audit_entry SELECT 'audit_x', chain, {}, at, event, category, access, verb, outcome, actor_type, "
+    "actor_id, actor_name, resource_type, resource_id, ip, entry, {}, hash FROM audit_entry WHERE seq = 2"
+)
 
 
 async def read_once(database: Database, chain: str) -> None:
@@ -165,16 +172,36 @@ async def test_the_database_stores_no_entry_that_does_not_follow_the_one_before(
     """S1-02: whoever inserts, without the product's own care."""
     chain = await an_account(database)
     await read_once(database, chain)
-    copied = (
-        "INSERT INTO audit_entry SELECT 'audit_x', chain, {}, at, event, category, access, verb, outcome, actor_type, "
-        "actor_id, actor_name, resource_type, resource_id, ip, entry, {}, hash FROM audit_entry WHERE seq = 2"
-    )
     with pytest.raises(IntegrityError, match=r"follows the one before|UNIQUE"):
         async with database.engine.begin() as connection:
-            await connection.execute(text(copied.format(seq, prev_hash)))
+            await connection.execute(text(COPIED.format(seq, prev_hash)))
     assert await seqs_of(database, chain) == [1, 2]
     async with database.engine.begin() as connection:
-        await connection.execute(text(copied.format("seq + 1", "hash")))
+        await connection.execute(text(COPIED.format("seq + 1", "hash")))
+
+
+@pytest.mark.parametrize("prev_hash", ["hash", "prev_hash"], ids=["the next one", "a fork"])
+async def test_entries_of_a_bulk_operation_are_held_to_the_same_rule_at_once(
+    database: Database, prev_hash: str
+) -> None:
+    """S1-02: SQLite's triggers are away meanwhile, and are there again behind it."""
+    chain = await an_account(database)
+    await read_once(database, chain)
+
+    async def store() -> None:
+        async with database.sessions.begin() as session, unindexed(session, Range(chain, 3, 3)):
+            await session.execute(text(COPIED.format("seq + 1", prev_hash)))
+
+    if prev_hash == "hash":
+        await store()
+    else:
+        with pytest.raises(UnauditedChange, match="nothing was stored"):
+            await store()
+    async with database.sessions() as session:
+        count = select(func.count()).select_from(AuditEntry)
+        assert await session.scalar(count) == (3 if prev_hash == "hash" else 2)
+        triggers = set(await session.scalars(text("SELECT name FROM sqlite_master WHERE type = 'trigger'")))
+    assert triggers >= {"audit_entry_search", "audit_entry_follows"}
 
 
 async def rename(database: Database, chain: str, name: str) -> None:
