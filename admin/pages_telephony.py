@@ -18,6 +18,8 @@ from engine.audit.events import Event
 from engine.e911 import store as e911
 from engine.errors import EngineError
 from engine.models import Pbx, Trunk
+from engine.provisioning import store_alarms
+from engine.provisioning.alarms import AlarmKind
 
 # ------------------------------------------------------------------------------------------ PBXs
 
@@ -35,14 +37,23 @@ async def _pbx_page(request: web.Request, error: EngineError | None) -> web.Resp
     return render(
         request, "pbx.html.j2", error=error, pbx=pbx, form=form,
         locations=[(location.id, location.name) for location in locations],
+        nowhere=await _registering_nowhere(request, pbx),
     )  # fmt: skip
+
+
+async def _registering_nowhere(request: web.Request, pbx: Pbx | None) -> int:
+    """Phones whose lines' PBX has no registrar host, where that may be this one's fault."""
+    if pbx is None or pbx.registrar_host:
+        return 0
+    counts = await store_alarms.alarm_counts(request[SESSION], request[ACCOUNT].id)
+    return counts.get(AlarmKind.NO_REGISTRAR, 0)
 
 
 async def post_pbx_new(request: web.Request) -> web.Response:
     request[FORM] = _pbx_page
     wished = await _pbx_fields(request, PbxFields(""))
     await operations.create_pbx(request[SESSION], request[ACTOR], request[ACCOUNT], wished)
-    return see_other("/settings", "pbx-added", "pbxs")
+    return see_other("/settings", "pbx-added" if wished.registrar_host else "pbx-no-registrar", "pbxs")
 
 
 async def post_pbx(request: web.Request) -> web.Response:
@@ -51,7 +62,7 @@ async def post_pbx(request: web.Request) -> web.Response:
     await refuse_stale(request, pbx)
     wished = await _pbx_fields(request, PbxFields.of(pbx))
     await operations.update_pbx(request[SESSION], request[ACTOR], request[ACCOUNT], pbx, wished)
-    return see_other("/settings", "pbx-saved", "pbxs")
+    return see_other("/settings", "pbx-saved" if wished.registrar_host else "pbx-no-registrar", "pbxs")
 
 
 async def post_pbx_delete(request: web.Request) -> web.Response:

@@ -67,6 +67,7 @@ DONE = {  # what a page says after a redirect; the key travels in the address, t
     "recipient-removed": "Recipient removed.",
     "pbx-added": "PBX added. It may now send emergency calls.",
     "pbx-saved": "PBX saved.",
+    "pbx-no-registrar": "PBX stored: it may send emergency calls. It has no registrar, so its phones register nowhere.",
     "phone-security-saved": "Security of the phones saved. It counts from the next request on.",
     "pbx-deleted": "PBX deleted. Its calls are refused from now on.",
     "trunk-added": "Trunk added. Emergency calls may leave through it.",

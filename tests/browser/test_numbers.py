@@ -7,6 +7,7 @@ from playwright.async_api import expect
 from sqlalchemy import select
 
 from engine.models import Network, Number, Pbx
+from tests.browser.looking import looked_at_in_every_way
 from tests.browser.site import Site
 
 NewPage = Callable[..., Any]
@@ -64,9 +65,11 @@ async def test_a_pbxs_password_is_kept_when_it_is_left_empty_and_never_shown(fil
     await page.get_by_role("button", name="Add PBX").click()
     await page.get_by_role("link", name="Cloud", exact=True).click()
     assert "n0t-to-be-seen" not in await page.content()
+    await expect(page.locator("#no-registrar")).to_contain_text("register nowhere and cannot dial 911")
+    await looked_at_in_every_way(page, "pbx-no-registrar")
     await page.get_by_label("Name", exact=True).fill("Cloud two")
     await page.get_by_role("button", name="Save PBX").click()
-    await expect(page.get_by_text("PBX saved.")).to_be_visible()
+    await expect(page.get_by_text("It has no registrar, so its phones register nowhere.")).to_be_visible()
     async with filled.database.sessions() as session:
         pbx = await session.scalar(select(Pbx).where(Pbx.name == "Cloud two"))
     assert pbx is not None

@@ -175,3 +175,33 @@ async def test_a_number_is_kept_for_half_an_hour_to_a_day(port: AdminPort, site:
     assert answer.status == 422
     answer = await port.call("PATCH", "/api/v1/account", site.auth | {"If-Match": "*"}, json={"elin_hold_minutes": 60})
     assert (await answer.json())["elin_hold_minutes"] == 60
+
+
+async def test_a_pbx_without_a_registrar_is_told_about_where_it_matters(port: AdminPort, site: Site) -> None:
+    """On saving, in the list, and on its page with the phones that register nowhere; none of it with a registrar."""
+    headers = await port.browser(site)
+    sent = {
+        "name": "Office PBX",
+        "sources": "192.0.2.10/32",
+        "registrar_port": "5060",
+        "transport": "udp",
+        "resync_via": "pbx",
+    }
+    answer = await port.call("POST", "/settings/pbxs/new", headers, data=sent, allow_redirects=False)
+    assert answer.headers["Location"] == "/settings?done=pbx-no-registrar#pbxs"
+    listed = await (await port.call("GET", "/settings?done=pbx-no-registrar", headers)).text()
+    assert "No registrar</span>" in listed
+    assert "It has no registrar, so its phones register nowhere" in listed
+    (pbx,) = (await (await port.call("GET", "/api/v1/pbxs", site.auth)).json())["data"]
+    line = await (await port.call("POST", "/api/v1/lines", site.auth, json={"extension": "101"})).json()
+    phone = {"mac": "00:15:65:4a:a9:37", "vendor": "yealink", "model": "T46U", "lines": [line["id"]]}
+    assert (await port.call("POST", "/api/v1/phones", site.auth, json=phone)).status == 201
+    path = f"/settings/pbxs/{pbx['id']}"
+    page = await (await port.call("GET", path, headers)).text()
+    assert 'id="no-registrar"' in page
+    assert '<a href="/phones?alarm=no_registrar">1 phone</a> now.' in page
+    sent |= {"registrar_host": "pbx.example.com"}
+    answer = await port.call("POST", path, headers, data=sent, allow_redirects=False)
+    assert answer.headers["Location"] == "/settings?done=pbx-saved#pbxs"
+    assert 'id="no-registrar"' not in await (await port.call("GET", path, headers)).text()
+    assert "No registrar</span>" not in await (await port.call("GET", "/settings", headers)).text()
