@@ -18,7 +18,7 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from math import inf
 
@@ -405,7 +405,7 @@ class Edge:
 
     def _on_event(self, event: Event, now: float) -> None:
         if isinstance(event, RequestReceived):
-            at = datetime.now(UTC) - timedelta(seconds=self._loop.time() - now)  # when it was read from the socket
+            at = datetime.now(UTC)
             self._decide(event, ways_out(self._hook, event, at), now, at)
         elif isinstance(event, AttemptStarted | AttemptEnded | Finished | AnsweredLate | DialogEnded):
             self._sent_events.append(event)
@@ -435,7 +435,7 @@ class Edge:
                 self._others.append(event.transaction)
                 return
             self._passage.send_newest_first()  # all that is done for its call but the INVITE itself comes after it
-            self._record.has_left(decision.call, datetime.now(UTC))
+            self._record.has_left(decision.call, at, self._loop.time() - now)
             self._rehearsal.put_off()
             if self._settings.workers > 1:
                 self._begun.take_call(event.request, now)

@@ -17,12 +17,18 @@ class CallRecord:
 
     def __init__(self, recorder: CallRecorder, trunks: TrunkWatch, lines: Lines) -> None:
         self._recorder, self._trunks, self._lines = recorder, trunks, lines
-        self._left: dict[str, datetime] = {}  # calls whose first INVITE left in this wake-up, and when (UTC)
+        self._left: dict[str, tuple[datetime, datetime]] = {}  # calls of this wake-up: heard, and sent on (UTC)
         self.disagreements = 0  # emergency calls whose sources of location contradicted each other
 
-    def has_left(self, call: EmergencyCall, at: datetime) -> None:
-        """The call's first INVITE was handed to the network at that moment (UTC), which its event cannot know."""
-        self._left[call.id] = at
+    def has_left(self, call: EmergencyCall, decided_at: datetime, here_s: float) -> None:
+        """The call's first INVITE was handed to the network just now, which its events cannot know.
+
+        Args:
+            decided_at: UTC; long before now where the call had to wait for its location.
+            here_s: Since the message that it leaves upon was read from the network.
+        """
+        left = datetime.now(UTC)
+        self._left[call.id] = (min(decided_at, left - timedelta(seconds=here_s)), left)
 
     def take(self, events: list[CallEvent], now: float) -> None:
         """Record each of them; `now` on the clock of their `at`."""
@@ -32,10 +38,18 @@ class CallRecord:
             try:
                 at = utc - timedelta(seconds=max(0.0, now - event.at))
                 if isinstance(event, AttemptStarted) and event.number == 1 and isinstance(event.tag, EmergencyCall):
-                    at = left.get(event.tag.id, at)
-                self._take_one(event, utc, at)
+                    self._take_first(event, event.tag, left.get(event.tag.id), at)
+                else:
+                    self._take_one(event, utc, at)
             except Exception as exc:  # noqa: BLE001 - what cannot be recorded must not keep the next from being
                 self._lines.log("record_failed", level="critical", of=type(event).__name__, error=repr(exc)[:500])
+
+    def _take_first(
+        self, event: AttemptStarted, call: EmergencyCall, known: tuple[datetime, datetime] | None, at: datetime
+    ) -> None:
+        heard, left = known or (call.received_at, max(at, call.received_at))  # no attempt comes before its cause
+        self._recorder.attempt_started(event, left, heard)
+        self._raise_alarm(call)
 
     def _take_one(self, event: CallEvent, utc: datetime, at: datetime) -> None:
         if isinstance(event.tag, Callback):
@@ -43,10 +57,7 @@ class CallRecord:
             return
         match event:
             case AttemptStarted():
-                received_at = getattr(event.tag, "received_at", utc)  # no attempt comes before its cause
-                self._recorder.attempt_started(event, max(at, received_at))
-                if event.number == 1 and isinstance(event.tag, EmergencyCall):
-                    self._raise_alarm(event.tag)
+                self._recorder.attempt_started(event, max(at, getattr(event.tag, "received_at", utc)))
             case AttemptEnded():
                 self._recorder.attempt_ended(event, at)
                 self._learn_from(event)

@@ -49,11 +49,18 @@ class EmergencyCall:
         return self.resolved.flags + self.number_flags + self.sender_flags + malformed + shortened
 
     def entry(
-        self, *, sent_at: datetime | None, trunk_id: str | None, invite: bytes, with_location: bool = True
+        self,
+        *,
+        sent_at: datetime | None,
+        trunk_id: str | None,
+        invite: bytes,
+        with_location: bool = True,
+        heard: datetime | None = None,
     ) -> dict[str, Any]:
         """The journal's `call` entry; `sent_at` and `trunk_id` None when there was no trunk to send it to.
 
-        `with_location` False: the first trunk's INVITE holds none.
+        `with_location` False: the first trunk's INVITE holds none. `heard`: when it was read, where that is known
+        better than by the time it was decided on.
         """
         is_kept_back = trunk_id is not None and not with_location and self.resolved.location is not None
         return {
@@ -64,7 +71,7 @@ class EmergencyCall:
             "call_id": clean_text(self.sip_call_id),
             "dialed": clean_text(self.dialed.digits),
             "kind": self.dialed.kind.value,
-            "received_at": instant(self.received_at),
+            "received_at": instant(heard or self.received_at),
             "sent_at": instant(sent_at) if sent_at else None,
             "caller": self._caller_entry(),
             "location": _location_entry(self.resolved.location),
@@ -166,7 +173,8 @@ class CallRecorder:
         self._put(call.entry(sent_at=None, trunk_id=None, invite=invite))
         self._put_outcome(call, "failed", status, None, at)
 
-    def attempt_started(self, event: AttemptStarted, at: datetime) -> None:
+    def attempt_started(self, event: AttemptStarted, at: datetime, heard: datetime | None = None) -> None:
+        """An INVITE left; `heard`: when the call's own came in, told with the first."""
         call = _call_of(event)
         progress = self._calls.setdefault(call.id, Progress())
         at = progress.not_before(at)
@@ -175,7 +183,9 @@ class CallRecorder:
         if not progress.is_recorded:
             progress.is_recorded = True
             name, with_location = event.target.name, event.with_location
-            self._put(call.entry(sent_at=at, trunk_id=name, invite=event.sent, with_location=with_location))
+            self._put(
+                call.entry(sent_at=at, trunk_id=name, invite=event.sent, with_location=with_location, heard=heard)
+            )
 
     def attempt_ended(self, event: AttemptEnded, at: datetime) -> None:
         call, hop = _call_of(event), event.target.hop
