@@ -78,6 +78,7 @@ def config(profile: Profile, model: str, number: int) -> PhoneConfig:
         codecs=("opus", "g722", "pcmu", "g729") if number % 2 else render.DEFAULT_CODECS,
         vlan_id=20 if number % 2 else None,
         lldp=number != 1,
+        held_url="https://phones.example.net/held" if number == 2 else "",
     )
 
 

@@ -235,7 +235,7 @@ def test_the_phone_s_own_emergency_settings_are_written():
         "mitel": {"emergency dial plan": "911|933"},
         "htek": {"P5732": "911,933"},
         "panasonic": {"EMERGENCY_CALL1": "911", "EMERGENCY_CALL2": "933"},
-        "avaya": {"HELD_URL": "https://lis.example.net/held", "HELD_RETRY": "3"},
+        "avaya": {"HELD_URL": "https://lis.example.net/held", "HELD_RETRY": "300"},
     }
     for name, settings_ in wanted.items():
         profile = KNOWN.profiles[name]
