@@ -40,6 +40,9 @@ _FLAGS = {
     "from its caller, who can no longer be called back by it. Add numbers to the pool.",
     "location_not_sent": "The trunk takes no location with the call, by its own setting or its carrier's profile: "
     "responders get the address that the carrier has on file for the callback number. See that it is the same.",
+    "callers_location_sent": "The trunk takes no location of ours with the call, by its own setting or its carrier's "
+    "profile. What the phone or PBX itself wrote into the call went on as it came and may name another place than the "
+    "one here: the INVITE below shows it.",
     "answered_without_location": "The trunk that answered had refused the call with its location and took it without: "
     "responders get the address that the carrier has on file, if any. Ask the carrier why.",
     "not_sent": "This call was NOT sent: no trunk could take it. Add a trunk, and see what trunks answer.",

@@ -107,7 +107,12 @@ def plain_edit(trunk: Trunk, outgoing: Outgoing) -> Edit:
     dialed = trunk.test_number or "933" if is_test else outgoing.numbers.number_for(outgoing.dialed.digits)
     remove = stripped_headers(outgoing.request) + STRIPPED + (() if is_test else ("Priority",))
     add = (("P-Asserted-Identity", f"<sip:{number}@{host}>"),) if number else ()
-    return Edit(f"sip:{dialed}@{host}", remove, add if is_test else (*add, ("Priority", "emergency")))
+    return Edit(
+        f"sip:{dialed}@{host}",
+        remove,
+        add if is_test else (*add, ("Priority", "emergency")),
+        keeps_location=b"geolocation" in outgoing.request.shape.first,
+    )
 
 
 def bare_edit(trunk: Trunk, dialed: Dialed, numbers: NumberPack) -> Edit:

@@ -7,6 +7,7 @@ One call is one `call` entry as soon as its INVITE has left, an `attempt` for ea
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum, auto
 from typing import Any
 
 from engine.e911.callback import ONSITE, Callback
@@ -17,6 +18,17 @@ from engine.sip.forward import Hop, Target
 
 CallEvent = AttemptStarted | AttemptEnded | Finished | AnsweredLate | DialogEnded
 LOCATION_NOT_SENT = "location_not_sent"  # the trunk it went to takes none: the carrier has an address on file, or none
+CALLER_S_LOCATION_SENT = "callers_location_sent"  # likewise, but the caller's own Geolocation went on as it came
+
+
+class Conveyed(Enum):
+    """Whose location an INVITE carries: the one on record, only what the caller wrote into its own, nobody's."""
+
+    OURS = auto()
+    CALLER_S = auto()
+    NONE = auto()
+
+
 MAX_TEXT_CHARS = 400  # of anything a stranger or caller says that is recorded
 
 
@@ -40,6 +52,8 @@ class EmergencyCall:
     sender_flags: tuple[str, ...] = ()  # what is doubtful about who sent it
     trunk_names: dict[str, str] = field(default_factory=dict)
     shortened: Callable[[], tuple[str, ...]] = tuple  # `route.shortened`: asked for after the call has left
+    brings_location: bool = False  # in the request's own body, whether or not its header names it
+    is_caller_s: bool = False  # the location is the one that the request's own header leads every receiver to
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -54,15 +68,14 @@ class EmergencyCall:
         sent_at: datetime | None,
         trunk_id: str | None,
         invite: bytes,
-        with_location: bool = True,
+        conveyed: Conveyed = Conveyed.OURS,
         heard: datetime | None = None,
     ) -> dict[str, Any]:
         """The journal's `call` entry; `sent_at` and `trunk_id` None when there was no trunk to send it to.
 
-        `with_location` False: the first trunk's INVITE holds none. `heard`: when it was read, where that is known
-        better than by the time it was decided on.
+        `conveyed`: what the first trunk's INVITE holds. `heard`: when it was read, where that is known better than by
+        the time it was decided on.
         """
-        is_kept_back = trunk_id is not None and not with_location and self.resolved.location is not None
         return {
             "type": "call",
             "id": self.id,
@@ -86,12 +99,19 @@ class EmergencyCall:
                 }
                 for said in self.resolved.verdict
             ],
-            "flags": [*self.flags, *((LOCATION_NOT_SENT,) if is_kept_back else ())],
+            "flags": [*self.flags, *(() if trunk_id is None else self._flags_of(conveyed))],
             "peer": _hop_entry(self.source),
             "trunk_id": trunk_id,
             "elin": self.elin,
             "invite": invite.decode("utf-8", "backslashreplace"),
         }
+
+    def _flags_of(self, conveyed: Conveyed) -> tuple[str, ...]:
+        """What staff must know when the location on record is not what the carrier was told."""
+        if conveyed is Conveyed.CALLER_S and not self.is_caller_s:
+            return (CALLER_S_LOCATION_SENT,)
+        is_kept_back = conveyed is Conveyed.NONE and self.resolved.location is not None
+        return (LOCATION_NOT_SENT,) if is_kept_back else ()
 
     def _caller_entry(self) -> dict[str, Any]:
         phone, line = self.resolved.phone, self.resolved.line
@@ -182,10 +202,8 @@ class CallRecorder:
         progress.started[event.number] = (at, event.with_location, b"" if is_first else event.sent)
         if not progress.is_recorded:
             progress.is_recorded = True
-            name, with_location = event.target.name, event.with_location
-            self._put(
-                call.entry(sent_at=at, trunk_id=name, invite=event.sent, with_location=with_location, heard=heard)
-            )
+            name, conveyed = event.target.name, _conveyed_by(event)
+            self._put(call.entry(sent_at=at, trunk_id=name, invite=event.sent, conveyed=conveyed, heard=heard))
 
     def attempt_ended(self, event: AttemptEnded, at: datetime) -> None:
         call, hop = _call_of(event), event.target.hop
@@ -285,6 +303,14 @@ class CallRecorder:
     def _forget_done(self, call_id: str, progress: Progress) -> None:
         if progress.is_finished and not progress.started:
             self._calls.pop(call_id, None)
+
+
+def _conveyed_by(event: AttemptStarted) -> Conveyed:
+    edit = event.target.edit
+    if event.with_location and edit.adds_location:
+        return Conveyed.OURS
+    is_there = edit.keeps_location or _call_of(event).brings_location
+    return Conveyed.CALLER_S if is_there else Conveyed.NONE
 
 
 def _call_of(event: CallEvent) -> EmergencyCall:

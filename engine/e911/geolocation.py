@@ -32,6 +32,11 @@ class Carried:
         """Whether every receiver finds the same location by value in it: there is one, and the header names it."""
         return len(self.locations) == 1 and self.locations[0].is_named
 
+    @property
+    def leads_to_one(self) -> bool:
+        """Whether every receiver finds the same location in it, by value or by reference."""
+        return self.is_clear or (len(self.references) == 1 and not self.locations)
+
 
 NOTHING_CARRIED = Carried()
 

@@ -353,6 +353,9 @@ class Hook:
             source=source,
             trunk_names=names,
             shortened=partial(route.shortened, trunks, resolved.location, self._profiles),
+            brings_location=bool(said.locations),
+            is_caller_s=said.leads_to_one
+            and resolved.source is (Source.REQUEST if said.is_clear else Source.REFERENCE),
         )
         outgoing = self._outgoing(request, peer.account, call, said)
         targets = route.targets_for(

@@ -68,6 +68,8 @@ _FLAGS = {
     "a default: ask the caller where they are.",
     "location_not_sent": "The carrier takes no address with the call. Responders get the one it has on file for the "
     "callback number, which may be another: tell them the address above.",
+    "callers_location_sent": "The carrier takes no address of ours with the call. Responders get one that the phone or "
+    "phone system wrote into the call, which may be another: tell them the address above.",
     LOCATION_DROPPED: "The carrier refused the address and took the call without one, so responders were not given the "
     "address above. They get what the carrier has on file for the callback number, which may be another place.",
     "elin_exhausted": "The callback number was lent to another caller less than a hold time ago: whoever calls it back "

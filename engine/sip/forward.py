@@ -42,7 +42,11 @@ class Edit:
 
     @property
     def conveys_location(self) -> bool:
-        return self.keeps_location or any(name.lower() == "geolocation" for name, _ in self.add)
+        return self.keeps_location or self.adds_location
+
+    @property
+    def adds_location(self) -> bool:
+        return any(name.lower() == "geolocation" for name, _ in self.add)
 
 
 NO_EDIT = Edit()

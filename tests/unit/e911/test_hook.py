@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.e911.carriers import load_profiles
+from engine.e911.dialect import Outgoing, plain_edit
 from engine.e911.entries import CallRecorder, Stranger, clean_text, instant
 from engine.e911.flood import StrangerLimit
 from engine.e911.geolocation import carried
@@ -474,6 +475,55 @@ def test_a_location_that_the_trunk_does_not_take_is_on_record_as_not_sent(change
     assert [entry["flags"] for entry in entries] == [["location_not_sent"]]
     unknown = decide(at=hook(account(trunks=(trunk,), default_location_id=None)))
     recorder.attempt_started(AttemptStarted(unknown.call, target, 1, False, b"", 0.0), NOW)
+
+
+@pytest.mark.parametrize("changes", [{"location_mode": "none"}, {"profile": "twilio"}])
+@pytest.mark.parametrize(
+    ("geolocation", "streets", "source", "flags"),
+    [
+        ("<cid:p0@pbx>", ["Main"], "", []),  # the one on record is the caller's
+        ("<cid:p0@pbx>", ["Main"], "10.1.2.3", ["callers_location_sent"]),  # its network is another place
+        ("<cid:p0@pbx>", ["Elm", "Main"], "", ["callers_location_sent"]),  # which of the two is read, nobody knows
+        ("", ["Main"], "", ["callers_location_sent"]),  # read by whom it pleases
+        ("<https://lis.example/r/1>", [], "10.1.2.3", ["callers_location_sent"]),
+        ("", [], "10.1.2.3", ["location_not_sent"]),
+    ],
+)
+def test_whose_location_went_with_a_trunk_that_takes_none_of_ours_is_on_record(
+    changes, geolocation, streets, source, flags
+):
+    """E-07: 47 CFR 9.3: the caller's own goes on as it came; staff must not read ours as conveyed."""
+    trunk = Trunk("trunk_1", "Carrier", 10, "203.0.113.1", **changes)
+    said = {"Geolocation": geolocation, "X-Callpoint-Source": source}
+    added = [f"{name}: {value}" for name, value in said.items() if value]
+    data = request(source=PBX, body=carries("p0@pbx", *streets), added=added).replace(
+        b"application/sdp", b"multipart/mixed;boundary=b", 1
+    )
+    decision = hook(account(trunks=(trunk,), default_location_id=None)).decide(read_request(data), PBX, NOW)
+    assert decision.call.resolved.location is not None
+    edit = decision.forward.targets[0].edit
+    assert not {name for name in edit.remove if name.startswith("Geolocation")}
+    assert edit.body is None
+    assert [flag for flag in recorded_flags(decision) if flag.endswith("_sent")] == flags
+
+
+def test_the_plain_call_of_a_dialect_that_failed_says_that_the_caller_s_location_goes_on():
+    """E-03: what goes out when our form of the call cannot be made is on record too."""
+    trunk = Trunk("trunk_1", "Carrier", 10, "203.0.113.1")
+    got = read_request(request(source=PBX, added=["Geolocation: <https://lis.example/r/1>"]))
+    call = decide().call
+    for data, conveys in ((got, True), (read_request(request(source=PBX)), False)):
+        edit = plain_edit(trunk, Outgoing(data, call.dialed, None, call.resolved.location, "", NOW, call.id))
+        assert (edit.conveys_location, edit.adds_location) == (conveys, False)
+
+
+def recorded_flags(decision):
+    """What the record of a call says as soon as its first INVITE has left."""
+    entries = []
+    target = decision.forward.targets[0]
+    started = AttemptStarted(decision.call, target, 1, target.edit.conveys_location, b"", 0.0)
+    CallRecorder(entries.append).attempt_started(started, NOW)
+    return entries[0]["flags"]
 
 
 @pytest.mark.parametrize(
