@@ -39,6 +39,7 @@ KNOWN = {  # by the path as the routes spell it; every other page knows `EVERYWH
     "/profile/two-factor": {"kind"},
     "/prove": {"next"},
     "/setup": {"k"},
+    "/users": {"after"},
 }
 MOST_TOLD = 5
 MOST_CHARACTERS = 40  # of a name

@@ -112,12 +112,12 @@ async def get_audit(request: web.Request) -> web.Response:
         older=older,
         newest=f"/audit?{urlencode(asked.pairs)}" if asked.pairs else "/audit",
         limit=asked.limit,
-        json_of=_packed,
         ranges=RANGES,
         categories=CATEGORIES,
         actions=ACTIONS,
         types=TYPE_CHOICES,
-        people=await store_audit_readers.people_of_log(session, account.id),
+        people=(people := await store_audit_readers.people_of_log(session, account.id, asked.user)),
+        has_more_people=len(people) >= store_audit_readers.OFFERED,
         target=await _target_words(request, asked),
         is_more_open=any(name in _MORE for name, _text in asked.pairs),
         groupings=GROUPINGS,
@@ -208,7 +208,7 @@ async def get_live(request: web.Request) -> web.StreamResponse:
 def row_html(entry: AuditEntry, zone: zoneinfo.ZoneInfo) -> str:
     """One row of the list, as the page has it."""
     template = environment().get_template("_audit_row.html.j2")
-    return template.render(row=Shown(entry, target_of(entry)), zone=zone, json_of=_packed, icon=icon, time=time_tag)
+    return template.render(row=Shown(entry, target_of(entry)), zone=zone, icon=icon, time=time_tag)
 
 
 async def get_export(request: web.Request) -> web.Response:
@@ -225,10 +225,10 @@ async def get_audit_entry(request: web.Request) -> web.Response:
         raise NotFound("This account's audit log has no such entry.")
     body = json.loads(entry.entry)
     request[RESOURCE] = ("audit", entry.id, entry.event)
-    people = {user.id: user for user in await store_audit_readers.people_of_log(session, account.id)}
+    actor = await store_audit_readers.person_of_log(session, account.id, entry.actor_id)
     return render(
         request, "audit_entry.html.j2", entry=entry, body=body, json_text=json_of(entry),
-        target=target_of(entry, body), is_secret=_is_secret, today=_today(people.get(entry.actor_id), body),
+        target=target_of(entry, body), is_secret=_is_secret, today=_today(actor, body),
         related=rows_of(await _related(request, entry, body)),
     )  # fmt: skip
 
@@ -264,11 +264,6 @@ async def _related(request: web.Request, entry: AuditEntry, body: dict[str, Any]
 def json_of(entry: AuditEntry) -> str:
     """The full entry exactly as the API answers it, hash included, indented for people."""
     return json.dumps(shown(entry).model_dump(mode="json"), ensure_ascii=False, indent=2)
-
-
-def _packed(entry: AuditEntry) -> str:
-    """The same for the copy button of a row, which indents it: a page of changes stays light."""
-    return json.dumps(shown(entry).model_dump(mode="json"), ensure_ascii=False, separators=(",", ":"))
 
 
 def _registry() -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:

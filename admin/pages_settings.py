@@ -12,12 +12,14 @@ from admin import (
     pages_locations,
     pages_numbers,
     pages_provisioning,
+    pages_setting_lists,
     pages_telephony,
     pages_trunk_groups,
 )
 from admin.context import ACCOUNT, ACTOR, HOME, MAIL_SERVER, SCOPES, SESSION
 from admin.field_words import COUNTRIES, LANGUAGES
 from admin.pages_form import FORM, Form, form_of, refuse_stale, see_other, typed
+from admin.pages_setting_lists import IN_CARD, READ, trunks_in_order
 from admin.render import render, zone_of
 from admin.routes import Route
 from engine.accounts import mail_server, operations, store_trunks
@@ -63,9 +65,7 @@ async def _settings_page(
     error: EngineError | None = None,
 ) -> web.Response:
     session, account = request[SESSION], request[ACCOUNT]
-    trunks = sorted(
-        await accounts.trunks_of(session, account.id), key=lambda trunk: (trunk.last_resort, trunk.priority)
-    )
+    trunks = await trunks_in_order(request, account)
     groups = await store_trunks.trunk_groups_of(session, account.id, limit=500)
     groups_named = await store_trunks.trunk_groups_named(session, account)
     made_at = account.provisioning_token_at
@@ -79,7 +79,8 @@ async def _settings_page(
         billing_lines=billing_lines(account.billing_address),
         locations=await e911.locations_of(session, account.id),
         recipients=await e911.recipients_of(session, account.id),
-        pbxs=await accounts.pbxs_of(session, account.id),
+        pbxs=await accounts.pbxs_of(session, account.id, limit=READ),
+        in_card=IN_CARD,
         trunks=trunks,
         trunk_names={trunk.id: trunk.name for trunk in trunks},
         groups=groups,
@@ -207,6 +208,7 @@ ROUTES = (
         "POST", "/settings/recipients/{id}/delete", post_recipient_delete, Scope.ACCOUNT_WRITE, Event.RECIPIENT_DELETE
     ),
     *pages_provisioning.ROUTES,
+    *pages_setting_lists.ROUTES,
     *pages_telephony.ROUTES,
     *pages_trunk_groups.ROUTES,
     *pages_numbers.ROUTES,

@@ -8,6 +8,7 @@ from admin import auth
 from admin.api_users import STANDING, InvitationAnswer, sent_or_told
 from admin.context import ACCOUNT, ACTOR, BROWSER, DATABASE, KEYS, PASSWORDS, RESOURCE, SCOPES, SESSION, USER
 from admin.invitations import INVITER
+from admin.page_addresses import leave_out
 from admin.pages_form import FORM, form_of, refuse, refuse_stale, see_other, typed
 from admin.pages_sign_in import gone_on
 from admin.render import render
@@ -23,7 +24,7 @@ from engine.db import utc_now
 from engine.errors import EngineError, FieldFault, NotFound
 from engine.models import Role, Session, User, UserStatus
 
-SHOWN = 200
+SHOWN = 100
 ROLES = (  # from the one that may most to the one that may least; what each is, in the words of the page
     (Role.OWNER, "Owner", "Everything, and makes other owners."),
     (Role.ADMIN, "Admin", "Everything but owners: PBXs, trunks, API keys and secrets included."),
@@ -44,16 +45,21 @@ async def get_users(request: web.Request) -> web.Response:
 async def _users_page(
     request: web.Request, error: EngineError | None, *, invitation: InvitationAnswer | None = None, invited: str = ""
 ) -> web.Response:
+    after = request.query.get("after") or None
+    if after is not None and not store.is_id(after):
+        leave_out(request, "after", "Expected a link of this page, unchanged.")
+        after = None
     found = await store.rows_after(
-        request[SESSION], User, request[ACCOUNT].id, User.status.in_(STANDING), limit=SHOWN + 1
+        request[SESSION], User, request[ACCOUNT].id, User.status.in_(STANDING), after=after, limit=SHOWN + 1
     )
     values: dict[str, Any] = {"email": "", "name": "", "role": Role.OPERATOR.value}
     inviter = request.app[INVITER]
     kinds = await store_signin.kinds_by_user(request[SESSION], [user.id for user in found])
     return render(
         request, "users.html.j2", kinds=kinds, error=error, people=found[:SHOWN],
-        has_more=len(found) > SHOWN, shown=SHOWN, form=await form_of(request, values, error), roles=ROLES,
-        role_names=ROLE_NAMES, choices=_roles_to_give(request), invitation=invitation, invited=invited,
+        older=found[SHOWN - 1].id if len(found) > SHOWN else "", is_first=after is None,
+        form=await form_of(request, values, error), roles=ROLES, role_names=ROLE_NAMES,
+        choices=_roles_to_give(request), invitation=invitation, invited=invited,
         posted={user.id: inviter.posted(user.id) for user in found}, mails=inviter.is_working,
         has_server=inviter.is_set_up,
     )  # fmt: skip

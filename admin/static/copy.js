@@ -1,14 +1,17 @@
 // Copy buttons: `data-copy` names the element that holds the text. navigator.clipboard exists only on HTTPS and localhost;
 // an admin page on http://192.168.… has none, so the older command is the second way, and a marked text the last one.
-import { say } from "./say.js";
+import { UNREACHABLE, say } from "./say.js";
 
+// `text`: a string, or the promise of one. Safari lets a page write after a wait only when it is handed the promise.
 async function copyText(text) {
   if (window.isSecureContext && navigator.clipboard) {
     try {
-      await navigator.clipboard.writeText(text);
+      if (typeof text === "string") await navigator.clipboard.writeText(text);
+      else await navigator.clipboard.write([new ClipboardItem({ "text/plain": text.then((told) => new Blob([told], { type: "text/plain" })) })]);
       return true;
     } catch { /* refused by the browser's settings: the older command may still be allowed */ }
   }
+  text = await text;
   const focused = document.activeElement;
   const box = document.createElement("textarea");
   box.value = text;
@@ -44,18 +47,46 @@ function confirmOn(button, text) {
   }, 2500);
 }
 
+async function entryOf(address) {
+  const response = await fetch(address, { headers: { Accept: "application/json" } }).catch(() => { throw new Error(UNREACHABLE); });
+  const told = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Error(told.detail ?? UNREACHABLE);
+  return JSON.stringify(told, null, 2);
+}
+
+// A record that is not in the page is fetched when it is copied.
+async function copyFetched(button) {
+  if (button.getAttribute("aria-busy")) return;
+  button.setAttribute("aria-busy", "true");
+  const what = button.getAttribute("aria-label").replace(/^Copy /, "");
+  try {
+    const text = entryOf(button.dataset.copyFrom + button.closest("[data-id]").dataset.id);
+    if (await copyText(text)) {
+      confirmOn(button, "Copied");
+      say(`Copied ${what}.`);
+    } else {
+      say("The browser did not allow copying. Open the entry: its page shows the same text.");
+    }
+  } catch (error) {
+    say(error.message);
+  } finally {
+    button.removeAttribute("aria-busy");
+  }
+}
+
 document.addEventListener("click", async (event) => {
+  const fetched = event.target.closest("[data-copy-from]");
+  if (fetched) copyFetched(fetched);
   const button = event.target.closest("[data-copy]");
   if (!button) return;
   const source = document.getElementById(button.dataset.copy);
-  const held = (source.content ?? source).textContent.trim();
-  const text = source.dataset.kind === "json" ? JSON.stringify(JSON.parse(held), null, 2) : held;
+  const text = source.textContent.trim();
   const what = (button.getAttribute("aria-label") ?? "Copy").replace(/^Copy /, "");
   if (await copyText(text)) {
     confirmOn(button, "Copied");
     say(`Copied ${what}.`);
   } else {
-    if (!source.content) markForHand(source);
+    markForHand(source);
     confirmOn(button, "Press Ctrl+C");
     say("The browser did not allow copying. The text is marked: press Ctrl+C.");
   }

@@ -13,6 +13,7 @@ from engine.models import ApiKey, Role, SecurityPolicy, Session, User, UserStatu
 
 ASKED_FIRST = (Role.OWNER, Role.ACCOUNT_MANAGER)  # S2-15: "they can contact their Account Manager"
 SHOWN = 12
+OFFERED = 50  # people in a dropdown: an account of hundreds makes it heavy, and nobody reads it
 
 
 async def people_to_ask(session: AsyncSession, account_id: str) -> list[User]:
@@ -33,10 +34,19 @@ async def acting_for(session: AsyncSession, account_id: str, user_id: str) -> fr
     return frozenset(found)
 
 
-async def people_of_log(session: AsyncSession, account_id: str) -> Sequence[User]:
-    """Everybody an entry may speak of, those who were removed included."""
-    query = select(User).where(User.account_id == account_id).order_by(User.name, User.email).limit(500)
-    return (await session.scalars(query)).all()
+async def people_of_log(session: AsyncSession, account_id: str, chosen: str = "") -> Sequence[User]:
+    """Whom a list of the audit log offers, by name: those who signed in last, removed ones too, and the chosen one."""
+    recent = User.last_login_at.desc().nulls_last()
+    query = select(User).where(User.account_id == account_id).order_by(recent, User.id).limit(OFFERED)
+    found = list((await session.scalars(query)).all())
+    if chosen and all(user.id != chosen for user in found):
+        found += [user] if (user := await person_of_log(session, account_id, chosen)) else []
+    return sorted(found, key=lambda user: (user.name, user.email))
+
+
+async def person_of_log(session: AsyncSession, account_id: str, user_id: str) -> User | None:
+    """Somebody an entry speaks of, whether or not they were removed since."""
+    return await session.scalar(select(User).where(User.account_id == account_id, User.id == user_id))
 
 
 async def may_still_read(session: AsyncSession, holders: Collection[str], now: dt.datetime) -> frozenset[str]:

@@ -1,0 +1,75 @@
+"""Every page is under 150 kB, whatever the account has grown to."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from admin.routes import all_routes
+from engine.audit.events import Event
+from engine.audit.record import SYSTEM, record
+from engine.db import Base
+from engine.ids import new_id
+from engine.models import Location, NotificationRecipient, Pbx, Role, Trunk, User, UserStatus
+from tests.unit.admin.adminport import CIVIC, AdminPort, Site
+
+MAX_PAGE_BYTES = 150_000
+NO_PAGES = ("/alerts/stream", "/audit/live", "/audit/export", ".csv", ".jsonl")
+PAGES = tuple(
+    route.path
+    for route in all_routes()
+    if route.method == "GET"
+    and "{" not in route.path
+    and not route.path.startswith("/api/")
+    and not route.path.endswith(NO_PAGES)
+)
+
+
+def add(session: AsyncSession, event: Event, row: Base) -> None:
+    session.add(row)
+    record(session, SYSTEM, event, row)
+
+
+@pytest.fixture
+async def grown(port: AdminPort, site: Site) -> Site:
+    """500 users, 200 locations, 50 recipients, 60 PBXs, 60 trunks, and the entries of their making."""
+    of_account = {"account_id": site.account.id}
+    async with port.database.sessions.begin() as session:
+        for number in range(500):
+            who = {
+                "name": f"Somebody Of The Night Shift {number:03}",
+                "email": f"night.shift.{number:03}@acme.example",
+            }
+            wished: dict[str, Any] = {"role": Role.OPERATOR, "status": UserStatus.ACTIVE, **who, **of_account}
+            add(session, Event.USER_CREATE, User(id=new_id("user"), **wished))
+        for number in range(60):
+            named = {"name": f"Branch office of the north {number:03}", **of_account}
+            add(session, Event.PBX_CREATE, Pbx(id=new_id("pbx"), sources=[f"10.{number}.0.0/16"], **named))
+            host = f"sip{number:03}.emergency.carrier.example"
+            add(session, Event.TRUNK_CREATE, Trunk(id=new_id("trunk"), host=host, priority=number, **named))
+        for number in range(50):
+            email = f"front.desk.{number:03}@branches.acme.example"
+            add(
+                session, Event.RECIPIENT_CREATE,
+                NotificationRecipient(id=new_id("recipient"), email=email, **of_account),
+            )  # fmt: skip
+        for number in range(200):
+            place = f"Branch office of the north {number:03}"
+            add(
+                session,
+                Event.LOCATION_CREATE,
+                Location(id=new_id("location"), name=place, civic_address=CIVIC, **of_account),
+            )
+    return site
+
+
+async def test_every_page_of_a_large_account_is_under_150_kb(port: AdminPort, grown: Site) -> None:
+    """Each page, and the audit log at its longest with rows that write alone."""
+    browser = await port.browser(grown)
+    sizes = {}
+    asked = ("/audit?event=location.create", "/audit?event=location.create&limit=100", "/audit?limit=200&action=create")
+    for path in (*PAGES, *asked):
+        answer = await port.call("GET", path, browser)
+        sizes[path] = len(await answer.read())
+    assert max(sizes.values()) > 70_000, "the lists are there"
+    assert {path: size for path, size in sizes.items() if size >= MAX_PAGE_BYTES} == {}
