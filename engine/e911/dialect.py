@@ -29,6 +29,8 @@ STRIPPED_PREFIX = b"x-callpoint-"
 # (RFC 3323)
 STRIPPED = ("P-Asserted-Identity", "P-Preferred-Identity", "Privacy")
 BARELY_STRIPPED = ("Privacy", DEVICE_HEADER, SOURCE_HEADER)
+# by these carriers and their SBCs know an emergency call (RFC 3261 §20.26, RFC 7135); a test call is none
+_MARKING_EMERGENCIES = ("Priority", "Resource-Priority")
 LOCATION_HEADERS = (GEOLOCATION, GEOLOCATION_ROUTING)
 _DESCRIBING = tuple((name, name.lower().encode()) for name in BODY_HEADERS)
 # words of a description lose their end; a number or a code with its end cut off names another place, so it is left out
@@ -105,7 +107,7 @@ def plain_edit(trunk: Trunk, outgoing: Outgoing) -> Edit:
     """The least a carrier can do with: the number, who to call back, and nothing of a profile or a location."""
     is_test, number, host = outgoing.is_test, outgoing.callback_number, bracketed(trunk.host)
     dialed = trunk.test_number or "933" if is_test else outgoing.numbers.number_for(outgoing.dialed.digits)
-    remove = stripped_headers(outgoing.request) + STRIPPED + (() if is_test else ("Priority",))
+    remove = stripped_headers(outgoing.request) + STRIPPED + ("Priority",)
     add = (("P-Asserted-Identity", f"<sip:{number}@{host}>"),) if number else ()
     return Edit(
         f"sip:{dialed}@{host}",
@@ -118,7 +120,10 @@ def plain_edit(trunk: Trunk, outgoing: Outgoing) -> Edit:
 def bare_edit(trunk: Trunk, dialed: Dialed, numbers: NumberPack) -> Edit:
     """The number alone, as the caller's country dials it. Whom the PBX asserts stays: nothing better is known."""
     number = trunk.test_number or "933" if dialed.kind is Kind.TEST else numbers.number_for(dialed.digits)
-    return Edit(f"sip:{number}@{bracketed(trunk.host)}", BARELY_STRIPPED)
+    is_test = dialed.kind is Kind.TEST
+    return Edit(
+        f"sip:{number}@{bracketed(trunk.host)}", BARELY_STRIPPED + _MARKING_EMERGENCIES if is_test else BARELY_STRIPPED
+    )
 
 
 class Dialect:
@@ -193,7 +198,9 @@ class Dialect:
         from_ = (self._from if number else self._from_plain).fill(values)
         add: tuple[tuple[str, str], ...] = (("P-Asserted-Identity", identity),) if identity else ()
         remove = _stripped(outgoing.request.names) + self._removes
-        if profile.priority and not outgoing.is_test:
+        if outgoing.is_test:
+            remove += _MARKING_EMERGENCIES
+        elif profile.priority:
             remove += ("Priority",)
             add += (("Priority", profile.priority),)
         if added := self._add[outgoing.is_test]:

@@ -58,7 +58,9 @@ def account(profile: str, mode: str) -> AccountTable:
     )
 
 
-def outgoing_invite(profile: str, *, uri: str, caller: str, mode: str = "value", has_own: bool = False) -> bytes:
+def outgoing_invite(
+    profile: str, *, uri: str, caller: str, mode: str = "value", has_own: bool = False, is_marked: bool = False
+) -> bytes:
     """What leaves for the trunk when that caller of the PBX dials."""
     table = LocationTable()
     table.put(account(profile, mode))
@@ -83,7 +85,7 @@ def outgoing_invite(profile: str, *, uri: str, caller: str, mode: str = "value",
         is_emergency=hook.is_emergency,
         is_trusted=hook.is_trusted,
     )
-    stack.receive(_dialed(uri, caller, has_own=has_own), PBX, 0.0)
+    stack.receive(_dialed(uri, caller, has_own=has_own, is_marked=is_marked), PBX, 0.0)
     events, _ = drain(stack)
     (event,) = [event for event in events if isinstance(event, RequestReceived)]
     decision = hook.decide(event.request, event.source, NOW)
@@ -94,8 +96,10 @@ def outgoing_invite(profile: str, *, uri: str, caller: str, mode: str = "value",
     return data
 
 
-def _dialed(uri: str, caller: str, *, has_own: bool) -> bytes:
+def _dialed(uri: str, caller: str, *, has_own: bool, is_marked: bool) -> bytes:
     added = [f"X-Callpoint-Device: {caller}", "Privacy: id", "Remote-Party-ID: <sip:desk@pbx.example.com>"]
+    if is_marked:
+        added += ["Priority: emergency", "Resource-Priority: esnet.0"]
     if not has_own:
         return request(uri=uri, added=added)
     body = (
@@ -118,6 +122,7 @@ def _dialed(uri: str, caller: str, *, has_own: bool) -> bytes:
 CASES = {
     "911": {"uri": "sip:911@192.0.2.10", "caller": "101"},
     "933": {"uri": "sip:933@192.0.2.10", "caller": "101"},
+    "933-marked": {"uri": "sip:933@192.0.2.10", "caller": "101", "is_marked": True},
     "no-location": {"uri": "sip:911@192.0.2.10", "caller": "102"},
     "no-number": {"uri": "sip:911@192.0.2.10", "caller": "103"},
     "reference": {"uri": "sip:911@192.0.2.10", "caller": "101", "mode": "reference"},

@@ -46,8 +46,16 @@ def test_a_golden_invite_reads_back_whole(path, cases):
             schema.assertValid(etree.ElementTree(civic))
     assert len(carried(invite).locations) == len(located)
     assert len(invite.headers("Geolocation-Routing")) <= 1
-    assert len(invite.headers("Priority")) == (path.stem != "933")
+    assert len(invite.headers("Priority")) == (not path.stem.startswith("933"))
     assert not [name for name in invite.names if name.startswith(b"x-callpoint") or name == b"privacy"]
+
+
+@pytest.mark.parametrize("profile", sorted({path.parent.name for path in INVITES}))
+def test_a_test_call_that_the_pbx_marks_as_an_emergency_is_unmarked(profile):
+    """E-07: SBCs detect emergency calls by these headers: a 933 that has them may ring at a PSAP."""
+    marked, plain = (INVITES[ROOT / profile / f"{case}.sip"] for case in ("933-marked", "933"))
+    assert marked == plain
+    assert b"riority:" not in marked
 
 
 @pytest.mark.parametrize("profile", sorted({path.parent.name for path in INVITES}))
