@@ -2,8 +2,9 @@
 From, To, Call-ID and CSeq can be read, or be made up without a doubt which call it is).
 
 Only requests of trusted peers that name an emergency service, or belong to a call that left, come here after the parser
-refused them, and responses, which count only when they answer such a request. What a peer could stumble over is put right in a copy, each change is
-named in `faults`, and the copy is read again by the same parser: nothing downstream has to know of leniency.
+refused them, and responses, which count only when they answer such a request. What a peer could stumble over is put
+right in a copy, each change is named in `faults`, and the copy is read again by the same parser: nothing downstream has
+to know of leniency.
 """
 
 import re
