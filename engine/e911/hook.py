@@ -35,7 +35,7 @@ from engine.e911.location_uris import LocationUris, located
 from engine.e911.peers import Peer, Peers, Unknown
 from engine.e911.pidf import entity_of
 from engine.e911.route import Deadlines, HopsOf, Outgoing
-from engine.numbers import EVERYWHERE, PRIMARIES, NumberPack, numbers_of
+from engine.numbers import EVERYWHERE, PRIMARIES, NumberPack, NumberPlan, numbers_of
 from engine.sip.forward import NO_EDIT, Edit, Forward, Hop, Target
 from engine.sip.message import BadMessage, Request
 from engine.sip.uri import Uri, parse_uri
@@ -181,7 +181,7 @@ class Hook:
     def _decide_unknown(self, request: Request, source: Hop, now: datetime, unknown: Unknown) -> Decision:
         if self.peers.is_trunk(source):
             return self._decide_inbound(request, source, now)
-        is_emergency = request.method in CALL_METHODS and dial.classify(request.request_uri).is_emergency
+        is_emergency = request.method in CALL_METHODS and _names_help(request.request_uri, self._table.numbers)
         agent = request.header("User-Agent") or ""
         stranger = Stranger(source, request.method, request.request_uri, agent, is_emergency, now)
         status, headers = self.peers.challenge(request, source, unknown.verdict, now, stranger)
@@ -469,6 +469,13 @@ def _dialed(request: Request, account: AccountTable) -> Dialed:
         return dial.NOTHING
     uri = request.request_uri
     return dial.classify(uri, _to(request, uri), account.number_plan)
+
+
+def _names_help(uri: str, known: NumberPlan) -> bool:
+    """Whether a peer that nobody knows asks for help: by a number of any of the accounts' countries, or by one that
+    people dial wherever they are.
+    """
+    return dial.classify(uri, "", known).is_emergency or dial.classify(uri, "", EVERYWHERE).digits in PRIMARIES
 
 
 def _lost_abroad(request: Request, source: Hop, peer: Peer, now: datetime) -> Stranger | None:

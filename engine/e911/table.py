@@ -6,7 +6,7 @@ calls of other accounts never notice. Networks are kept as one dict per prefix l
 most 33 (IPv4) look-ups away whatever their number.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -28,7 +28,7 @@ from engine.e911.rows import (
     Sighting,
     Trunk,
 )
-from engine.numbers import NumberPlan, plan_of
+from engine.numbers import NORTH_AMERICA, NumberPack, NumberPlan, plan_of
 
 MAX_KEPT_PEERS = 4096
 MAX_KEPT_SIGHTINGS = 200_000  # of all accounts, told since their snapshots: some 60 MB at the very worst
@@ -261,7 +261,8 @@ class LocationTable:
     """
 
     __slots__ = (
-        "_names", "_overlay", "_owners", "_sighted", "_sources", "_trunks", "_users", "accounts", "last_resorts",
+        "_names", "_overlay", "_owners", "_packs", "_plan", "_sighted", "_sources", "_trunks", "_users", "accounts",
+        "last_resorts",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -273,6 +274,8 @@ class LocationTable:
         self._owners: dict[str, Owners] = {}  # answers given since the last change, by address as written
         self._trunks: dict[str, Trunk] = {}
         self._names: dict[str, list[tuple[str, str]]] = {}  # name in a client certificate -> (account, PBX)
+        self._packs: Counter[NumberPack] = Counter()  # how many accounts dial each country's numbers
+        self._plan: NumberPlan | None = None  # made of them when it is asked for
         self._users: dict[str, list[tuple[str, str]]] = {}  # digest user -> (account, PBX)
 
     def put(self, account: AccountTable) -> None:
@@ -286,6 +289,7 @@ class LocationTable:
                 if name:
                     index[name] = sorted([*index.get(name, ()), (account.account_id, pbx.id)])
         self._trunks |= {trunk.id: trunk for trunk in account.trunks}
+        self._count_packs(account, 1)
         self._rank_last_resorts(old.trunks if old else (), account.trunks)
         self._owners.clear()
 
@@ -371,6 +375,22 @@ class LocationTable:
         """Is there any PBX that can prove itself by digest?"""
         return bool(self._users)
 
+    @property
+    def numbers(self) -> NumberPlan:
+        """What any account's phones may dial: of a peer that nobody knows it may be the PBX of any."""
+        if self._plan is None:
+            self._plan = NumberPlan(tuple(self._packs) or (NORTH_AMERICA,))
+        return self._plan
+
+    def _count_packs(self, account: AccountTable, by: int) -> None:
+        for pack in account.number_plan.packs:
+            was = self._packs[pack]
+            self._packs[pack] = was + by
+            if not was + by:
+                del self._packs[pack]
+            if not (was and was + by):
+                self._plan = None
+
     def peer_of(self, ip: str) -> tuple[AccountTable, Pbx] | None:
         """The oldest of `owners_of`; None: a stranger."""
         owners = self.owners_of(ip)
@@ -383,6 +403,8 @@ class LocationTable:
 
     def _forget(self, account_id: str) -> AccountTable | None:
         old = self.accounts.pop(account_id, None)
+        if old is not None:
+            self._count_packs(old, -1)
         for trunk in old.trunks if old else ():
             self._trunks.pop(trunk.id, None)
         for pbx in old.pbxs.values() if old else ():

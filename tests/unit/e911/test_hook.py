@@ -166,6 +166,35 @@ def test_a_stranger_is_refused_and_told_apart():
     assert not decide(STRANGER, uri="sip:100@x").stranger.is_emergency
 
 
+@pytest.mark.parametrize(
+    ("countries", "dialed", "is_emergency"),
+    [
+        ("GB", "999", True), ("GB", "112", True), ("GB", "9999", True), ("GB", "18000", True), ("GB", "911", True),
+        ("US", "933", True), ("GB", "933", False), ("US GB", "933", True), ("US", "999", True), ("DE", "110", True),
+        ("US", "110", False), ("BE", "100", True), ("US", "100", False), ("AU", "000", True), ("NZ", "111", True),
+        ("US", "18000", False), ("GB", "urn:service:sos", True), ("GB", "9991", False),
+    ],
+)  # fmt: skip
+def test_a_stranger_s_emergency_is_one_in_any_account_s_country(countries, dialed, is_emergency):
+    """E-04, E-01: it may be a PBX of any of them; a scanner's 100 alarms nobody where it is an extension."""
+    at = hook(*(account(account_id=f"account_{each}", country=each, locations={}) for each in countries.split()))
+    uri = dialed if dialed.startswith("urn:") else f"sip:{dialed}@192.0.2.10"
+    assert decide(STRANGER, at, uri=uri).stranger.is_emergency is is_emergency
+
+
+def test_the_numbers_of_a_country_count_as_long_as_an_account_is_there():
+    """E-04: an account that moved or left takes its numbers along."""
+    table = hook()._table
+    for each in ("8", "9"):
+        table.put(account(account_id=f"account_{each}", country="BE", locations={}))
+    assert "100" in table.numbers.emergency_forms
+    table.drop("account_8")
+    assert {"100", "911"} <= table.numbers.emergency_forms
+    table.put(account(account_id="account_9", country="GB", locations={}))
+    assert "100" not in table.numbers.emergency_forms
+    assert {"999", "911"} <= table.numbers.emergency_forms
+
+
 def test_a_trunk_may_ping_and_may_not_call():
     """Design §3.6: OPTIONS 200; a trunk's call names nobody of ours yet."""
     assert decide(TRUNK, method="OPTIONS", uri="sip:x").status == 200

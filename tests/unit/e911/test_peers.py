@@ -117,6 +117,8 @@ def test_from_anywhere_else_a_proof_is_asked_for_and_then_the_911_goes():
     decision, challenge = asked(at)
     assert (decision.status, decision.stranger, decision.is_stateless) == (407, None, True)
     assert [read_parameters(value)["algorithm"] for _, value in decision.headers] == ["MD5", "SHA-256"]
+    abroad, _ = asked(hook(account("account_1", DIGEST, country="GB", locations={})), uri="sip:999@192.0.2.10")
+    assert [read_parameters(value)["algorithm"] for _, value in abroad.headers] == ["MD5", "SHA-256"]
     line = proof(challenge)
     decision, _ = asked(at, added=[line])
     assert decision.forward.targets
