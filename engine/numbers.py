@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, NewType
+from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from phonenumbers import PhoneNumber
@@ -26,6 +27,7 @@ SOS_URN = "urn:service:sos"  # RFC 5031 §4.2, and its sub-services
 AMBULANCE, FIRE, MARINE, MOUNTAIN, POLICE = (
     f"{SOS_URN}.{service}" for service in ("ambulance", "fire", "marine", "mountain", "police")
 )
+_SERVICE = re.compile(r"\s*urn:service:(test\.)?sos\b", re.IGNORECASE)
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _SEPARATORS = str.maketrans("", "", " -.()\u00a0\u2010\u2011\u2012\u2013")
 _DIGITS = frozenset("0123456789*#+")
@@ -275,22 +277,32 @@ def plain_digits(dialed: str) -> str:
     return unicodedata.normalize("NFKC", dialed).translate(_SEPARATORS)
 
 
+def dialed_digits(user: str) -> str:
+    """What the user part of a URI dials: escapes undone (RFC 3261 §19.1.2), without parameters, password or port, the
+    key that sends, and separators. A number is read by this and nothing else, wherever it is asked what it calls.
+    """
+    plain = unquote(user[: MAX_DIALED_CHARS * 3], errors="replace").strip()
+    # parameters first (";phone-context=…", ";npdi"), then a password or port: neither is dialled
+    return plain_digits(plain.partition(";")[0].partition("?")[0].partition(":")[0].rstrip("#"))
+
+
 def shadowed_emergency_number(extension: str, countries: str | Iterable[str] = "US") -> str | None:
-    """The emergency number that this extension or dial pattern equals or captures, or None.
+    """The emergency number that this extension, SIP user or dial pattern equals or captures, or None. It is read as it
+    stands and as the classifier reads a request for it.
 
     Patterns are read as PBXs and phones write them: `X` 0-9, `Z` 1-9, `N` 2-9, `[2-9]` a set, `.` one or more, `!`
     none or more of anything, a leading `_` as in Asterisk. A guard for provisioning and accounts: what it names must
     be refused. It keeps the numbers of every country given: a phone may be carried from one office to the next.
     """
     packs = plan_of([countries] if isinstance(countries, str) else countries).packs
-    pattern = plain_pattern(extension)
-    if pattern is None:
+    pattern, dialed = plain_pattern(extension), plain_pattern(dialed_digits(extension.partition("@")[0]))
+    if pattern is None or dialed is None or _SERVICE.match(unquote(extension)):
         return packs[0].primary
     reserved: set[str] = set()
     for pack in packs:
         reserved |= pack.emergency_forms | pack.test_forms | pack.also_reserved | {f"+{n}" for n in pack.also_reserved}
     for number in sorted(reserved, key=lambda n: (len(n), n)):
-        if _captures(pattern, number):
+        if _captures(pattern, number) or _captures(dialed, number):
             return number
     return None
 

@@ -255,7 +255,8 @@ def _route_fault(text: str, countries: tuple[str, ...]) -> FieldFault | None:
         return fault
     if len(text) > 300 or uri.scheme.lower() != "sip" or not uri.host:
         return fault
-    shadowed = shadowed_emergency_number(uri.user, countries) if uri.user else None
+    user = text.partition(":")[2].rpartition("@")[0]
+    shadowed = shadowed_emergency_number(user, countries) if user else None
     if shadowed is not None:
         return FieldFault("default_route", f"This would send calls that are no emergency to {shadowed}: leave it out.")
     return None

@@ -11,7 +11,7 @@ from enum import StrEnum
 from functools import lru_cache
 from urllib.parse import unquote
 
-from engine.numbers import MAX_DIALED_CHARS, NORTH_AMERICA, SOS_URN, Numbers, numbers_of, plain_digits
+from engine.numbers import MAX_DIALED_CHARS, NORTH_AMERICA, SOS_URN, Numbers, dialed_digits, numbers_of
 
 TEST_URN = "urn:service:test.sos"
 _LABELS = re.compile(r"(?:\.[a-z0-9-]+)*")  # of a service URN (RFC 5031 §4.1)
@@ -126,9 +126,7 @@ def _classify_user(user: str, numbers: Numbers) -> Dialed:
     plain = unquote(user[: MAX_DIALED_CHARS * 3], errors="replace").strip()
     if plain[:4].lower() == "urn:":  # a PBX that can only dial users: sip:urn:service:sos@host
         return _classify_urn(plain)
-    # parameters first (";phone-context=…", ";npdi"), then a password or port: neither is dialled
-    dialed = plain.partition(";")[0].partition("?")[0].partition(":")[0].rstrip("#")  # the key that sends
-    digits = plain_digits(dialed)
+    digits = dialed_digits(user)
     if digits in numbers.emergency_forms:
         return Dialed(Kind.EMERGENCY, digits, digits in numbers.local_forms)
     if digits in numbers.test_forms:

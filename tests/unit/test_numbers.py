@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.e911.dial import classify
 from engine.numbers import (
     NORTH_AMERICA,
     PACKS,
@@ -14,6 +15,7 @@ from engine.numbers import (
     plan_of,
     shadowed_emergency_number,
 )
+from engine.provisioning.phone_rules import extension_faults, sip_user_faults
 
 
 @pytest.mark.parametrize("country", ["US", "us", "CA", "ZZ", ""])
@@ -43,6 +45,30 @@ def test_every_country_has_numbers_of_its_own_or_the_north_american_ones(country
 def test_an_extension_that_is_an_emergency_number_is_refused(extension):
     """E-01: nothing can shadow an emergency number."""
     assert shadowed_emergency_number(extension) is not None
+
+
+WRITTEN = [
+    "911", "%3911", "9%31%31", "%39%31%31", "911;x=1", "911;phone-context=+1", "911@pbx.example", "%2B1911@x", "911#",
+    "911##", "911?x", "911:secret", "9%2D1-1", "933;npdi", "9911;a@b", "urn:service:sos", "URN%3Aservice:sos.fire",
+    "urn:service:test.sos", "101", "101@pbx.example", "101;x=911", "%39%31%31%31", "bob", "bob@911.example", "9112",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("user", WRITTEN)
+def test_the_guard_reads_a_number_as_the_classifier_does(user):
+    """E-01: what a request for it would be taken for is what it may not be; nothing else is kept from anybody."""
+    is_taken = classify(f"sip:{user}@192.0.2.10").is_emergency
+    assert is_taken == (WRITTEN.index(user) < WRITTEN.index("101"))
+    assert (shadowed_emergency_number(user) is not None) == is_taken
+    assert bool(sip_user_faults(user, ["US"])) == (is_taken or "#" in user or ":" in user)
+    assert extension_faults(user, ["US"]) or not is_taken
+
+
+@given(st.text("91+%3@;#?:.-sourn ", max_size=12))
+def test_nothing_the_classifier_takes_gets_past_the_guard(user):
+    """E-01: whatever the spelling."""
+    if classify(f"sip:{user}@192.0.2.10").is_emergency:
+        assert shadowed_emergency_number(user) is not None
 
 
 @pytest.mark.parametrize(

@@ -279,6 +279,9 @@ async def test_pbxs_that_prove_themselves_may_share_a_network(session: AsyncSess
         ({"tls_name": "a b"}, "tls_name"),
         ({"default_route": "sip:911@192.0.2.1"}, "default_route"),
         ({"default_route": "sip:1-111@192.0.2.1"}, "default_route"),
+        ({"default_route": "sip:%39%31%31@192.0.2.1"}, "default_route"),
+        ({"default_route": "sip:911;x=1@192.0.2.1"}, "default_route"),
+        ({"default_route": "sip:911:secret@192.0.2.1"}, "default_route"),
         ({"default_route": "sip:00@@"}, "default_route"),
     ],
 )
