@@ -20,6 +20,7 @@ from engine.models import Phone, SettingsLevel
 from engine.provisioning import levels
 from engine.provisioning.levels import LevelFields
 from engine.provisioning.merge import Source, SourceKind
+from engine.provisioning.phone_extras import not_taken
 
 MAX_SETTINGS = 100
 
@@ -72,11 +73,14 @@ class SourceAnswer(Answer):
 
 
 class EffectiveSetting(Answer):
-    """`removed_by`: the level that took a more general value away; null: none did."""
+    """`removed_by`: the level that took a more general value away; null: none did. `not_taken`: why the phone gets
+    nothing of it; null: its files say it.
+    """
 
     value: Any = any_json({})
     source: SourceAnswer
     removed_by: SourceAnswer | None
+    not_taken: str | None
 
 
 class PhoneSettingsAnswer(Answer):
@@ -132,6 +136,7 @@ async def get_phone_settings(request: web.Request) -> web.Response:
             value=value,
             source=_source(record.sources[name]),
             removed_by=_source(record.removed[name]) if name in record.removed else None,
+            not_taken=not_taken(record.vendor, record.model, name),
         )
         for name, value in record.settings.items()
     }

@@ -53,6 +53,7 @@ FIELDS_OF_PHONES: Mapping[str, str] = {
     "PhoneFilter.status": "Whether it has today's configuration.",
     "note": "What the text is for; shown in the history.",
     "removed_by": "The level that took a more general value away; null: none did.",
+    "not_taken": "Why the phone gets nothing of it; null: its files say it.",
     "written_at": "When it was published.",
     "written_by": "Who published it.",
     "EffectiveSetting.source": "The level the value comes from.",

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 from engine.provisioning import functionkeys, merge
 from engine.provisioning.merge import Source, SourceKind
+from engine.provisioning.phone_extras import not_taken
 from engine.provisioning.settings import CHECKS, DEFAULTS, PhoneRecord
 
 
@@ -63,7 +64,7 @@ _SOURCES = {
 @dataclass(frozen=True, slots=True)
 class EffectiveRow:
     """One setting of one phone. `href`: the page where its source can be changed ("": none); `removed`: who took a
-    more general value away ("": nobody did).
+    more general value away ("": nobody did). `is_ignored`: the phone's files have no parameter for it.
     """
 
     name: str
@@ -73,6 +74,7 @@ class EffectiveRow:
     href: str
     is_default: bool
     removed: str = ""
+    is_ignored: bool = False
 
 
 def words_of(name: str) -> SettingWords:
@@ -102,6 +104,7 @@ def _row(name: str, record: PhoneRecord) -> EffectiveRow:
         href=source_href(source),
         is_default=source.kind is SourceKind.DEFAULT,
         removed=source_text(removed) if removed is not None else "",
+        is_ignored=not_taken(record.vendor, record.model, name) is not None,
     )
 
 

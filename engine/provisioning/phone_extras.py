@@ -1,5 +1,5 @@
 """What a phone's own settings name beyond plain values: function keys its model must have room for, files the account
-must have. Asked where a phone is saved, so that nothing is left out in silence.
+must have, parameters its files must have. Asked where a phone is saved, so that nothing is left out in silence.
 """
 
 from collections.abc import Mapping
@@ -10,10 +10,22 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.errors import FieldFault
 from engine.provisioning import assetfile, functionkeys, store_assets, vendors
-from engine.provisioning.settings import key_room
+from engine.provisioning.settings import DEFAULTS, key_room
 from engine.provisioning.vendors import Model, Profile
 
-EXTRAS = frozenset({functionkeys.SETTING, *assetfile.KINDS})
+# What a sentence calls a setting that some families' files cannot say.
+NOUNS = {
+    "ntp_server": "time server",
+    "resync_minutes": "interval of asking again",
+    "codecs": "choice of codecs",
+    "vlan_id": "VLAN",
+    "vlan_priority": "VLAN priority",
+    "lldp": "switch for LLDP",
+    "dial_9911": "rule for 9911",
+    "held_url": "HELD server",
+    "phonebook": "phonebook",
+}
+EXTRAS = frozenset({functionkeys.SETTING, *assetfile.KINDS, *NOUNS})
 
 
 async def extra_faults(
@@ -27,6 +39,7 @@ async def extra_faults(
     if profile is None or model is None:
         return []
     found = key_faults(profile, model, settings.get(functionkeys.SETTING), lines)
+    found += ignored_faults(profile, model, settings)
     for kind in assetfile.KINDS:
         name = settings.get(kind)
         if isinstance(name, str) and name:
@@ -46,6 +59,7 @@ async def level_faults(
     model = profile.model(model_name) if profile is not None else None
     if profile is not None and model is not None:
         found = key_faults(profile, model, settings.get(functionkeys.SETTING), None)
+        found += ignored_faults(profile, model, settings)
     else:
         found = []
     for kind in assetfile.KINDS:
@@ -58,6 +72,33 @@ async def level_faults(
             asset = await store_assets.asset_by_name(session, account_id, name)
             found += [] if asset is not None and asset.kind == kind else [_missing(kind, name)]
     return found
+
+
+def ignored_faults(profile: Profile, model: Model, settings: Mapping[str, Any]) -> list[FieldFault]:
+    """Every setting that the model's files have no parameter for. Nothing is told of what asks for nothing: a default,
+    what takes a value away, and no phonebook.
+    """
+    nothing = {**DEFAULTS, "phonebook": "off"}
+    return [
+        FieldFault(f"settings.{name}", ignored(profile, model, name))
+        for name in sorted(model.ignores & settings.keys())
+        if settings[name] is not None and settings[name] != nothing.get(name)
+    ]
+
+
+def not_taken(vendor: str, model_name: str, name: str) -> str | None:
+    """As `ignored`, of a phone by its vendor and model; None: its files say that setting."""
+    profile = vendors.known().profiles.get(vendor)
+    model = profile.model(model_name) if profile is not None else None
+    return ignored(profile, model, name) if profile and model and name in model.ignores else None
+
+
+def ignored(profile: Profile, model: Model, name: str) -> str:
+    """The sentence about a setting that the model's files cannot say."""
+    return (
+        f"A {profile.title} {model.name} takes no {NOUNS[name]} from here: its files have no parameter for it. Leave "
+        "it out here, and set it on the device itself where it has it."
+    )
 
 
 def _missing(kind: str, name: str) -> FieldFault:

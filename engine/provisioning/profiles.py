@@ -58,7 +58,7 @@ class Model:
     """`lines`: registrations the model can hold. `common_id`: the number in its common file's name, where it has
     one. `template` None: known by name, and served nothing, since its files have another grammar. `keys`: that can be
     programmed; `has_shared_keys`: its lines sit on the first of them. `takes`: the kinds of the account's own files its
-    configuration can name (logo, firmware, ringtone).
+    configuration can name (logo, firmware, ringtone). `ignores`: settings that its files have no parameter for.
     """
 
     name: str
@@ -70,6 +70,7 @@ class Model:
     keys: int = 0
     has_shared_keys: bool = True
     takes: frozenset[str] = frozenset()
+    ignores: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +300,19 @@ def _model(name: str, entry: Mapping[str, Any], data: Mapping[str, Any]) -> Mode
         int(entry.get("keys", _usual(name, keys) or 0)) if template is not None else 0,
         not name.startswith(tuple(keys.get("separate", ()))),
         frozenset(_usual(name, data.get("takes", {})) or () if template is not None else ()),
+        _ignored(name, data) if template is not None else frozenset(),
     )
+
+
+def _ignored(name: str, data: Mapping[str, Any]) -> frozenset[str]:
+    """The settings that no file of that model can say: those of its family, and those of its own beginning of a name.
+    A family whose phones are told no phonebook ignores that setting.
+    """
+    table = data.get("ignores", {})
+    of_family = table.get("default", ()) if isinstance(table, Mapping) else table
+    of_models = table.get("models", {}) if isinstance(table, Mapping) else {}
+    own = next((names for prefix, names in of_models.items() if name.startswith(prefix)), ())
+    return frozenset({*of_family, *own, *(() if data.get("phonebook") else ("phonebook",))})
 
 
 def _usual(name: str, table: Any) -> Any:

@@ -136,3 +136,26 @@ async def test_a_deleted_location_takes_its_settings_along_in_the_same_entry(por
     entry = (await port.entries(site.account.id))[-2].entry
     assert '"location.delete"' in entry
     assert "vlan_id" in entry
+
+
+async def test_what_a_model_takes_not_is_refused_for_it_and_marked_where_a_level_says_it(
+    port: AdminPort, site: Site
+) -> None:
+    """P-07: a VLAN and codecs on a Gigaset: 422 with a sentence for the phone and its model, `not_taken` of a level."""
+    await _made(port, site, "phone-settings", {"kind": "account", "settings": {"vlan_id": 20}})
+    phone = {"mac": "7c:2f:80:e0:d6:05", "vendor": "gigaset", "model": "N870"}
+    for path, body in (
+        ("phones", phone | {"settings": {"codecs": ["pcmu"]}}),
+        ("phone-settings", {"kind": "model", "vendor": "gigaset", "model": "N870", "settings": {"codecs": ["pcmu"]}}),
+    ):
+        answer = await port.call("POST", f"/api/v1/{path}", site.auth, json=body)
+        found = await answer.json()
+        assert answer.status == 422, found
+        assert "settings.codecs" in str(found)
+        assert "takes no choice of codecs from here" in str(found)
+    made = await _made(port, site, "phones", phone)
+    told = await _settings(port, site, made["id"])
+    assert (told["vlan_id"]["value"], told["ntp_server"]["not_taken"]) == (20, None)
+    assert "takes no VLAN from here" in told["vlan_id"]["not_taken"]
+    page = await (await port.call("GET", f"/phones/{made['id']}", await port.browser(site))).text()
+    assert page.count("not taken by this model") == len([one for one in told.values() if one["not_taken"]]) > 1
