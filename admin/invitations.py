@@ -25,6 +25,7 @@ from engine.db import utc_now
 from engine.mailing import SEND_WITHIN_S, hand_over
 from engine.models import User
 
+AT_ONCE = 4  # connections to the mail server: many may be invited in one go
 MAX_REMEMBERED = 1_000  # people, newest last: what the users page can still tell
 _log = structlog.get_logger()
 
@@ -50,6 +51,7 @@ class Inviter:
         self._settings = settings
         self._posted: OrderedDict[str, Posted] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._lanes = asyncio.Semaphore(AT_ONCE)
         self._is_failing = False  # whether the newest mail found no server that takes mail
 
     def use(self, settings: Mail) -> None:
@@ -108,7 +110,8 @@ class Inviter:
             await asyncio.wait(self._tasks, timeout=SEND_WITHIN_S)
 
     async def _send(self, key: str, message: EmailMessage) -> None:
-        refused = await hand_over(message, self._settings)
+        async with self._lanes:
+            refused = await hand_over(message, self._settings)
         self._is_failing = refused is not None and not refused.is_of_recipient
         if refused is None:
             self._note(key, Posted(Sending.SENT))

@@ -14,6 +14,7 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
     "MailTestBody": {"to": "frontdesk@example.com"},
     "AccountPatch": {"callback_number": "+15185550100"},
     "UserCreate": {"email": "sam@example.com", "name": "Sam Field", "role": "operator"},
+    "UserBulk": {"users": [{"email": "sam@example.com", "name": "Sam Field", "role": "operator"}], "dry_run": True},
     "UserPatch": {"role": "auditor"},
     "ApiKeyCreate": {"name": "monitoring", "scopes": ["calls:read", "phones:read"]},
     "LocationCreate": {

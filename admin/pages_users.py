@@ -59,13 +59,13 @@ async def _users_page(
         request, "users.html.j2", kinds=kinds, error=error, people=found[:SHOWN],
         older=found[SHOWN - 1].id if len(found) > SHOWN else "", is_first=after is None,
         form=await form_of(request, values, error), roles=ROLES, role_names=ROLE_NAMES,
-        choices=_roles_to_give(request), invitation=invitation, invited=invited,
+        choices=roles_to_give(request), invitation=invitation, invited=invited,
         posted={user.id: inviter.posted(user.id) for user in found}, mails=inviter.is_working,
         has_server=inviter.is_set_up,
     )  # fmt: skip
 
 
-def _roles_to_give(request: web.Request, now: str = "") -> list[tuple[str, str]]:
+def roles_to_give(request: web.Request, now: str = "") -> list[tuple[str, str]]:
     """The roles that this user may give, and the one the other has already."""
     mine, user = request[SCOPES], request.get(USER)
     own = request[ACTOR].role if user is None else user.role  # a platform operator's role at home
@@ -114,7 +114,7 @@ async def _user_page(request: web.Request, error: EngineError | None) -> web.Res
     factors = await store_signin.factors_of(request[SESSION], person.id)
     return render(
         request, "user.html.j2", error=error, person=person, form=form, roles=ROLES,
-        role_names=ROLE_NAMES, choices=_roles_to_give(request, person.role),
+        role_names=ROLE_NAMES, choices=roles_to_give(request, person.role),
         is_self=request.get(USER) is not None and request[USER].id == person.id,
         sessions=await store.live_sessions_of(request[SESSION], person.id, policy), factors=factors,
         own=request[BROWSER].id if request.get(BROWSER) is not None else "",

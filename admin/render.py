@@ -111,6 +111,7 @@ DONE = {  # what a page says after a redirect; the key travels in the address, t
     "called-off": "Called off. The new URL is dead; nothing has changed for any phone.",
     "returning": "The phones are brought back to the URL before. Both work until all are back.",
     "password-rotated": "Phone admin password rotated. Phones take it at their next fetch.",
+    "invited-many": "Invited, all of them. The list says how far the mails with their links are.",
     "invited": "Invited. The list says how far the mail with the link is.",
     "reset-mailed": "The old password is dead. A link to choose a new one is mailed: their page says how far it is.",
     "user-saved": "User saved.",

@@ -92,8 +92,8 @@ class Route:
 
 
 _TABLES = (
-    "api_account", "api_accounts", "api_two_factor", "api_users", "api_security", "api_keys", "api_sites",
-    "api_phones", "api_phone_preview", "api_rollouts", "api_levels", "api_templates", "api_phones_many",
+    "api_account", "api_accounts", "api_two_factor", "api_users_many", "api_users", "api_security", "api_keys",
+    "api_sites", "api_phones", "api_phone_preview", "api_rollouts", "api_levels", "api_templates", "api_phones_many",
     "api_imports", "api_lines", "api_contacts", "api_assets", "api_provisioning", "api_rotation", "api_resync",
     "api_provisioning_policy", "api_file_keys", "api_quarantine", "api_telephony", "api_numbers", "api_whereabouts",
     "api_calls", "api_sweeps", "api_audit", "api_audit_views", "api_anomalies", "api_reference", "pages_entry",
@@ -101,7 +101,8 @@ _TABLES = (
     "pages_mail_settings", "pages_settings", "pages_security", "pages_profile", "pages_accounts",
     "pages_phone_security", "pages_levels", "pages_templates", "pages_phone_list", "pages_imports", "pages_phone_new",
     "pages_phone_own", "pages_phones", "pages_phonebook", "pages_files", "pages_rollouts", "pages_calls",
-    "pages_audit_views", "pages_anomalies", "pages_audit", "pages_help", "pages_api", "pages_boot", "pages_users",
+    "pages_audit_views", "pages_anomalies", "pages_audit", "pages_help", "pages_api", "pages_boot", "pages_users_many",
+    "pages_users",
     "api_auth_log", "pages_auth_log", "api_trunk_groups", "api_locations_many",
     "api_branding", "pages_branding", "api_storage", "pages_storage", "api_webhooks", "api_integrations",
     "pages_integrations",

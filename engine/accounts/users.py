@@ -65,7 +65,7 @@ async def create_user(
         Invalid, Conflict (the address is known), Forbidden (the role holds more than the maker has).
     """
     refuse_unfit(wished)
-    await _refuse_beyond(session, actor, granted, wished.role)
+    await refuse_beyond(session, actor, granted, wished.role)
     await refuse_known(session, plain_email(wished.email))
     user = await add_user(session, account, wished, password_hash)
     record(session, actor, Event.USER_CREATE, user)
@@ -94,7 +94,7 @@ async def renew_invitation(
     Raises:
         Conflict: they have a password already, or are disabled. Forbidden: their role is beyond `granted`.
     """
-    await _refuse_beyond(session, actor, granted, user.role)
+    await refuse_beyond(session, actor, granted, user.role)
     if user.status != UserStatus.INVITED:
         raise Conflict("This user has accepted already or is disabled: there is nothing to invite them to.")
     made = await _fresh_invitation(session, user)
@@ -112,7 +112,7 @@ async def reset_password(
     Raises:
         Conflict: they are disabled, the last active owner, or oneself. Forbidden: their role is beyond `granted`.
     """
-    await _refuse_beyond(session, actor, granted, user.role)
+    await refuse_beyond(session, actor, granted, user.role)
     if user.id == actor.id:
         raise Conflict("Change your own password under Your profile.")
     if user.status not in {UserStatus.ACTIVE, UserStatus.INVITED}:
@@ -183,7 +183,7 @@ async def update_user(
     fault = _name_fault(wished.name)
     if fault:
         raise Invalid("The user cannot be changed like this.", fields=(fault,))
-    await _refuse_beyond(session, actor, granted, user.role, wished.role)
+    await refuse_beyond(session, actor, granted, user.role, wished.role)
     if wished.status is UserStatus.DISABLED and user.id == actor.id:
         raise Conflict("You cannot disable yourself. Ask another owner or admin.")
     stays_owner = wished.role is Role.OWNER and wished.status is UserStatus.ACTIVE
@@ -207,7 +207,7 @@ async def delete_user(
     Raises:
         Conflict: the last active owner, or oneself. Forbidden: the user's role is beyond `granted`.
     """
-    await _refuse_beyond(session, actor, granted, user.role)
+    await refuse_beyond(session, actor, granted, user.role)
     if user.id == actor.id:
         raise Conflict("You cannot remove yourself. Ask another owner or admin.")
     await _refuse_last_owner(session, user)
@@ -231,7 +231,7 @@ async def refuse_beyond_user(session: AsyncSession, actor: Actor, granted: froze
     """
     user = await session.get(User, user_id)
     if user is not None and user.id != actor.id:
-        await _refuse_beyond(session, actor, granted, user.role)
+        await refuse_beyond(session, actor, granted, user.role)
 
 
 async def add_user(session: AsyncSession, account: Account, wished: UserFields, password_hash: str | None) -> User:
@@ -307,7 +307,8 @@ async def _status_after(session: AsyncSession, user: User, wished: UserFields) -
     return UserStatus.ACTIVE if has_password else UserStatus.INVITED
 
 
-async def _refuse_beyond(session: AsyncSession, actor: Actor, granted: frozenset[Scope], *roles: str) -> None:
+async def refuse_beyond(session: AsyncSession, actor: Actor, granted: frozenset[Scope], *roles: str) -> None:
+    """Raises Forbidden: one of the roles holds more than `granted`, or is an owner's and the actor is none."""
     if actor.type in {"cli", "system"}:  # on the machine itself, with the key file at hand
         return
     beyond = {scope for role in roles for scope in scopes_of_role(role)} - granted

@@ -58,6 +58,8 @@ class Event(StrEnum):
     UNKNOWN_ROUTE = "route.unknown"
 
     USER_CREATE = "user.create"
+    USER_CREATE_MANY = "user.create_many"
+    USER_CHECK = "user.check"
     USER_LIST = "user.list"
     USER_READ = "user.read"
     USER_UPDATE = "user.update"
@@ -393,7 +395,7 @@ _READING_VERBS = frozenset(
     }
     | {"location_missing", "location_found", "export_end", "group", "follow", "follow_end"}
 )
-_CREATING = frozenset({"create", "generate"})
+_CREATING = frozenset({"create", "create_many", "generate"})
 _DELETING = frozenset({"delete", "revoke", "prune"})
 
 

@@ -56,6 +56,7 @@ class Furnished:
             ("PATCH", "validation-settings"): {"provider": "lost", "url": "https://localhost/lost"},
             ("PATCH", "account"): {"name": "Acme Dental & Sons"},
             ("POST", "users"): {"email": "new@acme.example", "name": "New", "role": "operator"},
+            ("POST", "users/bulk"): {"users": [{"email": "many@acme.example", "role": "operator"}]},
             ("PATCH", "users/{id}"): {"name": "Renamed"},
             ("POST", "api-keys"): {"name": "another", "scopes": ["phones:read"]},
             ("PATCH", "storage-settings"): {"audit_days": 400, "fetch_log_days": 30},

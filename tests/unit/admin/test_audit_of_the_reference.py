@@ -46,6 +46,8 @@ TABLE = (
          {"role": ("auditor", "operator")}),
     Done("S1-12", "DELETE", "users/$user", E.USER_DELETE, C.USERS, "delete", None,
          {"status": ("invited", None)}),
+    Done("S1-15", "POST", "users/bulk", E.USER_CREATE_MANY, C.USERS, "create",
+         {"users": [{"email": "ann@acme.example"}, {"email": "bo@acme.example", "role": "auditor"}]}, parts=2),
     Done("S1-16", "POST", "templates", E.TEMPLATE_CREATE, C.PROVISIONING, "create",
          {"vendor": "yealink", "name": "time.cfg.j2", "body": TEMPLATE}, {"name": (None, "time.cfg.j2")},
          keeps="template"),

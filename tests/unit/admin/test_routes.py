@@ -142,7 +142,11 @@ async def test_the_numbers_of_the_sip_process_are_metrics(port: AdminPort) -> No
 def test_every_page_is_recorded_as_what_it_shows() -> None:
     """S0-30: an empty form is `form.read`, a list is a list's event, and no two pages go by one list."""
     pages = [route for route in all_routes() if route.method == "GET" and not route.path.startswith("/api/v1/")]
-    forms = {route.path for route in pages if route.path.endswith("/new") or route.path == "/phones/import"}
+    forms = {
+        route.path
+        for route in pages
+        if route.path.endswith("/new") or route.path in {"/phones/import", "/users/invite"}
+    }
     assert {route.path for route in pages if route.event is Event.FORM_READ} == forms
     lists: dict[Event, set[str]] = {}
     for route in pages:
