@@ -44,6 +44,9 @@ class NumberPack:
     §10.1.1), so a call to one is an emergency call (docs/decisions/0037). `services`: the
     numbers that reach one service alone. `sent_as`: a number that mobiles dial and landlines do not carry, and the one
     that does. No `test`: nothing is set aside for tests there, and `urn:service:test.sos` is what to call.
+    `calling_code`, `national_prefix` and `international_prefix`: how subscribers' numbers are dialled there (ITU-T
+    E.164 §7.3; libphonenumber's metadata, to which a test holds them). Without a national prefix the whole national
+    number is always dialled.
     """
 
     countries: frozenset[str]
@@ -54,6 +57,9 @@ class NumberPack:
     also_reserved: frozenset[str] = frozenset({"112"})
     services: Mapping[str, str] = field(default_factory=dict)
     sent_as: Mapping[str, str] = field(default_factory=dict)
+    calling_code: str = "1"
+    national_prefix: str = ""
+    international_prefix: str = "00"
     # made once from the above: every dialled form that means emergency or test
     emergency_forms: frozenset[str] = field(init=False)
     test_forms: frozenset[str] = field(init=False)
@@ -85,6 +91,20 @@ class NumberPack:
         alone.
         """
         return self.services.get(self._stands_for.get(dialed, dialed), SOS_URN)
+
+    def e164_of(self, digits: str) -> str | None:
+        """A subscriber's number dialled in this country, in E.164 form; None when it is in neither its international
+        nor its national form. Whether anybody has it is not asked: `parse_e164` is for what people enter.
+        """
+        national, code = digits, self.calling_code
+        if digits.startswith(self.international_prefix):
+            national, code = digits.removeprefix(self.international_prefix), ""
+        elif self.national_prefix:
+            if not digits.startswith(self.national_prefix):
+                return None
+            national = digits.removeprefix(self.national_prefix)
+        number = f"+{code}{national}"
+        return number if is_e164(number) else None
 
     def reserves(self, digits: str) -> bool:
         """Whether these digits are an emergency number of visitors, and nothing else here."""
@@ -143,6 +163,7 @@ NORTH_AMERICA = NumberPack(
     emergency=frozenset({"911"}),
     test=frozenset({"933"}),
     slips=("9", "1", "+1", "+"),
+    international_prefix="011",
 )
 # Ofcom, General Condition A3: 999 and 112, and 18000 for text relay. 111 is medical advice and 101 the police, both
 # for what is no emergency. 9 is the usual outside line.
@@ -153,6 +174,8 @@ GREAT_BRITAIN = NumberPack(
     test=frozenset(),
     slips=("9", "+44", "+"),
     also_reserved=frozenset({"911"}),
+    calling_code="44",
+    national_prefix="0",
 )
 # ACMA, Telecommunications (Emergency Call Service) Determination 2019: 000, 106 for text telephones, 112 from mobiles
 # alone. 0 is the usual outside line.
@@ -163,6 +186,9 @@ AUSTRALIA = NumberPack(
     test=frozenset(),
     slips=("0", "+61", "+"),
     also_reserved=frozenset({"911"}),
+    calling_code="61",
+    national_prefix="0",
+    international_prefix="0011",
     sent_as={"112": "000"},
 )
 # New Zealand Police: 111; 112 and 911 are carried from some mobiles. 1 and 0 are the usual outside lines.
@@ -173,6 +199,8 @@ NEW_ZEALAND = NumberPack(
     test=frozenset(),
     slips=("1", "0", "+64", "+"),
     also_reserved=frozenset({"112", "911"}),
+    calling_code="64",
+    national_prefix="0",
 )
 # 112 is every member state's by Directive (EU) 2018/1972, art. 109; Iceland, Liechtenstein, Norway and Switzerland have
 # it too. Beside it, the national numbers that reach the same services: those of libphonenumber's metadata for short
@@ -216,6 +244,10 @@ _EUROPE: dict[str, tuple[str, dict[str, str]]] = {
 }
 
 
+_WITHOUT_PREFIX = ("CY", "CZ", "DK", "EE", "GR", "IT", "LV", "LU", "MT", "PL", "PT", "ES", "IS", "NO")
+_NATIONAL_PREFIXES = dict.fromkeys(_WITHOUT_PREFIX, "") | {"HU": "06"}
+
+
 def _european(country: str, calling_code: str, national: Mapping[str, str]) -> NumberPack:
     """0 is the usual outside line; Ireland's PBXs use 9 as well."""
     return NumberPack(
@@ -226,6 +258,8 @@ def _european(country: str, calling_code: str, national: Mapping[str, str]) -> N
         slips=("0", *(("9",) if country == "IE" else ()), f"+{calling_code}", "+"),
         also_reserved=frozenset({"911"}),
         services={number: urn for number, urn in national.items() if urn != SOS_URN},
+        calling_code=calling_code,
+        national_prefix=_NATIONAL_PREFIXES.get(country, "0"),
     )
 
 

@@ -5,7 +5,7 @@ line's own number to the line's PBX; a pool's number that nobody holds to the lo
 calls back is marked with `Priority: psap-callback`, so that the PBX rings through; nobody but a carrier may say so.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote
@@ -14,6 +14,7 @@ from engine.e911.lending import Lending, Loan
 from engine.e911.location import AccountTable, LocationTable, Pbx
 from engine.e911.route import MAX_HOPS_PER_TRUNK, Deadlines, HopsOf, credentials_of
 from engine.e911.rows import Line
+from engine.numbers import NORTH_AMERICA, NumberPack
 from engine.sip.auth import Credentials
 from engine.sip.forward import Edit, Forward, Hop, Target
 from engine.sip.message import BadMessage, Request
@@ -135,12 +136,14 @@ class Callbacks:
 
     def _owners(self, request: Request, source: Hop, now: datetime) -> Iterator[_Owner]:
         """Accounts that have the number called and take calls from that carrier; who called by it last comes first."""
-        for number in called_numbers(request):
+        for number, packs in called_numbers(request, self._table.numbers.packs).items():
             loan = self._lending.loan_of(number, now)
             lender = self._table.accounts.get(loan.account_id) if loan is not None else None
             accounts = [lender] if lender is not None else []
             accounts += [account for account in self._table.accounts.values() if account is not lender]
             for account in accounts:
+                if packs is not None and packs.isdisjoint(account.number_plan.packs):
+                    continue
                 owner = self._owner(account, number, loan if account is lender else None, now)
                 if owner is not None and self._has_carrier(account, source):
                     yield owner
@@ -251,21 +254,33 @@ def names_psap_callback(request: Request) -> bool:
     return any(PSAP_CALLBACK in value.lower() for value in request.headers("Priority"))
 
 
-def called_numbers(request: Request) -> list[str]:
+def called_numbers(
+    request: Request, packs: Iterable[NumberPack] = (NORTH_AMERICA,)
+) -> dict[str, frozenset[NumberPack] | None]:
     """The spellings under which we may know the number that was called: the Request-URI's, then To's, each as E.164
-    where it can be read so, then as it stands.
+    where it can be read so, then as it stands. With each, in whose countries it is read so; None: in all.
     """
-    found: dict[str, None] = {}
+    packs = tuple(packs)
+    found: dict[str, frozenset[NumberPack] | None] = {}
     for user in _users(request):
         text = user.partition(";")[0].translate(_SEPARATORS)
         digits = text.removeprefix("+")
         if not digits.isascii() or not digits.isdigit() or len(digits) > 20:
             continue
-        if not text.startswith("+") and len(digits) == 10:  # North America's national form
-            found[f"+1{digits}"] = None
+        for pack in packs if not text.startswith("+") else ():
+            number = _dialed_in(pack, digits)
+            known = found.get(number, frozenset()) if number is not None else None
+            if number is not None and known is not None:
+                found[number] = known | {pack}
         found[f"+{digits}"] = None
         found[text] = None
-    return list(found)
+    return found
+
+
+def _dialed_in(pack: NumberPack, digits: str) -> str | None:
+    if pack is NORTH_AMERICA and len(digits) != 10 and not digits.startswith(pack.international_prefix):
+        return None  # its national numbers are of that one length, and dialled with or without the 1 before them
+    return pack.e164_of(digits)
 
 
 def _users(request: Request) -> list[str]:

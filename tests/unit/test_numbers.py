@@ -1,5 +1,7 @@
 """Emergency numbers by country, what may not be an extension, and E.164."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -264,3 +266,22 @@ def test_a_plan_is_one_object_for_the_same_countries_and_knows_what_is_local():
 def test_the_guard_keeps_the_numbers_of_every_country_of_the_account(extension, countries, taken):
     """E-01: an extension is refused that any office's phones would dial in an emergency."""
     assert shadowed_emergency_number(extension, countries) == taken
+
+
+@pytest.mark.parametrize("country", sorted(country for pack in PACKS for country in pack.countries))
+def test_numbers_are_dialled_as_libphonenumber_says(country):
+    """E-09: calling code, national and international prefix of each country."""
+    from phonenumbers import PhoneMetadata
+
+    pack, theirs = numbers_of(country), PhoneMetadata.metadata_for_region(country)
+    assert pack.calling_code == str(theirs.country_code)
+    assert pack.national_prefix == ("" if country in {"US", "CA"} else theirs.national_prefix or "")
+    assert re.fullmatch(theirs.international_prefix, pack.international_prefix)
+    assert theirs.preferred_international_prefix in {None, pack.international_prefix}
+
+
+@given(st.text("0123456789", max_size=20))
+def test_what_is_dialled_is_read_as_e164_or_as_nothing(digits):
+    for pack in PACKS:
+        found = pack.e164_of(digits)
+        assert found is None or is_e164(found)

@@ -392,6 +392,39 @@ def test_a_number_is_read_however_a_carrier_writes_it(uri, expected):
     assert [number for number in called_numbers(got) if "911" not in number] == expected
 
 
+@pytest.mark.parametrize(
+    ("country", "dialed", "number"),
+    [
+        ("GB", "02079460000", "+442079460000"),
+        ("GB", "00442079460000", "+442079460000"),
+        ("GB", "442079460000", "+442079460000"),
+        ("AU", "0291234567", "+61291234567"),
+        ("AU", "001161291234567", "+61291234567"),
+        ("NZ", "033456789", "+6433456789"),
+        ("NZ", "006433456789", "+6433456789"),
+        ("DE", "03012345678", "+493012345678"),
+        ("HU", "0612345678", "+3612345678"),
+        ("IT", "0612345678", "+390612345678"),
+        ("ES", "912345678", "+34912345678"),
+        ("FR", "0033123456789", "+33123456789"),
+        ("US", "01144207946000", "+44207946000"),
+        ("US", "2125550171", "+12125550171"),
+    ],
+)
+def test_a_number_is_read_as_it_is_dialled_in_the_account_s_country(country, dialed, number):
+    """E-09, E-01: by the national and the international prefix there; another country's account has no part in it."""
+    abroad = account(
+        country=country,
+        locations={},
+        default_location_id=None,
+        lines=(Line("line_1", "101", "desk101", callback_number=number, pbx_id="pbx_1"),),
+        numbers=(),
+    )
+    other = replace(abroad, account_id="account_2", country="US" if country != "US" else "GB")
+    assert comes_in(hook(abroad), dialed).callback.number == number
+    assert (comes_in(hook(other), dialed).callback is not None) == (number == f"+{dialed}")
+
+
 def test_to_says_who_is_called_where_the_request_uri_names_a_trunk_s_user():
     data = request(uri="sip:trunk-user@node", source=CARRIER)
     data = data.replace(b"To: <sip:911@192.0.2.10>", f"To: <sip:{ELINS[0]}@node>".encode())
