@@ -210,6 +210,7 @@ async def update_account(session: AsyncSession, actor: Actor, account: Account, 
         faults.append(FieldFault("trunk_group_id", "Expected a trunk group of this account."))
     if faults:
         raise Invalid("The account cannot be changed like this.", fields=tuple(faults))
+    is_told_to_phones = (wished.timezone, wished.country) != (account.timezone, account.country)
     for each in fields(wished):
         setattr(account, each.name, getattr(wished, each.name))
     account.name = wished.name.strip()
@@ -217,6 +218,8 @@ async def update_account(session: AsyncSession, actor: Actor, account: Account, 
     account.callback_number = number
     account.notification_prefix = wished.notification_prefix.strip()
     account.notification_text = wished.notification_text.strip()
+    if is_told_to_phones:
+        await store.outdate_phones(session, account.id)
     record(session, actor, Event.ACCOUNT_UPDATE, account)
 
 

@@ -88,13 +88,17 @@ async def create_pbx(session: AsyncSession, actor: Actor, account: Account, wish
     pbx = Pbx(id=new_id("pbx"), account_id=account.id)
     await _apply_pbx(session, account, pbx, wished)
     session.add(pbx)
+    await store.outdate_phones(session, account.id)  # lines that name no PBX register with the only one
     record(session, actor, Event.PBX_CREATE, pbx)
     return pbx
 
 
 async def update_pbx(session: AsyncSession, actor: Actor, account: Account, pbx: Pbx, wished: PbxFields) -> None:
     """Change a PBX. Raises as `create_pbx`."""
+    before = _told_to_phones(pbx)
     await _apply_pbx(session, account, pbx, wished)
+    if _told_to_phones(pbx) != before:
+        await store.outdate_phones(session, account.id)
     record(session, actor, Event.PBX_UPDATE, pbx)
 
 
@@ -111,7 +115,13 @@ async def delete_pbx(session: AsyncSession, actor: Actor, pbx: Pbx) -> None:
         line.pbx_id = None
     await session.flush()
     await session.delete(pbx)
+    await store.outdate_phones(session, pbx.account_id)
     record(session, actor, Event.PBX_DELETE, pbx)
+
+
+def _told_to_phones(pbx: Pbx) -> tuple[object, ...]:
+    """What of a PBX stands in its phones' files."""
+    return pbx.registrar_host, pbx.registrar_port, pbx.transport, pbx.resync_via
 
 
 async def create_trunk(session: AsyncSession, actor: Actor, account: Account, wished: TrunkFields) -> Trunk:

@@ -333,6 +333,7 @@ async def rotate_phone_admin_password(session: AsyncSession, actor: Actor, accou
     """Give the account's phones a new admin password; each takes it at its next fetch. Returns the clear password."""
     await store_cutover.lock(session, account)
     account.phone_admin_password = password = mint_admin_password()
+    await store_levels.outdate(session, Phone.account_id == account.id)
     record(session, actor, Event.PHONE_ADMIN_PASSWORD_ROTATE, account)
     return password
 

@@ -1,16 +1,17 @@
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import OperationalError
 
+from engine.accounts import operations, telephony
 from engine.audit.record import SYSTEM
-from engine.models import Account, AuditEntry, Line, Phone, PhoneStatus, ProvisioningEvent, Revision
+from engine.models import Account, AuditEntry, Line, Pbx, Phone, PhoneStatus, ProvisioningEvent, Revision
 from engine.provisioning import fetchlog
 from engine.provisioning.fetches import Fetch, FetchKind
 from engine.provisioning.fetchlog import MANY, FetchLog
-from engine.provisioning.phones import LineFields, PhoneFields, update_line, update_phone
-from tests.factories import add_account, add_line, add_phone
+from engine.provisioning.phones import LineFields, PhoneFields, rotate_phone_admin_password, update_line, update_phone
+from tests.factories import add_account, add_line, add_pbx, add_phone
 
 
 def stranger(number: int, ip: str = "198.51.100.7") -> Fetch:
@@ -149,3 +150,40 @@ async def test_a_fetch_from_before_a_change_leaves_the_phone_stale_and_another_p
             replace(LineFields.of(line), display_name="Ann"),
         )  # fmt: skip
     assert await fetched(first + 2) == {edited.id: PhoneStatus.STALE, other.id: PhoneStatus.CURRENT}
+
+
+async def test_a_change_of_account_or_pbx_that_phones_are_told_of_makes_them_stale(database):
+    """P-16: registrar, time zone, country and admin password stand in every phone's files; a name does not."""
+    async with database.sessions.begin() as session:
+        account = await add_account(session)
+        pbx = await add_pbx(session, account)
+        await add_phone(session, account)
+
+    async def status_after(change) -> str:
+        async with database.sessions.begin() as session:
+            await session.execute(update(Phone).values(status=PhoneStatus.CURRENT))
+        async with database.sessions.begin() as session:
+            await change(session, await session.get_one(Account, account.id))
+        async with database.sessions() as session:
+            return (await session.scalars(select(Phone.status))).one()
+
+    def of_pbx(**fields):
+        async def change(session, own):
+            row = await session.get_one(Pbx, pbx.id)
+            await telephony.update_pbx(session, SYSTEM, own, row, replace(telephony.PbxFields.of(row), **fields))
+
+        return change
+
+    def of_account(**fields):
+        async def change(session, own):
+            await operations.update_account(session, SYSTEM, own, replace(operations.AccountFields.of(own), **fields))
+
+        return change
+
+    assert await status_after(of_pbx(name="Main")) == PhoneStatus.CURRENT
+    assert await status_after(of_pbx(registrar_host="pbx.other.example")) == PhoneStatus.STALE
+    assert await status_after(of_account(name="Acme", notification_prefix="!")) == PhoneStatus.CURRENT
+    assert await status_after(of_account(timezone="America/Denver")) == PhoneStatus.STALE
+    assert (
+        await status_after(lambda session, own: rotate_phone_admin_password(session, SYSTEM, own)) == PhoneStatus.STALE
+    )
