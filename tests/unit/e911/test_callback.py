@@ -147,6 +147,23 @@ def test_who_calls_again_gets_the_same_number_and_a_longer_hold():
     assert at.lending.loan_of(first.elin, NOW + 280 * MINUTE) is None
 
 
+def test_a_number_is_lent_for_180_minutes_where_nothing_else_is_set():
+    """E-09: to the last moment a callback finds its caller; from then on it is somebody's in the building."""
+    at = hook()
+    call = places(at, "desk102")
+    last, over = NOW + timedelta(minutes=180, microseconds=-1), NOW + timedelta(minutes=180)
+    assert at.lending.loan_of(call.elin, last).until == over
+    assert at.lending.loan_of(call.elin, over) is None
+    assert comes_in(at, call.elin, now=last).callback.call == call.id
+    assert ways(comes_in(at, call.elin, now=last))[0] == ("caller", "sip:desk102@pbx.example:5070")
+    late = comes_in(at, call.elin, now=over)
+    assert (late.callback.call, late.callback.orphan) == (None, True)
+    for when, flags in ((last, ("elin_exhausted",)), (over, ())):
+        both_lent = hook()
+        assert [places(both_lent, desk).elin for desk in ("desk102", "desk103")] == list(ELINS)
+        assert places(both_lent, "desk104", now=when).flags == flags
+
+
 def test_a_number_that_is_free_again_rests_as_long_as_others_are():
     """E-09: a PSAP that calls after the hold finds nobody rather than the wrong caller."""
     at = hook(account(elin_hold_minutes=30))

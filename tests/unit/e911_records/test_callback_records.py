@@ -11,6 +11,7 @@ from engine.crypto import KeyRing
 from engine.db import Database
 from engine.e911.calls import Recorder
 from engine.e911.journal import JournalWriter
+from engine.e911.rows import ELIN_HOLD_MINUTES
 from engine.ids import new_id
 from engine.models import Account, AuditEntry, CallbackCall, EmergencyCall, Number, NumberKind
 from tests.factories import add_account, add_number
@@ -58,6 +59,19 @@ def callback_entry(account: Account, **fields: Any) -> dict[str, Any]:
 async def rows(database: Database, model: type) -> list[Any]:
     async with database.sessions() as session:
         return list(await session.scalars(select(model)))
+
+
+async def test_a_lent_number_is_held_for_180_minutes_where_the_account_says_nothing(
+    database: Database, keys: KeyRing, tmp_path: Path
+) -> None:
+    """E-09: as the edge lends it."""
+    async with database.sessions.begin() as session:
+        account = await add_account(session)
+        await add_number(session, account, ELIN, kind=NumberKind.ELIN)
+    assert account.elin_hold_minutes == ELIN_HOLD_MINUTES == 180
+    await store(database, keys, tmp_path / "journal", call_entry(account, elin=ELIN))
+    (number,) = await rows(database, Number)
+    assert abs(number.held_until - AT - dt.timedelta(minutes=180)) < dt.timedelta(seconds=1)
 
 
 async def test_a_lent_number_is_held_by_its_caller_for_the_account_s_time(
