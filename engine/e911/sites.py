@@ -64,8 +64,11 @@ async def update_location(
     faults += await _foreign_group(session, account.id, read)
     refuse("The location was not saved", faults)
     moved = {name: value for name, value in read.items() if value != getattr(location, name)}
+    was_told = _told_to_phones(location)
     for name, value in moved.items():
         setattr(location, name, value)
+    if _told_to_phones(location) != was_told:
+        await store.outdate_phones_at(session, location)
     if moved.keys() & {"civic_address", "geo"} and location.status != LocationStatus.DRAFT:
         location.status = LocationStatus.DRAFT
         location.validated_at = None
@@ -75,6 +78,11 @@ async def update_location(
     record(session, actor, Event.LOCATION_UPDATE, location)
     await session.flush()
     return location
+
+
+def _told_to_phones(location: Location) -> tuple[object, ...]:
+    """What of a location stands in the files of its phones: their clock, and the numbers that are dialled there."""
+    return location.timezone, location.civic_address.get("country")
 
 
 async def _foreign_group(session: AsyncSession, account_id: str, read: Values) -> list[FieldFault]:

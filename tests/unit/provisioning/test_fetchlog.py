@@ -6,12 +6,13 @@ from sqlalchemy.exc import OperationalError
 
 from engine.accounts import operations, telephony
 from engine.audit.record import SYSTEM
-from engine.models import Account, AuditEntry, Line, Pbx, Phone, PhoneStatus, ProvisioningEvent, Revision
+from engine.e911 import sites
+from engine.models import Account, AuditEntry, Line, Location, Pbx, Phone, PhoneStatus, ProvisioningEvent, Revision
 from engine.provisioning import fetchlog
 from engine.provisioning.fetches import Fetch, FetchKind
 from engine.provisioning.fetchlog import MANY, FetchLog
 from engine.provisioning.phones import LineFields, PhoneFields, rotate_phone_admin_password, update_line, update_phone
-from tests.factories import add_account, add_line, add_pbx, add_phone
+from tests.factories import add_account, add_line, add_location, add_pbx, add_phone
 
 
 def stranger(number: int, ip: str = "198.51.100.7") -> Fetch:
@@ -157,7 +158,8 @@ async def test_a_change_of_account_or_pbx_that_phones_are_told_of_makes_them_sta
     async with database.sessions.begin() as session:
         account = await add_account(session)
         pbx = await add_pbx(session, account)
-        await add_phone(session, account)
+        location = await add_location(session, account)
+        await add_phone(session, account, location_id=location.id)
 
     async def status_after(change) -> str:
         async with database.sessions.begin() as session:
@@ -171,6 +173,13 @@ async def test_a_change_of_account_or_pbx_that_phones_are_told_of_makes_them_sta
         async def change(session, own):
             row = await session.get_one(Pbx, pbx.id)
             await telephony.update_pbx(session, SYSTEM, own, row, replace(telephony.PbxFields.of(row), **fields))
+
+        return change
+
+    def of_location(**values):
+        async def change(session, own):
+            row = await session.get_one(Location, location.id)
+            await sites.update_location(session, SYSTEM, own, row, values)
 
         return change
 
