@@ -73,7 +73,11 @@ class Asked:
 
 
 async def with_user(session: AsyncSession, account_id: str, filters: Filters, user_id: str) -> Filters:
-    """The filters narrowed to what a user did, the acts of all API keys that go back to them included."""
+    """The filters narrowed to what a user did, the acts of all API keys that go back to them included; and who is
+    called what the filter on actors says.
+    """
+    if filters.actor:
+        filters = replace(filters, named=await store_audit_readers.called(session, account_id, filters.actor))
     if not user_id:
         return filters
     return replace(filters, actors=await store_audit_readers.acting_for(session, account_id, user_id))

@@ -254,6 +254,7 @@ def _set_pragmas(connection: DBAPIConnection, _record: object) -> None:
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+    connection.create_function("folded", 1, str.lower, deterministic=True)  # its own lower() knows ASCII alone
 
 
 def _begin_immediate(connection: Connection) -> None:

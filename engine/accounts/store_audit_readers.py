@@ -44,6 +44,12 @@ async def people_of_log(session: AsyncSession, account_id: str, chosen: str = ""
     return sorted(found, key=lambda user: (user.name, user.email))
 
 
+async def called(session: AsyncSession, account_id: str, prefix: str) -> frozenset[str]:
+    """The users, removed ones included, whose name begins so in any letters. Entries hold it in their text."""
+    people = await session.execute(select(User.id, User.name).where(User.account_id == account_id))
+    return frozenset(user_id for user_id, name in people if name.casefold().startswith(prefix.casefold()))
+
+
 async def person_of_log(session: AsyncSession, account_id: str, user_id: str) -> User | None:
     """Somebody an entry speaks of, whether or not they were removed since."""
     return await session.scalar(select(User).where(User.account_id == account_id, User.id == user_id))

@@ -24,7 +24,11 @@ def meets(row: AuditEntry, filters: Filters) -> bool:
         and filters.target in {"", row.resource_id}
         and filters.target_type in {"", row.resource_type}
         and _starts(row.resource_id, filters.resource)
-        and (_starts(row.actor_id, filters.actor) or _starts(row.actor_name, filters.actor))
+        and (
+            _starts(row.actor_id, filters.actor)
+            or _starts(row.actor_name, filters.actor)
+            or row.actor_id in filters.named
+        )
         and _meets_ip(row.ip, filters.ip)
         and _meets_keyword(row.entry, filters.keyword)
     )
@@ -45,5 +49,8 @@ def _meets_ip(ip: str, wanted: str) -> bool:
 def _meets_keyword(entry: str, keyword: str) -> bool:
     if not keyword:
         return True
-    text = entry.lower()
-    return any(search.as_stored(spelling).lower() in text for spelling in search.spellings(keyword))
+    wanted = [search.as_stored(spelling) for spelling in search.spellings(keyword)]
+    if keyword.isascii():  # as SQLite's LIKE: letters of ASCII alone have a small one (`K` in kelvin is no k)
+        text = entry.encode().lower()
+        return any(one.encode().lower() in text for one in wanted)
+    return any(one.lower() in entry.lower() for one in wanted)

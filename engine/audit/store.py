@@ -35,6 +35,7 @@ from sqlalchemy.sql.visitors import replacement_traverse
 
 from engine.audit import search, trigrams, values, walks
 from engine.audit.events import READS, WRITES
+from engine.audit.folding import FoldedLike
 from engine.audit.owed import owed_between
 from engine.audit.store_beginnings import begins_behind
 from engine.audit.values import Values
@@ -66,6 +67,7 @@ class Filters:
     events: frozenset[str] = frozenset()
     resource: str = ""  # a prefix of the identifier or of its type: `user` finds `user_…`, not `superuser`
     actor: str = ""  # a prefix of the actor's id or name
+    named: frozenset[str] = frozenset()  # with it: whole identifiers of users who are called so
     outcome: str = ""
     ip: str = ""  # a whole address in any spelling, a part of one, or a CIDR
     keyword: str = ""  # any part of the stored entry
@@ -410,6 +412,8 @@ def _indexed(filters: Filters, meant: Values, *, are_walked: bool) -> list[list[
         found.append(_beginnings(AuditEntry.resource_id, filters.resource, meant.resources))
     if filters.actor and not (are_walked and meant.is_actor_known):
         by_id = _beginnings(AuditEntry.actor_id, filters.actor, meant.actor_ids)
+        if meant.actor_ids is None and filters.named:
+            by_id.append(AuditEntry.actor_id.in_(sorted(filters.named)))
         found.append(by_id + _beginnings(AuditEntry.actor_name, filters.actor, meant.actor_names))
     if are_walked:
         return found
@@ -466,7 +470,7 @@ def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
     if filters.resource:
         found.append(_starts(AuditEntry.resource_id, filters.resource))
     if filters.actor:
-        found.append(_actor(filters.actor))
+        found.append(_actor(filters))
     if filters.actors:
         found.append(AuditEntry.actor_id.in_(sorted(filters.actors)))
     for column, value in (
@@ -513,12 +517,10 @@ def _coalesced(element: Any, **_options: Any) -> Any:
 
 def _keyword(keyword: str) -> ColumnElement[bool]:
     """The words anywhere in the stored text; a MAC address or its beginning in any spelling."""
-    return or_(
-        *(
-            AuditEntry.entry.ilike(f"%{_literal(search.as_stored(spelling))}%", escape=_ESCAPE)
-            for spelling in search.spellings(keyword)
-        )
-    )
+    patterns = [f"%{_literal(search.as_stored(spelling))}%" for spelling in search.spellings(keyword)]
+    if not keyword.isascii():
+        return or_(*(FoldedLike(AuditEntry.entry, literal(pattern.lower()), literal(_ESCAPE)) for pattern in patterns))
+    return or_(*(AuditEntry.entry.ilike(pattern, escape=_ESCAPE) for pattern in patterns))
 
 
 def _literal(value: str) -> str:
@@ -526,8 +528,9 @@ def _literal(value: str) -> str:
     return value.replace(_ESCAPE, _ESCAPE * 2).replace("%", f"{_ESCAPE}%").replace("_", f"{_ESCAPE}_")
 
 
-def _actor(prefix: str) -> ColumnElement[bool]:
-    return or_(_starts(AuditEntry.actor_id, prefix), _starts(AuditEntry.actor_name, prefix))
+def _actor(filters: Filters) -> ColumnElement[bool]:
+    found = [_starts(AuditEntry.actor_id, filters.actor), _starts(AuditEntry.actor_name, filters.actor)]
+    return or_(*found, AuditEntry.actor_id.in_(sorted(filters.named))) if filters.named else or_(*found)
 
 
 def _starts(column: InstrumentedAttribute[str], prefix: str) -> ColumnElement[bool]:

@@ -54,6 +54,8 @@ async def values_of(session: AsyncSession, chain: str, filters: "Filters") -> Va
     ids = names = resources = None
     if filters.actor:
         ids = await _beginning(session, chain, "actor_id", filters.actor)
+        if ids is not None and filters.named:
+            ids = tuple(sorted({*ids, *filters.named})) if len(filters.named) <= MOST else None
         names = None if ids is None else await _beginning(session, chain, "actor_name", filters.actor)
     if filters.resource:
         resources = await _beginning(session, chain, "resource_id", filters.resource)

@@ -63,7 +63,7 @@ async def test_trigrams_find_what_a_plain_look_at_every_entry_finds(postgres: Da
     asked = (
         Filters(keyword=rare), Filters(keyword="person17@example"), Filters(keyword="PHONE"),
         Filters(ip=f".{octet}."),
-        Filters(keyword="no such words"), Filters(keyword="100%_"), Filters(keyword="00:15:65:00:1"),
+        Filters(keyword="no such words"), Filters(keyword="Ådland"), Filters(keyword="00:15:65:00:1"),
         Filters(keyword="person1", ip="10.1", outcome="denied"),
     )  # fmt: skip
     expected = [[row.seq for row in rows if _meets(row, filters)] for filters in asked]

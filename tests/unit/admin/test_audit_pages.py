@@ -208,3 +208,22 @@ async def test_the_page_groups_with_counts_and_leads_to_each_group(port: AdminPo
     assert page.count("Phone: =cmd()") == 5
     for by in ("account", "user", "ip"):
         assert "1 group" in await (await port.call("GET", f"/audit?group={by}&category=Phones", cookie)).text()
+
+
+@pytest.mark.parametrize("typed", ["Quentin", "quentin é", "QUENTIN ÉC"])
+async def test_the_actor_filter_finds_people_by_their_name(port: AdminPort, site: Site, typed: str) -> None:
+    """S0-44: in the list, its live form and the API, from its beginning and in any letters."""
+    quentin = site.owner
+    async with port.database.sessions.begin() as session:
+        row = await session.get(type(quentin), quentin.id)
+        assert row is not None
+        row.name = "Quentin Éclair"
+        record(session, SYSTEM, Event.USER_UPDATE, row)
+    browser = await port.browser(site)
+    await (await port.call("GET", "/users", browser)).read()
+    found = await (await port.call("GET", "/api/v1/audit-log", site.auth, params={"actor": typed})).json()
+    assert {entry["actor"]["id"] for entry in found["data"]} == {quentin.id}
+    page = await (await port.call("GET", "/audit", browser, params={"actor": typed})).text()
+    assert 'aria-label="Details of user.list"' in page
+    nobody = await (await port.call("GET", "/api/v1/audit-log", site.auth, params={"actor": "uentin"})).json()
+    assert nobody["data"] == []

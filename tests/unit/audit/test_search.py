@@ -46,6 +46,10 @@ SINGLE = (
     {"keyword": '"Q" 100%_'},
     {"keyword": "EVE@EXAMPLE"},
     {"keyword": "00:15:65:00:0"},
+    {"keyword": "ÅDLAND"},
+    {"keyword": "ådla"},
+    {"keyword": "Å"},
+    {"actor": "Eve Å", "named": frozenset({"user_1"})},
     {"keyword": "ev"},
     {"keyword": "no such words"},
     {"category": "Phones"},
@@ -78,7 +82,7 @@ def meets(row: AuditEntry, filters: Filters) -> bool:
     return (
         row.event in (filters.events or {row.event})
         and row.resource_id.startswith(filters.resource)
-        and (row.actor_id.startswith(spelled) or row.actor_name.startswith(spelled))
+        and (row.actor_id.startswith(spelled) or row.actor_name.startswith(spelled) or row.actor_id in filters.named)
         and filters.outcome in {"", row.outcome}
         and filters.category in {"", row.category}
         and filters.verb in {"", row.verb}
