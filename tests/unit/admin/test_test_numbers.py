@@ -9,6 +9,7 @@ import pytest
 
 from admin.render import environment, has_test_number, is_testable
 from engine.models import Account, Location
+from engine.numbers import numbers_of
 from tests.unit.admin.adminport import AdminPort, Site
 
 SENT = re.compile(r"[Dd]ial(s|ing)? 933|933 test|911 (and|or) 933")
@@ -31,7 +32,7 @@ def test_a_guide_says_what_is_true_in_its_readers_country(name: str) -> None:
     told = {
         country: page.render(
             **PLAIN, account=account, path=f"/help/{name}", can=lambda _scope: True,
-            has_test_number=has_test_number(country),
+            has_test_number=has_test_number(country), emergency_number=numbers_of(country).primary,
         )
         for country in ("US", "GB")
     }  # fmt: skip
