@@ -27,7 +27,8 @@ _ONE = {
     AlarmKind.NO_LOCATION: "{} has no address: a 911 call from it reaches a dispatcher who does not know where to send"
     " help. Give it a location.",
     AlarmKind.QUARANTINED: "{} says it is another model than the one kept here and is served nothing new. Look at it.",
-    AlarmKind.RENDERING_FAILED: "{}: its configuration cannot be made. It keeps the one it has, 911 included.",
+    AlarmKind.RENDERING_FAILED: "{}: its configuration cannot be made as it should be. It gets the last good, an"
+    " earlier or the shipped one in its place, or keeps what it has; none holds 911 up.",
     AlarmKind.STRAGGLERS: "{} still asks with a provisioning URL that was rotated away. Give it the new one.",
 }
 _MANY = {  # what there is of one and of many, and what it means for one and for many
@@ -52,8 +53,8 @@ _MANY = {  # what there is of one and of many, and what it means for one and for
     AlarmKind.RENDERING_FAILED: (
         "configuration of a phone cannot be made",
         "configurations of phones cannot be made",
-        "the phone keeps what it has",
-        "the phones keep what they have",
+        "the phone gets an earlier or the shipped one in its place, or keeps what it has",
+        "the phones get an earlier or the shipped one in its place, or keep what they have",
     ),
     AlarmKind.ROLLOUT_STOPPED: (
         "roll-out was stopped",

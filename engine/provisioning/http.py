@@ -387,7 +387,8 @@ class _Door:
                 else:
                     texts = await self._port.index.overrides(found.account_id, profile.name, key[0] if is_own else "")
                     making = partial(self._render, found, profile, rule, base, asked.token, manner)
-                    kept = await standing_in.made(making, texts, self._port.kept.last(key), found.revision)
+                    earlier = partial(self._port.index.earlier, found.account_id, profile.name, texts)
+                    kept = await standing_in.made(making, texts, self._port.kept.last(key), found.revision, earlier)
                 if not self._port.index.is_instant and await self._port.index.find(asked.token_index, "") is None:
                     kept = None  # rotated while it was rendered
             except DatabaseAway:
@@ -534,6 +535,8 @@ class _Door:
         self, asked: Asked, who: PhoneIdentity, found: Found | None, kind: FetchKind, reason: str
     ) -> web.Response:
         seen = self._gate.seen(found, who, asked.ip, asked.started) if reason == quarantine.REASON else None
+        if found is not None and reason in quarantine.REASONS and (told := quarantine.both_models(found, who)):
+            who = replace(who, evidence=(told, *who.evidence))
         fetch = noted(asked, who, found, kind, 404)._replace(reason=reason, seen=seen)
         self._port.log.note(fetch, int((time.perf_counter() - asked.started) * 1e6))
         return not_found()

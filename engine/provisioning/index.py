@@ -11,7 +11,7 @@ two walks as a right one.
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -74,6 +74,12 @@ UNION ALL
 SELECT 'rollout', r.target, CAST(r.change AS TEXT) FROM rollout r
 WHERE r.account_id = :account_id AND r.state = 'canary' AND r.kind = 'template'
   AND REPLACE(CAST(r.canary AS TEXT), :canary, '') <> CAST(r.canary AS TEXT)"""
+# What each of them said before, the newest first; of one that is being rolled out, what is published as well.
+_EARLIER = """
+SELECT t.name, v.body FROM template_version v JOIN template_override t ON t.id = v.template_id
+WHERE t.account_id = :account_id AND t.vendor = :vendor AND v.number <= t.number
+ORDER BY v.written_at DESC, v.number DESC LIMIT 40"""
+MAX_EARLIER = 6  # texts that are tried in place of one that breaks
 # A line that names no PBX registers with the account's only one.
 _LINES = """
 SELECT k.key, l.extension, l.display_name, l.sip_user, l.auth_user, l.secret,
@@ -108,7 +114,8 @@ class Index(Protocol):
     """The questions a phone's request asks of the database: `find` each time, the others for a rendering.
 
     `overrides`: the account's own templates for a vendor by name (`phone_id` "": as they are published; a phone in a
-    running roll-out's canary group gets what is rolled out).
+    running roll-out's canary group gets what is rolled out). `earlier`: the same with one of them as it was published
+    before, the newest first and at most `MAX_EARLIER`; `now`: what `overrides` said.
 
     `is_instant`: they are answered without waiting, so nothing happens between two of them in this process.
 
@@ -123,6 +130,7 @@ class Index(Protocol):
     async def phone(self, phone_id: str) -> PhoneRecord | None: ...
     async def phonebook(self, account_id: str) -> tuple[Entry, ...]: ...
     async def overrides(self, account_id: str, vendor: str, phone_id: str) -> Mapping[str, str]: ...
+    async def earlier(self, account_id: str, vendor: str, now: Mapping[str, str]) -> Sequence[Mapping[str, str]]: ...
     def close(self) -> None: ...
 
 
@@ -164,6 +172,9 @@ class SqliteIndex:
     async def overrides(self, account_id: str, vendor: str, phone_id: str) -> Mapping[str, str]:
         asked = {"account_id": account_id, "vendor": vendor, "canary": _holding(phone_id)}
         return _overrides(vendor, self._all(_OVERRIDES, asked))
+
+    async def earlier(self, account_id: str, vendor: str, now: Mapping[str, str]) -> Sequence[Mapping[str, str]]:
+        return _earlier(now, self._all(_EARLIER, {"account_id": account_id, "vendor": vendor}))
 
     def close(self) -> None:
         if self._connection is not None:
@@ -235,6 +246,9 @@ class SessionIndex:
     async def overrides(self, account_id: str, vendor: str, phone_id: str) -> Mapping[str, str]:
         asked = {"account_id": account_id, "vendor": vendor, "canary": _holding(phone_id)}
         return _overrides(vendor, await self._all(_OVERRIDES, asked))
+
+    async def earlier(self, account_id: str, vendor: str, now: Mapping[str, str]) -> Sequence[Mapping[str, str]]:
+        return _earlier(now, await self._all(_EARLIER, {"account_id": account_id, "vendor": vendor}))
 
     def close(self) -> None:
         """Nothing is held open here."""
@@ -359,6 +373,17 @@ def _overrides(vendor: str, rows: list[Any]) -> dict[str, str]:
             after = _read(change).get("after")
             found = {one: body for one, body in found.items() if one != name} | ({name: after} if after else {})
     return found
+
+
+def _earlier(now: Mapping[str, str], rows: list[Any]) -> list[dict[str, str]]:
+    """Each with one text in place of another; a version that was the shipped text takes the account's own away."""
+    found: list[dict[str, str]] = []
+    for name, body in rows:
+        if name in now and body != now[name]:
+            texts = {one: text for one, text in now.items() if one != name} | ({name: body} if body else {})
+            if texts and texts not in found:
+                found.append(texts)
+    return found[:MAX_EARLIER]
 
 
 def _read(stored: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ MAX_BASES = 4  # of one file: two URLs while phones are moved, each by two names
 class Kept:
     """A rendered file at one revision, with the headers of its answers. `gzipped`: the same one compressed, once a
     phone has asked for that. `fault`: it stands in for a file that cannot be made, and why (`reason`: the fault's
-    name); `is_shipped_instead`: the shipped templates made it, not the account's own.
+    name); `is_instead`: other templates made it than those in force.
     """
 
     revision: int
@@ -29,7 +29,7 @@ class Kept:
     gzipped: "Kept | None" = None
     fault: str = ""
     reason: str = ""
-    is_shipped_instead: bool = False
+    is_instead: bool = False
 
     @property
     def size_bytes(self) -> int:

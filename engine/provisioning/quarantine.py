@@ -31,6 +31,7 @@ from engine.provisioning.vendors import Confidence, PhoneIdentity, Profile, Vend
 REASON: Final = "model"  # of the request that held a phone back
 HELD: Final = "quarantined"  # of every one after it
 ELSEWHERE: Final = "model_elsewhere"  # of a request that is refused by itself: it does not come from the phone's place
+REASONS: Final = frozenset({REASON, HELD, ELSEWHERE})
 _SOON_S = 5.0  # in which the fetch log has written the phone's status, and every process reads it
 _MAX_RECENT = 10_000
 _AT_HOME_FOR = dt.timedelta(days=7)  # in which a phone that was served in two networks has no sure home
@@ -65,6 +66,12 @@ def another_model(known: Vendors, kept: Seen, who: PhoneIdentity) -> Seen | None
 def seen_of(who: PhoneIdentity) -> tuple[str, str]:
     """Vendor and model as the User-Agent names them, for the fetch log."""
     return who.vendor or "", who.named[0] or ""
+
+
+def both_models(found: Found, who: PhoneIdentity) -> str:
+    """The kept model and the one that asks, for the fetch log's evidence; "": the asker names none of ours."""
+    vendor, model = seen_of(who)
+    return f"kept as {found.vendor} {found.model}, says it is {vendor} {model}" if model else ""
 
 
 def _matters(profile: Profile, kept: str, named: str) -> bool:

@@ -1,13 +1,14 @@
 """What a phone is served when its file cannot be made: an account's own template that breaks never takes its phones
 away.
 
-In this order: the last good bytes of that very file, where they are still in memory; the file of the shipped templates,
+In this order: the last good bytes of that very file, where they are still in memory; the file of the newest earlier
+version of the account's templates that can be made and is proven for this phone; the file of the shipped templates,
 without the account's own; nothing (503), and the phone keeps what it has. Whichever it is, the fetch log notes a failed
 fetch with the reason, and the phone counts as failed until its file can be made again. What stands in is kept like any
 file, so that a broken template costs one attempt for each revision and not one for each request.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
 from multidict import CIMultiDict
@@ -24,12 +25,14 @@ async def made(
     overrides: Mapping[str, str],
     last: Kept | None,
     revision: int,
+    earlier: Callable[[], Awaitable[Sequence[Mapping[str, str]]]],
 ) -> Kept | None:
     """The file, or what stands in for it.
 
     Args:
         attempt: Makes the file with those templates in place of the shipped ones; None: there is nothing to serve.
         last: What was last kept of this very file, at whichever revision.
+        earlier: The account's templates as they were published before, the newest first; asked only when needed.
 
     Raises:
         EngineError, ValueError: why it cannot be made, when nothing can stand in. DatabaseAway: as it says.
@@ -41,20 +44,21 @@ async def made(
     except (EngineError, ValueError, RecursionError) as exc:
         error = exc
     sentence, reason = str(error)[:MAX_SENTENCE], type(error).__name__
-    if last is not None and not last.is_shipped_instead:
+    if last is not None and not last.is_instead:
         return replace(
             last, revision=revision, audiences={}, headers=CIMultiDict(last.headers), fault=sentence, reason=reason
         )
-    try:
-        shipped = await attempt({}) if overrides else None
-    except DatabaseAway:
-        raise
-    except (EngineError, ValueError):
-        shipped = None
-    if shipped is None:
-        raise error if isinstance(error, EngineError | ValueError) else ValueError(sentence)
-    shipped.fault, shipped.reason, shipped.is_shipped_instead = sentence, reason, True
-    return shipped
+    for texts in (*await earlier(), {}) if overrides else ():
+        try:
+            instead = await attempt(texts)
+        except DatabaseAway:
+            raise
+        except (EngineError, ValueError, RecursionError):
+            continue
+        if instead is not None:
+            instead.fault, instead.reason, instead.is_instead = sentence, reason, True
+            return instead
+    raise error if isinstance(error, EngineError | ValueError) else ValueError(sentence)
 
 
 def noted(fetch: Fetch, kept: Kept) -> Fetch:

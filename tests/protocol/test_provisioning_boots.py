@@ -185,8 +185,11 @@ async def test_a_phone_that_says_it_is_another_model_gets_the_one_404_until_some
     intruder = await site.get(file, f"Yealink SIP-T31P 124.86.0.20 {mac}")
     assert intruder == unknown
     assert await site.get(file, None) == unknown  # at once, and with no User-Agent at all
-    reasons = [event.reason for event in await site.events() if event.kind == "mismatch"]
-    assert reasons == [quarantine.REASON, quarantine.HELD]
+    told = [event for event in await site.events() if event.kind == "mismatch"]
+    assert [event.reason for event in told] == [quarantine.REASON, quarantine.HELD]
+    kept = (await site.phone("yealink")).model
+    assert f"kept as yealink {kept}, says it is yealink T31P" in str(told[0].evidence)
+    assert "says it is" not in str(told[1].evidence)  # it said nothing
     assert await site.get(f"{mac}.boot", None) == unknown  # out of the database now
     assert (await site.get(f"{mac}.boot", f"Yealink SIP-T54W 96.86.0.20 {mac}"))[0] == 200  # the kept one, at home
     phone = await site.phone("yealink")

@@ -8,7 +8,16 @@ from engine.audit.events import Event
 from engine.audit.record import SYSTEM, record
 from engine.db import utc_now
 from engine.ids import new_id
-from engine.models import Account, Phone, PhoneStatus, Rollout, RolloutState, SettingsLevel, TemplateOverride
+from engine.models import (
+    Account,
+    Phone,
+    PhoneStatus,
+    Rollout,
+    RolloutState,
+    SettingsLevel,
+    TemplateOverride,
+    TemplateVersion,
+)
 from engine.provisioning import levels, settings, store
 from engine.provisioning.alarms import AlarmKind
 from engine.provisioning.levels import LevelFields
@@ -91,6 +100,37 @@ async def test_with_nothing_in_memory_the_shipped_template_stands_in(site, clien
     assert await status_of(site) == PhoneStatus.FAILED
     await publish(site, "{{ config.nosuch }}")  # broken otherwise: what stood in is no last good file
     assert (await fetch(client, site.url(FILE)))[2] == body
+
+
+async def test_with_nothing_in_memory_the_newest_earlier_version_that_can_be_made_stands_in(site, client):  # noqa: F811
+    """P-17: a node that has just started: the versions are stored. One that holds 911 up or breaks is passed over, and
+    what the account's other texts say stays.
+    """
+    slow = "dialplan.dialnow.rule.1 = xxxxxxx\n"
+    texts = (OWN.replace("60", "30"), OWN, slow, "{{ config.nosuch }}", "{{ config.broken }}")
+    async with site.database.sessions.begin() as session:
+        row = TemplateOverride(
+            id=new_id("template"), account_id=site.account.id, vendor="yealink", name="time.cfg.j2", number=len(texts)
+        )
+        row.body = texts[-1]
+        session.add(row)
+        await session.flush()
+        for number, body in enumerate(texts, start=1):
+            session.add(
+                TemplateVersion(template_id=row.id, number=number, body=body, written_by="pat", written_at=utc_now())
+            )
+        record(session, SYSTEM, Event.TEMPLATE_CREATE, row)
+    status, _, body = await fetch(client, site.url(FILE))
+    assert status == 200
+    assert b"phone_setting.backlight_time = 60\n" in body
+    assert b"dialnow.rule.1 = 911" in body
+    seen = [event for event in await events(site) if event.kind == "failed"]
+    assert [event.reason for event in seen] == ["BrokenTemplate"]
+    assert await status_of(site) == PhoneStatus.FAILED
+    async with site.database.sessions() as session:
+        groups = await alarm_groups(session, site.account.id, 5)
+    told = next(alarm.text for group in groups if group.kind is AlarmKind.RENDERING_FAILED for alarm in group.first)
+    assert "an earlier or the shipped one in its place" in told
 
 
 async def test_a_template_that_came_to_delay_911_is_not_served(site, client):  # noqa: F811
