@@ -14,6 +14,7 @@ from admin.audit_accounts import after_of, grouped_by_account, is_over_accounts
 from admin.audit_export import CSV, JSON_LINES, exported
 from admin.audit_filters import ACTIONS, CATEGORIES, GROUPINGS, TYPES, who_faults, with_user
 from admin.context import ACCOUNT, RESOURCE, SESSION
+from admin.pages_form import gathered, refuse
 from admin.routes import Operation, Query, Route
 from engine.accounts.scopes import Scope
 from engine.accounts.store import is_id
@@ -116,9 +117,14 @@ def shown(row: AuditEntry) -> AuditAnswer:
 
 
 async def list_audit_log(request: web.Request) -> web.Response:
-    asked = page_asked(request, *_NAMES)
+    faults: list[FieldFault] = []
+    with gathered(faults):
+        asked = page_asked(request, *_NAMES)
+    with gathered(faults):
+        filters = await filters_of(request)
+    refuse(faults)
     found = await store.list_entries(
-        request[SESSION], request[ACCOUNT].id, await filters_of(request), limit=asked.limit,
+        request[SESSION], request[ACCOUNT].id, filters, limit=asked.limit,
         before=None if asked.after is None else int(asked.after),
     )  # fmt: skip
     next_after = None if found.next_before is None else str(found.next_before)

@@ -10,6 +10,7 @@ from multidict import MultiMapping
 from admin.api_models import Answer, Instant
 from admin.api_paging import PAGE_QUERIES, page, page_asked
 from admin.context import ACCOUNT, SESSION
+from admin.pages_form import gathered
 from admin.routes import Operation, Query, Route
 from admin.times_asked import instant_asked
 from engine.accounts import authlog
@@ -46,8 +47,9 @@ class AuthenticationAnswer(Answer):
 
 
 async def list_auth_log(request: web.Request) -> web.Response:
-    asked = page_asked(request, *NAMES)
     faults: list[FieldFault] = []
+    with gathered(faults):
+        asked = page_asked(request, *NAMES)
     since, until = (instant_asked(request.query, name, faults) for name in ("since", "until"))
     filters = plain_filters(request.query, faults, since, until)
     for name, known in (

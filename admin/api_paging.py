@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement
 
 from admin.api import no_query
 from admin.context import ACCOUNT, KEYS, SESSION
+from admin.pages_form import gathered
 from admin.routes import Query
 from engine.accounts import store
 from engine.db import Base
@@ -46,8 +47,9 @@ def page_asked(request: web.Request, *filters: str) -> Asked:
     Raises:
         Invalid: every bad or unknown parameter.
     """
-    no_query(request, "limit", "cursor", *filters)
-    faults = []
+    faults: list[FieldFault] = []
+    with gathered(faults):
+        no_query(request, "limit", "cursor", *filters)
     text = request.query.get("limit", str(DEFAULT_LIMIT))
     limit = int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0
     if not 1 <= limit <= MAX_LIMIT:

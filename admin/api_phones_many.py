@@ -12,6 +12,7 @@ from admin.api_paging import PAGE_QUERIES, page, page_asked
 from admin.api_phones import PhoneAnswer, answers_of
 from admin.api_resync import send_when_committed
 from admin.context import ACCOUNT, ACTOR, SESSION
+from admin.pages_form import gathered, refuse
 from admin.phone_filters import FILTER_QUERIES, FILTERS, filters_of_body, listing_asked, place_asked, place_text
 from admin.render import zone_of
 from admin.routes import Operation, Route
@@ -49,8 +50,12 @@ class PhoneBulkAnswer(Answer):
 
 
 async def list_phones(request: web.Request) -> web.Response:
-    asked = page_asked(request, *FILTERS)
-    listing = listing_asked(request.query, zone_of(request[ACCOUNT]))
+    faults: list[FieldFault] = []
+    with gathered(faults):
+        asked = page_asked(request, *FILTERS)
+    with gathered(faults):
+        listing = listing_asked(request.query, zone_of(request[ACCOUNT]))
+    refuse(faults)
     found = await store_phones.list_phones(
         request[SESSION], request[ACCOUNT].id, listing.filters, order=listing.order,
         is_descending=listing.is_descending, after=place_asked(asked.after, listing), limit=asked.limit,

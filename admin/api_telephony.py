@@ -10,6 +10,7 @@ from pydantic import Field
 from admin.api import answered, body_of, given, no_content, no_query, row_named
 from admin.api_models import Body, Id, Instant, Name, Number, Port, Secret, StampedAnswer, Text, patch_of
 from admin.api_paging import PAGE_QUERIES, list_rows, plainly
+from admin.bad_fields import note
 from admin.context import ACCOUNT, ACTOR, SESSION
 from admin.routes import Operation, Route
 from engine.accounts import operations
@@ -18,7 +19,7 @@ from engine.accounts.scopes import Scope
 from engine.accounts.telephony import trunk_warnings
 from engine.audit.events import Event
 from engine.e911.carriers import load_profiles
-from engine.errors import FieldFault, Invalid
+from engine.errors import FieldFault
 from engine.models import LocationMode, Pbx, Transport, Trunk
 
 
@@ -106,12 +107,11 @@ def carrier_profiles() -> tuple[str, ...]:
     return tuple(carrier_labels())
 
 
-def refuse_unknown_profile(name: str) -> None:
-    """Raise `Invalid` when no carrier profile has that name: its calls would leave in the generic dialect."""
+def refuse_unknown_profile(request: web.Request, name: str) -> None:
+    """Note the fault when no carrier profile has that name: its calls would leave in the generic dialect."""
     if name not in carrier_profiles():
         known = ", ".join(carrier_profiles())
-        fault = FieldFault("profile", f"Expected one of {known}.")
-        raise Invalid("The trunk cannot be stored like this.", fields=(fault,))
+        note(request, [FieldFault("profile", f"Expected one of {known}.")])
 
 
 async def list_pbxs(request: web.Request) -> web.Response:
@@ -167,7 +167,7 @@ async def get_trunk(request: web.Request) -> web.Response:
 async def post_trunk(request: web.Request) -> web.Response:
     no_query(request)
     body = await body_of(request, TrunkCreate)
-    refuse_unknown_profile(body.profile)
+    refuse_unknown_profile(request, body.profile)
     trunk = await operations.create_trunk(
         request[SESSION], request[ACTOR], request[ACCOUNT], TrunkFields(**body.model_dump())
     )
@@ -180,7 +180,7 @@ async def patch_trunk(request: web.Request) -> web.Response:
     trunk = await row_named(request, Trunk, to_change=True)
     values = given(await body_of(request, TrunkPatch))
     if values.get("profile", trunk.profile) != trunk.profile:  # one whose file is gone may stay
-        refuse_unknown_profile(values["profile"])
+        refuse_unknown_profile(request, values["profile"])
     wished = replace(TrunkFields.of(trunk), **values)
     await operations.update_trunk(request[SESSION], request[ACTOR], request[ACCOUNT], trunk, wished)
     await request[SESSION].flush()

@@ -16,6 +16,7 @@ from admin.phone_filters import FILTERS as OF_PHONES
 from engine.errors import Invalid
 
 EVERYWHERE = frozenset({"done"})
+IN_CARD = "audit."  # before the audit log's filters, in the address of a page where the log is one card
 KNOWN = {  # by the path as the routes spell it; every other page knows `EVERYWHERE` alone
     "/accounts": {"name"},
     "/audit": {*OF_AUDIT, "before", "limit", "after"},
@@ -38,6 +39,7 @@ KNOWN = {  # by the path as the routes spell it; every other page knows `EVERYWH
     "/phones/templates/{vendor}/{name}/history": {"from", "to"},
     "/profile/two-factor": {"kind"},
     "/prove": {"next"},
+    "/settings": {IN_CARD + name for name in OF_AUDIT},
     "/setup": {"k"},
     "/users": {"after"},
 }

@@ -28,6 +28,8 @@ async def _line_page(request: web.Request, error: EngineError | None) -> web.Res
     session, account = request[SESSION], request[ACCOUNT]
     is_new = "phone_id" in request.match_info
     line = None if is_new else await _line(request)
+    if is_new and error is None:
+        await store.phone_of(session, account.id, request.match_info["phone_id"])
     values: dict[str, Any] = {name: getattr(line, name) if line else "" for name in FIELDS}
     form = await form_of(request, values | {"secret": ""}, error, kind="line")
     back = _back(request)

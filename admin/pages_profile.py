@@ -19,6 +19,7 @@ from admin.routes import SIGNED_IN, Route
 from engine.accounts import devices, half_open, operations, signin, store, store_signin, totp, two_factor
 from engine.accounts.half_open import Given, HalfOpenGone, Stage
 from engine.accounts.keys import digest
+from engine.accounts.passwords import fault_of
 from engine.accounts.signin import ProofRequired, SignInRefused
 from engine.accounts.store_signin import EMAIL, TOTP
 from engine.accounts.users import earlier_passwords
@@ -79,15 +80,18 @@ async def prepare_new_password(request: web.Request) -> NewPassword:
     user = _user(request)
     text = {name: (await request.post()).get(name, "") for name in ("password", "new_password")}
     present, wished = (value if isinstance(value, str) else "" for value in text.values())
-    try:
-        await auth.check_password(request, user.email, present)
-    except SignInRefused as refused:
-        said = Invalid("Nothing was changed.", fields=(FieldFault("password", "This is not your present password."),))
-        raise said from refused
     async with request.app[DATABASE].sessions() as session:
         policy = await store_signin.policy_of(session, user.account_id)
         earlier = await earlier_passwords(session, user.id)
     context = (request[HOME].name, user.email, user.name)
+    try:
+        await auth.check_password(request, user.email, present)
+    except SignInRefused as refused:
+        # its likeness to the present one is not told here: that would try passwords without the pauses
+        wrong = fault_of(wished, context, policy)
+        faults = [FieldFault("password", "This is not your present password.")]
+        faults += [FieldFault("new_password", wrong)] if wrong else []
+        raise Invalid("Nothing was changed.", fields=tuple(faults)) from refused
     return NewPassword(await request.app[PASSWORDS].renewed(wished, context, policy, earlier, "new_password"))
 
 

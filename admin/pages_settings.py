@@ -4,10 +4,12 @@ import zoneinfo
 from dataclasses import replace
 from functools import cache
 from typing import Any
+from urllib.parse import urlencode
 
 from aiohttp import web
 
 from admin import (
+    page_addresses,
     pages_api_keys,
     pages_locations,
     pages_numbers,
@@ -16,6 +18,7 @@ from admin import (
     pages_telephony,
     pages_trunk_groups,
 )
+from admin.audit_filters import FILTERS
 from admin.context import ACCOUNT, ACTOR, HOME, MAIL_SERVER, SCOPES, SESSION
 from admin.field_words import COUNTRIES, LANGUAGES
 from admin.pages_form import FORM, Form, form_of, refuse_stale, see_other, typed
@@ -81,6 +84,7 @@ async def _settings_page(
         recipients=await e911.recipients_of(session, account.id),
         pbxs=await accounts.pbxs_of(session, account.id, limit=READ),
         in_card=IN_CARD,
+        audit_query=urlencode(_filters_of_card(request)),
         trunks=trunks,
         trunk_names={trunk.id: trunk.name for trunk in trunks},
         groups=groups,
@@ -95,6 +99,13 @@ async def _settings_page(
         mail_host=request.app[MAIL_SERVER].settings.host,
         may_set_mail=Scope.SECURITY_READ in request[SCOPES] and await mail_server.may_set(session, request[HOME]),
     )
+
+
+def _filters_of_card(request: web.Request) -> list[tuple[str, str]]:
+    """The audit log's filters in this page's address, as the log itself calls them."""
+    own = [(name, text) for name, text in request.query.items() if name.startswith(page_addresses.IN_CARD)]
+    named = [(name.removeprefix(page_addresses.IN_CARD), text) for name, text in own]
+    return [(name, text) for name, text in named if name in FILTERS]
 
 
 async def post_account(request: web.Request) -> web.Response:

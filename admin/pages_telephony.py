@@ -159,7 +159,7 @@ async def _trunk_fields(request: web.Request, present: TrunkFields) -> TrunkFiel
     """The form over what is there."""
     profile, auth_user = await typed(request, "profile"), await typed(request, "auth_user")
     if profile != present.profile:
-        refuse_unknown_profile(profile)
+        refuse_unknown_profile(request, profile)
     return replace(
         present,
         name=await typed(request, "name"),

@@ -6,10 +6,11 @@ from aiohttp import web
 
 from admin import auth
 from admin.api_users import STANDING, InvitationAnswer, sent_or_told
+from admin.bad_fields import note
 from admin.context import ACCOUNT, ACTOR, BROWSER, DATABASE, KEYS, PASSWORDS, RESOURCE, SCOPES, SESSION, USER
 from admin.invitations import INVITER
 from admin.page_addresses import leave_out
-from admin.pages_form import FORM, form_of, refuse, refuse_stale, see_other, typed
+from admin.pages_form import FORM, form_of, refuse_stale, see_other, typed
 from admin.pages_sign_in import gone_on
 from admin.render import render
 from admin.routes import PUBLIC, Route
@@ -99,7 +100,8 @@ async def _invited(request: web.Request, made: operations.Invitation) -> web.Res
 async def _role_typed(request: web.Request) -> Role:
     name = await typed(request, "role")
     if name not in ROLE_NAMES:
-        refuse([FieldFault("role", f"Expected one of {', '.join(ROLE_NAMES.values())}.")])
+        note(request, [FieldFault("role", f"Expected one of {', '.join(ROLE_NAMES.values())}.")])
+        return Role.AUDITOR  # the form is refused for it: other fields are looked at with the role that may least
     return Role(name)
 
 

@@ -25,6 +25,14 @@ function showState(asked) {
   }
 }
 
+// In a page where the log is one card of several its filters stand in the address as `audit.…`, and so does the card.
+function noteInCard(asked, address) {
+  const others = [...new URLSearchParams(location.search)].filter(([name]) => !name.startsWith("audit."));
+  const all = new URLSearchParams([...others, ...[...asked].map(([name, value]) => [`audit.${name}`, value])]);
+  history.replaceState(history.state, "", location.pathname + (all.size ? `?${all}` : "") + location.hash);
+  document.querySelector('[data-part="audit-values"]').dataset.expand = address;
+}
+
 async function refresh() {
   clearTimeout(waiting);
   running?.abort();
@@ -42,6 +50,7 @@ async function refresh() {
       document.getElementById(id)?.replaceChildren(...document.adoptNode(part).childNodes);
     }
     if (location.pathname === "/audit") history.replaceState(null, "", address);
+    else noteInCard(asked, `${address}${asked.size ? "&" : "?"}limit=${limit}`);
     document.dispatchEvent(new CustomEvent("listed"));
   } catch (error) {
     if (error.name === "AbortError") return;

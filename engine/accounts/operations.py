@@ -17,6 +17,7 @@ from engine.accounts import store, store_signin, store_trunks
 from engine.accounts.addresses import email_fault, plain_email
 from engine.accounts.billing import billing_faults, plain_billing
 from engine.accounts.keys import digest, hint_of, mint_api_key, mint_cookie
+from engine.accounts.languages import is_language
 from engine.accounts.scopes import EVERY_SCOPE, SCOPE_NAMES, Scope, scopes_of_key
 from engine.accounts.signin import (
     end_sessions_of,
@@ -198,6 +199,8 @@ async def update_account(session: AsyncSession, actor: Actor, account: Account, 
     # what stands as it was is no fault of this change: an older row may hold what is refused today
     if wished.phone not in {"", account.phone} and not is_telephone(wished.phone, wished.country):
         faults.append(FieldFault("phone", "Expected a telephone number, such as +15185550100 or (518) 555-0100 x12."))
+    if wished.language != account.language and not is_language(wished.language):
+        faults.append(FieldFault("language", "Expected the tag of a language, such as en or es-MX."))
     if wished.billing_address != account.billing_address:
         faults += billing_faults(wished.billing_address)
     if wished.default_location_id is not None:
@@ -231,8 +234,6 @@ def _account_faults(wished: AccountFields) -> tuple[list[FieldFault], str | None
         faults.append(FieldFault("country", "Expected two capital letters of ISO 3166, such as US."))
     if not 30 <= wished.elin_hold_minutes <= 1440:
         faults.append(FieldFault("elin_hold_minutes", "Expected a number of minutes from 30 to 1440."))
-    if not wished.language.replace("-", "").isalnum() or not wished.language.isascii():
-        faults.append(FieldFault("language", "Expected a language tag such as en or es-MX."))
     for field_name, limit in (("notification_prefix", 40), ("notification_text", 300)):
         text = getattr(wished, field_name)
         if len(text) > limit or not text.isprintable():

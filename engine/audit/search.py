@@ -112,9 +112,10 @@ def as_stored(keyword: str) -> str:
 def whole_ip(value: str) -> str:
     """The canonical form of a whole address in any spelling; empty for anything else."""
     try:
-        return str(ipaddress.ip_address(value.strip()))
+        address = ipaddress.ip_address(value.strip())
     except ValueError:
         return ""
+    return str(getattr(address, "ipv4_mapped", None) or address)  # `::ffff:10.0.0.1` is IPv4 in another coat
 
 
 def _part_of_ip(value: str) -> str:

@@ -253,7 +253,9 @@ async def test_the_icon_is_there_on_a_touch_screen(filled: Site, new_page: NewPa
 
 
 async def test_the_card_of_settings_loads_when_it_is_opened(filled: Site, new_page: NewPage):
-    """S0-28: no entry is in the page and none is asked for before; opened, it shows rows and filters."""
+    """S0-28: no entry is in the page and none is asked for before; opened, it shows rows and filters, which stand in
+    the page's address and come back with it.
+    """
     page = await new_page(filled)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url) if "/audit?" in request.url else None)
@@ -266,7 +268,16 @@ async def test_the_card_of_settings_loads_when_it_is_opened(filled: Site, new_pa
     await expect(page.locator("#audit-rows tr[data-id]")).to_have_count(20)
     await filter_by(page, "Actor: begins with", "monit")
     await expect(page.locator("#audit-rows tr[data-id]")).to_have_count(2)
-    assert page.url.partition("#")[0] == f"{filled.url}/settings"
+    assert page.url == f"{filled.url}/settings?audit.actor=monit#audit-logs"
+    await page.reload()
+    await expect(page.get_by_label("Actor: begins with")).to_have_value("monit")
+    await expect(page.locator("#audit-rows tr[data-id]")).to_have_count(2)
+    for _once in ("closed", "and opened again"):
+        await page.get_by_role("button", name="Audit Logs").click()
+    await expect(page.locator("#audit-rows tr[data-id]")).to_have_count(2)
+    await page.get_by_role("link", name="Clear Filters").click()
+    await expect(page.locator("#audit-rows tr[data-id]")).to_have_count(20)
+    assert page.url == f"{filled.url}/settings#audit-logs"
 
 
 async def test_a_change_shows_its_old_and_new_values(owned: Site, new_page: NewPage):

@@ -259,6 +259,10 @@ async def test_what_is_done_in_pages_stands_in_the_log_that_settings_leads_to(po
     assert 'data-expand="/audit?limit=20"' in settings
     assert '<a class="expander needs-no-script" href="/audit">' in settings
     assert "audit-rows" not in settings
+    kept = await (await port.call("GET", "/settings?audit.actor=monit&audit.outcome=denied", cookie)).text()
+    assert 'data-expand="/audit?limit=20&amp;actor=monit&amp;outcome=denied"' in kept
+    assert 'href="/audit?actor=monit&amp;outcome=denied"' in kept
+    assert "was not understood" not in kept
     for path, form in (
         ("/phonebook", {"name": "Harbour", "number": "104"}),
         ("/settings/recipients", {"email": "a@b.example"}),

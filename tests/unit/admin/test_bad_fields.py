@@ -181,3 +181,85 @@ def test_every_pattern_of_every_body_has_words() -> None:
     said = {pattern: body_shape.sentence(error | {"ctx": {"pattern": pattern}}) for pattern in used}  # type: ignore[arg-type]
     assert [pattern for pattern, words in said.items() if words.endswith(pattern)] == []
     assert len(used) >= 5
+
+
+async def test_an_unknown_language_is_refused_and_one_of_before_stays(port: AdminPort, site: Site) -> None:
+    """S0-05: it is told with 911 calls; what is stored already keeps no other field from being saved."""
+    told = await faults_of(port, site, "PATCH", "/api/v1/account", {"language": "xx", "country": "ZZZ"})
+    assert told.keys() == {"language", "country"}
+    for language in ("english", "en_US", "e", "en-", "es-M"):
+        assert (await faults_of(port, site, "PATCH", "/api/v1/account", {"language": language})).keys() == {"language"}
+    for language in ("es-MX", "zh-Hant-TW", "yue", "EN"):
+        change = site.auth | {"If-Match": "*"}
+        answer = await port.call("PATCH", "/api/v1/account", change, json={"language": language})
+        assert answer.status == 200, await answer.text()
+
+
+async def test_a_bad_profile_hides_no_other_bad_field_of_a_trunk(port: AdminPort, site: Site) -> None:
+    """Over the API and by form."""
+    body = {"name": "Carrier", "host": "no host", "profile": "nobody", "port": 70_000}
+    assert (await faults_of(port, site, "POST", "/api/v1/trunks", body)).keys() == {"host", "profile", "port"}
+    form = {"name": "Carrier", "host": "no host", "profile": "nobody", "transport": "udp", "location_mode": "by_value"}
+    text = await (await port.call("POST", "/settings/trunks/new", await port.browser(site), data=form)).text()
+    assert 'id="e-f-host"' in text
+    assert 'id="e-f-profile"' in text
+
+
+async def test_a_bad_role_hides_no_bad_address_of_a_user(port: AdminPort, site: Site) -> None:
+    """The form to invite somebody."""
+    form = {"email": "nobody", "name": "Kept", "role": "king"}
+    answer = await port.call("POST", "/users", await port.browser(site), data=form)
+    text = await answer.text()
+    assert answer.status == 422
+    assert 'id="e-f-email"' in text
+    assert 'id="e-f-role"' in text
+
+
+async def test_a_wrong_present_password_hides_no_bad_new_one(port: AdminPort, site: Site) -> None:
+    """AD-AUTH: and says nothing of how the new one is like the present one."""
+    browser = await port.browser(site)
+    form = {"password": "not the one", "new_password": "short"}
+    text = await (await port.call("POST", "/profile/password", browser, data=form)).text()
+    assert "This is not your present password." in text
+    assert 'id="e-f-new_password"' in text
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong"),
+    [
+        ("audit-log", {"outcome": "maybe", "ip": "10.0.0.300", "since": "soon"}),
+        ("auth-log", {"outcome": "maybe", "end": "never", "since": "soon"}),
+        ("phones", {"status": "gone", "sort": "colour", "seen_since": "soon"}),
+    ],
+)
+async def test_a_list_tells_every_bad_parameter_at_once(
+    port: AdminPort, site: Site, path: str, wrong: dict[str, str]
+) -> None:
+    """A bad `limit`, a cursor that is none and an unknown name hide no bad filter."""
+    query = {"limit": "0", "cursor": "x", "colour": "red", **wrong}
+    answer = await port.call("GET", f"/api/v1/{path}", site.auth, params=query)
+    told = await answer.json()
+    assert {fault["field"] for fault in told["errors"]} == query.keys(), told
+
+
+async def test_a_new_line_of_a_phone_that_is_not_there_is_not_found(port: AdminPort, site: Site) -> None:
+    """No phone, and a phone of another account."""
+    other = await port.site("Other", "owner@other.example")
+    made = await port.call(
+        "POST", "/api/v1/phones", other.auth, json={"mac": "00:15:65:00:00:01", "vendor": "yealink", "model": "T46U"}
+    )
+    browser = await port.browser(site)
+    for phone_id in ("anything", (await made.json())["id"]):
+        assert (await port.call("GET", f"/phones/{phone_id}/lines/new", browser)).status == 404
+        assert (await port.call("POST", f"/phones/{phone_id}/lines/new", browser, data={})).status == 404
+
+
+async def test_an_ipv4_address_in_the_coat_of_ipv6_is_found(port: AdminPort, site: Site) -> None:
+    """S0-46: `::ffff:127.0.0.1` is 127.0.0.1."""
+    found = []
+    await (await port.call("GET", "/api/v1/users", site.auth)).read()
+    for ip in ("127.0.0.1", "::ffff:127.0.0.1", "::FFFF:7f00:1"):
+        answer = await port.call("GET", "/api/v1/audit-log", site.auth, params={"ip": ip, "event": "user.list"})
+        found.append(len((await answer.json())["data"]))
+    assert found[0] >= 1
+    assert len(set(found)) == 1
