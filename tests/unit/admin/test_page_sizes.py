@@ -1,5 +1,6 @@
-"""Every page is under 150 kB, whatever the account has grown to."""
+"""Every page is under 150 kB, whatever the account has grown to, and holds no script or style of its own."""
 
+import re
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from engine.models import Location, NotificationRecipient, Pbx, Role, Trunk, Use
 from tests.unit.admin.adminport import CIVIC, AdminPort, Site
 
 MAX_PAGE_BYTES = 150_000
+# a script or style in the page itself, or an attribute that is one: what the content security policy refuses
+INLINE = re.compile(r"<script(?![^>]*\ssrc=)[^>]*>|<style[\s>]|<[a-z][^<>]*\s(?:style|on[a-z]+)\s*=", re.IGNORECASE)
 NO_PAGES = ("/alerts/stream", "/audit/live", "/audit/export", ".csv", ".jsonl")
 PAGES = tuple(
     route.path
@@ -66,10 +69,29 @@ async def grown(port: AdminPort, site: Site) -> Site:
 async def test_every_page_of_a_large_account_is_under_150_kb(port: AdminPort, grown: Site) -> None:
     """Each page, and the audit log at its longest with rows that write alone."""
     browser = await port.browser(grown)
-    sizes = {}
+    sizes, inline = {}, {}
     asked = ("/audit?event=location.create", "/audit?event=location.create&limit=100", "/audit?limit=200&action=create")
     for path in (*PAGES, *asked):
         answer = await port.call("GET", path, browser)
-        sizes[path] = len(await answer.read())
+        body = await answer.read()
+        sizes[path] = len(body)
+        if found := INLINE.findall(body.decode()):
+            inline[path] = found[:3]
+    assert inline == {}
     assert max(sizes.values()) > 70_000, "the lists are there"
     assert {path: size for path, size in sizes.items() if size >= MAX_PAGE_BYTES} == {}
+
+
+def test_what_the_policy_refuses_is_recognised() -> None:
+    """The pattern of the test above: each of these would be found."""
+    for bad in (
+        "<script>",
+        "<script type=module>x",
+        "<style>",
+        '<p style="x">',
+        '<a href="/" onclick="x">',
+        "<b ONLOAD = x>",
+    ):
+        assert INLINE.search(bad), bad
+    for good in ('<script type="module" src="/static/x.js">', '<td data-on="x">', '<p class="style">', "<p>one = two"):
+        assert not INLINE.search(good), good
