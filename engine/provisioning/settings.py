@@ -229,10 +229,14 @@ def setting_faults(settings: Mapping[str, Any]) -> tuple[FieldFault, ...]:
 
 def emergency_numbers(country: str, *, with_prefix: bool = False) -> tuple[str, ...]:
     """The numbers that must complete at once: the country's emergency numbers, then its test numbers, then 9911 where
-    asked.
+    asked. A number behind a 9 that begins with one of the others (9999 with 999) cannot be dialled to its end: that one
+    has left by then.
     """
     pack = numbers_of(country)
-    prefixed = tuple("9" + number for number in sorted(pack.emergency)) if with_prefix else ()
+    plain = (*pack.emergency, *pack.test)
+    prefixed = tuple(
+        "9" + number for number in sorted(pack.emergency) if with_prefix and not ("9" + number).startswith(plain)
+    )
     return (*sorted(pack.emergency), *sorted(pack.test), *prefixed)
 
 

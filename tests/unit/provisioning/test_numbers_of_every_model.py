@@ -1,0 +1,40 @@
+"""P-08, P-09: what must leave at once, read back from the file of every served model of every family."""
+
+import dataclasses
+
+import pytest
+
+from engine.numbers import numbers_of
+from engine.provisioning import dialplan, render, vendors
+from engine.provisioning.dialplan import Completion
+from engine.provisioning.settings import emergency_numbers
+from tests.golden.samples import config
+
+KNOWN = vendors.known()
+RENDERER = render.Renderer(KNOWN)
+COUNTRIES = ("US", "GB", "DE", "AU")  # 911 and 933; 112 and 999; 112; 000, 106 and 112
+NOTHING_TYPED = {"gigaset", "linphone", "acrobits", "algo", "none"}  # grammars that may have no plan to read
+
+
+@pytest.mark.parametrize("country", COUNTRIES)
+@pytest.mark.parametrize("profile", KNOWN.profiles.values(), ids=lambda profile: profile.name)
+def test_every_emergency_number_with_and_without_a_nine_is_immediate_on_every_served_model(profile, country):
+    """P-08: the numbers of the country's pack, its test numbers, and each emergency number behind a 9."""
+    numbers = emergency_numbers(country, with_prefix=True)
+    behind = {"9" + one for one in numbers_of(country).emergency} - {"9999"}  # 999 leaves before its last digit
+    assert behind <= set(numbers)
+    assert "9999" not in numbers
+    rule = next(rule for rule in profile.files if rule.template == "model")
+    served = [model for model in profile.models.values() if model.template is not None]
+    assert served
+    for model in served:
+        phone = dataclasses.replace(
+            config(profile, model.name, 0), emergency_numbers=numbers, is_nanp=country in render.NANP_COUNTRIES
+        )
+        text = RENDERER.drawn(profile, rule, phone).decode()
+        settings = dict(render.dial_settings(profile, text))
+        for number in numbers:
+            found = dialplan.verdicts(profile.dial_plan, settings, number)
+            assert found or profile.dial_plan in NOTHING_TYPED, (model.name, number)
+            late = {name: one.why for name, one in found.items() if one.completion is not Completion.IMMEDIATE}
+            assert not late, (model.name, number, late)
