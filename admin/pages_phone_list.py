@@ -21,7 +21,7 @@ from engine.audit.record import record
 from engine.errors import FieldFault, Invalid, Stale
 from engine.models import PhoneStatus
 from engine.provisioning import bulk, store_phones, vendors
-from engine.provisioning.alarms import OF_PHONES, summed
+from engine.provisioning.alarms import COUNT_CAP, OF_PHONES, summed
 from engine.provisioning.bulk import Action
 from engine.provisioning.phone_list import Place
 from engine.provisioning.setting_cells import setting_in
@@ -56,7 +56,7 @@ async def get_phones(request: web.Request) -> web.Response:
     where = [phone.location_id for phone in page.rows if phone.location_id]
     return render(
         request, "phones.html.j2",
-        phones=page.rows, listing=listing, matching=matching, cap=store_phones.COUNT_CAP,
+        phones=page.rows, listing=listing, matching=matching, cap=COUNT_CAP,
         is_later=after is not None, first=_address(listing),
         following="" if page.next_place is None else _address(listing, place_text(page.next_place, listing)),
         lines=await store_phones.extensions_on(session, ids),
