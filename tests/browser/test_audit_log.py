@@ -98,7 +98,7 @@ async def test_the_event_picker_checks_single_events(filled: Site, new_page: New
     opener = page.get_by_role("button", name="Event: choose types")
     await opener.press("Enter")
     async with page.expect_response(lambda response: "event=user.create" in response.url):
-        await page.get_by_role("checkbox", name="user.create").check()
+        await page.get_by_role("checkbox", name="user.create", exact=True).check()
     async with page.expect_response(lambda response: "event=trunk.update" in response.url):
         await page.get_by_role("checkbox", name="trunk.update").check()
     await page.keyboard.press("Escape")
