@@ -61,6 +61,7 @@ async def one_transaction(request: web.Request, handler: Handler) -> web.StreamR
         await _read_body(request, route)
         if not (route.streams_body or problems.is_api(request)):
             await held_forms.put_back(request)
+            await _read_form(request)
         await auth.run_preparation(request, route)
         return await _carried_out(request, handler, route)
     except Refusal as refusal:
@@ -96,6 +97,16 @@ async def _read_body(request: web.Request, route: Route) -> None:
         raise too_large from exc
     except TimeoutError as exc:
         raise problems.TooSlow(f"Expected the whole request within {BODY_TIMEOUT_S:.0f} seconds.") from exc
+
+
+async def _read_form(request: web.Request) -> None:
+    """Take a posted form apart before the transaction: handlers ask for its fields, and none of them looks for one that
+    is no text.
+    """
+    try:
+        await request.post()
+    except (ValueError, LookupError) as exc:  # not in its charset, a charset that nobody knows, no multipart
+        raise problems.BodyUnreadable("The form is not what its headers say; nothing was changed.") from exc
 
 
 async def _carried_out(request: web.Request, handler: Handler, route: Route) -> web.StreamResponse:

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit import changes, owed
 from engine.audit.events import FACTS, Event
-from engine.audit.record import Actor, Note, body_of, canonical, chain_hash, head_of, hold_revision
+from engine.audit.record import Actor, Note, body_of, canonical, chain_hash, head_of
 from engine.db import BulkInsert, utc_now
 from engine.ids import new_id
 from engine.models import AuditEntry
@@ -78,9 +78,7 @@ async def record_parts(
     The entry of the whole operation is noted with `record`, its resource named by `bulk_id`. Many entries at once are
     put into SQLite's full-text indexes later (see `engine.audit.owed`); searches find them all the same.
     """
-    if moves_revision:
-        await session.flush()
-        await session.run_sync(hold_revision, account_id)
+    await session.flush()  # rows come before the chain
     await write_chained(
         session, await chaining(session, actor, account_id, bulk_id, parts), moves_revision=moves_revision
     )

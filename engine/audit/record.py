@@ -309,21 +309,18 @@ def body_of(note: Note, chain: str, told: Any, **of_entry: Any) -> dict[str, Any
 
 def head_of(session: Session, chain: str) -> tuple[int, str]:
     """Number and hash of the chain's newest entry, with no other writer behind it until the commit."""
-    connection = session.connection()
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:chain))"), {"chain": LOCK + chain})
-    found = connection.execute(_HEAD, {"chain": chain}).first()
+    hold_chain(session, chain)
+    found = session.connection().execute(_HEAD, {"chain": chain}).first()
     return (found[0], found[1]) if found else (0, GENESIS)
 
 
-def hold_revision(session: Session, account_id: str) -> None:
-    """Keep the account's revision for this transaction, on PostgreSQL. Everybody takes what they change first, then the
-    revision, then the chain: whoever took them in another order would wait for somebody who waits for them.
+def hold_chain(session: Session, chain: str) -> None:
+    """Keep the chain for this transaction, on PostgreSQL. Everybody takes what they change first, then the chain, then
+    the account's revision: whoever took them in another order would wait for somebody who waits for them.
     """
     connection = session.connection()
     if connection.dialect.name == "postgresql":
-        held = text("SELECT value FROM revision WHERE account_id = :id FOR UPDATE")
-        connection.execute(held, {"id": account_id})
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:chain))"), {"chain": LOCK + chain})
 
 
 def canonical(body: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from engine.audit.changes import FieldChange
 from engine.audit.events import Event
 from engine.audit.parts import Part, Unchained, chaining, unchained, write_chained
-from engine.audit.record import Actor, record
+from engine.audit.record import Actor, hold_chain, record
 from engine.countries import countries_of
 from engine.csv_table import CellFault, Sheet
 from engine.db import Base, BulkInsert, Database, batched, utc_now
@@ -308,8 +308,8 @@ async def with_extras(session: AsyncSession, account: Account, sheet: Sheet, pla
 
 
 async def hold(session: AsyncSession, account_id: str, made: Ready | None) -> None:
-    """On PostgreSQL, lock what an import changes (None: locations) and what its rows refer to, before the revision and
-    the audit chain: a form holds its row first, too. In the order in which forms go on from one row to others.
+    """On PostgreSQL, lock what an import changes (None: locations) and what its rows refer to, before the audit
+    chain and the revision: a form holds its row first, too. In the order in which forms go on from one row to others.
     """
     if session.get_bind().dialect.name != "postgresql":
         return
@@ -330,11 +330,12 @@ async def hold(session: AsyncSession, account_id: str, made: Ready | None) -> No
 
 
 async def refuse_moved(session: AsyncSession, account_id: str, revision: int) -> None:
-    """Hold the account's revision until the commit.
+    """Hold the account's revision until the commit, and the audit chain before it, as every writer does.
 
     Raises:
         Conflict: something of the account changed since `revision`.
     """
+    await session.run_sync(hold_chain, account_id)
     query = select(Revision.value).where(Revision.account_id == account_id).with_for_update()
     if (await session.scalar(query) or 0) != revision:
         raise Conflict(

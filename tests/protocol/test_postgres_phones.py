@@ -134,7 +134,7 @@ async def test_a_change_of_many_phones_never_fails_because_their_fetches_are_bei
 
 
 async def test_a_table_and_a_form_that_change_the_same_phone_never_wait_for_each_other(postgres: Database) -> None:
-    """P-19 on PostgreSQL: both take what they change first, then the account's revision, then the audit chain. The
+    """P-19 on PostgreSQL: both take what they change first, then the audit chain, then the account's revision. The
     form that was first is stored, and the table is told that something changed.
     """
     async with postgres.sessions.begin() as session:
@@ -163,7 +163,7 @@ async def test_a_table_and_a_form_that_change_the_same_phone_never_wait_for_each
 
 
 async def test_a_change_of_many_phones_and_a_form_never_wait_for_each_other(postgres: Database) -> None:
-    """P-19 on PostgreSQL: the revision comes before the audit chain for both."""
+    """P-19 on PostgreSQL: the audit chain comes before the revision for both."""
     async with postgres.sessions.begin() as session:
         account = await factories.add_account(session)
         one = await factories.add_phone(session, account)
@@ -179,7 +179,7 @@ async def test_a_change_of_many_phones_and_a_form_never_wait_for_each_other(post
         actor = replace(SYSTEM, account_id=account.id)
         await bulk.set_setting(session, actor, account, [one.id], "vlan_id", 20, own=True)
         waiting = asyncio.create_task(edited())
-        await until_somebody_waits(postgres)
+        await until_somebody_waits(postgres, "advisory")
     await waiting
     async with postgres.sessions() as session:
         found = {phone.id: phone for phone in await session.scalars(select(Phone))}

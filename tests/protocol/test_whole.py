@@ -378,7 +378,7 @@ async def test_a_second_start_on_the_same_folder_or_address_takes_no_call_away(s
     """E-03: two nodes on one SIP address would share out the calls between them, so the second one refuses."""
     folder = {"CALLPOINT_CORE__DATA_DIR": str(site.node.folder / "data")}
     address = {"CALLPOINT_SIP__UDP": "{}:{}".format(*site.node.udp), "CALLPOINT_SIP__TCP": ""}
-    for environment, complaint in ((folder, "already running"), (address, "in use")):
+    for environment, complaint in ((folder, "already running"), (address, "is taken by")):
         second = Node(tmp_path, environment)
         with pytest.raises(AssertionError, match="did not start"):
             await second.start()
