@@ -101,11 +101,13 @@ async def _read_body(request: web.Request, route: Route) -> None:
 
 async def _read_form(request: web.Request) -> None:
     """Take a posted form apart before the transaction: handlers ask for its fields, and none of them looks for one that
-    is no text.
+    is no text. What has files in it is read by whoever wants them.
     """
+    if request.content_type == "multipart/form-data":
+        return
     try:
         await request.post()
-    except (ValueError, LookupError) as exc:  # not in its charset, a charset that nobody knows, no multipart
+    except (ValueError, LookupError) as exc:  # not in its charset, or in one that nobody knows
         raise problems.BodyUnreadable("The form is not what its headers say; nothing was changed.") from exc
 
 
