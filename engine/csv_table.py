@@ -135,8 +135,13 @@ def _separator(text: str) -> tuple[str, str]:
     named = _SEP_LINE.match(text)
     if named is not None and named[1] in SEPARATORS:
         return named[1], text[named.end() :]
-    header = re.sub(r'"[^"]*"', "", text.lstrip().split("\n", 1)[0])
-    return max(SEPARATORS, key=header.count), text
+    return separator_of(text.lstrip().split("\n", 1)[0]), text
+
+
+def separator_of(header: str) -> str:
+    """What parts the cells of that line."""
+    bare = re.sub(r'"[^"]*"', "", header)
+    return max(SEPARATORS, key=bare.count)
 
 
 def _records(text: str, separator: str, max_rows: int) -> tuple[list[tuple[int, list[str]]], list[CellFault]]:

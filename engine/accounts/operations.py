@@ -55,11 +55,12 @@ from engine.accounts.users import (
 )
 from engine.audit.events import Event
 from engine.audit.record import Actor, record
+from engine.audit.store_outdated import outdate
 from engine.countries import is_country
 from engine.db import utc_now
 from engine.errors import FieldFault, Forbidden, Invalid, NotFound
 from engine.ids import new_id
-from engine.models import Account, ApiKey, Location, Role, SetupLink, User
+from engine.models import Account, ApiKey, Location, Phone, Role, SetupLink, User
 from engine.numbers import is_telephone, parse_e164
 
 __all__ = [
@@ -222,7 +223,7 @@ async def update_account(session: AsyncSession, actor: Actor, account: Account, 
     account.notification_prefix = wished.notification_prefix.strip()
     account.notification_text = wished.notification_text.strip()
     if is_told_to_phones:
-        await store.outdate_phones(session, account.id)
+        await outdate(session, Phone.account_id == account.id)
     record(session, actor, Event.ACCOUNT_UPDATE, account)
 
 

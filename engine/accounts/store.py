@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeVar, cast
 
-from sqlalchemy import ColumnElement, func, insert, select, update
+from sqlalchemy import ColumnElement, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped
 
@@ -24,7 +24,6 @@ from engine.models import (
     Line,
     Network,
     Pbx,
-    Phone,
     Role,
     SecurityPolicy,
     Session,
@@ -32,7 +31,6 @@ from engine.models import (
     Trunk,
     User,
     UserStatus,
-    outdated,
 )
 
 # The account of the platform's own operators: nobody's phones, locations or calls are in it. A fixed name, so that
@@ -324,12 +322,3 @@ async def trunks_of(
 
 async def trunk_by_id(session: AsyncSession, account_id: str, trunk_id: str, *, for_update: bool = False) -> Trunk:
     return await row_of(session, Trunk, account_id, trunk_id, for_update=for_update)
-
-
-async def outdate_phones(session: AsyncSession, account_id: str) -> None:
-    """What has just been changed stands in the files of the account's phones: those that hold the files of before are
-    out of date with the commit.
-    """
-    await session.flush()
-    stale = update(Phone).where(Phone.account_id == account_id).values(outdated())
-    await session.execute(stale, execution_options={"synchronize_session": False})

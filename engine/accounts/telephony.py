@@ -16,10 +16,11 @@ from engine.accounts.addresses import canonical_network, host_fault
 from engine.accounts.trunk_groups import leave_groups
 from engine.audit.events import Event
 from engine.audit.record import Actor, record
+from engine.audit.store_outdated import outdate
 from engine.countries import countries_of
 from engine.errors import Conflict, FieldFault, Invalid
 from engine.ids import new_id
-from engine.models import Account, Location, LocationMode, Pbx, Transport, Trunk
+from engine.models import Account, Location, LocationMode, Pbx, Phone, Transport, Trunk
 from engine.numbers import plain_digits, plan_of, shadowed_emergency_number
 from engine.sip.message import BadMessage
 from engine.sip.uri import parse_uri
@@ -88,7 +89,7 @@ async def create_pbx(session: AsyncSession, actor: Actor, account: Account, wish
     pbx = Pbx(id=new_id("pbx"), account_id=account.id)
     await _apply_pbx(session, account, pbx, wished)
     session.add(pbx)
-    await store.outdate_phones(session, account.id)  # lines that name no PBX register with the only one
+    await outdate(session, Phone.account_id == account.id)  # lines that name no PBX register with the only one
     record(session, actor, Event.PBX_CREATE, pbx)
     return pbx
 
@@ -98,7 +99,7 @@ async def update_pbx(session: AsyncSession, actor: Actor, account: Account, pbx:
     before = _told_to_phones(pbx)
     await _apply_pbx(session, account, pbx, wished)
     if _told_to_phones(pbx) != before:
-        await store.outdate_phones(session, account.id)
+        await outdate(session, Phone.account_id == account.id)
     record(session, actor, Event.PBX_UPDATE, pbx)
 
 
@@ -115,7 +116,7 @@ async def delete_pbx(session: AsyncSession, actor: Actor, pbx: Pbx) -> None:
         line.pbx_id = None
     await session.flush()
     await session.delete(pbx)
-    await store.outdate_phones(session, pbx.account_id)
+    await outdate(session, Phone.account_id == pbx.account_id)
     record(session, actor, Event.PBX_DELETE, pbx)
 
 

@@ -57,8 +57,8 @@ def read_lines(text: str, role: Role) -> tuple[list[Line], list[LineFault]]:
         role: Of lines that name none.
     """
     first = next((line for line in text.splitlines() if line.strip()), "")
-    is_headed = "@" not in first and any(_is_email_heading(cell) for cell in _cells(first))
-    separator = max(csv_table.SEPARATORS, key=first.count)
+    separator = csv_table.separator_of(first)
+    is_headed = "@" not in first and any(_is_email_heading(cell) for cell in first.split(separator))
     whole = text if is_headed else f"{separator.join(COLUMNS)}\n{text}"
     sheet = csv_table.read(whole.encode("utf-8", "replace"), COLUMNS, spellings=_SPELLINGS, max_rows=MAX_AT_ONCE)
     ahead = 0 if is_headed else 1
@@ -74,12 +74,6 @@ def read_lines(text: str, role: Role) -> tuple[list[Line], list[LineFault]]:
     if not lines and not faults:
         faults.append(LineFault(0, "Nobody is named. Type one e-mail address a line."))
     return lines, faults
-
-
-def _cells(line: str) -> list[str]:
-    for separator in csv_table.SEPARATORS:
-        line = line.replace(separator, ",")
-    return line.split(",")
 
 
 def _is_email_heading(cell: str) -> bool:

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit.events import Event
 from engine.audit.record import Actor, record
+from engine.audit.store_outdated import outdate
 from engine.db import utc_now
 from engine.e911 import store, store_tests
 from engine.e911.fields import (
@@ -24,7 +25,7 @@ from engine.e911.fields import (
 )
 from engine.errors import Conflict, FieldFault, Invalid
 from engine.ids import new_id
-from engine.models import Account, Location, LocationStatus, Network, NetworkKind, NotificationRecipient
+from engine.models import Account, Location, LocationStatus, Network, NetworkKind, NotificationRecipient, Phone
 from engine.numbers import numbers_of
 
 # ------------------------------------------------------------------------------------------ locations
@@ -68,7 +69,7 @@ async def update_location(
     for name, value in moved.items():
         setattr(location, name, value)
     if _told_to_phones(location) != was_told:
-        await store.outdate_phones_at(session, location)
+        await outdate(session, Phone.account_id == location.account_id, Phone.location_id == location.id)
     if moved.keys() & {"civic_address", "geo"} and location.status != LocationStatus.DRAFT:
         location.status = LocationStatus.DRAFT
         location.validated_at = None

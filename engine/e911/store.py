@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.crypto import Unsealable
@@ -43,7 +43,6 @@ from engine.models import (
     Sighting,
     Trunk,
     TrunkGroup,
-    outdated,
 )
 
 MAX_PAGE = 200
@@ -503,12 +502,3 @@ def _read_cursor(cursor: str) -> tuple[dt.datetime, str]:
         return dt.datetime.fromisoformat(at).astimezone(dt.UTC), identity
     except (binascii.Error, UnicodeError, ValueError) as exc:
         raise Invalid("cursor: expected the next_cursor of the page before; start again without one.") from exc
-
-
-async def outdate_phones_at(session: AsyncSession, location: Location) -> None:
-    """What has just been changed stands in the files of the location's phones: those that hold the files of before are
-    out of date with the commit.
-    """
-    await session.flush()
-    stale = update(Phone).where(Phone.account_id == location.account_id, Phone.location_id == location.id)
-    await session.execute(stale.values(outdated()), execution_options={"synchronize_session": False})

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit.events import Event
 from engine.audit.record import Actor, record
+from engine.audit.store_outdated import outdate
 from engine.errors import Conflict, FieldFault, Invalid
 from engine.ids import new_id
 from engine.models import Account, SettingsLevel
@@ -52,7 +53,7 @@ async def create_level(session: AsyncSession, actor: Actor, account: Account, wi
         location_id=wished.location_id if wished.kind == SourceKind.LOCATION else None, settings=dict(wished.settings),
     )  # fmt: skip
     session.add(level)
-    await store_levels.outdate(session, *store_levels.phones_at(level))
+    await outdate(session, *store_levels.phones_at(level))
     record(session, actor, Event.SETTINGS_CREATE, level)
     return level
 
@@ -66,14 +67,14 @@ async def update_level(session: AsyncSession, actor: Actor, level: SettingsLevel
         raise Invalid("These settings cannot be stored like this.", fields=found)
     if dict(settings) != level.settings:
         level.settings = dict(settings)
-        await store_levels.outdate(session, *store_levels.phones_at(level))
+        await outdate(session, *store_levels.phones_at(level))
     record(session, actor, Event.SETTINGS_UPDATE, level)
 
 
 async def delete_level(session: AsyncSession, actor: Actor, level: SettingsLevel) -> None:
     """Take a level away; what it said is inherited from the levels below it again."""
     await session.delete(level)
-    await store_levels.outdate(session, *store_levels.phones_at(level))
+    await outdate(session, *store_levels.phones_at(level))
     record(session, actor, Event.SETTINGS_DELETE, level)
 
 
@@ -99,7 +100,7 @@ async def put_global(session: AsyncSession, actor: Actor, settings: Mapping[str,
         id=GLOBAL_ID, account_id=None, kind=SourceKind.GLOBAL, name=merge.GLOBAL_NAME, settings=dict(settings)
     )
     session.add(level)
-    await store_levels.outdate(session)
+    await outdate(session)
     record(session, actor, Event.SETTINGS_CREATE, level)
     return level
 

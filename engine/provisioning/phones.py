@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit.events import Event
 from engine.audit.record import Actor, record
+from engine.audit.store_outdated import outdate
 from engine.countries import countries_of
 from engine.crypto import KeyRing
 from engine.db import utc_now
@@ -27,7 +28,6 @@ from engine.provisioning import (
     softphones,
     store,
     store_cutover,
-    store_levels,
     tokens,
     vendors,
 )
@@ -114,7 +114,7 @@ async def update_phone(session: AsyncSession, actor: Actor, phone: Phone, wished
     await _apply_phone(session, phone, wished)
     quarantine.settle(phone)
     await _assign(session, phone, wished.lines)
-    await store_levels.outdate(session, Phone.id == phone.id)
+    await outdate(session, Phone.id == phone.id)
     record(session, actor, Event.PHONE_UPDATE, phone)
 
 
@@ -124,7 +124,7 @@ async def assign_lines(session: AsyncSession, actor: Actor, phone: Phone, line_i
     if faults:
         raise Invalid("These lines cannot be put on the phone.", fields=tuple(faults))
     await _assign(session, phone, line_ids)
-    await store_levels.outdate(session, Phone.id == phone.id)
+    await outdate(session, Phone.id == phone.id)
     record(session, actor, Event.PHONE_UPDATE, phone)
 
 
@@ -217,7 +217,7 @@ async def create_line(session: AsyncSession, actor: Actor, account: Account, wis
 async def update_line(session: AsyncSession, actor: Actor, account: Account, line: Line, wished: LineFields) -> None:
     """Change a line. Raises as `create_line`."""
     await _apply_line(session, account, line, wished)
-    await store_levels.outdate(session, _with_line(line))
+    await outdate(session, _with_line(line))
     record(session, actor, Event.LINE_UPDATE, line)
 
 
@@ -229,7 +229,7 @@ async def delete_line(session: AsyncSession, actor: Actor, line: Line) -> None:
         for key in await store.keys_of(session, phone.id):
             if key.line_id == line.id:
                 await session.delete(key)
-    await store_levels.outdate(session, Phone.id.in_([phone.id for phone in phones]))
+    await outdate(session, Phone.id.in_([phone.id for phone in phones]))
     for confirmed in await store.confirmed_for(session, line_id=line.id):
         await session.delete(confirmed)
     for number in await store.numbers_of_line(session, line.id):
@@ -333,7 +333,7 @@ async def rotate_phone_admin_password(session: AsyncSession, actor: Actor, accou
     """Give the account's phones a new admin password; each takes it at its next fetch. Returns the clear password."""
     await store_cutover.lock(session, account)
     account.phone_admin_password = password = mint_admin_password()
-    await store_levels.outdate(session, Phone.account_id == account.id)
+    await outdate(session, Phone.account_id == account.id)
     record(session, actor, Event.PHONE_ADMIN_PASSWORD_ROTATE, account)
     return password
 

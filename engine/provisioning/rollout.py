@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit.events import Event
 from engine.audit.record import Actor, record
+from engine.audit.store_outdated import outdate
 from engine.db import utc_now
 from engine.errors import Conflict, FieldFault, Invalid
 from engine.ids import new_id
@@ -117,7 +118,7 @@ async def publish_rollout(session: AsyncSession, actor: Actor, rollout: Rollout,
     else:
         await _write_settings(session, rollout, change)
     _end(rollout, RolloutState.PUBLISHED, "")
-    await store_levels.outdate(session, *store_rollouts.affected(rollout.account_id, change))
+    await outdate(session, *store_rollouts.affected(rollout.account_id, change))
     record(session, actor, Event.ROLLOUT_PUBLISH, rollout)
 
 
@@ -314,4 +315,4 @@ async def _write_settings(session: AsyncSession, rollout: Rollout, change: Chang
 async def _outdate(session: AsyncSession, phone_ids: Sequence[str]) -> None:
     """Those phones have not got what they would be given now: a machine's column, not audited."""
     for start in range(0, len(phone_ids), 500):
-        await store_levels.outdate(session, Phone.id.in_(phone_ids[start : start + 500]))
+        await outdate(session, Phone.id.in_(phone_ids[start : start + 500]))

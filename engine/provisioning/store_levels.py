@@ -4,11 +4,10 @@ question.
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from engine.audit import changes
-from engine.models import Location, Phone, SettingsLevel, TemplateOverride, TemplateVersion, outdated
+from engine.models import Location, Phone, SettingsLevel, TemplateOverride, TemplateVersion
 from engine.provisioning.merge import SourceKind
 
 
@@ -28,21 +27,6 @@ async def location_of(session: AsyncSession, account_id: str, location_id: str) 
     """The account's location of that id, or None."""
     query = select(Location).where(Location.id == location_id, Location.account_id == account_id)
     return (await session.scalars(query)).first()
-
-
-async def outdate(session: AsyncSession, *conditions: ColumnElement[bool]) -> None:
-    """Those phones have not got what they would be given now: a machine's column, which no audit entry tells. Where
-    this transaction has moved no revision, nothing that a phone is given was changed, and none is out of date.
-    """
-    await session.flush()
-    moved = changes.of(session.sync_session)
-    if not moved.bumped and not moved.bumps_every_account:
-        return
-    stale = update(Phone).where(*conditions).values(outdated())
-    await session.execute(stale, execution_options={"synchronize_session": False})
-    for row in list(session.identity_map.values()):  # a few, beside any number of phones
-        if isinstance(row, Phone):
-            await session.refresh(row, ["status", "stale_revision"])
 
 
 def phones_at(level: SettingsLevel) -> tuple[ColumnElement[bool], ...]:

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit.events import Event
 from engine.audit.record import Actor, record
+from engine.audit.store_outdated import outdate
 from engine.db import utc_now
 from engine.errors import Conflict, FieldFault, Invalid, NotFound
 from engine.ids import new_id
@@ -131,4 +132,4 @@ def _keep(session: AsyncSession, actor: Actor, template: TemplateOverride, note:
 
 
 async def _outdate(session: AsyncSession, template: TemplateOverride) -> None:
-    await store_levels.outdate(session, Phone.account_id == template.account_id, Phone.vendor == template.vendor)
+    await outdate(session, Phone.account_id == template.account_id, Phone.vendor == template.vendor)

@@ -205,16 +205,6 @@ async def test_a_bad_profile_hides_no_other_bad_field_of_a_trunk(port: AdminPort
     assert 'id="e-f-profile"' in text
 
 
-async def test_a_bad_role_hides_no_bad_address_of_a_user(port: AdminPort, site: Site) -> None:
-    """The form to invite somebody."""
-    form = {"email": "nobody", "name": "Kept", "role": "king"}
-    answer = await port.call("POST", "/users", await port.browser(site), data=form)
-    text = await answer.text()
-    assert answer.status == 422
-    assert 'id="e-f-email"' in text
-    assert 'id="e-f-role"' in text
-
-
 async def test_a_wrong_present_password_hides_no_bad_new_one(port: AdminPort, site: Site) -> None:
     """AD-AUTH: and says nothing of how the new one is like the present one."""
     browser = await port.browser(site)

@@ -314,6 +314,8 @@ async def test_bad_fields_of_a_user_are_told_each(port: AdminPort, site: Site) -
     assert page.status == 422
     assert 'value="Kept"' in text
     assert 'value="nobody"' in text
+    assert 'id="e-f-email"' in text
+    assert 'id="e-f-role"' in text
 
 
 async def test_the_pages_invite_change_disable_and_remove(port: AdminPort, site: Site) -> None:
