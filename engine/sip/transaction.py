@@ -255,9 +255,11 @@ _INVITE: Final = b"INVITE "
 
 
 def server_key(request: Request) -> bytes:
-    """Where the server transaction of a request is found (RFC 3261 §17.2.3): its method, branch and sent-by in one.
+    """Where the server transaction of a request is found (RFC 3261 §17.2.3): its method, branch, sent-by and Call-ID.
 
-    An ACK finds its INVITE, a CANCEL its own.
+    An ACK finds its INVITE, a CANCEL its own: all three have one Call-ID (§9.1, §17.1.1.3). The rule itself trusts a
+    branch to be unique; a PBX that uses one again, or two behind one private address that begin to count alike, would
+    have their next call taken for a repetition and never answered.
 
     A branch without the magic cookie, or of the cookie alone (RFC 4475 §3.2.1), identifies nothing: then the fields
     of RFC 3261 §17.2.3 do (the To tag, which an ACK has and its INVITE has not, is left out).
@@ -272,12 +274,11 @@ def server_key(request: Request) -> bytes:
             (
                 request.request_uri_bytes,
                 request.from_tag_bytes,
-                request.call_id_bytes,
                 b"%d" % request.cseq_number,
                 request.lines[request.shape.via][via.start : via.end].strip(),
             )
         )
-    return b" ".join((method, branch, via.sent_by))
+    return b" ".join((method, branch, via.sent_by, request.call_id_bytes))
 
 
 def client_key(branch: bytes, method: bytes) -> bytes:

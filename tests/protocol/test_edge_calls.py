@@ -3,6 +3,7 @@ recorded.
 """
 
 import asyncio
+import re
 import socket
 import time
 from datetime import UTC, datetime
@@ -350,6 +351,30 @@ async def test_a_cancel_ends_the_call_at_the_trunk_too(tmp_path, keys, parties):
     assert (outcome["outcome"], outcome["status"]) == ("cancelled", 487)
     assert attempt["outcome"] == "cancelled"
     assert second.invites == []
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+async def test_a_second_911_by_the_branch_of_the_first_is_a_call_of_its_own(tmp_path, keys, parties, transport):
+    """E-03: a PBX that uses a branch again has both answered, and what it cancels is the call that it names."""
+    carrier = await parties(Carrier("udp", CARRIER_IP, lambda _: [100, 180]))
+    pbx = await parties(Pbx(transport, PBX_IP))
+    async with edge(tmp_path, keys, account(trunk(carrier.hop))) as running:
+        first = await pbx.call(running.at(transport))
+        await first.ringing()
+        branch = first.branch.encode()
+        second = await pbx.call(
+            running.at(transport), edit=lambda data: re.sub(rb"branch=[^;\r]+", b"branch=" + branch, data)
+        )
+        second.branch = first.branch
+        await second.ringing()
+        await second.cancel()
+        assert (await second.final()).status == 487
+        carrier.answer(carrier.invites[0].call_id, 200, running.udp)
+        assert (await first.final()).status == 200
+        outcomes = await running.journal(lambda all_: sum(entry["type"] == "outcome" for entry in all_) == 2)
+    ended = {entry["outcome"] for entry in outcomes if entry["type"] == "outcome"}
+    assert ended == {"cancelled", "answered"}
+    assert len(carrier.invites) == 2
 
 
 async def test_what_visitors_dial_reaches_the_carrier_and_what_goes_nowhere_is_on_record(tmp_path, keys, parties):

@@ -534,6 +534,29 @@ def test_a_stranger_who_guessed_a_branch_does_not_keep_its_owner_out() -> None:
     assert drain(stack)[0] == []
 
 
+def test_two_calls_with_one_branch_are_two_calls_each_with_its_own_cancel_and_ack() -> None:
+    """E-03: a PBX that uses a branch again has its second 911 forwarded; what ends the one leaves the other alone."""
+    bench = Bench(A, invite=request(call_id="first@pbx"))
+    bench.receive(request(call_id="second@pbx"), PBX)
+    event = bench.events.pop()
+    assert isinstance(event, RequestReceived)
+    bench.stack.forward(event.transaction, Forward((A,)), 0.0)
+    bench.receive(request(call_id="second@pbx"), PBX)  # a repetition, by everything it says
+    invites = bench.sent_to(CARRIER)
+    assert [read_request(data).call_id for data in invites] == ["first@pbx", "second@pbx"]
+    bench.answer(CARRIER, 180, 0)
+    bench.answer(CARRIER, 180, 1)
+    bench.receive(request("CANCEL", call_id="second@pbx", body=b""), PBX)
+    (cancelled,) = [data for data in bench.sent_to(CARRIER) if data.startswith(b"CANCEL")]
+    assert read_request(cancelled).call_id == "second@pbx"
+    bench.answer(CARRIER, 486, 0)
+    bench.answer(CARRIER, 487, 1)
+    bench.receive(request("ACK", call_id="first@pbx", to_tag="carrier", body=b""), PBX)
+    told = len(bench.sent_to(PBX))
+    bench.wait(0.6)  # timer G: only the refusal that no ACK came for is repeated
+    assert [read_response(data).call_id for data in bench.sent_to(PBX)[told:]] == ["second@pbx"]
+
+
 @pytest.mark.parametrize(
     ("data", "status"),
     [

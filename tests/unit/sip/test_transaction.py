@@ -264,6 +264,15 @@ def test_an_ack_finds_its_invite_and_a_cancel_does_not() -> None:
     assert server_key(read_request(request(source=Hop("udp", "192.0.2.20", 5070)))) != invite
 
 
+def test_a_branch_that_is_used_again_for_another_call_is_another_transaction() -> None:
+    """E-18: of two calls alike in all but their Call-ID neither finds the other, nor the other's ACK and CANCEL."""
+    first, second = (
+        {server_key(read_request(request(method, call_id=name))) for method in ("INVITE", "ACK", "CANCEL", "MESSAGE")}
+        for name in ("first@pbx", "second@pbx")
+    )
+    assert (len(first), len(second), first & second) == (3, 3, set())
+
+
 @pytest.mark.parametrize("branch", ["1", "z9hG4bK"])
 def test_without_a_cookie_the_request_itself_is_the_key(branch: str) -> None:
     """E-18: RFC 2543 peers; the ACK has a To tag its INVITE had not."""
