@@ -78,14 +78,14 @@ async def test_a_reference_that_answers_soon_gives_the_call_its_location(tmp_pat
         async with edge(tmp_path, keys, table, location_hosts=[server.host]) as running, serving(running, server.host):
             refers = (BEYOND, f"Geolocation: <{server.uri()}>")
             took, invite, entry = await place_call(running, pbx, carrier, *refers)
-            assert 0.1 <= took < WAIT_S + 0.2
+            assert 0.1 <= took < 1.0
             assert (entry["location_source"], entry["flags"]) == ("reference", [])
             assert entry["location"]["civic_address"]["RD"] == "River"
             assert b"River" in invite.body
             assert rung(entry, "reference")["why"] == f"{server.host} answered"
             server.delay_s = 30.0
             took, _, entry = await place_call(running, pbx, carrier, *refers)
-            assert took < 0.15
+            assert took < WAIT_S
             assert entry["location_source"] == "reference"
             stats = await running.settled()
             assert (stats["references_asked"], stats["references_late"]) == (1, 0)
@@ -100,18 +100,18 @@ async def test_a_reference_that_takes_two_seconds_leaves_the_call_its_default_af
         async with edge(tmp_path, keys, table, location_hosts=[server.host]) as running, serving(running, server.host):
             refers = (BEYOND, f"Geolocation: <{server.uri()}>")
             took, _, entry = await place_call(running, pbx, carrier, *refers)
-            assert WAIT_S <= took < WAIT_S + 0.2
+            assert WAIT_S <= took < 1.0
             assert (entry["location_source"], entry["flags"]) == ("account_default", ["reference_unresolved"])
             assert "did not answer in time" in rung(entry, "reference")["why"]
             assert entry["received_at"] < entry["sent_at"]
             took, _, entry = await place_call(running, pbx, carrier, *refers)
-            assert took < 0.15
+            assert took < WAIT_S
             assert "reference_unresolved" in entry["flags"]
             async with asyncio.timeout(5):
                 while entry["location_source"] != "reference":
                     await asyncio.sleep(0.2)
                     took, _, entry = await place_call(running, pbx, carrier, *refers)
-                    assert took < 0.15
+                    assert took < WAIT_S
             assert await running.logs("location_reference_unresolved")
 
 
@@ -138,7 +138,7 @@ async def test_nobody_is_asked_for_a_reference_of_a_server_that_is_not_listed(tm
     async with edge(tmp_path, keys, with_default(trunk(carrier.hop)), location_hosts=["lis.example.com"]) as running:
         refers = (BEYOND, "Geolocation: <https://169.254.169.254/latest>")
         took, _, entry = await place_call(running, pbx, carrier, *refers)
-        assert took < 0.15
+        assert took < WAIT_S
         assert "169.254.169.254 is not asked: its host is not listed" in rung(entry, "reference")["why"]
         assert (await running.settled())["references_asked"] == 0
         assert not [message for message in running.said if message["is"] == "dereference"]
@@ -151,7 +151,7 @@ async def test_a_call_that_is_placed_already_waits_for_no_reference(tmp_path, ke
         took, _, entry = await place_call(
             running, pbx, carrier, "X-Callpoint-Device: 0015654aa937", "Geolocation: <https://lis.example.com/r/1>"
         )
-        assert took < 0.15
+        assert took < WAIT_S
         assert (entry["location_source"], entry["flags"]) == ("phone", [])
         asked = await running.hear("dereference")
         assert (asked["account_id"], asked["uri"], asked["deadline_s"]) == (
@@ -172,7 +172,7 @@ async def test_without_the_main_process_no_call_waits(tmp_path, keys, parties):
         assert time.monotonic() - started < WAIT_S
         await running.logs("main_process_gone")
         took, _, entry = await place_call(running, pbx, carrier, *refers)
-        assert took < 0.15
+        assert took < WAIT_S
         assert (entry["location_source"], entry["flags"]) == ("account_default", ["reference_unresolved"])
 
 
