@@ -93,7 +93,7 @@ async def post_location_merge(request: web.Request) -> web.Response:
     no_query(request)
     keep = await row_named(request, Location, to_change=True)
     body = await body_of(request, LocationMerge)
-    gone = await other_location(request, request[ACCOUNT], body.merged_id)
+    gone = await _other_location(request, request[ACCOUNT], body.merged_id)
     merged = await merge_locations(
         request[SESSION], request[ACTOR], request[ACCOUNT], keep, gone, despite_inside=body.despite_inside
     )
@@ -101,7 +101,7 @@ async def post_location_merge(request: web.Request) -> web.Response:
     return answered(LocationMergeAnswer(**{name: getattr(merged, name) for name in names}), keep)
 
 
-async def other_location(request: web.Request, account: Account, location_id: str) -> Location:
+async def _other_location(request: web.Request, account: Account, location_id: str) -> Location:
     """The location that goes. Raises Invalid: the account has none of that id."""
     location = await store.location_by_id(request[SESSION], account.id, location_id)
     if location is None:

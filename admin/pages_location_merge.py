@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from admin.api_locations_many import other_location
 from admin.auth import prepared
 from admin.context import ACCOUNT, ACTOR, SESSION
 from admin.field_words import ELEMENTS
@@ -89,9 +88,10 @@ async def post_merge(request: web.Request) -> web.Response:
 async def _both(request: web.Request) -> tuple[Location, Location]:
     session, account = request[SESSION], request[ACCOUNT]
     first = await store.location_by_id(session, account.id, request.match_info["id"])
-    if first is None:
-        raise NotFound("This account has no such location. It may have been merged or deleted already.")
-    return first, await other_location(request, account, request.match_info["other"])
+    second = await store.location_by_id(session, account.id, request.match_info["other"])
+    if first is None or second is None or first is second:
+        raise NotFound("This account has no such two locations. They may have been merged or deleted already.")
+    return first, second
 
 
 async def _side(request: web.Request, location: Location) -> Side:

@@ -228,41 +228,6 @@ async def test_a_method_that_is_not_served_says_which_are(port: AdminPort, site:
     assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "PATCH"}
 
 
-async def test_another_accounts_rows_do_not_exist(port: AdminPort, site: Site) -> None:
-    """AD-API: every route with an identifier answers 404 for a foreign one, and nothing of it changes."""
-    other = await port.site("Beta Books", "owner@beta.example")
-    foreign = await furnish(port, other, "10.7")
-    before = len(await port.entries(other.account.id))
-    for route in API_ROUTES:
-        if "{id}" in route.path:
-            answer = await port.call(
-                route.method, foreign.path(route), site.auth | {"If-Match": "*"}, json=foreign.body(route)
-            )
-            assert answer.status == 404, f"{route.method} {route.path}"
-    assert len(await port.entries(other.account.id)) == before
-
-
-async def test_another_accounts_rows_cannot_be_referred_to(port: AdminPort, site: Site) -> None:
-    """AD-API: a foreign location, PBX or line inside a body is a bad field."""
-    other = await port.site("Beta Books", "owner@beta.example")
-    foreign = (await furnish(port, other, "10.7")).ids
-    for method, path, body, field in (
-        (
-            "POST",
-            "pbxs",
-            {"name": "P", "sources": ["192.0.2.9"], "default_location_id": foreign["locations"]},
-            "default_location_id",
-        ),
-        ("POST", "networks", {"value": "10.2.0.0/16", "location_id": foreign["locations"]}, "location_id"),
-        ("POST", "lines", {"extension": "7", "pbx_id": foreign["pbxs"]}, "pbx_id"),
-        ("POST", "lines", {"extension": "7", "location_id": foreign["locations"]}, "location_id"),
-        ("PATCH", "account", {"default_location_id": foreign["locations"]}, "default_location_id"),
-    ):
-        answer = await port.call(method, f"/api/v1/{path}", site.auth | {"If-Match": "*"}, json=body)
-        assert answer.status == 422, path
-        assert [fault["field"] for fault in (await answer.json())["errors"]] == [field]
-
-
 async def test_a_network_names_one_pbx_over_all_accounts(port: AdminPort, site: Site) -> None:
     """E-05: whatever the spelling, a source belongs to one PBX; whose, is not said."""
     other = await port.site("Beta Books", "owner@beta.example")
