@@ -53,6 +53,7 @@ from engine.provisioning.assetstore import AssetStore
 from engine.provisioning.http import PhonesPort, make_phones_port
 from engine.provisioning.location_alarms import LocationAlarms
 from engine.provisioning.mover import Mover
+from engine.provisioning.outdating import OwedMarking
 from engine.provisioning.retention import Retention
 from engine.provisioning.rollout_watch import RolloutWatch
 from engine.provisioning.trial import tried_rollout
@@ -109,6 +110,7 @@ class App:
         self.sightings = serve_held(self.phones, self.database, self.keys, data / "snapshot")
         self.workers = PhonesWorkers(config, self.phones, self.sightings.note)
         self.location_alarms = LocationAlarms(self.database)
+        self.owed_marking = OwedMarking(self.database)
         self.reach = Reach(self.edge, self.database)
         tried = partial(tried_rollout, self.database, self.phones.index)
         self.rollouts = RolloutWatch(self.database, self.reach.resync_phones, tried)
@@ -208,6 +210,7 @@ class App:
         self._spawn(self.sightings.run(), "sightings")
         self._spawn(self.mover.run(), "token moves")
         self._spawn(self.location_alarms.run(), "location alarms")
+        self._spawn(self.owed_marking.run(), "marks of large changes")
         self._spawn(self.rollouts.run(), "rollouts")
         self._spawn(self.retention.run(), "fetch log retention")
         self._spawn(self.record_retention.run(), "record retention")

@@ -63,7 +63,7 @@ from engine.models.people import (
     User,
     UserStatus,
 )
-from engine.models.phones import Contact, Line, Phone, PhoneLine, PhoneStatus, outdated
+from engine.models.phones import Contact, Line, OwedMark, Phone, PhoneLine, PhoneStatus, outdated
 from engine.models.places import (
     ConfirmedLocation,
     Location,
@@ -143,6 +143,7 @@ __all__ = [
     "NotificationState",
     "Number",
     "NumberKind",
+    "OwedMark",
     "Pbx",
     "PendingSignIn",
     "Phone",

@@ -86,6 +86,16 @@ def outdated() -> dict[str, Any]:
     return {"status": status, "stale_revision": func.coalesce(following, 1)}
 
 
+class OwedMark(Base):
+    """A phone whose files are others from `revision` on, which its own row does not say yet: of a change that concerns
+    very many phones (`engine.audit.store_outdated`).
+    """
+
+    __tablename__ = "phone_owed_mark"
+    phone_id: Mapped[str] = mapped_column(Id, primary_key=True)  # no key of `phone`: one that is deleted is passed over
+    revision: Mapped[int] = mapped_column(Integer)
+
+
 class Line(Audited, Versioned, Stamped, Base):
     __tablename__ = "line"
     resource_type = "line"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, and_, exists, false, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from engine.audit.store_outdated import are_many, owe
 from engine.models import Account, Line, Phone, PhoneLine, PhoneStatus
 from engine.provisioning.movement import MAX_LISTED, Impact, Move, PhoneSeen, Progress, RotationState
 from engine.provisioning.resync import WAITING
@@ -89,6 +90,9 @@ async def outdate(session: AsyncSession, account: Account) -> None:
     behind = Phone.fetched_token_index.is_distinct_from(wished)
     current = (Phone.account_id == account.id, Phone.status == PhoneStatus.CURRENT)
     await session.flush()
+    if await are_many(session, *current, behind):
+        await owe(session, *current, behind)
+        return
     await session.execute(update(Phone).where(*current, behind).values(status=PhoneStatus.STALE))
 
 

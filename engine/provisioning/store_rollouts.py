@@ -7,8 +7,9 @@ from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
+from engine.audit.store_outdated import holds_older
 from engine.db import utc_now
-from engine.models import Phone, PhoneStatus, ProvisioningEvent, Rollout, RolloutState
+from engine.models import Phone, ProvisioningEvent, Rollout, RolloutState
 from engine.provisioning import merge
 from engine.provisioning.canary import Sign
 from engine.provisioning.fetches import FetchKind
@@ -54,7 +55,7 @@ async def concerned(session: AsyncSession, rollout: Rollout) -> Sequence[str]:
     if rollout.state != RolloutState.PUBLISHED:
         return list(rollout.canary)
     change = Change(ChangeKind(rollout.kind), rollout.target, None)
-    query = select(Phone.id).where(*affected(rollout.account_id, change), Phone.status == PhoneStatus.STALE)
+    query = select(Phone.id).where(*affected(rollout.account_id, change), holds_older())
     return (await session.scalars(query.order_by(Phone.id))).all()
 
 
@@ -70,7 +71,7 @@ async def results_since(session: AsyncSession, rollout: Rollout) -> Mapping[str,
 async def outdated(session: AsyncSession, rollout: Rollout) -> int:
     """How many phones that the change can reach hold an older configuration."""
     conditions = affected(rollout.account_id, Change(ChangeKind(rollout.kind), rollout.target, None))
-    query = select(func.count()).select_from(Phone).where(*conditions, Phone.status == PhoneStatus.STALE)
+    query = select(func.count()).select_from(Phone).where(*conditions, holds_older())
     return await session.scalar(query) or 0
 
 

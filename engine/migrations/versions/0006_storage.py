@@ -31,6 +31,7 @@ def upgrade() -> None:
     _removal_note()
     _what_tests_rest_on()
     _alarm_dismissal()
+    _owed_marks()
     op.add_column("phone", sa.Column("stale_revision", sa.Integer(), nullable=True))
     op.add_column("location_test", sa.Column("passed_before_at", sa.DateTime(), nullable=True))
 
@@ -171,6 +172,16 @@ def _alarm_dismissal() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_alarm_dismissal")),
         sa.UniqueConstraint("account_id", "kind", name=op.f("uq_alarm_dismissal_account_id_kind")),
+    )
+
+
+def _owed_marks() -> None:
+    """Of a change that concerns very many phones: which of them do not say yet that they are out of date."""
+    op.create_table(
+        "phone_owed_mark",
+        sa.Column("phone_id", sa.String(length=48), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("phone_id", name=op.f("pk_phone_owed_mark")),
     )
 
 
