@@ -333,7 +333,7 @@ class Edge:
             cancel = parse_message(data)
         except BadMessage:
             return False
-        if not isinstance(cancel, Request) or self._stack.may_end(cancel, hop):
+        if not isinstance(cancel, Request) or self._stack.cancels.may_end(cancel, hop):
             return False
 
         def answered(is_ended: bool) -> None:
@@ -349,7 +349,7 @@ class Edge:
     def _cancel_for_sibling(self, data: bytes, hop: Hop, is_trusted: bool) -> bool:
         cancel = parse_message(data)
         now = self._loop.time()
-        is_ended = isinstance(cancel, Request) and self._stack.end_by(cancel, hop, now, is_trusted=is_trusted)
+        is_ended = isinstance(cancel, Request) and self._stack.cancels.end_by(cancel, hop, now, is_trusted=is_trusted)
         self._passage.send_out(now)
         return is_ended
 

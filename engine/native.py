@@ -24,9 +24,9 @@ _MAKING = "making-"
 PACKAGE = Path(__file__).parent / "sip"
 # What a datagram passes through. The shells of streams wait for sockets, and the resolver for DNS: nothing is gained.
 MODULES = (
-    "auth", "context", "crowd", "dialog", "disguise", "edit", "events", "failover", "forward", "framer", "grammar",
-    "headers", "inside", "message", "own", "passage", "proxy", "remembered", "repair", "reply", "stack", "timers",
-    "transaction", "udp", "uri", "validation",
+    "attempt", "auth", "cancel", "context", "crowd", "dialog", "disguise", "edit", "events", "failover", "forward",
+    "framer", "grammar", "headers", "inside", "message", "own", "passage", "proxy", "refusals", "remembered", "repair",
+    "reply", "stack", "timers", "transaction", "udp", "uri", "validation",
 )  # fmt: skip
 
 

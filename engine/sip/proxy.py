@@ -4,27 +4,21 @@ A response context is one request's way through us. Its targets are tried one af
 a client transaction of its own. A branch is given up by our own clock when nothing at all was heard; it cannot be
 cancelled then (§9.1 wants a 1xx first), so it is cancelled as soon as one comes, and its late 2xx is forwarded like
 any other. The rules that end a context: a 2xx; a final status that does not fail over; a CANCEL; no target left.
-
-A request too large for a datagram goes by TCP where that is known to work (§18.1.1, `tcp_is_up`). Should the stream
-fail, it goes by UDP at once, in the same attempt; should nothing be heard on it, by UDP as the next attempt, and no
-other request tries that stream for `DOUBT_S`. Each of the two has half the time that the target has for
-an answer: one that is dead keeps a call no longer for having been reached by both.
 """
 
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
 
 from engine.sip import edit
-from engine.sip.context import Branch, ByDatagram, ResponseContext
+from engine.sip.attempt import Attempts
+from engine.sip.context import Branch, ResponseContext
 from engine.sip.dialog import Dialogs
-from engine.sip.disguise import disguise_of, dress, proof_lines, seal, with_proof
+from engine.sip.disguise import proof_lines
 from engine.sip.edit import Routing
 from engine.sip.events import (
     AnsweredLate,
     AttemptEnded,
     AttemptOutcome,
-    AttemptStarted,
     DialogEnded,
     Event,
     Finished,
@@ -39,14 +33,13 @@ from engine.sip.failover import (
     keep_better,
     keep_refusal,
     keeps_sips,
-    leaves_as_sips,
     patience,
     upward,
 )
 from engine.sip.forward import NO_EDIT, Edit, Forward, Hop, Target
 from engine.sip.message import Request, Response
 from engine.sip.remembered import Remembered
-from engine.sip.timers import LATE_TRYING_S, TRANSACTION_S, Deadlines
+from engine.sip.timers import LATE_TRYING_S, Deadlines
 from engine.sip.transaction import (
     PASS,
     PASS_AND_ACK,
@@ -54,12 +47,9 @@ from engine.sip.transaction import (
     ServerTransaction,
     State,
     Transactions,
-    client_key,
 )
 
 __all__ = ["Branch", "Edit", "Forward", "Hop", "Proxy", "ResponseContext", "Target"]
-
-MAX_DATAGRAM_REQUEST_BYTES = 1_300  # §18.1.1: larger ones go by a congestion controlled transport
 
 
 class Proxy:
@@ -81,14 +71,19 @@ class Proxy:
         self._transactions = transactions
         self._dialogs = dialogs
         self._deadlines = deadlines
-        self._make_branch = make_branch
         self._make_tag = make_tag
         self._send = send
         self._emit = emit
-        self._tcp_is_up = tcp_is_up
         self._on_fault = on_fault
-        self._connected: set[tuple[str, str, int]] = set()
-        self._tcp_doubts = Doubts()
+        self.attempts = Attempts(
+            transactions=transactions,
+            dialogs=dialogs,
+            deadlines=deadlines,
+            make_branch=make_branch,
+            emit=emit,
+            tcp_is_up=tcp_is_up,
+            on_fault=on_fault,
+        )
         self.silent = Doubts()  # addresses that said nothing, or 503: asked last by requests inside a dialog
         self.remembered = Remembered()
 
@@ -150,12 +145,12 @@ class Proxy:
             return
         for branch in context.branches:
             if not branch.is_over:
-                self._cancel_branch(branch, now)
+                self.attempts.cancel(branch, now)
 
     def end_unanswered(self, branch: Branch, outcome: AttemptOutcome, now: float) -> None:
         """A client transaction ended without a final response: timers B and F, or its transport failed."""
         self._deadlines.disarm(branch)
-        if branch.by_datagram is not None and outcome == "unreachable" and self._go_by_datagram(branch, now):
+        if branch.by_datagram is not None and outcome == "unreachable" and self.attempts.go_by_datagram(branch, now):
             return
         if outcome == "timeout" and branch.is_cancel_wanted:
             outcome = "cancelled"
@@ -204,21 +199,10 @@ class Proxy:
         else:
             self._transactions.stop_repeating(client)
             if context.is_invite:
-                self._cancel_branch(branch, now)
+                self.attempts.cancel(branch, now)
             else:
                 self._transactions.abandon(client)
         self._end_without_answer(branch, outcome, now)
-
-    def connected(self, hop: Hop, now: float) -> None:
-        """A stream to that hop stands: from now on the first response is waited for."""
-        self._connected.add(hop[:3])
-        for client in self._transactions.waiting_on(hop._replace(connection=0)):
-            branch = client.owner
-            if isinstance(branch, Branch) and branch.lane is not None and not branch.is_cancel_sent:
-                self._deadlines.arm(branch, branch.target.first_response_s, now)
-
-    def disconnected(self, hop: Hop) -> None:
-        self._connected.discard(hop[:3])
 
     # -- trying targets ------------------------------------------------------------------------------------------
 
@@ -252,126 +236,13 @@ class Proxy:
         for is_least in (False, True) if changes is not NO_EDIT else (False,):
             each = Edit(request_uri=changes.request_uri, remove=changes.remove) if is_least else changes
             try:
-                self._try(context, target, each, now, is_retry=is_retry, after=after, proof=proof)
+                self.attempts.begin(context, target, each, now, is_retry=is_retry, after=after, proof=proof)
             except Exception as fault:  # noqa: BLE001 - a fault of ours must not keep a 911 call from its next trunk
                 self._on_fault(f"{target.name or 'a request inside a dialog'} to {target.hop.ip}: {fault!r:.300}")
             else:
                 return True
         keep_better(context, 500, None, None)
         return False
-
-    def _try(
-        self,
-        context: ResponseContext,
-        target: Target,
-        changes: Edit,
-        now: float,
-        *,
-        is_retry: bool,
-        after: Branch | None = None,
-        proof: tuple[bytes, ...] = (),
-    ) -> None:
-        """Send the request to a target. `after`: the same target's try before this one; `proof`: header lines that
-        answer its challenge.
-        """
-        branch = Branch(context, target, changes, len(context.branches) + 1, now, is_retry=is_retry)
-        if after is not None:
-            # a server that still has the first try would take a second one like it for a loop: 482 (§8.2.2.2)
-            is_another = bool(proof) or is_retry is not after.is_retry
-            # what goes out without a proof may be challenged in its own right, whatever was answered before
-            branch.ahead, branch.proofs = after.ahead + is_another, after.proofs + 1 if proof else 0
-        routing, token = context.routing, b""
-        if context.disguise is not None or target.credentials is not None or changes.from_ is not None or branch.ahead:
-            routing, token = self._dressed(branch, changes, proof)
-        name = self._make_branch().encode() + context.loop
-        sent = self._written(branch, target.hop, name, routing, token)
-        if (
-            len(sent) > MAX_DATAGRAM_REQUEST_BYTES
-            and target.hop.transport == "udp"
-            and self._takes_tcp(target.hop, now)
-        ):
-            branch.by_datagram = ByDatagram(target, routing, token)
-            branch.target = target = for_half_the_time(target, target.hop._replace(transport="tcp"))
-            sent = self._written(branch, target.hop, name, routing, token)
-        context.branches.append(branch)
-        self._open(branch, sent, name, now)
-        if context.tag is not None:
-            self._emit(AttemptStarted(context.tag, target, branch.number, changes.conveys_location, sent, now))
-
-    def _written(self, branch: Branch, hop: Hop, name: bytes, routing: Routing, token: bytes) -> bytes:
-        """The request as it leaves for a hop, with our Via and Record-Route (§16.6)."""
-        context, changes, dialogs = branch.context, branch.edit, self._dialogs
-        request, source = context.request, context.server.source
-        assert request is not None
-        record_route = b""
-        if context.record_routed:
-            if request.scheme == b"sips" or hop.transport == "tls":
-                is_sips = leaves_as_sips(request, routing, changes)
-                record_route = dialogs.record_route_secured(request, source, hop, token, is_sips=is_sips)
-            else:
-                record_route = dialogs.record_route(request, source, hop, token)
-        return edit.forwarded_request(
-            request,
-            via=dialogs.via(hop, name),
-            record_route=record_route,
-            received=context.server.received,
-            routing=routing,
-            edit=changes,
-            on_stream=hop.transport != "udp",
-        )
-
-    def _open(self, branch: Branch, sent: bytes, name: bytes, now: float) -> None:
-        """Send it; the branch's own deadline begins."""
-        target = branch.target
-        hop = target.hop
-        branch.client = ClientTransaction(client_key(name, branch.context.server.method), sent, hop, branch)
-        self._transactions.open_client(branch.client, now)
-        limit = target.first_response_s
-        if hop.transport != "udp" and not hop.connection and hop[:3] not in self._connected:
-            limit = target.connect_s
-        if limit > 0:
-            self._deadlines.arm(branch, limit, now)
-
-    def _takes_tcp(self, hop: Hop, now: float) -> bool:
-        return not self._tcp_doubts.holds(hop, now) and self._tcp_is_up(hop.ip, hop.port)
-
-    def _go_by_datagram(self, branch: Branch, now: float) -> bool:
-        """The stream that a large request took has failed: the same attempt goes on over UDP."""
-        context, given = branch.context, branch.by_datagram
-        branch.by_datagram = None
-        self._tcp_doubts.add(branch.target.hop, now)
-        if given is None or branch.is_over or branch.is_cancel_wanted or context.is_done:
-            return False
-        branch.target = given.target
-        try:
-            name = self._make_branch().encode() + context.loop
-            sent = self._written(branch, given.target.hop, name, given.routing, given.token)
-        except Exception as fault:  # noqa: BLE001 - then it ends as unreachable, and the next target has its turn
-            self._on_fault(f"{given.target.name} by UDP: {fault!r:.300}")
-            return False
-        self._open(branch, sent, name, now)
-        return True
-
-    def _dressed(self, branch: Branch, changes: Edit, proof: tuple[bytes, ...]) -> tuple[Routing, bytes]:
-        """The request's lines as this target knows the dialog, and the token that brings that back (see `disguise`)."""
-        context, target = branch.context, branch.target
-        request = context.request
-        assert request is not None
-        if context.disguise is not None:
-            disguise, is_caller = context.disguise
-        else:
-            has_credentials = target.credentials is not None
-            is_numbered = has_credentials or branch.ahead > 0
-            trunk = target.name if has_credentials else ""
-            found = disguise_of(request, changes.from_, trunk, is_numbered=is_numbered)
-            disguise, is_caller = replace(found, repeats=branch.ahead), True
-        routing, restore = dress(request, context.routing, disguise, is_caller=is_caller, ahead=branch.ahead)
-        context.restore = tuple((dict(context.restore) | dict(restore)).items())
-        if proof:
-            routing = with_proof(request, routing, proof)
-        if not context.record_routed:
-            return routing, b""
-        return routing, seal(self._dialogs.disguise_key, disguise, request.call_id_bytes, request.from_tag_bytes)
 
     def _end_without_answer(self, branch: Branch, outcome: AttemptOutcome, now: float) -> None:
         if branch.is_over:
@@ -382,7 +253,7 @@ class Proxy:
             return
         keep_better(branch.context, 503 if outcome == "unreachable" else 408, None, None)
         if branch.by_datagram is not None and outcome == "timeout" and not branch.context.is_cancelled:
-            self._tcp_doubts.add(branch.target.hop, now)
+            self.attempts.doubt_stream(branch, now)
             given = branch.by_datagram.target
             given = for_half_the_time(given, given.hop)
             if self._tries(branch.context, given, branch.edit, now, is_retry=branch.is_retry, after=branch):
@@ -399,17 +270,6 @@ class Proxy:
         elif outcome == "unreachable" or (outcome == "timeout" and not branch.is_heard):
             self.silent.add(hop, now)
 
-    def _cancel_branch(self, branch: Branch, now: float) -> None:
-        """Send CANCEL when a 1xx was heard, else remember to (§9.1)."""
-        branch.is_cancel_wanted = True
-        client = branch.client
-        if not branch.is_heard or branch.is_cancel_sent or client.is_final or not branch.context.is_invite:
-            return
-        branch.is_cancel_sent = True
-        cancel = ClientTransaction(client.key_of(b"CANCEL"), edit.cancel_of(client.sent), client.hop, None)
-        self._transactions.open_client(cancel, now)
-        self._deadlines.arm(branch, TRANSACTION_S, now)  # §9.1: no final response by then, and it is taken as cancelled
-
     # -- responses -----------------------------------------------------------------------------------------------
 
     def _provisional(self, branch: Branch, response: Response, now: float) -> None:
@@ -424,7 +284,7 @@ class Proxy:
         if context.tag is not None and not branch.is_over:
             self._emit(ProvisionalReceived(context.tag, branch.target, status, now))
         if branch.is_cancel_wanted:
-            self._cancel_branch(branch, now)
+            self.attempts.cancel(branch, now)
         if status > 100 and context.is_invite and not branch.is_over and not context.is_done:  # RFC 4320 §4.1
             data = upward(context, response)
             if data is not None:
@@ -464,7 +324,7 @@ class Proxy:
             self._emit(Finished(context.tag, "answered", status, branch.target, now))
         for other in context.branches:
             if not other.client.is_final:
-                self._cancel_branch(other, now)
+                self.attempts.cancel(other, now)
         self._release(context, response, now)
 
     def _note_answerer(self, branch: Branch, response: Response) -> None:

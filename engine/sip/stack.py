@@ -14,12 +14,11 @@ dialog that we record-routed needs no asking.
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 
 from engine.sip import edit
 from engine.sip.auth import Credentials
+from engine.sip.cancel import Cancels
 from engine.sip.dialog import Dialogs, NextHop
-from engine.sip.disguise import dress, opened
 from engine.sip.edit import Change, Routing
 from engine.sip.events import (
     AnsweredLate,
@@ -31,19 +30,19 @@ from engine.sip.events import (
     MessageRefused,
     OwnRequestEnded,
     ProvisionalReceived,
-    RefusedBecause,
     RequestReceived,
 )
-from engine.sip.forward import NO_EDIT, Edit, Forward, Hop, Target
+from engine.sip.forward import Edit, Forward, Hop, Target
 from engine.sip.inside import Inside
 from engine.sip.message import BadMessage, Request, Response, parse_message
 from engine.sip.own import OwnRequest, OwnRequests
 from engine.sip.proxy import Branch, Proxy, ResponseContext, is_pending
-from engine.sip.repair import REPAIRED_MAX_FORWARDS, repair
+from engine.sip.refusals import Refusals
+from engine.sip.repair import REPAIRED_MAX_FORWARDS
 from engine.sip.reply import reply_hop, unopened
 from engine.sip.timers import Deadlines, Timed
 from engine.sip.transaction import PASS, ClientTransaction, ServerTransaction, Transactions, client_key, server_key
-from engine.sip.validation import Refusal, refusal_of, repeats_invite
+from engine.sip.validation import Refusal, refusal_of
 
 __all__ = [
     "AnsweredLate", "AttemptEnded", "AttemptStarted", "DialogEnded", "Edit", "Event", "Finished", "Forward", "Hop",
@@ -51,7 +50,6 @@ __all__ = [
 ]  # fmt: skip
 
 DECISION_S = 5.0  # an event nobody answered by then is answered 500: a fault of ours must not hold the caller
-MAX_REFUSALS_PER_S = 50  # answers to what cannot be read, over all strangers: nobody is worth more of our bandwidth
 
 
 class SipStack:
@@ -98,10 +96,7 @@ class SipStack:
         self._make_tag = make_tag
         self._is_emergency = is_emergency
         self._is_trusted = is_trusted
-        self._credentials_of = credentials_of
         self._on_fault = on_fault
-        self._refusals = 0
-        self._refusals_since = 0.0
         self._proxy = Proxy(
             transactions=self._transactions,
             dialogs=self._dialogs,
@@ -113,8 +108,19 @@ class SipStack:
             tcp_is_up=tcp_is_up,
             on_fault=on_fault,
         )
+        self.cancels = Cancels(transactions=self._transactions, proxy=self._proxy, is_trusted=is_trusted)
         self._inside = Inside(
-            dialogs=self._dialogs, resolve=resolve, silent=self._proxy.silent, remembered=self._proxy.remembered
+            dialogs=self._dialogs, resolve=resolve, credentials_of=credentials_of, silent=self._proxy.silent,
+            remembered=self._proxy.remembered,
+        )  # fmt: skip
+        self._refusals = Refusals(
+            transactions=self._transactions,
+            inside=self._inside,
+            is_emergency=is_emergency,
+            is_trusted=is_trusted,
+            make_tag=make_tag,
+            send=self._send,
+            emit=self._events.append,
         )
         self._own_requests = OwnRequests(
             transactions=self._transactions,
@@ -124,7 +130,7 @@ class SipStack:
             make_tag=make_tag,
             emit=self._events.append,
         )
-        self.refused: Counter[tuple[RefusedBecause, int]] = Counter()  # (why, status sent): 0 is silence
+        self.refused = self._refusals.counts
         self.answered: Counter[int] = Counter()  # final responses of our own to requests that could be read
 
     # -- the five doors ------------------------------------------------------------------------------------------
@@ -289,14 +295,14 @@ class SipStack:
     def transport_failed(self, hop: Hop, now: float) -> None:
         """The shell could not connect to a hop, was refused by it, or its stream closed."""
         if hop.transport != "udp":
-            self._proxy.disconnected(hop)
+            self._proxy.attempts.disconnected(hop)
         for client in self._transactions.waiting_on(hop):
             if self._transactions.fail(client, now):
                 self._end_unanswered(client, now, is_transport=True)
 
     def transport_connected(self, hop: Hop, now: float) -> None:
         """A stream to that hop stands (it has an address, its number does not matter)."""
-        self._proxy.connected(hop, now)
+        self._proxy.attempts.connected(hop, now)
 
     def answer_at(self, ports: Iterable[int]) -> None:
         """Ports that are ours too, although peers are told others: several processes share them."""
@@ -381,7 +387,7 @@ class SipStack:
                 request.max_forwards = REPAIRED_MAX_FORWARDS
             return True
         self.respond(server, status, "", refusal.headers, now=now, is_stateless=not is_trusted)
-        self._note_refusal(request, detail, status, server.source, now, refusal.because)
+        self._refusals.note(request, detail, status, server.source, now, refusal.because)
         return False
 
     def _cancel(self, server: ServerTransaction, now: float) -> None:
@@ -390,37 +396,13 @@ class SipStack:
         One that belongs to nothing here gets 481: nothing was ever forwarded statelessly that it could follow. It is
         forgotten at once, or a wrong one would be answered again in place of the right one with the same branch.
         """
-        invite = self._invite_of(server)
+        invite = self.cancels.invite_of(server)
         if invite is None:
             self.refused["stray_cancel", 481] += 1
             self.respond(server, 481, now=now, is_stateless=True)
             return
         self.respond(server, 200, now=now)
-        if invite.request is not None and isinstance(invite.owner, ResponseContext):
-            self._proxy.cancel(invite.owner, now)
-
-    def _invite_of(self, cancel: ServerTransaction, *, is_trusted: bool = False) -> ServerTransaction | None:
-        """What this CANCEL may end. An element with several addresses, or whose path changed, is believed when it is a
-        peer of ours; `is_trusted`: as another process of ours says.
-        """
-        invite = self._transactions.invite_of(cancel)
-        if invite is None or not repeats_invite(cancel, invite):
-            return None
-        is_from_there = cancel.source.ip == invite.source.ip
-        return invite if is_from_there or is_trusted or self._is_trusted(cancel.source) else None
-
-    def may_end(self, cancel: Request, source: Hop) -> bool:
-        """Is there anything here for that CANCEL to end? Of several processes another may have its INVITE."""
-        return self._invite_of(unopened(cancel, source)) is not None
-
-    def end_by(self, cancel: Request, source: Hop, now: float, *, is_trusted: bool) -> bool:
-        """A CANCEL that another process received and answers: its INVITE ends here; False when there is none."""
-        invite = self._invite_of(unopened(cancel, source), is_trusted=is_trusted)
-        if invite is None:
-            return False
-        if invite.request is not None and isinstance(invite.owner, ResponseContext):
-            self._proxy.cancel(invite.owner, now)
-        return True
+        self.cancels.end(invite, now)
 
     def _is_usurped(self, known: ServerTransaction, source: Hop) -> bool:
         """Did a stranger take the branch of a peer's request before it came? Then the stranger is forgotten."""
@@ -433,48 +415,19 @@ class SipStack:
         return True
 
     def _forward_in_dialog(self, context: ResponseContext, now: float) -> None:
-        request, source = context.request, context.server.source
-        hops = self._inside.hops_of(request, context.routing, source, now) if request is not None else ()
-        if not hops:
+        forward = self._inside.forward_of(context, now)
+        if forward is None:
             self.respond(context.server, 503, "Next hop unknown", now=now)
-            return
-        forward = self._inside.forward_to(hops, is_invite=context.is_invite)
-        self._proxy.start(context, self._disguised(context, forward) if context.routing.token else forward, now)
-
-    def _disguised(self, context: ResponseContext, forward: Forward) -> Forward:
-        """A Forward inside a dialog that looks different behind us, with the credentials its caller's side may need."""
-        request = context.request
-        assert request is not None
-        context.disguise = opened(self._dialogs.disguise_key, context.routing.token, request)
-        if context.disguise is None:
-            return forward
-        disguise, is_caller = context.disguise
-        credentials = self._credentials_of(disguise.trunk) if is_caller and disguise.trunk else None
-        targets = tuple(replace(target, credentials=credentials) for target in forward.targets)
-        return Forward(targets, fail_over=forward.fail_over)
+        else:
+            self._proxy.start(context, forward, now)
 
     def _forward_ack(self, request: Request, source: Hop, now: float) -> None:
         """The ACK of a 2xx goes by its route (§16.11, stateless); outside our dialogs it is dropped."""
-        routing = self._dialogs.preprocess(request, source)
-        is_ours = routing.is_marked and request.max_forwards != 0
-        hops = self._inside.hops_of(request, routing, source, now) if is_ours else ()
-        if not hops:
+        ack = self._inside.ack_of(request, source, now)
+        if ack is None:
             self.refused["stray_ack", 0] += 1
-            return
-        hop = hops[0]
-        _, received = reply_hop(request, source)
-        fingerprint = zlib.crc32(request.via.branch + request.call_id_bytes)
-        branch = b"z9hG4bK.a%08x.%d" % (fingerprint, request.cseq_number)  # the same for a retransmission
-        if routing.token:
-            disguise = opened(self._dialogs.disguise_key, routing.token, request)
-            if disguise is not None:
-                ahead = self._proxy.remembered.repeats_of(request)
-                routing, _ = dress(request, routing, disguise[0], is_caller=disguise[1], ahead=ahead)
-        data = edit.forwarded_request(
-            request, via=self._dialogs.via(hop, branch), record_route=b"", received=received,
-            routing=routing, edit=NO_EDIT, on_stream=hop.transport != "udp",
-        )  # fmt: skip
-        self._send(data, hop)
+        else:
+            self._send(*ack)
 
     # -- responses, and what is no message -----------------------------------------------------------------------
 
@@ -541,60 +494,14 @@ class SipStack:
                 self._pass_over(owner, None, now)
 
     def _receive_bad(self, data: bytes, fault: BadMessage, source: Hop, now: float) -> None:
-        is_trusted = self._is_trusted(source)
-        if is_trusted and self._receive_repaired(data, fault, source, now):
-            return
-        request, status = fault.request, fault.sip_status
-        method = getattr(request, "method", None)
-        is_answered = (
-            request is not None
-            and method not in (None, "ACK")
-            and b"via" in request.names
-            and (is_trusted or self._may_refuse(now))
-        )
-        if request is not None and is_answered:
-            hop, received = reply_hop(request, source) if hasattr(request, "via") else (source, b"")
-            self._send(edit.response_to(request, status, to_tag=self._make_tag().encode(), received=received), hop)
-        self._note_refusal(request, fault.detail, status if is_answered else 0, source, now)
-
-    def _receive_repaired(self, data: bytes, fault: BadMessage, source: Hop, now: float) -> bool:
-        """Go on with what is not quite SIP when it is an emergency request, belongs to a call that left, or answers an
-        emergency request; False when it is not."""
-        repaired = repair(data)
-        if isinstance(repaired, Request) and (
-            self._is_emergency(repaired, source)
-            or self._inside.is_of_call(repaired, source, self._transactions.servers)
-        ):
-            repaired.faults = (fault.detail, *repaired.faults)
-            self._receive_request(repaired, source, now)
-            return True
-        if isinstance(repaired, Response):
-            client = self._transactions.clients.get(client_key(repaired.via.branch, repaired.cseq_method))
-            owner = client.owner if client is not None else None
-            if isinstance(owner, Branch) and owner.context.is_emergency:
-                self._receive_response(repaired, now)
-                return True
-        return False
-
-    def _note_refusal(
-        self,
-        request: Request | None,
-        detail: str,
-        status: int,
-        source: Hop,
-        now: float,
-        because: RefusedBecause = "syntax",
-    ) -> None:
-        self.refused[because, status] += 1
-        method = getattr(request, "method", None)
-        uri = request.request_uri if request is not None and method is not None else None
-        self._events.append(MessageRefused(source, detail, status, method, uri, now))
-
-    def _may_refuse(self, now: float) -> bool:
-        if now - self._refusals_since >= 1.0:
-            self._refusals_since, self._refusals = now, 0
-        self._refusals += 1
-        return self._refusals <= MAX_REFUSALS_PER_S
+        """What is not quite SIP: mended where a 911 hangs on it, else refused."""
+        mended = self._refusals.mended(data, fault, source)
+        if isinstance(mended, Request):
+            self._receive_request(mended, source, now)
+        elif isinstance(mended, Response):
+            self._receive_response(mended, now)
+        else:
+            self._refusals.refuse(fault, source, now)
 
     def _send(self, data: bytes, hop: Hop) -> None:
         self._outgoing.append((data, hop))

@@ -1,4 +1,4 @@
-"""What a proxy must refuse before it asks where to (RFC 3261 §16.3, steps 2 to 5), and which CANCEL it obeys (§9.2)."""
+"""What a proxy must refuse before it asks where to (RFC 3261 §16.3, steps 2 to 5)."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,6 @@ from engine.sip.events import RefusedBecause
 from engine.sip.forward import Hop
 from engine.sip.headers import element_end, read_via
 from engine.sip.message import Request
-from engine.sip.transaction import ServerTransaction
 
 KNOWN_SCHEMES = frozenset({b"sip", b"sips", b"tel", b"urn"})
 
@@ -58,18 +57,3 @@ def _is_loop(request: Request, source: Hop, loop: bytes, dialogs: Dialogs) -> bo
                 return True
             position = element_end(line, position) + 1
     return False
-
-
-def repeats_invite(cancel: ServerTransaction, invite: ServerTransaction) -> bool:
-    """Nobody but the caller may end a call: whoever overheard a branch, or made up the same, is not the caller.
-
-    A CANCEL repeats its INVITE in every field of §9.1, wherever it comes from: behind one address there may be many
-    phones. After the final response there is nothing left to compare, and nothing to end: the address must do.
-    """
-    wish, invited = cancel.request, invite.request
-    if wish is None or invited is None:
-        return cancel.source.ip == invite.source.ip
-    # not the To tag, though §9.1 names it: some senders repeat the 180's there, and a caller who hung up is heard
-    return (wish.call_id_bytes, wish.from_tag_bytes, wish.cseq_number) == (
-        invited.call_id_bytes, invited.from_tag_bytes, invited.cseq_number,
-    )  # fmt: skip

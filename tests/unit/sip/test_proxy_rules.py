@@ -746,10 +746,10 @@ def test_a_decision_about_a_request_that_has_ended_changes_nothing() -> None:
 
 def test_streams_that_said_nothing_are_remembered_to_a_bound() -> None:
     """E-18: whoever makes us try many of them fills no memory."""
-    proxy = make_stack()._proxy
+    attempts = make_stack()._proxy.attempts
     for port in range(MAX_DOUBTS + 10):
-        proxy._tcp_doubts.add(Hop("tcp", "192.0.2.30", port), 0.0)
-    assert len(proxy._tcp_doubts._until) <= MAX_DOUBTS
+        attempts._tcp_doubts.add(Hop("tcp", "192.0.2.30", port), 0.0)
+    assert len(attempts._tcp_doubts._until) <= MAX_DOUBTS
 
 
 def test_a_sips_route_ahead_makes_our_record_route_sips() -> None:

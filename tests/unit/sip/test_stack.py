@@ -3,7 +3,8 @@
 import pytest
 
 from engine.sip.forward import Edit, Forward, Hop, Target
-from engine.sip.stack import MAX_REFUSALS_PER_S, MessageRefused, OwnRequestEnded, RequestReceived, SipStack
+from engine.sip.refusals import MAX_REFUSALS_PER_S
+from engine.sip.stack import MessageRefused, OwnRequestEnded, RequestReceived, SipStack
 from tests.siptest import CARRIER, PBX, SDP, drain, make_stack, read_request, read_response, request, response
 
 OPTIONS = request("OPTIONS", "sip:192.0.2.10")
