@@ -31,7 +31,8 @@ PBX = Hop("udp", "192.0.2.20", 5060)
 URI = "https://lis.example.com/r/1"
 KEY = ("account_1", URI)
 CIVIC = CivicAddress.of({"country": "US", "A1": "NY"})
-PIDF = write_pidf(DispatchableLocation("x", "", CivicAddress.of({"RD": "River", "HNO": "42"})), "pres:a@b", NOW)
+RIVER = DispatchableLocation("x", "", CivicAddress.of({"RD": "River", "HNO": "42"}))
+PIDF = write_pidf(RIVER, "pres:a@b", NOW)
 REFERS = f"Geolocation: <{URI}>"
 
 
@@ -231,7 +232,8 @@ async def test_what_is_about_to_go_stale_is_asked_for_ahead():
     """E-05: dereferenced ahead of the next call."""
     wait, said, known = waits()
     look(known)
-    known.answered(KEY, datetime.now(UTC) - timedelta(seconds=70), PIDF, "", 80.0)
+    told = datetime.now(UTC) - timedelta(seconds=70)
+    known.answered(KEY, told, write_pidf(RIVER, "pres:a@b", told), "", 80.0)
     wait.refresh(100.0)
     wait.refresh(101.0)
     assert [line["uri"] for line in said.lines] == [URI]
