@@ -16,8 +16,7 @@ import logging
 import os
 import signal
 import sys
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from math import inf
@@ -26,9 +25,8 @@ from engine import crypto
 from engine.e911 import references, snapshot
 from engine.e911.callback import credentials_named
 from engine.e911.carriers import CarrierProfiles, load_profiles
-from engine.e911.entries import CallEvent, CallRecorder, Stranger, instant
-from engine.e911.flood import StrangerLimit
-from engine.e911.hook import Decision, Hold, Hook
+from engine.e911.entries import CallEvent, CallRecorder
+from engine.e911.hook import Hook
 from engine.e911.journal import JournalWriter
 from engine.e911.loans import LoanFiles
 from engine.e911.location import LocationTable
@@ -37,21 +35,24 @@ from engine.e911.peers import PROOF_PURPOSE
 from engine.e911.route import Deadlines
 from engine.e911.trunks import TrunkWatch
 from engine.e911.waiting import ReferenceWait
+from engine.edge_cancel import SiblingCancels
 from engine.edge_claims import Claims
-from engine.edge_crowd import names_emergency, refusal
-from engine.edge_decide import Way, decide_and_act, ways_out
+from engine.edge_crowd import is_emergency_from, refusal
+from engine.edge_faults import Faults
 from engine.edge_line import LibraryLines, Lines, Settings, host_port, listed, start_line
 from engine.edge_loop import Branches, Collector, EdgeLoop, again_and_again
 from engine.edge_orders import Orders
 from engine.edge_owner import Owner
 from engine.edge_record import CallRecord
 from engine.edge_rehearsal import CALL_ID, Rehearsal, give_up
+from engine.edge_requests import Requests
+from engine.edge_senders import Senders
+from engine.edge_trunks import TrunkLife
 from engine.edge_workers import HandOver, own_listening
 from engine.errors import ConfigFault
 from engine.ids import DrawnIds, new_id
 from engine.sip.crowd import CrowdRules
 from engine.sip.dialog import NextHop
-from engine.sip.edit import response_to
 from engine.sip.events import (
     AnsweredLate,
     AttemptEnded,
@@ -64,19 +65,14 @@ from engine.sip.events import (
     RequestReceived,
 )
 from engine.sip.forward import Hop
-from engine.sip.message import BadMessage, Request, parse_message
 from engine.sip.passage import Passage
-from engine.sip.proxy import is_pending
 from engine.sip.resolve import Resolver
 from engine.sip.stack import SipStack
 from engine.sip.tls import Certificates
-from engine.sip.transaction import ServerTransaction
 from engine.sip.transports import Transports
-from engine.sip.uri import bracketed, transport_parameter
 
 MARK_PURPOSE = "record-route"
 CLAIM_PURPOSE = "claims"
-PING_TIMEOUT_S = 3.0  # three retransmissions over UDP
 TICK_S = 0.5
 TIMER_GRAIN_S = 0.01  # thousands of transactions end each second, all of them after the same 32 s
 STOP_WITHIN_S = 5.0
@@ -90,59 +86,57 @@ class Edge:
 
     def __init__(self, settings: Settings, lines: Lines) -> None:
         self._settings, self._lines = settings, lines
+        self._faults = Faults(lines)
         self._keys = crypto.load(settings.key_file)
         self._loop = asyncio.get_running_loop()
         self._table = LocationTable()
         self._resolver = Resolver()
-        self._trunks = TrunkWatch(self._table, self._resolver, ping_s=settings.ping_s, on_change=self._trunk_changed)
-        self._strangers = StrangerLimit()
+        self._trunks = TrunkWatch(self._table, self._resolver, ping_s=settings.ping_s, on_change=self._faults.trunk)
         self._journal = JournalWriter(
-            settings.data_dir / "journal", self._keys, on_durable=lines.tell_journal, on_fault=self._journal_fault
+            settings.data_dir / "journal", self._keys, on_durable=lines.tell_journal, on_fault=self._faults.journal
         )
         self._recorder = CallRecorder(self._journal.put)
         self._record = CallRecord(self._recorder, self._trunks, lines)
         profiles = load_profiles()
-        self._faults = list(profiles.faults)
+        self._faults_at_start = list(profiles.faults)
         reference_key = self._keys.subkey(references.PURPOSE)
         uris = LocationUris(frozenset(settings.location_hosts), settings.held_url, reference_key)
         self._references = ReferenceWait(uris, tell=lines.tell)
         self._call_ids = DrawnIds("call")
-        self._hook = self._made_hook(profiles, self._call_ids.next, self._dialect_failed)
+        self._hook = self._made_hook(profiles, self._call_ids.next, self._faults.dialect)
+        self._senders = Senders(self._hook, self._trunks, self._recorder, lines, self._faults)
         self._claims, self._begun = (Claims(self._keys.subkey(f"{CLAIM_PURPOSE} {settings.family}")) for _ in range(2))
         if settings.workers > 1:
             self._hook.lending.claim = lambda number: self._claims.take(number, self._loop.time())
         own = f"edge-{settings.worker}" if settings.worker else "edge"
-        self._loans = LoanFiles(settings.data_dir, self._keys, self._hook.lending, name=own, on_fault=self._loans_fault)
-        self._certificates = Certificates(settings.tls_files)
-        self._passage = Passage(clock=self._loop.time, hears=self._hears, decide=self._take_event)
-        self._transports = Transports(
-            receive_datagram=self._receive_shared if settings.workers > 1 else self._passage.receive,
-            receive=self._receive,
-            drained=self._drained,
-            failed=self._transport_failed,
-            connected=self._transport_connected,
-            is_trusted=self._is_known,
-            connect_s=settings.connect_s,
-            certificates=self._certificates,
-            advertised=settings.listening.advertised,
-            receive_own=self._passage.receive,
-            crowd=CrowdRules(self._hears, self._names_emergency, self._refuse, self._receive_heard),
+        self._loans = LoanFiles(
+            settings.data_dir, self._keys, self._hook.lending, name=own, on_fault=self._faults.loans
         )
+        self._certificates = Certificates(settings.tls_files)
+        self._passage = Passage(clock=self._loop.time, hears=self._senders.hears, decide=self._take_event)
+        self._passage.heard = self._senders.heard
+        self._transports = self._made_transports()
         self._stack = self._made_stack()
         self._passage.lead_to(self._stack, self._transports.send_all)
         rehearsing = self._made_hook(profiles, lambda: CALL_ID, give_up)
         self._rehearsal = Rehearsal(rehearsing, self._table, self._passage, self._loop, lines.log)
+        self._requests = self._made_requests()
+        self._trunk_life = TrunkLife(
+            watch=self._trunks, resolver=self._resolver, transports=self._transports, stack=self._stack,
+            certificates=self._certificates, faults=self._faults,
+        )  # fmt: skip
+        self._sibling_cancels = SiblingCancels(
+            stack=self._stack, passage=self._passage, transports=self._transports, is_trusted=self._hook.is_trusted,
+            clock=self._loop.time, pump=self._pump,
+        )  # fmt: skip
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
         self._sent_events: list[CallEvent] = []
-        self._tls_faults: tuple[str, ...] = ()
-        self._others: deque[ServerTransaction] = deque(maxlen=1024)  # requests that are no emergency, for a clean stop
-        self._is_stopping = False
         self._stop = asyncio.Event()
         self._owner = Owner(settings.data_dir, settings.family, settings.worker)
         self._siblings = HandOver(
             settings.data_dir, settings.worker, settings.workers, receive=self._passage.receive, drained=self._drained,
-            cancel=self._cancel_for_sibling, silent=self._sibling_silent,
+            cancel=self._sibling_cancels.ends, silent=self._faults.sibling,
             has_begun=lambda invite: self._begun.is_begun(invite, self._loop.time()),
         )  # fmt: skip
         self._collector = Collector()
@@ -167,6 +161,23 @@ class Edge:
             domain=host_port(listed(settings.advertise)[0], 0)[0] if settings.advertise else "callpoint.invalid",
         )
 
+    def _made_transports(self) -> Transports:
+        return Transports(
+            receive_datagram=self._receive_shared if self._settings.workers > 1 else self._passage.receive,
+            receive=self._receive,
+            drained=self._drained,
+            failed=self._transport_failed,
+            connected=self._transport_connected,
+            is_trusted=self._senders.knows,
+            connect_s=self._settings.connect_s,
+            certificates=self._certificates,
+            advertised=self._settings.listening.advertised,
+            receive_own=self._passage.receive,
+            crowd=CrowdRules(
+                self._senders.hears, partial(is_emergency_from, self._hook.peers), self._refuse, self._receive_heard
+            ),
+        )
+
     def _made_stack(self) -> SipStack:
         return SipStack(
             addresses=self._transports.address_towards,
@@ -179,7 +190,24 @@ class Edge:
             meet=self._meet,
             credentials_of=partial(credentials_named, self._table),
             tcp_is_up=self._transports.streams.tcp_is_up,
-            on_fault=lambda detail: self._lines.log("element_failed", level="critical", detail=detail),
+            on_fault=self._faults.element,
+        )
+
+    def _made_requests(self) -> Requests:
+        return Requests(
+            hook=self._hook,
+            stack=self._stack,
+            passage=self._passage,
+            record=self._record,
+            recorder=self._recorder,
+            senders=self._senders,
+            references=self._references,
+            rehearsal=self._rehearsal,
+            begun=self._begun if self._settings.workers > 1 else None,
+            lines=self._lines,
+            faults=self._faults,
+            clock=self._loop.time,
+            pump=self._pump,
         )
 
     def _made_orders(self) -> Orders:
@@ -192,7 +220,7 @@ class Edge:
             trunks=self._trunks,
             stack=self._stack,
             pump=self._pump,
-            changed=self._passage.heard.clear,
+            changed=self._senders.heard.clear,
             stats=self._stats,
             stop=self._stop,
             references=self._references,
@@ -206,10 +234,10 @@ class Edge:
         self._collector.start(self._loop.time())
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop.set)
-        ticking = again_and_again(TICK_S, self._tick, self._tick_failed)
+        ticking = again_and_again(TICK_S, self._tick, self._faults.tick)
         tasks = [self._loop.create_task(work) for work in (self._resolver.run(), ticking, self._orders.obey())]
         bound = {name: self._transports.bound_text(name) for name in self._transports.bound}
-        self._lines.tell(**{"is": "ready"}, **bound, accounts=len(self._table.accounts), faults=self._faults)
+        self._lines.tell(**{"is": "ready"}, **bound, accounts=len(self._table.accounts), faults=self._faults_at_start)
         await self._stop.wait()
         await self._finish()
         for task in tasks:
@@ -222,15 +250,15 @@ class Edge:
         loaded = snapshot.load_all(self._settings.data_dir / "snapshot", self._keys)
         for account in loaded.tables:
             self._table.put(account)
-            self._faults += [f"{account.account_id}: {fault}" for fault in account.faults]
-        self._faults += loaded.faults
-        for fault in self._faults:
-            self._lines.log("snapshot_fault", level="error", detail=fault)
+            self._faults_at_start += [f"{account.account_id}: {fault}" for fault in account.faults]
+        self._faults_at_start += loaded.faults
+        for fault in self._faults_at_start:
+            self._faults.snapshot(fault)
         self._orders.follow_table()
         self._loans.load(datetime.now(UTC))
 
     async def _open(self) -> None:
-        self._faults += self._certificates.faults
+        self._faults_at_start += self._certificates.faults
         self._owner.refuse_strangers(self._settings.listening.places())
         await self._transports.open(self._settings.listening)
         self._passage.send_by(self._transports.plain)
@@ -242,11 +270,11 @@ class Edge:
 
     async def _finish(self) -> None:
         """Take no new work but emergencies; let calls in progress be answered; make the journal durable."""
-        self._is_stopping = True
+        self._requests.is_stopping = True
         self._lines.tell(**{"is": "stopping"})
         try:
             async with asyncio.timeout(STOP_WITHIN_S):
-                while self._is_busy():  # noqa: ASYNC110 - for 5 s, once
+                while self._requests.are_pending:  # noqa: ASYNC110 - for 5 s, once
                     await asyncio.sleep(0.02)
         except TimeoutError:
             self._lines.log("stopped_with_calls_in_progress", level="warning", calls=self._recorder.unanswered)
@@ -259,36 +287,17 @@ class Edge:
             self._lines.log("journal_not_flushed", level="error", entries=self._journal.waiting)
         self._lines.tell(**{"is": "stopped"})
 
-    def _is_busy(self) -> bool:
-        return bool(self._recorder.unanswered or self._references.holding) or any(map(is_pending, self._others))
-
     # --- messages in and out ------------------------------------------------------------------------------------------
 
     def _receive_shared(self, data: bytes, hop: Hop) -> None:
         """A datagram on the address that several processes share: ours, or the one's that its Call-ID names."""
-        if hop.ip in self._passage.heard or self._hears(hop, self._loop.time()):
+        if self._senders.hears(hop, self._loop.time()):
             self._receive_heard(data, hop)
 
     def _receive_heard(self, data: bytes, hop: Hop) -> None:
         """A datagram of somebody who may be heard, on the address that all processes share."""
         if self._settings.workers == 1 or not self._siblings.takes(data, hop):
             self._passage.take(data, hop, self._loop.time())
-
-    def _hears(self, hop: Hop, now: float) -> bool:
-        """May this datagram be looked at? Those a default route leads to may answer as much as they like; they are
-        trusted with nothing else.
-        """
-        if hop.ip in self._passage.heard:  # found so since the last tick
-            return True
-        try:
-            is_known = self._is_known(hop)
-        except Exception as exc:  # noqa: BLE001 - then it is heard as anybody is
-            self._lines.log("sender_unknown", level="critical", error=repr(exc)[:500])
-            is_known = False
-        if is_known:
-            self._passage.heard.add(hop.ip)
-            return True
-        return self._strangers.hears(hop.ip, now)
 
     def _hops_towards(self, target: NextHop) -> tuple[Hop, ...]:
         """Where a name in a dialog leads, best first. One not met before is looked up now, for the next time."""
@@ -304,11 +313,6 @@ class Edge:
     def _meet(self, target: NextHop) -> None:
         self._resolver.meet(target.host, *target.named, self._loop.time())
 
-    def _names_emergency(self, uri: bytes, hop: Hop) -> bool:
-        peer = self._hook.peers.at(hop)
-        # a carrier calls nobody by us but who called 911
-        return names_emergency(uri, peer[0]) if peer is not None else self._hook.peers.is_trunk(hop)
-
     def _refuse(self, data: bytes, hop: Hop) -> None:
         answer = refusal(data, hop, self._stack.is_known)
         if answer is None:
@@ -316,42 +320,16 @@ class Edge:
         else:
             self._transports.send_all([answer])
 
-    def _is_known(self, hop: Hop) -> bool:
-        """Somebody whose connections strangers must not crowd out."""
-        return self._hook.is_trusted(hop) or hop.ip in self._trunks.route_ips
-
     def _receive(self, data: bytes, hop: Hop) -> None:
         now = self._loop.time()
-        if self._transports.streams.is_ours(hop.connection) or self._hears(hop, now):
-            if data[:7] == b"CANCEL " and self._settings.workers > 1 and self._ask_siblings(data, hop):
+        if self._transports.streams.is_ours(hop.connection) or self._senders.hears(hop, now):
+            if (
+                data[:7] == b"CANCEL "
+                and self._settings.workers > 1
+                and self._sibling_cancels.asks(data, hop, self._siblings)
+            ):
                 return
             self._passage.take(data, hop, now)
-
-    def _ask_siblings(self, data: bytes, hop: Hop) -> bool:
-        """A CANCEL by a connection other than its INVITE's may be for a call of another process: that one is asked."""
-        try:
-            cancel = parse_message(data)
-        except BadMessage:
-            return False
-        if not isinstance(cancel, Request) or self._stack.cancels.may_end(cancel, hop):
-            return False
-
-        def answered(is_ended: bool) -> None:
-            if is_ended:
-                self._transports.send_all([(response_to(cancel, 200, to_tag=os.urandom(8).hex().encode()), hop)])
-            else:
-                self._stack.receive(data, hop, self._loop.time())
-                self._pump()
-
-        self._siblings.ask(data, hop, is_trusted=self._hook.is_trusted(hop), told=answered)
-        return True
-
-    def _cancel_for_sibling(self, data: bytes, hop: Hop, is_trusted: bool) -> bool:
-        cancel = parse_message(data)
-        now = self._loop.time()
-        is_ended = isinstance(cancel, Request) and self._stack.cancels.end_by(cancel, hop, now, is_trusted=is_trusted)
-        self._passage.send_out(now)
-        return is_ended
 
     def _transport_failed(self, hop: Hop) -> None:
         self._stack.transport_failed(hop, self._loop.time())
@@ -382,7 +360,7 @@ class Edge:
         try:
             self._on_event(event, now)
         except Exception as exc:  # noqa: BLE001 - one bad request must not end the process that takes 911 calls
-            self._lines.log("event_failed", level="error", of=type(event).__name__, error=repr(exc)[:500])
+            self._faults.event(event, exc)
 
     def _arm(self) -> None:
         """Have the loop wake us when the first timer is due, or a little later for several together. One that is
@@ -400,118 +378,41 @@ class Edge:
         try:
             self._stack.handle_timer(self._loop.time())
         except Exception as exc:  # noqa: BLE001 - what else is due must still wake us
-            self._lines.log("timer_failed", level="critical", error=repr(exc)[:500])
+            self._faults.timer(exc)
         self._pump()
 
     def _on_event(self, event: Event, now: float) -> None:
         if isinstance(event, RequestReceived):
-            at = datetime.now(UTC)
-            self._decide(event, ways_out(self._hook, event, at), now, at)
+            self._requests.receive(event, now)
         elif isinstance(event, AttemptStarted | AttemptEnded | Finished | AnsweredLate | DialogEnded):
             self._sent_events.append(event)
         elif isinstance(event, OwnRequestEnded):
             self._on_own_request(event)
         elif isinstance(event, MessageRefused):
-            self._on_refused(event, now)
-
-    def _decide(self, event: RequestReceived, ways: Iterable[Way], now: float, at: datetime) -> None:
-        act = partial(self._act, event, now, at)
-        decide_and_act(ways, act, event=event, stack=self._stack, now=now, on_fault=self._decision_failed)
-
-    def _dialect_failed(self, detail: str) -> None:
-        self._lines.log("dialect_failed", level="critical", detail=detail)
-
-    def _decision_failed(self, detail: str) -> None:
-        self._lines.log("decision_failed", level="critical", error=detail)
-
-    def _act(self, event: RequestReceived, now: float, at: datetime, decision: Decision) -> None:
-        if decision.hold is not None:
-            hold = decision.hold
-            self._references.hold(hold.account_id, hold.uri, partial(self._go_on, event, hold, at))
-            return
-        if decision.forward is not None and (decision.forward.emergency or not self._is_stopping):
-            self._stack.forward(event.transaction, decision.forward, now)
-            if decision.call is None:
-                self._others.append(event.transaction)
-                return
-            self._passage.send_newest_first()  # all that is done for its call but the INVITE itself comes after it
-            self._record.has_left(decision.call, at, self._loop.time() - now)
-            self._rehearsal.put_off()
-            if self._settings.workers > 1:
-                self._begun.take_call(event.request, now)
-            if decision.lend is not None:
-                decision.lend()
-            if decision.ask is not None:
-                self._references.ask(*decision.ask)
-            return
-        self._answer(event, decision, now, at)
-
-    def _go_on(self, event: RequestReceived, hold: Hold, at: datetime) -> None:
-        """A call that waited for its location leaves, with it or without. After a CANCEL meanwhile it goes nowhere."""
-        self._decide(event, ways_out(self._hook, event, at, hold.again), self._loop.time(), at)
-        self._pump()
-
-    def _answer(self, event: RequestReceived, decision: Decision, now: float, at: datetime) -> None:
-        status, reason = decision.status or 503, decision.reason or "Service Unavailable"
-        self._stack.respond(
-            event.transaction, status, reason, decision.headers, now=now, is_stateless=decision.is_stateless
-        )
-        if decision.call is not None:
-            self._recorder.unroutable(decision.call, event.request.raw, status, at)
-            self._lines.log(
-                "emergency_call_unroutable", level="critical", call_id=decision.call.id, headers=decision.headers
-            )
-        if decision.callback is not None:
-            self._recorder.callback_received(decision.callback)
-            self._recorder.callback_finished(decision.callback, "failed", status, None, at)
-        if decision.stranger is not None:
-            self._note_stranger(decision.stranger, now)
-
-    def _note_stranger(self, stranger: Stranger, now: float) -> None:
-        if self._strangers.records(stranger, now):
-            self._recorder.stranger(stranger)
-
-    def _on_refused(self, event: MessageRefused, now: float) -> None:
-        if self._hook.is_trusted(event.source):
-            if self._strangers.logs(event.source.ip, now):
-                self._lines.log("message_refused", level="warning", source=event.source.ip, detail=event.detail)
-        elif event.method is not None:
-            stranger = Stranger(event.source, event.method, event.request_uri or "", "", False, datetime.now(UTC))
-            self._note_stranger(stranger, now)
+            self._senders.note_refused(event, now)
 
     def _on_own_request(self, event: OwnRequestEnded) -> None:
         purpose, value = event.token if isinstance(event.token, tuple) else ("", None)
         if purpose == "ping":
-            hops = self._resolver.hops(*value) if event.status is None else ()
-            why = self._transports.streams.fault_of(hops[0]) if hops else ""
-            self._trunks.pinged(value, event.status, self._loop.time(), why)
+            self._trunk_life.pinged(event, value)
         elif purpose == "notify":
             self._lines.tell(**{"is": "notified"}, token=value, status=event.status or 408)
 
     # --- beside the calls ---------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        """Pings, and addresses of trunks that were resolved meanwhile."""
-        self._trunks.refresh_ips()
+        """What is done twice a second."""
         now = self._loop.time()
-        self._keep_connections(now)
-        for name, hop in self._trunks.take_due(now):
-            uri = f"sip:{bracketed(name[0])}{f':{name[1]}' if name[1] else ''}{transport_parameter(hop.transport)}"
-            self._stack.send_request("OPTIONS", uri, hop, (), b"", ("ping", name), now, PING_TIMEOUT_S)
+        self._trunk_life.tick(now)
         self._references.refresh(now)
         self._pump()
-        self._passage.heard.clear()
-        for stranger in self._hook.peers.take_unproven(datetime.now(UTC)):
-            self._note_stranger(stranger, now)
+        self._senders.tick(now)
         self._loans.tick(datetime.now(UTC))
         self._claims.tick(now)
         self._begun.tick(now)
         self._call_ids.draw()
         self._siblings.tick()
         self._collector.tick(self._passage.messages, now)
-
-    def _tick_failed(self, fault: BaseException) -> None:
-        self._lines.log("tick_failed", level="error", error=repr(fault)[:500])
 
     def _stats(self) -> dict[str, object]:
         servers, clients = self._stack.transaction_counts
@@ -533,46 +434,9 @@ class Edge:
             "trunks_down": sorted(self._trunks.down),
             "refused": {f"{why}_{status}": count for (why, status), count in self._stack.refused.items()},
             "answered": {str(status): count for status, count in self._stack.answered.items()},
-            "strangers_unheard": self._strangers.unheard,
+            "strangers_unheard": self._senders.unheard,
             "rehearsals": self._rehearsal.gone,
         }
-
-    def _keep_connections(self, now: float) -> None:
-        """Streams to trunks and default routes stand before a call needs them."""
-        standing = self._transports.standing
-        standing.follow(*self._trunks.hops())
-        standing.tick(now)
-        for hop in standing.take_unheard():
-            uri = f"sip:{bracketed(hop.ip)}:{hop.port}{transport_parameter(hop.transport)}"
-            self._stack.send_request("OPTIONS", uri, hop, (), b"", ("probe", hop), now, PING_TIMEOUT_S)
-        if self._certificates.faults != self._tls_faults:
-            self._tls_faults = self._certificates.faults
-            for fault in self._tls_faults:
-                self._lines.log("tls_fault", level="error", detail=fault)
-                self._lines.tell(**{"is": "fault"}, detail=fault)
-
-    def _trunk_changed(self, account_id: str, trunk_id: str, is_up: bool, detail: str) -> None:
-        at = instant(datetime.now(UTC))
-        message = {"account_id": account_id, "trunk_id": trunk_id, "up": is_up, "at": at, "detail": detail}
-        self._lines.tell(**{"is": "trunk"}, **message)
-
-    def _sibling_silent(self, worker: int, is_silent: bool) -> None:
-        if is_silent:
-            detail = "It does not take what it is handed. Its 911 calls are served here until it is heard again."
-            self._lines.log("sibling_silent", level="warning", worker=worker, detail=detail)
-        else:
-            self._lines.log("sibling_back", worker=worker)
-
-    def _loans_fault(self, detail: str) -> None:
-        event, level = ("loans_fault", "error") if detail else ("loans_recovered", "info")
-        self._lines.log(event, level=level, detail=detail)
-
-    def _journal_fault(self, detail: str) -> None:
-        """From the journal's thread."""
-        self._lines.log(
-            "journal_fault" if detail else "journal_recovered", level="critical" if detail else "info", detail=detail
-        )
-        self._lines.tell(**{"is": "journal"}, fault=detail)
 
 
 async def _serve(settings: Settings, lines: Lines) -> None:

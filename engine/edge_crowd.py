@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from engine.e911 import dial
 from engine.e911.location import AccountTable
+from engine.e911.peers import Peers
 from engine.sip import edit
 from engine.sip.forward import Hop
 from engine.sip.message import BadMessage, Request, parse_message
@@ -16,6 +17,12 @@ def names_emergency(uri: bytes, account: AccountTable) -> bool:
     """By a Request-URI alone, as its PBX's account dials; one that names nobody may name an emergency in To."""
     text = _text(uri)
     return dial.classify(text, "", account.number_plan).is_emergency or not dial.names_user(text)
+
+
+def is_emergency_from(peers: Peers, uri: bytes, hop: Hop) -> bool:
+    """The same by who sent it; a carrier calls nobody by us but who called 911."""
+    peer = peers.at(hop)
+    return names_emergency(uri, peer[0]) if peer is not None else peers.is_trunk(hop)
 
 
 def refusal(data: bytes, source: Hop, is_known: Callable[[Request], bool]) -> tuple[bytes, Hop] | None:
