@@ -30,6 +30,7 @@ from engine.accounts.trunk_states import TrunkStates
 from engine.audit.checkpoints import Notary
 from engine.audit.merging import IndexKeeper
 from engine.audit.owed import OwedIndexing
+from engine.audit.pending import PendingKeeper
 from engine.audit.record import open_audited
 from engine.bootstrap_server import BootstrapDesk, BootstrapDoors, base_of
 from engine.config import Config, Listen, parse_listen
@@ -83,6 +84,7 @@ class App:
         self.notary = Notary(self.database, self.keys)
         self.index_keeper = IndexKeeper(self.database)
         self.owed_indexing = OwedIndexing(self.database)
+        self.pending_keeper = PendingKeeper(self.database)
         self.notifier = Notifier(self.database, config.mail)
         self.webhooks = WebhookCourier(self.database, Outbound(config.outbound.networks))
         self.mail_server = MailServer(self.database, config.mail)
@@ -206,6 +208,7 @@ class App:
         self._spawn(self.notary.run(), "audit checkpoints")
         self._spawn(self.index_keeper.run(), "audit indexes")
         self._spawn(self.owed_indexing.run(), "audit indexes of large operations")
+        self._spawn(self.pending_keeper.run(), "audit indexes of trigrams")
         self._spawn(self.trunk_states.run(), "trunk states")
         self._spawn(self.sightings.run(), "sightings")
         self._spawn(self.mover.run(), "token moves")

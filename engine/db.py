@@ -165,12 +165,15 @@ class Sessions:
         Raises:
             DatabaseAway: other writers held the database for too long.
         """
+        self._hurried_at = time.monotonic() if is_hurried else self._hurried_at
         if self._turn is None:
-            async with self._writers.begin() as session:
-                yield session
+            try:
+                async with self._writers.begin() as session:
+                    yield session
+            finally:
+                self._hurried_at = time.monotonic() if is_hurried else self._hurried_at
             return
         task = asyncio.current_task()
-        self._hurried_at = time.monotonic() if is_hurried else self._hurried_at
         if self._writer is task:
             raise RuntimeError("a write transaction inside another one would wait for itself")
         try:

@@ -16,13 +16,15 @@ INDEXES = ("audit_search_text", "audit_search_facet")
 
 
 class IndexKeeper:
-    """Merges what was written since, for as long as the node runs. PostgreSQL keeps its indexes itself."""
+    """Merges what was written since, for as long as the node runs. PostgreSQL has none of these."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled; on PostgreSQL it ends at once."""
+        if self._database.sqlite_path is None:
+            return
         await step_by_step(self._database, self.step)
 
     async def step(self) -> bool:

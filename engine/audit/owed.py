@@ -91,7 +91,9 @@ class OwedIndexing:
         self._owed = 0
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled; on PostgreSQL it ends at once."""
+        if self._database.sqlite_path is None:
+            return
         await step_by_step(self._database, self._step_if_owing, lambda: self._owed > PRESSING)
 
     async def _step_if_owing(self) -> bool:

@@ -1,4 +1,4 @@
-"""Work on SQLite's full-text indexes, in steps: between two of them others have the database's one writer."""
+"""Work on what finds audit entries, in steps: on SQLite others have the database's one writer between two of them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -18,9 +18,10 @@ _log = structlog.get_logger()
 async def step_by_step(
     database: Database, step: Callable[[], Awaitable[bool]], is_pressing: Callable[[], bool] = lambda: False
 ) -> None:
-    """Take one step after another until cancelled. PostgreSQL keeps its indexes itself: there it ends at once.
+    """Take one step after another until cancelled.
 
-    A step holds the writer for longer than most changes take, so it waits for a moment in which nobody writes.
+    A step takes longer than most changes do, and on SQLite holds the one writer meanwhile, so it waits for a moment in
+    which nobody writes.
 
     A database that is away or busy is asked again at the next look.
 
@@ -28,7 +29,7 @@ async def step_by_step(
         step: Does some of the work in a transaction of its own; True: there may be more.
         is_pressing: So much is left that it waits for no such moment.
     """
-    while database.sqlite_path is not None:
+    while True:
         has_more = False
         await database.sessions.lull(0 if is_pressing() else PATIENCE_S)
         try:

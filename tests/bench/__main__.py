@@ -62,11 +62,19 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="a folder that keeps the audit log's databases for the next run")
     parser.add_argument("--entries", type=int, help="entries of the audit log, in place of the plan's")
     parser.add_argument("--fill", action="store_true", help="fill what --keep names and measure nothing of it")
+    parser.add_argument(
+        "--backend", choices=("sqlite", "postgresql"), default="", help="of the audit log; both without"
+    )
+    parser.add_argument("--only", default="", help=f"of the audit log, with commas between: {', '.join(audit.PIECES)}")
     asked = parser.parse_args()
+    pieces = tuple(piece for piece in asked.only.split(",") if piece)
+    if unknown := set(pieces) - set(audit.PIECES):
+        parser.error(f"--only knows no {', '.join(sorted(unknown))}")
     plan = GENTLE if asked.gentle else QUICK if asked.quick else Plan()
     kept = asked.keep and asked.keep.resolve()
     entries = asked.entries or plan.audit_entries
     plan = replace(plan, audit_folder=kept, audit_entries=entries, is_only_filled=asked.fill)
+    plan = replace(plan, audit_backend=asked.backend, audit_pieces=pieces)
     console = Console(highlight=False, width=max(120, Console().width))
     facts = machine.describe()
     table.show_machine(console, facts)
@@ -176,6 +184,7 @@ def _pages(console: Console, _plan: Plan, say: sip.Say) -> list[table.Goal]:
 
 
 def _audit(console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:
+    machine.spread(os.getpid())  # no load competes here, and a database's server shares no core with who asks it
     measured = asyncio.run(audit.measure(plan, say))
     for figures in measured:
         audit.show(console, figures)

@@ -1,7 +1,8 @@
 """The audit log among many entries: pages, filters, keyword, verification, export, the cost of a write.
 
 Entries are written straight into the databases (`tests.bench.audit_fill`), with right hashes, and indexed by the
-product's own statements. With `--keep FOLDER` they stay there, and the next run measures without filling.
+product's own statements. With `--keep FOLDER` they stay there, and the next run measures without filling; `--backend`
+and `--only` name a part of what there is to measure.
 """
 
 import asyncio
@@ -16,8 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,10 @@ from engine.audit.events import FACTS, Event
 from engine.audit.heads import move_revisions
 from engine.audit.merging import IndexKeeper
 from engine.audit.owed import OwedIndexing
+from engine.audit.pending import PendingKeeper
 from engine.audit.record import SYSTEM, open_audited, record
 from engine.audit.store import Filters
-from engine.audit.verify import verify
+from engine.audit.verify import READ_AT_ONCE, verify
 from engine.config import Config, Core
 from engine.crypto import KeyRing
 from engine.db import Database, Sessions, utc_now
@@ -52,6 +54,8 @@ from tests.bench.table import Goal
 from tests.postgres import programs
 from tests.standin_edge import StandInEdge
 
+PIECES = ("newest", "pairs", "words", "writes", "export")
+WORDS = frozenset({"keyword", "rare keyword", "no such keyword", "partial IP", "MAC"})
 ROUNDS = 40
 WRITES = 300
 EXPORTED = 1_000_000  # entries of an export that are waited for
@@ -68,19 +72,38 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class Times:
+    """Of repeated work, in milliseconds."""
+
+    p50: float
+    p95: float
+    longest: float
+
+    @classmethod
+    def of(cls, seconds: list[float]) -> "Times":
+        return cls(statistics.median(seconds) * 1000, p95(seconds), max(seconds) * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """So many entries, in seconds and megabytes of memory; how many of them a second were verified then."""
+
+    entries: int
+    s: float
+    mb: float
+    verified_per_s: float
+
+
+@dataclass(slots=True)
 class Figures:
-    """What was measured; times in milliseconds at the 95th percentile, `longest_write_ms` the one longest."""
+    """What was measured, as far as it was asked for."""
 
     backend: str
     entries: int
-    queries: dict[str, Asked]
-    verified_per_s: float
-    exported: int
-    export_s: float
-    export_mb: float
-    write_ms: float  # what a write's entry adds
-    longest_write_ms: float
-    http_ms: dict[str, float]
+    queries: dict[str, Asked] = field(default_factory=dict)
+    http: dict[str, Times] = field(default_factory=dict)
+    writes: tuple[Times, Times] | None = None  # with the entry and without
+    export: Exported | None = None
 
 
 def filters_asked(count: int) -> dict[str, Filters]:
@@ -114,6 +137,14 @@ def filters_asked(count: int) -> dict[str, Filters]:
     return found
 
 
+def asked_in(pieces: Collection[str], count: int) -> dict[str, Filters]:
+    """The filters that these pieces ask for."""
+    of_piece = {"newest": lambda name: name == "newest page", "words": WORDS.__contains__}
+    of_piece["pairs"] = lambda name: name not in WORDS
+    wanted = [of_piece[piece] for piece in of_piece if piece in pieces]
+    return {name: one for name, one in filters_asked(count).items() if any(is_meant(name) for is_meant in wanted)}
+
+
 def p95(times: list[float]) -> float:
     return sorted(times)[int(len(times) * 0.95)] * 1000
 
@@ -125,14 +156,9 @@ async def timed(work: Callable[[], Awaitable[object]]) -> float:
     return time.perf_counter() - begun
 
 
-async def p95_ms(work: Callable[[], Awaitable[object]]) -> float:
-    await work()
-    return p95([await timed(work) for _ in range(ROUNDS)])
-
-
-async def time_queries(database: Database, chain: str, count: int) -> dict[str, Asked]:
+async def time_queries(database: Database, chain: str, asked: Mapping[str, Filters]) -> dict[str, Asked]:
     figures = {}
-    for name, filters in filters_asked(count).items():
+    for name, filters in asked.items():
         times = []
         for _ in range(ROUNDS + 1):
             begun = time.perf_counter()
@@ -155,8 +181,8 @@ def unguarded(database: Database) -> Sessions:
     return made
 
 
-async def time_write(database: Database, chain: str) -> tuple[float, float]:
-    """Milliseconds that the entry adds to a change, and of the longest change: with it and without, in turn.
+async def time_write(database: Database, chain: str) -> tuple[Times, Times]:
+    """A change with its entry and without, in turn.
 
     Without it the same row is read, changed and stored the same way, with its version and the account's revision. The
     indexes are filled and merged meanwhile, as on a running node.
@@ -178,15 +204,15 @@ async def time_write(database: Database, chain: str) -> tuple[float, float]:
             await session.flush()
             await session.run_sync(move_revisions, {chain})
 
-    duties = [asyncio.create_task(one(database).run()) for one in (IndexKeeper, OwedIndexing)]
+    duties = [asyncio.create_task(one(database).run()) for one in (IndexKeeper, OwedIndexing, PendingKeeper)]
     pairs = [(await timed(audited), await timed(bare)) for _ in range(WRITES)]
     for duty in duties:
         duty.cancel()
     await asyncio.gather(*duties, return_exceptions=True)
-    return p95([one for one, _ in pairs]) - p95([other for _, other in pairs]), max(one for one, _ in pairs) * 1000
+    return Times.of([one for one, _ in pairs]), Times.of([other for _, other in pairs])
 
 
-async def time_http(database: Database, keys: KeyRing, chain: str, folder: Path) -> dict[str, float]:
+async def time_http(database: Database, keys: KeyRing, chain: str, folder: Path) -> dict[str, Times]:
     """The newest page over HTTP, as JSON and as a page for people, from the real application."""
     async with database.sessions.begin() as session:
         account = await session.get(Account, chain)
@@ -206,7 +232,8 @@ async def time_http(database: Database, keys: KeyRing, chain: str, folder: Path)
                     await answer.read()
                     assert answer.status == 200, (path, answer.status)
 
-            figures[path.partition("?")[0]] = await p95_ms(asked)
+            await asked()
+            figures[path.partition("?")[0]] = Times.of([await timed(asked) for _ in range(ROUNDS)])
     await runner.cleanup()
     return figures
 
@@ -234,89 +261,110 @@ def export_timed(config: Path, chain: str, target: Path, wanted: int) -> tuple[f
 def verify_timed(export: Path) -> tuple[int, float]:
     """How many entries the export holds, and how many of them are verified in a second."""
     begun = time.perf_counter()
-    with export.open("rb") as lines:
+    with export.open("rb", buffering=READ_AT_ONCE) as lines:
         verdict = verify(lines)
     assert verdict.holds, verdict.fault
     return verdict.entries, verdict.entries / (time.perf_counter() - begun)
 
 
 async def measure(plan: Plan, say: Say) -> list[Figures]:
-    """Both databases, one behind the other; PostgreSQL where it is installed.
+    """Both databases, one behind the other, or the one named; PostgreSQL where it is installed.
 
     Raises:
         audit_fill.Unfit
     """
+    backends = [one for one in audit_fill.BACKENDS if plan.audit_backend in {"", one.lower()}]
+    if "PostgreSQL" in backends and programs() is None:
+        say("audit: PostgreSQL is not on this machine")
+        backends.remove("PostgreSQL")
     with contextlib.ExitStack() as stack:
         fresh = tempfile.TemporaryDirectory(prefix="callpoint-audit-")
         folder = plan.audit_folder or Path(stack.enter_context(fresh))
-        await audit_fill.fill(folder, plan.audit_entries, say)
+        await audit_fill.fill(folder, backends, plan.audit_entries, say)
         if plan.is_only_filled:
             return []
-        backends = ["SQLite"] if programs() is None else ["SQLite", "PostgreSQL"]
-        if len(backends) == 1:
-            say("audit: PostgreSQL is not on this machine")
         return [await _measured(folder, backend, plan, say) for backend in backends]
 
 
 async def _measured(folder: Path, backend: str, plan: Plan, say: Say) -> Figures:
-    """Ask, write, serve, export, verify."""
-    count, chain = plan.audit_entries, audit_fill.CHAIN
+    """Ask, serve, write, export, verify: what of that is asked for."""
+    count, chain, pieces = plan.audit_entries, audit_fill.CHAIN, plan.audit_pieces or PIECES
+    figures = Figures(backend, count)
     async with audit_fill.stores(folder, backend) as filled:
         config = filled.folder / "callpoint.toml"
         config.write_text(f'[core]\ndata_dir = "{filled.folder}"\ndatabase_url = "{filled.url}"\n')
         await audit_fill.ensure_account(filled.url, filled.keys)
         database = open_audited(filled.url, filled.keys)
-        say(f"audit: {backend}, pages and filters")
-        queries = await time_queries(database, chain, count)
-        say(f"audit: {backend}, writes, HTTP")
-        write_ms, longest_ms = await time_write(database, chain)
-        http_ms = await time_http(database, filled.keys, chain, filled.folder)
+        say(f"audit: {backend}, {', '.join(pieces)}")
+        figures.queries = await time_queries(database, chain, asked_in(pieces, count))
+        if "writes" in pieces:
+            figures.writes = await time_write(database, chain)
+        if "newest" in pieces:
+            figures.http = await time_http(database, filled.keys, chain, filled.folder)
         await database.close()
-        say(f"audit: {backend}, export and verification")
-        export = filled.folder / "export.jsonl"
-        wanted = min(EXPORTED, count * 9 // 10)
-        export_s, export_mb = await asyncio.to_thread(export_timed, config, chain, export, wanted)
-        exported, verified = verify_timed(export)
-        export.unlink()
-    return Figures(backend, count, queries, verified, exported, export_s, export_mb, write_ms, longest_ms, http_ms)
+        if "export" in pieces:
+            figures.export = await asyncio.to_thread(_exported, config, chain, filled.folder / "export.jsonl", count)
+    return figures
+
+
+def _exported(config: Path, chain: str, target: Path, count: int) -> Exported:
+    took, megabytes = export_timed(config, chain, target, min(EXPORTED, count * 9 // 10))
+    entries, verified = verify_timed(target)
+    target.unlink()
+    return Exported(entries, took, megabytes, verified)
 
 
 def show(console: Console, figures: Figures) -> None:
     table = Table(title=f"Audit log of {figures.entries:,} entries, {figures.backend}, 50 a page")
     table.add_column("filters")
-    for name in ("p50 ms", "p95 ms", "entries"):
+    for name in ("p50 ms", "p95 ms", "longest", "entries"):
         table.add_column(name, justify="right")
     for name, asked in sorted(figures.queries.items(), key=lambda pair: -pair[1].p95):
         found = f"{asked.rows}, and looks on" if asked.is_short else str(asked.rows)
-        table.add_row(name, f"{asked.p50:.1f}", f"{asked.p95:.1f}", found)
-    for path, value in figures.http_ms.items():
-        table.add_row(f"GET {path}", "", f"{value:.1f}")
-    table.add_row("the longest of the writes", "", f"{figures.longest_write_ms:.1f}")
+        table.add_row(name, f"{asked.p50:.1f}", f"{asked.p95:.1f}", "", found)
+    timed_too = {f"GET {path}": times for path, times in figures.http.items()}
+    if figures.writes:
+        timed_too |= dict(zip(("a write with its entry", "the same without"), figures.writes, strict=True))
+    for name, times in timed_too.items():
+        table.add_row(name, f"{times.p50:.1f}", f"{times.p95:.1f}", f"{times.longest:.1f}", "")
     console.print(table)
-    console.print(f"[dim]export of {figures.exported:,} in {figures.export_s:.1f} s[/]")
+    if figures.export:
+        console.print(f"[dim]export of {figures.export.entries:,} in {figures.export.s:.1f} s[/]")
 
 
 def goals(figures: Figures) -> list[Goal]:
-    words = {"keyword", "rare keyword", "no such keyword", "partial IP", "MAC"}
-    pairs = max(asked.p95 for name, asked in figures.queries.items() if name not in words)
-    found = max(asked.p95 for name, asked in figures.queries.items() if name in words)
     size = f"{figures.entries:,} entries, {figures.backend}"
-    million_s = figures.export_s * 1e6 / figures.exported
-    return [
-        _at_most(f"newest page of {size}, p95", figures.queries["newest page"].p95, 20, "ms"),
-        _at_most(f"any pair of filters among {size}, p95", pairs, 100, "ms"),
-        _at_most(f"keyword, partial IP, MAC among {size}, p95", found, 150, "ms"),
-        _at_most(f"newest page of {size} over HTTP, p95", max(figures.http_ms.values()), 100, "ms"),
-        _at_most(f"a write costs more with its entry, {figures.backend}, p95", figures.write_ms, 1, "ms"),
-        Goal(
-            f"audit chain verification, {figures.backend}",
-            f"{figures.verified_per_s:,.0f}/s",
-            "≥ 250,000/s",
-            figures.verified_per_s >= 250_000,
-        ),
-        _at_most(f"export of a million entries, {figures.backend}", million_s, 60, "s"),
-        _at_most(f"memory of an export, {figures.backend}", figures.export_mb, 200, "MB"),
-    ]
+    found = _goals_of_queries(figures, size)
+    if figures.http:
+        served = max(times.p95 for times in figures.http.values())
+        found.append(_at_most(f"newest page of {size} over HTTP, p95", served, 100, "ms"))
+    if figures.writes:
+        price = figures.writes[0].p95 - figures.writes[1].p95
+        found.append(_at_most(f"a write costs more with its entry, {size}, p95", price, 1, "ms"))
+    if (export := figures.export) is not None:
+        found += [
+            Goal(
+                f"audit chain verification, {figures.backend}",
+                f"{export.verified_per_s:,.0f}/s",
+                "≥ 250,000/s",
+                export.verified_per_s >= 250_000,
+            ),
+            _at_most(f"export of a million of {size}", export.s * 1e6 / export.entries, 60, "s"),
+            _at_most(f"memory of an export, {figures.backend}", export.mb, 200, "MB"),
+        ]
+    return found
+
+
+def _goals_of_queries(figures: Figures, size: str) -> list[Goal]:
+    newest = [asked.p95 for name, asked in figures.queries.items() if name == "newest page"]
+    words = [asked.p95 for name, asked in figures.queries.items() if name in WORDS]
+    pairs = [asked.p95 for name, asked in figures.queries.items() if name not in WORDS]
+    asked = (
+        (f"newest page of {size}, p95", newest, 20),
+        (f"any pair of filters among {size}, p95", pairs, 100),
+        (f"keyword, partial IP, MAC among {size}, p95", words, 150),
+    )
+    return [_at_most(what, max(each), limit, "ms") for what, each, limit in asked if each]
 
 
 def _at_most(what: str, value: float, limit: float, unit: str) -> Goal:

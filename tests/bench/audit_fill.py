@@ -11,7 +11,7 @@ import io
 import json
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,10 +24,11 @@ from engine import crypto, migrations
 from engine.audit.events import Event
 from engine.audit.record import GENESIS, SYSTEM, open_audited, record
 from engine.crypto import KeyRing
-from engine.models import AUDIT_SEARCH_ADD_SQLITE, AUDIT_SEARCH_LATER_SQLITE, Account
+from engine.models import AUDIT_PENDING_POSTGRESQL, AUDIT_SEARCH_ADD_SQLITE, AUDIT_SEARCH_LATER_SQLITE, Account
 from tests.bench.audit_entries import BATCH, COLUMNS, GENERATION, Row, batch_of
-from tests.postgres import programs, running_postgres
+from tests.postgres import running_postgres
 
+BACKENDS = ("SQLite", "PostgreSQL")
 CHAIN = f"account_{1:026d}"
 INDEXED_AT_ONCE = 100_000  # entries in one transaction of the full-text indexes: one segment of each
 MERGED_AT_ONCE = 200_000  # pages
@@ -247,17 +248,18 @@ class Store:
     keys: KeyRing
 
 
-async def fill(folder: Path, count: int, say: Say) -> None:
-    """Fill what is not filled yet: SQLite, and PostgreSQL where it is installed.
+async def fill(folder: Path, backends: Collection[str], count: int, say: Say) -> None:
+    """Fill what of these is not filled yet.
 
     Raises:
         Unfit
     """
     _made(folder)
+    openings = {"SQLite": _sqlite_filling, "PostgreSQL": _postgres_filling}
     async with contextlib.AsyncExitStack() as stack:
         fillings: list[Filling] = []
-        for opened in (_sqlite_filling, _postgres_filling):
-            one = await stack.enter_async_context(opened(folder, count))
+        for backend in backends:
+            one = await stack.enter_async_context(openings[backend](folder, count))
             if one is not None:
                 fillings.append(one)
         for one in fillings:
@@ -311,7 +313,7 @@ async def _postgres_filling(folder: Path, count: int) -> AsyncIterator[PostgresF
     own = folder / "postgresql"
     own.mkdir(parents=True, exist_ok=True)
     state = State.of(own, count)
-    if state.is_ready or programs() is None:
+    if state.is_ready:
         yield None
         return
     import asyncpg
@@ -361,7 +363,7 @@ async def ensure_account(url: str, keys: KeyRing) -> None:
     async with database.engine.begin() as connection:
         for name in missing:  # the newest migration has grown since: until it is released it may
             await connection.run_sync(_add, *name.split("."))
-        for statement in AUDIT_SEARCH_LATER_SQLITE if url.startswith("sqlite") else ():
+        for statement in AUDIT_SEARCH_LATER_SQLITE if url.startswith("sqlite") else AUDIT_PENDING_POSTGRESQL:
             await connection.exec_driver_sql(statement)  # the trigger, too, as it is by now
     async with database.sessions.begin() as session:
         if await session.get(Account, CHAIN) is None:

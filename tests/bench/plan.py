@@ -27,6 +27,8 @@ class Plan:
     list_phones: int = 100_000
     audit_entries: int = 10_000_000
     audit_folder: Path | None = None  # keeps the filled databases; None: they go when they were measured
+    audit_backend: str = ""  # `sqlite` or `postgresql`; empty: both
+    audit_pieces: tuple[str, ...] = ()  # of what is measured there; empty: all of it
     is_only_filled: bool = False
 
 

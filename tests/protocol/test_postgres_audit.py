@@ -13,6 +13,7 @@ from engine import migrations
 from engine.audit import trigrams
 from engine.audit.checkpoints import Notary, Signer, export_lines
 from engine.audit.events import Event
+from engine.audit.pending import PendingKeeper
 from engine.audit.record import GENESIS, SYSTEM, chain_hash, open_audited, record
 from engine.audit.store import Filters, list_entries
 from engine.audit.verify import Verdict, verify
@@ -97,6 +98,42 @@ async def test_a_question_that_takes_too_long_ends_and_leaves_the_transaction_us
         assert await trigrams.seqs(session, account.id, [AuditEntry.entry.like("%x%")], 1, 10) == []
         for name, value in (("statement_timeout", "7s"), ("enable_seqscan", "on")):
             assert await session.scalar(select(func.current_setting(name))) == value
+
+
+async def pending(database: Database) -> int:
+    """Pages of new rows that the index of words has not taken in."""
+    query = "SELECT n_pending_pages FROM gin_metapage_info(get_raw_page('ix_audit_entry_entry_trigram', 0))"
+    async with database.sessions() as session:
+        return int(await session.scalar(text(query)) or 0)
+
+
+async def test_new_entries_get_into_the_trigrams_beside_the_commits(postgres: Database) -> None:
+    """S1-54: no commit empties the indexes' lists; the node does, at its start and when enough has come since."""
+    async with postgres.engine.begin() as connection:
+        await connection.execute(text("CREATE EXTENSION pageinspect"))
+    keeper = PendingKeeper(postgres)
+    assert await keeper.step_if_due(999.0)
+    await with_many(postgres)
+    assert await pending(postgres) > 4 << 20 >> 13  # more than the server's own limit lets wait
+    before = await pages(postgres, Filters(keyword="person17@example"))
+    async with asyncio.timeout(60):  # until the server tells what was inserted
+        while not await keeper.step_if_due(1_000.0):
+            await asyncio.sleep(0.1)
+    assert (await pending(postgres), await keeper.step()) == (0, 0)
+    assert before
+    assert await pages(postgres, Filters(keyword="person17@example")) == before
+    async with postgres.sessions.begin() as session:
+        record(session, SYSTEM, Event.ACCOUNT_READ, resource=("account", CHAIN, "one more"))
+    assert await pending(postgres) > 0
+    assert not await keeper.step_if_due(1_059.0)
+    running = asyncio.create_task(PendingKeeper(postgres).run())
+    async with asyncio.timeout(60):
+        while await pending(postgres):
+            await asyncio.sleep(0.1)
+    running.cancel()
+    async with postgres.engine.begin() as connection:
+        await connection.execute(text("DROP EXTENSION pg_trgm CASCADE"))
+    assert await keeper.step_if_due(1_061.0)
 
 
 # --- Proof ------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from engine.models import (
     AUDIT_BEGINNING_POSTGRESQL,
     AUDIT_BEGINNING_SQLITE,
     AUDIT_FOLLOWS_TRIGGER_SQLITE,
+    AUDIT_PENDING_POSTGRESQL,
     AUDIT_SEARCH_LATER_SQLITE,
     AUDIT_SEQUENCE_POSTGRESQL,
 )
@@ -137,8 +138,9 @@ def _audit_beginning() -> None:
 
 
 def _index_later() -> None:
-    """SQLite's full-text indexes get an entry behind its commit, which is a third shorter so (decision 0031)."""
-    for statement in AUDIT_SEARCH_LATER_SQLITE if op.get_bind().dialect.name == "sqlite" else ():
+    """What finds an entry gets it behind its commit, which is a third shorter so (decision 0031)."""
+    is_sqlite = op.get_bind().dialect.name == "sqlite"
+    for statement in AUDIT_SEARCH_LATER_SQLITE if is_sqlite else AUDIT_PENDING_POSTGRESQL:
         op.get_bind().exec_driver_sql(statement)
 
 
