@@ -304,7 +304,7 @@ async def get_phone_files(request: web.Request) -> web.Response:
 _READ, _WRITE = Scope.PROVISIONING_READ, Scope.PROVISIONING_WRITE
 ROUTES = (
     Route("GET", "/phones/rollouts", get_rollouts, _READ, Event.ROLLOUT_LIST),
-    Route("GET", "/phones/rollouts/new", get_rollout_new, _READ, Event.FORM_READ),
+    Route("GET", "/phones/rollouts/new", get_rollout_new, _WRITE, Event.FORM_READ),
     Route("POST", "/phones/rollouts/new", post_rollout_new, _WRITE, Event.DRY_RUN_CREATE),
     Route("GET", "/phones/rollouts/dry-run/{id}", get_dry_run, _READ, Event.DRY_RUN_READ),
     Route("POST", "/phones/rollouts/dry-run/{id}/cancel", post_dry_run_cancel, _WRITE, Event.DRY_RUN_CANCEL),

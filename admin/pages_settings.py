@@ -214,9 +214,9 @@ ROUTES = (
     Route("POST", "/settings/preferences", post_preferences, Scope.ACCOUNT_WRITE, Event.ACCOUNT_UPDATE),
     Route("GET", "/settings/address", get_address, Scope.ACCOUNT_READ, Event.ACCOUNT_READ),
     Route("POST", "/settings/address", post_address, Scope.ACCOUNT_WRITE, Event.ACCOUNT_UPDATE),
-    Route("POST", "/settings/recipients", post_recipient, Scope.ACCOUNT_WRITE, Event.RECIPIENT_CREATE),
+    Route("POST", "/settings/recipients", post_recipient, Scope.LOCATIONS_WRITE, Event.RECIPIENT_CREATE),
     Route(
-        "POST", "/settings/recipients/{id}/delete", post_recipient_delete, Scope.ACCOUNT_WRITE, Event.RECIPIENT_DELETE
+        "POST", "/settings/recipients/{id}/delete", post_recipient_delete, Scope.LOCATIONS_WRITE, Event.RECIPIENT_DELETE
     ),
     *pages_provisioning.ROUTES,
     *pages_setting_lists.ROUTES,
