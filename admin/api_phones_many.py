@@ -1,17 +1,18 @@
 """`GET /api/v1/phones` with filters, and `POST /api/v1/phones/bulk`: one change to many phones."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 from aiohttp import web
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, ValidationError
 
 from admin.api import answered, body_of, no_query
 from admin.api_models import Answer, Body, Id
 from admin.api_paging import PAGE_QUERIES, page, page_asked
 from admin.api_phones import PhoneAnswer, answers_of
 from admin.api_resync import send_when_committed
-from admin.context import ACCOUNT, ACTOR, SESSION
+from admin.context import ACCOUNT, ACTOR, DATABASE, PREPARED, SESSION
 from admin.pages_form import gathered, refuse
 from admin.phone_filters import FILTER_QUERIES, FILTERS, filters_of_body, listing_asked, place_asked, place_text
 from admin.render import zone_of
@@ -19,9 +20,10 @@ from admin.routes import Operation, Route
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 from engine.db import utc_now
-from engine.errors import FieldFault, Invalid, Stale
+from engine.errors import EngineError, FieldFault, Invalid, Stale
 from engine.provisioning import bulk, store_phones, store_resync
-from engine.provisioning.bulk import Action, Done
+from engine.provisioning.bulk import Action, Change, Done, Planned
+from engine.provisioning.phone_list import Filters
 from engine.provisioning.settings import CHECKS
 
 
@@ -39,6 +41,13 @@ class PhoneBulk(Body):
     setting: Annotated[str, Field(max_length=60)] | None = None
     value: JsonValue = None
     own: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Meant:
+    """What was made ready before the transaction; None: nothing."""
+
+    plan: Planned | None = None
 
 
 class PhoneBulkAnswer(Answer):
@@ -64,6 +73,29 @@ async def list_phones(request: web.Request) -> web.Response:
     return page(request, await answers_of(request, found.rows), following)
 
 
+async def plan_phones_bulk(request: web.Request) -> Meant:
+    """Before the transaction: what a change of thousands of phones writes is made there. A request with faults has
+    nothing to plan; the handler says what they are.
+    """
+    try:
+        body = PhoneBulk.model_validate_json(await request.read())
+        filters = filters_of_body(body.filters or {}, zone_of(request[ACCOUNT]))
+    except (ValidationError, EngineError):
+        return Meant()
+    return await planned(request, body, filters) if (body.ids is None) != (body.filters is None) else Meant()
+
+
+async def planned(request: web.Request, wished: PhoneBulk, filters: Filters) -> Meant:
+    """What the change writes of the phones that are meant; nothing where it cannot be made."""
+    database, account = request.app[DATABASE], request[ACCOUNT]
+    try:
+        async with database.sessions() as session:
+            phone_ids = await bulk.chosen(session, account.id, ids=wished.ids, filters=filters)
+        return Meant(await bulk.planned(database, account.id, phone_ids, _change_of(wished)))
+    except EngineError:
+        return Meant()
+
+
 async def post_phones_bulk(request: web.Request) -> web.Response:
     no_query(request)
     body = await body_of(request, PhoneBulk)
@@ -81,15 +113,27 @@ async def post_phones_bulk(request: web.Request) -> web.Response:
 async def carried_out(request: web.Request, phone_ids: Sequence[str], wished: PhoneBulk) -> Done:
     """The one operation, for API and page. Raises Invalid."""
     session, actor, account = request[SESSION], request[ACTOR], request[ACCOUNT]
+    plan = _plan_of(request)
     if wished.action is Action.LOCATION:
-        return await bulk.set_location(session, actor, account, phone_ids, wished.location_id)
+        return await bulk.set_location(session, actor, account, phone_ids, wished.location_id, plan=plan)
     if wished.action is Action.DELETE:
-        return await bulk.delete_phones(session, actor, account, phone_ids)
+        return await bulk.delete_phones(session, actor, account, phone_ids, plan=plan)
     if wished.action is Action.RESYNC:
         return await _resynced(request, phone_ids)
     if wished.setting is None or wished.setting not in CHECKS:
         raise Invalid("Which setting is meant?", fields=(FieldFault("setting", f"Expected {', '.join(CHECKS)}."),))
-    return await bulk.set_setting(session, actor, account, phone_ids, wished.setting, wished.value, own=wished.own)
+    return await bulk.set_setting(
+        session, actor, account, phone_ids, wished.setting, wished.value, own=wished.own, plan=plan
+    )
+
+
+def _plan_of(request: web.Request) -> Planned | None:
+    made = request.get(PREPARED)
+    return made.value.plan if made is not None and isinstance(made.value, Meant) else None
+
+
+def _change_of(wished: PhoneBulk) -> Change:
+    return Change(wished.action, wished.location_id, wished.setting or "", wished.value, wished.own)
 
 
 async def _resynced(request: web.Request, phone_ids: Sequence[str]) -> Done:
@@ -108,6 +152,7 @@ ROUTES = (
     ),
     Route(
         "POST", "/api/v1/phones/bulk", post_phones_bulk, Scope.PHONES_WRITE, Event.PHONE_CHANGE_MANY,
+        prepare=plan_phones_bulk,
         operation=Operation(
             "Change many phones at once", body=PhoneBulk, answer=PhoneBulkAnswer, errors=(404, 412)
         ),

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 from multidict import MultiDict
 
-from admin.api_phones_many import PhoneBulk, carried_out
+from admin.api_phones_many import Meant, PhoneBulk, carried_out, planned
 from admin.context import ACCOUNT, ACTOR, SESSION
 from admin.page_addresses import leave_out, understood
 from admin.pages_form import see_other, typed
@@ -18,7 +18,7 @@ from admin.routes import Route
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 from engine.audit.record import record
-from engine.errors import FieldFault, Invalid, Stale
+from engine.errors import EngineError, FieldFault, Invalid, Stale
 from engine.models import PhoneStatus
 from engine.provisioning import bulk, store_phones, vendors
 from engine.provisioning.alarms import COUNT_CAP, OF_PHONES, summed
@@ -122,13 +122,32 @@ def _models(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, list[tuple[str,
 # --- many at a time ---------------------------------------------------------------------------------------------------
 
 
-async def post_phones_bulk(request: web.Request) -> web.Response:
-    """First shows what would be done to how many; done when that page is confirmed."""
+async def plan_phones_bulk(request: web.Request) -> Meant:
+    """Before the transaction, of what is confirmed: as `plan_phones_bulk` of the API. Where the form has faults, the
+    handler says which.
+    """
+    if await typed(request, "confirmed") != "yes" or await typed(request, "to_location"):
+        return Meant()
+    try:
+        listing, ids = await _meant(request)
+        wished = await _wished(request)
+    except EngineError:
+        return Meant()
+    return await planned(request, wished.model_copy(update={"ids": ids}), listing.filters)
+
+
+async def _meant(request: web.Request) -> tuple[Listing, list[str] | None]:
+    """The filters of the list and the phones that are ticked; None: all that match."""
     post = await request.post()
-    is_all = post.get("which") == "all"
     told = MultiDict((name, str(text)) for name, text in post.items() if name in FILTERS and name != "sort")
     listing = listing_asked(told, zone_of(request[ACCOUNT]), sort=SORT)
-    ids = None if is_all else [str(text) for text in post.getall("ids", [])]
+    return listing, None if post.get("which") == "all" else [str(text) for text in post.getall("ids", [])]
+
+
+async def post_phones_bulk(request: web.Request) -> web.Response:
+    """First shows what would be done to how many; done when that page is confirmed."""
+    listing, ids = await _meant(request)
+    is_all = ids is None
     if ids == []:
         detail = "No phone is chosen. Tick some on the list, or choose all that match."
         raise Invalid(detail, fields=(FieldFault("ids", detail),))
@@ -184,5 +203,7 @@ async def _confirm_page(
 
 ROUTES = (
     Route("GET", "/phones", get_phones, Scope.PHONES_READ, Event.PHONE_LIST),
-    Route("POST", "/phones/bulk", post_phones_bulk, Scope.PHONES_WRITE, Event.PHONE_CHANGE_MANY),
+    Route(
+        "POST", "/phones/bulk", post_phones_bulk, Scope.PHONES_WRITE, Event.PHONE_CHANGE_MANY, prepare=plan_phones_bulk
+    ),
 )

@@ -2,31 +2,42 @@
 
 Rows are written without the ORM and in groups, each with an audit entry of its own that carries the operation's name
 (see `engine.audit.parts`); the operation itself is one entry. Nobody here commits.
+
+What is written of thousands of phones is made before the transaction (`planned`), since the database has one writer: to
+read the rows and to make their entries takes longer than to store them. The transaction uses it when the account's
+revision has not moved since; else it is made anew, inside.
 """
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import Update, bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from engine.audit.changes import FieldChange
 from engine.audit.events import Event
-from engine.audit.parts import Part, record_parts
+from engine.audit.parts import Part, Unchained, record_parts, unchained
 from engine.audit.record import Actor, record
-from engine.db import Base, batched, utc_now
+from engine.audit.store_outdated import AT_ONCE, owe
+from engine.db import Base, Database, batched, utc_now
 from engine.errors import FieldFault, Invalid, NotFound
 from engine.ids import new_id
 from engine.models import Account, ConfirmedLocation, Location, Phone, PhoneLine, outdated
-from engine.provisioning import store_phones
+from engine.provisioning import store, store_phones
 from engine.provisioning.phone_extras import EXTRAS, level_faults
 from engine.provisioning.phone_list import Filters
 from engine.provisioning.settings import setting_faults
 
-MAX_AT_ONCE = 10_000  # about a second of writing; a call's record waits behind it, its mail with it
+MAX_AT_ONCE = 10_000  # half a second of writing; a call's record waits behind it, its mail with it
 GROUP = 250
+WRITTEN = 1_000  # rows of one statement
+ALIKE = 20  # phones that get the same value, from which on it is a statement of its own
+WORTH_PLANNING = 500  # phones; fewer are read and written in no time
 _PHONE = Base.metadata.tables[Phone.__tablename__]
 _SHOWN = ("mac", "vendor", "model", "label", "location_id", "settings")
 
@@ -38,6 +49,36 @@ class Action(StrEnum):
     LOCATION = "location"
     SETTING = "setting"
     DELETE = "delete"
+
+
+Wished = Callable[[Mapping[str, Any]], dict[str, Any]]
+"""What shall stand in a phone's columns, from what stands there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What shall be done to each of the phones. `location_id` for a location; `setting`, `value` and `own` (whether it
+    has one at all) for a setting.
+    """
+
+    action: Action
+    location_id: str | None = None
+    setting: str = ""
+    value: Any = None
+    own: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a change of those phones writes, as they stood at `revision`: the `id` and the columns that move of each,
+    and its entry.
+    """
+
+    change: Change
+    phone_ids: Sequence[str]
+    revision: int
+    writes: Sequence[dict[str, Any]]
+    entries: Sequence[Unchained]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +120,24 @@ async def chosen(
     return wanted
 
 
+async def planned(database: Database, account_id: str, phone_ids: Sequence[str], change: Change) -> Planned | None:
+    """Make ready what the change writes, before its transaction; None: that is not worth it. Whether the change can be
+    made at all is asked inside. PostgreSQL has many writers, and rows are read there where they are written.
+    """
+    if database.sqlite_path is None or len(phone_ids) < WORTH_PLANNING or change.action is Action.RESYNC:
+        return None
+    async with database.sessions() as session:
+        return await _plan(session, database.session_class, account_id, phone_ids, change)
+
+
 async def set_location(
-    session: AsyncSession, actor: Actor, account: Account, phone_ids: Sequence[str], location_id: str | None
+    session: AsyncSession,
+    actor: Actor,
+    account: Account,
+    phone_ids: Sequence[str],
+    location_id: str | None,
+    *,
+    plan: Planned | None = None,
 ) -> Done:
     """Put those phones at a location; None: where the network or a default says they are. Raises Invalid."""
     location = await session.get(Location, location_id) if location_id is not None else None
@@ -88,11 +145,20 @@ async def set_location(
         detail = "Expected a location of this account."
         raise Invalid(detail, fields=(FieldFault("location_id", detail),))
     details = {"action": Action.LOCATION.value, "location_id": location_id}
-    return await _changed(session, actor, account.id, phone_ids, details, lambda _row: {"location_id": location_id})
+    made = await _made(session, account.id, phone_ids, Change(Action.LOCATION, location_id), plan)
+    return await _changed(session, actor, account.id, made, details)
 
 
 async def set_setting(
-    session: AsyncSession, actor: Actor, account: Account, phone_ids: Sequence[str], name: str, value: Any, *, own: bool
+    session: AsyncSession,
+    actor: Actor,
+    account: Account,
+    phone_ids: Sequence[str],
+    name: str,
+    value: Any,
+    *,
+    own: bool,
+    plan: Planned | None = None,
 ) -> Done:
     """Give those phones a setting of their own; with `own` false they have none, and a more general level counts.
 
@@ -103,41 +169,35 @@ async def set_setting(
     if faults:
         raise Invalid("The setting cannot be like this.", fields=faults)
 
-    for vendor, model in await _models_of(session, account.id, phone_ids) if own and name in EXTRAS else ():
+    for vendor, model in await _models_of(session, phone_ids) if own and name in EXTRAS else ():
         if wrong := await level_faults(session, account.id, f"{vendor}/{model}", {name: value}):
             raise Invalid(f"A {model} cannot have it like this.", fields=tuple(wrong))
-
-    def wished(row: Mapping[str, Any]) -> dict[str, Any]:
-        rest = {key: kept for key, kept in (row["settings"] or {}).items() if key != name}
-        return {"settings": rest | ({name: value} if own else {})}
-
     details = {"action": Action.SETTING.value, "setting": name, "value": value if own else "(none of its own)"}
-    return await _changed(session, actor, account.id, phone_ids, details, wished)
+    change = Change(Action.SETTING, setting=name, value=value, own=own)
+    return await _changed(
+        session, actor, account.id, await _made(session, account.id, phone_ids, change, plan), details
+    )
 
 
-async def _models_of(session: AsyncSession, account_id: str, phone_ids: Sequence[str]) -> set[tuple[str, str]]:
-    return {
-        (row["vendor"], row["model"])
-        for group in batched(phone_ids, GROUP)
-        for row in await _rows(session, account_id, group)
-    }
+async def _models_of(session: AsyncSession, phone_ids: Sequence[str]) -> set[tuple[str, str]]:
+    found: set[tuple[str, str]] = set()
+    for group in batched(phone_ids, WRITTEN):
+        query = select(Phone.vendor, Phone.model).where(Phone.id.in_(group)).distinct()
+        found |= {(row.vendor, row.model) for row in await session.execute(query)}
+    return found
 
 
-async def delete_phones(session: AsyncSession, actor: Actor, account: Account, phone_ids: Sequence[str]) -> Done:
+async def delete_phones(
+    session: AsyncSession, actor: Actor, account: Account, phone_ids: Sequence[str], *, plan: Planned | None = None
+) -> Done:
     """Retire those phones: from the commit on their files are a 404. What they hold they keep."""
     bulk_id = _begun(session, actor, phone_ids, {"action": Action.DELETE.value})
-    parts: list[Part] = []
-    for group in batched(phone_ids, GROUP):
-        rows = await _rows(session, account.id, group)
-        lines = await store_phones.extensions_on(session, group)
+    made = await _made(session, account.id, phone_ids, Change(Action.DELETE), plan)
+    for group in batched(phone_ids, WRITTEN):
         for table in (PhoneLine, ConfirmedLocation):
             await session.execute(delete(table).where(table.phone_id.in_(group)).execution_options(**_PLAIN))
         await session.execute(delete(_PHONE).where(_PHONE.c.id.in_(group)))
-        for row in rows:
-            gone = {**{name: row[name] for name in _SHOWN}, "lines": lines[row["id"]]}
-            moved = {name: FieldChange(value, None, False) for name, value in gone.items() if value}
-            parts.append(Part(Event.PHONE_DELETE, _named(row), moved))
-    await record_parts(session, actor, account.id, bulk_id, parts)
+    await record_parts(session, actor, account.id, bulk_id, made.entries)
     return Done(len(phone_ids), len(phone_ids), bulk_id)
 
 
@@ -160,37 +220,111 @@ def _begun(session: AsyncSession, actor: Actor, phone_ids: Sequence[str], detail
     return bulk_id
 
 
-async def _changed(
-    session: AsyncSession,
-    actor: Actor,
-    account_id: str,
-    phone_ids: Sequence[str],
-    details: dict[str, Any],
-    wished: Any,
-) -> Done:
-    """Write what `wished(row)` gives where it differs from what is stored."""
-    bulk_id = _begun(session, actor, phone_ids, details)
-    parts: list[Part] = []
+async def _made(
+    session: AsyncSession, account_id: str, phone_ids: Sequence[str], change: Change, plan: Planned | None
+) -> Planned:
+    """The plan when it still holds, else another."""
+    is_it = plan is not None and (plan.change, plan.phone_ids) == (change, phone_ids)
+    if plan is not None and is_it and plan.revision == await store.revision_of(session, account_id):
+        return plan
+    return await _plan(session, type(session.sync_session), account_id, phone_ids, change)
+
+
+async def _plan(
+    session: AsyncSession, session_class: type[Session], account_id: str, phone_ids: Sequence[str], change: Change
+) -> Planned:
+    key: bytes = session_class.fingerprint_key  # type: ignore[attr-defined]  # of the database's own session class
+    revision = await store.revision_of(session, account_id)
+    rows: list[Mapping[str, Any]] = []
+    lines: dict[str, list[str]] = {}
     for group in batched(phone_ids, GROUP):
-        writes = []
-        for row in await _rows(session, account_id, group):
-            moved = {name: value for name, value in wished(row).items() if value != row[name]}
-            if moved:
-                writes.append({f"to_{name}": value for name, value in moved.items()} | {"at_id": row["id"]})
-                told = {name: FieldChange(row[name], value, False) for name, value in moved.items()}
-                parts.append(Part(Event.PHONE_UPDATE, _named(row), told))
-        if writes:
-            await _write(session, writes)
-    await record_parts(session, actor, account_id, bulk_id, parts)
-    return Done(len(phone_ids), len(parts), bulk_id)
+        rows += await _rows(session, account_id, group)
+        if change.action is Action.DELETE:
+            lines |= await store_phones.extensions_on(session, group)
+
+    def made() -> Planned:
+        writes, parts = _deleted(rows, lines) if change.action is Action.DELETE else _moved(rows, _wished(change))
+        return Planned(change, phone_ids, revision, writes, unchained(parts, key))
+
+    return await asyncio.to_thread(made)
 
 
-async def _write(session: AsyncSession, writes: Sequence[dict[str, Any]]) -> None:
-    names = [name.removeprefix("to_") for name in writes[0] if name != "at_id"]
-    values: dict[str, Any] = {name: bindparam(f"to_{name}", type_=_PHONE.c[name].type) for name in names}
-    values |= {"version": _PHONE.c.version + 1, "updated_at": utc_now()} | outdated()
-    query = update(_PHONE).where(_PHONE.c.id == bindparam("at_id")).values(values)
-    await (await session.connection()).execute(query, writes)
+def _wished(change: Change) -> Wished:
+    def location(_row: Mapping[str, Any]) -> dict[str, Any]:
+        return {"location_id": change.location_id}
+
+    def setting(row: Mapping[str, Any]) -> dict[str, Any]:
+        rest = {key: kept for key, kept in (row["settings"] or {}).items() if key != change.setting}
+        return {"settings": rest | ({change.setting: change.value} if change.own else {})}
+
+    return location if change.action is Action.LOCATION else setting
+
+
+def _moved(rows: Sequence[Mapping[str, Any]], wished: Wished) -> tuple[list[dict[str, Any]], list[Part]]:
+    """What `wished` gives where it differs from what is stored."""
+    writes, parts = [], []
+    for row in rows:
+        moved = {name: value for name, value in wished(row).items() if value != row[name]}
+        if moved:
+            writes.append(moved | {"id": row["id"]})
+            told = {name: FieldChange(row[name], value, False) for name, value in moved.items()}
+            parts.append(Part(Event.PHONE_UPDATE, _named(row), told))
+    return writes, parts
+
+
+def _deleted(
+    rows: Sequence[Mapping[str, Any]], lines: Mapping[str, list[str]]
+) -> tuple[list[dict[str, Any]], list[Part]]:
+    parts = []
+    for row in rows:
+        gone = {**{name: row[name] for name in _SHOWN}, "lines": lines[row["id"]]}
+        moved = {name: FieldChange(value, None, False) for name, value in gone.items() if value}
+        parts.append(Part(Event.PHONE_DELETE, _named(row), moved))
+    return [], parts
+
+
+async def _changed(
+    session: AsyncSession, actor: Actor, account_id: str, made: Planned, details: dict[str, Any]
+) -> Done:
+    bulk_id = _begun(session, actor, made.phone_ids, details)
+    owes = len(made.writes) > AT_ONCE and session.get_bind().dialect.name == "sqlite"
+    alike, others = _by_value(made.writes)
+    for values, ids in alike:
+        for group in batched(ids, WRITTEN):
+            await session.execute(_setting(values, owes=owes).where(_PHONE.c.id.in_(group)))
+    for rows in batched(others, GROUP):
+        to = {name: bindparam(f"to_{name}", type_=_PHONE.c[name].type) for name in rows[0] if name != "id"}
+        each = [{f"to_{name}": value for name, value in row.items()} for row in rows]
+        query = _setting(to, owes=owes).where(_PHONE.c.id == bindparam("to_id"))
+        await (await session.connection()).execute(query, each)
+    for noted in batched(made.writes, WRITTEN) if owes else ():
+        await owe(session, Phone.id.in_([row["id"] for row in noted]))
+    await record_parts(session, actor, account_id, bulk_id, made.entries)
+    return Done(len(made.phone_ids), len(made.entries), bulk_id)
+
+
+def _by_value(
+    writes: Sequence[Mapping[str, Any]],
+) -> tuple[list[tuple[dict[str, Any], list[str]]], list[Mapping[str, Any]]]:
+    """Values that many phones get, each with these phones: one statement for a thousand. And all other rows."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for row in writes:
+        values = {name: value for name, value in row.items() if name != "id"}
+        found.setdefault(json.dumps(values, sort_keys=True), []).append(row)
+    alike: list[tuple[dict[str, Any], list[str]]] = []
+    others: list[Mapping[str, Any]] = []
+    for rows in found.values():
+        if len(rows) < ALIKE:
+            others += rows
+        else:
+            alike.append(({name: rows[0][name] for name in rows[0] if name != "id"}, [row["id"] for row in rows]))
+    return alike, others
+
+
+def _setting(values: Mapping[str, Any], *, owes: bool) -> Update:
+    """The UPDATE that gives phones those values. `owes`: that they are out of date is noted elsewhere."""
+    told = {"version": _PHONE.c.version + 1, "updated_at": utc_now()} | ({} if owes else outdated())
+    return update(_PHONE).values({**values, **told})
 
 
 async def _rows(session: AsyncSession, account_id: str, phone_ids: Sequence[str]) -> list[Mapping[str, Any]]:

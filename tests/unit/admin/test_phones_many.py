@@ -8,9 +8,13 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from engine.audit.record import SYSTEM
 from engine.audit.verify import export_line, verify
 from engine.db import utc_now
-from engine.models import Phone, PhoneLine
+from engine.models import Account, Phone, PhoneLine
+from engine.provisioning import bulk
+from engine.provisioning.bulk import Action, Change
+from engine.provisioning.outdating import OwedMarking
 from tests import factories
 from tests.unit.admin.adminport import AdminPort, Site
 
@@ -139,6 +143,15 @@ async def test_filters_are_answered_by_the_indexes_alone(port: AdminPort, site: 
 # --- many at once -----------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(params=["few", "many"])
+def however_many(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many: what is written is made before the transaction, by value, and marks are owed."""
+    if request.param == "many":
+        monkeypatch.setattr(bulk, "WORTH_PLANNING", 1)
+        monkeypatch.setattr(bulk, "ALIKE", 2)
+        monkeypatch.setattr(bulk, "AT_ONCE", 3)
+
+
 async def _bulk(port: AdminPort, site: Site, **body: Any) -> tuple[int, dict[str, Any]]:
     answer = await port.call("POST", "/api/v1/phones/bulk", site.auth, json=body)
     return answer.status, await answer.json()
@@ -149,6 +162,7 @@ async def _stored(port: AdminPort) -> dict[str, Phone]:
         return {phone.label: phone for phone in (await session.scalars(select(Phone))).all()}
 
 
+@pytest.mark.usefixtures("however_many")
 async def test_a_selection_gets_a_location_with_one_entry_and_one_for_each(port: AdminPort, site: Site) -> None:
     """P-16 (bulk): rows that are like that already are not touched; the chain of entries holds."""
     phones = await _phones(port, site)
@@ -169,6 +183,7 @@ async def test_a_selection_gets_a_location_with_one_entry_and_one_for_each(port:
     assert verify([export_line(entry) for entry in entries]).holds
 
 
+@pytest.mark.usefixtures("however_many")
 async def test_all_that_match_get_a_setting_and_lose_it(port: AdminPort, site: Site) -> None:
     """P-16 (bulk): a filter instead of a selection; `own` false takes the phone's own value away."""
     await _phones(port, site)
@@ -177,12 +192,15 @@ async def test_all_that_match_get_a_setting_and_lose_it(port: AdminPort, site: S
     assert (status, done["changed"]) == (200, 4)
     stored = await _stored(port)
     assert [at for at in range(12) if stored[f"Desk {at:02}"].settings == {"vlan_id": 20}] == [0, 3, 6, 9]
+    while await OwedMarking(port.database).step():
+        stored = await _stored(port)
     assert stored["Desk 00"].status == "stale"
     status, done = await _bulk(port, site, **wish, own=False)
     assert (status, done["changed"]) == (200, 4)
     assert all(phone.settings == {} for phone in (await _stored(port)).values())
 
 
+@pytest.mark.usefixtures("however_many")
 async def test_phones_are_deleted_with_their_keys(port: AdminPort, site: Site) -> None:
     """P-16 (bulk): the rows and what hangs on them are gone, and told."""
     await _phones(port, site)
@@ -194,6 +212,30 @@ async def test_phones_are_deleted_with_their_keys(port: AdminPort, site: Site) -
     parts = [json.loads(entry.entry) for entry in await port.entries(site.account.id)]
     gone = [one for one in parts if one["bulk_id"] == done["bulk_id"]]
     assert [one["changes"]["label"]["before"] for one in gone] == ["Desk 02", "Desk 07"]
+
+
+async def test_what_was_made_before_the_transaction_is_made_anew_when_anything_changed_since(
+    port: AdminPort, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P-16 (bulk): another's edit in between is neither lost nor told as it was before."""
+    monkeypatch.setattr(bulk, "WORTH_PLANNING", 1)
+    phones = await _phones(port, site, 3)
+    ids, change = [phone.id for phone in phones], Change(Action.SETTING, setting="vlan_id", value=20)
+    plan = await bulk.planned(port.database, site.account.id, ids, change)
+    assert plan is not None
+    assert [row["settings"] for row in plan.writes] == [{"vlan_id": 20}] * 3
+    status, _ = await _bulk(port, site, action="setting", ids=ids[:1], setting="lldp", value=False)
+    assert status == 200
+    async with port.database.sessions.begin() as session:
+        account = await session.get_one(Account, site.account.id)
+        done = await bulk.set_setting(session, SYSTEM, account, ids, "vlan_id", 20, own=True, plan=plan)
+    stored = await _stored(port)
+    assert [stored[f"Desk 0{at}"].settings for at in range(3)] == [
+        {"lldp": False, "vlan_id": 20}, {"vlan_id": 20}, {"vlan_id": 20},
+    ]  # fmt: skip
+    entries = [json.loads(entry.entry) for entry in await port.entries(site.account.id)]
+    told = [one["changes"]["settings"]["before"] for one in entries if one["bulk_id"] == done.bulk_id]
+    assert told == [{"lldp": False}, {}, {}]
 
 
 @pytest.mark.parametrize(
@@ -220,6 +262,7 @@ async def test_a_change_that_cannot_be_made_changes_nothing(
     assert {label: phone.version for label, phone in (await _stored(port)).items()} == before
 
 
+@pytest.mark.usefixtures("however_many")
 async def test_the_page_shows_a_change_before_it_makes_it(port: AdminPort, site: Site) -> None:
     """P-16 (bulk): the first form only shows; what it shows is what the second one does."""
     await _phones(port, site)
