@@ -59,9 +59,9 @@ PARTS = {
     "golden": ["tests/golden"],
     "browser": ["tests/browser"],
 }
-# `run.py test` runs three lanes side by side on two cores. The first has what waits for servers, phones and timers; the
-# others compute and draw pages, longest first, and give way to the first, whose tests look at the clock. A lane that is
-# done helps another.
+# `run.py test` runs four lanes side by side on two cores. The first has what waits for servers, phones and timers, half
+# its time without a core; the others compute and draw pages, longest first, and give way to the first, whose tests look
+# at the clock. A lane that is done helps another, and what is short comes last, so that all end together.
 COMPUTING_PROTOCOL = tuple(
     f"tests/protocol/test_{name}.py" for name in ("admin_api_schema", "audit_complete", "rfc4475")
 )
@@ -77,18 +77,19 @@ WAITING: Pieces = (
     ("protocol, whole nodes", WHOLE_NODES, ()),
 )
 COMPUTING: Pieces = (
-    ("browser, every page", LOOKED_AT[:1], ()),
-    ("browser, work", ("tests/browser",), LOOKED_AT),
-    ("browser, looks", LOOKED_AT[1:], ()),
     ("random requests", COMPUTING_PROTOCOL[:1], ()),
     ("unit, admin", ("tests/unit/admin",), ()),
+    ("browser, work", ("tests/browser",), LOOKED_AT),
+    ("browser, looks", LOOKED_AT[1:], ()),
     ("the compiled core", ("tests/unit/test_native.py",), ()),
     ("unit, provisioning", ("tests/unit/provisioning",), ()),
+    ("browser, every page", LOOKED_AT[:1], ()),
     ("the log of random requests", COMPUTING_PROTOCOL[1:], ()),
     ("unit, e911", ("tests/unit/e911", "tests/unit/e911_records"), ()),
     ("unit, sip", ("tests/unit/sip",), ()),
 )
-HELPERS = 2  # computing lanes beside the waiting one: as many as two cores have use for
+SHORT = 2  # that many of them stand behind what no piece names
+HELPERS = 3  # computing lanes beside the waiting one: each waits a third of its time, for a browser or for a disk
 GIVING_WAY = ("nice", "-n", "5")
 SLOWEST = 10  # tests of a lane that are named at the end
 USAGE = """\
@@ -344,12 +345,13 @@ def in_lanes() -> int:
 
 
 def shared_out() -> list[deque[Piece]]:
-    """What waits and what computes, each in its order. What no piece names is one more, and the checks come first."""
+    """What waits and what computes, each in its order. What no piece names is one more; the checks come first."""
     named = [place for _, places, _ in (*WAITING, *COMPUTING) for place in places]
     waiting = deque(Piece(name, test_piece(places, without)) for name, places, without in WAITING)
     computing = deque(Piece(name, [*GIVING_WAY, *test_piece(*rest)]) for name, *rest in COMPUTING)
     computing.appendleft(Piece("checks", [*GIVING_WAY, sys.executable, str(ROOT / "run.py"), "check"]))
-    computing.append(Piece("the rest", [*GIVING_WAY, *test_piece(("tests",), tuple(named))]))
+    rest = Piece("the rest", [*GIVING_WAY, *test_piece(("tests",), tuple(named))])
+    computing.insert(len(computing) - SHORT, rest)
     return [waiting, computing]
 
 
