@@ -87,7 +87,9 @@ async def check_import(request: web.Request) -> Asked:
         raise Invalid("This import cannot be made.", fields=tuple(faults))
     may(request, Kind(kind), "write")
     if request.content_type not in {CSV, "application/octet-stream"}:
-        raise UnsupportedMediaType(f"Expected {CSV}, got {request.content_type}.")
+        raise UnsupportedMediaType(
+            f"Expected {CSV}, got {request.content_type}. Save the table as CSV UTF-8; send that."
+        )
     database, account = request.app[DATABASE], request[ACCOUNT]
     checked = await check(database, account, Kind(kind), await request.read())
     made = None if _WORDS[dry] else await prepare(database, account, checked)

@@ -5,6 +5,9 @@ on the first line, or with tabs in UTF-16 ("Unicode text"); it drops leading zer
 `8.05E+11`. The first three are read as they come; the last is the reader's matter, since only it knows what stands in a
 column. RFC 4180 names the rest: quotes around cells, doubled inside, line breaks in them.
 
+What is no UTF-8 is told cell by cell, with the letter that the byte is in Windows' code page 1252: a list saved as
+plain “CSV” has it in a few names. A file of another kind is known by how it begins, and told by its name.
+
 A cell that begins with `=`, `+`, `-` or `@` is a formula to a spreadsheet (OWASP, CSV Injection). It is written
 with an apostrophe before them, as one types a text that looks like a formula; one leading apostrophe is taken off on
 the way in. A text that begins with an apostrophe itself gets a second, so that everything comes back as it went.
@@ -73,11 +76,12 @@ def read(data: bytes, known: Iterable[str], *, spellings: Mapping[str, str], max
     if fault is not None:
         return Sheet((), {}, (), (CellFault(0, "", fault),))
     separator, text = _separator(text)
-    rows, faults = _records(text, separator, max_rows)
-    if not rows:
+    found, faults = _records(text, separator, max_rows)
+    if not found:
         return Sheet((), {}, (), tuple(faults) or (CellFault(0, "", _EMPTY),))
+    rows = [(number, [_NO_UTF8.sub("\ufffd", cell) for cell in cells]) for number, cells in found]
     columns, headings, wrong = _columns(rows[0][1], tuple(known), spellings)
-    faults += wrong
+    faults += _unread(found) + wrong
     read_rows = []
     for number, cells in rows[1:]:
         if len(cells) > len(columns) and any(cell.strip() for cell in cells[len(columns) :]):
@@ -118,16 +122,79 @@ def cell_in(text: str) -> str:
 
 
 def _text_of(data: bytes) -> tuple[str, str | None]:
-    """The file as text, or why it is none."""
+    """The file as text, or why it is none. A byte that is no UTF-8 is left in it, as `surrogateescape` writes it."""
+    if kind := _kind_of(data):
+        return "", f"This is {kind[0]}, no CSV. {kind[1]}"
     if len(data) > MAX_BYTES:
         return "", f"The file has {len(data):,} bytes; at most {MAX_BYTES:,} are taken. Import it in parts."
-    encoding = "utf-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig"
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError as exc:
-        line = data.count(b"\n", 0, exc.start) + 1
-        return "", f"The file is no UTF-8 text (line {line}). In Excel, save it as “CSV UTF-8”."
-    return (text, None) if "\0" not in text else ("", "The file is no text: it holds a NUL character.")
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # that of UTF-32 begins in the same way
+        encoding = "UTF-32" if data.startswith(codecs.BOM_UTF32_LE) else "UTF-16"
+        try:
+            text = data.decode(encoding)
+        except UnicodeDecodeError as exc:
+            row = data[: exc.start].decode(encoding, "replace").count("\n") + 1
+            why = f"it begins as {encoding}, and from byte {exc.start + 1:,} on, in row {row:,}, it is none"
+            return "", f"The file is no text: {why}. {_SAVE}"
+    else:
+        text = data.decode("utf-8-sig", "surrogateescape")
+    if "\0" not in text:
+        return text, None
+    at = text.index("\0")
+    if data[:200].count(0) * 3 > len(data[:200]):
+        return "", f"The file is UTF-16 without a byte order mark, which could be read in two ways. {_SAVE}"
+    return "", f"The file is no text: it holds a NUL character, in row {text.count(chr(10), 0, at) + 1:,}. {_SAVE}"
+
+
+def _kind_of(data: bytes) -> tuple[str, str] | None:
+    """What a file of another kind is, and what to do with it; None: it may be a table."""
+    if data.startswith(b"PK\x03\x04"):  # the names of what is in a ZIP archive stand in it as they are
+        if b"opendocument.spreadsheet" in data[:200]:
+            return "a LibreOffice spreadsheet (.ods)", _IN_LIBREOFFICE
+        if b"xl/" in data:
+            return "an Excel workbook (.xlsx)", _IN_EXCEL
+        if b"Index/Document.iwa" in data:
+            return "a Numbers spreadsheet", "In Numbers: File, Export To, CSV, Unicode (UTF-8); then send that file."
+        return "a ZIP archive", "Take the table out of it, and send that as CSV."
+    head = data[:1_000].removeprefix(codecs.BOM_UTF8).lstrip().lower()
+    return next((told for begins, *told in _KINDS if head.startswith(begins)), None)  # type: ignore[return-value]
+
+
+_SAVE = "In Excel, save it as “CSV UTF-8”."
+_IN_EXCEL = "In Excel: File, Save As, “CSV UTF-8 (Comma delimited)”; then send that file."
+_IN_LIBREOFFICE = "In LibreOffice: File, Save As, “Text CSV”, character set UTF-8; then send that file."
+_EXPORT = "Save the table as CSV UTF-8 in the program that it comes from, and send that file."
+_KINDS = (
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook (.xls)", _IN_EXCEL),
+    (b"%pdf-", "a PDF", _EXPORT),
+    (b"{\\rtf", "a formatted text (.rtf)", _EXPORT),
+    (b"<!doctype", "a web page", _EXPORT),
+    (b"<html", "a web page", _EXPORT),
+    (b"<?xml", "an XML file", _EXPORT),
+    (b"\x89png", "a picture", _EXPORT),
+    (b"\xff\xd8\xff", "a picture", _EXPORT),
+    (b"gif8", "a picture", _EXPORT),
+    (b"\x1f\x8b", "a compressed file (.gz)", "Unpack it, and send the table that is in it."),
+)
+_NO_UTF8 = re.compile("[\udc80-\udcff]")
+
+
+def _unread(rows: Sequence[tuple[int, list[str]]]) -> list[CellFault]:
+    """Every cell with a byte that is no UTF-8, and which byte that is."""
+    header = rows[0][1]
+    faults = []
+    for number, cells in rows:
+        for at, cell in enumerate(cells):
+            if (match := _NO_UTF8.search(cell)) is None:
+                continue
+            byte = ord(match[0]) - 0xDC00
+            letter = bytes([byte]).decode("cp1252", "replace")
+            before = _NO_UTF8.sub("\ufffd", cell[max(0, match.start() - 20) : match.start()]).strip()
+            where = f" behind “{before}”" if before else ""
+            meant = f", which in Windows' code page 1252 is “{letter}”" if letter != "\ufffd" else ""
+            heading = cell_in(header[at]) if at < len(header) else ""
+            column = _NO_UTF8.sub("\ufffd", heading)[:80] or f"column {at + 1}"
+            faults.append(CellFault(number, column, f"No UTF-8 text: byte {byte:02X}{where}{meant}. {_SAVE}"))
+    return faults
 
 
 def _separator(text: str) -> tuple[str, str]:

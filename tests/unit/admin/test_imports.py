@@ -1,6 +1,7 @@
 """Tables of phones and locations over the API and the pages, on a real database."""
 
 import asyncio
+import html
 import io
 import json
 import time
@@ -25,6 +26,7 @@ from engine.models import EmergencyCall, Line, Location, Phone, PhoneLine, Revis
 from engine.provisioning import imports
 from tests.unit.admin.adminport import CIVIC, AdminPort, Site
 from tests.unit.e911_records.entries import call_entry
+from tests.unit.test_csv_table import archive
 
 pytestmark = pytest.mark.enable_socket  # a real listener on loopback
 
@@ -355,25 +357,59 @@ async def test_calls_are_recorded_beside_a_large_import(
     assert verify([export_line(entry) for entry in entries]).holds
 
 
+async def _page_of(port: AdminPort, browser: dict[str, str], file: bytes) -> tuple[int, str]:
+    """What the import page says of that file."""
+    form = FormData({"kind": "phones"})
+    form.add_field("file", io.BytesIO(file), filename="phones.csv", content_type="text/csv")
+    answer = await port.call("POST", "/phones/import", browser, data=form)
+    return answer.status, html.unescape(await answer.text())
+
+
+async def test_a_file_that_is_no_table_or_no_utf_8_is_told_where_and_what_to_do(port: AdminPort, site: Site) -> None:
+    """P-19: page and API name the cell and the byte, or the kind of file; UTF-16 as Excel writes it is read."""
+    await _location(port, site)
+    browser, before = await port.browser(site), await _counts(port)
+    accents = TABLE.replace("Back", "Café").encode("cp1252")
+    byte = "No UTF-8 text: byte E9 behind “Caf”, which in Windows' code page 1252 is “é”."
+    for file, row, column, told in (
+        (accents, 3, "label", byte),
+        (archive("[Content_Types].xml", "xl/workbook.xml"), 0, "", "This is an Excel workbook (.xlsx), no CSV."),
+        (archive("mimetype", "content.xml"), 0, "", "This is a LibreOffice spreadsheet (.ods), no CSV."),
+        (b"%PDF-1.7\n", 0, "", "This is a PDF, no CSV."),
+        (TABLE.encode("utf-16-be"), 0, "", "The file is UTF-16 without a byte order mark"),
+        (TABLE.encode("utf-16")[:-1], 0, "", "The file is no text: it begins as UTF-16"),
+    ):
+        status, report = await _import(port, site, file, dry_run="true")
+        assert (status, report["errors"]) == (200, int(row > 0)), report
+        assert (report["faults"][0]["row"], report["faults"][0]["column"]) == (row, column)
+        assert report["faults"][0]["detail"].startswith(told)
+        status, report = await _import(port, site, file)
+        place = f"row {row}, column {column}" if row else "file"
+        assert (status, report["errors"][0]["field"]) == (422, place)
+        status, page = await _page_of(port, browser, file)
+        assert status == 200
+        assert told in page
+        assert "nothing can be imported" in page
+    assert await _counts(port) == before
+    status, report = await _import(port, site, TABLE.replace("Back", "Café").encode("utf-16"))
+    assert (status, report["new"]) == (200, 3)
+    headers = site.auth | {"Content-Type": "application/vnd.ms-excel"}
+    answer = await port.call("POST", "/api/v1/imports", headers, data=b"x")
+    assert (answer.status, "Save the table as CSV UTF-8" in await answer.text()) == (415, True)
+
+
 async def test_the_import_page_takes_files_up_to_its_own_largest_size(port: AdminPort, site: Site) -> None:
     """P-19: a table of 1 MB and one of the largest size are checked; a larger one and a picture are told why not."""
     await _location(port, site)
     browser = await port.browser(site)
-
-    async def page_of(file: bytes) -> tuple[int, str]:
-        form = FormData({"kind": "phones"})
-        form.add_field("file", io.BytesIO(file), filename="phones.csv", content_type="text/csv")
-        answer = await port.call("POST", "/phones/import", browser, data=form)
-        return answer.status, await answer.text()
-
     table = TABLE.encode() + (b" " * 4_095 + b"\n") * (csv_table.MAX_BYTES // 4_096)  # lines of nothing are passed over
     for size in (1 << 20, csv_table.MAX_BYTES):
-        status, page = await page_of(table[:size])
+        status, page = await _page_of(port, browser, table[:size])
         assert status == 200, size
         assert "805ec0000003" in page.replace(":", "").lower(), "the rows before the empty lines were read"
     picture = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4_096
-    for file, why in ((table, "Import it in parts."), (picture, "The file is no UTF-8 text")):
-        status, page = await page_of(file)
+    for file, why in ((table, "Import it in parts."), (picture, "This is a picture, no CSV.")):
+        status, page = await _page_of(port, browser, file)
         assert status == 200
         assert why in page
         assert "805ec0000003" not in page.replace(":", "").lower()
