@@ -257,6 +257,21 @@ def parts_of(template: str, shipped: Mapping[str, str], own: Mapping[str, str]) 
     return frozenset(name for name, _ in seen)
 
 
+def is_concerned(profile: Profile | None, change: Change, model: str, file: str, own: Mapping[str, str]) -> bool:
+    """Whether the change is in that file of such a phone. Of a template it is in the files made of it; of settings in
+    all that are made for the phone. A name that the family does not know is no file of ours, whoever asks for it.
+
+    Args:
+        own: The account's own templates of the family, the changed one among them.
+    """
+    rule = profile.file_rule(file) if profile is not None else None
+    if profile is None or rule is None or not rule.is_served:
+        return False
+    if change.kind is not ChangeKind.TEMPLATE:
+        return True
+    return change.name in parts_of(template_of(profile, rule, model), profile.templates, own)
+
+
 def makes_a_shared_file(profile: Profile, change: Change) -> bool:
     """Whether the changed template is part of a file that is for every phone of the account, so that no phone can get
     it before the others.

@@ -1,7 +1,7 @@
 """This room's SQL on roll-outs: what they concern, and how their canary phones fare."""
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -10,10 +10,10 @@ from sqlalchemy.orm import aliased
 from engine.audit.store_outdated import holds_older
 from engine.db import utc_now
 from engine.models import Phone, ProvisioningEvent, Rollout, RolloutState
-from engine.provisioning import merge
+from engine.provisioning import merge, store_levels, vendors
 from engine.provisioning.canary import Sign
-from engine.provisioning.fetches import FetchKind
-from engine.provisioning.fleet import Change, ChangeKind
+from engine.provisioning.fetches import SERVED, FetchKind
+from engine.provisioning.fleet import Change, ChangeKind, is_concerned
 
 _ALIVE = dt.timedelta(days=7)  # fetched so lately that a canary phone may be chosen by chance
 _FAULTS = (FetchKind.FAILED, FetchKind.MISMATCH)
@@ -110,9 +110,10 @@ async def signs_of(session: AsyncSession, rollout: Rollout) -> list[Sign]:
     found: dict[str, Sign] = {}
     for start in range(0, len(rollout.canary), _IN_A_STATEMENT):
         ids = rollout.canary[start : start + _IN_A_STATEMENT]
-        faults = await _faults(session, ids, rollout.started_at, rollout.ended_at or utc_now())
         query = select(Phone).where(Phone.account_id == rollout.account_id, Phone.id.in_(ids))
-        for phone in await session.scalars(query):
+        phones = (await session.scalars(query)).all()
+        faults = await _faults(session, rollout, {phone.id: phone for phone in phones})
+        for phone in phones:
             found[phone.id] = Sign(
                 phone_id=phone.id,
                 mac=phone.mac,
@@ -127,20 +128,58 @@ async def signs_of(session: AsyncSession, rollout: Rollout) -> list[Sign]:
     return [found[phone_id] for phone_id in rollout.canary if phone_id in found]
 
 
-async def _faults(
-    session: AsyncSession, phone_ids: Sequence[str], since: dt.datetime, until: dt.datetime
-) -> dict[str, str]:
-    """Why a file could not be handed to a phone in that time, by phone: the first time it happened."""
+async def _faults(session: AsyncSession, rollout: Rollout, phones: Mapping[str, Phone]) -> dict[str, str]:
+    """Why a file could not be handed to a phone since the roll-out began, by phone: the first time it happened.
+
+    Only of files that the change is in, and of those that the phone got before: phones look for a dozen others, and
+    whether there is a ringtone says nothing of a template.
+    """
     query = (
         select(ProvisioningEvent)
         .where(
-            ProvisioningEvent.phone_id.in_(phone_ids),
+            ProvisioningEvent.phone_id.in_(phones),
             ProvisioningEvent.kind.in_(_FAULTS),
-            ProvisioningEvent.at.between(since, until),
+            ProvisioningEvent.at.between(rollout.started_at, rollout.ended_at or utc_now()),
         )
         .order_by(ProvisioningEvent.id.desc())
     )
-    return {str(event.phone_id): _sentence(event) for event in await session.scalars(query)}
+    events = (await session.scalars(query)).all()
+    if not events:
+        return {}
+    change = Change(ChangeKind(rollout.kind), rollout.target, (rollout.change or {}).get("after"))
+    own = await _own_templates(session, rollout.account_id, change)
+    had = await _had_before(session, phones, {event.file for event in events}, rollout.started_at)
+    profiles = vendors.known().profiles
+    found: dict[str, str] = {}
+    for event in events:
+        phone = phones[str(event.phone_id)]
+        is_ours = is_concerned(profiles.get(phone.vendor), change, phone.model, event.file, own)
+        if is_ours or (phone.id, event.file) in had:
+            found[phone.id] = _sentence(event)
+    return found
+
+
+async def _own_templates(session: AsyncSession, account_id: str, change: Change) -> dict[str, str]:
+    """The account's own templates of the changed one's family, as its canary phones get them."""
+    if change.kind is not ChangeKind.TEMPLATE:
+        return {}
+    rows = await store_levels.templates_of(session, account_id)
+    own = {row.name: row.body for row in rows if row.vendor == change.vendor and row.body is not None}
+    own.pop(change.name, None)
+    return own if change.after is None else own | {change.name: str(change.after)}
+
+
+async def _had_before(
+    session: AsyncSession, phone_ids: Collection[str], files: Collection[str], until: dt.datetime
+) -> set[tuple[str, str]]:
+    """Which of these files which of the phones were handed before that time."""
+    query = select(ProvisioningEvent.phone_id, ProvisioningEvent.file).where(
+        ProvisioningEvent.phone_id.in_(phone_ids),
+        ProvisioningEvent.file.in_(files),
+        ProvisioningEvent.kind.in_(SERVED),
+        ProvisioningEvent.at < until,
+    )
+    return {(str(row.phone_id), row.file) for row in await session.execute(query.distinct())}
 
 
 def _sentence(event: ProvisioningEvent) -> str:

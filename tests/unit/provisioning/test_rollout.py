@@ -85,18 +85,21 @@ async def start(
         return (await rollout.start_rollout(session, OLGA, account, wished)).id
 
 
-async def fetched(database: Database, phone_id: str, kind: str = "fetch", sentence: str = "") -> None:
-    """As the fetch log writes it when the phone asks after the roll-out began."""
+async def fetched(
+    database: Database, phone_id: str, kind: str = "fetch", sentence: str = "", *, file: str = "", reason: str = ""
+) -> None:
+    """As the fetch log writes it when the phone asks for its own file, or for that one."""
     async with database.sessions.begin() as session:
         phone = await session.get(Phone, phone_id)
         revision = await rollout.store.revision_of(session, phone.account_id)
-        if kind == "fetch":
+        if kind == "fetch" and not file:
             phone.fetched_revision, phone.status = revision, PhoneStatus.CURRENT
         evidence = {"count": 1} | ({"sentences": [sentence]} if sentence else {})
         session.add(
             ProvisioningEvent(
-                id=new_id("fetch"), account_id=phone.account_id, phone_id=phone.id, kind=kind, file=f"{phone.mac}.cfg",
-                method="GET", status_code=200 if kind == "fetch" else 503, ip="192.0.2.1", evidence=evidence,
+                id=new_id("fetch"), account_id=phone.account_id, phone_id=phone.id, kind=kind,
+                file=file or f"{phone.mac}.cfg", reason=reason or None, method="GET",
+                status_code=200 if kind == "fetch" else 503, ip="192.0.2.1", evidence=evidence,
                 at=utc_now(),
             )
         )  # fmt: skip
@@ -196,6 +199,45 @@ async def test_a_phone_that_contradicts_itself_stops_it_and_one_that_may_fail_do
     await fetched(database, fleet.phones[1].id, "mismatch")
     await watch.look(utc_now())
     assert (await row(database, lenient)).state == RolloutState.ROLLED_BACK
+
+
+@pytest.mark.parametrize(
+    ("change", "file", "kind", "reason", "stops"),
+    [
+        (TEMPLATE, "{mac}.cfg", "failed", "", True),
+        (TEMPLATE, "{mac}.cfg", "mismatch", "model", True),
+        (SETTINGS, "{mac}.cfg", "failed", "", True),
+        (SETTINGS, "{mac}.boot", "failed", "", True),
+        (Change(ChangeKind.TEMPLATE, "yealink/dect.cfg.j2", "# ours\n"), "{mac}.cfg", "failed", "", False),
+        (TEMPLATE, "{mac}-ring.wav", "mismatch", "unknown", False),
+        (SETTINGS, "{mac}-ring.wav", "mismatch", "unknown", False),
+        (TEMPLATE, "{mac}.xml", "mismatch", "vendor", False),
+        (SETTINGS, "SEP{MAC}.cnf.xml", "mismatch", "vendor", False),
+    ],
+)
+async def test_only_a_file_that_the_change_is_in_or_that_the_phone_got_before_stops_it(
+    database, fleet, change, file, kind, reason, stops
+):
+    """P-15: phones look for files that nobody makes; a good template is not taken back for it. One that a phone got
+    before the roll-out, and gets no more, is a failure whatever it is.
+    """
+    phone = fleet.phones[0]
+    name = file.format(mac=phone.mac, MAC=phone.mac.upper())
+    watch = RolloutWatch(database, Asked(), well)
+    rollout_id = await start(database, fleet, change, 0)
+    await fetched(database, phone.id, kind, file=name, reason=reason)
+    await watch.look(utc_now())
+    assert (await row(database, rollout_id)).state == (RolloutState.ROLLED_BACK if stops else RolloutState.CANARY)
+    if stops:
+        return
+    async with database.sessions.begin() as session:
+        await rollout.cancel_rollout(session, OLGA, await session.get(Rollout, rollout_id))
+    await fetched(database, phone.id, "fetch", file=name)
+    rollout_id = await start(database, fleet, change, 0)
+    await fetched(database, phone.id, kind, file=name, reason=reason)
+    await watch.look(utc_now())
+    ended = await row(database, rollout_id)
+    assert (ended.state, name in ended.reason) == (RolloutState.ROLLED_BACK, True)
 
 
 async def test_what_went_well_is_published_by_itself_only_where_that_was_asked_for(database, fleet):
