@@ -119,7 +119,6 @@ METRICS: web.AppKey[CollectorRegistry] = web.AppKey("metrics", CollectorRegistry
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 CLIENT_IP: web.RequestKey[str] = web.RequestKey("client_ip", str)
 IS_HTTPS: web.RequestKey[bool] = web.RequestKey("is_https", bool)
-NONCE: web.RequestKey[str] = web.RequestKey("nonce", str)  # of the content security policy
 ACTOR: web.RequestKey[Actor] = web.RequestKey("actor", Actor)  # anonymous until the request is authenticated
 SCOPES: web.RequestKey[frozenset[Scope]] = web.RequestKey("scopes", frozenset)
 

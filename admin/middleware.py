@@ -4,8 +4,6 @@ The order, outermost first: `identify` → `measure` → `render_errors` → `on
 handler. Security headers are put on when the answer is made ready to send, so nothing leaves without them.
 """
 
-import secrets
-
 import structlog
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
@@ -13,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from admin import problems
 from admin.client import client_ip, is_trusted
-from admin.context import ACTOR, CLIENT_IP, CONFIG, IS_HTTPS, NONCE, REQUEST_ID, SCOPES
+from admin.context import ACTOR, CLIENT_IP, CONFIG, IS_HTTPS, REQUEST_ID, SCOPES
 from admin.problems import route_template
 from engine.audit.record import Actor
 from engine.ids import new_id
@@ -36,7 +34,6 @@ async def identify(request: web.Request, handler: Handler) -> web.StreamResponse
         or config.public_url.startswith("https:")
         or (said_https and peer_ip is not None and is_trusted(peer_ip, config.trusted_proxies))
     )
-    request[NONCE] = secrets.token_urlsafe(16)
     request[SCOPES] = frozenset()
     request[ACTOR] = Actor(
         "anonymous",
@@ -92,12 +89,11 @@ def measure(registry: CollectorRegistry) -> Middleware:
 async def secure_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Headers on everything that leaves: nothing from another origin, no frames, no sniffing, no referrer elsewhere."""
     headers = response.headers
-    nonce = request.get(NONCE, "")
     if problems.is_api(request):
         policy = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'"
     else:
         policy = (
-            f"default-src 'none'; script-src 'self' 'nonce-{nonce}'; style-src 'self' 'nonce-{nonce}'; "
+            "default-src 'none'; script-src 'self'; style-src 'self'; "
             "img-src 'self' data:; connect-src 'self'; font-src 'self'; form-action 'self'; "
             "frame-ancestors 'none'; base-uri 'none'"
         )

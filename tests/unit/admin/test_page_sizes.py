@@ -13,10 +13,18 @@ from engine.db import Base
 from engine.ids import new_id
 from engine.models import Location, NotificationRecipient, Pbx, Role, Trunk, User, UserStatus
 from tests.unit.admin.adminport import CIVIC, AdminPort, Site
+from tests.unit.admin.two_accounts import filled, kind_at, names_in, tenant_of
 
 MAX_PAGE_BYTES = 150_000
 # a script or style in the page itself, or an attribute that is one: what the content security policy refuses
 INLINE = re.compile(r"<script(?![^>]*\ssrc=)[^>]*>|<style[\s>]|<[a-z][^<>]*\s(?:style|on[a-z]+)\s*=", re.IGNORECASE)
+STRICT = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "font-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+NOT_ASKED = {  # what ends the session or narrows it, streams, a picture
+    "/logout", "/alerts/display", "/alerts/stream", "/audit/live", "/phones/{id}/qr",
+}  # fmt: skip
 NO_PAGES = ("/alerts/stream", "/audit/live", "/audit/export", ".csv", ".jsonl")
 PAGES = tuple(
     route.path
@@ -80,6 +88,36 @@ async def test_every_page_of_a_large_account_is_under_150_kb(port: AdminPort, gr
     assert inline == {}
     assert max(sizes.values()) > 70_000, "the lists are there"
     assert {path: size for path, size in sizes.items() if size >= MAX_PAGE_BYTES} == {}
+
+
+async def test_no_page_of_anything_holds_a_script_or_style_of_its_own(port: AdminPort, site: Site) -> None:
+    """S1-01: pages with an id in their path, and what forms answer when they are refused or ask: policy and body."""
+    tenant = await tenant_of(port, site)
+    view = f"/api/v1/audit-views/{tenant.at('audit-views')}"  # a key made it: the owner sees it when it is shared
+    await port.call("PATCH", view, site.auth | {"If-Match": "*"}, json={"is_shared": True})
+    faults, seen = [], set()
+    # what goes takes nothing from the next one; what was asked for keeps the session
+    routes = sorted(
+        all_routes(), key=lambda one: (one.method != "GET", one.path.endswith(("/delete", "/merge/{other}")))
+    )
+    for route in routes:
+        if route.path.startswith("/api/v1/") or route.path in NOT_ASKED:
+            continue
+        ids = {name: tenant.at(kind) for name in names_in(route.path) if (kind := kind_at(route.path, name))}
+        answer = await port.call(route.method, filled(route.path, ids), tenant.cookie, allow_redirects=False)
+        if answer.content_type != "text/html":
+            continue
+        body = await answer.text()
+        seen.add((route.method, route.path))
+        where = f"{route.method} {route.path} ({answer.status})"
+        faults += [f"{where} holds {found}" for found in INLINE.findall(body)]
+        policy = answer.headers["Content-Security-Policy"]
+        faults += [] if policy == STRICT else [f"{where} is under {policy}"]
+        faults += [f"{where} has {len(body)} bytes"] if len(body.encode()) >= MAX_PAGE_BYTES else []
+        faults += [f"{where} is not shown"] if answer.status != 200 and route.method == "GET" and ids else []
+    assert not faults, "\n".join(faults)
+    assert len({path for method, path in seen if method == "GET" and "{" in path}) > 25
+    assert len({path for method, path in seen if method == "POST"}) > 40
 
 
 def test_what_the_policy_refuses_is_recognised() -> None:

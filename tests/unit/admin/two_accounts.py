@@ -78,13 +78,14 @@ class Tenant:
 
 async def two_tenants(port: AdminPort, site: Site) -> tuple[Tenant, Tenant]:
     """`(asking, other)`: both have one row of everything, and all that the other has named bears `MARK`."""
-    other = await _tenant(port, site, "10.1", "0015654aa938")
+    other = await tenant_of(port, site)
     await _mark(port, other)
     second = await port.site("Beta Clinic", "owner@beta.example")
-    return await _tenant(port, second, "10.2", "0015654aa939"), other
+    return await tenant_of(port, second, "10.2", "0015654aa939"), other
 
 
-async def _tenant(port: AdminPort, site: Site, prefix: str, mac: str) -> Tenant:
+async def tenant_of(port: AdminPort, site: Site, prefix: str = "10.1", mac: str = "0015654aa938") -> Tenant:
+    """That site with one row of everything."""
     made = await furnish(port, site, prefix)
     await _change(port, site, f"phones/{made.ids['phones']}", {"mac": mac})
     cookie = await port.browser(site)
