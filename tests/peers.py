@@ -31,7 +31,7 @@ from engine.sip.tls import TlsFiles
 
 ROOT = Path(__file__).parent.parent
 NODE_IP, PBX_IP, CARRIER_IP, OTHER_CARRIER_IP, FRONT_IP = (f"127.0.0.{last}" for last in (1, 2, 3, 4, 5))
-READY_WITHIN_S = 15.0
+READY_WITHIN_S = 60.0
 STOP_WITHIN_S = 8.0
 _LISTENING = "0A"  # include/net/tcp_states.h
 

@@ -92,7 +92,7 @@ async def test_a_roll_out_that_is_taken_back_says_so_on_the_open_page(filled: Si
         await rollout.roll_back(
             session, SYSTEM, row, "1 of 1 canary phones failed. Front desk: 911 would wait for 4 s."
         )
-    await expect(page.get_by_text("911 would wait for 4 s.")).to_be_visible(timeout=15_000)
+    await expect(page.get_by_text("911 would wait for 4 s.")).to_be_visible(timeout=60_000)
     await expect(page.get_by_role("button", name="Publish to all")).to_have_count(0)
     await looked_at(page, "rollout-stopped")
 

@@ -78,7 +78,7 @@ async def test_a_push_is_counted_as_phones_move_and_cut_over_when_the_operator_s
     following = (await account_of(filled)).next_provisioning_token
     await expect(page.locator("#value-next")).to_contain_text(f"/p/{following}/")
     await moved(filled, "805ec0000000", "805ec0000001")
-    await expect(page.locator("#rotation")).to_contain_text("2 of 4 phones moved", timeout=9000)
+    await expect(page.locator("#rotation")).to_contain_text("2 of 4 phones moved", timeout=60_000)
     await page.get_by_role("button", name="Cut over now, leaving 2 behind").click()
     ask = page.get_by_role("dialog", name="Cut over now?")
     await expect(ask).to_contain_text("2 phones that have not moved will get nothing")

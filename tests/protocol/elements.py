@@ -13,7 +13,7 @@ from engine.sip.stream import Framer, Limits
 from engine.sip.tls import Certificates, TlsFiles
 from engine.sip.transports import Listening, Transports
 
-WAIT_S = 5.0
+WAIT_S = 30.0
 LOOPBACK = Listening(udp=[("127.0.0.1", 0)], tcp=[("127.0.0.1", 0)], tls=[("127.0.0.1", 0)])
 
 

@@ -13,7 +13,7 @@ from tests.protocol import edgetest
 from tests.protocol.edgetest import STRANGER_IP
 
 aiovoip = pytest.importorskip("aiovoip", reason="the extra `aiosip` is not installed")
-WITHIN_S = 10.0
+WITHIN_S = 60.0
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 

@@ -44,7 +44,7 @@ async def run(*command, stdin=b""):
     program = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    out, err = await asyncio.wait_for(program.communicate(stdin), 20)
+    out, err = await asyncio.wait_for(program.communicate(stdin), 60)
     return program.returncode, out, err.decode(errors="replace")
 
 
@@ -249,7 +249,7 @@ async def test_a_door_that_cannot_open_says_so_and_opens_when_it_can(database, a
 async def test_it_is_off_until_it_is_given_an_address(database, log):
     desk = BootstrapDesk(database, vendors.known(), log, lambda _a: "http://127.0.0.1:8080")
     doors = BootstrapDoors(Bootstrap(), desk)
-    await asyncio.wait_for(doors.run(), 1)
+    await asyncio.wait_for(doors.run(), 30)
     assert (doors.tftp, doors.http) == (None, None)
 
 

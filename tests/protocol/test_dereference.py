@@ -91,7 +91,7 @@ async def test_a_redirect_to_nonsense_is_an_answer_without_a_location():
     async with lis() as server, dereferencer(server.host) as asks:
         server.say("/here", b"", 302, Location="http://[")
         asks.ask({"token": "d1", "uri": server.uri()})
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(25):
             assert await asks.answers.get() == ("d1", None, "it leads to what is no URI", None)
 
 
@@ -138,7 +138,7 @@ async def test_many_questions_are_answered_side_by_side_to_a_bound():
             asks.ask({"token": f"s{number}", "uri": slow.uri()})
         asks.ask({"token": "q", "uri": quick.uri()})
         asks.ask({"token": "over", "uri": quick.uri()})
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(25):
             token, found, detail, _ = await asks.answers.get()
             assert (token, found, detail) == ("over", None, "too many locations are being fetched")
             token, found, detail, _ = await asks.answers.get()

@@ -227,7 +227,7 @@ async def test_a_measurement_is_kept_as_a_sighting_and_places_the_phone_from_the
     assert civic(body)["RD"] == "Washington"
     writer = asyncio.create_task(site.sightings.run())
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while True:
                 async with site.database.sessions() as session:
                     if seen := await session.get(Sighting, site.phone.id):

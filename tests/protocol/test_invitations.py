@@ -30,7 +30,7 @@ async def _port(database: Database, keys: KeyRing, mail: Mail) -> AdminPort:
 
 async def _until_settled(port: AdminPort, user_id: str) -> Sending:
     assert port.client.app is not None
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             posted = port.client.app[INVITER].posted(user_id)
             if posted is not None and posted.state is not Sending.SENDING:

@@ -75,7 +75,7 @@ async def rows_of(database: Database) -> list[Notification]:
 
 async def until(database: Database, condition: Callable[[list[Notification]], bool]) -> list[Notification]:
     """Wait until the rows are as wanted."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition(rows := await rows_of(database)):
             await asyncio.sleep(0.01)
     return rows

@@ -25,7 +25,7 @@ from tests.node import Node
 
 MACS = [f"00156500{number:04x}" for number in range(24)]
 AGENT = {"User-Agent": "Yealink SIP-T46U 108.86.0.20"}
-WITHIN_S = 20.0
+WITHIN_S = 60.0
 
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import logging
+import re
 import socket
 import ssl
 from dataclasses import dataclass, replace
@@ -42,6 +43,7 @@ class Site:
     """A running port with one account of two phones, and another account with one."""
 
     port: PhonesPort
+    server: web.Server
     database: Database
     keys: KeyRing
     account: Account
@@ -70,7 +72,9 @@ async def site(database, keys):
     await runner.setup()
     listener = socket.create_server(("127.0.0.1", 0))
     await web.SockSite(runner, listener).start()
-    yield Site(port, database, keys, account, token, other_token, f"http://127.0.0.1:{listener.getsockname()[1]}")
+    base = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    assert runner.server is not None
+    yield Site(port, runner.server, database, keys, account, token, other_token, base)
     await runner.cleanup()
     await port.close()
 
@@ -225,21 +229,22 @@ async def opened(site: Site):
 
 
 async def raw(site: Site, request: bytes) -> bytes:
-    """What the port writes for these bytes, until it closes or is silent."""
-    host, port = site.base.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    try:
+    """What the port writes for these bytes: one whole answer, as long as it says itself."""
+    async with opened(site) as (reader, writer):
         writer.write(request)
         await writer.drain()
-        answer = b""
-        with contextlib.suppress(TimeoutError):
-            while chunk := await asyncio.wait_for(reader.read(65_536), 1):
-                answer += chunk
-        return answer
-    finally:
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
+        async with asyncio.timeout(30):
+            head = await reader.readuntil(b"\r\n\r\n")
+            found = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+            assert found is not None, head
+            return head + await reader.readexactly(int(found[1]))
+
+
+async def left_alone(site: Site) -> None:
+    """Every connection to the port has ended, on its side too."""
+    async with asyncio.timeout(30):
+        while site.server.connections:
+            await asyncio.sleep(0.01)
 
 
 def without_date(answer: bytes) -> bytes:
@@ -537,6 +542,7 @@ async def test_a_body_that_is_not_what_it_says_writes_no_error_into_the_log(site
     packed = await raw(site, head + b"Content-Encoding: gzip\r\nContent-Length: 9\r\n\r\nnot gzip!")
     assert packed.startswith(b"HTTP/1.1 404 ")
     await raw(site, head + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nno number\r\nxyz\r\n\r\n")
+    await left_alone(site)
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
@@ -547,6 +553,7 @@ async def test_a_broken_log_of_a_phone_is_refused_without_a_word_in_our_own(site
     assert packed.startswith(b"HTTP/1.1 201 ")
     broken = await raw(site, head + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nno number\r\nxyz\r\n\r\n")
     assert b" 400 " in broken.splitlines()[0]
+    await left_alone(site)
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
@@ -558,31 +565,29 @@ async def served_again(site: Site, port: PhonesPort):
     await runner.setup()
     listener = socket.create_server(("127.0.0.1", 0))
     await web.SockSite(runner, listener).start()
-    yield replace(site, base=f"http://127.0.0.1:{listener.getsockname()[1]}"), server
+    yield replace(site, base=f"http://127.0.0.1:{listener.getsockname()[1]}", server=server)
     await runner.cleanup()
 
 
 async def test_a_client_that_goes_away_in_the_middle_of_a_body_writes_no_error_into_the_log(site, caplog):
     """P-13: a phone that loses its power is no fault of ours."""
     head = f"PUT /p/{site.token}/{POLY_MAC}-app.log HTTP/1.1\r\nHost: h\r\nUser-Agent: {POLY_AGENT}\r\n"
-    async with served_again(site, site.port) as (own, server):
+    async with served_again(site, site.port) as own:
         async with opened(own) as (reader, writer):
             writer.write(head.encode() + b"Expect: 100-continue\r\nContent-Length: 9\r\n\r\n")
-            assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30) == b"HTTP/1.1 100 Continue\r\n\r\n"
             writer.write(b"abc")
-        async with asyncio.timeout(5):
-            while server.connections:
-                await asyncio.sleep(0.01)
+        await left_alone(own)
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_a_log_that_never_comes_is_given_up(site):
     """P-13: an upload has a deadline, so that nobody who sends no more of it holds a connection."""
     head = f"PUT /p/{site.token}/{POLY_MAC}-app.log HTTP/1.1\r\nHost: h\r\nUser-Agent: {POLY_AGENT}\r\n".encode()
-    async with served_again(site, replace(site.port, upload_within_s=0.2)) as (slow, _), opened(slow) as opened_to:
+    async with served_again(site, replace(site.port, upload_within_s=0.2)) as slow, opened(slow) as opened_to:
         reader, writer = opened_to
         writer.write(head + b"Content-Length: 1000\r\n\r\nx")
-        assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 404 ")
+        assert (await asyncio.wait_for(reader.readline(), 30)).startswith(b"HTTP/1.1 404 ")
         writer.write(b"x" * 999)  # so that nobody waits for it any longer
     assert [(event.reason, event.status_code) for event in await events(site)] == [("upload_slow", 404)]
 
@@ -593,12 +598,12 @@ async def test_a_phone_that_waits_to_be_asked_for_its_log_is_asked(site):
     head += "Expect: 100-continue\r\nContent-Length: 3\r\n\r\n"
     async with opened(site) as (reader, writer):
         writer.write((head % "app.log").encode())
-        assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30) == b"HTTP/1.1 100 Continue\r\n\r\n"
         writer.write(b"log")
-        assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 201 ")
+        assert (await asyncio.wait_for(reader.readline(), 30)).startswith(b"HTTP/1.1 201 ")
     async with opened(site) as (reader, writer):
         writer.write((head % "web.cfg").encode())
-        assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 404 ")
+        assert (await asyncio.wait_for(reader.readline(), 30)).startswith(b"HTTP/1.1 404 ")
 
 
 # --- A database that is away; secrets; proxies ----------------------------------------------------------------------
@@ -668,6 +673,7 @@ async def test_no_live_token_or_secret_reaches_a_log_the_database_or_an_error_pa
     for part in parts:
         await raw(site, b"GET /p/" + token + b"/x HTTP/1.1\r\nHost: h\r\nUser-Agent: Yealink " + part + b"\r\n\r\n")
         await raw(site, b"GET /p/" + token + b"/" + part[:30] + b".cfg HTTP/1.1\r\nHost: h\r\n\r\n")
+    await left_alone(site)
     await site.port.log.flush()
     sinks = [caplog.text.encode(), *answers]
     async with site.database.sessions.begin() as session:

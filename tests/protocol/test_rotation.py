@@ -263,7 +263,7 @@ async def odd_requests(node: Node, token: str) -> list[str]:
         host, _, port = node.phones.removeprefix("http://").partition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write("\r\n".join([*lines, "Content-Length: 0", "", ""]).encode())
-        answer = (await asyncio.wait_for(reader.read(), 10)).decode(errors="replace")
+        answer = (await asyncio.wait_for(reader.read(), 60)).decode(errors="replace")
         writer.close()
         if not answer.startswith("HTTP/1.1 200"):
             said.append(answer)

@@ -101,7 +101,7 @@ class AdminPort:
 
     async def ended(self, site: Site, run_id: str) -> dict[str, Any]:
         """A dry run, once it has ended."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 answer = await self.call("GET", f"/api/v1/rollouts/dry-run/{run_id}", site.auth)
                 run: dict[str, Any] = await answer.json()

@@ -39,7 +39,7 @@ async def test_what_is_no_http_gets_a_problem_and_a_closed_door(database: Databa
     try:
         reader, writer = await asyncio.open_connection(*runner.addresses[0][:2])
         writer.write(sent)
-        answer = await asyncio.wait_for(reader.read(), 5)
+        answer = await asyncio.wait_for(reader.read(), 30)
         writer.close()
         await writer.wait_closed()
     finally:

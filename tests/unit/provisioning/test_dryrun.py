@@ -158,7 +158,7 @@ async def test_a_dry_run_can_be_cancelled_and_one_account_has_one_at_a_time(data
     run = runs.start(account.id, settings_of(lldp=False), provisioning_url=URL, asked_by="Olga")
     with pytest.raises(Conflict):
         runs.start(account.id, settings_of(lldp=False), provisioning_url=URL, asked_by="Olga")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while run.done == 0:
             await asyncio.sleep(0.005)
     async with database.sessions.begin() as session:

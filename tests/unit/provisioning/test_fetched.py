@@ -130,7 +130,7 @@ async def test_a_database_that_is_away_is_tried_again_and_nothing_is_lost(databa
     database.sessions.begin = refusing  # type: ignore[method-assign]
     last.start()
     last.note([given(phone, '"one"')])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await stored(database):
             await asyncio.sleep(0.01)
     await last.stop()

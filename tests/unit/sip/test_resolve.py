@@ -188,7 +188,7 @@ async def test_a_look_up_that_breaks_ends_no_other(resolver: Resolver, zone: Zon
     for host in ("odd.example", "trunk.example"):
         resolver.watch(host, None, "udp")
     running = asyncio.create_task(resolver.run())
-    async with asyncio.timeout(5.0):
+    async with asyncio.timeout(30):
         while not resolver.hops("trunk.example", None, "udp"):
             await asyncio.sleep(0)
         zone.a["second.example"] = ("192.0.2.9",)
@@ -268,7 +268,7 @@ async def test_run_looks_up_what_is_newly_watched_though_another_name_is_silent(
     for _ in range(5):
         await asyncio.sleep(0)
     resolver.watch("trunk.example", 5060, "udp")
-    async with asyncio.timeout(5.0):
+    async with asyncio.timeout(30):
         while not resolver.hops("trunk.example", 5060, "udp"):
             await asyncio.sleep(0)
     running.cancel()
