@@ -4,14 +4,15 @@ from aiohttp import web
 
 from admin.api import answered, no_query
 from admin.api_models import Instant, StampedAnswer
-from admin.api_paging import PAGE_QUERIES, list_rows, plainly
+from admin.api_paging import PAGE_QUERIES, list_rows, page_asked, plainly
 from admin.context import ACCOUNT, ACTOR, RESOURCE, SESSION
+from admin.pages_form import gathered, refuse
 from admin.routes import Operation, Query, Route
 from engine.accounts import anomaly_watch, store_anomalies
 from engine.accounts.scopes import Scope
 from engine.audit.anomalies import AnomalyKind
 from engine.audit.events import Event
-from engine.errors import FieldFault, Invalid
+from engine.errors import FieldFault
 from engine.models import Anomaly
 
 
@@ -32,9 +33,12 @@ class AnomalyAnswer(StampedAnswer):
 
 
 async def list_anomalies(request: web.Request) -> web.Response:
-    wanted = request.query.get("dismissed")
+    wanted, faults = request.query.get("dismissed"), list[FieldFault]()
+    with gathered(faults):
+        page_asked(request, "dismissed")
     if wanted not in {None, "true", "false"}:
-        raise Invalid("Some filters cannot be read.", fields=(FieldFault("dismissed", "Expected true or false."),))
+        faults.append(FieldFault("dismissed", "Expected true or false."))
+    refuse(faults)
     states = {"true": Anomaly.dismissed_at.is_not(None), "false": Anomaly.dismissed_at.is_(None)}
     conditions = () if wanted is None else (states[wanted],)
     return await list_rows(

@@ -182,14 +182,19 @@ async def group_audit_log(request: web.Request) -> web.Response:
 
     By account, for a platform operator who names none: over every account.
     """
-    no_query(request, "by", "after", *_NAMES)
-    by = request.query.get("by", "description")
+    by, faults = request.query.get("by", "description"), list[FieldFault]()
+    with gathered(faults):
+        no_query(request, "by", "after", *_NAMES)
     if by not in GROUPINGS:
-        fault = FieldFault("by", f"Expected one of {', '.join(GROUPINGS)}.")
-        raise Invalid("The entries cannot be grouped like this.", fields=(fault,))
-    account, filters = request[ACCOUNT], await filters_of(request)
+        faults.append(FieldFault("by", f"Expected one of {', '.join(GROUPINGS)}."))
+    with gathered(faults):
+        filters = await filters_of(request)
+    with gathered(faults):
+        after = after_of(request.query)
+    refuse(faults)
+    account = request[ACCOUNT]
     if is_over_accounts(request, by):
-        found = await grouped_by_account(request, filters, Event.AUDIT_LOG_GROUP, after_of(request.query))
+        found = await grouped_by_account(request, filters, Event.AUDIT_LOG_GROUP, after)
         is_complete = found.next_after is None and all(group.is_whole for group in found.groups)
         return answered(_groups_answer(by, found.groups, account.name, is_complete=is_complete, after=found.next_after))
     if "after" in request.query:
@@ -218,13 +223,22 @@ def _groups_answer(
 
 
 async def export_csv(request: web.Request) -> web.Response:
-    no_query(request, *_NAMES)
-    return await exported(request, await filters_of(request), "csv")
+    return await exported(request, await _filters_alone(request), "csv")
 
 
 async def export_json_lines(request: web.Request) -> web.Response:
-    no_query(request, *_NAMES)
-    return await exported(request, await filters_of(request), "jsonl")
+    return await exported(request, await _filters_alone(request), "jsonl")
+
+
+async def _filters_alone(request: web.Request) -> Filters:
+    """The filters, and nothing else is read from the address. Raises Invalid: every bad one, and what is no filter."""
+    faults: list[FieldFault] = []
+    with gathered(faults):
+        no_query(request, *_NAMES)
+    with gathered(faults):
+        filters = await filters_of(request)
+    refuse(faults)
+    return filters
 
 
 async def get_audit_entry(request: web.Request) -> web.Response:

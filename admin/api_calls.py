@@ -9,16 +9,17 @@ from sqlalchemy import ColumnElement
 
 from admin.api import answered, body_or_default, no_query, row_named
 from admin.api_models import Answer, Body, Instant, any_json
-from admin.api_paging import PAGE_QUERIES, list_rows, plainly
+from admin.api_paging import PAGE_QUERIES, list_rows, page_asked, plainly
 from admin.call_export import CSV, JSON_LINES, exported
 from admin.call_filters import CALL_FILTERS, CALL_QUERIES, api_filters
 from admin.context import ACTOR, SESSION
+from admin.pages_form import gathered, refuse
 from admin.routes import Operation, Query, Route
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 from engine.e911 import notify, store
 from engine.e911.acknowledging import MAX_NOTE_CHARS, acknowledge
-from engine.e911.store_calls import conditions_of
+from engine.e911.store_calls import CallFilters, conditions_of
 from engine.errors import FieldFault, Invalid
 from engine.models import CallKind, EmergencyCall, Notification, NotificationState
 
@@ -132,8 +133,13 @@ class AcknowledgementAnswer(Answer):
 
 
 async def list_emergency_calls(request: web.Request) -> web.Response:
-    no_query(request, "limit", "cursor", *CALL_FILTERS)
-    conditions = conditions_of(api_filters(request))
+    faults: list[FieldFault] = []
+    with gathered(faults):
+        page_asked(request, *CALL_FILTERS)
+    with gathered(faults):
+        filters = api_filters(request)
+    refuse(faults)
+    conditions = conditions_of(filters)
     return await list_rows(
         request, EmergencyCall, plainly(CallAnswer.model_validate), *conditions, newest_first=True, filters=CALL_FILTERS
     )
@@ -149,13 +155,22 @@ async def post_acknowledge(request: web.Request) -> web.Response:
 
 
 async def export_calls_csv(request: web.Request) -> web.Response:
-    no_query(request, *CALL_FILTERS)
-    return await exported(request, api_filters(request), "csv")
+    return await exported(request, _filters_alone(request), "csv")
 
 
 async def export_calls_json_lines(request: web.Request) -> web.Response:
-    no_query(request, *CALL_FILTERS)
-    return await exported(request, api_filters(request), "jsonl")
+    return await exported(request, _filters_alone(request), "jsonl")
+
+
+def _filters_alone(request: web.Request) -> CallFilters:
+    """The filters, and nothing else is read from the address. Raises Invalid: every bad one, and what is no filter."""
+    faults: list[FieldFault] = []
+    with gathered(faults):
+        no_query(request, *CALL_FILTERS)
+    with gathered(faults):
+        filters = api_filters(request)
+    refuse(faults)
+    return filters
 
 
 def _chosen(request: web.Request, query: Query, condition: ColumnElement[bool]) -> Sequence[ColumnElement[bool]]:
@@ -193,7 +208,12 @@ async def get_emergency_call(request: web.Request) -> web.Response:
 
 
 async def list_notifications(request: web.Request) -> web.Response:
-    conditions = _chosen(request, STATE, Notification.state == request.query.get("state"))
+    faults: list[FieldFault] = []
+    with gathered(faults):
+        page_asked(request, STATE.name)
+    with gathered(faults):
+        conditions = _chosen(request, STATE, Notification.state == request.query.get("state"))
+    refuse(faults)
     return await list_rows(
         request, Notification, plainly(NotificationAnswer.model_validate), *conditions,
         newest_first=True, filters=("state",),

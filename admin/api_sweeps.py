@@ -9,8 +9,9 @@ from pydantic import Field
 
 from admin.api import answered, body_of, body_or_default, given, match_version, no_query, row_named
 from admin.api_models import Answer, Body, Id, Instant
-from admin.api_paging import PAGE_QUERIES, list_rows, plainly
+from admin.api_paging import PAGE_QUERIES, list_rows, page_asked, plainly
 from admin.context import ACCOUNT, ACTOR, CONFIG, KEYS, RESOURCE, SESSION
+from admin.pages_form import gathered, refuse
 from admin.routes import Operation, Query, Route
 from engine.accounts.scopes import Scope
 from engine.audit.checkpoints import signer_of
@@ -135,8 +136,12 @@ async def list_location_tests(request: web.Request) -> web.Response:
         tests = await store_tests.tests_by_location(request[SESSION], [row.id for row in rows])
         return [_test(row, tests) for row in rows]
 
-    no_query(request, "limit", "cursor", UNTESTED.name)
-    days = _days(request)
+    faults: list[FieldFault] = []
+    with gathered(faults):
+        page_asked(request, UNTESTED.name)
+    with gathered(faults):
+        days = _days(request)
+    refuse(faults)
     conditions = () if days is None else (store_tests.untested(utc_now() - dt.timedelta(days=days)),)
     return await list_rows(request, Location, shown, *conditions, filters=(UNTESTED.name,))
 

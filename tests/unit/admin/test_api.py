@@ -120,6 +120,34 @@ async def test_a_misspelt_parameter_is_refused(port: AdminPort, site: Site) -> N
     assert [fault["field"] for fault in (await answer.json())["errors"]] == ["acter", "outcom"]
 
 
+@pytest.mark.parametrize(
+    ("path", "bad"),
+    [
+        ("audit-log", "outcome"),
+        ("audit-log/groups", "by"),
+        ("audit-log/groups", "after"),
+        ("audit-log/groups", "since"),
+        ("exports/audit-log/csv", "category"),
+        ("exports/audit-log/jsonl", "until"),
+        ("emergency-calls", "acknowledged"),
+        ("exports/emergency-calls/csv", "kind"),
+        ("exports/emergency-calls/jsonl", "outcome"),
+        ("notifications", "state"),
+        ("anomalies", "dismissed"),
+        ("location-tests", "untested_days"),
+        ("auth-log", "method"),
+        ("phones", "status"),
+    ],
+)
+async def test_unknown_parameters_and_bad_filters_are_told_at_once(
+    port: AdminPort, site: Site, path: str, bad: str
+) -> None:
+    """AD-API: nobody mends one to be told of the other."""
+    answer = await port.call("GET", f"/api/v1/{path}", site.auth, params={"nonsense": "1", bad: "never so"})
+    assert answer.status == 422
+    assert sorted(fault["field"] for fault in (await answer.json())["errors"]) == sorted([bad, "nonsense"])
+
+
 async def test_a_repeated_request_is_carried_out_once(port: AdminPort, site: Site) -> None:
     """AD-API: Idempotency-Key: the same answer again, the once-shown secret included, and an entry that says so."""
     headers = site.auth | {"Idempotency-Key": "8e03978e-40d5-43dd-bc93-6894a57f9324"}
