@@ -238,19 +238,29 @@ async def _refused_calls(request: web.Request, standing: Standing) -> list[Alarm
 
 
 async def _lost_abroad(request: web.Request, standing: Standing) -> list[Alarm]:
-    """Somebody here dialled another country's emergency number within the last day, and it went nowhere."""
+    """Somebody here dialled an emergency number within the last day, and it went nowhere: another country's, or in a
+    request that could not be read.
+    """
     account, since = standing.account, utc_now() - REFUSED_WITHIN
     found = await refusals.latest_emergency_refused(request[SESSION], since, account.id)
     if found is None or not found.dialed:
         return []
     pbx = next((pbx for pbx in standing.pbxs if any(_is_within(found.ip, source) for source in pbx.sources)), None)
+    href = f"/settings/pbxs/{pbx.id}" if pbx else "/settings#pbxs"
+    if found.fault:
+        text = (
+            f"A call to {found.dialed} by way of {pbx.name if pbx else found.ip} at "
+            f"{found.at.astimezone(zone_of(account)):%Y-%m-%d %H:%M} went nowhere: what the PBX sent could not be read "
+            f"({found.fault}). Ask whoever was there whether help is needed, and have the PBX mended: its next call "
+            "may go nowhere too."
+        )
+        return [Alarm(text, "See the PBX", href, e911_alarms.LOST_ABROAD, is_urgent=True, until=found.at)]
     text = (
         f"{found.dialed} was dialed by way of {pbx.name if pbx else found.ip} at "
         f"{found.at.astimezone(zone_of(account)):%Y-%m-%d %H:%M} and went nowhere: it is an emergency number of other "
         f"countries, and the PBX has no default route. Perhaps somebody wanted help: tell people to dial "
         f"{standing.number}, or have the PBX do so for them."
     )
-    href = f"/settings/pbxs/{pbx.id}" if pbx else "/settings#pbxs"
     return [Alarm(text, "See the PBX", href, e911_alarms.LOST_ABROAD, is_urgent=False, until=found.at)]
 
 

@@ -6,9 +6,10 @@ to reach 911 each time.
 
 from datetime import UTC, datetime
 
+from engine.e911 import dial
 from engine.e911.entries import CallRecorder, Stranger
 from engine.e911.flood import StrangerLimit
-from engine.e911.hook import Hook
+from engine.e911.hook import CALL_METHODS, Hook
 from engine.e911.trunks import TrunkWatch
 from engine.edge_faults import Faults
 from engine.edge_line import Lines
@@ -56,13 +57,26 @@ class Senders:
             self._recorder.stranger(stranger)
 
     def note_refused(self, event: MessageRefused, now: float) -> None:
-        """A message that was refused: a peer's is told in the log, a stranger's recorded."""
+        """A message that was refused: a peer's is told in the log, and is on record where it asked for help; a
+        stranger's is recorded.
+        """
         if self._hook.is_trusted(event.source):
+            self._note_lost(event, now)
             if self._strangers.logs(event.source.ip, now):
                 self._lines.log("message_refused", level="warning", source=event.source.ip, detail=event.detail)
         elif event.method is not None:
             at = datetime.now(UTC)
             self.note(Stranger(event.source, event.method, event.request_uri or "", "", False, at), now)
+
+    def _note_lost(self, event: MessageRefused, now: float) -> None:
+        """An emergency request of a PBX that could not be read, or would have gone round for ever."""
+        peer, method, uri = self._hook.peers.at(event.source), event.method or "", event.request_uri or ""
+        if peer is None or method.upper() not in CALL_METHODS:
+            return
+        account, pbx = peer
+        if dial.classify(uri, "", account.number_plan).is_emergency:
+            who, at = (account.account_id, pbx.id), datetime.now(UTC)
+            self.note(Stranger(event.source, method, uri, "", True, at, *who, event.detail, event.status), now)
 
     def tick(self, now: float) -> None:
         """Ask again who is known; record who gave no proof."""

@@ -131,7 +131,8 @@ class EmergencyCall:
 @dataclass(frozen=True, slots=True)
 class Stranger:
     """A request from nobody we know, for the record and the rate limit. With an account: one of its PBX, for a number
-    that is an emergency in other countries alone.
+    that is an emergency in other countries alone; or, with a `detail`, for an emergency number, that could not be read
+    and was answered with `status` (0: with nothing).
     """
 
     source: Hop
@@ -142,9 +143,13 @@ class Stranger:
     at: datetime
     account_id: str | None = None
     pbx_id: str | None = None
+    detail: str = ""
+    status: int = 0
 
     def entry(self) -> dict[str, Any]:
         """The journal's `stranger` entry."""
+        whose = {"account_id": self.account_id, "pbx_id": self.pbx_id} if self.account_id else {}
+        why = {"detail": clean_text(self.detail), "status": self.status} if self.detail else {}
         return {
             "type": "stranger",
             "source": _hop_entry(self.source),
@@ -153,7 +158,7 @@ class Stranger:
             "user_agent": clean_text(self.user_agent),
             "emergency": self.is_emergency,
             "at": instant(self.at),
-        } | ({"account_id": self.account_id, "pbx_id": self.pbx_id} if self.account_id else {})
+        } | (whose | why)
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ it may be a PBX nobody has entered yet.
 """
 
 import datetime as dt
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,7 @@ MAX_SOURCES = 50  # told apart in a window; at 7 entries for a million requests 
 LOOKED = 500  # of the newest entries, when a refused emergency call is looked for
 ALL_OTHERS = "many sources"
 STRANGE = "The sender is no PBX or trunk of any account"
+UNREADABLE = "An emergency call that could not be forwarded"
 ELSEWHERE = "An emergency number of other countries alone; the PBX has no default route that would take it"
 
 
@@ -51,7 +53,7 @@ class Tally:
 
 async def note_refusal(session: AsyncSession, tally: Tally, entry: Mapping[str, Any], at: dt.datetime) -> None:
     """Put a journal's `stranger` entry into the platform's audit chain, when its count is worth one; what a PBX sent
-    for an emergency number of other countries, into its account's.
+    for an emergency number and what went nowhere all the same, into its account's.
     """
     account_id = str(entry.get("account_id") or "") or None
     if account_id is not None and await session.get(Account, account_id) is None:
@@ -83,10 +85,20 @@ async def note_refusal(session: AsyncSession, tally: Tally, entry: Mapping[str, 
         Event.EMERGENCY_CALL_REFUSE,
         resource=("stranger" if account_id is None else "pbx", identity, uri[:200]),
         outcome="denied",
-        status=403 if account_id is None else 404,
-        reason=STRANGE if account_id is None else ELSEWHERE,
+        status=403 if account_id is None else _status_of(entry),
+        reason=STRANGE if account_id is None else _reason_of(entry),
         details=facts if account_id is None else facts | {"pbx_id": entry.get("pbx_id")},
     )
+
+
+def _status_of(entry: Mapping[str, Any]) -> int:
+    status = entry.get("status", 404)
+    return status if isinstance(status, int) and 0 <= status < 700 else 404
+
+
+def _reason_of(entry: Mapping[str, Any]) -> str:
+    detail = str(entry.get("detail") or "")[:200]
+    return f"{UNREADABLE}: {detail}" if detail else ELSEWHERE
 
 
 async def _is_known(session: AsyncSession, chain: str, identity: str) -> bool:
@@ -96,11 +108,14 @@ async def _is_known(session: AsyncSession, chain: str, identity: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """An emergency call that went nowhere: from where and when; of a PBX, the number that was dialled."""
+    """An emergency call that went nowhere: from where and when; of a PBX, the number that was dialled, and what was
+    wrong with it where it could not be read.
+    """
 
     ip: str
     at: dt.datetime
     dialed: str = ""
+    fault: str = ""
 
 
 async def latest_emergency_refused(session: AsyncSession, since: dt.datetime, chain: str = PLATFORM) -> Refused | None:
@@ -108,18 +123,27 @@ async def latest_emergency_refused(session: AsyncSession, since: dt.datetime, ch
     went nowhere; None: no such call came lately.
     """
     newest = (
-        select(AuditEntry.resource_id, AuditEntry.ip, AuditEntry.at)
+        select(AuditEntry.resource_id, AuditEntry.ip, AuditEntry.at, AuditEntry.id)
         .where(AuditEntry.chain == chain, AuditEntry.event == Event.EMERGENCY_CALL_REFUSE)
         .order_by(AuditEntry.seq.desc())
         .limit(LOOKED)
     )
-    for identity, ip, at in await session.execute(newest):
+    for identity, ip, at, entry_id in await session.execute(newest):
         if at < since:
             break
         if "!#" in identity:
             dialed, blank, _ = identity.partition(" ")
-            return Refused(ip, at, dialed if blank and dialed.isdigit() else "")
+            is_named = bool(blank) and not identity.startswith(ALL_OTHERS)
+            fault = await _fault_in(session, entry_id) if is_named else ""
+            return Refused(ip, at, dialed if is_named else "", fault)
     return None
+
+
+async def _fault_in(session: AsyncSession, entry_id: str) -> str:
+    """What was wrong with the request that an entry tells of; "" where nothing was."""
+    entry = await session.scalar(select(AuditEntry.entry).where(AuditEntry.id == entry_id))
+    reason = str(json.loads(entry or "{}").get("reason") or "")
+    return reason.removeprefix(f"{UNREADABLE}: ") if reason.startswith(UNREADABLE) else ""
 
 
 def _is_power_of_ten(count: int) -> bool:

@@ -33,7 +33,7 @@ class BadMessage(Exception):
         self.request = request
 
 
-_METHODS: Final = {
+METHODS: Final = {
     name.encode(): name
     for name in (
         "INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "REGISTER", "PRACK", "UPDATE", "INFO", "MESSAGE", "SUBSCRIBE",
@@ -414,7 +414,7 @@ def _new_start_line(request: Request, line: bytes) -> tuple[str, bytes, bytes, b
     """Method twice, Request-URI and scheme; what could be read of them stands in the request when it is refused."""
     words = line.split(b" ")
     method = words[0]
-    known = _METHODS.get(method)
+    known = METHODS.get(method)
     if known is None:
         if grammar.TOKEN.fullmatch(method) is None:
             raise BadMessage(f"expected a method, got {method[:60]!r}")
@@ -423,6 +423,8 @@ def _new_start_line(request: Request, line: bytes) -> tuple[str, bytes, bytes, b
     request.method_bytes = method
     request.request_uri_bytes = words[1] if len(words) > 1 else b""
     request.max_forwards = None
+    if known not in METHODS.values() and known.upper() in METHODS.values():  # RFC 3261 §7.1: another method than that
+        raise BadMessage(f"expected a method in capitals, got {known}")
     if len(words) != 3:
         raise BadMessage(f"expected method, Request-URI and version, got {line[:120]!r}")
     if words[2] != grammar.OUR_VERSION and words[2].upper() != grammar.OUR_VERSION:

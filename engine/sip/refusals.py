@@ -13,7 +13,7 @@ from engine.sip.events import Event, MessageRefused, RefusedBecause
 from engine.sip.forward import Hop
 from engine.sip.inside import Inside
 from engine.sip.message import BadMessage, Request, Response
-from engine.sip.repair import repair
+from engine.sip.repair import dialed, repair
 from engine.sip.reply import reply_hop
 from engine.sip.transaction import Transactions, client_key
 
@@ -56,7 +56,7 @@ class Refusals:
         """What goes on although it could not be read: a peer's emergency request, what belongs to a call that left, or
         an answer to an emergency request.
         """
-        repaired = repair(data) if self._is_trusted(source) else None
+        repaired = repair(data, source) if self._is_trusted(source) else None
         if isinstance(repaired, Request):
             is_wanted = self._is_emergency(repaired, source) or self._inside.is_of_call(
                 repaired, source, self._transactions.servers
@@ -71,7 +71,7 @@ class Refusals:
                 return repaired
         return None
 
-    def refuse(self, fault: BadMessage, source: Hop, now: float) -> None:
+    def refuse(self, data: bytes, fault: BadMessage, source: Hop, now: float) -> None:
         """Answer what could not be read, where it can be answered, and tell of it."""
         request, status = fault.request, fault.sip_status
         method = getattr(request, "method", None)
@@ -84,7 +84,8 @@ class Refusals:
         if request is not None and is_answered:
             hop, received = reply_hop(request, source) if hasattr(request, "via") else (source, b"")
             self._send(edit.response_to(request, status, to_tag=self._make_tag().encode(), received=received), hop)
-        self.note(request, fault.detail, status if is_answered else 0, source, now)
+        said = dialed(data) if method is None and self._is_trusted(source) else None
+        self.note(request, fault.detail, status if is_answered else 0, source, now, said=said)
 
     def note(
         self,
@@ -94,11 +95,13 @@ class Refusals:
         source: Hop,
         now: float,
         because: RefusedBecause = "syntax",
+        said: tuple[str, str] | None = None,
     ) -> None:
-        """Count what was refused, and tell of it."""
+        """Count what was refused, and tell of it. `said`: method and Request-URI of what is no request."""
         self.counts[because, status] += 1
-        method = getattr(request, "method", None)
-        uri = request.request_uri if request is not None and method is not None else None
+        method, uri = said or (getattr(request, "method", None), None)
+        if request is not None and said is None and method is not None:
+            uri = request.request_uri
         self._emit(MessageRefused(source, detail, status, method, uri, now))
 
     def _may_answer(self, now: float) -> bool:

@@ -1,5 +1,6 @@
 """Making an emergency request readable that is not quite SIP (design: it is forwarded whenever Request-URI, top Via,
-From, To, Call-ID and CSeq can be read, or be made up without a doubt which call it is).
+From, To, Call-ID and CSeq can be read, or be made up without a doubt which call it is). Who is dialled is read; at
+which host matters to nobody, for the trunk's stands there when it leaves.
 
 Only requests of trusted peers that name an emergency service, or belong to a call that left, come here after the parser
 refused them, and responses, which count only when they answer such a request. What a peer could stumble over is put
@@ -7,12 +8,15 @@ right in a copy, each change is named in `faults`, and the copy is read again by
 to know of leniency.
 """
 
+import itertools
 import re
 import zlib
 
 from engine.sip import grammar, headers
-from engine.sip.message import BadMessage, Request, Response, canonical_name, parse_message
+from engine.sip.forward import Hop
+from engine.sip.message import METHODS, BadMessage, Request, Response, canonical_name, parse_message
 
+_MAX_TOLD = 20  # headers left out that are named one by one
 REPAIRED_MAX_FORWARDS = 20  # less than the usual 70: a message this odd may already be going round
 _LINE_ENDS_AS_SPACES = bytes.maketrans(b"\r\n", b"  ")
 
@@ -22,17 +26,30 @@ _TAG = re.compile(rb";[ \t]*+tag[ \t]*+=[ \t]*+([" + grammar.TOKEN_CHARACTERS + 
 _ANONYMOUS = b"sip:anonymous@anonymous.invalid"  # RFC 3323 §4.1.1.3
 _FIRST_METHODS = frozenset({b"INVITE", b"ACK", b"CANCEL", b"MESSAGE"})
 _SINGLE = frozenset({b"from", b"to", b"call-id", b"cseq", b"max-forwards", b"content-length"})
+_NEEDED = _SINGLE | {b"via", b"contact", b"content-type"}  # the first of each is kept however many headers there are
+_NEEDED_LINE = re.compile(
+    rb"\r\n((?=[cfilmtv])(?:from|f|to|t|call-id|i|cseq|via|v|contact|m|content-type|c|max-forwards|content-length|l)"
+    rb"[ \t]*+:[^\r\n]*+)",
+    re.IGNORECASE,
+)
+_MAX_LATE = 32  # of those
+_MAX_OTHERS = 200  # with what is added on the way still no more than `MAX_HEADERS`
+_NO_HOST = b"callpoint.invalid"  # of a Request-URI whose own cannot be read (RFC 2606)
+_HOST = re.compile(grammar.HOST)
+_BRANCH = re.compile(rb";[ \t]*+branch[ \t]*+=[ \t]*+([" + grammar.TOKEN_CHARACTERS + rb"]++)", re.IGNORECASE)
 
 
-def repair(data: bytes) -> Request | Response | None:
-    """A forwardable reading of a message that `parse_message` refused; None when there is none."""
+def repair(data: bytes, source: Hop | None = None) -> Request | Response | None:
+    """A forwardable reading of a message that `parse_message` refused; None when there is none. `source`: where it
+    came from, and where the answers to a request go whose Via cannot be read.
+    """
     if len(data) > grammar.MAX_MESSAGE_BYTES:
         return None
     faults: list[str] = []
     head, body = _split(data.lstrip(b"\r\n"), faults)
-    if head.count(b"\n") > grammar.MAX_LINES:
-        return None
-    first, *lines = head.split(b"\r\n")
+    first, *lines = head.split(b"\r\n", grammar.MAX_LINES)
+    if len(lines) == grammar.MAX_LINES:
+        lines[-1:] = _needed_of(lines[-1], faults)
     start_line = first if grammar.is_response(first) else _start_line(first, faults)
     if start_line is None:
         return None
@@ -40,6 +57,8 @@ def repair(data: bytes) -> Request | Response | None:
     method, uri = b"", b""
     if not grammar.is_response(first):
         method, uri, _ = start_line.split(b" ")
+        if source is not None:
+            _put_via(fields, source, faults)
         fields += _missing(fields, method, uri, faults)
     repaired = _rewritten(fields, method, uri, body, faults)
     try:
@@ -72,49 +91,114 @@ def _split(data: bytes, faults: list[str]) -> tuple[bytes, bytes]:
     return head, body
 
 
+def dialed(data: bytes) -> tuple[str, str] | None:
+    """Method and Request-URI as far as the first line of what is no SIP request names any; None when it does not."""
+    line = data[: grammar.MAX_READ_BYTES].lstrip(b"\r\n").partition(b"\n")[0].rstrip(b"\r")
+    if grammar.is_response(line) or (mended := _start_line(line, [])) is None:
+        return None
+    method, uri, _ = mended.split(b" ")
+    return method.decode("latin-1"), uri.decode("utf-8", "surrogateescape")
+
+
 def _start_line(line: bytes, faults: list[str]) -> bytes | None:
     if len(line) > grammar.MAX_READ_BYTES:
         return None
     words = _SPACES.split(line.strip(b" \t"))
     if len(words) < 2 or grammar.TOKEN.fullmatch(words[0]) is None:
         return None
+    method = words[0].upper() if words[0].upper() in METHODS else words[0]
     last = words.pop() if grammar.VERSION.match(words[-1]) else b""
-    uri = b"".join(words[1:]).strip(b"<>")
-    if uri[:3].lower() == b"sip":
-        uri = _without_headers(uri)
-    repaired = b" ".join((words[0], uri, grammar.OUR_VERSION))
+    uri = b"".join(words[1:])
+    if b"<" in uri:  # `"Emergency" <sip:911@host>`
+        uri = uri.rpartition(b"<")[2]
+    repaired = b" ".join((method, _request_uri(uri.partition(b">")[0]), grammar.OUR_VERSION))
     if last != grammar.OUR_VERSION or repaired != line:
         faults.append("start line")
     return repaired
 
 
-def _without_headers(uri: bytes) -> bytes:
-    userinfo, at, host = uri.rpartition(b"@")
-    return userinfo + at + host.partition(b"?")[0]
+def _request_uri(uri: bytes) -> bytes:
+    """A Request-URI that can be read, and that names the same user: up to the first `@`, as it is classified. Headers
+    are cut off, a missing scheme is put in; of a host that cannot be read another stands.
+    """
+    named = grammar.REQUEST_URI.match(uri)
+    if named is None:  # "911", "911@host", "911@host:5060"
+        uri = b"sip:" + uri
+    elif named.group(1).lower() not in {b"sip", b"sips"}:
+        return uri
+    scheme, _, rest = uri.partition(b":")
+    user, at, host = rest.partition(b"@")
+    if not at:
+        user, host = b"", rest
+    mended = scheme + b":" + user + at + host.partition(b"?")[0]
+    if grammar.SIP_REQUEST_URI.match(mended):
+        return mended
+    readable = _HOST.match(host)
+    return scheme + b":" + user + at + (readable.group() if readable else _NO_HOST)
 
 
 def _fields(lines: list[bytes], faults: list[str]) -> list[tuple[bytes, bytes]]:
-    """(canonical name, line with its folded continuations), without what is no header and without repetitions."""
+    """(canonical name, line with its folded continuations), without what is no header and without repetitions. Of more
+    than anybody sends, those are kept that a request cannot do without.
+    """
     fields: list[tuple[bytes, bytes]] = []
     seen: set[bytes] = set()
-    is_kept = False
-    for line in lines:
+    is_kept, others, left_out = False, 0, 0
+    for number, line in enumerate(lines):
         if line[:1] in (b" ", b"\t"):
-            if is_kept:
+            if is_kept and number < grammar.MAX_LINES - grammar.MAX_HEADERS:
                 name, so_far = fields[-1]
                 fields[-1] = (name, so_far + b"\r\n" + line)
             continue
-        spelling, colon, _ = line.partition(b":")
-        name = spelling.rstrip(b" \t")
-        key = canonical_name(name.decode("latin-1"))
-        is_kept = bool(colon) and grammar.TOKEN.fullmatch(name) is not None and not (key in _SINGLE and key in seen)
-        if not is_kept or len(fields) >= grammar.MAX_HEADERS - 2:
-            is_kept = False
+        key = _name_of(line)
+        is_first = key in _NEEDED and key not in seen
+        is_kept = bool(key) and (is_first or (key not in _SINGLE and others < _MAX_OTHERS))
+        if is_kept:
+            seen.add(key)
+            fields.append((key, line))
+            others += not is_first
+        elif left_out < _MAX_TOLD:
             faults.append(f"header left out: {line[:40]!r}")
-            continue
-        seen.add(key)
-        fields.append((key, line))
+        left_out += not is_kept
+    if left_out > _MAX_TOLD:
+        faults.append(f"headers left out: {left_out}")
     return fields
+
+
+def _needed_of(rest: bytes, faults: list[str]) -> list[bytes]:
+    """Behind more lines than anybody sends: those that a request cannot do without."""
+    faults.append(f"expected at most {grammar.MAX_LINES} header lines")
+    return [match.group(1) for match in itertools.islice(_NEEDED_LINE.finditer(b"\r\n" + rest), _MAX_LATE)]
+
+
+def _name_of(line: bytes) -> bytes:
+    """A header line's canonical name, b"" when it is none."""
+    spelling, colon, _ = line.partition(b":")
+    name = spelling.rstrip(b" \t")
+    return canonical_name(name.decode("latin-1")) if colon and grammar.TOKEN.fullmatch(name) else b""
+
+
+def _put_via(fields: list[tuple[bytes, bytes]], source: Hop, faults: list[str]) -> None:
+    """Where the top Via cannot be read, one that leads back to where the request came from stands for it. Its branch
+    is kept where there is one; without, the request is matched as one of RFC 2543.
+    """
+    at = next((index for index, (name, _) in enumerate(fields) if name == b"via"), None)
+    line = fields[at][1] if at is not None else b"Via:"
+    if headers.top_via(line) is not None:
+        return
+    end = headers.element_end(line, line.index(b":") + 1)
+    element, behind = line[:end], line[end:]
+    ip = source.ip.partition("%")[0]
+    host = f"[{ip}]" if ":" in ip else ip
+    via = f"Via: SIP/2.0/{source.transport.upper()} {host}:{source.port}".encode()
+    if branch := _BRANCH.search(element):
+        via += b";branch=" + branch.group(1)
+    faults.append(f"top Via {element[:40]!r}")
+    via += behind if behind.startswith(b",") and headers.read_via(behind, 1) else b""
+    if at is None:
+        fields.insert(0, (b"via", via))
+    else:
+        fields[at] = (b"via", via)
 
 
 def _missing(

@@ -5,6 +5,8 @@ from engine.sip.forward import Hop
 from engine.sip.message import Request
 from engine.sip.transaction import ServerTransaction, server_key
 
+MAX_PORT = 65_535  # a Via that names a higher one leads nowhere
+
 
 def reply_hop(request: Request, source: Hop) -> tuple[Hop, bytes]:
     """Where responses go, and what is noted in the received Via (RFC 3261 §18.2, RFC 3581).
@@ -21,7 +23,7 @@ def reply_hop(request: Request, source: Hop) -> tuple[Hop, bytes]:
     else:
         received = b"" if host == ip or host == b"[%s]" % ip else b";received=" + ip
     port = via.port or (DEFAULT_TLS_PORT if source.transport == "tls" else DEFAULT_PORT)
-    return (source if source.port == port else source._replace(port=port)), received
+    return (source if source.port == port or port > MAX_PORT else source._replace(port=port)), received
 
 
 def unopened(request: Request, source: Hop) -> ServerTransaction:

@@ -501,7 +501,7 @@ class SipStack:
         elif isinstance(mended, Response):
             self._receive_response(mended, now)
         else:
-            self._refusals.refuse(fault, source, now)
+            self._refusals.refuse(data, fault, source, now)
 
     def _send(self, data: bytes, hop: Hop) -> None:
         self._outgoing.append((data, hop))

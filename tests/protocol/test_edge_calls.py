@@ -466,6 +466,32 @@ async def test_a_malformed_request_that_names_911_still_goes_out(tmp_path, keys,
     assert fault == "a bad date" or any(flag.startswith("malformed:") for flag in recorded["flags"])
 
 
+async def test_a_911_whose_host_or_via_cannot_be_read_goes_out_and_what_cannot_be_read_at_all_is_on_record(
+    tmp_path, keys, parties
+):
+    """E-03: who is dialled is enough; a message without an end is told with its account, for the log and Home."""
+    carrier = await parties(Carrier("udp", CARRIER_IP, answering))
+    pbx = await parties(Pbx("udp", PBX_IP))
+    uris = ["sip:911@", "sip:911@h:abc", "sip:911@[::1", "911", "sip:911@h?Route=%3Csip:e@1.2.3.4%3E"]
+    async with edge(tmp_path, keys, account(trunk(carrier.hop))) as running:
+        for uri in uris:
+            call = await pbx.call(running.udp, uri)
+            assert (await call.final()).status == 200
+        call = await pbx.call(running.udp, edit=lambda data: re.sub(rb"Via: [^;\r]*", b"Via: junk", data))
+        assert (await call.final()).status == 200
+        more = b"".join(b"X-%d: y\r\n" % number for number in range(1_100)) + b"Max-Forwards"
+        call = await pbx.call(running.udp, edit=lambda data: data.replace(b"Max-Forwards", more))
+        assert (await call.final()).status == 200
+        call = await pbx.call(running.udp, edit=lambda data: data.replace(b"INVITE", b"invite"))
+        assert (await call.final()).status == 200
+        await pbx.call(running.udp, edit=lambda data: data[: data.index(b"\r\nTo:")].replace(b"From", b"@From"))
+        entry = await running.entry("stranger")
+    assert [invite.request_uri for invite in carrier.invites] == [f"sip:911@{CARRIER_IP}"] * (len(uris) + 3)
+    assert (entry["account_id"], entry["pbx_id"], entry["emergency"]) == ("account_acme", "pbx_1", True)
+    assert (entry["request_uri"], entry["status"]) == ("sip:911@callpoint.example.com", 0)
+    assert entry["detail"] == "expected an empty line after the headers, found none"
+
+
 async def test_a_phone_s_own_subnet_decides_and_the_pbx_s_never_does(tmp_path, keys, parties):
     """E-05: X-Callpoint-Source from a trusted PBX counts; the packet's source is the PBX and does not."""
     carrier = await parties(Carrier("udp", CARRIER_IP, answering))

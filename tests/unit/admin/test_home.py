@@ -341,6 +341,12 @@ async def test_home_s_alarms_of_calls_are_dismissed_up_to_what_was_shown(port: A
     ):
         answer = await port.call("POST", f"/alarms/{kind}/dismiss", owner, data={"until": until})
         assert answer.status in {404, 422, 400}
+    torn = {"request_uri": "sip:911@", "detail": "expected an empty line", "status": 0}
+    async with port.database.sessions.begin() as session:
+        await refusals.note_refusal(session, Tally(), abroad | torn, now)
+    page = await (await port.call("GET", "/", owner)).text()
+    assert "A call to 911 by way of 127.0.0.9 at" in page
+    assert "could not be read (expected an empty line). Ask whoever was there whether help is needed" in page
     async with port.database.sessions() as session:
         query = select(AuditEntry).where(AuditEntry.event == "alarm.dismiss", AuditEntry.outcome == "success")
         assert len((await session.scalars(query)).all()) == 3

@@ -714,4 +714,15 @@ async def test_another_country_s_number_that_went_nowhere_is_in_its_account_s_lo
     async with database.sessions() as session:
         found = await refusals.latest_emergency_refused(session, AT.replace(year=2020), account.id)
         assert found is not None
-        assert (found.ip, found.dialed) == ("192.0.2.7", "999")
+        assert (found.ip, found.dialed, found.fault) == ("192.0.2.7", "999", "")
+    torn = {"request_uri": "sip:911@", "detail": "expected an empty line after the headers, found none", "status": 0}
+    write(folder, keys, lost | torn, lost | torn | {"request_uri": "urn:service:sos", "status": 400})
+    await drain(recorder(database, keys, folder, name="again"))
+    entries = [entry for entry in await entries_of(database, account.id) if entry["event"] == "emergency_call.refuse"]
+    assert [(each["status"], each["reason"].partition(": ")[2]) for each in entries[-2:]] == [
+        (0, torn["detail"]), (400, torn["detail"]),
+    ]  # fmt: skip
+    async with database.sessions() as session:
+        found = await refusals.latest_emergency_refused(session, AT.replace(year=2020), account.id)
+        assert found is not None
+        assert (found.ip, found.dialed, found.fault) == ("192.0.2.7", "urn:service:sos", torn["detail"])

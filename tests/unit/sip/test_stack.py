@@ -2,8 +2,11 @@
 
 import pytest
 
+from engine.e911 import dial
+from engine.numbers import plan_of
 from engine.sip.forward import Edit, Forward, Hop, Target
 from engine.sip.refusals import MAX_REFUSALS_PER_S
+from engine.sip.repair import dialed
 from engine.sip.stack import MessageRefused, OwnRequestEnded, RequestReceived, SipStack
 from tests.siptest import CARRIER, PBX, SDP, drain, make_stack, read_request, read_response, request, response
 
@@ -371,7 +374,6 @@ def read_request_leniently(data: bytes) -> bytes:
 @pytest.mark.parametrize(
     "data",
     [
-        request().replace(b"Via: ", b"Via: x"),
         request().replace(b"CSeq: 1", b"CSeq: one"),
         request().replace(b"INVITE ", b"IN(VITE ", 1),
         b"911\r\n\r\n",
@@ -541,3 +543,122 @@ def test_every_call_leaves_the_element_as_it_was() -> None:
     stack.handle_timer(now + 40)
     assert stack.transaction_counts == (0, 0)
     assert stack.next_timer() is None
+
+
+@pytest.mark.parametrize(
+    ("uri", "sent_to"),
+    [
+        ("sip:911@", "sip:911@callpoint.invalid"),
+        ("sips:911@", "sips:911@callpoint.invalid"),
+        ("sip:911@h:abc", "sip:911@h"),
+        ("sip:911@[::1", "sip:911@callpoint.invalid"),
+        ("sip:911@a@b", "sip:911@a"),
+        ("sip:911@:5060", "sip:911@callpoint.invalid"),
+        ("911", "sip:911"),
+        ("911@h", "sip:911@h"),
+        ("911@h:5060", "sip:911@h:5060"),
+        ("+1911@h;user=phone", "sip:+1911@h;user=phone"),
+        ("sip:911@h?Route=%3Csip:e@1.2.3.4%3E", "sip:911@h"),
+        ("sip:911@?Route=%3Csip:e@1.2.3.4%3E", "sip:911@callpoint.invalid"),
+        ("sip:911:pw@h:99999999;user=phone", "sip:911:pw@h"),
+        ("sip:9%201%201@b\u00fcro", "sip:9%201%201@b"),
+        ('"Emergency" <sip:911@[]:>', "sip:911@callpoint.invalid"),
+    ],
+)
+def test_a_911_whose_host_alone_cannot_be_read_is_dialled_as_the_classifier_reads_it(uri: str, sent_to: str) -> None:
+    """E-03: the host is overwritten on the way out; a stranger's, or a pizza's, is refused as ever."""
+    plan = plan_of(["US"])
+    assert dial.classify(uri, "", plan).is_emergency
+    dials = {"is_emergency": lambda request, _: dial.classify(request.request_uri, "", plan).is_emergency}
+    stack = make_stack(**dials)
+    stack.receive(request(uri=uri), PBX, 0.0)
+    (event,), _ = drain(stack)
+    assert isinstance(event, RequestReceived)
+    assert event.request.request_uri == sent_to
+    assert "start line" in event.request.faults
+    stack.forward(
+        event.transaction, Forward((Target("a", CARRIER, Edit(request_uri="sip:911@psap")),), emergency=True), 0.0
+    )
+    sent = read_request(drain(stack)[1][-1][0])
+    assert sent.request_uri == "sip:911@psap"
+    for source, text in ((Hop("udp", "198.51.100.9", 5060), uri), (PBX, uri.replace("9", "8", 1))):
+        other = make_stack(**dials, is_trusted=lambda hop: hop == PBX)
+        other.receive(request(uri=text), source, 0.0)
+        assert not [each for each in drain(other)[0] if isinstance(each, RequestReceived) and source != PBX]
+
+
+@pytest.mark.parametrize(
+    ("via", "mended"),
+    [
+        (b"Via: junk", b"Via: SIP/2.0/UDP 192.0.2.20:5060"),
+        (b"v: junk;branch=z9hG4bKown", b"Via: SIP/2.0/UDP 192.0.2.20:5060;branch=z9hG4bKown"),
+        (b"Via: SIP/2.0/UDP [::bad;branch=z9hG4bKown", b"Via: SIP/2.0/UDP 192.0.2.20:5060;branch=z9hG4bKown"),
+        (b"Via: SIP/2.0/UDP h:999999;branch=z9hG4bKown", b"Via: SIP/2.0/UDP 192.0.2.20:5060;branch=z9hG4bKown"),
+        (
+            b"Via: junk, SIP/2.0/UDP b;branch=z9hG4bKb",
+            b"Via: SIP/2.0/UDP 192.0.2.20:5060, SIP/2.0/UDP b;branch=z9hG4bKb",
+        ),
+        (b"X-No: via", b"Via: SIP/2.0/UDP 192.0.2.20:5060"),
+    ],
+)
+def test_a_911_with_a_top_via_nobody_can_read_is_answered_where_it_came_from(via: bytes, mended: bytes) -> None:
+    """E-03: repeated it is the same call, its CANCEL finds it, and the carrier gets a Via that can be read."""
+    stack = make_stack()
+    own = b"Via: SIP/2.0/UDP 192.0.2.20:5060;branch=z9hG4bKcaller1"
+    data = worsened(request(), own, via)
+    stack.receive(data, PBX, 0.0)
+    stack.receive(data, PBX, 0.1)
+    events, answers = drain(stack)
+    assert [type(event) for event in events] == [RequestReceived]
+    assert {hop for _, hop in answers} == {PBX}
+    stack.forward(events[0].transaction, Forward((Target("a", CARRIER),), emergency=True), 0.1)
+    sent = drain(stack)[1][-1][0]
+    assert b"\r\n" + mended + b"\r\n" in sent
+    stack.receive(response(sent, 180), CARRIER, 0.2)
+    ((up, hop),) = drain(stack)[1]
+    assert (read_response(up).status, hop) == (180, PBX)
+    stack.receive(worsened(request("CANCEL", body=b""), own, via), PBX, 0.3)
+    _, out = drain(stack)
+    assert [data.split(b" ")[0] for data, hop in out if hop == CARRIER] == [b"CANCEL"]
+
+
+def test_a_via_port_that_no_address_has_leads_back_to_where_the_request_came_from() -> None:
+    """E-03, E-18: 99999 is five digits; nothing can be sent there."""
+    stack = make_stack()
+    stack.receive(request().replace(b"192.0.2.20:5060;branch", b"192.0.2.20:99999;branch"), PBX, 0.0)
+    assert [hop for _, hop in drain(stack)[1]] == [PBX]
+
+
+def test_a_method_in_lower_case_is_taken_for_what_it_is_in_a_911_alone() -> None:
+    """E-03: RFC 3261 §7.1 tells methods by their case; a phone that does not gets help all the same."""
+    stack = make_stack(is_emergency=lambda request, _: request.method == "INVITE" and "911" in request.request_uri)
+    stack.receive(request("invite", body=SDP), PBX, 0.0)
+    (event,), _ = drain(stack)
+    assert isinstance(event, RequestReceived)
+    assert (event.request.method, event.request.cseq) == ("INVITE", (1, "INVITE"))
+    stack.receive(request("invite", "sip:5551234@192.0.2.10", branch="z9hG4bKother", body=SDP), PBX, 0.0)
+    assert statuses(stack)[-1] == 400
+
+
+@pytest.mark.parametrize("line", [b"X-More: %d\r\n", b" folded %d\r\n", b"X:\r\n", b"no header at all\r\n"])
+def test_a_911_with_more_lines_than_anybody_sends_goes_on_with_those_it_needs(line: bytes) -> None:
+    """E-03: they stand in front of From, To, Call-ID and CSeq; what is told of them has an end."""
+    many = b"".join(line % number if b"%" in line else line for number in range(3_000))
+    first, _, rest = request().partition(b"\r\n")
+    stack = make_stack()
+    stack.receive(first + b"\r\nSubject: many\r\n" + many + rest, PBX, 0.0)
+    (event,), answers = drain(stack)
+    assert isinstance(event, RequestReceived)
+    assert event.request.from_tag == "alice"
+    assert event.request.header("Contact") == "<sip:101@192.0.2.20:5060;transport=udp>"
+    assert len(event.request.faults) < 30
+    assert [read_response(data).status for data, _ in answers] == [100]
+
+
+def test_what_a_line_that_is_no_sip_asks_for_is_read_for_the_record() -> None:
+    """E-03: of a message without an end to its headers nothing else can be told."""
+    assert dialed(b"\r\nINVITE sip:911@ SIP/2.0\r\nVia") == ("INVITE", "sip:911@callpoint.invalid")
+    assert dialed(b"invite 911 sip/2.0\n") == ("INVITE", "sip:911")
+    assert dialed(b"SIP/2.0 200 OK\r\n") is None
+    assert dialed(b"nothing") is None
+    assert dialed(b"INVITE " + b"9" * 5_000) is not None
