@@ -1,6 +1,5 @@
 """`/api/v1/audit-log`: the account's chain, newest first, exactly as it was hashed."""
 
-import datetime as dt
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from admin.audit_filters import ACTIONS, CATEGORIES, GROUPINGS, TYPES, who_fault
 from admin.context import ACCOUNT, RESOURCE, SESSION
 from admin.pages_form import gathered, refuse
 from admin.routes import Operation, Query, Route
+from admin.times_asked import instant_asked
 from engine.accounts.scopes import Scope
 from engine.accounts.store import is_id
 from engine.audit import store
@@ -148,7 +148,7 @@ async def filters_of(request: web.Request) -> Filters:
     for name, known in (("category", CATEGORIES), ("action", ACTIONS), ("type", TYPES)):
         if name in query and query[name] not in known:
             faults.append(FieldFault(name, f"Expected one of {', '.join(known)}."))
-    since, until = (_time(name, query.get(name), faults) for name in ("since", "until"))
+    since, until = (instant_asked(query, name, faults) for name in ("since", "until"))
     texts = {name: query.get(name, "") for name in ("resource", "actor", "ip", "keyword", "target", "user")}
     faults += [
         FieldFault(name, "Expected at most 200 printable characters.")
@@ -164,17 +164,6 @@ async def filters_of(request: web.Request) -> Filters:
         keyword=texts["keyword"], target=texts["target"],
     )  # fmt: skip
     return await with_user(request[SESSION], request[ACCOUNT].id, filters, texts["user"])
-
-
-def _time(name: str, text: str | None, faults: list[FieldFault]) -> dt.datetime | None:
-    if text is None:
-        return None
-    try:
-        at = dt.datetime.fromisoformat(text)
-        return at.astimezone(dt.UTC) if at.tzinfo is not None else at.replace(tzinfo=dt.UTC)
-    except (ValueError, OverflowError):
-        faults.append(FieldFault(name, "Expected a time such as 2026-11-21T20:00:00Z."))
-        return None
 
 
 async def group_audit_log(request: web.Request) -> web.Response:

@@ -86,11 +86,29 @@ def end_of(day: dt.date, zone: zoneinfo.ZoneInfo) -> dt.datetime:
 
 
 def first_instant(local: dt.datetime, zone: zoneinfo.ZoneInfo) -> dt.datetime:
-    """What a clock there shows, as an instant; the earlier one where the clock shows it twice."""
-    return local.replace(tzinfo=zone, fold=0).astimezone(dt.UTC)
+    """What a clock there shows, as an instant: the earlier one where it shows that twice, the moment it is put on where
+    it never does.
+    """
+    return _put_on(local, zone) or local.replace(tzinfo=zone, fold=0).astimezone(dt.UTC)
 
 
 def last_instant(local: dt.datetime, zone: zoneinfo.ZoneInfo, *, to_the_second: bool) -> dt.datetime:
-    """The last millisecond in which a clock there shows that minute, or second; the later one of two."""
+    """The last millisecond in which a clock there shows that minute, or second: the later one of two, the last one
+    before it is put on where it shows none.
+    """
+    if moment := _put_on(local, zone):
+        return moment - _TICK
     length = dt.timedelta(seconds=1) if to_the_second else dt.timedelta(minutes=1)
     return local.replace(tzinfo=zone, fold=1).astimezone(dt.UTC) + length - _TICK
+
+
+def _put_on(local: dt.datetime, zone: zoneinfo.ZoneInfo) -> dt.datetime | None:
+    """When the clock there is put on past this time; None: it shows it. PEP 495: fold 1 is before it, fold 0 behind."""
+    before, behind = (local.replace(tzinfo=zone, fold=fold).astimezone(dt.UTC) for fold in (1, 0))
+    if before >= behind:
+        return None  # an ordinary time, or one that is shown twice
+    old = before.astimezone(zone).utcoffset()
+    while behind - before > dt.timedelta(seconds=1):
+        middle = before + dt.timedelta(seconds=(behind - before) // dt.timedelta(seconds=2))
+        before, behind = (middle, behind) if middle.astimezone(zone).utcoffset() == old else (before, middle)
+    return behind

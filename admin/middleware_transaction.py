@@ -8,6 +8,7 @@ entry is in it; if it does not, nothing else is in it either.
 """
 
 import asyncio
+import contextlib
 from typing import cast
 
 import structlog
@@ -158,6 +159,7 @@ async def _record_refusal(
     """The entry of a request that changed nothing, in a transaction of its own."""
     account_id, details = None, {}
     resource = _resource_of(request, route)
+    is_early = SESSION not in request  # refused before anybody was asked who they are
     if isinstance(error, SignInRefused | SignInSlowed):  # the stranger is told none of this
         account_id, reason = error.account_id, error.reason
         details = {"email": error.email, "method": error.method} if error.email else {"method": error.method}
@@ -167,6 +169,9 @@ async def _record_refusal(
         account_id, reason = None if error.key is None else error.key[0], error.reason
     try:
         async with request.app[DATABASE].sessions.begin() as session:
+            if is_early:
+                with contextlib.suppress(EngineError):  # the entry is the stranger's then
+                    await auth.authenticate(request, session, route)
             if isinstance(error, ApiKeyRefused):
                 await store_signin.note_refused_key(
                     session, hint=error.hint, ip=request[CLIENT_IP], user_agent=request[ACTOR].user_agent,

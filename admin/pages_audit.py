@@ -119,6 +119,7 @@ async def get_audit(request: web.Request) -> web.Response:
         people=(people := await store_audit_readers.people_of_log(session, account.id, asked.user)),
         has_more_people=len(people) >= store_audit_readers.OFFERED,
         target=await _target_words(request, asked),
+        is_misread_told=True,  # beside the count, which is there when only the rows are read anew
         is_more_open=any(name in _MORE for name, _text in asked.pairs),
         groupings=GROUPINGS,
         grouping=asked.group,

@@ -63,7 +63,8 @@ async function refresh() {
 document.addEventListener("input", (event) => {
   if (event.target.form?.id !== "audit-filters") return;
   clearTimeout(waiting);
-  waiting = setTimeout(refresh, event.target.matches("[type=checkbox], [type=date], select") ? 0 : 300);
+  if (event.target.matches("[type^=date]") && event.target.value.startsWith("0")) return; // a year that is still being typed
+  waiting = setTimeout(refresh, event.target.matches("[type=checkbox], select") ? 0 : 300);
 });
 
 document.addEventListener("submit", (event) => {

@@ -77,6 +77,8 @@ function isEdited(element) {
   return element.value !== element.defaultValue;
 }
 
+const isTypedSince = (element, sent) => (element.name in sent ? !same(element.value, sent[element.name]) : isEdited(element));
+
 function refresh(form) {
   const isChanged = textsOf(form).some(isEdited);
   const buttons = form.querySelector(".until-changed");
@@ -164,11 +166,13 @@ async function whyNot(response, who, isTyped) {
   return `${told} ${isTyped ? AGAIN : "What is stored now is shown: make your change again if it is still right."}`;
 }
 
+// Send what was changed. Gives whether it is stored.
 async function save(form) {
   const edited = textsOf(form).filter(isEdited);
   const changes = Object.fromEntries(
     edited.map((element) => [element.name, element.name.endsWith("_number") ? element.value || null : element.value]));
   const before = Object.fromEntries(edited.map((element) => [element.name, element.defaultValue]));
+  underWay.set(form, changes);
   clearFaults(form);
   tell(form, "Saving…");
   try {
@@ -177,24 +181,45 @@ async function save(form) {
       await showFaults(form, response);
       tell(form, await whyNot(response, who, true), true);
       if (response.status === 401) offerSignIn(form);
-      return;
+      return false;
     }
     const stored = await response.json();
     for (const element of textsOf(form)) {
-      if (element.name in stored) element.value = stored[element.name] ?? "";
-      element.defaultValue = element.value;
+      const { name } = element;
+      const isTyped = isTypedSince(element, changes); // what was typed since stays, and is not saved yet
+      if (name in stored) element.defaultValue = stored[name] ?? "";
+      else if (name in changes) element.defaultValue = changes[name] ?? "";
+      if (!isTyped) element.value = element.defaultValue;
     }
-    refresh(form);
-    tell(form, savedWith(who));
+    tell(form, refresh(form) ? `${savedWith(who)} What you typed since then is not saved yet.` : savedWith(who));
+    return true;
   } catch {
     tell(form, UNREACHABLE, true);
+    return false;
+  }
+}
+
+const underWay = new Map(); // form → the changes of it that are being saved
+const askedAgain = new Set(); // forms with a save under way that were told to save what was typed since
+
+// One save at a time. Pressed twice it is one; pressed again after more was typed, another follows the first.
+async function saveInTurn(form) {
+  if (underWay.has(form)) {
+    if (textsOf(form).some((element) => isTypedSince(element, underWay.get(form)))) askedAgain.add(form);
+    return;
+  }
+  try {
+    do askedAgain.delete(form);
+    while ((await save(form)) && askedAgain.has(form) && refresh(form));
+  } finally {
+    underWay.delete(form);
   }
 }
 
 for (const form of document.querySelectorAll(".save-form")) {
   form.addEventListener("input", (event) => { form.typedLast = event.target; tell(form, ""); refresh(form); });
   form.addEventListener("reset", () => setTimeout(() => { clearFaults(form); tell(form, ""); refresh(form); form.querySelector("input:not([type=hidden])").focus(); }));
-  form.addEventListener("submit", (event) => { event.preventDefault(); if (refresh(form)) save(form); });
+  form.addEventListener("submit", (event) => { event.preventDefault(); if (refresh(form)) saveInTurn(form); });
   addEventListener("beforeunload", (event) => { if (refresh(form)) event.preventDefault(); });
 }
 

@@ -180,9 +180,13 @@ async def sign_out(session: AsyncSession, actor: Actor, row: Session) -> None:
 
 
 async def revoke_session(session: AsyncSession, actor: Actor, row: Session) -> None:
-    """End anybody's session of this account; its next request is refused."""
+    """End anybody's session of this account; its next request is refused. The entry says whose it was."""
     end_session(row, "revoked")
-    record(session, actor, Event.SESSION_DELETE, row, resource=("session", row.id, ""))
+    user = await store.row_of(session, User, row.account_id, row.user_id)
+    email = user.email.partition("#")[0]  # as it was before its user was removed
+    since = row.created_at.isoformat(timespec="seconds")
+    details = {"user_id": user.id, "email": email, "method": row.method, "ip": row.ip, "since": since}
+    record(session, actor, Event.SESSION_DELETE, row, resource=("session", row.id, user.name or email), details=details)
 
 
 async def revoke_other_sessions(session: AsyncSession, actor: Actor, user: User, but: Session) -> None:

@@ -45,9 +45,11 @@ async def people_of_log(session: AsyncSession, account_id: str, chosen: str = ""
 
 
 async def called(session: AsyncSession, account_id: str, prefix: str) -> frozenset[str]:
-    """The users, removed ones included, whose name begins so in any letters. Entries hold it in their text."""
+    """The users and API keys, removed ones too, whose name begins so in any letters. Entries hold it in their text."""
     people = await session.execute(select(User.id, User.name).where(User.account_id == account_id))
-    return frozenset(user_id for user_id, name in people if name.casefold().startswith(prefix.casefold()))
+    keys = await session.execute(select(ApiKey.id, ApiKey.name).where(ApiKey.account_id == account_id))
+    named = (*people, *keys)
+    return frozenset(actor_id for actor_id, name in named if name.casefold().startswith(prefix.casefold()))
 
 
 async def person_of_log(session: AsyncSession, account_id: str, user_id: str) -> User | None:

@@ -43,7 +43,7 @@ def _meets_ip(ip: str, wanted: str) -> bool:
     if store.is_network(wanted):
         return store.is_inside(ip, ipaddress.ip_network(wanted.strip(), strict=False))
     whole = search.whole_ip(wanted)
-    return ip == whole if whole else wanted.strip().lower() in ip
+    return ip == whole if whole else search.part_of_ip(wanted) in ip
 
 
 def _meets_keyword(entry: str, keyword: str) -> bool:

@@ -48,7 +48,7 @@ def expression(filters: "Filters", meant: Values) -> Match | None:
     if len(filters.keyword) >= SHORTEST:
         wanted = [one for one in spellings(filters.keyword) if len(one) >= SHORTEST]
         parts.append(f"({' OR '.join(f'body : {_quoted(_rarest(one))}' for one in wanted)})")
-    address = _part_of_ip(filters.ip)
+    address = _certain_part_of_ip(filters.ip)
     facets = _facets(filters) + _known_facets(meant)
     if len(address) >= (TELLING if facets and not parts else SHORTEST):
         parts.append(f"ip : {_quoted(address)}")
@@ -110,21 +110,41 @@ def as_stored(keyword: str) -> str:
 
 
 def whole_ip(value: str) -> str:
-    """The canonical form of a whole address in any spelling; empty for anything else."""
-    try:
-        address = ipaddress.ip_address(value.strip())
-    except ValueError:
+    """The canonical form of a whole address in any spelling, in brackets or not; empty for anything else.
+
+    What begins or ends with `::` is taken for a part that was typed so: `2001:db8::`, `::77`.
+    """
+    address = _address(value)
+    mapped = getattr(address, "ipv4_mapped", None)  # `::ffff:10.0.0.1` is IPv4 in another coat
+    if address is None or (mapped is None and (str(address).startswith("::") or str(address).endswith("::"))):
         return ""
-    return str(getattr(address, "ipv4_mapped", None) or address)  # `::ffff:10.0.0.1` is IPv4 in another coat
+    return str(mapped or address)
 
 
-def _part_of_ip(value: str) -> str:
-    """Text that every matching address holds: a part as typed, or the whole octets of an IPv4 network."""
-    value = value.strip().lower()
+def part_of_ip(value: str) -> str:
+    """A part of an address as addresses hold it: in small letters, without brackets; empty for a whole one."""
     if whole_ip(value):
         return ""
+    address = _address(value)
+    return _bare(value) if address is None else str(address)
+
+
+def _address(value: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(_bare(value))
+    except ValueError:
+        return None
+
+
+def _bare(value: str) -> str:
+    return value.strip().lower().removeprefix("[").removesuffix("]")
+
+
+def _certain_part_of_ip(value: str) -> str:
+    """Text that every matching address holds: a part as typed, or the whole octets of an IPv4 network."""
     if "/" not in value:
-        return value
+        return part_of_ip(value)
+    value = value.strip()
     try:
         network = ipaddress.ip_network(value, strict=False)
     except ValueError:

@@ -550,7 +550,7 @@ def _ip(value: str) -> ColumnElement[bool]:
     whole = search.whole_ip(value)
     if whole:
         return AuditEntry.ip == whole
-    return AuditEntry.ip.like(f"%{_literal(value.strip().lower())}%", escape=_ESCAPE)
+    return AuditEntry.ip.like(f"%{_literal(search.part_of_ip(value))}%", escape=_ESCAPE)
 
 
 def _network(value: str) -> Network | None:

@@ -193,6 +193,7 @@ async def test_addresses_match_whole_and_in_part(filled: Site, new_page: NewPage
         ("10.0.1", lambda ip: ip.startswith("10.0.1")),
         (".77", lambda ip: ".77" in ip),
         ("2001:db8:0:0::77", lambda ip: ip == "2001:db8::77"),
+        ("2001:db8::", lambda ip: ip.startswith("2001:db8::")),
         ("10.0.8.0/22", lambda ip: ip in {f"10.0.{third}.77" for third in range(8, 12)}),
     ):
         await filter_by(page, "IP Address: full or part", typed)
@@ -310,6 +311,27 @@ async def test_a_bad_filter_in_the_address_is_told_in_words_and_the_rest_is_show
         await expect(note).to_contain_text(text)
     await expect(page.locator("#audit-rows")).to_contain_text("account.create")
     await expect(page.locator("#audit-rows")).not_to_contain_text("audit_log.list")
+
+
+async def test_a_filter_that_cannot_be_read_is_told_while_it_is_typed(filled: Site, new_page: NewPage):
+    """S0-38, S0-46: rows that the filter did not choose are never shown without a word, in the page and in the card."""
+    for path, opened in (("/audit", False), ("/settings", True)):
+        page = await new_page(filled)
+        await page.goto(filled.url + path)
+        if opened:
+            await page.get_by_role("button", name="Audit Logs").click()
+        asked: list[str] = []
+        page.on("request", lambda request, asked=asked: asked.append(request.url))
+        await filter_by(page, "IP Address: full or part", "300.")
+        await expect(page.locator("#audit-count")).to_contain_text(
+            "was not understood, and the page is shown without it"
+        )
+        await expect(page.locator("#audit-count")).to_contain_text("a network such as 10.1.0.0/16")
+        await filter_by(page, "IP Address: full or part", "10.")
+        await expect(page.locator("#audit-count")).not_to_contain_text("was not understood")
+        async with page.expect_response(lambda response: "start=2026-11-21" in response.url):
+            await page.get_by_label("Time: start date").press_sequentially("11212026", delay=20)
+        assert not [url for url in asked if "start=0" in url], "a year half typed is asked for"
 
 
 async def test_ranges_categories_and_groups_narrow_and_lead_on(filled: Site, new_page: NewPage):

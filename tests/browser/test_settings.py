@@ -1,11 +1,12 @@
 """Settings: details that are saved, dropdowns that save themselves, recipients, the address dialog."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from playwright.async_api import Page, Request, expect
+from playwright.async_api import Page, Request, Route, expect
 from sqlalchemy import select
 
 from engine.e911 import store as e911
@@ -93,6 +94,34 @@ async def test_save_sends_one_patch_and_writes_one_audit_entry(owned: Site, new_
     assert [request.post_data_json for request in sent] == [{"name": "Acme Dental Group"}]
     (entry,) = await entries(owned, "account.update")
     assert entry["changes"]["name"] == {"before": "Acme Dental", "after": "Acme Dental Group"}
+
+
+async def test_what_is_typed_while_a_save_is_under_way_is_neither_lost_nor_called_saved(owned: Site, new_page: NewPage):
+    """S0-05: in the field that is being saved and in another; pressed twice, Save is still one PATCH."""
+    page = await settings(owned, new_page)
+    sent, held, go_on = patches_of(page), asyncio.Event(), asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        held.set()
+        await go_on.wait()
+        await route.continue_()
+
+    await page.route("**/api/v1/account", hold)
+    name, phone, said = page.locator("#f-name"), page.locator("#f-phone"), page.locator("#details-form .saved")
+    await name.fill("Acme Three")
+    await page.get_by_role("button", name="Save", exact=True).dblclick()
+    await held.wait()
+    await name.fill("Acme Three Four")
+    await phone.fill("+15185550123")
+    go_on.set()
+    await expect(said).to_contain_text("What you typed since then is not saved yet.")
+    await expect(name).to_have_value("Acme Three Four")
+    await expect(phone).to_have_value("+15185550123")
+    assert [request.post_data_json for request in sent] == [{"name": "Acme Three"}]
+    await page.get_by_role("button", name="Save", exact=True).click()
+    await expect(said).to_have_text("Saved")
+    assert sent[1].post_data_json == {"name": "Acme Three Four", "phone": "+15185550123"}
+    assert len(await entries(owned, "account.update")) == 2
 
 
 async def test_cancel_brings_the_old_values_back_without_a_request(owned: Site, new_page: NewPage):

@@ -119,6 +119,17 @@ def test_exact_times_are_inclusive_also_where_the_clock_goes_back() -> None:
     assert asked.filters.until == utc("2026-11-01T06:30:15.999")
 
 
+def test_times_that_no_clock_shows_are_the_moment_it_is_put_on() -> None:
+    """S2-10: 02:30 is left out that night: what is from then on begins at 03:00, what is until then ends with 01:59."""
+    local = dt.datetime(2026, 3, 8, 2, 30)  # noqa: DTZ001  # as a clock there shows it
+    assert first_instant(local, NEW_YORK) == utc("2026-03-08T07:00:00")
+    assert last_instant(local, NEW_YORK, to_the_second=False) == utc("2026-03-08T06:59:59.999")
+    half = ZoneInfo("Australia/Lord_Howe")  # half an hour
+    local = dt.datetime(2026, 10, 4, 2, 10)  # noqa: DTZ001  # the same
+    assert first_instant(local, half) == utc("2026-10-03T15:30:00")
+    assert last_instant(local, half, to_the_second=True) == utc("2026-10-03T15:29:59.999")
+
+
 def test_every_filter_that_cannot_be_read_is_told_at_once() -> None:
     bad = {"range": "soon", "from": "noon", "to": "2026-11-01T01:30Z", "category": "x", "action": "y", "group": "z"}
     bad |= {"type": "spoon", "start": "1.1.2026", "event": "user.eat", "outcome": "maybe", "before": "x"}

@@ -1,6 +1,7 @@
 """Who may do what: API keys, sessions, roles, fresh proof, cross-site requests, throttling, real client addresses."""
 
 import datetime as dt
+import io
 import json
 
 import pytest
@@ -123,6 +124,26 @@ async def test_a_revoked_session_is_dead_at_its_next_request(port: AdminPort, si
     assert [row["method"] for row in listed["data"]] == ["password"]
     assert (await port.call("DELETE", f"/api/v1/sessions/{listed['data'][0]['id']}", site.auth)).status == 204
     assert (await port.call("GET", ACCOUNT, headers)).status == 401
+    told = json.loads(
+        (await port.entries(site.account.id))[-1].entry
+    )  # whose it was, when the session itself is forgotten
+    assert told["event"] == "session.delete"
+    assert told["details"].items() >= {"method": "password", "ip": "127.0.0.1"}.items()
+    assert told["details"]["email"].endswith("@acme.example")
+
+
+async def test_what_is_too_large_stands_in_the_log_of_whoever_sent_it(port: AdminPort, site: Site) -> None:
+    """S0-30: a body that is refused before anybody is asked who they are is still its sender's."""
+    answer = await port.call("POST", "/api/v1/locations", site.auth, data=io.BytesIO(b"x" * (2 << 20)))
+    assert answer.status == 413
+    refused = (await port.entries(site.account.id))[-1]
+    assert (refused.event, refused.outcome, refused.actor_type) == ("location.create", "failure", "api_key")
+    answer = await port.call(
+        "POST", "/api/v1/locations", {"Authorization": "Bearer cp_no"}, data=io.BytesIO(b"x" * (2 << 20))
+    )
+    assert answer.status == 413
+    stranger = (await port.entries(PLATFORM))[-1]
+    assert (stranger.event, stranger.outcome, stranger.actor_type) == ("location.create", "failure", "anonymous")
 
 
 async def test_a_disabled_user_is_out_at_once(port: AdminPort, site: Site) -> None:
@@ -196,7 +217,8 @@ async def test_a_write_from_another_site_is_refused(
     assert answer.status == status
     if status == 403:
         assert (await answer.json())["code"] == "cross_site"
-        assert (await port.entries(PLATFORM))[-1].outcome == "denied"
+        denied = (await port.entries(site.account.id))[-1]  # an attempt on this account, in its user's name
+        assert (denied.outcome, denied.actor_type, denied.event) == ("denied", "user", "notification_recipient.create")
 
 
 async def test_our_own_origin_may_write_and_a_key_needs_none(port: AdminPort, site: Site) -> None:

