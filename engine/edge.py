@@ -173,10 +173,13 @@ class Edge:
             certificates=self._certificates,
             advertised=self._settings.listening.advertised,
             receive_own=self._passage.receive,
-            crowd=CrowdRules(
-                self._senders.hears, partial(is_emergency_from, self._hook.peers), self._refuse, self._receive_heard
-            ),
+            crowd=self._crowd_rules(self._senders.hears, self._receive_heard),
+            stream_crowd=self._crowd_rules(self._hears_stream, self._receive_of_stream),
         )
+
+    def _crowd_rules(self, hears: Callable[[Hop, float], bool], receive: Callable[[bytes, Hop], None]) -> CrowdRules:
+        is_emergency = partial(is_emergency_from, self._hook.peers)
+        return CrowdRules(hears, is_emergency, partial(self._refuse, receive), receive)
 
     def _made_stack(self) -> SipStack:
         return SipStack(
@@ -313,23 +316,27 @@ class Edge:
     def _meet(self, target: NextHop) -> None:
         self._resolver.meet(target.host, *target.named, self._loop.time())
 
-    def _refuse(self, data: bytes, hop: Hop) -> None:
+    def _refuse(self, receive: Callable[[bytes, Hop], None], data: bytes, hop: Hop) -> None:
+        """Answer a new request of a crowd 503; `receive` takes what must be taken in as ever."""
         answer = refusal(data, hop, self._stack.is_known)
         if answer is None:
-            self._receive_heard(data, hop)
+            receive(data, hop)
         else:
             self._transports.send_all([answer])
 
     def _receive(self, data: bytes, hop: Hop) -> None:
-        now = self._loop.time()
-        if self._transports.streams.is_ours(hop.connection) or self._senders.hears(hop, now):
-            if (
-                data[:7] == b"CANCEL "
-                and self._settings.workers > 1
-                and self._sibling_cancels.asks(data, hop, self._siblings)
-            ):
-                return
-            self._passage.take(data, hop, now)
+        """A message of a stream."""
+        if self._hears_stream(hop, self._loop.time()):
+            self._receive_of_stream(data, hop)
+
+    def _hears_stream(self, hop: Hop, now: float) -> bool:
+        return self._transports.streams.is_ours(hop.connection) or self._senders.hears(hop, now)
+
+    def _receive_of_stream(self, data: bytes, hop: Hop) -> None:
+        """A message of a stream whose peer may be heard."""
+        is_shared = self._settings.workers > 1 and data[:7] == b"CANCEL "
+        if not (is_shared and self._sibling_cancels.asks(data, hop, self._siblings)):
+            self._passage.take(data, hop, self._loop.time())
 
     def _transport_failed(self, hop: Hop) -> None:
         self._stack.transport_failed(hop, self._loop.time())

@@ -26,7 +26,7 @@ PACKAGE = Path(__file__).parent / "sip"
 MODULES = (
     "attempt", "auth", "cancel", "context", "crowd", "dialog", "disguise", "edit", "events", "failover", "forward",
     "framer", "grammar", "headers", "inside", "message", "own", "passage", "proxy", "refusals", "remembered", "repair",
-    "reply", "stack", "timers", "transaction", "udp", "uri", "validation",
+    "reply", "stack", "stream_crowd", "timers", "transaction", "udp", "uri", "validation",
 )  # fmt: skip
 
 

@@ -101,11 +101,20 @@ class Crowd:
         return data, hop, is_late
 
     def rank(self, data: bytes, hop: Hop) -> Rank:
-        """By the first bytes: a response or a request within a dialog is in progress, the rest asks for something."""
-        if data[:7] != b"INVITE " and data[:8] != b"MESSAGE ":
-            return Rank.IN_PROGRESS
-        end = data.find(b" ", 8, 2_048)
-        uri = data[data.index(b" ") + 1 : end] if end > 0 else b""
-        if not uri or self._rules.is_emergency(uri, hop):  # what cannot be read may be one
-            return Rank.EMERGENCY
-        return Rank.IN_PROGRESS if _TO_TAG.search(data, 0, 4_096) else Rank.NEW
+        return rank_of(data, hop, self._rules.is_emergency)
+
+
+def rank_of(data: bytes, hop: Hop, is_emergency: Callable[[bytes, Hop], bool]) -> Rank:
+    """By the first bytes: a response or a request within a dialog is in progress, the rest asks for something."""
+    if data[:7] != b"INVITE " and data[:8] != b"MESSAGE ":
+        return Rank.IN_PROGRESS
+    end = data.find(b" ", 8, 2_048)
+    uri = data[data.index(b" ") + 1 : end] if end > 0 else b""
+    if not uri or is_emergency(uri, hop):  # what cannot be read may be one
+        return Rank.EMERGENCY
+    return Rank.IN_PROGRESS if is_inside_dialog(data) else Rank.NEW
+
+
+def is_inside_dialog(data: bytes) -> bool:
+    """Does the request's To have a tag?"""
+    return _TO_TAG.search(data, 0, 4_096) is not None

@@ -69,7 +69,7 @@ class Framer:
                 if len(buffer) > MAX_MESSAGE_BYTES:
                     raise FramingLost(f"expected headers of at most {MAX_MESSAGE_BYTES} bytes", bytes(buffer))
                 return None
-            self._needed = end + 4 + _content_length(bytes(buffer), end)
+            self._needed = end + 4 + _content_length(buffer, end)
         if len(buffer) < self._needed:
             return None
         message = bytes(buffer[: self._needed])
@@ -93,20 +93,19 @@ class Framer:
                 del buffer[: 2 if buffer.startswith(b"\r\n") else 1]
 
 
-def _content_length(data: bytes, end: int) -> int:
-    """The body's size, read from the headers `data[:end]`.
+def _content_length(buffer: bytearray, end: int) -> int:
+    """The body's size, read from the headers `buffer[:end]`.
 
     Without a readable Content-Length a stream cannot be cut (RFC 3261 §18.3); an unreadable one is put in so that the
     parser refuses the message for the same reason.
     """
-    head = data[:end]
+    head = bytes(buffer[:end])  # not all that came: a segment may hold hundreds of messages
     found = len(_ANY_CONTENT_LENGTH.findall(head))
-    if not found:
-        data = head + b"\r\nContent-Length: missing" + data[end:]
     match = _CONTENT_LENGTH.search(head)
     if found != 1 or match is None:
-        raise FramingLost("expected one Content-Length of digits on a stream", data)
+        missing = b"" if found else b"\r\nContent-Length: missing"
+        raise FramingLost("expected one Content-Length of digits on a stream", head + missing + bytes(buffer[end:]))
     length = int(match.group(1))
     if end + 4 + length > MAX_MESSAGE_BYTES:
-        raise FramingLost(f"expected a message of at most {MAX_MESSAGE_BYTES} bytes", data)
+        raise FramingLost(f"expected a message of at most {MAX_MESSAGE_BYTES} bytes", bytes(buffer))
     return length

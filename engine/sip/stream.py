@@ -14,41 +14,33 @@ there before, else the address itself.
 import asyncio
 import contextlib
 import itertools
-import re
 import resource
-import socket
-import ssl
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 
+from engine.sip.connection import PONG_WITHIN_S, Connection, Key, socket_address
+from engine.sip.crowd import CrowdRules
 from engine.sip.forward import Hop
 from engine.sip.framer import Framer, FramingLost
 from engine.sip.grammar import is_response
+from engine.sip.stream_crowd import StreamCrowd
 from engine.sip.tls import Certificates, TlsFiles, TlsSession, tls_reason
 
 __all__ = ["Connection", "Framer", "FramingLost", "Limits", "StreamShell"]
 
-MAX_WAITING_BYTES = 1024 * 1024  # unsent bytes on one connection; a peer that reads slower than this is cut off
-MAX_WAITING_BYTES_OF_STRANGER = 128 * 1024
 IDLE_S = 4 * 3600.0  # a call may last, and its BYE may have no other way; the peer's life is asked for by TCP
 STRANGER_IDLE_S = 120.0  # counted from its last whole message or ping
 MAX_PENDING = 1_000  # messages kept for one address while it is being connected to
 PING_AFTER_S = 30.0
-PONG_WITHIN_S = 10.0  # RFC 5626 §4.4.1
+MOST_IN_A_ROW = 64  # messages dealt with as they come; with more than that at once it matters which go first
+GAP_S = 0.0002  # more time than that since the last message, and nothing had piled up behind it
+WORKED_AT_ONCE = 8
+TURN_S = 0.005  # of a crowd's work, then sockets and timers have a turn
 _SWEEP_S = 5.0
 _MAX_KEPT = 4_096
 _KEPT_DESCRIPTORS = 128  # for all else that this process has open
-
-Key = tuple[str, str, int, str]
-"""(transport, ip, port, name to be proven): what a connection is found by."""
-
-_TOP_VIA = re.compile(
-    rb"\r\n(?:via|v)[ \t]*+:[ \t]*+sip[ \t]*+/[^\s,]++[ \t]++(?:\[[^\]\s]++\]|[^\s:;,]++)(?::(\d{1,5}))?([^\r\n,]*+)",
-    re.IGNORECASE,
-)
-_MAY_REUSE = re.compile(rb";[ \t]*+(?:alias|rport)(?=[ \t;=]|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,162 +51,6 @@ class Limits:
     strangers: int = 1_000
     per_stranger: int = 32
     handshake_s: float = 5.0
-
-
-class Connection(asyncio.Protocol):
-    """One stream. Hands messages up with its own hop.
-
-    `is_ours`: we opened it. `is_open`: messages can be sent (TLS: the handshake is done). `is_heard`: anything came by
-    it. `has_requests`: we sent requests by it. `names`: what the peer's certificate proved. `fault`: why it ended, when
-    TLS or the peer gave a reason.
-    """
-
-    def __init__(self, shell: "StreamShell", number: int, transport: str, host: str, tls: TlsSession | None) -> None:
-        self.shell, self.number, self.host = shell, number, host
-        self.hop = Hop(transport, "", 0, number, host)
-        self.is_ours = self.is_trusted = False
-        self.is_open = self.is_heard = self.is_kept = self.has_requests = False
-        self.names: tuple[str, ...] = ()
-        self.keys: list[Key] = []
-        self.used_at = self.heard_at = self.pinged_at = 0.0
-        self.fault = ""
-        self.opened: asyncio.Future[None] | None = None
-        self.transport: asyncio.Transport | None = None
-        self._framer = Framer()
-        self._tls = tls
-        self._is_reuse_read = False
-        self._handshake: asyncio.TimerHandle | None = None
-
-    @property
-    def is_usable(self) -> bool:
-        return self.is_open and self.transport is not None and not self.transport.is_closing()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        _set_options(transport.get_extra_info("socket"))
-        ip, port = socket_address(transport.get_extra_info("peername") or ("", 0))
-        self.hop = Hop(self.hop.transport, ip, port, self.number, self.host)
-        self.used_at = self.heard_at = self.shell.loop.time()
-        if not self.shell.connection_made(self):
-            transport.abort()
-            return
-        if self._tls is None:
-            self._open()
-        elif self.is_ours:
-            self._decrypt(b"")
-        else:
-            self._handshake = self.shell.loop.call_later(self.shell.limits.handshake_s, transport.abort)
-
-    def data_received(self, data: bytes) -> None:
-        self.used_at = self.shell.loop.time()
-        self.is_heard = True
-        if self._tls is not None:
-            data = self._decrypt(data)
-            if not data:
-                return
-        framer = self._framer
-        messages = framer.feed(data)
-        if framer.pings:
-            self.heard_at = self.used_at
-            self.write(b"\r\n" * framer.pings)
-        if messages:
-            self.heard_at = self.used_at
-            if not self._is_reuse_read:
-                self._read_reuse(messages)
-            self.shell.messages_received(self, messages)
-        if framer.lost is not None:
-            self.shell.framing_lost(self, framer.lost)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if exc is not None and not self.fault:
-            self.fault = tls_reason(exc)
-        if self._handshake is not None:
-            self._handshake.cancel()
-        if self.opened is not None and not self.opened.done():
-            self.opened.set_exception(ConnectionError(self.fault or "closed before it was open"))
-        self.shell.connection_lost(self)
-
-    def write(self, data: bytes) -> bool:
-        """False when the connection is not open, is closing, or its peer does not read."""
-        transport = self.transport
-        if transport is None or not self.is_open or transport.is_closing():
-            return False
-        limit = MAX_WAITING_BYTES if self.is_trusted else MAX_WAITING_BYTES_OF_STRANGER
-        if transport.get_write_buffer_size() > limit:
-            transport.abort()
-            return False
-        if self._tls is not None:
-            try:
-                data = self._tls.seal(data)
-            except ssl.SSLError as exc:
-                self._end(tls_reason(exc))
-                return False
-        transport.write(data)
-        return True
-
-    def ping(self, now: float) -> None:
-        """RFC 5626 §4.4.1. Whether a pong comes is seen by `used_at`."""
-        self.pinged_at = now
-        self._framer.awaits_pong = True
-        self.write(b"\r\n\r\n")
-
-    @property
-    def has_ponged(self) -> bool:
-        return bool(self.pinged_at) and not self._framer.awaits_pong
-
-    def close(self) -> None:
-        """Write what waits, say goodbye, close."""
-        if self.transport is not None and not self.transport.is_closing():
-            if self._tls is not None:
-                self.transport.write(self._tls.close())
-            self.transport.close()
-
-    def _open(self) -> None:
-        self.is_open = True
-        if self._handshake is not None:
-            self._handshake.cancel()
-        self.shell.connection_open(self)
-        if self.opened is not None and not self.opened.done():
-            self.opened.set_result(None)
-
-    def _decrypt(self, data: bytes) -> bytes:
-        tls, transport = self._tls, self.transport
-        assert tls is not None
-        assert transport is not None
-        try:
-            clear = tls.feed(data)
-        except ssl.SSLError as exc:
-            transport.write(tls.take())  # the alert says why
-            self._end(tls_reason(exc))
-            return b""
-        if own := tls.take():
-            transport.write(own)
-        if tls.is_ready and not self.is_open:
-            self.names = tls.names()
-            self._open()
-        if tls.is_ended:
-            transport.close()
-        return clear
-
-    def _end(self, fault: str) -> None:
-        self.fault = fault
-        if self.opened is not None and not self.opened.done():
-            self.opened.set_exception(ConnectionError(fault))
-        if self.transport is not None:
-            self.transport.close()
-
-    def _read_reuse(self, messages: list[bytes]) -> None:
-        """The first request says whether we may send requests back by this connection, and for which port."""
-        for message in messages:
-            if is_response(message):
-                continue
-            self._is_reuse_read = True
-            via = _TOP_VIA.search(message)
-            if via is not None and _MAY_REUSE.search(via.group(2)):
-                default = 5061 if self.hop.transport == "tls" else 5060
-                self.shell.reuse(self, int(via.group(1) or default))
-            return
 
 
 class StreamShell:
@@ -228,6 +64,8 @@ class StreamShell:
         is_trusted: is this peer one of ours? Asked again once its certificate is known, and from time to time.
         connect_s: how long connecting may take, with the handshake.
         limits: how many connections there may be.
+        crowd: with it, what comes faster than it is dealt with is ranked (see `StreamCrowd`), else it has its turn as
+            it comes.
         certificates: for TLS; without any, only the system's store is believed and no TLS is served.
     """
 
@@ -242,6 +80,7 @@ class StreamShell:
         connect_s: float = 1.0,
         certificates: Certificates | None = None,
         limits: Limits = Limits(),
+        crowd: CrowdRules | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.certificates = certificates or Certificates(TlsFiles())
@@ -266,6 +105,11 @@ class StreamShell:
         self._sweep = self.loop.call_later(_SWEEP_S, self._swept)
         self._is_closed = False
         self.limits = limits
+        self._crowd = StreamCrowd(crowd) if crowd is not None else None
+        self._is_working_off = False
+        self._in_a_row, self._worked_until = 0, 0.0  # messages dealt with in one go, and until when
+        self._held: dict[int, Connection] = {}  # those that nothing is read from now
+        self._lost: dict[int, tuple[Connection, FramingLost]] = {}  # those to be closed behind what waits of them
 
     async def open(self, host: str, port: int, transport: str = "tcp") -> tuple[str, int]:
         """Listen; returns the address bound. Raises OSError when it cannot. `transport`: tcp or tls."""
@@ -463,6 +307,12 @@ class StreamShell:
     def connection_lost(self, connection: Connection) -> None:
         if self._connections.pop(connection.number, None) is None:
             return
+        self._held.pop(connection.number, None)
+        self._lost.pop(connection.number, None)
+        if self._crowd is not None and self._crowd.holds(connection.number):
+            for response in self._crowd.take_responses(connection.number):
+                self._crowd.rules.receive(response, connection.hop)
+            self._drained()
         self._no_stranger(connection)
         if self._inbound.get(connection.hop[:2]) is connection:
             del self._inbound[connection.hop[:2]]
@@ -479,12 +329,76 @@ class StreamShell:
     def messages_received(self, connection: Connection, messages: list[bytes]) -> None:
         if not connection.is_trusted and connection.number in self._strangers:
             self._strangers.move_to_end(connection.number)
+        crowd = self._crowd
+        if crowd is not None and (len(crowd) or self._is_long_turn(len(messages), connection.used_at)):
+            crowd.put(messages, connection.hop, connection.used_at)
+            self._hold(crowd, connection)
+            self._work_off_later(crowd)
+            return
         for message in messages:
             self._receive(message, connection.hop)
         self._drained()
+        self._worked_until = self.loop.time()
+
+    def _is_long_turn(self, count: int, now: float) -> bool:
+        """Have these messages, with those dealt with right before them, become too many to look at no others?"""
+        if now - self._worked_until > GAP_S:
+            self._in_a_row = 0
+        self._in_a_row += count
+        return self._in_a_row > MOST_IN_A_ROW
+
+    # -- when more has come than can be dealt with ---------------------------------------------------------------
+
+    def _hold(self, crowd: StreamCrowd, connection: Connection) -> None:
+        if crowd.is_full(connection.number) and connection.is_usable and connection.transport is not None:
+            connection.transport.pause_reading()
+            self._held[connection.number] = connection
+
+    def _work_off_later(self, crowd: StreamCrowd) -> None:
+        if not self._is_working_off:
+            self._is_working_off = True
+            self.loop.call_soon(self._work_off, crowd)
+
+    def _work_off(self, crowd: StreamCrowd) -> None:
+        """Deal with some in their rank, then let the loop read what has come meanwhile: it may be a 911."""
+        self._is_working_off = False
+        try:
+            now = self.loop.time()
+            until = now + TURN_S
+            while now < until and len(crowd):
+                crowd.work(now, WORKED_AT_ONCE)
+                now = self.loop.time()
+            self._drained()
+        finally:
+            self._in_a_row = 0
+            if len(crowd):
+                self._work_off_later(crowd)
+            self._let_go(crowd)
+
+    def _let_go(self, crowd: StreamCrowd) -> None:
+        """Read on where there is room again; close what could not be read on and has had its turn."""
+        for number, connection in list(self._held.items()):
+            if not crowd.is_full(number):
+                del self._held[number]
+                if connection.transport is not None:
+                    connection.transport.resume_reading()
+        for number, (connection, lost) in list(self._lost.items()):
+            if not crowd.holds(number):
+                del self._lost[number]
+                self.framing_lost(connection, lost)
+
+    @property
+    def shed(self) -> int:
+        """New ordinary requests that were refused in a crowd."""
+        return self._crowd.shed if self._crowd is not None else 0
 
     def framing_lost(self, connection: Connection, lost: FramingLost) -> None:
-        """Let the stack answer what can be read (400, 513), then close: what follows cannot be trusted."""
+        """Let the stack answer what can be read (400, 513), then close: what follows cannot be trusted. What came
+        before it has its turn first.
+        """
+        if self._crowd is not None and self._crowd.holds(connection.number):
+            self._lost[connection.number] = connection, lost
+            return
         self._receive(lost.data, connection.hop)
         self._drained()
         connection.close()
@@ -565,23 +479,6 @@ class StreamShell:
 
 def _key(hop: Hop) -> Key:
     return hop.transport, hop.ip, hop.port, hop.host
-
-
-def socket_address(address: tuple[object, ...]) -> tuple[str, int]:
-    """(ip, port) of what a socket calls an address; a link-local one keeps its interface (`fe80::1%2`, RFC 4007)."""
-    ip, port = str(address[0]), int(str(address[1]))
-    if len(address) == 4 and address[3] and "%" not in ip:
-        ip = f"{ip}%{address[3]}"
-    return ip, port
-
-
-def _set_options(sock: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # gone already
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(PONG_WITHIN_S * 1000))
 
 
 def _descriptors() -> int:

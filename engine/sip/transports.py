@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from engine.sip.connection import socket_address
 from engine.sip.crowd import CrowdRules
 from engine.sip.forward import Hop
 from engine.sip.grammar import is_response
 from engine.sip.standing import Standing
-from engine.sip.stream import Limits, StreamShell, socket_address
+from engine.sip.stream import Limits, StreamShell
 from engine.sip.tls import Certificates
 from engine.sip.udp import UdpShell
 from engine.sip.uri import bracketed
@@ -69,7 +70,7 @@ class Transports:
         is_trusted: is this peer one of ours?
         connect_s: how long connecting a stream may take.
         advertised: see `Listening`. `receive_own`: takes datagrams of our own address, else `receive_datagram` does.
-            `limits`: of streams; `crowd`: for UDP, what goes first when too much comes.
+            `limits`: of streams; `crowd`, `stream_crowd`: what goes first when too much comes, by UDP and on streams.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Transports:
         receive_own: Callable[[bytes, Hop], None] | None = None,
         limits: Limits = Limits(),  # noqa: B008 - a frozen value
         crowd: CrowdRules | None = None,
+        stream_crowd: CrowdRules | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._failed = failed
@@ -98,7 +100,7 @@ class Transports:
         self._has_own = False
         self.streams = StreamShell(
             receive=receive, drained=drained, failed=failed, connected=connected, is_trusted=is_trusted,
-            connect_s=connect_s, certificates=certificates, limits=limits,
+            connect_s=connect_s, certificates=certificates, limits=limits, crowd=stream_crowd,
         )  # fmt: skip
         self.standing = Standing(self.streams)
         self.bound: dict[str, list[Place]] = {"udp": [], "tcp": [], "tls": []}
@@ -166,7 +168,7 @@ class Transports:
 
     @property
     def shed(self) -> int:
-        return sum(shell.shed for shell in self._udp)
+        return sum(shell.shed for shell in self._udp) + self.streams.shed
 
     @property
     def receive_buffer_bytes(self) -> int:

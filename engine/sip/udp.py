@@ -11,10 +11,10 @@ import socket
 import struct
 from collections.abc import Callable
 
+from engine.sip.connection import socket_address
 from engine.sip.crowd import Crowd, CrowdRules
 from engine.sip.forward import Hop
 from engine.sip.grammar import MAX_MESSAGE_BYTES
-from engine.sip.stream import socket_address
 
 MAX_DATAGRAMS_PER_WAKE_UP = 64  # leave the loop a turn under flood
 RECEIVE_BUFFER_BYTES = 8 * 1024 * 1024  # a second of 5,000 calls; the kernel grants what net.core.rmem_max allows

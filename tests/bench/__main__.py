@@ -148,7 +148,8 @@ def _front(console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:
 
 
 def _crowd(_console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:
-    return table.crowd_goals(crowd.measure(sip.limit_of_ours(plan, say), plan.emergency_s, say))
+    found = crowd.measure(sip.limit_of_ours(plan, say), plan.emergency_s, say)
+    return table.crowd_goals(found, crowd.measure_stream(plan, say))
 
 
 def _http(console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:

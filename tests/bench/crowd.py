@@ -1,7 +1,7 @@
 """A large account: 100,000 phones and 20,000 networks in the table.
 
 How long it takes to build, what it holds, what a 911 meets at half of what the element carries and at twice of it, and
-what ten thousand calls that are up take.
+what ten thousand calls that are up take. And what a 911 meets at twice of it where all calls come by one connection.
 """
 
 import contextlib
@@ -17,9 +17,10 @@ from engine import crypto
 from engine.crypto import KeyRing
 from engine.e911 import snapshot
 from tests import peers
-from tests.bench import machine
+from tests.bench import machine, streams
 from tests.bench.generator import Generator, Load, Outcome
-from tests.bench.sip import Say
+from tests.bench.plan import Plan
+from tests.bench.sip import Say, search
 
 PHONES, NETWORKS, LOCATIONS = 100_000, 20_000, 200
 EMERGENCIES_PER_S = 20
@@ -77,6 +78,28 @@ def measure(limit: float, seconds: float, say: Say, *, phones: int = PHONES, net
         machine.percentile(direct.emergency_delays_ms, 0.5), machine.percentile(direct.emergency_delays_ms, 0.99),
         calls_up, calls_up_mb,
     )  # fmt: skip
+
+
+def measure_stream(plan: Plan, say: Say, limit: float = 0.0) -> Outcome:
+    """Twice what the element carries by one TCP connection from the PBX and one to the trunk. `limit`: that, when it is
+    known; else it is looked for.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        papers = streams.Papers(Path(name))
+        generator = Generator(peers.PBX_IP, peers.CARRIER_IP, papers.wires("tcp"))
+
+        def start(far: tuple[str, int]) -> contextlib.AbstractContextManager[tuple[int, tuple[str, int]]]:
+            return streams.edge(far, "tcp", papers)
+
+        try:
+            limit = limit or search(generator, "Callpoint edge over TCP", start, plan, say)
+            with start(generator.callee_address) as (_, address):
+                generator.run(Load(200, 1.0, emergency_every=10), address)
+                twice = generator.run(_load(limit * 2, min(plan.emergency_s, 10.0)), address)
+        finally:
+            generator.close()
+    say(f"at twice {limit:.0f}/s over TCP: {_reached(twice)} of 911, p99 {_p(twice, 0.99):.1f} ms; {twice.fault}")
+    return twice
 
 
 def account(callee: tuple[str, int], phones: int, networks: int) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def measure(plan: Plan, say: Say) -> list[Sustained]:
     with tempfile.TemporaryDirectory() as name:
         papers = Papers(Path(name))
         for transport in ("tcp", "tls"):
-            for element, make in (("Kamailio", _kamailio), ("Callpoint edge", _edge)):
+            for element, make in (("Kamailio", _kamailio), ("Callpoint edge", edge)):
                 rows.append(_one(f"{element} over {transport.upper()}", transport, make, papers, plan, say))
     return rows
 
@@ -85,7 +85,8 @@ def _kamailio(far: tuple[str, int], transport: str, papers: Papers) -> Iterator[
 
 
 @contextlib.contextmanager
-def _edge(far: tuple[str, int], transport: str, papers: Papers) -> Iterator[Element]:
+def edge(far: tuple[str, int], transport: str, papers: Papers) -> Iterator[Element]:
+    """Callpoint's SIP process with a trunk and a default route over that transport."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         keys = crypto.create(folder / "keys.toml")

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import trustme
 
+from engine.sip.connection import PONG_WITHIN_S, socket_address
 from engine.sip.forward import Hop, Target
 from engine.sip.stack import AttemptEnded, Finished
 from engine.sip.standing import PROBE_PAUSES_S
-from engine.sip.stream import PING_AFTER_S, PONG_WITHIN_S, Limits, socket_address
+from engine.sip.stream import PING_AFTER_S, Limits
 from engine.sip.tls import TlsFiles, client_context, server_context
 from engine.sip.transports import Listening
 from tests.certificates import files_of, written
