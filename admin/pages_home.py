@@ -151,8 +151,12 @@ async def _standing(request: web.Request) -> Standing:
 # ------------------------------------------------------------------------------------------ what needs a person
 
 
+async def alarms_shown(request: web.Request) -> list[Alarm]:
+    """What this user or key may see of it, urgent things first."""
+    return await _alarms(request, await _standing(request))
+
+
 async def _alarms(request: web.Request, standing: Standing) -> list[Alarm]:
-    """What this user may see of it, urgent things first."""
     found: list[Alarm] = []
     scopes = request[SCOPES]
     if {Scope.CALLS_READ, Scope.LOCATIONS_READ} <= scopes:

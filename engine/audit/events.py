@@ -248,6 +248,7 @@ class Event(StrEnum):
     EMERGENCY_CALL_EXPORT = "emergency_call.export"
     EMERGENCY_CALL_FOLLOW = "emergency_call.follow"
     EMERGENCY_CALL_FOLLOW_END = "emergency_call.follow_end"
+    ALARM_LIST = "alarm.list"
     ALARM_DISMISS = "alarm.dismiss"
     ALERT_DISPLAY_CREATE = "alert_display.create"
     DRILL_CREATE = "drill.create"

@@ -30,7 +30,7 @@ async def dismiss(session: AsyncSession, actor: Actor, account_id: str, kind: st
     except ValueError:
         shown = None
     if shown is None or shown.tzinfo is None:
-        fault = FieldFault("until", "Expected a time with its zone, as Home's form holds it.")
+        fault = FieldFault("until", "Expected a time with its zone, such as 2026-11-21T20:00:00Z.")
         raise Invalid("The alarm was not dismissed.", fields=(fault,))
     row = await store_unplaced.dismissal_of(session, account_id, kind)
     if row is None:

@@ -28,7 +28,7 @@ class Furnished:
         parts = path.split("/")
         name = next((each for each in (path, "/".join(parts[:2]), parts[0]) if each in self.ids), "")
         named = route.path.replace("{id}", self.ids.get(name, "anything"))
-        for part, filled in (("{name}", "0015654aa937.cfg"), ("{guide}", "users")):
+        for part, filled in (("{name}", "0015654aa937.cfg"), ("{guide}", "users"), ("{kind}", "no_location")):
             named = named.replace(part, filled)
         return re.sub(r"{[^}]+}", "anything", named)
 
@@ -69,6 +69,7 @@ class Furnished:
                 "civic_address": CIVIC,
                 "geo": {"latitude": 42.6, "longitude": -73.7},
             },
+            ("POST", "alarms/{kind}/dismiss"): {"until": "2026-11-22T08:00:00Z"},
             ("PATCH", "sweep-plan"): {"cadence": "weekly", "weekday": 2, "hour": 9},
             ("POST", "sweeps"): {"tells": False},
             ("POST", "drills"): {"location_id": location},

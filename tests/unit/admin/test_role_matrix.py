@@ -77,11 +77,11 @@ AREAS = {
     "Calls, alerts and tests": (
         "/api/v1/emergency-calls", "/api/v1/exports/emergency-calls", "/api/v1/notifications", "/api/v1/sweep-plan",
         "/api/v1/sweeps", "/api/v1/location-tests", "/api/v1/drills", "/alerts", "/calls", "/notifications",
-        "/locations/tests", "/locations/{id}/drill",
+        "/locations/tests", "/locations/{id}/drill", "GET /api/v1/alarms",
     ),
     "Logs, views and hints": (
         "/api/v1/audit-log", "/api/v1/audit-views", "/api/v1/anomalies", "/api/v1/auth-log",
-        "/api/v1/exports/audit-log", "/audit", "/auth-log", "/alarms",
+        "/api/v1/exports/audit-log", "POST /api/v1/alarms", "/audit", "/auth-log", "/alarms",
     ),
 }  # fmt: skip
 # Pages that only show something, but a form or a question whose answer is a change: for who may change.
