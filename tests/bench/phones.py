@@ -1,9 +1,9 @@
 """The list of 100,000 phones with filters, as page and over the API; and tables of 10,000 phones.
 
 On SQLite, and on PostgreSQL where it is installed. The phones are put into the database directly (`phones_fill`). Each
-filter in each order is asked for with the page behind the first one. While a table is imported and while many phones
-are changed at once, another administrator changes something again and again: the longest such change tells how long
-the database's one writer is held.
+filter in each order is asked for with the page behind the first one and the last one. While a table is imported and
+while many phones are changed at once, another administrator changes something again and again: the longest such change
+tells how long the database's one writer is held.
 """
 
 import asyncio
@@ -16,17 +16,21 @@ import re
 import statistics
 import tempfile
 import time
+import zoneinfo
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
 
 import aiohttp
+from multidict import MultiDict
 from rich.console import Console
 from rich.table import Table
 from yarl import URL
 
+from admin.phone_filters import listing_asked, place_text
 from engine import crypto
+from engine.provisioning.phone_list import Order, Place
 from tests.bench import machine
 from tests.bench.phones_fill import fill
 from tests.bench.plan import Plan
@@ -198,8 +202,19 @@ async def _template_tried(client: aiohttp.ClientSession) -> tuple[float, int]:
     return first - begun + for_one * (TABLE_ROWS - done), run["total"]
 
 
+async def _near_the_end(client: aiohttp.ClientSession, query: str, sort: str) -> str:
+    """Behind which phone the last page begins, as its address says it: read from the other end."""
+    turned = sort.removeprefix("-") if sort.startswith("-") else f"-{sort}"
+    whole = "&".join(part for part in (query, f"sort={turned}", "limit=60") if part)
+    async with client.get(URL(f"/api/v1/phones?{whole}", encoded=True)) as answer:
+        phone = (await answer.json())["data"][-1]
+    listing = listing_asked(MultiDict({"sort": sort}), zoneinfo.ZoneInfo("UTC"))
+    key = {Order.LABEL: phone["label"], Order.LAST_FETCH: phone["last_fetch_at"] or "", Order.MADE: ""}[listing.order]
+    return place_text(Place(key, phone["id"]), listing)
+
+
 async def _listed(client: aiohttp.ClientSession, query: str, sort: str) -> Listed:
-    """The first page and the one behind it, on the page and over the API."""
+    """The first page, the one behind it and the last one on the page; the first two over the API."""
 
     async def timed(address: str) -> tuple[float, str]:
         begun = time.perf_counter()
@@ -215,6 +230,9 @@ async def _listed(client: aiohttp.ClientSession, query: str, sort: str) -> Liste
         page.append(took)
         if following := re.search(r'href="(/phones\?[^"]*\bafter=[^"]*)"', body):
             page.append((await timed(html.unescape(following[1])))[0])
+            page.append(
+                (await timed(f"/phones?{whole}&{urlencode({'after': await _near_the_end(client, query, sort)})}"))[0]
+            )
         took, body = await timed(f"/api/v1/phones?{whole}")
         api.append(took)
         if cursor := json.loads(body)["next_cursor"]:

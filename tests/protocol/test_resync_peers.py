@@ -3,11 +3,12 @@
 import asyncio
 import re
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from engine.crypto import KeyRing
@@ -185,3 +186,70 @@ async def test_a_whole_node_asks_many_phones_and_tells_what_came_of_each(tmp_pat
             assert results[0] == "accepted"
             assert results[1].startswith("This phone has no line")
         assert "secret-of-101" not in "".join(node.output)
+
+
+class KeepsToItself(asyncio.DatagramProtocol):
+    """A PBX that answers a NOTIFY by the phone it is for: 101 takes it, 102 has no subscription, 103 says nothing."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self._transport: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+
+    def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
+        lines = data.decode().split("\r\n")
+        if not (found := re.match(r"NOTIFY sip:(\d+)@", lines[0])):
+            return
+        self.asked.append(found[1])
+        status = {"101": "200 OK", "102": "481 Subscription Does Not Exist"}.get(found[1])
+        kept = [line for line in lines[1:] if re.match(r"(?i)(via|v|from|f|call-id|i|cseq)\s*:", line)]
+        to = next(line for line in lines if re.match(r"(?i)(to|t)\s*:", line))
+        if status is not None and self._transport is not None:
+            answer = [f"SIP/2.0 {status}", *kept, f"{to};tag=k1", "Content-Length: 0", "", ""]
+            self._transport.sendto("\r\n".join(answer).encode(), addr)
+
+
+@asynccontextmanager
+async def keeps_to_itself() -> AsyncIterator[tuple[KeepsToItself, int]]:
+    loop = asyncio.get_running_loop()
+    transport, protocol = await loop.create_datagram_endpoint(KeepsToItself, local_addr=(PHONE_IP, 0))
+    try:
+        yield protocol, transport.get_extra_info("sockname")[1]
+    finally:
+        transport.close()
+
+
+async def test_a_phone_that_cannot_be_asked_says_so_on_its_row_and_its_page_until_it_comes(tmp_path: Path) -> None:
+    """P-14: 481 and no answer, through the real door, beside one that took it; in the API, the list and the page."""
+    async with keeps_to_itself() as (pbx, port), Node(tmp_path) as node:
+        await node.set_up()
+        registrar = {"registrar_host": PHONE_IP, "registrar_port": port, "sources": [f"{PHONE_IP}/32"]}
+        await node.api("POST", "pbxs", {"name": "PBX"} | registrar)
+        ids = {}
+        for user in ("101", "102", "103"):
+            line = await node.api("POST", "lines", {"extension": user})
+            wished = {"mac": f"805ec0000{user}", "vendor": "yealink", "model": "T46U", "lines": [line["id"]]}
+            ids[user] = (await node.api("POST", "phones", wished))["id"]
+        asked_for = await node.api("POST", "phones/resync", {"phones": list(ids.values())})
+        path = f"phone-resyncs/{asked_for['id']}"
+        await node.wait_for(path, lambda answer: answer["done"] == answer["phones"], within_s=60.0)
+        told = {user: (await node.api("GET", f"phones/{each}"))["resync_result"] for user, each in ids.items()}
+        assert told == {"101": "accepted", "102": "the PBX does not pass it on", "103": "no answer"}
+        assert set(pbx.asked) == set(ids)
+        rows = re.findall(r"<tr>.*?</tr>", await _page(node, "/phones"), re.DOTALL)
+        shown = {user: next(row for row in rows if each in row) for user, each in ids.items()}
+        assert "Resync:" not in shown["101"]
+        assert "Resync: The PBX does not pass it on" in shown["102"]
+        assert "Resync: No answer" in shown["103"]
+        for user, words in (("101", "Accepted"), ("102", "The PBX does not pass it on"), ("103", "No answer")):
+            page = await _page(node, f"/phones/{ids[user]}")
+            assert re.search(rf"<dt>Last resync</dt><dd>{words} ", page), user
+
+
+async def _page(node: Node, path: str) -> str:
+    headers = {"Authorization": f"Bearer {node.api_key}"}
+    async with aiohttp.ClientSession(headers=headers) as client, client.get(f"{node.admin}{path}") as answer:
+        assert answer.status == 200, path
+        return await answer.text()
