@@ -68,6 +68,7 @@ class LocationAnswer(StampedAnswer):
     callback_number: str | None
     onsite_number: str | None
     carrier_ids: dict[str, str]
+    outdated_carrier_ids: dict[str, str]
     trunk_group_id: str | None
     notification_prefix: str
     notification_text: str

@@ -106,7 +106,8 @@ FIELDS: Mapping[str, str] = {
     "callback_number": f"What a dispatcher calls back: {_E164}.",
     "callbacks": "Calls that came in for the number it gave.",
     "caller": "Name, extension, callback number, phone, line and source address.",
-    "carrier_ids": 'What carriers call the place, by profile, such as `{"bandwidth": "hq-4"}`.',
+    "carrier_ids": 'What carriers call the place, by profile, such as `{"bandwidth": "hq-4"}`. A change of the address '
+    "empties it: enter them again once the carriers know the new one.",
     "category": "The group of events it belongs to.",
     "chain": "The account, or `platform`.",
     "changes": "Each changed field with `before` and `after`; secrets are masked.",
@@ -252,6 +253,8 @@ FIELDS: Mapping[str, str] = {
     "opening_deg": "Degrees from the start, clockwise.",
     "orientation_deg": "Of the major axis, degrees clockwise from north.",
     "orphan": "No call was known for it: it went to the on-site number.",
+    "outdated_carrier_ids": "What carriers know another address by, by profile: not sent with calls. Entered anew in "
+    "`carrier_ids`, or entered empty, it goes from here.",
     "outcome": "How it ended.",
     "outer_radius_m": "Metres to the far edge.",
     "password": "What they sign in with. Never shown again.",

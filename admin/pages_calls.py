@@ -1,6 +1,5 @@
 """Emergency calls: the list, one page for each call, and sending a message to staff again."""
 
-import re
 from collections.abc import Sequence
 from urllib.parse import urlencode
 
@@ -22,7 +21,6 @@ from engine.errors import Invalid, NotFound
 from engine.models import CallAttempt, EmergencyCall
 
 PAGE = 50
-_CREDENTIALS = re.compile(r"(?im)^((?:proxy-)?authorization|x-callpoint-proof)(\s*:\s*).*$(?:\r?\n[ \t].*$)*")
 _FLAGS = {
     "location_unknown": "No location is known for this caller, so none was sent. The call went out all the same. "
     "Add the caller's subnet to a location.",
@@ -165,10 +163,10 @@ def sent_after(call: EmergencyCall) -> str:
 
 
 def _invites(call: EmergencyCall, attempts: Sequence[CallAttempt]) -> list[tuple[str, str]]:
-    """What was sent to whom, first to last, credentials masked."""
+    """What was sent to whom, first to last; credentials were masked before it was stored."""
     first = attempts[0].trunk_name if attempts else ""
     sent = [(first, call.invite), *((attempt.trunk_name, attempt.invite) for attempt in attempts)]
-    return [(name, without_credentials(text)) for name, text in sent if text]
+    return [(name, text) for name, text in sent if text]
 
 
 def taken_sentence(call: EmergencyCall) -> str:
@@ -182,11 +180,6 @@ def taken_sentence(call: EmergencyCall) -> str:
     asked = sum(1 for rung in call.verdict if rung.get("said"))
     others = f" {plural(asked - 1, 'other source')} named a place too." if asked > 1 else ""
     return f"Taken from: {source}{f' ({why})' if why else ''}{f', {age}' if age else ''}.{others}"
-
-
-def without_credentials(message: str) -> str:
-    """A SIP message to show: what proves an identity is masked, continuation lines included."""
-    return _CREDENTIALS.sub(r"\1\2(masked)", message)
 
 
 def flags_of(call: EmergencyCall, attempts: Sequence[CallAttempt]) -> list[str]:

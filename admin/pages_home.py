@@ -126,9 +126,9 @@ async def _standing(request: web.Request) -> Standing:
         account=account,
         places=[
             e911_alarms.Place(
-                name, is_dispatchable(civic, has_geo), status, has_recipients, str(civic.get("country") or "")
+                name, is_dispatchable(civic, has_geo), status, has_recipients, str(civic.get("country") or ""), withheld
             )
-            for name, civic, has_geo, status, has_recipients in places
+            for name, civic, has_geo, status, has_recipients, withheld in places
         ],
         told=await store_calls.count_recipients(session, account.id),
         is_mail_set_up=bool(request.app[MAIL_SERVER].settings.host),

@@ -140,6 +140,8 @@ async def post_location(request: web.Request) -> web.Response:
     await refuse_stale(request, location)
     networks, faults = await _typed_networks(request)
     values = await _typed_values(request, location.civic_address)
+    if await typed(request, "no_carrier_ids"):
+        values["carrier_ids"] = dict.fromkeys(location.outdated_carrier_ids, "") | values["carrier_ids"]
     with gathered(faults):
         await sites.update_location(request[SESSION], request[ACTOR], request[ACCOUNT], location, values)
     refuse(faults)

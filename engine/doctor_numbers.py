@@ -24,7 +24,10 @@ async def number_findings(session: AsyncSession, account: Account) -> list[Findi
     findings += await _silent_lines(session, account, has_pools=any(pool.location_id for pool in pools))
     locations = await store.locations_of(session, account.id)
     warnings = await sites.warnings_of(session, account, locations)
-    sentences = dict.fromkeys(text for found in warnings.values() for text in found)
+    withheld = [(location, text) for location in locations for text in sites.withheld_warnings(location)]
+    findings += [Finding(f"{account.name}: {place.name}", "warning", text) for place, text in withheld[:NAMED]]
+    told = {text for _, text in withheld}
+    sentences = dict.fromkeys(text for found in warnings.values() for text in found if text not in told)
     findings += [Finding(f"{account.name}: extensions", "warning", text) for text in list(sentences)[:NAMED]]
     return findings
 

@@ -20,6 +20,7 @@ class AlarmKind(StrEnum):
     MAIL_FAILING = "mail_failing"
     NO_ADDRESS = "no_address"
     REJECTED = "rejected"
+    CARRIER_ID_WITHHELD = "carrier_id_withheld"
     DISAGREEMENT = "disagreement"
     TRUNK_DOWN = "trunk_down"
     MAIL_FAILED = "mail_failed"
@@ -78,6 +79,7 @@ class Place:
     status: str
     has_recipients: bool
     country: str = ""  # of its address; empty: the account's
+    withheld: Sequence[str] = ()  # carriers' profiles that know another address by the identifier they gave
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +238,15 @@ def _of_places(now: Standing) -> list[Alarm]:
             f"still sent with {now.number} calls: help may go astray. Correct what the validator names."
         )
         found.append(Alarm(AlarmKind.REJECTED, text, "Correct it", "/locations"))
+    withheld = [place for place in now.places if place.withheld]
+    if withheld:
+        carriers = _named(sorted({name for place in withheld for name in place.withheld}))
+        text = (
+            f"{_named([place.name for place in withheld])}: {carriers} would look up another address by the "
+            f"identifier it gave, so it is not sent. {now.number} calls carry the address itself where the trunk can. "
+            "Give the carrier the address, then enter its identifier."
+        )
+        found.append(Alarm(AlarmKind.CARRIER_ID_WITHHELD, text, "See locations", "/locations"))
     if draft:
         is_testable = any(
             numbers_of(place.country or now.country).test

@@ -33,6 +33,7 @@ from engine.db import Database, utc_now
 from engine.e911 import callback_numbers, callback_records, mail, store, store_tests, webhooks
 from engine.e911.entries import LOCATION_NOT_SENT
 from engine.e911.journal import START, JournalReader, Position
+from engine.e911.masking import without_credentials
 from engine.e911.refusals import Tally, note_refusal
 from engine.e911.telling import (
     ANSWERED,
@@ -406,7 +407,7 @@ def _call_row(entry: Entry, country: str, *, has_recipients: bool) -> EmergencyC
         verdict=_list(entry.get("verdict")),
         flags=list(dict.fromkeys(flags)),
         peer=as_mapping(entry.get("peer")),
-        invite=as_text(entry.get("invite")),
+        invite=_shown(entry.get("invite")),
         trunk_id=as_text(entry.get("trunk_id")),
         elin=as_text(entry.get("elin")),
         received_at=received_at,
@@ -426,6 +427,11 @@ def _caller_actor(call: EmergencyCall) -> Actor:
 def _resource(call: EmergencyCall) -> tuple[str, str, str]:
     name = str(call.caller.get("name") or call.caller.get("extension") or "an unknown caller")
     return ("call", call.id, mail.one_line(f"{call.dialed} from {name}"))
+
+
+def _shown(invite: object) -> str | None:
+    text = as_text(invite)
+    return without_credentials(text) if text else text
 
 
 async def _call_named(session: AsyncSession, entry: Entry) -> EmergencyCall:
@@ -450,7 +456,7 @@ async def _put_attempt(session: AsyncSession, entry: Entry) -> None:
     attempt.ended_at = _instant(entry.get("ended_at"))
     attempt.status_code = _status(entry.get("status"))
     attempt.outcome = str(entry.get("outcome") or "")[:20]
-    attempt.invite = as_text(entry.get("invite")) or attempt.invite
+    attempt.invite = _shown(entry.get("invite")) or attempt.invite
     await session.flush()
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from engine.audit.events import Event
 from engine.audit.record import Actor, parts_of, record
 from engine.db import utc_now
-from engine.e911 import store, store_merge, store_tests
+from engine.e911 import sites, store, store_merge
 from engine.e911.fields import MAX_CARRIER_IDS, MAX_RECIPIENTS
 from engine.e911.location_twins import inside_differs
 from engine.errors import Conflict, FieldFault, Invalid
@@ -63,8 +63,13 @@ async def merge_locations(
     told = len(filled.get("notification_recipients", keep.notification_recipients)) - len(keep.notification_recipients)
     for name, value in filled.items():
         setattr(keep, name, value)
-    if "geo" in filled:
-        await store_tests.address_changed(session, keep)
+    if filled.keys() & {"geo", "carrier_ids"}:
+        await sites.conveyed_otherwise(session, keep)
+    if _is_elsewhere(keep, gone):
+        others = {profile: name for profile, name in gone.carrier_ids.items() if profile not in keep.carrier_ids}
+        keep.outdated_carrier_ids = {**others, **keep.outdated_carrier_ids}
+    else:
+        sites.settle_carrier_ids(keep, {})
     with parts_of(session, bulk_id):
         lines, networks, numbers, pbxs = await _move(session, actor, account, keep, gone)
     phones = await store_merge.move_phones(session, actor, gone, keep, bulk_id)
@@ -107,7 +112,7 @@ async def _refuse(session: AsyncSession, keep: Location, gone: Location, *, desp
 def _filled(keep: Location, gone: Location) -> dict[str, Any]:
     """What the one that stays takes over: fields it leaves empty, and both lists as one."""
     filled = {name: getattr(gone, name) for name in _FILLED if not getattr(keep, name) and getattr(gone, name)}
-    if "geo" in filled and dict(keep.civic_address) != dict(gone.civic_address):
+    if "geo" in filled and _is_elsewhere(keep, gone):
         del filled["geo"]  # a position that a validated address was not validated with
     known = {address.casefold() for address in keep.notification_recipients}
     more = [address for address in gone.notification_recipients if address.casefold() not in known]
@@ -121,9 +126,13 @@ def _filled(keep: Location, gone: Location) -> dict[str, Any]:
     if more:
         filled["notification_recipients"] = recipients
     carriers = {**gone.carrier_ids, **keep.carrier_ids}
-    if carriers != keep.carrier_ids and len(carriers) <= MAX_CARRIER_IDS:
-        filled["carrier_ids"] = carriers
+    if carriers != keep.carrier_ids and len(carriers) <= MAX_CARRIER_IDS and not _is_elsewhere(keep, gone):
+        filled["carrier_ids"] = carriers  # of another address they would send help there
     return filled
+
+
+def _is_elsewhere(keep: Location, gone: Location) -> bool:
+    return dict(keep.civic_address) != dict(gone.civic_address)
 
 
 async def _move(

@@ -4,7 +4,7 @@ Values arrive as an API body or a form holds them (a mapping of field names); ev
 once, field by field. What a field is called and means: the API's names (`docs`), RFC 5139 for civic addresses.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -65,20 +65,52 @@ async def update_location(
     faults += await _foreign_group(session, account.id, read)
     refuse("The location was not saved", faults)
     moved = {name: value for name, value in read.items() if value != getattr(location, name)}
-    was_told = _told_to_phones(location)
+    was_told, known_by = _told_to_phones(location), dict(location.carrier_ids)
     for name, value in moved.items():
         setattr(location, name, value)
+    if "civic_address" in moved:
+        withhold_carrier_ids(location, known_by)
+    settle_carrier_ids(location, values)
     if _told_to_phones(location) != was_told:
         await outdate(session, Phone.account_id == location.account_id, Phone.location_id == location.id)
-    if moved.keys() & {"civic_address", "geo"} and location.status != LocationStatus.DRAFT:
-        location.status = LocationStatus.DRAFT
-        location.validated_at = None
-        location.validation = None
-    if moved.keys() & {"civic_address", "geo"}:
-        await store_tests.address_changed(session, location)
+    if moved.keys() & {"civic_address", "geo", "carrier_ids"}:
+        await conveyed_otherwise(session, location)
     record(session, actor, Event.LOCATION_UPDATE, location)
     await session.flush()
     return location
+
+
+async def conveyed_otherwise(session: AsyncSession, location: Location) -> None:
+    """What calls from there tell is another thing than what was validated and tested: a draft again, and untested."""
+    location.status = LocationStatus.DRAFT
+    location.validated_at = None
+    location.validation = None
+    await store_tests.address_changed(session, location)
+
+
+def withhold_carrier_ids(location: Location, known_by: Mapping[str, str]) -> None:
+    """Send no identifier any more that stands for another address than the location's.
+
+    A carrier looks the identifier up and tells the dispatcher what it finds: help would go to that other address. So
+    calls go as the trunk sends locations without one, by value or by a URI of ours, until the carrier's new one is
+    entered; the same one counts too, once it is entered again.
+
+    Args:
+        known_by: Identifiers by profile, of that other address.
+    """
+    stale = {profile: name for profile, name in known_by.items() if location.carrier_ids.get(profile) == name}
+    location.carrier_ids = {name: text for name, text in location.carrier_ids.items() if stale.get(name) != text}
+    location.outdated_carrier_ids = {**location.outdated_carrier_ids, **stale}
+
+
+def settle_carrier_ids(location: Location, values: Values) -> None:
+    """An identifier entered anew, or one expressly left empty, ends the wait for it."""
+    named = values.get("carrier_ids")
+    empty = {name for name, text in named.items() if not text} if isinstance(named, Mapping) else set()
+    done = location.carrier_ids.keys() | empty
+    waiting = {profile: name for profile, name in location.outdated_carrier_ids.items() if profile not in done}
+    if waiting != location.outdated_carrier_ids:
+        location.outdated_carrier_ids = waiting
 
 
 def _told_to_phones(location: Location) -> tuple[object, ...]:
@@ -139,13 +171,24 @@ async def delete_location(session: AsyncSession, actor: Actor, location: Locatio
 
 async def warnings_of(session: AsyncSession, account: Account, locations: Iterable[Location]) -> dict[str, list[str]]:
     """What is wrong with locations that are kept all the same, by identifier: a line has a number that is an emergency
-    there.
+    there, or a carrier knows it by another address.
 
     A location is never refused for it: an address that is not kept helps nobody.
     """
+    locations = list(locations)
     country_of = {location.id: location.civic_address.get("country", "") for location in locations}
     found = {country: await _taken_numbers(session, account, country) for country in set(country_of.values())}
-    return {location_id: found[country] for location_id, country in country_of.items()}
+    return {location.id: [*withheld_warnings(location), *found[country_of[location.id]]] for location in locations}
+
+
+def withheld_warnings(location: Location) -> list[str]:
+    """Each carrier that knows another address by the identifier it gave, and what to do."""
+    return [
+        f"The identifier {name} of {profile} stands for another address and is not sent with emergency calls: they "
+        f"carry the address itself where the trunk can. Give {profile} this address, then enter the identifier it has "
+        "for it; the same one, where the carrier kept it."
+        for profile, name in sorted(location.outdated_carrier_ids.items())
+    ]
 
 
 async def _taken_numbers(session: AsyncSession, account: Account, country: str) -> list[str]:

@@ -192,16 +192,26 @@ async def location_names(session: AsyncSession, account_id: str, limit: int = 50
 # ------------------------------------------------------------------------------------------ what Home tells
 
 
-async def places_of(session: AsyncSession, account_id: str) -> list[tuple[str, dict[str, str], bool, str, bool]]:
-    """Of each location: name, civic address, whether it has a position, status, whether it has recipients; by name.
-    The rows themselves, with all they hold, are not needed to count them.
+async def places_of(
+    session: AsyncSession, account_id: str
+) -> list[tuple[str, dict[str, str], bool, str, bool, list[str]]]:
+    """Of each location: name, civic address, whether it has a position, status, whether it has recipients, and the
+    carriers that know it by another address; by name. The rows themselves, with all they hold, are not needed.
     """
     query = (
-        select(Location.name, Location.civic_address, Location.geo, Location.status, Location.notification_recipients)
+        select(
+            Location.name,
+            Location.civic_address,
+            Location.geo,
+            Location.status,
+            Location.notification_recipients,
+            Location.outdated_carrier_ids,
+        )
         .where(Location.account_id == account_id)
         .order_by(func.lower(Location.name), Location.id)
     )
-    return [(row[0], row[1], row[2] is not None, row[3], bool(row[4])) for row in await session.execute(query)]
+    rows = await session.execute(query)
+    return [(row[0], row[1], row[2] is not None, row[3], bool(row[4]), sorted(row[5])) for row in rows]
 
 
 async def has_callback_number(session: AsyncSession, account_id: str) -> bool:

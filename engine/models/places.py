@@ -43,6 +43,8 @@ class Location(Audited, Versioned, Stamped, Base):
     callback_number: Mapped[str | None] = mapped_column(String(20))
     onsite_number: Mapped[str | None] = mapped_column(String(20))
     carrier_ids: Mapped[dict[str, str]] = mapped_column(Json, default=dict)  # by profile: the carrier's name for it
+    # what carriers knew another address by: never sent, kept to tell which carrier wants to be given this one
+    outdated_carrier_ids: Mapped[dict[str, str]] = mapped_column(Json, default=dict, server_default="{}")
     status: Mapped[str] = mapped_column(String(20), default=LocationStatus.DRAFT)
     validated_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
     validation: Mapped[dict[str, Any] | None] = mapped_column(Json)  # what a validator said last: e911.validation

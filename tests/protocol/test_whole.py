@@ -205,6 +205,30 @@ async def test_933_takes_the_same_path_and_is_marked_a_test(site: Site) -> None:
     assert "emergency_call.create" in [entry["event"] for entry in log["data"]]
 
 
+async def test_no_credential_of_a_call_is_kept_or_given_out(site: Site) -> None:
+    """E-12: what the PBX proves itself with reaches neither the record, nor the API, nor exports; the rest stays."""
+    headers = (
+        ("Authorization", "Basic Y2FuYXJ5OnNlY3JldC1vbmU="),
+        ("Proxy-Authorization", 'Digest username="pbx", realm="x", nonce="n", uri="sip:911@x", response="5ec7e7"'),
+        ("X-Note", "kept as it came"),
+    )
+    record = await site.record_of(await site.dial("911", "101", *headers))
+    assert "(masked)" in record["invite"]
+    assert "X-Note: kept as it came" in record["invite"]
+    texts = [json.dumps(record)]
+    auth = {"Authorization": f"Bearer {site.node.api_key}"}
+    async with aiohttp.ClientSession(headers=auth) as client:
+        for kind in ("csv", "jsonl"):
+            async with client.get(f"{site.node.admin}/api/v1/exports/emergency-calls/{kind}") as answer:
+                texts.append(await answer.text())
+        async with client.get(f"{site.node.admin}/api/v1/emergency-calls") as answer:
+            texts.append(await answer.text())
+    for text in texts:
+        assert record["id"] in text
+        assert "Y2FuYXJ5OnNlY3JldC1vbmU" not in text
+        assert "5ec7e7" not in text
+
+
 async def test_an_unknown_location_never_stops_a_911_call(site: Site) -> None:
     """E-03: the first law. No record of the caller, no default: the call goes out, flagged."""
     placed = await site.dial("911", "nobody-we-know")

@@ -35,6 +35,8 @@ def upgrade() -> None:
     _owed_marks()
     op.add_column("phone", sa.Column("stale_revision", sa.Integer(), nullable=True))
     op.add_column("location_test", sa.Column("passed_before_at", sa.DateTime(), nullable=True))
+    outdated = sa.Column("outdated_carrier_ids", sa.JSON(none_as_null=True), nullable=False, server_default="{}")
+    op.add_column("location", outdated)
 
 
 def _each_entry_follows_the_one_before() -> None:

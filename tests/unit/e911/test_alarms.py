@@ -119,3 +119,11 @@ def test_a_call_without_a_location_is_told_with_the_next_step() -> None:
     (several,) = alarms_of(british)
     assert several.href == "/phones/phone_1"
     assert several.text.startswith("3 999 calls of the last 7 days, the latest by 102 at 2026-11-21 14:00, had no")
+
+
+def test_a_withheld_identifier_is_told_with_the_carrier_and_the_place() -> None:
+    """E-07, E-14: what was withheld, what goes instead, what to do."""
+    place = Place("Keepers", has_address=True, status="validated", has_recipients=True, withheld=("bandwidth",))
+    (found,) = [each for each in alarms_of(replace(GOOD, places=[place])) if each.kind == AlarmKind.CARRIER_ID_WITHHELD]
+    assert "Keepers: bandwidth would look up another address" in found.text
+    assert "Give the carrier the address" in found.text

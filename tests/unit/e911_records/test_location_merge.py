@@ -8,7 +8,7 @@ from sqlalchemy import event, func, select
 
 from engine.audit.record import Actor
 from engine.db import Database, utc_now
-from engine.e911 import location_bulk, store
+from engine.e911 import location_bulk, sites, store
 from engine.e911.location_bulk import Action, Change
 from engine.e911.location_merge import merge_locations
 from engine.errors import Conflict, Invalid, NotFound
@@ -310,3 +310,25 @@ async def test_a_location_that_is_not_there_stops_the_change(database: Database,
         theirs = await add_location(session, stranger)
     with pytest.raises(NotFound):
         await change(database, account, [ids[0], theirs.id], Change(Action.TIMEZONE, value="America/Denver"))
+
+
+async def test_identifiers_and_positions_are_taken_over_for_one_address_alone(
+    database: Database, account: Account
+) -> None:
+    """E-14, E-07: of the same address they are, and it is a draft again; of another they are kept back, and told."""
+    async with database.sessions.begin() as session:
+        same = await add_location(session, account, name="Same", status="validated", validated_at=utc_now())
+        twin = await add_location(session, account, name="Twin", carrier_ids={"telnyx": "t1"})
+        apart = await add_location(
+            session, account, name="Apart", civic_address=HEADQUARTERS | {"HNO": "9"},
+            carrier_ids={"telnyx": "x9", "bandwidth": "b9"},
+        )  # fmt: skip
+        await merge_locations(session, ADMIN, account, same, twin)
+        assert (same.status, same.validated_at, same.carrier_ids) == ("draft", None, {"telnyx": "t1"})
+        same.status = "validated"
+        await merge_locations(session, ADMIN, account, same, apart)
+        assert (same.status, same.carrier_ids) == ("validated", {"telnyx": "t1"})
+        assert same.outdated_carrier_ids == {"bandwidth": "b9"}
+        values = {"carrier_ids": {"telnyx": "t1", "bandwidth": ""}}
+        await sites.update_location(session, ADMIN, account, same, values)
+        assert (same.status, same.outdated_carrier_ids) == ("validated", {})
