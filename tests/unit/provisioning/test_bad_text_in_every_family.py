@@ -140,3 +140,50 @@ def test_what_people_do_write_is_taken_in_every_format(vendor):
         line = dataclasses.replace(phone.lines[0], display_name=name, label=name)
         data = RENDERER.render(profile, own(profile), dataclasses.replace(phone, lines=(line,), label=name))
         assert simulate.FAMILIES[vendor].lines(READERS[vendor](data))[0].display_name == name
+
+
+# What a format, a template or a phone's own screen could take for something else, and letters of more than one byte.
+HARD = [
+    *"\"'`&<>=#;:,.|\\/{}[]()%$^~!?*@+-_ ",
+    *"\u2018\u2019“”«»éßşЖ中ع☎🚒",
+    "\u200d",
+    "\u00a0",
+    "\ufeff",
+    "{{",
+    "%%",
+    "&amp;",
+    "]]>",
+    "\\n",
+]
+TEMPLATES = sorted(
+    {
+        (profile.name, model.template): model.name
+        for profile in KNOWN.profiles.values()
+        for model in profile.models.values()
+        if model.template is not None and profile.name in READERS
+    }.items()
+)
+
+
+@pytest.mark.parametrize(("vendor", "model"), [(vendor, model) for (vendor, _), model in TEMPLATES])
+def test_each_hard_character_is_read_back_from_every_template_of_every_family(vendor, model):
+    """P-11: name and label, the character inside them, by the family's own reader; or a refusal that names it."""
+    profile = KNOWN.profiles[vendor]
+    phone = config(profile, model, 0)
+
+    def read_back(name: str, label: str):
+        line = dataclasses.replace(phone.lines[0], display_name=name, label=label)
+        data = RENDERER.render(profile, own(profile), dataclasses.replace(phone, lines=(line,), label=label))
+        read = READERS[vendor](data)
+        (told,) = simulate.FAMILIES[vendor].lines(read)
+        return told.display_name, sum(label in str(value) for value in read.values())
+
+    _, with_label = read_back("Ann Lee", "Desk7")
+    refused = []
+    for hard in HARD:
+        name, label = f"Ann {hard} Lee", f"Desk{hard}7"
+        try:
+            assert read_back(name, label) == (name, with_label), hard
+        except UnsafeValue as exc:
+            refused.append((hard, str(exc)))
+    assert all(f"holds the character U+{ord(hard[0]):04X} at place" in told for hard, told in refused)
