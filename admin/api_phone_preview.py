@@ -70,6 +70,7 @@ class BootFileAnswer(Answer):
     at: Instant
     count: int
     note: str
+    asked_by: str
 
 
 class BootAnswer(Answer):

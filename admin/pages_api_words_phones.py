@@ -91,6 +91,7 @@ FIELDS_OF_PHONES: Mapping[str, str] = {
     "BootFileAnswer.count": "How often it was asked for at once.",
     "BootFileAnswer.duration_ms": "Time to answer, in milliseconds.",
     "BootFileAnswer.note": "Why it was not handed out.",
+    "BootFileAnswer.asked_by": "Of a file such phones do not have: vendor and model that the User-Agent names.",
     "CanaryBody.location_id": "All phones of that location.",
     "CanaryBody.phones": "These phones, by id.",
     "CanaryBody.random": "So many, chosen among those seen within a week.",

@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.models import FetchedFile
-from engine.provisioning import store
+from engine.provisioning import store, vendors
 from engine.provisioning.fetched import text_of
 from engine.provisioning.timeline import Boot, boots
 
@@ -21,7 +21,7 @@ async def boots_of(
     A boot that this cuts in two is left out, unless it is the only one: half a boot looks like one that failed.
     """
     events = await store.events_of(session, account_id, phone_id=phone_id, before=before, limit=limit)
-    found = boots(events)
+    found = boots(events, named=vendors.known().named_by)
     return found[:-1] if len(events) == limit and len(found) > 1 else found
 
 

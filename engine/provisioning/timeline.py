@@ -5,13 +5,14 @@ came before the boot and is no fetch (a NOTIFY that asked for it) is told with i
 """
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 GAP_S = 60.0
 RESYNC = "resync"
 _IS_A_FAULT = frozenset({"denied", "mismatch", "failed"})
+_NOT_ITS_FILE = frozenset({"unknown", "vendor"})  # reasons: the asker may be another device than the one kept
 _NOT_OF_A_BOOT = frozenset({"held", "held_denied"})  # a phone asks for its location at other times too
 
 
@@ -44,7 +45,9 @@ class LoggedFetch(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BootFile:
-    """One file of a boot. `count`: how often it was asked for at once; `note`: why it was not handed out, in words."""
+    """One file of a boot. `count`: how often it was asked for at once; `note`: why it was not handed out, in words;
+    `asked_by`: of a file that such phones do not have, what the User-Agent says the asker is, where it says that.
+    """
 
     name: str
     method: str
@@ -55,6 +58,7 @@ class BootFile:
     at: dt.datetime
     count: int = 1
     note: str = ""
+    asked_by: str = ""
 
     @property
     def is_fault(self) -> bool:
@@ -86,11 +90,14 @@ class Boot:
         return "current" if handed and all(file.kind == "not_modified" for file in handed) else "fetched"
 
 
-def boots(events: Iterable[LoggedFetch], *, gap_s: float = GAP_S) -> list[Boot]:
+def boots(
+    events: Iterable[LoggedFetch], *, gap_s: float = GAP_S, named: Callable[[str], str] = lambda _agent: ""
+) -> list[Boot]:
     """Those events as boots, the latest boot first and its files in the order they were asked for.
 
     Args:
         events: Newest first, as the log is read. A boot at the end may be cut off: the caller reads one more page.
+        named: Vendor and model that a User-Agent names; "" for one that names none.
     """
     groups: list[list[LoggedFetch]] = []
     asked: dict[int, str] = {}  # the boot that follows a NOTIFY, by its place
@@ -105,23 +112,23 @@ def boots(events: Iterable[LoggedFetch], *, gap_s: float = GAP_S) -> list[Boot]:
                 asked[len(groups) - 1] = answer
             answer, answered_at = "", None
         groups[-1].append(event)
-    found = [_boot(group, asked.get(at, "")) for at, group in enumerate(groups)]
+    found = [_boot(group, asked.get(at, ""), named) for at, group in enumerate(groups)]
     return found[::-1]
 
 
-def _boot(events: Sequence[LoggedFetch], resync: str) -> Boot:
+def _boot(events: Sequence[LoggedFetch], resync: str, named: Callable[[str], str]) -> Boot:
     latest = events[-1]
     return Boot(
         started_at=events[0].at,
         ended_at=latest.at,
         ip=latest.ip,
         user_agent=next((event.user_agent for event in reversed(events) if event.user_agent), ""),
-        files=tuple(_file(event) for event in events),
+        files=tuple(_file(event, named) for event in events),
         resync=resync,
     )
 
 
-def _file(event: LoggedFetch) -> BootFile:
+def _file(event: LoggedFetch, named: Callable[[str], str]) -> BootFile:
     evidence = event.evidence or {}
     sentences, count = evidence.get("sentences"), evidence.get("count")
     note = event.reason or ""
@@ -137,4 +144,5 @@ def _file(event: LoggedFetch) -> BootFile:
         at=event.at,
         count=count if isinstance(count, int) else 1,
         note=note,
+        asked_by=named(event.user_agent) if note in _NOT_ITS_FILE else "",
     )

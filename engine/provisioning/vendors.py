@@ -211,6 +211,13 @@ class Vendors:
                 return profile, Confidence.HIGH, [f"only {profile.title} asks in such a folder"]
         return None, confidence, evidence
 
+    def named_by(self, user_agent: str) -> str:
+        """Who a User-Agent says is asking: `Snom D785`, `Snom`, a browser's name; "" where it names nobody we know."""
+        agent = self._agent(user_agent)
+        if agent.profile is None:
+            return agent.foreign or ""
+        return f"{agent.profile.title} {agent.model}" if agent.model else agent.profile.title
+
     def _agent(self, text: str) -> _Agent:
         """What a User-Agent says. Remembered for the phone's next files, forgotten all at once when they are many."""
         found = self._agents.get(text)

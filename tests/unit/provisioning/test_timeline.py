@@ -4,6 +4,7 @@ import datetime as dt
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.provisioning import vendors
 from engine.provisioning.timeline import boots
 
 START = dt.datetime(2026, 11, 21, 8, 0, tzinfo=dt.UTC)
@@ -83,3 +84,24 @@ def test_a_resync_is_told_with_the_boot_that_follows_it_and_a_held_request_is_no
 
 def test_no_event_is_no_boot():
     assert boots([]) == []
+
+
+def test_a_file_that_such_phones_do_not_have_names_who_asked_for_it():
+    """P-05, P-16: a Snom at a Yealink's address is found by its User-Agent; of other files nothing is said."""
+    agent = "Mozilla/4.0 (compatible; snomD785-SIP 10.1.148.1 1.1.3-u 000413A1B2C3)"
+    (boot,) = boots(
+        newest_first(
+            Event("fetch", "805ec0123456.cfg", 0),
+            Event("mismatch", "snomD785-firmware.xml", 1, 404, "unknown", user_agent=agent),
+            Event("mismatch", "805ec0123456.cfg", 2, 404, "vendor", user_agent=agent),
+            Event("mismatch", "805ec0123456.xml", 3, 404, "vendor", user_agent="curl/8.5"),
+            Event("mismatch", "805ec0123456.cfg", 4, 404, "model", user_agent=agent),
+        ),
+        named=vendors.load().named_by,
+    )
+    assert [file.asked_by for file in boot.files] == ["", "Snom D785", "Snom D785", "", ""]
+
+
+def test_a_user_agent_of_no_family_here_is_named_as_it_names_itself():
+    named = vendors.load().named_by
+    assert [named(text) for text in ("Yealink", "Zoiper v5", "", "curl/8.5")] == ["Yealink", "Zoiper", "", ""]
