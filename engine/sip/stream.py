@@ -368,11 +368,11 @@ class StreamShell:
             while now < until and len(crowd):
                 crowd.work(now, WORKED_AT_ONCE)
                 now = self.loop.time()
-            self._drained()
         finally:
             self._in_a_row = 0
             if len(crowd):
-                self._work_off_later(crowd)
+                self._work_off_later(crowd)  # ahead of whatever `drained` puts off until nothing waits
+            self._drained()
             self._let_go(crowd)
 
     def _let_go(self, crowd: StreamCrowd) -> None:

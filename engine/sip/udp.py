@@ -195,9 +195,9 @@ class UdpShell:
             if is_empty and not len(crowd):
                 break
             now = self._loop.time()
-        self._drained()
         if len(crowd):
-            self._loop.call_soon(self.drain)
+            self._loop.call_soon(self.drain)  # ahead of whatever `drained` puts off until nothing waits
+        self._drained()
 
     def _read_ahead(self, sock: socket.socket, crowd: Crowd, now: float) -> bool:
         """Take in what is there; True when that was all."""
