@@ -144,6 +144,10 @@ def main() -> int:
     if word in ("-h", "--help", "help"):
         print(USAGE)
         return 0
+    if word == "test" and not rest:
+        with core_compiled_beside():
+            install(TEST)
+            return tests(word, rest)
     if word in ("test", "check", "bench", "soak", "golden-rewrite", *PARTS):
         install(TEST)
         return tests(word, rest)
@@ -156,10 +160,6 @@ def main() -> int:
 
 def install(requirements: Path) -> None:
     """Make the virtual environment hold these requirements; done in a moment when it does already."""
-    if sys.version_info < OLDEST_PYTHON:
-        sys.exit(
-            f"Callpoint needs Python {'.'.join(map(str, OLDEST_PYTHON))} or newer; this is {sys.version.split()[0]}."
-        )
     stamp = VENV / "callpoint-stamp"
     wanted = fingerprint(requirements)
     before = stamp.read_text().split() if PYTHON.exists() and stamp.exists() else []
@@ -168,9 +168,8 @@ def install(requirements: Path) -> None:
     started = time.monotonic()
     print("Installing (once) ...", flush=True)
     make_venv()
-    pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "install", "--no-warn-script-location"]
-    install_counted([*pip, "--progress-bar", "off", "--require-hashes", "-r", str(requirements)], requirements)
-    own = [*pip, "--quiet", "--no-deps", "--no-build-isolation", "-e", str(ROOT)]
+    install_counted([*pip(), "--progress-bar", "off", "--require-hashes", "-r", str(requirements)], requirements)
+    own = [*pip(), "--quiet", "--no-deps", "--no-build-isolation", "-e", str(ROOT)]
     run(own, "Callpoint itself could not be installed.")
     held = set(before) & {fingerprint(each) for each in (RUNTIME, TEST, COMPILE)}
     marks = {wanted, *(fingerprint(each) for each in (RUNTIME, COMPILE))} if requirements == TEST else {wanted}
@@ -178,14 +177,18 @@ def install(requirements: Path) -> None:
     print(f"Installed in {time.monotonic() - started:.0f} s.", flush=True)
 
 
+def pip() -> list[str]:
+    return [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "install", "--no-warn-script-location"]
+
+
 def install_counted(command: list[str], requirements: Path) -> None:
     """Run pip and show how far it is; its own words are shown only when it fails."""
     wanted = sum("==" in line for line in requirements.read_text().splitlines() if line[:1].isalnum())
     said: list[str] = []
     collected = 0
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pip:
-        assert pip.stdout is not None
-        for line in pip.stdout:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+        assert running.stdout is not None
+        for line in running.stdout:
             said.append(line)
             if line.startswith("Collecting "):
                 collected += 1
@@ -193,7 +196,7 @@ def install_counted(command: list[str], requirements: Path) -> None:
             elif line.startswith("Installing collected packages"):
                 show_progress(wanted, wanted, "unpacking")
     show_progress(wanted, wanted, "", is_last=True)
-    if pip.returncode:
+    if running.returncode:
         print("".join(said[-40:]))
         sys.exit("The packages could not be installed. What went wrong stands above; mend it and start again.")
 
@@ -216,6 +219,10 @@ def fingerprint(requirements: Path) -> str:
 
 def make_venv() -> None:
     """`python3 -m venv`; on a bare Debian that lacks it, bring python3-venv when allowed to."""
+    if sys.version_info < OLDEST_PYTHON:
+        sys.exit(
+            f"Callpoint needs Python {'.'.join(map(str, OLDEST_PYTHON))} or newer; this is {sys.version.split()[0]}."
+        )
     if PYTHON.exists() and runs([str(PYTHON), "-m", "pip", "--version"]):
         return
     if VENV.exists():
@@ -290,6 +297,23 @@ def compile_core() -> int:
         sys.exit(f"The compiler needs them. Run: sudo apt-get install {' '.join(missing)}   and start again.")
     print("Compiling the SIP core (about a minute) ...", flush=True)
     return subprocess.run([str(PYTHON), "-m", "engine.native"], cwd=ROOT, check=False).returncode
+
+
+@contextlib.contextmanager
+def core_compiled_beside() -> Iterator[None]:
+    """Compile the SIP core while all other packages are brought, which takes half of two cores at most.
+
+    The tests of the compiled core look for it where it lies. What comes of it is no matter here: without it they
+    compile it themselves, and say what is wrong.
+    """
+    make_venv()
+    quietly = ["--quiet", "--require-hashes", "-r", str(COMPILE)]
+    if missing_for_compiling() or not runs([*pip(), *quietly]):
+        yield
+        return
+    command = [*GIVING_WAY, str(PYTHON), "-m", "engine.native"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+        yield
 
 
 def missing_for_compiling() -> list[str]:

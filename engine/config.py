@@ -336,7 +336,7 @@ def _is_json(text: str) -> bool:
 
 def _unknown_environment(environ: Mapping[str, str]) -> list[str]:
     """A misspelt variable is a fault, not silence: its writer believes that it is set."""
-    known = _variables().keys() | {"CALLPOINT_CASES", "CALLPOINT_CONFIG", "CALLPOINT_STARTED_AS"}
+    known = _variables().keys() | {"CALLPOINT_CASES", "CALLPOINT_CONFIG", "CALLPOINT_NATIVE", "CALLPOINT_STARTED_AS"}
     return [
         f"environment {name}: no such key. Keys are CALLPOINT_<SECTION>__<KEY>, such as CALLPOINT_SIP__UDP."
         for name in environ

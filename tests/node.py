@@ -12,7 +12,7 @@ from typing import Any, Self
 import aiohttp
 
 from engine import config as configuration
-from engine import crypto, migrations
+from engine import crypto, migrations, native
 from engine.accounts import operations, passwords
 from engine.audit.record import Actor, open_audited
 
@@ -54,7 +54,8 @@ class Node:
             "CALLPOINT_SIP__TCP": "127.0.0.1:0",
             "CALLPOINT_LOG__FORMAT": "json",
         }
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith("CALLPOINT_")}
+        ours = {key for key in os.environ if key.startswith("CALLPOINT_")} - {native.VARIABLE}
+        inherited = {key: value for key, value in os.environ.items() if key not in ours}
         return (
             inherited
             | settings

@@ -42,6 +42,12 @@ def test_all_faults_are_listed_with_line_and_fix(tmp_path: Path) -> None:
     assert len(caught.value.faults) == 5
 
 
+@pytest.mark.parametrize("name", ["CALLPOINT_NATIVE", "CALLPOINT_STARTED_AS", "CALLPOINT_CONFIG", "CALLPOINT_CASES"])
+def test_what_the_environment_says_to_others_of_ours_is_no_key(name):
+    """E-18: `CALLPOINT_NATIVE=off` runs the Python source, and `run.py` says how it was started."""
+    assert load(None, {name: "off"}) == load(None, {})
+
+
 def test_a_file_that_is_no_toml_or_absent_is_one_clear_fault(tmp_path: Path) -> None:
     broken = tmp_path / "broken.toml"
     broken.write_text("[sip\n")

@@ -22,9 +22,11 @@ SAME = (
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of this source's compiled core: the one of this installation if `run.py` made it, or a new one."""
     if shutil.which("gcc") is None or not (Path(sysconfig.get_paths()["include"]) / "Python.h").exists():
         pytest.skip("there is no C compiler, or no Python headers, to compile the SIP core with")
-    return native.build(tmp_path_factory.mktemp("native"))
+    kept = Path(sys.prefix) / "native" / native.fingerprint()
+    return kept if kept.is_dir() else native.build(tmp_path_factory.mktemp("native"))
 
 
 def python(*command: str, kept: Path | str) -> "subprocess.CompletedProcess[str]":

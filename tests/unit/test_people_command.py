@@ -24,7 +24,6 @@ def command(*words: str, typed: str = "") -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("CALLPOINT_NATIVE", raising=False)  # of the tests, no key of the configuration
     monkeypatch.setenv("CALLPOINT_CORE__DATA_DIR", str(tmp_path))
     return tmp_path
 

@@ -19,7 +19,6 @@ def command(*words: str) -> str:
 
 def test_settings_of_all_accounts_are_said_shown_and_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """P-10: the global level has no page and no API key; each change stands in the platform's audit log."""
-    monkeypatch.delenv("CALLPOINT_NATIVE", raising=False)  # of the tests, no key of the configuration
     monkeypatch.setenv("CALLPOINT_CORE__DATA_DIR", str(tmp_path))
     assert json.loads(command("show")) == {}
     command("set", "ntp_server", "time.example.net")
