@@ -3,6 +3,7 @@ tokens.
 """
 
 import asyncio
+import base64
 import contextlib
 import io
 import logging
@@ -684,6 +685,31 @@ async def test_no_live_token_or_secret_reaches_a_log_the_database_or_an_error_pa
     pieces = (token[:12], token[15:27], token[30:42])
     for secret in (token, *pieces, b"secret-of-101", b"Desk-Pass-w0rd"):
         assert not any(secret in sink for sink in sinks), secret
+
+
+@pytest.mark.parametrize("scheme", ["Basic", "Digest"])
+async def test_a_password_left_on_a_phone_by_the_server_before_is_neither_asked_for_nor_kept(
+    site, client, caplog, tmp_path, scheme
+):
+    """P-21, P-23: phones that were told a user and a password send them at once (Basic) or when they are asked. Nobody
+    is asked here: a known phone is served, an unknown one gets the same 404 and no challenge, and no sink holds them.
+    """
+    caplog.set_level(logging.DEBUG)
+    left = "left-behind-pass"
+    basic = base64.b64encode(f"admin:{left}".encode()).decode()
+    digest = f'Digest username="admin", realm="{left}", nonce="1", uri="/", response="{"0" * 32}"'
+    sent = {"Authorization": f"Basic {basic}" if scheme == "Basic" else digest}
+    status, told, body = await fetch(client, site.url(f"{YEALINK_MAC}.cfg"), headers=sent)
+    assert (status, "www-authenticate" in told) == (200, False)
+    assert body == (await fetch(client, site.url(f"{YEALINK_MAC}.cfg")))[2]
+    unknown = site.url("805ec0999999.cfg")
+    refused = await fetch(client, unknown, headers=sent)
+    assert refused[0] == 404
+    assert "www-authenticate" not in refused[1]
+    assert refused == await fetch(client, unknown)
+    await site.port.log.flush()
+    sinks = [caplog.text.encode(), *(path.read_bytes() for path in tmp_path.rglob("callpoint.db*"))]
+    assert not any(secret.encode() in sink for sink in sinks for secret in (left, basic))
 
 
 async def test_a_masked_preview_shows_the_files_without_their_secrets(site):
