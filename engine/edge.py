@@ -169,6 +169,7 @@ class Edge:
             failed=self._transport_failed,
             connected=self._transport_connected,
             is_trusted=self._senders.knows,
+            is_awaited=lambda connection: self._stack.is_awaited(connection),  # noqa: PLW0108 - made later
             connect_s=self._settings.connect_s,
             certificates=self._certificates,
             advertised=self._settings.listening.advertised,

@@ -36,15 +36,15 @@ class Connection(asyncio.Protocol):
     """One stream. Hands messages up with its own hop.
 
     `is_ours`: we opened it. `is_open`: messages can be sent (TLS: the handshake is done). `is_heard`: anything came by
-    it. `has_requests`: we sent requests by it. `names`: what the peer's certificate proved. `fault`: why it ended, when
-    TLS or the peer gave a reason.
+    it. `has_requests`: we sent requests by it. `is_deaf`: it waits for answers alone and nothing more is read. `names`:
+    what the peer's certificate proved. `fault`: why it ended, when TLS or the peer gave a reason.
     """
 
     def __init__(self, shell: "StreamShell", number: int, transport: str, host: str, tls: TlsSession | None) -> None:
         self.shell, self.number, self.host = shell, number, host
         self.hop = Hop(transport, "", 0, number, host)
         self.is_ours = self.is_trusted = False
-        self.is_open = self.is_heard = self.is_kept = self.has_requests = False
+        self.is_open = self.is_heard = self.is_kept = self.has_requests = self.is_deaf = False
         self.names: tuple[str, ...] = ()
         self.keys: list[Key] = []
         self.used_at = self.heard_at = self.pinged_at = 0.0
@@ -94,8 +94,8 @@ class Connection(asyncio.Protocol):
             if not self._is_reuse_read:
                 self._read_reuse(messages)
             self.shell.messages_received(self, messages)
-        if framer.lost is not None:
-            self.shell.framing_lost(self, framer.lost)
+        if framer.lost is not None and not self.is_deaf:
+            self._recover(framer)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None and not self.fault:
@@ -140,6 +140,15 @@ class Connection(asyncio.Protocol):
             if self._tls is not None:
                 self.transport.write(self._tls.close())
             self.transport.close()
+
+    def _recover(self, framer: Framer) -> None:
+        """What cannot be cut is handed up as it stands; a peer's stream goes on where its next message must begin."""
+        while (lost := framer.lost) is not None:
+            if lost.rest is None or not self.is_trusted:
+                self.is_deaf = True
+                self.shell.framing_lost(self, lost)
+                return
+            self.shell.messages_received(self, [lost.data, *framer.resume()])
 
     def _open(self) -> None:
         self.is_open = True

@@ -157,6 +157,11 @@ class SipStack:
         """Does a transaction of that request run already?"""
         return server_key(request) in self._transactions.servers
 
+    def is_awaited(self, connection: int) -> bool:
+        """Does anybody at the connection of that number wait for a final answer? Looks at every transaction."""
+        servers = self._transactions.servers.values()
+        return any(each.source.connection == connection and is_pending(each) for each in servers)
+
     def next_event(self) -> Event | None:
         return self._events.popleft() if self._events else None
 

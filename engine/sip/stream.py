@@ -62,6 +62,7 @@ class StreamShell:
         failed: a hop that could not be connected to, or whose connection closed.
         connected: a hop that a connection now stands to.
         is_trusted: is this peer one of ours? Asked again once its certificate is known, and from time to time.
+        is_awaited: does anybody at the connection of that number wait for an answer still?
         connect_s: how long connecting may take, with the handshake.
         limits: how many connections there may be.
         crowd: with it, what comes faster than it is dealt with is ranked (see `StreamCrowd`), else it has its turn as
@@ -77,6 +78,7 @@ class StreamShell:
         failed: Callable[[Hop], None],
         connected: Callable[[Hop], None],
         is_trusted: Callable[[Hop], bool] = lambda _: True,
+        is_awaited: Callable[[int], bool] = lambda _: False,
         connect_s: float = 1.0,
         certificates: Certificates | None = None,
         limits: Limits = Limits(),
@@ -87,7 +89,7 @@ class StreamShell:
         self.refused = 0  # connections of strangers turned away or ended to make room
         self._receive, self._drained = receive, drained
         self._failed, self._connected = failed, connected
-        self._is_trusted = is_trusted
+        self._is_trusted, self._is_awaited = is_trusted, is_awaited
         self._connect_s = connect_s
         self._numbers = itertools.count(1)
         self._connections: dict[int, Connection] = {}
@@ -142,6 +144,8 @@ class StreamShell:
         if connection is not None and connection.write(data):
             if not connection.has_requests and not is_response(data):
                 connection.has_requests = True
+            if connection.is_deaf:
+                self._close_if_done(connection)
             return
         if self._is_closed:
             return
@@ -314,17 +318,21 @@ class StreamShell:
                 self._crowd.rules.receive(response, connection.hop)
             self._drained()
         self._no_stranger(connection)
-        if self._inbound.get(connection.hop[:2]) is connection:
-            del self._inbound[connection.hop[:2]]
-        for key in connection.keys:
-            if self._by_key.get(key) is connection:
-                del self._by_key[key]
+        self._forget_keys(connection)
         if connection.fault and connection.is_ours:  # of strangers' connections nobody asks, and there is no end
             self._note_fault(connection.hop, connection.fault)
         # who was sent no request is waited for by nobody: a crowd of strangers that come and go costs no search
         is_told = connection.is_open if connection.is_ours else connection.has_requests
         if is_told and not self._is_closed:  # one that never opened is told by `_give_up`
             self._failed(connection.hop)
+
+    def _forget_keys(self, connection: Connection) -> None:
+        """No request goes by it any more."""
+        if self._inbound.get(connection.hop[:2]) is connection:
+            del self._inbound[connection.hop[:2]]
+        for key in connection.keys:
+            if self._by_key.get(key) is connection:
+                del self._by_key[key]
 
     def messages_received(self, connection: Connection, messages: list[bytes]) -> None:
         if not connection.is_trusted and connection.number in self._strangers:
@@ -393,15 +401,21 @@ class StreamShell:
         return self._crowd.shed if self._crowd is not None else 0
 
     def framing_lost(self, connection: Connection, lost: FramingLost) -> None:
-        """Let the stack answer what can be read (400, 513), then close: what follows cannot be trusted. What came
-        before it has its turn first.
+        """Let the stack answer what can be read (400, 513): what follows cannot be trusted. Then close, a peer's
+        connection when it has the answers it waits for. What came before it has its turn first.
         """
         if self._crowd is not None and self._crowd.holds(connection.number):
             self._lost[connection.number] = connection, lost
             return
         self._receive(lost.data, connection.hop)
         self._drained()
-        connection.close()
+        self._forget_keys(connection)
+        self._close_if_done(connection)
+
+    def _close_if_done(self, connection: Connection) -> None:
+        is_awaited = connection.number in self._lost or self._is_awaited(connection.number)
+        if not connection.is_trusted or not is_awaited:
+            connection.close()
 
     def reuse(self, connection: Connection, port: int) -> None:
         """Requests to this port of the peer may go by its own connection (RFC 5923 §5)."""
@@ -470,6 +484,8 @@ class StreamShell:
         now = self.loop.time()
         for connection in list(self._connections.values()):
             self._trust_again(connection)
+            if connection.is_deaf:
+                self._close_if_done(connection)
             is_idle = connection.used_at < now - IDLE_S and not connection.is_kept
             if not connection.is_trusted and connection.heard_at < now - STRANGER_IDLE_S:
                 is_idle = True

@@ -67,7 +67,7 @@ class Transports:
         receive_datagram: takes (datagram, hop); `receive` takes (message, hop) of a stream.
         drained: what came in at one wake-up has been handed over: pump the stack now.
         failed: a hop that cannot be reached, or whose stream closed; `connected`: one that a stream now stands to.
-        is_trusted: is this peer one of ours?
+        is_trusted: is this peer one of ours? `is_awaited`: see `StreamShell`.
         connect_s: how long connecting a stream may take.
         advertised: see `Listening`. `receive_own`: takes datagrams of our own address, else `receive_datagram` does.
             `limits`: of streams; `crowd`, `stream_crowd`: what goes first when too much comes, by UDP and on streams.
@@ -82,6 +82,7 @@ class Transports:
         failed: Callable[[Hop], None],
         connected: Callable[[Hop], None],
         is_trusted: Callable[[Hop], bool],
+        is_awaited: Callable[[int], bool] = lambda _: False,
         connect_s: float,
         certificates: Certificates,
         advertised: Sequence[tuple[str, int | None]] = (),
@@ -100,6 +101,7 @@ class Transports:
         self._has_own = False
         self.streams = StreamShell(
             receive=receive, drained=drained, failed=failed, connected=connected, is_trusted=is_trusted,
+            is_awaited=is_awaited,
             connect_s=connect_s, certificates=certificates, limits=limits, crowd=stream_crowd,
         )  # fmt: skip
         self.standing = Standing(self.streams)

@@ -43,6 +43,7 @@ class Element:
             failed=self.failed,
             connected=self.connected,
             is_trusted=is_trusted,
+            is_awaited=lambda connection: self.stack.is_awaited(connection),  # noqa: PLW0108 - made later
             connect_s=0.5,
             certificates=self.certificates,
             advertised=advertised,

@@ -428,6 +428,39 @@ async def test_a_peer_that_never_knew_pongs_is_not_cut_off_for_it(
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == PONG_WITHIN_S * 1000
 
 
+@pytest.mark.parametrize("length", [b"", b"Content-Length: many\r\n"])
+@pytest.mark.parametrize("is_whole", [True, False])
+async def test_a_911_that_does_not_say_its_length_hears_its_carrier_on_the_same_connection(
+    make: Make, peers: Callable[[StreamPeer], StreamPeer], length: bytes, *, is_whole: bool
+) -> None:
+    """E-03: 100, 180 and 200. Where its body tells its end the ACK comes by it too; else it ends behind the 200."""
+    element = await make()
+    carrier, pbx = UdpPeer(), peers(StreamPeer())
+    await carrier.open()
+    element.targets = (Target("a", carrier.hop),)
+    await pbx.connect(element.tcp_port)
+    kind = "application/sdp" if is_whole else "text/plain"
+    source = Hop("tcp", *pbx.writer.get_extra_info("sockname")[:2])
+    data = request(source=source).replace(b"application/sdp", kind.encode())
+    head, end, body = data.partition(b"Content-Length: ")
+    pbx.writer.write(head + length + body.partition(b"\r\n")[2])
+    invite = await carrier.next()
+    assert read_response(await pbx.next()).status == 100
+    carrier.send(response(invite, 180), element.udp_port)
+    assert read_response(await pbx.next()).status == 180
+    carrier.send(response(invite, 200), element.udp_port)
+    answer = read_response(await pbx.next())
+    assert (answer.status, bool(end)) == (200, True)
+    if is_whole:
+        route = answer.headers("Record-Route")
+        inside = {"source": source, "to_tag": "carrier", "routes": route, "branch": "z9hG4bKack"}
+        pbx.writer.write(request("ACK", "sip:psap@192.0.2.30:5060", **inside))  # type: ignore[arg-type]
+        pbx.writer.write(request("OPTIONS", "sip:127.0.0.1", source=source, branch="z9hG4bKping"))
+        assert read_response(await pbx.next()).status == 200
+    else:
+        assert await pbx.next() == b""
+
+
 async def test_tcp_of_a_udp_trunk_counts_once_it_has_answered(
     make: Make, peers: Callable[[StreamPeer], StreamPeer]
 ) -> None:

@@ -83,3 +83,70 @@ def test_a_long_message_in_small_segments_is_not_searched_again_and_again() -> N
     for start in range(0, len(big), 60):
         messages += framer.feed(big[start : start + 60])
     assert read_request(messages[0]).body == b"y" * 60_000
+
+
+UNCUT = FIRST.replace(b"Content-Length: 10\r\n", b"")
+SDP_UNCUT = request(body=b"v=0\r\na=x\r\n").replace(b"Content-Length: 10", b"Content-Length: ten")
+MULTIPART = (
+    request(added=["Content-Type: multipart/mixed;boundary=b1"], body=b"")
+    .replace(b"Content-Length: 0\r\n", b"")
+    + b"--b1\r\n\r\nINVITE sip:911@h SIP/2.0\r\n\r\n--b1--\r\n"
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("data", "body"),
+    [
+        (request("OPTIONS").replace(b"Content-Length: 0\r\n", b""), b""),
+        (SDP_UNCUT, b"v=0\r\na=x\r\n"),
+        (SDP_UNCUT.replace(b"Length: ten", b"Length: 10\r\nl: 0"), b"v=0\r\na=x\r\n"),
+        (MULTIPART, b"--b1\r\n\r\nINVITE sip:911@h SIP/2.0\r\n\r\n--b1--"),
+    ],
+)
+@pytest.mark.parametrize("between", [b"", b"\r\n", b"\r\n\r\n"])
+def test_a_stream_goes_on_where_a_body_says_by_itself_that_it_is_over(data: bytes, body: bytes, between: bytes) -> None:
+    """E-03: no body, SDP, a whole multipart; together with what follows, or with that in segments of any size."""
+    for size in (len(data) + 10_000, 7):
+        framer = Framer()
+        assert framer.feed(data) == []
+        lost = framer.lost
+        assert lost is not None
+        assert lost.data.partition(b"\r\n\r\n")[2] == body
+        found = framer.resume()
+        assert framer.lost is None
+        behind = between + SECOND + SECOND
+        for start in range(0, len(behind), size):
+            found += framer.feed(behind[start : start + size])
+        assert found == [SECOND, SECOND]
+    framer = Framer()
+    assert framer.feed(data + between + SECOND) == []
+    assert framer.resume() == [SECOND]
+
+
+def test_sdp_that_comes_in_two_pieces_is_passed_over_and_nothing_else_is() -> None:
+    """E-03: what follows must be SDP still, or begin a message."""
+    for behind, expected in ((b"art\r\nb=x\r\n" + SECOND, [SECOND]), (b"art\r\n@@ " + SECOND, [])):
+        framer = Framer()
+        framer.feed(SDP_UNCUT + b"t=st")
+        assert framer.resume() == []
+        assert framer.feed(behind) == expected
+        assert (framer.lost is None) is bool(expected)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        request("MESSAGE", added=["Content-Type: text/plain"], body=b"").replace(b"Content-Length: 0\r\n", b"")
+        + b"INVITE sip:011@h SIP/2.0\r\n\r\n",
+        MULTIPART.replace(b"--b1--", b"--b1-"),
+        request("OPTIONS").replace(b"Content-Length: 0\r\n", b"") + b"GET / HTTP/1.1\r\n",
+        SDP_UNCUT + b"GET / HTTP/1.1\r\n",
+    ],
+)
+def test_a_stream_whose_next_message_would_be_a_guess_is_not_gone_on_with(data: bytes) -> None:
+    """E-18: what somebody wrote into a body is no request of the PBX."""
+    framer = Framer()
+    assert framer.feed(data) == []
+    assert framer.resume() == []
+    assert framer.lost is not None
+    assert framer.feed(SECOND) == []
