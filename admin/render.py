@@ -27,6 +27,7 @@ from admin.phone_names import model_name
 from admin.setting_words import label_of
 from engine.accounts import operators
 from engine.accounts.displays import is_display
+from engine.audit.anomalies import device_of
 from engine.errors import EngineError
 from engine.models import Account, Location
 from engine.numbers import UNTESTABLE, numbers_of
@@ -231,7 +232,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.globals |= {"icon": icon, "static": static_url, "time": time_tag, "model_name": model_name, "guides": _guides}
-    made.globals["command"] = own_command
+    made.globals |= {"command": own_command, "browser": browser_name}
     made.tests["addressed"] = has_address
     made.tests["testable"] = is_testable
     made.filters["missing_of_address"] = missing_of
@@ -268,6 +269,13 @@ def static_url(name: str) -> str:
 
 
 @lru_cache(maxsize=256)
+def browser_name(user_agent: str | None) -> Markup:
+    """Browser and system in a few words, the whole User-Agent behind them."""
+    if not user_agent:
+        return Markup("no User-Agent")
+    return Markup('<span title="{}">{}</span>').format(user_agent, device_of(user_agent))
+
+
 def icon(name: str, size: int = 18) -> Markup:
     """A Lucide icon as inline SVG, hidden from screen readers: the words beside it speak."""
     return Markup(lucide(name, size=size, **{"class": "icon", "aria-hidden": "true"}))  # noqa: S704  # package files
