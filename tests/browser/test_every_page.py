@@ -19,6 +19,7 @@ from engine.models import Account, Role
 from tests.browser.conftest import sign_in
 from tests.browser.looking import violations
 from tests.browser.site import EMAIL, PASSWORD, Site
+from tests.unit.admin.test_page_sizes import INLINE, STRICT
 
 pytestmark = pytest.mark.timeout(900)  # about ninety pages a walk; a slow machine is no fault of theirs
 NewPage = Callable[..., Any]
@@ -49,8 +50,8 @@ STATES = (
 )  # fmt: skip
 NOT_IN_THE_MENU = {"/prove", "/nowhere"}
 CIVIC = {"country": "US", "A1": "NY", "A3": "Albany", "HNO": "120", "RD": "Washington", "STS": "Ave", "PC": "12203"}
-# The rules whose verdict a theme or a width can change; the others were asked on the same document.
-NARROW_AND_DARK = {"runOnly": ["color-contrast", "target-size", "scrollable-region-focusable", "link-in-text-block"]}
+DARK_WIDTHS = {1280, 375}  # every rule is asked in the dark too, on the document that is open
+NARROW = {"runOnly": ["target-size", "scrollable-region-focusable"]}  # what 320 px can change of what 375 px showed
 COLOURLESS = {"rules": {"color-contrast": {"enabled": False}}}  # on pages whose colours another walk measures
 SEEN = """() => {
   const marks = [...document.querySelectorAll('#menu [aria-current]')].map((one) => one.getAttribute('aria-current'));
@@ -180,21 +181,25 @@ class Walk:
         assert answer is not None
         self.wrong += [f"{address}: {one}" for one in [*await self._of_answer(answer, status), *await self._of_text()]]
         await self._axe(f"{address} light", {} if colours else COLOURLESS)
-        for width in WIDTHS:
-            await self.page.set_viewport_size({"width": width, "height": 900})
-            if await self.page.evaluate("document.documentElement.scrollWidth") > width:
-                self.wrong.append(f"{address}: scrolls sideways at {width} px: {await self._widest(width)}")
         if colours:
             await self.page.emulate_media(color_scheme="dark")
-            await self._axe(f"{address} dark", NARROW_AND_DARK)
+        for width in WIDTHS:
+            await self.page.set_viewport_size({"width": width, "height": 900})
+            if colours:
+                await self._axe(f"{address} dark at {width} px", {} if width in DARK_WIDTHS else NARROW)
+            if await self.page.evaluate("document.documentElement.scrollWidth") > width:
+                self.wrong.append(f"{address}: scrolls sideways at {width} px: {await self._widest(width)}")
         said = [one for one in self._said if status == 200 or "Failed to load resource" not in one]
         self.wrong += [f"{address}: the console says {one}" for one in said]
 
     async def _of_answer(self, answer: Response, status: int) -> Iterator[str]:
         body = await answer.body() if answer.ok else b""
         path = answer.url.removeprefix(self.site.url)
+        policy = answer.headers.get("content-security-policy")
         return iter(
             [
+                *(f"holds {found}" for found in INLINE.findall(body.decode())),
+                *([f"is under {policy}"] if policy != STRICT else []),
                 *([f"answers {answer.status}"] if answer.status != status else []),
                 *([f"leads to {path}"] if answer.request.redirected_from is not None else []),
                 *([f"has {len(body)} bytes"] if len(body) >= MAX_PAGE_BYTES else []),
