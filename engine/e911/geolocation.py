@@ -95,7 +95,7 @@ def _read_parts(request: Request, uris: tuple[str, ...]) -> tuple[tuple[CarriedL
     for part in _location_parts(request):
         rank = named.index(part.content_id) if part.content_id in named else len(named)
         try:
-            found = read_pidf(part.content)
+            found = read_pidf(part.decoded)
         except BadLocation as exc:
             faults.append(f"a location in the request cannot be read: {exc.detail}"[:200])
             continue
@@ -108,7 +108,7 @@ def _read_parts(request: Request, uris: tuple[str, ...]) -> tuple[tuple[CarriedL
 def _location_parts(request: Request) -> list[Part]:
     content_type = request.header("Content-Type") or ""
     if media_type(content_type) == CONTENT_TYPE:
-        content_id = request.header("Content-ID")
-        head = f"Content-ID: {content_id}\r\n\r\n" if content_id else "\r\n"
+        said = [(name, request.header(name)) for name in ("Content-ID", "Content-Transfer-Encoding")]
+        head = "".join(f"{name}: {value}\r\n" for name, value in said if value) + "\r\n"
         return [read_part(head.encode("utf-8", "surrogateescape") + request.body)]
     return [part for part in leaves(request.body, content_type) if part.media_type == CONTENT_TYPE]

@@ -5,6 +5,8 @@ A delimiter is a whole line: two hyphens, the boundary, for the last one two hyp
 begins like one (an inner boundary `b-1` inside an outer `b`) is content.
 """
 
+import binascii
+import quopri
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ BODY_HEADERS = (
     "Content-Transfer-Encoding",
 )
 _BOUNDARY = re.compile(r'(?:^|;)\s*boundary\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]+))', re.IGNORECASE)
+_NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]+")  # RFC 2045 §6.8: line ends and whatever else is passed over
 _REST_OF_DELIMITER = re.compile(rb"(--)?[ \t]*(?:\r?\n|\Z)")
 
 
@@ -47,6 +50,22 @@ class Part:
     def media_type(self) -> str:
         """Type and subtype in lower case, without parameters."""
         return media_type(self.content_type)
+
+    @property
+    def decoded(self) -> bytes:
+        """The content with its Content-Transfer-Encoding undone (RFC 2045 §6): base64 or quoted-printable, whatever
+        stands between. As it is where it names another, or is not what it says.
+        """
+        encoding = self.header("Content-Transfer-Encoding").partition(";")[0].strip().lower()
+        if encoding == "quoted-printable":
+            return quopri.decodestring(self.content)
+        if encoding != "base64" or self.content.lstrip().startswith(b"<"):
+            return self.content
+        letters = _NOT_BASE64.sub(b"", self.content)
+        try:
+            return binascii.a2b_base64(letters + b"=" * (-len(letters) % 4))
+        except binascii.Error:
+            return self.content
 
     @property
     def content_id(self) -> str:

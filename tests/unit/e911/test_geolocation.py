@@ -1,5 +1,8 @@
 """What a request says of where its caller is: Geolocation values, parts named by cid, references."""
 
+import base64
+import quopri
+
 import pytest
 
 from engine.e911.geolocation import (
@@ -69,6 +72,46 @@ def test_a_body_that_is_a_location_itself_is_read():
     """E-06: an INVITE without an offer."""
     got = invite(body=pidf("alone"), kind="application/pidf+xml")
     assert rooms(got) == ["alone"]
+
+
+def _in_two_lines(data):
+    whole = base64.b64encode(data)
+    return whole[:40] + b"\r\n" + whole[40:] + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "encode"),
+    [
+        ("base64", _in_two_lines),
+        ("Base64 ; x=1", base64.b64encode),
+        ("base64", lambda data: base64.b64encode(data).rstrip(b"=") + b" \r\n"),
+        ("base64", lambda data: b"\r\n" + data),
+        ("quoted-printable", quopri.encodestring),
+        ("8bit", bytes),
+    ],
+)
+def test_a_location_is_read_in_whichever_transfer_encoding_it_comes(encoding, encode):
+    """E-06: RFC 2045 §6; in a part or as the whole body, and the body itself is left as it came."""
+    name, data = "r\u00fc=1", encode(pidf("r\u00fc=1"))
+    head = f"Content-Type: application/pidf+xml\r\nContent-ID: <a@x>\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
+    body = b"--b\r\n" + head.encode() + data + b"\r\n--b--\r\n"
+    got = invite(body=body, geolocation=["<cid:a@x>"])
+    assert rooms(got) == [name]
+    assert carried(got).faults == ()
+    assert got.body == body
+    added = [f"Content-Transfer-Encoding: {encoding}"]
+    raw = request(added=added, body=data).replace(b"application/sdp", b"application/pidf+xml")
+    assert rooms(read_request(raw)) == [name]
+
+
+def test_what_is_not_the_encoding_it_says_is_a_fault_and_no_more():
+    """E-03: nothing about a location stops a call."""
+    added = ["Content-Transfer-Encoding: base64"]
+    for body in (b"!", b"abcde", b"=" * 9, b"YWJj"):
+        raw = request(added=added, body=body).replace(b"application/sdp", b"application/pidf+xml")
+        got = carried(read_request(raw))
+        assert got.locations == ()
+        assert len(got.faults) == 1
 
 
 def test_a_broken_location_is_a_fault_and_the_others_stand():
