@@ -7,7 +7,6 @@ tells how long the database's one writer is held.
 """
 
 import asyncio
-import contextlib
 import datetime as dt
 import html
 import json
@@ -159,12 +158,14 @@ async def _changed(client: aiohttp.ClientSession) -> float:
 
 
 async def _beside_others(client: aiohttp.ClientSession, work: Coroutine[None, None, float]) -> tuple[float, float]:
-    """What the work took, and the longest of an audited read's that another administrator asks for again and again."""
-    longest = 0.0
+    """What the work took, and the longest of an audited read's that another administrator asks for again and again; the
+    one that waits when the work ends is waited for.
+    """
+    longest, is_done = 0.0, False
 
     async def change() -> None:
         nonlocal longest
-        while True:
+        while not is_done:
             begun = time.perf_counter()
             async with client.get("/api/v1/account") as answer:  # an audited read: it takes the writer as a change does
                 assert answer.status in {200, 503}, answer.status  # 503: it waited five seconds and gave up
@@ -173,11 +174,11 @@ async def _beside_others(client: aiohttp.ClientSession, work: Coroutine[None, No
 
     other = asyncio.create_task(change())
     try:
-        return await work, longest
+        took = await work
     finally:
-        other.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await other
+        is_done = True
+        await other
+    return took, longest
 
 
 async def _template_tried(client: aiohttp.ClientSession) -> tuple[float, int]:
