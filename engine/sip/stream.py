@@ -109,6 +109,7 @@ class StreamShell:
         self.limits = limits
         self._crowd = StreamCrowd(crowd) if crowd is not None else None
         self._is_working_off = False
+        self._is_more_behind = False  # a segment since the last turn was so long that there is another behind it
         self._in_a_row, self._worked_until = 0, 0.0  # messages dealt with in one go, and until when
         self._held: dict[int, Connection] = {}  # those that nothing is read from now
         self._lost: dict[int, tuple[Connection, FramingLost]] = {}  # those to be closed behind what waits of them
@@ -340,6 +341,7 @@ class StreamShell:
         crowd = self._crowd
         if crowd is not None and (len(crowd) or self._is_long_turn(len(messages), connection.used_at)):
             crowd.put(messages, connection.hop, connection.used_at)
+            self._is_more_behind = self._is_more_behind or len(messages) > MOST_IN_A_ROW
             self._hold(crowd, connection)
             self._work_off_later(crowd)
             return
@@ -368,11 +370,15 @@ class StreamShell:
             self.loop.call_soon(self._work_off, crowd)
 
     def _work_off(self, crowd: StreamCrowd) -> None:
-        """Deal with some in their rank, then let the loop read what has come meanwhile: it may be a 911."""
+        """Deal with some in their rank, then let the loop read what has come meanwhile: it may be a 911. Where more is
+        behind what was read, that is read first.
+        """
         self._is_working_off = False
         try:
             now = self.loop.time()
-            until = now + TURN_S
+            until = now if self._is_more_behind else now + TURN_S
+            self._is_more_behind = False
+            crowd.work(now, WORKED_AT_ONCE)
             while now < until and len(crowd):
                 crowd.work(now, WORKED_AT_ONCE)
                 now = self.loop.time()
