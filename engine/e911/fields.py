@@ -288,6 +288,13 @@ def canonical_subnet(text: str) -> str:
         raise ValueError(
             f"{text.strip()} has host bits set: write {network} for the network, or {host} for one address."
         )
+    if "%" in text:
+        raise ValueError(f"{text.strip()} names an interface of one machine: write the network without it.")
+    if network.is_link_local or network.is_multicast or network.is_unspecified:
+        raise ValueError(
+            f"{network} exists at every site (link-local, multicast or unspecified) and proves no place: write the "
+            "network that the site's phones get their addresses from."
+        )
     if network.prefixlen == 0:
         raise ValueError(f"{network} holds every address: set the account's or the PBX's default location instead.")
     if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):  # callers in it are seen as IPv4

@@ -20,6 +20,8 @@ _PRIVATE = tuple(
     )
 )  # fmt: skip
 
+_LINK_LOCAL_V4, _LINK_LOCAL_V6 = 0xA9FE, 0xFE80 >> 6  # the first 16 bits of one, the first 10 of the other
+
 
 class PrefixIndex(Generic[_Held]):
     """Longest-prefix match over IPv4 and IPv6 networks: one dict per prefix length, several values under one network
@@ -111,6 +113,12 @@ def plain_switch_port(text: str) -> str | None:
     chassis, slash, port = text.partition("/")
     plain = plain_chassis(chassis), plain_port(port)
     return f"{plain[0]}/{plain[1]}" if slash and plain[0] and plain[1] else None
+
+
+def is_everywhere(address: IpAddress) -> bool:
+    """Whether the address is one that every link has (link-local, RFC 3927, RFC 4291 §2.5.6), and so tells no place."""
+    bits = int(address)
+    return bits >> 118 == _LINK_LOCAL_V6 if address.version == 6 else bits >> 16 == _LINK_LOCAL_V4
 
 
 def is_private(address: IpAddress) -> bool:

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from engine.e911.civic import DispatchableLocation
-from engine.e911.prefixes import IpAddress, PrefixIndex, plain_address, plain_mac
+from engine.e911.prefixes import IpAddress, PrefixIndex, is_everywhere, plain_address, plain_mac
 from engine.e911.rows import (
     ELIN_HOLD_MINUTES,
     AttachedBy,
@@ -190,9 +190,11 @@ class AccountTable:
         """The narrowest subnet around the address that holds for callers of this PBX.
 
         A subnet bound to that PBX comes before any bound to none, however narrow: private ranges repeat between sites,
-        and the PBX says which site this one is of.
+        and the PBX says which site this one is of. None around a link-local address: every link has the same.
         """
         unbound: Network | None = None
+        if is_everywhere(address):
+            return None
         for _, networks in self._subnets.matches(address):
             for network in networks:
                 if network.location_id not in self.locations:

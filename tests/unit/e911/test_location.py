@@ -155,6 +155,20 @@ def test_a_location_with_nothing_to_convey_is_passed_over():
     assert "neither an address nor coordinates" in resolved.verdict[8].why
 
 
+@pytest.mark.parametrize("address", ["fe80::1", "fe80::1%eth0", "febf::2", "169.254.7.1", "::ffff:169.254.7.1"])
+def test_a_link_local_address_is_no_evidence_however_wide_a_network_is(address):
+    """E-05: every link has it; `ec00::/6` and `168.0.0.0/6` hold such addresses and are refused by no rule."""
+    plain = plain_address(address)
+    networks = [
+        Network("n1", ip_network("fc00::/6"), "here", None),
+        Network("n2", ip_network("168.0.0.0/6"), "here", None),
+    ]
+    table = account(locations={"here": place("here")}, networks=networks)
+    assert table.network_of(plain, None) is None
+    assert table.network_of(plain_address("fec0::1"), None) is networks[0]
+    assert table.network_of(plain_address("169.253.7.1"), None) is networks[1]
+
+
 def test_a_network_of_another_pbx_does_not_count():
     """E-05: private ranges repeat between sites."""
     address = ip_address("192.168.0.9")
