@@ -44,6 +44,10 @@ _FLAGS = {
     "answered_without_location": "The trunk that answered had refused the call with its location and took it without: "
     "responders get the address that the carrier has on file, if any. Ask the carrier why.",
     "not_sent": "This call was NOT sent: no trunk could take it. Add a trunk, and see what trunks answer.",
+    "cut_by_restart": "The SIP process ended while the call rang; its end was noted when the next one started. "
+    "Whether the caller was answered is not known: call them back.",
+    "end_unknown": "The SIP process ended while the call went on: when it ended is not known, only when that "
+    "was noticed.",
     "hung_up_unanswered": "The caller hung up before anybody answered, after tries at trunks had failed: perhaps no "
     "responders know of this call. Call back, and see what the trunks answer.",
     "answered_after_all": "Staff had been told that nobody took this call, or that the caller hung up first. A trunk "
@@ -67,6 +71,7 @@ _KINDS = (("emergency", "911 and others"), ("test", "Tests (933)"), ("drill", "D
 _KINDS_ELSEWHERE = (("emergency", "Emergency calls"), ("test", "Test calls"), ("drill", "Drills"))
 _OUTCOMES = (
     ("answered", "Answered"), ("failed", "Failed"), ("cancelled", "Hung up before an answer"),
+    ("cut_off", "Cut by a restart"),
     ("in_progress", "In progress"),
 )  # fmt: skip
 

@@ -30,7 +30,7 @@ from engine.audit.events import Event
 from engine.audit.record import Actor, record
 from engine.crypto import KeyRing
 from engine.db import Database, utc_now
-from engine.e911 import callback_numbers, callback_records, mail, store, store_tests, webhooks
+from engine.e911 import callback_numbers, callback_records, mail, store, store_calls, store_tests, webhooks
 from engine.e911.entries import LOCATION_NOT_SENT
 from engine.e911.journal import START, JournalReader, Position
 from engine.e911.masking import without_credentials
@@ -46,6 +46,7 @@ from engine.e911.telling import (
     recipients_for,
     told_of,
 )
+from engine.e911.writers import ended_writers, forget_writer
 from engine.errors import DatabaseAway
 from engine.models import (
     Account,
@@ -62,6 +63,8 @@ POLL_S = 1.0  # how long a new entry can go unseen when the edge's word of it is
 PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0)  # while the database is away; then 5 s again and again
 ASIDE = "set-aside.sealed"
 CANCELLED = "cancelled"  # the caller hung up before that
+CUT_OFF = "cut_off"  # the process that carried it ended while it rang
+END_UNKNOWN = "end_unknown"  # a flag: likewise, of a call that had been answered
 FAILED_TRIES = frozenset({"refused", "timeout", "unreachable"})  # outcomes of a try at a trunk
 _CORRECTION = (Channel.CORRECTION, Channel.WEBHOOK_CORRECTION)
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # no database takes these in a text
@@ -122,6 +125,7 @@ class Recorder:
             try:
                 while await self.record_new():
                     faults, self.fault = 0, ""
+                await self.close_cut_calls()
                 faults, self.fault = 0, ""
             except Exception as exc:  # noqa: BLE001  # nothing may end the recording of 911 calls
                 self._note_fault(exc)
@@ -140,6 +144,45 @@ class Recorder:
         """
         async with self._reading:  # at the stop of the node, the loop and whoever records the last entries meet here
             return await self._record_next()
+
+    async def close_cut_calls(self) -> int:
+        """Close the calls whose process ended before it told their end; returns how many.
+
+        Those that still rang are told to staff: nobody knows whether the caller was answered. A process that carries
+        calls on beside a younger one lives, and other nodes' processes are not known here.
+
+        Raises:
+            Exception: the database or the disk is away; asked again later.
+        """
+        ended = await asyncio.to_thread(ended_writers, self._directory)
+        if not ended:
+            return 0
+        while await self.record_new():  # what they wrote last, before they are found to have said no more
+            pass
+        closed = 0
+        for writer in ended:
+            async with self._database.sessions.begin() as session:
+                for call in (calls := await store_calls.open_calls_of(session, writer)):
+                    await self._close_cut(session, call)
+            closed += len(calls)
+            await asyncio.to_thread(forget_writer, self._directory, writer)
+        if closed:
+            self._on_recorded()
+        return closed
+
+    async def _close_cut(self, session: AsyncSession, call: EmergencyCall) -> None:
+        call.ended_at = utc_now()
+        if call.outcome == ANSWERED:
+            call.flags = [*call.flags, END_UNKNOWN]
+            return
+        call.outcome, call.flags = CUT_OFF, [*call.flags, mail.CUT]
+        _log.error(
+            "emergency_call_cut", call_id=call.id, account_id=call.account_id,
+            meaning="the SIP process ended while it rang: whether the caller was answered is not known",
+        )  # fmt: skip
+        await self._tell_again(session, call)
+        if call.kind == CallKind.TEST:
+            await store_tests.note_test(session, call)
 
     async def _record_next(self) -> int:
         if self._position is None:
@@ -407,6 +450,7 @@ def _call_row(entry: Entry, country: str, *, has_recipients: bool) -> EmergencyC
         verdict=_list(entry.get("verdict")),
         flags=list(dict.fromkeys(flags)),
         peer=as_mapping(entry.get("peer")),
+        writer=as_text(entry.get("writer")),
         invite=_shown(entry.get("invite")),
         trunk_id=as_text(entry.get("trunk_id")),
         elin=as_text(entry.get("elin")),

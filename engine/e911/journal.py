@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, NewType
 
 from engine.crypto import KeyRing, Unsealable
+from engine.e911.writers import WriterMark
 
 CONTEXT = "journal"
 PREFIX = "journal-"
@@ -69,6 +70,7 @@ class JournalWriter:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._file: int | None = None
+        self._mark = WriterMark(directory)
         self._size = 0
         self._faulty = False
         self.lost = 0
@@ -113,6 +115,7 @@ class JournalWriter:
             elif self._stopping.is_set() and not self._waiting:  # put() is over by then
                 break
         self._close_file()
+        self._mark.let_go()
 
     def _write_waiting(self) -> bool:
         """Append all that waits; on a refusal everything is kept for the next try, in a file of its own."""
@@ -137,6 +140,10 @@ class JournalWriter:
         return True
 
     def _line(self, entry: Entry) -> bytes:
+        if (
+            isinstance(entry, Mapping) and entry.get("type") == "call"
+        ):  # whoever reads it knows by the writer whether its end can still be told
+            entry = {**entry, "writer": self._mark.name}
         data = json.dumps(entry, separators=(",", ":"), default=str).encode()
         return base64.b64encode(self._keys.seal(data, CONTEXT)) + b"\n"
 
@@ -153,6 +160,7 @@ class JournalWriter:
 
     def _open_file(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
+        self._mark.hold()
         newest = max((_number(path) for path in _files(self._directory)), default=0)
         number = max(newest + 1, time.time_ns() // 1000)
         while self._file is None:

@@ -33,6 +33,7 @@ NOT_SENT = "not_sent"  # a flag of the recorder: the account had no trunk, so th
 LOCATION_DROPPED = "answered_without_location"  # likewise: the carrier refused the address and took the call without
 REACHED_NOBODY = "reached_nobody"  # what a mail says of a call that every trunk refused or left without an answer
 HUNG_UP = "hung_up_unanswered"  # a flag of the recorder: the caller gave up after tries had failed
+CUT = "cut_by_restart"  # likewise: the process that carried the call ended before anybody answered
 ANSWERED_AFTER_ALL = "answered_after_all"  # likewise: staff had been told that nobody took the call, or of a hang-up
 MAX_LINE_CHARS = 200  # of one value: longer ones are cut, so that nobody's display name fills the screen
 MAX_SUBJECT_CHARS = 150  # phones show about 40, desktop programs about 100
@@ -83,6 +84,8 @@ _FLAGS = {
     "caller now.",
     HUNG_UP: "The caller hung up before anybody answered, after tries to reach a carrier had failed. Perhaps no "
     "responders know of this call.",
+    CUT: "Callpoint's SIP process ended while this call was ringing. Whether anybody answered the caller is not known; "
+    "perhaps no responders know of this call.",
     ANSWERED_AFTER_ALL: "An earlier message about this call no longer holds: a carrier answered it after all, so the "
     "emergency centre knows of it. The answer came late: the caller may have heard nobody.",
 }
@@ -100,6 +103,8 @@ _FLAGS_OF_A_TEST = _FLAGS | {
     "would fail like this one. Tell the administrator now.",
     HUNG_UP: "The caller hung up before the test line answered, after tries to reach a carrier had failed. A real "
     "emergency call would fare like this one. Tell the administrator.",
+    CUT: "Callpoint's SIP process ended while this test was ringing. Whether the test line answered is not known: dial "
+    "it again.",
     ANSWERED_AFTER_ALL: "An earlier message about this test no longer holds: a carrier answered it after all, but "
     "late. Tell the administrator.",
 }
@@ -170,6 +175,11 @@ class Told:
         """Whether the caller gave up while tries failed: nobody but we may know that they wanted help."""
         return HUNG_UP in self.flags and not self.reached_nobody
 
+    @property
+    def was_cut(self) -> bool:
+        """Whether nobody knows that the call was answered, since the process that carried it ended."""
+        return CUT in self.flags and not self.reached_nobody and ANSWERED_AFTER_ALL not in self.flags
+
 
 @dataclass(frozen=True, slots=True)
 class Composed:
@@ -224,9 +234,10 @@ def _first_words(told: Told) -> str:
         return (
             "THIS TEST REACHED NOBODY" if is_test else f"REACHED NOBODY, call {told.number} from another telephone NOW"
         )
-    if told.hung_up:
+    if told.hung_up or told.was_cut:
         back = one_line(told.callback_number or "", 30)
-        return "CALLER HUNG UP UNANSWERED" + (f", call back {back} NOW" if back and not is_test else "")
+        what = "CALLER HUNG UP UNANSWERED" if told.hung_up else "CALL CUT BY A RESTART"
+        return what + (f", call back {back} NOW" if back and not is_test else "")
     return "ANSWERED AFTER ALL" if ANSWERED_AFTER_ALL in told.flags else ""
 
 
@@ -299,6 +310,12 @@ def _our_steps(told: Told) -> list[str]:
         call_first = (
             f"What to do first: {learn}. If nobody can be reached, call {told.number} from another telephone now, and "
             "say where the caller is: no carrier had answered, so perhaps no responders are on their way."
+        )
+        steps = [call_first, f"What to do then: {meet}"]
+    elif told.was_cut:
+        call_first = (
+            f"What to do first: {learn}. If nobody can be reached, call {told.number} from another telephone now, and "
+            "say where the caller is: whether anybody answered them is not known."
         )
         steps = [call_first, f"What to do then: {meet}"]
     elif ANSWERED_AFTER_ALL in told.flags:

@@ -33,7 +33,7 @@ _TESTS_READ = 20  # answered 933 calls that are looked at for one with an addres
 _OF_THE_CALL = frozenset({"request", "reference"})  # the caller's own message told the place, and it went on as it came
 MAX_CHANGED = 1_000  # of one look; more are found by the next, since what was handed out is known
 NO_LOCATION = "none"  # in place of a location's id: calls that carried none
-OUTCOMES = ("in_progress", "answered", "failed", "cancelled", "drill")
+OUTCOMES = ("in_progress", "answered", "failed", "cancelled", "cut_off", "drill")
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,3 +324,15 @@ async def _messages(session: AsyncSession, account_id: str, state: str, conditio
     query = select(func.count()).select_from(Notification)
     query = query.where(Notification.account_id == account_id, Notification.state == state, condition)
     return int(await session.scalar(query) or 0)
+
+
+async def open_calls_of(session: AsyncSession, writer: str) -> Sequence[EmergencyCall]:
+    """The calls that this process carried, and told no end of."""
+    query = select(EmergencyCall).where(
+        EmergencyCall.writer == writer,
+        or_(
+            EmergencyCall.outcome == "in_progress",
+            and_(EmergencyCall.outcome == "answered", EmergencyCall.ended_at.is_(None)),
+        ),
+    )
+    return (await session.scalars(query.order_by(EmergencyCall.sent_at, EmergencyCall.id))).all()

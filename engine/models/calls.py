@@ -51,6 +51,7 @@ class EmergencyCall(Audited, Base):
         Index("ix_emergency_call_account_sent", "account_id", "sent_at"),
         Index("ix_emergency_call_account_kind_sent", "account_id", "kind", "sent_at"),
         Index("ix_emergency_call_changed_at", "changed_at"),
+        Index("ix_emergency_call_writer", "writer"),
     )
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"))
@@ -75,6 +76,7 @@ class EmergencyCall(Audited, Base):
     ended_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
     recorded_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
     changed_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime, default=utc_now, onupdate=utc_now)
+    writer: Mapped[str | None] = mapped_column(String(16))  # the process that carried it: e911.writers
     acknowledged_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
     acknowledged_by: Mapped[str | None] = mapped_column(String(320))  # as they were called then
     acknowledged_by_id: Mapped[str | None] = mapped_column(String(80))

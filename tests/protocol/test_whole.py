@@ -389,6 +389,31 @@ async def test_a_sip_process_that_dies_is_started_again_from_what_is_on_disk(sit
     assert (await site.record_of(placed))["location"]["name"] == "Headquarters"
 
 
+async def test_a_call_that_a_dead_sip_process_left_ringing_is_told_to_staff(site: Site) -> None:
+    """E-12, E-11: not in progress for ever: the record says what is known, and staff are to call back."""
+    site.carrier.ring_s, calling = 60.0, asyncio.create_task(site.dial("911"))
+    try:
+        async with asyncio.timeout(30):
+            while not site.carrier.invites:
+                await asyncio.sleep(0.02)
+        newest = await site.node.wait_for(
+            "emergency-calls?limit=1", lambda page: page["data"][0]["outcome"] == "in_progress"
+        )
+        os.kill(edge_pid_of(site.node), signal.SIGKILL)
+        path = f"emergency-calls/{newest['data'][0]['id']}"
+        record = await site.node.wait_for(path, lambda call: call["outcome"] == "cut_off", within_s=30.0)
+    finally:
+        site.carrier.ring_s = 0.01
+        calling.cancel()
+        await asyncio.gather(calling, return_exceptions=True)
+    assert "cut_by_restart" in record["flags"]
+    assert record["ended_at"]
+    async with asyncio.timeout(30):
+        while not any("CALL CUT BY A RESTART" in str(mail["Subject"]) for _, mail in site.sink.messages):
+            await asyncio.sleep(0.05)
+    await site.until_loaded()
+
+
 async def test_a_node_told_to_stop_the_moment_it_runs_leaves_nothing_behind(tmp_path: Path) -> None:
     node = Node(tmp_path)
     await node.start()
