@@ -74,7 +74,7 @@ def settle(dialed: Dialed, country: str | None, *, is_extension: bool) -> Dialed
 
     Args:
         country: Of the caller's location (ISO 3166 alpha-2); None when only a default or nothing is known.
-        is_extension: A line of the account is called by these digits.
+        is_extension: A line of the account is called by these digits, and the request can reach it.
     """
     if not dialed.is_local:
         return dialed

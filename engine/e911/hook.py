@@ -197,8 +197,7 @@ class Hook:
         return _of_inbound(self._callbacks.decide(request, source, now))
 
     def _decide_other(self, request: Request, source: Hop, peer: Peer, now: datetime) -> Decision:
-        hop = route_hop(peer.pbx.default_route) if peer.pbx.default_route else None
-        hops = self._hops_of(*hop) if hop else ()
+        hops = self._default_hops(peer.pbx)
         if not hops:
             return Decision(status=404, reason="Not Found", stranger=_lost_abroad(request, source, peer, now))
         if b"priority" in request.shape.first and names_psap_callback(request):
@@ -209,6 +208,11 @@ class Hook:
                 self._default_routes.clear()
             known = self._default_routes[peer.pbx.default_route] = (hops, self._to_default_route(hops, NO_EDIT))
         return known[1]
+
+    def _default_hops(self, pbx: Pbx) -> tuple[Hop, ...]:
+        """Where what is no emergency goes; () where it would end in our own 404."""
+        hop = route_hop(pbx.default_route) if pbx.default_route else None
+        return tuple(self._hops_of(*hop)) if hop else ()
 
     def _to_default_route(self, hops: tuple[Hop, ...], edit: Edit) -> Decision:
         deadlines = self._deadlines
@@ -308,7 +312,8 @@ class Hook:
             resolved = replace(resolved, more_flags=(REFERENCE_UNRESOLVED,))
         if dialed.is_local:  # an emergency in some of the account's countries only
             here = None if is_only_default(resolved) else _country_of(resolved.location)
-            dialed = dial.settle(dialed, here, is_extension=account.is_extension(dialed.digits))
+            is_extension = account.is_extension(dialed.digits) and bool(self._default_hops(peer.pbx))
+            dialed = dial.settle(dialed, here, is_extension=is_extension)  # without a way to it nobody is called by it
             if not dialed.is_emergency:
                 return self._decide_ordinary(request, source, peer, now)
         is_test = dialed.kind is Kind.TEST
@@ -485,7 +490,7 @@ def _lost_abroad(request: Request, source: Hop, peer: Peer, now: datetime) -> St
     if request.method not in CALL_METHODS:
         return None
     digits = dial.classify(request.request_uri, "", EVERYWHERE).digits
-    if digits not in PRIMARIES or peer.account.is_extension(digits):
+    if digits not in PRIMARIES:
         return None
     agent, who = request.header("User-Agent") or "", (peer.account.account_id, peer.pbx.id)
     return Stranger(source, request.method, request.request_uri, agent, True, now, *who)

@@ -4,7 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from engine.e911.location import CivicAddress, DispatchableLocation, Line, Network
+from engine.e911.location import CivicAddress, DispatchableLocation, Line, Network, Pbx
 from tests.siptest import PBX, read_request, request
 from tests.unit.e911.test_hook import NOW, account, decide, hook
 
@@ -79,6 +79,19 @@ def test_an_extension_with_the_number_of_another_office_rings_where_only_a_defau
     lines = {"lines": (Line("line_1", "101", "101"), Line("line_2", "111", "111"))}
     assert dialed("111", "nowhere", **lines).call is None
     assert dialed("111", "NZ", **lines).call is not None
+
+
+@pytest.mark.parametrize("number", ["999", "111", "112"])
+def test_a_line_that_nobody_can_reach_takes_no_call_for_help(number):
+    """E-01: without a default route 999 would end in our own 404 and in no line; from New York that is on record."""
+    deaf = {"pbx_1": Pbx("pbx_1", "PBX", (ip_network("192.0.2.20/32"),))}
+    lines = {"lines": (Line("line_1", number, number),), "pbxs": deaf}
+    assert dialed(number, "nowhere", **lines).forward.emergency
+    assert dialed(number, "nowhere", **lines, default_location_id=None).call.dialed.digits == number
+    if number != "112":
+        lost = dialed(number, "US", **lines)
+        assert (lost.status, lost.call) == (404, None)
+        assert lost.stranger.is_emergency
 
 
 def test_an_account_of_one_country_asks_nobody_where_the_caller_is():
