@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote
 
-from engine.e911.lending import Lending, Loan
+from engine.e911.lending import Lending, Loan, is_nameless
 from engine.e911.location import AccountTable, LocationTable, Pbx
 from engine.e911.route import MAX_HOPS_PER_TRUNK, Deadlines, HopsOf, credentials_of
 from engine.e911.rows import Line
@@ -188,7 +188,7 @@ class Callbacks:
             users = [line.sip_user, line.extension]
         else:
             return
-        for user in dict.fromkeys(user for user in users if user):
+        for user in dict.fromkeys(user for user in users if not is_nameless(user)):
             yield from self._targets(CALLER, user, owner, pbx, edit)
 
     def _to_onsite(self, owner: _Owner, pbx: Pbx | None, edit: Edit) -> Iterator[Target]:

@@ -17,7 +17,7 @@ from engine.e911.carriers import CarrierProfiles
 from engine.e911.dial import Dialed, Kind
 from engine.e911.entries import EmergencyCall, Stranger
 from engine.e911.geolocation import NOTHING_CARRIED, Carried, carried
-from engine.e911.lending import Chosen, Lending, Loan, hold_of
+from engine.e911.lending import Chosen, Lending, Loan, hold_of, holder_name
 from engine.e911.location import (
     REFERENCE_UNRESOLVED,
     AccountTable,
@@ -317,7 +317,9 @@ class Hook:
             if not dialed.is_emergency:
                 return self._decide_ordinary(request, source, peer, now)
         is_test = dialed.kind is Kind.TEST
-        chosen = self.lending.choose(account, caller, resolved, pbx.id or None, now, is_test=is_test)
+        chosen = self.lending.choose(
+            account, caller, resolved, pbx.id or None, now, is_test=is_test, call_id=request.call_id
+        )
         ask = key if look and look.ask else None
         return self._to_trunks(request, source, peer, dialed, now, caller, resolved, chosen, said, ask)
 
@@ -459,7 +461,7 @@ def _loan_of(call: EmergencyCall, account: AccountTable) -> Loan:
         until=call.received_at + hold_of(account, is_test=is_test),
         call=call.id,
         pbx_id=call.pbx_id,
-        sip_user=line.sip_user if line is not None else call.caller.identity,
+        sip_user=holder_name(call.caller, call.resolved, call.sip_call_id),
         extension=line.extension if line is not None else call.caller.identity,
         name=(line.display_name if line is not None else "") or call.caller.name,
         location_id=location.id if location is not None else None,

@@ -6,6 +6,7 @@ that was lent longest ago is taken from its holder, and the call says so. A test
 one. Every number a call went out with is remembered, so that a call back to it finds the caller.
 """
 
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +24,7 @@ MAX_CLAIMS = 64  # tried after those: a decision must not take longer with the p
 LOW = 5  # fewer than a fifth of the pool is left
 EXHAUSTED_FLAG = "elin_exhausted"
 LOW_FLAG = "elin_low"
+_NAMELESS = frozenset({"", "anonymous", "unknown", "unavailable", "restricted", "private", "withheld"})
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -92,6 +94,7 @@ class Lending:
         now: datetime,
         *,
         is_test: bool,
+        call_id: str = "",
     ) -> Chosen:
         """The number for one call; nothing is lent yet. Never fails: with nothing at all it is None."""
         direct = account.direct_number_for(resolved.phone, resolved.line)
@@ -100,7 +103,7 @@ class Lending:
         location = resolved.location
         pool = account.pool_of(location.id) if location is not None else ()
         if pool:
-            who = (pbx_id, resolved.line.sip_user if resolved.line is not None else caller.identity)
+            who = (pbx_id, holder_name(caller, resolved, call_id))
             return self._claimed_from(pool, who, now, is_test=is_test)
         general = account.callback_number_for(resolved.phone, resolved.line, location)
         return Chosen(general) if general else Chosen(caller.asserted_number, is_asserted=True)
@@ -205,6 +208,24 @@ class Lending:
             return Chosen(tested[1], tested[1], flags=(LOW_FLAG,))
         assert oldest is not None
         return Chosen(oldest[1], oldest[1], is_lent=not is_test, flags=(EXHAUSTED_FLAG,))
+
+
+def holder_name(caller: Caller, resolved: Resolved, call_id: str) -> str:
+    """What tells this caller from others of the PBX: the line's user or the identity; of one who gives none the phone
+    or its address, else the Call-ID alone: then the next call is somebody else's.
+    """
+    if resolved.line is not None:
+        return resolved.line.sip_user
+    if not is_nameless(caller.identity):
+        return caller.identity
+    phone = resolved.phone.id if resolved.phone is not None else caller.device
+    key = phone or (str(caller.source_ip) if caller.source_ip is not None else call_id)
+    return f"anonymous@{zlib.crc32(key.encode('utf-8', 'surrogateescape')):08x}"
+
+
+def is_nameless(user: str) -> bool:
+    """Whether nobody can be called by it: an identity withheld (RFC 3323 §4.1.1.3 and what PBXs write in its place)."""
+    return user.partition("@")[0].strip().lower() in _NAMELESS
 
 
 def _until(number: Number) -> datetime:

@@ -137,6 +137,24 @@ def test_three_callers_on_a_pool_of_two():
     assert ways(inbound)[0] == ("caller", "sip:desk104@pbx.example:5070")
 
 
+def test_two_who_withhold_their_names_get_a_number_each_and_are_called_back_by_way_of_the_site():
+    """E-09: told apart by the phone's address, else by the call; nobody is called `anonymous`."""
+    at = hook()
+
+    def calls(number, ip=""):
+        data = request(uri="sip:911@x", call_id=f"{number}@pbx", added=[f"X-Callpoint-Source: {ip}"] if ip else [])
+        data = data.replace(b'"Alice" <sip:101@192.0.2.20>', b"<sip:anonymous@anonymous.invalid>")
+        return left(at.decide(read_request(data), PBX, NOW)).call
+
+    first, other, again = calls(1, "10.77.0.50"), calls(2, "10.77.0.60"), calls(3, "10.77.0.50")
+    assert [first.elin, other.elin, again.elin] == [ELINS[0], ELINS[1], ELINS[0]]
+    inbound = comes_in(at, ELINS[1])
+    assert (inbound.callback.orphan, inbound.callback.psap, inbound.callback.call) == (True, True, other.id)
+    assert not [way for way, _ in ways(inbound) if way == "caller"]
+    at = hook()
+    assert [calls(1).elin, calls(2).elin, calls(2).elin] == [ELINS[0], ELINS[1], ELINS[1]]
+
+
 def test_who_calls_again_gets_the_same_number_and_a_longer_hold():
     """E-09: a caller who was cut off does not use up the pool."""
     at = hook()
