@@ -124,5 +124,6 @@ def _config(record: PhoneRecord, profile: Profile, url: str, *, is_own: bool) ->
         config = settings.phone_config(record, profile, url)
     else:
         config = settings.site_config(record.account, profile, url)
+    config = render.fitted(config, profile.refused)  # as the phone is served
     render.refuse_unsafe(config, profile.refused)  # what the true values would break, the masked ones must not hide
     return preview.masked_config(config)

@@ -56,7 +56,7 @@ from engine.provisioning.fetchlog import MANY, FetchLog
 from engine.provisioning.index import Found, Index, open_index
 from engine.provisioning.kept import Kept, KeptFiles
 from engine.provisioning.policy import Policy
-from engine.provisioning.render import PhoneConfig, Renderer, served_names
+from engine.provisioning.render import PhoneConfig, Renderer, fitted, served_names
 from engine.provisioning.sealing import Manner
 from engine.provisioning.vendors import Confidence, FileKind, FileRule, Mac, PhoneIdentity, Profile
 from engine.web_crowd import connections_of_a_port
@@ -173,7 +173,8 @@ class PhonesPort:
             rule = profile.file_rule(name)
             if rule is not None and rule.template is not None:
                 is_own = "mac" in rule.pattern.groupindex
-                found[name] = self.renderer.render(profile, rule, own if is_own else shared, texts)
+                config = fitted(own if is_own else shared, profile.refused)
+                found[name] = self.renderer.render(profile, rule, config, texts)
         return found
 
 
@@ -420,6 +421,7 @@ class _Door:
                 return None
             url = tokens.provisioning_url(base, account.next_token or token)
             phone_config = settings.site_config(account, profile, url + manner.folder)
+        phone_config, fault = standing_in.fitting(profile, phone_config)
         body = manner.seal(self._port.renderer.render(profile, rule, phone_config, own), file_key)
         if body is None:
             return None  # it was never given a key
@@ -428,7 +430,7 @@ class _Door:
             self._port.on_rendered(etag, profile, rule, phone_config, own)
         headers = sending.headers_of(profile.content_type, len(body), etag)
         headers.update(manner.headers)
-        return Kept(found.revision, body, etag, headers)
+        return standing_in.marked(Kept(found.revision, body, etag, headers), fault)
 
     async def _send_asset(
         self, request: web.BaseRequest, asked: Asked, who: PhoneIdentity, found: Found, asset: AssetRecord

@@ -249,11 +249,24 @@ class _Planning:
         kept = profile.model(model) if profile is not None else None
         if kept is not None and len(lines) > kept.lines:
             self._fault(f"line{kept.lines + 1}_extension", f"A {kept.name} holds {kept.lines} lines, got {len(lines)}.")
+        if profile is not None and profile.refused is not None:
+            self._refuse_unwritable(vendor, label, lines)
         if mac is None:
             return None, []
         name = kept.name if kept is not None else model
         phone = WishedPhone(before, mac, vendor, name, label, location_id, settings, lines)
         return phone, self._changes(phone, line_changes)
+
+    def _refuse_unwritable(self, vendor: str, label: str, lines: Sequence[str]) -> None:
+        """Names and secrets that this vendor's files cannot hold, of lines that are stored already too."""
+        self._told(phone_rules.format_faults("label", vendor, label), "label")
+        for key, user in enumerate(lines, 1):
+            told, stored = self._lines.get(user), self._known.lines.get(user)
+            name = stored.display_name if stored is not None else ""
+            name = told.values.get("display_name", name) if told is not None else name
+            self._told(phone_rules.format_faults("display_name", vendor, name), f"line{key}_display_name")
+            secret = told.values.get("secret", "") if told is not None else ""
+            self._told(phone_rules.format_faults("secret", vendor, secret), f"line{key}_secret")
 
     def _changes(self, phone: WishedPhone, line_changes: Sequence[str]) -> list[str]:
         """The columns that change something; of a new phone none is named: all are new."""

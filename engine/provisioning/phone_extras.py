@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.errors import FieldFault
-from engine.provisioning import assetfile, functionkeys, store_assets, vendors
+from engine.provisioning import assetfile, functionkeys, phone_rules, store_assets, vendors
 from engine.provisioning.settings import DEFAULTS, key_room
 from engine.provisioning.vendors import Model, Profile
 
@@ -120,6 +120,9 @@ def key_faults(profile: Profile, model: Model, value: Any, lines: int | None) ->
     keys = functionkeys.read(value)
     faults = functionkeys.misfits(keys, room)
     found = []
+    for number, entry in enumerate(value):
+        at_label = f"settings.{functionkeys.SETTING}.{number}.label"
+        found += phone_rules.format_faults(at_label, profile.name, str(entry.get("label") or ""))
     for fault in faults:
         at, _, part = fault.field.partition(".")
         place = places[keys[int(at)].position]

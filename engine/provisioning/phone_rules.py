@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from engine.errors import FieldFault
 from engine.numbers import E164, parse_e164, shadowed_emergency_number
-from engine.provisioning import vendors
+from engine.provisioning import fitting, vendors
 from engine.provisioning.vendors import Mac
 
 MAX_TEXT_CHARACTERS = 200
@@ -41,6 +41,22 @@ def text_faults(name: str, text: str) -> list[FieldFault]:
     if len(text) <= MAX_TEXT_CHARACTERS and text.isprintable():
         return []
     return [FieldFault(name, f"Expected at most {MAX_TEXT_CHARACTERS} printable characters.")]
+
+
+def format_faults(name: str, vendor: str, text: str) -> list[FieldFault]:
+    """What that vendor's file format cannot hold of a text; nothing for a vendor that is none."""
+    profile = vendors.known().profiles.get(vendor)
+    told = fitting.fault(profile.title, text, profile.refused) if profile is not None else ""
+    return [FieldFault(name, told)] if told else []
+
+
+def line_format_faults(at: str, vendor: str, extension: str, display_name: str, secret: str | None) -> list[FieldFault]:
+    """As `format_faults`, of a stored line that is put on a phone; `at`: where the request names it."""
+    return [
+        FieldFault(at, f"The {what} of line {extension}: {fault.detail}")
+        for what, text in (("display name", display_name), ("secret", secret or ""))
+        for fault in format_faults(at, vendor, text)
+    ]
 
 
 def extension_faults(text: str, countries: Sequence[str]) -> list[FieldFault]:

@@ -141,6 +141,7 @@ async def _apply_phone(session: AsyncSession, phone: Phone, wished: PhoneFields)
     mac = vendors.parse_mac(wished.mac)
     faults: list[FieldFault | None] = [*phone_rules.mac_faults(wished.mac, mac)]
     faults += phone_rules.model_faults(wished.vendor, wished.model) + phone_rules.text_faults("label", wished.label)
+    faults += phone_rules.format_faults("label", wished.vendor, wished.label.strip())
     faults += setting_faults(wished.settings)
     faults += [await _location_fault(session, phone.account_id, wished.location_id)]
     faults += await _assignment_faults(session, phone.account_id, wished.vendor, wished.model, wished.lines)
@@ -161,12 +162,17 @@ async def _apply_phone(session: AsyncSession, phone: Phone, wished: PhoneFields)
 async def _assignment_faults(
     session: AsyncSession, account_id: str, vendor: str, model: str, line_ids: tuple[str, ...]
 ) -> list[FieldFault]:
-    own = {line.id for line in await store.lines_of(session, account_id)} if line_ids else set()
+    own = {line.id: line for line in await store.lines_of(session, account_id)} if line_ids else {}
     faults = [
         FieldFault(f"lines.{at}", "Expected the id of a line of this account.")
         for at, line_id in enumerate(line_ids)
         if line_id not in own
     ]
+    for at, line_id in enumerate(line_ids):
+        if (line := own.get(line_id)) is not None:
+            faults += phone_rules.line_format_faults(
+                f"lines.{at}", vendor, line.extension, line.display_name, line.secret
+            )
     if len(set(line_ids)) != len(line_ids):
         faults.append(FieldFault("lines", "A line can sit on one key of a phone only."))
     profile = vendors.known().profiles.get(vendor)
@@ -257,6 +263,7 @@ async def _apply_line(session: AsyncSession, account: Account, line: Line, wishe
         *wrong,
         *phone_rules.secret_faults(wished.secret),
     ]
+    faults += await _format_faults(session, line, wished)
     found = tuple(fault for fault in faults if fault is not None)
     if found:
         raise Invalid("The line cannot be stored like this.", fields=found)
@@ -268,6 +275,22 @@ async def _apply_line(session: AsyncSession, account: Account, line: Line, wishe
     line.callback_number, line.location_id, line.pbx_id = callback, wished.location_id, wished.pbx_id
     if wished.secret is not None:
         line.secret = wished.secret
+
+
+async def _format_faults(session: AsyncSession, line: Line, wished: LineFields) -> list[FieldFault]:
+    """What the phones that carry the line could not be given."""
+    texts = {"display_name": wished.display_name.strip(), "secret": wished.secret or ""}
+    narrow = {
+        vendor
+        for vendor in vendors.known().profiles
+        if any(phone_rules.format_faults(name, vendor, text) for name, text in texts.items())
+    }
+    on = {phone.vendor for phone in await store.phones_with_line(session, line.id)} if narrow else set()
+    faults = []
+    for vendor in sorted(narrow & on):
+        for name, text in texts.items():
+            faults += phone_rules.format_faults(name, vendor, text)
+    return faults
 
 
 async def _location_fault(session: AsyncSession, account_id: str, location_id: str | None) -> FieldFault | None:

@@ -13,7 +13,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cache, lru_cache
 from types import MappingProxyType
 from typing import Any
@@ -24,6 +24,7 @@ from engine.errors import UnsafeValue
 from engine.provisioning import (
     dial_places,
     dialplan,
+    fitting,
     override_changes,
     override_likeness,
     override_proof,
@@ -44,9 +45,6 @@ JITTER_SHARE = 10  # a tenth of the interval: a site that lost power does not as
 DEFAULT_CODECS = ("pcmu", "pcma", "g722")
 KNOWN_CODECS = ("pcmu", "pcma", "g722", "g729", "opus")
 NANP_COUNTRIES = frozenset({"US", "CA", "PR", "VI", "GU", "AS", "MP"})
-# Control characters end a line, a NUL ends a C string, U+2028/9 and U+0085 end a line for some parsers, the rest XML
-# cannot hold (§2.2).
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 _FILTERS = (
     timezone.gmt_offset, timezone.signed_offset, timezone.day_rule, timezone.on_or_after, timezone.dotted_rule,
     softphones.quoted_string, softphones.uri_user,
@@ -391,7 +389,7 @@ def refuse_unsafe(config: PhoneConfig, refused: re.Pattern[str] | None = None) -
     texts += config.emergency_numbers
     for key in config.function_keys:
         texts += key.value, key.label
-    if _UNSAFE.search("".join(texts)) is None and (refused is None or not any(map(refused.search, texts))):
+    if fitting.UNSAFE.search("".join(texts)) is None and (refused is None or not any(map(refused.search, texts))):
         return
     named = [(name, getattr(config, name)) for name in _PHONE_TEXTS]
     named += [(f"lines[{line.number}].{name}", getattr(line, name)) for line in config.lines for name in _LINE_TEXTS]
@@ -402,13 +400,36 @@ def refuse_unsafe(config: PhoneConfig, refused: re.Pattern[str] | None = None) -
             (f"function_keys[{key.position}].label", key.label),
         )
     for name, text in named:
-        found = _UNSAFE.search(text) or (refused.search(text) if refused is not None else None)
+        found = fitting.UNSAFE.search(text) or (refused.search(text) if refused is not None else None)
         if found is not None:
             at = found.start()
             raise UnsafeValue(
                 f"{name} holds the character U+{ord(text[at]):04X} at place {at + 1}, which this phone could read as "
                 "the end of the setting. Remove it."
             )
+
+
+def fitted(config: PhoneConfig, refused: re.Pattern[str] | None) -> PhoneConfig:
+    """The same phone with what it only shows (labels, names) in characters its format takes; the very same object when
+    all of them are. Passwords and users are left: another one would not be theirs.
+    """
+    shown = [config.label, *(key.label for key in config.function_keys)]
+    shown += [text for line in config.lines for text in (line.label, line.display_name)]
+    if all(fitting.is_fit(text, refused) for text in shown):
+        return config
+    return replace(
+        config,
+        label=fitting.fitted(config.label, refused),
+        lines=tuple(
+            replace(
+                line,
+                label=fitting.fitted(line.label, refused),
+                display_name=fitting.fitted(line.display_name, refused),
+            )
+            for line in config.lines
+        ),
+        function_keys=tuple(replace(key, label=fitting.fitted(key.label, refused)) for key in config.function_keys),
+    )
 
 
 def dial_settings(profile: Profile, text: str) -> tuple[tuple[str, str], ...]:

@@ -639,7 +639,7 @@ async def test_a_file_that_would_hold_911_up_is_not_served(site, client):
     async with site.database.sessions.begin() as session:
         line = await store.line_by_sip_user(session, site.account.id, "101")
         assert line is not None
-        line.display_name = "x\naccount.1.sip_server.1.address = evil.example"
+        line.secret = "x\naccount.1.sip_server.1.address = evil.example"
         from engine.audit.record import record
 
         record(session, SYSTEM, Event.LINE_UPDATE, line)
@@ -653,7 +653,29 @@ async def test_a_file_that_would_hold_911_up_is_not_served(site, client):
         phone = await store.phone_by_mac(session, site.account.id, YEALINK_MAC)
         assert phone is not None
         assert phone.status == PhoneStatus.FAILED
-    assert "lines[1].label" in failed[0].evidence["sentences"][0]
+    assert "lines[1].secret" in failed[0].evidence["sentences"][0]
+
+
+async def test_a_phone_of_a_narrow_format_is_served_whatever_a_name_holds(site, client):
+    """P-11: a quote in a name that a Mitel cannot be given, moved onto it behind the checks: the file with the nearest
+    character, from the first fetch on, and the alarm with field, character and place.
+    """
+    mac = "00085daabb09"
+    async with site.database.sessions.begin() as session:
+        line = await add_line(session, site.account, "109")
+        line.display_name = 'Bob "the boss"'
+        await add_phone(session, site.account, line, mac=mac, vendor="mitel", model="6867i")
+    for _ in range(2):
+        status, _, body = await fetch(
+            client, site.url(f"{mac.upper()}.cfg"), agent="Aastra6867i MAC:00-08-5D-AA-BB-09 V:5.1.0.2006-SIP"
+        )
+        assert (status, b"Bob 'the boss'" in body, b"sip dial plan" in body) == (200, True, True)
+    failed = [one for one in await events(site) if one.kind == "failed"]
+    assert "lines[1].label holds the character U+0022 at place" in failed[0].evidence["sentences"][0]
+    async with site.database.sessions.begin() as session:
+        phone = await store.phone_by_mac(session, site.account.id, mac)
+        assert phone is not None
+        assert phone.status == PhoneStatus.FAILED
 
 
 async def test_no_live_token_or_secret_reaches_a_log_the_database_or_an_error_page(site, client, caplog, tmp_path):
