@@ -34,6 +34,8 @@ async def body_of(request: web.Request, model: type[Model]) -> Model:
     data = await request.read()
     if request.content_type != "application/json":
         raise UnsupportedMediaType(f"Expected application/json, got {request.content_type}.")
+    if unstorable := body_shape.unstorable(data):
+        raise Invalid("Some fields cannot be accepted.", fields=unstorable)
     try:
         return model.model_validate_json(data)
     except ValidationError as exc:

@@ -1,12 +1,12 @@
 """The faults of a body's shape in our own words, and what is left of the body without them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails, to_json
+from pydantic_core import ErrorDetails, from_json, to_json
 
 from admin.api_models import NAME_PATTERN
 from engine.errors import FieldFault
@@ -78,6 +78,31 @@ def faults_of(errors: Sequence[ErrorDetails]) -> tuple[FieldFault, ...]:
         else:
             told.setdefault(path, said)
     return tuple(FieldFault(path, said) for path, said in told.items())
+
+
+def unstorable(data: bytes) -> tuple[FieldFault, ...]:
+    """Each text of a JSON body, names of fields included, that holds a NUL: PostgreSQL takes none in any column."""
+    if b"\\u0000" not in data:  # JSON has no other way to write one (RFC 8259 §7)
+        return ()
+    try:
+        body = from_json(data)
+    except ValueError:
+        return ()  # told as what it is, no JSON
+    return tuple(FieldFault(_path(loc), "Expected text without NUL characters.") for loc in _with_nul(body, ()))
+
+
+def _with_nul(value: Any, loc: tuple[int | str, ...]) -> Iterator[tuple[int | str, ...]]:
+    if isinstance(value, str) and "\0" in value:
+        yield loc
+    elif isinstance(value, list):
+        for at, inner in enumerate(value):
+            yield from _with_nul(inner, (*loc, at))
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            if "\0" in name:
+                yield loc
+            else:
+                yield from _with_nul(inner, (*loc, name))
 
 
 def _of_the_kind_meant(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:

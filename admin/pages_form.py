@@ -157,9 +157,11 @@ def sentence_of(error: EngineError) -> str:
 
 
 async def typed(request: web.Request, name: str) -> str:
-    """One field of the posted form, without the space around it."""
+    """One field of the posted form, without the space around it, and without NUL: nobody types it, and PostgreSQL takes
+    none.
+    """
     value = (await request.post()).get(name, "")
-    return value.strip() if isinstance(value, str) else ""
+    return value.replace("\0", "").strip() if isinstance(value, str) else ""
 
 
 async def lines_typed(request: web.Request, name: str) -> list[str]:

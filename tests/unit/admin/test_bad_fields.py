@@ -9,9 +9,11 @@ from sqlalchemy import func, select
 
 from admin import body_shape
 from admin.api_models import Body, Id, InstantIn, Name, Text
+from admin.api_reference import openapi
 from admin.routes import all_routes
 from engine.accounts import operations
 from engine.models import Account, Location, Pbx, Role, Transport, User
+from tests.factories import add_emergency_call
 from tests.unit.admin.adminport import CIVIC, AdminPort, Site
 from tests.unit.admin.formbrowser import Browser, add_sam
 
@@ -253,3 +255,54 @@ async def test_an_ipv4_address_in_the_coat_of_ipv6_is_found(port: AdminPort, sit
         found.append(len((await answer.json())["data"]))
     assert found[0] >= 1
     assert len(set(found)) == 1
+
+
+def _bodies(schema: Any, parts: dict[str, Any], text: str, depth: int = 0) -> list[Any]:
+    """One value for each place of a schema that takes text, with that text there and nothing else."""
+    if depth > 6:
+        return []
+    if "$ref" in schema:
+        return _bodies(parts[schema["$ref"].rpartition("/")[2]], parts, text, depth + 1)
+    found = [text] if schema.get("type") == "string" else []
+    for inner in (*schema.get("anyOf", ()), *schema.get("oneOf", ()), *schema.get("allOf", ())):
+        found += _bodies(inner, parts, text, depth + 1)
+    for name, inner in schema.get("properties", {}).items():
+        found += [{name: value} for value in _bodies(inner, parts, text, depth + 1)]
+    if isinstance(schema.get("items"), dict):
+        found += [[value] for value in _bodies(schema["items"], parts, text, depth + 1)]
+    if isinstance(schema.get("additionalProperties"), dict):
+        found += [{"x": value} for value in _bodies(schema["additionalProperties"], parts, text, depth + 1)]
+    return found
+
+
+def test_a_nul_is_found_in_every_text_of_every_body() -> None:
+    """S0-16, E-11: wherever the document takes text; the pattern of a field need not refuse it."""
+    document = openapi()
+    parts, asked = document["components"]["schemas"], 0
+    for path, operations_of in document["paths"].items():
+        for operation in operations_of.values():
+            content = operation.get("requestBody", {}).get("content", {}) if isinstance(operation, dict) else {}
+            for body in _bodies(content.get("application/json", {}).get("schema", {}), parts, "a\0b"):
+                asked += 1
+                (fault,) = body_shape.unstorable(json.dumps(body).encode())
+                assert fault.detail == "Expected text without NUL characters.", path
+    assert asked > 200
+    assert body_shape.unstorable(b'{"note": "a \\\\u0000 that is spelled"}') == ()
+    assert body_shape.unstorable(b'{"note": "\\u0000') == ()
+
+
+@pytest.mark.parametrize(("note", "status"), [("a\0b", 422), ("a\ud800b", 400), ("a\u202eb", 200)])
+async def test_a_note_that_no_database_takes_is_a_bad_field(
+    port: AdminPort, site: Site, note: str, status: int
+) -> None:
+    """E-11: told as such, and nothing is half done; a mark of direction is text."""
+    async with port.database.sessions.begin() as session:
+        call = await add_emergency_call(session, site.account)
+    path = f"/api/v1/emergency-calls/{call.id}/acknowledge"
+    answer = await port.call("POST", path, site.auth, json={"note": note})
+    told = await answer.json()
+    assert answer.status == status, told
+    if status == 422:
+        assert [fault["field"] for fault in told["errors"]] == ["note"]
+    again = await port.call("POST", path, site.auth, json={"note": "seen"})
+    assert (await again.json())["is_first"] is (status != 200)
