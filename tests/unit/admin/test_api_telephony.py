@@ -205,3 +205,23 @@ async def test_a_pbx_without_a_registrar_is_told_about_where_it_matters(port: Ad
     assert answer.headers["Location"] == "/settings?done=pbx-saved#pbxs"
     assert 'id="no-registrar"' not in await (await port.call("GET", path, headers)).text()
     assert "No registrar</span>" not in await (await port.call("GET", "/settings", headers)).text()
+
+
+async def test_the_form_of_a_moved_location_shows_what_is_withheld_and_ends_the_reminder(
+    port: AdminPort, site: Site
+) -> None:
+    """E-07, E-14: a form sends the identifier as it stood; it is withheld, told, and the box ends the reminder."""
+    owner = await port.browser(site)
+    body = {"name": "Keepers", "civic_address": CIVIC, "carrier_ids": {"bandwidth": "KEEP1"}}
+    made = await (await port.call("POST", "/api/v1/locations", site.auth, json=body)).json()
+    page = f"/locations/{made['id']}"
+    form = {f"civic_address.{name}": value for name, value in CIVIC.items()}
+    form |= {"name": "Keepers", "civic_address.HNO": "500", "carrier_ids": "bandwidth: KEEP1"}
+    assert (await port.call("POST", page, owner, data=form, allow_redirects=False)).status == 303
+    shown = await (await port.call("GET", page, owner)).text()
+    assert "The identifier KEEP1 of bandwidth stands for another address" in shown
+    assert "Keepers: bandwidth would look up another address" in await (await port.call("GET", "/", owner)).text()
+    ended = form | {"carrier_ids": "", "no_carrier_ids": "on"}
+    assert (await port.call("POST", page, owner, data=ended, allow_redirects=False)).status == 303
+    kept = await (await port.call("GET", f"/api/v1{page}", site.auth)).json()
+    assert (kept["carrier_ids"], kept["outdated_carrier_ids"], kept["warnings"]) == ({}, {}, [])
