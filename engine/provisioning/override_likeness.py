@@ -72,7 +72,7 @@ def _differences(ours: Lines, theirs: Lines) -> tuple[Sequence[int] | None, Sequ
 def _settings(profile: Profile, lines: Lines) -> Sequence[Named] | None:
     """What the lines of a text file set; None: one of them is of the dial plan."""
     text = "\n".join(lines)
-    if _is_of_a_plan(profile, text):
+    if any(_is_of_a_plan(profile, one) for one in (text, text.lower(), text.upper())):
         return None
     names = profile.names
     return [names[name] for name, _ in lines_read(profile, text)]
@@ -92,6 +92,9 @@ def _elements(profile: Profile, places: Sequence[tuple[Lines, int]]) -> Sequence
     try:
         root = ET.fromstring(text)  # noqa: S314  # of whole elements, without a document type
     except ET.ParseError:
+        return None
+    holders = profile.containers
+    if holders is not None and any(len(one) and not holders.fullmatch(one.tag) for one in list(root.iter())[1:]):
         return None
     if profile.dial_names is None and _is_of_a_plan(profile, text):
         return None

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree as ET  # what a phone parses with is no stronger
 
 from engine.errors import UnsafeValue
-from engine.provisioning import formats
+from engine.provisioning import dialplan, formats
 from engine.provisioning.dialplan import UnsafeDialPlan
 from engine.provisioning.setting_names import Named
 from engine.provisioning.vendors import FileKind, Profile
@@ -81,6 +81,7 @@ def read(profile: Profile, text: str) -> Read:
         raise UnsafeValue(f"The file is no XML: {exc} of the file. No phone reads it.") from exc
     _refuse_deep(root)
     settings = _settings(profile, root, text)
+    _refuse_other_containers(profile, root)
     if profile.dial_names is None and profile.own_dialed is None:
         _name_first(root)
         return read_settings(profile, settings, text=ET.tostring(root, encoding="unicode").replace(" />", "/>"))
@@ -122,6 +123,20 @@ def _refuse_deep(root: ET.Element) -> None:
         if not level:
             return
     raise UnsafeValue(f"The file has more than {MAX_DEPTH} elements in one another; no phone's file has.")
+
+
+def _refuse_other_containers(profile: Profile, root: ET.Element) -> None:
+    """What an element means is decided by those around it: a family whose files have parts that no proof reads (rules
+    that rewrite numbers, lists of further files) names the parts that an account's template may write.
+    """
+    if profile.containers is None:
+        return
+    for element in root.iter():
+        if len(element) and profile.containers.fullmatch(element.tag) is None:
+            raise _refusal(
+                f"nothing here proves what <{element.tag}> with the elements in it does to a call to 911, or which "
+                "other files it names"
+            )
 
 
 def _settings(profile: Profile, root: ET.Element, text: str) -> list[Setting]:
@@ -210,8 +225,22 @@ def refuse_hidden(profile: Profile, own: Read, dialed: Sequence[Setting]) -> Non
     again = next((name for name, count in known.items() if written[name] > count), None)
     if again is None:
         again = next((one.name for one in met if one.is_hidden), None)
+    if again is None and own.text and profile.escape != "xml":
+        again = _in_other_letters(profile, own.text, len(dialed))
     if again is not None:
         raise _refusal(f"{again}, a setting of the dial plan, stands there in another spelling or place; write it once")
+
+
+def _in_other_letters(profile: Profile, text: str, count: int) -> str | None:
+    """The name of a setting of the dial plan that its grammar reads in small letters or capitals alone."""
+    for folded in (text.lower(), text.upper()):
+        if profile.dial_setting is not None:
+            found = [str(name) for name, _ in profile.dial_setting.findall(folded)]
+        else:
+            found = [name for name, _ in dialplan.settings_in(profile.dial_plan, folded)]
+        if len(found) > count:
+            return next((name for name in found if name not in text), found[0])
+    return None
 
 
 def refuse_changed(profile: Profile, kind: FileKind, own: Read, shipped: Read) -> None:

@@ -132,6 +132,7 @@ class Profile:
                     template leaves them as the shipped one makes them, but for `harmless` ones (`name=value`)
     watched         settings that such a template may change, and of which it is told what comes of that
     boot_free       what an account's own template may say in a file that names the files that follow
+    containers      the XML elements that may hold others in such a template's file; None: each may
     is_softphone    an application without an address of its own: one is made for it
     """
 
@@ -168,6 +169,7 @@ class Profile:
     pinned: re.Pattern[str] | None = None
     harmless: re.Pattern[str] | None = None
     boot_free: re.Pattern[str] | None = None
+    containers: re.Pattern[str] | None = None
     watched: Mapping[Watched, re.Pattern[str]] = field(default_factory=dict)
     is_softphone: bool = False
     any_file: re.Pattern[str] = field(init=False, repr=False)
@@ -270,7 +272,7 @@ def _override_rules(table: Mapping[str, Any]) -> dict[str, Any]:
     """The table `overrides` of a profile: what an account's own templates may not change. Lists are alternatives."""
     found: dict[str, Any] = {"comment": table.get("comment", "#"), "separator": table.get("separator", "=")}
     found["watched"] = watched_patterns(table.get("watched", {}))
-    found |= {name: re.compile(table[name]) for name in ("statement", "own_dialed") if name in table}
+    found |= {name: re.compile(table[name]) for name in ("statement", "own_dialed", "containers") if name in table}
     for name in ("pinned", "harmless", "boot_free"):
         if name in table:
             found[name] = re.compile("|".join(f"(?:{one})" for one in table[name]), re.IGNORECASE)

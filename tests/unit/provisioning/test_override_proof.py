@@ -174,6 +174,84 @@ UNREAD = {
 }
 
 
+SWITCHES = {
+    "yealink, plug and play": ("yealink", "base.cfg.j2", "static.auto_provision.pnp_enable = 1"),
+    "yealink, in capitals": ("yealink", "base.cfg.j2", "STATIC.AUTO_PROVISION.PNP_ENABLE = 1"),
+    "yealink, a DHCP option": ("yealink", "base.cfg.j2", "static.auto_provision.dhcp_option.enable = 1"),
+    "poly, a DHCP option": ("poly", "base.cfg.j2", ("<dialplan ", '<d device.dhcp.bootSrvUseOpt="2"/><dialplan ')),
+    "cisco_mpp, a DHCP option": (
+        "cisco_mpp",
+        "base.xml.j2",
+        ("</flat-profile>", "<DHCP_Option_To_Use>66</DHCP_Option_To_Use></flat-profile>"),
+    ),
+    "grandstream, a DHCP option": ("grandstream", "base.xml.j2", ("</config>", "<P145>1</P145></config>")),
+    "panasonic, plug and play": ("panasonic", "base.cfg.j2", 'SIPPNP_PROV_ENABLE="Y"'),
+}
+
+
+@pytest.mark.parametrize("case", SWITCHES.values(), ids=SWITCHES)
+def test_a_switch_that_lets_another_server_in_stays_as_shipped(case):
+    """P-17: another server is refused by whatever road it comes."""
+    vendor, template, change = case
+    text = shipped(vendor, template)
+    text = f"{text}\n{change}\n" if isinstance(change, str) else text.replace(*change)
+    assert text != shipped(vendor, template)
+    assert "shipped" in faults(vendor, template, text)
+
+
+HOLES = {
+    "snom, a dial plan that rewrites": (
+        "snom",
+        "base.xml.j2",
+        (
+            "</settings>",
+            '<dialplan><template match="911" timeout="15" user="phone" rewrite="5551212"/></dialplan></settings>',
+        ),
+    ),
+    "snom, numbers that are replaced": (
+        "snom",
+        "base.xml.j2",
+        ("</settings>", '<ReplacementPlan><entry><r x="911"/></entry></ReplacementPlan></settings>'),
+    ),
+    "snom, further files": (
+        "snom",
+        "base.xml.j2",
+        ("</settings>", '<setting-files><file url="http://x.example/a.xml"/></setting-files></settings>'),
+    ),
+    "cisco_mpp, its line key off": (
+        "cisco_mpp",
+        "base.xml.j2",
+        ("<Extension_{{ line.key }}_>{{ line.number }}<", "<Extension_{{ line.key }}_>Disabled<"),
+    ),
+    "cisco_spa, its line key off": (
+        "cisco_spa",
+        "base.xml.j2",
+        ("<Extension_{{ line.key }}_>{{ line.number }}<", "<Extension_{{ line.key }}_>Disabled<"),
+    ),
+    "yealink, capitals": ("yealink", "base.cfg.j2", "DIALPLAN.BLOCK_OUT.NUMBER.1 = 911"),
+}
+
+
+@pytest.mark.parametrize("case", HOLES.values(), ids=HOLES)
+def test_what_stands_in_parts_of_a_file_that_no_proof_reads_is_refused(case):
+    """P-08, P-17: elements that rewrite a number or name further files, the only line key, a name in other letters."""
+    vendor, template, change = case
+    text = shipped(vendor, template)
+    text = f"{text}\n{change}\n" if isinstance(change, str) else text.replace(*change)
+    assert text != shipped(vendor, template)
+    told = faults(vendor, template, text)
+    assert "nothing here proves" in told or "dials nothing" in told or "in another spelling" in told
+
+
+def test_a_second_server_of_grandstream_is_told():
+    """P-17: `P2312` is a registrar as well."""
+    text = shipped("grandstream", "base.xml.j2").replace("</config>", "<P2312>x.example</P2312></config>")
+    profile = PROFILES["grandstream"]
+    told = overrides.examine(RENDERER, profile, {"base.xml.j2": text}, "base.xml.j2", (), ACCOUNT)
+    assert told.faults == ()
+    assert any("P2312" in one for one in told.warnings)
+
+
 @pytest.mark.parametrize("case", UNREAD.values(), ids=UNREAD)
 def test_a_setting_that_decides_about_calls_and_that_no_grammar_reads_stays_as_shipped(case):
     """P-08, P-17: a hotline, a rule for one line, another server for emergency calls."""
