@@ -27,11 +27,17 @@ async def revision_of(database: Database) -> str | None:
 
 
 async def migrate(database: Database) -> str:
-    """Bring the database to the newest revision. Does nothing, quickly, when it is there. Returns that revision."""
+    """Bring the database to the newest revision. Does nothing, quickly, when it is there. Returns that revision.
+
+    Several nodes, or a node and a command, may start at once on one database: one migrates, the others wait for it.
+    """
     wanted = newest_revision()
     if await revision_of(database) != wanted:
         async with database.engine.begin() as connection:
-            await connection.run_sync(upgrade)
+            if connection.dialect.name == "postgresql":  # SQLite has one writer at a time
+                await connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('migrations'))"))
+            if await connection.run_sync(_revision) != wanted:
+                await connection.run_sync(upgrade)
     return wanted
 
 

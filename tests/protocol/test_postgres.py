@@ -44,6 +44,16 @@ from tests.unit.test_migrations import FIRST_SCHEMA_ROWS, OLD_PROCESS_ADDS_A_PBX
 UNTIL = dt.datetime(2026, 11, 21, 20, 0, tzinfo=dt.UTC)
 
 
+async def test_nodes_that_start_at_once_on_an_empty_database_migrate_it_once(postgres_url: str, keys: KeyRing) -> None:
+    """Each has connections of its own, as processes have: one migrates, the others find it done."""
+    opened = [open_audited(postgres_url, keys) for _ in range(3)]
+    done = await asyncio.gather(*(migrations.migrate(one) for one in opened), return_exceptions=True)
+    assert done == [migrations.newest_revision()] * 3
+    assert await migrations.missing(opened[0]) == ()
+    for one in opened:
+        await one.close()
+
+
 @pytest.fixture
 async def postgres(postgres_url: str, keys: KeyRing) -> AsyncIterator[Database]:
     """A database with an empty schema: each test begins before the first migration."""
