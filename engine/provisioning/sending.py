@@ -43,7 +43,7 @@ def part_for(request: web.BaseRequest, size: int, etag: str) -> Part:
     return part_of(
         size,
         etag,
-        range_header=fields.get(hdrs.RANGE),
+        range_header=fields.get(hdrs.RANGE) if request.method == hdrs.METH_GET else None,  # RFC 9110 §14.2
         if_range=fields.get(hdrs.IF_RANGE),
         if_none_match=fields.get(hdrs.IF_NONE_MATCH),
         if_match=fields.get(hdrs.IF_MATCH),
