@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from aiohttp import web
-from pydantic import StringConstraints
+from pydantic import AfterValidator, StringConstraints
 from sqlalchemy import ColumnElement
 
 from admin.api import answered, body_or_default, no_query, row_named
@@ -19,11 +19,15 @@ from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 from engine.e911 import notify, store
 from engine.e911.acknowledging import MAX_NOTE_CHARS, acknowledge
+from engine.e911.masking import without_credentials
 from engine.e911.store_calls import CallFilters, conditions_of
 from engine.errors import FieldFault, Invalid
 from engine.models import CallKind, EmergencyCall, Notification, NotificationState
 
 STATE = Query("state", {"enum": [state.value for state in NotificationState]}, "Only those in that state.")
+
+
+Masked = Annotated[str, AfterValidator(without_credentials)]  # records of builds that kept credentials
 
 
 class CallAnswer(Answer):
@@ -68,7 +72,7 @@ class AttemptAnswer(Answer):
 class AttemptDetail(AttemptAnswer):
     """`invite`: what this trunk was sent, where it is not the first one; that stands with the call."""
 
-    invite: str | None
+    invite: Masked | None
 
 
 class NotificationAnswer(Answer):
@@ -115,7 +119,7 @@ class CallDetail(CallAnswer):
     attempts: list[AttemptDetail]
     notifications: list[NotificationAnswer]
     callbacks: list[CallbackAnswer]
-    invite: str | None
+    invite: Masked | None
 
 
 class Acknowledgement(Body):

@@ -16,6 +16,7 @@ from admin.routes import Route
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 from engine.e911 import notify, store, store_calls
+from engine.e911.masking import without_credentials
 from engine.e911.store_calls import NO_LOCATION, CallFilters
 from engine.errors import Invalid, NotFound
 from engine.models import CallAttempt, EmergencyCall
@@ -168,10 +169,10 @@ def sent_after(call: EmergencyCall) -> str:
 
 
 def _invites(call: EmergencyCall, attempts: Sequence[CallAttempt]) -> list[tuple[str, str]]:
-    """What was sent to whom, first to last; credentials were masked before it was stored."""
+    """What was sent to whom, first to last; records of builds that kept credentials are masked here."""
     first = attempts[0].trunk_name if attempts else ""
     sent = [(first, call.invite), *((attempt.trunk_name, attempt.invite) for attempt in attempts)]
-    return [(name, text) for name, text in sent if text]
+    return [(name, without_credentials(text)) for name, text in sent if text]
 
 
 def taken_sentence(call: EmergencyCall) -> str:
