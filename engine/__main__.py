@@ -310,11 +310,13 @@ def phone_simulate(
     at_once: Annotated[int, typer.Option(help="Of many, so many boot at the same moment.")] = 200,
     over_s: Annotated[float, typer.Option(help="Of many, the first to the last begin over so many seconds.")] = 0.0,
     boots: Annotated[int, typer.Option(help="Boots of each of many; the second is that after a power cut.")] = 1,
+    country: Annotated[str, typer.Option(help="Of one: whose emergency numbers are dialled, such as GB.")] = "US",
     *,
     as_json: JsonOption = False,
 ) -> None:
     """Boot a simulated phone against a provisioning URL, or many: the vendor's own order of files, headers, retries."""
     from engine.banner import show_boot, show_storm
+    from engine.provisioning.settings import emergency_numbers
     from engine.provisioning.simulate import simulate
     from engine.provisioning.storm import storm
 
@@ -322,7 +324,8 @@ def phone_simulate(
         came = _run(storm(vendor, model, mac, url, count=count, at_once=at_once, over_s=over_s, boots=boots))
         show_storm(came, as_json=as_json)
         raise SystemExit(0 if came.is_ready else 1)
-    result = _run(simulate(vendor, model, mac, url))
+    numbers = emergency_numbers(country.upper())
+    result = _run(simulate(vendor, model, mac, url, numbers=numbers))
     show_boot(result, as_json=as_json)
     raise SystemExit(0 if result.is_ready else 1)
 

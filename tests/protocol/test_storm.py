@@ -54,6 +54,19 @@ async def test_the_command_boots_many_and_says_which_are_not_there(site: Site) -
     assert site.folder.rpartition("/")[2] not in said
 
 
+async def test_the_command_dials_the_numbers_of_the_country_it_is_told(site: Site) -> None:
+    """P-21: 911 and 933 unless told otherwise; a British phone is judged by 112 and 999, this one dials them late."""
+    words = ("phone", "simulate", "--vendor", "yealink", "--model", MODEL, "--url", url_of(site), "--json")
+    said = json.loads(await site.node.command(*words, "--mac", f"{OUI}000000"))
+    assert set(said["dials"]) == {"911", "933"}
+    with pytest.raises(AssertionError) as failed:
+        await site.node.command(*words, "--mac", f"{OUI}000000", "--country", "gb")
+    _, late, _ = failed.value.args[0]
+    dials = json.loads(late)["dials"]
+    assert {"112", "999"} <= set(dials)
+    assert "911" not in dials
+
+
 @pytest.mark.parametrize(
     ("model", "mac", "count", "says"),
     [
