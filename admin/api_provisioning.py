@@ -11,7 +11,7 @@ from pydantic import Field
 from admin.api import answered, body_or_default, no_query
 from admin.api_models import Answer, Body, Instant
 from admin.context import ACCOUNT, ACTOR, KEYS, RESOURCE, SESSION
-from admin.links import provisioning_url
+from admin.links import provisioning_url, provisioning_warnings
 from admin.routes import Operation, Route
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
@@ -20,12 +20,16 @@ from engine.provisioning.movement import Mode
 
 
 class TokenAnswer(Answer):
-    """Whoever holds a URL gets the phones' configurations. `next_provisioning_url`: where phones are being moved to."""
+    """Whoever holds a URL gets the phones' configurations. `next_provisioning_url`: where phones are being moved to.
+
+    `warnings`: why phones cannot reach it.
+    """
 
     token: str
     provisioning_url: str
     created_at: Instant | None
     next_provisioning_url: str | None
+    warnings: list[str] = Field(default_factory=list)
 
 
 class RotateBody(Body):
@@ -91,6 +95,7 @@ def _token(request: web.Request, token: str, *, status: int = 200) -> web.Respon
         provisioning_url=provisioning_url(request, token),
         created_at=request[ACCOUNT].provisioning_token_at,
         next_provisioning_url=provisioning_url(request, following) if following is not None else None,
+        warnings=provisioning_warnings(request),
     )
     return answered(shown, status=status, location="/api/v1/provisioning-token" if status == 201 else None)
 

@@ -350,6 +350,7 @@ FIELDS: Mapping[str, str] = {
     "warnings": "What is wrong with it although it is kept.",
     "with_location": "Whether the location went along.",
     "AccountPatch.country": "ISO 3166 code; decides which numbers are emergency numbers.",
+    "TokenAnswer.warnings": "Why phones cannot reach the URL, and what to set.",
     "AuditAnswer.outcome": "`success`, `failure` or `denied`.",
     "CallAnswer.kind": "A real call or a test.",
     "CallDetail.kind": "A real call or a test.",

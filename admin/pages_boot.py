@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from admin.context import ACCOUNT, ACTOR, CONFIG, SESSION
-from admin.links import provisioning_url
+from admin.links import provisioning_url, provisioning_warnings
 from admin.render import render
 from admin.routes import Route
 from engine.accounts.scopes import Scope
@@ -33,6 +33,7 @@ async def get_boot(request: web.Request) -> web.Response:
         request,
         "boot.html.j2",
         url=url,
+        url_warnings=provisioning_warnings(request),
         snippets=snippets,
         menus=menus,
         fault=fault,

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from admin.api_rotation import rotation_of
 from admin.context import ACCOUNT, ACTOR, KEYS, SESSION
-from admin.links import provisioning_url
+from admin.links import provisioning_url, provisioning_warnings
 from admin.pages_form import see_other, typed
 from admin.render import render
 from admin.routes import Route
@@ -34,6 +34,7 @@ async def get_provisioning(request: web.Request) -> web.Response:
         "provisioning.html.j2",
         token=token,
         provisioning_url=provisioning_url(request, token),
+        url_warnings=provisioning_warnings(request),
         next_url=provisioning_url(request, following) if following is not None else None,
         admin_password=password,
         rotation=await rotation_of(session, account),

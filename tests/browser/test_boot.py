@@ -29,6 +29,7 @@ async def test_every_dhcp_server_has_its_snippet_with_the_accounts_url(filled: S
     assert answer.headers["cache-control"] == "no-store"
     url = f"http://127.0.0.1:8080/p/{token}/"
     await expect(page.locator("#value-boot-url")).to_have_text(url)
+    await expect(page.get_by_text("No phone reaches 127.0.0.1, which is this server itself.")).to_be_visible()
     for server, (_file, _template, title) in dhcp.SERVERS.items():
         details = page.locator(f"#dhcp-{server}")
         await expect(details.locator("pre")).to_be_hidden()
