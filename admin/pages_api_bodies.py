@@ -12,6 +12,7 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
     "WebhookPatch": {"enabled": False},
     "ValidationSettingsPatch": {"provider": "lost", "url": "https://lost.example.com/lost"},
     "MailTestBody": {"to": "frontdesk@example.com"},
+    "AlarmDismiss": {"until": "2026-11-21T20:00:00Z"},
     "AccountPatch": {"callback_number": "+15185550100"},
     "UserCreate": {"email": "sam@example.com", "name": "Sam Field", "role": "operator"},
     "UserBulk": {"users": [{"email": "sam@example.com", "name": "Sam Field", "role": "operator"}], "dry_run": True},

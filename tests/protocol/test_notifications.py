@@ -26,7 +26,7 @@ from engine.errors import Invalid
 from engine.models import Account, AuditEntry, EmergencyCall, Location, Notification
 from tests.factories import HEADQUARTERS, add_account
 from tests.protocol.mail_sink import MailSink
-from tests.unit.e911_records.entries import call_entry, outcome_entry, read_back_entry
+from tests.unit.e911_records.entries import call_entry, ended_entry, outcome_entry, read_back_entry
 
 ADMIN = Actor("user", "user_1", "pat@example.com", "192.0.2.7")
 QUICK = Patience(first_s=0.05, longest_s=0.2)
@@ -328,8 +328,9 @@ async def test_without_a_mail_server_messages_wait_visibly_and_nothing_is_lost(
     site.start()
     assert not site.notifier.state.is_set_up
     assert "Mail is not set up" in site.notifier.state.words
-    site.dial(call_entry(account), call_entry(account))
-    await site.recorded(2)
+    for call in (call_entry(account), call_entry(account)):
+        site.dial(call, outcome_entry(call), ended_entry(call))  # whole: what ends with this process would be cut
+    await site.recorded(6)
     await site.stop()
     rows = await site.rows()
     assert [(row.state, row.tries, row.claimed_by) for row in rows] == [("waiting", 0, None)] * 2

@@ -475,7 +475,7 @@ FREE = {
     "yealink, a rule more": (
         "yealink",
         "dialing.cfg.j2",
-        "dialplan.dialnow.rule.9 = 2xx\ndialplan.dialnow.line_id.9 =",
+        "dialplan.dialnow.rule.20 = 2xx\ndialplan.dialnow.line_id.20 =",
     ),
     "yealink, no hotline": ("yealink", "base.cfg.j2", "features.hotline_number ="),
     "mitel, a name with a no-break space": ("mitel", "base.cfg.j2", 'options password: "22{{ "\\xa0" }}222"'),
