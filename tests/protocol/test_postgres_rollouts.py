@@ -69,8 +69,9 @@ async def test_a_roll_out_its_dry_run_and_its_watch_on_postgresql(postgres: Data
     async with postgres.sessions.begin() as session:
         session.add(
             ProvisioningEvent(
-                id="fetch_1", account_id=account.id, phone_id=phones[0].id, kind="failed", file="001565000000.cfg", method="GET",
-                status_code=503, ip="192.0.2.1", evidence={"sentences": ["911 would wait."]}, at=utc_now(),
+                id="fetch_1", account_id=account.id, phone_id=phones[0].id, kind="failed",
+                file="001565000000.cfg", method="GET", status_code=503, ip="192.0.2.1",
+                evidence={"sentences": ["911 would wait."]}, at=utc_now(),
             )
         )  # fmt: skip
     await RolloutWatch(postgres, asked, well).look(later)

@@ -160,7 +160,7 @@ async def test_after_a_stall_what_waits_in_the_socket_is_read_before_a_deadline_
 
 
 async def test_garbage_on_a_stream_is_refused_and_the_connection_closed(element: Element) -> None:
-    """E-18: two Content-Length, and a body that does not tell its end: 400, then nothing more is believed of that stream."""
+    """E-18: two Content-Length, a body without an end of its own: 400, then nothing more is believed of that stream."""
     pbx = TcpPeer()
     await pbx.connect(element.tcp_port)
     unclear = ["Content-Length: 5", "Content-Type: text/plain"]
