@@ -94,14 +94,19 @@ async def until(condition: Callable[[], Any], within_s: float = WITHIN_S) -> Non
             await asyncio.sleep(0.01)
 
 
+async def ended(task: asyncio.Task[None]) -> None:
+    """Cancel it, and wait until it has left its transaction too."""
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 @pytest.fixture
 async def running(database: Database, keys: KeyRing, folder: Path) -> AsyncIterator[Recorder]:
     made = recorder(database, keys, folder)
     task = asyncio.create_task(made.run())
     yield made
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    await ended(task)
 
 
 async def contents(database: Database) -> list[tuple[str, Any]]:
@@ -379,9 +384,7 @@ async def test_a_running_recorder_is_woken_and_tells_that_there_is_mail(
     write(folder, keys, call_entry(account))
     made.wake()
     await asyncio.wait_for(told.wait(), WITHIN_S)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    await ended(task)
 
 
 async def test_a_new_entry_is_found_even_when_nobody_says_so(
@@ -411,9 +414,9 @@ async def test_while_the_database_is_away_entries_wait_in_the_journal_and_then_a
     assert "wait in the journal" in made.fault
     ready.rename(gone)
     await until(lambda: made.recorded == len(calls) and not made.fault)
-    task.cancel()
     async with database.sessions.begin() as session:
         kept = set((await session.scalars(select(EmergencyCall.id))).all())
+    await ended(task)
     await database.close()
     assert kept == {call["id"] for call in calls}
     assert made.set_aside == 0
@@ -436,7 +439,7 @@ async def test_a_locked_database_delays_the_record_and_loses_nothing(
     other.execute("COMMIT")
     other.close()
     await until(lambda: made.recorded == 5 and not made.fault)
-    task.cancel()
+    await ended(task)
     assert made.set_aside == 0
 
 
