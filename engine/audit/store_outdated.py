@@ -41,10 +41,15 @@ async def outdate(session: AsyncSession, *conditions: ColumnElement[bool]) -> No
 
 async def are_many(session: AsyncSession, *conditions: ColumnElement[bool]) -> bool:
     """Whether to mark those phones would hold the one writer for too long."""
-    if session.get_bind().dialect.name != "sqlite":
+    if not has_one_writer(session):
         return False
     some = select(Phone.id).where(*conditions).limit(AT_ONCE + 1).subquery()
     return (await session.scalar(select(func.count()).select_from(some)) or 0) > AT_ONCE
+
+
+def has_one_writer(session: AsyncSession) -> bool:
+    """Whether others wait while this transaction writes: SQLite."""
+    return session.get_bind().dialect.name == "sqlite"
 
 
 async def owe(session: AsyncSession, *conditions: ColumnElement[bool]) -> None:

@@ -23,7 +23,7 @@ from engine.audit.changes import FieldChange
 from engine.audit.events import Event
 from engine.audit.parts import Part, Unchained, record_parts, unchained
 from engine.audit.record import Actor, record
-from engine.audit.store_outdated import AT_ONCE, owe
+from engine.audit.store_outdated import AT_ONCE, has_one_writer, owe
 from engine.db import Base, Database, batched, utc_now
 from engine.errors import FieldFault, Invalid, NotFound
 from engine.ids import new_id
@@ -287,7 +287,7 @@ async def _changed(
     session: AsyncSession, actor: Actor, account_id: str, made: Planned, details: dict[str, Any]
 ) -> Done:
     bulk_id = _begun(session, actor, made.phone_ids, details)
-    owes = len(made.writes) > AT_ONCE and session.get_bind().dialect.name == "sqlite"
+    owes = len(made.writes) > AT_ONCE and has_one_writer(session)
     alike, others = _by_value(made.writes)
     for values, ids in alike:
         for group in batched(ids, WRITTEN):

@@ -44,6 +44,7 @@ class CrowdRules:
     receive: Callable[[bytes, Hop], None]
 
 
+Taken = tuple[bytes, Hop, bool]  # (message, hop, is it to be refused?)
 _MOST = {Rank.EMERGENCY: MOST_IN_PROGRESS, Rank.IN_PROGRESS: MOST_IN_PROGRESS, Rank.NEW: MOST_WAITING}
 
 
@@ -74,15 +75,10 @@ class Crowd:
 
     def work(self, now: float, most: int) -> None:
         """Hand over the next, `most` of them."""
-        for _ in range(most):
-            taken = self.take(now)
-            if taken is None:
-                return
-            data, hop, is_late = taken
-            (self._rules.refuse if is_late else self._rules.receive)(data, hop)
+        hand_over(self.take, self._rules, now, most)
 
-    def take(self, now: float) -> tuple[bytes, Hop, bool] | None:
-        """The next to be dealt with: (datagram, hop, is it to be refused?); None when nothing waits.
+    def take(self, now: float) -> Taken | None:
+        """The next to be dealt with; None when nothing waits.
 
         Of new calls the oldest goes first, so that a pause of a tenth of a second is made up for without refusing any.
         In a crowd that lasts longer the youngest does: those that are carried then wait for nothing.
@@ -102,6 +98,16 @@ class Crowd:
 
     def rank(self, data: bytes, hop: Hop) -> Rank:
         return rank_of(data, hop, self._rules.is_emergency)
+
+
+def hand_over(take: Callable[[float], Taken | None], rules: CrowdRules, now: float, most: int) -> None:
+    """What `take` gives, `most` of them, to those who deal with it."""
+    for _ in range(most):
+        taken = take(now)
+        if taken is None:
+            return
+        data, hop, is_late = taken
+        (rules.refuse if is_late else rules.receive)(data, hop)
 
 
 def rank_of(data: bytes, hop: Hop, is_emergency: Callable[[bytes, Hop], bool]) -> Rank:

@@ -9,7 +9,7 @@ not fit waits in the stream itself: the shell reads no more of it (`is_full`).
 
 from collections import deque
 
-from engine.sip.crowd import PATIENCE_S, CrowdRules, Rank, is_inside_dialog, rank_of
+from engine.sip.crowd import PATIENCE_S, CrowdRules, Rank, Taken, hand_over, is_inside_dialog, rank_of
 from engine.sip.forward import Hop
 from engine.sip.grammar import is_response
 
@@ -80,15 +80,10 @@ class StreamCrowd:
 
     def work(self, now: float, most: int) -> None:
         """Hand over the next, `most` of them."""
-        for _ in range(most):
-            taken = self.take(now)
-            if taken is None:
-                return
-            data, hop, is_late = taken
-            (self.rules.refuse if is_late else self.rules.receive)(data, hop)
+        hand_over(self.take, self.rules, now, most)
 
-    def take(self, now: float) -> tuple[bytes, Hop, bool] | None:
-        """The next to be dealt with: (message, hop, is it to be refused?); None when nothing waits."""
+    def take(self, now: float) -> Taken | None:
+        """The next to be dealt with; None when nothing waits."""
         if self._emergencies:
             data, row = self._emergencies.popleft()
             self._leave(row, data)
