@@ -28,6 +28,7 @@ from typing import Any, Self
 from engine.crypto import KeyRing
 from engine.e911 import snapshot
 from engine.sip.tls import TlsFiles
+from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent
 NODE_IP, PBX_IP, CARRIER_IP, OTHER_CARRIER_IP, FRONT_IP = (f"127.0.0.{last}" for last in (1, 2, 3, 4, 5))
@@ -38,18 +39,6 @@ _LISTENING = "0A"  # include/net/tcp_states.h
 
 class PeerFailed(Exception):
     """A peer did not come up, or ended when it should not have; its own words are in the message."""
-
-
-def free_port(ip: str = NODE_IP) -> int:
-    """A port that neither UDP nor TCP uses at that address now."""
-    for _ in range(50):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-            udp.bind((ip, 0))
-            port = int(udp.getsockname()[1])
-            with contextlib.suppress(OSError):
-                tcp.bind((ip, port))
-                return port
-    raise PeerFailed(f"no free port at {ip}")
 
 
 def until(holds: Callable[[], object], what: str, within_s: float = READY_WITHIN_S) -> None:

@@ -7,7 +7,6 @@ import contextlib
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.ports import free_port
 
 SETTINGS = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "shared_buffers=16MB")
 
@@ -47,7 +48,7 @@ def running_postgres(
     with _folder(kept) as base:
         if os.geteuid() == 0:
             shutil.chown(base, user)
-        data, port = Path(base) / "data", _free_port()
+        data, port = Path(base) / "data", free_port()
         as_user: dict[str, Any] = {"user": user} if os.geteuid() == 0 else {}
         if not (data / "PG_VERSION").exists():
             words = ["-U", "callpoint", "-A", "trust", "-E", "UTF8", "--no-sync"]
@@ -92,9 +93,3 @@ def _server_user() -> str | None:
         return pwd.getpwuid(os.geteuid()).pw_name
     names = {entry.pw_name for entry in pwd.getpwall()}
     return next((name for name in ("postgres", "nobody") if name in names), None)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

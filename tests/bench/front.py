@@ -23,7 +23,7 @@ from statistics import median
 
 from engine import crypto, snippets
 from engine.numbers import numbers_of
-from tests import peers
+from tests import peers, ports
 from tests.bench import machine
 from tests.bench.generator import Generator, Load
 from tests.bench.plan import Plan
@@ -154,7 +154,7 @@ def fronted(far: tuple[str, int], *, beside: int) -> Iterator[Setup]:
         keys = crypto.create(folder / "keys.toml")
         account = peers.one_account(peers.trunk(*far), pbx_ip=peers.FRONT_IP)
         with peers.edge(folder, keys, folder / "keys.toml", account, core=beside) as edge:
-            listen = snippets.Peer(peers.FRONT_IP, peers.free_port(peers.FRONT_IP))
+            listen = snippets.Peer(peers.FRONT_IP, ports.free_port(peers.FRONT_IP))
             site = snippets.Site(
                 (snippets.Peer(*edge.udp),), (snippets.Peer(*far),), listen, str(folder), numbers_of("US"),
                 whole=True, module_path=MODULES,

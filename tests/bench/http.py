@@ -24,7 +24,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests import peers
+from tests import peers, ports
 from tests.bench import machine
 from tests.bench.plan import Plan
 from tests.bench.site import MODEL_AGENT, USER_AGENT, Site, add_phones, running_site
@@ -145,7 +145,7 @@ def nginx(folder: Path, body: bytes, path: str, certificate: Path, key: Path) ->
     file.parent.mkdir(parents=True)
     file.write_bytes(body)
     folder.chmod(0o755)  # its worker runs as another user
-    port, tls_port = peers.free_port(), peers.free_port()
+    port, tls_port = ports.free_port(), ports.free_port()
     config = folder / "nginx.conf"
     places = {"folder": folder, "ip": peers.NODE_IP, "port": port, "tls_port": tls_port}
     config.write_text(NGINX.format(**places, certificate=certificate, key=key))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine import crypto
-from tests import peers
+from tests import peers, ports
 from tests.bench import machine
 from tests.bench.generator import Generator, Load, Outcome
 from tests.bench.plan import Plan
@@ -59,7 +59,7 @@ def _kamailio_in(folder: Path, far: tuple[str, int]) -> AbstractContextManager[t
 @contextlib.contextmanager
 def forwarder(far: tuple[str, int]) -> Iterator[Element]:
     with tempfile.TemporaryDirectory() as folder:
-        port = peers.free_port()
+        port = ports.free_port()
         words = [sys.executable, "-m", "tests.bench.forwarder", peers.NODE_IP, str(port), far[0], str(far[1])]
         peer = peers.spawn("forwarder", words, Path(folder), core=machine.SUT_CORE)
         try:
@@ -222,7 +222,7 @@ def _sipp_at(
     seconds: float,
 ) -> Foreign:
     calls = int(rate * seconds)
-    callee_port, caller_port = peers.free_port(peers.CARRIER_IP), peers.free_port(peers.PBX_IP)
+    callee_port, caller_port = ports.free_port(peers.CARRIER_IP), ports.free_port(peers.PBX_IP)
     words = [peers.command("sipp"), "-nostdin", "-nd", "-buff_size", "4194304", "-trace_stat", "-fd", "1"]
     callee = peers.spawn(
         "sipp_callee",

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests import peers
+from tests import peers, ports
 from tests.bench import machine
 from tests.bench.plan import Plan
 from tests.bench.site import PLAIN
@@ -54,7 +54,7 @@ async def measure(plan: Plan, say: Callable[[str], None]) -> Started:
 
 async def _start(folder: Path) -> tuple[float, float]:
     """Seconds until SIP and until HTTP answered."""
-    sip_port, http_port = peers.free_port(), peers.free_port()
+    sip_port, http_port = ports.free_port(), ports.free_port()
     address = f"{peers.NODE_IP}:{sip_port}"
     environment = {
         "CALLPOINT_SIP__UDP": address,

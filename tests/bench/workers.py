@@ -16,7 +16,7 @@ from engine import crypto
 from engine.config import Config
 from engine.e911 import snapshot
 from engine.edge_link import EdgeLink
-from tests import peers
+from tests import peers, ports
 from tests.bench import machine
 from tests.bench.generator import Generator, Load, Outcome
 from tests.bench.wires import Datagrams
@@ -62,7 +62,7 @@ async def node(folder: Path, far: tuple[str, int], workers: int) -> AsyncIterato
     keys = crypto.create(folder / "keys.toml")
     account = peers.one_account(peers.trunk(*far), default_route=f"sip:{far[0]}:{far[1]}")
     snapshot.save(folder / "snapshot", account, keys)
-    address = f"{peers.NODE_IP}:{peers.free_port()}"
+    address = f"{peers.NODE_IP}:{ports.free_port()}"
     link = EdgeLink(
         Config(
             core={"data_dir": folder, "key_file": folder / "keys.toml"},

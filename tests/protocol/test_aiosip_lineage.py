@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from engine.crypto import KeyRing
-from tests import peers
+from tests import peers, ports
 from tests.peers import CARRIER_IP, PBX_IP
 from tests.protocol import edgetest
 from tests.protocol.edgetest import STRANGER_IP
@@ -23,7 +23,7 @@ def contact(user: str, ip: str, port: int) -> Any:
 
 async def agent_at(ip: str, to: tuple[str, int]) -> tuple[Any, Any]:
     agent = aiovoip.Application(dns_resolver=object())
-    return agent, await agent.connect(to, aiovoip.UDP, local_addr=(ip, peers.free_port(ip)))
+    return agent, await agent.connect(to, aiovoip.UDP, local_addr=(ip, ports.free_port(ip)))
 
 
 async def close(agent: Any) -> None:
@@ -88,7 +88,7 @@ async def test_it_answers_our_notify(tmp_path: Path, keys: KeyRing) -> None:
 
             return answer
 
-    port = peers.free_port(PBX_IP)
+    port = ports.free_port(PBX_IP)
     agent = aiovoip.Application(dns_resolver=object(), dialplan=Plan())
     await agent.run(local_addr=(PBX_IP, port))
     account = peers.one_account(peers.trunk(CARRIER_IP, 9), pbx_ip=PBX_IP)

@@ -11,7 +11,7 @@ from pathlib import Path
 from engine import snippets
 from engine.crypto import KeyRing
 from engine.e911.journal import JournalReader
-from tests import peers
+from tests import peers, ports
 from tests.peers import CARRIER_IP, FRONT_IP, PBX_IP
 from tests.protocol.test_fronts import front, site
 
@@ -50,7 +50,7 @@ def baresip(folder: Path, name: str, ip: str, account: str, *words: str) -> Iter
     """Baresip with one account, a tone for a microphone and a file for an ear; yields its SIP port and its folder."""
     own = folder / name
     own.mkdir()
-    port, rtp = peers.free_port(ip), 20_000 if name == "phone" else 30_000
+    port, rtp = ports.free_port(ip), 20_000 if name == "phone" else 30_000
     values = {"ip": ip, "port": port, "modules": MODULES, "name": name, "tone": TONES_HZ[name], "folder": own}
     values |= {"rtp": rtp, "rtp_last": rtp + 2_000}
     (own / "config").write_text(CONFIG.format(**values))

@@ -27,6 +27,7 @@ from engine.provisioning.fetchlog import FetchLog
 from engine.provisioning.simulate import FAMILIES, simulate
 from tests.factories import add_account
 from tests.node import Node
+from tests.ports import free_port
 
 SOURCES = {"sources": ["127.0.0.1/32"]}
 PHONES = (
@@ -267,12 +268,6 @@ class TftpWire(Wire):
         """A phone without a URL has no log worth sending."""
 
 
-def free_port(kind):
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 async def boot_over_tftp(address, vendor, model, mac):
     """What a phone of that family, asking over TFTP alone, takes for its next URL: place and token."""
     family, found = FAMILIES[vendor], vendors.known().profiles[vendor].model(model)
@@ -297,7 +292,7 @@ async def test_a_phone_boots_from_tftp_to_its_url_to_ready_for_register(tmp_path
     """P-20, P-21: TFTP bootstrap, then provisioning over HTTP, then all a REGISTER needs; and P-22 on the way: the
     phone has no address, says so, dials 911 all the same, and stops saying so when it is given one.
     """
-    tftp, http = Listen("127.0.0.1", free_port(socket.SOCK_DGRAM)), Listen("127.0.0.1", free_port(socket.SOCK_STREAM))
+    tftp, http = Listen("127.0.0.1", free_port()), Listen("127.0.0.1", free_port())
     environment = {"CALLPOINT_BOOTSTRAP__TFTP": str(tftp), "CALLPOINT_BOOTSTRAP__HTTP": str(http)}
     async with Node(tmp_path, environment) as node:
         await node.set_up()

@@ -5,7 +5,7 @@ from pathlib import Path
 from engine.crypto import KeyRing
 from engine.e911.journal import JournalReader
 from engine.sip.message import Request, Response
-from tests import peers
+from tests import peers, ports
 from tests.protocol.edgetest import CARRIER_IP, PBX_IP, STRANGER_IP, Carrier, Pbx, account, edge, trunk
 from tests.siptest import request, response, route_set
 
@@ -222,7 +222,7 @@ def test_between_foreign_peers_a_call_back_rings_and_ends_like_any_other(tmp_pat
         with peers.edge(tmp_path, keys, tmp_path / "keys.toml", made) as node:
             peers.sipp_calls(tmp_path, call, node.udp)
             words = ["-s", ELINS[0], "-m", "1", "{}:{}".format(*node.udp)]
-            psap = peers.sipp(tmp_path, "psap", *words, scenario=call, ip=peers.CARRIER_IP, port=peers.free_port())
+            psap = peers.sipp(tmp_path, "psap", *words, scenario=call, ip=peers.CARRIER_IP, port=ports.free_port())
             assert psap.wait(20.0) == 0, psap.words()
             peers.until(lambda: starting(tmp_path, "site", "BYE"), "the call back has ended")
     (invite,) = starting(tmp_path, "site", "INVITE")

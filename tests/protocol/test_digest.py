@@ -8,7 +8,7 @@ import pytest
 
 from engine.crypto import KeyRing
 from engine.e911.journal import JournalReader
-from tests import peers
+from tests import peers, ports
 from tests.peers import CARRIER_IP, FRONT_IP, KAMAILIO_ON_UDP
 
 SCENARIOS = Path(__file__).parent / "sipp"
@@ -67,7 +67,7 @@ failure_route[PROVE] {{
 @contextlib.contextmanager
 def challenging_carrier(folder: Path, to_port: int, *, algorithm: str, qop: str) -> Iterator[int]:
     """A Kamailio that lets nothing pass without a proof, INVITE and BYE alike; yields its port."""
-    port = peers.free_port(FRONT_IP)
+    port = ports.free_port(FRONT_IP)
     config = folder / "carrier.cfg"
     places = {"ip": FRONT_IP, "port": port, "to_ip": CARRIER_IP, "to_port": to_port}
     config.write_text(CHALLENGING_CARRIER.format(**places, secret=SECRET, algorithm=algorithm, qop=qop))
@@ -140,7 +140,7 @@ def test_a_carrier_that_does_not_take_our_password_is_passed_over(tmp_path: Path
 @contextlib.contextmanager
 def proving_pbx(folder: Path, to: tuple[str, int], secret: str) -> Iterator[tuple[str, int]]:
     """A Kamailio at an address the engine does not know, that answers challenges with its `uac` module."""
-    port = peers.free_port(FRONT_IP)
+    port = ports.free_port(FRONT_IP)
     config = folder / "pbx.cfg"
     config.write_text(PROVING_PBX.format(ip=FRONT_IP, port=port, to_ip=to[0], to_port=to[1], secret=secret))
     words = [peers.command("kamailio"), "-f", str(config), "-DD", "-E", "-x", "fm", "-m", "64", "-M", "16"]

@@ -11,7 +11,7 @@ import pytest
 from engine import snippets
 from engine.crypto import KeyRing
 from engine.numbers import NORTH_AMERICA
-from tests import peers
+from tests import peers, ports
 from tests.peers import CARRIER_IP, FRONT_IP, OTHER_CARRIER_IP
 from tests.protocol import edgetest
 
@@ -21,7 +21,7 @@ DEAD = snippets.Peer(peers.NODE_IP, 9)
 
 
 def site(folder: Path, nodes: tuple[snippets.Peer, ...], carrier: snippets.Peer) -> snippets.Site:
-    listen = snippets.Peer(FRONT_IP, peers.free_port(FRONT_IP))
+    listen = snippets.Peer(FRONT_IP, ports.free_port(FRONT_IP))
     return snippets.Site(nodes, (carrier,), listen, str(folder), NORTH_AMERICA, whole=True, module_path=MODULES)
 
 

@@ -14,7 +14,7 @@ import aiohttp
 from lxml import etree
 
 from engine.e911.pidf import read_pidf
-from tests import lost_server, peers
+from tests import lost_server, peers, ports
 from tests.factories import HEADQUARTERS
 from tests.lost_server import LostServer
 from tests.node import Node
@@ -74,7 +74,7 @@ route[LOCATE] {{
 @contextlib.contextmanager
 def kamailio_with_lost(folder: Path, to: tuple[str, int], held_url: str, lost_url: str) -> Iterator[tuple[Peer, tuple]]:
     """Kamailio that asks HELD about every caller and sends the call straight to a carrier."""
-    port = peers.free_port(FRONT_IP)
+    port = ports.free_port(FRONT_IP)
     config = folder / "kamailio.cfg"
     config.write_text(
         KAMAILIO_LOST.format(
@@ -93,7 +93,7 @@ def kamailio_with_lost(folder: Path, to: tuple[str, int], held_url: str, lost_ur
 async def test_kamailio_learns_over_held_where_its_caller_is_and_conveys_it(tmp_path: Path, cases: Path) -> None:
     """E-13: HELD query by SIP URI, dereference to a bare PIDF-LO, LoST with that PIDF-LO; all by a foreign client."""
     (tmp_path / "node").mkdir()
-    base = f"127.0.0.1:{peers.free_port('127.0.0.1')}"
+    base = f"127.0.0.1:{ports.free_port('127.0.0.1')}"
     environment = {
         "CALLPOINT_PROVISIONING__LISTEN": base, "CALLPOINT_PROVISIONING__PUBLIC_URL": f"http://{base}",
     }  # fmt: skip

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import aiohttp
 
-from tests import peers
+from tests import peers, ports
 from tests.factories import HEADQUARTERS
 from tests.node import Node
 from tests.peers import CARRIER_IP, PBX_IP
@@ -17,7 +17,7 @@ SCENARIOS = Path(__file__).parent / "sipp"
 
 async def test_the_carrier_fetches_what_the_call_conveyed_whatever_is_edited_since(tmp_path: Path, cases: Path) -> None:
     """E-06, E-13: Geolocation names a location URI of the phones' port; no PIDF-LO travels with the INVITE."""
-    base = f"127.0.0.1:{peers.free_port('127.0.0.1')}"
+    base = f"127.0.0.1:{ports.free_port('127.0.0.1')}"
     environment = {
         "CALLPOINT_PROVISIONING__LISTEN": base, "CALLPOINT_PROVISIONING__PUBLIC_URL": f"http://{base}",
     }  # fmt: skip

@@ -19,7 +19,7 @@ from engine.audit.record import open_audited
 from engine.phones_workers import PhonesWorkers
 from engine.provisioning.http import make_phones_port
 from engine.provisioning.sending import headers_of
-from tests import peers
+from tests import ports
 from tests.bench.machine import family
 from tests.node import Node
 
@@ -147,7 +147,7 @@ async def test_three_processes_are_one_door_and_a_rotation_shuts_it_in_all_of_th
 
 async def test_a_file_that_one_process_has_rendered_is_kept_by_all_of_them(node: Node) -> None:
     """P-13: whichever process a phone's next request meets, nothing is rendered twice."""
-    environment = node.environ() | {"CALLPOINT_PROVISIONING__LISTEN": f"127.0.0.1:{peers.free_port()}"}
+    environment = node.environ() | {"CALLPOINT_PROVISIONING__LISTEN": f"127.0.0.1:{ports.free_port()}"}
     settings = configuration.load(None, environment)
     keys, ids = crypto.load(settings.key_file), {row["mac"]: row["id"] for row in await all_phones(node)}
     database = open_audited(settings.database_url, keys)

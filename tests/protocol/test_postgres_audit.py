@@ -88,8 +88,11 @@ def _meets(row: AuditEntry, filters: Filters) -> bool:
     )
 
 
-async def test_a_question_that_takes_too_long_ends_and_leaves_the_transaction_usable(postgres: Database) -> None:
+async def test_a_question_that_takes_too_long_ends_and_leaves_the_transaction_usable(
+    postgres: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """S1-54: its time is its own: the rest of the request has the time it had before."""
+    monkeypatch.setattr(trigrams, "WITHIN_MS", 1_000)  # enough for a short question on a machine that is busy
     async with postgres.sessions.begin() as session:
         account = await add_account(session)
         await session.execute(text("SET LOCAL statement_timeout = '7s'"))

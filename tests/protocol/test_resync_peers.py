@@ -14,7 +14,7 @@ import pytest
 from engine.crypto import KeyRing
 from engine.provisioning import resync, vendors
 from engine.provisioning.resync import Destination, Resync, Resyncer
-from tests import peers
+from tests import peers, ports
 from tests.node import Node
 from tests.peers import CARRIER_IP, FRONT_IP, KAMAILIO_ON_UDP
 
@@ -42,7 +42,7 @@ request_route {{
 @contextmanager
 def registrar(folder: Path) -> Iterator[tuple[str, int]]:
     """Kamailio as a PBX that knows where its phones are and asks whoever wants to reach them for a password."""
-    port = peers.free_port(FRONT_IP)
+    port = ports.free_port(FRONT_IP)
     (folder / "registrar").mkdir()
     config = folder / "registrar" / "kamailio.cfg"
     config.write_text(REGISTRAR.format(ip=FRONT_IP, port=port, password=PBX_PASSWORD))
@@ -59,7 +59,7 @@ def registrar(folder: Path) -> Iterator[tuple[str, int]]:
 @contextmanager
 def phone(folder: Path) -> Iterator[int]:
     """SIPp as a phone that challenges every NOTIFY (MD5, qop) and takes the line's own password."""
-    port = peers.free_port(PHONE_IP)
+    port = ports.free_port(PHONE_IP)
     peer = peers.sipp(folder, "phone", scenario=SCENARIO, ip=PHONE_IP, port=port)
     try:
         peer.ready(lambda: peers.is_bound(PHONE_IP, port, "udp"))

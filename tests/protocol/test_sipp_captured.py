@@ -16,7 +16,7 @@ from engine.crypto import KeyRing
 from engine.sip.message import Request, parse_message
 from engine.sip.stream import Framer
 from engine.sip.tls import server_context
-from tests import peers
+from tests import peers, ports
 from tests.certificates import files_of
 from tests.peers import CARRIER_IP, NODE_IP
 from tests.siptest import response
@@ -36,7 +36,7 @@ def capture(folder: Path, ports: list[int]) -> Iterator[Path]:
 
     Skips the test where this user may not capture.
     """
-    file, first, last = folder / "call.pcapng", peers.free_port(NODE_IP), peers.free_port(NODE_IP)
+    file, first, last = folder / "call.pcapng", ports.free_port(NODE_IP), ports.free_port(NODE_IP)
     wanted = " or ".join(f"port {port}" for port in [*ports, first, last])
     words = [peers.command("tshark"), "-i", "lo", "-f", wanted, "-w", str(file), "-P", "-l", "-n"]
     peer = peers.spawn("tshark", words, folder)
@@ -137,7 +137,7 @@ def answering(context: ssl.SSLContext) -> Iterator[int]:
             bound.set()
             await asyncio.to_thread(done.wait)
 
-    port, bound, done = peers.free_port(CARRIER_IP), threading.Event(), threading.Event()
+    port, bound, done = ports.free_port(CARRIER_IP), threading.Event(), threading.Event()
     thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
     thread.start()
     try:

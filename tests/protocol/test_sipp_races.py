@@ -15,7 +15,7 @@ import pytest
 
 from engine import crypto
 from engine.e911.journal import JournalReader
-from tests import peers
+from tests import peers, ports
 
 WITHIN_S = 15.0
 HERE = "[local_ip]:[local_port];transport=[transport]"
@@ -259,7 +259,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, "Res
         trunks, by = [], ["-t", f"{transport[0]}1"]
         for index, steps in enumerate(race.carriers):
             ip = f"127.0.{2 + index}.{number + 1}"
-            port = peers.free_port(ip)
+            port = ports.free_port(ip)
             label = f"carrier_{number}_{index}"
             words = [*race.words, *by]
             peer = peers.sipp(folder, label, *words, scenario=scenario(folder, label, steps), ip=ip, port=port)
@@ -275,7 +275,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, "Res
                 place = edge.tcp if transport == "tcp" else edge.udp
                 words = [*race.words, "-t", f"{transport[0]}1", "{}:{}".format(*place)]
                 steps = scenario(folder, label, race.pbx)
-                peer = peers.sipp(folder, label, *words, scenario=steps, ip=ip, port=peers.free_port(ip))
+                peer = peers.sipp(folder, label, *words, scenario=steps, ip=ip, port=ports.free_port(ip))
                 running.append((name, label, peer))
             faults = {name: [] for name in OVER}
             for name, label, peer in running:

@@ -12,7 +12,7 @@ from engine.config import load
 from engine.errors import Invalid
 from engine.numbers import NORTH_AMERICA, PACKS, numbers_of
 from engine.snippets import Peer, Site, render
-from tests import peers
+from tests import peers, ports
 from tests.factories import add_account, add_location, add_trunk
 
 NODES = (Peer("192.0.2.10", 5060), Peer("node-b.example.com", 5061, "tls"))
@@ -65,7 +65,7 @@ def test_the_freeswitch_files_are_xml_with_the_carrier_last() -> None:
 @pytest.mark.parametrize("whole", [True, False], ids=["whole", "to be included"])
 def test_kamailio_itself_finds_no_fault_in_its_snippet(tmp_path: Path, whole: bool) -> None:
     """E-17: `kamailio -c` on the whole proxy, and on a minimal one that includes the part."""
-    made = site(listen=Peer("127.0.0.1", peers.free_port()), folder=str(tmp_path), whole=whole, carriers=CARRIERS[:1])
+    made = site(listen=Peer("127.0.0.1", ports.free_port()), folder=str(tmp_path), whole=whole, carriers=CARRIERS[:1])
     for name, text in render("kamailio", made).items():
         (tmp_path / name).write_text(text)
     config = tmp_path / "callpoint.cfg"
@@ -155,7 +155,7 @@ def test_each_service_of_a_country_is_sent_its_own_number(pack) -> None:
 
 def test_kamailio_finds_no_fault_where_each_service_has_its_number(tmp_path: Path) -> None:
     """E-17: a test that no node takes rings nowhere, where no number is set aside for tests."""
-    listen = Peer("127.0.0.1", peers.free_port())
+    listen = Peer("127.0.0.1", ports.free_port())
     made = site(listen=listen, folder=str(tmp_path), whole=True, carriers=CARRIERS[:1], numbers=numbers_of("CH"))
     for name, text in render("kamailio", made).items():
         (tmp_path / name).write_text(text)
