@@ -14,6 +14,7 @@ from typing import Any
 
 from engine.e911.additional import BLOCKS
 from engine.e911.civic import CIVIC_ELEMENTS, CIVIC_EXTENSIONS, CLDXF_ELEMENTS
+from engine.sip.timers import EMERGENCY_PROGRESS_S
 
 GENERIC = "generic"
 _ENGINE = Path(__file__).parent.parent
@@ -85,6 +86,7 @@ class CarrierProfile:
     unknown_location: str = ""
     final_statuses: frozenset[int] = frozenset({486, 487, 600, 603})
     fail_over_before_ringing: frozenset[int] = frozenset({600, 603})
+    progress_s: float = EMERGENCY_PROGRESS_S
     retry_without_location: frozenset[int] = frozenset({400, 413, 415, 424, 488, 493, 500, 501, 513, 606})
 
 
@@ -188,6 +190,12 @@ def _statuses(name: str, value: object) -> frozenset[int]:
     return frozenset(value)
 
 
+def _seconds(name: str, value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 2 <= value <= 60:
+        raise ValueError(f"{name}: seconds from 2 to 60 were expected, got {value!r}")
+    return float(value)
+
+
 def _one_of(*choices: str) -> Callable[[str, object], str]:
     def read(name: str, value: object) -> str:
         if value not in choices:
@@ -245,4 +253,5 @@ _READERS: dict[str, Callable[[str, object], Any]] = {
     "remove": _names, "add": _headers, "takes": _takes, "geolocation_order": _order, "civic_limits": _limits,
     "caller_location": _one_of("keep", "replace"), "numbers": _numbers, "test_number": _test_number,
     "final_statuses": _statuses, "fail_over_before_ringing": _statuses, "retry_without_location": _statuses,
+    "progress_s": _seconds,
 }  # fmt: skip

@@ -123,6 +123,7 @@ class Targets(Sequence[Target]):
             retry_on=profile.retry_without_location,
             fail_over=_fail_over(profile),
             fail_over_unrung=profile.fail_over_before_ringing,
+            progress_s=profile.progress_s,
         )
 
     def _made_edits(self, dialect: Dialect) -> tuple[Edit, Edit | None]:

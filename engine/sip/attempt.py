@@ -88,7 +88,11 @@ class Attempts:
             branch.target = target = for_half_the_time(target, target.hop._replace(transport="tcp"))
             sent = self._written(branch, target.hop, name, routing, token)
         context.branches.append(branch)
-        self._open(branch, sent, name, now)
+        try:
+            self._open(branch, sent, name, now)
+        except Exception:
+            branch.is_over = True  # nobody waits for it
+            raise
         if context.tag is not None:
             self._emit(AttemptStarted(context.tag, target, branch.number, changes.conveys_location, sent, now))
 

@@ -27,7 +27,7 @@ class ResponseContext(Timed):
     __slots__ = (
         "best", "branches", "challenges", "disguise", "fail_over", "index", "is_cancelled", "is_done", "is_emergency",
         "is_invite", "is_own_test", "is_test", "loop", "record_routed", "request", "restore", "routing", "server",
-        "tag", "targets",
+        "spare", "tag", "targets",
     )  # fmt: skip
 
     def __init__(self, server: ServerTransaction, request: Request, routing: Routing, loop: bytes) -> None:
@@ -45,6 +45,7 @@ class ResponseContext(Timed):
         self.is_own_test = False
         self.is_test = False
         self.index = 0
+        self.spare: list[Target] = []  # left for one that progressed, and tried again should that one fail
         self.branches: list[Branch] = []
         self.disguise: tuple[Disguise, bool] | None = None  # of its dialog, and whether the sender is the caller
         self.restore: Restore = ()
@@ -57,12 +58,15 @@ class ResponseContext(Timed):
 class Branch(Timed):
     """One try of one target. `is_over`: its attempt has ended, by a final response or because it was given up.
 
+    `is_kept`: nothing but 100 was heard for so long that the next target is tried beside it; it is told as over, and
+    may have the call still. `has_progressed`: a 101 to 199 was heard.
+
     `by_datagram` is set while the request goes by TCP for its size alone.
     """
 
     __slots__ = (
-        "ahead", "by_datagram", "client", "context", "edit", "is_cancel_sent", "is_cancel_wanted", "is_heard",
-        "is_over", "is_retry", "is_rung", "number", "proofs", "started_at", "target",
+        "ahead", "by_datagram", "client", "context", "edit", "has_progressed", "is_cancel_sent", "is_cancel_wanted",
+        "is_heard", "is_kept", "is_over", "is_retry", "is_rung", "number", "proofs", "started_at", "target",
     )  # fmt: skip
 
     client: ClientTransaction
@@ -81,10 +85,17 @@ class Branch(Timed):
         self.ahead = 0  # by how much its CSeq is higher because the request went out before
         self.proofs = 0  # challenges answered for it
         self.is_heard = False
+        self.has_progressed = False
         self.is_rung = False
         self.is_over = False
+        self.is_kept = False
         self.is_cancel_wanted = False
         self.is_cancel_sent = False
+
+    @property
+    def is_awaited(self) -> bool:
+        """May the call still become its? One that lost to another may not, and its end is not waited for."""
+        return (self.is_kept or not self.is_over) and (self.context.is_cancelled or not self.is_cancel_wanted)
 
     @property
     def given(self) -> Target:

@@ -11,7 +11,7 @@ from engine.sip.disguise import undress
 from engine.sip.edit import Routing
 from engine.sip.forward import Edit, Forward, Hop, Target
 from engine.sip.message import Request, Response
-from engine.sip.timers import EMERGENCY_TIMER_C_S, EMERGENCY_TRYING_S, OWN_TEST_S, TIMER_C_S
+from engine.sip.timers import EMERGENCY_TIMER_C_S, OWN_TEST_S, TIMER_C_S
 
 CHALLENGES = frozenset({401, 407})
 PREFERRED_4XX = frozenset({401, 407, 415, 420, 484})  # §16.7 step 6
@@ -108,15 +108,24 @@ def leaves_as_sips(request: Request, routing: Routing, changes: Edit) -> bool:
 def patience(branch: Branch, status: int, now: float) -> float:
     """How long a branch may take for its final response after this provisional one."""
     context = branch.context
+    longest = TIMER_C_S
     if context.is_own_test:  # counted from its start: ringing that is told again and again does not prolong it
-        return max(0.0, branch.started_at + OWN_TEST_S - now)
-    if not context.is_emergency:
-        return TIMER_C_S
-    # a 100 says that the next hop lives, not that anybody behind it does; the last target is not given up for that
-    is_left_for_another = status == 100 and context.index < len(context.targets)
-    if is_left_for_another:
-        return EMERGENCY_TRYING_S
-    return TIMER_C_S if context.is_test else EMERGENCY_TIMER_C_S
+        longest = max(0.0, branch.started_at + OWN_TEST_S - now)
+    elif context.is_emergency and not context.is_test and status > 100:
+        longest = EMERGENCY_TIMER_C_S
+    # a 100 says that the next hop lives, not that anybody behind it does
+    return min(branch.target.progress_s, longest) if status == 100 and may_have_company(branch) else longest
+
+
+def may_have_company(branch: Branch) -> bool:
+    """Is another target tried beside this one, should it say nothing but 100? An emergency call's, if there is one."""
+    context = branch.context
+    return (
+        context.is_emergency
+        and context.is_invite
+        and not (branch.has_progressed or branch.is_over or branch.is_cancel_wanted)
+        and context.index < len(context.targets)
+    )
 
 
 def one_after_another(hops: Sequence[Hop], *, is_invite: bool) -> Forward:

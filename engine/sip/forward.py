@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from engine.sip.auth import Credentials
+from engine.sip.timers import EMERGENCY_PROGRESS_S
 
 
 class Hop(NamedTuple):
@@ -60,7 +61,8 @@ class Target:
     On a stream `connect_s` is the limit until the shell reports the connection, `first_response_s` counts from then.
     `retry_edit` is tried once at the same hop after a status in `retry_on`, before the next target. `credentials`
     answer its 401 and 407. `fail_over`: the final statuses of this target after which the next is tried, None for those
-    of the `Forward`; `fail_over_unrung`: further ones, from a target that never sent 180 to 199.
+    of the `Forward`; `fail_over_unrung`: further ones, from a target that never sent 180 to 199. `progress_s`: how long
+    it may say nothing but 100 to an emergency INVITE before the next is tried beside it.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Target:
     retry_on: frozenset[int] = RETRY_ON
     fail_over: frozenset[int] | None = None
     fail_over_unrung: frozenset[int] = frozenset()
+    progress_s: float = EMERGENCY_PROGRESS_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +84,9 @@ class Forward:
 
     The next one is tried on silence, on a transport that fails, and on a final status in `fail_over`; any other final
     status is the caller's. With a `tag` the attempts, the outcome and the dialog's end are reported as events. An
-    `emergency` call may ring as long as its caller waits: timer C is an hour, unless it `is_test`. `is_own_test`: it
-    was placed by ourselves, and no branch of it rings for longer than a minute.
+    `emergency` call that hears nothing but 100 is tried at the next beside that one, and may ring as long as its caller
+    waits: timer C is an hour then, unless it `is_test`. `is_own_test`: it was placed by ourselves, and no branch of it
+    rings for longer than a minute.
     """
 
     targets: Sequence[Target]

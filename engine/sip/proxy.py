@@ -3,7 +3,9 @@
 A response context is one request's way through us. Its targets are tried one after the other, each try a branch with
 a client transaction of its own. A branch is given up by our own clock when nothing at all was heard; it cannot be
 cancelled then (§9.1 wants a 1xx first), so it is cancelled as soon as one comes, and its late 2xx is forwarded like
-any other. The rules that end a context: a 2xx; a final status that does not fail over; a CANCEL; no target left.
+any other. A branch of an emergency call that heard nothing but 100 is kept beside the next target's, and whichever
+progresses first has the call. The rules that end a context: a 2xx; a final status that does not fail over; a CANCEL; no
+target left.
 """
 
 import zlib
@@ -33,6 +35,7 @@ from engine.sip.failover import (
     keep_better,
     keep_refusal,
     keeps_sips,
+    may_have_company,
     patience,
     upward,
 )
@@ -144,7 +147,7 @@ class Proxy:
             self._finish(context, now)
             return
         for branch in context.branches:
-            if not branch.is_over:
+            if branch.is_kept or not branch.is_over:
                 self.attempts.cancel(branch, now)
 
     def end_unanswered(self, branch: Branch, outcome: AttemptOutcome, now: float) -> None:
@@ -162,6 +165,7 @@ class Proxy:
         if context.is_done or context.server.request is None:
             return
         self._deadlines.disarm(branch)
+        branch.is_kept = False
         if not branch.is_over:
             self._end_attempt(branch, status, "timeout" if status is None else "refused", now)
         if not branch.client.is_final:
@@ -193,6 +197,9 @@ class Proxy:
     def deadline(self, branch: Branch, now: float) -> None:
         """The branch's own clock: nothing heard in time, timer C, or no final response after our CANCEL."""
         client, context = branch.client, branch.context
+        if branch.is_heard and may_have_company(branch):
+            self._go_on_beside(branch, now)
+            return
         outcome: AttemptOutcome = "cancelled" if branch.is_cancel_wanted else "timeout"
         if branch.is_cancel_sent:
             self._transactions.abandon(client)
@@ -219,7 +226,38 @@ class Proxy:
                 continue
             if self._tries(context, target, target.edit, now, is_retry=False):
                 return
+        if any(branch.is_awaited for branch in context.branches):
+            return
+        while context.spare and not context.is_cancelled:
+            target = context.spare.pop(0)
+            if self._tries(context, target, target.edit, now, is_retry=False):
+                return
         self._finish(context, now)
+
+    def _go_on_beside(self, branch: Branch, now: float) -> None:
+        """Nothing but 100 for `progress_s`: the next target is tried too. This one is told as silent, so that the next
+        call goes elsewhere first, and is not cancelled: it may only be slow.
+        """
+        branch.is_kept = True
+        self._end_attempt(branch, None, "timeout", now)
+        self._deadlines.arm(branch, patience(branch, 100, now), now)
+        keep_better(branch.context, 408, None, None)
+        self._go_on(branch.context, now)
+
+    def _prefer(self, branch: Branch, now: float) -> None:
+        """It is the first to progress: the others are cancelled, and have their turn again should it fail."""
+        context = branch.context
+        for other in context.branches:
+            if other is not branch and other.is_awaited:
+                context.spare.append(other.given)
+                self.attempts.cancel(other, now)
+
+    def _settle(self, branch: Branch, now: float) -> None:
+        """A branch beside others has ended: the call goes on when none of them may have it any more."""
+        branch.is_kept = False
+        context = branch.context
+        if not (context.is_done or any(each.is_awaited for each in context.branches)):
+            self._go_on(context, now)
 
     def _tries(
         self,
@@ -246,10 +284,15 @@ class Proxy:
 
     def _end_without_answer(self, branch: Branch, outcome: AttemptOutcome, now: float) -> None:
         if branch.is_over:
+            if branch.is_kept:
+                self._settle(branch, now)
             return
         self._end_attempt(branch, None, outcome, now)
         self._note_silence(branch, outcome, now)
         if branch.context.is_done:
+            return
+        if outcome == "cancelled" and not branch.context.is_cancelled:  # another has the call
+            self._settle(branch, now)
             return
         keep_better(branch.context, 503 if outcome == "unreachable" else 408, None, None)
         if branch.by_datagram is not None and outcome == "timeout" and not branch.context.is_cancelled:
@@ -276,16 +319,22 @@ class Proxy:
         context, status = branch.context, response.status
         is_first, branch.is_heard = not branch.is_heard, True
         branch.is_rung = branch.is_rung or status >= 180
+        is_alive = branch.is_kept or not branch.is_over
+        if status > 100 and not branch.has_progressed:
+            branch.has_progressed = True
+            if is_alive and not branch.is_cancel_wanted:
+                self._prefer(branch, now)
         if not branch.is_cancel_sent and (status > 100 or is_first):  # §16.7 step 2: no 100 gives timer C more time
             if context.is_invite:
                 self._deadlines.arm(branch, patience(branch, status, now), now)
             else:
                 self._deadlines.disarm(branch)  # timer F goes on
-        if context.tag is not None and not branch.is_over:
+        if context.tag is not None and is_alive:
             self._emit(ProvisionalReceived(context.tag, branch.target, status, now))
         if branch.is_cancel_wanted:
             self.attempts.cancel(branch, now)
-        if status > 100 and context.is_invite and not branch.is_over and not context.is_done:  # RFC 4320 §4.1
+            is_alive = is_alive and context.is_cancelled  # it lost to another: nobody acknowledges its 183 any more
+        if status > 100 and context.is_invite and is_alive and not context.is_done:  # RFC 4320 §4.1
             data = upward(context, response)
             if data is not None:
                 self._transactions.respond(context.server, status, data, now)
@@ -356,10 +405,15 @@ class Proxy:
             # given up for silent; its word still counts, unless it asks for a password that is ours to know
             if not (context.is_done or branch.is_cancel_sent or is_challenged):
                 keep_refusal(context, response, target)
+            if branch.is_kept:
+                self._settle(branch, now)
             return
         outcome: AttemptOutcome = "challenged" if proof else "refused"
         self._end_attempt(branch, status, "cancelled" if branch.is_cancel_wanted else outcome, now)
         if context.is_done:
+            return
+        if branch.is_cancel_wanted and not context.is_cancelled:  # another has the call
+            self._settle(branch, now)
             return
         if is_challenged:
             self._go_on_challenged(branch, proof, now)
@@ -367,12 +421,20 @@ class Proxy:
         if context.is_cancelled:
             context.best = None  # what became of the CANCEL is what the caller wants to know
         keep_refusal(context, response, target)
+        self._go_on_refused(branch, response, now)
+
+    def _go_on_refused(self, branch: Branch, response: Response, now: float) -> None:
+        """The same target without its location, the next one, or the end: what this refusal leads to."""
+        context, status, target = branch.context, response.status, branch.target
         is_retry_due = status in target.retry_on and target.retry_edit is not None and not branch.is_retry
         if is_retry_due and target.retry_edit is not None and not context.is_cancelled:
             if not self._tries(context, branch.given, target.retry_edit, now, is_retry=True, after=branch):
                 self._go_on(context, now)
         elif fails_over(branch, status):
             self._go_on(context, now)
+        elif any(each.is_awaited for each in context.branches):
+            context.index = len(context.targets)  # an answerer's word: nobody else is asked, who was asked may answer
+            context.spare.clear()
         else:
             self._finish(context, now, response)
 

@@ -169,6 +169,27 @@ RACES = {
         ["failed", "answered"],
         ["answered"],
     ),
+    "a carrier says 100 and nothing more": Race(
+        [ask("INVITE", body=SDP), TRYING, hear(180), ANSWERED, within("ACK", 1, "one"), *ENDS],
+        [
+            [LATER, answer(100, ""), hear("CANCEL"), answer(200), answer(487, "two", to="INVITE"), hear("ACK")],
+            [LATER, answer(180), wait(500), answer(200, to="INVITE", body=SDP), hear("ACK"), *IS_ENDED],
+        ],
+        ["answered"],
+        ["timeout", "answered"],
+    ),
+    "a carrier that is slow rings before the second does": Race(
+        [ask("INVITE", body=SDP), TRYING, RINGS, ANSWERED, within("ACK", 1, "one"), *ENDS],
+        [
+            [
+                LATER, answer(100, ""), wait(7000), answer(180), wait(500), answer(200, to="INVITE", body=SDP),
+                hear("ACK"), *IS_ENDED,
+            ],
+            [LATER, answer(100, ""), hear("CANCEL"), answer(200), answer(487, "two", to="INVITE"), hear("ACK")],
+        ],
+        ["answered"],
+        ["answered", "cancelled"],
+    ),
     "two phones of one carrier answer": Race(
         [
             ask("INVITE", body=SDP), TRYING, ANSWERED, within("ACK", 1, "one"), hear(200, routes=True),
