@@ -28,6 +28,7 @@ from engine.e911 import store as e911
 from engine.e911.acknowledging import caller_of
 from engine.e911.dismissing import dismiss
 from engine.e911.location import DISAGREEMENT
+from engine.e911.shadowing import Shadow, forms_of, shadows_of
 from engine.e911.sweep import UNTESTED_AFTER
 from engine.models import Account, EmergencyCall, Pbx, Trunk
 from engine.numbers import numbers_of
@@ -309,8 +310,19 @@ async def _facts(request: web.Request, standing: Standing) -> e911_alarms.Standi
         country=standing.account.country,
         has_callback=await store_calls.has_callback_number(session, account_id),
         moved=await store_tests.count_moved(session, account_id, now - UNTESTED_AFTER),
+        shadows=await _shadows(request, standing),
         unplaced=await _unplaced(request, since),
     )
+
+
+async def _shadows(request: web.Request, standing: Standing) -> list[Shadow]:
+    """Lines, default routes and test numbers that are emergency numbers where the account has places."""
+    places: dict[str, list[str]] = {standing.account.country.upper(): []}
+    for place in standing.places:
+        places.setdefault((place.country or standing.account.country).upper(), []).append(place.name)
+    forms = frozenset[str]().union(*(forms_of(country) for country in places))
+    lines = await e911.lines_called(request[SESSION], standing.account.id, forms)
+    return shadows_of(places, lines, standing.pbxs, standing.trunks)
 
 
 async def _unplaced(request: web.Request, since: dt.datetime) -> e911_alarms.Unplaced | None:

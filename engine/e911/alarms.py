@@ -2,9 +2,10 @@
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from engine.e911.shadowing import Shadow
 from engine.e911.sweep import UNTESTED_AFTER
 from engine.numbers import numbers_of
 
@@ -15,6 +16,7 @@ class AlarmKind(StrEnum):
     TRUNKS_DOWN = "trunks_down"
     CALL_FAILED = "call_failed"
     NO_LOCATION = "no_location"
+    NUMBER_TAKEN = "number_taken"
     UNACKNOWLEDGED = "unacknowledged"
     NO_RECIPIENTS = "no_recipients"
     MAIL_FAILING = "mail_failing"
@@ -32,8 +34,9 @@ class AlarmKind(StrEnum):
 
 URGENT = frozenset(
     {
-        AlarmKind.TRUNKS_DOWN, AlarmKind.CALL_FAILED, AlarmKind.NO_LOCATION, AlarmKind.UNACKNOWLEDGED,
-        AlarmKind.NO_RECIPIENTS, AlarmKind.MAIL_FAILING, AlarmKind.NO_ADDRESS, AlarmKind.REJECTED,
+        AlarmKind.TRUNKS_DOWN, AlarmKind.CALL_FAILED, AlarmKind.NO_LOCATION, AlarmKind.NUMBER_TAKEN,
+        AlarmKind.UNACKNOWLEDGED, AlarmKind.NO_RECIPIENTS, AlarmKind.MAIL_FAILING, AlarmKind.NO_ADDRESS,
+        AlarmKind.REJECTED,
     }
 )  # fmt: skip
 REFUSED_CALL, LOST_ABROAD = "refused_call", "lost_abroad"  # of the logs, told by Home itself
@@ -106,6 +109,7 @@ class Standing:
     country: str = "US"  # of the account
     has_callback: bool = True  # some line, location or pool, or the account, has a number to call back
     unplaced: Unplaced | None = None
+    shadows: Sequence[Shadow] = ()
     moved: int = 0  # of the untested ones: tested lately, with an address they have no more
 
     @property
@@ -116,7 +120,7 @@ class Standing:
 
 def alarms_of(now: Standing) -> list[Alarm]:
     """Every alarm, the most urgent first."""
-    found = [*_of_trunks(now), *_of_calls(now), *_of_messages(now), *_of_places(now)]
+    found = [*_of_trunks(now), *_of_calls(now), *_of_messages(now), *_of_places(now), *_of_numbers(now)]
     order = list(AlarmKind)
     return sorted(found, key=lambda alarm: order.index(alarm.kind))
 
@@ -266,6 +270,15 @@ def _of_places(now: Standing) -> list[Alarm]:
     if now.untested and now.has_passed_a_test:
         text = " ".join(_of_tests(now))
         found.append(Alarm(AlarmKind.UNTESTED, text, "See which", "/locations/tests?show=overdue"))
+    return found
+
+
+def _of_numbers(now: Standing) -> list[Alarm]:
+    """Each number that is an emergency somewhere, with its own cure; many are counted behind the third."""
+    found = [Alarm(AlarmKind.NUMBER_TAKEN, one.text, one.action, one.href) for one in now.shadows[:3]]
+    more = len(now.shadows) - len(found)
+    if more:
+        found[-1] = replace(found[-1], text=f"{found[-1].text} So it is with {more:,} more.")
     return found
 
 

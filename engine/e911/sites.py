@@ -23,10 +23,10 @@ from engine.e911.fields import (
     read_values,
     refuse,
 )
+from engine.e911.shadowing import forms_of
 from engine.errors import Conflict, FieldFault, Invalid
 from engine.ids import new_id
 from engine.models import Account, Location, LocationStatus, Network, NetworkKind, NotificationRecipient, Phone
-from engine.numbers import numbers_of
 
 # ------------------------------------------------------------------------------------------ locations
 
@@ -192,8 +192,7 @@ def withheld_warnings(location: Location) -> list[str]:
 
 
 async def _taken_numbers(session: AsyncSession, account: Account, country: str) -> list[str]:
-    pack = numbers_of(country)
-    called = await store.lines_called(session, account.id, pack.emergency_forms | pack.test_forms | pack.also_reserved)
+    called = await store.lines_called(session, account.id, forms_of(country))
     return [
         f"Line {line.extension} has a number that is an emergency in {country}: dialed from here it never reaches that "
         "line. Give the line another extension and SIP user."
