@@ -7,13 +7,13 @@ from aiohttp import web
 from pydantic import Field
 
 from admin.api import answered, body_of, given, no_content, no_query, row_named
-from admin.api_models import Body, Id, Number, Secret, StampedAnswer, Text, patch_of
+from admin.api_models import Body, Id, Number, PlacementIn, Secret, StampedAnswer, Text, patch_of
 from admin.api_paging import PAGE_QUERIES, list_rows, plainly
 from admin.context import ACCOUNT, ACTOR, SESSION
 from admin.routes import Operation, Route
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
-from engine.models import Line
+from engine.models import Line, Placement
 from engine.provisioning import phones
 from engine.provisioning.phones import LineFields
 
@@ -28,6 +28,7 @@ class LineAnswer(StampedAnswer):
     callback_number: str | None
     location_id: str | None
     pbx_id: str | None
+    placement: Placement | None
 
 
 class LineCreate(Body):
@@ -41,6 +42,7 @@ class LineCreate(Body):
     callback_number: Number | None = None
     location_id: Id | None = None
     pbx_id: Id | None = None
+    placement: PlacementIn = None
 
 
 LinePatch = patch_of(LineCreate, "LinePatch")

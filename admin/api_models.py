@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializ
 from pydantic_core import PydanticUndefined
 
 from engine.audit.changes import rfc3339
+from engine.models import Placement
 
 
 class Body(BaseModel):
@@ -57,6 +58,7 @@ Secret = Annotated[
 ]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Id = Annotated[str, StringConstraints(max_length=48, pattern=r"^[a-z_]{3,20}_[0-9a-z]{26}$")]
+PlacementIn = Annotated[Placement | None, Field(strict=False)]  # a name in JSON
 Address = dict[str, Annotated[str, StringConstraints(max_length=200)]]
 
 

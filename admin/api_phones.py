@@ -8,7 +8,7 @@ from aiohttp import web
 from pydantic import Field, JsonValue
 
 from admin.api import answered, body_of, given, no_content, no_query, row_named
-from admin.api_models import Answer, Body, Id, Instant, Name, StampedAnswer, Text, any_json, patch_of
+from admin.api_models import Answer, Body, Id, Instant, Name, PlacementIn, StampedAnswer, Text, any_json, patch_of
 from admin.api_paging import PAGE_QUERIES, list_rows, plainly
 from admin.auth import prepared
 from admin.context import ACCOUNT, ACTOR, DATABASE, EDGE, SESSION
@@ -18,7 +18,7 @@ from engine.accounts.scopes import Scope
 from engine.accounts.store import row_of
 from engine.audit.events import Event
 from engine.audit.record import record
-from engine.models import Phone, PhoneStatus, ProvisioningEvent
+from engine.models import Phone, PhoneStatus, Placement, ProvisioningEvent
 from engine.provisioning import phones, store
 from engine.provisioning.phones import PhoneFields
 
@@ -31,6 +31,7 @@ class PhoneAnswer(StampedAnswer):
     model: str
     label: str
     location_id: str | None
+    placement: Placement | None
     settings: dict[str, Any] = any_json({"type": "object"})
     lines: list[str]
     status: PhoneStatus
@@ -55,6 +56,7 @@ class PhoneCreate(Body):
     model: Name
     label: Text = ""
     location_id: Id | None = None
+    placement: PlacementIn = None
     settings: dict[str, JsonValue] = Field(default_factory=dict)
     lines: Annotated[list[Id], Field(max_length=100)] = Field(default_factory=list)
 

@@ -14,6 +14,7 @@ from admin.context import (
     ASSETS,
     CODE_THROTTLE,
     CONFIG,
+    COUNTS,
     DATABASE,
     DISK,
     DRY_RUNS,
@@ -45,8 +46,10 @@ from engine.crypto import KeyRing
 from engine.db import Database
 from engine.disk import DiskWatch
 from engine.e911.alerts import AlertBoard
+from engine.e911.compliance_list import Counts
 from engine.e911.validation_settings import AddressValidator
 from engine.outbound import Outbound
+from engine.provisioning import vendors
 from engine.provisioning.assetstore import AssetStore
 from engine.provisioning.dryrun import DryRuns
 from engine.provisioning.index import open_index
@@ -92,11 +95,13 @@ def make_admin(
     app[OUTBOUND] = Outbound(config.outbound.networks)
     app[VALIDATOR] = AddressValidator(config.e911.lost_url, app[OUTBOUND])
     app[DRY_RUNS] = DryRuns(database, app[INDEX])
+    softphones = {name for name, profile in vendors.known().profiles.items() if profile.is_softphone}
+    app[COUNTS] = Counts(database, frozenset(softphones))
     app[ALERTS], app[ALERT_PACE] = AlertBoard(database), AlertPace()
     app.cleanup_ctx.append(_alerting)
     app.on_shutdown.append(_let_watchers_go)  # an open stream would hold up the stop
     app.cleanup_ctx.append(housekeeping.kept)
-    app.on_cleanup.extend((_close_dry_runs, _close_index, _close_validator, _close_inviter))
+    app.on_cleanup.extend((_close_counts, _close_dry_runs, _close_index, _close_validator, _close_inviter))
     app[health.EDGE_GAUGES] = health.edge_gauges(registry)
     app[ROUTE_OF] = _add_routes(app, all_routes())
     for path, probe in (
@@ -125,6 +130,10 @@ async def _let_watchers_go(app: web.Application) -> None:
 
 async def _close_followers(app: web.Application) -> None:
     await app[FOLLOWERS].close()
+
+
+async def _close_counts(app: web.Application) -> None:
+    await app[COUNTS].close()
 
 
 async def _close_dry_runs(app: web.Application) -> None:

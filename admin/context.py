@@ -19,6 +19,7 @@ from engine.crypto import KeyRing
 from engine.db import Database
 from engine.disk import DiskWatch
 from engine.e911.alerts import AlertBoard
+from engine.e911.compliance_list import Counts
 from engine.e911.validation_settings import AddressValidator
 from engine.errors import EngineError
 from engine.models import Account, ApiKey, Phone, Session, User
@@ -102,6 +103,7 @@ EDGE: web.AppKey[Edge] = web.AppKey("edge", Edge)
 PASSWORDS: web.AppKey[PasswordDesk] = web.AppKey("passwords", PasswordDesk)
 THROTTLE: web.AppKey[Throttle] = web.AppKey("throttle", Throttle)
 CODE_THROTTLE: web.AppKey[Throttle] = web.AppKey("code_throttle", Throttle)  # by user instead of by address typed
+COUNTS: web.AppKey[Counts] = web.AppKey("counts", Counts)  # of the per-device report
 ALERTS: web.AppKey[AlertBoard] = web.AppKey("alerts", AlertBoard)
 ALERT_PACE: web.AppKey[AlertPace] = web.AppKey("alert_pace", AlertPace)
 VALIDATOR: web.AppKey[AddressValidator] = web.AppKey("validator", AddressValidator)

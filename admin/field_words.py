@@ -20,6 +20,10 @@ COUNTRIES = (
     ("SK", "Slovakia"), ("SI", "Slovenia"), ("ES", "Spain"), ("SE", "Sweden"), ("CH", "Switzerland"),
     ("GB", "United Kingdom"),
 )  # fmt: skip
+PLACEMENTS = (  # of models.Placement
+    ("fixed", "Fixed, on the premises"), ("non_fixed", "Carried about the premises"),
+    ("off_premises", "Used off the premises"),
+)  # fmt: skip
 # ruff: noqa: RUF001 - the labels are typeset as the pages are
 LABELS: Mapping[str, Mapping[str, str]] = {
     "account": {
@@ -43,8 +47,9 @@ LABELS: Mapping[str, Mapping[str, str]] = {
     },
     "line": {
         "display_name": "Name", "pbx_id": "Registers at", "sip_user": "SIP user",
-        "auth_user": "Authentication user", "secret": "SIP password",
+        "auth_user": "Authentication user", "secret": "SIP password", "placement": "Kind of device",
     },
+    "phone": {"placement": "Kind of device"},
     "pbx": {
         "sources": "Addresses it sends from", "tls_name": "TLS client certificate", "auth_user": "User",
         "secret": "Password", "registrar_port": "Port", "resync_via": "Resync requests go",
@@ -63,7 +68,11 @@ ELEMENTS: Mapping[str, str] = {
     "PC": "Postal code", "BLD": "Building", "FLR": "Floor", "UNIT": "Suite", "ROOM": "Room", "LOC": "More words",
 }  # fmt: skip
 _SHORT = {"url": "URL", "mac": "MAC"}
-_VALUES: Mapping[str, Mapping[str, str]] = {"language": dict(LANGUAGES), "country": dict(COUNTRIES)}
+_VALUES: Mapping[str, Mapping[str, str]] = {
+    "language": dict(LANGUAGES),
+    "country": dict(COUNTRIES),
+    "placement": dict(PLACEMENTS),
+}
 
 
 def label_of(name: str, kind: str = "") -> str:

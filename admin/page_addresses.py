@@ -23,6 +23,8 @@ KNOWN = {  # by the path as the routes spell it; every other page knows `EVERYWH
     "/audit/anomalies": {"show"},
     "/auth-log": {"since", "until", "outcome", "end", "user", "ip", "method", "after"},
     "/calls": {"kind", "outcome", "location", "caller", "from", "to", "cursor"},
+    "/compliance": {"verdict", "location_id", "location", "phone_id", "cursor"},
+    "/compliance/print": {"verdict", "location_id", "phone_id", "cursor"},
     "/invitation": {"k"},
     "/lines/{id}": {"phone"},
     "/locations": {"q", "status", "tested", "told", "page"},

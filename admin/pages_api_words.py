@@ -7,12 +7,14 @@ same wherever it stands.
 from collections.abc import Mapping
 
 from admin.pages_api_words_phones import FIELDS_OF_PHONES
+from admin.pages_api_words_report import FIELDS_OF_REPORT
 from admin.pages_api_words_settings import FIELDS_OF_SETTINGS
 
 _E164 = "E.164, such as `+15185550101`"
 FIELDS: Mapping[str, str] = {
     **FIELDS_OF_SETTINGS,
     **FIELDS_OF_PHONES,
+    **FIELDS_OF_REPORT,
     "LocationBulkAnswer.locations": "How many locations were changed.",
     "LocationMergeAnswer.numbers": "How many callback numbers moved.",
     "LocationMergeAnswer.pbxs": "How many PBXs name the one that stays now.",

@@ -6,6 +6,8 @@ A part of `admin.pages_api_words`.
 from collections.abc import Mapping
 
 FIELDS_OF_PHONES: Mapping[str, str] = {
+    "placement": "`fixed`, `non_fixed` or `off_premises` (47 CFR § 9.16(b)(3)): the administrator's word; null: nobody "
+    "has said, and the E911 report goes by what is seen of it.",
     "asked_at": "When it last asked in vain with a token rotated away; null: never.",
     "abandon": "End the next URL at once, whatever phones hold it already.",
     "automatic": "Cut as soon as every phone that was ever seen has moved.",

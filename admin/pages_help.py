@@ -9,7 +9,7 @@ from engine.audit.events import Event
 from engine.errors import NotFound
 
 GUIDES: dict[str, tuple[str, ...]] = {  # each short guide, and the written ones that say the same in full
-    "emergency": ("alerts", "held"),
+    "emergency": ("alerts", "held", "e911-report"),
     "locations": ("locations", "tables"),
     "provisioning": (
         "phones", "bootstrap", "phone-settings", "phonebook-and-files", "rollouts", "rotating", "phone-security",

@@ -5,6 +5,7 @@ from typing import Any
 from aiohttp import web
 
 from admin.context import ACCOUNT, ACTOR, SESSION
+from admin.field_words import PLACEMENTS
 from admin.pages_form import FORM, form_of, refuse_stale, see_other, typed
 from admin.render import render
 from admin.routes import Route
@@ -17,7 +18,7 @@ from engine.models import Line
 from engine.provisioning import phones, store
 from engine.provisioning.phones import LineFields
 
-FIELDS = ("extension", "display_name", "sip_user", "auth_user", "callback_number", "location_id", "pbx_id")
+FIELDS = ("extension", "display_name", "sip_user", "auth_user", "callback_number", "location_id", "pbx_id", "placement")
 
 
 async def get_line(request: web.Request) -> web.Response:
@@ -44,6 +45,7 @@ async def _line_page(request: web.Request, error: EngineError | None) -> web.Res
         opened_from="" if line is None or back == "/phones" else f"?phone={back.removeprefix('/phones/')}",
         locations=[(row.id, row.name) for row in await e911.locations_of(session, account.id)],
         pbxs=[(row.id, row.name) for row in await accounts.pbxs_of(session, account.id)],
+        placements=PLACEMENTS,
     )
 
 
@@ -101,6 +103,7 @@ async def typed_line(request: web.Request, *, has_location: bool = True) -> Line
         callback_number=await typed(request, "callback_number") or None,
         location_id=location_id or None,
         pbx_id=await typed(request, "pbx_id") or None,
+        placement=await typed(request, "placement") or None,
     )
 
 

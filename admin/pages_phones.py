@@ -9,6 +9,7 @@ from admin import pages_lines, phone_preview
 from admin.api_phones import Resynced, send_resync
 from admin.auth import prepared
 from admin.context import ACCOUNT, ACTOR, INDEX, SESSION
+from admin.field_words import PLACEMENTS
 from admin.pages_form import FORM, form_of, gathered, refuse, refuse_stale, see_other, typed
 from admin.phone_names import model_name
 from admin.render import render
@@ -37,6 +38,7 @@ async def _phone_page(request: web.Request, error: EngineError | None) -> web.Re
     phone = await _phone(request)
     record = await request.app[INDEX].phone(phone.id)
     values = {"label": phone.label, "location_id": phone.location_id or "", "place_id": "", "network": ""}
+    values["placement"] = phone.placement or ""
     form = await form_of(request, values, error, kind="phone")
     return render(
         request,
@@ -52,6 +54,7 @@ async def _phone_page(request: web.Request, error: EngineError | None) -> web.Re
         keys=functionkeys.read(list((record.settings.get(functionkeys.SETTING) if record is not None else None) or ())),
         profile=vendors.known().profiles.get(phone.vendor),
         locations=await location_choices(request),
+        placements=PLACEMENTS,
         sighting=await e911.sighting_of(session, phone),
         confirmed=await e911.confirmed_of_phone(session, phone),
     )
@@ -65,6 +68,7 @@ async def post_phone(request: web.Request) -> web.Response:
         await PhoneFields.of(request[SESSION], phone),
         label=await typed(request, "label"),
         location_id=await typed(request, "location_id") or None,
+        placement=await typed(request, "placement") or None,
     )
     await phones.update_phone(request[SESSION], request[ACTOR], phone, wished)
     return see_other(f"/phones/{phone.id}", "phone-saved")

@@ -42,6 +42,7 @@ SIDEBAR = (  # (path, name, icon, scope): the scope decides whether a role sees 
     ("/phones", "Phones", "phone", "phones:read"),
     ("/alerts", "Alerts", "bell-ring", "calls:read"),
     ("/calls", "Emergency calls", "siren", "calls:read"),
+    ("/compliance", "E911 report", "clipboard-check", "calls:read"),
     ("/audit", "Audit log", "scroll-text", "audit:read"),
     ("/users", "Users", "users", "users:read"),
     ("/settings", "Settings", "settings", "account:read"),

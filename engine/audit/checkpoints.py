@@ -107,6 +107,12 @@ async def sign_head(session: AsyncSession, signer: Signer, chain: str) -> Signed
     return signed
 
 
+async def newest_of(session: AsyncSession, chain: str) -> AuditCheckpoint | None:
+    """The chain's last checkpoint that is kept."""
+    query = select(AuditCheckpoint).where(AuditCheckpoint.chain == chain)
+    return await session.scalar(query.order_by(AuditCheckpoint.seq.desc(), AuditCheckpoint.id.desc()).limit(1))
+
+
 def checkpoint_line(row: AuditCheckpoint) -> str:
     """One checkpoint as a line of an export, without the line end."""
     told = {"checkpoint": row.text, "public_key": row.public_key, "signature": row.signature}

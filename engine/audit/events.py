@@ -246,6 +246,8 @@ class Event(StrEnum):
     EMERGENCY_CALL_REFUSE = "emergency_call.refuse"
     EMERGENCY_CALL_ACKNOWLEDGE = "emergency_call.acknowledge"
     EMERGENCY_CALL_EXPORT = "emergency_call.export"
+    COMPLIANCE_REPORT_READ = "compliance_report.read"
+    COMPLIANCE_REPORT_EXPORT = "compliance_report.export"
     EMERGENCY_CALL_FOLLOW = "emergency_call.follow"
     EMERGENCY_CALL_FOLLOW_END = "emergency_call.follow_end"
     ALARM_LIST = "alarm.list"
@@ -361,6 +363,7 @@ _CATEGORIES = {
     "trunk_group": Category.TELEPHONY,
     "number": Category.TELEPHONY,
     "emergency_call": Category.EMERGENCY,
+    "compliance_report": Category.EMERGENCY,
     "alarm": Category.EMERGENCY,
     "alert_display": Category.SECURITY,
     "drill": Category.EMERGENCY,

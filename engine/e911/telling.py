@@ -1,6 +1,6 @@
 """Telling staff of a call: what is said of it, who is told, and the rows in the outbox. In the caller's transaction."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -103,10 +103,16 @@ async def recipients_for(session: AsyncSession, account_id: str, location: Locat
     """Who is mailed about a call from that location, and why: the account's recipients and the location's, each
     mailbox once, whatever the letters' case. Neither list replaces the other.
     """
+    everybody = [recipient.email for recipient in await store.recipients_of(session, account_id)]
+    return union_of(everybody, location.notification_recipients if location else ())
+
+
+def union_of(account: Iterable[str], location: Iterable[str]) -> dict[str, str]:
+    """The account's addresses and a location's, each mailbox once, and why each is told."""
     found: dict[str, tuple[str, str]] = {}
-    for recipient in await store.recipients_of(session, account_id):
-        found.setdefault(recipient.email.casefold(), (recipient.email, "account"))
-    for address in location.notification_recipients if location else []:
+    for address in account:
+        found.setdefault(address.casefold(), (address, "account"))
+    for address in location:
         known = found.get(address.casefold())
         found[address.casefold()] = (known[0], "both") if known and known[1] != "location" else (address, "location")
     return dict(found.values())

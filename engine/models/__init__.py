@@ -64,7 +64,7 @@ from engine.models.people import (
     User,
     UserStatus,
 )
-from engine.models.phones import Contact, Line, OwedMark, Phone, PhoneLine, PhoneStatus, outdated
+from engine.models.phones import Contact, Line, OwedMark, Phone, PhoneLine, PhoneStatus, Placement, outdated
 from engine.models.places import (
     ConfirmedLocation,
     Location,
@@ -151,6 +151,7 @@ __all__ = [
     "Phone",
     "PhoneLine",
     "PhoneStatus",
+    "Placement",
     "ProvisioningEvent",
     "RefusedKey",
     "RememberedDevice",

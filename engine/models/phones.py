@@ -20,6 +20,14 @@ class PhoneStatus(StrEnum):
     QUARANTINED = "quarantined"  # it says it is another model than the one kept: nothing is served until somebody looks
 
 
+class Placement(StrEnum):
+    """What 47 CFR § 9.16(b)(3) calls a device: the paragraph that says what its calls have to convey depends on it."""
+
+    FIXED = "fixed"  # (i): on the premises, and nobody moves it
+    NON_FIXED = "non_fixed"  # (ii): on the premises, and its user carries it about
+    OFF_PREMISES = "off_premises"  # (iii): used elsewhere
+
+
 _SHOWN = ("status", "vendor", "model", "location_id", "firmware")  # of a phone: what the filters of the list look at
 
 
@@ -34,7 +42,7 @@ class Phone(Audited, Versioned, Stamped, Base):
         }
     )  # fmt: skip
     unaudited_columns = _machine_columns | {"network_location_id"}  # no administrator's, yet a phone's files say it
-    unversioned_columns = _machine_columns
+    unversioned_columns = _machine_columns | {"placement"}  # a word for reports: no file and no call depends on it
     __table_args__ = (
         UniqueConstraint("account_id", "mac"),
         Index("ix_phone_mac", "mac"),
@@ -56,6 +64,7 @@ class Phone(Audited, Versioned, Stamped, Base):
     label: Mapped[str] = mapped_column(String(200), default="")
     location_id: Mapped[str | None] = mapped_column(ForeignKey("location.id", ondelete="SET NULL"), index=True)
     settings: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
+    placement: Mapped[str | None] = mapped_column(String(20))  # what somebody says it is; None: nobody has
     status: Mapped[str] = mapped_column(String(20), default=PhoneStatus.NEVER_BOOTED)
     last_fetch_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
     last_ip: Mapped[str | None] = mapped_column(String(45))
@@ -99,6 +108,7 @@ class OwedMark(Base):
 class Line(Audited, Versioned, Stamped, Base):
     __tablename__ = "line"
     resource_type = "line"
+    unversioned_columns = frozenset({"placement"})
     __table_args__ = (
         UniqueConstraint("account_id", "sip_user"),
         Index("ix_line_account_extension", "account_id", "extension", "id"),
@@ -113,6 +123,7 @@ class Line(Audited, Versioned, Stamped, Base):
     callback_number: Mapped[str | None] = mapped_column(String(20))
     location_id: Mapped[str | None] = mapped_column(ForeignKey("location.id", ondelete="SET NULL"))
     pbx_id: Mapped[str | None] = mapped_column(ForeignKey("pbx.id", ondelete="SET NULL"))
+    placement: Mapped[str | None] = mapped_column(String(20))  # of a device that is provisioned elsewhere
 
 
 class PhoneLine(Audited, Versioned, Base):

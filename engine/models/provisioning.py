@@ -136,6 +136,7 @@ class FetchedFile(Base):
     etag: Mapped[str] = mapped_column(String(40))
     body: Mapped[bytes] = mapped_column(LargeBinary)  # zlib
     fetched_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    proof: Mapped[dict[str, Any] | None] = mapped_column(Json)  # of its dial plan: render.Proof; None: it holds none
 
 
 class RetiredToken(Base):

@@ -27,7 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from engine.db import Database, utc_now
 from engine.errors import EngineError
 from engine.models import FetchedFile, Phone
-from engine.provisioning import preview
+from engine.provisioning import preview, proof
 from engine.provisioning.fetches import Fetch, FetchKind
 from engine.provisioning.render import PhoneConfig, Renderer
 from engine.provisioning.vendors import FileRule, Profile
@@ -53,6 +53,13 @@ class _Source(NamedTuple):
     overrides: Mapping[str, str]
 
 
+class _Made(NamedTuple):
+    """A masked file, compressed, and what is proven of its dial plan."""
+
+    body: bytes
+    proof: dict[str, Any] | None
+
+
 class _Given(NamedTuple):
     """A file that a phone was given, or was told that it has."""
 
@@ -71,7 +78,7 @@ class LastFetched:
     database: Database
     renderer: Renderer
     _sources: dict[str, _Source] = field(default_factory=dict)
-    _masked: OrderedDict[str, bytes] = field(default_factory=OrderedDict)
+    _masked: OrderedDict[str, _Made] = field(default_factory=OrderedDict)
     _known: dict[_Name, str] = field(default_factory=dict)
     _waiting: dict[str, dict[str, _Given]] = field(default_factory=dict)  # by phone, then by file
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -131,10 +138,10 @@ class LastFetched:
             stored = await self._stored(phones)
             rows, kept = [], set()
             for name, given in group.items():
-                body = None if stored.get(name) == given.etag else await self._body(given.etag)
-                if body is not None:
-                    rows.append(_row(name, given, body))
-                if body is not None or stored.get(name) == given.etag:
+                made = None if stored.get(name) == given.etag else await self._made(given.etag)
+                if made is not None:
+                    rows.append(_row(name, given, made))
+                if made is not None or stored.get(name) == given.etag:
                     kept.add(name)
             if rows:
                 async with self.database.sessions.begin() as session:
@@ -159,8 +166,8 @@ class LastFetched:
         async with self.database.sessions() as session:
             return {(phone_id, name): etag for phone_id, name, etag in await session.execute(query)}
 
-    async def _body(self, etag: str) -> bytes | None:
-        """The masked file of that tag, compressed; None when it is no longer known what it was made from."""
+    async def _made(self, etag: str) -> _Made | None:
+        """The masked file of that tag; None when it is no longer known what it was made from."""
         kept = self._masked.get(etag)
         if kept is not None:
             self._masked.move_to_end(etag)
@@ -173,21 +180,22 @@ class LastFetched:
         try:
             config = preview.masked_config(source.config)
             text = self.renderer.drawn(source.profile, source.rule, config, source.overrides)
+            proven = proof.of_file(source.profile, source.rule, config, source.overrides, text)
         except (EngineError, ValueError, jinja2.TemplateError) as exc:
             _log.warning("last_fetched.unmasked", file=source.rule.kind, error=type(exc).__name__)
             return None
-        self._masked[etag] = body = zlib.compress(text, 6)
+        self._masked[etag] = made = _Made(zlib.compress(text, 6), proven)
         if len(self._masked) > MAX_MASKED:
             self._masked.popitem(last=False)
         await asyncio.sleep(PAUSE_SHARE * (loop.time() - started))
-        return body
+        return made
 
 
-def _row(name: _Name, given: _Given, body: bytes) -> dict[str, Any]:
+def _row(name: _Name, given: _Given, made: _Made) -> dict[str, Any]:
     phone_id, file = name
     return {
-        "phone_id": phone_id, "name": file[:100], "account_id": given.account_id, "etag": given.etag, "body": body,
-        "fetched_at": given.at,
+        "phone_id": phone_id, "name": file[:100], "account_id": given.account_id, "etag": given.etag,
+        "body": made.body, "proof": made.proof, "fetched_at": given.at,
     }  # fmt: skip
 
 
@@ -200,7 +208,7 @@ async def _write(session: AsyncSession, rows: list[dict[str, Any]]) -> None:
         return
     dialect = session.get_bind().dialect.name
     insert = postgresql.insert(FetchedFile) if dialect == "postgresql" else sqlite.insert(FetchedFile)
-    newer = {name: insert.excluded[name] for name in ("etag", "body", "fetched_at")}
+    newer = {name: insert.excluded[name] for name in ("etag", "body", "proof", "fetched_at")}
     await session.execute(insert.on_conflict_do_update(index_elements=["phone_id", "name"], set_=newer), kept)
 
 

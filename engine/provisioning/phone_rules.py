@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 from engine.errors import FieldFault
+from engine.models import Placement
 from engine.numbers import E164, parse_e164, shadowed_emergency_number
 from engine.provisioning import fitting, vendors
 from engine.provisioning.vendors import Mac
@@ -75,6 +76,13 @@ def _number_faults(name: str, text: str, shape: re.Pattern[str], countries: Sequ
     if shadowed is not None:
         return [FieldFault(name, f"{text} would take calls meant for {shadowed}: choose another.")]
     return []
+
+
+def placement_faults(text: str | None) -> list[FieldFault]:
+    """None or empty is good: nobody has said."""
+    if not text or text in set(Placement):
+        return []
+    return [FieldFault("placement", f"Expected one of {', '.join(Placement)}, got {text[:40]!r}.")]
 
 
 def auth_user_faults(text: str) -> list[FieldFault]:

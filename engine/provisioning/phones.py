@@ -43,7 +43,7 @@ _ALPHABET = "".join(
 @dataclass(frozen=True, slots=True)
 class PhoneFields:
     """A phone as it shall be, whole. `mac` in any usual spelling; `lines`: line ids, first key first; `settings`: see
-    `settings.CHECKS`.
+    `settings.CHECKS`; `placement`: of `models.Placement`, None: nobody has said.
     """
 
     mac: str
@@ -53,6 +53,7 @@ class PhoneFields:
     location_id: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     lines: tuple[str, ...] = ()
+    placement: str | None = None
 
     @classmethod
     async def of(cls, session: AsyncSession, phone: Phone) -> "PhoneFields":
@@ -60,7 +61,7 @@ class PhoneFields:
         keys = await store.keys_of(session, phone.id)
         return cls(
             phone.mac, phone.vendor, phone.model, phone.label, phone.location_id, dict(phone.settings),
-            tuple(key.line_id for key in keys),
+            tuple(key.line_id for key in keys), phone.placement,
         )  # fmt: skip
 
 
@@ -78,6 +79,7 @@ class LineFields:
     callback_number: str | None = None
     location_id: str | None = None
     pbx_id: str | None = None
+    placement: str | None = None
 
     @classmethod
     def of(cls, line: Line) -> "LineFields":
@@ -142,7 +144,7 @@ async def _apply_phone(session: AsyncSession, phone: Phone, wished: PhoneFields)
     faults: list[FieldFault | None] = [*phone_rules.mac_faults(wished.mac, mac)]
     faults += phone_rules.model_faults(wished.vendor, wished.model) + phone_rules.text_faults("label", wished.label)
     faults += phone_rules.format_faults("label", wished.vendor, wished.label.strip())
-    faults += setting_faults(wished.settings)
+    faults += [*setting_faults(wished.settings), *phone_rules.placement_faults(wished.placement)]
     faults += [await _location_fault(session, phone.account_id, wished.location_id)]
     faults += await _assignment_faults(session, phone.account_id, wished.vendor, wished.model, wished.lines)
     faults += await phone_extras.extra_faults(
@@ -157,6 +159,7 @@ async def _apply_phone(session: AsyncSession, phone: Phone, wished: PhoneFields)
     model = vendors.known().profiles[wished.vendor].model(wished.model)
     phone.mac, phone.vendor, phone.model = mac, wished.vendor, model.name if model is not None else wished.model
     phone.label, phone.location_id, phone.settings = wished.label.strip(), wished.location_id, dict(wished.settings)
+    phone.placement = wished.placement or None
 
 
 async def _assignment_faults(
@@ -262,6 +265,7 @@ async def _apply_line(session: AsyncSession, account: Account, line: Line, wishe
         *phone_rules.auth_user_faults(wished.auth_user),
         *wrong,
         *phone_rules.secret_faults(wished.secret),
+        *phone_rules.placement_faults(wished.placement),
     ]
     faults += await _format_faults(session, line, wished)
     found = tuple(fault for fault in faults if fault is not None)
@@ -273,6 +277,7 @@ async def _apply_line(session: AsyncSession, account: Account, line: Line, wishe
     line.extension, line.display_name = wished.extension.strip(), wished.display_name.strip()
     line.sip_user, line.auth_user = sip_user, wished.auth_user.strip()
     line.callback_number, line.location_id, line.pbx_id = callback, wished.location_id, wished.pbx_id
+    line.placement = wished.placement or None
     if wished.secret is not None:
         line.secret = wished.secret
 

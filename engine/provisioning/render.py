@@ -52,7 +52,7 @@ _FILTERS = (
 MAX_PLAN = 8192  # characters; the longest any vendor documents is 2,560 (Poly)
 MAX_PLANS = 65_536  # characters of all plans of a file together
 MAX_SANDBOXES = 64
-_HOLDS_A_PLAN = frozenset({FileKind.DEVICE, FileKind.SETTINGS, FileKind.COMMON})
+HOLDS_A_PLAN = frozenset({FileKind.DEVICE, FileKind.SETTINGS, FileKind.COMMON})
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ class Renderer:
             override_changes.refuse_harmful(found, overrides)
             return _encoded(profile, text)
         text = self._shipped(profile).get_template(name).render(config=config)
-        if rule.kind in _HOLDS_A_PLAN:
+        if rule.kind in HOLDS_A_PLAN:
             dialed = dial_settings(profile, text)
             refuse_slow_plans(profile, dialed, config.emergency_numbers, _lines_of(config))
         return _encoded(profile, text)
@@ -214,11 +214,11 @@ class Renderer:
             raise type(exc)(override_changes.concealing(config)(str(exc))) from None
 
     def _proven(self, profile: Profile, rule: FileRule, name: str, config: PhoneConfig, text: str) -> Sequence[Found]:
-        if rule.kind not in _HOLDS_A_PLAN and rule.kind is not FileKind.BOOT:
+        if rule.kind not in HOLDS_A_PLAN and rule.kind is not FileKind.BOOT:
             override_proof.read(profile, text)
             return ()
         made = self._shipped(profile).get_template(name).render(config=config)
-        if rule.kind in _HOLDS_A_PLAN:
+        if rule.kind in HOLDS_A_PLAN:
             differing = override_likeness.plain_differences(profile, text, made)
             if differing is not None and self._is_as_shipped(profile, config, made, differing):
                 return ()
@@ -256,7 +256,7 @@ def compared(profile: Profile, kind: FileKind, config: PhoneConfig, own: str, sh
     `Renderer.tried`.
     """
     mine = override_proof.read(profile, own)
-    if kind in _HOLDS_A_PLAN:
+    if kind in HOLDS_A_PLAN:
         dialed = dial_settings(profile, mine.text) if mine.text else mine.dialed
         refuse_long_plans(dialed)
         override_proof.refuse_hidden(profile, mine, dialed)

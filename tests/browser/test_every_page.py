@@ -32,6 +32,8 @@ NO_PAGES = {
     "/phones/{id}/files/{name}": "the page stands in test_phones, the file itself is plain text",
     "/phones/{id}/qr": "a picture",
     "/calls/export.csv": "a file",
+    "/compliance/export.csv": "a file",
+    "/compliance/export.jsonl": "a file",
     "/calls/export.jsonl": "a file",
     "/audit/export": "a file",
     "/audit/live": "a stream of events",
@@ -46,7 +48,8 @@ ASKED = {"/phones/settings/level": "?name=account", "/phones/rollouts/new": "?su
 # States of pages beside the first one, that a query alone brings about.
 STATES = (
     "/audit?group=description&target=nothing", "/audit?target=nothing", "/phones?q=zzz",
-    "/calls?q=zzz", "/locations?q=zzz", "/auth-log?q=zzz", "/nowhere",
+    "/calls?q=zzz", "/compliance?verdict=not_met", "/compliance?location_id=none", "/locations?q=zzz",
+    "/auth-log?q=zzz", "/nowhere",
 )  # fmt: skip
 NOT_IN_THE_MENU = {"/prove", "/nowhere"}
 CIVIC = {"country": "US", "A1": "NY", "A3": "Albany", "HNO": "120", "RD": "Washington", "STS": "Ave", "PC": "12203"}

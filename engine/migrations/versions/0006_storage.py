@@ -34,6 +34,9 @@ def upgrade() -> None:
     _alarm_dismissal()
     _owed_marks()
     op.add_column("phone", sa.Column("stale_revision", sa.Integer(), nullable=True))
+    for table in ("phone", "line"):
+        op.add_column(table, sa.Column("placement", sa.String(length=20), nullable=True))
+    op.add_column("fetched_file", sa.Column("proof", sa.JSON(none_as_null=True), nullable=True))
     op.add_column("location_test", sa.Column("passed_before_at", sa.DateTime(), nullable=True))
     outdated = sa.Column("outdated_carrier_ids", sa.JSON(none_as_null=True), nullable=False, server_default="{}")
     op.add_column("location", outdated)

@@ -77,7 +77,8 @@ AREAS = {
     "Calls, alerts and tests": (
         "/api/v1/emergency-calls", "/api/v1/exports/emergency-calls", "/api/v1/notifications", "/api/v1/sweep-plan",
         "/api/v1/sweeps", "/api/v1/location-tests", "/api/v1/drills", "/alerts", "/calls", "/notifications",
-        "/locations/tests", "/locations/{id}/drill", "GET /api/v1/alarms",
+        "/locations/tests", "/locations/{id}/drill", "GET /api/v1/alarms", "/api/v1/compliance-report",
+        "/api/v1/exports/compliance-report", "/compliance",
     ),
     "Logs, views and hints": (
         "/api/v1/audit-log", "/api/v1/audit-views", "/api/v1/anomalies", "/api/v1/auth-log",

@@ -8,11 +8,12 @@ from sqlalchemy import select
 from engine.audit.record import SYSTEM
 from engine.db import Database
 from engine.models import FetchedFile, Phone
-from engine.provisioning import fetched, phones, settings, store_boots, vendors
+from engine.provisioning import fetched, phones, proof, settings, store_boots, vendors
 from engine.provisioning.fetched import LastFetched, text_of
 from engine.provisioning.fetches import Fetch, FetchKind
 from engine.provisioning.fetchlog import FetchLog
 from engine.provisioning.index import open_index
+from engine.provisioning.profiles import FileKind
 from engine.provisioning.render import Renderer
 from tests.factories import add_account, add_line, add_pbx, add_phone
 
@@ -66,6 +67,33 @@ async def test_what_a_phone_is_given_is_kept_masked(database, keys, renderer):
     async with database.sessions() as session:
         files = await store_boots.fetched_files(session, phone.account_id, phone.id)
     assert store_boots.fetched_text(files["0015654aa937.cfg"]) == text
+    index.close()
+
+
+async def test_what_is_proven_of_its_dial_plan_is_kept_with_the_file(database, keys, renderer):
+    """E-16: which emergency numbers leave at once by it, beside the tag of these very bytes; none of a file without a
+    plan. An own template's file is read as the phone reads it.
+    """
+    phone = await a_phone(database)
+    last, index = LastFetched(database, renderer), open_index(database, keys)
+    await render(last, index, phone, '"one"')
+    record, profile = await index.phone(phone.id), vendors.known().profiles["yealink"]
+    config = settings.phone_config(record, profile, URL)
+    own = {"base.cfg.j2": "{% extends 'shipped/base.cfg.j2' %}"}
+    rule = profile.file_rule("0015654aa937.cfg")
+    last.rendered('"own"', profile, rule, config, own)
+    names = (('"one"', "0015654aa937.cfg"), ('"own"', "own.cfg"))
+    last.note([given(phone, etag, name=name) for etag, name in names])
+    await last.write_waiting()
+    proven = {name: row.proof for name, row in (await stored(database)).items()}
+    assert proven["0015654aa937.cfg"] == {"numbers": list(config.emergency_numbers), "faults": []}
+    assert {"911", "933"} <= set(config.emergency_numbers)
+    assert proven["own.cfg"] == proven["0015654aa937.cfg"]
+    boot = next(each for each in profile.files if each.kind is FileKind.BOOT)
+    assert proof.of_file(profile, boot, config, {}, b"") is None
+    broken = proof.of_file(profile, rule, config, {}, b"#!version:1.0.0.1\n")
+    assert broken is not None
+    assert broken["faults"]
     index.close()
 
 
