@@ -149,6 +149,17 @@ class App:
             raise
         garbage.settle()
 
+    async def settled(self, within_s: float) -> None:
+        """Wait until calls are routed by all that is committed now.
+
+        Raises:
+            TimeoutError: they are not, after that time.
+        """
+        async with asyncio.timeout(within_s):
+            while not await self.publisher.is_current():  # noqa: ASYNC110 - it has nobody to tell: the demo alone waits
+                await asyncio.sleep(0.02)
+            await self.edge.stats(within_s)  # answered behind the tables that were to be read before
+
     async def stop(self) -> None:
         """Close the doors, let calls in progress finish (5 s), release what the outbox has claimed."""
         _log.info("stopping", calls="in progress keep their transactions for up to 5 s")
@@ -198,7 +209,8 @@ class App:
                 await self.publisher.publish_changed()
                 break
             except (SQLAlchemyError, OSError, DatabaseAway) as exc:
-                _log.error("database_away", error=type(exc).__name__, meaning="911 calls go on from the last snapshot")
+                meaning = exc.detail if isinstance(exc, EngineError) else "911 calls go on from the last snapshot"
+                _log.error("database_away", error=type(exc).__name__, meaning=meaning)
                 await asyncio.sleep(RETRY_S)
         self._spawn(self.publisher.run(), "publisher")
         self._spawn(self.recorder.run(), "recorder")

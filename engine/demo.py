@@ -94,6 +94,7 @@ async def _story(console: Console, *, stay: bool) -> bool:
         stage = await _set_the_stage(console, folder, stack)
         phones = await _make_a_site(stage)
         url = await _boot_phones(stage, phones)
+        await stage.node.settled(SHOWN_WITHIN_S)
         ok = await _dial(stage, "933", "Ann Lee dials 933; the first carrier has just died", phones[0], "10.1.4.20")
         ok &= await _dial(
             stage, "911", "Cleo Diaz dials 911 from the warehouse; the dead carrier is known", phones[2], "10.3.0.7"

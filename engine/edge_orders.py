@@ -30,6 +30,31 @@ READING_SWITCH_S = 0.0001  # a call gives the interpreter away at each send and 
 READING_PAUSE_S = 0.0005
 
 
+class Waiting:
+    """Commands that are still to be done, in their order. Many changes of an account in a row are one reading: what is
+    still to be read is read as it will be then.
+    """
+
+    def __init__(self) -> None:
+        self._commands: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
+        self._to_load: set[str] = set()
+
+    def put(self, command: Mapping[str, Any]) -> None:
+        if command["do"] == "drop":
+            self._to_load.discard(str(command["account_id"]))
+        elif command["do"] == "load":
+            if str(command["account_id"]) in self._to_load:
+                return
+            self._to_load.add(str(command["account_id"]))
+        self._commands.put_nowait(command)
+
+    async def get(self) -> Mapping[str, Any]:
+        command = await self._commands.get()
+        if command["do"] == "load":
+            self._to_load.discard(str(command["account_id"]))
+        return command
+
+
 class Orders:
     """Obeys until standard input ends; then waits for somebody younger to take over.
 
@@ -63,7 +88,7 @@ class Orders:
         self._pump, self._changed, self._stats, self._stop = pump, changed, stats, stop
         self._references = references
         self._loop = asyncio.get_running_loop()
-        self._later: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
+        self._later = Waiting()
 
     async def obey(self) -> None:
         """Read commands until stdin ends; then see whether somebody younger took over."""
@@ -78,7 +103,7 @@ class Orders:
                     break
                 command = json.loads(line)
                 if not self._do_at_once(command):
-                    self._later.put_nowait(command)
+                    self._later.put(command)
             except Exception as exc:  # noqa: BLE001 - one bad line must not end the hearing of all that follow
                 self._lines.log("command_refused", level="error", error=repr(exc)[:300])
         transport.close()

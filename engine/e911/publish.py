@@ -89,6 +89,11 @@ class SnapshotPublisher:
             if self._published.get(account_id) != revision:
                 await self._publish(account_id)
 
+    async def is_current(self) -> bool:
+        """Whether every account's newest revision has been published."""
+        async with self._database.sessions() as session:
+            return await store.revisions(session) == self._published
+
     async def publish_sighted(self) -> None:
         """Write a snapshot for every account of which a phone was seen since the last one."""
         started = time.monotonic()
