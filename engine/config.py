@@ -21,6 +21,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from engine.errors import ConfigFault
 
 ENV_PREFIX = "CALLPOINT_"
+_SECRETS_IN_FILES = ("__PASSWORD_FILE", "__DATABASE_URL_FILE")  # a database's password stands in its URL
 _SERVER = re.compile(r"([a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\])(:\d{1,5})?")
 _HOST_PORT = re.compile(r"^(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+):(?P<port>\d{1,5})$")
 
@@ -287,7 +288,8 @@ def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Config:
             text = path.read_text()
             data = tomllib.loads(text)
         except (OSError, UnicodeDecodeError) as exc:
-            raise ConfigFault((f"{path}: cannot be read ({exc}). Name a readable file with --config.",)) from exc
+            why = getattr(exc, "strerror", None) or exc
+            raise ConfigFault((f"{path}: cannot be read ({why}). Name a readable file with --config.",)) from exc
         except tomllib.TOMLDecodeError as exc:
             raise ConfigFault((f"{path}: not TOML: {exc}. Nothing of it was used.",)) from exc
     environ, secret_faults = _with_secret_files(environ)
@@ -348,7 +350,7 @@ def _with_secret_files(environ: Mapping[str, str]) -> tuple[Mapping[str, str], l
     """Variables ending in `_FILE` replaced by what their files hold."""
     read, faults = dict(environ), list[str]()
     for name in environ:
-        if name.upper().startswith(ENV_PREFIX) and name.upper().endswith("_FILE") and "__PASSWORD" in name.upper():
+        if name.upper().startswith(ENV_PREFIX) and name.upper().endswith(_SECRETS_IN_FILES):
             try:
                 read[name.removesuffix("_FILE")] = Path(read.pop(name)).read_text().strip()
             except OSError as exc:

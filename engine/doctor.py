@@ -1,5 +1,6 @@
 """`callpoint doctor`: everything a 911 call rests on, looked at one by one, each finding with what to do."""
 
+import os
 import stat
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
@@ -36,6 +37,7 @@ from engine.e911.carriers import load_profiles
 from engine.errors import EngineError
 from engine.findings import Finding
 from engine.models import Account, Location, NotificationRecipient, Pbx, Phone, Trunk
+from engine.own_command import own_command
 from engine.provisioning.store_alarms import count_without_location
 from engine.retention import CLOCK
 
@@ -85,6 +87,12 @@ def _disk(config: Config) -> Finding:
             "disk", "bad", f"{config.core.data_dir} cannot be asked how much is free ({why}): whether records of 911 "
             "calls find room is not known. Run this as the user that runs the node, and let that user open the folder."
         )  # fmt: skip
+    folder = config.core.data_dir
+    if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
+        return Finding(
+            "disk", "bad", f"{folder} cannot be written to by this user: no record of a 911 call would be kept. "
+            f"Run this as the user that runs the node; if that is you, make the folder yours: chown -R USER {folder}"
+        )  # fmt: skip
     level = level_of(free, Level.GOOD, config.storage)
     if level is not Level.GOOD:
         return Finding("disk", "bad" if level is Level.CRITICAL else "warning", alarm_of(level, free))
@@ -115,7 +123,7 @@ async def _node(config: Config) -> Finding:
     listen = parse_listen(config.admin.listen).from_here
     if await answers(listen.host, listen.port):
         return Finding("node", "good", f"running, admin on {listen}")
-    return Finding("node", "warning", "not running here: start it with python3 run.py")
+    return Finding("node", "warning", f"not running here: start it with {own_command('run')}")
 
 
 def _addresses(config: Config) -> list[Finding]:
@@ -159,6 +167,9 @@ async def _database(database: Database, config: Config) -> AsyncIterator[Finding
         revision = await migrations.revision_of(database)
         if revision is None:
             yield Finding("database", "warning", "empty: the first start makes the tables")
+            return
+        if revision > migrations.newest_revision():
+            yield Finding("database", "bad", migrations.newer(revision))
             return
         if revision != migrations.newest_revision():
             yield Finding("database", "warning", f"at revision {revision}: the next start migrates it")

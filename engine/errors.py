@@ -10,6 +10,7 @@ EngineError                      500
 ├── Forbidden                    403
 ├── TooManyRequests              429
 ├── DatabaseAway                 503
+│   └── DatabaseNewer            503   its schema is of a later version of Callpoint
 ├── ConfigFault                  -     start refused; every fault with its line and fix
 ├── UnsafeValue                  422   a value cannot be written into a phone's file
 └── UnauditedChange              500   a bug: an audited table changed with no audit entry beside it
@@ -90,6 +91,10 @@ class TooManyRequests(EngineError):
 class DatabaseAway(EngineError):
     http_status = 503
     title = "The database is away"
+
+
+class DatabaseNewer(DatabaseAway):
+    title = "The database is of a newer version"
 
 
 class ConfigFault(EngineError):

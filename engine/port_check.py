@@ -69,14 +69,20 @@ def check(config: Config) -> None:
     SIP's are left out where an older SIP process of this data folder lives: the next one takes them over from it.
     """
     has_elder = Owner(config.core.data_dir).has_living_elder()
-    faults = [fault for door in doors_of(config, with_sip=not has_elder) if (fault := fault_of(door))]
+    doors = doors_of(config, with_sip=not has_elder)
+    named = {(door.transport, door.listen.port) for door in doors}  # nothing is proposed twice
+    faults = [fault for door in doors if (fault := fault_of(door, named))]
     if faults:
         calls = "an older SIP process goes on carrying 911 calls" if has_elder else "this server carries no 911 call"
         raise PortsTaken("\n".join(["", *(f"  {fault}" for fault in faults), f"  Nothing was started: {calls}."]))
 
 
-def fault_of(door: Door) -> str:
-    """A sentence on why it cannot be had and what to do; empty when it can."""
+def fault_of(door: Door, named: set[tuple[str, int]] | None = None) -> str:
+    """A sentence on why it cannot be had and what to do; empty when it can.
+
+    Args:
+        named: Ports that are not proposed; the one that is proposed is added.
+    """
     number = _refused_with(door, door.listen)
     if number is None:
         return ""
@@ -86,7 +92,8 @@ def fault_of(door: Door) -> str:
             f"another program, which this user may not see (as root: ss -{door.transport[0]}lnp 'sport = :"
             f"{door.listen.port}')"
         )
-        return f"{where} is taken by {holder}. Stop it, or {_other(door, _free_beside(door))}."
+        proposed = _free_beside(door, set() if named is None else named)
+        return f"{where} is taken by {holder}. Stop it, or {_other(door, proposed)}."
     if number == errno.EACCES:
         return f"{where} is below 1024, where this user may not listen. Give the right, or {_other(door, 8000)}."
     if number == errno.EADDRNOTAVAIL:
@@ -142,10 +149,14 @@ def _refused_with(door: Door, listen: Listen) -> int | None:
     return None
 
 
-def _free_beside(door: Door) -> int:
-    """The next port that can be had."""
+def _free_beside(door: Door, named: set[tuple[str, int]]) -> int:
+    """The next port that can be had and that nobody was told of."""
     following: Iterable[int] = range(door.listen.port + 1, min(door.listen.port + _TRIED_FOR_ANOTHER, 65_536))
-    return next((port for port in following if _refused_with(door, Listen(door.listen.host, port)) is None), 0)
+    for port in following:
+        if (door.transport, port) not in named and _refused_with(door, Listen(door.listen.host, port)) is None:
+            named.add((door.transport, port))
+            return port
+    return 0
 
 
 def _other(door: Door, port: int) -> str:

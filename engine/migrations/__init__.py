@@ -11,6 +11,7 @@ from sqlalchemy import inspect, text
 from sqlalchemy.engine import Connection
 
 from engine.db import Database
+from engine.errors import DatabaseNewer
 
 FOLDER = Path(__file__).parent
 
@@ -30,15 +31,30 @@ async def migrate(database: Database) -> str:
     """Bring the database to the newest revision. Does nothing, quickly, when it is there. Returns that revision.
 
     Several nodes, or a node and a command, may start at once on one database: one migrates, the others wait for it.
+
+    Raises:
+        DatabaseNewer: a later version of Callpoint migrated it; nothing was changed.
     """
     wanted = newest_revision()
-    if await revision_of(database) != wanted:
+    found = await revision_of(database)
+    if found is not None and found > wanted:
+        raise DatabaseNewer(newer(found))
+    if found != wanted:
         async with database.engine.begin() as connection:
             if connection.dialect.name == "postgresql":  # SQLite has one writer at a time
                 await connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('migrations'))"))
             if await connection.run_sync(_revision) != wanted:
                 await connection.run_sync(upgrade)
     return wanted
+
+
+def newer(revision: str) -> str:
+    """What it means that a later version migrated the database, and what to do."""
+    return (
+        f"It is at revision {revision}, and this version of Callpoint knows up to {newest_revision()}. Nothing was "
+        "changed; 911 calls go on from the last location table. Start the newer version again, or put back the backup "
+        "that was made before the upgrade (docs/operations.md)."
+    )
 
 
 async def missing(database: Database) -> tuple[str, ...]:

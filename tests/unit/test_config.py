@@ -64,6 +64,8 @@ def test_a_password_never_stands_in_a_fault_or_a_repr(tmp_path: Path) -> None:
     config = load(None, {"CALLPOINT_MAIL__PASSWORD_FILE": str(secret)})
     assert config.mail.password == "correct horse"
     assert "correct horse" not in repr(config)
+    secret.write_text("postgresql+asyncpg://callpoint:hush@db/callpoint\n")
+    assert load(None, {"CALLPOINT_CORE__DATABASE_URL_FILE": str(secret)}).database_url.endswith("@db/callpoint")
     file = tmp_path / "callpoint.toml"
     file.write_text("[mail]\npassword = 12345678\n")
     with pytest.raises(ConfigFault) as caught:

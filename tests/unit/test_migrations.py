@@ -13,6 +13,7 @@ from engine.audit.record import GENESIS, open_audited
 from engine.crypto import KeyRing
 from engine.db import Base
 from engine.e911 import store
+from engine.errors import DatabaseNewer
 
 
 def of_models(_thing: object, name: str | None, kind: str, _reflected: bool, _other: object) -> bool:
@@ -36,6 +37,20 @@ async def test_the_migrations_make_exactly_the_models_and_are_applied_once(tmp_p
         async with database.sessions() as session:
             triggers = await session.scalars(text("SELECT name FROM sqlite_master WHERE type = 'trigger'"))
             assert set(triggers) >= {"audit_entry_no_update", "audit_entry_no_delete"}
+    finally:
+        await database.close()
+
+
+async def test_a_database_of_a_later_version_is_left_alone_and_told(tmp_path: Path, keys: KeyRing) -> None:
+    """Rolling back an upgrade without its backup: a sentence with what to do, and nothing changed."""
+    database = open_audited(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", keys)
+    try:
+        await migrations.migrate(database)
+        async with database.engine.begin() as connection:
+            await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        with pytest.raises(DatabaseNewer, match=r"revision 9999.* Nothing was changed; 911 calls go on"):
+            await migrations.migrate(database)
+        assert await migrations.revision_of(database) == "9999"
     finally:
         await database.close()
 
