@@ -5,22 +5,23 @@ Commands work on the database directly: who can read the key file has authority 
 `cli`. Imports stand inside the commands so that each starts fast.
 """
 
-import asyncio
 import errno
 import gc
 import getpass
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from engine import backup_command, port_check
 from engine import config as configuration
-from engine import port_check
+from engine.commanding import ConfigOption, JsonOption, told_in_words, version
+from engine.commanding import cli as _cli
+from engine.commanding import opened as _opened
+from engine.commanding import run_to_end as _run
 from engine.config import Config
 from engine.errors import ConfigFault, EngineError, Invalid
 from engine.port_check import PortsTaken
@@ -54,11 +55,18 @@ for name, sub in (
 ):
     app.add_typer(sub, name=name)
 
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", envvar="CALLPOINT_CONFIG", help="The TOML file; without it, defaults and environment."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"callpoint {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def callpoint(
+    *, _: Annotated[bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Print it.")] = False
+) -> None:
+    """What stands before a command."""
 
 
 def main() -> None:
@@ -73,13 +81,19 @@ def main() -> None:
         _complain(f"{fault.title}:{fault.detail}")
         raise SystemExit(port_check.EXIT_CODE) from None
     except Invalid as fault:
-        _complain(fault.detail, *(f"  {field.field}: {field.detail}" for field in fault.fields))
+        told = (f"  {field.field}: {field.detail}" for field in fault.fields if field.detail not in fault.detail)
+        _complain(fault.detail, *told)
         raise SystemExit(1) from None
     except EngineError as fault:
         _complain(f"{fault.title}: {fault.detail}")
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except Exception as exc:
+        if (words := told_in_words(exc)) is None:
+            raise
+        _complain(words)
+        raise SystemExit(1) from None
 
 
 @app.command()
@@ -99,19 +113,24 @@ def run(config: ConfigOption = None) -> None:
         edge = EdgeLink(settings)
         await edge.begin()  # 911 is carried while the rest is still being imported
         gc.disable()  # what is imported stays: to look it through time and again is a seventh of a start
+        from engine import systemd
         from engine.app import App
         from engine.banner import show_start
 
         node = App(settings, keys, edge)
         await node.start()  # which sets it aside
         show_start(node)
+        systemd.tell("READY=1")
         await asked.wait()
+        systemd.tell("STOPPING=1")
         await node.stop()
 
     try:
         _run(serve())
     except OSError as exc:
-        _complain(f"A port or file cannot be opened: {exc}. Change it with [sip], [provisioning] or [admin] listen.")
+        if exc.filename is not None:  # no port
+            raise
+        _complain(f"A port cannot be opened: {exc}. Change it with [sip], [provisioning] or [admin] listen.")
         raise SystemExit(port_check.EXIT_CODE if exc.errno == errno.EADDRINUSE else 1) from None
 
 
@@ -378,7 +397,7 @@ def snippet(
         str,
         typer.Argument(
             help="A front: kamailio, asterisk, freepbx, freeswitch or 3cx. A DHCP server: dnsmasq, kea, isc, mikrotik "
-            "or windows."
+            "or windows. The service of this machine: systemd."
         ),
     ],
     account: Annotated[str | None, typer.Option(help="Whose trunks; needed when there are several accounts.")] = None,
@@ -397,11 +416,20 @@ def snippet(
     whole: Annotated[bool, typer.Option("--whole", help="Kamailio: a proxy that runs as it is, no include.")] = False,
     phones: Annotated[bool, typer.Option("--phones", help="Kamailio: phones register there, not at a PBX.")] = False,
 ) -> None:
-    """Print what the PBX or proxy in front, or the DHCP server of the phones' network, must be told."""
+    """Print what the PBX or proxy in front, the DHCP server of the phones' network, or systemd must be told."""
+    from engine import systemd
     from engine.fronts import Wish, files_of
     from engine.provisioning.dhcp import SERVERS
+    from engine.snippets import FILES
 
     settings = configuration.load(config)
+    if name not in {"systemd", *FILES, *SERVERS}:
+        raise Invalid(f"There is no snippet {name}. Snippets: {', '.join(sorted(['systemd', *FILES, *SERVERS]))}.")
+    if name == "systemd":
+        program = Path(sys.executable).parent / "callpoint"
+        units = systemd.units(settings, config, program=program, folder=Path.cwd(), environ=os.environ)
+        _write_or_print(units, into)
+        return
     if name in SERVERS:
         _write_or_print(_run(_boot_snippet(settings, name, account, base)), into)
         return
@@ -536,46 +564,14 @@ def audit_export(
     _run(work())
 
 
-def _run(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run to the end, on uvloop where it is installed."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.run(work)
-    return uvloop.run(work)
-
-
-@asynccontextmanager
-async def _opened(settings: Config, *, is_migrated: bool = True) -> AsyncIterator[Any]:
-    """The database for one command, migrated, closed afterwards."""
-    from engine import crypto, migrations
-    from engine.audit.record import open_audited
-
-    settings.core.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    database = open_audited(settings.database_url, crypto.load_or_create(settings.key_file))
-    try:
-        if is_migrated:
-            await migrations.migrate(database)
-        yield database
-    finally:
-        await database.close()
+app.command()(backup_command.backup)
+app.command()(backup_command.restore)
 
 
 async def _known_accounts(session: Any) -> str:
     from engine.accounts import store
 
     return ", ".join(f"{one.id} ({one.name})" for one in await store.accounts(session)) or "none yet"
-
-
-def _cli(account_id: str | None = None) -> Any:
-    """The actor of a command: the person at this machine."""
-    from engine.audit.record import Actor
-
-    try:
-        login = getpass.getuser()
-    except (KeyError, OSError):
-        login = str(os.getuid())
-    return Actor("cli", f"cli:{login}", login, "local", account_id=account_id, display_name=f"{login} (command line)")
 
 
 def _ask_password(whose: str = "the owner") -> str:

@@ -8,9 +8,11 @@ a time is the rule, not luck.
 import asyncio
 import datetime as dt
 import re
+import sqlite3
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -24,7 +26,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.types import TypeDecorator
 
 from engine.crypto import KeyRing
-from engine.errors import DatabaseAway
+from engine.errors import ConfigFault, DatabaseAway
 
 _Item = TypeVar("_Item")
 
@@ -204,20 +206,27 @@ class Database:
     @property
     def sqlite_path(self) -> Path | None:
         """The file behind an SQLite URL; None on PostgreSQL."""
-        url = make_url(self.url)
-        return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+        return sqlite_path_of(self.url)
 
     async def close(self) -> None:
         await self.engine.dispose()
 
 
 def open_database(url: str, keys: KeyRing) -> Database:
-    """Make the engine and the session factory; nothing is connected yet."""
+    """Make the engine and the session factory; nothing is connected yet.
+
+    Raises:
+        ConfigFault: the database's driver is not installed.
+    """
     is_sqlite = url.startswith("sqlite")
     options: dict[str, Any] = {"connect_args": {"timeout": BUSY_TIMEOUT_S}} if is_sqlite else {"pool_pre_ping": True}
     # the connection used last is used next: what it read of the database is still in its memory
     options["pool_use_lifo"] = True
-    engine = create_async_engine(url, hide_parameters=True, **options)  # an error in the log shows no row's values
+    try:
+        engine = create_async_engine(url, hide_parameters=True, **options)  # an error in the log shows no row's values
+    except ModuleNotFoundError as exc:
+        install = f"{sys.executable} -m pip install 'asyncpg>=0.30'"
+        raise ConfigFault((f"[core] database_url: PostgreSQL's driver is not installed. Run: {install}",)) from exc
     engine.dialect.callpoint_keys = keys  # type: ignore[attr-defined]  # read by Sealed; an engine has one dialect object
     engine.sync_engine.dialect.callpoint_keys = keys  # type: ignore[attr-defined]
     if is_sqlite:
@@ -263,6 +272,35 @@ def _set_pragmas(connection: DBAPIConnection, _record: object) -> None:
 def _begin_immediate(connection: Connection) -> None:
     reads = connection.get_execution_options().get(READS)
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def sqlite_path_of(url: str) -> Path | None:
+    """The file behind an SQLite URL; None on PostgreSQL."""
+    parts = make_url(url)
+    return Path(parts.database) if parts.get_backend_name() == "sqlite" and parts.database else None
+
+
+def copy_sqlite(source: Path, target: Path) -> None:
+    """A consistent copy of a database that others write to meanwhile: one reading transaction, which hinders no writer.
+
+    The copy is one file, without the log that lies beside a database in use.
+
+    Raises:
+        sqlite3.Error: it cannot be read, or the copy cannot be written.
+    """
+    with closing(sqlite3.connect(source)) as read, closing(sqlite3.connect(target)) as copy:
+        read.backup(copy)
+        copy.execute("PRAGMA journal_mode=DELETE")
+
+
+def sqlite_faults(path: Path) -> str:
+    """What is broken in a database file, in SQLite's own words; empty where nothing is."""
+    try:
+        with closing(sqlite3.connect(path)) as database:
+            said = "; ".join(str(row[0]) for row in database.execute("PRAGMA quick_check(5)"))
+    except sqlite3.DatabaseError as exc:
+        return str(exc)
+    return "" if said == "ok" else said
 
 
 def batched(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:

@@ -282,6 +282,8 @@ class Event(StrEnum):
     AUDIT_VIEW_READ = "audit_view.read"
     AUDIT_VIEW_UPDATE = "audit_view.update"
     AUDIT_VIEW_DELETE = "audit_view.delete"
+    BACKUP_CREATE = "backup.create"
+    BACKUP_RESTORE = "backup.restore"
     ANOMALY_CREATE = "anomaly.create"
     ANOMALY_LIST = "anomaly.list"
     ANOMALY_READ = "anomaly.read"
@@ -374,6 +376,7 @@ _CATEGORIES = {
     "notification": Category.EMERGENCY,
     "audit_log": Category.AUDIT,
     "audit_view": Category.AUDIT,
+    "backup": Category.SECURITY,
     "anomaly": Category.SECURITY,
 }
 _CATEGORIES_OF_EVENTS = {

@@ -207,3 +207,43 @@ async def test_a_taken_port_ends_the_start_with_a_code_of_its_own(node: Node) ->
     assert "SIP over UDP, is taken by " in said.err
     assert "Nothing was started: this server carries no 911 call." in said.err
     assert "edge_died" not in said.err + said.out
+
+
+async def test_a_start_tells_systemd_when_911_is_carried_and_when_it_stops(tmp_path: Path) -> None:
+    """`Type=notify` of the unit that `callpoint snippet systemd` prints."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "notify"))
+        listening.setblocking(False)
+        node = Node(tmp_path / "node", {"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        node.folder.mkdir()
+        loop = asyncio.get_running_loop()
+        async with node:
+            assert await asyncio.wait_for(loop.sock_recv(listening, 100), 30) == b"READY=1"
+            assert node.udp[1]
+        assert await asyncio.wait_for(loop.sock_recv(listening, 100), 30) == b"STOPPING=1"
+
+
+async def test_an_unknown_snippet_is_told_before_anything_is_asked(node: Node) -> None:
+    """The names that there are; no word of accounts and trunks, and nothing is made."""
+    said = await run(node, "snippet", "frog")
+    assert said.code == 1
+    assert "There is no snippet frog. Snippets: 3cx, asterisk" in said.err
+    assert not (node.folder / "data").exists()
+
+
+@pytest.mark.parametrize("words", [("account", "list"), ("migrate",), ("audit", "key"), ("export", "phones")])
+async def test_a_folder_or_database_that_cannot_be_used_is_told_in_words(node: Node, words: tuple[str, ...]) -> None:
+    """What happened, what it means for calls, what to do; no traceback, exit code 1."""
+    (node.folder / "file").write_text("")
+    said = await run(node, *words, CALLPOINT_CORE__DATA_DIR=str(node.folder / "file" / "data"))
+    assert said.code == 1
+    assert "Traceback" not in said.err
+    assert "file/data" in said.err
+    if words == ("audit", "key"):
+        return
+    url = "postgresql+asyncpg://callpoint:hush@127.0.0.1:1/callpoint"
+    said = await run(node, *words, CALLPOINT_CORE__DATABASE_URL=url)
+    assert said.code == 1
+    assert said.err.startswith("The database does not answer (")
+    assert "911 calls of a running node go on from its location table." in said.err
+    assert "hush" not in said.err

@@ -9,7 +9,7 @@ from admin.pages_help import GUIDES
 from tests.unit.admin.adminport import AdminPort, Site
 
 pytestmark = pytest.mark.enable_socket  # a real listener on loopback
-FOR_WHOEVER_RUNS_THE_SERVER = {"configuration", "storage"}  # in the list alone
+FOR_WHOEVER_RUNS_THE_SERVER = {"configuration", "operations", "storage"}  # in the list alone
 
 
 def test_every_guide_of_docs_is_reached_from_help() -> None:
