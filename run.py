@@ -102,10 +102,11 @@ python3 run.py check           format, lint, types and import rules alone
 python3 run.py unit | protocol | golden | browser      parts of the tests
 python3 run.py bench           the benchmarks, as a table
 python3 run.py soak            an hour of calls: memory, descriptors and transactions stay flat (--minutes N)
-python3 run.py compile         make the SIP core machine code: a call costs a third less (gcc and Python's headers)
+python3 run.py compile         make the SIP core machine code: a call costs less than half (gcc, Python's headers)
 python3 run.py golden-rewrite  write the golden files anew, to be read as a diff
-python3 run.py COMMAND ...     the callpoint command: check-config, migrate, doctor, account, api-key, call, phone,
-                               audit, snippet; each with --help. It is also .venv/bin/callpoint
+python3 run.py COMMAND ...     the callpoint command: check-config, doctor, backup, restore, account, api-key, user,
+                               call, phone, import, export, snippet, audit, migrate; each with --help. It is also
+                               .venv/bin/callpoint
 """
 
 

@@ -135,11 +135,17 @@ def run(config: ConfigOption = None) -> None:
 
 
 @app.command()
-def demo(*, stay: Annotated[bool, typer.Option(help="Leave the pages open at the end.")] = True) -> None:
+def demo(
+    *,
+    stay: Annotated[
+        bool | None,
+        typer.Option("--stay/--no-stay", help="Leave the pages open at the end; unless told, on a terminal alone."),
+    ] = None,
+) -> None:
     """Show the whole story with simulated phones, PBX and carrier, on a throw-away database."""
     from engine.demo import tell
 
-    raise SystemExit(_run(tell(stay=stay)))
+    raise SystemExit(_run(tell(stay=sys.stdout.isatty() if stay is None else stay)))
 
 
 @app.command("check-config")

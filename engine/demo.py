@@ -39,6 +39,11 @@ LOCATIONS = (
 )
 PEOPLE = ("Ann Lee", "Bo Chen", "Cleo Diaz", "Dan Fox", "Eve Ito", "Finn Roy", "Gia Sol", "Hal Orr")
 MODELS = (("yealink", "T46U", "001565"), ("poly", "VVX_450", "0004f2"), ("yealink", "T54W", "805ec0"))
+_SOURCES = {
+    "switch_port": "switch port", "switch": "switch", "bssid": "Wi-Fi", "subnet": "phone's network",
+    "confirmed": "told by the user", "request": "in the call itself", "reference": "location server",
+    "phone": "phone's own", "line": "line's own", "pbx_default": "PBX default", "account_default": "account default",
+}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -134,7 +139,8 @@ async def _set_the_stage(console: Console, folder: Path, stack: AsyncExitStack) 
     client = aiohttp.ClientSession(headers={"Authorization": f"Bearer {key.clear}"})
     stack.push_async_callback(client.close)
     console.print(
-        f"[green]✓[/] A node runs: SIP {node.edge.state.udp}, phones {node.phones_address}, admin {node.admin_address}"
+        f"[green]✓[/] A node runs: SIP {node.edge.state.udp}, phones {node.phones_address}\n"
+        f"  and pages at http://{node.admin_address}/"
     )
     return Stage(console, node, carrier, Api(client, f"http://{node.admin_address}"), password, silent.getsockname()[1])
 
@@ -261,7 +267,8 @@ def _verdict(call: dict[str, Any]) -> Table:
         table.add_column(name)
     for evidence in call["verdict"]:
         mark = "[green]✓[/]" if evidence["taken"] else ""
-        table.add_row(mark, evidence["source"], evidence["said"] or "-", evidence["why"])
+        source = _SOURCES.get(evidence["source"], evidence["source"])
+        table.add_row(mark, source, evidence["said"] or "-", evidence["why"])
     return table
 
 
@@ -278,12 +285,14 @@ async def _rotate(stage: Stage, old_url: str, mac: str) -> bool:
 
 
 async def _show_audit(stage: Stage) -> None:
-    table = Table(title="The newest entries of the audit log", title_justify="left", box=None)
-    for name in ("time", "event", "resource", "actor", "outcome"):
-        table.add_column(name, overflow="ellipsis", no_wrap=True, max_width=34)
+    table = Table(title="The newest entries of the audit log", title_justify="left", box=None, pad_edge=False)
+    table.add_column("")
+    for name, width in (("time", 8), ("event", 25), ("what", 26), ("who", 13)):  # 80 columns hold them
+        table.add_column(name, overflow="ellipsis", no_wrap=True, max_width=width)
     for entry in (await stage.api("GET", "audit-log?limit=12"))["data"]:
-        resource = entry["resource"]["name"] or entry["resource"]["id"]
-        table.add_row(entry["at"][11:19], entry["event"], resource, entry["actor"]["name"], entry["outcome"])
+        mark = "[green]✓[/]" if entry["outcome"] == "success" else "[red]✗[/]"
+        what = entry["resource"]["name"] or entry["resource"]["type"].replace("_", " ")
+        table.add_row(mark, entry["at"][11:19], entry["event"], what, entry["actor"]["name"])
     stage.console.print(table)
 
 

@@ -247,3 +247,15 @@ async def test_a_folder_or_database_that_cannot_be_used_is_told_in_words(node: N
     assert said.err.startswith("The database does not answer (")
     assert "911 calls of a running node go on from its location table." in said.err
     assert "hush" not in said.err
+
+
+async def test_the_demo_tells_its_story_and_ends_where_nobody_watches(node: Node) -> None:
+    """No terminal: nobody to press Ctrl-C. All that it promises happens, in 80 columns, in words of the pages."""
+    said = await run(node, "demo", COLUMNS="80")
+    assert said.code == 0, said.out + said.err
+    for told in ("8 phones booted", "Carrier B: 200", "phone's network", "The old URL answers 404, the new one 200."):
+        assert told in said.out
+    assert "provisioning_token.rotate " in said.out, "the audit log's events are not cut off"
+    assert "subnet" not in said.out
+    assert max(len(line) for line in said.out.splitlines()) <= 80
+    assert not (node.folder / "data").exists()
