@@ -49,6 +49,8 @@ _FLAGS = {
     "Whether the caller was answered is not known: call them back.",
     "end_unknown": "The SIP process ended while the call went on: when it ended is not known, only when that "
     "was noticed.",
+    "node_lost": "The node that carried the call gave no sign of life for long and was taken for lost; staff were "
+    "told. Should it come back, what it knows of the call's end stands here.",
     "hung_up_unanswered": "The caller hung up before anybody answered, after tries at trunks had failed: perhaps no "
     "responders know of this call. Call back, and see what the trunks answer.",
     "answered_after_all": "Staff had been told that nobody took this call, or that the caller hung up first. A trunk "

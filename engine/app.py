@@ -97,6 +97,7 @@ class App:
             on_recorded=self._on_recorded,
             public_url=config.admin.public_url,
             is_quiet=self.sweeper.is_quiet,
+            silent_node_s=config.e911.silent_node_s,
         )
         self.publisher = SnapshotPublisher(
             self.database, self.keys, data / "snapshot", on_published=self.edge.load, on_dropped=self.edge.drop

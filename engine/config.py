@@ -187,6 +187,7 @@ class Sip(_Section):
 
 class E911(_Section):
     lost_url: str = ""  # asks who validates addresses; no 911 call depends on it
+    silent_node_s: float = Field(default=3_600.0, ge=1, le=86_400)  # then another node closes its calls
     sweep_pace_s: float = Field(default=10.0, ge=0.1, le=3_600.0)  # between two test calls to carriers' read-back lines
 
     @field_validator("lost_url")

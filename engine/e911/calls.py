@@ -10,11 +10,9 @@ its identifier.
 import asyncio
 import base64
 import contextlib
-import datetime as dt
 import json
-import math
 import os
-import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +30,11 @@ from engine.crypto import KeyRing
 from engine.db import Database, utc_now
 from engine.e911 import callback_numbers, callback_records, mail, store, store_calls, store_tests, webhooks
 from engine.e911.entries import LOCATION_NOT_SENT
-from engine.e911.journal import START, JournalReader, Position
+from engine.e911.entry_values import instant_of, list_of, status_of, storable
+from engine.e911.journal import START, JournalReader, Position, reader_name
 from engine.e911.masking import without_credentials
 from engine.e911.refusals import Tally, note_refusal
+from engine.e911.silent_nodes import SILENT_S, SilentNodes
 from engine.e911.telling import (
     ANSWERED,
     FAILED,
@@ -46,7 +46,7 @@ from engine.e911.telling import (
     recipients_for,
     told_of,
 )
-from engine.e911.writers import ended_writers, forget_writer
+from engine.e911.writers import ended_writers, forget_writer, living_writers
 from engine.errors import DatabaseAway
 from engine.models import (
     Account,
@@ -67,7 +67,6 @@ CUT_OFF = "cut_off"  # the process that carried it ended while it rang
 END_UNKNOWN = "end_unknown"  # a flag: likewise, of a call that had been answered
 FAILED_TRIES = frozenset({"refused", "timeout", "unreachable"})  # outcomes of a try at a trunk
 _CORRECTION = (Channel.CORRECTION, Channel.WEBHOOK_CORRECTION)
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # no database takes these in a text
 _log = structlog.get_logger()
 
 Entry = Mapping[str, Any]
@@ -84,7 +83,6 @@ class Recorder:
         directory: The journal's folder; unreadable entries are kept aside in it.
         on_recorded: Called after each commit that made notifications, so that they are mailed at once.
         public_url: The admin pages' address, for the link to a call's page; empty: no link.
-        name: Whose journal; each has a position of its own.
         is_quiet: Whether nobody is mailed about a test call of that SIP Call-ID; a real call is never asked about.
     """
 
@@ -96,9 +94,9 @@ class Recorder:
         *,
         on_recorded: Callable[[], None],
         public_url: str = "",
-        name: str = "edge",
         is_quiet: Callable[[str], bool] = lambda _sip_call_id: False,
         pauses_s: Sequence[float] = PAUSES_S,
+        silent_node_s: float = SILENT_S,
     ) -> None:
         self.fault = ""  # why nothing can be recorded now; empty when all is well
         self.recorded = 0  # entries, since the start
@@ -106,10 +104,11 @@ class Recorder:
         self._database, self._keys, self._directory = database, keys, directory
         self._reader = JournalReader(directory, keys)
         self._signer = signer_of(keys)
-        self._on_recorded, self._public_url, self._name = on_recorded, public_url.rstrip("/"), name
+        self._on_recorded, self._public_url, self._name = on_recorded, public_url.rstrip("/"), ""
         self._pauses_s, self._is_quiet = pauses_s, is_quiet
         self._position: Position | None = None  # None: to be read from the database
         self._tally = Tally()
+        self._others = SilentNodes(silent_node_s)
         self._wake = asyncio.Event()
         self._reading = asyncio.Lock()
 
@@ -126,9 +125,11 @@ class Recorder:
                 while await self.record_new():
                     faults, self.fault = 0, ""
                 await self.close_cut_calls()
+                await self.close_lost_calls()
                 faults, self.fault = 0, ""
             except Exception as exc:  # noqa: BLE001  # nothing may end the recording of 911 calls
                 self._note_fault(exc)
+                self._others.lose_touch()
                 await asyncio.sleep(self._pauses_s[min(faults, len(self._pauses_s) - 1)])
                 raise_if_cancelled()
                 faults += 1
@@ -149,7 +150,7 @@ class Recorder:
         """Close the calls whose process ended before it told their end; returns how many.
 
         Those that still rang are told to staff: nobody knows whether the caller was answered. A process that carries
-        calls on beside a younger one lives, and other nodes' processes are not known here.
+        calls on beside a younger one lives; those of other nodes are `close_lost_calls`'.
 
         Raises:
             Exception: the database or the disk is away; asked again later.
@@ -170,15 +171,46 @@ class Recorder:
             self._on_recorded()
         return closed
 
-    async def _close_cut(self, session: AsyncSession, call: EmergencyCall) -> None:
+    async def close_lost_calls(self) -> int:
+        """Sign for this node's own processes with open calls, and close those of nodes that have been silent for long;
+        returns how many. Staff are told of each: a node is gone, and nobody knows how the call ended.
+
+        Raises:
+            Exception: the database or the disk is away; asked again later.
+        """
+        if not self._others.is_due(now := time.monotonic()):
+            return 0
+        living = await asyncio.to_thread(living_writers, self._directory)
+        async with self._database.sessions.begin() as session:
+            signed = await store_calls.signatures(session)
+            for writer in living & signed.keys():
+                await store_calls.sign(session, writer)
+            if not signed:
+                await store_calls.forget_signatures(session)
+        others = {writer: at for writer, at in signed.items() if writer not in living}
+        closed = 0
+        for writer, at in self._others.look(others, now).items():
+            async with self._database.sessions.begin() as session:
+                calls = await store_calls.open_calls_of(session, writer)
+                if await store_calls.signed_at(session, writer) != at:
+                    continue  # it came back in this very moment
+                for call in calls:
+                    await self._close_cut(session, call, mail.NODE_LOST)
+            closed += len(calls)
+        if closed:
+            self._on_recorded()
+        return closed
+
+    async def _close_cut(self, session: AsyncSession, call: EmergencyCall, *why: str) -> None:
         call.ended_at = utc_now()
-        if call.outcome == ANSWERED:
-            call.flags = [*call.flags, END_UNKNOWN]
+        was_answered = call.outcome == ANSWERED
+        call.flags = [*call.flags, END_UNKNOWN if was_answered else mail.CUT, *why]
+        if was_answered and not why:
             return
-        call.outcome, call.flags = CUT_OFF, [*call.flags, mail.CUT]
+        call.outcome = ANSWERED if was_answered else CUT_OFF
         _log.error(
-            "emergency_call_cut", call_id=call.id, account_id=call.account_id,
-            meaning="the SIP process ended while it rang: whether the caller was answered is not known",
+            "emergency_call_cut", call_id=call.id, account_id=call.account_id, flags=list(call.flags),
+            meaning="who carried it is gone: how the call ended is not known",
         )  # fmt: skip
         await self._tell_again(session, call)
         if call.kind == CallKind.TEST:
@@ -233,7 +265,7 @@ class Recorder:
         if not isinstance(entry, dict):
             raise Unrecordable(f"expected an object, got {type(entry).__name__}")
         is_overtaken = entry.get("type") == "outcome" and ends[str(entry.get("call"))].entry is not entry
-        entry = _storable(entry)
+        entry = storable(entry)
         kind = entry.get("type")
         if kind == "call":
             await self._add_call(session, entry, ends.get(str(entry.get("id"))))
@@ -245,13 +277,13 @@ class Recorder:
         elif kind == "ended":
             await _note_end(session, entry)
         elif kind == "stranger":
-            await note_refusal(session, tally, entry, _instant(entry.get("at")) or utc_now())
+            await note_refusal(session, tally, entry, instant_of(entry.get("at")) or utc_now())
         elif kind == "callback":
-            await callback_records.add_callback(session, entry, _instant(entry.get("received_at")) or utc_now())
+            await callback_records.add_callback(session, entry, instant_of(entry.get("received_at")) or utc_now())
         elif kind == "callback_outcome":
-            await callback_records.note_outcome(session, entry, _instant(entry.get("at")) or utc_now())
+            await callback_records.note_outcome(session, entry, instant_of(entry.get("at")) or utc_now())
         elif kind == "callback_ended":
-            await callback_records.note_end(session, entry, _instant(entry.get("at")) or utc_now())
+            await callback_records.note_end(session, entry, instant_of(entry.get("at")) or utc_now())
         else:
             raise Unrecordable(f"no such type of entry: {kind!r}")
 
@@ -286,17 +318,18 @@ class Recorder:
 
     async def _note_outcome(self, session: AsyncSession, entry: Entry) -> None:
         call = await _call_named(session, entry)
-        at = _instant(entry.get("at")) or utc_now()
+        at = instant_of(entry.get("at")) or utc_now()
         if call.outcome == ANSWERED:  # a second leg answered too: its attempt says so
             return
         was_lost = reached_nobody(call) or mail.HUNG_UP in call.flags
+        was_cut = mail.CUT in call.flags  # its node was taken for lost, and comes back
         call.outcome = str(entry.get("outcome") or FAILED)[:20]
-        call.status_code = _status(entry.get("status"))
+        call.status_code = status_of(entry.get("status"))
         call.trunk_id = as_text(entry.get("trunk_id")) or call.trunk_id
         if call.outcome == ANSWERED:
             call.answered_at = call.answered_at or at
             call.ended_at = None  # it was told to have failed before, and stands
-            await self._note_answer(session, call, was_lost=was_lost)
+            await self._note_answer(session, call, was_lost=was_lost or was_cut)
         else:
             call.ended_at = call.ended_at or at
             if call.outcome == CANCELLED and not was_lost:
@@ -341,6 +374,7 @@ class Recorder:
         return True
 
     async def _stored_position(self) -> Position:
+        self._name = await asyncio.to_thread(reader_name, self._directory)
         async with self._database.sessions() as session:
             row = await session.get(JournalPosition, self._name)
             return Position(row.position) if row else START
@@ -431,9 +465,9 @@ def is_away(exc: BaseException) -> bool:
 
 def _call_row(entry: Entry, country: str, *, has_recipients: bool) -> EmergencyCall:
     now = utc_now()
-    received_at = _instant(entry.get("received_at")) or _instant(entry.get("sent_at")) or now
-    sent_at = _instant(entry.get("sent_at"))
-    flags = [str(flag) for flag in _list(entry.get("flags"))]
+    received_at = instant_of(entry.get("received_at")) or instant_of(entry.get("sent_at")) or now
+    sent_at = instant_of(entry.get("sent_at"))
+    flags = [str(flag) for flag in list_of(entry.get("flags"))]
     flags += [] if sent_at else [mail.NOT_SENT]
     flags += [] if has_recipients else [NO_RECIPIENTS]
     kind = CallKind.TEST if entry.get("kind") == CallKind.TEST else CallKind.EMERGENCY
@@ -447,7 +481,7 @@ def _call_row(entry: Entry, country: str, *, has_recipients: bool) -> EmergencyC
         caller=as_mapping(entry.get("caller")),
         location=as_mapping(entry.get("location")) or None,
         location_source=str(entry.get("location_source") or "none")[:30],
-        verdict=_list(entry.get("verdict")),
+        verdict=list_of(entry.get("verdict")),
         flags=list(dict.fromkeys(flags)),
         peer=as_mapping(entry.get("peer")),
         writer=as_text(entry.get("writer")),
@@ -496,9 +530,9 @@ async def _put_attempt(session: AsyncSession, entry: Entry) -> None:
     attempt.trunk_name = str(entry.get("trunk_name") or "")[:200]
     attempt.hop = str(entry.get("hop") or "")[:80]
     attempt.with_location = bool(entry.get("with_location", True))
-    attempt.started_at = _instant(entry.get("started_at")) or call.sent_at
-    attempt.ended_at = _instant(entry.get("ended_at"))
-    attempt.status_code = _status(entry.get("status"))
+    attempt.started_at = instant_of(entry.get("started_at")) or call.sent_at
+    attempt.ended_at = instant_of(entry.get("ended_at"))
+    attempt.status_code = status_of(entry.get("status"))
     attempt.outcome = str(entry.get("outcome") or "")[:20]
     attempt.invite = _shown(entry.get("invite")) or attempt.invite
     await session.flush()
@@ -514,38 +548,12 @@ async def _lost_its_location(session: AsyncSession, call: EmergencyCall) -> bool
 
 async def _note_end(session: AsyncSession, entry: Entry) -> None:
     call = await _call_named(session, entry)
-    call.ended_at = call.ended_at or _instant(entry.get("at")) or utc_now()
+    ended_at = instant_of(entry.get("at")) or utc_now()
+    if mail.NODE_LOST in call.flags:  # and was not: it knows the end
+        call.flags = [flag for flag in call.flags if flag not in {mail.NODE_LOST, END_UNKNOWN}]
+        call.ended_at = ended_at
+    call.ended_at = call.ended_at or ended_at
     await session.flush()
-
-
-def _instant(text: object) -> dt.datetime | None:
-    """An RFC 3339 time as the journal holds it; None for anything else."""
-    try:
-        at = dt.datetime.fromisoformat(text) if isinstance(text, str) else None
-    except ValueError:
-        return None
-    return at.astimezone(dt.UTC) if at is not None and at.tzinfo is not None else None
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _status(value: object) -> int | None:
-    return value if isinstance(value, int) and 100 <= value <= 699 else None
-
-
-def _storable(value: Any) -> Any:
-    """The entry with every character that a database refuses replaced by the one for what cannot be shown."""
-    if isinstance(value, str):
-        return _UNSTORABLE.sub("\ufffd", value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return None  # Python writes Infinity, which is no JSON: what indexes the audit log would refuse the whole call
-    if isinstance(value, dict):
-        return {_storable(name): _storable(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_storable(inner) for inner in value]
-    return value
 
 
 def _kind(entry: Entry) -> str:

@@ -16,6 +16,8 @@ import binascii
 import fcntl
 import json
 import os
+import re
+import secrets
 import threading
 import time
 from collections import deque
@@ -29,6 +31,8 @@ from engine.e911.writers import WriterMark
 CONTEXT = "journal"
 PREFIX = "journal-"
 SUFFIX = ".sealed"
+READER = "reader"
+_READER_NAME = re.compile(r"[0-9a-f]{16}")
 MAX_FILE_BYTES = 16 * 1024 * 1024  # a few thousand calls; small enough that a recorded file goes soon
 MAX_WAITING = 20_000  # entries kept in memory while the disk refuses: about 200 MB of INVITEs at the very worst
 RETRY_S = 1.0
@@ -245,6 +249,26 @@ class JournalReader:
             self.unreadable += 1
             return
         entries.append(entry)
+
+
+def reader_name(directory: Path) -> str:
+    """Under what name the position of whoever reads this folder is kept: drawn once, and kept in the folder itself.
+
+    Several nodes share a database, and each has a journal of its own: by another's position one would pass over calls,
+    and remove them.
+
+    Raises:
+        OSError: the disk refuses; try again.
+    """
+    path = directory / READER
+    name = path.read_text("ascii", errors="replace").strip() if path.exists() else ""
+    if not _READER_NAME.fullmatch(name):
+        name = secrets.token_hex(8)
+        directory.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_suffix(".new")
+        fresh.write_text(name, "ascii")
+        fresh.replace(path)
+    return name
 
 
 def _files(directory: Path) -> list[Path]:

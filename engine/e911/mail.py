@@ -34,6 +34,7 @@ LOCATION_DROPPED = "answered_without_location"  # likewise: the carrier refused 
 REACHED_NOBODY = "reached_nobody"  # what a mail says of a call that every trunk refused or left without an answer
 HUNG_UP = "hung_up_unanswered"  # a flag of the recorder: the caller gave up after tries had failed
 CUT = "cut_by_restart"  # likewise: the process that carried the call ended before anybody answered
+NODE_LOST = "node_lost"  # the node that carried the call is silent for long; beside CUT, or of an answered call
 ANSWERED_AFTER_ALL = "answered_after_all"  # likewise: staff had been told that nobody took the call, or of a hang-up
 MAX_LINE_CHARS = 200  # of one value: longer ones are cut, so that nobody's display name fills the screen
 MAX_SUBJECT_CHARS = 150  # phones show about 40, desktop programs about 100
@@ -86,6 +87,8 @@ _FLAGS = {
     "responders know of this call.",
     CUT: "Callpoint's SIP process ended while this call was ringing. Whether anybody answered the caller is not known; "
     "perhaps no responders know of this call.",
+    NODE_LOST: "The Callpoint node that carried this call has given no sign of life for so long that it is taken for "
+    "lost: how the call ended is not known. Tell the administrator.",
     ANSWERED_AFTER_ALL: "An earlier message about this call no longer holds: a carrier answered it after all, so the "
     "emergency centre knows of it. The answer came late: the caller may have heard nobody.",
 }
@@ -236,9 +239,12 @@ def _first_words(told: Told) -> str:
         )
     if told.hung_up or told.was_cut:
         back = one_line(told.callback_number or "", 30)
-        what = "CALLER HUNG UP UNANSWERED" if told.hung_up else "CALL CUT BY A RESTART"
+        cut = "CALL CUT, ITS NODE IS LOST" if NODE_LOST in told.flags else "CALL CUT BY A RESTART"
+        what = "CALLER HUNG UP UNANSWERED" if told.hung_up else cut
         return what + (f", call back {back} NOW" if back and not is_test else "")
-    return "ANSWERED AFTER ALL" if ANSWERED_AFTER_ALL in told.flags else ""
+    if ANSWERED_AFTER_ALL in told.flags:
+        return "ANSWERED AFTER ALL"
+    return "ANSWERED, END UNKNOWN: ITS NODE IS LOST" if NODE_LOST in told.flags else ""
 
 
 def _who(told: Told) -> str:

@@ -7,15 +7,17 @@ import datetime as dt
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Select, String, and_, case, cast, func, or_, select
+from sqlalchemy import ColumnElement, Select, String, and_, case, cast, delete, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
 
+from engine.db import utc_now
 from engine.models import (
     MAILS,
     Account,
     CallAttempt,
     CallKind,
+    CallWriter,
     EmergencyCall,
     Line,
     Location,
@@ -33,6 +35,7 @@ _TESTS_READ = 20  # answered 933 calls that are looked at for one with an addres
 _OF_THE_CALL = frozenset({"request", "reference"})  # the caller's own message told the place, and it went on as it came
 MAX_CHANGED = 1_000  # of one look; more are found by the next, since what was handed out is known
 NO_LOCATION = "none"  # in place of a location's id: calls that carried none
+_IS_OPEN = and_(EmergencyCall.ended_at.is_(None), EmergencyCall.outcome.in_(("in_progress", "answered")))
 OUTCOMES = ("in_progress", "answered", "failed", "cancelled", "cut_off", "drill")
 
 
@@ -327,12 +330,32 @@ async def _messages(session: AsyncSession, account_id: str, state: str, conditio
 
 
 async def open_calls_of(session: AsyncSession, writer: str) -> Sequence[EmergencyCall]:
-    """The calls that this process carried, and told no end of."""
-    query = select(EmergencyCall).where(
-        EmergencyCall.writer == writer,
-        or_(
-            EmergencyCall.outcome == "in_progress",
-            and_(EmergencyCall.outcome == "answered", EmergencyCall.ended_at.is_(None)),
-        ),
-    )
+    """The calls that this process carried, and told no end of; locked, so that one node alone closes them."""
+    query = select(EmergencyCall).where(EmergencyCall.writer == writer, _IS_OPEN).with_for_update()
     return (await session.scalars(query.order_by(EmergencyCall.sent_at, EmergencyCall.id))).all()
+
+
+async def signatures(session: AsyncSession) -> dict[str, dt.datetime | None]:
+    """Of each SIP process with open calls, whichever node's, when its node signed last for it."""
+    query = (
+        select(EmergencyCall.writer, CallWriter.signed_at)
+        .join(CallWriter, CallWriter.name == EmergencyCall.writer, isouter=True)
+        .where(_IS_OPEN, EmergencyCall.writer.is_not(None))
+        .distinct()
+    )
+    return {str(writer): signed_at for writer, signed_at in await session.execute(query)}
+
+
+async def sign(session: AsyncSession, writer: str) -> None:
+    await session.merge(CallWriter(name=writer, signed_at=utc_now()))
+
+
+async def signed_at(session: AsyncSession, writer: str) -> dt.datetime | None:
+    row = await session.get(CallWriter, writer)
+    return row.signed_at if row is not None else None
+
+
+async def forget_signatures(session: AsyncSession) -> None:
+    """Those of processes whose calls have all ended."""
+    carrying = select(EmergencyCall.writer).where(_IS_OPEN, EmergencyCall.writer.is_not(None))
+    await session.execute(delete(CallWriter).where(CallWriter.name.not_in(carrying)))

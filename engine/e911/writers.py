@@ -43,6 +43,12 @@ def ended_writers(journal: Path) -> list[str]:
     return [path.name for path in sorted(folder.iterdir()) if _is_free(path)] if folder.is_dir() else []
 
 
+def living_writers(journal: Path) -> set[str]:
+    """The writers of that journal that live: whatever they know of their calls will be told."""
+    folder = _folder(journal)
+    return {path.name for path in folder.iterdir() if not _is_free(path)} if folder.is_dir() else set()
+
+
 def forget_writer(journal: Path, name: str) -> None:
     """Its calls are closed: it need not be looked at again."""
     _is_free(_folder(journal) / name, and_remove=True)

@@ -4,7 +4,7 @@ import datetime as dt
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, Integer, String, Text, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, Integer, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from engine.db import Base, Sealed, UtcDateTime, utc_now
@@ -52,6 +52,12 @@ class EmergencyCall(Audited, Base):
         Index("ix_emergency_call_account_kind_sent", "account_id", "kind", "sent_at"),
         Index("ix_emergency_call_changed_at", "changed_at"),
         Index("ix_emergency_call_writer", "writer"),
+        Index(
+            "ix_emergency_call_open",
+            "outcome",
+            postgresql_where=text("ended_at IS NULL"),
+            sqlite_where=text("ended_at IS NULL"),
+        ),
     )
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"))
@@ -81,6 +87,14 @@ class EmergencyCall(Audited, Base):
     acknowledged_by: Mapped[str | None] = mapped_column(String(320))  # as they were called then
     acknowledged_by_id: Mapped[str | None] = mapped_column(String(80))
     acknowledgement_note: Mapped[str | None] = mapped_column(String(1000))
+
+
+class CallWriter(Base):
+    """When the node of a SIP process with open calls signed last that it lives: `e911.silent_nodes`."""
+
+    __tablename__ = "call_writer"
+    name: Mapped[str] = mapped_column(String(16), primary_key=True)
+    signed_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
 
 
 class CallAttempt(Base):

@@ -42,6 +42,7 @@ def upgrade() -> None:
     op.add_column("location", outdated)
     op.add_column("emergency_call", sa.Column("writer", sa.String(length=16), nullable=True))
     op.create_index("ix_emergency_call_writer", "emergency_call", ["writer"])
+    _who_carries_calls()
 
 
 def _each_entry_follows_the_one_before() -> None:
@@ -191,6 +192,20 @@ def _owed_marks() -> None:
         sa.Column("phone_id", sa.String(length=48), nullable=False),
         sa.Column("revision", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("phone_id", name=op.f("pk_phone_owed_mark")),
+    )
+
+
+def _who_carries_calls() -> None:
+    """Nodes' signs of life, and the open calls, found without reading the others."""
+    op.create_table(
+        "call_writer",
+        sa.Column("name", sa.String(length=16), nullable=False),
+        sa.Column("signed_at", sa.DateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_call_writer")),
+    )
+    still_open = sa.text("ended_at IS NULL")
+    op.create_index(
+        "ix_emergency_call_open", "emergency_call", ["outcome"], postgresql_where=still_open, sqlite_where=still_open
     )
 
 

@@ -21,7 +21,7 @@ from engine.db import Base, Database
 from engine.e911 import calls as recording
 from engine.e911 import refusals, sites, store, store_tests, webhooks
 from engine.e911.calls import ASIDE, Recorder
-from engine.e911.journal import JournalWriter
+from engine.e911.journal import READER, JournalWriter
 from engine.e911.telling import recipients_for
 from engine.ids import new_id
 from engine.models import (
@@ -448,9 +448,9 @@ async def test_what_is_recorded_leaves_the_journal_and_the_position_is_kept(
 ) -> None:
     write(folder, keys, call_entry(account))
     await drain(recorder(database, keys, folder))
-    assert files_in(folder) == []
+    assert [path.name for path in files_in(folder)] == [READER]
     async with database.sessions.begin() as session:
-        position = await session.get(JournalPosition, "edge")
+        position = await session.get(JournalPosition, (folder / READER).read_text())
     assert position is not None
     assert position.position
 
@@ -709,7 +709,8 @@ async def test_another_country_s_number_that_went_nowhere_is_in_its_account_s_lo
     )
     await drain(running)
     write(folder, keys, lost)
-    await drain(recorder(database, keys, folder, name="again"))
+    (folder / READER).unlink()  # a position of nobody: all is read again
+    await drain(recorder(database, keys, folder))
     entries = [entry for entry in await entries_of(database, account.id) if entry["event"] == "emergency_call.refuse"]
     assert [(each["details"]["refused"], each["status"], each["outcome"]) for each in entries] == [
         (1, 404, "denied"), (10, 404, "denied"),
@@ -724,7 +725,8 @@ async def test_another_country_s_number_that_went_nowhere_is_in_its_account_s_lo
         assert (found.ip, found.dialed, found.fault) == ("192.0.2.7", "999", "")
     torn = {"request_uri": "sip:911@", "detail": "expected an empty line after the headers, found none", "status": 0}
     write(folder, keys, lost | torn, lost | torn | {"request_uri": "urn:service:sos", "status": 400})
-    await drain(recorder(database, keys, folder, name="again"))
+    (folder / READER).unlink()  # a position of nobody: all is read again
+    await drain(recorder(database, keys, folder))
     entries = [entry for entry in await entries_of(database, account.id) if entry["event"] == "emergency_call.refuse"]
     assert [(each["status"], each["reason"].partition(": ")[2]) for each in entries[-2:]] == [
         (0, torn["detail"]), (400, torn["detail"]),
@@ -748,7 +750,7 @@ async def test_calls_of_a_process_that_ended_are_closed_and_staff_call_back(
     living = JournalWriter(folder, keys, on_durable=lambda: None, on_fault=lambda _: None)
     living.put(calls["living"])
     write(folder.with_name("other-node"), keys, calls["elsewhere"])
-    await drain(recorder(database, keys, folder.with_name("other-node"), name="other"))
+    await drain(recorder(database, keys, folder.with_name("other-node")))
     await until(lambda: not living.waiting)
     woken: list[bool] = []
     first = recorder(database, keys, folder, on_recorded=lambda: woken.append(True))
