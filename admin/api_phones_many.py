@@ -8,7 +8,7 @@ from aiohttp import web
 from pydantic import Field, JsonValue, ValidationError
 
 from admin.api import answered, body_of, no_query
-from admin.api_models import Answer, Body, Id
+from admin.api_models import Answer, Body, Id, PlacementIn
 from admin.api_paging import PAGE_QUERIES, page, page_asked
 from admin.api_phones import PhoneAnswer, answers_of
 from admin.api_resync import send_when_committed
@@ -38,6 +38,7 @@ class PhoneBulk(Body):
     filters: dict[str, str] | None = None
     expected: Annotated[int, Field(ge=0)] | None = None
     location_id: Id | None = None
+    placement: PlacementIn = None
     setting: Annotated[str, Field(max_length=60)] | None = None
     value: JsonValue = None
     own: bool = True
@@ -116,6 +117,8 @@ async def carried_out(request: web.Request, phone_ids: Sequence[str], wished: Ph
     plan = _plan_of(request)
     if wished.action is Action.LOCATION:
         return await bulk.set_location(session, actor, account, phone_ids, wished.location_id, plan=plan)
+    if wished.action is Action.PLACEMENT:
+        return await bulk.set_placement(session, actor, account, phone_ids, wished.placement, plan=plan)
     if wished.action is Action.DELETE:
         return await bulk.delete_phones(session, actor, account, phone_ids, plan=plan)
     if wished.action is Action.RESYNC:
@@ -133,7 +136,7 @@ def _plan_of(request: web.Request) -> Planned | None:
 
 
 def _change_of(wished: PhoneBulk) -> Change:
-    return Change(wished.action, wished.location_id, wished.setting or "", wished.value, wished.own)
+    return Change(wished.action, wished.location_id, wished.setting or "", wished.value, wished.own, wished.placement)
 
 
 async def _resynced(request: web.Request, phone_ids: Sequence[str]) -> Done:

@@ -46,7 +46,7 @@ class NetworkOfLocation(Answer):
 
 
 class ValidationAnswer(Answer):
-    """What the validator said last of the address as it stands."""
+    """What the validator, or a person in its place, said last of the address as it stands."""
 
     by: str
     at: InstantText

@@ -111,7 +111,9 @@ async def _filters(request: web.Request) -> Filters:
             query.pop(name, None)
     name = query.pop("location", "").strip()
     if name:
-        found = await store_phones.location_called(request[SESSION], request[ACCOUNT].id, name)
+        found = None
+        if name.isprintable():
+            found = await store_phones.location_called(request[SESSION], request[ACCOUNT].id, name)
         if found is None:
             leave_out(request, "location", f"This account has no location called {name[:60]!r}.")
         else:

@@ -10,6 +10,7 @@ from multidict import MultiDict
 
 from admin.api_phones_many import Meant, PhoneBulk, carried_out, planned
 from admin.context import ACCOUNT, ACTOR, SESSION
+from admin.field_words import PLACEMENTS
 from admin.page_addresses import leave_out, understood
 from admin.pages_form import see_other, typed
 from admin.phone_filters import FILTERS, Listing, listing_asked, place_asked, place_text
@@ -19,7 +20,7 @@ from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 from engine.audit.record import record
 from engine.errors import EngineError, FieldFault, Invalid, Stale
-from engine.models import PhoneStatus
+from engine.models import PhoneStatus, Placement
 from engine.provisioning import bulk, store_phones, vendors
 from engine.provisioning.alarms import COUNT_CAP, OF_PHONES, summed
 from engine.provisioning.bulk import Action
@@ -34,7 +35,7 @@ MOST_CHOICES = 200  # locations in a menu; an account with more writes a name
 SORT = "label"
 _WORDS = {
     Action.RESYNC: "ask to fetch their files again", Action.LOCATION: "put at a location",
-    Action.SETTING: "give a setting", Action.DELETE: "delete",
+    Action.SETTING: "give a setting", Action.DELETE: "delete", Action.PLACEMENT: "say what kind of device they are",
 }  # fmt: skip
 
 
@@ -66,7 +67,7 @@ async def get_phones(request: web.Request) -> web.Response:
         models=_models(await store_phones.vendors_and_models(session, account.id)),
         statuses=[status.value for status in PhoneStatus], alarm_kinds=[kind.value for kind in OF_PHONES],
         alarms=[alarm for alarm in summed(await alarm_counts(session, account.id)) if alarm.kind in OF_PHONES],
-        settings=list(CHECKS), sorted_by=lambda name: _sorted_by(listing, name),
+        settings=list(CHECKS), placements=PLACEMENTS, sorted_by=lambda name: _sorted_by(listing, name),
     )  # fmt: skip
 
 
@@ -179,8 +180,17 @@ async def _wished(request: web.Request) -> PhoneBulk:
     if named:
         location_id = await store_phones.location_called(request[SESSION], request[ACCOUNT].id, named) or named
     return PhoneBulk.model_construct(
-        action=Action(text), location_id=location_id or None, setting=setting or None, value=parsed, own=bool(value)
-    )
+        action=Action(text), location_id=location_id or None, setting=setting or None, value=parsed, own=bool(value),
+        placement=_placement(await typed(request, "to_placement")),
+    )  # fmt: skip
+
+
+def _placement(text: str) -> Placement | None:
+    if not text:
+        return None
+    if text not in set(Placement):
+        raise Invalid("Which kind?", fields=(FieldFault("to_placement", f"Expected one of {', '.join(Placement)}."),))
+    return Placement(text)
 
 
 async def _confirm_page(
@@ -191,13 +201,15 @@ async def _confirm_page(
     names = await store_phones.location_names(session, account.id, [wished.location_id] if wished.location_id else [])
     fields = [("which", "all" if is_all else "these"), ("action", wished.action.value)]
     fields += [(name, await typed(request, name)) for name in ("setting", "value")]
-    fields += [("to_location_id", wished.location_id or ""), *listing.filter_pairs]
+    fields += [("to_location_id", wished.location_id or ""), ("to_placement", wished.placement or "")]
+    fields += listing.filter_pairs
     fields += [] if is_all else [("ids", phone_id) for phone_id in phone_ids]
     return render(
         request, "phones_bulk.html.j2",
         phones=await store_phones.some_phones(session, phone_ids, limit=20), number=len(phone_ids),
         wished=wished, verb=_WORDS[wished.action], fields=fields, back=_address(listing),
         location=names.get(wished.location_id or "", ""), value=json.dumps(wished.value, ensure_ascii=False),
+        kind=dict(PLACEMENTS).get(wished.placement or ""),
     )  # fmt: skip
 
 

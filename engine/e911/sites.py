@@ -12,7 +12,7 @@ from engine.audit.events import Event
 from engine.audit.record import Actor, record
 from engine.audit.store_outdated import outdate
 from engine.db import utc_now
-from engine.e911 import store, store_tests
+from engine.e911 import store, store_tests, validation
 from engine.e911.fields import (
     LOCATION_FIELDS,
     MAX_RECIPIENTS,
@@ -126,10 +126,13 @@ async def _foreign_group(session: AsyncSession, account_id: str, read: Values) -
 
 
 async def validate_location(session: AsyncSession, actor: Actor, location: Location, *, accepted: bool) -> Location:
-    """Note what a validator, or a person who had the address read back by a 933 call, said of the address as it is."""
+    """Note what a person, who had the address read back by a 933 call, says of the address as it is: it comes after a
+    validator's word.
+    """
+    at = utc_now()
     location.status = LocationStatus.VALIDATED if accepted else LocationStatus.REJECTED
-    location.validated_at = utc_now() if accepted else None
-    location.validation = None  # a person's word comes after a validator's
+    location.validated_at = at if accepted else None
+    location.validation = validation.of_a_person(actor, location.status, at)
     record(session, actor, Event.LOCATION_VALIDATE, location, details={"accepted": accepted})
     await session.flush()
     return location

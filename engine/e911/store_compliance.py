@@ -43,6 +43,7 @@ from engine.models import (
 )
 
 CALLS_LOOKED = 500  # of the newest calls, in which a phone's or line's last one is looked for
+MAX_PLACE_CHARS = 120
 AT_ONCE = 5_000  # values of one statement
 _PHONE = (
     Phone.id, Phone.mac, Phone.vendor, Phone.model, Phone.label, Phone.status, Phone.last_fetch_at, Phone.placement,
@@ -66,7 +67,9 @@ class Place:
 
     @classmethod
     def read(cls, text: str) -> "Place | None":
-        """None: no place of this list."""
+        """None: no place of this list. What no database stores (NUL) is none."""
+        if not text.isprintable() or len(text) > MAX_PLACE_CHARS:
+            return None
         kind, _, rest = text.partition(" ")
         first, _, last = rest.partition(" ")
         if kind == "p" and first and last.isascii() and last.isdigit() and len(last) < 6:

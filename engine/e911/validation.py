@@ -83,6 +83,14 @@ async def note_verdict(session: AsyncSession, actor: Actor, location: Location, 
     return location
 
 
+def of_a_person(actor: Actor, status: LocationStatus, at: datetime) -> dict[str, Any]:
+    """What is kept of a person's word, in the shape of a validator's."""
+    who = (actor.display_name or actor.name or actor.id)[:200]
+    words = f"{who} says that it is right." if status is LocationStatus.VALIDATED else f"{who} says that it is wrong."
+    told: dict[str, Any] = {"by": who, "at": rfc3339(at), "verdict": status.value, "words": words}
+    return told | {"valid": [], "invalid": [], "unchecked": [], "psap": "", "psap_uris": []}
+
+
 def _verdict_of(found: Found, location: DispatchableLocation, version: int, now: datetime) -> Verdict:
     by = found.path[-1] if found.path else "the LoST server"
     said = found.validation

@@ -28,7 +28,7 @@ from engine.db import Base, Database, batched, utc_now
 from engine.errors import FieldFault, Invalid, NotFound
 from engine.ids import new_id
 from engine.models import Account, ConfirmedLocation, Location, Phone, PhoneLine, outdated
-from engine.provisioning import store, store_phones
+from engine.provisioning import phone_rules, store, store_phones
 from engine.provisioning.phone_extras import EXTRAS, level_faults
 from engine.provisioning.phone_list import Filters
 from engine.provisioning.settings import setting_faults
@@ -39,7 +39,7 @@ WRITTEN = 1_000  # rows of one statement
 ALIKE = 20  # phones that get the same value, from which on it is a statement of its own
 WORTH_PLANNING = 500  # phones; fewer are read and written in no time
 _PHONE = Base.metadata.tables[Phone.__tablename__]
-_SHOWN = ("mac", "vendor", "model", "label", "location_id", "settings")
+_SHOWN = ("mac", "vendor", "model", "label", "location_id", "settings", "placement")
 
 
 class Action(StrEnum):
@@ -48,6 +48,7 @@ class Action(StrEnum):
     RESYNC = "resync"
     LOCATION = "location"
     SETTING = "setting"
+    PLACEMENT = "placement"
     DELETE = "delete"
 
 
@@ -58,7 +59,7 @@ Wished = Callable[[Mapping[str, Any]], dict[str, Any]]
 @dataclass(frozen=True, slots=True)
 class Change:
     """What shall be done to each of the phones. `location_id` for a location; `setting`, `value` and `own` (whether it
-    has one at all) for a setting.
+    has one at all) for a setting; `placement` for that.
     """
 
     action: Action
@@ -66,6 +67,7 @@ class Change:
     setting: str = ""
     value: Any = None
     own: bool = True
+    placement: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,25 @@ async def set_location(
     details = {"action": Action.LOCATION.value, "location_id": location_id}
     made = await _made(session, account.id, phone_ids, Change(Action.LOCATION, location_id), plan)
     return await _changed(session, actor, account.id, made, details)
+
+
+async def set_placement(
+    session: AsyncSession,
+    actor: Actor,
+    account: Account,
+    phone_ids: Sequence[str],
+    placement: str | None,
+    *,
+    plan: Planned | None = None,
+) -> Done:
+    """Say what kind of devices those phones are, of `models.Placement`; None: nobody says. Raises Invalid."""
+    if faults := phone_rules.placement_faults(placement):
+        raise Invalid("Which kind of device?", fields=tuple(faults))
+    details = {"action": Action.PLACEMENT.value, "placement": placement}
+    change = Change(Action.PLACEMENT, placement=placement)
+    return await _changed(
+        session, actor, account.id, await _made(session, account.id, phone_ids, change, plan), details
+    )
 
 
 async def set_setting(
@@ -257,6 +278,11 @@ def _wished(change: Change) -> Wished:
         rest = {key: kept for key, kept in (row["settings"] or {}).items() if key != change.setting}
         return {"settings": rest | ({change.setting: change.value} if change.own else {})}
 
+    def placement(_row: Mapping[str, Any]) -> dict[str, Any]:
+        return {"placement": change.placement}
+
+    if change.action is Action.PLACEMENT:
+        return placement
     return location if change.action is Action.LOCATION else setting
 
 
@@ -287,19 +313,20 @@ async def _changed(
     session: AsyncSession, actor: Actor, account_id: str, made: Planned, details: dict[str, Any]
 ) -> Done:
     bulk_id = _begun(session, actor, made.phone_ids, details)
-    owes = len(made.writes) > AT_ONCE and has_one_writer(session)
+    moves_files = made.change.action is not Action.PLACEMENT
+    owes = moves_files and len(made.writes) > AT_ONCE and has_one_writer(session)
     alike, others = _by_value(made.writes)
     for values, ids in alike:
         for group in batched(ids, WRITTEN):
-            await session.execute(_setting(values, owes=owes).where(_PHONE.c.id.in_(group)))
+            await session.execute(_setting(values, moves_files=moves_files and not owes).where(_PHONE.c.id.in_(group)))
     for rows in batched(others, GROUP):
         to = {name: bindparam(f"to_{name}", type_=_PHONE.c[name].type) for name in rows[0] if name != "id"}
         each = [{f"to_{name}": value for name, value in row.items()} for row in rows]
-        query = _setting(to, owes=owes).where(_PHONE.c.id == bindparam("to_id"))
+        query = _setting(to, moves_files=moves_files and not owes).where(_PHONE.c.id == bindparam("to_id"))
         await (await session.connection()).execute(query, each)
     for noted in batched(made.writes, WRITTEN) if owes else ():
         await owe(session, Phone.id.in_([row["id"] for row in noted]))
-    await record_parts(session, actor, account_id, bulk_id, made.entries)
+    await record_parts(session, actor, account_id, bulk_id, made.entries, moves_revision=moves_files)
     return Done(len(made.phone_ids), len(made.entries), bulk_id)
 
 
@@ -321,9 +348,9 @@ def _by_value(
     return alike, others
 
 
-def _setting(values: Mapping[str, Any], *, owes: bool) -> Update:
-    """The UPDATE that gives phones those values. `owes`: that they are out of date is noted elsewhere."""
-    told = {"version": _PHONE.c.version + 1, "updated_at": utc_now()} | ({} if owes else outdated())
+def _setting(values: Mapping[str, Any], *, moves_files: bool) -> Update:
+    """The UPDATE that gives phones those values. `moves_files`: they are out of date, which is not noted elsewhere."""
+    told = {"version": _PHONE.c.version + 1, "updated_at": utc_now()} | (outdated() if moves_files else {})
     return update(_PHONE).values({**values, **told})
 
 

@@ -34,10 +34,12 @@ PHONES, LOCATIONS, CALLS, ENTRIES = 10_000, 200, 500, 100_000
 ROUNDS = 30
 MOST_MS = 200.0
 _ASKED_FOR = (  # beside each page as it opens: what people ask of the long ones
-    "/phones?q=desk", "/phones?alarm=no_location", "/phones?sort=-last_fetch", "/calls?caller=desk",
+    "/phones?q=desk", "/phones?alarm=no_location", "/compliance?verdict=not_met",
+    "/compliance?location_id=none", "/phones?sort=-last_fetch", "/calls?caller=desk",
     "/phones/settings/level?name=account", "/audit?keyword=desk",
     "/audit?outcome=denied", "/audit?ip=.77.", "/auth-log?outcome=failure",
 )  # fmt: skip
+_PRINTED = frozenset({"/compliance/print"})  # as long as what is printed; nobody waits for it on the way to a form
 Change = Callable[[int], dict[str, Any]]
 
 
@@ -269,7 +271,8 @@ def show(console: Console, measured: Measured) -> None:
 
 def goals(measured: Measured) -> list[Goal]:
     worst = max(measured.pages, key=lambda each: each.p95)
-    longest = max(measured.pages, key=lambda each: each.kilobytes)
+    looked_at = [each for each in measured.pages if each.address not in _PRINTED]
+    longest = max(looked_at, key=lambda each: each.kilobytes)
     size = f"{len(measured.pages)} pages, {PHONES:,} phones"
     return [
         Goal(f"{size}: the slowest, p95", f"{worst.p95:.0f} ms ({worst.address})", "< 200 ms", worst.p95 < MOST_MS),

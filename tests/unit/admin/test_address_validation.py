@@ -102,4 +102,9 @@ async def test_without_a_validator_the_page_offers_none_and_says_what_to_do_when
     answer = await port.call("POST", api, site.auth, json={}, extra={"If-Match": '"1"'})
     assert (answer.status, "[e911] lost_url" in (await answer.json())["detail"]) == (409, True)
     answer = await port.call("POST", api, site.auth, json={"accepted": True}, extra={"If-Match": '"1"'})
-    assert ((await answer.json())["status"], (await answer.json())["validation"]) == ("validated", None)
+    accepted = await answer.json()
+    assert (accepted["status"], accepted["validation"]["by"]) == ("validated", "tests")
+    assert accepted["validation"]["words"] == "tests says that it is right."
+    assert accepted["validation"]["at"] == accepted["validated_at"]
+    answer = await port.call("POST", f"{path}/validate", browser, data={"version": "2", "verdict": "wrong"})
+    assert "Olga Owner says that it is wrong." in await (await port.call("GET", path, browser)).text()

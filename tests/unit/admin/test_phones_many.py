@@ -12,7 +12,7 @@ from engine.audit.record import SYSTEM
 from engine.audit.verify import export_line, verify
 from engine.db import utc_now
 from engine.models import Account, Phone, PhoneLine
-from engine.provisioning import bulk
+from engine.provisioning import bulk, store
 from engine.provisioning.bulk import Action, Change
 from engine.provisioning.outdating import OwedMarking
 from tests import factories
@@ -288,3 +288,33 @@ async def test_the_page_keeps_its_filters_in_the_address(port: AdminPort, site: 
     assert 'href="/phones">Clear filters' in text
     text = await (await port.call("GET", "/phones?q=nothing-like-it", browser)).text()
     assert "Nothing matches" in text
+
+
+async def test_the_kind_of_many_devices_is_said_at_once_and_no_file_moves(port: AdminPort, site: Site) -> None:
+    """E-16: by API and page; entries for those that change, no phone out of date by it, nothing but one of three."""
+    phones = await _phones(port, site)
+    bulk_url = "/api/v1/phones/bulk"
+    async with port.database.sessions() as session:
+        before = await store.revision_of(session, site.account.id)
+    body = {"action": "placement", "filters": {"vendor": "snom"}, "placement": "non_fixed"}
+    answer = await port.call("POST", bulk_url, site.auth, json=body)
+    assert (answer.status, (await answer.json())["changed"]) == (200, 4)
+    assert (await (await port.call("POST", bulk_url, site.auth, json=body)).json())["changed"] == 0
+    answer = await port.call("POST", bulk_url, site.auth, json=body | {"placement": "nowhere"})
+    assert (answer.status, (await answer.json())["errors"][0]["field"]) == (422, "placement")
+    browser = await port.browser(site)
+    form = {"action": "placement", "ids": phones[1].id, "to_placement": "fixed", "which": "these"}
+    page = await (await port.call("POST", "/phones/bulk", browser, data=form)).text()
+    assert "Fixed, on the premises" in page
+    form |= {"confirmed": "yes", "expected": "1"}
+    answer = await port.call("POST", "/phones/bulk", browser, data=form, allow_redirects=False)
+    assert answer.status == 303
+    answer = await port.call("POST", "/phones/bulk", browser, data=form | {"to_placement": "x"}, allow_redirects=False)
+    assert answer.status == 422
+    async with port.database.sessions() as session:
+        rows = {row.label: row for row in await session.scalars(select(Phone))}
+        assert await store.revision_of(session, site.account.id) == before
+    assert [rows[f"Desk {at:02}"].placement for at in range(4)] == ["non_fixed", "fixed", None, "non_fixed"]
+    assert [rows[phone.label].status for phone in phones] == [phone.status for phone in phones]
+    told = [each for each in await port.entries(site.account.id) if each.event == "phone.update"]
+    assert len(told) == 5

@@ -119,7 +119,7 @@ async def test_a_persons_word_and_a_changed_address_put_the_validators_words_awa
     async with database.sessions.begin() as session:
         session.add(row)
         await sites.validate_location(session, SYSTEM, row, accepted=False)
-    assert (row.status, row.validation) == ("rejected", None)
+    assert (row.status, row.validation["words"]) == ("rejected", "Callpoint says that it is wrong.")
     row = await asked(found(Validation(valid=ALL)))
     async with database.sessions.begin() as session:
         session.add(row)

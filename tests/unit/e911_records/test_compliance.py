@@ -138,8 +138,8 @@ async def test_a_line_on_two_phones_is_one_place_only_when_the_pbx_names_the_pho
         here = await add_location(session, account, **GOOD)
         there = await add_location(session, account, name="Annex", civic_address={**HEADQUARTERS, "HNO": "7"}, **GOOD)
         line = await add_line(session, account, "101")
-        await add_phone(session, account, line, location_id=here.id)
-        await add_phone(session, account, line, location_id=there.id, mac="0015654aa938")
+        await add_phone(session, account, line, location_id=here.id, id="phone_1")
+        await add_phone(session, account, line, location_id=there.id, mac="0015654aa938", id="phone_2")
     found = await rows(database, account)
     assert [told_whole(row)["location_name"] for row in found] == ["Headquarters", "Annex"]
     assert {row.location.verdict for row in found} == {Verdict.UNKNOWN}
@@ -154,9 +154,9 @@ async def test_phones_come_first_key_by_key_then_lines_without_a_phone(database:
     """E-16: page by page nothing is left out and nothing comes twice."""
     async with database.sessions.begin() as session:
         lines = [await add_line(session, account, str(number)) for number in range(101, 110)]
-        await add_phone(session, account, *lines[:3])
-        await add_phone(session, account, mac="0015654aa938")
-        await add_phone(session, account, lines[3], mac="0015654aa939")
+        await add_phone(session, account, *lines[:3], id="phone_1")
+        await add_phone(session, account, mac="0015654aa938", id="phone_2")
+        await add_phone(session, account, lines[3], mac="0015654aa939", id="phone_3")
         stranger = await add_account(session, name="Another")
         await add_phone(session, stranger, await add_line(session, stranger, "999"))
     whole = await rows(database, account)
@@ -194,7 +194,12 @@ async def test_a_filter_finds_the_same_with_a_count_and_without(database: Databa
         for number in range(6):
             line = await add_line(session, account, f"10{number}")
             phone = await add_phone(
-                session, account, line, mac=f"0015654aa94{number}", location_id=place.id if number % 2 else None
+                session,
+                account,
+                line,
+                id=f"phone_{number}",
+                mac=f"0015654aa94{number}",
+                location_id=place.id if number % 2 else None,
             )
             if number == 5:
                 await fetched(session, phone)
@@ -308,3 +313,5 @@ def test_places_are_written_and_read() -> None:
     """E-16: a place travels in a cursor."""
     for place in (Place("phone_a", 3), Place("phone_a", 0), Place(extension="10 1", line_id="line_b")):
         assert Place.read(str(place)) == place
+    for text in ("p a\0b 1", "l line_b 1\ud800", "l " + "b" * 200, "", "p phone_a", "p phone_a -1", "x y z"):
+        assert Place.read(text) is None
