@@ -26,7 +26,7 @@ from engine.e911.location import AccountTable, Caller, DispatchableLocation, Pbx
 from engine.e911.location import Line as LineRow
 from engine.e911.route import ranked_trunks
 from engine.models import Placement
-from engine.numbers import numbers_of
+from engine.numbers import NumberPack, numbers_of
 from engine.places import is_dispatchable, missing_parts
 
 # 47 U.S.C. § 153(58): the United States are the States and territories, and the possessions of the United States
@@ -186,7 +186,7 @@ def row_of(station: Station, ground: Ground) -> Row:
     recipients = ground.recipients.get(place, ground.recipients.get("", ()))
     country = (location.civic_address.get("country") if location is not None else "") or ground.table.country
     findings = (
-        _direct_dialing(station, proof, numbers_of(country).primary),
+        _direct_dialing(station, proof, numbers_of(country)),
         _notification(told, recipients, ground),
         _location(told, placement, ground),
     )
@@ -298,11 +298,12 @@ def placement_of(station: Station, resolved: Resolved, ground: Ground) -> tuple[
 # --- the three paragraphs ---------------------------------------------------------------------------------------------
 
 
-def _direct_dialing(station: Station, proof: Proof | None, number: str) -> Finding:
-    paragraph = "47 CFR § 9.16(b)(1)"
+def _direct_dialing(station: Station, proof: Proof | None, pack: NumberPack) -> Finding:
+    paragraph, number, test = "47 CFR § 9.16(b)(1)", pack.primary, min(pack.test, default="")
     if not station.phone_id:
         why = f"No phone with this line is provisioned here, so what its dial plan does with {number} is not known."
-        return Finding(paragraph, Verdict.UNKNOWN, why, f"Dial {number}'s test from it, or provision the phone here.")
+        todo = f"Dial {test} from it and listen" if test else "Ask whoever provisions it to prove its dial plan"
+        return Finding(paragraph, Verdict.UNKNOWN, why, f"{todo}, or let Callpoint provision the device.")
     if proof is None:
         if station.last_fetch_at is None:
             return Finding(
@@ -389,7 +390,7 @@ def _missing(told: Told, _placement: Placement | None, _ground: Ground) -> _Foun
     if location.status == "rejected":
         return Verdict.NOT_MET, f"The address of {location.name} was rejected by its validator.", "Correct the address."
     if location.validated_at is None or location.status != "validated":
-        todo = "Have it validated; where no validator knows it, dial 933 from there and accept what is read back."
+        todo = "Have it validated; where no validator knows it, let a test call read it back, and accept what is right."
         why = f"The address of {location.name} was never validated as it stands, and § 9.3 asks for a validated one."
         return Verdict.NOT_MET, why, todo
     return None
