@@ -6,6 +6,7 @@ later start go straight to work. Any other word is handed to the `callpoint` com
 """
 
 import contextlib
+import difflib
 import hashlib
 import os
 import re
@@ -29,6 +30,13 @@ RUNTIME = ROOT / "requirements" / "runtime.txt"
 TEST = ROOT / "requirements" / "test.txt"
 COMPILE = ROOT / "requirements" / "compile.txt"
 OLDEST_PYTHON = (3, 11)
+if sys.version_info < OLDEST_PYTHON:  # before anything that an older one does not understand
+    sys.exit(
+        "Callpoint needs Python {}.{} or newer; this is {} ({}). Debian 12 and Ubuntu 24.04 bring it; else install it "
+        "beside this one and start with it: python3.12 run.py".format(
+            *OLDEST_PYTHON, sys.version.split()[0], sys.executable
+        )
+    )
 # What the tests talk to: a SIP generator, a proxy, a phone, a packet reader, a browser, a web server and its load,
 # DHCP servers that read our snippets, and a TFTP client.
 TEST_COMMANDS = {
@@ -51,6 +59,8 @@ TEST_MODULES = {
     "kamailio/modules/tls.so": "kamailio-tls-modules",
     "kamailio/modules/lost.so": "kamailio-utils-modules",
 }
+# How pip says that it reached nobody.
+NO_NETWORK = ("NewConnectionError", "Temporary failure in name resolution", "(from versions: none)", "ConnectTimeout")
 FONT = "fonts-dejavu-core"  # a browser without any font measures no text
 Places = tuple[str, ...]
 PARTS = {
@@ -92,6 +102,11 @@ SHORT = 2  # that many of them stand behind what no piece names
 HELPERS = 3  # computing lanes beside the waiting one: each waits a third of its time, for a browser or for a disk
 GIVING_WAY = ("nice", "-n", "5")
 SLOWEST = 10  # tests of a lane that are named at the end
+OWN_WORDS = ("test", "check", "bench", "soak", "golden-rewrite", "compile")
+COMMANDS = (  # of `callpoint`, told apart from a slip before anything is installed
+    "run", "demo", "check-config", "migrate", "doctor", "call", "snippet", "import", "export", "backup", "restore",
+    "account", "api-key", "phone", "phone-settings", "audit", "user", "operator",
+)  # fmt: skip
 USAGE = """\
 python3 run.py                 start Callpoint here (data in ./data): 8080 for phones, 127.0.0.1:8081 for the pages,
                                5060 for SIP. Others: CALLPOINT_PROVISIONING__LISTEN, CALLPOINT_ADMIN__LISTEN,
@@ -145,11 +160,16 @@ def main() -> int:
     if word in ("-h", "--help", "help"):
         print(USAGE)
         return 0
+    if word not in {*OWN_WORDS, *PARTS, *COMMANDS, "--version"}:
+        near = difflib.get_close_matches(word, [*OWN_WORDS, *PARTS, *COMMANDS], 1)
+        meant = f" Did you mean {near[0]}?" if near else ""
+        print(f"There is no command {word}.{meant} `python3 run.py help` lists them.", file=sys.stderr)
+        return 2
     if word == "test" and not rest:
         with core_compiled_beside():
             install(TEST)
             return tests(word, rest)
-    if word in ("test", "check", "bench", "soak", "golden-rewrite", *PARTS):
+    if word in {*OWN_WORDS, *PARTS} - {"compile"}:
         install(TEST)
         return tests(word, rest)
     install(RUNTIME)
@@ -198,7 +218,13 @@ def install_counted(command: list[str], requirements: Path) -> None:
                 show_progress(wanted, wanted, "unpacking")
     show_progress(wanted, wanted, "", is_last=True)
     if running.returncode:
-        print("".join(said[-40:]))
+        words = "".join(said[-40:])
+        print(words)
+        if any(sign in words for sign in NO_NETWORK):
+            sys.exit(
+                "The packages could not be fetched: the package index is not reached from here. Check the network, or "
+                "name your proxy (HTTPS_PROXY) or mirror (PIP_INDEX_URL), and start again. What is there stays."
+            )
         sys.exit("The packages could not be installed. What went wrong stands above; mend it and start again.")
 
 
@@ -220,10 +246,6 @@ def fingerprint(requirements: Path) -> str:
 
 def make_venv() -> None:
     """`python3 -m venv`; on a bare Debian that lacks it, bring python3-venv when allowed to."""
-    if sys.version_info < OLDEST_PYTHON:
-        sys.exit(
-            f"Callpoint needs Python {'.'.join(map(str, OLDEST_PYTHON))} or newer; this is {sys.version.split()[0]}."
-        )
     if PYTHON.exists() and runs([str(PYTHON), "-m", "pip", "--version"]):
         return
     if VENV.exists():
@@ -292,10 +314,13 @@ def missing_for_tests() -> dict[str, str]:
 
 def compile_core() -> int:
     """Compile the SIP core for this interpreter. Returns the exit code."""
-    install(COMPILE)
     missing = missing_for_compiling()
     if missing and not apt_install(missing):
-        sys.exit(f"The compiler needs them. Run: sudo apt-get install {' '.join(missing)}   and start again.")
+        sys.exit(
+            f"Compiling needs what is not here. Run: sudo apt-get install {' '.join(missing)}   and start again. "
+            "Callpoint runs without; nothing was changed."
+        )
+    install(COMPILE)
     print("Compiling the SIP core (about a minute) ...", flush=True)
     return subprocess.run([str(PYTHON), "-m", "engine.native"], cwd=ROOT, check=False).returncode
 

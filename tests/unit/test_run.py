@@ -7,7 +7,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import typer
 
+from engine.__main__ import app as command_line
 from tests.conftest import ROOT
 
 
@@ -59,3 +61,14 @@ def test_a_piece_that_fails_and_its_slow_tests_are_told(
     assert "Failed: bad\n" in out
     monkeypatch.setattr(run, "shared_out", lambda: [deque([good]), deque()])
     assert run.in_lanes() == 0
+
+
+def test_a_slip_of_the_pen_is_told_before_anything_is_installed(
+    run: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2 and what was probably meant; the words are those of the command itself."""
+    app = typer.main.get_command(command_line)
+    assert set(run.COMMANDS) == set(app.commands)
+    monkeypatch.setattr(sys, "argv", ["run.py", "doktor"])
+    assert run.main() == 2
+    assert "There is no command doktor. Did you mean doctor?" in capsys.readouterr().err
