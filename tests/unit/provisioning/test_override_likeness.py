@@ -39,7 +39,7 @@ def samples(vendor: str) -> tuple[tuple[FileRule, PhoneConfig, str], ...]:
         found += [
             (rule, config, RENDERER.render(profile, rule, config).decode().replace("\r\n", "\n"))
             for rule in overrides.own_rules(profile)
-            if rule.kind in render._HOLDS_A_PLAN  # those that the short way is for
+            if rule.kind in render.HOLDS_A_PLAN  # those that the short way is for
         ]
     return tuple(found)
 
