@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote
 
-from engine.e911.lending import Lending, Loan, is_nameless
+from engine.e911.caller import is_nameless
+from engine.e911.lending import Lending, Loan
 from engine.e911.location import AccountTable, LocationTable, Pbx
 from engine.e911.route import MAX_HOPS_PER_TRUNK, Deadlines, HopsOf, credentials_of
 from engine.e911.rows import Line

@@ -6,7 +6,7 @@ from engine.e911.location import AccountTable, Caller, IpAddress, Pbx, plain_add
 from engine.numbers import is_e164
 from engine.sip.forward import Hop
 from engine.sip.message import BadMessage, Request
-from engine.sip.uri import parse_name_addr
+from engine.sip.uri import parse_name_addr, split_values
 
 DEVICE_HEADER = "X-Callpoint-Device"
 SOURCE_HEADER = "X-Callpoint-Source"
@@ -15,6 +15,7 @@ _DEVICE, _SOURCE, _ACCESS = (name.lower().encode() for name in (DEVICE_HEADER, S
 Named = tuple[str, str, str]
 """(display name, URI as written, its user part)."""
 _NOBODY: Named = ("", "", "")
+_NAMELESS = frozenset({"", "anonymous", "unknown", "unavailable", "restricted", "private", "withheld"})
 # what nearly all peers send, read as `parse_name_addr` reads it: no escapes, a user, a host, perhaps parameters
 _PLAIN = re.compile(
     r'[ \t]*+(?:"([^"\\]*+)"[ \t]*+|([A-Za-z0-9 ._-]*+))<(sips?:([^@:;?<>%\s",]++)@'
@@ -28,7 +29,9 @@ _WLAN_NODE = re.compile(r'i-wlan-node-id\s*=\s*"?([0-9a-f:.-]{12,17})', re.IGNOR
 
 
 def read_caller(request: Request, source: Hop, account: AccountTable, pbx: Pbx, *, is_proven: bool) -> Caller:
-    """Who is calling, as far as a trusted peer says: its own headers, P-Asserted-Identity (RFC 3325 §9.1), From."""
+    """Who is calling, as far as a trusted peer says: its own headers, P-Asserted-Identity (RFC 3325 §9.1), From. Of one
+    whose name is withheld in those, what else the peer says of it.
+    """
     there = request.shape.first  # most of what could be said is not: asking what is there costs least
     from_ = _named(request.header("From"))
     asserted = from_
@@ -45,6 +48,8 @@ def read_caller(request: Request, source: Hop, account: AccountTable, pbx: Pbx, 
             device, source_ip, names_pbx = mac, plain_address(source.ip), False
     access = request.header(ACCESS_HEADER) if _ACCESS in there else None
     name, _, identity = asserted or _NOBODY
+    if is_nameless(identity):
+        name, _, identity = _named_otherwise(request, from_, account, pbx) or asserted or _NOBODY
     return Caller(
         identity=identity,
         name=name,
@@ -55,6 +60,36 @@ def read_caller(request: Request, source: Hop, account: AccountTable, pbx: Pbx, 
         bssid=_bssid(access) if access else None,
         names_pbx=names_pbx,
     )
+
+
+def is_nameless(user: str) -> bool:
+    """Whether nobody can be called by it: an identity withheld (RFC 3323 §4.1.1.3 and what PBXs write in its place)."""
+    return user.partition("@")[0].strip().lower() in _NAMELESS
+
+
+def _named_otherwise(request: Request, from_: Named | None, account: AccountTable, pbx: Pbx) -> Named | None:
+    """Who withholds the name, where the peer tells it all the same: a further P-Asserted-Identity, From, a
+    Remote-Party-ID of the caller, P-Preferred-Identity (RFC 3325 §9.2), or the Contact of a line we know.
+
+    A Contact of nobody we know is the PBX's own, the same for all its callers. Diversion names who forwarded the call.
+    """
+    told: list[Named | None] = [_named(value) for value in _values(request, "P-Asserted-Identity")]
+    told.append(from_)
+    told += [
+        _named(value)
+        for value in _values(request, "Remote-Party-ID")
+        if not re.search(r";\s*party\s*=\s*(?!calling)", value, re.IGNORECASE)
+    ]
+    told += [_named(value) for value in _values(request, "P-Preferred-Identity")]
+    for named in told:
+        if named is not None and not is_nameless(named[2]):
+            return named
+    contact = _named(next(iter(_values(request, "Contact")), None))
+    return contact if contact is not None and account.line_named(contact[2], pbx.id) is not None else None
+
+
+def _values(request: Request, name: str) -> list[str]:
+    return [value for line in request.headers(name) for value in split_values(line)]
 
 
 def _address_told(text: str) -> IpAddress | None:

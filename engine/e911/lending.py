@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from engine.e911.caller import is_nameless
 from engine.e911.location import AccountTable, Caller, Resolved
 from engine.e911.rows import Number
 from engine.sip.forward import Hop
@@ -24,7 +25,6 @@ MAX_CLAIMS = 64  # tried after those: a decision must not take longer with the p
 LOW = 5  # fewer than a fifth of the pool is left
 EXHAUSTED_FLAG = "elin_exhausted"
 LOW_FLAG = "elin_low"
-_NAMELESS = frozenset({"", "anonymous", "unknown", "unavailable", "restricted", "private", "withheld"})
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -221,11 +221,6 @@ def holder_name(caller: Caller, resolved: Resolved, call_id: str) -> str:
     phone = resolved.phone.id if resolved.phone is not None else caller.device
     key = phone or (str(caller.source_ip) if caller.source_ip is not None else call_id)
     return f"anonymous@{zlib.crc32(key.encode('utf-8', 'surrogateescape')):08x}"
-
-
-def is_nameless(user: str) -> bool:
-    """Whether nobody can be called by it: an identity withheld (RFC 3323 §4.1.1.3 and what PBXs write in its place)."""
-    return user.partition("@")[0].strip().lower() in _NAMELESS
 
 
 def _until(number: Number) -> datetime:

@@ -144,6 +144,7 @@ def test_two_who_withhold_their_names_get_a_number_each_and_are_called_back_by_w
     def calls(number, ip=""):
         data = request(uri="sip:911@x", call_id=f"{number}@pbx", added=[f"X-Callpoint-Source: {ip}"] if ip else [])
         data = data.replace(b'"Alice" <sip:101@192.0.2.20>', b"<sip:anonymous@anonymous.invalid>")
+        data = data.replace(b"Contact: <sip:101@", b"Contact: <sip:asterisk@")
         return left(at.decide(read_request(data), PBX, NOW)).call
 
     first, other, again = calls(1, "10.77.0.50"), calls(2, "10.77.0.60"), calls(3, "10.77.0.50")
@@ -153,6 +154,49 @@ def test_two_who_withhold_their_names_get_a_number_each_and_are_called_back_by_w
     assert not [way for way, _ in ways(inbound) if way == "caller"]
     at = hook()
     assert [calls(1).elin, calls(2).elin, calls(2).elin] == [ELINS[0], ELINS[1], ELINS[1]]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "P-Asserted-Identity: <sip:anonymous@anonymous.invalid>, <sip:{user}@pbx.example>",
+        'Remote-Party-ID: "Dana" <sip:{user}@pbx.example>;party=calling;privacy=full;screen=yes',
+        'Remote-Party-ID: <sip:desk104@pbx.example>;party=called\r\nRemote-Party-ID: "Dana" <sip:{user}@pbx.example>',
+        "P-Asserted-Identity: <sip:restricted@pbx>\r\nP-Preferred-Identity: <sip:{user}@pbx.example>",
+        "Contact: <sip:{user}@192.0.2.20:5060>;expires=60",
+    ],
+)
+def test_who_withholds_the_name_is_known_by_what_else_the_pbx_says(told: str):
+    """E-09, E-05: each has a number, a place and a telephone that rings when the PSAP calls back."""
+    at = hook()
+
+    def calls(number: int, user: str):
+        data = request(uri="sip:911@x", call_id=f"{number}@pbx")
+        data = data.replace(b'"Alice" <sip:101@192.0.2.20>', b'"Anonymous" <sip:anonymous@anonymous.invalid>')
+        contact = next(line for line in data.split(b"\r\n") if line.startswith(b"Contact: "))
+        added = told.format(user=user) if told.startswith("Contact") else f"Contact: <sip:pbx@x>\r\n{told}"
+        data = data.replace(contact, added.format(user=user).encode())
+        return left(at.decide(read_request(data), PBX, NOW)).call
+
+    first, other, again = calls(1, "desk102"), calls(2, "desk103"), calls(3, "desk102")
+    assert [call.resolved.line.sip_user for call in (first, other, again)] == ["desk102", "desk103", "desk102"]
+    assert [first.elin, other.elin, again.elin] == [ELINS[0], ELINS[1], ELINS[0]]
+    assert ways(comes_in(at, first.elin))[0] == ("caller", "sip:desk102@pbx.example:5070")
+    assert calls(4, "desk101").callback_number == "+15185550101"
+
+
+def test_a_contact_of_nobody_and_who_forwarded_a_call_make_no_two_callers_one():
+    """E-09: the PBX's own Contact is the same for all, and Diversion (RFC 5806) names another's telephone."""
+    at = hook()
+
+    def calls(number: int):
+        added = ["Diversion: <sip:desk102@pbx.example>;reason=unconditional"]
+        data = request(uri="sip:911@x", call_id=f"{number}@pbx", added=added)
+        data = data.replace(b'"Alice" <sip:101@192.0.2.20>', b"<sip:anonymous@anonymous.invalid>")
+        data = data.replace(b"Contact: <sip:101@", b"Contact: <sip:5000@")
+        return left(at.decide(read_request(data), PBX, NOW)).call
+
+    assert [calls(1).elin, calls(2).elin] == list(ELINS[:2])
 
 
 def test_who_calls_again_gets_the_same_number_and_a_longer_hold():
