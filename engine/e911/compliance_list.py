@@ -26,7 +26,7 @@ from engine.models import Account
 
 GROUP = 200  # devices read at once
 JUDGED = 50  # of them without a pause: some 8 ms in which nobody else has the loop
-LOOKED = 400  # devices that a filter without a count looks through for one page
+LOOKED = 200  # devices that a filter without a count looks through for one page
 PAUSE_SHARE = 4.0  # of the time a group took
 FRESH = dt.timedelta(minutes=5)
 MAX_KEPT = 4  # counts of accounts; one of 100,000 devices takes some 30 MB

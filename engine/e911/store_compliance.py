@@ -182,7 +182,6 @@ class Basis:
     only_pbx_id: str | None
     recipients: Sequence[str]
     webhooks: Sequence[str]
-    calls: Mapping[str, LastCall]
     profiles: CarrierProfiles
     applications: Collection[str] = field(default_factory=frozenset)
 
@@ -227,7 +226,6 @@ async def basis_of(
         pbxs[0] if len(pbxs) == 1 else None,
         [recipient.email for recipient in await recipients_of(session, account.id)],
         [hook.name for hook in hooks if hook.enabled and CallKind.EMERGENCY in hook.kinds],
-        await _last_calls(session, account.id),
         _profiles(),
         applications,
     )
@@ -236,25 +234,6 @@ async def basis_of(
 @lru_cache(maxsize=1)
 def _profiles() -> CarrierProfiles:
     return load_profiles()
-
-
-async def _last_calls(session: AsyncSession, account_id: str) -> dict[str, LastCall]:
-    """By phone id and by line id, of the newest calls."""
-    owners = [EmergencyCall.caller[name].as_string() for name in ("phone_id", "line_id")]
-    query = (
-        select(EmergencyCall.id, EmergencyCall.kind, EmergencyCall.sent_at, EmergencyCall.outcome, *owners)
-        .where(EmergencyCall.account_id == account_id)
-        .order_by(EmergencyCall.sent_at.desc())
-        .limit(CALLS_LOOKED)
-    )
-    found: dict[str, LastCall] = {}
-    for call_id, kind, sent_at, outcome, *named in await session.execute(query):
-        if kind == CallKind.DRILL:
-            continue  # nothing left the house
-        for owner in named:
-            if owner:
-                found.setdefault(owner, LastCall(call_id, kind, sent_at, outcome))
-    return found
 
 
 # --- what holds for some of them --------------------------------------------------------------------------------------
@@ -297,7 +276,8 @@ async def ground_for(session: AsyncSession, basis: Basis, stations: Sequence[Sta
         {line_id: line[0] for line_id, line in holders.items()},
         recipients | {"": list(everybody)},
         basis.webhooks, basis.may_mail, basis.down, basis.has_last_resort,
-        await _proofs(session, phone_ids), await _tests(session, [place["id"] for place in places]), basis.calls,
+        await _proofs(session, phone_ids), await _tests(session, [place["id"] for place in places]),
+        await _last_calls(session, basis.account_id, phone_ids | line_ids),
         {place["id"]: _validator(place["validation"], place["status"]) for place in places},
     )  # fmt: skip
 
@@ -394,6 +374,26 @@ async def _numbers(
     condition = and_(Number.account_id == account_id, or_(Number.line_id.in_(line_ids), of_pools))
     columns = ("id", "e164", "location_id", "kind", "line_id", "held_until", "held_by")
     return await _rows(session, Number, columns, condition)
+
+
+async def _last_calls(session: AsyncSession, account_id: str, owners: Collection[str]) -> dict[str, LastCall]:
+    """The last call of each of these phones and lines, by their ids, among the newest. A drill leaves no house."""
+    named = [EmergencyCall.caller[name].as_string().label(name) for name in ("phone_id", "line_id")]
+    newest = (
+        select(EmergencyCall.id, EmergencyCall.kind, EmergencyCall.sent_at, EmergencyCall.outcome, *named)
+        .where(EmergencyCall.account_id == account_id)
+        .order_by(EmergencyCall.sent_at.desc())
+        .limit(CALLS_LOOKED)
+        .subquery()
+    )
+    theirs = or_(newest.c.phone_id.in_(owners), newest.c.line_id.in_(owners))
+    query = select(newest).where(newest.c.kind != CallKind.DRILL, theirs).order_by(newest.c.sent_at.desc())
+    found: dict[str, LastCall] = {}
+    for call_id, kind, sent_at, outcome, *whose in await session.execute(query):
+        for owner in whose:
+            if owner:
+                found.setdefault(owner, LastCall(call_id, kind, sent_at, outcome))
+    return found
 
 
 async def _proofs(session: AsyncSession, phone_ids: Collection[str]) -> dict[str, Proof]:
