@@ -25,6 +25,7 @@ PSAP_CALLBACK = "psap-callback"  # RFC 7090 §5
 CALLER, ONSITE = "caller", "onsite"  # what a target's name begins with: who of the two was tried
 # The caller could not be had: a PSAP that calls back must reach somebody there. 487 follows a CANCEL.
 FAIL_OVER = frozenset(range(400, 600)) - {487}
+PROGRESS_S = 20.0  # a PBX may have to wake a telephone before it rings: who called is better than the desk
 _SEPARATORS = str.maketrans("", "", "-.() ")
 _USER = "!*'()&=+$,;?/~"  # stands in a user part as it is, besides letters, digits and "-._" (RFC 3261 §25.1)
 
@@ -206,10 +207,10 @@ class Callbacks:
             uri = f"sip:{quote(user, safe=_USER, errors='surrogateescape')}@{host}"
             made = Edit(uri + transport_parameter(hop.transport), edit.remove, edit.add)
             if pbx is None:
-                yield Target(name, hop, made, *limits)
+                yield Target(name, hop, made, *limits, progress_s=PROGRESS_S)
             else:
                 label = f"{name}:{owner.account.account_id}:{pbx.id}"
-                yield Target(label, hop, made, *limits, credentials=credentials_of(pbx))
+                yield Target(label, hop, made, *limits, credentials=credentials_of(pbx), progress_s=PROGRESS_S)
 
     def _ways_to(self, pbx: Pbx | None, loan: Loan | None) -> Sequence[tuple[str, Hop]]:
         """(`host:port` for the Request-URI, hop), best first: the PBX's registrar, else where it was last and where its

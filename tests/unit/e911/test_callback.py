@@ -420,6 +420,13 @@ def test_a_pbx_that_asks_for_a_password_is_given_the_one_it_shares_with_us():
         assert credentials_named(table, unknown) is None
 
 
+def test_a_telephone_that_must_be_woken_has_time_until_the_desk_rings_beside_it():
+    """E-09: a PBX says 100 at once, and 180 when an app on a mobile has come up."""
+    at = hook()
+    inbound = comes_in(at, places(at, "desk102").elin)
+    assert {target.progress_s for target in inbound.forward.targets} == {20.0}
+
+
 def test_a_number_of_nobody_is_not_found():
     for uri in ("sip:+15185550000@node", "sip:node", "sip:alice@node", "tel:+15185550000", "urn:service:sos"):
         refused = comes_in(hook(), "", uri=uri)
