@@ -6,16 +6,18 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page
 
 NewPage = Callable[..., Any]
+Theme = Literal["light", "dark"]
 MAX_PAGE_BYTES = 150_000
 SHOTS = os.environ.get("CALLPOINT_SHOTS", "")
 DARK = "matchMedia('(prefers-color-scheme: dark)').matches"
 COLOURS = {"runOnly": ["color-contrast", "link-in-text-block"]}  # the rules whose verdict a theme can change
+THEMES: tuple[tuple[Theme, dict[str, Any]], ...] = (("light", {}), ("dark", COLOURS))  # on one and the same document
 _AXE = Axe().axe_script
 _ASK = "async (options) => (await axe.run({resultTypes: ['violations'], ...options})).violations"
 
@@ -45,6 +47,6 @@ async def looked_at_in_every_way(page: Page, name: str) -> None:
     """The same, wide and narrow, light and dark: the same document, so that the second theme is asked for colours."""
     for width in (1280, 375):
         await page.set_viewport_size({"width": width, "height": 900})
-        for scheme, options in (("light", {}), ("dark", COLOURS)):
+        for scheme, options in THEMES:
             await page.emulate_media(color_scheme=scheme)
             await looked_at(page, name, **options)

@@ -1,23 +1,19 @@
 """Settings of many phones and an account's own templates, in the browser: forms, refusals, history and the way back."""
 
-import pytest
 from playwright.async_api import expect
 
-from tests.browser.looking import NewPage, looked_at
+from tests.browser.looking import NewPage, looked_at_in_every_way
 from tests.browser.site import Site
 
 ONE = "/phones/templates/yealink/time.cfg.j2"
 OWN = "{% include 'time.cfg.j2' %}\nphone_setting.backlight_time = 60\n"
 
 
-@pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 375)])
-async def test_settings_and_templates_from_first_look_to_the_way_back(
-    filled: Site, new_page: NewPage, theme: str, width: int
-):
+async def test_settings_and_templates_from_first_look_to_the_way_back(filled: Site, new_page: NewPage):
     """P-10, P-17, S1-01: every page and every state of it, in both themes and widths."""
-    page = await new_page(filled, color_scheme=theme, viewport={"width": width, "height": 900})
+    page = await new_page(filled)
     await page.goto(f"{filled.url}/phones/settings")
-    await looked_at(page, "settings-empty")
+    await looked_at_in_every_way(page, "settings-empty")
     await page.get_by_role("link", name="For the account").click()
     await page.get_by_label("Voice VLAN").fill("9999")
     await page.get_by_label("LLDP").select_option("no")
@@ -26,7 +22,7 @@ async def test_settings_and_templates_from_first_look_to_the_way_back(
     await page.get_by_role("button", name="Save").click()
     await expect(page.get_by_text("expected a whole number from 1 to 4094", exact=False)).to_be_visible()
     await expect(page.get_by_label("LLDP")).to_have_value("no")
-    await looked_at(page, "settings-refused")
+    await looked_at_in_every_way(page, "settings-refused")
     await page.get_by_label("Voice VLAN").fill("20")
     await page.get_by_role("button", name="Save").click()
     await expect(page.get_by_text("Settings saved.", exact=False)).to_be_visible()
@@ -36,36 +32,36 @@ async def test_settings_and_templates_from_first_look_to_the_way_back(
     await page.get_by_label("LLDP").select_option("default")
     await page.get_by_role("button", name="Save").click()
     await expect(page.get_by_text("LLDP: the default")).to_be_visible()
-    await looked_at(page, "settings")
+    await looked_at_in_every_way(page, "settings")
 
     await page.goto(f"{filled.url}/phones/templates")
-    await looked_at(page, "templates-empty")
+    await looked_at_in_every_way(page, "templates-empty")
     await page.goto(filled.url + ONE)
-    await looked_at(page, "template-shipped")
+    await looked_at_in_every_way(page, "template-shipped")
     await page.get_by_label("Jinja template").fill("{% include 'time.cfg.j2' %}\n{{ config.nosuch }}\n")
     await page.get_by_role("button", name="Try and publish").click()
     await expect(page.get_by_text("line 2 of time.cfg.j2", exact=False)).to_be_visible()
     await expect(page.get_by_label("Jinja template")).to_have_value(
         "{% include 'time.cfg.j2' %}\n{{ config.nosuch }}\n"
     )
-    await looked_at(page, "template-refused")
+    await looked_at_in_every_way(page, "template-refused")
     await page.get_by_label("Jinja template").fill(OWN)
     await page.get_by_label("What is it for?").fill("Brighter for a minute")
     await page.get_by_role("button", name="Try and publish").click()
     await expect(page.get_by_text("Template published.", exact=False)).to_be_visible()
     await expect(page.get_by_role("table", name="What differs")).to_contain_text("backlight_time = 60")
-    await looked_at(page, "template-own")
+    await looked_at_in_every_way(page, "template-own")
     await page.get_by_label("Jinja template").fill(OWN.replace("60", "90"))
     await page.get_by_role("button", name="Try and publish").click()
     await page.get_by_role("link", name="History").click()
     await expect(page.get_by_role("heading", name="From version 1 to version 2")).to_be_visible()
-    await looked_at(page, "history")
+    await looked_at_in_every_way(page, "history")
     await page.get_by_role("button", name="Go back to version 1").click()
     await expect(page.get_by_text("Back to version 1")).to_be_visible()
     await page.get_by_role("button", name="Go back to the shipped text").click()
     await expect(page.get_by_text("Back to the shipped text")).to_be_visible()
     await page.goto(f"{filled.url}/phones/templates")
-    await looked_at(page, "templates")
+    await looked_at_in_every_way(page, "templates")
 
 
 async def test_a_file_that_loses_the_provisioning_url_is_published_only_when_asked_twice(

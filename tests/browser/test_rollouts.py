@@ -10,22 +10,21 @@ from engine.audit.record import SYSTEM
 from engine.db import utc_now
 from engine.models import FetchedFile, Phone, Rollout
 from engine.provisioning import rollout
-from tests.browser.looking import NewPage, looked_at
+from tests.browser.looking import NewPage, looked_at, looked_at_in_every_way
 from tests.browser.site import Site
 
 
-@pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 375)])
-async def test_a_change_goes_from_paper_to_some_phones_to_all(filled: Site, new_page: NewPage, theme: str, width: int):
+async def test_a_change_goes_from_paper_to_some_phones_to_all(filled: Site, new_page: NewPage):
     """P-15, S1-01: the form, its refusal, the progress bar, the groups, the first phones, and what is published."""
-    page = await new_page(filled, color_scheme=theme, viewport={"width": width, "height": 900})
+    page = await new_page(filled)
     await page.goto(f"{filled.url}/phones/rollouts")
-    await looked_at(page, "rollouts-empty")
+    await looked_at_in_every_way(page, "rollouts-empty")
     await page.get_by_label("What to change").select_option("settings:account")
     await page.get_by_role("button", name="Continue").press("Enter")
     await page.get_by_label("Settings").fill('{"ntp_server": "no such host"}')
     await page.get_by_role("button", name="Dry run").click()
     await expect(page.get_by_text("xpected a host name or an address", exact=False)).to_be_visible()
-    await looked_at(page, "rollout-refused")
+    await looked_at_in_every_way(page, "rollout-refused")
     await page.get_by_label("Settings").fill('{"ntp_server": "ntp.example.com", "lldp": false}')
     await page.get_by_role("button", name="Dry run").click()
     await expect(page.get_by_role("heading", name="Dry run")).to_be_visible()
@@ -34,20 +33,20 @@ async def test_a_change_goes_from_paper_to_some_phones_to_all(filled: Site, new_
         "value", await page.locator("progress").evaluate("m => m.max")
     )
     await expect(page.get_by_text("ntp.example.com").first).to_be_visible()
-    await looked_at(page, "dry-run")
+    await looked_at_in_every_way(page, "dry-run")
     await page.get_by_label("So many at random").fill("0")
     await page.get_by_role("button", name="Begin").click()
     await expect(page.get_by_text("Expected a whole number from 1 to 1000.")).to_be_visible()
     await page.get_by_label("So many at random").fill("1")
     await page.get_by_role("button", name="Begin").click()
     await expect(page.get_by_text("Begun. These phones are asked to fetch now.")).to_be_visible()
-    await looked_at(page, "rollout-canary")
+    await looked_at_in_every_way(page, "rollout-canary")
     await page.get_by_role("button", name="Publish to all").click()
     await page.get_by_role("dialog").get_by_role("button", name="Publish to all").click()
     await expect(page.get_by_text("Published to all").first).to_be_visible()
-    await looked_at(page, "rollout-published")
+    await looked_at_in_every_way(page, "rollout-published")
     await page.goto(f"{filled.url}/phones/rollouts")
-    await looked_at(page, "rollouts")
+    await looked_at_in_every_way(page, "rollouts")
 
 
 async def test_a_template_is_tried_on_all_phones_from_its_own_page(filled: Site, new_page: NewPage):
