@@ -17,7 +17,7 @@ from engine.accounts import operations
 from engine.audit.record import SYSTEM
 from engine.models import Account, Role
 from tests.browser.conftest import sign_in
-from tests.browser.looking import violations
+from tests.browser.looking import COLOURS, violations
 from tests.browser.site import EMAIL, PASSWORD, Site
 from tests.unit.admin.test_page_sizes import INLINE, STRICT
 
@@ -53,7 +53,7 @@ STATES = (
 )  # fmt: skip
 NOT_IN_THE_MENU = {"/prove", "/nowhere"}
 CIVIC = {"country": "US", "A1": "NY", "A3": "Albany", "HNO": "120", "RD": "Washington", "STS": "Ave", "PC": "12203"}
-DARK_WIDTHS = {1280, 375}  # every rule is asked in the dark too, on the document that is open
+DARK_WIDTHS = {1280, 375}  # every rule is asked in the dark; in the light, those whose verdict a theme can change
 NARROW = {"runOnly": ["target-size", "scrollable-region-focusable"]}  # what 320 px can change of what 375 px showed
 COLOURLESS = {"rules": {"color-contrast": {"enabled": False}}}  # on pages whose colours another walk measures
 SEEN = """() => {
@@ -183,7 +183,7 @@ class Walk:
         answer = await self.page.goto(self.site.url + address)
         assert answer is not None
         self.wrong += [f"{address}: {one}" for one in [*await self._of_answer(answer, status), *await self._of_text()]]
-        await self._axe(f"{address} light", {} if colours else COLOURLESS)
+        await self._axe(f"{address} light", COLOURS if colours else COLOURLESS)
         if colours:
             await self.page.emulate_media(color_scheme="dark")
         for width in WIDTHS:
