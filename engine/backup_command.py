@@ -93,7 +93,9 @@ def _refuse_target(settings: Config, target: Path | None) -> None:
 
 
 async def _manifest(settings: Config, made_at: str, *, has_keys: bool) -> Any:
-    """Record the backup first, so that its own copy of the log holds the entry."""
+    """Record the backup first, so that its own copy of the log holds the entry. Never migrates: an upgrade begins with
+    a backup of what there was before.
+    """
     from engine import crypto, migrations
     from engine.audit.events import Event
     from engine.audit.record import record
@@ -106,13 +108,15 @@ async def _manifest(settings: Config, made_at: str, *, has_keys: bool) -> Any:
             "that it was started in."
         )
     keys = crypto.load(path)
-    async with opened(settings) as database:
+    async with opened(settings, is_migrated=False) as database:
         kind = "postgresql" if database.sqlite_path is None else "sqlite"
         revision = await migrations.revision_of(database)
+        if revision is None:
+            raise Invalid("There is nothing to back up: the database is empty. The first start makes its tables.")
         async with database.sessions.begin() as session:
             details = {"database": kind, "keys": has_keys}
             record(session, cli(), Event.BACKUP_CREATE, resource=("backup", made_at, ""), details=details)
-    return Manifest(made_at, version(), revision or "", kind, marks_of(keys), has_keys)
+    return Manifest(made_at, version(), revision, kind, marks_of(keys), has_keys)
 
 
 async def _record_restore(settings: Config, manifest: Any) -> int:

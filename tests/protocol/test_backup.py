@@ -1,6 +1,8 @@
 """A running node is backed up and comes back elsewhere: phones, keys, log, calls."""
 
 import asyncio
+import json
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +47,24 @@ async def test_a_node_under_writes_is_backed_up_and_another_one_goes_on_from_it(
         (tmp_path / "log.jsonl").write_text(log)
         assert "entries hold" in await other.command("audit", "verify", str(tmp_path / "log.jsonl"))
         assert '"event":"backup.restore"' in log.replace("\\", "")
+
+
+async def test_on_postgresql_the_rest_is_backed_up_and_it_is_said_that_the_database_is_not(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    """Nobody may believe that they have it: keys and journal come back, the database by its own tools."""
+    one = Node(tmp_path / "one", {"CALLPOINT_CORE__DATABASE_URL": postgres_url})
+    other = Node(tmp_path / "other", {"CALLPOINT_CORE__DATABASE_URL": postgres_url})
+    for node in (one, other):
+        node.folder.mkdir()
+    await one.set_up()
+    told = json.loads(await one.command("backup", str(tmp_path / "b.tar"), "--json"))
+    assert told["database"] == "postgresql"
+    with tarfile.open(tmp_path / "b.tar") as archive:
+        assert archive.getnames() == ["keys.toml", "manifest.json"]
+    said = await other.command("restore", str(tmp_path / "b.tar"))
+    assert "restore it with pg_restore before you start" in said
+    assert one.account_id in await other.command("account", "list"), "its keys open the same database"
 
 
 async def write_contacts(node: Node) -> None:

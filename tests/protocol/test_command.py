@@ -26,12 +26,12 @@ def node(tmp_path: Path) -> Node:
     return Node(tmp_path)
 
 
-async def run(node: Node, *words: str, stdin: str = "", **environment: str) -> Said:
+async def run(node: Node, *words: str, stdin: str = "", within_s: float = 60, **environment: str) -> Said:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "engine", *words, cwd=node.folder, env=node.environ() | environment,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    out, err = await asyncio.wait_for(process.communicate(stdin.encode()), 60)
+    out, err = await asyncio.wait_for(process.communicate(stdin.encode()), within_s)
     return Said(process.returncode or 0, out.decode(), err.decode())
 
 
@@ -251,7 +251,7 @@ async def test_a_folder_or_database_that_cannot_be_used_is_told_in_words(node: N
 
 async def test_the_demo_tells_its_story_and_ends_where_nobody_watches(node: Node) -> None:
     """No terminal: nobody to press Ctrl-C. All that it promises happens, in 80 columns, in words of the pages."""
-    said = await run(node, "demo", COLUMNS="80")
+    said = await run(node, "demo", within_s=150, COLUMNS="80")
     assert said.code == 0, said.out + said.err
     for told in ("8 phones booted", "Carrier B: 200", "phone's network", "The old URL answers 404, the new one 200."):
         assert told in said.out

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from engine import backup as backups
-from engine import crypto, data_folder
+from engine import crypto, data_folder, migrations
 from engine.__main__ import app
 from engine.backup import NoBackup, NotRestored
 from engine.config import Config, Core
@@ -209,6 +209,19 @@ def test_a_backup_goes_where_it_survives_and_never_over_another(folder: Path, ma
         here.setenv("CALLPOINT_CORE__DATA_DIR", str(tmp_path / "wrong"))
         command("backup", str(tmp_path / "wrong.tar"))
     assert not (tmp_path / "wrong").exists()
+
+
+def test_an_upgrade_begins_with_a_backup_of_what_was_before(folder: Path, elsewhere: Path, tmp_path: Path) -> None:
+    """The new program backs up without migrating; it restores the older schema and migrates then."""
+    with pytest.MonkeyPatch.context() as here:
+        here.setenv("CALLPOINT_CORE__DATA_DIR", str(folder))
+        here.setattr(migrations, "newest_revision", lambda: "0007")
+        command("backup", str(tmp_path / "before.tar"))
+    with tarfile.open(tmp_path / "before.tar") as archive:
+        told = json.loads((archive.extractfile("manifest.json") or io.BytesIO()).read())
+    assert told["revision"] == "0006"
+    command("restore", str(tmp_path / "before.tar"))
+    assert (elsewhere / "callpoint.db").exists()
 
 
 def test_a_damaged_database_is_told_and_not_backed_up(folder: Path, tmp_path: Path) -> None:
