@@ -25,7 +25,8 @@ from engine.outbound import MAX_URL_CHARS
 CallKindName = Literal["emergency", "test", "drill"]
 
 
-def _every_kind() -> list[CallKindName]:
+def every_kind() -> list[CallKindName]:
+    """What somebody is told of who names no kinds."""
     return ["emergency", "test", "drill"]
 
 
@@ -56,7 +57,7 @@ class WebhookCreate(Body):
 
     name: Name
     url: Annotated[str, StringConstraints(min_length=8, max_length=MAX_URL_CHARS, pattern=NAME_PATTERN)]
-    kinds: Annotated[list[CallKindName], Field(min_length=1, max_length=3)] = Field(default_factory=_every_kind)
+    kinds: Annotated[list[CallKindName], Field(min_length=1, max_length=3)] = Field(default_factory=every_kind)
     enabled: bool = True
 
 

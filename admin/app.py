@@ -12,6 +12,7 @@ from admin.context import (
     ALERT_PACE,
     ALERTS,
     ASSETS,
+    CHATS,
     CODE_THROTTLE,
     CONFIG,
     COUNTS,
@@ -46,6 +47,7 @@ from engine.crypto import KeyRing
 from engine.db import Database
 from engine.disk import DiskWatch
 from engine.e911.alerts import AlertBoard
+from engine.e911.chat_library import ChatLibrary
 from engine.e911.compliance_list import Counts
 from engine.e911.validation_settings import AddressValidator
 from engine.outbound import Outbound
@@ -93,6 +95,7 @@ def make_admin(
     app[DISK] = disk or DiskWatch(config.core.data_dir, config.storage)
     app[ASSETS] = AssetStore(config.core.data_dir / "assets")
     app[OUTBOUND] = Outbound(config.outbound.networks)
+    app[CHATS] = ChatLibrary(app[OUTBOUND])
     app[VALIDATOR] = AddressValidator(config.e911.lost_url, app[OUTBOUND])
     app[DRY_RUNS] = DryRuns(database, app[INDEX])
     softphones = {name for name, profile in vendors.known().profiles.items() if profile.is_softphone}
@@ -101,7 +104,9 @@ def make_admin(
     app.cleanup_ctx.append(_alerting)
     app.on_shutdown.append(_let_watchers_go)  # an open stream would hold up the stop
     app.cleanup_ctx.append(housekeeping.kept)
-    app.on_cleanup.extend((_close_counts, _close_dry_runs, _close_index, _close_validator, _close_inviter))
+    app.on_cleanup.extend(
+        (_close_counts, _close_dry_runs, _close_index, _close_validator, _close_inviter, _close_chats)
+    )
     app[health.EDGE_GAUGES] = health.edge_gauges(registry)
     app[ROUTE_OF] = _add_routes(app, all_routes())
     for path, probe in (
@@ -146,6 +151,10 @@ async def _close_index(app: web.Application) -> None:
 
 async def _close_validator(app: web.Application) -> None:
     await app[VALIDATOR].close()
+
+
+async def _close_chats(app: web.Application) -> None:
+    await app[CHATS].close()
 
 
 async def _close_inviter(app: web.Application) -> None:

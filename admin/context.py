@@ -19,6 +19,7 @@ from engine.crypto import KeyRing
 from engine.db import Database
 from engine.disk import DiskWatch
 from engine.e911.alerts import AlertBoard
+from engine.e911.chat_library import ChatLibrary
 from engine.e911.compliance_list import Counts
 from engine.e911.validation_settings import AddressValidator
 from engine.errors import EngineError
@@ -108,6 +109,7 @@ ALERTS: web.AppKey[AlertBoard] = web.AppKey("alerts", AlertBoard)
 ALERT_PACE: web.AppKey[AlertPace] = web.AppKey("alert_pace", AlertPace)
 VALIDATOR: web.AppKey[AddressValidator] = web.AppKey("validator", AddressValidator)
 BRAND: web.RequestKey[Account | None] = web.RequestKey("brand")  # whose host name a public page was asked under
+CHATS: web.AppKey[ChatLibrary] = web.AppKey("chats", ChatLibrary)
 OUTBOUND: web.AppKey[Outbound] = web.AppKey("outbound", Outbound)
 MAIL_SERVER: web.AppKey[MailServer] = web.AppKey("mail_server", MailServer)
 DISK: web.AppKey[DiskWatch] = web.AppKey("disk", DiskWatch)

@@ -59,6 +59,9 @@ LABELS: Mapping[str, Mapping[str, str]] = {
         "auth_user": "User", "secret": "Password", "profile": "Carrier profile", "location_mode": "Location goes",
         "last_resort": "Last resort: tried after all others",
     },
+    "chat_recipient": {
+        "url": "Address", "location_id": "Told of calls from", "kinds": "Calls it is told of", "enabled": "Switched on",
+    },
     "webhook": {"kinds": "Calls it is told of", "enabled": "Switched on"},
     "audit_view": {"query": "Filters", "is_shared": "Share with everybody who may read the log"},
 }  # fmt: skip

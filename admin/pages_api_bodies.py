@@ -10,6 +10,8 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
         "name": "Security desk", "url": "https://hooks.example.com/callpoint", "kinds": ["emergency", "test"],
     },
     "WebhookPatch": {"enabled": False},
+    "ChatCreate": {"name": "Night guard", "url": "twilio://account-sid:token@+15185550100/+15185550101"},
+    "ChatPatch": {"kinds": ["emergency"]},
     "ValidationSettingsPatch": {"provider": "lost", "url": "https://lost.example.com/lost"},
     "MailTestBody": {"to": "frontdesk@example.com"},
     "AlarmDismiss": {"until": "2026-11-21T20:00:00Z"},

@@ -99,7 +99,8 @@ FIELDS: Mapping[str, str] = {
     "at": "When it happened.",
     "attempts": "Every try at a trunk, in order.",
     "auth_user": "User name for the password.",
-    "because": "`account`, `location` or `both`.",
+    "because": "Whose list it stands on: `account`, `location` or `both`; `chat_account` and `chat_location` by SMS or "
+    "chat; `webhook`.",
     "billing_address": "Where invoices go; not what a 911 call carries.",
     "body": "The message as it is mailed.",
     "bssid": "The Wi-Fi access point's BSSID.",
@@ -115,7 +116,8 @@ FIELDS: Mapping[str, str] = {
     "changes": "Each changed field with `before` and `after`; secrets are masked.",
     "channel": "How it is sent: `email`, `webhook`, or `correction` and `webhook_correction`: a second mail or message,"
     " since what the first one said turned out otherwise; `all_clear` and `webhook_all_clear`: one that tells that a "
-    "call which was told as lost was answered after all.",
+    "call which was told as lost was answered after all; `chat`, `chat_correction` and `chat_all_clear`: the "
+    "same by SMS or chat.",
     "chassis": "The switch: chassis id, its MAC or its name.",
     "checked_at": "When the trunk was last pinged.",
     "city": "City.",

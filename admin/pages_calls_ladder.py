@@ -7,7 +7,7 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.models import WEBHOOKS, CallAttempt, Channel, EmergencyCall, Notification
+from engine.models import CHATS, WEBHOOKS, CallAttempt, Channel, EmergencyCall, Notification
 
 LEFT = 170  # room for the times
 GAP = 240  # between two columns
@@ -141,6 +141,8 @@ def _of_messages(notes: Sequence[Notification]) -> list[_Moment]:
 def _message_to(note: Notification) -> str:
     if note.channel in WEBHOOKS:
         return f"{'Webhook' if note.channel == Channel.WEBHOOK else 'Correction to webhook'} {note.subject}"
+    if note.channel in CHATS:
+        return f"{'Message' if note.channel == Channel.CHAT else 'Correction'} to {note.subject}"
     return f"{_MAILS.get(note.channel, 'Mail')} to {note.recipient}"
 
 

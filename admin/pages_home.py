@@ -23,7 +23,7 @@ from engine.audit.events import Event
 from engine.audit.record import PLATFORM
 from engine.db import utc_now
 from engine.e911 import alarms as e911_alarms
-from engine.e911 import refusals, store_calls, store_tests, store_unplaced, store_webhooks
+from engine.e911 import refusals, store_calls, store_chats, store_tests, store_unplaced, store_webhooks
 from engine.e911 import store as e911
 from engine.e911.acknowledging import caller_of
 from engine.e911.dismissing import dismiss
@@ -96,6 +96,7 @@ class Standing:
     passed: EmergencyCall | None  # the latest that was answered and carried a place that help can be sent to
     waiting_mails: int
     is_sip_up: bool
+    chats: int = 0  # how many are told of every call by SMS or chat
     silent_phones: int = 0  # booted, and with no line that registers anywhere
     is_testable: bool = (
         True  # some location is in a country with a number for test calls, or the account is and has none
@@ -123,15 +124,23 @@ async def get_home(request: web.Request) -> web.Response:
 async def _standing(request: web.Request) -> Standing:
     session, account = request[SESSION], request[ACCOUNT]
     places = await store_calls.places_of(session, account.id)
+    chatting = await store_chats.places_told(session, account.id)
     return Standing(
         account=account,
         places=[
             e911_alarms.Place(
-                name, is_dispatchable(civic, has_geo), status, has_recipients, str(civic.get("country") or ""), withheld
+                name,
+                is_dispatchable(civic, has_geo),
+                status,
+                has_recipients,
+                str(civic.get("country") or ""),
+                withheld,
+                identity in chatting,
             )
-            for name, civic, has_geo, status, has_recipients, withheld in places
+            for identity, name, civic, has_geo, status, has_recipients, withheld in places
         ],
         told=await store_calls.count_recipients(session, account.id),
+        chats=await store_chats.told_everywhere(session, account.id),
         is_mail_set_up=bool(request.app[MAIL_SERVER].settings.host),
         are_mails_refused=await store_calls.are_mails_refused(session, account.id),
         phones=await provisioning.count_phones(session, account.id),
@@ -299,6 +308,8 @@ async def _facts(request: web.Request, standing: Standing) -> e911_alarms.Standi
             await store_calls.latest_flagged(session, account_id, since, DISAGREEMENT) if disagreements else None
         ),
         overdue_mails=await store_calls.overdue_notifications(session, account_id, now - OVERDUE_AFTER),
+        chats=standing.chats,
+        overdue_chats=await store_chats.overdue_for_chats(session, account_id, now - OVERDUE_AFTER),
         overdue_webhooks=await store_webhooks.overdue_for_webhooks(session, account_id, now - OVERDUE_AFTER),
         failed_mails=await store_calls.failed_notifications(session, account_id, since),
         is_mail_set_up=standing.is_mail_set_up,
@@ -371,6 +382,9 @@ def _location_step(standing: Standing) -> Step:
 def _told_step(standing: Standing) -> Step:
     title, told = "Say who is told", standing.told
     count = plural(told, "address", "addresses")
+    if not told and standing.chats:
+        text = f"{plural(standing.chats, 'recipient', 'recipients')} told by SMS or chat at every emergency call."
+        return Step("told", title, text, is_done=True, address="/settings#recipients", action="Recipients")
     if not told:
         law = " The law asks for it." if standing.account.country == "US" else ""
         text = f"Who is mailed the moment somebody dials {standing.number} here.{law}"

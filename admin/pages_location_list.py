@@ -1,11 +1,12 @@
 """The list of locations with its filters, and one change to many of them: shown first, then confirmed."""
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from admin.context import ACCOUNT, ACTOR, SESSION
 from admin.page_addresses import leave_out, one_of
@@ -18,7 +19,7 @@ from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 from engine.audit.record import record
 from engine.db import utc_now
-from engine.e911 import location_bulk, store, store_merge
+from engine.e911 import location_bulk, store, store_chats, store_merge
 from engine.e911.location_bulk import Action, Change
 from engine.e911.prefixes import plain_mac
 from engine.errors import EngineError, FieldFault, Invalid, Stale
@@ -62,8 +63,11 @@ def matching(
     now: dt.datetime,
     *,
     is_anybody_told: bool,
+    chatting: Collection[str] = (),
 ) -> list[Location]:
-    """The locations that pass every filter, in their order. `is_anybody_told`: the account has recipients."""
+    """The locations that pass every filter, in their order. `is_anybody_told`: the account has recipients; `chatting`:
+    locations with recipients of their own by SMS or chat.
+    """
     words = filters.text.casefold().split()
     return [
         location
@@ -71,7 +75,11 @@ def matching(
         if _has_words(location, words)
         and _has_status(location, filters.status)
         and _is_tested(tests.get(location.id), filters.tested, now)
-        and _is_told(location, filters.told, is_anybody_told=is_anybody_told)
+        and _is_told(
+            filters.told,
+            has_own=bool(location.notification_recipients) or location.id in chatting,
+            is_anybody_told=is_anybody_told,
+        )
     ]
 
 
@@ -92,9 +100,16 @@ def _is_tested(test: LocationTest | None, wished: str, now: dt.datetime) -> bool
     return {"": True, "lately": is_lately, "not_lately": not is_lately, "never": passed_at is None}[wished]
 
 
-def _is_told(location: Location, wished: str, *, is_anybody_told: bool) -> bool:
-    has_own = bool(location.notification_recipients)
+def _is_told(wished: str, *, has_own: bool, is_anybody_told: bool) -> bool:
     return {"": True, "own": has_own, "no_own": not has_own, "nobody": not has_own and not is_anybody_told}[wished]
+
+
+async def _somebody_told(session: AsyncSession, account_id: str) -> tuple[bool, frozenset[str]]:
+    """Whether the account itself tells anybody, and the locations that tell somebody of their own by SMS or chat."""
+    is_told = bool(await store.recipients_of(session, account_id)) or await store_chats.told_everywhere(
+        session, account_id
+    )
+    return bool(is_told), await store_chats.places_told(session, account_id)
 
 
 async def get_locations(request: web.Request) -> web.Response:
@@ -108,13 +123,13 @@ async def _list_page(request: web.Request, error: EngineError | None) -> web.Res
     )
     locations = await store.locations_of(session, account.id)
     tests = await store_merge.tests_of(session, account.id)
-    recipients = await store.recipients_of(session, account.id)
-    found = matching(locations, filters, tests, utc_now(), is_anybody_told=bool(recipients))
+    is_told, chatting = await _somebody_told(session, account.id)
+    found = matching(locations, filters, tests, utc_now(), is_anybody_told=is_told, chatting=chatting)
     page = _page_asked(request, len(found))
     shown = found[page * PAGE : (page + 1) * PAGE]
     return render(
         request, "locations.html.j2", error=error, filters=filters, locations=shown,
-        is_empty=not locations, matching=len(found), tests=tests, recipients=recipients,
+        is_empty=not locations, matching=len(found), tests=tests, recipients=is_told,
         networks=await _networks_of(request, shown), phones=await store_merge.phone_counts(session, account.id),
         twins=await number_kept(request), groups=await store_trunks.trunk_groups_of(session, account.id, limit=500),
         before=_address(filters, page - 1) if page else "",
@@ -205,8 +220,8 @@ async def _chosen(request: web.Request) -> list[Location]:
     if post.get("which") == "all":
         filters = Filters.of({name: str(post.get(name, "")) for name in _FILTERS})
         tests = await store_merge.tests_of(session, account.id)
-        is_told = bool(await store.recipients_of(session, account.id))
-        found = matching(locations, filters, tests, utc_now(), is_anybody_told=is_told)
+        is_told, chatting = await _somebody_told(session, account.id)
+        found = matching(locations, filters, tests, utc_now(), is_anybody_told=is_told, chatting=chatting)
     else:
         ids = {str(text) for text in post.getall("ids", [])}
         found = [location for location in locations if location.id in ids]

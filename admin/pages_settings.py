@@ -32,7 +32,7 @@ from engine.accounts.operations import AccountFields
 from engine.accounts.scopes import Scope
 from engine.accounts.trunk_groups import group_alarms
 from engine.audit.events import Event
-from engine.e911 import sites
+from engine.e911 import sites, store_chats
 from engine.e911 import store as e911
 from engine.errors import EngineError, NotFound
 from engine.models import Account
@@ -72,6 +72,7 @@ async def _settings_page(
     groups = await store_trunks.trunk_groups_of(session, account.id, limit=500)
     groups_named = await store_trunks.trunk_groups_named(session, account)
     made_at = account.provisioning_token_at
+    is_told = await store_chats.told_everywhere(session, account.id) > 0
     return render(
         request,
         "settings.html.j2",
@@ -82,6 +83,8 @@ async def _settings_page(
         billing_lines=billing_lines(account.billing_address),
         locations=await e911.locations_of(session, account.id),
         recipients=await e911.recipients_of(session, account.id),
+        chats=await store_chats.chats_of(session, account.id) if Scope.ACCOUNT_WRITE in request[SCOPES] else [],
+        is_told=is_told,
         pbxs=await accounts.pbxs_of(session, account.id, limit=READ),
         in_card=IN_CARD,
         audit_query=urlencode(_filters_of_card(request)),

@@ -105,8 +105,8 @@ _TABLES = (
     "pages_compliance", "pages_audit_views", "pages_anomalies", "pages_audit", "pages_help", "pages_api", "pages_boot",
     "pages_users_many", "pages_users",
     "api_auth_log", "pages_auth_log", "api_trunk_groups", "api_locations_many",
-    "api_branding", "pages_branding", "api_storage", "pages_storage", "api_webhooks", "api_integrations",
-    "pages_integrations",
+    "api_branding", "pages_branding", "api_storage", "pages_storage", "api_webhooks",
+    "api_chats", "pages_chats", "api_integrations", "pages_integrations",
 )  # fmt: skip
 
 

@@ -39,6 +39,8 @@ from engine.db import Database
 from engine.disk import DiskWatch, Level
 from engine.doors import phones_tls, tls_context
 from engine.e911.calls import Recorder
+from engine.e911.chat_courier import ChatCourier
+from engine.e911.chat_library import ChatLibrary
 from engine.e911.dereference import Dereferencer
 from engine.e911.notify import Notifier
 from engine.e911.publish import SnapshotPublisher
@@ -86,7 +88,9 @@ class App:
         self.owed_indexing = OwedIndexing(self.database)
         self.pending_keeper = PendingKeeper(self.database)
         self.notifier = Notifier(self.database, config.mail)
-        self.webhooks = WebhookCourier(self.database, Outbound(config.outbound.networks))
+        outbound = Outbound(config.outbound.networks)
+        self.webhooks = WebhookCourier(self.database, outbound)
+        self.chats = ChatCourier(self.database, ChatLibrary(outbound))
         self.mail_server = MailServer(self.database, config.mail)
         self.mail_server.follow(self.notifier.use)
         self.sweeper = Sweeper(self.database, self.keys, lambda: self.edge.state.udp, pace_s=config.e911.sweep_pace_s)
@@ -182,6 +186,7 @@ class App:
     def _on_recorded(self) -> None:
         self.notifier.wake()
         self.webhooks.wake()
+        self.chats.wake()
 
     async def _record_the_last(self) -> None:
         """The edge's last entries are durable now: put them where the pages look, or leave them to the next start."""
@@ -217,6 +222,7 @@ class App:
         self._spawn(self.recorder.run(), "recorder")
         self._spawn(self.notifier.run(), "notifier")
         self._spawn(self.webhooks.run(), "webhooks")
+        self._spawn(self.chats.run(), "chats")
         self._spawn(self.mail_server.run(), "mail settings")
         self._spawn(self.notary.run(), "audit checkpoints")
         self._spawn(self.index_keeper.run(), "audit indexes")

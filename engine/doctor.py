@@ -19,7 +19,14 @@ from engine.config import Config, parse_listen
 from engine.db import Database
 from engine.disk import Level, alarm_of, free_bytes_at, in_words, level_of
 from engine.doctor_bootstrap import bootstrap_findings
-from engine.doctor_integrations import NO_ADDRESS, NO_MAIL, mail_finding, stored_findings, webhook_findings
+from engine.doctor_integrations import (
+    NO_ADDRESS,
+    NO_MAIL,
+    chat_findings,
+    mail_finding,
+    stored_findings,
+    webhook_findings,
+)
 from engine.doctor_location import reference_findings, validator_findings
 from engine.doctor_numbers import number_findings
 from engine.doctor_phones import phones_port_findings
@@ -31,7 +38,7 @@ from engine.doctor_sip import (
     listener_findings,
     trunk_finding,
 )
-from engine.e911 import snapshot
+from engine.e911 import snapshot, store_chats
 from engine.e911.calls import ASIDE
 from engine.e911.carriers import load_profiles
 from engine.errors import EngineError
@@ -187,7 +194,7 @@ async def _database(database: Database, config: Config) -> AsyncIterator[Finding
             for finding in await stored_findings(session, config):
                 yield finding
             for account in await store.accounts(session):
-                for finding in await webhook_findings(session, account):
+                for finding in (*await webhook_findings(session, account), *await chat_findings(session, account)):
                     yield finding
                 async for finding in _account(session, account, config):
                     yield finding
@@ -225,7 +232,7 @@ async def _account(session: AsyncSession, account: Account, config: Config) -> A
         yield Finding(
             f"{account.name}: PBX", "bad", "none: no call will be trusted. Add your PBX's addresses under Settings."
         )
-    if not await count(NotificationRecipient):
+    if not await count(NotificationRecipient) and not await store_chats.told_everywhere(session, account.id):
         silent = await _silent_locations(session, account)
         if silent is None or silent:
             where = f" from {', '.join(silent[:5])}" if silent else ""
@@ -254,4 +261,5 @@ def _unlocated(account: Account, count: int) -> Finding:
 async def _silent_locations(session: AsyncSession, account: Account) -> list[str] | None:
     """The locations that name nobody; None when there is no location at all."""
     rows = (await session.scalars(select(Location).where(Location.account_id == account.id))).all()
-    return [row.name for row in rows if not row.notification_recipients] if rows else None
+    chatting = await store_chats.places_told(session, account.id)
+    return [row.name for row in rows if not row.notification_recipients and row.id not in chatting] if rows else None

@@ -14,7 +14,7 @@ from engine.doctor_location import validator_finding
 from engine.doctor_sip import answers
 from engine.e911 import validation_settings
 from engine.findings import Finding
-from engine.models import Account, NotificationRecipient, Webhook
+from engine.models import Account, ChatRecipient, NotificationRecipient, Webhook
 
 NO_MAIL = Finding(
     "mail", "warning", "no server set: notifications wait in the outbox. Set [mail] host, or one under Settings."
@@ -65,3 +65,18 @@ async def webhook_findings(session: AsyncSession, account: Account) -> list[Find
     ]  # fmt: skip
     count = await session.scalar(select(func.count()).select_from(Webhook).where(Webhook.account_id == account.id))
     return found or ([Finding(f"{account.name}: webhooks", "good", f"{count} and none failed last")] if count else [])
+
+
+async def chat_findings(session: AsyncSession, account: Account) -> list[Finding]:
+    """Recipients of SMS and chat messages whose newest try failed."""
+    query = select(ChatRecipient.name, ChatRecipient.shown, ChatRecipient.tried_words).where(
+        ChatRecipient.account_id == account.id, ChatRecipient.enabled.is_(True), ChatRecipient.tried_ok.is_(False)
+    )
+    return [
+        Finding(
+            f"{account.name}: {name}", "warning",
+            f"{shown} did not take the last message ({words}): who reads there is not told of 911 calls. Send a test "
+            "from its page under Settings.",
+        )
+        for name, shown, words in await session.execute(query.order_by(ChatRecipient.id))
+    ]  # fmt: skip

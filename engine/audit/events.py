@@ -134,6 +134,12 @@ class Event(StrEnum):
     RECIPIENT_LIST = "notification_recipient.list"
     RECIPIENT_READ = "notification_recipient.read"
     RECIPIENT_DELETE = "notification_recipient.delete"
+    CHAT_RECIPIENT_CREATE = "chat_recipient.create"
+    CHAT_RECIPIENT_LIST = "chat_recipient.list"
+    CHAT_RECIPIENT_READ = "chat_recipient.read"
+    CHAT_RECIPIENT_UPDATE = "chat_recipient.update"
+    CHAT_RECIPIENT_DELETE = "chat_recipient.delete"
+    CHAT_RECIPIENT_TEST = "chat_recipient.test"
 
     PHONE_CREATE = "phone.create"
     PHONE_LIST = "phone.list"
@@ -335,6 +341,7 @@ _CATEGORIES = {
     "network": Category.LOCATIONS,
     "confirmed_location": Category.LOCATIONS,
     "notification_recipient": Category.EMERGENCY,
+    "chat_recipient": Category.EMERGENCY,
     "phone": Category.PHONES,
     "import": Category.PHONES,
     "phone_sighting": Category.PHONES,

@@ -27,6 +27,7 @@ class AlarmKind(StrEnum):
     TRUNK_DOWN = "trunk_down"
     MAIL_FAILED = "mail_failed"
     WEBHOOK_FAILING = "webhook_failing"
+    CHAT_FAILING = "chat_failing"
     NO_CALLBACK = "no_callback"
     NOT_VALIDATED = "not_validated"
     UNTESTED = "untested"
@@ -80,9 +81,10 @@ class Place:
     name: str
     has_address: bool
     status: str
-    has_recipients: bool
+    has_recipients: bool  # of mails
     country: str = ""  # of its address; empty: the account's
     withheld: Sequence[str] = ()  # carriers' profiles that know another address by the identifier they gave
+    has_chats: bool = False  # recipients of its own by SMS or chat
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,8 @@ class Standing:
     has_passed_a_test: bool
     without_caller: int = 0  # of the untested ones: nothing there can call, so there was nothing to test
     overdue_webhooks: int = 0
+    overdue_chats: int = 0
+    chats: int = 0  # recipients by SMS or chat, of the account
     is_connected: bool = True  # there is a PBX or a trunk: calls may come
     days: int = 7
     country: str = "US"  # of the account
@@ -192,8 +196,8 @@ def _of_unplaced(calls: Unplaced, now: Standing) -> Alarm:
 
 def _of_messages(now: Standing) -> list[Alarm]:
     found = []
-    untold = [place.name for place in now.places if not place.has_recipients]
-    if not now.recipients and (untold or (now.is_connected and not now.places)):
+    untold = [place.name for place in now.places if not (place.has_recipients or place.has_chats)]
+    if not now.recipients and not now.chats and (untold or (now.is_connected and not now.places)):
         where = "" if len(untold) == len(now.places) else f" from {_named(untold)}"
         law = " The law asks for a notification (47 CFR § 9.16)." if now.country.upper() == "US" else ""
         text = f"Nobody is told when {now.number} is dialed{where}.{law}"
@@ -216,6 +220,13 @@ def _of_messages(now: Standing) -> list[Alarm]:
             "which go out all the same. Its page shows what it answers."
         )
         found.append(Alarm(AlarmKind.WEBHOOK_FAILING, text, "See webhooks", "/settings/integrations"))
+    if now.overdue_chats:
+        waiting = _many(now.overdue_chats, "SMS or chat message waits", "SMS or chat messages wait")
+        text = (
+            f"{waiting} for longer than five minutes: who reads there hears late of {now.number} calls, which go out "
+            "all the same. The recipient's page shows what its service answers."
+        )
+        found.append(Alarm(AlarmKind.CHAT_FAILING, text, "See recipients", "/settings#recipients"))
     if now.failed_mails:
         text = (
             f"{_many(now.failed_mails, 'message', 'messages')} of the last {now.days} days could not be delivered: "

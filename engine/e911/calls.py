@@ -28,7 +28,7 @@ from engine.audit.events import Event
 from engine.audit.record import Actor, record
 from engine.crypto import KeyRing
 from engine.db import Database, utc_now
-from engine.e911 import callback_numbers, callback_records, mail, store, store_calls, store_tests, webhooks
+from engine.e911 import callback_numbers, callback_records, chats, mail, store, store_calls, store_tests, webhooks
 from engine.e911.entries import LOCATION_NOT_SENT
 from engine.e911.entry_values import instant_of, list_of, status_of, storable
 from engine.e911.journal import START, JournalReader, Position, reader_name
@@ -66,7 +66,8 @@ CANCELLED = "cancelled"  # the caller hung up before that
 CUT_OFF = "cut_off"  # the process that carried it ended while it rang
 END_UNKNOWN = "end_unknown"  # a flag: likewise, of a call that had been answered
 FAILED_TRIES = frozenset({"refused", "timeout", "unreachable"})  # outcomes of a try at a trunk
-_CORRECTION = (Channel.CORRECTION, Channel.WEBHOOK_CORRECTION)
+_CORRECTION = (Channel.CORRECTION, Channel.WEBHOOK_CORRECTION, Channel.CHAT_CORRECTION)
+_ALL_CLEAR = (Channel.ALL_CLEAR, Channel.WEBHOOK_ALL_CLEAR, Channel.CHAT_ALL_CLEAR)
 _log = structlog.get_logger()
 
 Entry = Mapping[str, Any]
@@ -297,7 +298,9 @@ class Recorder:
         conveyed = as_mapping(entry.get("location"))
         location = await store.location_by_id(session, account.id, str(conveyed.get("id") or ""))
         recipients = await recipients_for(session, account.id, location)
-        call = _call_row(entry, account.country, has_recipients=bool(recipients))
+        place = location.id if location else None
+        is_told = bool(recipients) or await chats.is_told(session, account.id, place, _call_kind(entry))
+        call = _call_row(entry, account.country, has_recipients=is_told)
         if end is not None and end.outcome == FAILED:
             call.outcome = FAILED
         elif end is not None and end.outcome == CANCELLED:
@@ -311,9 +314,10 @@ class Recorder:
             told = await told_of(session, call, account, location, signer=self._signer, public_url=self._public_url)
             queue_notifications(session, call, told, recipients)
             await webhooks.queue_webhooks(session, call, told)
+            await chats.queue_chats(session, call, told)
         record(session, _caller_actor(call), Event.EMERGENCY_CALL_CREATE, call, resource=_resource(call))
         _log_if_nobody(call)
-        if not recipients:
+        if not is_told:
             _log.warning("emergency_call_without_recipients", call_id=call.id, account_id=account.id)
 
     async def _note_outcome(self, session: AsyncSession, entry: Entry) -> None:
@@ -353,16 +357,15 @@ class Recorder:
         if flags == call.flags:
             return
         call.flags = flags
-        channels = (Channel.ALL_CLEAR, Channel.WEBHOOK_ALL_CLEAR) if was_lost else _CORRECTION
-        if await self._tell_again(session, call, channels) and lost_its_location:
+        if await self._tell_again(session, call, _ALL_CLEAR if was_lost else _CORRECTION) and lost_its_location:
             _log.warning(
                 "emergency_call_lost_its_location", call_id=call.id, account_id=call.account_id, trunk_id=call.trunk_id
             )
 
     async def _tell_again(
-        self, session: AsyncSession, call: EmergencyCall, channels: tuple[Channel, Channel] = _CORRECTION
+        self, session: AsyncSession, call: EmergencyCall, channels: tuple[Channel, Channel, Channel] = _CORRECTION
     ) -> bool:
-        """One more mail and message, by what is known now; False when nobody is told of this call."""
+        """One more mail and message of each kind, by what is known now; False when nobody is told of this call."""
         account = await session.get(Account, call.account_id)
         if account is None or (call.kind == CallKind.TEST and self._is_quiet(call.call_id)):
             return False
@@ -371,6 +374,7 @@ class Recorder:
         recipients = await recipients_for(session, account.id, location)
         queue_notifications(session, call, told, recipients, channel=channels[0])
         await webhooks.queue_webhooks(session, call, told, channel=channels[1])
+        await chats.queue_chats(session, call, told, channel=channels[2])
         return True
 
     async def _stored_position(self) -> Position:
@@ -470,14 +474,13 @@ def _call_row(entry: Entry, country: str, *, has_recipients: bool) -> EmergencyC
     flags = [str(flag) for flag in list_of(entry.get("flags"))]
     flags += [] if sent_at else [mail.NOT_SENT]
     flags += [] if has_recipients else [NO_RECIPIENTS]
-    kind = CallKind.TEST if entry.get("kind") == CallKind.TEST else CallKind.EMERGENCY
     return EmergencyCall(
         id=entry["id"],
         account_id=entry["account_id"],
         pbx_id=as_text(entry.get("pbx_id")),
         call_id=str(entry.get("call_id") or "")[:400],
         dialed=str(entry.get("dialed") or numbers_of(country).primary)[:80],
-        kind=kind,
+        kind=_call_kind(entry),
         caller=as_mapping(entry.get("caller")),
         location=as_mapping(entry.get("location")) or None,
         location_source=str(entry.get("location_source") or "none")[:30],
@@ -492,6 +495,10 @@ def _call_row(entry: Entry, country: str, *, has_recipients: bool) -> EmergencyC
         sent_at=sent_at or received_at,
         recorded_at=now,
     )
+
+
+def _call_kind(entry: Entry) -> CallKind:
+    return CallKind.TEST if entry.get("kind") == CallKind.TEST else CallKind.EMERGENCY
 
 
 def _caller_actor(call: EmergencyCall) -> Actor:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from engine.audit.events import Event
 from engine.audit.record import Actor, parts_of, record
 from engine.db import utc_now
-from engine.e911 import sites, store, store_merge
+from engine.e911 import sites, store, store_chats, store_merge
 from engine.e911.fields import MAX_CARRIER_IDS, MAX_RECIPIENTS
 from engine.e911.location_twins import inside_differs
 from engine.errors import Conflict, FieldFault, Invalid
@@ -165,6 +165,9 @@ async def _move(
         else:
             row.location_id = keep.id
             record(session, actor, Event.CONFIRMED_LOCATION_UPDATE, row)
+    for chat in await store_chats.chats_at(session, account.id, gone.id):
+        chat.location_id = keep.id
+        record(session, actor, Event.CHAT_RECIPIENT_UPDATE, chat)
     await _move_settings(session, actor, account, keep, gone)
     return len(lines), len(networks), len(numbers), len(pbxs)
 

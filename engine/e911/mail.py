@@ -266,7 +266,7 @@ def _facts(told: Told, who: str) -> list[tuple[str, list[str]]]:
         ("Address", [one_line(line) for line in address_lines(told.civic_address)]),
         ("Coordinates", [one_line(position)]),
         ("Found by", [_FOUND_BY.get(told.location_source, "")]),
-        ("Time", [_times(told.sent_at, told.timezone)]),
+        ("Time", [time_words(told.sent_at, told.timezone)]),
         ("Call id", [told.call_id]),
         ("Call page", [told.page_url or ""]),
     ]
@@ -370,7 +370,8 @@ def _because(because: str, told: Told) -> str:
     return f"You get this mail because your address is on the list for {lists.get(because, lists['account'])}."
 
 
-def _times(at: datetime, timezone: str) -> str:
+def time_words(at: datetime, timezone: str) -> str:
+    """When, in the place's time and in UTC; in UTC alone where the zone is not known."""
     utc = f"{at:%H:%M:%S} UTC"
     try:
         local = at.astimezone(ZoneInfo(timezone))

@@ -12,7 +12,7 @@ from engine.audit.events import Event
 from engine.audit.record import Actor, record
 from engine.audit.store_outdated import outdate
 from engine.db import utc_now
-from engine.e911 import store, store_tests, validation
+from engine.e911 import store, store_chats, store_tests, validation
 from engine.e911.fields import (
     LOCATION_FIELDS,
     MAX_RECIPIENTS,
@@ -162,6 +162,7 @@ async def delete_location(session: AsyncSession, actor: Actor, location: Locatio
         *await store.networks_of(session, location.account_id, location.id),
         *await store.confirmed_of(session, location.account_id, location.id),
         *await store.phone_settings_of(session, location.account_id, location.id),
+        *await store_chats.chats_at(session, location.account_id, location.id),
     ):
         await session.delete(row)
     for number in await store.numbers_of(session, location.account_id, location.id):

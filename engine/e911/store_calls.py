@@ -165,7 +165,9 @@ async def attempts_of_calls(session: AsyncSession, ids: Collection[str]) -> dict
 
 
 async def told_of_calls(session: AsyncSession, ids: Collection[str]) -> dict[str, list[tuple[str, str]]]:
-    """Recipient (of a webhook its name and host) and delivery state of each notification of these calls."""
+    """Recipient and delivery state of each notification of these calls: an address, or a webhook's or chat's name and
+    where it leads.
+    """
     query = (
         select(
             Notification.emergency_call_id,
@@ -197,12 +199,13 @@ async def location_names(session: AsyncSession, account_id: str, limit: int = 50
 
 async def places_of(
     session: AsyncSession, account_id: str
-) -> list[tuple[str, dict[str, str], bool, str, bool, list[str]]]:
-    """Of each location: name, civic address, whether it has a position, status, whether it has recipients, and the
-    carriers that know it by another address; by name. The rows themselves, with all they hold, are not needed.
+) -> list[tuple[str, str, dict[str, str], bool, str, bool, list[str]]]:
+    """Of each location: identifier, name, civic address, whether it has a position, status, whether it has recipients,
+    and the carriers that know it by another address; by name. The rows themselves, with all they hold, are not needed.
     """
     query = (
         select(
+            Location.id,
             Location.name,
             Location.civic_address,
             Location.geo,
@@ -214,7 +217,7 @@ async def places_of(
         .order_by(func.lower(Location.name), Location.id)
     )
     rows = await session.execute(query)
-    return [(row[0], row[1], row[2] is not None, row[3], bool(row[4]), sorted(row[5])) for row in rows]
+    return [(row[0], row[1], row[2], row[3] is not None, row[4], bool(row[5]), sorted(row[6])) for row in rows]
 
 
 async def has_callback_number(session: AsyncSession, account_id: str) -> bool:
@@ -232,7 +235,7 @@ async def has_callback_number(session: AsyncSession, account_id: str) -> bool:
 
 
 async def count_recipients(session: AsyncSession, account_id: str) -> int:
-    """How many recipients the account itself names; locations name their own."""
+    """How many addresses to mail the account itself names; locations name their own."""
     query = select(func.count()).select_from(NotificationRecipient)
     return int(await session.scalar(query.where(NotificationRecipient.account_id == account_id)) or 0)
 

@@ -11,7 +11,7 @@ from engine.audit.checkpoints import Signer
 from engine.audit.events import Event
 from engine.audit.record import Actor, record
 from engine.db import utc_now
-from engine.e911 import mail, store_tests
+from engine.e911 import chats, mail, store_tests
 from engine.e911.sweep import next_round
 from engine.e911.telling import NO_RECIPIENTS, queue_notifications, recipients_for, told_of
 from engine.e911.webhooks import queue_webhooks
@@ -143,6 +143,7 @@ async def hold_drill(
             "drill after another do not hear the real call."
         )
     recipients = await recipients_for(session, account.id, location)
+    is_told = bool(recipients) or await chats.is_told(session, account.id, location.id, CallKind.DRILL)
     who = mail.one_line(actor.display_name or actor.name, 80)
     number = numbers_of(str(location.civic_address.get("country") or account.country)).primary
     call = EmergencyCall(
@@ -155,7 +156,7 @@ async def hold_drill(
         verdict=[
             {"source": DRILL, "said": location.name, "age_s": None, "taken": True, "why": "chosen for the drill"}
         ],
-        flags=[] if recipients else [NO_RECIPIENTS], peer={}, outcome=DRILL, received_at=now, sent_at=now,
+        flags=[] if is_told else [NO_RECIPIENTS], peer={}, outcome=DRILL, received_at=now, sent_at=now,
         ended_at=now, recorded_at=now,
     )  # fmt: skip
     session.add(call)
@@ -163,8 +164,16 @@ async def hold_drill(
     told = await told_of(session, call, account, location, signer=signer, public_url=public_url)
     queue_notifications(session, call, told, recipients)
     await queue_webhooks(session, call, told)
+    by_chat = await chats.queue_chats(session, call, told)
     resource = ("call", call.id, mail.one_line(f"Drill at {location.name}"))
-    record(session, actor, Event.DRILL_CREATE, call, resource=resource, details={"recipients": len(recipients)})
+    record(
+        session,
+        actor,
+        Event.DRILL_CREATE,
+        call,
+        resource=resource,
+        details={"recipients": len(recipients) + len(by_chat)},
+    )
     await session.flush()
     return call
 

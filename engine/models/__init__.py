@@ -29,6 +29,7 @@ from engine.models.audit_sql import (
 )
 from engine.models.base import Audited, Stamped, Versioned
 from engine.models.calls import (
+    CHATS,
     MAILS,
     WEBHOOKS,
     AlarmDismissal,
@@ -37,6 +38,7 @@ from engine.models.calls import (
     CallKind,
     CallWriter,
     Channel,
+    ChatRecipient,
     EmergencyCall,
     Notification,
     NotificationRecipient,
@@ -105,6 +107,7 @@ __all__ = [
     "AUDIT_SEARCH_TRIGGER_SQLITE",
     "AUDIT_SEQUENCE_POSTGRESQL",
     "AUDIT_TRIGRAMS_POSTGRESQL",
+    "CHATS",
     "CHECKPOINT_IMMUTABLE_SQLITE",
     "MAILS",
     "WEBHOOKS",
@@ -126,6 +129,7 @@ __all__ = [
     "CallWriter",
     "CallbackCall",
     "Channel",
+    "ChatRecipient",
     "ConfirmedLocation",
     "Contact",
     "Credential",

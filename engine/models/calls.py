@@ -26,10 +26,14 @@ class Channel(StrEnum):
     WEBHOOK_CORRECTION = "webhook_correction"  # the same for a webhook
     ALL_CLEAR = "all_clear"  # a mail after one that said nobody had taken the call: somebody answered it
     WEBHOOK_ALL_CLEAR = "webhook_all_clear"
+    CHAT = "chat"  # an SMS or a message of a chat service
+    CHAT_CORRECTION = "chat_correction"
+    CHAT_ALL_CLEAR = "chat_all_clear"
 
 
 MAILS = (Channel.EMAIL, Channel.CORRECTION, Channel.ALL_CLEAR)
 WEBHOOKS = (Channel.WEBHOOK, Channel.WEBHOOK_CORRECTION, Channel.WEBHOOK_ALL_CLEAR)
+CHATS = (Channel.CHAT, Channel.CHAT_CORRECTION, Channel.CHAT_ALL_CLEAR)
 
 
 class NotificationState(StrEnum):
@@ -196,6 +200,29 @@ class Webhook(Audited, Stamped, Base):
     secret: Mapped[str] = mapped_column(Sealed("webhook.secret"))
     previous_secret: Mapped[str | None] = mapped_column(Sealed("webhook.previous_secret"))
     previous_until: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    tried_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    tried_ok: Mapped[bool | None] = mapped_column()
+    tried_words: Mapped[str] = mapped_column(String(300), default="")
+
+
+class ChatRecipient(Audited, Stamped, Base):
+    """Who is told of emergency calls by SMS or chat, besides the mails. `url` is the address as Apprise writes it; it
+    holds the service's secrets, is sealed and never shown: `service` and `shown` are what people see of it.
+    `location_id` None: of calls from everywhere. `tried_*`: the newest try, told by the courier.
+    """
+
+    __tablename__ = "chat_recipient"
+    resource_type = "chat_recipient"
+    unaudited_columns = frozenset({"tried_at", "tried_ok", "tried_words"})
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    location_id: Mapped[str | None] = mapped_column(ForeignKey("location.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(200))
+    url: Mapped[str] = mapped_column(Sealed("chat_recipient.url"))
+    service: Mapped[str] = mapped_column(String(80))
+    shown: Mapped[str] = mapped_column(String(80))
+    kinds: Mapped[list[str]] = mapped_column(Json, default=list)
+    enabled: Mapped[bool] = mapped_column(default=True)
     tried_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
     tried_ok: Mapped[bool | None] = mapped_column()
     tried_words: Mapped[str] = mapped_column(String(300), default="")

@@ -33,6 +33,7 @@ def upgrade() -> None:
     _what_tests_rest_on()
     _alarm_dismissal()
     _owed_marks()
+    _chat_recipients()
     op.add_column("phone", sa.Column("stale_revision", sa.Integer(), nullable=True))
     for table in ("phone", "line"):
         op.add_column(table, sa.Column("placement", sa.String(length=20), nullable=True))
@@ -207,6 +208,36 @@ def _who_carries_calls() -> None:
     op.create_index(
         "ix_emergency_call_open", "emergency_call", ["outcome"], postgresql_where=still_open, sqlite_where=still_open
     )
+
+
+def _chat_recipients() -> None:
+    op.create_table(
+        "chat_recipient",
+        sa.Column("id", sa.String(length=48), nullable=False),
+        sa.Column("account_id", sa.String(length=48), nullable=False),
+        sa.Column("location_id", sa.String(length=48), nullable=True),
+        sa.Column("name", sa.String(length=200), nullable=False),
+        sa.Column("url", sa.LargeBinary(), nullable=False),
+        sa.Column("service", sa.String(length=80), nullable=False),
+        sa.Column("shown", sa.String(length=80), nullable=False),
+        sa.Column("kinds", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("enabled", sa.Boolean(), nullable=False),
+        sa.Column("tried_at", sa.DateTime(), nullable=True),
+        sa.Column("tried_ok", sa.Boolean(), nullable=True),
+        sa.Column("tried_words", sa.String(length=300), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.DateTime(), nullable=False),
+        sa.Column("updated_at", sa.DateTime(), nullable=False),
+        *(
+            sa.ForeignKeyConstraint(
+                [f"{name}_id"], [f"{name}.id"], name=op.f(f"fk_chat_recipient_{name}_id_{name}"), ondelete="CASCADE"
+            )
+            for name in ("account", "location")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_chat_recipient")),
+    )
+    for name in ("account", "location"):
+        op.create_index(op.f(f"ix_chat_recipient_{name}_id"), "chat_recipient", [f"{name}_id"])
 
 
 def downgrade() -> None:

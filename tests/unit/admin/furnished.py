@@ -53,6 +53,8 @@ class Furnished:
             ("PATCH", "branding"): {"accent": "#1d4ed8", "hostname": "phones.acme.example"},
             ("POST", "webhooks"): {"name": "Screen", "url": "https://hooks.acme.example/screen"},
             ("PATCH", "webhooks/{id}"): {"kinds": ["emergency"]},
+            ("POST", "chat-recipients"): {"name": "Guard", "url": "jsons://localhost/guard"},
+            ("PATCH", "chat-recipients/{id}"): {"kinds": ["emergency"]},
             ("PATCH", "validation-settings"): {"provider": "lost", "url": "https://localhost/lost"},
             ("PATCH", "account"): {"name": "Acme Dental & Sons"},
             ("POST", "users"): {"email": "new@acme.example", "name": "New", "role": "operator"},
@@ -146,6 +148,7 @@ async def furnish(port: AdminPort, site: Site, prefix: str = "10.1") -> Furnishe
         ("trunks", {"name": "Carrier", "host": "sip.carrier.example", "secret": "trunk-secret"}),
         ("trunk-groups", {"name": "East"}),
         ("webhooks", {"name": "Door", "url": "https://localhost/door"}),  # a name that is looked up and not reached
+        ("chat-recipients", {"name": "Night guard", "url": "jsons://localhost/guard"}),  # likewise
         ("lines", {"extension": "101", "secret": "s3cret-101"}),
         ("contacts", {"name": "Pharmacy", "number": "102"}),
         ("audit-views", {"name": "Users", "query": "category=Users"}),

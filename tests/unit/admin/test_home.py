@@ -108,6 +108,7 @@ def test_who_is_told_is_open_until_mails_arrive() -> None:
     """S0-09: recipients without a mail server, or with one that takes nothing, are told nothing."""
     assert step("told").is_done
     assert step("told", told=0).action == "Add recipient"
+    assert step("told", told=0, chats=1).is_done, "who reads a chat is told"
     without = step("told", is_mail_set_up=False)
     assert (without.is_done, without.address) == (False, "/settings#mail")
     assert without.text == "1 address, but no mail server: nobody is mailed."

@@ -192,6 +192,7 @@ CASES = {  # path, with the identifier's kind → what the first window changes,
     "/settings/numbers": ({"elin_hold_minutes": "200"}, {"elin_hold_minutes": "240"}),
     "/settings/trunks/{trunks}": ({"priority": "7"}, {"name": "Carrier 2"}),
     "/settings/trunk-groups/{trunk-groups}": ({"place.{trunks}": "1"}, {"name": "East coast"}),
+    "/settings/chats/{chat-recipients}": ({"enabled": ""}, {"name": "Guard"}),
     "/settings/webhooks/{webhooks}": ({"url": "https://localhost/gate"}, {"name": "Gate"}),
     "/settings/mail": ({"host": "192.0.2.1"}, {"sender": "alarm@acme.example"}),
     "/settings/integrations/validation": (

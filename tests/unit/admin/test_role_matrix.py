@@ -19,7 +19,7 @@ TABLE = """
 Area                        | Owner  | Admin  | Account manager | Operator | Auditor
 Doors, oneself and help     | change | change | change          | change   | change
 The account and its looks   | change | change | change          | look     | look
-Webhooks                    | change | change | change          | -        | -
+Webhooks, SMS and chat      | change | change | change          | -        | -
 Users, sessions and factors | change | change | change          | -        | look
 API keys                    | change | change | look            | -        | look
 Policies and servers        | change | change | look            | -        | look
@@ -41,7 +41,10 @@ AREAS = {
         "/api/v1/account", "/api/v1/accounts", "/api/v1/branding", "/settings", "/settings/account",
         "/settings/preferences", "/settings/address", "/settings/branding", "/settings/numbers/hold",
     ),
-    "Webhooks": ("/api/v1/webhooks", "/settings/webhooks", "/settings/integrations"),
+    "Webhooks, SMS and chat": (
+        "/api/v1/webhooks", "/settings/webhooks", "/settings/integrations", "/api/v1/chat-recipients",
+        "/settings/chats",
+    ),
     "Users, sessions and factors": ("/api/v1/users", "/api/v1/sessions", "/users", "/auth-log/sessions"),
     "API keys": ("/api/v1/api-keys", "/settings/api-keys"),
     "Policies and servers": (

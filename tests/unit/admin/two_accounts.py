@@ -30,6 +30,7 @@ PAGES = {
     "/calls": "emergency-calls", "/locations": "locations", "/settings/recipients": "notification-recipients",
     "/settings/pbxs": "pbxs", "/settings/trunks": "trunks", "/settings/trunk-groups": "trunk-groups",
     "/settings/numbers": "numbers", "/settings/api-keys": "api-keys", "/settings/webhooks": "webhooks",
+    "/settings/chats": "chat-recipients",
     "/profile/devices": "devices", "/profile/sessions": "sessions", "/accounts": "accounts", "/phones": "phones",
     "/confirmed-locations": "confirmed-locations", "/lines": "lines", "/phonebook": "contacts", "/files": "assets",
     "/phones/rollouts": "rollouts", "/phones/rollouts/dry-run": "rollouts/dry-run", "/notifications": "notifications",
@@ -114,6 +115,7 @@ async def _change(port: AdminPort, site: Site, path: str, body: dict[str, Any]) 
 async def _mark(port: AdminPort, tenant: Tenant) -> None:
     for kind, name in (
         ("locations", "name"), ("pbxs", "name"), ("trunks", "name"), ("trunk-groups", "name"), ("webhooks", "name"),
+        ("chat-recipients", "name"),
         ("lines", "display_name"), ("contacts", "name"), ("audit-views", "name"), ("phones", "label"),
         ("users", "name"),
     ):  # fmt: skip
