@@ -112,6 +112,14 @@ class CallbackAnswer(Answer):
     ended_at: Instant | None
 
 
+class EscalationAnswer(Answer):
+    """A step that was taken because nobody had acknowledged the call. `told`: addresses, and names of chats."""
+
+    step: int
+    at: str
+    told: list[str]
+
+
 class CallDetail(CallAnswer):
     """With its tries at trunks, its notifications, calls back, and the INVITE as it was sent."""
 
@@ -119,6 +127,8 @@ class CallDetail(CallAnswer):
     attempts: list[AttemptDetail]
     notifications: list[NotificationAnswer]
     callbacks: list[CallbackAnswer]
+    escalations: list[EscalationAnswer]
+    escalation_due_at: Instant | None
     invite: Masked | None
 
 

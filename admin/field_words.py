@@ -59,6 +59,11 @@ LABELS: Mapping[str, Mapping[str, str]] = {
         "auth_user": "User", "secret": "Password", "profile": "Carrier profile", "location_mode": "Location goes",
         "last_resort": "Last resort: tried after all others",
     },
+    "escalation_plan": {
+        f"steps.{at}.{name}": f"Step {at + 1}: {label}"
+        for at in range(3)
+        for name, label in (("after_s", "after"), ("emails", "mail"), ("chat_recipient_ids", "SMS or chat"))
+    },
     "chat_recipient": {
         "url": "Address", "location_id": "Told of calls from", "kinds": "Calls it is told of", "enabled": "Switched on",
     },

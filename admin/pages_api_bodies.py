@@ -11,6 +11,7 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
     },
     "WebhookPatch": {"enabled": False},
     "ChatCreate": {"name": "Night guard", "url": "twilio://account-sid:token@+15185550100/+15185550101"},
+    "EscalationPlanPatch": {"steps": [{"after_s": 120, "emails": ["duty.manager@example.com"]}]},
     "ChatPatch": {"kinds": ["emergency"]},
     "ValidationSettingsPatch": {"provider": "lost", "url": "https://lost.example.com/lost"},
     "MailTestBody": {"to": "frontdesk@example.com"},

@@ -100,7 +100,7 @@ FIELDS: Mapping[str, str] = {
     "attempts": "Every try at a trunk, in order.",
     "auth_user": "User name for the password.",
     "because": "Whose list it stands on: `account`, `location` or `both`; `chat_account` and `chat_location` by SMS or "
-    "chat; `webhook`.",
+    "chat; `webhook`; `escalation`: nobody had acknowledged.",
     "billing_address": "Where invoices go; not what a 911 call carries.",
     "body": "The message as it is mailed.",
     "bssid": "The Wi-Fi access point's BSSID.",
@@ -117,7 +117,17 @@ FIELDS: Mapping[str, str] = {
     "channel": "How it is sent: `email`, `webhook`, or `correction` and `webhook_correction`: a second mail or message,"
     " since what the first one said turned out otherwise; `all_clear` and `webhook_all_clear`: one that tells that a "
     "call which was told as lost was answered after all; `chat`, `chat_correction` and `chat_all_clear`: the "
-    "same by SMS or chat.",
+    "same by SMS or chat; `escalation` and `chat_escalation`: nobody had acknowledged the call.",
+    "escalations": "The steps taken because nobody had acknowledged it.",
+    "escalation_due_at": "When the next step is due; null: none is.",
+    "EscalationAnswer.step": "Which of the plan's steps.",
+    "EscalationAnswer.at": "When it was taken.",
+    "EscalationAnswer.told": "Who was told: addresses, and names of recipients of SMS and chat.",
+    "steps": "At most three, each later than the one before; none: nobody else is told.",
+    "after_s": "Seconds since the call was recorded.",
+    "EscalationStep.emails": "Addresses that are mailed then.",
+    "EscalationStepAnswer.emails": "Addresses that are mailed then.",
+    "chat_recipient_ids": "Recipients of SMS and chat that are told then.",
     "chassis": "The switch: chassis id, its MAC or its name.",
     "checked_at": "When the trunk was last pinged.",
     "city": "City.",

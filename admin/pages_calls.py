@@ -1,5 +1,6 @@
 """Emergency calls: the list, one page for each call, and sending a message to staff again."""
 
+import datetime as dt
 from collections.abc import Sequence
 from urllib.parse import urlencode
 
@@ -142,6 +143,7 @@ async def get_call(request: web.Request) -> web.Response:
         attempts=attempts,
         notifications=notifications,
         callbacks=await store.callbacks_of(session, call),
+        escalations=[(dt.datetime.fromisoformat(one["at"]), one["step"], one["told"]) for one in call.escalations],
         ladder=draw(call, attempts, notifications),
         invites=_invites(call, attempts),
         taken=taken_sentence(call),

@@ -14,7 +14,11 @@ GAP = 240  # between two columns
 TOP = 80
 STEP = 44
 MARK_TEXT = 330  # room for the words beside a mark
-_MAILS: dict[str, str] = {Channel.CORRECTION: "Second mail", Channel.ALL_CLEAR: "Mail, answered after all,"}
+_MAILS: dict[str, str] = {
+    Channel.CORRECTION: "Second mail",
+    Channel.ALL_CLEAR: "Mail, answered after all,",
+    Channel.ESCALATION: "Escalation",
+}
 MAX_NOTES = 6  # messages drawn one by one; more are one line
 
 
@@ -142,7 +146,8 @@ def _message_to(note: Notification) -> str:
     if note.channel in WEBHOOKS:
         return f"{'Webhook' if note.channel == Channel.WEBHOOK else 'Correction to webhook'} {note.subject}"
     if note.channel in CHATS:
-        return f"{'Message' if note.channel == Channel.CHAT else 'Correction'} to {note.subject}"
+        kind = {Channel.CHAT: "Message", Channel.CHAT_ESCALATION: "Escalation"}.get(Channel(note.channel), "Correction")
+        return f"{kind} to {note.subject}"
     return f"{_MAILS.get(note.channel, 'Mail')} to {note.recipient}"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from admin import (
     page_addresses,
@@ -21,9 +22,10 @@ from admin import (
 from admin.audit_filters import FILTERS
 from admin.context import ACCOUNT, ACTOR, HOME, MAIL_SERVER, SCOPES, SESSION
 from admin.field_words import COUNTRIES, LANGUAGES
+from admin.pages_escalation import span
 from admin.pages_form import FORM, Form, form_of, refuse_stale, see_other, typed
 from admin.pages_setting_lists import IN_CARD, READ, trunks_in_order
-from admin.render import render, zone_of
+from admin.render import plural, render, zone_of
 from admin.routes import Route
 from engine.accounts import mail_server, operations, store_trunks
 from engine.accounts import store as accounts
@@ -32,7 +34,7 @@ from engine.accounts.operations import AccountFields
 from engine.accounts.scopes import Scope
 from engine.accounts.trunk_groups import group_alarms
 from engine.audit.events import Event
-from engine.e911 import sites, store_chats
+from engine.e911 import escalation, sites, store_chats
 from engine.e911 import store as e911
 from engine.errors import EngineError, NotFound
 from engine.models import Account
@@ -85,6 +87,7 @@ async def _settings_page(
         recipients=await e911.recipients_of(session, account.id),
         chats=await store_chats.chats_of(session, account.id) if Scope.ACCOUNT_WRITE in request[SCOPES] else [],
         is_told=is_told,
+        escalates=await _escalates(session, account),
         pbxs=await accounts.pbxs_of(session, account.id, limit=READ),
         in_card=IN_CARD,
         audit_query=urlencode(_filters_of_card(request)),
@@ -101,6 +104,14 @@ async def _settings_page(
         mail_is_set=bool(request.app[MAIL_SERVER].settings.host),
         mail_host=request.app[MAIL_SERVER].settings.host,
         may_set_mail=Scope.SECURITY_READ in request[SCOPES] and await mail_server.may_set(session, request[HOME]),
+    )
+
+
+async def _escalates(session: AsyncSession, account: Account) -> str:
+    """When more people are told of a call that nobody acknowledges; empty: never."""
+    steps = escalation.steps_of(await escalation.plan_for(session, account))
+    return " and ".join(f"after {span(step.after_s)}" for step in steps[:1]) + (
+        f", then {plural(len(steps) - 1, 'step', 'steps')} more" if len(steps) > 1 else ""
     )
 
 

@@ -139,6 +139,7 @@ DONE = {  # what a page says after a redirect; the key travels in the address, t
     "branding-saved": "Saved. Everybody of this account sees it from their next page on.",
     "webhook-saved": "Webhook saved. What waits for it is tried at once.",
     "webhook-deleted": "Webhook removed. Nothing more is sent to it.",
+    "escalation-saved": "Saved. It holds from the next call on, and for calls whose steps are still to come.",
     "chat-added": "Recipient added. Send a test message now.",
     "chat-saved": "Recipient saved. What waits for it is tried at once.",
     "chat-deleted": "Recipient removed. Nothing more is sent there.",

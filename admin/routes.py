@@ -106,7 +106,7 @@ _TABLES = (
     "pages_users_many", "pages_users",
     "api_auth_log", "pages_auth_log", "api_trunk_groups", "api_locations_many",
     "api_branding", "pages_branding", "api_storage", "pages_storage", "api_webhooks",
-    "api_chats", "pages_chats", "api_integrations", "pages_integrations",
+    "api_chats", "pages_chats", "api_escalation", "pages_escalation", "api_integrations", "pages_integrations",
 )  # fmt: skip
 
 

@@ -42,6 +42,7 @@ from engine.e911.calls import Recorder
 from engine.e911.chat_courier import ChatCourier
 from engine.e911.chat_library import ChatLibrary
 from engine.e911.dereference import Dereferencer
+from engine.e911.escalator import Escalator
 from engine.e911.notify import Notifier
 from engine.e911.publish import SnapshotPublisher
 from engine.e911.sightings import on_committed
@@ -91,6 +92,7 @@ class App:
         outbound = Outbound(config.outbound.networks)
         self.webhooks = WebhookCourier(self.database, outbound)
         self.chats = ChatCourier(self.database, ChatLibrary(outbound))
+        self.escalator = Escalator(self.database, keys, on_told=self._on_recorded, public_url=config.admin.public_url)
         self.mail_server = MailServer(self.database, config.mail)
         self.mail_server.follow(self.notifier.use)
         self.sweeper = Sweeper(self.database, self.keys, lambda: self.edge.state.udp, pace_s=config.e911.sweep_pace_s)
@@ -223,6 +225,7 @@ class App:
         self._spawn(self.notifier.run(), "notifier")
         self._spawn(self.webhooks.run(), "webhooks")
         self._spawn(self.chats.run(), "chats")
+        self._spawn(self.escalator.run(), "escalation")
         self._spawn(self.mail_server.run(), "mail settings")
         self._spawn(self.notary.run(), "audit checkpoints")
         self._spawn(self.index_keeper.run(), "audit indexes")

@@ -12,7 +12,7 @@ Kind = Literal[
     "call", "callback", "confirmed", "recipient", "notification", "webhook", "alarm", "audit", "fetch", "request",
     "settings", "template", "rollout", "dryrun", "lease", "resync", "contact", "asset", "checkpoint",
     "trunk_group", "sweep", "sweep_plan", "audit_view", "anomaly", "remembered_device", "sign_in", "refused_key",
-    "mail_settings", "chat_recipient",
+    "mail_settings", "chat_recipient", "escalation_plan",
 ]  # fmt: skip
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]  # two digits at once: a 911 call waits for it

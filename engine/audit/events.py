@@ -140,6 +140,8 @@ class Event(StrEnum):
     CHAT_RECIPIENT_UPDATE = "chat_recipient.update"
     CHAT_RECIPIENT_DELETE = "chat_recipient.delete"
     CHAT_RECIPIENT_TEST = "chat_recipient.test"
+    ESCALATION_PLAN_READ = "escalation_plan.read"
+    ESCALATION_PLAN_UPDATE = "escalation_plan.update"
 
     PHONE_CREATE = "phone.create"
     PHONE_LIST = "phone.list"
@@ -251,6 +253,7 @@ class Event(StrEnum):
     EMERGENCY_CALL_READ = "emergency_call.read"
     EMERGENCY_CALL_REFUSE = "emergency_call.refuse"
     EMERGENCY_CALL_ACKNOWLEDGE = "emergency_call.acknowledge"
+    EMERGENCY_CALL_ESCALATE = "emergency_call.escalate"
     EMERGENCY_CALL_EXPORT = "emergency_call.export"
     COMPLIANCE_REPORT_READ = "compliance_report.read"
     COMPLIANCE_REPORT_EXPORT = "compliance_report.export"
@@ -342,6 +345,7 @@ _CATEGORIES = {
     "confirmed_location": Category.LOCATIONS,
     "notification_recipient": Category.EMERGENCY,
     "chat_recipient": Category.EMERGENCY,
+    "escalation_plan": Category.EMERGENCY,
     "phone": Category.PHONES,
     "import": Category.PHONES,
     "phone_sighting": Category.PHONES,

@@ -28,7 +28,17 @@ from engine.audit.events import Event
 from engine.audit.record import Actor, record
 from engine.crypto import KeyRing
 from engine.db import Database, utc_now
-from engine.e911 import callback_numbers, callback_records, chats, mail, store, store_calls, store_tests, webhooks
+from engine.e911 import (
+    callback_numbers,
+    callback_records,
+    chats,
+    escalation,
+    mail,
+    store,
+    store_calls,
+    store_tests,
+    webhooks,
+)
 from engine.e911.entries import LOCATION_NOT_SENT
 from engine.e911.entry_values import instant_of, list_of, status_of, storable
 from engine.e911.journal import START, JournalReader, Position, reader_name
@@ -315,6 +325,7 @@ class Recorder:
             queue_notifications(session, call, told, recipients)
             await webhooks.queue_webhooks(session, call, told)
             await chats.queue_chats(session, call, told)
+        await escalation.begin(session, call)
         record(session, _caller_actor(call), Event.EMERGENCY_CALL_CREATE, call, resource=_resource(call))
         _log_if_nobody(call)
         if not is_told:

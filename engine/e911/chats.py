@@ -2,10 +2,11 @@
 
 An address is one of the library's (`engine.e911.chat_services`), sealed, and told to nobody again: whoever changes a
 recipient leaves it or types another. Messages ride in the outbox like mails, one for each (call, recipient, channel).
-A recipient is people, so a call that only they are told of counts as one of which somebody was told.
+A recipient is people, so a call that only they are told of counts as one of which somebody was told. One that is told
+of no kind of call waits for escalation (`engine.e911.escalation`).
 """
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -13,10 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from engine.audit.events import Event
 from engine.audit.record import Actor, record
 from engine.db import utc_now
-from engine.e911 import chat_message, store
+from engine.e911 import chat_message, store, store_escalation
 from engine.e911 import store_chats as chats
 from engine.e911.chat_library import Address
-from engine.e911.mail import Told
+from engine.e911.mail import Composed, Told
+from engine.e911.store_chats import ChatTarget
 from engine.e911.webhooks import KINDS, Tried
 from engine.errors import Conflict, FieldFault, Invalid
 from engine.ids import new_id
@@ -73,7 +75,16 @@ async def update_chat(
 
 
 async def delete_chat(session: AsyncSession, actor: Actor, row: ChatRecipient) -> None:
-    """Remove it. What waits for it is given up, and the call's page says why."""
+    """Remove it. What waits for it is given up, and the call's page says why.
+
+    Raises:
+        Conflict: it is told when nobody acknowledges a call, and somebody relies on that.
+    """
+    plan = await store_escalation.plan_of(session, row.account_id)
+    if any(row.id in step["chat_recipient_ids"] for step in (plan.steps if plan is not None else [])):
+        raise Conflict(
+            f"{row.name} is told of calls that nobody acknowledges. Take it out of the escalation under Settings first."
+        )
     await chats.give_up(session, row, "The recipient was removed.")
     await session.delete(row)
     record(session, actor, Event.CHAT_RECIPIENT_DELETE, row)
@@ -96,33 +107,40 @@ async def queue_chats(
     told: Told,
     *,
     channel: Channel = Channel.CHAT,
-    only: Collection[str] | None = None,
 ) -> list[str]:
     """A message in the outbox for each recipient of such calls, in this transaction; returns their names.
 
     Args:
         channel: `CHAT_CORRECTION` or `CHAT_ALL_CLEAR`: what was said before turned out otherwise.
-        only: Of these recipients alone.
     """
     location_id = (call.location or {}).get("id")
     named = location_id if isinstance(location_id, str) else None
     targets = await chats.targets_of(session, call.account_id, named, call.kind)
-    at = call.recorded_at if channel is Channel.CHAT else utc_now()
     composed = chat_message.compose(told) if targets else None
-    names = list[str]()
-    for target in targets:
-        if composed is None or (only is not None and target.id not in only):
-            continue
-        names.append(target.name)
-        session.add(
-            Notification(
-                id=new_id("notification"), account_id=call.account_id, emergency_call_id=call.id, recipient=target.id,
-                channel=channel, because=f"chat_{target.because}", subject=f"{target.name} ({target.shown})",
-                body=f"{composed.subject}\n{composed.body}", state=NotificationState.WAITING, created_at=at,
-                next_try_at=at,
-            )
-        )  # fmt: skip
-    return names
+    if composed is not None:
+        session.add_all([_message(call, target, composed, channel, f"chat_{target.because}") for target in targets])
+    return [target.name for target in targets]
+
+
+async def queue_escalation(session: AsyncSession, call: EmergencyCall, told: Told, ids: Sequence[str]) -> list[str]:
+    """A message for each of these recipients that is switched on; returns their names."""
+    targets = [target for target in await chats.switched_on(session, call.account_id) if target.id in ids]
+    composed = chat_message.compose(told) if targets else None
+    if composed is not None:
+        channel = Channel.CHAT_ESCALATION
+        session.add_all([_message(call, target, composed, channel, "escalation") for target in targets])
+    return [target.name for target in targets]
+
+
+def _message(
+    call: EmergencyCall, target: ChatTarget, composed: Composed, channel: Channel, because: str
+) -> Notification:
+    at = call.recorded_at if channel is Channel.CHAT else utc_now()
+    return Notification(
+        id=new_id("notification"), account_id=call.account_id, emergency_call_id=call.id, recipient=target.id,
+        channel=channel, because=because, subject=f"{target.name} ({target.shown})",
+        body=f"{composed.subject}\n{composed.body}", state=NotificationState.WAITING, created_at=at, next_try_at=at,
+    )  # fmt: skip
 
 
 async def _apply(session: AsyncSession, row: ChatRecipient, wished: ChatFields, address: Address) -> None:
@@ -131,8 +149,8 @@ async def _apply(session: AsyncSession, row: ChatRecipient, wished: ChatFields, 
         faults.append(FieldFault("name", "Expected 1 to 200 printable characters."))
     if wished.url is not None and address.fault:
         faults.append(FieldFault("url", address.fault))
-    if not wished.kinds or set(wished.kinds) - set(KINDS):
-        faults.append(FieldFault("kinds", f"Expected at least one of {', '.join(KINDS)}."))
+    if set(wished.kinds) - set(KINDS):
+        faults.append(FieldFault("kinds", f"Expected none or some of {', '.join(KINDS)}."))
     place = wished.location_id
     if place and await store.location_by_id(session, row.account_id, place) is None:
         faults.append(FieldFault("location_id", "Expected one of the account's locations, or none for all of them."))

@@ -166,6 +166,7 @@ class Told:
     prefix: str = ""  # what the account or location wants in front of the subject
     instructions: tuple[str, ...] = ()  # of the account, then of the location
     number: str = "911"  # what people dial for help where the caller is
+    unacknowledged_s: int = 0  # for how long nobody has acknowledged it; 0: that is not why this is told
     test_number: str = "933"  # what they dial for a test there; empty where no number is set aside
 
     @property
@@ -210,7 +211,8 @@ def compose(told: Told, because: str) -> Composed:
     dialed = one_line(told.dialed, 30)
     lost = "The address did not reach responders: " if LOCATION_DROPPED in told.flags else ""
     urgent = _first_words(told)
-    first = "".join(f"{each}: " for each in (word, urgent) if each)
+    silent = f"NOBODY HAS ACKNOWLEDGED this for {_span(told.unacknowledged_s)}" if told.unacknowledged_s else ""
+    first = "".join(f"{each}: " for each in (word, silent, urgent) if each)
     headline = f"{first}{lost}{dialed} was dialed by {who} at {where}"
     rows = [(label, [line for line in lines if line]) for label, lines in _facts(told, who)]
     body = _TEXT.get_template("notification.txt.j2").render(
@@ -225,6 +227,7 @@ def compose(told: Told, because: str) -> Composed:
     mark = f"[{word}] " if word else ""
     what = f"address not conveyed, {dialed} call" if lost else f"{dialed} call"
     what = f"{urgent}: {what}" if urgent else what
+    what = f"NOT ACKNOWLEDGED: {what}" if told.unacknowledged_s else what
     facts = _cut(f"{what}: {who} at {where}", MAX_SUBJECT_CHARS - len(mark))
     # behind the word TEST or DRILL and beside the facts, of which none is cut for it
     return Composed(f"{mark}{f'{prefix} ' if prefix else ''}{facts}", body)
@@ -285,10 +288,17 @@ _DRILL_STEP = (
 )
 
 
+_SILENT_STEP = (
+    "Why you are told now: others were told of this at once, and none of them has acknowledged it. Make sure that "
+    "somebody sees to it, then acknowledge it on the call's page or under Alerts, so that nobody else is told."
+)
+
+
 def _steps(told: Told) -> list[str]:
     """What to do: ours first, then what the account and the location say, marked as theirs."""
     own = [one_line(text, MAX_INSTRUCTION_CHARS) for text in told.instructions]
-    return [*_our_steps(told), *(f"Instructions: {text}" for text in own if text)]
+    silent = [_SILENT_STEP] if told.unacknowledged_s else []
+    return [*silent, *_our_steps(told), *(f"Instructions: {text}" for text in own if text)]
 
 
 def _our_steps(told: Told) -> list[str]:
@@ -360,6 +370,8 @@ def _note(flag: str, number: str, *, is_test: bool) -> str:
 
 def _because(because: str, told: Told) -> str:
     account = one_line(told.account_name)
+    if because == "escalation":
+        return f"You get this mail because you are told of calls of {account} that nobody acknowledges."
     where = one_line(told.location_name or "")
     calls = " and ".join(number for number in (told.number, told.test_number) if number)
     lists = {
@@ -378,6 +390,11 @@ def time_words(at: datetime, timezone: str) -> str:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         return f"{at:%a %d %b %Y}, {utc}"
     return f"{local:%a %d %b %Y, %H:%M:%S %Z} ({utc})"
+
+
+def _span(seconds: int) -> str:
+    """A time as people say it: `90 seconds`, `5 minutes`."""
+    return f"{seconds} seconds" if seconds < 120 else f"{round(seconds / 60)} minutes"
 
 
 def address_lines(civic_address: Mapping[str, Any]) -> tuple[str, ...]:

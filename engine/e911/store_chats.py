@@ -57,7 +57,7 @@ async def targets_of(
     session: AsyncSession, account_id: str, location_id: str | None, kind: str
 ) -> Sequence[ChatTarget]:
     """Those that are on and are told of such a call from there."""
-    targets = await _switched_on(
+    targets = await switched_on(
         session, account_id, or_(ChatRecipient.location_id.is_(None), ChatRecipient.location_id == location_id)
     )
     return [target for target in targets if kind in target.kinds]
@@ -65,19 +65,18 @@ async def targets_of(
 
 async def told_everywhere(session: AsyncSession, account_id: str) -> int:
     """How many are told of every emergency call of the account."""
-    targets = await _switched_on(session, account_id, ChatRecipient.location_id.is_(None))
+    targets = await switched_on(session, account_id, ChatRecipient.location_id.is_(None))
     return sum(CallKind.EMERGENCY in target.kinds for target in targets)
 
 
 async def places_told(session: AsyncSession, account_id: str) -> frozenset[str]:
     """The locations whose emergency calls somebody of their own is told of."""
-    targets = await _switched_on(session, account_id, ChatRecipient.location_id.is_not(None))
+    targets = await switched_on(session, account_id, ChatRecipient.location_id.is_not(None))
     return frozenset(str(target.location_id) for target in targets if CallKind.EMERGENCY in target.kinds)
 
 
-async def _switched_on(
-    session: AsyncSession, account_id: str, *conditions: ColumnElement[bool]
-) -> Sequence[ChatTarget]:
+async def switched_on(session: AsyncSession, account_id: str, *conditions: ColumnElement[bool]) -> Sequence[ChatTarget]:
+    """Those that anything is sent to, of whatever calls."""
     query = select(
         ChatRecipient.id, ChatRecipient.name, ChatRecipient.shown, ChatRecipient.kinds, ChatRecipient.location_id
     ).where(ChatRecipient.account_id == account_id, ChatRecipient.enabled.is_(True), *conditions)

@@ -11,7 +11,7 @@ from engine.audit.checkpoints import Signer
 from engine.audit.events import Event
 from engine.audit.record import Actor, record
 from engine.db import utc_now
-from engine.e911 import chats, mail, store_tests
+from engine.e911 import chats, escalation, mail, store_tests
 from engine.e911.sweep import next_round
 from engine.e911.telling import NO_RECIPIENTS, queue_notifications, recipients_for, told_of
 from engine.e911.webhooks import queue_webhooks
@@ -165,6 +165,7 @@ async def hold_drill(
     queue_notifications(session, call, told, recipients)
     await queue_webhooks(session, call, told)
     by_chat = await chats.queue_chats(session, call, told)
+    await escalation.begin(session, call)
     resource = ("call", call.id, mail.one_line(f"Drill at {location.name}"))
     record(
         session,

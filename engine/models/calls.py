@@ -8,7 +8,7 @@ from sqlalchemy import ForeignKey, Index, Integer, String, Text, UniqueConstrain
 from sqlalchemy.orm import Mapped, mapped_column
 
 from engine.db import Base, Sealed, UtcDateTime, utc_now
-from engine.models.base import Audited, Id, Json, Stamped
+from engine.models.base import Audited, Id, Json, Stamped, only_where
 
 
 class CallKind(StrEnum):
@@ -29,11 +29,13 @@ class Channel(StrEnum):
     CHAT = "chat"  # an SMS or a message of a chat service
     CHAT_CORRECTION = "chat_correction"
     CHAT_ALL_CLEAR = "chat_all_clear"
+    ESCALATION = "escalation"  # a mail to those who are told when nobody acknowledges
+    CHAT_ESCALATION = "chat_escalation"
 
 
-MAILS = (Channel.EMAIL, Channel.CORRECTION, Channel.ALL_CLEAR)
+MAILS = (Channel.EMAIL, Channel.CORRECTION, Channel.ALL_CLEAR, Channel.ESCALATION)
 WEBHOOKS = (Channel.WEBHOOK, Channel.WEBHOOK_CORRECTION, Channel.WEBHOOK_ALL_CLEAR)
-CHATS = (Channel.CHAT, Channel.CHAT_CORRECTION, Channel.CHAT_ALL_CLEAR)
+CHATS = (Channel.CHAT, Channel.CHAT_CORRECTION, Channel.CHAT_ALL_CLEAR, Channel.CHAT_ESCALATION)
 
 
 class NotificationState(StrEnum):
@@ -49,7 +51,17 @@ class EmergencyCall(Audited, Base):
     resource_type = "call"
     # told by the carrier
     unaudited_columns = frozenset(
-        {"outcome", "status_code", "answered_at", "ended_at", "trunk_id", "changed_at", "flags"}
+        {
+            "outcome",
+            "status_code",
+            "answered_at",
+            "ended_at",
+            "trunk_id",
+            "changed_at",
+            "flags",
+            "escalation_due_at",
+            "escalations",
+        }
     )
     __table_args__ = (
         Index("ix_emergency_call_account_sent", "account_id", "sent_at"),
@@ -62,6 +74,7 @@ class EmergencyCall(Audited, Base):
             postgresql_where=text("ended_at IS NULL"),
             sqlite_where=text("ended_at IS NULL"),
         ),
+        Index("ix_emergency_call_escalation", "escalation_due_at", **only_where("escalation_due_at IS NOT NULL")),
     )
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"))
@@ -91,6 +104,8 @@ class EmergencyCall(Audited, Base):
     acknowledged_by: Mapped[str | None] = mapped_column(String(320))  # as they were called then
     acknowledged_by_id: Mapped[str | None] = mapped_column(String(80))
     acknowledgement_note: Mapped[str | None] = mapped_column(String(1000))
+    escalation_due_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)  # of the next step; None: none is owed
+    escalations: Mapped[list[dict[str, Any]]] = mapped_column(Json, default=list, server_default="[]")
 
 
 class CallWriter(Base):
@@ -226,6 +241,16 @@ class ChatRecipient(Audited, Stamped, Base):
     tried_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
     tried_ok: Mapped[bool | None] = mapped_column()
     tried_words: Mapped[str] = mapped_column(String(300), default="")
+
+
+class EscalationPlan(Audited, Stamped, Base):
+    """Who is told of a call that nobody acknowledges, step by step: `engine.e911.escalation`. No steps: nobody."""
+
+    __tablename__ = "escalation_plan"
+    resource_type = "escalation_plan"
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), unique=True)
+    steps: Mapped[list[dict[str, Any]]] = mapped_column(Json, default=list)
 
 
 class AlarmDismissal(Audited, Base):

@@ -123,6 +123,7 @@ async def addresses(site: Site) -> dict[str, list[str]]:
         contact = await made("contacts", {"name": "Pharmacy", "number": "102"})
         group = await made("trunk-groups", {"name": "East", "trunk_ids": [await first("trunks")]})
         hook = await made("webhooks", {"name": "Door", "url": "https://localhost/door"})
+        chat = await made("chat-recipients", {"name": "Night guard", "url": "jsons://localhost/guard"})
         change = {"kind": "settings", "target": "account", "after": {"lldp": False}}
         rollout = await made("rollouts", change | {"canary": {"random": 1}})
         dry_run = await made("rollouts/dry-run", change)
@@ -136,6 +137,7 @@ async def addresses(site: Site) -> dict[str, list[str]]:
         "/settings/trunks/{id}": [f"/settings/trunks/{trunk}"],
         "/settings/trunk-groups/{id}": [f"/settings/trunk-groups/{group}"],
         "/settings/webhooks/{id}": [f"/settings/webhooks/{hook}"],
+        "/settings/chats/{id}": [f"/settings/chats/{chat}"],
         "/locations/{id}": [f"/locations/{ids['location']}", f"/locations/{other}"],
         "/help/guides/{guide}": ["/help/guides/users", "/help/guides/phones"],
         "/locations/{id}/merge/{other}": [f"/locations/{ids['location']}/merge/{other}"],

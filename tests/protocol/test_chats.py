@@ -100,20 +100,20 @@ async def courier(database: Database, library: ChatLibrary) -> AsyncIterator[Cha
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def _site(database: Database) -> tuple[Account, Location]:
+async def site_of(database: Database) -> tuple[Account, Location]:
     async with database.sessions.begin() as session:
         account = await add_account(session)
         return account, await add_location(session, account)
 
 
-async def _chat(database: Database, library: ChatLibrary, account: Account, url: str, **fields: Any) -> ChatRecipient:
+async def chat_of(database: Database, library: ChatLibrary, account: Account, url: str, **fields: Any) -> ChatRecipient:
     address = await library.read(url)
     async with database.sessions.begin() as session:
         wished = ChatFields(fields.pop("name", "Night guard"), url, **fields)
         return await chats.create_chat(session, ACTOR, account, wished, address)
 
 
-async def _drill(database: Database, account: Account, location: Location) -> str:
+async def drill_at(database: Database, account: Account, location: Location) -> str:
     async with database.sessions.begin() as session:
         here = await session.get(Location, location.id)
         assert here is not None
@@ -132,7 +132,7 @@ async def _settled(database: Database, state: str) -> Notification:
             await asyncio.sleep(0.02)
 
 
-def _entry(account: Account, location: Location, **changed: Any) -> dict[str, Any]:
+def entry_of(account: Account, location: Location, **changed: Any) -> dict[str, Any]:
     return {
         "type": "call", "id": new_id("call"), "account_id": account.id, "call_id": "a@b", "dialed": "911",
         "kind": "emergency", "caller": {"name": "Ann @channel", "extension": "101", "callback_number": "+15185550101"},
@@ -141,7 +141,7 @@ def _entry(account: Account, location: Location, **changed: Any) -> dict[str, An
     }  # fmt: skip
 
 
-async def _recorded(database: Database, keys: KeyRing, folder: Path, *entries: dict[str, Any]) -> None:
+async def recorded(database: Database, keys: KeyRing, folder: Path, *entries: dict[str, Any]) -> None:
     journal = JournalWriter(folder / "journal", keys, on_durable=lambda: None, on_fault=lambda _words: None)
     for entry in entries:
         journal.put(entry)
@@ -157,16 +157,16 @@ async def test_a_recorded_911_call_reaches_each_chat_once_in_few_words(
     database: Database, keys: KeyRing, service: Service, library: ChatLibrary, courier: ChatCourier, tmp_path: Path
 ) -> None:
     """E-11: one message per (call, recipient, channel), the mail's facts in short; nobody else is told."""
-    account, location = await _site(database)
+    account, location = await site_of(database)
     async with database.sessions.begin() as session:
         elsewhere = await add_location(session, account, name="Warehouse")
-    await _chat(database, library, account, service.url())
-    await _chat(database, library, account, service.url("here"), location_id=location.id)
-    await _chat(database, library, account, service.url("elsewhere"), location_id=elsewhere.id)
-    await _chat(database, library, account, service.url("tests"), kinds=("test",))
-    await _chat(database, library, account, service.url("off"), enabled=False)
-    entry = _entry(account, location)
-    await _recorded(database, keys, tmp_path, entry, entry)  # the journal read again changes nothing
+    await chat_of(database, library, account, service.url())
+    await chat_of(database, library, account, service.url("here"), location_id=location.id)
+    await chat_of(database, library, account, service.url("elsewhere"), location_id=elsewhere.id)
+    await chat_of(database, library, account, service.url("tests"), kinds=("test",))
+    await chat_of(database, library, account, service.url("off"), enabled=False)
+    entry = entry_of(account, location)
+    await recorded(database, keys, tmp_path, entry, entry)  # the journal read again changes nothing
     courier.wake()
     taken = dict(await service.wait_for(2))
     assert set(taken) == {f"/guard/{SECRET}", "/here"}
@@ -187,18 +187,18 @@ async def test_a_call_that_turns_out_otherwise_is_told_again_by_chat(
     database: Database, keys: KeyRing, service: Service, library: ChatLibrary, courier: ChatCourier, tmp_path: Path
 ) -> None:
     """E-11: nobody took it, then somebody did: a correction and the all-clear, as by mail; tests are marked TEST."""
-    account, location = await _site(database)
-    await _chat(database, library, account, service.url("guard"))
-    entry = _entry(account, location)
+    account, location = await site_of(database)
+    await chat_of(database, library, account, service.url("guard"))
+    entry = entry_of(account, location)
     now = utc_now().isoformat()
-    await _recorded(database, keys, tmp_path / "1", entry)
-    await _recorded(
+    await recorded(database, keys, tmp_path / "1", entry)
+    await recorded(
         database, keys, tmp_path / "2", {"type": "outcome", "call": entry["id"], "outcome": "failed", "at": now}
     )
-    await _recorded(
+    await recorded(
         database, keys, tmp_path / "3", {"type": "outcome", "call": entry["id"], "outcome": "answered", "at": now}
     )
-    await _recorded(database, keys, tmp_path / "4", _entry(account, location, dialed="933", kind="test"))
+    await recorded(database, keys, tmp_path / "4", entry_of(account, location, dialed="933", kind="test"))
     courier.wake()
     titles = sorted(said["title"].partition(":")[0] for _path, said in await service.wait_for(4))
     assert titles == [
@@ -210,10 +210,10 @@ async def test_what_a_service_refuses_is_tried_again_and_given_up_with_its_words
     database: Database, service: Service, library: ChatLibrary, courier: ChatCourier
 ) -> None:
     """E-11: retries with back-off; what is said of them holds no secret of the address."""
-    account, location = await _site(database)
-    chat = await _chat(database, library, account, service.url())
+    account, location = await site_of(database)
+    chat = await chat_of(database, library, account, service.url())
     service.statuses = [503]
-    await _drill(database, account, location)
+    await drill_at(database, account, location)
     courier.wake()
     await service.wait_for(2)
     assert (await _settled(database, "sent")).tries == 2
@@ -221,7 +221,7 @@ async def test_what_a_service_refuses_is_tried_again_and_given_up_with_its_words
     service.statuses = [403] * 9
     async with database.sessions.begin() as session:
         other = await add_location(session, account, name="Annex")
-    await _drill(database, account, other)
+    await drill_at(database, account, other)
     courier.wake()
     row = await _settled(database, "failed")
     assert row.tries == 3
@@ -239,9 +239,9 @@ async def test_a_service_that_hangs_holds_up_neither_mails_nor_other_chats(
 ) -> None:
     """E-11: its process is ended and the message waits for another try; a stop releases what was not sent."""
     library = ChatLibrary(HERE, within_s=600.0)
-    account, location = await _site(database)
-    await _chat(database, library, account, service.url("hang") + "?rto=600")
-    await _chat(database, library, account, service.url("guard"))
+    account, location = await site_of(database)
+    await chat_of(database, library, account, service.url("hang") + "?rto=600")
+    await chat_of(database, library, account, service.url("guard"))
     async with database.sessions.begin() as session:
         await sites.add_recipient(session, ACTOR, account, "desk@example.com")
     sink = MailSink()
@@ -249,7 +249,7 @@ async def test_a_service_that_hangs_holds_up_neither_mails_nor_other_chats(
     notifier = Notifier(database, Mail(host="127.0.0.1", port=sink.port, security="none"), poll_s=0.02)
     courier = ChatCourier(database, library, patience=QUICK, poll_s=0.02)
     tasks = [asyncio.create_task(notifier.run()), asyncio.create_task(courier.run())]
-    await _drill(database, account, location)
+    await drill_at(database, account, location)
     await service.wait_for(1)
     await sink.wait_for(1)
     async with asyncio.timeout(60):
@@ -338,11 +338,11 @@ async def test_a_removed_recipient_leaves_nothing_waiting_and_goes_with_its_loca
     database: Database, service: Service, library: ChatLibrary, courier: ChatCourier
 ) -> None:
     """E-11: the call's page says why nothing was sent."""
-    account, location = await _site(database)
-    chat = await _chat(database, library, account, service.url())
+    account, location = await site_of(database)
+    chat = await chat_of(database, library, account, service.url())
     async with database.sessions.begin() as session:
         empty = await add_location(session, account, name="Empty")
-    await _chat(database, library, account, service.url("empty"), location_id=empty.id)
+    await chat_of(database, library, account, service.url("empty"), location_id=empty.id)
     async with database.sessions.begin() as session:
         here = await session.get(Location, location.id)
         assert here is not None

@@ -1,13 +1,18 @@
 """The outboxes on a real PostgreSQL: two nodes on one database share the work, and nobody is told twice."""
 
 import asyncio
+import datetime as dt
 from collections.abc import AsyncIterator
 
 import pytest
 from sqlalchemy import func, select, update
 
+from engine.audit.record import SYSTEM
 from engine.config import Mail
+from engine.crypto import KeyRing
 from engine.db import Database, utc_now
+from engine.e911 import escalation
+from engine.e911.escalator import Escalator
 from engine.e911.notify import Notifier
 from engine.e911.webhook_courier import WebhookCourier
 from engine.ids import new_id
@@ -91,3 +96,26 @@ async def _left(database: Database) -> int:
     async with database.sessions() as session:
         query = select(func.count()).select_from(Notification)
         return await session.scalar(query.where(Notification.state == "waiting", Notification.channel == "email")) or 0
+
+
+async def test_of_two_nodes_one_takes_each_step_of_an_escalation(
+    nodes: tuple[Database, Database], keys: KeyRing
+) -> None:
+    """E-11: the call's row is locked by whoever takes it, and the other passes it over."""
+    here, there = nodes
+    async with here.sessions.begin() as session:
+        account = await add_account(session)
+        plan = await escalation.plan_for(session, account, to_change=True)
+        step = {"after_s": 60, "emails": ["duty@example.com"], "chat_recipient_ids": []}
+        await escalation.change_plan(session, SYSTEM, account, plan, [step])
+        for _ in range(10):
+            call = await add_emergency_call(session, account, kind="emergency", outcome="answered", at=utc_now())
+            call.escalation_due_at = utc_now() - dt.timedelta(seconds=1)
+    nodes_of = [Escalator(database, keys, on_told=lambda: None) for database in (here, there)]
+    taken = await asyncio.gather(*(node.take_due() for node in nodes_of))
+    assert sum(taken) == 10
+    async with here.sessions() as session:
+        told = await session.scalar(
+            select(func.count()).select_from(Notification).where(Notification.channel == "escalation")
+        )
+    assert told == 10

@@ -16,6 +16,7 @@ from engine.models import (
     AUDIT_SEARCH_LATER_SQLITE,
     AUDIT_SEQUENCE_POSTGRESQL,
 )
+from engine.models.base import only_where
 
 revision = "0006"
 down_revision = "0005"
@@ -34,6 +35,7 @@ def upgrade() -> None:
     _alarm_dismissal()
     _owed_marks()
     _chat_recipients()
+    _escalation()
     op.add_column("phone", sa.Column("stale_revision", sa.Integer(), nullable=True))
     for table in ("phone", "line"):
         op.add_column(table, sa.Column("placement", sa.String(length=20), nullable=True))
@@ -238,6 +240,30 @@ def _chat_recipients() -> None:
     )
     for name in ("account", "location"):
         op.create_index(op.f(f"ix_chat_recipient_{name}_id"), "chat_recipient", [f"{name}_id"])
+
+
+def _escalation() -> None:
+    op.create_table(
+        "escalation_plan",
+        sa.Column("id", sa.String(length=48), nullable=False),
+        sa.Column("account_id", sa.String(length=48), nullable=False),
+        sa.Column("steps", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.DateTime(), nullable=False),
+        sa.Column("updated_at", sa.DateTime(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["account.id"], name=op.f("fk_escalation_plan_account_id_account"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_escalation_plan")),
+        sa.UniqueConstraint("account_id", name=op.f("uq_escalation_plan_account_id")),
+    )
+    op.add_column("emergency_call", sa.Column("escalation_due_at", sa.DateTime(), nullable=True))
+    steps = sa.Column("escalations", sa.JSON(none_as_null=True), nullable=False, server_default="[]")
+    op.add_column("emergency_call", steps)
+    op.create_index(
+        "ix_emergency_call_escalation", "emergency_call", ["escalation_due_at"],
+        **only_where("escalation_due_at IS NOT NULL"),
+    )  # fmt: skip
 
 
 def downgrade() -> None:

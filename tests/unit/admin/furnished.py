@@ -55,6 +55,7 @@ class Furnished:
             ("PATCH", "webhooks/{id}"): {"kinds": ["emergency"]},
             ("POST", "chat-recipients"): {"name": "Guard", "url": "jsons://localhost/guard"},
             ("PATCH", "chat-recipients/{id}"): {"kinds": ["emergency"]},
+            ("PATCH", "escalation-plan"): {"steps": [{"after_s": 60, "emails": ["duty@acme.example"]}]},
             ("PATCH", "validation-settings"): {"provider": "lost", "url": "https://localhost/lost"},
             ("PATCH", "account"): {"name": "Acme Dental & Sons"},
             ("POST", "users"): {"email": "new@acme.example", "name": "New", "role": "operator"},

@@ -192,7 +192,10 @@ CASES = {  # path, with the identifier's kind → what the first window changes,
     "/settings/numbers": ({"elin_hold_minutes": "200"}, {"elin_hold_minutes": "240"}),
     "/settings/trunks/{trunks}": ({"priority": "7"}, {"name": "Carrier 2"}),
     "/settings/trunk-groups/{trunk-groups}": ({"place.{trunks}": "1"}, {"name": "East coast"}),
-    "/settings/chats/{chat-recipients}": ({"enabled": ""}, {"name": "Guard"}),
+    "/settings/escalation": (
+        {"steps.0.emails": "duty@acme.example"}, {"steps.0.after_s": "120"},
+    ),
+    "/settings/chats/{chat-recipients}": ({"name": "Guard"}, {"name": "Night desk"}),
     "/settings/webhooks/{webhooks}": ({"url": "https://localhost/gate"}, {"name": "Gate"}),
     "/settings/mail": ({"host": "192.0.2.1"}, {"sender": "alarm@acme.example"}),
     "/settings/integrations/validation": (
@@ -214,6 +217,7 @@ CASES = {  # path, with the identifier's kind → what the first window changes,
     "/lines/{lines}": ({"display_name": "Hall"}, {"callback_number": "+15185550100"}),
 }  # fmt: skip
 TICKED = {  # boxes and choices that a browser sends beside the fields
+    "chats": {"kinds": "emergency", "enabled": "on"},
     "webhooks": {"kinds": "emergency", "enabled": "on"}, "trunks/": {"enabled": "on"}, "branding": {"theme": "own"},
     "views/": {"is_shared": "on"},
 }  # fmt: skip

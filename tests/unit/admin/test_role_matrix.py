@@ -38,7 +38,8 @@ AREAS = {
         "/api/v1/openapi.json",
     ),
     "The account and its looks": (
-        "/api/v1/account", "/api/v1/accounts", "/api/v1/branding", "/settings", "/settings/account",
+        "/api/v1/account", "/api/v1/accounts", "/api/v1/branding", "/api/v1/escalation-plan",
+        "/settings/escalation", "/settings", "/settings/account",
         "/settings/preferences", "/settings/address", "/settings/branding", "/settings/numbers/hold",
     ),
     "Webhooks, SMS and chat": (

@@ -54,6 +54,7 @@ OTHERS = {
 FIELDS = {
     "default_location_id": "locations", "location_id": "locations", "merged_id": "twin", "pbx_id": "pbxs",
     "trunk_group_id": "trunk-groups", "trunk_ids": "trunks", "line_id": "lines", "phone_id": "phones", "lines": "lines",
+    "chat_recipient_ids": "chat-recipients",
     "phones": "phones", "/api/v1/phones/bulk ids": "phones", "/api/v1/locations/bulk ids": "locations",
 }  # fmt: skip
 # Fields of another shape that name a record all the same, and how.
