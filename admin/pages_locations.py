@@ -19,12 +19,12 @@ from engine.accounts import store_trunks
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 from engine.db import utc_now
-from engine.e911 import callback_numbers, sites, store, store_merge, store_tests
+from engine.e911 import callback_numbers, sites, store, store_chats, store_merge, store_tests
 from engine.e911.fields import canonical_network
 from engine.e911.store import Usage
 from engine.e911.validation import Verdict, note_verdict
 from engine.errors import EngineError, FieldFault, NotFound
-from engine.models import EmergencyCall, Location, LocationTest, Network, NetworkKind, Phone
+from engine.models import CallKind, EmergencyCall, Location, LocationTest, Network, NetworkKind, Phone
 
 CIVIC_FIELDS = (
     "HNO",
@@ -99,9 +99,17 @@ async def _location_page(request: web.Request, error: EngineError | None) -> web
         can_be_asked=bool(await request.app[VALIDATOR].name(request[SESSION])),
         test=await store_tests.last_test_of(session, location) if location else None,
         account_told=[recipient.email for recipient in await store.recipients_of(session, account.id)],
+        chats_told=await _chats_told(request, location),
         groups=[(group.id, group.name) for group in await store_trunks.trunk_groups_of(session, account.id, limit=500)],
         timezones=_zones(str(values["timezone"])), here=await _here(request, location) if location else None,
     )  # fmt: skip
+
+
+async def _chats_told(request: web.Request, location: Location | None) -> list[str]:
+    """Who is told by SMS or chat of an emergency call from there."""
+    account_id, place = request[ACCOUNT].id, location.id if location else None
+    found = await store_chats.targets_of(request[SESSION], account_id, place, CallKind.EMERGENCY)
+    return [target.name for target in found]
 
 
 async def _here(request: web.Request, location: Location) -> Here:

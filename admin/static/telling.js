@@ -24,7 +24,8 @@ for (const box of document.querySelectorAll("[data-told]")) {
       line.append(`${email} `, because);
       return line;
     }));
-    box.querySelector(".nobody").hidden = told.length > 0;
+    const nobody = box.querySelector(".nobody"); // none where somebody is told by SMS or chat
+    if (nobody) nobody.hidden = told.length > 0;
   };
   area.addEventListener("input", show);
 }

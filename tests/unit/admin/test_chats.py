@@ -86,6 +86,7 @@ async def test_who_is_told_by_chat_alone_is_somebody_who_is_told(port: AdminPort
     page = await (await port.call("GET", "/settings", browser)).text()
     assert "Nobody is told about every 911 call" not in page
     assert "twilio://…0101" in page
+    assert "nobody on site learns of them" not in await (await port.call("GET", "/locations/new", browser)).text()
     assert "told by SMS or chat at every emergency call" in await (await port.call("GET", "/", browser)).text()
 
 
