@@ -113,9 +113,10 @@ class Station:
 class Ground:
     """What the rows of some stations rest on. `table`: what the edge would have of them, and no more.
 
-    `only_pbx_id`: of lines that name none. `holders`: how many phones have each line. `recipients`: by location id, ""
-    for a call without one. `may_mail`: a mail server is set up. `down`: trunks that answer no ping. `has_last_resort`:
-    another account's trunk takes calls of last resort. `validated_by`: by location id.
+    `only_pbx_id`: of lines that name none. `holders`: how many phones have each line. `recipients` of mails, `chats`
+    (who is told by SMS or chat): by location id, "" for a call without one. `may_mail`: a mail server is set up.
+    `down`: trunks that answer no ping. `has_last_resort`: another account's trunk takes calls of last resort.
+    `validated_by`: by location id.
     """
 
     table: AccountTable
@@ -124,6 +125,7 @@ class Ground:
     only_pbx_id: str | None = None
     holders: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     recipients: Mapping[str, Sequence[str]] = field(default_factory=lambda: MappingProxyType({}))
+    chats: Mapping[str, Sequence[str]] = field(default_factory=lambda: MappingProxyType({}))
     webhooks: Sequence[str] = ()
     may_mail: bool = True
     down: Collection[str] = ()
@@ -184,16 +186,17 @@ def row_of(station: Station, ground: Ground) -> Row:
     placement, by, why = placement_of(station, told.resolved, ground)
     proof = ground.proofs.get(station.phone_id)
     recipients = ground.recipients.get(place, ground.recipients.get("", ()))
+    chats = ground.chats.get(place, ground.chats.get("", ()))
     country = (location.civic_address.get("country") if location is not None else "") or ground.table.country
     findings = (
         _direct_dialing(station, proof, numbers_of(country)),
-        _notification(told, recipients, ground),
+        _notification(told, recipients, chats, ground),
         _location(told, placement, ground),
     )
     if country.upper() not in UNITED_STATES:
         findings = tuple(_elsewhere(finding, country) for finding in findings)  # type: ignore[assignment]
     return Row(
-        station, told, placement, by, why, country.upper(), proof, recipients, ground.webhooks,
+        station, told, placement, by, why, country.upper(), proof, [*recipients, *chats], ground.webhooks,
         ground.tests.get(place), ground.calls.get(station.line_id) or ground.calls.get(station.phone_id),
         ground.validated_by.get(place, ""), *findings,
     )  # fmt: skip
@@ -327,20 +330,21 @@ def _direct_dialing(station: Station, proof: Proof | None, pack: NumberPack) -> 
     return Finding(paragraph, Verdict.MET, f"{named} leave at once and with no prefix by the dial plan of {at}.")
 
 
-def _notification(told: Told, recipients: Sequence[str], ground: Ground) -> Finding:
+def _notification(told: Told, recipients: Sequence[str], chats: Sequence[str], ground: Ground) -> Finding:
     paragraph = "47 CFR § 9.16(b)(2)"
     hooks = ", ".join(ground.webhooks)
-    if not recipients and not hooks:
+    if not recipients and not chats and not hooks:
         return Finding(
             paragraph, Verdict.NOT_MET, "Nobody is told of a call: neither account nor location has recipients.",
             "Add a recipient to the account or to the location.",
         )  # fmt: skip
-    if recipients and not ground.may_mail and not hooks:
+    people = len(recipients if ground.may_mail else ()) + len(chats)
+    if not people and not hooks:
         return Finding(
             paragraph, Verdict.NOT_MET, "There are recipients, but no mail server is set up: nobody is mailed.",
             "Set up the mail server.",
         )  # fmt: skip
-    if not recipients or not ground.may_mail:
+    if not people:
         return Finding(
             paragraph, Verdict.UNKNOWN, f"Only webhooks are told ({hooks}): whether a person sees it is not known.",
             "Add a recipient who reads mail, and see that a mail server is set up.",
@@ -352,11 +356,12 @@ def _notification(told: Told, recipients: Sequence[str], ground: Ground) -> Find
             "gives one, the message has none (§ 9.3).",
             "Give the line, its location or the account a callback number.",
         )  # fmt: skip
-    count = "1 recipient is" if len(recipients) == 1 else f"{len(recipients)} recipients are"
+    count = "1 recipient is" if people == 1 else f"{people} recipients are"
+    how = "told by mail, SMS or chat" if chats else "mailed"
     more = f"; webhooks too: {hooks}" if hooks else ""
     return Finding(
         paragraph, Verdict.MET,
-        f"{count} mailed as the call leaves, which does not wait for it{more}. That they are likely to see or hear it "
+        f"{count} {how} as the call leaves, which does not wait for it{more}. That they are likely to see or hear it "
         "(ii and iii) is the account's to arrange.",
     )  # fmt: skip
 

@@ -16,11 +16,12 @@ from sqlalchemy import and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.db import batched, utc_now
-from engine.e911 import store_webhooks, telling
+from engine.e911 import store_chats, store_webhooks, telling
 from engine.e911.carriers import CarrierProfiles, load_profiles
 from engine.e911.compliance import Ground, LastCall, Proof, Station, Test
 from engine.e911.snapshot import table_from
 from engine.e911.store import recipients_of, rfc3339
+from engine.e911.store_chats import ChatTarget
 from engine.models import (
     Account,
     CallKind,
@@ -181,6 +182,7 @@ class Basis:
     has_last_resort: bool
     only_pbx_id: str | None
     recipients: Sequence[str]
+    chats: Sequence[ChatTarget]
     webhooks: Sequence[str]
     profiles: CarrierProfiles
     applications: Collection[str] = field(default_factory=frozenset)
@@ -225,6 +227,7 @@ async def basis_of(
         await session.scalar(elsewhere) is not None,
         pbxs[0] if len(pbxs) == 1 else None,
         [recipient.email for recipient in await recipients_of(session, account.id)],
+        [one for one in await store_chats.switched_on(session, account.id) if CallKind.EMERGENCY in one.kinds],
         [hook.name for hook in hooks if hook.enabled and CallKind.EMERGENCY in hook.kinds],
         _profiles(),
         applications,
@@ -274,12 +277,17 @@ async def ground_for(session: AsyncSession, basis: Basis, stations: Sequence[Sta
     return Ground(
         table_from(snapshot), basis.now, basis.profiles, basis.only_pbx_id,
         {line_id: line[0] for line_id, line in holders.items()},
-        recipients | {"": list(everybody)},
+        recipients | {"": list(everybody)}, _chats_by_place(basis.chats, recipients),
         basis.webhooks, basis.may_mail, basis.down, basis.has_last_resort,
         await _proofs(session, phone_ids), await _tests(session, [place["id"] for place in places]),
         await _last_calls(session, basis.account_id, phone_ids | line_ids),
         {place["id"]: _validator(place["validation"], place["status"]) for place in places},
     )  # fmt: skip
+
+
+def _chats_by_place(chats: Sequence[ChatTarget], places: Collection[str]) -> dict[str, list[str]]:
+    """The names of who is told by SMS or chat of calls from each of those places, "" for a call without one."""
+    return {place: [chat.name for chat in chats if chat.location_id in {None, place}] for place in (*places, "")}
 
 
 def _validator(validation: Mapping[str, Any] | None, status: str) -> str:

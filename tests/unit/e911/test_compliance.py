@@ -200,6 +200,8 @@ def test_direct_dialling_is_met_by_a_proof_alone(
         ({"recipients": {}}, "not_met"),
         ({"may_mail": False}, "not_met"),
         ({"recipients": {}, "webhooks": ["Screen"]}, "unknown"),
+        ({"recipients": {}, "chats": {"": ["Guard"]}}, "met"),
+        ({"may_mail": False, "chats": {"": ["Guard"]}}, "met"),
         ({"may_mail": False, "webhooks": ["Screen"]}, "unknown"),
         ({"webhooks": ["Screen"]}, "met"),
         ({"recipients": {"location_hq": ["guard@example.com"]}}, "met"),
