@@ -104,9 +104,7 @@ def make_admin(
     app.cleanup_ctx.append(_alerting)
     app.on_shutdown.append(_let_watchers_go)  # an open stream would hold up the stop
     app.cleanup_ctx.append(housekeeping.kept)
-    app.on_cleanup.extend(
-        (_close_counts, _close_dry_runs, _close_index, _close_validator, _close_inviter, _close_chats)
-    )
+    app.on_cleanup.extend(_CLOSING)
     app[health.EDGE_GAUGES] = health.edge_gauges(registry)
     app[ROUTE_OF] = _add_routes(app, all_routes())
     for path, probe in (
@@ -169,3 +167,6 @@ def _add_routes(app: web.Application, routes: tuple[Route, ...]) -> dict[web.Abs
         if route.method == "GET":
             known[app.router.add_route("HEAD", route.path, route.handler)] = route
     return known
+
+
+_CLOSING = (_close_counts, _close_dry_runs, _close_index, _close_validator, _close_inviter, _close_chats)

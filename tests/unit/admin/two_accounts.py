@@ -204,6 +204,9 @@ def put(body: dict[str, Any], place: tuple[str, ...], value: str) -> dict[str, A
         return body | {head: {"location_id": value}}
     if rest == ["[]"]:
         return body | {head: [value]}
+    if rest and rest[0] == "[]":
+        first = (body.get(head) or [{}])[0]
+        return body | {head: [put(first, tuple(rest[1:]), value)]}
     if rest:
         return body | {head: put({}, tuple(rest), value)}
     return body | {head: value}
