@@ -78,8 +78,7 @@ class App:
         self.config, self.keys, self.edge = config, keys, edge
         self.database: Database = open_audited(config.database_url, self.keys)
         self.setup_key: str | None = None
-        self.phones_address = Listen("", 0)
-        self.admin_address = Listen("", 0)
+        self.phones_address, self.admin_address = Listen("", 0), Listen("", 0)
         self.is_database_ready = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._runners: list[web.AppRunner | web.ServerRunner] = []
