@@ -13,14 +13,17 @@ from engine.sip.uri import bracketed
 def provisioning_base(request: web.Request) -> str:
     """Where phones reach their port, without a slash at the end.
 
-    Without a `public_url` it is the address phones' listener has; where that listens on all, the name this request was
-    made to: right on a LAN, wrong behind a proxy or a tunnel, as `provisioning_warnings` and `callpoint doctor` tell.
+    Without a `public_url` it is the address phones' listener has. Where that listens on all, it is the name of the
+    pages' own `public_url`; without one, the name this request was made to: right on a LAN, wrong behind a proxy or a
+    tunnel, and whatever a client wrote there, as `provisioning_warnings` and `callpoint doctor` tell.
     """
     config = request.app[CONFIG].provisioning
     if config.public_url:
         return config.public_url.rstrip("/")
     listen = parse_listen(config.listen)
-    host = (request.url.host or "localhost") if _address_of(listen.host, "is_unspecified") else listen.host
+    host = listen.host
+    if _address_of(host, "is_unspecified"):
+        host = URL(request.app[CONFIG].admin.public_url).host or request.url.host or "localhost"
     return f"{'https' if config.tls_cert else 'http'}://{bracketed(host)}:{listen.port}"
 
 
@@ -29,12 +32,31 @@ def provisioning_warnings(request: web.Request) -> list[str]:
     base = URL(provisioning_base(request))
     host = base.host or ""
     if host != "localhost" and not _address_of(host, "is_loopback"):
-        return []
+        return [_only_asked_for(host)] if _is_as_asked(request, host) else []
     told = (
         f"No phone reaches {host}, which is this server itself. Set [provisioning] public_url to the address or name "
         "under which phones reach it: a phone that cannot fetch its settings may not be able to dial 911."
     )
     return [told]
+
+
+def _is_as_asked(request: web.Request, host: str) -> bool:
+    """Whether nothing but the request says that this is our name: no configuration, and not the connection either."""
+    config = request.app[CONFIG]
+    is_open = _address_of(parse_listen(config.provisioning.listen).host, "is_unspecified")
+    if config.provisioning.public_url or config.admin.public_url or not is_open:
+        return False
+    transport = request.transport
+    own = transport.get_extra_info("sockname") if transport is not None else None
+    return not own or host != str(own[0]).partition("%")[0]
+
+
+def _only_asked_for(host: str) -> str:
+    return (
+        f"{host} is the name this page was opened under, and nothing says that phones reach this server by it. Set "
+        "[provisioning] public_url to the address or name under which they do: phones that are given a wrong one fetch "
+        "nothing, and may not be able to dial 911."
+    )
 
 
 def _address_of(host: str, kind: str) -> bool:

@@ -133,6 +133,7 @@ class Profile:
     watched         settings that such a template may change, and of which it is told what comes of that
     boot_free       what an account's own template may say in a file that names the files that follow
     containers      the XML elements that may hold others in such a template's file; None: each may
+    unmarked        models whose screens show no text of a line but the caller's name: none says that it has no address
     is_softphone    an application without an address of its own: one is made for it
     """
 
@@ -171,6 +172,7 @@ class Profile:
     boot_free: re.Pattern[str] | None = None
     containers: re.Pattern[str] | None = None
     watched: Mapping[Watched, re.Pattern[str]] = field(default_factory=dict)
+    unmarked: re.Pattern[str] | None = None
     is_softphone: bool = False
     any_file: re.Pattern[str] = field(init=False, repr=False)
     names: Names = field(init=False, repr=False, compare=False)
@@ -188,6 +190,11 @@ class Profile:
         """The model behind any spelling of its name (`SIP-T46U`, `VVX_450`, `vvx 450`)."""
         name = self.model_spellings.get(spelled(spelling))
         return self.models[name] if name is not None else None
+
+    def shows_mark(self, spelling: str) -> bool:
+        """Whether that model's screen can say that its line has no address for 911."""
+        model = self.model(spelling)
+        return self.unmarked is None or model is None or self.unmarked.fullmatch(model.name) is None
 
 
 def any_of(rules: Sequence[FileRule]) -> re.Pattern[str]:
@@ -264,6 +271,7 @@ def parse_profile(text: str, templates: Mapping[str, str]) -> Profile:
         mac_variable=data.get("mac_variable", ""),
         ends_in_crlf=data.get("ends_in_crlf", False),
         **_override_rules(data.get("overrides", {})),
+        unmarked=re.compile(data["unmarked"]) if "unmarked" in data else None,
         is_softphone=data.get("softphone", False),
     )
 

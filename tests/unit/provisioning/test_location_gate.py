@@ -134,6 +134,17 @@ def test_the_marked_file_differs_in_labels_alone_and_still_dials_911(profile):
     render.refuse_slow_emergency(profile, after, ("911", "933"), tuple(line.number for line in marked.lines))
 
 
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
+def test_people_are_told_truly_whose_screens_say_nothing_of_a_missing_address(profile):
+    """P-22: the profile says which models show no mark; their files are the same with it and without."""
+    for model in profile.models.values():
+        if model.template is None:
+            continue
+        plain = replace(config(profile, model.name, 0), label="Lobby")
+        is_shown = rendered(profile, plain) != rendered(profile, location_gate.marked(plain, all_lines(plain), "US"))
+        assert is_shown is profile.shows_mark(model.name), model.name
+
+
 @given(
     st.sampled_from(sorted(PROFILES)),
     st.sets(st.integers(1, 3)),
