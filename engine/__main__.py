@@ -335,22 +335,31 @@ def phone_simulate(
     at_once: Annotated[int, typer.Option(help="Of many, so many boot at the same moment.")] = 200,
     over_s: Annotated[float, typer.Option(help="Of many, the first to the last begin over so many seconds.")] = 0.0,
     boots: Annotated[int, typer.Option(help="Boots of each of many; the second is that after a power cut.")] = 1,
-    country: Annotated[str, typer.Option(help="Of one: whose emergency numbers are dialled, such as GB.")] = "US",
+    country: Annotated[str, typer.Option(help="Whose emergency numbers are dialled, such as GB.")] = "US",
+    file_key: Annotated[
+        str, typer.Option(help="Key of encrypted files, as the phone's page shows it; of an OBi KEY:IV.")
+    ] = "",
     *,
     as_json: JsonOption = False,
 ) -> None:
     """Boot a simulated phone against a provisioning URL, or many: the vendor's own order of files, headers, retries."""
     from engine.banner import show_boot, show_storm
+    from engine.provisioning.boots_sealed import flash_with
     from engine.provisioning.settings import emergency_numbers
     from engine.provisioning.simulate import simulate
     from engine.provisioning.storm import storm
 
+    numbers = emergency_numbers(country.upper())
     if count != 1 or boots != 1:
-        came = _run(storm(vendor, model, mac, url, count=count, at_once=at_once, over_s=over_s, boots=boots))
+        many = storm(
+            vendor, model, mac, url,
+            count=count, at_once=at_once, over_s=over_s, boots=boots, numbers=numbers, file_key=file_key,
+        )  # fmt: skip
+        came = _run(many)
         show_storm(came, as_json=as_json)
         raise SystemExit(0 if came.is_ready else 1)
-    numbers = emergency_numbers(country.upper())
-    result = _run(simulate(vendor, model, mac, url, numbers=numbers))
+    memory = flash_with(vendor, url, file_key) if file_key else None
+    result = _run(simulate(vendor, model, mac, url, numbers=numbers, memory=memory))
     show_boot(result, as_json=as_json)
     raise SystemExit(0 if result.is_ready else 1)
 

@@ -6,6 +6,7 @@ A phone that cannot open a file throws it away and keeps what it has; so do thes
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from engine.errors import Invalid
 from engine.provisioning import envelope, sealing
 from engine.provisioning.booting import Memory
 from engine.provisioning.envelope import NotOpened, Scheme
@@ -71,6 +72,35 @@ def opener(vendor: str, flash: Memory) -> Callable[[str, bytes], bytes | None]:
             return None
 
     return read
+
+
+def flash_with(vendor: str, url: str, key: str) -> Memory:
+    """A phone on which that key was typed in, as the page of a phone's file key shows it.
+
+    Args:
+        url: Where a phone asks whose rule of provisioning says that its files are encrypted.
+        key: Of OBi devices key and initial vector, with a colon between.
+
+    Raises:
+        Invalid: phones of that vendor read no encrypted file.
+    """
+    first, _, second = key.partition(":")
+    stem = "X_DeviceManagement.ITSPProvisioning."
+    base = url.rstrip("/") + "/"
+    typed = {
+        "yealink": {"static.auto_provision.aes_key.mac": key},
+        "grandstream": {"P1359": key},
+        "cisco_spa": {"Profile_Rule": f"{_OPTION} {base}spa$MA.xml", "GPP_SA": key},
+        "cisco_mpp": {"Profile_Rule": f"{_OPTION} {base}$MA.xml", "GPP_SA": key},
+        "obihai": {
+            f"{stem}ConfigURL": f"SYNC -A=aes -K=$SPRM0 -IV=$SPRM1 {base}$MAC.xml",
+            f"{stem}SPRM0": first,
+            f"{stem}SPRM1": second,
+        },
+    }.get(vendor.lower())
+    if typed is None:
+        raise Invalid(f"Phones of {vendor} read no encrypted file here; those of {', '.join(_KEYS)} do.")
+    return Memory(applied={"typed in": typed})
 
 
 def where_it_asks(url: str, learnt: str | None) -> str:

@@ -15,6 +15,7 @@ import aiohttp
 from engine.errors import Invalid
 from engine.provisioning import vendors
 from engine.provisioning.booting import TIMEOUT_S, Memory
+from engine.provisioning.boots_sealed import flash_with
 from engine.provisioning.simulate import BootResult, simulate
 
 MOST_PHONES = 100_000
@@ -60,6 +61,8 @@ async def storm(
     at_once: int = 200,
     over_s: float = 0.0,
     boots: int = 1,
+    numbers: tuple[str, ...] = ("911", "933"),
+    file_key: str = "",
     progress: Callable[[int], object] = lambda _done: None,
 ) -> Storm:
     """Boot `count` phones.
@@ -69,6 +72,8 @@ async def storm(
         at_once: Phones that boot at the same moment; more wait for their turn.
         over_s: The phones begin spread evenly over this long.
         boots: How often each boots, its flash kept: the second boot is that after a power cut.
+        numbers: What is dialled on the plan each ends up with.
+        file_key: With which all of them open encrypted files, as `boots_sealed.flash_with` reads it.
         progress: Told how many phones are done, after each.
 
     Raises:
@@ -91,9 +96,11 @@ async def storm(
             nonlocal done
             await asyncio.sleep(max(0.0, began + over_s * number / count - loop.time()))
             async with turn:
-                flash = Memory()
+                flash = flash_with(vendor, url, file_key) if file_key else Memory()
                 for _ in range(boots):
-                    results.append(await simulate(vendor, model, mac, url, memory=flash, session=session))
+                    results.append(
+                        await simulate(vendor, model, mac, url, numbers=numbers, memory=flash, session=session)
+                    )
             done += 1
             progress(done)
 
