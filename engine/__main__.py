@@ -16,13 +16,12 @@ from typing import Annotated, Any
 
 import typer
 
-from engine import backup_command, port_check
+from engine import backup_command, port_check, snippet_command
 from engine import config as configuration
 from engine.commanding import ConfigOption, JsonOption, told_in_words, version
 from engine.commanding import cli as _cli
 from engine.commanding import opened as _opened
 from engine.commanding import run_to_end as _run
-from engine.config import Config
 from engine.errors import ConfigFault, EngineError, Invalid
 from engine.port_check import PortsTaken
 
@@ -406,80 +405,6 @@ async def _global_settings(config: Path | None, changed: dict[str, Any] | None =
         return said
 
 
-@app.command()
-def snippet(
-    name: Annotated[
-        str,
-        typer.Argument(
-            help="A front: kamailio, asterisk, freepbx, freeswitch or 3cx. A DHCP server: dnsmasq, kea, isc, mikrotik "
-            "or windows. The service of this machine: systemd."
-        ),
-    ],
-    account: Annotated[str | None, typer.Option(help="Whose trunks; needed when there are several accounts.")] = None,
-    node: Annotated[
-        list[str] | None, typer.Option(help="HOST:PORT or HOST:PORT/tcp of a node, in order; repeat it.")
-    ] = None,
-    carrier: Annotated[
-        list[str] | None, typer.Option(help="HOST:PORT or HOST:PORT/tcp to fall back to; repeat it.")
-    ] = None,
-    listen: Annotated[str, typer.Option(help="HOST:PORT of the Kamailio itself.")] = "",
-    folder: Annotated[str, typer.Option(help="Where the files will lie on its machine.")] = "/etc/kamailio",
-    base: Annotated[str, typer.Option(help="DHCP: scheme, host and port as phones reach this node.")] = "",
-    into: Annotated[Path | None, typer.Option(help="Write the files there instead of printing them.")] = None,
-    config: ConfigOption = None,
-    *,
-    whole: Annotated[bool, typer.Option("--whole", help="Kamailio: a proxy that runs as it is, no include.")] = False,
-    phones: Annotated[bool, typer.Option("--phones", help="Kamailio: phones register there, not at a PBX.")] = False,
-) -> None:
-    """Print what the PBX or proxy in front, the DHCP server of the phones' network, or systemd must be told."""
-    from engine import systemd
-    from engine.fronts import Wish, files_of
-    from engine.provisioning.dhcp import SERVERS
-    from engine.snippets import FILES
-
-    settings = configuration.load(config)
-    if name not in {"systemd", *FILES, *SERVERS}:
-        raise Invalid(f"There is no snippet {name}. Snippets: {', '.join(sorted(['systemd', *FILES, *SERVERS]))}.")
-    if name == "systemd":
-        program = Path(sys.executable).parent / "callpoint"
-        units = systemd.units(settings, config, program=program, folder=Path.cwd(), environ=os.environ)
-        _write_or_print(units, into)
-        return
-    if name in SERVERS:
-        _write_or_print(_run(_boot_snippet(settings, name, account, base)), into)
-        return
-    wish = Wish(name, account, tuple(node or ()), tuple(carrier or ()), listen, folder, whole, phones)
-
-    async def work() -> tuple[dict[str, str], tuple[str, ...]]:
-        async with _opened(settings) as database, database.sessions() as session:
-            return await files_of(session, settings, wish)
-
-    files, warnings = _run(work())
-    for warning in warnings:
-        typer.secho(warning, err=True, fg="yellow")
-    _write_or_print(files, into)
-
-
-async def _boot_snippet(settings: Config, name: str, account: str | None, base: str) -> dict[str, str]:
-    from engine.boot_snippet import BootWish, account_for, files_of
-
-    async with _opened(settings) as database, database.sessions.begin() as session:
-        owner = await account_for(session, account)
-        return await files_of(session, _cli(owner.id), owner, settings, BootWish(name, account, base))
-
-
-def _write_or_print(files: dict[str, str], into: Path | None) -> None:
-    from engine.fronts import write
-
-    if into is not None:
-        for path in write(files, into):
-            typer.echo(path)
-        return
-    for file, text in files.items():
-        typer.secho(f"# ==== {file} ====", err=len(files) == 1, dim=True)
-        typer.echo(text, nl=False)
-
-
 @app.command("import")
 def import_table(
     kind: Annotated[str, typer.Argument(help="phones or locations.")],
@@ -581,6 +506,7 @@ def audit_export(
 
 app.command()(backup_command.backup)
 app.command()(backup_command.restore)
+app.command()(snippet_command.snippet)
 
 
 async def _known_accounts(session: Any) -> str:

@@ -86,11 +86,7 @@ async def storm(
     began, results, done = loop.time(), list[BootResult](), 0
     wrong: BaseException | None = None
 
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, force_close=True),
-        timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
-        auto_decompress=True,
-    ) as session:
+    async with _opened() as session:
 
         async def phone(number: int, mac: str) -> None:
             nonlocal done
@@ -113,6 +109,15 @@ async def storm(
     if wrong is not None:
         raise wrong
     return _told(results, count, boots, loop.time() - began)
+
+
+def _opened() -> aiohttp.ClientSession:
+    """As phones that share nothing connect: each request anew, as many at once as there are."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, force_close=True),
+        timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
+        auto_decompress=True,
+    )
 
 
 def _macs(first: str, count: int) -> list[str]:
