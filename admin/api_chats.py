@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import Field, StringConstraints
 
+from admin import problems
 from admin.api import answered, body_of, given, no_content, no_query, row_named
 from admin.api_models import NAME_PATTERN, Body, Id, Instant, Name, StampedAnswer, patch_of
 from admin.api_paging import PAGE_QUERIES, list_rows, plainly
@@ -76,6 +77,8 @@ async def address_sent(request: web.Request) -> Address:
         except ValueError:
             return Address()
         url = data.get("url") if isinstance(data, dict) else None
+    elif problems.is_api(request):
+        return Address()  # the body is refused for its type
     else:
         url = (await request.post()).get("url")
     return await request.app[CHATS].read(url.strip()) if isinstance(url, str) else Address()

@@ -13,6 +13,7 @@ from typing import cast
 
 import structlog
 from aiohttp import web
+from aiohttp.helpers import parse_mimetype
 from aiohttp.typedefs import Handler
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -102,9 +103,11 @@ async def _read_body(request: web.Request, route: Route) -> None:
 
 async def _read_form(request: web.Request) -> None:
     """Take a posted form apart before the transaction: handlers ask for its fields, and none of them looks for one that
-    is no text. What has files in it is read by whoever wants them.
+    is no text. What has files in it is read by whoever wants them, if it can be taken apart (RFC 2046 §5.1.1).
     """
     if request.content_type == "multipart/form-data":
+        if not parse_mimetype(request.headers["Content-Type"]).parameters.get("boundary"):
+            raise problems.BodyUnreadable("The form says no boundary between its parts; nothing was changed.")
         return
     try:
         await request.post()

@@ -31,13 +31,13 @@ def tshark(*words: str) -> str:
 
 
 @contextmanager
-def capture(folder: Path, ports: list[int]) -> Iterator[Path]:
+def capture(folder: Path, seen: list[int]) -> Iterator[Path]:
     """Everything on those ports of the loopback, into a file; begun when a datagram of ours was seen.
 
     Skips the test where this user may not capture.
     """
     file, first, last = folder / "call.pcapng", ports.free_port(NODE_IP), ports.free_port(NODE_IP)
-    wanted = " or ".join(f"port {port}" for port in [*ports, first, last])
+    wanted = " or ".join(f"port {port}" for port in [*seen, first, last])
     words = [peers.command("tshark"), "-i", "lo", "-f", wanted, "-w", str(file), "-P", "-l", "-n"]
     peer = peers.spawn("tshark", words, folder)
     try:
@@ -64,10 +64,10 @@ def test_wireshark_finds_nothing_malformed_in_a_911_call_and_reads_its_location(
     with peers.sipp_carrier(tmp_path, SCENARIOS / "carrier_answer.xml") as port:
         account = peers.one_account(peers.trunk(CARRIER_IP, port))
         with peers.edge(tmp_path, keys, tmp_path / "keys.toml", account) as edge:
-            ports = [edge.udp[1], port]
-            with capture(tmp_path, ports) as file:
+            seen = [edge.udp[1], port]
+            with capture(tmp_path, seen) as file:
                 peers.sipp_calls(tmp_path, SCENARIOS / "pbx_call.xml", edge.udp)
-    read = ["-r", str(file), "-n", *(word for each in ports for word in ("-d", f"udp.port=={each},sip"))]
+    read = ["-r", str(file), "-n", *(word for each in seen for word in ("-d", f"udp.port=={each},sip"))]
     methods = tshark(*read, "-Y", "sip.Request-Line", "-T", "fields", "-e", "sip.Method").split()
     assert [methods.count(each) for each in ("INVITE", "ACK", "BYE")] == [2, 2, 2]
     assert tshark(*read, "-Y", "_ws.malformed || _ws.expert.severity == error") == ""
@@ -84,10 +84,10 @@ def test_wireshark_finds_nothing_malformed_in_a_911_call_over_tcp(tmp_path: Path
     with peers.sipp_carrier(tmp_path, SCENARIOS / "carrier_answer.xml", transport="tcp") as port:
         account = peers.one_account(peers.trunk(CARRIER_IP, port, transport="tcp"))
         with peers.edge(tmp_path, keys, tmp_path / "keys.toml", account) as edge:
-            ports = [edge.tcp[1], port]
-            with capture(tmp_path, ports) as file:
+            seen = [edge.tcp[1], port]
+            with capture(tmp_path, seen) as file:
                 peers.sipp_calls(tmp_path, SCENARIOS / "pbx_call.xml", edge.tcp, transport="tcp")
-    read = ["-r", str(file), "-n", *(word for each in ports for word in ("-d", f"tcp.port=={each},sip"))]
+    read = ["-r", str(file), "-n", *(word for each in seen for word in ("-d", f"tcp.port=={each},sip"))]
     methods = tshark(*read, "-Y", "sip.Request-Line", "-T", "fields", "-e", "sip.Method").replace(",", " ").split()
     assert [methods.count(each) for each in ("INVITE", "ACK", "BYE")] == [2, 2, 2]
     assert tshark(*read, "-Y", "_ws.malformed || _ws.expert.severity == error") == ""

@@ -249,6 +249,15 @@ async def test_a_body_that_is_no_json_of_ours_is_refused(
     assert (await answer.json())["status"] == status
 
 
+async def test_a_form_whose_parts_cannot_be_told_apart_is_refused_in_words(port: AdminPort) -> None:
+    """S0-16: a multipart form that says no boundary is the sender's fault, and nothing of it was done."""
+    headers = {"Content-Type": "multipart/form-data"}
+    for path in ("/login", "/settings/recipients", "/settings/chats/new"):
+        answer = await port.call("POST", path, headers, data=io.BytesIO(b"email=a%40b.example"))
+        assert (path, answer.status) == (path, 400)
+        assert "no boundary" in await answer.text()
+
+
 async def test_a_method_that_is_not_served_says_which_are(port: AdminPort, site: Site) -> None:
     """AD-API: 405 with Allow (RFC 9110 §15.5.6), as a problem."""
     answer = await port.call("PUT", "/api/v1/account", site.auth, json={})

@@ -78,6 +78,8 @@ async def test_every_operation_refuses_in_one_shape(port: AdminPort):
             await ask(route, what, route.method, path, must=must, data=data, headers=json_headers)
         plain = headers | {"Content-Type": "text/plain"}
         await ask(route, "another type", route.method, path, must=(415, 404), data=b"{}", headers=plain)
+        parts = headers | {"Content-Type": "multipart/form-data"}  # in which no boundary is said
+        await ask(route, "no boundary", route.method, path, must=(400, 415, 404), data=b"{}", headers=parts)
     assert not wrong, "\n".join(wrong)
     assert refused > 4 * len(TAKES_JSON) + len(API_ROUTES)
     await ask(API_ROUTES[0], "no such operation", "GET", "/api/v1/coffee", must=(404,))
