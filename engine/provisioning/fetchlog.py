@@ -47,6 +47,7 @@ class FetchLog:
     _audits_left: float = MAX_AUDITED
     _audits_at: float = 0.0
     _task: asyncio.Task[None] | None = None
+    _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def note(self, fetch: Fetch, duration_us: int) -> None:
         """Remember an event. Costs a dictionary look-up; never waits, never fails."""
@@ -120,7 +121,14 @@ class FetchLog:
                 failures = 0
 
     async def flush(self) -> None:
-        """Write everything noted so far, in groups; on an error what is not written stays noted."""
+        """Write everything noted so far, in groups; on an error what is not written stays noted.
+
+        What another flush has taken is waited for: on return it is on disk, or noted again and tried here.
+        """
+        async with self._writing:
+            await self._write_noted()
+
+    async def _write_noted(self) -> None:
         if not self._pending:
             return
         taken, self._pending = self._pending, {}

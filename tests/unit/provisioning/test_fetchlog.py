@@ -1,3 +1,4 @@
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -83,6 +84,18 @@ async def test_what_cannot_be_written_stays_noted_and_adds_up(database):
     async with database.sessions.begin() as session:
         rows = list(await session.scalars(select(ProvisioningEvent)))
     assert [row.evidence["count"] for row in rows] == [2]
+
+
+async def test_who_asks_that_all_be_written_waits_for_what_another_has_begun_to_write(database):
+    """P-04: what is counted behind a flush counts every request before it, whoever writes that one."""
+    written: list[Fetch] = []
+    log = FetchLog(database, on_written=written.extend)
+    log.note(stranger(1), 10)
+    background = asyncio.create_task(log.flush())
+    await asyncio.sleep(0)  # it has taken what was noted
+    await log.flush()
+    assert written == [stranger(1)]
+    await background
 
 
 async def test_a_group_that_is_written_is_not_written_again_when_the_next_one_fails(database, monkeypatch):
