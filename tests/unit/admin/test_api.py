@@ -384,13 +384,15 @@ async def test_a_full_disk_is_said_in_words_and_nothing_is_half_done(port: Admin
 
     sql_event.listen(engine.sync_engine, "connect", fill)
     await engine.dispose()
-    statuses = []
+    statuses, refused = [], []
     for n in range(40):
         body = {"name": f"site {n} " + "x" * 150, "civic_address": CIVIC}
         answer = await port.call("POST", LOCATIONS, site.auth, json=body)
         statuses.append(answer.status)
+        if answer.status == 503:  # a shorter one may still fit behind it, in pages that are not full
+            refused.append(await answer.json())
     assert set(statuses) == {201, 503}
-    assert "911 calls still go out" in (await answer.json())["detail"]
+    assert all("911 calls still go out" in problem["detail"] for problem in refused)
     sql_event.remove(engine.sync_engine, "connect", fill)
     await engine.dispose()
     listed = await (await port.call("GET", LOCATIONS, site.auth, params={"limit": "200"})).json()
