@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from admin import branded, health, housekeeping, pages_audit
+from admin import branded, health, housekeeping
 from admin.audit_live import FOLLOWERS, Followers
 from admin.context import (
     ALERT_PACE,
@@ -35,6 +35,7 @@ from admin.context import (
 from admin.invitations import INVITER, Inviter
 from admin.middleware import identify, measure, render_errors, secure_headers
 from admin.middleware_transaction import ROUTE_OF, one_transaction
+from admin.pages.audit import row_html
 from admin.render import STATIC_DIR, static_version
 from admin.routes import Route, all_routes
 from admin.twin_search import TWINS, TwinSearch
@@ -87,7 +88,7 @@ def make_admin(
     app[CODE_THROTTLE] = Throttle(of_email=CODES_OF_ONE_USER)
     app[UPLOADS] = Waiting()
     app[TWINS] = TwinSearch()
-    app[FOLLOWERS] = Followers(database, pages_audit.row_html)
+    app[FOLLOWERS] = Followers(database, row_html)
     app.on_shutdown.append(_close_followers)
     app[INVITER] = Inviter(config.mail)
     app[MAIL_SERVER] = mail_server or MailServer(database, config.mail)

@@ -1,6 +1,6 @@
 """Where the faults of a body's shape meet those of its meaning: one answer names every bad field.
 
-Theory of operation. A field of the wrong shape (`admin.api.body_of`, `admin.pages_form.whole_number`) is noted on the
+Theory of operation. A field of the wrong shape (`admin.api.body_of`, `admin.pages.form.whole_number`) is noted on the
 request and does not end it: what passed goes on to the operation, which checks what only it can check. Whatever comes
 of that, a request with a noted fault is refused and its transaction rolled back, and the refusal names both. Mail and
 messages to phones leave after a commit only, so nothing leaves; operations whose work is outside of the database are

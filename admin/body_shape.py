@@ -8,7 +8,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, from_json, to_json
 
-from admin.api_models import NAME_PATTERN
+from admin.api.models import NAME_PATTERN
 from engine.errors import FieldFault
 
 _Model = TypeVar("_Model", bound=BaseModel)

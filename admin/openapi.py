@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from admin.api_models import Problem
+from admin.api.models import Problem
 from admin.auth import COOKIE
 from admin.problems import PROBLEM_JSON
 from admin.routes import PUBLIC, SIGNED_IN, Operation, Query, Route

@@ -1,4 +1,4 @@
-"""Errors as answers: problem+json (RFC 9457) for the API, `admin.pages_entry.render_error` for people.
+"""Errors as answers: problem+json (RFC 9457) for the API, `admin.pages.entry.render_error` for people.
 
 Every answer of the API that is no success has this form, the router's own 404 and 405 included, and names every bad
 field. What is not meant to be an answer (a bug) is a 500 with an identifier that stands in the log.
@@ -188,12 +188,12 @@ async def answer(request: web.Request, error: Exception) -> web.StreamResponse:
 
 async def _page(request: web.Request, error: EngineError) -> web.StreamResponse:
     """The page for an error. A form whose row is gone cannot be shown again: then it is the plain error page."""
-    from admin import pages_entry  # read here: pages stand on this module
+    from admin.pages import entry  # read here: pages stand on this module
 
     try:
-        return await pages_entry.render_error(request, error)
+        return await entry.render_error(request, error)
     except EngineError:
-        return pages_entry.error_page(request, error)
+        return entry.error_page(request, error)
 
 
 def route_template(request: web.Request) -> str:

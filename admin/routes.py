@@ -1,7 +1,7 @@
 """The table of contents: every API and page route with the scope it asks for and the event it is recorded as.
 
 A `Route` cannot be made without both, so nothing is served by forgetting (default deny). The tables themselves stand
-at the end of each `api_*` and `pages_*` module.
+at the end of each module of `admin.api` and `admin.pages`.
 """
 
 from collections.abc import Awaitable, Callable
@@ -92,21 +92,21 @@ class Route:
 
 
 _TABLES = (
-    "api_account", "api_accounts", "api_two_factor", "api_users_many", "api_users", "api_security", "api_keys",
-    "api_sites", "api_phones", "api_phone_preview", "api_rollouts", "api_levels", "api_templates", "api_phones_many",
-    "api_imports", "api_lines", "api_contacts", "api_assets", "api_provisioning", "api_rotation", "api_resync",
-    "api_provisioning_policy", "api_file_keys", "api_quarantine", "api_telephony", "api_numbers", "api_whereabouts",
-    "api_calls", "api_compliance", "api_alarms", "api_sweeps", "api_audit", "api_audit_views", "api_anomalies",
-    "api_reference", "pages_entry",
-    "pages_sign_in", "pages_home", "pages_alerts", "pages_phone_alarms", "pages_sweeps", "api_mail_settings",
-    "pages_mail_settings", "pages_settings", "pages_security", "pages_profile", "pages_accounts",
-    "pages_phone_security", "pages_levels", "pages_templates", "pages_phone_list", "pages_imports", "pages_phone_new",
-    "pages_phone_own", "pages_phones", "pages_phonebook", "pages_files", "pages_rollouts", "pages_calls",
-    "pages_compliance", "pages_audit_views", "pages_anomalies", "pages_audit", "pages_help", "pages_api", "pages_boot",
-    "pages_users_many", "pages_users",
-    "api_auth_log", "pages_auth_log", "api_trunk_groups", "api_locations_many",
-    "api_branding", "pages_branding", "api_storage", "pages_storage", "api_webhooks",
-    "api_chats", "pages_chats", "api_escalation", "pages_escalation", "api_integrations", "pages_integrations",
+    "api.account", "api.accounts", "api.two_factor", "api.users_many", "api.users", "api.security", "api.keys",
+    "api.sites", "api.phones", "api.phone_preview", "api.rollouts", "api.levels", "api.templates", "api.phones_many",
+    "api.imports", "api.lines", "api.contacts", "api.assets", "api.provisioning", "api.rotation", "api.resync",
+    "api.provisioning_policy", "api.file_keys", "api.quarantine", "api.telephony", "api.numbers", "api.whereabouts",
+    "api.calls", "api.compliance", "api.alarms", "api.sweeps", "api.audit", "api.audit_views", "api.anomalies",
+    "api.reference", "pages.entry",
+    "pages.sign_in", "pages.home", "pages.alerts", "pages.phone_alarms", "pages.sweeps", "api.mail_settings",
+    "pages.mail_settings", "pages.settings", "pages.security", "pages.profile", "pages.accounts",
+    "pages.phone_security", "pages.levels", "pages.templates", "pages.phone_list", "pages.imports", "pages.phone_new",
+    "pages.phone_own", "pages.phones", "pages.phonebook", "pages.files", "pages.rollouts", "pages.calls",
+    "pages.compliance", "pages.audit_views", "pages.anomalies", "pages.audit", "pages.help", "pages.api", "pages.boot",
+    "pages.users_many", "pages.users",
+    "api.auth_log", "pages.auth_log", "api.trunk_groups", "api.locations_many",
+    "api.branding", "pages.branding", "api.storage", "pages.storage", "api.webhooks",
+    "api.chats", "pages.chats", "api.escalation", "pages.escalation", "api.integrations", "pages.integrations",
 )  # fmt: skip
 
 

@@ -16,12 +16,13 @@ from typing import Annotated, Any
 
 import typer
 
-from engine import backup_command, port_check, snippet_command
 from engine import config as configuration
+from engine import port_check
 from engine.commanding import ConfigOption, JsonOption, told_in_words, version
 from engine.commanding import cli as _cli
 from engine.commanding import opened as _opened
 from engine.commanding import run_to_end as _run
+from engine.commands import backup, snippet
 from engine.errors import ConfigFault, EngineError, Invalid
 from engine.port_check import PortsTaken
 
@@ -99,7 +100,7 @@ def main() -> None:
 def run(config: ConfigOption = None) -> None:
     """Start the node: SIP, the phones' port and the admin pages. Exit code 3 when a port is taken."""
     from engine import crypto, data_folder, log
-    from engine.edge_link import EdgeLink, stop_asked
+    from engine.edge.link import EdgeLink, stop_asked
 
     settings = configuration.load(config)
     log.set_up(settings.log)
@@ -176,7 +177,7 @@ def migrate(config: ConfigOption = None) -> None:
 @app.command()
 def doctor(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     """Look at everything a 911 call rests on and say what is wrong. Exit code 1 when something is."""
-    from engine.doctor import examine
+    from engine.doctor.checks import examine
 
     findings = _run(examine(configuration.load(config)))
     if as_json:
@@ -233,7 +234,7 @@ def user_reset_2fa(
     email: Annotated[str, typer.Argument(help="The user's e-mail address.")], config: ConfigOption = None
 ) -> None:
     """Take a user's second factors, who lost them; ends their sessions and remembered browsers."""
-    from engine.people_command import reset_two_factor
+    from engine.commands.people import reset_two_factor
 
     async def work() -> str:
         async with _opened(configuration.load(config)) as database:
@@ -252,7 +253,7 @@ def operator_create(
     config: ConfigOption = None,
 ) -> None:
     """Create a platform operator; the user's id stands alone on the last line."""
-    from engine.people_command import create_operator
+    from engine.commands.people import create_operator
 
     password = sys.stdin.readline().rstrip("\n") if password_stdin else _ask_password("the operator")
 
@@ -266,7 +267,7 @@ def operator_create(
 @operator_app.command("list")
 def operator_list(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     """List the platform operators: id, e-mail address, role and state."""
-    from engine.people_command import operators
+    from engine.commands.people import operators
 
     async def work() -> list[dict[str, str]]:
         async with _opened(configuration.load(config)) as database:
@@ -416,7 +417,7 @@ def import_table(
     as_json: JsonOption = False,
 ) -> None:
     """Import phones or locations from a CSV table: every row, or none. Exit code 1 when a row has a fault."""
-    from engine.tables_command import read_table, show_report, take_in
+    from engine.commands.tables import read_table, show_report, take_in
 
     body = read_table(file)
 
@@ -435,7 +436,7 @@ def export_table(
     config: ConfigOption = None,
 ) -> None:
     """Print every phone or location as a CSV table that `import` reads back; secrets are left out."""
-    from engine.tables_command import give_out
+    from engine.commands.tables import give_out
 
     async def work() -> bytes:
         async with _opened(configuration.load(config)) as database:
@@ -504,9 +505,9 @@ def audit_export(
     _run(work())
 
 
-app.command()(backup_command.backup)
-app.command()(backup_command.restore)
-app.command()(snippet_command.snippet)
+app.command()(backup.backup)
+app.command()(backup.restore)
+app.command()(snippet.snippet)
 
 
 async def _known_accounts(session: Any) -> str:

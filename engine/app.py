@@ -47,7 +47,7 @@ from engine.e911.notify import Notifier
 from engine.e911.publish import SnapshotPublisher
 from engine.e911.sightings import on_committed
 from engine.e911.webhook_courier import WebhookCourier
-from engine.edge_link import EdgeLink
+from engine.edge.link import EdgeLink
 from engine.errors import DatabaseAway, EngineError
 from engine.held_server import serve_held
 from engine.outbound import Outbound

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from engine.edge_link import EdgeState
+from engine.edge.link import EdgeState
 from engine.own_command import own_command
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from engine.agents import Carrier, Heard, Placed, Placing, place_call
 from engine.app import App
 from engine.audit.record import Actor
 from engine.config import Admin, Config, Core, Log, Provisioning, Sip
-from engine.edge_link import EdgeLink, stop_asked
+from engine.edge.link import EdgeLink, stop_asked
 from engine.errors import EngineError
 from engine.provisioning.simulate import simulate
 

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from engine.accounts import store
 from engine.config import Config, parse_listens
 from engine.countries import countries_of
-from engine.edge_line import host_port, listed
+from engine.edge.line import host_port, listed
 from engine.errors import Invalid
 from engine.models import Account, Trunk
 from engine.numbers import plan_of

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.config import Config, Listen, parse_listen, parse_listens
-from engine.edge_owner import Owner
+from engine.edge.owner import Owner
 from engine.errors import EngineError
 
 EXIT_CODE = 3

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_object_session
 from admin.context import EdgeState, FleetState
 from engine.accounts import store as accounts_store
 from engine.db import Database, utc_now
-from engine.edge_link import EdgeLink
+from engine.edge.link import EdgeLink
 from engine.errors import Conflict, EngineError
 from engine.ids import new_id
 from engine.models import Phone, ProvisioningEvent

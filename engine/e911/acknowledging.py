@@ -1,6 +1,6 @@
 """Somebody says of a call: I have seen it. The first one counts; whoever comes later is told who that was.
 
-What is acknowledged stays in the list and stops ringing on every page that watches (`admin.pages_alerts`). It says
+What is acknowledged stays in the list and stops ringing on every page that watches (`admin.pages.alerts`). It says
 nothing to the carrier, and a call that nobody acknowledged is a call like any other (docs/decisions/0032).
 """
 

@@ -20,9 +20,9 @@ from typing import Any
 
 from engine import crypto
 from engine.e911 import snapshot
-from engine.edge import Edge
-from engine.edge_line import Lines, Settings
-from engine.edge_loop import EdgeLoop
+from engine.edge.__main__ import Edge
+from engine.edge.line import Lines, Settings
+from engine.edge.loop import EdgeLoop
 from engine.sip.forward import Hop
 from tests import peers
 from tests.bench.generator import Generator

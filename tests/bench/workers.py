@@ -15,7 +15,7 @@ from pathlib import Path
 from engine import crypto
 from engine.config import Config
 from engine.e911 import snapshot
-from engine.edge_link import EdgeLink
+from engine.edge.link import EdgeLink
 from tests import peers, ports
 from tests.bench import machine
 from tests.bench.generator import Generator, Load, Outcome

@@ -12,9 +12,9 @@ import pytest
 from playwright.async_api import Page, expect
 from sqlalchemy import func, select
 
-from admin.api_reference import openapi
-from admin.pages_api import marked, reference
-from admin.pages_api_bodies import BODIES
+from admin.api.reference import openapi
+from admin.pages.api import marked, reference
+from admin.pages.api_bodies import BODIES
 from admin.routes import all_routes
 from engine.accounts import operations
 from engine.audit.record import SYSTEM

@@ -7,11 +7,11 @@ import pytest
 from multidict import MultiDict
 
 from admin.audit_filters import parse_asked
-from admin.pages_audit import REGISTRY
-from admin.pages_calls import flag_sentence, flags_of
-from admin.pages_calls_ladder import draw
-from admin.pages_entry import own_address
-from admin.pages_form import Form
+from admin.pages.audit import REGISTRY
+from admin.pages.calls import flag_sentence, flags_of
+from admin.pages.calls_ladder import draw
+from admin.pages.entry import own_address
+from admin.pages.form import Form
 from admin.render import ago, civic_lines, mac_text, text_only, time_tag, words
 from engine.audit.events import Event
 from engine.errors import FieldFault, Invalid

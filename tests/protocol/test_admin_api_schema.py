@@ -25,7 +25,7 @@ from schemathesis.specs.openapi.checks import (
     use_after_free,
 )
 
-from admin.api_reference import openapi
+from admin.api.reference import openapi
 from engine import crypto
 from tests.factories import fresh_database
 from tests.unit.admin.adminport import CIVIC, open_port

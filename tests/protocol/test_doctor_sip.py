@@ -8,14 +8,14 @@ import trustme
 
 from engine import config as configuration
 from engine.config import Config, Listen
-from engine.doctor_sip import (
+from engine.doctor.sip import (
     certificate_findings,
     credentials_findings,
     listener_findings,
     own_place,
     trunk_finding,
 )
-from engine.edge_workers import OWN_PORTS_AFTER
+from engine.edge.workers import OWN_PORTS_AFTER
 from engine.sip.tls import TlsFiles, server_context
 from tests.certificates import files_of
 from tests.protocol.elements import StreamPeer, UdpPeer

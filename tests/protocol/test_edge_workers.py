@@ -12,8 +12,8 @@ from engine.config import Config
 from engine.crypto import KeyRing
 from engine.e911 import snapshot
 from engine.e911.journal import JournalReader
-from engine.edge_link import EdgeLink
-from engine.edge_workers import call_number
+from engine.edge.link import EdgeLink
+from engine.edge.workers import call_number
 from tests.peers import free_port
 from tests.protocol.edgetest import (
     CARRIER_IP,

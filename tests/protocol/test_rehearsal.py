@@ -1,6 +1,6 @@
 """The SIP process goes the way of a 911 by itself while other messages come in; nobody outside hears of it."""
 
-from engine.edge_rehearsal import CALL_ID, MESSAGES_BETWEEN
+from engine.edge.rehearsal import CALL_ID, MESSAGES_BETWEEN
 from tests.protocol.edgetest import CARRIER_IP, PBX_IP, Carrier, Pbx, account, edge, trunk
 from tests.siptest import request
 

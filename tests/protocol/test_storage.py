@@ -28,7 +28,7 @@ from tests.factories import add_account, fresh_database
 from tests.node import Node
 
 pytestmark = pytest.mark.enable_socket
-KILLS, SEED = 8, 911
+KILLS, SEED, STATEMENTS = 12, 911, 80
 LONG_AGO = dt.timedelta(days=500)
 COPIED = "hash, until, at, text, public_key, signature"
 
@@ -60,7 +60,7 @@ async def test_whenever_it_is_killed_the_chain_is_whole(tmp_path: Path, keys: Ke
     """S1-22: kills in the middle of removals; after each the log verifies, and in the end everything old is gone."""
     database = await fresh_database(tmp_path / "callpoint.db", keys)
     chain = await account_that_keeps_a_year(database, 300)
-    dice, removed = random.Random(SEED), []
+    dice, stopped_at, removed, left = random.Random(SEED), [], [], []
     pruner = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.record_pruner", str(tmp_path), cwd=ROOT,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
@@ -72,7 +72,10 @@ async def test_whenever_it_is_killed_the_chain_is_whole(tmp_path: Path, keys: Ke
             await aged(database, keys, chain, 20 * (number + 1))
             pruner.stdin.write(b"go\n")
             pid = int(await asyncio.wait_for(pruner.stdout.readline(), 60))
-            await asyncio.sleep(dice.uniform(0.0, 0.3))
+            for _ in range(dice.randrange(STATEMENTS)):
+                assert await asyncio.wait_for(pruner.stdout.readline(), 60)
+                pruner.stdin.write(b".")
+            stopped_at.append((await asyncio.wait_for(pruner.stdout.readline(), 60)).decode().strip())
             os.kill(pid, signal.SIGKILL)
             assert await asyncio.wait_for(pruner.stdout.readline(), 60) == b"ended\n"
             async with database.engine.begin() as connection:
@@ -80,10 +83,14 @@ async def test_whenever_it_is_killed_the_chain_is_whole(tmp_path: Path, keys: Ke
             verdict = verify(await export_of(database, chain), key=Signer(keys).public_key)
             assert verdict.fault == "", number
             removed.append(verdict.removed)
+            async with database.sessions() as session:
+                left.append(await session.scalar(select(func.min(AuditEntry.seq)).where(AuditEntry.chain == chain)))
     finally:
         pruner.stdin.close()
         await asyncio.wait_for(pruner.wait(), 60)
-    assert len(set(removed)) > 3, "it was killed in the middle of something"
+    assert any(gone < 20 * (number + 1) for number, gone in enumerate(removed)), "killed before the log was shortened"
+    assert any(oldest <= gone for oldest, gone in zip(left, removed, strict=True)), "killed while rows were let go"
+    assert {"COMMIT", "DELETE"} <= set(stopped_at)
     later = utc_now() + dt.timedelta(days=2)
     await RecordRetention(database, keys).sweep(later)
     await RecordRetention(database, keys).sweep(later + dt.timedelta(hours=2))

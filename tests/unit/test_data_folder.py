@@ -8,7 +8,7 @@ import pytest
 
 from engine import data_folder
 from engine.data_folder import AlreadyRunning
-from engine.edge_owner import Owner
+from engine.edge.owner import Owner
 
 
 def test_a_folder_is_taken_once_and_free_again_when_its_holder_is_gone(tmp_path: Path) -> None:

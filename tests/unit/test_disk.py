@@ -17,7 +17,7 @@ from engine.audit.record import SYSTEM
 from engine.config import Config, Core, Mail, Storage
 from engine.db import Database, utc_now
 from engine.disk import DiskWatch, Level, alarm_of, free_bytes_at, in_words, level_of
-from engine.doctor import _disk
+from engine.doctor.checks import _disk
 from engine.models import AuditEntry, ProvisioningEvent, Role, User, UserStatus
 from engine.provisioning.retention import Retention
 from tests.factories import add_account

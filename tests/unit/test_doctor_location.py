@@ -4,7 +4,7 @@ import pytest
 
 from engine import config as configuration
 from engine.config import Config
-from engine.doctor_location import reference_findings, validator_findings
+from engine.doctor.location import reference_findings, validator_findings
 from engine.models import Trunk
 
 

@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from engine.config import Config, load
-from engine.doctor_phones import phones_port_findings
+from engine.doctor.phones import phones_port_findings
 from engine.errors import ConfigFault
 from engine.provisioning.certificates import Authorities, read
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from engine.edge_child import EdgeChild
+from engine.edge.child import EdgeChild
 
 WITHIN_S = 60.0
 

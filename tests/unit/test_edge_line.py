@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.edge_line import LibraryLines, Lines, Settings, host_port, listed
-from engine.edge_owner import Owner
+from engine.edge.line import LibraryLines, Lines, Settings, host_port, listed
+from engine.edge.owner import Owner
 from engine.sip.transports import Listening, both_families
 
 

@@ -5,7 +5,7 @@ import socket
 import threading
 from itertools import count
 
-from engine.edge_loop import EdgeLoop, again_and_again
+from engine.edge.loop import EdgeLoop, again_and_again
 
 
 async def test_work_that_fails_is_told_and_done_again():

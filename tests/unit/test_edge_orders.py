@@ -1,6 +1,6 @@
 """What the SIP process is told, in which order, and what of it is done once."""
 
-from engine.edge_orders import Waiting
+from engine.edge.orders import Waiting
 
 
 def load(account_id: str) -> dict[str, str]:

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from admin.pages_calls import sent_after
-from admin.pages_calls_ladder import _after
+from admin.pages.calls import sent_after
+from admin.pages.calls_ladder import _after
 from engine.e911.dial import Dialed, Kind
 from engine.e911.entries import CallRecorder, EmergencyCall
 from engine.e911.location import Caller, Resolved, Source
-from engine.edge_record import CallRecord
+from engine.edge.record import CallRecord
 from engine.models import EmergencyCall as Row
 from engine.sip.events import AttemptEnded, AttemptStarted, Finished
 from engine.sip.forward import NO_EDIT, Hop, Target

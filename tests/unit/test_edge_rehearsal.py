@@ -12,7 +12,7 @@ from engine.e911.civic import CivicAddress, DispatchableLocation
 from engine.e911.hook import Hook
 from engine.e911.location import AccountTable, Line, LocationTable, Number, Pbx, Trunk
 from engine.e911.route import Deadlines
-from engine.edge_rehearsal import CALL_ID, MESSAGES_BETWEEN, Rehearsal, give_up
+from engine.edge.rehearsal import CALL_ID, MESSAGES_BETWEEN, Rehearsal, give_up
 from engine.sip.forward import Hop
 from engine.sip.message import parse_message
 from engine.sip.passage import Passage

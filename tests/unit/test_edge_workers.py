@@ -12,8 +12,8 @@ from engine.e911.civic import CivicAddress, DispatchableLocation
 from engine.e911.lending import Lending, Loan
 from engine.e911.location import AccountTable, Caller, Resolved, Source
 from engine.e911.rows import Number
-from engine.edge_claims import HELD_S, MAX_HELD, Claims
-from engine.edge_workers import TAKEN_WITHIN_S, HandOver, call_number, own_listening
+from engine.edge.claims import HELD_S, MAX_HELD, Claims
+from engine.edge.workers import TAKEN_WITHIN_S, HandOver, call_number, own_listening
 from engine.sip.forward import Hop
 from engine.sip.transports import Listening
 from tests.siptest import PBX, read_request, request

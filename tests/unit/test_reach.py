@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select
 
 from engine.db import utc_now
-from engine.edge_link import EdgeAway
+from engine.edge.link import EdgeAway
 from engine.models import Phone, ProvisioningEvent
 from engine.provisioning import runs, store_resync
 from engine.reach import Reach

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event as sql_event
 
-from admin.api_reference import openapi
+from admin.api.reference import openapi
 from tests.unit.admin.adminport import CIVIC, AdminPort, Site, away
 from tests.unit.admin.furnished import API_ROUTES, furnish
 

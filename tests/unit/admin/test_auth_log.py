@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import update
 
 from admin.context import PASSWORDS
-from admin.pages_auth_log import span
+from admin.pages.auth_log import span
 from engine.accounts import operations, store
 from engine.accounts.authlog import End, Position
 from engine.accounts.store import ABSOLUTE, IDLE

@@ -8,8 +8,8 @@ from pydantic import Field, ValidationError
 from sqlalchemy import func, select
 
 from admin import body_shape
-from admin.api_models import Body, Id, InstantIn, Name, Text
-from admin.api_reference import openapi
+from admin.api.models import Body, Id, InstantIn, Name, Text
+from admin.api.reference import openapi
 from admin.routes import all_routes
 from engine.accounts import operations
 from engine.models import Account, Location, Pbx, Role, Transport, User

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from admin.guides import DOCS, _html, _parser, written_guides
-from admin.pages_help import GUIDES
+from admin.pages.help import GUIDES
 from tests.unit.admin.adminport import AdminPort, Site
 
 pytestmark = pytest.mark.enable_socket  # a real listener on loopback

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from admin.pages_home import Standing, Step, first_steps
+from admin.pages.home import Standing, Step, first_steps
 from engine.audit.events import Event
 from engine.audit.record import SYSTEM, record
 from engine.db import Database, utc_now

@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from admin.pages_phone_new import makers
-from admin.pages_phones import model_choices
+from admin.pages.phone_new import makers
+from admin.pages.phones import model_choices
 from admin.phone_names import model_name
 from engine.provisioning import vendors
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from admin.api_provisioning_policy import sees_certificates
+from admin.api.provisioning_policy import sees_certificates
 from engine.audit.events import Event
 from engine.config import Provisioning
 from engine.models import Account

@@ -7,9 +7,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from admin.problems import SchemaUnlike, meant
-from engine import crypto, doctor, migrations
+from engine import crypto, migrations
 from engine.audit.record import open_audited
 from engine.config import Config, Core
+from engine.doctor import checks
 from engine.errors import DatabaseAway
 from tests.unit.admin.adminport import AdminPort, Site
 
@@ -54,6 +55,6 @@ async def test_doctor_names_what_the_database_lacks(tmp_path: Path) -> None:
             await connection.execute(text("ALTER TABLE location DROP COLUMN onsite_number"))
     finally:
         await database.close()
-    (found,) = [one for one in await doctor.examine(config) if one.what == "database"]
+    (found,) = [one for one in await checks.examine(config) if one.what == "database"]
     assert found.level == "bad"
     assert "has no location.onsite_number" in found.detail

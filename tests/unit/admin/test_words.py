@@ -2,7 +2,7 @@
 
 import pytest
 
-from admin.pages_calls import _age
+from admin.pages.calls import _age
 from admin.render import DONE, sentence
 from engine.e911 import order
 from tests.factories import add_location

@@ -24,7 +24,7 @@ from tests.unit.admin.furnished import Furnished, furnish
 
 DOCUMENT = document(all_routes(), "tests")
 MARK = "Zanzibar"  # stands in everything that the other account has named
-ID_PATTERN = r"^[a-z_]{3,20}_[0-9a-z]{26}$"  # of `admin.api_models.Id`: fields of this shape name a record
+ID_PATTERN = r"^[a-z_]{3,20}_[0-9a-z]{26}$"  # of `admin.api.models.Id`: fields of this shape name a record
 # What stands at `{id}` of a page, by all of its path before that; of an API route it is that part of the path itself.
 PAGES = {
     "/calls": "emergency-calls", "/locations": "locations", "/settings/recipients": "notification-recipients",

@@ -18,7 +18,7 @@ from engine.e911.civic import CivicAddress, DispatchableLocation
 from engine.e911.hook import Hook
 from engine.e911.location import AccountTable, Line, LocationTable, Pbx, Trunk
 from engine.e911.route import Deadlines
-from engine.edge_decide import decide_and_act, ways_out
+from engine.edge.decide import decide_and_act, ways_out
 from engine.sip.dialog import NextHop
 from engine.sip.events import RequestReceived
 from engine.sip.forward import Hop

@@ -1,7 +1,7 @@
 """What the doctor says of callback numbers and extensions."""
 
 from engine.db import Database
-from engine.doctor_numbers import number_findings
+from engine.doctor.numbers import number_findings
 from tests.factories import add_account, add_line, add_location, add_number
 
 

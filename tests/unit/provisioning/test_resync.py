@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from engine.db import utc_now
-from engine.edge_orders import NOTIFY_TIMEOUT_S
+from engine.edge.orders import NOTIFY_TIMEOUT_S
 from engine.errors import Conflict
 from engine.models import Phone
 from engine.provisioning import resync, store_resync, vendors

@@ -1,0 +1,1 @@
+"""`callpoint doctor`: `checks` goes through them all, the others know one subject each."""
