@@ -33,6 +33,7 @@ from admin.context import (
     Edge,
 )
 from admin.invitations import INVITER, Inviter
+from admin.malformed import MALFORMED, Malformed
 from admin.middleware import identify, measure, render_errors, secure_headers
 from admin.middleware_transaction import ROUTE_OF, one_transaction
 from admin.pages.audit import row_html
@@ -106,6 +107,7 @@ def make_admin(
     app.on_shutdown.append(_let_watchers_go)  # an open stream would hold up the stop
     app.cleanup_ctx.append(housekeeping.kept)
     app.on_cleanup.extend(_CLOSING)
+    app[MALFORMED] = Malformed(registry)
     app[health.EDGE_GAUGES] = health.edge_gauges(registry)
     app[ROUTE_OF] = _add_routes(app, all_routes())
     for path, probe in (

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+from typing import Any
 
 import structlog
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from admin.malformed import MALFORMED, Malformed
 from admin.problems import PROBLEM_JSON
 from engine.ids import new_id
 from engine.web_crowd import CrowdedHandler, CrowdedServer, connections_of_a_port
@@ -15,7 +17,7 @@ _log = structlog.get_logger()
 
 
 class AdminRunner(web.AppRunner):
-    """Runs the application that `make_admin` built. Scanners' malformed requests are one quiet line, no traceback."""
+    """Runs the application that `make_admin` built. Scanners' malformed requests are counted, and no traceback."""
 
     __slots__ = ()
 
@@ -30,17 +32,24 @@ class AdminRunner(web.AppRunner):
             loop=asyncio.get_running_loop(),
             access_log=None,
         )
+        server.malformed = self.app[MALFORMED]
         server.max_connections = connections_of_a_port()
         return server
 
 
 class _Server(CrowdedServer):
+    malformed: Malformed
+
     def __call__(self) -> web.RequestHandler:
-        return _RequestHandler(self, loop=self._loop, **self._kwargs)
+        return _RequestHandler(self, loop=self._loop, malformed=self.malformed, **self._kwargs)
 
 
 class _RequestHandler(CrowdedHandler):
-    __slots__ = ()
+    __slots__ = ("_malformed",)
+
+    def __init__(self, manager: web.Server, *, malformed: Malformed, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._malformed = malformed
 
     def handle_error(
         self,
@@ -52,7 +61,7 @@ class _RequestHandler(CrowdedHandler):
         """Answer what the parser refused (RFC 9112 §2.2), or what failed outside every middleware."""
         request_id = new_id("request")
         if isinstance(exc, HttpProcessingError):
-            _log.debug("malformed_http", request_id=request_id, ip=request.remote, why=type(exc).__name__)
+            self._malformed.take(request_id, request.remote, type(exc).__name__)
         else:
             _log.error("request_failed", request_id=request_id, exc_info=exc)
         if request.writer.output_size > 0:

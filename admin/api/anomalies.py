@@ -6,7 +6,7 @@ from admin.api import answered, no_query
 from admin.api.models import Instant, StampedAnswer
 from admin.api.paging import PAGE_QUERIES, list_rows, page_asked, plainly
 from admin.context import ACCOUNT, ACTOR, RESOURCE, SESSION
-from admin.pages.form import gathered, refuse
+from admin.pages.form import told_together
 from admin.routes import Operation, Query, Route
 from engine.accounts import anomaly_watch, store_anomalies
 from engine.accounts.scopes import Scope
@@ -33,12 +33,11 @@ class AnomalyAnswer(StampedAnswer):
 
 
 async def list_anomalies(request: web.Request) -> web.Response:
-    wanted, faults = request.query.get("dismissed"), list[FieldFault]()
-    with gathered(faults):
+    wanted = request.query.get("dismissed")
+    with told_together() as faults:
+        if wanted not in {None, "true", "false"}:
+            faults.append(FieldFault("dismissed", "Expected true or false."))
         page_asked(request, "dismissed")
-    if wanted not in {None, "true", "false"}:
-        faults.append(FieldFault("dismissed", "Expected true or false."))
-    refuse(faults)
     states = {"true": Anomaly.dismissed_at.is_not(None), "false": Anomaly.dismissed_at.is_(None)}
     conditions = () if wanted is None else (states[wanted],)
     return await list_rows(

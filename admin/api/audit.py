@@ -13,7 +13,7 @@ from admin.audit_accounts import after_of, grouped_by_account, is_over_accounts
 from admin.audit_export import CSV, JSON_LINES, exported
 from admin.audit_filters import ACTIONS, CATEGORIES, GROUPINGS, TYPES, who_faults, with_user
 from admin.context import ACCOUNT, RESOURCE, SESSION
-from admin.pages.form import gathered, refuse
+from admin.pages.form import gathered, told_together
 from admin.routes import Operation, Query, Route
 from admin.times_asked import instant_asked
 from engine.accounts.scopes import Scope
@@ -117,12 +117,10 @@ def shown(row: AuditEntry) -> AuditAnswer:
 
 
 async def list_audit_log(request: web.Request) -> web.Response:
-    faults: list[FieldFault] = []
-    with gathered(faults):
-        asked = page_asked(request, *_NAMES)
-    with gathered(faults):
+    with told_together() as faults:
+        with gathered(faults):
+            asked = page_asked(request, *_NAMES)
         filters = await filters_of(request)
-    refuse(faults)
     found = await store.list_entries(
         request[SESSION], request[ACCOUNT].id, filters, limit=asked.limit,
         before=None if asked.after is None else int(asked.after),
@@ -171,16 +169,15 @@ async def group_audit_log(request: web.Request) -> web.Response:
 
     By account, for a platform operator who names none: over every account.
     """
-    by, faults = request.query.get("by", "description"), list[FieldFault]()
-    with gathered(faults):
-        no_query(request, "by", "after", *_NAMES)
-    if by not in GROUPINGS:
-        faults.append(FieldFault("by", f"Expected one of {', '.join(GROUPINGS)}."))
-    with gathered(faults):
-        filters = await filters_of(request)
-    with gathered(faults):
+    by = request.query.get("by", "description")
+    with told_together() as faults:
+        with gathered(faults):
+            no_query(request, "by", "after", *_NAMES)
+        if by not in GROUPINGS:
+            faults.append(FieldFault("by", f"Expected one of {', '.join(GROUPINGS)}."))
+        with gathered(faults):
+            filters = await filters_of(request)
         after = after_of(request.query)
-    refuse(faults)
     account = request[ACCOUNT]
     if is_over_accounts(request, by):
         found = await grouped_by_account(request, filters, Event.AUDIT_LOG_GROUP, after)
@@ -221,13 +218,10 @@ async def export_json_lines(request: web.Request) -> web.Response:
 
 async def _filters_alone(request: web.Request) -> Filters:
     """The filters, and nothing else is read from the address. Raises Invalid: every bad one, and what is no filter."""
-    faults: list[FieldFault] = []
-    with gathered(faults):
-        no_query(request, *_NAMES)
-    with gathered(faults):
-        filters = await filters_of(request)
-    refuse(faults)
-    return filters
+    with told_together() as faults:
+        with gathered(faults):
+            no_query(request, *_NAMES)
+        return await filters_of(request)
 
 
 async def get_audit_entry(request: web.Request) -> web.Response:

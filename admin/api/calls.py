@@ -13,7 +13,7 @@ from admin.api.paging import PAGE_QUERIES, list_rows, page_asked, plainly
 from admin.call_export import CSV, JSON_LINES, exported
 from admin.call_filters import CALL_FILTERS, CALL_QUERIES, api_filters
 from admin.context import ACTOR, SESSION
-from admin.pages.form import gathered, refuse
+from admin.pages.form import gathered, told_together
 from admin.routes import Operation, Query, Route
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
@@ -147,12 +147,10 @@ class AcknowledgementAnswer(Answer):
 
 
 async def list_emergency_calls(request: web.Request) -> web.Response:
-    faults: list[FieldFault] = []
-    with gathered(faults):
-        page_asked(request, *CALL_FILTERS)
-    with gathered(faults):
+    with told_together() as faults:
+        with gathered(faults):
+            page_asked(request, *CALL_FILTERS)
         filters = api_filters(request)
-    refuse(faults)
     conditions = conditions_of(filters)
     return await list_rows(
         request, EmergencyCall, plainly(CallAnswer.model_validate), *conditions, newest_first=True, filters=CALL_FILTERS
@@ -178,13 +176,10 @@ async def export_calls_json_lines(request: web.Request) -> web.Response:
 
 def _filters_alone(request: web.Request) -> CallFilters:
     """The filters, and nothing else is read from the address. Raises Invalid: every bad one, and what is no filter."""
-    faults: list[FieldFault] = []
-    with gathered(faults):
-        no_query(request, *CALL_FILTERS)
-    with gathered(faults):
-        filters = api_filters(request)
-    refuse(faults)
-    return filters
+    with told_together() as faults:
+        with gathered(faults):
+            no_query(request, *CALL_FILTERS)
+        return api_filters(request)
 
 
 def _chosen(request: web.Request, query: Query, condition: ColumnElement[bool]) -> Sequence[ColumnElement[bool]]:
@@ -222,12 +217,10 @@ async def get_emergency_call(request: web.Request) -> web.Response:
 
 
 async def list_notifications(request: web.Request) -> web.Response:
-    faults: list[FieldFault] = []
-    with gathered(faults):
-        page_asked(request, STATE.name)
-    with gathered(faults):
+    with told_together() as faults:
+        with gathered(faults):
+            page_asked(request, STATE.name)
         conditions = _chosen(request, STATE, Notification.state == request.query.get("state"))
-    refuse(faults)
     return await list_rows(
         request, Notification, plainly(NotificationAnswer.model_validate), *conditions,
         newest_first=True, filters=("state",),

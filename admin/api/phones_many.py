@@ -13,7 +13,7 @@ from admin.api.paging import PAGE_QUERIES, page, page_asked
 from admin.api.phones import PhoneAnswer, answers_of
 from admin.api.resync import send_when_committed
 from admin.context import ACCOUNT, ACTOR, DATABASE, PREPARED, SESSION
-from admin.pages.form import gathered, refuse
+from admin.pages.form import gathered, told_together
 from admin.phone_filters import FILTER_QUERIES, FILTERS, filters_of_body, listing_asked, place_asked, place_text
 from admin.render import zone_of
 from admin.routes import Operation, Route
@@ -60,12 +60,10 @@ class PhoneBulkAnswer(Answer):
 
 
 async def list_phones(request: web.Request) -> web.Response:
-    faults: list[FieldFault] = []
-    with gathered(faults):
-        asked = page_asked(request, *FILTERS)
-    with gathered(faults):
+    with told_together() as faults:
+        with gathered(faults):
+            asked = page_asked(request, *FILTERS)
         listing = listing_asked(request.query, zone_of(request[ACCOUNT]))
-    refuse(faults)
     found = await store_phones.list_phones(
         request[SESSION], request[ACCOUNT].id, listing.filters, order=listing.order,
         is_descending=listing.is_descending, after=place_asked(asked.after, listing), limit=asked.limit,

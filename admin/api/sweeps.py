@@ -11,7 +11,7 @@ from admin.api import answered, body_of, body_or_default, given, match_version, 
 from admin.api.models import Answer, Body, Id, Instant
 from admin.api.paging import PAGE_QUERIES, list_rows, page_asked, plainly
 from admin.context import ACCOUNT, ACTOR, CONFIG, KEYS, RESOURCE, SESSION
-from admin.pages.form import gathered, refuse
+from admin.pages.form import gathered, told_together
 from admin.routes import Operation, Query, Route
 from engine.accounts.scopes import Scope
 from engine.audit.checkpoints import signer_of
@@ -136,12 +136,10 @@ async def list_location_tests(request: web.Request) -> web.Response:
         tests = await store_tests.tests_by_location(request[SESSION], [row.id for row in rows])
         return [_test(row, tests) for row in rows]
 
-    faults: list[FieldFault] = []
-    with gathered(faults):
-        page_asked(request, UNTESTED.name)
-    with gathered(faults):
+    with told_together() as faults:
+        with gathered(faults):
+            page_asked(request, UNTESTED.name)
         days = _days(request)
-    refuse(faults)
     conditions = () if days is None else (store_tests.untested(utc_now() - dt.timedelta(days=days)),)
     return await list_rows(request, Location, shown, *conditions, filters=(UNTESTED.name,))
 

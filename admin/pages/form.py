@@ -232,6 +232,20 @@ def gathered(faults: list[FieldFault]) -> Iterator[None]:
         faults += error.fields
 
 
+@contextmanager
+def told_together() -> Iterator[list[FieldFault]]:
+    """Refuse once, behind all that is read inside: what stands in `gathered` with the list given, what is added to it,
+    and what the last operation inside reports by itself.
+
+    Raises:
+        Invalid: every bad field. Nothing that was read inside can be used then.
+    """
+    faults: list[FieldFault] = []
+    with gathered(faults):
+        yield faults
+    refuse(faults)
+
+
 def refuse(faults: Sequence[FieldFault]) -> None:
     """Raise `Invalid` with all of them, when there are any."""
     if faults:

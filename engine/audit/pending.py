@@ -2,7 +2,7 @@
 
 Theory of operation. A GIN index notes new rows in a list, and whoever makes the list longer than its limit puts all of
 it in, inside their own transaction (https://www.postgresql.org/docs/15/gin-implementation.html, "GIN Fast Update
-Technique"): every 500 entries one write took 0.1 to 0.5 s, and an import of 10,000 phones half as long again. So the
+Technique"): every 500 entries one write took 55 to 150 ms more, and an import of 10,000 phones half as long again. So the
 limit is high, and the node empties the list itself when some entries have come or some time has passed, in a moment in
 which nobody writes. Others go on writing meanwhile. A search looks through the list, a few milliseconds at that length.
 Where no node runs, autovacuum or the limit empties it.

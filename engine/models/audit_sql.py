@@ -181,7 +181,7 @@ AUDIT_TRIGRAMS_POSTGRESQL = (  # decision 0031; neither a missing extension nor 
     ),
 )
 # Entries wait in a list of these indexes until somebody puts them in, and whoever makes the list too long does it in
-# their own commit: 0.1 to 0.5 s every 500 entries with the server's 4 MB. `engine.audit.pending` comes before that.
+# their own commit: 55 to 150 ms every 500 entries with the server's 4 MB. `engine.audit.pending` comes before that.
 AUDIT_PENDING_POSTGRESQL = (  # kB, some 15,000 entries
     "ALTER INDEX IF EXISTS ix_audit_entry_entry_trigram SET (gin_pending_list_limit = 131072)",
     "ALTER INDEX IF EXISTS ix_audit_entry_ip_trigram SET (gin_pending_list_limit = 131072)",

@@ -4,7 +4,7 @@ A change makes the phones it speaks of stale and bumps the revision of their acc
 counts now at their next fetch; a change of the level of all accounts bumps every account's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,7 +42,7 @@ async def create_level(session: AsyncSession, actor: Actor, account: Account, wi
         Invalid: every bad field. Conflict: the account has that level; change it instead.
     """
     name, faults = await _name_of(session, account, wished)
-    found = (*faults, *setting_faults(wished.settings))
+    found = (*faults, *_strays(wished), *setting_faults(wished.settings))
     found += tuple(await phone_extras.level_faults(session, account.id, name, wished.settings))
     if found:
         raise Invalid("These settings cannot be stored like this.", fields=found)
@@ -50,7 +50,7 @@ async def create_level(session: AsyncSession, actor: Actor, account: Account, wi
         raise Conflict(f"There are settings for {name} already. Change those.")
     level = SettingsLevel(
         id=new_id("settings"), account_id=account.id, kind=wished.kind, name=name,
-        location_id=wished.location_id if wished.kind == SourceKind.LOCATION else None, settings=dict(wished.settings),
+        location_id=wished.location_id, settings=dict(wished.settings),
     )  # fmt: skip
     session.add(level)
     await outdate(session, *store_levels.phones_at(level))
@@ -103,6 +103,15 @@ async def put_global(session: AsyncSession, actor: Actor, settings: Mapping[str,
     await outdate(session)
     record(session, actor, Event.SETTINGS_CREATE, level)
     return level
+
+
+def _strays(wished: LevelFields) -> Iterator[FieldFault]:
+    """What was said of the level that a level of its kind does not have: dropped, it would look as if it counted."""
+    for kind, names in ((SourceKind.LOCATION, ("location_id",)), (SourceKind.MODEL, ("vendor", "model"))):
+        if wished.kind in KINDS and wished.kind != kind:
+            for name in names:
+                if getattr(wished, name) is not None:
+                    yield FieldFault(name, f"Only settings of a {kind} name it; these are of kind {wished.kind}.")
 
 
 async def _name_of(session: AsyncSession, account: Account, wished: LevelFields) -> tuple[str, tuple[FieldFault, ...]]:

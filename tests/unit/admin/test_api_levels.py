@@ -116,6 +116,23 @@ async def test_a_level_of_nothing_is_refused(port: AdminPort, site: Site, body: 
     assert (answer.status, [one["field"] for one in (await answer.json())["errors"]]) == (422, [field])
 
 
+@pytest.mark.parametrize(
+    ("kind", "beside", "fields"),
+    [
+        ("account", {"location_id": "location_x"}, ["location_id"]),
+        ("account", {"vendor": "yealink", "model": "T46U"}, ["vendor", "model"]),
+        ("model", {"location_id": "location_x", "vendor": "yealink", "model": "T46U"}, ["location_id"]),
+    ],
+)
+async def test_what_a_level_of_its_kind_does_not_have_is_refused_by_name(
+    port: AdminPort, site: Site, kind: str, beside: dict, fields: list[str]
+) -> None:
+    """P-10: a model's settings at one location are not to be had; dropped, they would count everywhere."""
+    answer = await port.call("POST", "/api/v1/phone-settings", site.auth, json={"kind": kind} | beside)
+    assert (answer.status, [one["field"] for one in (await answer.json())["errors"]]) == (422, fields)
+    assert (await (await port.call("GET", "/api/v1/phone-settings", site.auth)).json())["data"] == []
+
+
 async def test_a_level_is_there_once_and_another_account_s_is_not_there(port: AdminPort, site: Site) -> None:
     level = await _made(port, site, "phone-settings", {"kind": "account", "settings": {"lldp": False}})
     again = await port.call("POST", "/api/v1/phone-settings", site.auth, json={"kind": "account", "settings": {}})

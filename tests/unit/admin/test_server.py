@@ -6,9 +6,12 @@ import json
 
 import pytest
 from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest
+from structlog.testing import capture_logs
 
 from admin.app import make_admin
 from admin.client import client_ip
+from admin.malformed import Malformed
 from admin.server import AdminRunner
 from engine.config import Config
 from engine.crypto import KeyRing
@@ -33,7 +36,8 @@ TRUSTED = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("2001:db8::/
 )
 async def test_what_is_no_http_gets_a_problem_and_a_closed_door(database: Database, keys: KeyRing, sent: bytes) -> None:
     """AD-API: malformed HTTP: 400 as a problem, nothing of the request repeated, the software unnamed."""
-    runner = AdminRunner(make_admin(Config(), keys, database, StandInEdge()))
+    registry = CollectorRegistry()
+    runner = AdminRunner(make_admin(Config(), keys, database, StandInEdge(), registry=registry))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
@@ -49,6 +53,21 @@ async def test_what_is_no_http_gets_a_problem_and_a_closed_door(database: Databa
     assert b"application/problem+json" in head
     assert json.loads(body)["code"] == "malformed_http"
     assert b"aaaa" not in body
+    assert b'callpoint_admin_malformed_requests_total{why="' in generate_latest(registry)
+
+
+def test_the_log_has_a_line_a_minute_of_what_is_no_http_and_the_metric_has_all() -> None:
+    """S1-02: what no parser reads is no entry; it is counted, and whoever sends it does not fill the log."""
+    registry, now = CollectorRegistry(), [100.0]
+    malformed = Malformed(registry, lambda: now[0])
+    with capture_logs() as lines:
+        for at in (100.0, 101.0, 159.0, 160.0, 161.0):
+            now[0] = at
+            malformed.take("request_1", "203.0.113.9", "BadHttpMessage")
+    told = [(line["event"], line["log_level"], line["untold_before"]) for line in lines]
+    assert told == [("malformed_http", "warning", 0), ("malformed_http", "warning", 2)]
+    counted = registry.get_sample_value("callpoint_admin_malformed_requests_total", {"why": "BadHttpMessage"})
+    assert counted == 5
 
 
 @pytest.mark.parametrize(
