@@ -94,7 +94,7 @@ class Standing:
     places: Sequence[Place]
     recipients: int  # of the account
     trunks_up: int
-    trunks_down: Sequence[str]  # names of enabled trunks that answer neither OPTIONS nor a late call
+    trunks_down: Sequence[str]  # names of enabled trunks that answer no OPTIONS, or left a call at 100
     failed_calls: int
     unacknowledged: int
     disagreements: int
@@ -136,13 +136,13 @@ def _of_trunks(now: Standing) -> list[Alarm]:
     names = _named(now.trunks_down)
     if not now.trunks_up:
         text = (
-            f"No trunk answers OPTIONS ({names}): a {now.number} call may find no carrier, unless your PBX has a way "
+            f"No trunk answers ({names}): a {now.number} call may find no carrier, unless your PBX has a way "
             "of its own."
         )
         return [Alarm(AlarmKind.TRUNKS_DOWN, text, "Check the trunks", "/settings#trunks")]
     others = "one trunk that answers" if now.trunks_up == 1 else f"{now.trunks_up:,} trunks that answer"
     text = (
-        f"{names} {'answers' if down == 1 else 'answer'} no OPTIONS: {now.number} calls go by the {others}, and there "
+        f"{names} {'does' if down == 1 else 'do'} not answer: {now.number} calls go by the {others}, and there "
         "is less to fall back on."
     )
     return [Alarm(AlarmKind.TRUNK_DOWN, text, "Check the trunks", "/settings#trunks")]

@@ -92,7 +92,7 @@ class Hook:
 
     Args:
         hops_of: Addresses known now for a host; never waits.
-        down: Identifiers of trunks that do not answer pings.
+        down: Identifiers of trunks that do not answer; `stalled`: those among them that left a call at 100.
         trunk_ips: Addresses of all trunks, as sockets name them.
         proof_key: `KeyRing.subkey(PROOF_PURPOSE)`.
         names_of: The verified names in the certificate at the other end of a TLS connection, by its number.
@@ -112,6 +112,7 @@ class Hook:
         profiles: CarrierProfiles,
         hops_of: HopsOf,
         down: Collection[str],
+        stalled: Collection[str] = (),
         trunk_ips: Collection[str],
         deadlines: Deadlines,
         proof_key: bytes,
@@ -136,8 +137,8 @@ class Hook:
         )
         self._reference_of, self._domain = reference_of, domain
         self._rankings: dict[str, tuple[tuple[Trunk, ...], tuple[Trunk, ...], dict[Group, Ranking]]] = {}
-        self._table, self._profiles, self._hops_of, self._down = table, profiles, hops_of, down
-        self._deadlines = deadlines
+        self._table, self._profiles, self._hops_of = table, profiles, hops_of
+        self._down, self._stalled, self._deadlines = down, stalled, deadlines
         self._make_call_id, self._on_fault = make_call_id, on_fault
         self._location_uris = location_uris or LocationUris(frozenset())
         self._default_routes: dict[str | None, tuple[tuple[Hop, ...], Decision]] = {}
@@ -406,7 +407,7 @@ class Hook:
         """The trunks to try; kept for as long as none is down and neither the account's nor the last resorts change."""
         last_resorts = self._table.last_resorts
         if self._down:
-            return _with_names(route.ranked_trunks(account, last_resorts, self._down, group))
+            return _with_names(route.ranked_trunks(account, last_resorts, self._down, group, stalled=self._stalled))
         kept = self._rankings.get(account.account_id)
         if kept is None or kept[0] is not account.trunks or kept[1] is not last_resorts:
             kept = self._rankings[account.account_id] = (account.trunks, last_resorts, {})

@@ -54,13 +54,20 @@ class Deadlines:
 
 
 def ranked_trunks(
-    account: AccountTable, last_resorts: Iterable[Trunk], down: Collection[str], group: Sequence[str] = ()
+    account: AccountTable,
+    last_resorts: Iterable[Trunk],
+    down: Collection[str],
+    group: Sequence[str] = (),
+    *,
+    stalled: Collection[str] = (),
 ) -> tuple[Trunk, ...]:
     """The trunks to try, in order; always all of them.
 
     Args:
         down: Identifiers of trunks that do not answer pings.
         group: Identifiers of the trunks to take first, in that order; those that are gone or off are passed over.
+        stalled: Those that left a call at 100 lately. Silence costs a call two seconds, a 100 and nothing more six:
+            they come behind those that are down.
     """
     place = {trunk_id: at for at, trunk_id in enumerate(group)}
     own = {trunk.id for trunk in account.trunks}
@@ -71,8 +78,8 @@ def ranked_trunks(
         [trunk for trunk in last_resorts if trunk.id not in own],
     )
 
-    def rank(trunk: Trunk) -> tuple[bool, int, int, str]:
-        return trunk.id in down, place.get(trunk.id, len(place)), trunk.priority, trunk.id
+    def rank(trunk: Trunk) -> tuple[bool, bool, int, int, str]:
+        return trunk.id in stalled, trunk.id in down, place.get(trunk.id, len(place)), trunk.priority, trunk.id
 
     return tuple(trunk for tier in tiers for trunk in sorted(tier, key=rank))
 

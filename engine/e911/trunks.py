@@ -14,6 +14,9 @@ Name = tuple[str, int | None, str]
 """(host, port, transport) as configured."""
 
 MAX_STANDING_HOPS = 3  # addresses of one name that calls go to, see `engine.e911.route`
+STALLED_S = (
+    300.0  # how long one that said 100 and nothing more to a 911 call is tried last: its pings prove its edge alone
+)
 SPEAKS_FOR_S = 1800.0  # how long a call that a trunk answered speaks for it, though it answers no OPTIONS
 MAX_PINGS_AT_ONCE = 32  # a thousand trunks are asked one group after the other, not in one go between two calls
 
@@ -21,8 +24,9 @@ MAX_PINGS_AT_ONCE = 32  # a thousand trunks are asked one group after the other,
 class TrunkWatch:
     """Follows the trunks of the table.
 
-    `down`: identifiers of trunks that do not answer; `ips`: addresses of all trunks; `route_ips`: addresses that
-    default routes lead to. All are changed in place.
+    `down`: identifiers of trunks that do not answer; `stalled`: those among them whose edge does, and what is behind it
+    did not; `ips`: addresses of all trunks; `route_ips`: addresses that default routes lead to. All are changed in
+    place.
 
     Args:
         ping_s: How often a trunk is asked whether it lives; 0 never asks.
@@ -41,6 +45,8 @@ class TrunkWatch:
     ) -> None:
         self._table, self._resolver, self._ping_s, self._on_change = table, resolver, ping_s, on_change
         self.down: set[str] = set()
+        self.stalled: set[str] = set()
+        self._stalled_until: dict[str, float] = {}
         self.ips: set[str] = set()
         self.route_ips: set[str] = set()
         self._up: dict[str, bool] = {}
@@ -73,6 +79,8 @@ class TrunkWatch:
             self._literals.pop(name, None)
         self._due = {name: self._due.get(name, 0.0) for name in self._at}
         self.down.intersection_update(self._owner)
+        self.stalled.intersection_update(self._owner)
+        self._stalled_until = {trunk_id: self._stalled_until[trunk_id] for trunk_id in self.stalled}
         self._up = {trunk_id: is_up for trunk_id, is_up in self._up.items() if trunk_id in self._owner}
         self._told = {trunk_id: is_up for trunk_id, is_up in self._told.items() if trunk_id in self._owner}
         self._answered_at = {trunk_id: at for trunk_id, at in self._answered_at.items() if trunk_id in self._owner}
@@ -85,6 +93,8 @@ class TrunkWatch:
 
     def take_due(self, now: float) -> list[tuple[Name, Hop]]:
         """The trunks to be pinged now, at their first address."""
+        for trunk_id in [trunk_id for trunk_id, until in self._stalled_until.items() if until <= now]:
+            self._clear(trunk_id, f"{STALLED_S / 60:.0f} minutes have passed since it left a call at 100")
         due: list[tuple[Name, Hop]] = []
         for name, at in self._due.items() if self._ping_s > 0 else ():
             if at > now:
@@ -134,14 +144,44 @@ class TrunkWatch:
         self._ordered(trunk_id, is_up=is_up)
         self._tell(trunk_id, is_up=is_up, detail=detail)
 
+    def stalls(self, trunk_id: str, now: float) -> None:
+        """An emergency call heard 100 from it and nothing more. Its edge lives and would come first again at the next
+        ping, and each call would wait as long: it is tried last for `STALLED_S`, or until a call progresses by it.
+        """
+        if trunk_id not in self._owner:
+            return
+        self._stalled_until[trunk_id] = now + STALLED_S
+        self.stalled.add(trunk_id)
+        self.down.add(trunk_id)
+        self._answered_at.pop(trunk_id, None)
+        detail = f"a call heard 100 and nothing more; it is tried last for {STALLED_S / 60:.0f} minutes"
+        self._tell(trunk_id, is_up=False, detail=detail)
+
+    def progressed(self, trunk_id: str) -> None:
+        """A call rang by it, or was answered: what is behind its edge lives too."""
+        if trunk_id in self.stalled:
+            self._up[trunk_id] = True
+            self._clear(trunk_id, "a call progressed")
+
+    def _clear(self, trunk_id: str, detail: str) -> None:
+        """It has the place again that its pings give it."""
+        del self._stalled_until[trunk_id]
+        self.stalled.discard(trunk_id)
+        if self._up.get(trunk_id) is not False:
+            self.down.discard(trunk_id)
+            self._tell(trunk_id, is_up=True, detail=detail)
+
     def _ordered(self, trunk_id: str, *, is_up: bool) -> None:
         """What routing goes by: whatever was heard last."""
         if self._up.get(trunk_id) is not is_up:
             self._up[trunk_id] = is_up
-            (self.down.discard if is_up else self.down.add)(trunk_id)
+            if trunk_id not in self.stalled:
+                (self.down.discard if is_up else self.down.add)(trunk_id)
 
     def _tell(self, trunk_id: str, *, is_up: bool, detail: str) -> None:
-        """What pages say, told once for each change."""
+        """What pages say, told once for each change. Of one that is stalled no ping says that it answers."""
+        if is_up and trunk_id in self.stalled:
+            return
         if self._told.get(trunk_id) is not is_up:
             self._told[trunk_id] = is_up
             self._on_change(self._owner[trunk_id], trunk_id, is_up, detail)

@@ -62,6 +62,7 @@ from engine.sip.events import (
     Finished,
     MessageRefused,
     OwnRequestEnded,
+    ProvisionalReceived,
     RequestReceived,
 )
 from engine.sip.forward import Hop
@@ -149,6 +150,7 @@ class Edge:
             profiles=profiles,
             hops_of=self._resolver.hops,
             down=self._trunks.down,
+            stalled=self._trunks.stalled,
             trunk_ips=self._trunks.ips,
             deadlines=Deadlines(settings.first_response_s, settings.connect_s),
             proof_key=self._keys.subkey(PROOF_PURPOSE),
@@ -394,6 +396,9 @@ class Edge:
             self._requests.receive(event, now)
         elif isinstance(event, AttemptStarted | AttemptEnded | Finished | AnsweredLate | DialogEnded):
             self._sent_events.append(event)
+        elif isinstance(event, ProvisionalReceived):
+            if event.status > 100:
+                self._trunks.progressed(event.target.name)
         elif isinstance(event, OwnRequestEnded):
             self._on_own_request(event)
         elif isinstance(event, MessageRefused):

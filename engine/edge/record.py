@@ -65,6 +65,7 @@ class CallRecord:
                 self._recorder.finished(event, at)
             case AnsweredLate():
                 self._recorder.answered_late(event, at - timedelta(seconds=event.at - event.started_at), at)
+                self._answers(event.target.name, event.status, event.at)
             case DialogEnded():
                 self._recorder.dialog_ended(event, at)
 
@@ -105,8 +106,16 @@ class CallRecord:
             self._lines.log("location_reference_unresolved", level="warning", call_id=call.id)
 
     def _learn_from(self, event: AttemptEnded) -> None:
-        """A call tells about its trunk sooner than the next ping."""
-        if event.outcome != "cancelled":
-            is_up = event.outcome in {"answered", "refused", "challenged"} and event.status != 503
+        """A call tells about its trunk sooner than the next ping, and more: its edge alone answers OPTIONS."""
+        if event.outcome == "timeout" and event.is_trying_only:
+            self._trunks.stalls(event.target.name, event.at)
+        elif event.outcome == "answered" and event.status is not None:
+            self._answers(event.target.name, event.status, event.at)
+        elif event.outcome != "cancelled":
+            is_up = event.outcome in {"refused", "challenged"} and event.status != 503
             detail = f"a call was {event.outcome}" + (f" ({event.status})" if event.status else "")
             self._trunks.called(event.target.name, event.at, is_up=is_up, detail=detail)
+
+    def _answers(self, trunk_id: str, status: int, at: float) -> None:
+        self._trunks.progressed(trunk_id)
+        self._trunks.called(trunk_id, at, is_up=True, detail=f"a call was answered ({status})")

@@ -51,7 +51,9 @@ class ProvisionalReceived:
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnded:
-    """A target is done with. `status` is its final status, None when it sent none."""
+    """A target is done with. `status` is its final status, None when it sent none. `is_trying_only`: it said 100, and
+    nothing more.
+    """
 
     tag: Any
     target: Target
@@ -59,6 +61,7 @@ class AttemptEnded:
     status: int | None
     outcome: AttemptOutcome
     at: float
+    is_trying_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

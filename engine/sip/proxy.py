@@ -466,7 +466,8 @@ class Proxy:
         branch.is_over = True
         tag = branch.context.tag
         if tag is not None:
-            self._emit(AttemptEnded(tag, branch.target, branch.number, status, outcome, now))
+            is_trying_only = status is None and branch.is_heard and not branch.has_progressed
+            self._emit(AttemptEnded(tag, branch.target, branch.number, status, outcome, now, is_trying_only))
 
     # -- ending a context ----------------------------------------------------------------------------------------
 

@@ -186,6 +186,38 @@ def test_a_silent_carrier_is_given_up_within_five_seconds(tmp_path: Path, keys: 
     assert peers.seconds_between(call["received_at"], outcome["at"]) < 5.0
 
 
+@both
+def test_a_carrier_whose_inside_is_dead_keeps_one_call_waiting_and_not_the_next(
+    tmp_path: Path, keys: KeyRing, transport: str
+) -> None:
+    """E-08: it answers OPTIONS all the while, and 911 with 100 alone: the next call begins at the other trunk."""
+    with (
+        peers.sipp_carrier(tmp_path, scenario("carrier_dead_inside"), transport=transport, name="dead") as dead,
+        peers.sipp_carrier(
+            tmp_path, scenario("carrier_answer"), transport=transport, ip=OTHER_CARRIER_IP, name="carrier"
+        ) as good,
+    ):
+        account = peers.one_account(
+            peers.trunk(CARRIER_IP, dead, transport=transport),
+            peers.trunk(OTHER_CARRIER_IP, good, name="trunk_second", priority=20, transport=transport),
+        )
+        with peers.edge(tmp_path, keys, tmp_path / "keys.toml", account, ping_s=0.5) as edge:
+            address = edge.udp if transport == "udp" else edge.tcp
+            peers.sipp_calls(tmp_path, scenario("pbx_call"), address, transport=transport)
+            asked = len(requests(tmp_path, "dead", "OPTIONS"))
+            peers.until(lambda: len(requests(tmp_path, "dead", "OPTIONS")) > asked + 2, "it is pinged again")
+            peers.sipp_calls(tmp_path, scenario("pbx_call"), address, transport=transport)
+        told = [message for message in edge.messages.queue if message.get("is") == "trunk"]
+    assert [len(requests(tmp_path, name, "INVITE")) for name in ("dead", "carrier")] == [1, 2]
+    waited = {outcome["call"]: outcome["at"] for outcome in recorded(tmp_path, keys, "outcome")}
+    first, second = (
+        peers.seconds_between(call["received_at"], waited[call["id"]]) for call in recorded(tmp_path, keys, "call")
+    )
+    assert first > 6.0 > second
+    of_dead = [(message["up"], message["detail"]) for message in told if message["trunk_id"] == "trunk_first"]
+    assert of_dead[-1] == (False, "a call heard 100 and nothing more; it is tried last for 5 minutes")
+
+
 def test_every_call_completes_over_a_path_that_loses_and_reorders(tmp_path: Path, keys: KeyRing) -> None:
     """E-18: a tenth of all datagrams lost and a fifth overtaken on both sides, and every call is whole."""
     calls = 20

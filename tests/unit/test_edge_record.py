@@ -14,7 +14,7 @@ from engine.e911.entries import CallRecorder, EmergencyCall
 from engine.e911.location import Caller, Resolved, Source
 from engine.edge.record import CallRecord
 from engine.models import EmergencyCall as Row
-from engine.sip.events import AttemptEnded, AttemptStarted, Finished
+from engine.sip.events import AnsweredLate, AttemptEnded, AttemptStarted, Finished
 from engine.sip.forward import NO_EDIT, Hop, Target
 
 HOP = Hop("udp", "192.0.2.1", 5060)
@@ -26,6 +26,12 @@ class Trunks:
 
     def __init__(self) -> None:
         self.heard: list[str] = []
+
+    def stalls(self, name: str, _at: float) -> None:
+        self.heard.append(f"{name} stalls")
+
+    def progressed(self, name: str) -> None:
+        self.heard.append(f"{name} progressed")
 
     def called(self, name: str, _at: float, **_said: object) -> None:
         self.heard.append(name)
@@ -81,6 +87,19 @@ def test_a_call_that_nobody_noted_the_leaving_of_has_the_time_of_its_event() -> 
     record.take([], 100.0)  # forgotten with its wake-up
     record.take([AttemptStarted(call, TARGET, 1, True, b"INVITE", 99.0)], 100.0)
     assert timedelta(0) <= datetime.now(UTC) - timedelta(seconds=1) - datetime.fromisoformat(entries[0]["sent_at"])
+
+
+def test_whoever_watches_the_trunks_hears_what_a_call_says_of_what_is_behind_them() -> None:
+    """E-08, 0016: 100 and nothing more is no silence, and an answer that comes late is one."""
+    trunks = Trunks()
+    record = CallRecord(CallRecorder([].append), trunks, Logged())  # type: ignore[arg-type]
+    call = call_at(datetime.now(UTC))
+    record.take([AttemptEnded(call, TARGET, 1, None, "timeout", 100.0, is_trying_only=True)], 100.0)
+    record.take([AttemptEnded(call, TARGET, 2, None, "timeout", 102.0)], 102.0)
+    record.take([AttemptEnded(call, TARGET, 3, 404, "refused", 103.0)], 103.0)
+    assert trunks.heard == ["trunk_1 stalls", "trunk_1", "trunk_1"]
+    record.take([AnsweredLate(call, TARGET, 1, 200, True, 90.0, 104.0)], 104.0)
+    assert trunks.heard[3:] == ["trunk_1 progressed", "trunk_1"]
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ def test_where_all_is_well_nothing_is_said() -> None:
 @pytest.mark.parametrize(
     ("changes", "kind", "words", "href"),
     [
-        ({"trunks_up": 0, "trunks_down": ["A", "B"]}, "trunks_down", "No trunk answers OPTIONS (A and B)", "#trunks"),
-        ({"trunks_down": ["A"]}, "trunk_down", "A answers no OPTIONS: 911 calls go by", "/settings#trunks"),
+        ({"trunks_up": 0, "trunks_down": ["A", "B"]}, "trunks_down", "No trunk answers (A and B)", "#trunks"),
+        ({"trunks_down": ["A"]}, "trunk_down", "A does not answer: 911 calls go by", "/settings#trunks"),
         ({"failed_calls": 1}, "call_failed", "1 emergency call of the last 7 days reached no", "outcome=failed"),
         ({"unacknowledged": 2}, "unacknowledged", "2 emergency calls of the last 7 days were", "/calls"),
         ({"recipients": 0}, "no_recipients", "Nobody is told when 911 is dialed.", "/settings#recipients"),

@@ -86,6 +86,16 @@ def test_trunks_go_by_priority_then_last_resorts_and_the_silent_behind_their_equ
     assert [each.id for each in ranked] == ["a", "b", "dead", "relay", "far", "fardead"]
 
 
+def test_a_trunk_that_left_a_call_at_100_comes_behind_those_that_answer_no_pings():
+    """E-08, 0016: many carriers answer no OPTIONS and carry calls all the same; whatever a group names."""
+    own = AccountTable(
+        "account_1", trunks=(trunk("a", 1), trunk("b", 2), trunk("c", 3), trunk("relay", last_resort=True))
+    )
+    far = (trunk("far", last_resort=True),)
+    ranked = ranked_trunks(own, far, {"a", "b"}, ("a",), stalled={"a"})
+    assert [each.id for each in ranked] == ["c", "b", "a", "relay", "far"]
+
+
 def test_a_groups_trunks_come_first_in_its_order_and_every_other_way_out_stays():
     """S1-27, S1-38: group, others by priority, last resorts last; one that does not answer is behind all that do."""
     own = AccountTable(

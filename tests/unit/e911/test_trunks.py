@@ -3,7 +3,7 @@
 import pytest
 
 from engine.e911.location import AccountTable, LocationTable, Trunk
-from engine.e911.trunks import MAX_PINGS_AT_ONCE, TrunkWatch
+from engine.e911.trunks import MAX_PINGS_AT_ONCE, STALLED_S, TrunkWatch
 from engine.sip.forward import Hop
 from engine.sip.names import Found
 from engine.sip.resolve import Resolver
@@ -161,3 +161,56 @@ async def test_a_trunk_that_says_it_is_out_of_service_is_told_at_once(watch, cha
     made.called("a", 130.0, is_up=False, detail="a call was unanswered")
     made.pinged(("192.0.2.1", 5060, "udp"), 200, 140.0)
     assert [change[2] for change in changes if change[1] == "a"] == [True, False, True, False, True]
+
+
+NAME = ("192.0.2.1", 5060, "udp")
+TRIED_LAST = (False, "a call heard 100 and nothing more; it is tried last for 5 minutes")
+
+
+async def test_a_trunk_that_left_a_call_at_100_is_tried_last_though_its_edge_answers_pings(watch, changes):
+    """E-08, 0016: for five minutes; people read that it does not answer, once, and that it has its place again."""
+    made, _, _ = watch
+    made.pinged(NAME, 200, 0.0)
+    made.stalls("a", 100.0)
+    made.stalls("nobody", 100.0)
+    for now in (110.0, 390.0):
+        made.take_due(now)
+        made.pinged(NAME, 200, now)
+        made.called("a", now, is_up=True, detail="a call was refused (404)")
+        assert (made.down, made.stalled) == ({"a"}, {"a"})
+    made.take_due(100.0 + STALLED_S)
+    assert (made.down, made.stalled) == (set(), set())
+    of_a = [change[2:] for change in changes if change[1] == "a"]
+    assert of_a == [
+        (True, "OPTIONS answered 200"), TRIED_LAST, (True, "5 minutes have passed since it left a call at 100"),
+    ]  # fmt: skip
+
+
+async def test_a_trunk_that_left_a_call_at_100_is_believed_again_when_a_call_progresses(watch, changes):
+    """E-08, 0016: what is behind its edge lives, whatever the time."""
+    made, _, _ = watch
+    made.progressed("a")
+    made.stalls("a", 100.0)
+    made.pinged(NAME, None, 110.0)
+    made.progressed("a")
+    assert (made.down, made.stalled) == ({"b"}, set())
+    assert [change[2:] for change in changes if change[1] == "a"] == [TRIED_LAST, (True, "a call progressed")]
+    made.stalls("a", 120.0)
+    made.take_due(421.0)
+    made.take_due(1e6)
+    assert made.down == {"b"}
+
+
+async def test_a_trunk_that_fell_silent_meanwhile_stays_behind_when_its_time_is_over(watch, changes):
+    """E-08: its pings say where it stands then; one that has left the table is forgotten."""
+    made, table, _ = watch
+    made.stalls("a", 100.0)
+    made.pinged(NAME, None, 110.0)
+    made.take_due(400.0)
+    assert (made.down, made.stalled) == ({"a", "b"}, set())
+    assert [change[2:] for change in changes if change[1] == "a"] == [TRIED_LAST]
+    made.stalls("a", 500.0)
+    table.drop("account_1")
+    made.follow_table(set())
+    made.take_due(1e6)
+    assert (made.down, made.stalled) == ({"b"}, set())

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from engine.sip.forward import Hop, Target
-from engine.sip.stack import AnsweredLate
+from engine.sip.stack import AnsweredLate, AttemptEnded
 from tests.siptest import CARRIER, PBX, SECOND
 from tests.unit.sip.test_proxy import A, B, Bench, cancel
 
@@ -27,6 +27,7 @@ def test_an_emergency_call_is_not_held_by_a_trunk_that_says_100_and_nothing_more
     bench.wait(0.2)
     assert methods(bench, CARRIER) == ["INVITE"]
     assert bench.attempts() == [("a", None, "timeout")]
+    assert [event.is_trying_only for event in bench.events if isinstance(event, AttemptEnded)] == [True]
     bench.answer(SECOND, 100)
     bench.wait(60.0)
     assert bench.statuses() == [100]
