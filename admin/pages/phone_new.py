@@ -31,7 +31,8 @@ async def get_phone_new(request: web.Request) -> web.Response:
 
 
 async def _new_page(request: web.Request, error: EngineError | None) -> web.Response:
-    form = await form_of(request, dict.fromkeys(_NAMES, ""), error)
+    told = {name: request.query.get(name, "")[:100] for name in ("mac", "model")}  # by a link of the fetch log
+    form = await form_of(request, dict.fromkeys(_NAMES, "") | told, error)
     macs = entered(form.value("mac")).macs[:MAX_AT_ONCE] if error is not None else ()
     return render(
         request, "phone_new.html.j2", error=error, form=form,

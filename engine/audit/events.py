@@ -285,6 +285,7 @@ class Event(StrEnum):
     AUDIT_LOG_FOLLOW = "audit_log.follow"
     AUDIT_LOG_FOLLOW_END = "audit_log.follow_end"
     AUDIT_LOG_PRUNE = "audit_log.prune"
+    FETCH_LOG_LIST = "fetch_log.list"
     FETCH_LOG_PRUNE = "fetch_log.prune"
     AUDIT_VIEW_CREATE = "audit_view.create"
     AUDIT_VIEW_LIST = "audit_view.list"

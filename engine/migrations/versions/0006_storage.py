@@ -17,6 +17,7 @@ from engine.models import (
     AUDIT_SEQUENCE_POSTGRESQL,
 )
 from engine.models.base import only_where
+from engine.models.provisioning import REFUSED
 
 revision = "0006"
 down_revision = "0005"
@@ -46,6 +47,7 @@ def upgrade() -> None:
     op.add_column("emergency_call", sa.Column("writer", sa.String(length=16), nullable=True))
     op.create_index("ix_emergency_call_writer", "emergency_call", ["writer"])
     _who_carries_calls()
+    op.create_index("ix_provisioning_event_refused", "provisioning_event", ["account_id", "id"], **only_where(REFUSED))
 
 
 def _each_entry_follows_the_one_before() -> None:

@@ -136,6 +136,7 @@ async def test_a_misspelt_parameter_is_refused(port: AdminPort, site: Site) -> N
         ("anomalies", "dismissed"),
         ("location-tests", "untested_days"),
         ("auth-log", "method"),
+        ("fetch-log", "outcome"),
         ("phones", "status"),
     ],
 )

@@ -221,6 +221,7 @@ async def test_a_wrong_present_password_hides_no_bad_new_one(port: AdminPort, si
     [
         ("audit-log", {"outcome": "maybe", "ip": "10.0.0.300", "since": "soon"}),
         ("auth-log", {"outcome": "maybe", "end": "never", "since": "soon"}),
+        ("fetch-log", {"outcome": "maybe", "reason": "none", "since": "soon"}),
         ("phones", {"status": "gone", "sort": "colour", "seen_since": "soon"}),
     ],
 )

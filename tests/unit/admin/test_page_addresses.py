@@ -48,6 +48,7 @@ LISTS = (
     ("/phones", "status=gone&sort=colour", "status (expected one of "),
     ("/phones", "location=Nowhere", "location (this account has no location called 'Nowhere')"),
     ("/auth-log", "after=x&end=never&since=soon", "end (expected one of "),
+    ("/phones/fetch-log", "after=x&outcome=never&since=soon", "outcome (expected one of "),
     ("/audit", "outcome=maybe&before=first&event=no.such", "event (there is no event 'no.such')"),
     ("/locations", "page=7", "page (there is no such page)"),
     ("/locations", "tested=often", "tested (expected one of "),

@@ -63,7 +63,7 @@ AREAS = {
     ),
     "Phones, lines, phonebook": (
         "/api/v1/phones", "/api/v1/phone-settings", "/api/v1/phone-resyncs", "/api/v1/lines", "/api/v1/contacts",
-        "/api/v1/imports", "/api/v1/exports/phones", "/phones", "/lines", "/phonebook",
+        "/api/v1/fetch-log", "/api/v1/imports", "/api/v1/exports/phones", "/phones", "/lines", "/phonebook",
         "/api/v1/phones/{id}/files/{name}/diff",
     ),
     "Templates, files, roll-outs": (
