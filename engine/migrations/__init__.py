@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import inspect, text
 from sqlalchemy.engine import Connection
 
-from engine.db import Database
+from engine.db import READS, Database
 from engine.errors import DatabaseNewer
 
 FOLDER = Path(__file__).parent
@@ -23,7 +23,8 @@ def newest_revision() -> str:
 
 async def revision_of(database: Database) -> str | None:
     """The revision the database stands at; None for an empty one."""
-    async with database.engine.connect() as connection:
+    async with database.engine.connect() as plain:
+        connection = await plain.execution_options(**{READS: True})  # nobody's writing is waited for
         return await connection.run_sync(_revision)
 
 
@@ -59,7 +60,8 @@ def newer(revision: str) -> str:
 
 async def missing(database: Database) -> tuple[str, ...]:
     """Tables and `table.column`s that this version's models have and the database has not, by name."""
-    async with database.engine.connect() as connection:
+    async with database.engine.connect() as plain:
+        connection = await plain.execution_options(**{READS: True})  # nobody's writing is waited for
         return await connection.run_sync(_missing)
 
 

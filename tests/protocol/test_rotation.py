@@ -4,6 +4,7 @@ written.
 
 import asyncio
 import re
+import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -36,7 +37,7 @@ FETCHERS = 200
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if request.param == "sqlite":
-        yield f"sqlite+aiosqlite:///{tmp_path_factory.mktemp('rotation') / 'callpoint.db'}"
+        yield f"sqlite+aiosqlite:///{tmp_path_factory.mktemp('rotation')}"
         return
     with running_postgres(connections=60) as server:  # two nodes and their pools, both under fire
         yield server
@@ -69,10 +70,12 @@ class Nodes:
 
 @asynccontextmanager
 async def two_nodes(url: str, keys: KeyRing) -> AsyncIterator[Nodes]:
+    if url.startswith("sqlite"):
+        url = f"{url}/{secrets.token_hex(4)}.db"  # a file each: what one test breaks off holds no other's writer
     database = open_audited(url, keys)
     # SQLite is one node's; there the two stand for its workers, whose look-ups have connections of their own
     others = [database if database.sqlite_path else open_audited(url, keys) for _ in range(2)]
-    runners = []
+    runners, ports = [], []
     try:
         await migrations.migrate(database)
         async with database.sessions.begin() as session:
@@ -89,13 +92,14 @@ async def two_nodes(url: str, keys: KeyRing) -> AsyncIterator[Nodes]:
             await runner.setup()
             runners.append(runner)
             await web.TCPSite(runner, "127.0.0.1", 0).start()
-            nodes.ports.append(port)
+            ports.append(port)
             nodes.bases.append("http://{}:{}".format(*runner.addresses[0][:2]))
+        nodes.ports = ports
         yield nodes
     finally:
         for runner in runners:
             await runner.cleanup()
-        for port in nodes.ports:
+        for port in ports:
             await port.close()
         for each in {id(one): one for one in (*others, database)}.values():
             await each.close()

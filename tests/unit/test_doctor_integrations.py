@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from engine import crypto, doctor, migrations
+from engine import crypto, migrations
 from engine.accounts import store_platform, store_storage
 from engine.accounts.mail_server import MailFields, update_mail_settings
 from engine.audit.record import Actor, open_audited
 from engine.config import Config, Core, Mail
 from engine.db import utc_now
+from engine.doctor import checks
 from engine.e911 import sites, validation_settings, webhooks
 from engine.e911.validation_settings import ValidationFields, update_validation_settings
 from engine.e911.webhooks import Tried, WebhookFields, note_test
@@ -27,7 +28,7 @@ ACTOR = Actor("cli", "cli", "tests", "local")
 
 
 async def _examined(config: Config) -> dict[str, Finding]:
-    return {finding.what: finding for finding in await doctor.examine(config)}
+    return {finding.what: finding for finding in await checks.examine(config)}
 
 
 @pytest.fixture
@@ -95,12 +96,12 @@ async def test_a_log_that_is_not_shortened_and_a_clock_that_is_not_believed_are_
 async def test_links_that_lead_nowhere_are_told(stored: tuple[Config, int], tmp_path: Path) -> None:
     """S1-21: mail, recipients or webhooks without the pages' address: what that costs, and what to set; once."""
     config, _port = stored
-    found = [one for one in await doctor.examine(config) if one.what == "links in mails"]
+    found = [one for one in await checks.examine(config) if one.what == "links in mails"]
     assert [(one.level, "[admin] public_url is empty" in one.detail) for one in found] == [("warning", True)]
     assert "no page to open" in found[0].detail
     assert "https://callpoint.example.com" in found[0].detail
     told = Mail(host="127.0.0.1", port=9)
-    both = [one for one in await doctor.examine(config.model_copy(update={"mail": told})) if "links" in one.what]
+    both = [one for one in await checks.examine(config.model_copy(update={"mail": told})) if "links" in one.what]
     assert len(both) == 1
     known = config.admin.model_copy(update={"public_url": "https://callpoint.acme.example"})
     assert "links in mails" not in await _examined(config.model_copy(update={"admin": known}))
@@ -126,12 +127,12 @@ async def test_recipients_alone_want_the_pages_address_too(tmp_path: Path) -> No
 async def test_the_configuration_counts_alone(stored: tuple[Config, int]) -> None:
     """S1-21: a server that is named there and away is told, whatever the pages say."""
     config, port = stored
-    found = await doctor.examine(config.model_copy(update={"mail": Mail(host="127.0.0.1", port=9)}))
+    found = await checks.examine(config.model_copy(update={"mail": Mail(host="127.0.0.1", port=9)}))
     mails = [one for one in found if one.what == "mail"]
     assert [(one.level, str(port) in one.detail) for one in mails] == [("bad", False)]
 
 
 async def test_without_any_server_doctor_says_so_once(tmp_path: Path) -> None:
     """S1-21: before the first start too."""
-    mails = [one for one in await doctor.examine(Config(core=Core(data_dir=tmp_path))) if one.what == "mail"]
+    mails = [one for one in await checks.examine(Config(core=Core(data_dir=tmp_path))) if one.what == "mail"]
     assert [(one.level, "no server set" in one.detail) for one in mails] == [("warning", True)]
