@@ -34,7 +34,11 @@ FILTER_QUERIES = (
     Query("actor", {"type": "string"}, "A prefix of the actor's identifier or name."),
     Query("outcome", {"enum": list(OUTCOMES)}, "How it ended."),
     Query("ip", {"type": "string"}, "An address, a part of one, or a network."),
-    Query("keyword", {"type": "string"}, "Any part of the entry; a MAC address in any spelling."),
+    Query(
+        "keyword",
+        {"type": "string"},
+        "Any part of the entry; a MAC address in any spelling; how `hash` or `prev_hash` begins, eight digits or more.",
+    ),
     Query("category", {"enum": list(CATEGORIES)}, "What the event is about."),
     Query("action", {"enum": list(ACTIONS)}, "What was done."),
     Query("user", {"type": "string"}, "A user's identifier: what they did, the acts of their API keys included."),

@@ -6,7 +6,7 @@ write a hundred reads.
 
 import ipaddress
 
-from engine.audit import search, store
+from engine.audit import hashes, search, store
 from engine.audit.store import Filters
 from engine.models import AuditEntry
 
@@ -30,7 +30,7 @@ def meets(row: AuditEntry, filters: Filters) -> bool:
             or row.actor_id in filters.named
         )
         and _meets_ip(row.ip, filters.ip)
-        and _meets_keyword(row.entry, filters.keyword)
+        and (_meets_keyword(row.entry, filters.keyword) or _meets_hash(row, filters.keyword))
     )
 
 
@@ -54,3 +54,8 @@ def _meets_keyword(entry: str, keyword: str) -> bool:
         text = entry.encode().lower()
         return any(one.encode().lower() in text for one in wanted)
     return any(one.lower() in entry.lower() for one in wanted)
+
+
+def _meets_hash(row: AuditEntry, keyword: str) -> bool:
+    beginning = hashes.beginning_of(keyword)
+    return bool(beginning) and (row.hash.startswith(beginning) or row.prev_hash.startswith(beginning))

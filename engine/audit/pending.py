@@ -1,11 +1,11 @@
-"""What waits to get into PostgreSQL's trigram indexes: put in beside the commits, not in them (decision 0031).
+"""What waits to get into PostgreSQL's GIN indexes: put in beside the commits, not in them (decision 0031).
 
 Theory of operation. A GIN index notes new rows in a list, and whoever makes the list longer than its limit puts all of
 it in, inside their own transaction (https://www.postgresql.org/docs/15/gin-implementation.html, "GIN Fast Update
-Technique"): every 500 entries one write took 55 to 150 ms more, and an import of 10,000 phones half as long again. So the
-limit is high, and the node empties the list itself when some entries have come or some time has passed, in a moment in
-which nobody writes. Others go on writing meanwhile. A search looks through the list, a few milliseconds at that length.
-Where no node runs, autovacuum or the limit empties it.
+Technique"): every 500 entries one write took 55 to 150 ms more, and an import of 10,000 phones half as long again. So
+the limit is high, and the node empties the list itself when some entries have come or some time has passed, in a moment
+in which nobody writes. Others go on writing meanwhile. A search looks through the list, a few milliseconds at that
+length. Where no node runs, autovacuum or the limit empties it.
 """
 
 import math
@@ -22,7 +22,8 @@ _INSERTED = text("SELECT pg_stat_get_tuples_inserted(to_regclass('audit_entry'))
 _TURN = text("SELECT pg_try_advisory_xact_lock(hashtext('audit pending'))")
 _EMPTY = text(  # another role's indexes are not ours to empty
     "SELECT coalesce(sum(gin_clean_pending_list(oid::regclass)), 0) FROM pg_class WHERE pg_has_role(relowner, 'USAGE') "
-    "AND oid IN (to_regclass('ix_audit_entry_entry_trigram'), to_regclass('ix_audit_entry_ip_trigram'))"
+    "AND oid IN (to_regclass('ix_audit_entry_entry_trigram'), to_regclass('ix_audit_entry_ip_trigram'), "
+    "to_regclass('ix_audit_entry_hash_beginning'))"
 )
 
 

@@ -33,7 +33,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.operators import custom_op
 from sqlalchemy.sql.visitors import replacement_traverse
 
-from engine.audit import search, trigrams, values, walks
+from engine.audit import hashes, search, trigrams, values, walks
 from engine.audit.events import READS, WRITES
 from engine.audit.folding import FoldedLike
 from engine.audit.owed import owed_between
@@ -70,7 +70,7 @@ class Filters:
     named: frozenset[str] = frozenset()  # with it: whole identifiers of users who are called so
     outcome: str = ""
     ip: str = ""  # a whole address in any spelling, a part of one, or a CIDR
-    keyword: str = ""  # any part of the stored entry
+    keyword: str = ""  # any part of the stored entry, or the beginning of its hash or of the one before
     category: str = ""
     verb: str = ""  # create | read | update | delete
     actors: frozenset[str] = frozenset()  # whole identifiers: a user and the keys that go back to them
@@ -305,12 +305,13 @@ async def _candidates(
     narrow = await _narrow(session, chain, _indexed(filters, meant, are_walked=bool(ways)), low, high)
     if narrow is not None:
         return _once(narrow, low)
+    hashed = await hashes.candidates(session, chain, filters.keyword, low, high)
     if matched is not None:
-        return _found_or_owed(session, chain, matched, low, high)
+        return _found_or_owed(session, chain, matched, hashed, low, high)
     if ways:
         return walks.walked(session, chain, ways, low, high)
     if words and await trigrams.is_there(session):
-        return _newest_or_rare(session, chain, words, low, high)
+        return _newest_or_rare(session, chain, words, hashed, low, high)
     return _windows(low, high)
 
 
@@ -327,21 +328,21 @@ async def _windows(low: int, high: int) -> AsyncIterator[tuple[ColumnElement[boo
 
 
 async def _found_or_owed(
-    session: AsyncSession, chain: str, matched: search.Match, low: int, high: int
+    session: AsyncSession, chain: str, matched: search.Match, hashed: list[int], low: int, high: int
 ) -> AsyncIterator[tuple[ColumnElement[bool] | None, int]]:
     """As `_found`; what the indexes do not hold yet is looked through itself."""
     for owed in await owed_between(session, chain, low, high):
-        async for group in _found(session, chain, matched, owed.last + 1, high):
+        async for group in _found(session, chain, matched, hashed, owed.last + 1, high):
             yield group
         async for group in _windows(owed.first, owed.last):
             yield group
         high = owed.first - 1
-    async for group in _found(session, chain, matched, low, high):
+    async for group in _found(session, chain, matched, hashed, low, high):
         yield group
 
 
 async def _newest_or_rare(
-    session: AsyncSession, chain: str, words: list[ColumnElement[bool]], low: int, high: int
+    session: AsyncSession, chain: str, words: list[ColumnElement[bool]], hashed: list[int], low: int, high: int
 ) -> AsyncIterator[tuple[ColumnElement[bool], int]]:
     """The newest entries themselves, then what the trigrams know of the rest; the rest itself where they need long."""
     newest = max(low, high - NEWEST + 1)
@@ -352,29 +353,35 @@ async def _newest_or_rare(
         is_quick = seqs is not None
         if seqs is not None:
             lowest = seqs[-1] if len(seqs) == trigrams.MOST else low
-            yield walks.among(seqs), lowest
+            yield walks.among(_with(seqs, hashed, lowest, high)), lowest
             high = lowest - 1
     async for group in _windows(low, high):
         yield group
 
 
 async def _found(
-    session: AsyncSession, chain: str, matched: search.Match, low: int, high: int
+    session: AsyncSession, chain: str, matched: search.Match, hashed: list[int], low: int, high: int
 ) -> AsyncIterator[tuple[ColumnElement[bool] | None, int]]:
     """What an index finds, in spans that grow while it answers quickly: a word of letters that stand everywhere would
-    have it look through the whole log at once.
+    have it look through the whole log at once. With it, what was found by hashes.
     """
     base, span = await search.base_of(session, chain), SPAN
     while base is not None and high >= low:
         begun, bottom = time.monotonic(), max(low, high - span + 1)
         seqs = await search.seqs(session, matched, base, bottom, high, GROUP)
         took, lowest = time.monotonic() - begun, seqs[-1] if len(seqs) == GROUP else bottom
+        seqs = _with(seqs, hashed, lowest, high)
         yield AuditEntry.seq.in_(search.listed(seqs)) if seqs else None, lowest
         high = lowest - 1
         if took < SPAN_S / 4:
             span *= 4
         elif took > SPAN_S:
             span = max(GROUP, span // 2)
+
+
+def _with(seqs: list[int], hashed: list[int], low: int, high: int) -> list[int]:
+    """Both, between these numbers, newest first."""
+    return sorted({*seqs, *(seq for seq in hashed if low <= seq <= high)}, reverse=True) if hashed else seqs
 
 
 async def _narrow(
@@ -491,7 +498,7 @@ def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
 
 def _trigram_conditions(filters: Filters) -> list[ColumnElement[bool]]:
     """What PostgreSQL's trigram indexes serve of these filters: three characters and more."""
-    found = [_keyword(filters.keyword)] if len(filters.keyword) >= search.SHORTEST else []
+    found = [_words(filters.keyword)] if len(filters.keyword) >= search.SHORTEST else []
     if len(filters.ip) >= search.SHORTEST and not search.whole_ip(filters.ip) and _network(filters.ip) is None:
         found.append(_ip(filters.ip))
     return found
@@ -516,6 +523,12 @@ def _coalesced(element: Any, **_options: Any) -> Any:
 
 
 def _keyword(keyword: str) -> ColumnElement[bool]:
+    """In the stored text, or how one of the two hashes beside it begins."""
+    beginning = hashes.beginning_of(keyword)
+    return or_(_words(keyword), hashes.condition(beginning)) if beginning else _words(keyword)
+
+
+def _words(keyword: str) -> ColumnElement[bool]:
     """The words anywhere in the stored text; a MAC address or its beginning in any spelling."""
     patterns = [f"%{_literal(search.as_stored(spelling))}%" for spelling in search.spellings(keyword)]
     if not keyword.isascii():

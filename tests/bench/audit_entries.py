@@ -9,7 +9,7 @@ from hashlib import sha256
 from engine.audit.events import FACTS, Event
 from engine.audit.record import GENESIS, canonical
 
-GENERATION = 1  # raised whenever other entries come out: databases that were kept no longer fit
+GENERATION = 2  # raised whenever other entries come out: databases that were kept no longer fit
 BEGAN = dt.datetime(2025, 1, 1, tzinfo=dt.UTC)
 STEP = dt.timedelta(seconds=3)
 BATCH = 50_000

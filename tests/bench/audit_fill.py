@@ -24,7 +24,13 @@ from engine import crypto, migrations
 from engine.audit.events import Event
 from engine.audit.record import GENESIS, SYSTEM, open_audited, record
 from engine.crypto import KeyRing
-from engine.models import AUDIT_PENDING_POSTGRESQL, AUDIT_SEARCH_ADD_SQLITE, AUDIT_SEARCH_LATER_SQLITE, Account
+from engine.models import (
+    AUDIT_HASHES_POSTGRESQL,
+    AUDIT_PENDING_POSTGRESQL,
+    AUDIT_SEARCH_ADD_SQLITE,
+    AUDIT_SEARCH_LATER_SQLITE,
+    Account,
+)
 from tests.bench.audit_entries import BATCH, COLUMNS, GENERATION, Row, batch_of
 from tests.postgres import running_postgres
 
@@ -363,7 +369,8 @@ async def ensure_account(url: str, keys: KeyRing) -> None:
     async with database.engine.begin() as connection:
         for name in missing:  # the newest migration has grown since: until it is released it may
             await connection.run_sync(_add, *name.split("."))
-        for statement in AUDIT_SEARCH_LATER_SQLITE if url.startswith("sqlite") else AUDIT_PENDING_POSTGRESQL:
+        on_server = AUDIT_HASHES_POSTGRESQL + AUDIT_PENDING_POSTGRESQL
+        for statement in AUDIT_SEARCH_LATER_SQLITE if url.startswith("sqlite") else on_server:
             await connection.exec_driver_sql(statement)  # the trigger, too, as it is by now
     async with database.sessions.begin() as session:
         if await session.get(Account, CHAIN) is None:

@@ -88,6 +88,23 @@ def _meets(row: AuditEntry, filters: Filters) -> bool:
     )
 
 
+async def test_the_beginning_of_a_hash_finds_its_entry_and_the_one_behind_it(postgres: Database) -> None:
+    """S0-44: far behind the newest, by an index that the commits do not put it into; without trigrams, too."""
+    rows = await with_many(postgres)
+    wanted, behind, first = rows[-900], rows[-901], rows[-1]
+    asked = [Filters(keyword=keyword) for keyword in (wanted.hash, wanted.hash[:8].upper(), first.prev_hash, "0" * 7)]
+    expected = [[behind.seq, wanted.seq]] * 2 + [[first.seq]]
+    assert [await pages(postgres, filters) for filters in asked[:3]] == expected
+    assert await pages(postgres, asked[3]) == [row.seq for row in rows if "0" * 7 in row.entry]  # too short for a hash
+    query = "EXPLAIN SELECT seq FROM audit_entry WHERE ARRAY[substr(hash, 1, 8)] @> ARRAY['00000000']"
+    async with postgres.sessions() as session:
+        await session.execute(text("SET LOCAL enable_seqscan = off"))
+        assert "ix_audit_entry_hash_beginning" in "".join(await session.scalars(text(query)))
+    async with postgres.engine.begin() as connection:
+        await connection.execute(text("DROP EXTENSION pg_trgm CASCADE"))
+    assert [await pages(postgres, filters) for filters in asked[:3]] == expected
+
+
 async def test_a_question_that_takes_too_long_ends_and_leaves_the_transaction_usable(
     postgres: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from engine.models import (
     AUDIT_BEGINNING_POSTGRESQL,
     AUDIT_BEGINNING_SQLITE,
     AUDIT_FOLLOWS_TRIGGER_SQLITE,
+    AUDIT_HASHES_POSTGRESQL,
     AUDIT_PENDING_POSTGRESQL,
     AUDIT_SEARCH_LATER_SQLITE,
     AUDIT_SEQUENCE_POSTGRESQL,
@@ -153,7 +154,8 @@ def _audit_beginning() -> None:
 def _index_later() -> None:
     """What finds an entry gets it behind its commit, which is a third shorter so (decision 0031)."""
     is_sqlite = op.get_bind().dialect.name == "sqlite"
-    for statement in AUDIT_SEARCH_LATER_SQLITE if is_sqlite else AUDIT_PENDING_POSTGRESQL:
+    on_server = AUDIT_HASHES_POSTGRESQL + AUDIT_PENDING_POSTGRESQL
+    for statement in AUDIT_SEARCH_LATER_SQLITE if is_sqlite else on_server:
         op.get_bind().exec_driver_sql(statement)
 
 

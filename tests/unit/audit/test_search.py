@@ -7,8 +7,9 @@ import json
 
 import pytest
 
-from engine.audit import matching, search, store
+from engine.audit import hashes, matching, search, store
 from engine.audit.events import READS, Event
+from engine.audit.owed import OwedIndexing
 from engine.audit.record import SYSTEM, Actor, record
 from engine.audit.store import Filters, entries_behind, entries_oldest_first, grouped, heads, list_entries
 from engine.db import Database
@@ -156,6 +157,36 @@ async def test_an_entry_at_hand_meets_exactly_the_filters_that_find_it(database:
             assert page.next_before is None
             shown = [row.seq for row in reversed(rows) if matching.meets(row, filters)]
             assert shown == [row.seq for row in page.rows], fields
+
+
+async def test_the_beginning_of_a_hash_finds_its_entry_and_the_one_behind_it(database: Database) -> None:
+    """S0-44: every stored field: in and behind the index, in any case, with other filters, on the live list too."""
+    chain = await filled(database)
+    async with database.sessions() as session:
+        rows = [row async for row in entries_oldest_first(session, chain)]
+    for _ in range(2):
+        for row, behind in ((rows[0], rows[1]), (rows[100], rows[101])):
+            for keyword in (row.hash, row.hash[:8], row.hash[:20].upper()):
+                assert await paged(database, chain, Filters(keyword=keyword)) == [behind.seq, row.seq]
+                meeting = [one.seq for one in rows if matching.meets(one, Filters(keyword=keyword))]
+                assert meeting == [row.seq, behind.seq]
+        assert await paged(database, chain, Filters(keyword=rows[-1].hash)) == [rows[-1].seq]
+        assert await paged(database, chain, Filters(keyword=rows[0].prev_hash)) == [1]  # 64 zeros: nothing before it
+        narrowed = Filters(keyword=rows[100].hash, resource=rows[100].resource_id)
+        assert await paged(database, chain, narrowed) == [101]
+        for nothing in (rows[100].hash[:7], rows[100].hash[1:], rows[100].hash + "0", rows[100].hash[:9] + "g"):
+            assert await paged(database, chain, Filters(keyword=nothing)) == []
+        while await OwedIndexing(database).step():  # and once more from the index
+            pass
+
+
+async def test_the_first_entry_behind_a_beginning_is_found_by_what_it_follows(database: Database) -> None:
+    """S0-44: the entry with that hash was removed; the next one still names it."""
+    chain = await filled(database, 20)
+    async with database.sessions() as session:
+        rows = [row async for row in entries_oldest_first(session, chain)]
+        assert await hashes.candidates(session, chain, rows[9].hash, 11, 20) == [11]
+        assert matching.meets(rows[10], Filters(keyword=rows[9].hash))
 
 
 async def test_what_came_behind_a_number_is_read_for_many_chains_at_once(database: Database) -> None:
