@@ -7,8 +7,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 import aiohttp
+from yarl import URL
 
+from engine.provisioning import challenged
 from engine.provisioning.vendors import Mac, Model
+from engine.sip.auth import Credentials
 
 TIMEOUT_S = 10.0
 ATTEMPTS = 3  # Poly: device.prov.redunAttemptLimit; a Yealink tries its server as often
@@ -70,6 +73,8 @@ class Wire:
     retry_delay_s: float
     files: list[FileResult] = field(default_factory=list)
     opened: Callable[[str, bytes], bytes | None] = field(default=lambda _name, data: data)
+    answering: challenged.Answers = field(default=lambda _method, _target, _lines, _typed: None)
+    typed: Credentials | None = None  # with the URL; one that a file names may bring its own
 
     async def get(self, name: str) -> bytes | None:
         """The file's bytes, decrypted where it came encrypted; None when it is not there, or cannot be opened. A server
@@ -93,18 +98,33 @@ class Wire:
         )
 
     async def _request(self, method: str, name: str, data: bytes | None) -> tuple[int, bytes]:
+        """Ask, and once more with a password where the server wants one and the phone has it."""
+        url, own = challenged.parted(self.base + name)
+        status, body, lines = await self._once(method, name, url, data)
+        if status != 401:
+            return status, body
+        proof = self.answering(method, URL(url).raw_path_qs, lines, own or self.typed)
+        if proof is not None:
+            status, body, _ = await self._once(method, name, url, data, proof)
+        return status, body
+
+    async def _once(
+        self, method: str, name: str, url: str, data: bytes | None, proof: str | None = None
+    ) -> tuple[int, bytes, list[str]]:
+        headers = {"User-Agent": self.agent, "Accept": "*/*"} | ({"Authorization": proof} if proof else {})
         started = time.perf_counter()
+        lines: list[str] = []
         try:
-            async with self.session.request(
-                method, self.base + name, data=data, headers={"User-Agent": self.agent, "Accept": "*/*"}
-            ) as answer:
+            async with self.session.request(method, url, data=data, headers=headers) as answer:
                 body = await answer.read()
                 status = answer.status
+                if answer.url.origin() == URL(url).origin():  # a redirect's other host learns no password
+                    lines = answer.headers.getall("WWW-Authenticate", [])
         except (aiohttp.ClientError, TimeoutError, OSError):
             status, body = 0, b""
         spent_ms = (time.perf_counter() - started) * 1000
         self.files.append(FileResult(method, name, status, len(body if data is None else data), spent_ms))
-        return status, body
+        return status, body, lines
 
 
 @dataclass(frozen=True, slots=True)

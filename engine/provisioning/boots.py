@@ -2,14 +2,16 @@
 
 Grandstream: `cfg<mac>` (the binary form), `cfg<mac>.xml`, `cfg<model>.xml`, `cfg.xml`; the first that is there ends the
 search, and a file with another phone's `<mac>` inside is thrown away. Cisco: `spa<model>.cfg` or `<model>-3PCC.xml`,
-then whatever `Profile_Rule` in it names, with `$MA` and its like filled in; later boots begin with the rule. Snom:
-`snom<model>.htm`, `snom<model>-<MAC>.htm`, `snom<model>-firmware.htm`; later boots ask `setting_server` alone. Fanvil:
-the model's common file, then `<mac>.cfg`; a file that has not changed is not applied again.
+then whatever `Profile_Rule` in it names, with `$MA` and its like filled in, and with its `--uid` and `--pwd` where a
+password is asked; later boots begin with the rule. Snom: `snom<model>.htm`, `snom<model>-<MAC>.htm`,
+`snom<model>-firmware.htm`; later boots ask `setting_server` alone. Fanvil: the model's common file, then `<mac>.cfg`; a
+file that has not changed is not applied again.
 """
 
 import re
 from collections.abc import Mapping
 
+from engine.provisioning import challenged
 from engine.provisioning.booting import Family, LineResult, Memory, Wire, is_new, named
 from engine.provisioning.formats import elements
 from engine.provisioning.vendors import Mac, Model
@@ -130,6 +132,8 @@ async def _follow_rules(wire: Wire, flash: Memory, first: str, mac: Mac, macros:
     done: set[str] = set()
     while rule and rule not in done and len(done) < _MAX_RULES:
         done.add(rule)
+        options = _OPTIONS.match(rule)
+        wire.typed = (challenged.in_rule(options[0]) if options is not None else None) or wire.typed
         filled = _OPTIONS.sub("", rule)
         for macro, value in {"$MAU": mac.upper(), "$MA": mac, **macros}.items():
             filled = filled.replace(macro, value)

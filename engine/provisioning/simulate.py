@@ -7,6 +7,7 @@ the logs are PUT. A `Memory` handed from boot to boot is the phone's flash.
 """
 
 import re
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,7 @@ from xml.etree import ElementTree as ET  # what a phone parses with is no strong
 import aiohttp
 
 from engine.errors import FieldFault, Invalid
-from engine.provisioning import boots, boots_late, boots_plain, boots_sealed, dialplan, tokens, vendors
+from engine.provisioning import boots, boots_late, boots_plain, boots_sealed, challenged, dialplan, tokens, vendors
 from engine.provisioning.booting import TIMEOUT_S, Family, FileResult, LineResult, Memory, Wire, is_new, named, place
 from engine.provisioning.dialplan import Completion
 from engine.provisioning.override_changes import dialled_user
@@ -54,6 +55,11 @@ class BootResult:
         """It has lines to call from, each with a registrar, and every emergency number leaves with its last digit."""
         return self.fault is None
 
+    @property
+    def legible_url(self) -> str | None:
+        """Where the phone asks next time, without token and password."""
+        return tokens.redact(challenged.parted(self.provisioning_url)[0]) if self.provisioning_url else None
+
     def as_json(self) -> dict[str, Any]:
         """For scripts; secrets are told by their presence, the token is redacted."""
         return {
@@ -73,7 +79,7 @@ class BootResult:
                 for one in self.lines
             ],
             "has_admin_password": bool(self.admin_password),
-            "provisioning_url": tokens.redact(self.provisioning_url) if self.provisioning_url else None,
+            "provisioning_url": self.legible_url,
             "dials": dict(self.dials),
             "auto_dial": self.auto_dial or None,
         }  # fmt: skip
@@ -94,6 +100,7 @@ async def simulate(
     """Boot one phone against a provisioning URL, token included.
 
     Args:
+        url: A user and a password in it are those typed in at the phone, for a server that asks for them.
         numbers: What is dialled on the plan the phone ends up with.
         memory: The phone's flash of its last boot; changed. None: out of the box.
         user_agent: Instead of the model's own.
@@ -107,7 +114,16 @@ async def simulate(
     agent = user_agent or FAMILIES[profile.name].agent(known, parsed)
     own = session or aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S))
     asked = boots_sealed.where_it_asks(url.rstrip("/") + "/", FAMILIES[profile.name].next_url(flash.settings))
-    wire = Wire(own, asked, agent, retry_delay_s, opened=boots_sealed.opener(profile.name, flash))
+    asked, typed = challenged.parted(asked)
+    wire = Wire(
+        own,
+        asked,
+        agent,
+        retry_delay_s,
+        opened=boots_sealed.opener(profile.name, flash),
+        answering=challenged.answering(profile.name, lambda: flash.settings, lambda: secrets.token_hex(8)),
+        typed=typed,
+    )
     try:
         await FAMILIES[profile.name].boot(wire, flash, known, parsed)
     finally:
@@ -328,7 +344,7 @@ def _result(
         admin_password=family.admin_password(settings),
         provisioning_url=family.next_url(settings),
         dials=dials,
-        fault=_fault(wire.files, lines, dials, auto_dial, refused),
+        fault=_unproven(profile, wire.files) or _fault(wire.files, lines, dials, auto_dial, refused),
         settings=dict(settings),
         auto_dial=auto_dial,
     )
@@ -360,6 +376,19 @@ def _refused(files: Sequence[FileResult], mac: Mac) -> FileResult | None:
     """The phone's own file where the server had none for it; shared files may have come all the same."""
     own = [one for one in files if one.method == "GET" and mac in re.sub("[^0-9a-z]", "", one.name.lower())]
     return None if any(one.status in {200, 304} for one in own) else next((one for one in own if one.status), None)
+
+
+def _unproven(profile: Profile, files: Sequence[FileResult]) -> str | None:
+    """The server wanted a password for a file and got none it takes: the phone goes without it."""
+    last = {one.name: one.status for one in files if one.method == "GET"}
+    wanting = next((name for name, status in last.items() if status == 401), None)
+    if wanting is None:
+        return None
+    told = f"{wanting}: the server asks for a user and a password (status 401) and got none that it takes"
+    spoken = challenged.spoken(profile.name)
+    if not spoken:
+        return f"{told}; no answer of these phones to such a question is known"
+    return f"{told}; these phones answer {spoken}; put both into the URL, as in https://user:password@host/"
 
 
 def _fault(
