@@ -8,6 +8,7 @@ import contextlib
 import itertools
 import json
 import os
+import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
@@ -35,10 +36,14 @@ Script = Callable[[Request], list[int]]
 
 
 class Party:
-    """One address on UDP or TCP. Messages that come in are kept in `inbox` and handed to `on_message`."""
+    """One address on UDP, TCP or TLS. Messages that come in are kept in `inbox` and handed to `on_message`.
 
-    def __init__(self, transport: str, ip: str) -> None:
+    `tls`: the contexts to serve and to connect with.
+    """
+
+    def __init__(self, transport: str, ip: str, tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None) -> None:
         self.transport, self.ip, self.port = transport, ip, 0
+        self._tls = tls
         self.inbox: list[Request | Response] = []
         self._news = asyncio.Event()
         self._udp: asyncio.DatagramTransport | None = None
@@ -62,8 +67,13 @@ class Party:
             self._udp, _ = await loop.create_datagram_endpoint(Protocol, local_addr=(self.ip, 0))
             self.port = self._udp.get_extra_info("sockname")[1]
             return
-        self._server = await asyncio.start_server(self._accept, self.ip, 0)
+        self._server = await asyncio.start_server(self._accept, self.ip, 0, ssl=self._tls[0] if self._tls else None)
         self.port = self._server.sockets[0].getsockname()[1]
+
+    def stop_listening(self) -> None:
+        """From now on nobody can connect to it, as behind a firewall."""
+        assert self._server is not None
+        self._server.close()
 
     async def close(self) -> None:
         if self._udp is not None:
@@ -81,7 +91,9 @@ class Party:
             self._udp.sendto(data, to)
             return
         if to not in self._writers:
-            reader, writer = await asyncio.open_connection(*to, local_addr=(self.ip, 0))
+            reader, writer = await asyncio.open_connection(
+                *to, local_addr=(self.ip, 0), ssl=self._tls[1] if self._tls else None
+            )
             self._writers[to] = writer
             self._follow(self._read(reader, to))
         self._writers[to].write(data)
@@ -126,17 +138,20 @@ class Party:
             while segment := await reader.read(65_536):
                 for message in framer.feed(segment):
                     self.take(message, source)
+        self._writers.pop(source, None)  # what is sent there next goes by a new one
 
 
 class Carrier(Party):
     """Answers INVITEs by its script, OPTIONS and BYE with 200, CANCEL as RFC 3261 §9.2 says."""
 
-    def __init__(self, transport: str, ip: str, script: Script) -> None:
-        super().__init__(transport, ip)
+    def __init__(
+        self, transport: str, ip: str, script: Script, tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None
+    ) -> None:
+        super().__init__(transport, ip, tls)
         self.script = script
         self.is_silent = False
         self._ringing: dict[str, bytes] = {}
-        self._seen: set[str] = set()
+        self._source: tuple[str, int] = ("", 0)
 
     @property
     def invites(self) -> list[Request]:
@@ -147,19 +162,34 @@ class Carrier(Party):
     def on_message(self, message: Request | Response, data: bytes, source: tuple[str, int]) -> None:
         if not isinstance(message, Request) or self.is_silent:
             return
-        if message.method in {"OPTIONS", "BYE", "MESSAGE"}:
+        if message.method in {"OPTIONS", "BYE", "MESSAGE", "PRACK", "UPDATE"}:
             self._reply(data, 200, source)
         elif message.method == "CANCEL":
             self._reply(data, 200, source)
             self._reply(self._ringing[message.call_id], 487, source)
         elif message.method == "INVITE":
-            self._ringing[message.call_id] = data
+            self._ringing[message.call_id], self._source = data, source
             for status in self.script(message):
                 self._reply(data, status, source)
 
-    def answer(self, call_id: str, status: int, to: tuple[str, int]) -> None:
-        """Send a later answer to an INVITE that rings."""
-        self._reply(self._ringing[call_id], status, to)
+    def answer(self, call_id: str, status: int, to: tuple[str, int] | None = None) -> None:
+        """Send a later answer to an INVITE that rings; where it came from unless told otherwise."""
+        self._reply(self._ringing[call_id], status, to or self._source)
+
+    async def within(self, method: str, invite: Request, cseq: int, to: tuple[str, int]) -> None:
+        """A request of the carrier's own inside the dialog of that INVITE, by its route set."""
+        data = request(
+            method,
+            (invite.header("Contact") or "").partition("<")[2].partition(">")[0],
+            source=self.hop,
+            branch=f"z9hG4bKback{next(_counter)}",
+            call_id=invite.call_id,
+            from_tag="carrier",
+            to_tag="pbx",
+            cseq=cseq,
+            routes=invite.headers("Record-Route"),
+        )
+        await self.send(data, to)
 
     def _reply(self, data: bytes, status: int, source: tuple[str, int]) -> None:
         contact = f"sip:psap@{self.ip}:{self.port};transport={self.transport}"
@@ -214,7 +244,14 @@ class Call:
 
 
 class Pbx(Party):
-    """Places calls and keeps what comes back."""
+    """Places calls and keeps what comes back. `is_answering`: what it is asked inside them is answered 200."""
+
+    is_answering = False
+
+    def on_message(self, message: Request | Response, data: bytes, source: tuple[str, int]) -> None:
+        if self.is_answering and isinstance(message, Request) and message.method != "ACK":
+            contact = f"sip:101@{self.ip}:{self.port};transport={self.transport}"
+            self._follow(self.send(response(data, 200, contact=contact), source))
 
     async def call(
         self, to: tuple[str, int], uri: str = "sip:911@callpoint.example.com", *, body: bytes = SDP,
@@ -247,6 +284,7 @@ class EdgeProcess:
     process: asyncio.subprocess.Process
     udp: tuple[str, int] = ("", 0)
     tcp: tuple[str, int] = ("", 0)
+    tls: tuple[str, int] = ("", 0)
     said: list[dict[str, Any]] = field(default_factory=list)
     logged: list[str] = field(default_factory=list)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -257,7 +295,7 @@ class EdgeProcess:
         self.process.stdin.write(json.dumps(message).encode() + b"\n")
 
     def at(self, transport: str) -> tuple[str, int]:
-        return self.udp if transport == "udp" else self.tcp
+        return {"udp": self.udp, "tcp": self.tcp, "tls": self.tls}[transport]
 
     async def hear(self, kind: str, fits: Callable[[dict[str, Any]], bool] = lambda _: True) -> dict[str, Any]:
         return await self._wait(lambda: next((m for m in self.said if m["is"] == kind and fits(m)), None))
@@ -345,7 +383,7 @@ async def edge(
     running.say(do="start", **start | settings)
     try:
         ready = await running.hear("ready")
-        for name in ("udp", "tcp"):
+        for name in ("udp", "tcp", "tls") if ready.get("tls") else ("udp", "tcp"):
             host, _, port = ready[name].rpartition(":")
             setattr(running, name, (host, int(port)))
         yield running

@@ -127,32 +127,6 @@ async def test_a_call_reaches_the_carrier_with_its_location(
     assert {entry["call"] for entry in (attempt, outcome, ended)} == {recorded["id"]}
 
 
-@pytest.mark.parametrize("transport", ["udp", "tcp"])
-async def test_a_call_goes_on_though_its_pbx_and_trunk_have_left_the_table(tmp_path, keys, parties, transport):
-    """E-03, E-18: whoever changes the settings in the middle of a 911 call cuts nobody off: re-INVITE, UPDATE, REFER
-    and BYE find the carrier; a new call of that PBX is a stranger's.
-    """
-    carrier = await parties(Carrier(transport, CARRIER_IP, answering))
-    pbx = await parties(Pbx(transport, PBX_IP))
-    async with edge(tmp_path, keys, account(trunk(carrier.hop))) as running:
-        call = await pbx.call(running.at(transport), "sip:911@callpoint.example.com")
-        answer = await call.final()
-        await call.within("ACK", answer, 1)
-        await running.save(account(revision=2, pbxs=[], lines=[], phones=[]))
-        await call.within("INVITE", answer, 2)
-        await pbx.expect(lambda m: not isinstance(m, Request) and m.cseq == (2, "INVITE") and m.status == 200)
-        await call.within("ACK", answer, 2)
-        await carrier.expect(lambda m: isinstance(m, Request) and m.cseq == (2, "ACK"))
-        for number, method in enumerate(("UPDATE", "REFER"), 3):
-            await call.within(method, answer, number)
-            await carrier.expect(lambda m, method=method: isinstance(m, Request) and m.method == method)
-        await call.within("BYE", answer, 5)
-        await pbx.expect(lambda m: not isinstance(m, Request) and m.cseq == (5, "BYE") and m.status == 200)
-        assert (await running.entry("ended"))["call"] == (await running.entry("call"))["id"]
-        again = await pbx.call(running.at(transport), "sip:911@callpoint.example.com")
-        assert (await again.final()).status == 403
-
-
 async def test_an_unknown_location_never_stops_a_911_call(tmp_path, keys, parties):
     """E-03: the first law: nobody known calls from nowhere known, and the call arrives, flagged."""
     carrier = await parties(Carrier("udp", CARRIER_IP, answering))
