@@ -88,6 +88,7 @@ DONE = {  # what a page says after a redirect; the key travels in the address, t
     "imported": "Imported.",
     "phone-released": "Released. The phone gets its files at its next fetch.",
     "phone-saved": "Phone saved.",
+    "phone-replaced": "Device replaced. It waits for the first fetch of the new one.",
     "phone-deleted": "Phone deleted. It gets no configuration any more.",
     "line-added": "Line added to the phone.",
     "line-saved": "Line saved.",

@@ -100,7 +100,7 @@ _TABLES = (
     "api.reference", "api.fetch_log", "pages.entry",
     "pages.sign_in", "pages.home", "pages.alerts", "pages.phone_alarms", "pages.sweeps", "api.mail_settings",
     "pages.mail_settings", "pages.settings", "pages.security", "pages.profile", "pages.accounts",
-    "pages.phone_security", "pages.fetch_log",
+    "pages.phone_security", "pages.fetch_log", "pages.phone_device",
     "pages.levels", "pages.templates", "pages.phone_list", "pages.imports", "pages.phone_new",
     "pages.phone_own", "pages.phones", "pages.phonebook", "pages.files", "pages.rollouts", "pages.calls",
     "pages.compliance", "pages.audit_views", "pages.anomalies", "pages.audit", "pages.help", "pages.api", "pages.boot",

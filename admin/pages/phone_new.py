@@ -64,7 +64,7 @@ async def post_phone_new(request: web.Request) -> web.Response:
         found = Entered((softphones.device_address(),), ())  # an application has no address of its own
     faults = _entry_faults(found.macs, found.strange)
     faults += await _there_already(request, found.macs)
-    faults += _owner_faults(found.macs, vendor, anyway=await typed(request, "anyway") == "on")
+    faults += owner_faults(found.macs, vendor, anyway=await typed(request, "anyway") == "on")
     label = await typed(request, "label")
     lines: tuple[str, ...] = ()
     if await typed(request, "extension"):
@@ -120,7 +120,7 @@ async def _there_already(request: web.Request, macs: Sequence[Mac]) -> list[Fiel
     ]
 
 
-def _owner_faults(macs: Sequence[Mac], vendor: str, *, anyway: bool) -> list[FieldFault]:
+def owner_faults(macs: Sequence[Mac], vendor: str, *, anyway: bool) -> list[FieldFault]:
     """A model is needed; and an address of another vendor's block is a typing error more often than not."""
     owners = owners_of(macs)
     titles = {name: profile.title for name, profile in vendors.known().profiles.items()}

@@ -21,6 +21,7 @@ from engine.ids import new_id
 from engine.models import Account, Line, Location, Pbx, Phone, PhoneLine
 from engine.provisioning import (
     cutover,
+    devices,
     phone_extras,
     phone_rules,
     quarantine,
@@ -112,8 +113,11 @@ async def create_phone(session: AsyncSession, actor: Actor, account: Account, wi
 
 
 async def update_phone(session: AsyncSession, actor: Actor, phone: Phone, wished: PhoneFields) -> None:
-    """Change a phone and what sits on its keys. Raises as `create_phone`."""
+    """Change a phone and what sits on its keys; another MAC address is another device. Raises as `create_phone`."""
+    former = phone.mac
     await _apply_phone(session, phone, wished)
+    if phone.mac != former:
+        await devices.forget_former(session, phone)
     quarantine.settle(phone)
     await _assign(session, phone, wished.lines)
     await outdate(session, Phone.id == phone.id)

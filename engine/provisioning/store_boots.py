@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.models import FetchedFile
@@ -29,6 +29,11 @@ async def fetched_files(session: AsyncSession, account_id: str, phone_id: str) -
     """What the phone was last given, by file name; secrets are masked in it."""
     query = select(FetchedFile).where(FetchedFile.account_id == account_id, FetchedFile.phone_id == phone_id)
     return {row.name: row for row in await session.scalars(query)}
+
+
+async def forget_files(session: AsyncSession, phone_id: str) -> None:
+    """Keep no copy of what the phone was last given: another device stands in its place."""
+    await session.execute(delete(FetchedFile).where(FetchedFile.phone_id == phone_id))
 
 
 def fetched_text(row: FetchedFile | None) -> str | None:

@@ -144,6 +144,7 @@ async def addresses(site: Site) -> dict[str, list[str]]:
         "/phones/{id}": [f"/phones/{phone}", f"/phones/{ids['waiting_phone']}"],
         "/phones/{id}/settings": [f"/phones/{phone}/settings"],
         "/phones/{id}/keys": [f"/phones/{phone}/keys"],
+        "/phones/{id}/device": [f"/phones/{phone}/device"],
         "/phones/{id}/files": [f"/phones/{phone}/files"],
         "/phones/{id}/file-key": [f"/phones/{phone}/file-key"],
         "/phones/{phone_id}/lines/new": [f"/phones/{phone}/lines/new"],

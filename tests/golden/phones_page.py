@@ -47,6 +47,13 @@ the phone back: it gets the one 404 until somebody accepts the new model or says
 (`POST /api/v1/phones/{{id}}/release`). A renamed User-Agent, a firmware's new spelling or another model with
 the same files never does.
 
+## Another device in its place
+
+A phone is replaced by **Replace device or model** on its page, or by a PATCH of it with another `mac`: lines,
+keys, settings, label and location stay; what the former device told and was given is forgotten, and its MAC
+address gets the one 404. It keeps the SIP passwords it was given until it is reset: where it was stolen or thrown
+away, change them in the PBX and on the lines' pages.
+
 ## Softphones
 
 Linphone and the Acrobits applications have no MAC address of their own. Leave it out when you add one: an

@@ -145,7 +145,7 @@ def test_every_page_is_recorded_as_what_it_shows() -> None:
     forms = {
         route.path
         for route in pages
-        if route.path.endswith("/new") or route.path in {"/phones/import", "/users/invite"}
+        if route.path.endswith(("/new", "/device")) or route.path in {"/phones/import", "/users/invite"}
     }
     assert {route.path for route in pages if route.event is Event.FORM_READ} == forms
     lists: dict[Event, set[str]] = {}

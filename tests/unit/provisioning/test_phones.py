@@ -7,11 +7,12 @@ from sqlalchemy import select
 
 from engine.audit.events import Event
 from engine.audit.record import SYSTEM
+from engine.db import utc_now
 from engine.errors import Conflict, Invalid, NotFound
-from engine.models import Account, AuditEntry, Phone, PhoneStatus
+from engine.models import Account, AuditEntry, FetchedFile, Phone, PhoneStatus
 from engine.provisioning import phones, store, tokens
 from engine.provisioning.phones import LineFields, PhoneFields
-from tests.factories import add_account, add_line, add_location, add_pbx
+from tests.factories import add_account, add_line, add_location, add_pbx, add_phone
 
 WISHED = PhoneFields("80:5E:C0:AA:BB:01", "yealink", "SIP-T46U", label="Lobby")
 
@@ -218,3 +219,31 @@ def test_an_admin_password_is_one_phones_take_and_people_can_read_out():
     for password in made:
         assert len(password) == 16
         assert not set(password) & set("0O1lI:\"'<>&=# ")
+
+
+async def test_another_mac_address_is_another_device_that_told_nothing_yet(database, account):
+    """P-16, P-04: lines, settings and label stay; last fetch, firmware, URL and file key were the former device's."""
+    told = {
+        "status": PhoneStatus.CURRENT, "last_fetch_at": utc_now(), "last_ip": "10.0.0.7", "firmware": "108.86.0.20",
+        "last_user_agent": "Yealink SIP-T46U", "fetched_revision": 3, "fetched_token_index": "x", "home_ip": "10.0.0.7",
+        "straggled_at": utc_now(), "elsewhere_at": utc_now(), "resync_result": "accepted", "resync_at": utc_now(),
+        "file_key": "the former one's",
+    }  # fmt: skip
+    async with database.sessions.begin() as session:
+        line = await add_line(session, account)
+        phone = await add_phone(session, account, line, settings={"vlan_id": 20}, **told)
+        given = {"name": "0015654aa937.cfg", "etag": "e", "body": b"", "fetched_at": utc_now()}
+        session.add(FetchedFile(phone_id=phone.id, account_id=account.id, **given))
+    async with database.sessions.begin() as session:
+        phone = await session.get(Phone, phone.id)
+        now = await PhoneFields.of(session, phone)
+        await phones.update_phone(session, SYSTEM, phone, replace(now, label="Front"))
+        assert (phone.status, phone.firmware) == (PhoneStatus.STALE, "108.86.0.20"), "the same device"
+        await phones.update_phone(session, SYSTEM, phone, replace(now, mac="80:5E:C0:AA:BB:02", model="T54W"))
+    async with database.sessions.begin() as session:
+        phone = await session.get(Phone, phone.id)
+        assert (phone.mac, phone.model, phone.settings) == ("805ec0aabb02", "T54W", {"vlan_id": 20})
+        assert (phone.status, phone.file_key) == (PhoneStatus.NEVER_BOOTED, None)
+        assert {getattr(phone, name) for name in set(told) - {"status", "file_key"}} == {None}
+        assert [key.line_id for key in await store.keys_of(session, phone.id)] == [line.id]
+        assert await session.scalar(select(FetchedFile)) is None
