@@ -267,7 +267,7 @@ def _difference(row: Rollout) -> preview.Difference:
     if row.kind == ChangeKind.TEMPLATE:
         profile = vendors.known().profiles.get(row.target.partition("/")[0])
         shipped = profile.templates.get(row.target.partition("/")[2], "") if profile is not None else ""
-        return preview.compare(before if before is not None else shipped, after if after is not None else shipped)
+        return preview.compare_templates(row.target.partition("/")[2], shipped, before, after)
     old, new = (json.dumps(one or {}, indent=2, ensure_ascii=False, sort_keys=True) for one in (before, after))
     return preview.compare(old, new)
 

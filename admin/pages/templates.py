@@ -85,7 +85,7 @@ async def _template_page(request: web.Request, error: EngineError | None) -> web
         form=form,
         is_warned=isinstance(error, Warned),
         others=[other for other in profile.templates if other != name],
-        difference=preview.compare(shipped, body) if body is not None else None,
+        difference=preview.compare_templates(name, shipped, None, body) if body is not None else None,
     )
 
 
@@ -128,7 +128,7 @@ async def _history_page(request: web.Request, error: EngineError | None) -> web.
     if template is None:
         raise NotFound("This account never had a text of its own for that template.")
     versions = list(await store_levels.versions_of(request[SESSION], template.id, limit=VERSIONS_SHOWN))
-    texts = {version.number: shipped if version.body is None else version.body for version in versions} | {0: shipped}
+    texts = {version.number: version.body for version in versions} | {0: None}
     after = _number(request, "to", template.number, texts)
     before = _number(request, "from", _before(versions, after), texts)
     return render(
@@ -143,7 +143,7 @@ async def _history_page(request: web.Request, error: EngineError | None) -> web.
         versions=versions,
         before=before,
         after=after,
-        difference=preview.compare(texts[before], texts[after]),
+        difference=preview.compare_templates(name, shipped, texts[before], texts[after]),
     )
 
 

@@ -6,6 +6,7 @@ versions share at their beginning and end are set aside before the middle is com
 configuration long.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from difflib import SequenceMatcher
@@ -22,6 +23,7 @@ MAX_COMPARED = 4000  # lines of a middle; beyond it all of them count as replace
 _SECRETS_OF_LINES = tuple(one.name for one in fields(LineConfig) if one.type is str and not one.repr)
 _SECRETS = tuple(one.name for one in fields(PhoneConfig) if one.type is str and not one.repr)
 _URLS = tuple(one.name for one in fields(PhoneConfig) if one.type is str and one.name.endswith("_url"))
+_BUILDS_ON = r"""\{{%[-+]?\s*(?:include|extends)\s+["'](?:shipped/)?{}["'][^%]*%\}}"""
 _LEAST_NAMED = 3  # characters of a value that is looked for in a line, to see that it is the phone's own
 
 
@@ -119,6 +121,18 @@ def compare(before: str | None, after: str) -> Difference:
     added = sum(high - low for _, _, low, high in changed)
     removed = sum(high - low for low, high, _, _ in changed)
     return Difference(DiffState.CHANGED, tuple(_with_context(old, new, changed)), added, removed)
+
+
+def compare_templates(name: str, shipped: str, before: str | None, after: str | None) -> Difference:
+    """What changed between two texts of the template of that name; None: the shipped one.
+
+    A text that includes or extends the shipped one differs from it by what it adds, so the shipped text is shown as the
+    statement that brings it in, and not as a hundred lines that are gone.
+    """
+    own = before if before is not None else after
+    builds_on = None if own is None else re.search(_BUILDS_ON.format(re.escape(name)), own)
+    base = builds_on[0] + "\n" if builds_on is not None else shipped
+    return compare(base if before is None else before, base if after is None else after)
 
 
 def _changed(old: list[str], new: list[str]) -> list[tuple[int, int, int, int]]:

@@ -58,6 +58,7 @@ MAX_TEXT = 256 * 1024  # characters of one value
 MAX_OUTPUT = 512 * 1024  # characters of a file; the longest that phones are known to take is about 200 kB
 MAX_ITEMS = 2_000
 MAX_SOURCE = 64 * 1024  # characters of a template
+MAX_SENTENCE = 300  # characters of what went wrong
 SHIPPED = "shipped/"  # before the name of a template: the one that came with the installation
 _SCALARS = frozenset({str, int, bool, float, Markup, types.NoneType})
 _CONTAINERS = (list, tuple, dict, set, frozenset)
@@ -565,4 +566,4 @@ def _sentence(exc: BaseException) -> str:
     if isinstance(exc, RecursionError):
         return "it calls or includes itself without end, or is nested too deep"
     text = str(exc).strip() or type(exc).__name__
-    return text[:300]
+    return text if len(text) <= MAX_SENTENCE else f"{text[:MAX_SENTENCE].rpartition(' ')[0]} …"

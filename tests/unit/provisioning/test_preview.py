@@ -153,3 +153,23 @@ def test_phones_on_which_the_same_lines_change_are_alike_whatever_is_their_own(r
         found.append(likeness(config, [("device", compare(before, after))]))
     assert found[0] == found[1]
     assert found[0] != found[2]
+
+
+@pytest.mark.parametrize(
+    ("own", "removed"),
+    [
+        ('{% include "base.cfg.j2" %}\nx = 1\n', 0),
+        ("{%- extends 'shipped/base.cfg.j2' -%}\n{% block time %}x = 1{% endblock %}\n", 0),
+        ('{% include "other.cfg.j2" %}\nx = 1\n', 3),
+        ("a = 1\nx = 1\n", 2),
+    ],
+)
+def test_a_text_that_builds_on_the_shipped_one_differs_by_what_it_adds(own: str, removed: int) -> None:
+    """P-17: nobody is shown a hundred lines as gone that phones go on being given."""
+    shipped = "a = 1\nb = 2\nc = 3\n"
+    there = preview.compare_templates("base.cfg.j2", shipped, None, own)
+    back = preview.compare_templates("base.cfg.j2", shipped, own, None)
+    assert (there.removed, back.added) == (removed, removed)
+    assert there.added >= 1
+    assert preview.compare_templates("base.cfg.j2", shipped, None, None).state is DiffState.UNCHANGED
+    assert preview.compare_templates("base.cfg.j2", shipped, own, own).state is DiffState.UNCHANGED
