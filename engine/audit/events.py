@@ -285,6 +285,7 @@ class Event(StrEnum):
     AUDIT_LOG_FOLLOW = "audit_log.follow"
     AUDIT_LOG_FOLLOW_END = "audit_log.follow_end"
     AUDIT_LOG_PRUNE = "audit_log.prune"
+    CLOCK_SET_BACK = "clock.set_back"
     FETCH_LOG_LIST = "fetch_log.list"
     FETCH_LOG_PRUNE = "fetch_log.prune"
     AUDIT_VIEW_CREATE = "audit_view.create"
@@ -387,6 +388,7 @@ _CATEGORIES = {
     "callback": Category.EMERGENCY,
     "notification": Category.EMERGENCY,
     "audit_log": Category.AUDIT,
+    "clock": Category.AUDIT,
     "audit_view": Category.AUDIT,
     "backup": Category.SECURITY,
     "anomaly": Category.SECURITY,

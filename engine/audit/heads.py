@@ -13,9 +13,10 @@ three turns for one statement.
 """
 
 import asyncio
+import datetime as dt
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Dialect
 from sqlalchemy.exc import DBAPIError
@@ -47,35 +48,41 @@ def move_revisions(session: Session, account_ids: Collection[str]) -> None:
         connection.exec_driver_sql(statement, (account_id,))
 
 
+class Head(NamedTuple):
+    """A chain's newest entry. `at`: its time, UTC; None: the chain has none yet."""
+
+    seq: int
+    hash: str
+    at: dt.datetime | None
+
+
 class Heads:
-    """Number and hash of the newest entries, as this process committed them last."""
+    """The newest entries, as this process committed them last."""
 
     def __init__(self, dialect: Dialect, insert: BulkInsert) -> None:
-        self._known: dict[str, tuple[int, str]] = {}
+        self._known: dict[str, Head] = {}
         self._insert = insert
         self._is_server = dialect.name == "postgresql"
         self._statement = _on_server(insert) if self._is_server else _on_sqlite(insert)
         self._moving = _on_server(insert, moves=True)
 
-    def of(self, chain: str) -> tuple[int, str] | None:
+    def of(self, chain: str) -> Head | None:
         """What was the chain's head at the last commit here; None: nothing is remembered."""
         return self._known.get(chain)
 
-    def remember(self, heads: Mapping[str, tuple[int, str]]) -> None:
+    def remember(self, heads: Mapping[str, Head]) -> None:
         """They are committed."""
         if len(self._known) > MOST:
             self._known.clear()
         self._known |= heads
 
-    def append(
-        self, session: Session, chain: str, head: tuple[int, str], values: Mapping[str, Any], moved: str | None
-    ) -> bool:
+    def append(self, session: Session, chain: str, head: Head, values: Mapping[str, Any], moved: str | None) -> bool:
         """Store that entry if `head` is the chain's newest; False: it is not, and no entry was stored.
 
         Args:
             moved: The account whose revision moves, whether or not the entry is stored.
         """
-        asked = (*self._insert.row(values), *head, chain)
+        asked = (*self._insert.row(values), head.seq, head.hash, chain)
         connection = session.connection()
         if self._is_server:
             statement = self._moving if moved else self._statement

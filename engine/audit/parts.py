@@ -15,9 +15,11 @@ from sqlalchemy import Dialect, Table
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit import changes, owed
+from engine.audit.clocks import Clock, given
 from engine.audit.events import FACTS, Event
-from engine.audit.record import Actor, Note, body_of, canonical, chain_hash, head_of
-from engine.db import BulkInsert, utc_now
+from engine.audit.heads import Head
+from engine.audit.record import Actor, Note, body_of, canonical, chain_hash, head_of, step_behind
+from engine.db import BulkInsert
 from engine.ids import new_id
 from engine.models import AuditEntry
 
@@ -99,10 +101,10 @@ async def chaining(
     """Begin to number and hash the entries, in a thread: the transaction writes its rows meanwhile. Nobody else puts an
     entry into this chain until the commit; nor may this transaction before `write_chained`.
     """
-    key = session.sync_session.fingerprint_key  # type: ignore[attr-defined]  # of the database's own session class
-    seq, head = await session.run_sync(head_of, account_id)
-    link = _Linking(actor, account_id, bulk_id, session.get_bind().dialect, seq, head)
-    return asyncio.create_task(asyncio.to_thread(link.whole, parts, key))
+    own: Any = session.sync_session  # of the database's own class
+    head = await session.run_sync(head_of, account_id)
+    link = _Linking(actor, account_id, bulk_id, session.get_bind().dialect, head, own.audit_clock)
+    return asyncio.create_task(asyncio.to_thread(link.whole, parts, own.fingerprint_key))
 
 
 async def write_chained(session: AsyncSession, task: asyncio.Task[Chained], *, moves_revision: bool = True) -> None:
@@ -124,21 +126,33 @@ async def write_chained(session: AsyncSession, task: asyncio.Task[Chained], *, m
 class _Linking:
     """The end of a chain while entries are put behind it."""
 
-    def __init__(self, actor: Actor, chain: str, bulk_id: str, dialect: Dialect, seq: int, head: str) -> None:
-        self._actor, self._chain, self._bulk_id, self._seq, self._head = actor, chain, bulk_id, seq, head
+    def __init__(self, actor: Actor, chain: str, bulk_id: str, dialect: Dialect, head: Head, clock: Clock) -> None:
+        self._actor, self._chain, self._bulk_id, self._clock = actor, chain, bulk_id, clock
+        self._seq, self._head, self._at = head
         self._insert = BulkInsert(_TABLE, _COLUMNS, dialect)
         self._frames: dict[Event, _Frame] = {}
 
     def whole(self, parts: Sequence[Part | Unchained], fingerprint_key: bytes) -> Chained:
-        first, rows = self._seq + 1, []
+        first, rows = self._seq + 1, list[tuple[Any, ...]]()
+        if parts:
+            self._tell_step(rows)
         for begin in range(0, len(parts), GROUP):
             group = parts[begin : begin + GROUP]
-            at = utc_now()
+            now = self._clock()
+            at = self._at = now if self._at is None else max(now, self._at)  # once begun, it only grows
             told_at, stored_at = changes.rfc3339(at), self._insert.value("at", at)
             for part in group:
                 entry = part if isinstance(part, Unchained) else unchained([part], fingerprint_key)[0]
                 rows.append(self._row(entry, told_at, stored_at))
         return Chained(self._chain, first, rows)
+
+    def _tell_step(self, rows: list[tuple[Any, ...]]) -> None:
+        """Begin with the entry that says that the clock was set back, if it was."""
+        timed = given(self._clock(), self._at)
+        if timed.is_step:
+            values = step_behind(Head(self._seq, self._head, self._at), self._chain, timed)
+            rows.append(self._insert.row(values))
+            self._seq, self._head, self._at = values["seq"], values["hash"], values["at"]
 
     def _row(self, entry: Unchained, told_at: str, stored_at: Any) -> tuple[Any, ...]:
         frame = self._frames.get(entry.event) or self._frame(entry.event)

@@ -11,23 +11,25 @@ still is the head. Only when it is not, because another process wrote since, is 
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from hashlib import sha256
 from typing import Any, cast
 
 import structlog
-from sqlalchemy import Table, select, text
+from sqlalchemy import Integer, String, Table, select, text
 from sqlalchemy import event as sql_event
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from engine.audit import changes
+from engine.audit.clocks import Clock, Given, given
 from engine.audit.events import FACTS, Access, Event
-from engine.audit.heads import LOCK, Heads, move_revisions
+from engine.audit.heads import LOCK, Head, Heads, move_revisions
 from engine.crypto import KeyRing
-from engine.db import Base, BulkInsert, Database, open_database, utc_now
+from engine.db import Base, BulkInsert, Database, UtcDateTime, open_database, utc_now
 from engine.errors import UnauditedChange
 from engine.ids import new_id
 from engine.models import Account, AuditEntry
@@ -35,7 +37,9 @@ from engine.models import Account, AuditEntry
 PLATFORM = "platform"  # the chain of requests with no known account
 OPERATOR = "platform_operator"  # the type of an actor who acts for an account that is not their own
 GENESIS = "0" * 64
-_HEAD = text("SELECT seq, hash FROM audit_entry WHERE chain = :chain ORDER BY seq DESC LIMIT 1")
+_HEAD = text("SELECT seq, hash, at FROM audit_entry WHERE chain = :chain ORDER BY seq DESC LIMIT 1").columns(
+    seq=Integer, hash=String, at=UtcDateTime
+)
 _ENCODER = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), ensure_ascii=False
 )  # made once: imports write 20,000
@@ -132,14 +136,19 @@ def is_recorded(session: AsyncSession | Session) -> bool:
     return bool(session.info.get("audit"))
 
 
-def open_audited(url: str, keys: KeyRing) -> Database:
-    """Open the database with the commit guard on every session. The only way the product opens it for writing."""
+def open_audited(url: str, keys: KeyRing, clock: Clock = utc_now) -> Database:
+    """Open the database with the commit guard on every session. The only way the product opens it for writing.
+
+    Args:
+        clock: By which entries are given their times.
+    """
     database = open_database(url, keys)
     fingerprint_key = keys.subkey("audit-fingerprint")
     table = cast("Table", AuditEntry.__table__)
     insert = BulkInsert(table, table.columns.keys(), database.engine.sync_engine.dialect)
     heads = Heads(database.engine.sync_engine.dialect, insert)
     database.session_class.fingerprint_key = fingerprint_key  # type: ignore[attr-defined]  # for `engine.audit.parts`
+    database.session_class.audit_clock = staticmethod(clock)  # type: ignore[attr-defined]
 
     def before_commit(session: Session) -> None:
         _write_entries(session, fingerprint_key, insert, heads)
@@ -220,28 +229,31 @@ def _assign(
 
 def _stored_behind(
     session: Session, notes: list[Note], told: dict[int, dict[str, dict[str, Any]]], heads: Heads, bumped: set[str]
-) -> tuple[set[str], dict[str, tuple[int, str]]]:
-    """Store a single entry behind the head that is remembered, unless the chain has another one by now.
+) -> tuple[set[str], dict[str, Head]]:
+    """Store a single entry behind the head that is remembered, unless the chain has another one by now, or the clock
+    was set back, which is an entry too.
 
     Returns whose revision moved with it, and that chain's new head; no head: no entry was stored.
     """
     known = heads.of(_chain_of(notes[0])) if len(notes) == 1 else None
     if known is None:
         return set(), {}
-    chain, (seq, prev_hash) = _chain_of(notes[0]), known
+    chain, timed = _chain_of(notes[0]), _timed(session, known)
+    if timed.is_step:
+        return set(), {}
     with_entry = bumped if len(bumped) == 1 else set[str]()
-    values = _entry(notes[0], chain, told.get(id(notes[0]), {}), seq + 1, prev_hash)
+    values = entry_behind(known, notes[0], chain, told.get(id(notes[0]), {}), timed)
     if not heads.append(session, chain, known, values, next(iter(with_entry), None)):
         return with_entry, {}
-    return with_entry, {chain: (seq + 1, values["hash"])}
+    return with_entry, {chain: _head_at(values)}
 
 
 def _stored(
     session: Session, notes: list[Note], told: dict[int, dict[str, dict[str, Any]]], insert: BulkInsert
-) -> dict[str, tuple[int, str]]:
+) -> dict[str, Head]:
     """Store the entries behind the heads as they are read now. Returns the chains' new heads."""
-    ends: dict[str, tuple[int, str]] = {}
-    rows = [insert.row(_appended(session, note, told.get(id(note), {}), ends)) for note in notes]
+    ends: dict[str, Head] = {}
+    rows = [insert.row(values) for note in notes for values in _appended(session, note, told.get(id(note), {}), ends)]
     if rows:  # past the ORM, which takes longer over one row than the database
         session.connection().exec_driver_sql(insert.statement, rows if len(rows) > 1 else rows[0])
     return ends
@@ -252,23 +264,47 @@ def _chain_of(note: Note) -> str:
 
 
 def _appended(
-    session: Session, note: Note, told: dict[str, dict[str, Any]], heads: dict[str, tuple[int, str]]
-) -> dict[str, Any]:
-    """The columns of that note's entry, behind the end of its chain."""
+    session: Session, note: Note, told: dict[str, dict[str, Any]], heads: dict[str, Head]
+) -> Iterator[dict[str, Any]]:
+    """The columns of that note's entry, behind the end of its chain; before them those of one that says that the clock
+    was set back, if it was.
+    """
     chain = _chain_of(note)
-    seq, prev_hash = heads.get(chain) or head_of(session, chain)
-    values = _entry(note, chain, told, seq + 1, prev_hash)
-    heads[chain] = (seq + 1, values["hash"])
-    return values
+    head = heads.get(chain) or head_of(session, chain)
+    timed = _timed(session, head)
+    if timed.is_step:
+        values = step_behind(head, chain, timed)
+        yield values
+        head, timed = _head_at(values), Given(timed.at, timedelta(0))
+    values = entry_behind(head, note, chain, told, timed)
+    yield values
+    heads[chain] = _head_at(values)
 
 
-def _entry(note: Note, chain: str, told: dict[str, dict[str, Any]], seq: int, prev_hash: str) -> dict[str, Any]:
-    """The columns of the entry that comes behind `prev_hash` as number `seq`."""
-    at = utc_now()
+def _timed(session: Session, head: Head) -> Given:
+    return given(session.audit_clock(), head.at)  # type: ignore[attr-defined]  # of the database's own session class
+
+
+def _head_at(values: Mapping[str, Any]) -> Head:
+    return Head(values["seq"], values["hash"], values["at"])
+
+
+def step_behind(head: Head, chain: str, timed: Given) -> dict[str, Any]:
+    """The columns of the entry that says that the clock was set back: times before it are later than behind it."""
+    _log.warning("clock_set_back", chain=chain, behind_s=timed.behind.total_seconds(), entry=head.seq + 1)
+    resource = ("clock", "clock", "")
+    note = Note(SYSTEM, Event.CLOCK_SET_BACK, None, resource, "success", None, None, None, chain)
+    return entry_behind(head, note, chain, {}, timed)
+
+
+def entry_behind(head: Head, note: Note, chain: str, told: dict[str, dict[str, Any]], timed: Given) -> dict[str, Any]:
+    """The columns of the entry that comes behind that head."""
+    seq, prev_hash, at = head.seq + 1, head.hash, timed.at
     facts = FACTS[note.event]
     entry_id = new_id("audit")
     kind, identity, _name = note.resource
-    entry = canonical(body_of(note, chain, told, id=entry_id, seq=seq, at=changes.rfc3339(at)))
+    body = body_of(note, chain, told, id=entry_id, seq=seq, at=changes.rfc3339(at))
+    entry = canonical(body | {"details": note.details | timed.told} if timed.told else body)
     return {
         "id": entry_id, "chain": chain, "seq": seq, "at": at, "event": note.event.value,
         "category": facts.category.value, "access": facts.access.value, "verb": facts.verb, "outcome": note.outcome,
@@ -307,11 +343,11 @@ def body_of(note: Note, chain: str, told: Any, **of_entry: Any) -> dict[str, Any
     }
 
 
-def head_of(session: Session, chain: str) -> tuple[int, str]:
-    """Number and hash of the chain's newest entry, with no other writer behind it until the commit."""
+def head_of(session: Session, chain: str) -> Head:
+    """The chain's newest entry, with no other writer behind it until the commit."""
     hold_chain(session, chain)
     found = session.connection().execute(_HEAD, {"chain": chain}).first()
-    return (found[0], found[1]) if found else (0, GENESIS)
+    return Head(*found) if found else Head(0, GENESIS, None)
 
 
 def hold_chain(session: Session, chain: str) -> None:

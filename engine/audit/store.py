@@ -33,7 +33,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.operators import custom_op
 from sqlalchemy.sql.visitors import replacement_traverse
 
-from engine.audit import hashes, search, trigrams, values, walks
+from engine.audit import hashes, search, store_times, trigrams, values, walks
 from engine.audit.events import READS, WRITES
 from engine.audit.folding import FoldedLike
 from engine.audit.owed import owed_between
@@ -49,7 +49,6 @@ SPAN_S = 0.02  # what one such question may take; the next one asks for more or 
 NEWEST = 2_000  # entries looked at themselves before PostgreSQL's trigrams are asked
 NARROW = 2_000  # so few entries are read, narrowed and sorted whole
 OF_NETWORK = 2_000  # addresses looked at at once for those of a network
-DISORDER = 1_000  # entries whose order by time may differ from their order by number: a clock that was set back
 GROUPED = 1_000  # entries that a grouping counts; beyond it the counts say "at least"
 CHAINS_AT_ONCE = 100  # SQLite joins at most 500 questions
 SAMPLE = 5  # entries of a group that are shown with it
@@ -444,19 +443,12 @@ def _beginnings(
 
 
 async def _bounds(session: AsyncSession, chain: str, filters: Filters, before: int | None) -> tuple[int, int]:
-    """The numbers between which the asked times lie: seeks in the index of times, with room for a clock set back."""
+    """The numbers between which the asked page lies."""
     newest = await head(session, chain)
     low, high = await begins_behind(session, chain) + 1, newest[0] if newest else 0
     if before is not None:
         high = min(high, before - 1)
-    near = select(AuditEntry.seq).where(AuditEntry.chain == chain)
-    if filters.since is not None:
-        first = near.where(AuditEntry.at >= filters.since).order_by(AuditEntry.at).limit(DISORDER).subquery()
-        low = max(low, await session.scalar(select(func.min(first.c.seq))) or high + 1)
-    if filters.until is not None:
-        last = near.where(AuditEntry.at <= filters.until).order_by(AuditEntry.at.desc()).limit(DISORDER).subquery()
-        high = min(high, await session.scalar(select(func.max(last.c.seq))) or 0)
-    return low, high
+    return await store_times.between(session, chain, low, high, since=filters.since, until=filters.until)
 
 
 def _simplified(filters: Filters) -> Filters:
