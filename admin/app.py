@@ -1,7 +1,7 @@
 """The admin port's application: pages, API, probes and static files behind one chain of middlewares."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -27,6 +27,7 @@ from admin.context import (
     OUTBOUND,
     PASSWORDS,
     THROTTLE,
+    UNREAD,
     UPLOADS,
     VALIDATOR,
     AlertPace,
@@ -70,6 +71,7 @@ def make_admin(
     registry: CollectorRegistry | None = None,
     mail_server: MailServer | None = None,
     disk: DiskWatch | None = None,
+    unread: Callable[[str], Sequence[str]] = lambda _: (),
 ) -> web.Application:
     """Build the admin port's application. It opens nothing: the caller owns database and listener.
 
@@ -77,6 +79,7 @@ def make_admin(
         registry: Where the process keeps its other metrics; `/metrics` shows them too.
         mail_server: Which mail server is in force, for a caller that looks after it; else that of the configuration.
         disk: What watches the free space of this node; without, nothing is known of it and no alarm is raised.
+        unread: What of an account's rows no call can go by (`SnapshotPublisher.unread_of`).
     """
     registry = registry or CollectorRegistry()
     app = web.Application(
@@ -87,15 +90,14 @@ def make_admin(
     app[PASSWORDS], app[THROTTLE], app[METRICS] = PasswordDesk(), Throttle(), registry
     app[INDEX] = open_index(database, keys)
     app[CODE_THROTTLE] = Throttle(of_email=CODES_OF_ONE_USER)
-    app[UPLOADS] = Waiting()
-    app[TWINS] = TwinSearch()
+    app[UPLOADS], app[TWINS] = Waiting(), TwinSearch()
     app[FOLLOWERS] = Followers(database, row_html)
     app.on_shutdown.append(_close_followers)
     app[INVITER] = Inviter(config.mail)
     app[MAIL_SERVER] = mail_server or MailServer(database, config.mail)
     app[MAIL_SERVER].follow(app[INVITER].use)
     app[DISK] = disk or DiskWatch(config.core.data_dir, config.storage)
-    app[ASSETS] = AssetStore(config.core.data_dir / "assets")
+    app[ASSETS], app[UNREAD] = AssetStore(config.core.data_dir / "assets"), unread
     app[OUTBOUND] = Outbound(config.outbound.networks)
     app[CHATS] = ChatLibrary(app[OUTBOUND])
     app[VALIDATOR] = AddressValidator(config.e911.lost_url, app[OUTBOUND])

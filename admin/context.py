@@ -1,6 +1,6 @@
 """What an admin request can reach: the application's parts and the request's own, each under a typed key."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -113,6 +113,7 @@ CHATS: web.AppKey[ChatLibrary] = web.AppKey("chats", ChatLibrary)
 OUTBOUND: web.AppKey[Outbound] = web.AppKey("outbound", Outbound)
 MAIL_SERVER: web.AppKey[MailServer] = web.AppKey("mail_server", MailServer)
 DISK: web.AppKey[DiskWatch] = web.AppKey("disk", DiskWatch)
+UNREAD: web.AppKey[Callable[[str], Sequence[str]]] = web.AppKey("unread")  # rows of an account no call can go by
 INDEX: web.AppKey[Index] = web.AppKey("index", Index)
 ASSETS: web.AppKey[AssetStore] = web.AppKey("assets", AssetStore)
 DRY_RUNS: web.AppKey[DryRuns] = web.AppKey("dry_runs", DryRuns)

@@ -266,6 +266,7 @@ class App:
             self.reach,
             mail_server=self.mail_server,
             disk=self.disk,
+            unread=self.publisher.unread_of,
         )
         runner = AdminRunner(application)
         self.admin_address = await self._listen(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from aiohttp import web
 
-from admin.context import ACCOUNT, ACTOR, DISK, EDGE, HOME, MAIL_SERVER, SCOPES, SESSION
+from admin.context import ACCOUNT, ACTOR, DISK, EDGE, HOME, MAIL_SERVER, SCOPES, SESSION, UNREAD
 from admin.pages.form import see_other, typed
 from admin.render import has_test_number, plural, render, zone_of
 from admin.routes import SIGNED_IN, Route
@@ -323,6 +323,7 @@ async def _facts(request: web.Request, standing: Standing) -> e911_alarms.Standi
         moved=await store_tests.count_moved(session, account_id, now - UNTESTED_AFTER),
         shadows=await _shadows(request, standing),
         unplaced=await _unplaced(request, since),
+        unread=request.app[UNREAD](account_id),
     )
 
 

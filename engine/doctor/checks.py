@@ -157,6 +157,11 @@ def _snapshots(config: Config, keys: crypto.KeyRing) -> Finding:
     loaded = snapshot.load_all(config.core.data_dir / "snapshot", keys)
     if loaded.faults:
         return Finding("location table on disk", "bad", "; ".join(loaded.faults))
+    unread = [f"{table.name}: {fault}" for table in loaded.tables for fault in table.faults]
+    if unread:
+        more = f" So it is with {len(unread) - 3} more." if len(unread) > 3 else ""
+        detail = f"911 calls go by all but this: {'; '.join(unread[:3])}.{more} Enter it again, or restore a backup."
+        return Finding("location table on disk", "bad", detail)
     return Finding(
         "location table on disk", "good", f"{len(loaded.tables)} account(s) would route without the database"
     )

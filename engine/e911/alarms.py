@@ -16,6 +16,7 @@ class AlarmKind(StrEnum):
     TRUNKS_DOWN = "trunks_down"
     CALL_FAILED = "call_failed"
     NO_LOCATION = "no_location"
+    ROWS_UNREAD = "rows_unread"
     NUMBER_TAKEN = "number_taken"
     UNACKNOWLEDGED = "unacknowledged"
     NO_RECIPIENTS = "no_recipients"
@@ -37,9 +38,13 @@ URGENT = frozenset(
     {
         AlarmKind.TRUNKS_DOWN, AlarmKind.CALL_FAILED, AlarmKind.NO_LOCATION, AlarmKind.NUMBER_TAKEN,
         AlarmKind.UNACKNOWLEDGED, AlarmKind.NO_RECIPIENTS, AlarmKind.MAIL_FAILING, AlarmKind.NO_ADDRESS,
-        AlarmKind.REJECTED,
+        AlarmKind.REJECTED, AlarmKind.ROWS_UNREAD,
     }
 )  # fmt: skip
+_PAGES = {  # where rows of each kind are entered
+    "locations": "/locations", "networks": "/locations", "phones": "/phones", "lines": "/lines",
+    "pbxs": "/settings#pbxs", "trunks": "/settings#trunks",
+}  # fmt: skip
 REFUSED_CALL, LOST_ABROAD = "refused_call", "lost_abroad"  # of the logs, told by Home itself
 DISMISSIBLE = frozenset({AlarmKind.NO_LOCATION.value, REFUSED_CALL, LOST_ABROAD})
 """What no act may ever mend: a stranger's call, a caller who was elsewhere that day."""
@@ -115,6 +120,7 @@ class Standing:
     unplaced: Unplaced | None = None
     shadows: Sequence[Shadow] = ()
     moved: int = 0  # of the untested ones: tested lately, with an address they have no more
+    unread: Sequence[str] = ()  # rows and fields that no call can go by, as `AccountTable.faults` names them
 
     @property
     def number(self) -> str:
@@ -124,7 +130,8 @@ class Standing:
 
 def alarms_of(now: Standing) -> list[Alarm]:
     """Every alarm, the most urgent first."""
-    found = [*_of_trunks(now), *_of_calls(now), *_of_messages(now), *_of_places(now), *_of_numbers(now)]
+    found = [*_of_trunks(now), *_of_calls(now), *_of_rows(now)]
+    found += [*_of_messages(now), *_of_places(now), *_of_numbers(now)]
     order = list(AlarmKind)
     return sorted(found, key=lambda alarm: order.index(alarm.kind))
 
@@ -146,6 +153,20 @@ def _of_trunks(now: Standing) -> list[Alarm]:
         "is less to fall back on."
     )
     return [Alarm(AlarmKind.TRUNK_DOWN, text, "Check the trunks", "/settings#trunks")]
+
+
+def _of_rows(now: Standing) -> list[Alarm]:
+    """Data that the SIP process cannot use: everything else of the account goes on."""
+    if not now.unread:
+        return []
+    kind = now.unread[0].partition(": ")[0]
+    href = _PAGES.get(kind, "/settings")
+    more = f" So it is with {len(now.unread) - 1:,} more." if len(now.unread) > 1 else ""
+    text = (
+        f"{now.number} calls go out without what cannot be read of the database ({now.unread[0][:200]}), and by all "
+        f"the rest.{more} Open it, enter it again and save; where its page fails, restore a backup."
+    )
+    return [Alarm(AlarmKind.ROWS_UNREAD, text, "Look at it", href)]
 
 
 def _of_calls(now: Standing) -> list[Alarm]:

@@ -14,7 +14,7 @@ import secrets
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_network
@@ -57,6 +57,14 @@ _LISTS = (
     "locations", "networks", "phones", "lines", "pbxs", "trunks", "numbers", "sightings", "confirmed",
     "trunk_groups",
 )  # fmt: skip
+_MAY_LACK = {  # fields without which a row still helps a call
+    "locations": ("validated_at", "civic_address", "geo", "carrier_ids"),
+    "phones": ("line_ids",),
+    "pbxs": ("sources", "registrar_port"),
+    "trunks": ("port", "priority"),  # 5060 is the likeliest
+    "numbers": ("held_until", "held_by"),
+}
+_UNREADABLE = (KeyError, ValueError, TypeError, AttributeError, OverflowError)
 _NUMBER = re.compile(r"\+?[0-9*#]{1,20}")
 _HOST = re.compile(r"[A-Za-z0-9.:_-]{1,253}")
 _Row = TypeVar("_Row")
@@ -78,8 +86,8 @@ class Loaded:
     faults: tuple[str, ...]
 
 
-def save(directory: Path, snapshot: Mapping[str, Any], keys: KeyRing) -> Path:
-    """Write one account's snapshot, durable on return.
+def save(directory: Path, snapshot: Mapping[str, Any], keys: KeyRing) -> tuple[str, ...]:
+    """Write one account's snapshot, durable on return. Returns what of it no call can go by, as `AccountTable.faults`.
 
     Raises:
         BadSnapshot: it names no account; nothing was written.
@@ -98,7 +106,7 @@ def save(directory: Path, snapshot: Mapping[str, Any], keys: KeyRing) -> Path:
         os.fsync(file.fileno())
     fresh.replace(path)
     _sync_directory(directory)
-    return path
+    return account.faults
 
 
 def drop(directory: Path, account_id: str) -> None:
@@ -267,7 +275,7 @@ class _Reading:
             lines=tuple(self._lines),
             pbxs=MappingProxyType({pbx.id: pbx for pbx in self._pbxs}),
             trunks=tuple(sorted(self._trunks, key=lambda trunk: (trunk.priority, trunk.id))),
-            faults=tuple(self._faults),
+            faults=(*_sentences(head.get("unread")), *self._faults),
             trunk_groups=MappingProxyType(dict(self._trunk_groups)),
             trunk_group_id=_ref(head.get("trunk_group_id")),
         )
@@ -289,12 +297,46 @@ class _Reading:
         for row in found:
             try:
                 made = read(row)
-            except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as exc:
+            except _UNREADABLE as exc:
                 label = row.get("id") or row.get("phone_id") if isinstance(row, Mapping) else row
-                self._faults.append(f"{name}: {label!s:.60} cannot be read: {exc!r:.200}")
-                continue
+                made, lacking = _read_without(name, row, read)
+                what = f"{label!s:.60}, its {lacking}" if lacking else f"{label!s:.60}"
+                self._faults.append(f"{name}: {what} cannot be read: {exc!r:.200}")
             if made is not None:
                 rows.append(made)
+
+
+def _read_without(name: str, row: object, read: Callable[[Mapping[str, Any]], _Row | None]) -> tuple[_Row | None, str]:
+    """The row without the one field of it that cannot be read, and that field's name; (None, "") when that is no help.
+
+    A PBX keeps what can be read of its addresses: with none of them its callers would be strangers.
+    """
+    if not isinstance(row, Mapping):
+        return None, ""
+    for field in _MAY_LACK.get(name, ()):
+        kept = [each for each in _listed(row.get(field)) if _is_network(each)] if field == "sources" else None
+        try:
+            return read({**row, field: kept}), field
+        except _UNREADABLE:
+            continue
+    return None, ""
+
+
+def _listed(value: object) -> Sequence[object]:
+    return value if isinstance(value, list | tuple) else ()
+
+
+def _is_network(text: object) -> bool:
+    try:
+        _cidr(str(text))
+    except ValueError:
+        return False
+    return isinstance(text, str)
+
+
+def _sentences(value: object) -> tuple[str, ...]:
+    """What could not even be read from the database."""
+    return tuple(str(each) for each in _listed(value))
 
 
 def _location(row: Mapping[str, Any]) -> DispatchableLocation:

@@ -12,14 +12,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-import structlog
 from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from engine.crypto import Unsealable
 from engine.db import UtcDateTime
 from engine.e911.location_twins import Place
 from engine.e911.store_calls import CallFilters, calls_before
+from engine.e911.store_salvage import UNREADABLE, salvaged_rows
 from engine.errors import Invalid
 from engine.models import (
     Account,
@@ -46,7 +45,6 @@ from engine.models import (
 )
 
 MAX_PAGE = 200
-_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,7 +411,8 @@ async def account_snapshot(session: AsyncSession, account_id: str) -> dict[str, 
     Columns are named one by one and no row becomes an object of the ORM: 100,000 phones with their lines are read in
     two or three seconds, in pieces between which the loop has its turn. Of secrets, only the digest passwords of PBXs
     and trunks are in it: the edge proves itself and its callers with them, and the file is sealed. Rows stand in the
-    order of their ids, so equal content gives equal bytes.
+    order of their ids, so equal content gives equal bytes. `unread`: fields that could not be read, each in a sentence;
+    they are None and the rest is there.
     """
     names = (
         "name", "country", "timezone", "language", "default_location_id", "callback_number", "elin_hold_minutes",
@@ -424,13 +423,15 @@ async def account_snapshot(session: AsyncSession, account_id: str) -> dict[str, 
     if account is None:
         return None
     revision = await session.scalar(select(Revision.value).where(Revision.account_id == account_id))
-    snapshot: dict[str, Any] = {"account_id": account_id, "revision": revision or 0}
+    snapshot: dict[str, Any] = {"account_id": account_id, "revision": revision or 0, "unread": []}
     snapshot |= dict(zip(names, account, strict=True))
     for part, model, columns in _SNAPSHOT_TABLES:
         try:
             snapshot[part] = await _rows(session, account_id, model, columns)
-        except Unsealable:
-            snapshot[part] = await _rows_with_readable_secrets(session, account_id, model, columns)
+        except UNREADABLE:
+            snapshot[part], unread = await salvaged_rows(session, account_id, model, columns)
+            _write_instants(snapshot[part], model, columns)
+            snapshot["unread"] += [f"{part}: {each} cannot be read, and is left out" for each in unread]
     keys = await _line_keys(session, account_id)
     for at, phone in enumerate(snapshot["phones"], 1):
         phone["line_ids"] = keys.get(phone["id"], [])
@@ -442,30 +443,20 @@ async def account_snapshot(session: AsyncSession, account_id: str) -> dict[str, 
 async def _rows(session: AsyncSession, account_id: str, model: Any, columns: tuple[str, ...]) -> list[dict[str, Any]]:
     query = select(*(getattr(model, name) for name in columns)).where(model.account_id == account_id)
     query = query.order_by(model.__table__.primary_key.columns[0])
-    instants = [name for name in columns if isinstance(model.__table__.c[name].type, UtcDateTime)]
     rows: list[dict[str, Any]] = []
     found = await session.stream(query, execution_options={"yield_per": _ROWS_AT_ONCE})
     async for piece in found.partitions():
         fresh = [dict(zip(columns, row, strict=True)) for row in piece]
-        for name in instants:
-            for row in fresh:
-                row[name] = None if row[name] is None else rfc3339(row[name])
+        _write_instants(fresh, model, columns)
         rows += fresh
     return rows
 
 
-async def _rows_with_readable_secrets(
-    session: AsyncSession, account_id: str, model: Any, columns: tuple[str, ...]
-) -> list[dict[str, Any]]:
-    """The same rows when a password was sealed with a key that is gone: without that one, and with all else."""
-    rows = await _rows(session, account_id, model, tuple(name for name in columns if name != "secret"))
-    for row in rows:
-        try:
-            row["secret"] = await session.scalar(select(model.secret).where(model.id == row["id"]))
-        except Unsealable:
-            row["secret"] = None
-            _log.error("secret_cannot_be_opened", table=model.__tablename__, id=row["id"])
-    return rows
+def _write_instants(rows: list[dict[str, Any]], model: Any, columns: tuple[str, ...]) -> None:
+    for name in columns:
+        if isinstance(model.__table__.c[name].type, UtcDateTime):
+            for row in rows:
+                row[name] = None if row[name] is None else rfc3339(row[name])
 
 
 async def _line_keys(session: AsyncSession, account_id: str) -> dict[str, list[str]]:

@@ -35,6 +35,7 @@ from engine.e911.peers import PROOF_PURPOSE
 from engine.e911.route import Deadlines
 from engine.e911.trunks import TrunkWatch
 from engine.e911.waiting import ReferenceWait
+from engine.edge.addresses import AddressBook
 from engine.edge.cancel import SiblingCancels
 from engine.edge.claims import Claims
 from engine.edge.crowd import is_emergency_from, refusal
@@ -92,6 +93,7 @@ class Edge:
         self._loop = asyncio.get_running_loop()
         self._table = LocationTable()
         self._resolver = Resolver()
+        self._addresses = AddressBook(settings.data_dir, self._keys, is_writer=not settings.worker)
         self._trunks = TrunkWatch(self._table, self._resolver, ping_s=settings.ping_s, on_change=self._faults.trunk)
         self._journal = JournalWriter(
             settings.data_dir / "journal", self._keys, on_durable=lines.tell_journal, on_fault=self._faults.journal
@@ -234,6 +236,7 @@ class Edge:
 
     async def run(self) -> None:
         """Serve until told to stop; raises OSError when a socket cannot be had."""
+        self._resolver.recall(self._addresses.load())
         self._load_all()
         await self._open()
         self._owner.claim()
@@ -289,6 +292,7 @@ class Edge:
         self._begun.close()
         await self._transports.close()
         await asyncio.to_thread(self._loans.close)
+        await asyncio.to_thread(self._addresses.close)
         if not await asyncio.to_thread(self._journal.close):
             self._lines.log("journal_not_flushed", level="error", entries=self._journal.waiting)
         self._lines.tell(**{"is": "stopped"})
@@ -421,6 +425,8 @@ class Edge:
         self._pump()
         self._senders.tick(now)
         self._loans.tick(datetime.now(UTC))
+        self._addresses.tick(self._resolver.known())
+        self._faults.addresses(self._addresses.fault)
         self._claims.tick(now)
         self._begun.tick(now)
         self._call_ids.draw()

@@ -14,6 +14,7 @@ class Faults:
 
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
+        self._addresses = ""
 
     def snapshot(self, detail: str) -> None:
         self._lines.log("snapshot_fault", level="error", detail=detail)
@@ -58,6 +59,13 @@ class Faults:
     def loans(self, detail: str) -> None:
         event, level = ("loans_fault", "error") if detail else ("loans_recovered", "info")
         self._lines.log(event, level=level, detail=detail)
+
+    def addresses(self, detail: str) -> None:
+        """Told again and again, said when it changes."""
+        if detail != self._addresses:
+            self._addresses = detail
+            event, level = ("addresses_fault", "error") if detail else ("addresses_recovered", "info")
+            self._lines.log(event, level=level, detail=detail)
 
     def journal(self, detail: str) -> None:
         """From the journal's thread."""

@@ -10,7 +10,7 @@ import contextlib
 import ipaddress
 import math
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, Protocol
@@ -69,6 +69,7 @@ class Resolver:
         self._names: LookUps = names if names is not None else Names()
         self._draw = draw or (lambda most: random.randint(0, most))  # noqa: S311 - a share of load, no secret
         self._watched: dict[Name, _Watched] = {}
+        self._recalled: Mapping[Name, tuple[Hop, ...]] = {}
         self.version = 0
         self._changed = asyncio.Event()
         self._at_once = asyncio.Semaphore(MAX_AT_ONCE)
@@ -80,10 +81,19 @@ class Resolver:
             return
         known = self._watched.get(name)
         if known is None:
-            self._watched[name] = _Watched()
+            self._watched[name] = _Watched(hops=self._recalled.get(name, ()))
+            self.version += bool(self._watched[name].hops)
             self._changed.set()
         else:
             known.met_at = None
+
+    def recall(self, known: Mapping[Name, tuple[Hop, ...]]) -> None:
+        """Where names led when this was last known: good for those watched from now on, until there is an answer."""
+        self._recalled = known
+
+    def known(self) -> dict[Name, tuple[Hop, ...]]:
+        """Where the names lead that somebody asked to be watched, to be recalled after a restart."""
+        return {name: each.hops for name, each in self._watched.items() if each.hops and each.met_at is None}
 
     def forget(self, host: str, port: int | None, transport: str) -> None:
         self._watched.pop(Name(host.lower(), port or None, transport), None)
@@ -168,10 +178,12 @@ class Resolver:
                 return (), 0.0  # what was known stays
             services, ttl_s = [(_only_transport(name), _bare(name))], SHORTEST_S  # the host itself is the best guess
         hops: list[Hop] = []
+        is_whole = True
         for transport, service in services:
             try:
                 found = await self._names.addresses(service.host)
             except DnsAway:
+                ttl_s, is_whole = 0.0, False
                 continue
             ttl_s = min(ttl_s, found.ttl_s) if found.records else ttl_s
             # who must be proven is the name that was asked for, not one that unsigned DNS gave (RFC 5922 §4)
@@ -179,6 +191,8 @@ class Resolver:
             hops += [Hop(transport, ip, service.port, 0, proven) for ip in found.records]
             if len(hops) >= MAX_HOPS:
                 break
+        if hops and not is_whole:  # nobody could say where one of its servers is: it is where it was, behind the others
+            hops += self._watched.get(name, _Watched()).hops
         return tuple(dict.fromkeys(hops))[:MAX_HOPS], ttl_s
 
     async def _servers(self, name: Name) -> tuple[list[tuple[str, Service]], float]:

@@ -15,8 +15,10 @@ from engine.e911 import references
 from engine.e911.carriers import CarrierProfile
 from engine.e911.peers import PROOF_PURPOSE, make_proof
 from engine.e911.pidf import CA, read_pidf
+from engine.edge.addresses import AddressBook
 from engine.sip.forward import Hop
 from engine.sip.message import Request
+from engine.sip.resolve import Name
 from tests.protocol.edgetest import (
     CARRIER_IP,
     CIVIC,
@@ -538,6 +540,32 @@ async def test_a_trunk_named_by_a_host_name_is_resolved_ahead(tmp_path, keys, pa
         call = await pbx.call(running.udp)
         assert (await call.final()).status == 200
     assert carrier.invites[0].request_uri == "sip:911@localhost"
+
+
+async def test_a_node_that_starts_while_dns_is_away_still_knows_its_carrier(tmp_path, keys, parties):
+    """E-03: a power cut takes the DNS server too; where names last led lies on disk, sealed, and a 911 goes there."""
+    carrier = await parties(Carrier("udp", CARRIER_IP, answering))
+    pbx = await parties(Pbx("udp", PBX_IP))
+    gone = Name("sip.carrier.invalid", carrier.port, "udp")
+    book = AddressBook(tmp_path, keys)
+    book.tick({gone: (carrier.hop,)})
+    book.close()
+    assert b"carrier" not in (tmp_path / "addresses.sealed").read_bytes()
+    async with edge(tmp_path, keys, account(trunk(Hop("udp", gone.host, carrier.port)))) as running:
+        call = await pbx.call(running.udp)
+        assert (await call.final()).status == 200
+    assert carrier.invites[0].request_uri == "sip:911@sip.carrier.invalid"
+
+
+async def test_where_names_lead_is_written_down_as_soon_as_it_is_known(tmp_path, keys, parties):
+    """E-03: for the next start; one that cannot be read is told, and the next answer replaces it."""
+    carrier = await parties(Carrier("udp", "127.0.0.1", answering))
+    (tmp_path / "addresses.sealed").write_bytes(b"not ours")
+    async with edge(tmp_path, keys, account(trunk(Hop("udp", "localhost", carrier.port)))) as running:
+        assert "addresses.sealed cannot be read" in await running.logs("addresses_fault")
+        assert await running.logs("addresses_recovered")
+    known = AddressBook(tmp_path, keys).load()
+    assert known[Name("localhost", carrier.port, "udp")][0] == Hop("udp", "127.0.0.1", carrier.port)
 
 
 async def test_a_text_to_911_goes_the_same_way(tmp_path, keys, parties):

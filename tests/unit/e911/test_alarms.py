@@ -28,6 +28,11 @@ def test_where_all_is_well_nothing_is_said() -> None:
         ({"trunks_down": ["A"]}, "trunk_down", "A does not answer: 911 calls go by", "/settings#trunks"),
         ({"failed_calls": 1}, "call_failed", "1 emergency call of the last 7 days reached no", "outcome=failed"),
         ({"unacknowledged": 2}, "unacknowledged", "2 emergency calls of the last 7 days were", "/calls"),
+        (
+            {"unread": ["pbxs: pbx_1, its sources cannot be read: x", "lines: l cannot be read"]}, "rows_unread",
+            "911 calls go out without what cannot be read of the database (pbxs: pbx_1, its sources", "/settings#pbxs",
+        ),
+        ({"unread": ["numbers: x cannot be read"]}, "rows_unread", "and by all the rest. Open it", "/settings"),
         ({"recipients": 0}, "no_recipients", "Nobody is told when 911 is dialed.", "/settings#recipients"),
         ({"is_mail_set_up": False}, "mail_failing", "nobody is mailed", "/settings/mail"),
         ({"overdue_mails": 3}, "mail_failing", "3 messages about calls wait", "/calls"),

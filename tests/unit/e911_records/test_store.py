@@ -140,6 +140,7 @@ async def test_the_snapshot_holds_all_a_call_needs_and_no_lines_secret(database:
     assert snapshot == {
         "account_id": account.id,
         "revision": numbers[account.id],
+        "unread": [],
         "name": "Acme Dental",
         "country": "US",
         "timezone": "America/New_York",
@@ -279,6 +280,7 @@ async def test_a_password_whose_key_is_gone_leaves_the_snapshot_without_it_and_w
         snapshot = await store.account_snapshot(session, account.id)
     assert snapshot is not None
     assert {row["id"]: row["secret"] for row in snapshot["trunks"]} == {kept.id: "kept-password", lost.id: None}
+    assert snapshot["unread"] == [f"trunks: {lost.id}: secret cannot be read, and is left out"]
 
 
 async def test_machines_that_see_phones_and_hold_numbers_move_no_revision(database: Database) -> None:

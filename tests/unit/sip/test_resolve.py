@@ -31,12 +31,13 @@ class Zone:
         self.asked: list[str] = []
         self.is_away = False
         self.silent: set[str] = set()
+        self.lost: set[str] = set()  # names of which no answer arrives
 
     async def _answer(self, name: str) -> None:
         self.asked.append(name)
         if name in self.silent:
             await asyncio.Event().wait()
-        if self.is_away:
+        if self.is_away or name in self.lost:
             raise DnsAway(name)
 
     async def addresses(self, host: str) -> Found[str]:
@@ -283,3 +284,43 @@ def test_the_hosts_file_is_read_as_hosts_5_says() -> None:
         "trunk.example": ("192.0.2.1", "::1"),
         "six": ("::1",),
     }
+
+
+async def test_after_a_restart_without_dns_a_name_leads_where_it_last_led(zone: Zone) -> None:
+    """E-03: what was known is recalled for names that are watched from then on, and gives way to the first answer."""
+    before = Resolver(zone)
+    before.watch("trunk.example", 5060, "udp")
+    await before.refresh(0.0)
+    before.meet("met.example", 5060, "udp", 0.0)
+    known = before.known()
+    assert list(known) == [Name("trunk.example", 5060, "udp")]
+    zone.is_away = True
+    after = Resolver(zone)
+    after.recall(known)
+    assert after.hops("trunk.example", 5060, "udp") == ()
+    after.watch("trunk.example", 5060, "udp")
+    after.watch("other.example", 5060, "udp")
+    assert after.hops("trunk.example", 5060, "udp") == before.hops("trunk.example", 5060, "udp")
+    assert after.version == 1
+    assert await after.refresh(0.0) == [Name("trunk.example", 5060, "udp"), Name("other.example", 5060, "udp")]
+    assert after.hops("trunk.example", 5060, "udp")
+    zone.is_away, zone.a["trunk.example"] = False, ("192.0.2.9",)
+    await after.refresh(RETRY_S)
+    assert after.hops("trunk.example", 5060, "udp") == (Hop("udp", "192.0.2.9", 5060),)
+
+
+async def test_a_server_that_nobody_could_say_the_address_of_stays_where_it_was(resolver: Resolver, zone: Zone) -> None:
+    """E-02: one lost answer among several takes no carrier's server away; it is asked for again soon."""
+    zone.srv["_sip._udp.trunk.example"] = (Service(1, 1, 5060, "a.example"), Service(2, 1, 5060, "b.example"))
+    zone.a |= {"a.example": ("192.0.2.11",), "b.example": ("192.0.2.12",)}
+    zone.ttl_s = 200.0
+    resolver.watch("trunk.example", None, "udp")
+    await resolver.refresh(0.0)
+    first, second = Hop("udp", "192.0.2.11", 5060), Hop("udp", "192.0.2.12", 5060)
+    assert resolver.hops("trunk.example", None, "udp") == (first, second)
+    zone.lost = {"a.example"}
+    await resolver.refresh(200.0)
+    assert resolver.hops("trunk.example", None, "udp") == (second, first)
+    zone.lost = set()
+    await resolver.refresh(200.0 + SHORTEST_S)
+    assert resolver.hops("trunk.example", None, "udp") == (first, second)
