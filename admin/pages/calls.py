@@ -17,6 +17,7 @@ from admin.routes import Route
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 from engine.e911 import notify, store, store_calls
+from engine.e911.entries import UNPROVEN_MARK
 from engine.e911.masking import without_credentials
 from engine.e911.store_calls import NO_LOCATION, CallFilters
 from engine.errors import Invalid, NotFound
@@ -45,6 +46,9 @@ _FLAGS = {
     "one here: the INVITE below shows it.",
     "answered_without_location": "The trunk that answered had refused the call with its location and took it without: "
     "responders get the address that the carrier has on file, if any. Ask the carrier why.",
+    "carrier_unproven": "No trunk took this call in any other way, so it went to one whose certificate does not prove "
+    "its name: to the carrier most likely, and encrypted, but anybody on the way could have taken it. Have the "
+    "certificate mended; Settings says what is wrong with it.",
     "not_sent": "This call was NOT sent: no trunk could take it. Add a trunk, and see what trunks answer.",
     "cut_by_restart": "The SIP process ended while the call rang; its end was noted when the next one started. "
     "Whether the caller was answered is not known: call them back.",
@@ -193,11 +197,15 @@ def taken_sentence(call: EmergencyCall) -> str:
 
 
 def flags_of(call: EmergencyCall, attempts: Sequence[CallAttempt]) -> list[str]:
-    """The call's flags, and what only its attempts show: it was answered where its location had been refused."""
+    """The call's flags, and what only its attempts show: it was answered where its location had been refused, or by
+    who had not proven to be the carrier.
+    """
     answered = next((attempt for attempt in reversed(attempts) if attempt.outcome == "answered"), None)
     is_bare = answered is not None and not answered.with_location and bool(call.location)
     is_new = is_bare and not {"location_not_sent", "answered_without_location"} & set(call.flags)
-    return [*call.flags, *(["answered_without_location"] if is_new else [])]
+    is_unproven = answered is not None and (answered.hop or "").endswith(UNPROVEN_MARK)
+    shown = {"answered_without_location": is_new, "carrier_unproven": is_unproven}
+    return [*call.flags, *(flag for flag, is_shown in shown.items() if is_shown)]
 
 
 def flag_sentence(flag: str) -> str:

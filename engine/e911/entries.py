@@ -17,6 +17,7 @@ from engine.sip.events import AnsweredLate, AttemptEnded, AttemptStarted, Dialog
 from engine.sip.forward import Hop, Target
 
 CallEvent = AttemptStarted | AttemptEnded | Finished | AnsweredLate | DialogEnded
+UNPROVEN_MARK = " unproven"  # behind the hop of an attempt that looked at no certificate
 LOCATION_NOT_SENT = "location_not_sent"  # the trunk it went to takes none: the carrier has an address on file, or none
 CALLER_S_LOCATION_SENT = "callers_location_sent"  # likewise, but the caller's own Geolocation went on as it came
 
@@ -223,7 +224,7 @@ class CallRecorder:
                 "number": event.number,
                 "trunk_id": event.target.name,
                 "trunk_name": call.trunk_names.get(event.target.name, ""),
-                "hop": f"{hop.transport}:{hop.ip}:{hop.port}",
+                "hop": f"{hop.transport}:{hop.ip}:{hop.port}{UNPROVEN_MARK if hop.is_unproven else ''}",
                 "with_location": with_location,
                 "started_at": instant(started_at),
                 "ended_at": instant(at),

@@ -102,6 +102,7 @@ class Hook:
             none is served.
         domain: Ours, in identifiers that name who made them.
         location_uris: What is known of the location references that requests name; None: nobody may be asked.
+        may_misfit: May the certificate at a hop over TLS fail to prove its name?
         on_fault: Told in words when a trunk got the plain call because its own form of it could not be made.
     """
 
@@ -122,6 +123,7 @@ class Hook:
         domain: str = "callpoint.invalid",
         location_uris: LocationUris | None = None,
         make_callback_id: Callable[[], str] = lambda: "",
+        may_misfit: Callable[[Hop], bool] = lambda _: False,
         on_fault: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.peers = Peers(table, trunk_ips=trunk_ips, names_of=names_of, proof_key=proof_key)
@@ -139,7 +141,7 @@ class Hook:
         self._rankings: dict[str, tuple[tuple[Trunk, ...], tuple[Trunk, ...], dict[Group, Ranking]]] = {}
         self._table, self._profiles, self._hops_of = table, profiles, hops_of
         self._down, self._stalled, self._deadlines = down, stalled, deadlines
-        self._make_call_id, self._on_fault = make_call_id, on_fault
+        self._make_call_id, self._may_misfit, self._on_fault = make_call_id, may_misfit, on_fault
         self._location_uris = location_uris or LocationUris(frozenset())
         self._default_routes: dict[str | None, tuple[tuple[Hop, ...], Decision]] = {}
 
@@ -372,6 +374,7 @@ class Hook:
             profiles=self._profiles,
             hops_of=self._hops_of,
             deadlines=self._deadlines,
+            may_misfit=self._may_misfit,
             on_fault=self._on_fault,
         )
         if not targets:

@@ -179,10 +179,14 @@ def targets_for(
     profiles: CarrierProfiles,
     hops_of: HopsOf,
     deadlines: Deadlines,
+    may_misfit: Callable[[Hop], bool] = lambda _: False,
     on_fault: Callable[[str], None] = lambda _: None,
 ) -> Targets:
     """One target per address of each trunk, with the request as that trunk wants it. A trunk with no known address
     has none. `on_fault`: told when a dialect failed, and the call went without it.
+
+    Behind them all, those again whose certificate may not fit (`may_misfit`), and need not then: a carrier that cannot
+    prove its name is better than none (decision 0041).
     """
     places: list[tuple[Dialect, Hop, Deadlines]] = []
     for trunk in trunks:
@@ -192,6 +196,7 @@ def targets_for(
             hops = hops[:MAX_HOPS_PER_TRUNK]
             each = deadlines.shared(len(hops))
             places += [(dialect, hop, each) for hop in hops]
+    places += [(dialect, hop.unproven(), each) for dialect, hop, each in places if may_misfit(hop)]
     return Targets(places, outgoing, on_fault)
 
 

@@ -159,6 +159,7 @@ class Edge:
             names_of=lambda connection: self._transports.streams.names_of(connection),  # noqa: PLW0108 - made later
             make_call_id=ids,
             make_callback_id=lambda: new_id("callback"),
+            may_misfit=lambda hop: self._transports.streams.may_misfit(hop),  # noqa: PLW0108 - made later
             on_fault=on_fault,
             location_uris=self._references.uris,
             reference_of=references.offered(self._keys.subkey(references.PURPOSE), settings.held_url),

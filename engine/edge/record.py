@@ -106,7 +106,11 @@ class CallRecord:
             self._lines.log("location_reference_unresolved", level="warning", call_id=call.id)
 
     def _learn_from(self, event: AttemptEnded) -> None:
-        """A call tells about its trunk sooner than the next ping, and more: its edge alone answers OPTIONS."""
+        """A call tells about its trunk sooner than the next ping, and more: its edge alone answers OPTIONS. Who was there
+        without a proof says nothing of it.
+        """
+        if event.target.hop.is_unproven:
+            return
         if event.outcome == "timeout" and event.is_trying_only:
             self._trunks.stalls(event.target.name, event.at)
         elif event.outcome == "answered" and event.status is not None:

@@ -37,13 +37,14 @@ class Connection(asyncio.Protocol):
 
     `is_ours`: we opened it. `is_open`: messages can be sent (TLS: the handshake is done). `is_heard`: anything came by
     it. `has_requests`: we sent requests by it. `is_deaf`: it waits for answers alone and nothing more is read. `names`:
-    what the peer's certificate proved. `fault`: why it ended, when TLS or the peer gave a reason.
+    what the peer's certificate proved. `fault`: why it ended, when TLS or the peer gave a reason; `is_misfit`: its
+    certificate did not prove who was meant.
     """
 
     def __init__(self, shell: "StreamShell", number: int, transport: str, host: str, tls: TlsSession | None) -> None:
         self.shell, self.number, self.host = shell, number, host
         self.hop = Hop(transport, "", 0, number, host)
-        self.is_ours = self.is_trusted = False
+        self.is_ours = self.is_trusted = self.is_misfit = False
         self.is_open = self.is_heard = self.is_kept = self.has_requests = self.is_deaf = False
         self.names: tuple[str, ...] = ()
         self.keys: list[Key] = []
@@ -166,6 +167,7 @@ class Connection(asyncio.Protocol):
             clear = tls.feed(data)
         except ssl.SSLError as exc:
             transport.write(tls.take())  # the alert says why
+            self.is_misfit = isinstance(exc, ssl.SSLCertVerificationError)
             self._end(tls_reason(exc))
             return b""
         if own := tls.take():

@@ -7,13 +7,15 @@ from typing import Any, NamedTuple
 from engine.sip.auth import Credentials
 from engine.sip.timers import EMERGENCY_PROGRESS_S
 
+UNPROVEN = "?"  # stands in no host name
+
 
 class Hop(NamedTuple):
     """A peer's address, or the address and stream a message came from. `transport` is "udp", "tcp" or "tls".
 
     `connection` is the shell's number of a stream, 0 for none or any. `host` is on TLS alone: the name the peer must
-    prove (RFC 5922 §7.2) and that is sent as SNI. A named tuple because one is made per datagram: a frozen dataclass
-    costs three times as much to make and to hash.
+    prove (RFC 5922 §7.2) and that is sent as SNI; with `UNPROVEN` before it, it is sent and need not be proven. A named
+    tuple because one is made per datagram: a frozen dataclass costs three times as much to make and to hash.
     """
 
     transport: str
@@ -21,6 +23,15 @@ class Hop(NamedTuple):
     port: int
     connection: int = 0
     host: str = ""
+
+    @property
+    def is_unproven(self) -> bool:
+        """May anybody be there, as long as TLS is spoken?"""
+        return self.host[:1] == UNPROVEN
+
+    def unproven(self) -> "Hop":
+        """The same place, whoever is there."""
+        return self._replace(host=UNPROVEN + self.host)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 
 from engine.sip.connection import PONG_WITHIN_S, Connection, Key, socket_address
 from engine.sip.crowd import CrowdRules
-from engine.sip.forward import Hop
+from engine.sip.forward import UNPROVEN, Hop
 from engine.sip.framer import Framer, FramingLost
 from engine.sip.grammar import is_response
 from engine.sip.stream_crowd import StreamCrowd
@@ -101,6 +101,7 @@ class StreamShell:
         self._ponged: set[tuple[str, str, int]] = set()
         self._faults: dict[tuple[str, str, int], str] = {}
         self._proven: dict[str, str] = {}  # who was last proven to be at an address that we connected to
+        self._fitting: set[Key] = set()  # of hops over TLS, those that proved who they are when last connected to
         self._local: dict[tuple[str, bool], str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
@@ -182,6 +183,10 @@ class StreamShell:
         found = self._connections.get(connection)
         return found is not None and found.is_ours
 
+    def may_misfit(self, hop: Hop) -> bool:
+        """Whether nobody is known to prove at that hop who it must be: its certificate failed, or nobody answered."""
+        return hop.transport == "tls" and _key(hop) not in self._fitting
+
     def fault_of(self, hop: Hop) -> str:
         """Why connecting to that address failed last, "" when it did not."""
         return self._faults.get(hop[:3], "")
@@ -222,10 +227,7 @@ class StreamShell:
         try:
             session = None
             if transport == "tls":
-                context = self.certificates.client
-                if context is None:
-                    context = await asyncio.to_thread(self.certificates.towards_servers)
-                session = TlsSession(context, is_server=False, host=host or self._proven.get(ip, ip))
+                session = await self._session_towards(hop)
             connection = Connection(self, next(self._numbers), transport, host, session)
             connection.is_ours = connection.is_trusted = True
             connection.opened = self.loop.create_future()
@@ -245,17 +247,31 @@ class StreamShell:
         self._put(key, connection)
         if host:
             self._put((transport, ip, port, ""), connection)  # for a Contact or Route that is an address
+        if host and not hop.is_unproven:
             if len(self._proven) >= _MAX_KEPT:
                 self._proven.clear()
+                self._fitting.clear()
             self._proven[ip] = host
+            self._fitting.add(key)
         for data in self._pending.pop(key, []):
             connection.write(data)
         self._connected(hop)
+
+    async def _session_towards(self, hop: Hop) -> TlsSession:
+        """Raises OSError when there can be none."""
+        if hop.is_unproven:
+            context = await asyncio.to_thread(self.certificates.towards_anybody)
+            return TlsSession(context, is_server=False, host=hop.host.removeprefix(UNPROVEN))
+        known = self.certificates.client
+        context = known if known is not None else await asyncio.to_thread(self.certificates.towards_servers)
+        return TlsSession(context, is_server=False, host=hop.host or self._proven.get(hop.ip, hop.ip))
 
     def _give_up(self, key: Key, hop: Hop, connection: Connection | None, exc: Exception) -> None:
         waiting = self._pending.pop(key, [])
         late = f"no connection within {self._connect_s:g} s"
         self._note_fault(hop, late if isinstance(exc, TimeoutError) and not exc.args else tls_reason(exc))
+        if connection is not None and connection.is_misfit:
+            self._fitting.discard(key)
         if connection is not None and connection.opened is not None:
             connection.opened.cancel()
             if connection.transport is not None:

@@ -35,7 +35,7 @@ class Certificates:
     `server` is None as long as there is no usable certificate: TLS connections are refused then. `client`, towards
     trunks, is made when it is first wanted: reading the system's store takes tens of milliseconds. A change that cannot
     be used leaves what served before. `faults` are sentences for the operator, () when all is well. `refresh` and
-    `towards_servers` may take long: call them beside the loop.
+    `towards_…` may take long: call them beside the loop.
     """
 
     def __init__(self, files: TlsFiles) -> None:
@@ -44,6 +44,7 @@ class Certificates:
         self._seen: tuple[object, ...] | None = None
         self._server_fault = self._client_fault = ""
         self.client: ssl.SSLContext | None = None
+        self._unproven: ssl.SSLContext | None = None
         self._is_client_wanted = False
         self.server: ssl.SSLContext | None = None
         self.refresh()
@@ -61,6 +62,7 @@ class Certificates:
         """Read the files (again)."""
         with self._lock:
             self._seen = self._state()
+            self._unproven = None
             if self._files.certificate is not None and self._files.key is not None:
                 self._read_server()
             if self._is_client_wanted:
@@ -75,6 +77,13 @@ class Certificates:
             if self.client is None:
                 raise OSError(self._client_fault)
             return self.client
+
+    def towards_anybody(self) -> ssl.SSLContext:
+        """The context of connections to a place where nobody has to prove anything (`Hop.is_unproven`)."""
+        with self._lock:
+            if self._unproven is None:
+                self._unproven = unproven_context(self._files)
+            return self._unproven
 
     def _read_server(self) -> None:
         try:
@@ -129,6 +138,17 @@ def client_context(files: TlsFiles) -> ssl.SSLContext:
         context.load_verify_locations(files.server_ca)
     else:
         context.load_default_certs()
+    return context
+
+
+def unproven_context(files: TlsFiles) -> ssl.SSLContext:
+    """Towards a server whose certificate is not looked at; ours is offered if it can be read."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    _set_common(context)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if files.certificate is not None and files.key is not None:
+        with contextlib.suppress(OSError, ValueError):
+            _load_own(context, files)
     return context
 
 

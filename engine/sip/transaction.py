@@ -430,7 +430,8 @@ class Transactions:
         self._enter(transaction, transaction.machine, COMPLETED, now)
 
     def waiting_on(self, hop: Hop) -> list[ClientTransaction]:
-        """Client transactions towards that hop of which nothing was heard; of one stream when it has a number.
+        """Client transactions towards that hop of which nothing was heard; of one stream when it has a number. Over
+        TLS, those that asked for the same proof of who is there.
 
         By UDP, those that still repeat their request: a refused trunk reports each of its datagrams, and the many
         transactions that only linger need not be looked at each time.
@@ -446,6 +447,7 @@ class Transactions:
             if isinstance(item, ClientTransaction)
             and item.is_waiting
             and item.hop[:3] == hop[:3]
+            and (item.hop.host == hop.host or not (item.hop.host and hop.host))
             and (not hop.connection or item.hop.connection in (0, hop.connection))
         ]
 

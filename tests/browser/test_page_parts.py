@@ -94,6 +94,16 @@ def test_a_call_answered_without_the_location_it_had_says_so():
     assert "took it without" in flag_sentence("answered_without_location")
 
 
+def test_a_call_that_went_to_who_proved_nothing_says_so():
+    """E-12, decision 0041: the trunk's certificate wants mending, whoever answered."""
+    failed = CallAttempt(number=1, with_location=True, outcome="unreachable", hop="tls:192.0.2.1:5061")
+    unproven = CallAttempt(number=2, with_location=True, outcome="answered", hop="tls:192.0.2.1:5061 unproven")
+    call = _call(location={"name": "HQ"}, flags=[])
+    assert flags_of(call, [failed, unproven]) == ["carrier_unproven"]
+    assert flags_of(call, [failed]) == []
+    assert "certificate mended" in flag_sentence("carrier_unproven")
+
+
 def _call(**fields: object) -> EmergencyCall:
     values = {"dialed": "911", "received_at": NOON, "sent_at": NOON, "outcome": "in_progress", "status_code": None}
     return EmergencyCall(**{**values, "answered_at": None, "ended_at": None, **fields})

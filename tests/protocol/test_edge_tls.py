@@ -1,6 +1,7 @@
 """The SIP process with trunks over TLS and names in dialogs: ready ahead of calls, and a 911 goes whatever TLS does."""
 
 import asyncio
+import datetime as dt
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -100,6 +101,81 @@ async def test_a_trunk_that_proves_another_name_is_told_and_the_911_goes_to_the_
         assert (await call.final()).status == 200
         assert len(second.invites) == 1
     await carrier.close()
+
+
+async def serve(carrier: StreamPeer, *, until: str) -> list[str]:
+    """Answer whatever comes over whichever connection, until that method came; the methods, OPTIONS left out."""
+    methods: list[str] = []
+    while until not in methods:
+        if not (data := await carrier.next()):
+            continue  # a connection that was ended for its certificate
+        got = read_request(data)
+        if got.method != "ACK":
+            carrier.writer.write(response(data, 200, contact=f"sip:psap@127.0.0.1:{carrier.hop.port};transport=tls"))
+        methods += [got.method] if got.method != "OPTIONS" else []
+    return methods
+
+
+FAULTS = ["another name", "expired", "another authority", "our own authorities unreadable"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_carrier_that_cannot_prove_its_name_takes_the_911_that_nobody_else_takes(
+    tmp_path: Path, keys: KeyRing, authority: trustme.CA, pbx: Pbx, fault: str
+) -> None:
+    """E-03: with proof first, without when nothing is left; the whole dialog goes by; the trunk stays told as down."""
+    yesterday = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
+    theirs = {
+        "another name": lambda: files_of(tmp_path, authority, "other.example"),
+        "expired": lambda: files_of(tmp_path, authority, "localhost", not_after=yesterday),
+        "another authority": lambda: files_of(tmp_path, trustme.CA(), "localhost"),
+    }.get(fault, lambda: files_of(tmp_path, authority, "localhost"))()
+    carrier = StreamPeer(server_context(theirs))
+    await carrier.listen()
+    own = files_of(tmp_path, authority, "callpoint.example", server_ca=authority)
+    if fault == "our own authorities unreadable":
+        assert own.server_ca is not None
+        own.server_ca.write_text("no certificate\n")
+    async with edge(tmp_path, keys, account(trunk(carrier.hop, host="localhost")), **settings(own)) as running:
+        told = await running.hear("trunk", lambda message: message["trunk_id"] == "trunk_first")
+        assert not told["up"]
+        call = await pbx.call(running.udp)
+        serving = asyncio.create_task(serve(carrier, until="BYE"))
+        answer = await call.final()
+        assert answer.status == 200
+        await call.within("ACK", answer, 1)
+        await call.within("BYE", answer, 2)
+        assert await serving == ["INVITE", "ACK", "BYE"]
+        entries = await running.journal(lambda found: any(entry["type"] == "outcome" for entry in found))
+        attempts = [(entry["outcome"], entry["hop"]) for entry in entries if entry["type"] == "attempt"]
+        place = f"tls:127.0.0.1:{carrier.hop.port}"
+        assert attempts == [("unreachable", place), ("answered", f"{place} unproven")]
+        assert not any(message["is"] == "trunk" and message["up"] for message in running.said)
+    await carrier.close()
+
+
+async def test_an_ordinary_call_and_a_trunk_that_proved_itself_are_not_tried_without_proof(
+    tmp_path: Path, keys: KeyRing, authority: trustme.CA, pbx: Pbx
+) -> None:
+    """E-04: only an emergency goes where nobody proves anything, and only where the certificate may be the reason."""
+    servers = (server_context(files_of(tmp_path, authority, name)) for name in ("localhost", "other.example"))
+    carrier, route = (StreamPeer(server) for server in servers)
+    await carrier.listen()
+    await route.listen()
+    own = files_of(tmp_path, authority, "callpoint.example", server_ca=authority)
+    known = account(trunk(carrier.hop, host="localhost"))
+    known["pbxs"][0]["default_route"] = f"sip:localhost:{route.hop.port};transport=tls"
+    async with edge(tmp_path, keys, known, **settings(own)) as running:
+        data = await carrier.next()
+        carrier.writer.write(response(data, 200))
+        await running.hear("trunk", lambda message: message["up"])
+        await carrier.close()
+        assert (await (await pbx.call(running.udp, "sip:2125550100@callpoint.example.com")).final()).status >= 400
+        assert not any(route.inbox.get_nowait() for _ in range(route.inbox.qsize()))
+        assert (await (await pbx.call(running.udp)).final()).status >= 400
+        entries = await running.journal(lambda found: any(entry["type"] == "outcome" for entry in found))
+        assert not any("unproven" in entry["hop"] for entry in entries if entry["type"] == "attempt")
+    await route.close()
 
 
 async def test_a_broken_certificate_keeps_no_911_from_going(

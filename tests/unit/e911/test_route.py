@@ -96,6 +96,22 @@ def test_a_trunk_that_left_a_call_at_100_comes_behind_those_that_answer_no_pings
     assert [each.id for each in ranked] == ["c", "b", "a", "relay", "far"]
 
 
+def test_behind_all_trunks_stand_those_whose_certificate_may_not_fit():
+    """E-03, decision 0041: every trunk with its proof first, of every kind; none over UDP or TCP twice."""
+    invite = read_request(request())
+    outgoing = Outgoing(invite, classify("sip:911@x"), None, None, "pres:a@b", datetime(2026, 11, 21, tzinfo=UTC), "c")
+    trunks = (trunk("a", 1, transport="tls"), trunk("b", 2), trunk("c", 3, transport="tls", last_resort=True))
+    found = targets_for(
+        trunks, outgoing, profiles=SHIPPED, hops_of=lambda host, port, kind: (Hop(kind, "192.0.2.1", 5061, 0, host),),
+        deadlines=Deadlines(), may_misfit=lambda hop: hop.transport == "tls",
+    )  # fmt: skip
+    assert [(each.name, each.hop.is_unproven) for each in found] == [
+        ("a", False), ("b", False), ("c", False), ("a", True), ("c", True),
+    ]  # fmt: skip
+    assert found[3].edit == found[0].edit
+    assert found[3].hop[:3] == found[0].hop[:3]
+
+
 def test_a_groups_trunks_come_first_in_its_order_and_every_other_way_out_stays():
     """S1-27, S1-38: group, others by priority, last resorts last; one that does not answer is behind all that do."""
     own = AccountTable(
