@@ -88,8 +88,7 @@ def make_admin(
     )
     app[CONFIG], app[KEYS], app[DATABASE], app[EDGE] = config, keys, database, edge
     app[PASSWORDS], app[THROTTLE], app[METRICS] = PasswordDesk(), Throttle(), registry
-    app[INDEX] = open_index(database, keys)
-    app[CODE_THROTTLE] = Throttle(of_email=CODES_OF_ONE_USER)
+    app[INDEX], app[CODE_THROTTLE] = open_index(database, keys), Throttle(of_email=CODES_OF_ONE_USER)
     app[UPLOADS], app[TWINS] = Waiting(), TwinSearch()
     app[FOLLOWERS] = Followers(database, row_html)
     app.on_shutdown.append(_close_followers)

@@ -10,6 +10,7 @@ from engine.e911.location import DISAGREEMENT, REFERENCE_UNRESOLVED
 from engine.e911.trunks import TrunkWatch
 from engine.edge.line import Lines
 from engine.sip.events import AnsweredLate, AttemptEnded, AttemptStarted, DialogEnded, Finished
+from engine.sip.forward import Target
 
 
 class CallRecord:
@@ -65,7 +66,7 @@ class CallRecord:
                 self._recorder.finished(event, at)
             case AnsweredLate():
                 self._recorder.answered_late(event, at - timedelta(seconds=event.at - event.started_at), at)
-                self._answers(event.target.name, event.status, event.at)
+                self._answers(event.target, event.status, event.at)
             case DialogEnded():
                 self._recorder.dialog_ended(event, at)
 
@@ -106,20 +107,18 @@ class CallRecord:
             self._lines.log("location_reference_unresolved", level="warning", call_id=call.id)
 
     def _learn_from(self, event: AttemptEnded) -> None:
-        """A call tells about its trunk sooner than the next ping, and more: its edge alone answers OPTIONS. Who was there
-        without a proof says nothing of it.
-        """
-        if event.target.hop.is_unproven:
-            return
+        """A call tells about its trunk sooner than the next ping, and more: its edge alone answers OPTIONS."""
         if event.outcome == "timeout" and event.is_trying_only:
             self._trunks.stalls(event.target.name, event.at)
         elif event.outcome == "answered" and event.status is not None:
-            self._answers(event.target.name, event.status, event.at)
+            self._answers(event.target, event.status, event.at)
         elif event.outcome != "cancelled":
             is_up = event.outcome in {"refused", "challenged"} and event.status != 503
+            is_up = is_up and not event.target.hop.is_unproven
             detail = f"a call was {event.outcome}" + (f" ({event.status})" if event.status else "")
             self._trunks.called(event.target.name, event.at, is_up=is_up, detail=detail)
 
-    def _answers(self, trunk_id: str, status: int, at: float) -> None:
-        self._trunks.progressed(trunk_id)
-        self._trunks.called(trunk_id, at, is_up=True, detail=f"a call was answered ({status})")
+    def _answers(self, target: Target, status: int, at: float) -> None:
+        if not target.hop.is_unproven:  # it may have been anybody
+            self._trunks.progressed(target.name)
+            self._trunks.called(target.name, at, is_up=True, detail=f"a call was answered ({status})")
