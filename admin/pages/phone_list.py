@@ -1,7 +1,8 @@
 """Phones: the list with its filters, and one change to many of them, shown before it is made."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
@@ -67,8 +68,35 @@ async def get_phones(request: web.Request) -> web.Response:
         models=_models(await store_phones.vendors_and_models(session, account.id)),
         statuses=[status.value for status in PhoneStatus], alarm_kinds=[kind.value for kind in OF_PHONES],
         alarms=[alarm for alarm in summed(await alarm_counts(session, account.id)) if alarm.kind in OF_PHONES],
+        standings=_standings(await store_phones.count_by_status(session, account.id)),
         settings=list(CHECKS), placements=PLACEMENTS, sorted_by=lambda name: _sorted_by(listing, name),
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """How many phones have a status, in words, for a badge that shows them."""
+
+    status: PhoneStatus
+    text: str
+    kind: str
+    picture: str
+
+
+_STANDINGS = (  # quarantined and failed ones are alarms, and counted there
+    (PhoneStatus.CURRENT, "is up to date", "are up to date", "ok", "circle-check"),
+    (PhoneStatus.STALE, "has an older configuration", "have an older configuration", "", "clock"),
+    (PhoneStatus.NEVER_BOOTED, "never booted", "never booted", "", "circle"),
+)
+
+
+def _standings(counts: Mapping[PhoneStatus, int]) -> list[_Standing]:
+    found = []
+    for status, one, many, kind, picture in _STANDINGS:
+        if number := counts.get(status, 0):
+            told = f"More than {COUNT_CAP:,}" if number > COUNT_CAP else f"{number:,}"
+            found.append(_Standing(status, f"{told} {one if number == 1 else many}", kind, picture))
+    return found
 
 
 def _place(request: web.Request, listing: Listing) -> Place | None:

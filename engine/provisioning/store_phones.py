@@ -8,7 +8,7 @@ from typing import Any, cast
 from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from engine.models import Line, Location, Phone, PhoneLine
+from engine.models import Line, Location, Phone, PhoneLine, PhoneStatus
 from engine.provisioning.alarms import COUNT_CAP, AlarmKind
 from engine.provisioning.phone_list import NOWHERE, Filters, Order, Place, Word, words_of
 from engine.provisioning.store_alarms import WITH_INDEX, has_alarm, is_its
@@ -71,6 +71,22 @@ async def count(session: AsyncSession, account_id: str, filters: Filters, *, cap
     if cap is not None:
         query = query.limit(cap + 1)
     return await session.scalar(select(func.count()).select_from(query.subquery())) or 0
+
+
+async def count_by_status(session: AsyncSession, account_id: str) -> dict[PhoneStatus, int]:
+    """How many phones have each status, at most one more than `COUNT_CAP` of each. One index holds all of it."""
+    each = [
+        select(func.count())
+        .select_from(
+            select(Phone.id)
+            .where(Phone.account_id == account_id, Phone.status == status)
+            .limit(COUNT_CAP + 1)
+            .subquery()
+        )
+        .scalar_subquery()
+        for status in PhoneStatus
+    ]
+    return dict(zip(PhoneStatus, (await session.execute(select(*each))).one(), strict=True))
 
 
 async def ids_of(session: AsyncSession, account_id: str, filters: Filters, *, limit: int) -> Sequence[str]:

@@ -32,7 +32,7 @@ has.
 
 Its provisioning URL, as the Provisioning page shows it, with the slash at its end. Phones that do not add their
 own file's name fill in a variable; the table names it. A wrong variable (`{{mac}}` on a Yealink) gets the same
-404 as everything that is wrong, and the fetch log (**Phones, Fetch log**) says what to write.
+404 as everything that is wrong, and the fetch log (linked on **Phones**) says what to write.
 
 | family | file of the phone | variable | time zone |
 |---|---|---|---|

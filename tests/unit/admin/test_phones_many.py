@@ -6,15 +6,16 @@ import re
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from engine.audit.record import SYSTEM
 from engine.audit.verify import export_line, verify
 from engine.db import utc_now
-from engine.models import Account, Phone, PhoneLine
-from engine.provisioning import bulk, store
+from engine.models import Account, Phone, PhoneLine, PhoneStatus
+from engine.provisioning import bulk, store, store_phones
 from engine.provisioning.bulk import Action, Change
 from engine.provisioning.outdating import OwedMarking
+from engine.provisioning.phone_list import Filters
 from tests import factories
 from tests.unit.admin.adminport import AdminPort, Site
 
@@ -318,3 +319,20 @@ async def test_the_kind_of_many_devices_is_said_at_once_and_no_file_moves(port: 
     assert [rows[phone.label].status for phone in phones] == [phone.status for phone in phones]
     told = [each for each in await port.entries(site.account.id) if each.event == "phone.update"]
     assert len(told) == 5
+
+
+async def test_the_list_tells_how_many_phones_stand_how(port: AdminPort, site: Site) -> None:
+    """P-16: in the first week the question is how many are there; each number shows those phones."""
+    await _phones(port, site)
+    async with port.database.sessions() as session:
+        counts = await store_phones.count_by_status(session, site.account.id)
+        for status, number in counts.items():
+            assert number == await store_phones.count(session, site.account.id, Filters(status=status)), status
+        plan = await session.execute(
+            text("EXPLAIN QUERY PLAN SELECT id FROM phone WHERE account_id = 'a' AND status = 'stale' LIMIT 9")
+        )
+        assert "COVERING INDEX ix_phone_account_status" in str(plan.all())
+    page = " ".join((await (await port.call("GET", "/phones", await port.browser(site))).text()).split())
+    for status, told in (("current", "up to date"), ("stale", "older configuration"), ("never_booted", "never booted")):
+        shown = re.search(rf'href="/phones\?status={status}">.*?</svg>(\d+) [^<]*{told}</a>', page)
+        assert (int(shown[1]) if shown else 0) == counts[PhoneStatus(status)], told
