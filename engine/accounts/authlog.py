@@ -10,14 +10,15 @@ may have no row's end: it is told from the clocks of the account's policy, as th
 import datetime as dt
 import ipaddress
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from heapq import merge
 from itertools import islice
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, false, or_, select
+from sqlalchemy import ColumnElement, Select, and_, false, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
 from engine.accounts import store_signin
 from engine.accounts.policy import Policy
@@ -25,12 +26,16 @@ from engine.accounts.security import expiry_of
 from engine.accounts.store import OPERATORS
 from engine.audit.events import Event
 from engine.audit.record import PLATFORM
+from engine.audit.search import certain_part_of_ip
+from engine.audit.store import is_inside
 from engine.audit.store_beginnings import begins_behind
 from engine.db import utc_now
 from engine.models import Account, AuditEntry, RefusedKey, Session, User
 
 _REFUSABLE = (Event.SESSION_CREATE, Event.SESSION_PROVE, Event.INVITATION_ACCEPT)
+ADDRESSES = 2_000  # compared with a network at once
 _ESCAPE = "\\"
+_Column = InstrumentedAttribute[Any]
 _LATEST_MS = 253_000_000_000_000  # in the year 9987: what a datetime still holds
 _SESSIONS, _ACCOUNT, _PLATFORM, _KEYS = "sessions", "account", "platform", "keys"  # the streams of a page
 _CLOCKS = ("idle", "absolute")  # ends that a clock made
@@ -206,11 +211,9 @@ async def _sign_ins(
         query = query.where(_ended_as(End(filters.end), clock))
     if filters.method:
         query = query.where(Session.method == filters.method)
-    order = query.order_by(Session.id.desc())
-    if "/" not in filters.ip:
-        rows = (await session.execute(order.limit(limit))).all()
-    else:  # a network is no prefix of a text: compared here, as many as it takes
-        rows = [row for row in (await session.execute(order)).all() if _inside(row[0].ip, filters.ip)][:limit]
+    if "/" in filters.ip:
+        query = query.where(await _of_network(session, query, Session.id, Session.ip, filters.ip, limit))
+    rows = (await session.execute(query.order_by(Session.id.desc()).limit(limit))).all()
     return [_Found(_sign_in(row, user, clock), _SESSIONS) for row, user in rows]
 
 
@@ -264,11 +267,9 @@ async def _keys(
         query = query.where(or_(*named))
     if filters.ip and "/" not in filters.ip:
         query = query.where(RefusedKey.ip.like(_prefix(filters.ip), escape=_ESCAPE))
-    query = query.order_by(RefusedKey.id.desc())
-    if "/" not in filters.ip:
-        rows = list(await session.scalars(query.limit(limit)))
-    else:
-        rows = [row for row in await session.scalars(query) if _inside(row.ip, filters.ip)][:limit]
+    if "/" in filters.ip:
+        query = query.where(await _of_network(session, query, RefusedKey.id, RefusedKey.ip, filters.ip, limit))
+    rows = await session.scalars(query.order_by(RefusedKey.id.desc()).limit(limit))
     return [_Found(_refused_key(row), _KEYS) for row in rows]
 
 
@@ -303,9 +304,9 @@ async def _refused(
             query = query.where(_tried_by(Method(filters.method)))
         if filters.ip and "/" not in filters.ip:
             query = query.where(AuditEntry.ip.like(_prefix(filters.ip), escape=_ESCAPE))
-        query = query.order_by(AuditEntry.seq.desc())
-        rows: Iterable[AuditEntry] = await session.scalars(query if "/" in filters.ip else query.limit(limit))
-        entries += [row for row in rows if "/" not in filters.ip or _inside(row.ip, filters.ip)]
+        if "/" in filters.ip:
+            query = query.where(await _of_network(session, query, AuditEntry.seq, AuditEntry.ip, filters.ip, limit))
+        entries += await session.scalars(query.order_by(AuditEntry.seq.desc()).limit(limit))
     entries = sorted(entries, key=lambda entry: entry.seq, reverse=True)[:limit]
     users = await _users(session, {entry.resource_id for entry in entries if entry.resource_type == "user"})
     return [_Found(_failure(entry, users), stream, entry.seq) for entry in entries]
@@ -384,8 +385,28 @@ def _literal(text: str) -> str:
     return text.replace(_ESCAPE, _ESCAPE * 2).replace("%", f"{_ESCAPE}%").replace("_", f"{_ESCAPE}_")
 
 
-def _inside(ip: str, network: str) -> bool:
-    try:
-        return ipaddress.ip_address(ip) in ipaddress.ip_network(network.strip(), strict=False)
-    except ValueError:
-        return False
+async def _of_network(
+    session: AsyncSession, query: Select[*tuple[Any, ...]], key: _Column, ip: _Column, network: str, limit: int
+) -> ColumnElement[bool]:
+    """A condition that names the query's newest rows whose address is of the network, at most `limit`.
+
+    A network is no prefix of a text, so addresses are compared here: some at a time, without the rest of their rows,
+    and of IPv4 only those whose whole octets are the network's.
+    """
+    wanted = ipaddress.ip_network(network.strip(), strict=False)
+    pairs_asked = query.with_only_columns(key, ip).order_by(key.desc()).limit(ADDRESSES)
+    if octets := certain_part_of_ip(network):
+        pairs_asked = pairs_asked.where(ip.like(_prefix(octets), escape=_ESCAPE))
+    known: dict[str, bool] = {}
+    found: list[Any] = []
+    asked = pairs_asked
+    while True:
+        pairs = (await session.execute(asked)).all()
+        for identity, address in pairs:
+            if address not in known:
+                known[address] = is_inside(address, wanted)
+            if known[address]:
+                found.append(identity)
+        if len(pairs) < ADDRESSES or len(found) >= limit:
+            return key.in_(found[:limit])
+        asked = pairs_asked.where(key < pairs[-1][0])

@@ -48,7 +48,7 @@ def expression(filters: "Filters", meant: Values) -> Match | None:
     if len(filters.keyword) >= SHORTEST:
         wanted = [one for one in spellings(filters.keyword) if len(one) >= SHORTEST]
         parts.append(f"({' OR '.join(f'body : {_quoted(_rarest(one))}' for one in wanted)})")
-    address = _certain_part_of_ip(filters.ip)
+    address = certain_part_of_ip(filters.ip)
     facets = _facets(filters) + _known_facets(meant)
     if len(address) >= (TELLING if facets and not parts else SHORTEST):
         parts.append(f"ip : {_quoted(address)}")
@@ -140,7 +140,7 @@ def _bare(value: str) -> str:
     return value.strip().lower().removeprefix("[").removesuffix("]")
 
 
-def _certain_part_of_ip(value: str) -> str:
+def certain_part_of_ip(value: str) -> str:
     """Text that every matching address holds: a part as typed, or the whole octets of an IPv4 network."""
     if "/" not in value:
         return part_of_ip(value)
@@ -152,7 +152,7 @@ def _certain_part_of_ip(value: str) -> str:
     if network.version == 6:
         return ""
     octets = str(network.network_address).split(".")[: network.prefixlen // 8]
-    return ".".join(octets) + "." if octets else ""
+    return ".".join([*octets, ""] if 0 < len(octets) < 4 else octets)  # the octets of IPv4
 
 
 async def base_of(session: AsyncSession, chain: str) -> int | None:

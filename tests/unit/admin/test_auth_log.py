@@ -8,9 +8,11 @@ from sqlalchemy import update
 
 from admin.context import PASSWORDS
 from admin.pages.auth_log import span
-from engine.accounts import operations, store
+from engine.accounts import authlog, operations, store
 from engine.accounts.authlog import End, Position
 from engine.accounts.store import ABSOLUTE, IDLE
+from engine.audit.events import Event
+from engine.audit.record import Actor, record
 from engine.db import utc_now
 from engine.ids import new_id
 from engine.models import Role, Session, UserStatus
@@ -216,6 +218,30 @@ async def test_each_filter_narrows(port: AdminPort, site: Site, params: dict[str
     """S1-60: prefix of the user, part of the address or CIDR, times with their zone; `%` and `_` as typed."""
     await _many(port, site, await _sam(port, site), 3)
     assert len(await _log(port, site, **params)) == count
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 2_000])
+async def test_a_network_finds_the_same_however_many_addresses_are_compared_at_once(
+    port: AdminPort, site: Site, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """S1-60: sign-ins and refusals, page by page, with whole octets in the mask or not, and IPv6."""
+    monkeypatch.setattr(authlog, "ADDRESSES", at_once)
+    user_id = await _sam(port, site)
+    await _many(port, site, user_id, 9)
+    async with port.database.sessions.begin() as session:
+        for ip in ("192.0.2.3", "198.51.100.3", "2001:db8::1"):
+            record(
+                session, Actor("anonymous", "anonymous", "", ip), Event.SESSION_CREATE,
+                resource=("user", user_id, ""), outcome="denied", account_id=site.account.id,
+            )  # fmt: skip
+    for network, addresses in (
+        ("192.0.2.0/30", {"192.0.2.0", "192.0.2.1", "192.0.2.2", "192.0.2.3"}), ("2001:db8::/32", {"2001:db8::1"}),
+        ("192.0.2.8/32", {"192.0.2.8"}), ("203.0.113.0/24", set()),
+    ):  # fmt: skip
+        found = await _log(port, site, ip=network)
+        assert ({row["ip"] for row in found}, len(found)) == (addresses, len(addresses) + (network == "192.0.2.0/30"))
+        params = {"ip": network, "limit": "2"}
+        assert len(await _log(port, site, **params)) == min(2, len(found))
 
 
 @pytest.mark.parametrize(
