@@ -262,11 +262,21 @@ class _Planning:
         self._told(phone_rules.format_faults("label", vendor, label), "label")
         for key, user in enumerate(lines, 1):
             told, stored = self._lines.get(user), self._known.lines.get(user)
-            name = stored.display_name if stored is not None else ""
-            name = told.values.get("display_name", name) if told is not None else name
-            self._told(phone_rules.format_faults("display_name", vendor, name), f"line{key}_display_name")
-            secret = told.values.get("secret", "") if told is not None else ""
-            self._told(phone_rules.format_faults("secret", vendor, secret), f"line{key}_secret")
+            values = told.values if told is not None else {}
+            for name in ("display_name", "secret"):
+                text = values.get(name, getattr(stored, name, None)) or ""
+                self._told_of_line(phone_rules.format_faults(name, vendor, text), key, user, name)
+
+    def _told_of_line(self, faults: Iterable[FieldFault], key: int, user: str, name: str) -> None:
+        """In the column that holds the text; where the table has none, in the one that names the line it stands on."""
+        column = f"line{key}_{name}"
+        if column in self._columns:
+            self._told(faults, column)
+            return
+        places = (f"line{key}_extension", f"line{key}_sip_user", "mac")
+        place = next(one for one in places if one in self._columns)
+        for fault in faults:
+            self._fault(place, f"The {name.replace('_', ' ')} that line {user} has already: {fault.detail}")
 
     def _changes(self, phone: WishedPhone, line_changes: Sequence[str]) -> list[str]:
         """The columns that change something; of a new phone none is named: all are new."""

@@ -122,7 +122,10 @@ def key_faults(profile: Profile, model: Model, value: Any, lines: int | None) ->
     found = []
     for number, entry in enumerate(value):
         at_label = f"settings.{functionkeys.SETTING}.{number}.label"
-        found += phone_rules.format_faults(at_label, profile.name, str(entry.get("label") or ""))
+        found += [
+            FieldFault(at_label, f"The label of key {entry['position']}: {fault.detail}")
+            for fault in phone_rules.format_faults(at_label, profile.name, str(entry.get("label") or ""))
+        ]
     for fault in faults:
         at, _, part = fault.field.partition(".")
         place = places[keys[int(at)].position]

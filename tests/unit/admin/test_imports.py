@@ -292,6 +292,19 @@ async def test_keys_that_a_model_has_no_room_for_are_a_fault_of_their_row(port: 
     assert report["rows"][0]["outcome"] == "error"
 
 
+async def test_a_key_s_label_that_a_format_cannot_hold_is_told_by_row_column_and_key(
+    port: AdminPort, site: Site
+) -> None:
+    """P-19, P-11: a quote in the label of one key of a Mitel; the phone beside it takes the very same."""
+    keys = json.dumps([{"position": 4, "kind": "blf", "value": "102", "label": 'Bar "7"'}]).replace('"', '""')
+    table = f'mac,vendor,model,function_keys\n805ec0000001,yealink,T46U,"{keys}"\n00085d000002,mitel,6867i,"{keys}"\n'
+    status, report = await _import(port, site, table, dry_run="true")
+    assert status == 200
+    assert [(fault["row"], fault["column"]) for fault in report["faults"]] == [(3, "function_keys")]
+    detail = report["faults"][0]["detail"]
+    assert detail.startswith('The label of key 4: Mitel phones cannot be given " (U+0022) at place 5')
+
+
 async def test_a_file_that_many_phones_name_is_looked_for_once(port: AdminPort, site: Site) -> None:
     """P-19: 300 rows that name a logo which is not there are 300 faults, each by its row, and one question."""
     asked: list[str] = []

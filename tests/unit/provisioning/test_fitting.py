@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from engine.audit.record import SYSTEM
 from engine.errors import Invalid
-from engine.provisioning import fitting, imports, phones, render, vendors
+from engine.provisioning import fitting, imports, phone_extras, phones, render, vendors
 from engine.provisioning.imports import Known, KnownLine
 from engine.provisioning.phones import LineFields, PhoneFields
 from tests.factories import add_account, add_line
@@ -96,7 +96,47 @@ def test_a_table_with_quotes_is_told_by_row_and_column(vendor):
         f'{MACS[vendor]},{vendor},{model},"Bar ""7""",101,"Ann ""A""",102\n'
     )
     plan = imports.plan(imports.read(table.encode()), Known({}, lines, {}, {}, "US", ("US",)))
-    columns = {fault.column for fault in plan.faults if "U+0022" in fault.detail}
-    assert {(fault.row) for fault in plan.faults} == {2}
-    assert columns >= {"label", "line1_display_name"}
+    told = {fault.column: fault.detail for fault in plan.faults}
+    assert {fault.row for fault in plan.faults} == {2}
+    assert set(told) == {"label", "line1_display_name", "line2_extension"}
+    assert all('" (U+0022) at place ' in detail for detail in told.values())
+    assert told["line2_extension"].startswith("The display name that line 102 has already: ")
     assert plan.phones == ()
+
+
+@pytest.mark.parametrize("vendor", NO_QUOTES)
+def test_a_table_is_told_of_a_stored_secret_that_the_phone_could_not_be_given(vendor):
+    """P-19, P-11: a secret is never rewritten, so the phone would stay without a file; the secret is not shown."""
+    lines = {"102": KnownLine("line_2", "102", "Bo", "102", "", None, None, None, 'se"cret')}
+    table = f"mac,vendor,model,line1_sip_user\n{MACS[vendor]},{vendor},{model_of(KNOWN.profiles[vendor])},102\n"
+    plan = imports.plan(imports.read(table.encode()), Known({}, lines, {}, {}, "US", ("US",)))
+    assert [(fault.row, fault.column) for fault in plan.faults] == [(2, "line1_sip_user")]
+    assert "The secret that line 102 has already: " in plan.faults[0].detail
+    assert "cret" not in plan.faults[0].detail.replace("secret", "")
+
+
+@pytest.mark.parametrize(
+    ("vendor", "label", "character"),
+    [("mitel", 'Bar "7"', '" (U+0022) at place 5'), ("avaya", 'Bar "7"', '" (U+0022) at place 5'),
+     ("panasonic", 'Bar "7"', '" (U+0022) at place 5'), ("audiocodes", "Bar ", "a blank (U+0020) at place 4")],
+)  # fmt: skip
+async def test_a_key_s_label_is_refused_by_the_key_the_character_and_its_place(database, vendor, label, character):
+    """P-11, P-07: by its path in the request, where the phone is saved and where its model's level is."""
+    profile = KNOWN.profiles[vendor]
+    model = next((one for one in profile.models.values() if one.keys > 4 and one.template is not None), None)
+    if model is None:
+        pytest.skip(f"{profile.title} phones have no keys that can be set from here")
+    keys = [{"position": 3, "kind": "blf", "value": "102", "label": "Zoë"},
+            {"position": 4, "kind": "blf", "value": "103", "label": label}]  # fmt: skip
+    async with database.sessions.begin() as session:
+        account = await add_account(session)
+        wished = PhoneFields("805ec0000001", vendor, model.name, settings={"function_keys": keys})
+        with pytest.raises(Invalid) as caught:
+            await phones.create_phone(session, SYSTEM, account, wished)
+        told = {fault.field: fault.detail for fault in caught.value.fields}
+        faults = await phone_extras.level_faults(session, account.id, f"{vendor}/{model.name}", {"function_keys": keys})
+        await session.rollback()
+    assert told["settings.function_keys.1.label"].startswith("The label of key 4: ")
+    assert character in told["settings.function_keys.1.label"]
+    assert "settings.function_keys.0.label" not in told
+    assert "settings.function_keys.1.label" in {fault.field for fault in faults}
