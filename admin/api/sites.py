@@ -28,15 +28,18 @@ from admin.api.models import (
 from admin.api.paging import PAGE_QUERIES, list_rows, plainly
 from admin.auth import prepared
 from admin.context import ACCOUNT, ACTOR, SESSION
-from admin.routes import Operation, Route
+from admin.routes import Operation, Query, Route
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
-from engine.e911 import sites, store
+from engine.e911 import sites, store, store_names
 from engine.e911.validation import Verdict, note_verdict
+from engine.errors import FieldFault, Invalid
 from engine.models import Location, LocationStatus, Network, NetworkKind, NotificationRecipient
 
 InstantText = Annotated[str, Field(json_schema_extra={"format": "date-time"})]  # kept as it is shown
 ValidatorVerdict = Literal["validated", "rejected", "undecided"]
+
+_MAX_NAME_CHARACTERS = 200
 
 
 class NetworkOfLocation(Answer):
@@ -144,7 +147,12 @@ async def list_locations(request: web.Request) -> web.Response:
         warnings = await sites.warnings_of(request[SESSION], request[ACCOUNT], rows)
         return [_location(row, networks[row.id], warnings[row.id]) for row in rows]
 
-    return await list_rows(request, Location, shown)
+    text = request.query.get("q", "").strip()
+    if len(text) > _MAX_NAME_CHARACTERS or not text.isprintable():
+        told = FieldFault("q", f"Expected at most {_MAX_NAME_CHARACTERS} printable characters.")
+        raise Invalid("The locations cannot be filtered like this.", fields=(told,))
+    conditions = [store_names.name_holds(text)] if text else []
+    return await list_rows(request, Location, shown, *conditions, filters=("q",))
 
 
 async def get_location(request: web.Request) -> web.Response:
@@ -265,10 +273,11 @@ async def delete_recipient(request: web.Request) -> web.Response:
 
 
 _READ, _WRITE = Scope.LOCATIONS_READ, Scope.LOCATIONS_WRITE
+_NAME = Query("q", {"type": "string"}, "A part of the name, in any case.")
 ROUTES = (
     Route(
         "GET", "/api/v1/locations", list_locations, _READ, Event.LOCATION_LIST,
-        operation=Operation("List locations", answer=LocationAnswer, is_list=True, queries=PAGE_QUERIES),
+        operation=Operation("List locations", answer=LocationAnswer, is_list=True, queries=(*PAGE_QUERIES, _NAME)),
     ),
     Route(
         "POST", "/api/v1/locations", post_location, _WRITE, Event.LOCATION_CREATE,

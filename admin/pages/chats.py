@@ -8,12 +8,13 @@ from admin.api.chats import address_sent, try_chat
 from admin.auth import prepared
 from admin.context import ACCOUNT, ACTOR, SESSION
 from admin.pages.form import FORM, form_of, refuse_stale, see_other, typed
+from admin.place_field import place_typed, places
 from admin.render import render
 from admin.routes import Route
 from engine.accounts import store
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
-from engine.e911 import chats, store_calls, store_chats
+from engine.e911 import chats, store_chats
 from engine.e911.chat_library import Address
 from engine.e911.chats import ChatFields
 from engine.e911.webhooks import KINDS, Tried
@@ -28,19 +29,20 @@ async def get_chat(request: web.Request) -> web.Response:
 
 
 async def _page(request: web.Request, error: EngineError | None) -> web.Response:
-    session, account = request[SESSION], request[ACCOUNT]
+    session = request[SESSION]
     row = await _row(request) if "id" in request.match_info else None
+    choices = await places(request, row.location_id if row is not None else None)
     values: dict[str, Any] = {"name": "", "url": "", "location_id": "", "kinds": list(KINDS), "enabled": True}
     if row is not None:
         values = {
-            "name": row.name, "url": "", "location_id": row.location_id or "", "kinds": list(row.kinds),
+            "name": row.name, "url": "", "location_id": choices.shown(row.location_id), "kinds": list(row.kinds),
             "enabled": row.enabled,
         }  # fmt: skip
     is_form = error is not None and "name" in await request.post()
     return render(
         request, "chat.html.j2", error=error, chat=row,
         form=await form_of(request, values, error, lists=("kinds",) if is_form else (), kind="chat_recipient"),
-        places=await store_calls.location_names(session, account.id),
+        places=choices,
         messages=await store_chats.messages_of(session, row) if row else [],
     )  # fmt: skip
 
@@ -85,7 +87,7 @@ async def _fields(request: web.Request) -> ChatFields:
     """As typed; an address left empty stays as it is."""
     post = await request.post()
     return ChatFields(
-        await typed(request, "name"), await typed(request, "url") or None, await typed(request, "location_id") or None,
+        await typed(request, "name"), await typed(request, "url") or None, await place_typed(request, "location_id"),
         tuple(str(kind) for kind in post.getall("kinds", [])), post.get("enabled") == "on",
     )  # fmt: skip
 

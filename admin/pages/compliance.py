@@ -13,6 +13,7 @@ from admin.compliance_filters import FILTERS, VERDICTS, api_filters
 from admin.context import ACCOUNT, ACTOR, COUNTS, SESSION
 from admin.field_words import PLACEMENTS
 from admin.page_addresses import leave_out, understood
+from admin.place_field import MOST_CHOICES, place_called
 from admin.render import render, words
 from admin.routes import Route
 from engine.accounts.scopes import Scope
@@ -20,15 +21,13 @@ from engine.audit import checkpoints
 from engine.audit.events import Event
 from engine.audit.record import record
 from engine.db import utc_now
-from engine.e911 import compliance_list
+from engine.e911 import compliance_list, store_names
 from engine.e911.compliance import UNITED_STATES, Verdict
 from engine.e911.compliance_list import Filters, Page
 from engine.e911.store_compliance import Place
-from engine.provisioning import store_phones
 
 PAGE = 30  # rows of the page, which stays under 150 kB
 PRINTED = 100  # of one printout
-MOST_CHOICES = 200  # locations in a menu; an account with more writes a name
 VERDICT_WORDS: Mapping[str, tuple[str, str, str]] = {  # words, colour, picture
     Verdict.MET: ("Met", "ok", "circle-check"),
     Verdict.NOT_MET: ("Not met", "bad", "circle-alert"),
@@ -46,8 +45,8 @@ async def get_report(request: web.Request) -> web.Response:
     filters = await _filters(request)
     count = await counted(request)
     found = await _page(request, filters, PAGE)
-    choices = await store_phones.location_choices(session, account.id, limit=MOST_CHOICES + 1)
-    names = await store_phones.location_names(session, account.id, [filters.location] if filters.location else [])
+    choices = await store_names.location_choices(session, account.id, limit=MOST_CHOICES + 1)
+    names = await store_names.location_names(session, account.id, [filters.location] if filters.location else [])
     newest = await checkpoints.newest_of(session, account.id)
     made = Made(utc_now(), product())
     if newest is not None:
@@ -71,7 +70,7 @@ async def get_print(request: web.Request) -> web.Response:
     details = {"is_whole": filters.is_any, "checkpoint": made.checkpoint}
     record(request[SESSION], request[ACTOR], Event.COMPLIANCE_REPORT_EXPORT, resource=resource, details=details)
     found = await _page(request, filters, PRINTED)
-    names = await store_phones.location_names(
+    names = await store_names.location_names(
         request[SESSION], request[ACCOUNT].id, [filters.location] if filters.location else []
     )
     return render(
@@ -111,13 +110,11 @@ async def _filters(request: web.Request) -> Filters:
             query.pop(name, None)
     name = query.pop("location", "").strip()
     if name:
-        found = None
-        if name.isprintable():
-            found = await store_phones.location_called(request[SESSION], request[ACCOUNT].id, name)
-        if found is None:
-            leave_out(request, "location", f"This account has no location called {name[:60]!r}.")
+        called = await place_called(request, name)
+        if called.location_id is None:
+            leave_out(request, "location", called.detail)
         else:
-            query["location_id"] = found
+            query["location_id"] = called.location_id
     return understood(request, api_filters, query)
 
 

@@ -1,21 +1,24 @@
 """Settings of many phones: what the account, a location or a model says, one form each."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
 
 from admin.context import ACCOUNT, ACTOR, SESSION
-from admin.pages.form import FORM, NoRow, form_of, lines_typed, refuse_stale, see_other, typed
+from admin.pages.form import FORM, Form, NoRow, form_of, lines_typed, refuse_stale, see_other, typed
 from admin.pages.phones import model_choices
 from admin.phone_names import model_name
+from admin.place_field import Called, place_called, places
 from admin.render import render
 from admin.routes import Route
 from admin.setting_words import level_href, value_text, words_of
 from engine.accounts.scopes import Scope
+from engine.accounts.store import is_id
 from engine.audit.events import Event
-from engine.e911 import store as e911
-from engine.errors import EngineError, NotFound
+from engine.e911 import store_names
+from engine.errors import EngineError, FieldFault, NotFound
 from engine.models import Account, SettingsLevel
 from engine.provisioning import functionkeys, levels, merge, settings, store_levels, vendors
 from engine.provisioning.levels import LevelFields
@@ -28,8 +31,16 @@ _YES_NO = (("yes", "Yes"), ("no", "No"))
 
 
 async def get_levels(request: web.Request) -> web.Response:
+    return await _list_page(request)
+
+
+async def _list_page(request: web.Request, called: Called | None = None) -> web.Response:
+    """The levels there are; `called`: why the location that was asked for by name has none to show."""
     session, account = request[SESSION], request[ACCOUNT]
-    locations = {row.id: row.name for row in await e911.locations_of(session, account.id)}
+    levels = await store_levels.levels_of(session, account.id)
+    locations = await store_names.location_names(session, account.id, [row.name for row in levels])
+    faults = (FieldFault("location", called.detail),) if called is not None else ()
+    choices = await places(request)
     rows = [
         {
             "kind": row.kind,
@@ -38,14 +49,15 @@ async def get_levels(request: web.Request) -> web.Response:
             "said": [(words_of(name).label, _said(name, value)) for name, value in row.settings.items()],
             "phones": await store_levels.count_at(session, account.id, row),
         }
-        for row in merged_order(await store_levels.levels_of(session, account.id))
+        for row in merged_order(levels)
     ]
     return render(
         request,
         "phone_settings.html.j2",
         levels=rows,
         has_account=any(row["kind"] == SourceKind.ACCOUNT for row in rows),
-        locations=list(locations.items()),
+        places=replace(choices, near={"location": called.near}) if called is not None else choices,
+        form=Form({"location": request.query.get("location", "")[:200]}, fields=faults),
         models=model_choices(),
     )
 
@@ -72,12 +84,16 @@ def _title(name: str, locations: Mapping[str, str]) -> str:
 
 
 async def get_level(request: web.Request) -> web.Response:
+    text = request.query.get("location", "").strip()
+    if text and not is_id(text):
+        called = await place_called(request, text)
+        return see_other(level_href(called.location_id)) if called.location_id else await _list_page(request, called)
     return await _level_page(request, None)
 
 
 async def _level_page(request: web.Request, error: EngineError | None) -> web.Response:
     session, account = request[SESSION], request[ACCOUNT]
-    name = request.query.get("name") or await typed(request, "name")
+    name = request.query.get("name") or request.query.get("location") or await typed(request, "name")
     title = await _known_title(request, account, name)
     level = await store_levels.level_named(session, account.id, name)
     said = dict(level.settings) if level is not None else {}
@@ -107,7 +123,7 @@ async def _level_page(request: web.Request, error: EngineError | None) -> web.Re
 
 async def _known_title(request: web.Request, account: Account, name: str) -> str:
     """Raises NotFound: there is nothing of that name to have settings."""
-    locations = {row.id: row.name for row in await e911.locations_of(request[SESSION], account.id)}
+    locations = await store_names.location_names(request[SESSION], account.id, [name])
     kind = merge.kind_of(name)
     vendor, _, model = name.partition("/")
     profile = vendors.known().profiles.get(vendor)

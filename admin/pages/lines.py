@@ -7,12 +7,12 @@ from aiohttp import web
 from admin.context import ACCOUNT, ACTOR, SESSION
 from admin.field_words import PLACEMENTS
 from admin.pages.form import FORM, form_of, refuse_stale, see_other, typed
+from admin.place_field import place_typed, places
 from admin.render import render
 from admin.routes import Route
 from engine.accounts import store as accounts
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
-from engine.e911 import store as e911
 from engine.errors import EngineError
 from engine.models import Line
 from engine.provisioning import phones, store
@@ -31,7 +31,9 @@ async def _line_page(request: web.Request, error: EngineError | None) -> web.Res
     line = None if is_new else await _line(request)
     if is_new and error is None:
         await store.phone_of(session, account.id, request.match_info["phone_id"])
+    choices = await places(request, line.location_id if line is not None else None)
     values: dict[str, Any] = {name: getattr(line, name) if line else "" for name in FIELDS}
+    values["location_id"] = choices.shown(line.location_id) if line is not None else ""
     form = await form_of(request, values | {"secret": ""}, error, kind="line")
     back = _back(request)
     return render(
@@ -43,7 +45,7 @@ async def _line_page(request: web.Request, error: EngineError | None) -> web.Res
         back=back,
         address=f"{back}/lines/new" if line is None else f"/lines/{line.id}",
         opened_from="" if line is None or back == "/phones" else f"?phone={back.removeprefix('/phones/')}",
-        locations=[(row.id, row.name) for row in await e911.locations_of(session, account.id)],
+        places=choices,
         pbxs=[(row.id, row.name) for row in await accounts.pbxs_of(session, account.id)],
         placements=PLACEMENTS,
     )
@@ -93,7 +95,7 @@ async def typed_line(request: web.Request, *, has_location: bool = True) -> Line
     Args:
         has_location: False where the form's location is the phone's.
     """
-    location_id = await typed(request, "location_id") if has_location else ""
+    location_id = await place_typed(request, "location_id") if has_location else None
     return LineFields(
         extension=await typed(request, "extension"),
         display_name=await typed(request, "display_name"),
@@ -101,7 +103,7 @@ async def typed_line(request: web.Request, *, has_location: bool = True) -> Line
         auth_user=await typed(request, "auth_user"),
         secret=await typed(request, "secret") or None,
         callback_number=await typed(request, "callback_number") or None,
-        location_id=location_id or None,
+        location_id=location_id,
         pbx_id=await typed(request, "pbx_id") or None,
         placement=await typed(request, "placement") or None,
     )

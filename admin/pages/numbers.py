@@ -6,6 +6,7 @@ from aiohttp import web
 
 from admin.context import ACCOUNT, ACTOR, SESSION
 from admin.pages.form import FORM, form_of, gathered, lines_typed, refuse, refuse_stale, see_other, typed, whole_number
+from admin.place_field import place_typed, places
 from admin.render import render
 from admin.routes import Route
 from engine.accounts import operations
@@ -13,7 +14,7 @@ from engine.accounts.operations import AccountFields
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 from engine.db import utc_now
-from engine.e911 import callback_numbers, store
+from engine.e911 import callback_numbers, store, store_names
 from engine.errors import EngineError, FieldFault, NotFound
 from engine.models import NumberKind
 
@@ -29,17 +30,19 @@ async def _page(request: web.Request, error: EngineError | None) -> web.Response
     values: dict[str, Any] = {"numbers": [], "kind": NumberKind.ELIN.value, "location_id": "", "extension": ""}
     values |= {"elin_hold_minutes": account.elin_hold_minutes}
     form = await form_of(request, values, error)
-    locations = await store.locations_of(session, account.id)
+    choices = await places(request)
     numbers = await store.numbers_of(session, account.id)
     line_ids = {number.line_id for number in numbers[:SHOWN] if number.line_id}
     now = utc_now()
+    pools = await callback_numbers.pools_of(session, account, now)
+    places_held = [pool.location_id for pool in pools] + [number.location_id for number in numbers[:SHOWN]]
+    named = [location_id for location_id in places_held if location_id]
     return render(
         request, "numbers.html.j2", error=error, form=form,
-        locations=[(location.id, location.name) for location in locations],
-        location_names={location.id: location.name for location in locations},
+        places=choices, location_names=await store_names.location_names(session, account.id, named),
         extensions=await store.extensions_of(session, account.id, line_ids),
         numbers=numbers[:SHOWN], more=max(0, len(numbers) - SHOWN),
-        pools=await callback_numbers.pools_of(session, account, now),
+        pools=pools,
         is_held=lambda number: callback_numbers.is_held(number, now),
     )  # fmt: skip
 
@@ -49,7 +52,7 @@ async def post_numbers(request: web.Request) -> web.Response:
     request[FORM] = _page
     session, account = request[SESSION], request[ACCOUNT]
     faults: list[FieldFault] = []
-    shared = {"kind": await typed(request, "kind"), "location_id": await typed(request, "location_id") or None}
+    shared = {"kind": await typed(request, "kind"), "location_id": await place_typed(request, "location_id")}
     extension = await typed(request, "extension")
     if extension:
         lines = await store.lines_called(session, account.id, [extension])

@@ -15,11 +15,13 @@ from admin.field_words import PLACEMENTS
 from admin.page_addresses import leave_out, understood
 from admin.pages.form import see_other, typed
 from admin.phone_filters import FILTERS, Listing, listing_asked, place_asked, place_text
+from admin.place_field import MOST_CHOICES, place_called, place_typed
 from admin.render import render, zone_of
 from admin.routes import Route
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 from engine.audit.record import record
+from engine.e911 import store_names
 from engine.errors import EngineError, FieldFault, Invalid, Stale
 from engine.models import PhoneStatus, Placement
 from engine.provisioning import bulk, store_phones, vendors
@@ -32,7 +34,6 @@ from engine.provisioning.store_alarms import alarm_counts
 
 PAGE = 50
 LOOK = 1_000  # phones that a page looks for, so as to count them on the way
-MOST_CHOICES = 200  # locations in a menu; an account with more writes a name
 SORT = "label"
 _WORDS = {
     Action.RESYNC: "ask to fetch their files again", Action.LOCATION: "put at a location",
@@ -43,7 +44,7 @@ _WORDS = {
 async def get_phones(request: web.Request) -> web.Response:
     session, account = request[SESSION], request[ACCOUNT]
     query = MultiDict(request.query)
-    choices = await store_phones.location_choices(session, account.id, limit=MOST_CHOICES + 1)
+    choices = await store_names.location_choices(session, account.id, limit=MOST_CHOICES + 1)
     await _name_to_id(request, query)
     listing = understood(request, lambda told: listing_asked(told, zone_of(account), sort=SORT), query)
     after = _place(request, listing)
@@ -62,7 +63,7 @@ async def get_phones(request: web.Request) -> web.Response:
         is_later=after is not None, first=_address(listing),
         following="" if page.next_place is None else _address(listing, place_text(page.next_place, listing)),
         lines=await store_phones.extensions_on(session, ids),
-        location_names=await store_phones.location_names(session, account.id, where),
+        location_names=await store_names.location_names(session, account.id, where),
         choices=choices if len(choices) <= MOST_CHOICES else [],
         has_many_locations=len(choices) > MOST_CHOICES,
         models=_models(await store_phones.vendors_and_models(session, account.id)),
@@ -117,11 +118,11 @@ async def _name_to_id(request: web.Request, query: MultiDict[str]) -> None:
     name = query.pop("location", "").strip()
     if not name:
         return
-    found = await store_phones.location_called(request[SESSION], request[ACCOUNT].id, name)
-    if found is None:
-        leave_out(request, "location", f"This account has no location called {name[:60]!r}.")
+    called = await place_called(request, name)
+    if called.location_id is None:
+        leave_out(request, "location", called.detail)
         return
-    query["location_id"] = found
+    query["location_id"] = called.location_id
 
 
 def _address(listing: Listing, after: str = "") -> str:
@@ -203,10 +204,7 @@ async def _wished(request: web.Request) -> PhoneBulk:
         parsed, faults = setting_in(setting, value) if value else (None, ())
         if faults:
             raise Invalid(f"{setting} cannot be {value[:60]!r}: {faults[0].detail}.", fields=faults)
-    location_id = await typed(request, "to_location_id")
-    named = await typed(request, "to_location")
-    if named:
-        location_id = await store_phones.location_called(request[SESSION], request[ACCOUNT].id, named) or named
+    location_id = await typed(request, "to_location_id") or await place_typed(request, "to_location")
     return PhoneBulk.model_construct(
         action=Action(text), location_id=location_id or None, setting=setting or None, value=parsed, own=bool(value),
         placement=_placement(await typed(request, "to_placement")),
@@ -226,7 +224,7 @@ async def _confirm_page(
 ) -> web.Response:
     session, account = request[SESSION], request[ACCOUNT]
     record(session, request[ACTOR], Event.PHONE_LIST)  # nothing is changed yet
-    names = await store_phones.location_names(session, account.id, [wished.location_id] if wished.location_id else [])
+    names = await store_names.location_names(session, account.id, [wished.location_id] if wished.location_id else [])
     fields = [("which", "all" if is_all else "these"), ("action", wished.action.value)]
     fields += [(name, await typed(request, name)) for name in ("setting", "value")]
     fields += [("to_location_id", wished.location_id or ""), ("to_placement", wished.placement or "")]

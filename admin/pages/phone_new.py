@@ -7,8 +7,9 @@ from aiohttp import web
 from admin.context import ACCOUNT, ACTOR, SESSION
 from admin.pages.form import FORM, form_of, gathered, refuse, see_other, typed
 from admin.pages.lines import typed_line
-from admin.pages.phones import location_choices, pbx_choices
+from admin.pages.phones import pbx_choices
 from admin.phone_names import model_name
+from admin.place_field import place_typed, places
 from admin.render import mac_text, render
 from admin.routes import Route
 from engine.accounts.scopes import Scope
@@ -38,7 +39,7 @@ async def _new_page(request: web.Request, error: EngineError | None) -> web.Resp
         request, "phone_new.html.j2", error=error, form=form,
         makers=makers(), most=MAX_AT_ONCE,
         there=await store_phones.phones_with_macs(request[SESSION], request[ACCOUNT].id, macs) if macs else [],
-        locations=await location_choices(request), pbxs=await pbx_choices(request),
+        places=await places(request), pbxs=await pbx_choices(request),
     )  # fmt: skip
 
 
@@ -74,7 +75,7 @@ async def post_phone_new(request: web.Request) -> web.Response:
         with gathered(faults):
             wished_line = await typed_line(request, has_location=False)
             lines = ((await phones.create_line(session, actor, account, wished_line)).id,)
-    place = await typed(request, "location_id") or None
+    place = await place_typed(request, "location_id")
     is_pile = len(found.macs) > 1
     wished = [
         PhoneFields(mac, vendor, model, f"{label} {number}" if label and is_pile else label, place, lines=lines)

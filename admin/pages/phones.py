@@ -13,6 +13,7 @@ from admin.field_words import PLACEMENTS
 from admin.pages import lines
 from admin.pages.form import FORM, form_of, gathered, refuse, refuse_stale, see_other, typed
 from admin.phone_names import model_name
+from admin.place_field import place_typed, places
 from admin.render import render
 from admin.routes import Route
 from admin.setting_words import effective_rows
@@ -38,7 +39,9 @@ async def _phone_page(request: web.Request, error: EngineError | None) -> web.Re
     session = request[SESSION]
     phone = await _phone(request)
     record = await request.app[INDEX].phone(phone.id)
-    values = {"label": phone.label, "location_id": phone.location_id or "", "place_id": "", "network": ""}
+    confirmed = await e911.confirmed_of_phone(session, phone)
+    choices = await places(request, phone.location_id, *(one.location_id for one in confirmed))
+    values = {"label": phone.label, "location_id": choices.shown(phone.location_id), "place_id": "", "network": ""}
     values["placement"] = phone.placement or ""
     form = await form_of(request, values, error, kind="phone")
     return render(
@@ -54,10 +57,10 @@ async def _phone_page(request: web.Request, error: EngineError | None) -> web.Re
         settings_rows=effective_rows(record) if record is not None else [],
         keys=functionkeys.read(list((record.settings.get(functionkeys.SETTING) if record is not None else None) or ())),
         profile=vendors.known().profiles.get(phone.vendor),
-        locations=await location_choices(request),
+        places=choices,
         placements=PLACEMENTS,
         sighting=await e911.sighting_of(session, phone),
-        confirmed=await e911.confirmed_of_phone(session, phone),
+        confirmed=confirmed,
     )
 
 
@@ -68,7 +71,7 @@ async def post_phone(request: web.Request) -> web.Response:
     wished = replace(
         await PhoneFields.of(request[SESSION], phone),
         label=await typed(request, "label"),
-        location_id=await typed(request, "location_id") or None,
+        location_id=await place_typed(request, "location_id"),
         placement=await typed(request, "placement") or None,
     )
     await phones.update_phone(request[SESSION], request[ACTOR], phone, wished)
@@ -81,7 +84,7 @@ async def post_confirmed(request: web.Request) -> web.Response:
     phone = await _phone(request)
     values = {
         "phone_id": phone.id,
-        "location_id": await typed(request, "place_id"),
+        "location_id": await place_typed(request, "place_id") or "",
         "network": await typed(request, "network"),
     }
     faults: list[FieldFault] = []
@@ -126,10 +129,6 @@ async def _lines_on(session: AsyncSession, phone: Phone) -> list[Line]:
     return [
         await store.line_of(session, phone.account_id, key.line_id) for key in await store.keys_of(session, phone.id)
     ]
-
-
-async def location_choices(request: web.Request) -> list[tuple[str, str]]:
-    return [(row.id, row.name) for row in await e911.locations_of(request[SESSION], request[ACCOUNT].id)]
 
 
 async def pbx_choices(request: web.Request) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ from admin.pages.form import FORM, form_of, refuse_stale, see_other, typed, whol
 from admin.pages.templates import Warned
 from admin.phone_names import model_name
 from admin.phone_preview import against_fetched
+from admin.place_field import Places, place_called, place_typed, places
 from admin.render import render
 from admin.routes import Route
 from admin.template_trial import try_publication
@@ -22,7 +23,7 @@ from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 from engine.audit.record import record
 from engine.db import utc_now
-from engine.e911 import store as e911
+from engine.e911 import store_names
 from engine.errors import EngineError, FieldFault, Invalid
 from engine.models import Rollout
 from engine.provisioning import canary, preview, rollout, rollout_watch, store, store_rollouts, vendors
@@ -48,14 +49,15 @@ async def get_rollouts(request: web.Request) -> web.Response:
 
 
 async def _list_page(request: web.Request, error: EngineError | None) -> web.Response:
-    names = await _location_names(request)
     rows = await accounts.rows_after(
         request[SESSION], Rollout, request[ACCOUNT].id, after=None, limit=SHOWN, newest_first=True
     )
+    choices = await places(request)
+    values = {"subject": "", "location": request.query.get("location", "")[:200]}
     return render(
-        request, "rollouts.html.j2", error=error,
-        form=await form_of(request, {"subject": ""}, error), rollouts=rows, location_names=names,
-        subjects=await _subjects(request, names),
+        request, "rollouts.html.j2", error=error, form=await form_of(request, values, error), rollouts=rows,
+        location_names=await _location_names(request, *(row.target for row in rows)),
+        subjects=await _subjects(request, choices), places=choices,
     )  # fmt: skip
 
 
@@ -66,6 +68,12 @@ async def get_rollout_new(request: web.Request) -> web.Response:
 async def _new_page(request: web.Request, error: EngineError | None) -> web.Response:
     posted = request.method == "POST"
     subject = await typed(request, "subject") if posted else request.query.get("subject", "")
+    if not subject and (text := request.query.get("location", "").strip()):
+        called = await place_called(request, text)
+        if called.location_id is None:
+            told = FieldFault("location", called.detail)
+            return await _list_page(request, Invalid("Nothing is chosen yet.", fields=(told,)))
+        subject = f"{ChangeKind.SETTINGS.value}:{called.location_id}"
     change = _subject(subject)
     if change is None or await rollout.change_faults(request[SESSION], request[ACCOUNT], change):
         told = FieldFault("subject", "Choose a template or a level of settings.")
@@ -81,7 +89,7 @@ async def _new_page(request: web.Request, error: EngineError | None) -> web.Resp
     return render(
         request, "rollout_new.html.j2", error=error,
         form=await form_of(request, {"after": text}, error), change=change,
-        location_names=await _location_names(request),
+        location_names=await _location_names(request, change.target),
         affected=await store_rollouts.count_affected(request[SESSION], account_id, change),
     )  # fmt: skip
 
@@ -131,11 +139,13 @@ def _subject(text: str) -> Change | None:
     return Change(ChangeKind(kind), target, None) if kind in set(ChangeKind) and target else None
 
 
-async def _subjects(request: web.Request, location_names: dict[str, str]) -> list[tuple[str, str]]:
-    """What may be changed, as far as the account's phones have it: levels first, then templates."""
+async def _subjects(request: web.Request, choices: Places) -> list[tuple[str, str]]:
+    """What may be changed, as far as the account's phones have it: levels first, then templates. Of locations none
+    where they are too many for a menu: the form has a field for one's name then.
+    """
     models = await store_rollouts.models_of(request[SESSION], request[ACCOUNT].id)
     found = [("settings:account", "Settings of the account")]
-    found += [(f"settings:{key}", f"Settings of {name}") for key, name in location_names.items()]
+    found += [(f"settings:{key}", f"Settings of {name}") for key, name in choices.choices]
     found += [(f"settings:{vendor}/{model}", f"Settings of {model_name(vendor, model)}") for vendor, model in models]
     profiles = vendors.known().profiles
     for vendor in dict.fromkeys(vendor for vendor, _ in models):
@@ -147,8 +157,9 @@ async def _subjects(request: web.Request, location_names: dict[str, str]) -> lis
     return found
 
 
-async def _location_names(request: web.Request) -> dict[str, str]:
-    return {row.id: row.name for row in await e911.locations_of(request[SESSION], request[ACCOUNT].id)}
+async def _location_names(request: web.Request, *targets: str) -> dict[str, str]:
+    """Of those changes' targets that are locations, the names."""
+    return await store_names.location_names(request[SESSION], request[ACCOUNT].id, targets)
 
 
 # --- A dry run --------------------------------------------------------------------------------------------------------
@@ -160,7 +171,7 @@ async def get_dry_run(request: web.Request) -> web.Response:
 
 async def _dry_run_page(request: web.Request, error: EngineError | None) -> web.Response:
     run = await dry_run_named(request)
-    names = await _location_names(request)
+    names = await _location_names(request, run.change.target)
     usual = Limits()
     values = {
         "canary.random": str(RANDOM), "canary.location_id": "", "canary.phones": "", "failures": str(usual.failures),
@@ -175,7 +186,7 @@ async def _dry_run_page(request: web.Request, error: EngineError | None) -> web.
         groups.append(group)
     return render(
         request, "dry_run.html.j2", error=error, run=run,
-        form=await form_of(request, values, error), groups=groups, location_names=names, locations=list(names.items()),
+        form=await form_of(request, values, error), groups=groups, location_names=names, places=await places(request),
         more_groups=len(run.groups) - len(groups) + len(run.other_groups), is_warned=isinstance(error, Warned),
     )  # fmt: skip
 
@@ -233,7 +244,7 @@ async def _typed_group(request: web.Request) -> Group:
         if faults:
             raise Invalid("These phones cannot come first.", fields=tuple(faults))
         return Group(phones=tuple(found))
-    location_id = await typed(request, "canary.location_id")
+    location_id = await place_typed(request, "canary.location_id")
     return (
         Group(location_id=location_id) if location_id else Group(random=await whole_number(request, "canary.random", 0))
     )
@@ -255,7 +266,7 @@ async def _rollout_page(request: web.Request, error: EngineError | None) -> web.
         is_warned=isinstance(error, Warned), form=await form_of(request, {}, error), counts=counts,
         limits=rollout.limits_of(row),
         was=f"{row.state} {counts['fetched']} {counts['failed']} {counts['waiting']}",
-        location_names=await _location_names(request), difference=_difference(row),
+        location_names=await _location_names(request, row.target), difference=_difference(row),
         asked=await store_rollouts.results_since(request[SESSION], row), waiting=WAITING,
         outdated=0 if row.ended_at is None else await store_rollouts.outdated(request[SESSION], row),
         concerned=await store_rollouts.count_affected(request[SESSION], row.account_id, rollout.change_of(row)),

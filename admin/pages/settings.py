@@ -25,6 +25,7 @@ from admin.pages import (
 from admin.pages.escalation import span
 from admin.pages.form import FORM, Form, form_of, refuse_stale, see_other, typed
 from admin.pages.setting_lists import IN_CARD, READ, trunks_in_order
+from admin.place_field import place_typed, places
 from admin.render import plural, render, zone_of
 from admin.routes import Route
 from engine.accounts import mail_server, operations, store_trunks
@@ -50,7 +51,7 @@ async def get_settings(request: web.Request) -> web.Response:
 
 async def _account_page(request: web.Request, error: EngineError | None) -> web.Response:
     account = request[ACCOUNT]
-    form = await form_of(request, _account_values(account), error, kind="account")
+    form = await form_of(request, await _account_values(request), error, kind="account")
     values = {**form.values, "emergency_enabled": await _is_live(request, account)}
     return await _settings_page(request, form=replace(form, values=values), error=error)
 
@@ -79,7 +80,8 @@ async def _settings_page(
         request,
         "settings.html.j2",
         error=error,
-        form=form or await form_of(request, _account_values(account), None),
+        form=form or await form_of(request, await _account_values(request), None),
+        places=await places(request, account.default_location_id),
         recipient_form=recipient_form or Form({"email": ""}),
         address_form=await form_of(request, _address_values(account), None),
         billing_lines=billing_lines(account.billing_address),
@@ -146,7 +148,7 @@ async def post_preferences(request: web.Request) -> web.Response:
         timezone=await typed(request, "timezone"),
         language=await typed(request, "language"),
         country=await typed(request, "country"),
-        default_location_id=await typed(request, "default_location_id") or None,
+        default_location_id=await place_typed(request, "default_location_id"),
         trunk_group_id=await typed(request, "trunk_group_id") or None,
         emergency_enabled=await _is_live(request, account),
     )
@@ -203,8 +205,11 @@ def billing_lines(address: dict[str, Any]) -> list[str]:
     return [line for line in (part["name"], part["street"], town, part["country"]) if line]
 
 
-def _account_values(account: Account) -> dict[str, Any]:
-    return {name: getattr(account, name) for name in (*_DETAILS, *_PREFERENCES)}
+async def _account_values(request: web.Request) -> dict[str, Any]:
+    account = request[ACCOUNT]
+    values = {name: getattr(account, name) for name in (*_DETAILS, *_PREFERENCES)}
+    choices = await places(request, account.default_location_id)
+    return values | {"default_location_id": choices.shown(account.default_location_id)}
 
 
 def _address_values(account: Account) -> dict[str, Any]:

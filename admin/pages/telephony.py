@@ -8,6 +8,7 @@ from aiohttp import web
 from admin.api.telephony import carrier_labels, carrier_profiles, refuse_unknown_profile
 from admin.context import ACCOUNT, ACTOR, SESSION
 from admin.pages.form import FORM, form_of, lines_typed, refuse_stale, see_other, typed, whole_number
+from admin.place_field import place_typed, places
 from admin.render import render
 from admin.routes import Route
 from engine.accounts import operations, store
@@ -15,7 +16,6 @@ from engine.accounts.operations import PbxFields, TrunkFields
 from engine.accounts.scopes import Scope
 from engine.accounts.telephony import trunk_warnings
 from engine.audit.events import Event
-from engine.e911 import store as e911
 from engine.errors import EngineError
 from engine.models import Pbx, Trunk
 from engine.provisioning import store_alarms
@@ -32,11 +32,12 @@ async def _pbx_page(request: web.Request, error: EngineError | None) -> web.Resp
     pbx = await _pbx(request) if "id" in request.match_info else None
     values: dict[str, Any] = asdict(PbxFields.of(pbx) if pbx else PbxFields(""))
     values["secret"] = ""  # never on a page
+    choices = await places(request, values["default_location_id"])
+    values["default_location_id"] = choices.shown(values["default_location_id"])
     form = await form_of(request, values, error, kind="pbx")
-    locations = await e911.locations_of(request[SESSION], request[ACCOUNT].id)
     return render(
         request, "pbx.html.j2", error=error, pbx=pbx, form=form,
-        locations=[(location.id, location.name) for location in locations],
+        places=choices,
         nowhere=await _registering_nowhere(request, pbx),
     )  # fmt: skip
 
@@ -88,7 +89,7 @@ async def _pbx_fields(request: web.Request, present: PbxFields) -> PbxFields:
         registrar_host=await typed(request, "registrar_host"),
         registrar_port=await whole_number(request, "registrar_port", 5060),
         transport=await typed(request, "transport"),
-        default_location_id=await typed(request, "default_location_id") or None,
+        default_location_id=await place_typed(request, "default_location_id"),
         default_route=await typed(request, "default_route") or None,
         resync_via=await typed(request, "resync_via"),
     )

@@ -10,6 +10,7 @@ import "./moving.js";
 import "./progress.js";
 import "./folding.js";
 import "./choosing.js";
+import "./finding.js";
 import "./scanning.js";
 import "./telling.js";
 import "./sending.js";

@@ -1,14 +1,14 @@
 """The SQL of the list of phones: pages in a stable order, capped counts, and what bulk operations read and write."""
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from engine.models import Line, Location, Phone, PhoneLine, PhoneStatus
+from engine.models import Line, Phone, PhoneLine, PhoneStatus
 from engine.provisioning.alarms import COUNT_CAP, AlarmKind
 from engine.provisioning.phone_list import NOWHERE, Filters, Order, Place, Word, words_of
 from engine.provisioning.store_alarms import WITH_INDEX, has_alarm, is_its
@@ -132,27 +132,6 @@ async def some_phones(session: AsyncSession, phone_ids: Sequence[str], *, limit:
     """The first of those phones, by label."""
     query = select(Phone).where(Phone.id.in_(phone_ids[:limit])).order_by(Phone.label, Phone.id)
     return (await session.scalars(query)).all()
-
-
-async def location_choices(session: AsyncSession, account_id: str, *, limit: int) -> list[tuple[str, str]]:
-    """Identifier and name of the account's locations by name, as many as `limit`."""
-    query = select(Location.id, Location.name).where(Location.account_id == account_id)
-    found = await session.execute(query.order_by(func.lower(Location.name), Location.id).limit(limit))
-    return [(row.id, row.name) for row in found]
-
-
-async def location_names(session: AsyncSession, account_id: str, location_ids: Iterable[str]) -> dict[str, str]:
-    """The names of those locations of the account."""
-    query = select(Location.id, Location.name).where(Location.account_id == account_id)
-    found = await session.execute(query.where(Location.id.in_(set(location_ids))))
-    return {row.id: row.name for row in found}
-
-
-async def location_called(session: AsyncSession, account_id: str, name: str) -> str | None:
-    """The one location of that name, in any case; None: there is none, or more than one."""
-    query = select(Location.id).where(Location.account_id == account_id, func.lower(Location.name) == name.lower())
-    found = (await session.scalars(query.limit(2))).all()
-    return found[0] if len(found) == 1 else None
 
 
 def place_of(phone: Phone, order: Order) -> Place:

@@ -46,7 +46,11 @@ LISTS = (
     ("/calls", "cursor=nonsense", "cursor (expected a link of this page, unchanged)"),
     ("/phones", "after=nonsense", "after (expected a link of this page in this order, unchanged)"),
     ("/phones", "status=gone&sort=colour", "status (expected one of "),
-    ("/phones", "location=Nowhere", "location (this account has no location called 'Nowhere')"),
+    (
+        "/phones",
+        "location=Nowhere",
+        "location (this account has no location called 'Nowhere', and none whose name holds",
+    ),
     ("/auth-log", "after=x&end=never&since=soon", "end (expected one of "),
     ("/phones/fetch-log", "after=x&outcome=never&since=soon", "outcome (expected one of "),
     ("/audit", "outcome=maybe&before=first&event=no.such", "event (there is no event 'no.such')"),
