@@ -55,9 +55,13 @@ def pairs_of(root: ET.Element) -> list[Setting]:
     return found
 
 
+OPERATION = "operation"  # its value: what is done, and to which handset
+
+
 def settings_of(root: ET.Element) -> list[Setting]:
     """The same, and behind them what is set by attributes: each is `element@attribute`, but for those that only name or
-    number their element; what is named by one of its attributes has its own name as well.
+    number their element; what is named by one of its attributes has its own name as well. What a file
+    asks to be done is an `OPERATION`.
     """
     found: list[Setting] = []
     named: list[Setting] = []
@@ -97,6 +101,8 @@ def _read(parent: ET.Element, stem: str, found: list[Setting], named: list[Setti
 
 
 def _note(element: ET.Element, attributes: Mapping[str, str], named: list[Setting]) -> None:
+    if element.tag == "oper":  # Gigaset: done to the base's handsets, and set nowhere; its name is all that tells what
+        named.append((OPERATION, " ".join(filter(None, (attributes.get("name"), attributes.get("value"))))))
     if not _NAMING.issuperset(attributes):
         tag = element.tag
         named += [(f"{tag}@{name}", value) for name, value in attributes.items() if name not in _NAMING]

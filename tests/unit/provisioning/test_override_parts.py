@@ -49,6 +49,10 @@ PINNED = {
     "fanvil, another DHCP option": ("fanvil", "<ap><DHCPOption100-101>1</DHCPOption100-101></ap>"),
     "fanvil, a DHCP option with a management server": ("fanvil", "<ap><DHCPOptionACS>43</DHCPOptionACS></ap>"),
     "fanvil, calls without a registration": ("fanvil", "<call><basic><DialOffLine>0</DialOffLine></basic></call>"),
+    "gigaset, a handset taken off": ("gigaset", '<oper name="delete_hs" value="00001"/>'),
+    "gigaset, all handsets taken off": ("gigaset", '<oper name="DeleteAllHS"/>'),
+    "gigaset, a handset that does not register": ("gigaset", '<param name="hs.RegStatus" value="ToDel"/>'),
+    "gigaset, an operation with values": ("gigaset", '<oper name="reset"><param name="x" value="1"/></oper>'),
     "sangoma, a DHCP option": ("sangoma", '<setting id="use_option66" value="1"/>'),
     "gigaset, a dialling plan": ("gigaset", '<param name="BS_IP_Data1.ucI_DIALING_PLAN_COUNTRY_ID" value="0x1"/>'),
     "gigaset, an area code": ("gigaset", '<param name="Telephony.0.AreaCode" value="512"/>'),
@@ -104,6 +108,23 @@ def test_what_has_nothing_to_do_with_calls_may_be_written(case):
     found = examined(*case)
     assert found.faults == ()
     assert found.tried
+
+
+@pytest.mark.parametrize(
+    ("shipped", "own"),
+    [
+        ('name="add_hs"', 'name="delete_hs"'), ('value="ToReg"', 'value="ToDel"'),
+        ('<oper name="DeleteNotProvisionedHS"/>', ""),
+        ('value="{{ handset }}" name="add_hs"', 'value="9" name="add_hs"'),
+    ],
+)  # fmt: skip
+def test_the_operations_that_make_gigaset_s_handsets_stay_as_shipped(shipped, own):
+    """P-08, P-17: a base whose handsets are gone dials nothing; what an `<oper>` does is known by its name alone."""
+    text = PROFILES["gigaset"].templates["base.xml.j2"]
+    assert shipped in text
+    changed = {"base.xml.j2": text.replace(shipped, own)}
+    found = overrides.examine(RENDERER, PROFILES["gigaset"], changed, "base.xml.j2", (), ACCOUNT)
+    assert "decides what becomes of a call" in " ".join(found.faults)
 
 
 def test_the_older_bases_of_gigaset_are_asked_to_go_nowhere_else():
