@@ -15,9 +15,15 @@ from engine.db import Base
 from engine.e911 import store
 from engine.errors import DatabaseNewer
 
+SERVERS_ALONE = frozenset({"ix_audit_entry_chain_category", "ix_audit_entry_chain_outcome"})  # walked on PostgreSQL
 
-def of_models(_thing: object, name: str | None, kind: str, _reflected: bool, _other: object) -> bool:
-    """What finds audit entries on SQLite is no model's table: full-text indexes, and the tables they keep."""
+
+def of_models(_thing: object, name: str | None, kind: str, reflected: bool, _other: object) -> bool:
+    """What finds audit entries on SQLite is no model's table: full-text indexes, and the tables they keep. Two indexes
+    are PostgreSQL's alone; if this database had them they would be told.
+    """
+    if kind == "index" and name in SERVERS_ALONE:
+        return reflected
     return not (kind == "table" and (name or "").startswith("audit_search"))
 
 

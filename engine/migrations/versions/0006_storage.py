@@ -74,8 +74,9 @@ def _entries_without_the_index(connection: sa.Connection) -> None:
     connection.exec_driver_sql("INSERT INTO audit_entry_copied SELECT * FROM audit_entry ORDER BY rowid")
     connection.exec_driver_sql("DROP TABLE audit_entry")
     connection.exec_driver_sql("ALTER TABLE audit_entry_copied RENAME TO audit_entry")
-    for statement in beside:
-        connection.exec_driver_sql(statement)
+    for statement in beside:  # but for two that nothing is asked of here: each was a page more of every commit
+        if not re.search("INDEX ix_audit_entry_chain_(category|outcome) ", statement):
+            connection.exec_driver_sql(statement)
 
 
 def _storage_settings() -> None:
