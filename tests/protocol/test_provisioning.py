@@ -493,6 +493,26 @@ async def test_denied_and_mismatched_fetches_are_recorded_with_address_and_user_
     assert len(await audited(site, Event.PHONE_MISMATCH)) == 2
 
 
+async def test_a_flood_of_misses_is_folded_with_address_and_count_and_hides_no_other_s_denial(site, client):
+    """P-02: one address that walks MAC addresses fills some rows, which name it and count every request; the first of
+    them keep each User-Agent, and a phone refused elsewhere meanwhile has a row of its own, with IP and User-Agent.
+    """
+    for number in range(300):
+        await fetch(client, site.url(f"805ec0{number + 0xA00000:06x}.cfg"), agent=f"walker/{number}")
+    connector = aiohttp.TCPConnector(local_addr=("127.0.0.2", 0))
+    async with aiohttp.ClientSession(connector=connector) as elsewhere:
+        await fetch(elsewhere, site.url(f"{YEALINK_MAC}.cfg", tokens.mint()), agent=YEALINK_AGENT)
+        assert (await fetch(elsewhere, site.url(f"{YEALINK_MAC}.cfg")))[0] == 200
+    noted = await events(site)
+    walked = [one for one in noted if one.ip == "127.0.0.1"]
+    assert sum(one.evidence.get("count", 1) for one in walked) == 300
+    assert len(walked) < 200
+    assert {one.user_agent for one in walked} >= {f"walker/{number}" for number in range(100)}
+    assert {one.account_id for one in walked} == {site.account.id}
+    others = [(one.kind, one.reason, one.user_agent) for one in noted if one.ip == "127.0.0.2"]
+    assert others == [("denied", "token", YEALINK_AGENT), ("fetch", None, YEALINK_AGENT)]
+
+
 async def test_equal_events_are_counted_in_one_row(site, client):
     """Decision 17: the fetch log is written in groups."""
     for _ in range(50):
