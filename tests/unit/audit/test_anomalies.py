@@ -6,7 +6,7 @@ from urllib.parse import parse_qs
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.audit import anomalies
@@ -202,6 +202,7 @@ def test_an_export_by_night_is_told_where_nobody_is_ever_up() -> None:
     assert anomalies.export_by_night(night, days, [], ZoneInfo("Asia/Tokyo")) is None  # there it is afternoon
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a machine that is busy
 @given(
     st.lists(st.tuples(st.integers(1, 60 * 24 * 60), st.integers(0, 3), st.booleans()), max_size=40),
     st.integers(0, 3),
