@@ -6,6 +6,7 @@ rotated, the audit log of it all. At the end the pages stay open to look at.
 """
 
 import asyncio
+import datetime as dt
 import secrets
 import socket
 import tempfile
@@ -240,7 +241,7 @@ async def _recorded(stage: Stage, sip_call_id: str) -> dict[str, Any]:
 
 
 def _ladder(placed: Placed, call: dict[str, Any]) -> Table:
-    """Who said what, in order: PBX, Callpoint, carriers."""
+    """Who said what and when, in its order: PBX, Callpoint, carriers."""
     table = Table(box=None, pad_edge=False, title_justify="left")
     for name, style in (
         ("ms", "dim"),
@@ -251,14 +252,31 @@ def _ladder(placed: Placed, call: dict[str, Any]) -> Table:
         ("carrier", "magenta"),
     ):
         table.add_column(name, style=style, justify="right" if name == "ms" else "left")
-    table.add_row("0.0", f"INVITE {call['dialed']}", "──▶", "", "", "")
+    for after_ms, *cells in _rungs(placed, call):
+        table.add_row(f"{after_ms:.1f}", *cells)
+    return table
+
+
+def _rungs(placed: Placed, call: dict[str, Any]) -> list[tuple[float, str, str, str, str, str]]:
+    """What was sent and heard, sorted: milliseconds after the INVITE, then the five columns.
+
+    The PBX counts from its INVITE, the record's times from when that came in: on one machine the same to a fraction of
+    a millisecond.
+    """
+    rungs = [(0.0, f"INVITE {call['dialed']}", "──▶", "", "", "")]
     for attempt in call["attempts"]:
         location = "with location" if attempt["with_location"] else "without location"
-        outcome = attempt["status_code"] or attempt["outcome"]
-        table.add_row("", "", "", f"INVITE {location}", "──▶", f"{attempt['trunk_name']}: {outcome}")
-    for one in placed.heard:
-        table.add_row(f"{one.after_s * 1000:.1f}", f"{one.status} {one.reason}", "◀──", "", "", "")
-    return table
+        trunk, outcome = attempt["trunk_name"], str(attempt["status_code"] or attempt["outcome"])
+        rungs.append((_after_ms(call, attempt["started_at"]), "", "", f"INVITE {location}", "──▶", trunk))
+        if attempt["ended_at"] is not None:
+            arrow = "◀──" if attempt["status_code"] else " ✗ "
+            rungs.append((_after_ms(call, attempt["ended_at"]), "", "", "", arrow, f"{trunk}: {outcome}"))
+    rungs += [(one.after_s * 1000, f"{one.status} {one.reason}", "◀──", "", "", "") for one in placed.heard]
+    return sorted(rungs, key=lambda rung: rung[0])  # stable: what happened at one instant keeps its order
+
+
+def _after_ms(call: dict[str, Any], at: str) -> float:
+    return (dt.datetime.fromisoformat(at) - dt.datetime.fromisoformat(call["received_at"])).total_seconds() * 1000
 
 
 def _verdict(call: dict[str, Any]) -> Table:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 import sys
 from dataclasses import dataclass
@@ -257,5 +258,10 @@ async def test_the_demo_tells_its_story_and_ends_where_nobody_watches(node: Node
         assert told in said.out
     assert "provisioning_token.rotate " in said.out, "the audit log's events are not cut off"
     assert "subnet" not in said.out
+    rungs = [float(found) for found in re.findall(r"^ *(\d+\.\d) .*(?:──▶|◀──|✗)", said.out, re.MULTILINE)]
+    second = rungs.index(0.0, 1)
+    assert rungs[:second] == sorted(rungs[:second]), "each step has its time, in its order"
+    assert rungs[second:] == sorted(rungs[second:])
+    assert len(re.findall("INVITE with", said.out)) == 3, "two carriers for the 933, one for the 911"
     assert max(len(line) for line in said.out.splitlines()) <= 80
     assert not (node.folder / "data").exists()
