@@ -58,20 +58,24 @@ async def post_pbx_new(request: web.Request) -> web.Response:
 
 
 async def post_pbx(request: web.Request) -> web.Response:
-    request[FORM] = _pbx_page
-    pbx = await _pbx(request)
-    await refuse_stale(request, pbx)
+    pbx = await _pbx_of_form(request)
     wished = await _pbx_fields(request, PbxFields.of(pbx))
     await operations.update_pbx(request[SESSION], request[ACTOR], request[ACCOUNT], pbx, wished)
     return see_other("/settings", "pbx-saved" if wished.registrar_host else "pbx-no-registrar", "pbxs")
 
 
 async def post_pbx_delete(request: web.Request) -> web.Response:
+    pbx = await _pbx_of_form(request)
+    await operations.delete_pbx(request[SESSION], request[ACTOR], pbx)
+    return see_other("/settings", "pbx-deleted", "pbxs")
+
+
+async def _pbx_of_form(request: web.Request) -> Pbx:
+    """The PBX a form is about, as its sender saw it; refused, its page shows what was typed."""
     request[FORM] = _pbx_page
     pbx = await _pbx(request)
     await refuse_stale(request, pbx)
-    await operations.delete_pbx(request[SESSION], request[ACTOR], pbx)
-    return see_other("/settings", "pbx-deleted", "pbxs")
+    return pbx
 
 
 async def _pbx(request: web.Request) -> Pbx:
@@ -136,20 +140,24 @@ def _saved(trunk: Trunk, done: str) -> web.Response:
 
 
 async def post_trunk(request: web.Request) -> web.Response:
-    request[FORM] = _trunk_page
-    trunk = await _trunk(request)
-    await refuse_stale(request, trunk)
+    trunk = await _trunk_of_form(request)
     wished = await _trunk_fields(request, TrunkFields.of(trunk))
     await operations.update_trunk(request[SESSION], request[ACTOR], request[ACCOUNT], trunk, wished)
     return _saved(trunk, "trunk-saved")
 
 
 async def post_trunk_delete(request: web.Request) -> web.Response:
+    trunk = await _trunk_of_form(request)
+    await operations.delete_trunk(request[SESSION], request[ACTOR], trunk)
+    return see_other("/settings", "trunk-deleted", "trunks")
+
+
+async def _trunk_of_form(request: web.Request) -> Trunk:
+    """The trunk a form is about, as its sender saw it; refused, its page shows what was typed."""
     request[FORM] = _trunk_page
     trunk = await _trunk(request)
     await refuse_stale(request, trunk)
-    await operations.delete_trunk(request[SESSION], request[ACTOR], trunk)
-    return see_other("/settings", "trunk-deleted", "trunks")
+    return trunk
 
 
 async def _trunk(request: web.Request) -> Trunk:

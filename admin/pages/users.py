@@ -127,8 +127,7 @@ async def _user_page(request: web.Request, error: EngineError | None) -> web.Res
 
 
 async def post_user_change(request: web.Request) -> web.Response:
-    request[FORM] = _user_page
-    person = await _user(request)
+    person = await _user_of_form(request)
     await refuse_stale(request, person)
     wished = UserFields(
         person.email, await typed(request, "name"), await _role_typed(request), UserStatus(person.status)
@@ -139,8 +138,7 @@ async def post_user_change(request: web.Request) -> web.Response:
 
 async def post_user_status(request: web.Request) -> web.Response:
     """Disable somebody, or let them sign in again."""
-    request[FORM] = _user_page
-    person = await _user(request)
+    person = await _user_of_form(request)
     status = UserStatus.ACTIVE if await typed(request, "status") == "active" else UserStatus.DISABLED
     wished = UserFields(person.email, person.name, Role(person.role), status)
     await operations.update_user(request[SESSION], request[ACTOR], person, wished, granted=request[SCOPES])
@@ -148,31 +146,27 @@ async def post_user_status(request: web.Request) -> web.Response:
 
 
 async def post_user_invitation(request: web.Request) -> web.Response:
-    request[FORM] = _user_page
-    person = await _user(request)
+    person = await _user_of_form(request)
     made = await operations.renew_invitation(request[SESSION], request[ACTOR], person, granted=request[SCOPES])
     return await _invited(request, made)
 
 
 async def post_user_delete(request: web.Request) -> web.Response:
-    request[FORM] = _user_page
-    person = await _user(request)
+    person = await _user_of_form(request)
     await operations.delete_user(request[SESSION], request[ACTOR], person, granted=request[SCOPES])
     return see_other("/users", "user-removed")
 
 
 async def post_password_reset(request: web.Request) -> web.Response:
     """Make a link for somebody who forgot their password."""
-    request[FORM] = _user_page
-    person = await _user(request)
+    person = await _user_of_form(request)
     made = await operations.reset_password(request[SESSION], request[ACTOR], person, granted=request[SCOPES])
     return await _invited(request, made)
 
 
 async def post_user_reset(request: web.Request) -> web.Response:
     """Take the second factors of somebody who lost them."""
-    request[FORM] = _user_page
-    person = await _user(request)
+    person = await _user_of_form(request)
     await two_factor.reset(request[SESSION], request[ACTOR], person, granted=request[SCOPES])
     return see_other(f"/users/{person.id}", "two-factor-reset")
 
@@ -185,6 +179,12 @@ async def post_session_end(request: web.Request) -> web.Response:
     await operations.refuse_beyond_user(request[SESSION], request[ACTOR], request[SCOPES], person.id)
     await operations.revoke_session(request[SESSION], request[ACTOR], row)
     return see_other(f"/users/{person.id}", "session-ended")
+
+
+async def _user_of_form(request: web.Request) -> User:
+    """Whom a form is about; refused, their page shows what was typed."""
+    request[FORM] = _user_page
+    return await _user(request)
 
 
 async def _user(request: web.Request) -> User:
