@@ -1,6 +1,7 @@
 """The ladder of a call as a drawing: who is a column, what happened is an arrow, from top to bottom (pure).
 
-Points are SVG user units. The same facts stand in the attempts table, so the drawing's text is a summary of it.
+Points are SVG user units. The same facts stand in the attempts table, so the drawing's text is a summary of it. A
+screen too narrow for columns shows the same steps as a list.
 """
 
 import datetime as dt
@@ -30,7 +31,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """An arrow from x1 to x2, or a mark where they are equal. `kind`: sent, ok, bad or mail (with ok or bad)."""
+    """An arrow from x1 to x2, or a mark where they are equal. `kind`: sent, ok, bad or mail (with ok or bad).
+
+    `way`: between whom, in words, for where the drawing has no room; of a mark nothing.
+    """
 
     x1: int
     x2: int
@@ -38,6 +42,7 @@ class Drawn:
     text: str
     when: str
     kind: str
+    way: str = ""
 
     @property
     def direction(self) -> int:
@@ -89,6 +94,7 @@ def draw(call: EmergencyCall, attempts: Sequence[CallAttempt], notes: Sequence[N
             moment.text,
             _after(moment.at - call.received_at),
             moment.kind,
+            f"{names[moment.source]} to {names[moment.target]}" if moment.source != moment.target else "",
         )
         for row, moment in enumerate(moments)
     ]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from aiohttp import web
 
-from admin.context import ACCOUNT, ACTOR, DISK, EDGE, HOME, MAIL_SERVER, SCOPES, SESSION, UNREAD
+from admin.context import ACCOUNT, ACTOR, COUNTS, DISK, EDGE, HOME, MAIL_SERVER, SCOPES, SESSION, UNREAD
 from admin.pages.form import see_other, typed
 from admin.render import has_test_number, plural, render, zone_of
 from admin.routes import SIGNED_IN, Route
@@ -26,6 +26,7 @@ from engine.e911 import alarms as e911_alarms
 from engine.e911 import refusals, store_calls, store_chats, store_tests, store_unplaced, store_webhooks
 from engine.e911 import store as e911
 from engine.e911.acknowledging import caller_of
+from engine.e911.compliance import Verdict
 from engine.e911.dismissing import dismiss
 from engine.e911.location import DISAGREEMENT
 from engine.e911.shadowing import Shadow, forms_of, shadows_of
@@ -60,9 +61,12 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Tile:
+    """A fact in a box; with `href` its note leads to where it comes from."""
+
     name: str
     value: str
     note: str
+    href: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -509,7 +513,7 @@ def _tiles(request: web.Request, standing: Standing) -> list[Tile]:
     listens = ", ".join(
         f"{name} {address}" for name, address in (("UDP", state.udp), ("TCP", state.tcp), ("TLS", state.tls)) if address
     )
-    return [
+    tiles = [
         Tile("SIP", "Answering" if state.is_up else "Not answering", listens or "Nowhere yet"),
         Tile("Trunks", *_trunks_in_words(up, len(standing.trunks))),
         Tile(
@@ -523,6 +527,17 @@ def _tiles(request: web.Request, standing: Standing) -> list[Tile]:
             "Nothing is lost while they wait" if standing.waiting_mails else "None is overdue",
         ),
     ]
+    return [*tiles, _report_tile(request)] if Scope.CALLS_READ in request[SCOPES] else tiles
+
+
+def _report_tile(request: web.Request) -> Tile:
+    """How the devices stood when they were last counted; Home counts none itself."""
+    count = request.app[COUNTS].kept(request[ACCOUNT].id)
+    if count is None or not count.devices:
+        return Tile("E911 report", "Each device", "What its call would tell", "/compliance")
+    wrong = count.verdicts[Verdict.NOT_MET.value]
+    value = f"{wrong:,} of {plural(count.devices, 'device')}" if wrong else plural(count.devices, "device")
+    return Tile("E911 report", value, "Not met: see why" if wrong else "None is not met", "/compliance")
 
 
 def _trunks_in_words(up: int, count: int) -> tuple[str, str]:

@@ -121,7 +121,7 @@ function put(call) {
   if (present) {
     const focus = present.contains(document.activeElement);
     present.replaceWith(document.adoptNode(fresh));
-    if (focus) (shown(`alert-${call.id}`).querySelector("button, a") ?? list).focus();
+    if (focus) (shown(`alert-${call.id}`).querySelector(".alert-do :is(button, a)") ?? list).focus();
   } else {
     place(document.adoptNode(fresh), call);
   }
@@ -301,15 +301,15 @@ list.addEventListener("submit", async (event) => {
   const form = event.target.closest("form[data-acknowledge]");
   if (!form) return;
   event.preventDefault();
-  const button = form.querySelector("button");
-  button.disabled = true;
+  if (form.getAttribute("aria-busy")) return; // a disabled button would drop the focus of whoever pressed it
+  form.setAttribute("aria-busy", "true");
   try {
     const response = await fetch(form.dataset.acknowledge, { method: "POST", headers: { Accept: "application/json" } });
     if (!response.ok) throw new Error(await sentenceOf(response));
     const done = await response.json();
     if (!done.is_first) say(`${done.acknowledged_by} had acknowledged it before.`);
   } catch (error) {
-    button.disabled = false;
+    form.removeAttribute("aria-busy");
     const why = error instanceof TypeError ? "The server cannot be reached: the call is not acknowledged. Try again." : error.message;
     say(why);
     const line = document.createElement("p");

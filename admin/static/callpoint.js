@@ -14,3 +14,4 @@ import "./finding.js";
 import "./scanning.js";
 import "./telling.js";
 import "./sending.js";
+import "./landing.js";

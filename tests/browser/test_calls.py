@@ -128,7 +128,7 @@ async def test_home_tells_of_calls_without_a_location_until_somebody_dismisses_t
 
 async def test_long_words_widen_no_page_and_numbers_stay_whole(filled: Site, new_page: NewPage):
     """E-11: a note of a thousand letters wraps; on Alerts a number to call back stands on one line, and no comma
-    waits for an age; on a telephone the drawing says that it goes on; a place that is gone leads back to the list.
+    waits for an age; on a telephone the drawing is a list; a place that is gone leads back to the list.
     """
     page = await new_page(filled)
     await page.goto(f"{filled.url}/calls/{filled.ids['call']}")
@@ -138,7 +138,8 @@ async def test_long_words_widen_no_page_and_numbers_stay_whole(filled: Site, new
     for width in (1280, 375):
         await page.set_viewport_size({"width": width, "height": 900})
         assert await page.evaluate("document.documentElement.scrollWidth") <= width
-        assert await page.get_by_text("scroll sideways for the carrier").is_visible() is (width == 375)
+        assert await page.locator(".drawn").is_visible() is (width == 1280)
+        assert await page.get_by_text("Callpoint to Carrier one").first.is_visible() is (width == 375)
     await page.goto(f"{filled.url}/alerts")
     await expect(page.locator(".alert a[href^='tel:']").first).to_have_css("white-space", "nowrap")
     for line in await page.locator(".alert .since").all_inner_texts():
@@ -146,6 +147,21 @@ async def test_long_words_widen_no_page_and_numbers_stay_whole(filled: Site, new
     await page.goto(f"{filled.url}/locations/location_{'0' * 26}")
     await page.locator(".error-page").get_by_role("link", name="Locations").click()
     await expect(page.get_by_role("heading", name="Locations", level=1)).to_be_visible()
+
+
+async def test_a_call_and_the_audit_log_are_whole_on_paper(filled: Site, new_page: NewPage):
+    """E-12, S2-13: dark text on white though the screen is dark, no buttons or filters, no column off the sheet."""
+    page = await new_page(filled, viewport={"width": 718, "height": 1050}, color_scheme="dark")  # A4 within 1 cm
+    await page.emulate_media(media="print")
+    for address in (f"/calls/{filled.ids['call']}", "/audit", "/compliance/print"):
+        await page.goto(filled.url + address)
+        await expect(page.locator("body")).to_have_css("background-color", "rgb(245, 246, 246)")
+        assert await page.locator("button:visible, .button:visible, .sidebar:visible, tr.filters:visible").count() == 0
+        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), address
+        tables = await page.evaluate(
+            "[...document.querySelectorAll('.scroll')].map((e) => e.scrollWidth - e.clientWidth)"
+        )
+        assert max(tables) <= 0, (address, tables)
 
 
 async def test_an_empty_list_says_how_to_test(owned: Site, new_page: NewPage):

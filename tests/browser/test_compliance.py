@@ -29,7 +29,9 @@ async def test_the_report_is_read_at_every_width_and_in_both_themes(filled: Site
 
 
 async def test_a_count_leads_to_its_devices_and_back(filled: Site, new_page: NewPage):
-    """E-16: the number of a verdict is a link to those that have it; a phone's page leads to its own row."""
+    """E-16: the number of a verdict is a link to those that have it; Home says how many are not met and leads to the
+    report; a phone's page leads to its own row.
+    """
     page = await new_page(filled)
     await page.goto(f"{filled.url}/compliance")
     await filled.app[COUNTS].whole(filled.account_id)
@@ -38,6 +40,11 @@ async def test_a_count_leads_to_its_devices_and_back(filled: Site, new_page: New
     number = int((await link.inner_text()).split()[0].replace(",", ""))
     await link.click()
     await expect(page.locator("table.report tbody tr")).to_have_count(number)
+    await page.goto(f"{filled.url}/")
+    tile = page.locator(".tile", has_text="E911 report")
+    await expect(tile).to_contain_text("of 2 devices")
+    await tile.get_by_role("link", name="Not met: see why").click()
+    await expect(page.get_by_role("heading", name="E911 report", level=1)).to_be_visible()
     await page.goto(f"{filled.url}/phones/{filled.ids['phone']}")
     await page.get_by_role("link", name="E911 report").last.click()
     await expect(page.locator("table.report tbody tr").first).to_be_visible()

@@ -72,3 +72,52 @@ async def test_a_round_of_the_pages_with_the_keyboard_alone(filled: Site, new_pa
     await tab_to(page, "Clear Filters", "A")
     await page.keyboard.press("Enter")
     await page.wait_for_url(lambda url: "actor=" not in url)
+
+
+async def test_what_was_done_is_told_where_one_is_and_the_focus_stays(filled: Site, new_page: NewPage) -> None:
+    """E-11, S0-13, S0-19, S0-23, S1-01: a call acknowledged, a secret copied, a dialog left, a recipient removed in
+    sight of what it says, a refused form begun at its first fault, a telephone's menu closed: all without a pointer.
+    """
+    page = await new_page(filled)
+    said = page.locator("#status")
+    await page.goto(f"{filled.url}/alerts")
+    await tab_to(page, "Acknowledge", "BUTTON")
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".alert.rings")).to_have_count(0)
+    await expect(page.get_by_role("link", name="Open the call").first).to_be_focused()
+    await expect(said).to_contain_text("Acknowledged by Olive Owner")
+
+    await page.goto(f"{filled.url}/settings")
+    await tab_to(page, "Provisioning", "BUTTON")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("button", name="Rotate", exact=True)).to_be_visible()
+    await tab_to(page, "Copy", "BUTTON")
+    await page.keyboard.press("Enter")
+    await expect(said).to_have_text("Copied provisioning token.")
+    await tab_to(page, "Rotate", "BUTTON")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("dialog")).to_be_visible()
+    await page.keyboard.press("Escape")
+    assert (await page.evaluate(FOCUSED))["name"] == "Rotate"
+
+    await page.goto(f"{filled.url}/settings")
+    await tab_to(page, "Remove", "BUTTON")
+    await page.keyboard.press("Enter")
+    await expect(said).to_have_text("Recipient removed.")
+    await expect(page.locator("#recipients > .note")).to_be_in_viewport()
+
+    await page.goto(f"{filled.url}/locations/new")
+    await page.get_by_label("Country").fill("nowhere")
+    await tab_to(page, "Add location", "BUTTON")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_label("Name", exact=True)).to_be_focused()
+
+    await page.set_viewport_size({"width": 375, "height": 700})
+    await page.goto(f"{filled.url}/")
+    await tab_to(page, "Menu", "BUTTON")
+    await page.keyboard.press("Enter")
+    await page.keyboard.press("Tab")
+    assert (await page.evaluate(FOCUSED))["name"] == "Home"
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_role("button", name="Menu")).to_be_focused()
+    await expect(page.locator("#menu")).to_be_hidden()
