@@ -120,19 +120,6 @@ def encapsulate(fields: Iterable[tuple[int, bytes]]) -> bytes:
     return _fits(b"".join(bytes((code, len(_fits(value)))) + value for code, value in fields))
 
 
-def decapsulate(data: bytes) -> tuple[tuple[int, bytes], ...]:
-    """The sub-options of such a value, as a phone reads them. Raises ValueError: the lengths do not add up."""
-    found, at = [], 0
-    while at < len(data):
-        code, length = data[at], data[at + 1] if at + 1 < len(data) else -1
-        value = data[at + 2 : at + 2 + length]
-        if length < 0 or len(value) != length:
-            raise ValueError(f"sub-option {code} says {length} bytes, {len(data) - at - 2} are left")
-        found.append((code, value))
-        at += 2 + length
-    return tuple(found)
-
-
 def checked(url: str) -> str:
     """The provisioning URL, when nothing in it means anything to a phone or to a server but a URL.
 

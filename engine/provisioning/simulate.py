@@ -8,7 +8,7 @@ the logs are PUT. A `Memory` handed from boot to boot is the phone's flash.
 
 import re
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -320,7 +320,6 @@ FAMILIES: Mapping[str, Family] = {
     **boots_plain.FAMILIES,
     **boots_late.FAMILIES,
 }  # fmt: skip
-AGENTS: Mapping[str, Callable[[Model, Mac], str]] = {name: family.agent for name, family in FAMILIES.items()}
 
 
 def _result(

@@ -167,15 +167,6 @@ def answer(
     return "Proxy-Authorization" if challenge.is_proxy else "Authorization", "Digest " + ", ".join(parts)
 
 
-def answers_to(
-    response: Message, credentials: Credentials, method: str, uri: str, *, cnonce: str, body: bytes = b""
-) -> tuple[tuple[str, str], ...]:
-    """A header line for each challenge of a 401 or 407; () when it holds none we can answer."""
-    return tuple(
-        answer(challenge, credentials, method, uri, cnonce=cnonce, body=body) for challenge in read_challenges(response)
-    )
-
-
 # --- we ask -----------------------------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from engine.provisioning import vendors
-from engine.provisioning.simulate import AGENTS, Memory, auto_dialled, simulate
+from engine.provisioning.simulate import FAMILIES, Memory, auto_dialled, simulate
 from engine.provisioning.storm import storm
 
 YEALINK_MAC, POLY_MAC = "805ec0aabb01", "64167faabb02"
@@ -167,7 +167,7 @@ def test_every_model_s_own_user_agent_is_one_the_server_identifies():
     for profile in known.profiles.values():
         for model in profile.models.values():
             mac = vendors.Mac("805ec0aabb01")
-            found = known.identify(f"/{mac}.cfg", AGENTS[profile.name](model, mac))
+            found = known.identify(f"/{mac}.cfg", FAMILIES[profile.name].agent(model, mac))
             assert (found.vendor, found.model) == (profile.name, model.name)
 
 

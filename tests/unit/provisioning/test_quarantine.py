@@ -37,7 +37,7 @@ def test_a_phone_of_the_right_model_is_never_held_back(profile):
     mac = vendors.Mac(f"{min(profile.ouis, default='02ab1f')}0a1b2c")
     for model in profile.models.values():
         kept = Seen(profile.name, model.name)
-        agent = simulate.AGENTS[profile.name](model, mac)
+        agent = simulate.FAMILIES[profile.name].agent(model, mac)
         spellings = {agent, agent.lower(), agent.upper(), agent.replace("_", " "), "Front desk phone", "", None}
         paths = [
             name.replace("{mac}", mac).replace("{MAC}", mac.upper()).replace("{model}", model.name)
@@ -55,7 +55,7 @@ def test_a_phone_under_any_other_name_of_its_model_is_never_held_back():
         mac = vendors.Mac(f"{min(profile.ouis, default='02ab1f')}0a1b2c")
         for spelling, name in profile.model_spellings.items():
             seen += 1
-            agent = simulate.AGENTS[profile.name](replace(profile.models[name], name=spelling), mac)
+            agent = simulate.FAMILIES[profile.name].agent(replace(profile.models[name], name=spelling), mac)
             assert judged(Seen(profile.name, name), f"/p/x/{mac}.cfg", agent) is None, (name, spelling)
     assert seen > 500
 

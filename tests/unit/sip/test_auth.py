@@ -14,7 +14,6 @@ from engine.sip.auth import (
     Credentials,
     Verdict,
     answer,
-    answers_to,
     read_challenges,
     read_parameters,
 )
@@ -25,6 +24,13 @@ NOW = 1_795_000_000
 BOB = Credentials("bob", "zanzibar")
 KEY = b"k" * 32
 URI = "sip:911@192.0.2.10"
+
+
+def answers_to(response, credentials, method, uri, *, cnonce, body=b""):
+    """A header line for each challenge of a 401 or 407."""
+    return [
+        answer(challenge, credentials, method, uri, cnonce=cnonce, body=body) for challenge in read_challenges(response)
+    ]
 
 
 def parameters(line):
