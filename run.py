@@ -406,7 +406,9 @@ def shared_out() -> list[deque[Piece]]:
 
 
 def test_piece(places: Places, without: Places) -> list[str]:
-    return pytest_command([*places, *(f"--ignore={each}" for each in without), f"--durations={SLOWEST}"])
+    """Examples of properties are the same each time, so that a run tells of the change; a part alone makes new ones."""
+    others = (f"--ignore={each}" for each in without)
+    return pytest_command([*places, *others, f"--durations={SLOWEST}", "--hypothesis-profile=ci"])
 
 
 def next_piece(lanes: list[deque[Piece]], lane: int) -> Piece | None:

@@ -183,9 +183,9 @@ def test_a_hostile_request_uri_takes_no_time():
         '"' * 65_000,
         "sip:" + ";" * 65_000,
     ):
-        started = time.perf_counter()
+        started = time.process_time()
         classify(uri)
-        assert time.perf_counter() - started < 0.05
+        assert time.process_time() - started < 0.05
 
 
 # ------------------------------------------------------------------------------------------ several countries

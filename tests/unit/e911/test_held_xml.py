@@ -134,11 +134,11 @@ def test_any_bytes_are_read_or_refused(data):
 
 
 def test_sixty_four_kilobytes_of_anything_are_read_in_no_time():
-    started = time.perf_counter()
+    started = time.process_time()
     for inner in ("<x/>" * 16_000, 'a="1" ' * 8_000, "<ip>" * 200 + "</ip>" * 200):
         with contextlib.suppress(NoLocation):
             read_request(location_request(more=inner[:65_000]))
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
 
 
 def test_an_answer_holds_what_there_is_and_fits_the_schema(cases):

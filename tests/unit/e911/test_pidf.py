@@ -140,10 +140,10 @@ def test_the_presentity_is_the_caller(uri, entity):
 def test_writing_again_costs_microseconds():
     """E-02: only what differs from call to call is spliced in."""
     write_pidf(EVERYTHING, "pres:a@b", NOW)
-    started = time.perf_counter()
+    started = time.process_time()
     for _ in range(1000):
         write_pidf(EVERYTHING, "pres:a@b", NOW)
-    assert (time.perf_counter() - started) / 1000 < 0.0005
+    assert (time.process_time() - started) / 1000 < 0.0005
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
