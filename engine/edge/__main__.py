@@ -46,6 +46,7 @@ from engine.edge.orders import Orders
 from engine.edge.owner import Owner
 from engine.edge.record import CallRecord
 from engine.edge.rehearsal import CALL_ID, Rehearsal, give_up
+from engine.edge.relief import Offer, Relief
 from engine.edge.requests import Requests
 from engine.edge.senders import Senders
 from engine.edge.trunks import TrunkLife
@@ -78,6 +79,7 @@ CLAIM_PURPOSE = "claims"
 TICK_S = 0.5
 TIMER_GRAIN_S = 0.01  # thousands of transactions end each second, all of them after the same 32 s
 STOP_WITHIN_S = 5.0
+RELIEVED_WITHIN_S = 60.0  # of one whose new calls go to another process already: a PSAP may be long in answering
 SWITCH_INTERVAL_S = 0.0005  # a thread reading a snapshot gives the interpreter back after half a millisecond, not five
 
 
@@ -142,6 +144,7 @@ class Edge:
             cancel=self._sibling_cancels.ends, silent=self._faults.sibling,
             has_begun=lambda invite: self._begun.is_begun(invite, self._loop.time()),
         )  # fmt: skip
+        self._relief = Relief(settings.data_dir, receive=self._passage.receive, drained=self._drained, met=self._met)
         self._collector = Collector()
         self._orders = self._made_orders()
 
@@ -212,6 +215,7 @@ class Edge:
             senders=self._senders,
             references=self._references,
             rehearsal=self._rehearsal,
+            offer=lambda data, hop: self._relief.offer(data, hop),  # noqa: PLW0108 - made later
             begun=self._begun if self._settings.workers > 1 else None,
             lines=self._lines,
             faults=self._faults,
@@ -270,6 +274,10 @@ class Edge:
     async def _open(self) -> None:
         self._faults_at_start += self._certificates.faults
         self._owner.refuse_strangers(self._settings.listening.places())
+        try:
+            self._relief.open(self._owner.elder)
+        except OSError as exc:  # then what the kernel deals to the wrong one of two is lost for a moment, and no more
+            self._lines.log("relief_unheard", level="warning", error=str(exc))
         await self._transports.open(self._settings.listening)
         self._passage.send_by(self._transports.plain)
         if self._settings.workers > 1:
@@ -283,15 +291,18 @@ class Edge:
         self._requests.is_stopping = True
         self._lines.tell(**{"is": "stopping"})
         try:
-            async with asyncio.timeout(STOP_WITHIN_S):
+            async with asyncio.timeout(RELIEVED_WITHIN_S if self._relief.is_relieved else STOP_WITHIN_S):
                 while self._requests.are_pending:  # noqa: ASYNC110 - for 5 s, once
                     await asyncio.sleep(0.02)
         except TimeoutError:
             self._lines.log("stopped_with_calls_in_progress", level="warning", calls=self._recorder.unanswered)
+        self._transports.drain()  # what was dealt to us meanwhile is not to wait for its sender to repeat it
+        self._pump()
         self._siblings.close()
         self._claims.close()
         self._begun.close()
         await self._transports.close()
+        self._relief.close()
         await asyncio.to_thread(self._loans.close)
         await asyncio.to_thread(self._addresses.close)
         if not await asyncio.to_thread(self._journal.close):
@@ -345,6 +356,10 @@ class Edge:
         is_shared = self._settings.workers > 1 and data[:7] == b"CANCEL "
         if not (is_shared and self._sibling_cancels.asks(data, hop, self._siblings)):
             self._passage.take(data, hop, self._loop.time())
+
+    def _met(self, offer: Offer | None) -> None:
+        """Another process is on our address for some seconds, or is no more."""
+        self._stack.stray = offer
 
     def _transport_failed(self, hop: Hop) -> None:
         self._stack.transport_failed(hop, self._loop.time())

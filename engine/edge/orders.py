@@ -24,7 +24,7 @@ from engine.sip.forward import Hop
 from engine.sip.stack import SipStack
 
 NOTIFY_TIMEOUT_S = 8.0
-TAKE_OVER_POLL_S = 1.0
+TAKE_OVER_POLL_S = 0.2
 MAX_LINE_BYTES = 4 * 1024 * 1024  # a location of 64 kB grows sixfold where each character has to be escaped
 READING_SWITCH_S = 0.0001  # a call gives the interpreter away at each send and receive, and has it back after this
 READING_PAUSE_S = 0.0005

@@ -38,7 +38,17 @@ class Owner:
         """Say who serves this folder now."""
         fresh = self._folder / f"edge.{os.getpid()}.new"
         fresh.write_text(f"{self._name} {os.getpid()}")
-        fresh.replace(self._folder / (f"edge-{self._worker}.owner" if self._worker else FILE))
+        fresh.replace(self._own)
+
+    @property
+    def elder(self) -> int | None:
+        """The process that was before us what we are to be, None when it has ended; ask before `claim`."""
+        pid = _living(self._own)
+        return pid if pid != os.getpid() else None
+
+    @property
+    def _own(self) -> Path:
+        return self._folder / (f"edge-{self._worker}.owner" if self._worker else FILE)
 
     def is_taken_over(self) -> bool:
         """Whether a younger process has claimed the folder."""
@@ -53,15 +63,17 @@ class Owner:
 
     def has_living_elder(self) -> bool:
         """Whether a SIP process of this folder lives: an older one, or one beside us."""
-        for path in self._folder.glob("edge*.owner"):
-            try:
-                _, pid = path.read_text().split()
-                command = Path(f"/proc/{pid}/cmdline").read_bytes()
-            except (OSError, ValueError):
-                continue
-            if b"engine.edge" in command:
-                return True
-        return False
+        return any(_living(path) for path in self._folder.glob("edge*.owner"))
+
+
+def _living(path: Path) -> int | None:
+    """The SIP process that has written that file, if it lives."""
+    try:
+        _, pid = path.read_text().split()
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return None
+    return int(pid) if b"engine.edge" in command else None
 
 
 def _is_taken(kind: socket.SocketKind, host: str, port: int) -> bool:

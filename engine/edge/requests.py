@@ -14,6 +14,7 @@ from engine.edge.faults import Faults
 from engine.edge.line import Lines
 from engine.edge.record import CallRecord
 from engine.edge.rehearsal import Rehearsal
+from engine.edge.relief import Offer
 from engine.edge.senders import Senders
 from engine.sip.events import RequestReceived
 from engine.sip.passage import Passage
@@ -26,6 +27,7 @@ class Requests:
     """Has the hook decide, and does what it says. `is_stopping`: take nothing new but emergencies.
 
     Args:
+        offer: gives a message to the process that relieves us.
         begun: of several processes, where a 911 that has left is noted for the others; else None.
         clock: the loop's. `pump`: called when the stack has something to send.
     """
@@ -41,6 +43,7 @@ class Requests:
         senders: Senders,
         references: ReferenceWait,
         rehearsal: Rehearsal,
+        offer: Offer,
         begun: Claims | None,
         lines: Lines,
         faults: Faults,
@@ -50,7 +53,7 @@ class Requests:
         self._hook, self._stack, self._passage = hook, stack, passage
         self._record, self._recorder, self._senders = record, recorder, senders
         self._references, self._rehearsal, self._begun = references, rehearsal, begun
-        self._lines, self._faults = lines, faults
+        self._lines, self._faults, self._offer = lines, faults, offer
         self._clock, self._pump = clock, pump
         self._others: deque[ServerTransaction] = deque(maxlen=1024)  # those that are no emergency, for a clean stop
         self.is_stopping = False
@@ -62,6 +65,9 @@ class Requests:
 
     def receive(self, event: RequestReceived, now: float) -> None:
         """Decide it and act on it; never raises for what one request holds."""
+        if self.is_stopping and self._offer(event.request.raw, event.source):
+            self._stack.forget(event.transaction)  # whoever relieves us has it, and the whole call with it
+            return
         at = datetime.now(UTC)
         self._decide(event, ways_out(self._hook, event, at), now, at)
 

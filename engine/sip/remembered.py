@@ -26,6 +26,11 @@ class Remembered:
         if len(self._tags) > MAX_TAGGED_DIALOGS:
             self._tags.popitem(last=False)
 
+    def has_tag(self, request: Request) -> bool:
+        """Would `take_tag` find one?"""
+        call = request.call_id_bytes
+        return (call, request.from_tag_bytes) in self._tags or (call, request.to_tag_bytes) in self._tags
+
     def take_tag(self, request: Request) -> object:
         """The tag of the dialog that this BYE, of either side, ends; None when there is none. Told once."""
         if not self._tags:

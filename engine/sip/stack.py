@@ -131,6 +131,8 @@ class SipStack:
             emit=self._events.append,
         )
         self.refused = self._refusals.counts
+        # (message, who sent it) -> does another process on our address take what belongs to nothing here? None: nobody
+        self.stray: Callable[[bytes, Hop], bool] | None = None
         self.answered: Counter[int] = Counter()  # final responses of our own to requests that could be read
 
     # -- the five doors ------------------------------------------------------------------------------------------
@@ -147,7 +149,7 @@ class SipStack:
             if isinstance(message, Request):
                 self._receive_request(message, source, now)
             else:
-                self._receive_response(message, now)
+                self._receive_response(message, source, now)
         except Exception as fault:  # noqa: BLE001 - a fault of ours must not keep a 911 here, nor its caller waiting
             self._on_fault(f"{message.call_id_bytes[:80]!r} from {source.ip}: {fault!r:.300}")
             if isinstance(message, Request):
@@ -252,6 +254,13 @@ class SipStack:
             context.is_done = True
             context.request = None
             transaction.owner = None  # no cycles: nothing here waits for the collector
+
+    def forget(self, transaction: ServerTransaction) -> None:
+        """Another process on our address has the request: nothing is answered here, and a repetition is new again."""
+        if isinstance(transaction.owner, ResponseContext):
+            self._deadlines.disarm(transaction.owner)
+            transaction.owner.is_done, transaction.owner.request = True, None
+        self._transactions.abandon(transaction)
 
     def is_under_way(self, transaction: ServerTransaction) -> bool:
         """Has the request left for a target, or been answered?"""
@@ -403,6 +412,9 @@ class SipStack:
         """
         invite = self.cancels.invite_of(server)
         if invite is None:
+            if self.stray is not None and server.request is not None and self.stray(server.request.raw, server.source):
+                self.forget(server)
+                return
             self.refused["stray_cancel", 481] += 1
             self.respond(server, 481, now=now, is_stateless=True)
             return
@@ -420,6 +432,13 @@ class SipStack:
         return True
 
     def _forward_in_dialog(self, context: ResponseContext, now: float) -> None:
+        request, server = context.request, context.server
+        if (
+            self.stray is not None and request is not None and request.method == "BYE"
+            and not self._proxy.remembered.has_tag(request) and self.stray(request.raw, server.source)
+        ):  # fmt: skip
+            self.forget(server)  # whoever carried the call notes its end
+            return
         forward = self._inside.forward_of(context, now)
         if forward is None:
             self.respond(context.server, 503, "Next hop unknown", now=now)
@@ -430,16 +449,20 @@ class SipStack:
         """The ACK of a 2xx goes by its route (§16.11, stateless); outside our dialogs it is dropped."""
         ack = self._inside.ack_of(request, source, now)
         if ack is None:
+            if self.stray is not None and self.stray(request.raw, source):
+                return
             self.refused["stray_ack", 0] += 1
         else:
             self._send(*ack)
 
     # -- responses, and what is no message -----------------------------------------------------------------------
 
-    def _receive_response(self, response: Response, now: float) -> None:
+    def _receive_response(self, response: Response, source: Hop, now: float) -> None:
         """A response finds its client transaction by our branch; a stray one is dropped, never forwarded."""
         client = self._transactions.clients.get(client_key(response.via.branch, response.cseq_method))
         if client is None:
+            if self.stray is not None and self.stray(response.raw, source):
+                return
             self.refused["stray_response", 0] += 1
             return
         owner = client.owner
@@ -504,7 +527,7 @@ class SipStack:
         if isinstance(mended, Request):
             self._receive_request(mended, source, now)
         elif isinstance(mended, Response):
-            self._receive_response(mended, now)
+            self._receive_response(mended, source, now)
         else:
             self._refusals.refuse(data, fault, source, now)
 

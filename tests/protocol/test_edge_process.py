@@ -1,11 +1,14 @@
 """The SIP process itself: who may, the control channel, pings, starting, stopping, and a disk that refuses."""
 
 import asyncio
+import contextlib
 import json
 import os
+import resource
 import signal
 import sys
 import time
+from collections import Counter
 
 import pytest
 
@@ -26,6 +29,7 @@ from tests.protocol.edgetest import (
     edge,
     trunk,
 )
+from tests.siptest import response
 
 
 def pbx_with(route):
@@ -239,6 +243,54 @@ async def test_an_orphan_serves_on_until_a_younger_process_takes_over(tmp_path, 
     assert len({entry["id"] for entry in entries if entry["type"] == "call"}) == 2
 
 
+async def test_no_call_is_lost_between_an_orphan_and_the_process_that_relieves_it(tmp_path, keys, parties):
+    """E-03: both listen on one address for a while, and the kernel deals the carrier's answers out to either. A call
+    that rang at the old one goes on there until it is answered, new ones are taken by whoever hears of them first.
+    """
+    carrier = await parties(Carrier("udp", CARRIER_IP, lambda _: [100, 180]))
+    pbxs = [await parties(Pbx("udp", PBX_IP)) for _ in range(8)]
+    mouths = [await parties(Carrier("udp", CARRIER_IP, answering)) for _ in pbxs]  # each another way to the kernel
+
+    async def talk(calls, at):
+        for call, mouth in zip(calls, mouths, strict=True):
+            (invite,) = [each for each in carrier.invites if each.call_id == call.call_id]
+            await mouth.send(response(invite.raw, 200, contact=f"sip:psap@{mouth.ip}:{mouth.port}"), at)
+            answer = await call.final()
+            assert answer.status == 200
+            await call.within("ACK", answer, 1)
+            await mouth.expect(lambda m: isinstance(m, Request) and m.method == "ACK")
+            while not any(m.cseq == (2, "BYE") for m in call.pbx.inbox):  # sent again, as PBXs do: a socket is closing
+                await call.within("BYE", answer, 2)
+                with contextlib.suppress(TimeoutError):
+                    await call.pbx.expect(lambda m: m.cseq == (2, "BYE"), within_s=0.5)
+            mouth.inbox.clear()
+            call.pbx.inbox.clear()
+
+    async with edge(tmp_path, keys, account(trunk(carrier.hop))) as old:
+        ringing = [await pbx.call(old.udp) for pbx in pbxs]
+        for call in ringing:
+            await call.ringing()
+        old.process.stdin.close()
+        await old.logs("main_process_gone")
+        async with edge(tmp_path, keys, udp=f"127.0.0.1:{old.udp[1]}", tcp=f"127.0.0.1:{old.tcp[1]}") as young:
+            await old.logs("taken_over")
+            for call in ringing:
+                call.pbx.inbox.clear()
+            begun = [await pbx.call(young.udp) for pbx in pbxs]
+            for call in begun:
+                await call.ringing()
+            assert old.process.returncode is None
+            await talk(ringing, young.udp)
+            await talk(begun, young.udp)
+            assert await old.ended() == 0
+            enough = 2 * len(pbxs)
+            entries = await young.journal(lambda found: sum(e["type"] == "outcome" for e in found) >= enough)
+    told = Counter(entry["type"] for entry in entries)
+    assert [told[kind] for kind in ("call", "attempt", "outcome")] == [2 * len(pbxs)] * 3
+    assert {entry["outcome"] for entry in entries if entry["type"] == "outcome"} == {"answered"}
+    assert [path.name for path in tmp_path.glob("edge.*.relief")] == []
+
+
 async def test_a_disk_that_refuses_delays_the_record_and_never_the_call(tmp_path, keys, parties):
     """E-02: the journal's place is taken by a file; calls go on, entries wait, and are written once there is room."""
     carrier = await parties(Carrier("udp", CARRIER_IP, answering))
@@ -253,6 +305,44 @@ async def test_a_disk_that_refuses_delays_the_record_and_never_the_call(tmp_path
         entries = await running.journal(lambda found: sum(e["type"] == "outcome" for e in found) >= 3)
         await running.hear("journal", lambda message: message.get("fault") == "")
     assert sum(entry["type"] == "call" for entry in entries) == 3
+
+
+async def test_a_disk_that_fills_up_in_the_middle_of_a_line_loses_nothing_of_a_911_that_is_up(tmp_path, keys, parties):
+    """E-02, E-12: the kernel takes a few bytes and refuses the rest, in each file anew; the call goes on, another is
+    carried, it is told, and all of it is on record once there is room.
+    """
+    carrier = await parties(Carrier("udp", CARRIER_IP, lambda _: [100, 180]))
+    pbx = await parties(Pbx("udp", PBX_IP))
+    async with edge(tmp_path, keys, account(trunk(carrier.hop))) as running:
+        pid = running.process.pid
+        unlimited = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        before = await pbx.call(running.udp)
+        await before.ringing()
+        await running.entry("call")
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (100, unlimited[1]))
+        carrier.answer(before.call_id, 200)
+        answer = await before.final()
+        await before.within("ACK", answer, 1)
+        during = await pbx.call(running.udp)
+        await during.ringing()
+        carrier.answer(during.call_id, 200)
+        assert (await during.final()).status == 200
+        fault = await running.hear("journal", lambda message: bool(message.get("fault")))
+        assert "cannot be written (File too large)" in fault["fault"]
+        torn = list((tmp_path / "journal").glob("*.sealed"))[1:]
+        assert {path.stat().st_size for path in torn} <= {0, 100}
+        await before.within("BYE", answer, 2)
+        await pbx.expect(lambda m: not isinstance(m, Request) and m.cseq == (2, "BYE") and m.status == 200)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
+        await running.hear("journal", lambda message: message.get("fault") == "")
+        entries = await running.journal(lambda found: {"call", "attempt", "outcome", "ended"} <= kinds_of(found))
+        assert (await running.settled())["journal_lost"] == 0
+    told = Counter(entry["type"] for entry in entries)
+    assert (told["call"], told["attempt"], told["outcome"], told["ended"]) == (2, 2, 2, 1)
+
+
+def kinds_of(entries):
+    return {entry["type"] for entry in entries}
 
 
 async def test_a_main_process_that_stops_reading_holds_up_no_call(tmp_path, keys, parties):
