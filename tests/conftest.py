@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import structlog
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 if "PYTEST_VERSION" in os.environ:  # benchmarks import this file too, and measure what is there
     os.environ.setdefault("CALLPOINT_NATIVE", "off")  # the Python source is tested here, the other in test_native.py
@@ -33,8 +33,9 @@ from engine.crypto import KeyRing
 from engine.db import Database
 from tests.factories import fresh_database
 
-# Hypothesis fails an example of over 200 ms by the clock on the wall, which several lanes on few cores cannot promise.
-settings.register_profile("house", deadline=None)
+# Hypothesis fails an example of over 200 ms by the clock on the wall, and a test whose examples are slow to make:
+# several lanes on few cores cannot promise either.
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
 
 ROOT = Path(__file__).parent.parent
