@@ -370,6 +370,7 @@ FIELDS: Mapping[str, str] = {
     "CallDetail.kind": "A real call or a test.",
     "CallbackAnswer.number": "The number called.",
     "FetchAnswer.kind": "`fetch`, `not_modified`, `upload`, `denied`, `mismatch`, `failed`, `held` or `held_denied`.",
+    "NewcomerAnswer.times": "How often it has asked.",
     "LocationAnswer.status": "What was said of its address.",
     "NetworkCreate.pbx_id": "Only for callers of that PBX; null: for all.",
     "NetworkPatch.pbx_id": "Only for callers of that PBX; null: for all.",
