@@ -181,8 +181,8 @@ class Transports:
         return ", ".join(f"{bracketed(host)}:{port}" for host, port in self.bound[transport])
 
     def address_towards(self, hop: Hop) -> Place:
-        """What the peer at a hop should call us: what is advertised, what is bound, or the address of the route to
-        it.
+        """What the peer at a hop should call us: what is advertised, what is bound, what it calls us itself, or the
+        address of the route to it.
         """
         is_v6 = ":" in hop.ip
         own = self._own.get((hop.transport, is_v6)) or self._own.get((hop.transport, not is_v6))
@@ -194,6 +194,9 @@ class Transports:
             return name, (named_port if named_port is not None and is_named else port)
         if host and host not in _WILDCARDS and (":" in host) == is_v6:
             return host.partition("%")[0], port
+        asked = self._udp[is_v6].asked_at(hop) if hop.transport == "udp" else ""
+        if asked:
+            return asked, port
         local = self._local.get(hop.ip) or local_address(hop.ip)
         if not local:  # asked again the next time; towards most peers it is the same
             alike = (known for ip, known in self._local.items() if (":" in ip) is is_v6)

@@ -3,6 +3,10 @@
 Reading one datagram per turn of the event loop is the known bottleneck of Python proxies; here a wake-up takes up to
 `MAX_DATAGRAMS_PER_WAKE_UP`. The shell knows no SIP rule. It is told what came out of the stack by its owner, who pumps
 the stack after `receive` (one stack may stand behind several shells).
+
+A socket on all addresses is told by the kernel which of them each datagram came to, and what is sent to that peer
+leaves from there (RFC 3581 §4): with an address that moves between nodes, or several networks, the route's own address
+may be one that the peer has never heard of.
 """
 
 import asyncio
@@ -25,10 +29,18 @@ MAX_WAITING = 10_000  # datagrams kept while the socket's own buffer is full; mo
 
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33  # asm-generic/socket.h, with CAP_NET_ADMIN alone
 _IP_RECVERR, _IPV6_RECVERR = 11, 25  # linux/in.h, linux/in6.h: ICMP errors come with the address they are about
+_IP_PKTINFO, _IPV6_RECVPKTINFO, _IPV6_PKTINFO = 8, 49, 50
+_PKTINFO = struct.Struct("=i4s4s")  # struct in_pktinfo: interface, our address, the one in the header
+_PKTINFO6 = struct.Struct("=16si")  # struct in6_pktinfo: our address, interface
+_ANCILLARY_BYTES = 64
 _MSG_ERRQUEUE = 0x2000
 _SO_EE_ORIGIN_LOCAL = 1
 _EXTENDED_ERR = struct.Struct("=IBBBBII")  # struct sock_extended_err, linux/errqueue.h
 _MAX_KNOWN_HOPS = 10_000
+_WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
+
+Way = list[tuple[int, int, bytes]]
+"""What `sendmsg` is told of the address to send from."""
 
 
 class UdpShell:
@@ -58,6 +70,9 @@ class UdpShell:
         self._failed = failed
         self._hops: dict[tuple[object, ...], Hop] = {}  # by what the socket calls the address
         self._waiting: list[tuple[bytes, Hop]] = []
+        self._asked: dict[tuple[object, ...], bytes] = {}  # by peer, which of our addresses it last sent to
+        self._ways: dict[tuple[str, int], tuple[Way, str]] = {}
+        self._read: Callable[[int], tuple[bytes, tuple[object, ...]]] = _closed
         self._socket: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.receive_buffer_bytes = 0
@@ -78,14 +93,17 @@ class UdpShell:
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # IPv4 has a socket of its own
                 sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
+                sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, int(host in _WILDCARDS))
             else:
                 sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
+                sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, int(host in _WILDCARDS))
             sock.bind((host, port))
         except OSError:
             sock.close()
             raise
         self.receive_buffer_bytes = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         self._socket = sock
+        self._read = self._read_asked if host in _WILDCARDS else sock.recvfrom
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(sock.fileno(), self.drain)
         return socket_address(sock.getsockname())
@@ -111,7 +129,7 @@ class UdpShell:
             self._wait(data, hop)
             return
         try:
-            self._socket.sendto(data, hop[1:3])  # address and port
+            self._send_now(self._socket, data, hop)
         except BlockingIOError:
             self._wait(data, hop)
         except OSError as fault:
@@ -125,11 +143,56 @@ class UdpShell:
         if fault.errno in (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH):
             self._read_errors()
             try:
-                self._socket.sendto(data, (hop.ip, hop.port))
+                self._send_now(self._socket, data, hop)
             except OSError:
                 self._report(hop)
             return
         self._report(hop)  # EMSGSIZE, no route, not permitted: this hop will not get it by UDP
+
+    def _send_now(self, sock: socket.socket, data: bytes, hop: Hop) -> None:
+        place = hop[1:3]
+        way = self._ways.get(place) if self._ways else None
+        if way is None:
+            sock.sendto(data, place)
+            return
+        try:
+            sock.sendmsg((data,), way[0], 0, place)
+        except OSError as fault:
+            if fault.errno not in (errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENETUNREACH):
+                raise
+            self._asked.clear()  # that address has moved to another node: from whichever there is, then
+            self._ways.clear()
+            sock.sendto(data, place)
+
+    def asked_at(self, hop: Hop) -> str:
+        """Which of our addresses that peer sent to; "" where there is but one, or it has sent nothing."""
+        way = self._ways.get(hop[1:3])
+        return way[1] if way is not None else ""
+
+    def _read_asked(self, size: int) -> tuple[bytes, tuple[object, ...]]:
+        """As `recvfrom`, on a socket that has all addresses."""
+        assert self._socket is not None
+        data, ancillary, _, address = self._socket.recvmsg(size, _ANCILLARY_BYTES)
+        for _level, kind, asked in ancillary:
+            if kind in (_IP_PKTINFO, _IPV6_PKTINFO) and self._asked.get(address) != asked:
+                self._note_asked(address, asked)
+        return data, address
+
+    def _note_asked(self, address: tuple[object, ...], asked: bytes) -> None:
+        if len(self._asked) >= _MAX_KNOWN_HOPS:
+            self._asked.clear()
+            self._ways.clear()
+        self._asked[address] = asked
+        place = socket_address(address)
+        if len(asked) == _PKTINFO.size:
+            ours = _PKTINFO.unpack(asked)[1]
+            way = (socket.IPPROTO_IP, _IP_PKTINFO, _PKTINFO.pack(0, ours, b""))
+            self._ways[place] = [way], socket.inet_ntop(socket.AF_INET, ours)
+        elif len(asked) == _PKTINFO6.size:
+            ours, interface = _PKTINFO6.unpack(asked)
+            is_local = "%" in place[0]
+            way = (socket.IPPROTO_IPV6, _IPV6_PKTINFO, _PKTINFO6.pack(ours, interface if is_local else 0))
+            self._ways[place] = [way], socket.inet_ntop(socket.AF_INET6, ours)
 
     def _wait(self, data: bytes, hop: Hop) -> None:
         assert self._socket is not None
@@ -155,15 +218,15 @@ class UdpShell:
         A timer's callback calls it too, before `handle_timer`: after a stall the answer that a deadline waits for may
         lie in the socket already.
         """
-        sock, receive, hops = self._socket, self._receive, self._hops
-        if sock is None:
+        read, receive, hops = self._read, self._receive, self._hops
+        if self._socket is None:
             return
         if self._crowd is not None and len(self._crowd):  # compiled, an object is true whatever its length
-            self._work_off(sock, self._crowd)
+            self._work_off(self._crowd)
             return
         for count in range(MAX_DATAGRAMS_PER_WAKE_UP):
             try:
-                data, address = sock.recvfrom(MAX_MESSAGE_BYTES)
+                data, address = read(MAX_MESSAGE_BYTES)
             except BlockingIOError:
                 if not count:  # woken by the error queue alone
                     self._read_errors()
@@ -177,11 +240,11 @@ class UdpShell:
             receive(data, hop)
         else:  # a full turn, and more is there
             if self._crowd is not None:
-                self._work_off(sock, self._crowd)
+                self._work_off(self._crowd)
                 return
         self._drained()
 
-    def _work_off(self, sock: socket.socket, crowd: Crowd) -> None:
+    def _work_off(self, crowd: Crowd) -> None:
         """Read far ahead, deal with a few in their rank, read again: the kernel's buffer must not overflow meanwhile.
 
         After `TURN_S` timers and streams have a turn.
@@ -190,7 +253,7 @@ class UdpShell:
         now = self._loop.time()
         until = now + TURN_S
         while now < until:
-            is_empty = self._read_ahead(sock, crowd, now)
+            is_empty = self._read_ahead(crowd, now)
             crowd.work(now, WORKED_BETWEEN_READS)
             if is_empty and not len(crowd):
                 break
@@ -199,12 +262,12 @@ class UdpShell:
             self._loop.call_soon(self.drain)  # ahead of whatever `drained` puts off until nothing waits
         self._drained()
 
-    def _read_ahead(self, sock: socket.socket, crowd: Crowd, now: float) -> bool:
+    def _read_ahead(self, crowd: Crowd, now: float) -> bool:
         """Take in what is there; True when that was all."""
-        hops = self._hops
+        hops, read = self._hops, self._read
         for _ in range(MAX_READ_AHEAD):
             try:
-                data, address = sock.recvfrom(MAX_MESSAGE_BYTES)
+                data, address = read(MAX_MESSAGE_BYTES)
             except BlockingIOError:
                 return True
             except OSError:
@@ -240,6 +303,10 @@ class UdpShell:
         """Not from inside `send`: the stack is being emptied there."""
         assert self._loop is not None
         self._loop.call_soon(self._failed, hop)
+
+
+def _closed(_size: int) -> tuple[bytes, tuple[object, ...]]:
+    raise BlockingIOError
 
 
 def _is_icmp(ancillary: list[tuple[int, int, bytes]]) -> bool:

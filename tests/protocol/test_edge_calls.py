@@ -542,6 +542,27 @@ async def test_a_trunk_named_by_a_host_name_is_resolved_ahead(tmp_path, keys, pa
     assert carrier.invites[0].request_uri == "sip:911@localhost"
 
 
+async def test_a_pbx_that_asks_one_of_several_addresses_knows_us_by_that_one(tmp_path, keys, parties):
+    """E-18: answers leave from there and Record-Route names it, with nothing configured; the trunk is told its own."""
+    carrier = await parties(Carrier("udp", CARRIER_IP, answering))
+    heard = set()
+
+    class Strict(Pbx):
+        def on_message(self, message, data, source):
+            heard.add(source[0])
+
+    pbx = await parties(Strict("udp", PBX_IP))
+    async with edge(tmp_path, keys, account(trunk(carrier.hop)), udp="0.0.0.0:0") as running:
+        call = await pbx.call(("127.0.0.9", running.udp[1]))
+        answer = await call.final()
+        assert answer.status == 200
+        await call.within("ACK", answer, 1)
+        await carrier.expect(lambda message: isinstance(message, Request) and message.method == "ACK")
+    assert heard == {"127.0.0.9"}
+    assert "127.0.0.9" in ", ".join(answer.headers("Record-Route"))
+    assert carrier.invites[0].via.host == b"127.0.0.1"
+
+
 async def test_a_node_that_starts_while_dns_is_away_still_knows_its_carrier(tmp_path, keys, parties):
     """E-03: a power cut takes the DNS server too; where names last led lies on disk, sealed, and a 911 goes there."""
     carrier = await parties(Carrier("udp", CARRIER_IP, answering))

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -282,6 +283,53 @@ async def test_a_connection_nobody_uses_is_closed(element: Element) -> None:
     async with asyncio.timeout(WAIT_S):
         assert await reader.read() == b""
     writer.close()
+
+
+@pytest.mark.parametrize(
+    ("everywhere", "peer", "asked"),
+    [
+        ("0.0.0.0", "127.0.0.2", ("127.0.0.9", "127.0.0.10")),
+        ("::", "::1", ("::1", "::1")),
+    ],
+)
+async def test_an_answer_leaves_from_the_address_that_was_asked(
+    everywhere: str, peer: str, asked: tuple[str, str]
+) -> None:
+    """E-18: RFC 3581 §4: a PBX or firewall hears nobody but whom it sent to, a shared address among ours for one."""
+    loop = asyncio.get_running_loop()
+    came: asyncio.Queue[Hop] = asyncio.Queue()
+    shell = UdpShell(receive=lambda _data, hop: came.put_nowait(hop), drained=lambda: None, failed=lambda _hop: None)
+    _, port = shell.open(everywhere, 0)
+    with socket.socket(socket.AF_INET6 if ":" in peer else socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.setblocking(False)
+        client.bind((peer, 0))
+        for ours in asked:
+            client.connect((ours, port))  # from now on nobody else is heard
+            await loop.sock_sendall(client, b"ping")
+            async with asyncio.timeout(WAIT_S):
+                hop = await came.get()
+                assert shell.asked_at(hop) == ours
+                shell.send(b"pong", hop)
+                assert await loop.sock_recv(client, 100) == b"pong"
+    assert shell.asked_at(Hop("udp", peer, 1)) == ""
+    shell.close()
+
+
+async def test_a_peer_is_answered_when_the_address_it_asked_has_moved_away() -> None:
+    """E-18: from whichever address there is: an answer from another is better than none."""
+    loop = asyncio.get_running_loop()
+    shell = UdpShell(receive=lambda _data, _hop: None, drained=lambda: None, failed=lambda _hop: None)
+    shell.open("0.0.0.0", 0)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.setblocking(False)
+        client.bind(("127.0.0.2", 0))
+        address = client.getsockname()
+        shell._note_asked(address, struct.pack("=i4s4s", 1, socket.inet_aton("192.0.2.77"), b""))
+        shell.send(b"pong", Hop("udp", *address))
+        async with asyncio.timeout(WAIT_S):
+            assert await loop.sock_recv(client, 100) == b"pong"
+        assert shell.asked_at(Hop("udp", *address)) == ""
+    shell.close()
 
 
 def test_a_request_is_a_request() -> None:
