@@ -69,7 +69,7 @@ PARTS = {
     "golden": ["tests/golden"],
     "browser": ["tests/browser"],
 }
-# `run.py test` runs four lanes side by side on two cores. The first has what waits for servers, phones and timers, half
+# `run.py test` runs five lanes side by side on two cores. The first has what waits for servers, phones and timers, half
 # its time without a core; the others compute and draw pages, longest first, and give way to the first, whose tests look
 # at the clock. A lane that is done helps another, and what is short comes last, so that all end together.
 COMPUTING_PROTOCOL = tuple(
@@ -99,7 +99,7 @@ COMPUTING: Pieces = (
     ("unit, sip", ("tests/unit/sip",), ()),
 )
 SHORT = 2  # that many of them stand behind what no piece names
-HELPERS = 3  # computing lanes beside the waiting one: each waits a third of its time, for a browser or for a disk
+HELPERS = 4  # computing lanes beside the waiting one: each waits a third of its time, for a browser or for a disk
 GIVING_WAY = ("nice", "-n", "5")
 SLOWEST = 10  # tests of a lane that are named at the end
 OWN_WORDS = ("test", "check", "bench", "soak", "golden-rewrite", "compile")
