@@ -105,7 +105,7 @@ SLOWEST = 10  # tests of a lane that are named at the end
 OWN_WORDS = ("test", "check", "bench", "soak", "golden-rewrite", "compile")
 COMMANDS = (  # of `callpoint`, told apart from a slip before anything is installed
     "run", "demo", "check-config", "migrate", "doctor", "call", "snippet", "import", "export", "backup", "restore",
-    "account", "api-key", "phone", "phone-settings", "audit", "user", "operator",
+    "account", "api-key", "keys", "phone", "phone-settings", "audit", "user", "operator",
 )  # fmt: skip
 USAGE = """\
 python3 run.py                 start Callpoint here (data in ./data): 8080 for phones, 127.0.0.1:8081 for the pages,
@@ -120,7 +120,7 @@ python3 run.py soak            an hour of calls: memory, descriptors and transac
 python3 run.py compile         make the SIP core machine code: a call costs less than half (gcc, Python's headers)
 python3 run.py golden-rewrite  write the golden files anew, to be read as a diff
 python3 run.py COMMAND ...     the callpoint command: check-config, doctor, backup, restore, account, api-key, user,
-                               call, phone, import, export, snippet, audit, migrate; each with --help. It is also
+                               call, phone, import, export, snippet, audit, keys, migrate; each with --help. It is also
                                .venv/bin/callpoint
 """
 

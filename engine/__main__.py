@@ -22,7 +22,7 @@ from engine.commanding import ConfigOption, JsonOption, told_in_words, version
 from engine.commanding import cli as _cli
 from engine.commanding import opened as _opened
 from engine.commanding import run_to_end as _run
-from engine.commands import backup, snippet
+from engine.commands import backup, keys, snippet
 from engine.errors import ConfigFault, EngineError, Invalid
 from engine.port_check import PortsTaken
 
@@ -47,6 +47,7 @@ operator_app = typer.Typer(no_args_is_help=True, help="Platform operators: peopl
 for name, sub in (
     ("account", account_app),
     ("api-key", api_key_app),
+    ("keys", keys.app),
     ("phone", phone_app),
     ("phone-settings", phone_settings_app),
     ("audit", audit_app),

@@ -295,6 +295,9 @@ class Event(StrEnum):
     AUDIT_VIEW_DELETE = "audit_view.delete"
     BACKUP_CREATE = "backup.create"
     BACKUP_RESTORE = "backup.restore"
+    SEALING_KEY_CREATE = "sealing_key.create"
+    SEALING_KEY_ROTATE = "sealing_key.rotate"
+    SEALING_KEY_RESEAL = "sealing_key.reseal"
     ANOMALY_CREATE = "anomaly.create"
     ANOMALY_LIST = "anomaly.list"
     ANOMALY_READ = "anomaly.read"
@@ -391,6 +394,7 @@ _CATEGORIES = {
     "clock": Category.AUDIT,
     "audit_view": Category.AUDIT,
     "backup": Category.SECURITY,
+    "sealing_key": Category.SECURITY,
     "anomaly": Category.SECURITY,
 }
 _CATEGORIES_OF_EVENTS = {

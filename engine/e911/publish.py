@@ -65,6 +65,7 @@ class SnapshotPublisher:
             try:
                 if self._wake.is_set() or self._has_changed():
                     self._wake.clear()
+                    self._keys.read_again()  # what another process committed may be sealed with a new key
                     await self.publish_changed()
                 if time.monotonic() >= self.sightings_due_at:
                     await self.publish_sighted()

@@ -74,3 +74,54 @@ def test_secrets_compare_whole() -> None:
     assert crypto.same("a", "a")
     assert not crypto.same("a", "b")
     assert crypto.fingerprint("x") != crypto.fingerprint("y")
+
+
+def test_a_ring_that_meets_a_new_key_finds_it_in_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "keys.toml"
+    running = crypto.create(path)
+    sealed = running.seal(b"old", "c")
+    name = crypto.add(path)
+    assert (name, crypto.load(path).current) == ("k2", "k1"), "a key that was added seals nothing yet"
+    crypto.use(path, name)
+    anew = crypto.load(path).seal(b"new", "c")
+    assert running.open(anew, "c") == b"new"
+    assert running.current == "k2", "and seals with it from then on"
+    assert running.open(sealed, "c") == b"old"
+    assert running.index("token", "t") == crypto.load(path).index("token", "t")
+
+
+def test_a_key_file_that_cannot_be_read_again_takes_no_key_away(tmp_path: Path) -> None:
+    path = tmp_path / "keys.toml"
+    running = crypto.create(path)
+    sealed = running.seal(b"x", "c")
+    path.write_text("current = ")
+    with pytest.raises(Unsealable, match="k9"):
+        running.open(KeyRing("k9", {"k9": bytes(32)}).seal(b"x", "c"), "c")
+    path.unlink()
+    assert not running.read_again()
+    assert running.open(sealed, "c") == b"x"
+
+
+@pytest.mark.parametrize("first", ["k1", "k10", "a", "prod-1", "zz", "2026-11", "k"])
+def test_the_first_key_stays_the_one_that_look_ups_derive_from(tmp_path: Path, first: str) -> None:
+    path = tmp_path / "keys.toml"
+    path.write_text(crypto._text(KeyRing(first, {first: bytes(range(32))})))
+    path.chmod(0o640)
+    wanted = crypto.load(path).index("token", "t")
+    for _ in range(12):
+        crypto.use(path, crypto.add(path))
+        assert crypto.load(path).index("token", "t") == wanted
+    assert len(crypto.load(path).keys) == 13
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert [one.name for one in tmp_path.iterdir()] == ["keys.toml"]
+
+
+def test_a_key_file_behind_a_link_is_changed_where_it_lies(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    crypto.create(tmp_path / "kept" / "keys.toml")
+    (tmp_path / "keys.toml").symlink_to(tmp_path / "kept" / "keys.toml")
+    crypto.add(tmp_path / "keys.toml")
+    assert (tmp_path / "keys.toml").is_symlink()
+    assert list(crypto.load(tmp_path / "kept" / "keys.toml").keys) == ["k1", "k2"]
+    with pytest.raises(ConfigFault, match="k7"):
+        crypto.use(tmp_path / "keys.toml", "k7")
