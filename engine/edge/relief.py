@@ -62,9 +62,9 @@ class Relief:
             OSError: the socket cannot be had.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        for path in self._folder.glob(f"edge.*{SUFFIX}"):
-            if not Path(f"/proc/{path.name.split('.')[1]}").exists():  # it was killed
-                path.unlink(missing_ok=True)
+        for left in self._folder.glob(f"edge.*{SUFFIX}"):
+            if not Path(f"/proc/{left.name.split('.')[1]}").exists():  # it was killed
+                left.unlink(missing_ok=True)
         # by descriptor: the address of a socket may have 108 bytes, the path of a data folder more
         self._descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
         path = self._path(self._own)

@@ -123,13 +123,9 @@ class SipStack:
             emit=self._events.append,
         )
         self._own_requests = OwnRequests(
-            transactions=self._transactions,
-            dialogs=self._dialogs,
-            deadlines=self._deadlines,
-            make_branch=make_branch,
-            make_tag=make_tag,
-            emit=self._events.append,
-        )
+            transactions=self._transactions, dialogs=self._dialogs, deadlines=self._deadlines, make_branch=make_branch,
+            make_tag=make_tag, emit=self._events.append,
+        )  # fmt: skip
         self.refused = self._refusals.counts
         # (message, who sent it) -> does another process on our address take what belongs to nothing here? None: nobody
         self.stray: Callable[[bytes, Hop], bool] | None = None
