@@ -19,14 +19,21 @@ OLDEST_MAIL = select(func.min(Notification.created_at)).where(
 """When the mail that waits longest was written: the outbox's lag, for readiness. A webhook is some account's own, and
 its being away says nothing of this node."""
 
+NOBODY_WAITS_SO_LONG = dt.timedelta(hours=1)  # no pause between tries is so long, and no lease
+
 
 def is_due(channels: Sequence[Channel], now: dt.datetime) -> tuple[ColumnElement[bool], ...]:
-    """What waits for those channels, is due, and is nobody's."""
+    """What waits for those channels, is due, and is nobody's.
+
+    A time that lies further ahead than anything is put off for was written before the clock was set back: it is over.
+    So is that of a message that was never tried, which is due from its first moment on.
+    """
+    ahead = now + NOBODY_WAITS_SO_LONG
     return (
         Notification.state == NotificationState.WAITING,
         Notification.channel.in_(channels),
-        Notification.next_try_at <= now,
-        or_(Notification.claimed_until.is_(None), Notification.claimed_until < now),
+        or_(Notification.tries == 0, Notification.next_try_at <= now, Notification.next_try_at > ahead),
+        or_(Notification.claimed_until.is_(None), Notification.claimed_until < now, Notification.claimed_until > ahead),
     )
 
 

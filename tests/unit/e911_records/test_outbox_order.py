@@ -2,12 +2,13 @@
 
 import datetime as dt
 
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.db import Database, utc_now
-from engine.e911.store_outbox import in_turn
+from engine.e911.store_outbox import claim, in_turn, is_due
 from engine.ids import new_id
-from engine.models import Account, Notification, NotificationState
+from engine.models import Account, Channel, Notification, NotificationState
 from tests.factories import add_account, emergency_call
 
 
@@ -61,3 +62,26 @@ async def test_no_more_of_one_recipient_are_taken_than_may_be_sent_at_once(datab
             await add_message(session, account, "drill", "many", now - dt.timedelta(minutes=20 - at))
         await add_message(session, account, "drill", "one", now)
         assert await order_of(session, 4) == ["many"] * 4 + ["one"]
+
+
+async def test_what_was_put_off_before_the_clock_was_set_back_does_not_wait_for_it(database: Database) -> None:
+    """E-10: the clock was four hours ahead and was put right: what was written, put off or claimed then is due now. A
+    pause or a lease of this clock is kept.
+    """
+    now = utc_now()
+    ahead, soon = now + dt.timedelta(hours=4), now + dt.timedelta(minutes=5)
+    async with database.sessions.begin() as session:
+        account = await add_account(session)
+        await add_message(session, account, "emergency", "never tried", soon)
+        await add_message(session, account, "emergency", "put off by the wrong clock", ahead, tries=2)
+        await add_message(session, account, "emergency", "put off by this one", soon, tries=2)
+        await add_message(session, account, "emergency", "claimed by the wrong clock", now)
+        await add_message(session, account, "emergency", "claimed by this one", now)
+        ids = {row.recipient: row.id for row in (await session.scalars(select(Notification))).all()}
+        await claim(session, "one", [ids["claimed by the wrong clock"]], ahead)
+        await claim(session, "one", [ids["claimed by this one"]], soon)
+    async with database.sessions() as session:
+        due = set((await session.scalars(in_turn(*is_due([Channel.EMAIL], now)))).all())
+    assert {name for name, identity in ids.items() if identity in due} == {
+        "never tried", "put off by the wrong clock", "claimed by the wrong clock",
+    }  # fmt: skip
