@@ -145,6 +145,12 @@ class Lending:
             del self._loans[number]
         return [loan for loan in self._loans.values() if loan.until > now]
 
+    def shift(self, step: timedelta) -> None:
+        """The clock was set by that much, and no caller waited: every loan goes on as long as it would have."""
+        for number, loan in self._loans.items():
+            self._loans[number] = replace(loan, until=loan.until + step)
+        self.fresh = [replace(loan, until=loan.until + step) for loan in self.fresh]
+
     def _keep(self, loan: Loan) -> None:
         self._loans[loan.number] = loan
         self._loans.move_to_end(loan.number)

@@ -2,15 +2,17 @@
 
 Each SIP process appends to a small file of its own, one sealed line a loan, and reads on in those of the others, so
 that a call back finds its caller whichever process takes it. Nothing waits for the disk: a thread writes twice a
-second what was lent since, and begins the file anew when most of it is over.
+second what was lent since, and begins the file anew when most of it is over, or when the clock was set: a loan is so
+many minutes, whatever the clock says meanwhile.
 """
 
 import json
 import os
+import time
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from engine.crypto import KeyRing, Unsealable
@@ -18,6 +20,7 @@ from engine.e911.lending import MAX_LENT, Lending, Loan, without_stream
 
 CONTEXT = "loans"
 SUFFIX = ".loans"
+STEP = timedelta(minutes=1)  # a clock that is so far from where it ought to be was set; less is its own business
 MAX_LINES = 3 * MAX_LENT  # of one file; then it is begun anew with what is still good
 
 
@@ -39,6 +42,7 @@ class LoanFiles:
         name: str = "edge",
         on_fault: Callable[[str], None] = lambda _: None,
         max_lines: int = MAX_LINES,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.fault = ""
         self._on_fault = on_fault
@@ -48,6 +52,9 @@ class LoanFiles:
         self._thread = ThreadPoolExecutor(1, "loans")
         self._work: Future[str] | None = None
         self._lines, self._max_lines = 0, max_lines
+        self._monotonic = monotonic
+        self._seen: tuple[datetime, float] | None = None  # both clocks at the last tick
+        self._is_moved = False  # our file holds the times of before
 
     def load(self, now: datetime) -> None:
         """Read every process's file, our own of before too; ours is begun anew."""
@@ -58,6 +65,7 @@ class LoanFiles:
 
     def tick(self, now: datetime) -> None:
         """Write what was lent since, learn what others lent; `now` is UTC. Returns at once."""
+        self._look_at_the_clock(now)  # before others' files are read, which are moved already
         if self._work is not None:
             if not self._work.done():
                 return
@@ -65,12 +73,21 @@ class LoanFiles:
             self._work = None
         for path in self._others():
             self._learn(path)
-        if self._lines > self._max_lines:
+        if self._is_moved or self._lines > self._max_lines:
             self._begin_anew(now)
         elif self._lending.fresh:
             fresh = self._lending.take_fresh()
             self._lines += len(fresh)
             self._work = self._thread.submit(self._write, fresh, is_new=False)
+
+    def _look_at_the_clock(self, now: datetime) -> None:
+        """Move the loans when the clock was set since the last look."""
+        before, self._seen = self._seen, (now, self._monotonic())
+        if before is not None:
+            step = now - before[0] - timedelta(seconds=self._seen[1] - before[1])
+            if abs(step) >= STEP:
+                self._lending.shift(step)
+                self._is_moved = True
 
     def close(self) -> None:
         """Write what is not written yet; takes as long as the disk does."""
@@ -86,6 +103,7 @@ class LoanFiles:
 
     def _begin_anew(self, now: datetime) -> None:
         self._lending.take_fresh()
+        self._is_moved = False
         loans = self._lending.loans(now)
         self._lines = len(loans)
         self._work = self._thread.submit(self._write, loans, is_new=True)

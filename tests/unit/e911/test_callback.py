@@ -590,6 +590,36 @@ def test_processes_learn_of_each_other_s_loans(tmp_path, keys):
     theirs.close()
 
 
+@pytest.mark.parametrize("hours", [5, -5])
+def test_a_clock_that_is_set_ends_no_loan_and_makes_none_longer(tmp_path, keys, hours):
+    """E-09: the clock is put right by hours while a number is lent: a call back finds its caller as long as before."""
+    clock, set_to = [100.0], timedelta(hours=hours)
+    one, other = Lending(), Lending()
+    mine, theirs = (
+        LoanFiles(tmp_path, keys, each, name=name, monotonic=lambda: clock[0])
+        for each, name in ((one, "1"), (other, "2"))
+    )
+    one.lend(loan(minutes=60))
+    mine.tick(NOW)
+    settled(mine)
+    theirs.tick(NOW)
+    clock[0] += 600
+    then = NOW + 10 * MINUTE + set_to
+    for files in (mine, theirs, mine, theirs):
+        files.tick(then)
+        if files._work is not None:
+            settled(files, then)
+    for lending in (one, other):
+        assert lending.loan_of(ELINS[0], then + 49 * MINUTE).sip_user == "desk102"
+        assert lending.loan_of(ELINS[0], then + 51 * MINUTE) is None
+    mine.close()
+    theirs.close()
+    after = Lending()
+    LoanFiles(tmp_path, keys, after).load(then)
+    assert after.loan_of(ELINS[0], then + 49 * MINUTE).sip_user == "desk102"
+    assert after.loan_of(ELINS[0], then + 51 * MINUTE) is None
+
+
 def test_a_file_that_cannot_be_read_costs_its_loans_and_nothing_else(tmp_path, keys):
     (tmp_path / "loans").mkdir()
     (tmp_path / "loans" / "x.loans").write_bytes(b"nonsense\nbm9uc2Vuc2U=\ncut off")
