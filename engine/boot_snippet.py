@@ -51,7 +51,7 @@ async def files_of(
             "Phones must be told an address they reach: set [provisioning] public_url, or name it with "
             "--base http://HOST:8080."
         )
-    token = await phones.reveal_token(session, actor, account)
+    token = await phones.reveal_token_to_hand_out(session, actor, account)
     url = tokens.provisioning_url(base, token)
     return dhcp.snippet(wish.name, url, vendors.known().profiles.values(), tftp=tftp_address(config))
 

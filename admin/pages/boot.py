@@ -19,7 +19,7 @@ async def get_boot(request: web.Request) -> web.Response:
     account, config = request[ACCOUNT], request.app[CONFIG]
     if account.provisioning_token_index is None:
         return render(request, "boot.html.j2", url=None)
-    token = await phones.reveal_token(request[SESSION], request[ACTOR], account)
+    token = await phones.reveal_token_to_hand_out(request[SESSION], request[ACTOR], account)
     url, profiles = provisioning_url(request, token), vendors.known().profiles.values()
     try:
         snippets = [
@@ -33,6 +33,7 @@ async def get_boot(request: web.Request) -> web.Response:
         request,
         "boot.html.j2",
         url=url,
+        is_next=account.next_provisioning_token is not None,
         url_warnings=provisioning_warnings(request),
         snippets=snippets,
         menus=menus,

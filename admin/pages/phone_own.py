@@ -241,7 +241,7 @@ async def get_qr(request: web.Request) -> web.Response:
     phone = await _phone(request)
     profile = vendors.known().profiles.get(phone.vendor)
     record = await request.app[INDEX].phone(phone.id)
-    token = await phones.reveal_token(request[SESSION], request[ACTOR], request[ACCOUNT])
+    token = await phones.reveal_token_to_hand_out(request[SESSION], request[ACTOR], request[ACCOUNT])
     content = None
     if profile is not None and record is not None:
         content = softphones.qr_content(profile, provisioning_url(request, token), phone.mac, record.settings)

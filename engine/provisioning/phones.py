@@ -361,6 +361,18 @@ async def reveal_token(session: AsyncSession, actor: Actor, account: Account) ->
     return account.provisioning_token
 
 
+async def reveal_token_to_hand_out(session: AsyncSession, actor: Actor, account: Account) -> str:
+    """The clear token that a phone is to be told from outside, by DHCP, a menu, a QR code; an audited read.
+
+    While phones are being moved to the next URL it is that one's: who is told the old one at each start never moves.
+
+    Raises:
+        NotFound: none was generated yet.
+    """
+    token = await reveal_token(session, actor, account)
+    return account.next_provisioning_token or token
+
+
 async def rotate_phone_admin_password(session: AsyncSession, actor: Actor, account: Account) -> str:
     """Give the account's phones a new admin password; each takes it at its next fetch. Returns the clear password."""
     await store_cutover.lock(session, account)

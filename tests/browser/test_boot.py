@@ -7,8 +7,11 @@ from typing import Any
 from playwright.async_api import expect
 from sqlalchemy import select
 
+from engine.audit.record import SYSTEM
+from engine.boot_snippet import BootWish, files_of
+from engine.config import Config
 from engine.models import Account, AuditEntry, Phone
-from engine.provisioning import dhcp, vendors
+from engine.provisioning import cutover, dhcp, vendors
 from engine.provisioning.location_alarms import LocationAlarms
 from tests.browser.site import Site
 from tests.factories import add_phone
@@ -45,6 +48,29 @@ async def test_every_dhcp_server_has_its_snippet_with_the_accounts_url(filled: S
         assert "provisioning_token.reveal" in seen.all()
     await page.set_viewport_size({"width": 375, "height": 800})
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "with every snippet open"
+
+
+async def test_during_a_move_what_is_handed_out_is_the_next_url(filled: Site, new_page: NewPage):
+    """P-04, P-20: page, DHCP and menus name where phones are being moved to, and say so; nothing names the old one."""
+    page = await new_page(filled)
+    await page.goto(f"{filled.url}{PATH}")
+    await expect(page.get_by_text("This is the next URL")).to_have_count(0)
+    old = await page.locator("#value-boot-url").text_content()
+    async with filled.database.sessions.begin() as session:
+        account = await session.get(Account, filled.account_id)
+        assert account is not None
+        token = await cutover.begin(session, SYSTEM, account, filled.keys)
+    await page.reload()
+    await expect(page.locator("#value-boot-url")).to_have_text(f"http://127.0.0.1:8080/p/{token}/")
+    await expect(page.get_by_text("This is the next URL: your phones are being moved to it.")).to_be_visible()
+    assert str(old) not in await page.content()
+    async with filled.database.sessions.begin() as session:
+        account = await session.get(Account, filled.account_id)
+        assert account is not None
+        wish = BootWish("dnsmasq", base="http://192.0.2.1:8080")
+        (text,) = (await files_of(session, SYSTEM, account, Config(), wish)).values()
+    assert f"/p/{token}/" in text
+    assert str(old).rsplit("/p/", 1)[1] not in text
 
 
 async def test_without_a_url_the_page_says_what_comes_first(owned: Site, new_page: NewPage):
