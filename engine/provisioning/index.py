@@ -11,15 +11,17 @@ two walks as a right one.
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote
 
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from engine.crypto import KeyRing
 from engine.db import Database
@@ -218,27 +220,34 @@ class SessionIndex:
     is_instant = False
 
     def __init__(self, database: Database, keys: KeyRing) -> None:
-        self._database = database
         self._keys = keys
+        engine = database.engine
+        self._alone = engine.execution_options(isolation_level="AUTOCOMMIT")  # one statement needs no BEGIN of its own
+        one_commit = "REPEATABLE READ" if engine.dialect.name == "postgresql" else "SERIALIZABLE"
+        self._together = engine.execution_options(isolation_level=one_commit)
 
     async def find(self, token_index: str, mac: str, file: str = "") -> Found | None:
         rows = await self._all(_FIND, {"token_index": token_index, "mac": mac, "file": file})
         return _found(rows[0]) if rows else None
 
     async def account(self, account_id: str) -> AccountRecord | None:
-        rows = await self._all(_ACCOUNT, {"account_id": account_id})
-        return _account(rows[0], await self._all(_LEVELS, _of_account(account_id)), self._keys) if rows else None
+        async with self._connected(self._together) as connection:
+            rows = await _rows(connection, _ACCOUNT, {"account_id": account_id})
+            if not rows:
+                return None
+            return _account(rows[0], await _rows(connection, _LEVELS, _of_account(account_id)), self._keys)
 
     async def phone(self, phone_id: str) -> PhoneRecord | None:
-        rows = await self._all(_PHONE, {"phone_id": phone_id})
-        if not rows:
-            return None
-        levels = await self._all(_LEVELS, _of_phone(phone_id, rows[0]))
-        lines = await self._all(_LINES, {"phone_id": phone_id})
-        found = _phone(phone_id, rows[0], levels, lines, self._keys)
-        wanted = _assets_asked(found)
-        found = _with_assets(found, await self._all(_ASSETS, wanted)) if wanted is not None else found
-        return _gated(found, await self._all(location_gate.STATEMENT, {"phone_id": phone_id}))
+        async with self._connected(self._together) as connection:
+            rows = await _rows(connection, _PHONE, {"phone_id": phone_id})
+            if not rows:
+                return None
+            levels = await _rows(connection, _LEVELS, _of_phone(phone_id, rows[0]))
+            lines = await _rows(connection, _LINES, {"phone_id": phone_id})
+            found = _phone(phone_id, rows[0], levels, lines, self._keys)
+            wanted = _assets_asked(found)
+            found = _with_assets(found, await _rows(connection, _ASSETS, wanted)) if wanted is not None else found
+            return _gated(found, await _rows(connection, location_gate.STATEMENT, {"phone_id": phone_id}))
 
     async def phonebook(self, account_id: str) -> tuple[Entry, ...]:
         return entries_of(await self._all(_PHONEBOOK, {"account_id": account_id}))
@@ -254,11 +263,24 @@ class SessionIndex:
         """Nothing is held open here."""
 
     async def _all(self, sql: str, parameters: dict[str, str]) -> list[Any]:
+        async with self._connected(self._alone) as connection:
+            return await _rows(connection, sql, parameters)
+
+    @asynccontextmanager
+    async def _connected(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+        """A connection for one question; of `_together`: every statement of it reads the same commit."""
         try:
-            async with self._database.engine.connect() as connection:
-                return list((await connection.execute(text(sql), parameters)).all())
+            async with engine.connect() as connection:
+                yield connection
         except (SQLAlchemyError, OSError) as exc:
             raise DatabaseAway("The database cannot be read. Phones keep their last configuration.") from exc
+
+
+_statement = cache(text)  # parsed once each
+
+
+async def _rows(connection: AsyncConnection, sql: str, parameters: dict[str, str]) -> list[Any]:
+    return list((await connection.execute(_statement(sql), parameters)).all())
 
 
 def open_index(database: Database, keys: KeyRing) -> Index:

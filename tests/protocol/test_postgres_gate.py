@@ -1,8 +1,10 @@
 """P-20, P-22 on a real PostgreSQL: the gate's statements, the alarms, the bootstrap's look-up; two nodes, one entry."""
 
 import asyncio
+import threading
 
-from sqlalchemy import select
+import pytest
+from sqlalchemy import event, select
 
 from engine.audit.events import Event
 from engine.audit.record import SYSTEM, record
@@ -57,3 +59,36 @@ async def test_the_gate_and_the_bootstrap_on_postgresql(postgres: Database, keys
         assert (stored.network_location_id, stored.no_location_at) == (place.id, None)
         told = await session.scalars(select(AuditEntry.event).where(AuditEntry.event.like("phone.location_%")))
         assert sorted(told) == ["phone.location_found", "phone.location_missing", "phone.location_missing"]
+
+
+async def test_what_a_phone_is_rendered_from_is_of_one_commit(
+    postgres: Database, postgres_url: str, keys: KeyRing
+) -> None:
+    """P-10: a change that is committed between two of its statements is in the next rendering, whole."""
+    async with postgres.sessions.begin() as session:
+        account = await add_account(session)
+        phone = await add_phone(session, account, await add_line(session, account, "101"), label="before")
+    asyncpg = pytest.importorskip("asyncpg")
+    asked: list[str] = []
+
+    async def change() -> None:
+        own = await asyncpg.connect(postgres_url.replace("+asyncpg", ""))
+        await own.execute("UPDATE phone SET label = 'after'; UPDATE line SET extension = '202'")
+        await own.close()
+
+    def before_each(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        asked.append(statement)
+        if len(asked) == 2:  # the phone's row is read, its lines are not
+            other = threading.Thread(target=asyncio.run, args=(change(),))
+            other.start()
+            other.join()
+
+    opened = index.SessionIndex(postgres, keys)
+    event.listen(postgres.engine.sync_engine, "before_cursor_execute", before_each)
+    found = await opened.phone(phone.id)
+    event.remove(postgres.engine.sync_engine, "before_cursor_execute", before_each)
+    assert found is not None
+    assert (found.label, [line.extension for line in found.lines]) == ("before", ["101"])
+    again = await opened.phone(phone.id)
+    assert again is not None
+    assert (again.label, [line.extension for line in again.lines]) == ("after", ["202"])
