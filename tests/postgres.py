@@ -7,8 +7,10 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,9 @@ import pytest
 
 from tests.ports import free_port
 
+LONGEST_S = 600  # a large database that is kept writes back what it holds before it stops
 SETTINGS = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "shared_buffers=16MB")
+_ENVIRONMENT = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"}
 
 
 def programs() -> Path | None:
@@ -53,14 +57,35 @@ def running_postgres(
         if not (data / "PG_VERSION").exists():
             words = ["-U", "callpoint", "-A", "trust", "-E", "UTF8", "--no-sync"]
             _run([folder / "initdb", "-D", data, *words], as_user, base)
-        options = [f"-c {setting}" for setting in (*settings, f"max_connections={connections}")]
-        server = " ".join([f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={base}", *options])
-        control: list[str | Path] = [folder / "pg_ctl", "-D", data, "-l", Path(base) / "log", "-w", "-t", "600"]
-        _run([*control, "-o", server, "start"], as_user, base)
-        try:
+        options = [f"-c{setting}" for setting in (*settings, f"max_connections={connections}")]
+        places = ["-p", str(port), "-clisten_addresses=127.0.0.1", f"-cunix_socket_directories={base}"]
+        with _served([str(folder / "postgres"), "-D", str(data), *places, *options], as_user, base) as server:
+            _await_answers(folder / "pg_isready", port, server, Path(base) / "log")
             yield f"postgresql+asyncpg://callpoint@127.0.0.1:{port}/postgres"
-        finally:
-            _run([*control, "-m", "fast" if kept else "immediate", "stop"], as_user, base)
+            server.send_signal(signal.SIGINT if kept else signal.SIGQUIT)  # fast, immediate
+
+
+@contextlib.contextmanager
+def _served(command: list[str], as_user: dict[str, Any], base: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The server as our own child, not `pg_ctl`'s: what it uses of the machine is counted as ours when it has ended."""
+    with (Path(base) / "log").open("ab") as log:
+        server = subprocess.Popen(command, cwd=base, env=_ENVIRONMENT, stdout=log, stderr=log, **as_user)
+    try:
+        yield server
+    except BaseException:
+        server.send_signal(signal.SIGQUIT)
+        raise
+    finally:
+        server.wait(LONGEST_S)
+
+
+def _await_answers(is_ready: Path, port: int, server: subprocess.Popen[bytes], log: Path) -> None:
+    until = time.monotonic() + LONGEST_S
+    asked = [str(is_ready), "-q", "-h", "127.0.0.1", "-p", str(port)]
+    while subprocess.run(asked, env=_ENVIRONMENT, check=False).returncode:
+        assert server.poll() is None, f"PostgreSQL ended: {log.read_text()}"
+        assert time.monotonic() < until, f"PostgreSQL does not answer: {log.read_text()}"
+        time.sleep(0.05)
 
 
 @contextlib.contextmanager
@@ -77,15 +102,14 @@ def _run(command: Sequence[str | Path], as_user: dict[str, Any], cwd: str) -> No
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
-        env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"},
-        stdout=subprocess.DEVNULL,  # the server inherits it: a pipe would never end
+        env=_ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        timeout=600,  # a large database that is kept writes back what it holds before it stops
+        timeout=LONGEST_S,
         check=False,
         **as_user,
     )
-    log = Path(cwd) / "log"
-    assert done.returncode == 0, f"{command[0]} failed: {log.read_text() if log.exists() else done.returncode}"
+    assert done.returncode == 0, f"{command[0]} failed: {done.returncode}"
 
 
 def _server_user() -> str | None:
