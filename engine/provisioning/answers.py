@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from aiohttp import HttpVersion10, StreamReader, hdrs, web
+from aiohttp import HttpVersion10, HttpVersion11, StreamReader, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError
@@ -87,8 +87,8 @@ class _PhoneRequestHandler(CrowdedHandler):
 
 
 class PhoneServer(CrowdedServer):
-    """The server of the phones' port. A request line without a version (HTTP/0.9) is answered as HTTP/1.0: our status
-    line is the one of a protocol we speak (RFC 9112 §2.3).
+    """The server of the phones' port. A request line without a version (HTTP/0.9) is answered as HTTP/1.0, one of a
+    later version than ours as HTTP/1.1: our status line is the one of a protocol we speak (RFC 9112 §2.3).
     """
 
     def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], **options: Any) -> None:
@@ -102,8 +102,9 @@ class PhoneServer(CrowdedServer):
         writer: AbstractStreamWriter,
         task: asyncio.Task[None],
     ) -> web.BaseRequest:
-        if message.version < HttpVersion10:
-            message = message._replace(version=HttpVersion10)
+        spoken = min(max(message.version, HttpVersion10), HttpVersion11)
+        if spoken != message.version:
+            message = message._replace(version=spoken)
         return web.BaseRequest(message, payload, protocol, writer, task, self._loop)
 
     def __call__(self) -> web.RequestHandler:

@@ -2,9 +2,10 @@
 
 import asyncio
 import hashlib
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import aiohttp
 from yarl import URL
@@ -19,7 +20,9 @@ ATTEMPTS = 3  # Poly: device.prov.redunAttemptLimit; a Yealink tries its server 
 
 @dataclass(frozen=True, slots=True)
 class FileResult:
-    """One request of the boot. `status` 0: no answer at all. `is_applied` False: missing, or the same as last time."""
+    """One request of the boot. `status` 0: no answer at all. `is_applied` False: missing, or the same as last time.
+    `trouble`: what kept a server that is there from answering, such as a certificate nobody trusts.
+    """
 
     method: str
     name: str
@@ -27,6 +30,7 @@ class FileResult:
     size_bytes: int
     duration_ms: float
     is_applied: bool = False
+    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +96,7 @@ class Wire:
 
     def mark_applied(self) -> None:
         """The file of the last request went into the phone's settings."""
-        last = self.files[-1]
-        self.files[-1] = FileResult(
-            last.method, last.name, last.status, last.size_bytes, last.duration_ms, is_applied=True
-        )
+        self.files[-1] = replace(self.files[-1], is_applied=True)
 
     async def _request(self, method: str, name: str, data: bytes | None) -> tuple[int, bytes]:
         """Ask, and once more with a password where the server wants one and the phone has it."""
@@ -113,17 +114,18 @@ class Wire:
     ) -> tuple[int, bytes, list[str]]:
         headers = {"User-Agent": self.agent, "Accept": "*/*"} | ({"Authorization": proof} if proof else {})
         started = time.perf_counter()
-        lines: list[str] = []
+        lines, trouble = list[str](), ""
         try:
             async with self.session.request(method, url, data=data, headers=headers) as answer:
                 body = await answer.read()
                 status = answer.status
                 if answer.url.origin() == URL(url).origin():  # a redirect's other host learns no password
                     lines = answer.headers.getall("WWW-Authenticate", [])
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            status, body = 0, b""
+        except (aiohttp.ClientError, TimeoutError, OSError) as exc:
+            status, body, trouble = 0, b"", _trouble(exc)
         spent_ms = (time.perf_counter() - started) * 1000
-        self.files.append(FileResult(method, name, status, len(body if data is None else data), spent_ms))
+        size = len(body if data is None else data)
+        self.files.append(FileResult(method, name, status, size, spent_ms, trouble=trouble))
         return status, body, lines
 
 
@@ -148,6 +150,20 @@ def named(*names: str) -> Callable[[Mapping[str, str]], str | None]:
 def place(settings: Mapping[str, str], stem: str) -> str:
     host = settings.get(f"{stem}address", "")
     return f"{host}:{settings.get(f'{stem}port') or 5060}" if host else ""
+
+
+def _trouble(error: Exception) -> str:
+    """What came between the phone and a server that is there; "": nothing is known but that no answer came."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        refused = error.certificate_error
+        why = refused.verify_message if isinstance(refused, ssl.SSLCertVerificationError) else str(refused)
+        return (
+            f"the server's certificate is not trusted here ({why}), and a phone that does not know its authority "
+            "refuses it as well. Name the authority's file in SSL_CERT_FILE to try with it"
+        )
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        return f"no TLS connection comes about ({error.os_error}): look whether HTTPS is spoken at that port"
+    return ""
 
 
 def is_new(flash: Memory, name: str, data: bytes) -> bool:

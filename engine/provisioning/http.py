@@ -510,6 +510,8 @@ class _Door:
             size = await uploads.swallow(request, self._port.upload_within_s)
         except uploads.Refused as exc:
             return self._refuse(asked, who, found, FetchKind.DENIED, exc.reason)
+        if await self._port.index.find(asked.token_index, "") is None:
+            return self._refuse(asked, who, None, FetchKind.DENIED, "token")  # rotated while the body came
         fetch = noted(asked, who, found, FetchKind.UPLOAD, 201)._replace(size_bytes=size)
         self._port.log.note(fetch, int((time.perf_counter() - asked.started) * 1e6))
         return plain(201, b"")

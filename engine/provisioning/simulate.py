@@ -8,7 +8,7 @@ the logs are PUT. A `Memory` handed from boot to boot is the phone's flash.
 
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -111,6 +111,7 @@ async def simulate(
     """
     profile, known, parsed = _phone(vendor, model, mac, url)
     flash = memory if memory is not None else Memory()
+    held = frozenset(flash.applied)
     agent = user_agent or FAMILIES[profile.name].agent(known, parsed)
     own = session or aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S))
     asked = boots_sealed.where_it_asks(url.rstrip("/") + "/", FAMILIES[profile.name].next_url(flash.settings))
@@ -129,7 +130,7 @@ async def simulate(
     finally:
         if session is None:
             await own.close()
-    return _result(profile, known, parsed, wire, flash.settings, numbers)
+    return _result(profile, known, parsed, wire.files, flash.settings, numbers, held)
 
 
 def _phone(vendor: str, model: str, mac: str, url: str) -> tuple[Profile, Model, Mac]:
@@ -323,27 +324,34 @@ FAMILIES: Mapping[str, Family] = {
 
 
 def _result(
-    profile: Profile, model: Model, mac: Mac, wire: Wire, settings: Mapping[str, str], numbers: tuple[str, ...]
+    profile: Profile,
+    model: Model,
+    mac: Mac,
+    files: Sequence[FileResult],
+    settings: Mapping[str, str],
+    numbers: tuple[str, ...],
+    held: Collection[str],
 ) -> BootResult:
+    """`held`: the files whose settings it had from the boot before."""
     family = FAMILIES[profile.name]
     lines = tuple(family.lines(settings))
     auto_dial = auto_dialled(profile, settings, numbers)
     dials = {number: _dialled(profile, settings, number) for number in numbers}
     if auto_dial and dialled_user(auto_dial) not in numbers:
         dials = dict.fromkeys(numbers, Completion.NEVER.value)
-    refused = None if lines else _refused(wire.files, mac)
+    refused = None if lines else _refused(files, mac)
     if refused is not None or not (lines or settings):
         dials = dict.fromkeys(numbers, NOT_KNOWN)
     return BootResult(
         vendor=profile.name,
         model=model.name,
         mac=mac,
-        files=tuple(wire.files),
+        files=tuple(files),
         lines=lines,
         admin_password=family.admin_password(settings),
         provisioning_url=family.next_url(settings),
         dials=dials,
-        fault=_unproven(profile, wire.files) or _fault(wire.files, lines, dials, auto_dial, refused),
+        fault=_unproven(profile, files) or _fault(files, lines, dials, auto_dial, refused) or _left_behind(files, held),
         settings=dict(settings),
         auto_dial=auto_dial,
     )
@@ -398,7 +406,7 @@ def _fault(
     refused: FileResult | None,
 ) -> str | None:
     if all(one.status == 0 for one in files):
-        return "the server does not answer"
+        return next((one.trouble for one in files if one.trouble), "the server does not answer")
     if not any(one.status == 200 for one in files if one.method == "GET"):
         return (
             f"no file was served (status {files[0].status}): token, MAC address or vendor are not those of a phone here"
@@ -419,6 +427,18 @@ def _fault(
         f"{number} {completion.replace('_', ' ')}" for number, completion in dials.items() if completion != "immediate"
     ]
     return f"emergency numbers are held up: {', '.join(waiting)}" if waiting else None
+
+
+def _left_behind(files: Sequence[FileResult], held: Collection[str]) -> str | None:
+    """A file that the phone had before and was not served this time: a rotation, or a server that went away, in the
+    middle of a boot. It calls as before and knows nothing of what was changed since.
+    """
+    last = {one.name: one.status for one in files if one.method == "GET"}
+    missing = next((name for name, status in last.items() if name in held and status not in {200, 304}), None)
+    if missing is None:
+        return None
+    came = f"status {last[missing]}" if last[missing] else "no answer"
+    return f"{missing} was not served this time ({came}): the phone goes on with what it fetched before"
 
 
 def _unregistered(lines: tuple[LineResult, ...]) -> str | None:

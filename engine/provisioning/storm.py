@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 
 from engine.errors import Invalid
-from engine.provisioning import vendors
+from engine.provisioning import sealing, tokens, vendors
 from engine.provisioning.booting import TIMEOUT_S, Memory
 from engine.provisioning.boots_sealed import flash_with
 from engine.provisioning.simulate import BootResult, simulate
@@ -23,7 +24,8 @@ MOST_PHONES = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Storm:
-    """What became of it. `faults`: why phones are not ready, with how many; `statuses`: of all requests, 0: no answer.
+    """What became of it. `ready`: phones that were after each of their boots. `faults`: why the others are not, each
+    phone counted once, by its last boot that failed; `statuses`: of all requests, 0: no answer.
 
     The three times are of single requests, connection included.
     """
@@ -92,11 +94,11 @@ async def storm(
             nonlocal done
             await asyncio.sleep(max(0.0, began + over_s * number / count - loop.time()))
             async with turn:
-                flash = flash_with(vendor, url, file_key) if file_key else Memory()
+                flash, asked = flash_with(vendor, url, file_key) if file_key else Memory(), url
                 for _ in range(boots):
-                    results.append(
-                        await simulate(vendor, model, mac, url, numbers=numbers, memory=flash, session=session)
-                    )
+                    result = await simulate(vendor, model, mac, asked, numbers=numbers, memory=flash, session=session)
+                    results.append(result)
+                    asked = _next(asked, result.provisioning_url)
             done += 1
             progress(done)
 
@@ -109,6 +111,15 @@ async def storm(
     if wrong is not None:
         raise wrong
     return _told(results, count, boots, loop.time() - began)
+
+
+def _next(asked: str, learnt: str | None) -> str:
+    """Where the phone asks when it boots again: where its files told it to, as after a rotation that was pushed. A URL
+    of another host stays untried: what phones reach by that name may be out of reach from here.
+    """
+    told = (learnt or "").removesuffix(sealing.FOLDER)
+    is_ours = tokens.is_token(told.rstrip("/").rpartition("/p/")[2]) and urlsplit(told)[:2] == urlsplit(asked)[:2]
+    return told if is_ours else asked
 
 
 def _opened() -> aiohttp.ClientSession:
@@ -132,8 +143,8 @@ def _macs(first: str, count: int) -> list[str]:
 def _told(results: Sequence[BootResult], count: int, boots: int, seconds: float) -> Storm:
     files = [file for result in results for file in result.files]
     times = sorted(file.duration_ms for file in files)
-    unready = {result.mac for result in results if not result.is_ready}
-    faults = Counter(result.fault for result in results if result.fault is not None)
+    unready = {result.mac: result.fault for result in results if result.fault is not None}
+    faults = Counter(unready.values())
     return Storm(
         phones=count,
         ready=count - len(unready) if len(results) == count * boots else 0,

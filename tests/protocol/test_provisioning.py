@@ -299,6 +299,8 @@ async def test_a_request_line_without_a_version_is_answered_in_a_version_there_i
     assert got.split(b"\r\n", 1)[0] in {b"HTTP/1.0 404 Not Found", b"HTTP/1.0 400 Bad Request"}
     broken = await raw(site, b"GET /p/x\n/y HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
     assert b"HTTP/0.9" not in broken
+    later = await raw(site, b"GET /p/x/y HTTP/2.0\r\nHost: h\r\nConnection: close\r\n\r\n")
+    assert later.split(b"\r\n", 1)[0] == b"HTTP/1.1 404 Not Found"
 
 
 async def medians_of_refusals(site, client) -> dict[str, float]:
@@ -611,6 +613,18 @@ async def test_a_log_that_never_comes_is_given_up(site):
         assert (await asyncio.wait_for(reader.readline(), 30)).startswith(b"HTTP/1.1 404 ")
         writer.write(b"x" * 999)  # so that nobody waits for it any longer
     assert [(event.reason, event.status_code) for event in await events(site)] == [("upload_slow", 404)]
+
+
+async def test_a_log_under_way_when_the_url_is_rotated_ends_in_the_one_404(site):
+    """P-03: what began by the old URL is not taken by it any more once Rotate has returned."""
+    head = f"PUT /p/{site.token}/{POLY_MAC}-app.log HTTP/1.1\r\nHost: h\r\nUser-Agent: {POLY_AGENT}\r\n".encode()
+    async with opened(site) as (reader, writer):
+        writer.write(head + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\n")
+        assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        await rotate(site)
+        writer.write(b"log")
+        assert (await asyncio.wait_for(reader.readline(), 30)).startswith(b"HTTP/1.1 404 ")
+    assert not [event for event in await events(site) if event.kind == "upload"]
 
 
 async def test_a_phone_that_waits_to_be_asked_for_its_log_is_asked(site):

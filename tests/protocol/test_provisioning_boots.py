@@ -117,10 +117,19 @@ async def test_every_family_boots_over_http_and_over_https_and_is_ready_to_call_
 
 
 async def test_a_boot_over_https_trusts_no_certificate_of_another_authority(site):
-    """P-21: the simulated phone checks the chain as a real one does."""
+    """P-21: the simulated phone checks the chain as a real one does, and says that this is what stood between."""
     site.trust = ssl.create_default_context()
     result = await site.boot("audiocodes", "https")
-    assert (result.is_ready, result.fault) == (False, "the server does not answer")
+    assert not result.is_ready
+    assert (result.fault or "").startswith("the server's certificate is not trusted here (")
+    assert "SSL_CERT_FILE" in (result.fault or "")
+
+
+async def test_a_boot_over_https_at_a_port_that_speaks_http_says_so(site):
+    """P-21: nobody looks for a server that is away."""
+    site.urls["https"] = site.urls["http"].replace("http://", "https://")
+    result = await site.boot("audiocodes", "https")
+    assert (result.fault or "").startswith("no TLS connection comes about (")
 
 
 async def test_the_event_keeps_the_confidence_and_what_people_get_wrong(site):

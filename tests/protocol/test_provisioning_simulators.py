@@ -21,10 +21,12 @@ class Shelf:
         self.files = files
         self.asked: list[str] = []
         self.agents: set[str] = set()
+        self.folders: list[str] = []
         self.down_for = 0
 
     async def answer(self, request: web.BaseRequest) -> web.Response:
         name = request.path.rsplit("/", 1)[-1]
+        self.folders.append(request.path.removesuffix(name))
         self.asked.append(name if request.method == "GET" else f"{request.method} {name}")
         self.agents.add(request.headers["User-Agent"])
         if self.down_for > 0:
@@ -181,3 +183,33 @@ async def test_a_line_without_a_registrar_makes_the_phone_not_ready(shelf):
     shelf.files = {f"{YEALINK_MAC}.cfg": NOWHERE + two + PLAN}
     result = await simulate("yealink", "T46U", YEALINK_MAC, shelf.url)
     assert result.fault == "lines 101 and 102 register nowhere: their PBX has no registrar host"
+
+
+async def test_a_phone_that_is_refused_a_file_it_had_before_is_not_called_ready(shelf):
+    """P-21: a rotation in the middle of a boot: the boot file came, the settings did not."""
+    shelf.files = {"y000000000108.cfg": PLAN, f"{YEALINK_MAC}.cfg": YEALINK}
+    flash = Memory()
+    assert (await simulate("yealink", "T46U", YEALINK_MAC, shelf.url, memory=flash)).is_ready
+    del shelf.files[f"{YEALINK_MAC}.cfg"]
+    again = await simulate("yealink", "T46U", YEALINK_MAC, shelf.url, memory=flash)
+    told = f"{YEALINK_MAC}.cfg was not served this time (status 404): the phone goes on with what it fetched before"
+    assert (again.fault, len(again.lines)) == (told, 1)
+
+
+async def test_of_many_phones_each_is_told_once_however_often_it_boots(shelf):
+    """P-21: three phones that fail at each of two boots are three that are not ready."""
+    came = await storm("yealink", "T46U", YEALINK_MAC, shelf.url, count=3, boots=2)
+    assert (came.ready, sum(came.faults.values())) == (0, 3)
+
+
+async def test_many_phones_boot_again_where_their_files_sent_them(shelf):
+    """P-04, P-21: a URL that was pushed is the one a phone asks next, and the old one may be gone by then."""
+    old, new = (shelf.url.replace("/p/x/", f"/p/{letter * 43}/") for letter in "on")
+    moved = f"static.auto_provision.server.url = {new}\n"
+    shelf.files = {"y000000000108.cfg": PLAN, f"{YEALINK_MAC}.cfg": YEALINK + moved}
+    came = await storm("yealink", "T46U", YEALINK_MAC, old, count=1, boots=2)
+    assert came.is_ready, came
+    assert shelf.folders == [f"/p/{'o' * 43}/"] * 4 + [f"/p/{'n' * 43}/"] * 4
+    elsewhere = f"static.auto_provision.server.url = http://phones.example.net/p/{'n' * 43}/\n"
+    shelf.files[f"{YEALINK_MAC}.cfg"] = YEALINK + elsewhere
+    assert (await storm("yealink", "T46U", YEALINK_MAC, old, count=1, boots=2)).is_ready
