@@ -8,7 +8,7 @@ it has a location in. Which of them counts for one call is told by the caller's 
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, NewType
@@ -27,9 +27,16 @@ SOS_URN = "urn:service:sos"  # RFC 5031 §4.2, and its sub-services
 AMBULANCE, FIRE, MARINE, MOUNTAIN, POLICE = (
     f"{SOS_URN}.{service}" for service in ("ambulance", "fire", "marine", "mountain", "police")
 )
-_SERVICE = re.compile(r"\s*urn:service:(test\.)?sos\b", re.IGNORECASE)
+# RFC 5031 §4.1: labels of letters, digits and hyphens; whatever else follows is none and takes nothing away.
+SERVICE_URN = re.compile(r"\s*urn\s*:\s*service\s*:\s*(test\.)?sos(?![\w-])((?:\.[a-z0-9-]+)*)", re.IGNORECASE)
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
-_SEPARATORS = str.maketrans("", "", " -.()\u00a0\u2010\u2011\u2012\u2013")
+_SEPARATORS = str.maketrans("", "", " -.()\t")
+_WRAPPING = " \t\r\n\0\"'<>[]{}/\\,"  # around a number that was pasted or written by a program: nobody dials it
+_NESTED = re.compile(r"\s*(?:sips?|tel)\s*:", re.IGNORECASE)
+# Show or withhold the caller's number for one call, in North America and by 3GPP TS 22.030 §6.5.5. A call for help
+# behind one is a call for help (47 CFR § 64.1601(d)(4)(ii): there nobody's number is withheld).
+_CALLER_ID_CODES = ("*67", "*82", "*31#", "#31#")
+_UNSEEN, _DASH, _MINUS = "Cf", "Pd", "\u2212"  # categories of Unicode: marks that no reader sees, dashes
 _DIGITS = frozenset("0123456789*#+")
 
 
@@ -301,23 +308,54 @@ EVERYWHERE = NumberPlan(PACKS)
 
 
 def plain_digits(dialed: str) -> str:
-    """The digits of something dialled: compatibility forms of digits made plain, visual separators (RFC 3966 §5.1.1)
-    dropped.
+    """The digits of something dialled: digits of other scripts and compatibility forms made plain, visual separators
+    (RFC 3966 §5.1.1) and the unseen marks of copied text dropped.
 
     Anything else stays, so that `911x` never becomes `911`.
     """
     if dialed.isascii():
         return dialed if dialed.isalnum() else dialed.translate(_SEPARATORS)
-    return unicodedata.normalize("NFKC", dialed).translate(_SEPARATORS)
+    return "".join(map(_plain, unicodedata.normalize("NFKC", dialed))).translate(_SEPARATORS)
+
+
+def _plain(char: str) -> str:
+    if (digit := unicodedata.decimal(char, None)) is not None:
+        return str(digit)
+    return "" if unicodedata.category(char) in {_UNSEEN, _DASH} or char == _MINUS else char
 
 
 def dialed_digits(user: str) -> str:
     """What the user part of a URI dials: escapes undone (RFC 3261 §19.1.2), without parameters, password or port, the
-    key that sends, and separators. A number is read by this and nothing else, wherever it is asked what it calls.
+    key that sends, and separators. A number is read by this and nothing else, wherever it is asked what it calls
+    (docs/decisions/0050).
     """
-    plain = unquote(user[: MAX_DIALED_CHARS * 3], errors="replace").strip()
-    # parameters first (";phone-context=…", ";npdi"), then a password or port: neither is dialled
-    return plain_digits(plain.partition(";")[0].partition("?")[0].partition(":")[0].rstrip("#"))
+    plain = unquote(user[: MAX_DIALED_CHARS * 3], errors="replace")
+    if "%" in plain:  # escaped twice, by two who passed it on
+        plain = unquote(plain, errors="replace")
+    if nested := _NESTED.match(plain):  # sip:tel:911@host
+        plain = plain[nested.end() :]
+    # a host within the user (911%40host), parameters (";phone-context=…", ";npdi"), a password or port: not dialled
+    for mark in "@;?:":
+        plain = plain.partition(mark)[0]
+    digits = plain_digits(plain.strip(_WRAPPING).rstrip("#").strip(_WRAPPING))
+    return "+" + digits.lstrip("+") if digits.startswith("++") else digits  # a rule that puts + before all, twice
+
+
+def readings(user: str) -> Iterator[str]:
+    """What the user part of a URI may dial, the likeliest first: `dialed_digits` behind a code that shows or withholds
+    the caller's number, up to a pause, and without a + that stands before everything.
+
+    A comma is a pause: behind the digit for a line (9,911), or before what is dialled when somebody answers (911,22).
+    """
+    digits = dialed_digits(user)
+    for code in _CALLER_ID_CODES:
+        digits = digits.removeprefix(code)
+    parts = digits.split(",")
+    for length in range(len(parts), 0, -1):
+        reading = "".join(parts[:length])
+        yield reading
+        if reading.startswith("+"):  # +9911
+            yield reading[1:]
 
 
 def shadowed_emergency_number(extension: str, countries: str | Iterable[str] = "US") -> str | None:
@@ -329,14 +367,16 @@ def shadowed_emergency_number(extension: str, countries: str | Iterable[str] = "
     be refused. It keeps the numbers of every country given: a phone may be carried from one office to the next.
     """
     packs = plan_of([countries] if isinstance(countries, str) else countries).packs
-    pattern, dialed = plain_pattern(extension), plain_pattern(dialed_digits(extension.partition("@")[0]))
-    if pattern is None or dialed is None or _SERVICE.match(unquote(extension)):
+    user = extension.partition("@")[0]
+    pattern, dialed = plain_pattern(extension), plain_pattern(dialed_digits(user))
+    if pattern is None or dialed is None or SERVICE_URN.match(unquote(extension)):
         return packs[0].primary
+    called = set(readings(user))
     reserved: set[str] = set()
     for pack in packs:
         reserved |= pack.emergency_forms | pack.test_forms | pack.also_reserved | {f"+{n}" for n in pack.also_reserved}
     for number in sorted(reserved, key=lambda n: (len(n), n)):
-        if _captures(pattern, number) or _captures(dialed, number):
+        if number in called or _captures(pattern, number) or _captures(dialed, number):
             return number
     return None
 

@@ -11,10 +11,11 @@ from enum import StrEnum
 from functools import lru_cache
 from urllib.parse import unquote
 
-from engine.numbers import MAX_DIALED_CHARS, NORTH_AMERICA, SOS_URN, Numbers, dialed_digits, numbers_of
+from engine.numbers import MAX_DIALED_CHARS, NORTH_AMERICA, SERVICE_URN, SOS_URN, Numbers, numbers_of, readings
 
 TEST_URN = "urn:service:test.sos"
-_LABELS = re.compile(r"(?:\.[a-z0-9-]+)*")  # of a service URN (RFC 5031 §4.1)
+_URN = re.compile(r"\s*urn\s*:", re.IGNORECASE)
+_NUMBER_SCHEMES = frozenset({"", "sip", "sips", "tel", "im", "h323", "callto"})  # RFC 3860, RFC 3508, and by habit
 _MAX_KEPT_CHARS = 256  # longer URIs are classified anew each time, so that the cache below stays small under a flood
 
 
@@ -91,7 +92,7 @@ def names_user(request_uri: str) -> bool:
     if "@" in request_uri and "<" not in request_uri and '"' not in request_uri:  # nearly every one
         return True
     text = _inside_brackets(request_uri).lower()
-    return "@" in text or not text.startswith(("sip:", "sips:"))
+    return "@" in text or "%40" in text or not text.startswith(("sip:", "sips:"))
 
 
 def _with_digits_of(found: Dialed, to: str, numbers: Numbers) -> Dialed:
@@ -112,7 +113,7 @@ def _read(uri: str, numbers: Numbers) -> Dialed:
     scheme = scheme.strip().lower()
     if scheme == "urn":
         return _classify_urn("urn:" + rest)
-    if scheme not in {"sip", "sips", "tel", ""}:
+    if scheme not in _NUMBER_SCHEMES:
         # "911:5060" or "911@host:5060" with the scheme forgotten: what stands before the colon is the user or host
         rest = text if scheme[:1].isdigit() or "@" in scheme else ""
     user = rest.partition("@")[0]
@@ -123,16 +124,16 @@ _kept = lru_cache(maxsize=4096)(_read)
 
 
 def _classify_user(user: str, numbers: Numbers) -> Dialed:
-    plain = unquote(user[: MAX_DIALED_CHARS * 3], errors="replace").strip()
-    if plain[:4].lower() == "urn:":  # a PBX that can only dial users: sip:urn:service:sos@host
+    plain = unquote(user[: MAX_DIALED_CHARS * 3], errors="replace")
+    if _URN.match(plain):  # a PBX that can only dial users: sip:urn:service:sos@host
         return _classify_urn(plain)
-    digits = dialed_digits(user)
-    if digits in numbers.emergency_forms:
-        return Dialed(Kind.EMERGENCY, digits, digits in numbers.local_forms)
-    if digits in numbers.test_forms:
-        return Dialed(Kind.TEST, digits, digits in numbers.local_forms)
-    if numbers.reserves(digits):  # 911 in London, 112 in Chicago; an own line of that very number is asked for
-        return Dialed(Kind.EMERGENCY, digits, is_local=True)
+    for digits in readings(user):
+        if digits in numbers.emergency_forms:
+            return Dialed(Kind.EMERGENCY, digits, digits in numbers.local_forms)
+        if digits in numbers.test_forms:
+            return Dialed(Kind.TEST, digits, digits in numbers.local_forms)
+        if numbers.reserves(digits):  # 911 in London, 112 in Chicago; an own line of that very number is asked for
+            return Dialed(Kind.EMERGENCY, digits, is_local=True)
     return NOTHING
 
 
@@ -140,13 +141,11 @@ def _classify_urn(text: str) -> Dialed:
     """RFC 5031 §4.2: labels compare without case; `sos.x` for an unknown x is still `sos`. What is no label at all is
     left out: it could not stand in a request line.
     """
-    urn = unquote(text[: MAX_DIALED_CHARS * 3], errors="replace").partition(";")[0].partition("?")[0].strip().lower()
-    urn = urn.partition("@")[0]
-    for known, kind in ((SOS_URN, Kind.EMERGENCY), (TEST_URN, Kind.TEST)):
-        if urn == known or urn.startswith(known + "."):
-            labels = _LABELS.match(urn, len(known))
-            return Dialed(kind, known + (labels.group() if labels else ""))
-    return NOTHING
+    named = SERVICE_URN.match(unquote(text[: MAX_DIALED_CHARS * 3], errors="replace"))
+    if named is None:
+        return NOTHING
+    labels = named[2].lower()
+    return Dialed(Kind.TEST, TEST_URN + labels) if named[1] else Dialed(Kind.EMERGENCY, SOS_URN + labels)
 
 
 def _inside_brackets(text: str) -> str:

@@ -111,7 +111,8 @@ def _start_line(line: bytes, faults: list[str]) -> bytes | None:
     uri = b"".join(words[1:])
     if b"<" in uri:  # `"Emergency" <sip:911@host>`
         uri = uri.rpartition(b"<")[2]
-    repaired = b" ".join((method, _request_uri(uri.partition(b">")[0]), grammar.OUR_VERSION))
+    uri = uri.partition(b">")[0].replace(b'"', b"")  # nor does a quote belong to anybody's number
+    repaired = b" ".join((method, _request_uri(uri), grammar.OUR_VERSION))
     if last != grammar.OUR_VERSION or repaired != line:
         faults.append("start line")
     return repaired

@@ -96,7 +96,100 @@ NEITHER = [
 ]
 
 
-@pytest.mark.parametrize("uri", EMERGENCY)
+ODD = [
+    "sip:911%40host@pbx.example.com;user=phone",  # the whole of what was dialled as the user part
+    "sip:911%40example.com",
+    "sip:911@host@pbx.example.com",
+    "sip:911@@pbx.example.com",
+    "sip:tel:911@pbx.example.com",
+    "sip:tel%3A911@pbx.example.com",
+    "sip:sip:911@pbx.example.com",
+    "sip:sip%3A911%40x@pbx.example.com",
+    "sip://911@pbx.example.com",
+    "tel://911",
+    "tel:911@pbx.example.com",
+    "SIPS:911@EXAMPLE.COM",
+    "im:911@example.com",
+    "h323:911@example.com",
+    "callto:911",
+    "sip:911@[2001:db8::1]:5060;user=phone",
+    "sip:911@[::1",
+    "sip:911;phone-context=example.com@host;user=phone",
+    "sip:911;npdi;rn=+12125550000@host",
+    "sip:911;postd=22@host",
+    "sip:911#@host",
+    "sip:911%23@host",
+    "sip:911%2523@host",
+    "sip:%2539%2531%2531@host",
+    "sip:9,911@host",
+    "sip:911,22@host",
+    "sip:911,@host",
+    "sip:*67911@host",
+    "sip:*829911@host",
+    "sip:*31%23911@host",
+    "sip:++1911@host",
+    "sip:+9911@host",
+    "sip:+1%20(911)@host",
+    "sip:911%00@host",
+    "sip:9%0911@host",
+    'sip:"911"@host',
+    "sip:%22911%22@host",
+    "sip:911/@host",
+    "sip:9\u200b11@host",
+    "sip:%E2%80%AD911%E2%80%AC@host",  # as copied from an address book: U+202D and U+202C around it
+    "sip:\u0669\u0661\u0661@host",
+    "sip:9\u221211@host",
+    "urn:service:sos;x=1",
+    "urn:service:sos@host",
+    "urn:service:sos#here",
+    "urn:service:sos/fire",
+    "urn:service:sos:fire",
+    "urn:service:sos%00",
+    "urn: service:sos",
+    "urn%3aservice%3asos%2efire",
+    "tel:urn:service:sos",
+]
+SOMEBODY_ELSE = [
+    "sip:911!@host",
+    "sip:911$@host",
+    "sip:911=@host",
+    "sip:911&x=1@host",
+    "sip:911*@host",
+    "sip:#911@host",
+    "sip:9_11@host",  # extension 11 of the tenant 9
+    "sip:9w11@host",
+    "sip:9p911@host",
+    "sip:9/11@host",
+    "sip:9+11@host",
+    "sip:91911@host",
+    "sip:00911@host",
+    "sip:8911@host",
+    "sip:9119@host",
+    "sip:*67@host",
+    "sip:*679115550100@host",
+    "sip:9,9115550100@host",
+    "sip:+99112@host",
+    "sip:911%zz@host",
+    "sip:101%40911@host",
+    "sip:tel:101@911.example.com",
+    "sip:user=911@host",
+    "sip:10.0.0.1:911",
+    "sip:sos@host",
+    "sip:emergency@host",
+    "sip:911\u00e9@host",
+    "pres:911@host",
+    "sip911@host",
+    "service:sos",
+    "urn:nena:service:sos",
+    "urn:emergency:service:sos",
+    "urn:service:sos\u00e9",
+    "urn:service:sos_police",
+    "urn:service:responder.police",
+    "tel:7042;phone-context=911.example.com",
+]
+
+
+@pytest.mark.parametrize("uri", EMERGENCY + ODD)
 def test_an_emergency_number_is_known_however_it_is_written(uri):
     """E-01: any scheme, prefix slip, escape, separator and parameter."""
     assert classify(uri).kind is Kind.EMERGENCY
@@ -108,7 +201,7 @@ def test_a_test_number_is_known_however_it_is_written(uri):
     assert classify(uri).kind is Kind.TEST
 
 
-@pytest.mark.parametrize("uri", NEITHER)
+@pytest.mark.parametrize("uri", NEITHER + SOMEBODY_ELSE)
 def test_what_only_looks_like_an_emergency_number_is_none(uri):
     """E-01: no false positives."""
     assert classify(uri).kind is Kind.NONE
@@ -135,6 +228,7 @@ def test_to_decides_only_when_the_request_uri_names_nobody():
     assert classify("sip:proxy.example.com", "<sip:911@proxy.example.com>").kind is Kind.EMERGENCY
     assert classify("sip:101@proxy.example.com", "<sip:911@proxy.example.com>").kind is Kind.NONE
     assert classify("sip:proxy.example.com", '"911" <sip:101@proxy.example.com>').kind is Kind.NONE
+    assert classify("sip:101%40proxy.example.com", "<sip:911@proxy.example.com>").kind is Kind.NONE
 
 
 @given(st.text(max_size=600), st.text(max_size=200))
@@ -248,6 +342,13 @@ def test_a_countrys_own_numbers_are_emergencies_there_whatever_else_the_account_
 @pytest.mark.parametrize(
     ("uri", "digits"),
     [
+        ("sip:*67911@x", "911"),
+        ("sip:+9911@x", "9911"),
+        ("sip:++1911@x", "+1911"),
+        ("sip:9,911,22@x", "9911"),
+        ("sip:%22911%22@x", "911"),
+        ("sip:911%40host@x", "911"),
+        ("urn:service:sos.fire#x", "urn:service:sos.fire"),
         ("urn:service:sos.%0d%0aX-Evil:%20y", "urn:service:sos"),
         ("sip:urn:service:sos.fire%20now@x", "urn:service:sos.fire"),
         ("urn:service:sos.fire.", "urn:service:sos.fire"),
@@ -255,7 +356,9 @@ def test_a_countrys_own_numbers_are_emergencies_there_whatever_else_the_account_
         ("urn:service:test.sos.%ff", "urn:service:test.sos"),
     ],
 )
-def test_of_a_service_urn_only_what_can_stand_in_a_request_line_is_kept(uri, digits):
-    """E-07: an ESInet is called by this URN: a blank in it would have the call refused, a line break forge a header."""
+def test_of_what_was_dialled_only_what_can_stand_in_a_request_line_is_kept(uri, digits):
+    """E-01, E-07: an ESInet is called by this URN: a blank in it would have the call refused, a line break forge one
+    more header.
+    """
     dialed = classify(uri)
     assert (dialed.digits, dialed.is_emergency) == (digits, True)
