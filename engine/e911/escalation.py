@@ -137,7 +137,7 @@ async def take_step(
     step = steps[number]
     location = await store.location_by_id(session, account.id, str((call.location or {}).get("id") or ""))
     told = await told_of(session, call, account, location, signer=signer, public_url=public_url)
-    told = replace(told, unacknowledged_s=max(1, round((now - call.recorded_at).total_seconds())))
+    told = replace(told, unacknowledged_s=max(step.after_s, round((now - call.recorded_at).total_seconds())))
     queue_notifications(session, call, told, dict.fromkeys(step.emails, "escalation"), channel=Channel.ESCALATION)
     by_chat = await chats.queue_escalation(session, call, told, step.chat_recipient_ids)
     people = [*step.emails, *by_chat]

@@ -2,11 +2,15 @@
 
 A step waits until the call's first messages have been tried, so that nobody is told that others were silent who could
 not know yet; a mail server that is away or not set up holds it up for a minute and no longer.
+
+What is owed stands in the database by the clock on the wall. A clock that is set back must not make a caller wait for
+as long again: for each call that is owed something a node remembers what its steady clock said at that time of day.
 """
 
 import asyncio
 import datetime as dt
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -19,8 +23,32 @@ from engine.e911.calls import raise_if_cancelled
 POLL_S = 1.0
 PAUSE_AFTER_FAULT_S = 1.0
 MAX_LOOKED_AT = 200
-FIRST_TRIED_WITHIN = dt.timedelta(seconds=60)
+FIRST_TRIED_WITHIN_S = 60.0
 _log = structlog.get_logger()
+Owed = tuple[str, dt.datetime]
+"""A call's identifier, and when its next step is due (UTC)."""
+
+
+class Countdown:
+    """How long steps are overdue, whatever becomes of the clock meanwhile. Pure."""
+
+    def __init__(self) -> None:
+        self._steady_at: dict[str, float] = {}  # by call: the steady clock at 1970, by the wall clock when it was seen
+
+    def overdue(self, owed: Sequence[Owed], now: dt.datetime, steady: float) -> dict[Owed, float]:
+        """Seconds since each was due; negative while it is not. `owed`: all there is; `steady`: seconds of a clock that
+        nobody sets.
+
+        A time further ahead than any step is put off for was written before the clock was set back: it is over.
+        """
+        known = self._steady_at
+        self._steady_at = {call_id: known.get(call_id, steady - now.timestamp()) for call_id, _ in owed}
+        waited: dict[Owed, float] = {}
+        for call_id, due_at in owed:
+            by_wall = (now - due_at).total_seconds()
+            by_steady = steady - self._steady_at[call_id] - due_at.timestamp()
+            waited[call_id, due_at] = max(by_wall, by_steady) if by_wall >= -escalation.MAX_AFTER_S else 0.0
+        return waited
 
 
 class Escalator:
@@ -35,8 +63,10 @@ class Escalator:
         public_url: str = "",
         poll_s: float = POLL_S,
         now: Callable[[], dt.datetime] = utc_now,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database, self._signer, self._on_told = database, signer_of(keys), on_told
+        self._countdown, self._steady = Countdown(), steady
         self._public_url, self._poll_s, self._now = public_url.rstrip("/"), poll_s, now
 
     async def run(self) -> None:
@@ -55,20 +85,22 @@ class Escalator:
         """Take each step that is due; returns how many were taken."""
         now = self._now()
         async with self._database.sessions() as session:  # an idle node asks every second: not as a writer
-            due = await store_escalation.due_calls(session, now, MAX_LOOKED_AT)
+            owed = await store_escalation.owed_calls(session, MAX_LOOKED_AT)
+        waited = self._countdown.overdue(owed, now, self._steady())
         taken = 0
-        for call_id in due:
-            taken += await self._take(call_id, now)
+        for each in sorted(owed, key=lambda one: -waited[one]):
+            if waited[each] >= 0:
+                taken += await self._take(each, now, is_early=waited[each] < FIRST_TRIED_WITHIN_S)
         if taken:
             self._on_told()
         return taken
 
-    async def _take(self, call_id: str, now: dt.datetime) -> bool:
+    async def _take(self, owed: Owed, now: dt.datetime, *, is_early: bool) -> bool:
+        call_id, due_at = owed
         async with self._database.sessions.begin() as session:
-            call = await store_escalation.due_call(session, call_id, now)
-            if call is None or call.escalation_due_at is None:
+            call = await store_escalation.owed_call(session, call_id, due_at)
+            if call is None:
                 return False
-            is_early = now - call.escalation_due_at < FIRST_TRIED_WITHIN
             if is_early and await store_escalation.has_untried(session, call_id):
                 return False
             is_taken = await escalation.take_step(session, call, now, signer=self._signer, public_url=self._public_url)

@@ -1,7 +1,6 @@
 """SQL of escalation: plans, the calls whose next step is due, and what of a step has not left yet."""
 
 import datetime as dt
-from collections.abc import Sequence
 
 from sqlalchemy import delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -17,16 +16,18 @@ async def plan_of(session: AsyncSession, account_id: str, *, for_update: bool = 
     return (await session.scalars(query.with_for_update() if for_update else query)).first()
 
 
-async def due_calls(session: AsyncSession, now: dt.datetime, limit: int) -> Sequence[str]:
-    """The calls whose next step is due, the longest due first."""
-    query = select(EmergencyCall.id).where(EmergencyCall.escalation_due_at <= now)
-    return (await session.scalars(query.order_by(EmergencyCall.escalation_due_at).limit(limit))).all()
+async def owed_calls(session: AsyncSession, limit: int) -> list[tuple[str, dt.datetime]]:
+    """The calls that are owed a step, and when, the earliest first."""
+    call = EmergencyCall
+    query = select(call.id, call.escalation_due_at).where(call.escalation_due_at.is_not(None))
+    rows = await session.execute(query.order_by(call.escalation_due_at).limit(limit))
+    return [(call_id, due_at) for call_id, due_at in rows if due_at is not None]
 
 
-async def due_call(session: AsyncSession, call_id: str, now: dt.datetime) -> EmergencyCall | None:
-    """The call, locked, when its step is still due and nobody else is at it: another node, or who acknowledges."""
+async def owed_call(session: AsyncSession, call_id: str, due_at: dt.datetime) -> EmergencyCall | None:
+    """The call, locked, when that step is still owed and nobody else is at it: another node, or who acknowledges."""
     query = select(EmergencyCall).where(
-        EmergencyCall.id == call_id, EmergencyCall.escalation_due_at <= now, EmergencyCall.acknowledged_at.is_(None)
+        EmergencyCall.id == call_id, EmergencyCall.escalation_due_at == due_at, EmergencyCall.acknowledged_at.is_(None)
     )
     return (await session.scalars(query.with_for_update(skip_locked=True))).first()
 

@@ -166,6 +166,26 @@ async def test_a_step_waits_until_the_first_messages_were_tried_but_no_longer_th
     assert await _told(database) == [("duty@example.com", "escalation"), ("boss@example.com", "escalation")]
 
 
+async def test_a_clock_that_is_set_back_keeps_nobody_from_being_told(
+    database: Database, keys: KeyRing, tmp_path: Path
+) -> None:
+    """E-11: both steps come when their seconds have passed, half an hour before their time of day."""
+    account, location = await _placed(database)
+    await _planned(database, account)
+    await recorded(database, keys, tmp_path, entry_of(account, location))
+    await _tried(database)
+    watch, passed = Watch(), [0.0]
+    escalator = Escalator(database, keys, on_told=lambda: None, now=watch.now, steady=lambda: passed[-1])
+    assert await escalator.take_due() == 0
+    watch.turn(-1_800)
+    assert await escalator.take_due() == 0
+    for seconds, told in ((61.0, ["duty@example.com"]), (121.0, ["duty@example.com", "boss@example.com"])):
+        passed.append(seconds)
+        assert await escalator.take_due() == 1
+        assert await escalator.take_due() == 0
+        assert [recipient for recipient, _ in await _told(database)] == told
+
+
 async def test_what_has_not_left_when_somebody_acknowledges_is_taken_back(
     database: Database, keys: KeyRing, tmp_path: Path
 ) -> None:
