@@ -2,9 +2,7 @@
 
 import asyncio
 import contextlib
-import time
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -13,6 +11,7 @@ from engine.e911.dereference import Dereferencer
 from tests.protocol.edgetest import CARRIER_IP, CIVIC, PBX_IP, SDP, Carrier, Pbx, account, answering, edge, trunk
 from tests.protocol.lis import lis, pidf
 from tests.protocol.test_dereference import BILLION
+from tests.stopwatch import Stopwatch
 
 WAIT_S = 0.3
 BEYOND = "P-Asserted-Identity: <sip:999@pbx>"  # a caller nobody knows: there is but the account's default
@@ -55,19 +54,21 @@ async def serving(running, *hosts):
 
 
 async def place_call(running, pbx, carrier, *added, **more):
-    """(seconds until the carrier had the INVITE, that INVITE, the journal's entry) of one more 911 call."""
+    """(seconds until the carrier had the INVITE, that INVITE, the journal's entry) of one more 911 call; in them is not
+    what the machine kept it waiting for a core.
+    """
     count = len(carrier.invites) + 1
-    started = time.monotonic()
+    watch = Stopwatch(running.process.pid)
     call = await pbx.call(running.udp, added=added, **more)
     invite = await carrier.expect(lambda m: getattr(m, "method", "") == "INVITE" and m.call_id == call.call_id)
-    took = time.monotonic() - started
+    took = watch.took_s()
     await call.final()
     assert len(carrier.invites) == count
     return took, invite, await running.entry("call", lambda entry: entry["call_id"] == call.call_id)
 
 
 def held_s(entry):
-    """Seconds between the call coming in and leaving, by the element: what the test waits for a core is not in it."""
+    """Seconds between the call coming in and leaving, by the element's clock: longer on a busy machine."""
     return (datetime.fromisoformat(entry["sent_at"]) - datetime.fromisoformat(entry["received_at"])).total_seconds()
 
 
@@ -84,14 +85,15 @@ async def test_a_reference_that_answers_soon_gives_the_call_its_location(tmp_pat
         async with edge(tmp_path, keys, table, location_hosts=[server.host]) as running, serving(running, server.host):
             refers = (BEYOND, f"Geolocation: <{server.uri()}>")
             took, invite, entry = await place_call(running, pbx, carrier, *refers)
-            assert 0.1 <= took < 1.0
+            assert held_s(entry) >= 0.1
+            assert took < 1.0
             assert (entry["location_source"], entry["flags"]) == ("reference", [])
             assert entry["location"]["civic_address"]["RD"] == "River"
             assert b"River" in invite.body
             assert rung(entry, "reference")["why"] == f"{server.host} answered"
             server.delay_s = 30.0
-            _, _, entry = await place_call(running, pbx, carrier, *refers)
-            assert held_s(entry) < WAIT_S
+            took, _, entry = await place_call(running, pbx, carrier, *refers)
+            assert took < WAIT_S
             assert entry["location_source"] == "reference"
             stats = await running.settled()
             assert (stats["references_asked"], stats["references_late"]) == (1, 0)
@@ -106,18 +108,19 @@ async def test_a_reference_that_takes_two_seconds_leaves_the_call_its_default_af
         async with edge(tmp_path, keys, table, location_hosts=[server.host]) as running, serving(running, server.host):
             refers = (BEYOND, f"Geolocation: <{server.uri()}>")
             took, _, entry = await place_call(running, pbx, carrier, *refers)
-            assert WAIT_S <= took < 1.0
+            assert held_s(entry) >= WAIT_S - 0.001  # its clocks are read twice
+            assert took < 1.0
             assert (entry["location_source"], entry["flags"]) == ("account_default", ["reference_unresolved"])
             assert "did not answer in time" in rung(entry, "reference")["why"]
             assert entry["received_at"] < entry["sent_at"]
-            _, _, entry = await place_call(running, pbx, carrier, *refers)
-            assert held_s(entry) < WAIT_S
+            took, _, entry = await place_call(running, pbx, carrier, *refers)
+            assert took < WAIT_S
             assert "reference_unresolved" in entry["flags"]
             async with asyncio.timeout(60):
                 while entry["location_source"] != "reference":
                     await asyncio.sleep(0.2)
-                    _, _, entry = await place_call(running, pbx, carrier, *refers)
-                    assert held_s(entry) < WAIT_S
+                    took, _, entry = await place_call(running, pbx, carrier, *refers)
+                    assert took < WAIT_S
             assert await running.logs("location_reference_unresolved")
 
 
@@ -131,8 +134,8 @@ async def test_a_reference_that_fails_holds_no_call(tmp_path, keys, parties, fau
         table = with_default(trunk(carrier.hop))
         async with edge(tmp_path, keys, table, location_hosts=[host]) as running, serving(running, host):
             refers = (BEYOND, f"Geolocation: <http://{host}/here>")
-            _, _, entry = await place_call(running, pbx, carrier, *refers)
-            assert held_s(entry) < WAIT_S
+            took, _, entry = await place_call(running, pbx, carrier, *refers)
+            assert took < WAIT_S
             assert (entry["location_source"], entry["flags"]) == ("account_default", ["reference_unresolved"])
             why = rung(entry, "reference")["why"]
             assert {"dead": "cannot be reached", "hostile": "doctype", "not found": "404"}[fault] in why
@@ -143,8 +146,8 @@ async def test_nobody_is_asked_for_a_reference_of_a_server_that_is_not_listed(tm
     carrier, pbx = await parties(Carrier("udp", CARRIER_IP, answering)), await parties(Pbx("udp", PBX_IP))
     async with edge(tmp_path, keys, with_default(trunk(carrier.hop)), location_hosts=["lis.example.com"]) as running:
         refers = (BEYOND, "Geolocation: <https://169.254.169.254/latest>")
-        _, _, entry = await place_call(running, pbx, carrier, *refers)
-        assert held_s(entry) < WAIT_S
+        took, _, entry = await place_call(running, pbx, carrier, *refers)
+        assert took < WAIT_S
         assert "169.254.169.254 is not asked: its host is not listed" in rung(entry, "reference")["why"]
         assert (await running.settled())["references_asked"] == 0
         assert not [message for message in running.said if message["is"] == "dereference"]
@@ -154,10 +157,10 @@ async def test_a_call_that_is_placed_already_waits_for_no_reference(tmp_path, ke
     """E-02: only when nothing but a default is known otherwise; it is asked for the next call's sake."""
     carrier, pbx = await parties(Carrier("udp", CARRIER_IP, answering)), await parties(Pbx("udp", PBX_IP))
     async with edge(tmp_path, keys, with_default(trunk(carrier.hop)), location_hosts=["lis.example.com"]) as running:
-        _, _, entry = await place_call(
+        took, _, entry = await place_call(
             running, pbx, carrier, "X-Callpoint-Device: 0015654aa937", "Geolocation: <https://lis.example.com/r/1>"
         )
-        assert held_s(entry) < WAIT_S
+        assert took < WAIT_S
         assert (entry["location_source"], entry["flags"]) == ("phone", [])
         asked = await running.hear("dereference")
         assert (asked["account_id"], asked["uri"], asked["deadline_s"]) == (
@@ -172,13 +175,13 @@ async def test_without_the_main_process_no_call_waits(tmp_path, keys, parties):
         refers = (BEYOND, "Geolocation: <https://lis.example.com/r/1>")
         first = await pbx.call(running.udp, added=refers)
         await running.hear("dereference")
-        started = time.monotonic()
+        watch = Stopwatch(running.process.pid)
         running.process.stdin.close()  # as when it dies while a call waits for it
         await first.final()
-        assert time.monotonic() - started < WAIT_S
+        assert watch.took_s() < WAIT_S
         await running.logs("main_process_gone")
-        _, _, entry = await place_call(running, pbx, carrier, *refers)
-        assert held_s(entry) < WAIT_S
+        took, _, entry = await place_call(running, pbx, carrier, *refers)
+        assert took < WAIT_S
         assert (entry["location_source"], entry["flags"]) == ("account_default", ["reference_unresolved"])
 
 
@@ -259,16 +262,6 @@ async def test_a_sighting_counts_from_the_moment_it_is_told(tmp_path, keys, part
         assert (await place_call(running, pbx, carrier, *phone))[2]["location"]["name"] == "lab"
 
 
-def kept_waiting_s(pid):
-    """How long the machine has kept that process and this one waiting for a core, which is no fault of theirs."""
-    tasks = [*Path(f"/proc/{pid}/task").iterdir(), *Path("/proc/self/task").iterdir()]
-    waited_ns = 0
-    for task in tasks:
-        with contextlib.suppress(OSError):  # a thread that has ended meanwhile
-            waited_ns += int((task / "schedstat").read_text().split()[1])
-    return waited_ns / 1e9
-
-
 async def test_a_table_is_swapped_under_calls(tmp_path, keys, parties):
     """Decision 2: every call has the location of the old table or the new, none is late, none is without."""
     carrier, pbx = await parties(Carrier("udp", CARRIER_IP, answering)), await parties(Pbx("udp", PBX_IP))
@@ -293,9 +286,8 @@ async def test_a_table_is_swapped_under_calls(tmp_path, keys, parties):
         try:
             async with asyncio.timeout(60):
                 while swaps < 3 and not swapping.done():
-                    before = kept_waiting_s(running.process.pid)
                     took, _, entry = await place_call(running, pbx, carrier)
-                    assert took - (kept_waiting_s(running.process.pid) - before) < 0.25
+                    assert took < 0.25
                     assert entry["location"]["name"] == "Headquarters"
         finally:
             swapping.cancel()

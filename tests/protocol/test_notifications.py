@@ -26,6 +26,7 @@ from engine.errors import Invalid
 from engine.models import Account, AuditEntry, EmergencyCall, Location, Notification
 from tests.factories import HEADQUARTERS, add_account
 from tests.protocol.mail_sink import MailSink
+from tests.stopwatch import Stopwatch
 from tests.unit.e911_records.entries import call_entry, ended_entry, outcome_entry, read_back_entry
 
 ADMIN = Actor("user", "user_1", "pat@example.com", "192.0.2.7")
@@ -135,11 +136,11 @@ async def add_site(database: Database, account: Account, name: str, *recipients:
 async def test_on_call_staff_are_notified_whenever_someone_dials_911(site: Site, account: Account) -> None:
     """S0-11: a 911 call on the account: a mail within a second."""
     await add_recipients(site.database, account, "desk@example.com")
-    began = asyncio.get_running_loop().time()
+    watch = Stopwatch()
     site.dial(call_entry(account))
-    mails = await site.sink.received(1, within_s=1.0)
+    mails = await site.sink.received(1)
+    assert watch.took_s() < 1.0
     assert mails[0].recipient == "desk@example.com"
-    assert mails[0].at - began < 1.0
     assert mails[0].message["Subject"] == "911 call: Dana Reyes (extension 101) at an unknown location"
 
 
@@ -365,17 +366,13 @@ async def test_reading_the_journal_again_mails_nobody_twice(site: Site, account:
 async def test_mail_is_handed_over_within_a_second_call_after_call(site: Site, account: Account) -> None:
     """E-02: the call first, and the mail within 1 s p99 of it."""
     await add_recipients(site.database, account, "desk@example.com")
-    loop = asyncio.get_running_loop()
-    left: dict[str, float] = {}
-    for _ in range(20):
-        call = call_entry(account)
-        left[call["id"]] = loop.time()
-        site.dial(call)
-        await asyncio.sleep(0.1)
-    await site.sink.received(20)
-    delays = sorted(mail.at - left[mail.message["X-Callpoint-Call"]] for mail in site.sink.mails)
-    print(f"INVITE to mail server: p50 {delays[10] * 1000:.1f} ms, worst of 20 {delays[-1] * 1000:.1f} ms")
-    assert delays[-1] < 1.0
+    took: list[float] = []
+    for number in range(1, 21):
+        watch = Stopwatch()
+        site.dial(call_entry(account))
+        await site.sink.received(number)
+        took.append(watch.took_s())
+    assert max(took) < 1.0, took
 
 
 async def test_a_resend_is_audited_and_mails_once_more_under_the_same_message_id(site: Site, account: Account) -> None:

@@ -105,12 +105,12 @@ def test_a_cisco_phonebook_has_pages_with_the_next_behind_a_key():
 def test_ten_thousand_contacts_are_written_whole_and_in_little_time(format_name):
     """P-07: the size is bounded: 10,000 contacts are at most 2.5 MB in any format, and none is lost."""
     entries = entries_of([(f"Person {at} of the Department", f"+1518{at:07}") for at in range(MAX_CONTACTS)])
-    started = time.perf_counter()
+    started = time.process_time()
     data = render(format_name, Page("Phonebook", entries))
-    took = time.perf_counter() - started
+    took = time.process_time() - started
     assert len(data) < 2_500_000
     assert format_name == "cisco" or len(read(format_name, data)) == MAX_CONTACTS
-    assert took < 2.0  # some 30 ms; the bound is for a machine that has other things to do
+    assert took < 2.0  # some 30 ms of a core
 
 
 def test_every_family_s_phonebook_has_a_format_and_a_rule_of_its_own():
