@@ -43,6 +43,7 @@ from engine.e911.chat_courier import ChatCourier
 from engine.e911.chat_library import ChatLibrary
 from engine.e911.dereference import Dereferencer
 from engine.e911.escalator import Escalator
+from engine.e911.lent_elsewhere import LentElsewhere
 from engine.e911.notify import Notifier
 from engine.e911.publish import SnapshotPublisher
 from engine.e911.sightings import on_committed
@@ -220,6 +221,8 @@ class App:
                 await asyncio.sleep(RETRY_S)
         self._spawn(self.publisher.run(), "publisher")
         self._spawn(self.recorder.run(), "recorder")
+        lent_elsewhere = LentElsewhere(self.database, self.keys, self.config.core.data_dir)
+        self._spawn(lent_elsewhere.run(), "loans of other nodes")
         self._spawn(self.notifier.run(), "notifier")
         self._spawn(self.webhooks.run(), "webhooks")
         self._spawn(self.chats.run(), "chats")

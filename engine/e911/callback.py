@@ -61,7 +61,9 @@ class Inbound:
 
 @dataclass(frozen=True, slots=True)
 class _Owner:
-    """Whose number was called. `loan`: good still; `is_pooled`: the number is of a pool, lent or not."""
+    """Whose number was called. `loan`: good still; `is_pooled`: the number is of a pool, lent or not; `is_general`: it
+    is any caller's, and who called with it is not known here (another node may know).
+    """
 
     account: AccountTable
     number: str
@@ -69,6 +71,7 @@ class _Owner:
     line: Line | None
     location_id: str | None
     is_pooled: bool
+    is_general: bool = False
 
 
 class Callbacks:
@@ -103,9 +106,11 @@ class Callbacks:
         """
         owners = self._owners(request, source, now)
         owner = next((each for each in owners if not is_lent_alone or each.loan or each.is_pooled), None)
+        is_marked = is_psap_callback(request)
+        if owner is None and is_marked and not is_lent_alone:
+            owner = self._only_customer(request, source)
         if owner is None:
             return Inbound(404)
-        is_marked = is_psap_callback(request)
         is_psap = is_marked or (owner.loan is not None and not owner.loan.is_test)
         edit = Edit(
             remove=() if is_marked or not is_psap else ("Priority",),
@@ -114,7 +119,7 @@ class Callbacks:
         pbx = self._pbx_of(owner)
         targets = [*self._to_caller(owner, pbx, edit)]
         is_orphan = not targets
-        if is_psap or owner.is_pooled:
+        if is_psap or owner.is_pooled or owner.is_general:
             targets += self._to_onsite(owner, pbx, edit)
         callback = Callback(
             id=self._make_id(),
@@ -130,7 +135,7 @@ class Callbacks:
         )
         if not targets:
             return Inbound(480, None, callback)
-        is_urgent = is_psap or owner.is_pooled
+        is_urgent = is_psap or owner.is_pooled or owner.is_general
         forward = Forward(tuple(targets), callback, FAIL_OVER if is_urgent else frozenset({503}), emergency=is_urgent)
         return Inbound(0, forward, callback)
 
@@ -155,12 +160,24 @@ class Callbacks:
         if row is not None and loan is None:
             latest = self._lending.holder_of(account, row)
             loan = latest if latest is not None and latest.until > now else None
-        if row is None and line is None and loan is None:
+        is_general = row is None and line is None and loan is None
+        if is_general and number not in account.general_numbers:
             return None
         location_id = (loan.location_id if loan is not None else None) or (row.location_id if row is not None else None)
         location_id = location_id or (line.location_id if line is not None else None)
         is_pooled = row is not None and row.kind == "elin"
-        return _Owner(account, number, loan, line, location_id or account.default_location_id, is_pooled)
+        location_id = location_id or account.default_location_id
+        return _Owner(account, number, loan, line, location_id, is_pooled, is_general)
+
+    def _only_customer(self, request: Request, source: Hop) -> _Owner | None:
+        """A PSAP calls a number that nobody here has: one that a PBX said, and another node remembers. Of a carrier
+        with one customer it is that one's.
+        """
+        number = next((each for each in called_numbers(request, self._table.numbers.packs) if each[:1] == "+"), None)
+        customers = [each for each in self._table.accounts.values() if self._has_carrier(each, source)]
+        if number is None or len(customers) != 1:
+            return None
+        return _Owner(customers[0], number, None, None, customers[0].default_location_id, False, is_general=True)
 
     def _has_carrier(self, account: AccountTable, source: Hop) -> bool:
         """Does that carrier serve the account: by its own trunk there, or one of last resort?"""
@@ -189,6 +206,8 @@ class Callbacks:
         elif line is not None:
             users = [line.sip_user, line.extension]
         else:
+            for each in owner.account.pbxs.values() if owner.is_general else ():  # its own number: it knows whose
+                yield from self._targets(CALLER, owner.number, owner, each, edit)
             return
         for user in dict.fromkeys(user for user in users if not is_nameless(user)):
             yield from self._targets(CALLER, user, owner, pbx, edit)

@@ -80,7 +80,12 @@ class AccountTable:
     _direct_of_line: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
     _pools: dict[str, tuple[Number, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
+    # numbers that callers without one of their own are called back by: a place's, the account's
+    general_numbers: frozenset[str] = field(default=frozenset(), init=False, repr=False, compare=False)
+
     def __post_init__(self) -> None:
+        general = {self.callback_number, *(each.callback_number for each in self.locations.values())}
+        object.__setattr__(self, "general_numbers", frozenset(each for each in general if each))
         countries = {location.civic_address.get("country") for location in self.locations.values()}
         object.__setattr__(self, "number_plan", plan_of([self.country, *sorted(countries)]))
         for network in self.networks:

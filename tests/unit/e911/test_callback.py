@@ -324,12 +324,37 @@ def test_a_call_to_a_line_s_own_number_goes_to_the_line():
 
 
 def test_a_general_number_leads_back_to_who_called_with_it_last():
-    """E-09: while it is held; after that nobody knows it."""
+    """E-09: while it is held; after that to whomever the PBX gives it."""
     at = hook(account(numbers=()))
     places(at, "desk102")
     places(at, "desk103", now=NOW + MINUTE)
     assert ways(comes_in(at, "+15185550199", now=NOW + 2 * MINUTE))[0][1] == "sip:desk103@pbx.example:5070"
-    assert comes_in(at, "+15185550199", now=NOW + 200 * MINUTE).status == 404
+    assert ways(comes_in(at, "+15185550199", now=NOW + 200 * MINUTE)) == [
+        ("caller", "sip:+15185550199@pbx.example:5070"),
+        ("onsite", "sip:+15185550100@pbx.example:5070"),
+    ]
+
+
+def test_a_number_whose_caller_another_node_knows_is_tried_at_every_pbx():
+    """E-09: the database is away, or that node died with what it knew: a place's number, the account's, and what a PBX
+    said of itself, when a PSAP calls it by the carrier of one customer alone. Who does not know it refuses.
+    """
+    base = account(numbers=())
+    other = replace(base.pbxs["pbx_1"], id="pbx_2", registrar_host="192.0.2.99")
+    at = hook(replace(base, pbxs=base.pbxs | {"pbx_2": other}))
+    both = [("caller", f"sip:+15185550199@{host}:5070") for host in ("pbx.example", "192.0.2.99")]
+    inbound = comes_in(at, "+15185550199")
+    assert ways(inbound)[:2] == both
+    assert (inbound.callback.psap, inbound.callback.orphan, inbound.forward.fail_over) == (False, False, FAIL_OVER)
+    assert 404 in FAIL_OVER
+    said = "+15185550133"
+    assert comes_in(at, said).status == 404
+    marked = comes_in(at, said, added=["Priority: psap-callback"])
+    assert [uri for _, uri in ways(marked)[:2]] == [uri.replace("+15185550199", said) for _, uri in both]
+    two = hook(base, account("account_2", callback_number=None, numbers=()))
+    assert comes_in(two, said, added=["Priority: psap-callback"]).status == 404
+    proxied = hook(base, trunk_ips=(CARRIER.ip, PBX.ip))
+    assert comes_in(proxied, "+15185550199", source=PBX).callback is None
 
 
 def test_an_orphan_goes_to_the_people_on_the_site():
@@ -690,7 +715,7 @@ def test_a_test_call_brings_no_customer_s_call_to_who_tested():
     """
     at = hook(account(numbers=()))
     assert places(at, "desk102", uri="sip:933@x").callback_number == "+15185550199"
-    assert comes_in(at, "+15185550199").status == 404
+    assert ways(comes_in(at, "+15185550199"))[0] == ("caller", "sip:+15185550199@pbx.example:5070")
     places(at, "desk102")
     assert ways(comes_in(at, "+15185550199"))[0] == ("caller", "sip:desk102@pbx.example:5070")
     pooled = hook()
