@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 STOP_WITHIN_S = 8.0  # the edge itself waits 5 s for calls in progress
+MAX_WAITS = 15  # of a start that is slow
 RESTART_PAUSES_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)  # then 5 s again and again: a node without an edge carries no 911
 PING_S = 1.0
 # of them without a line in between, and the process hangs: it holds its share of the address and answers no call of it;
@@ -56,15 +57,26 @@ class EdgeChild:
             self._watcher = asyncio.create_task(self._watch(), name=f"edge-{self.number}-watch")
 
     async def came_up(self, within_s: float) -> bool:
-        """Wait until its sockets are bound; False when it ends or takes longer."""
+        """Wait until its sockets are bound; False when it ends, or takes longer after it has ended once.
+
+        One that lives and is slow is waited for much longer: on a machine that starts everything at once after a power
+        cut, to give up would end a SIP process that is about to carry 911.
+        """
         assert self._keeper is not None
         ready = asyncio.create_task(self.ready.wait())
-        done, _pending = await asyncio.wait(
-            {ready, self._keeper}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED
-        )
-        if ready not in done:
+        for waits in range(1, MAX_WAITS + 1):
+            done, _pending = await asyncio.wait(
+                {ready, self._keeper}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if done or self.restarts:
+                break
+            _log.warning(
+                "edge_slow", worker=self.number, after_s=waits * within_s,
+                meaning="the machine is busy: no 911 call is carried until this process is up; it is waited for",
+            )  # fmt: skip
+        if not ready.done():
             ready.cancel()
-        return ready in done
+        return ready.done() and not ready.cancelled()
 
     def say(self, message: dict[str, Any]) -> None:
         process = self._process
