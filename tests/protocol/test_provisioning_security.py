@@ -378,7 +378,7 @@ async def test_a_resumed_tls_session_still_knows_whose_certificate_it_was(site, 
     def ask(session: ssl.SSLSession | None) -> tuple[bytes, ssl.SSLSession, bool]:
         host, port = site.https.removeprefix("https://").split(":")
         with (
-            socket.create_connection((host, int(port)), timeout=5) as raw,
+            socket.create_connection((host, int(port)), timeout=60) as raw,
             context.wrap_socket(raw, server_hostname="127.0.0.1", session=session) as tls,
         ):
             path = f"/p/{site.token}/{YEALINK}.cfg"

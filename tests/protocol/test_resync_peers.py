@@ -72,7 +72,7 @@ def register(user: str, to: tuple[str, int], port: int) -> None:
     """The phone at that port registers with the PBX."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.bind((PHONE_IP, 0))
-        sender.settimeout(5.0)
+        sender.settimeout(60.0)
         uri, own = f"sip:{user}@{to[0]}", sender.getsockname()[1]
         lines = (
             f"REGISTER sip:{to[0]} SIP/2.0", f"Via: SIP/2.0/UDP {PHONE_IP}:{own};branch=z9hG4bKregister",

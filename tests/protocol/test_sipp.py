@@ -251,7 +251,7 @@ def test_a_call_of_a_stranger_is_refused_and_does_not_reach_the_carrier(tmp_path
     with between(tmp_path, keys, "carrier_answer") as (edge, address):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
             stranger.bind((NODE_IP, 0))
-            stranger.settimeout(5.0)
+            stranger.settimeout(60.0)
             own = "{}:{}".format(*stranger.getsockname())
             stranger.sendto(
                 f"INVITE sip:911@{address[0]} SIP/2.0\r\nVia: SIP/2.0/UDP {own};branch=z9hG4bKs\r\nMax-Forwards: 70\r\n"

