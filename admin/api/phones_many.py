@@ -102,7 +102,9 @@ async def post_phones_bulk(request: web.Request) -> web.Response:
         told = "Expected ids or filters, one of the two."
         raise Invalid("Which phones are meant?", fields=(FieldFault("ids", told),))
     filters = filters_of_body(body.filters or {}, zone_of(request[ACCOUNT]))
-    phone_ids = await bulk.chosen(request[SESSION], request[ACCOUNT].id, ids=body.ids, filters=filters)
+    phone_ids = await bulk.chosen(
+        request[SESSION], request[ACCOUNT].id, ids=body.ids, filters=filters, plan=plan_of(request)
+    )
     if body.expected is not None and body.expected != len(phone_ids):
         raise Stale(f"{body.expected:,} phones were expected, and {len(phone_ids):,} are meant now. Look again.")
     done = await carried_out(request, phone_ids, body)
@@ -112,7 +114,7 @@ async def post_phones_bulk(request: web.Request) -> web.Response:
 async def carried_out(request: web.Request, phone_ids: Sequence[str], wished: PhoneBulk) -> Done:
     """The one operation, for API and page. Raises Invalid."""
     session, actor, account = request[SESSION], request[ACTOR], request[ACCOUNT]
-    plan = _plan_of(request)
+    plan = plan_of(request)
     if wished.action is Action.LOCATION:
         return await bulk.set_location(session, actor, account, phone_ids, wished.location_id, plan=plan)
     if wished.action is Action.PLACEMENT:
@@ -128,7 +130,8 @@ async def carried_out(request: web.Request, phone_ids: Sequence[str], wished: Ph
     )
 
 
-def _plan_of(request: web.Request) -> Planned | None:
+def plan_of(request: web.Request) -> Planned | None:
+    """What was made ready of this very request."""
     made = request.get(PREPARED)
     return made.value.plan if made is not None and isinstance(made.value, Meant) else None
 

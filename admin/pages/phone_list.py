@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 from multidict import MultiDict
 
-from admin.api.phones_many import Meant, PhoneBulk, carried_out, planned
+from admin.api.phones_many import Meant, PhoneBulk, carried_out, plan_of, planned
 from admin.context import ACCOUNT, ACTOR, SESSION
 from admin.field_words import PLACEMENTS
 from admin.page_addresses import leave_out, understood
@@ -181,7 +181,9 @@ async def post_phones_bulk(request: web.Request) -> web.Response:
     if ids == []:
         detail = "No phone is chosen. Tick some on the list, or choose all that match."
         raise Invalid(detail, fields=(FieldFault("ids", detail),))
-    phone_ids = await bulk.chosen(request[SESSION], request[ACCOUNT].id, ids=ids, filters=listing.filters)
+    phone_ids = await bulk.chosen(
+        request[SESSION], request[ACCOUNT].id, ids=ids, filters=listing.filters, plan=plan_of(request)
+    )
     wished = await _wished(request)
     if await typed(request, "confirmed") != "yes":
         return await _confirm_page(request, listing, phone_ids, wished, is_all=is_all)

@@ -10,10 +10,11 @@ revision has not moved since; else it is made anew, inside.
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 from sqlalchemy import Update, bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -21,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from engine.audit.changes import FieldChange
 from engine.audit.events import Event
-from engine.audit.parts import Part, Unchained, record_parts, unchained
+from engine.audit.parts import Part, Unchained, chaining, record_parts, unchained, write_chained
 from engine.audit.record import Actor, record
 from engine.audit.store_outdated import AT_ONCE, has_one_writer, owe
 from engine.db import Base, Database, batched, utc_now
@@ -73,7 +74,7 @@ class Change:
 @dataclass(frozen=True, slots=True)
 class Planned:
     """What a change of those phones writes, as they stood at `revision`: the `id` and the columns that move of each,
-    and its entry.
+    and its entry. `models`: vendors and models among them.
     """
 
     change: Change
@@ -81,6 +82,7 @@ class Planned:
     revision: int
     writes: Sequence[dict[str, Any]]
     entries: Sequence[Unchained]
+    models: Collection[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +95,24 @@ class Done:
 
 
 async def chosen(
-    session: AsyncSession, account_id: str, *, ids: Sequence[str] | None = None, filters: Filters | None = None
+    session: AsyncSession,
+    account_id: str,
+    *,
+    ids: Sequence[str] | None = None,
+    filters: Filters | None = None,
+    plan: Planned | None = None,
 ) -> Sequence[str]:
     """The phones meant: those of `ids`, or all that match the filters.
+
+    Args:
+        plan: Made of the same wish a moment ago. While the account's revision stands, its phones are not looked for
+            again: to find 10,000 by their labels takes as long as to write them.
 
     Raises:
         NotFound: one of `ids` is no phone of this account. Invalid: more than can be changed at once.
     """
+    if plan is not None and plan.revision == await store.revision_of(session, account_id):
+        return plan.phone_ids
     if ids is None:
         found = await store_phones.ids_of(session, account_id, filters or Filters(), limit=MAX_AT_ONCE + 1)
         if len(found) > MAX_AT_ONCE:
@@ -190,22 +203,13 @@ async def set_setting(
     if faults:
         raise Invalid("The setting cannot be like this.", fields=faults)
 
-    for vendor, model in await _models_of(session, phone_ids) if own and name in EXTRAS else ():
+    change = Change(Action.SETTING, setting=name, value=value, own=own)
+    made = await _made(session, account.id, phone_ids, change, plan)
+    for vendor, model in made.models if own and name in EXTRAS else ():
         if wrong := await level_faults(session, account.id, f"{vendor}/{model}", {name: value}):
             raise Invalid(f"A {model} cannot have it like this.", fields=tuple(wrong))
     details = {"action": Action.SETTING.value, "setting": name, "value": value if own else "(none of its own)"}
-    change = Change(Action.SETTING, setting=name, value=value, own=own)
-    return await _changed(
-        session, actor, account.id, await _made(session, account.id, phone_ids, change, plan), details
-    )
-
-
-async def _models_of(session: AsyncSession, phone_ids: Sequence[str]) -> set[tuple[str, str]]:
-    found: set[tuple[str, str]] = set()
-    for group in batched(phone_ids, WRITTEN):
-        query = select(Phone.vendor, Phone.model).where(Phone.id.in_(group)).distinct()
-        found |= {(row.vendor, row.model) for row in await session.execute(query)}
-    return found
+    return await _changed(session, actor, account.id, made, details)
 
 
 async def delete_phones(
@@ -214,11 +218,12 @@ async def delete_phones(
     """Retire those phones: from the commit on their files are a 404. What they hold they keep."""
     bulk_id = _begun(session, actor, phone_ids, {"action": Action.DELETE.value})
     made = await _made(session, account.id, phone_ids, Change(Action.DELETE), plan)
+    told = await _telling(session, actor, account.id, bulk_id, made)
     for group in batched(phone_ids, WRITTEN):
         for table in (PhoneLine, ConfirmedLocation):
             await session.execute(delete(table).where(table.phone_id.in_(group)).execution_options(**_PLAIN))
         await session.execute(delete(_PHONE).where(_PHONE.c.id.in_(group)))
-    await record_parts(session, actor, account.id, bulk_id, made.entries)
+    await told(moves_revision=True)
     return Done(len(phone_ids), len(phone_ids), bulk_id)
 
 
@@ -239,6 +244,20 @@ def _begun(session: AsyncSession, actor: Actor, phone_ids: Sequence[str], detail
     details = {**details, "phones": len(phone_ids)}
     record(session, actor, Event.PHONE_CHANGE_MANY, resource=("phone", bulk_id, "many"), details=details)
     return bulk_id
+
+
+class _Told(Protocol):
+    async def __call__(self, *, moves_revision: bool) -> None: ...
+
+
+async def _telling(session: AsyncSession, actor: Actor, account_id: str, bulk_id: str, made: Planned) -> _Told:
+    """What stores the entries once the rows are written. On SQLite they are numbered and hashed meanwhile, in a thread:
+    its one writer is held either way. PostgreSQL's chain comes behind the rows, as a form holds its row first.
+    """
+    if not has_one_writer(session):
+        return partial(record_parts, session, actor, account_id, bulk_id, made.entries)
+    await session.flush()
+    return partial(write_chained, session, await chaining(session, actor, account_id, bulk_id, made.entries))
 
 
 async def _made(
@@ -265,7 +284,8 @@ async def _plan(
 
     def made() -> Planned:
         writes, parts = _deleted(rows, lines) if change.action is Action.DELETE else _moved(rows, _wished(change))
-        return Planned(change, phone_ids, revision, writes, unchained(parts, key))
+        models = {(row["vendor"], row["model"]) for row in rows}
+        return Planned(change, phone_ids, revision, writes, unchained(parts, key), models)
 
     return await asyncio.to_thread(made)
 
@@ -313,6 +333,7 @@ async def _changed(
     session: AsyncSession, actor: Actor, account_id: str, made: Planned, details: dict[str, Any]
 ) -> Done:
     bulk_id = _begun(session, actor, made.phone_ids, details)
+    told = await _telling(session, actor, account_id, bulk_id, made)
     moves_files = made.change.action is not Action.PLACEMENT
     owes = moves_files and len(made.writes) > AT_ONCE and has_one_writer(session)
     alike, others = _by_value(made.writes)
@@ -326,7 +347,7 @@ async def _changed(
         await (await session.connection()).execute(query, each)
     for noted in batched(made.writes, WRITTEN) if owes else ():
         await owe(session, Phone.id.in_([row["id"] for row in noted]))
-    await record_parts(session, actor, account_id, bulk_id, made.entries, moves_revision=moves_files)
+    await told(moves_revision=moves_files)
     return Done(len(made.phone_ids), len(made.entries), bulk_id)
 
 

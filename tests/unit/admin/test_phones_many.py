@@ -225,8 +225,13 @@ async def test_what_was_made_before_the_transaction_is_made_anew_when_anything_c
     plan = await bulk.planned(port.database, site.account.id, ids, change)
     assert plan is not None
     assert [row["settings"] for row in plan.writes] == [{"vlan_id": 20}] * 3
+    nobody = Filters(text="no such label")
+    async with port.database.sessions() as session:
+        assert await bulk.chosen(session, site.account.id, filters=nobody, plan=plan) == ids, "not looked for again"
     status, _ = await _bulk(port, site, action="setting", ids=ids[:1], setting="lldp", value=False)
     assert status == 200
+    async with port.database.sessions() as session:
+        assert await bulk.chosen(session, site.account.id, filters=nobody, plan=plan) == []
     async with port.database.sessions.begin() as session:
         account = await session.get_one(Account, site.account.id)
         done = await bulk.set_setting(session, SYSTEM, account, ids, "vlan_id", 20, own=True, plan=plan)
