@@ -1,6 +1,7 @@
 """A request of a phone as it was read, and what the fetch log is told of it."""
 
 import re
+from dataclasses import replace
 from typing import NamedTuple
 
 from aiohttp import hdrs
@@ -55,6 +56,8 @@ def parse(vendors: Vendors, path: str, agent: str) -> Parsed:
     named = tokens.shown_again(agent, token)  # before anything is cut off or quoted: what is left could be completed
     legible = tokens.shown_again(file, token) if is_well_formed else tokens.shown(diagnosis.legible(file), token)
     who = vendors.identify(legible, named)
+    if not is_well_formed and (told := diagnosis.in_folders(file)):
+        who = replace(who, evidence=(*told, *who.evidence))
     return Parsed(token[: tokens.TOKEN_CHARACTERS], file[:100], is_well_formed, named[:400], who, is_sealed)
 
 

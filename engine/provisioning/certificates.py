@@ -35,6 +35,8 @@ _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which the ssl module doe
 # Sessions stay on TLS 1.2 or newer with forward secrecy.
 _CIPHERS = "@SECLEVEL=0:ECDH+AESGCM:ECDH+CHACHA20:ECDH+AES:DHE+AES:!aNULL:!eNULL:!aDSS:!SHA1:!AESCCM"
 _SUFFIXES = (".pem", ".crt", ".cer", ".der")
+# What reading a certificate may raise: OpenSSL lets some through that have an extension twice, or an odd name in it
+_UNREADABLE = (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 # `0004F2ABCDEF` (Poly), `80:5e:c0:12:34:56`, `CP-8841-3PCC-SEP00562B043615` (Cisco), `C074AD273A10.grandstream.com`
 _MAC_IN_A_NAME = re.compile(r"(?<![0-9A-Fa-f])(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}(?![0-9A-Fa-f:-])|"
                             r"(?<![0-9A-Fa-f])[0-9A-Fa-f]{12}(?![0-9A-Fa-f])")  # fmt: skip
@@ -117,7 +119,7 @@ def _certificates(data: bytes) -> list[x509.Certificate]:
 def _is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
     try:
         constraints = authority.extensions.get_extension_for_class(x509.BasicConstraints).value
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, *_UNREADABLE):
         constraints = None  # a root of version 1 says nothing of itself
     if constraints is not None and not constraints.ca:
         return False
@@ -147,7 +149,7 @@ def read(der: bytes) -> DeviceCertificate | None:
             not_before=certificate.not_valid_before_utc,
             not_after=certificate.not_valid_after_utc,
         )
-    except ValueError:
+    except _UNREADABLE:
         return None
 
 

@@ -12,6 +12,12 @@ _VARIABLE = r"(?:\{[A-Za-z_]{2,20}\}|\$[A-Za-z_]{2,20}|\[[A-Za-z_]{2,20}\]|<[A-Z
 # Short on both sides: a token is 43 characters long and fits nowhere.
 _NAME = re.compile(rf"[A-Za-z0-9._-]{{0,30}}({_VARIABLE})[A-Za-z0-9._-]{{0,30}}\Z")
 
+_IN_FOLDERS = re.compile(r"(?:[A-Za-z0-9._-]{1,30}/){1,5}(?P<file>[A-Za-z0-9._-]{1,40})\Z")  # nor here
+_NO_FOLDERS = (
+    "it was asked for in a folder below the provisioning URL, where there is none: take out of the URL on the phone "
+    "what stands behind the token and its slash"
+)
+
 
 def unfilled(name: str) -> str | None:
     """The variable that stands in a file name as it was typed, its escapes undone (`%7Bmac%7D.cfg`); None: there is
@@ -22,8 +28,17 @@ def unfilled(name: str) -> str | None:
 
 
 def legible(name: str) -> str:
-    """The name to judge of a request that is not well formed: one with an unfilled variable, else nothing."""
+    """The name to judge of a request that is not well formed: one with an unfilled variable, the last part of one in
+    folders, else nothing.
+    """
+    if found := _IN_FOLDERS.match(name):
+        return found["file"]
     return unquote(name) if "%" in name and unfilled(name) is not None else ""
+
+
+def in_folders(name: str) -> tuple[str, ...]:
+    """The sentence for a file asked for in a folder (`yealink/T46U/001565aabbcc.cfg`), as other servers have them."""
+    return (_NO_FOLDERS,) if _IN_FOLDERS.match(name) else ()
 
 
 def placeholder(name: str, title: str | None, variable: str, variables: Mapping[str, str]) -> str:

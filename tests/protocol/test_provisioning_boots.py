@@ -153,6 +153,17 @@ async def test_the_event_keeps_the_confidence_and_what_people_get_wrong(site):
     assert not any(site.token in json.dumps(evidence) for evidence in by_file.values())
 
 
+async def test_a_phone_that_asks_in_a_folder_is_refused_and_its_people_are_told_what_to_take_out(site):
+    """P-05: a URL as another server had it; the phone is known by the address, whoever asks sees the one 404."""
+    mac = mac_of("yealink")
+    folder = await site.get(f"yealink/T54W/{mac}.cfg", "curl/8.5.0")
+    assert folder == await site.get("nothing-of-that-name.cfg", "curl/8.5.0")
+    event = next(event for event in await site.events() if event.file == "(malformed)")
+    assert (event.kind, event.reason, event.phone_id) == ("denied", "path", (await site.phone("yealink")).id)
+    assert any("in a folder below the provisioning URL" in sentence for sentence in event.evidence["sentences"])
+    assert (await site.phone("yealink")).status == PhoneStatus.NEVER_BOOTED
+
+
 async def test_a_forged_user_agent_from_elsewhere_is_refused_and_holds_no_phone(site):
     """P-05, P-18: from outside the account's ranges, and from another network inside none: the phone at home is served
     at once and later, with any User-Agent.

@@ -31,5 +31,9 @@ def test_a_path_that_may_hold_a_token_is_never_read_as_a_name():
     token = tokens.mint()
     for name in (f"{token}%7Bmac%7D.cfg", f"p/{token}/%7Bmac%7D.cfg", f"%7Bmac%7D{token}", f"{token}.cfg"):
         assert diagnosis.legible(name) == ""
+    for name in (f"{token}/805ec0aabbcc.cfg", f"a/{token}/b.cfg", f"p/{token[:31]}/x.cfg", f"a/{token}", "/a.cfg"):
+        assert diagnosis.legible(name) == ""
+        assert diagnosis.in_folders(name) == ()
+    assert diagnosis.legible("yealink/T46U/805ec0aabbcc.cfg") == "805ec0aabbcc.cfg"
     assert diagnosis.legible("%7Bmac%7D.cfg") == "{mac}.cfg"
     assert diagnosis.legible("{mac}.cfg") == ""  # well formed as it stands
