@@ -1,6 +1,5 @@
 """`/api/v1/locations`, `/networks` and `/notification-recipients`: where callers are, and whom a 911 call is told."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -140,12 +139,9 @@ class RecipientCreate(Body):
 
 async def list_locations(request: web.Request) -> web.Response:
     async def shown(rows: Sequence[Location]) -> list[LocationAnswer]:
-        networks = defaultdict(list)
-        if rows:
-            for network in await store.networks_of(request[SESSION], request[ACCOUNT].id):
-                networks[network.location_id].append(network)
+        networks = await store.networks_by_location(request[SESSION], rows)
         warnings = await sites.warnings_of(request[SESSION], request[ACCOUNT], rows)
-        return [_location(row, networks[row.id], warnings[row.id]) for row in rows]
+        return [_location(row, networks.get(row.id, ()), warnings[row.id]) for row in rows]
 
     text = request.query.get("q", "").strip()
     if len(text) > _MAX_NAME_CHARACTERS or not text.isprintable():

@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
 from aiohttp import web
@@ -12,15 +13,17 @@ from admin.context import ACCOUNT, ACTOR, SESSION
 from admin.page_addresses import leave_out
 from admin.pages.calls_ladder import draw
 from admin.pages.form import Form, see_other
+from admin.place_field import Places, place_called, places
 from admin.render import has_test_number, plural, render, words, zone_of
 from admin.routes import Route
 from engine.accounts.scopes import Scope
+from engine.accounts.store import is_id
 from engine.audit.events import Event
-from engine.e911 import notify, store, store_calls
+from engine.e911 import notify, store
 from engine.e911.entries import UNPROVEN_MARK
 from engine.e911.masking import without_credentials
 from engine.e911.store_calls import NO_LOCATION, CallFilters
-from engine.errors import Invalid, NotFound
+from engine.errors import FieldFault, Invalid, NotFound
 from engine.models import CallAttempt, EmergencyCall
 
 PAGE = 50
@@ -85,24 +88,58 @@ _OUTCOMES = (
 
 
 async def get_calls(request: web.Request) -> web.Response:
-    session, account = request[SESSION], request[ACCOUNT]
-    filters, typed_text, faults = page_filters(request.query, zone_of(account))
+    asked = await _asked(request)
+    filters, faults = asked.filters, asked.faults
     page = await _page_asked(request, filters)
-    chosen = {name: text for name, text in typed_text.items() if text}
+    chosen = {name: text for name, text in asked.typed.items() if text}
+    offered = await _offered(request, asked)
+    shown = {**asked.typed, "location": asked.typed["location"] if faults else offered.shown(filters.location)}
     return render(
         request,
         "calls.html.j2",
         calls=page.rows,
-        form=Form(
-            typed_text, "Some filters cannot be read; the list is without them." if faults else "", tuple(faults)
-        ),
+        form=Form(shown, "Some filters cannot be read; the list is without them." if faults else "", tuple(faults)),
         is_filtered=bool(chosen),
         chosen=urlencode(chosen),
         next_address=f"/calls?{urlencode(chosen | {'cursor': page.next_cursor})}" if page.next_cursor else "",
-        kinds=_KINDS if has_test_number(account.country) else _KINDS_ELSEWHERE,
+        kinds=_KINDS if has_test_number(request[ACCOUNT].country) else _KINDS_ELSEWHERE,
         outcomes=_OUTCOMES,
-        places=[*await store_calls.location_names(session, account.id), (NO_LOCATION, "No location known")],
+        places=offered,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The form as it was sent. `near`: locations whose names are near to one that is none."""
+
+    filters: CallFilters
+    typed: dict[str, str]
+    faults: list[FieldFault]
+    near: Sequence[str] = ()
+
+
+async def _asked(request: web.Request) -> _Asked:
+    """What the address asks for; a location by its identifier, `NO_LOCATION`, or its name."""
+    query, zone = dict(request.query), zone_of(request[ACCOUNT])
+    name = query.get("location", "").strip()
+    if not name or name == NO_LOCATION or is_id(name):
+        return _Asked(*page_filters(query, zone))
+    called = await place_called(request, name)
+    filters, typed, faults = page_filters(query | {"location": called.location_id or ""}, zone)
+    if called.location_id is not None:
+        return _Asked(filters, typed, faults)
+    return _Asked(filters, typed | {"location": name}, [*faults, FieldFault("location", called.detail)], called.near)
+
+
+async def _offered(request: web.Request, asked: _Asked) -> Places:
+    """The form's locations. One that was removed since stays chosen: its calls are here."""
+    location = asked.filters.location
+    offered = await places(request, location)
+    if offered.is_many:
+        return replace(offered, near={"location": asked.near})
+    known = {"", NO_LOCATION, *(choice for choice, _ in offered.choices)}
+    gone = [(location, "A location that was removed")] if location not in known else []
+    return replace(offered, choices=[*offered.choices, *gone, (NO_LOCATION, "No location known")])
 
 
 async def _page_asked(request: web.Request, filters: CallFilters) -> store.CallPage:
@@ -126,10 +163,10 @@ async def get_calls_json(request: web.Request) -> web.Response:
 
 
 async def _file(request: web.Request, kind: str) -> web.Response:
-    filters, _typed, faults = page_filters(request.query, zone_of(request[ACCOUNT]))
-    if faults:  # a file without the filter that was asked for would look like the one with it
-        raise Invalid("Some filters cannot be read, so no file was made.", fields=tuple(faults))
-    return await exported(request, filters, kind)
+    asked = await _asked(request)
+    if asked.faults:  # a file without the filter that was asked for would look like the one with it
+        raise Invalid("Some filters cannot be read, so no file was made.", fields=tuple(asked.faults))
+    return await exported(request, asked.filters, kind)
 
 
 async def get_call(request: web.Request) -> web.Response:

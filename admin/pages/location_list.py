@@ -173,12 +173,8 @@ def _address(filters: Filters, page: int) -> str:
 
 
 async def _networks_of(request: web.Request, locations: Sequence[Location]) -> dict[str, list[str]]:
-    wanted = {location.id for location in locations}
-    networks: dict[str, list[str]] = {}
-    for network in await store.networks_of(request[SESSION], request[ACCOUNT].id):
-        if network.location_id in wanted:
-            networks.setdefault(network.location_id, []).append(spelled(network))
-    return networks
+    found = await store.networks_by_location(request[SESSION], locations)
+    return {location_id: [spelled(network) for network in networks] for location_id, networks in found.items()}
 
 
 def _zones(account: Account, locations: Sequence[Location]) -> list[str]:

@@ -15,10 +15,9 @@ from sqlalchemy import Dialect, Table
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit import changes, owed
-from engine.audit.clocks import Clock, given
 from engine.audit.events import FACTS, Event
 from engine.audit.heads import Head
-from engine.audit.record import Actor, Note, body_of, canonical, chain_hash, head_of, step_behind
+from engine.audit.record import Actor, Note, body_of, canonical, chain_hash, head_of, step_behind, timed_behind
 from engine.db import BulkInsert
 from engine.ids import new_id
 from engine.models import AuditEntry
@@ -103,7 +102,7 @@ async def chaining(
     """
     own: Any = session.sync_session  # of the database's own class
     head = await session.run_sync(head_of, account_id)
-    link = _Linking(actor, account_id, bulk_id, session.get_bind().dialect, head, own.audit_clock)
+    link = _Linking(actor, account_id, bulk_id, session.get_bind().dialect, head, own)
     return asyncio.create_task(asyncio.to_thread(link.whole, parts, own.fingerprint_key))
 
 
@@ -126,8 +125,8 @@ async def write_chained(session: AsyncSession, task: asyncio.Task[Chained], *, m
 class _Linking:
     """The end of a chain while entries are put behind it."""
 
-    def __init__(self, actor: Actor, chain: str, bulk_id: str, dialect: Dialect, head: Head, clock: Clock) -> None:
-        self._actor, self._chain, self._bulk_id, self._clock = actor, chain, bulk_id, clock
+    def __init__(self, actor: Actor, chain: str, bulk_id: str, dialect: Dialect, head: Head, session: Any) -> None:
+        self._actor, self._chain, self._bulk_id, self._session = actor, chain, bulk_id, session
         self._seq, self._head, self._at = head
         self._insert = BulkInsert(_TABLE, _COLUMNS, dialect)
         self._frames: dict[Event, _Frame] = {}
@@ -138,7 +137,7 @@ class _Linking:
             self._tell_step(rows)
         for begin in range(0, len(parts), GROUP):
             group = parts[begin : begin + GROUP]
-            now = self._clock()
+            now = self._session.audit_clock()
             at = self._at = now if self._at is None else max(now, self._at)  # once begun, it only grows
             told_at, stored_at = changes.rfc3339(at), self._insert.value("at", at)
             for part in group:
@@ -148,9 +147,9 @@ class _Linking:
 
     def _tell_step(self, rows: list[tuple[Any, ...]]) -> None:
         """Begin with the entry that says that the clock was set back, if it was."""
-        timed = given(self._clock(), self._at)
+        timed = timed_behind(self._session, self._chain, self._at)
         if timed.is_step:
-            values = step_behind(Head(self._seq, self._head, self._at), self._chain, timed)
+            values = step_behind(self._session, Head(self._seq, self._head, self._at), self._chain, timed)
             rows.append(self._insert.row(values))
             self._seq, self._head, self._at = values["seq"], values["hash"], values["at"]
 

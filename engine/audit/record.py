@@ -11,10 +11,11 @@ still is the head. Only when it is not, because another process wrote since, is 
 """
 
 import json
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, cast
 
@@ -25,7 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from engine.audit import changes
-from engine.audit.clocks import Clock, Given, given
+from engine.audit.clocks import Clock, Given, Step, Steps, given
 from engine.audit.events import FACTS, Access, Event
 from engine.audit.heads import LOCK, Head, Heads, move_revisions
 from engine.crypto import KeyRing
@@ -149,12 +150,14 @@ def open_audited(url: str, keys: KeyRing, clock: Clock = utc_now) -> Database:
     heads = Heads(database.engine.sync_engine.dialect, insert)
     database.session_class.fingerprint_key = fingerprint_key  # type: ignore[attr-defined]  # for `engine.audit.parts`
     database.session_class.audit_clock = staticmethod(clock)  # type: ignore[attr-defined]
+    steps = database.session_class.audit_steps = Steps()  # type: ignore[attr-defined]
 
     def before_commit(session: Session) -> None:
         _write_entries(session, fingerprint_key, insert, heads)
 
     def after_commit(session: Session) -> None:
         heads.remember(session.info.pop("heads", {}))
+        steps.remember(session.info.pop("steps", {}))
         _tell_revisions(session)
 
     for name, listener in (
@@ -238,7 +241,8 @@ def _stored_behind(
     known = heads.of(_chain_of(notes[0])) if len(notes) == 1 else None
     if known is None:
         return set(), {}
-    chain, timed = _chain_of(notes[0]), _timed(session, known)
+    chain = _chain_of(notes[0])
+    timed = timed_behind(session, chain, known.at)
     if timed.is_step:
         return set(), {}
     with_entry = bumped if len(bumped) == 1 else set[str]()
@@ -271,9 +275,9 @@ def _appended(
     """
     chain = _chain_of(note)
     head = heads.get(chain) or head_of(session, chain)
-    timed = _timed(session, head)
+    timed = timed_behind(session, chain, head.at)
     if timed.is_step:
-        values = step_behind(head, chain, timed)
+        values = step_behind(session, head, chain, timed)
         yield values
         head, timed = _head_at(values), Given(timed.at, timedelta(0))
     values = entry_behind(head, note, chain, told, timed)
@@ -281,18 +285,24 @@ def _appended(
     heads[chain] = _head_at(values)
 
 
-def _timed(session: Session, head: Head) -> Given:
-    return given(session.audit_clock(), head.at)  # type: ignore[attr-defined]  # of the database's own session class
+def timed_behind(session: Session, chain: str, before: datetime | None) -> Given:
+    """The time of an entry of that chain written now, behind one of `before`."""
+    own: Any = session  # of the database's own class
+    return given(own.audit_clock(), before, session.info.get("steps", {}).get(chain) or own.audit_steps.of(chain))
 
 
 def _head_at(values: Mapping[str, Any]) -> Head:
     return Head(values["seq"], values["hash"], values["at"])
 
 
-def step_behind(head: Head, chain: str, timed: Given) -> dict[str, Any]:
-    """The columns of the entry that says that the clock was set back: times before it are later than behind it."""
-    _log.warning("clock_set_back", chain=chain, behind_s=timed.behind.total_seconds(), entry=head.seq + 1)
-    resource = ("clock", "clock", "")
+def step_behind(session: Session, head: Head, chain: str, timed: Given) -> dict[str, Any]:
+    """The columns of the entry that says that the clock was set back: times before it are later than behind it. The
+    node whose clock it is gives the entry its name.
+    """
+    session.info.setdefault("steps", {})[chain] = Step(timed.at, timed.behind)
+    node = socket.gethostname()
+    _log.warning("clock_set_back", chain=chain, node=node, behind_s=timed.behind.total_seconds(), entry=head.seq + 1)
+    resource = ("clock", "clock", node)
     note = Note(SYSTEM, Event.CLOCK_SET_BACK, None, resource, "success", None, None, None, chain)
     return entry_behind(head, note, chain, {}, timed)
 
@@ -377,5 +387,5 @@ def _tell_revisions(session: Session) -> None:
 
 
 def _forget(session: Session) -> None:
-    for key in ("audit", "changes", "bumped", "heads"):
+    for key in ("audit", "changes", "bumped", "heads", "steps"):
         session.info.pop(key, None)

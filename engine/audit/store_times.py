@@ -7,6 +7,7 @@ comes first in it says nothing about numbers.
 """
 
 import datetime as dt
+import json
 from itertools import pairwise
 
 from sqlalchemy import func, select
@@ -44,6 +45,16 @@ async def between(
         ends = [(await _first(session, chain, *run, until + _TICK), *run) for run in runs]
         high = max((last if seq is None else seq - 1 for seq, first, last in ends if seq != first), default=low - 1)
     return low, high
+
+
+async def steps_since(session: AsyncSession, chain: str, since: dt.datetime) -> list[tuple[str, dt.datetime, float]]:
+    """Clocks that were set back since then, newest first, a hundred at most: whose node, when, by how many seconds."""
+    query = select(AuditEntry.at, AuditEntry.entry).where(
+        AuditEntry.chain == chain, AuditEntry.event == Event.CLOCK_SET_BACK.value
+    )
+    found = await session.execute(query.order_by(AuditEntry.seq.desc()).limit(100))
+    told = [(row.at, json.loads(row.entry)) for row in found if row.at >= since]
+    return [(body["resource"]["name"] or "a node", at, body["details"]["clock_behind_s"]) for at, body in told]
 
 
 async def _steps(session: AsyncSession, chain: str) -> list[int]:

@@ -19,6 +19,7 @@ from engine.config import Config, parse_listen
 from engine.db import Database
 from engine.disk import Level, alarm_of, free_bytes_at, in_words, level_of
 from engine.doctor.bootstrap import bootstrap_findings
+from engine.doctor.clocks import clock_finding
 from engine.doctor.integrations import (
     NO_ADDRESS,
     NO_MAIL,
@@ -198,7 +199,9 @@ async def _database(database: Database, config: Config) -> AsyncIterator[Finding
                 yield Finding(f"removal of old records ({note.name})", "warning" if is_new else "bad", note.words)
             for finding in await stored_findings(session, config):
                 yield finding
-            for account in await store.accounts(session):
+            accounts = await store.accounts(session)
+            yield await clock_finding(session, [account.id for account in accounts], datetime.now(UTC))
+            for account in accounts:
                 for finding in (*await webhook_findings(session, account), *await chat_findings(session, account)):
                     yield finding
                 async for finding in _account(session, account, config):

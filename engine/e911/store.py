@@ -8,7 +8,7 @@ import asyncio
 import base64
 import binascii
 import datetime as dt
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,6 +114,15 @@ async def networks_of(session: AsyncSession, account_id: str, location_id: str |
     if location_id is not None:
         query = query.where(Network.location_id == location_id)
     return list((await session.scalars(query)).all())
+
+
+async def networks_by_location(session: AsyncSession, locations: Sequence[Location]) -> dict[str, list[Network]]:
+    """The networks of these locations, oldest first, by location; of one without any nothing."""
+    found: dict[str, list[Network]] = {}
+    query = select(Network).where(Network.location_id.in_([location.id for location in locations]))
+    for network in await session.scalars(query.order_by(Network.id)) if locations else ():
+        found.setdefault(network.location_id, []).append(network)
+    return found
 
 
 async def network_holding(

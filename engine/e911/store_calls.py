@@ -183,17 +183,6 @@ async def told_of_calls(session: AsyncSession, ids: Collection[str]) -> dict[str
     return found
 
 
-async def location_names(session: AsyncSession, account_id: str, limit: int = 500) -> list[tuple[str, str]]:
-    """Identifier and name of the account's locations, by name: what a filter offers."""
-    query = (
-        select(Location.id, Location.name)
-        .where(Location.account_id == account_id)
-        .order_by(func.lower(Location.name), Location.id)
-        .limit(limit)
-    )
-    return [(row[0], row[1]) for row in await session.execute(query)]
-
-
 # ------------------------------------------------------------------------------------------ what Home tells
 
 

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 from playwright.async_api import expect
+from sqlalchemy import func, select
 
 from engine.audit.events import Event
 from engine.audit.record import SYSTEM, record
 from engine.ids import new_id
-from engine.models import Location
+from engine.models import AuditEntry, Location
 from tests.browser.looking import looked_at_in_every_way
 from tests.browser.site import Site
 
@@ -67,3 +68,35 @@ async def test_the_account_s_default_location_is_saved_by_a_button_of_its_form(f
     await page.get_by_role("button", name="Save preferences").click()
     await expect(page.get_by_label("Default location")).to_have_value("Branch 007")
     await looked_at_in_every_way(page, "settings-of-many-locations")
+
+
+async def _looks(site: Site) -> int:
+    async with site.database.sessions() as session:
+        query = select(func.count()).where(AuditEntry.event == Event.LOCATION_LIST.value)
+        return await session.scalar(query) or 0
+
+
+async def test_keys_narrow_what_was_found_and_are_no_entries_of_the_log(filled: Site, new_page: NewPage):
+    """S0-30: each request is an entry, so the name is asked for once, however slowly it is typed and corrected."""
+    await _with_many(filled)
+    page = await new_page(filled)
+    await page.goto(f"{filled.url}/calls")
+    field, offered = page.get_by_role("combobox", name="Location sent"), page.locator("#n-f-location option")
+    before = await _looks(filled)
+    await field.fill("anch 1")
+    await expect(offered).to_have_count(100)
+    await page.clock.install()
+    for text in ("anch 15", "anch 151", "anch 1", "branch 17"):
+        await field.fill(text)
+        await page.clock.run_for(2_000)
+    assert await _looks(filled) == before + 1
+    await field.fill("branch 0")
+    async with page.expect_response(lambda answer: "q=branch%200" in answer.url):
+        await page.clock.run_for(2_000)
+    await expect(offered).to_have_count(100)
+    assert await _looks(filled) == before + 2
+    await looked_at_in_every_way(page, "calls-of-many-locations")
+    await field.fill("Branch 007")
+    await page.get_by_role("button", name="Show").click()
+    await expect(page.get_by_text("No call matches")).to_be_visible()
+    await expect(field).to_have_value("Branch 007")

@@ -8,7 +8,7 @@ from engine.audit.events import Event
 from engine.audit.record import SYSTEM, record
 from engine.ids import new_id
 from engine.models import Line, Location, Pbx, Phone, PhoneLine
-from tests.factories import add_line
+from tests.factories import add_emergency_call, add_line
 from tests.unit.admin.adminport import CIVIC, AdminPort, Site
 from tests.unit.admin.test_merged_form import fields_of
 from tests.unit.admin.test_page_sizes import INLINE, MAX_PAGE_BYTES
@@ -17,7 +17,7 @@ FORMS = (
     "/phones/{phone}", "/lines/{line}", "/phones/{phone}/lines/new", "/phones/new", "/settings", "/settings/pbxs/new",
     "/settings/pbxs/{pbx}", "/settings/numbers", "/settings/chats/new", "/phones/settings", "/phones/rollouts",
 )  # fmt: skip
-LISTS = ("/phones", "/compliance")
+LISTS = ("/phones", "/compliance", "/calls")
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ async def test_every_page_with_a_form_stays_under_150_kb_at_2000_locations(port:
     for path in (*FORMS, *LISTS):
         page = await _page(port, headers, path.format(**many))
         sizes[path] = len(page.encode())
-        assert 'data-look-up="/api/v1/locations?limit=20&q="' in page, path
+        assert 'data-look-up="/api/v1/locations?limit=200&q="' in page, path
         assert 'list="n-' in page
         assert '<datalist id="n-' in page
         assert "Branch office of the north 0500" not in page, path
@@ -175,3 +175,41 @@ async def test_the_api_finds_locations_by_a_part_of_their_name(port: AdminPort, 
     refused = await port.call("GET", "/api/v1/locations", site.auth, params={"q": "x" * 201})
     assert refused.status == 422
     assert [fault["field"] for fault in (await refused.json())["errors"]] == ["q"]
+
+
+async def test_calls_are_narrowed_to_a_location_whose_name_is_typed(port: AdminPort, site: Site, many) -> None:
+    """S0-09, E-12: in any case, `none` for calls without one, in the files too; a name that is none narrows nothing."""
+    headers = await port.browser(site)
+    async with port.database.sessions.begin() as session:
+        for callback, place in (("+15185550101", {"id": many["second"], "name": "Second"}), ("+15185550102", None)):
+            caller = {"callback_number": callback, "name": callback}
+            await add_emergency_call(session, site.account, location=place, caller=caller)
+    for typed, found in (
+        ("BRANCH office of the north 0001", ["+15185550101"]), (many["second"], ["+15185550101"]),
+        ("none", ["+15185550102"]), ("Branch office of the north 0002", []),
+        ("north 000", ["+15185550101", "+15185550102"]),
+    ):  # fmt: skip
+        answer = await port.call("GET", "/calls", headers, params={"location": typed})
+        page = unescape(await answer.text())
+        rows = page.partition("<tbody>")[2].partition("</tbody>")[0]
+        assert [number for number in ("+15185550101", "+15185550102") if number in rows] == found, typed
+        assert ("no location called 'north 000'. Near to it: Branch" in page) == (typed == "north 000")
+        assert ('<option value="Branch office of the north 0007">' in page) == (typed == "north 000")
+        file = await port.call("GET", "/calls/export.csv", headers, params={"location": typed})
+        assert file.status == (422 if typed == "north 000" else 200)
+        assert [number for number in found if number in await file.text()] == (found if file.status == 200 else [])
+    page = await _page(port, headers, f"/calls?location={many['second']}")
+    assert 'name="location" value="Branch office of the north 0001"' in page
+
+
+async def test_each_location_of_a_list_has_its_own_networks(port: AdminPort, site: Site, many) -> None:
+    """S0-08: over the API and in the page, whatever other locations have."""
+    for name, value in (("first", "10.1.0.0/16"), ("first", "10.2.0.0/16"), ("twin", "10.3.0.0/16")):
+        body = {"kind": "subnet", "value": value, "location_id": many[name]}
+        assert (await port.call("POST", "/api/v1/networks", site.auth, json=body)).status == 201
+    answer = await port.call("GET", "/api/v1/locations?q=north 000&limit=20", site.auth)
+    found = {one["id"]: [network["value"] for network in one["networks"]] for one in (await answer.json())["data"]}
+    assert found.pop(many["first"]) == ["10.1.0.0/16", "10.2.0.0/16"]
+    assert list(found.values()) == [[]] * 9
+    page = await _page(port, await port.browser(site), "/locations?q=twin")
+    assert ("10.3.0.0/16" in page, "10.1.0.0/16" in page) == (True, False)

@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import random
+import socket
 from collections.abc import AsyncIterator
 from itertools import pairwise
 from pathlib import Path
@@ -10,14 +11,15 @@ from pathlib import Path
 import pytest
 
 from engine.audit import store_times
-from engine.audit.clocks import HELD, given
+from engine.audit.clocks import AGAIN, HELD, Step, given
 from engine.audit.events import Event
 from engine.audit.parts import Part, record_parts
 from engine.audit.record import SYSTEM, open_audited, record
 from engine.audit.store import Filters, entries_oldest_first, list_entries
 from engine.audit.verify import export_line, verify
 from engine.crypto import KeyRing
-from engine.db import Database
+from engine.db import Database, utc_now
+from engine.doctor.clocks import clock_finding
 from engine.models import AuditEntry
 from tests.factories import add_account
 
@@ -71,13 +73,28 @@ async def entries(database: Database, chain: str) -> list[AuditEntry]:
 def test_an_entry_takes_the_time_of_the_one_before_as_far_as_right_clocks_differ() -> None:
     """S1-04: up to five minutes; beyond that the clock counts, for it may have been wrong before."""
     second = dt.timedelta(seconds=1)
-    assert given(NOON, None) == (NOON, dt.timedelta(0))
-    assert given(NOON, NOON - HOUR) == (NOON, dt.timedelta(0))
-    assert given(NOON - HELD, NOON) == (NOON, HELD)
-    assert given(NOON - HELD - second, NOON) == (NOON - HELD - second, HELD + second)
+    assert given(NOON, None) == (NOON, dt.timedelta(0), False)
+    assert given(NOON, NOON - HOUR) == (NOON, dt.timedelta(0), False)
+    assert given(NOON - HELD, NOON) == (NOON, HELD, False)
+    assert given(NOON - HELD - second, NOON) == (NOON - HELD - second, HELD + second, True)
     assert [given(NOON - HELD - one, NOON).is_step for one in (-second, 0 * second, second)] == [False, False, True]
     assert given(NOON - second / 2, NOON).told == {}
     assert given(NOON - 2 * second, NOON).told == {"clock_behind_s": 2.0}
+
+
+def test_a_difference_that_was_told_is_no_news_for_a_day() -> None:
+    """S1-42: another one is, and one of more than a day always."""
+    second, told = dt.timedelta(seconds=1), Step(NOON, HOUR)
+    for behind, later, is_step in (
+        (HOUR, 0 * HOUR, False), (HOUR + HELD, HOUR, False), (HOUR - HELD, HOUR, False),
+        (HOUR + HELD + second, HOUR, True), (HOUR - HELD - second, HOUR, True),
+        (HOUR, AGAIN - second, False), (HOUR, AGAIN, True), (HOUR, -second, True),
+    ):  # fmt: skip
+        now = NOON + later
+        expected = (now if is_step else now + behind, behind, is_step)
+        assert given(now, now + behind, told) == expected
+    year = dt.timedelta(days=365)
+    assert given(NOON, NOON + year, Step(NOON, year)).is_step, "a year's error does not stay for a day"
 
 
 async def test_nodes_whose_clocks_differ_by_seconds_write_one_order_by_number_and_time(
@@ -113,18 +130,66 @@ async def test_a_clock_that_is_set_back_is_an_entry_and_times_go_on_from_there(
     assert (step["actor"]["id"], step["access"], step["category"]) == ("system", "write", "Audit")
 
 
+async def test_nodes_whose_clocks_are_minutes_apart_say_so_once_and_name_themselves(
+    database: Database, timed: Database, hands: Hands
+) -> None:
+    """S1-42: not at each change of the writer. What came between is in one order by number and time, and each entry
+    says by how much its own clock was behind.
+    """
+    chain = await an_account(database)
+    hands.now = utc_now() - HOUR / 4
+    for number in range(4):
+        if number != 2:
+            await read_once(timed, chain)
+        else:
+            async with timed.sessions.begin() as session:
+                parts = [Part(Event.PHONE_CREATE, ("phone", f"phone_{one}", ""), {}) for one in range(3)]
+                await record_parts(session, SYSTEM, chain, "bulk_1", parts)
+                record(session, SYSTEM, Event.PHONE_CHANGE_MANY, resource=("phone", "bulk_1", ""), account_id=chain)
+        await read_once(database, chain)
+    rows = await entries(database, chain)
+    (step,) = [json.loads(row.entry) for row in rows if row.event == "clock.set_back"]
+    assert step["resource"]["name"] == socket.gethostname()
+    behind = rows[step["seq"] :]
+    assert all(one.at <= other.at for one, other in pairwise(behind))
+    told = [json.loads(row.entry)["details"].get("clock_behind_s", 0) for row in behind if row.event == "account.read"]
+    assert [890 < seconds < 960 for seconds in told] == [False, False, True, False, False, True, False]
+    async with database.sessions() as session:
+        finding = await clock_finding(session, [chain], utc_now())
+        assert finding.level == "warning"
+        assert f"the clock of {socket.gethostname()} was 15 minutes behind" in finding.detail
+        assert "911 calls go on" in finding.detail
+        later = await clock_finding(session, [chain], utc_now() + dt.timedelta(days=8))
+    assert later.level == "good"
+
+
+async def test_a_step_that_was_rolled_back_is_told_with_the_next_entry(
+    database: Database, timed: Database, hands: Hands
+) -> None:
+    """S1-42: what nobody committed was not told."""
+    chain = await an_account(timed)
+    hands.now -= HOUR
+    with pytest.raises(ZeroDivisionError):
+        async with timed.sessions.begin() as session:
+            parts = [Part(Event.PHONE_CREATE, ("phone", "phone_1", ""), {})]
+            await record_parts(session, SYSTEM, chain, "bulk_1", parts)
+            raise ZeroDivisionError
+    await read_once(timed, chain)
+    assert [row.event for row in await entries(database, chain)][-2:] == ["clock.set_back", "account.read"]
+
+
 async def test_many_entries_at_once_begin_with_the_step_too(database: Database, timed: Database, hands: Hands) -> None:
     """S1-04, S1-20: a bulk operation just behind the step, of few entries and of many."""
     chain = await an_account(timed)
-    for count in (3, 150):
-        hands.now -= HOUR
+    for count, back in ((3, HOUR), (150, 2 * HOUR)):
+        hands.now -= back
         async with timed.sessions.begin() as session:
             parts = [Part(Event.PHONE_CREATE, ("phone", f"phone_{one}", ""), {}) for one in range(count)]
             await record_parts(session, SYSTEM, chain, "bulk_1", parts)
             record(session, SYSTEM, Event.PHONE_CHANGE_MANY, resource=("phone", "bulk_1", ""), account_id=chain)
     rows = await entries(database, chain)
     assert [row.seq for row in rows if row.event == "clock.set_back"] == [2, 7]
-    assert [row.at for row in rows[-152:]] == [NOON - 2 * HOUR] * 152
+    assert [row.at for row in rows[-152:]] == [NOON - 3 * HOUR] * 152
 
 
 @pytest.mark.parametrize("most_runs", [8, 3])
@@ -137,7 +202,7 @@ async def test_ranges_of_time_find_what_a_look_at_all_finds_however_often_the_cl
     chance = random.Random(5)
     chain = await an_account(timed)
     for number in range(90):
-        hands.now += chance.choice((0 * HOUR, HOUR / 20, HOUR / 3)) - (5 * HOUR if number in {20, 40, 65} else 0 * HOUR)
+        hands.now += chance.choice((0 * HOUR, HOUR / 20, HOUR / 3)) - {20: 5, 40: 6, 65: 7}.get(number, 0) * HOUR
         await read_once(timed, chain)
     rows = (await entries(database, chain))[::-1]
     assert sum(row.event == "clock.set_back" for row in rows) == 3
