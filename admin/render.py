@@ -292,14 +292,19 @@ def icon(name: str, size: int = 18) -> Markup:
 def time_tag(
     at: dt.datetime | None, zone: zoneinfo.ZoneInfo, form: str = "full", missing: str = "never"
 ) -> Markup | str:
-    """`<time>` in that zone, the UTC instant for machines and on hover. `form`: full | row (no zone) | clock | day."""
+    """`<time>` in that zone, the UTC instant for machines and on hover.
+
+    Args:
+        form: full | row (the zone only in an hour that the clock there shows twice) | clock | day.
+    """
     if at is None:
         return missing
     local = at.astimezone(zone)
     clock = f"{local:%H:%M:%S}" if form != "clock" else f"{local:%H:%M:%S}.{local.microsecond // 1000:03d}"
+    is_twice = local.utcoffset() != local.replace(fold=1 - local.fold).utcoffset()  # or never, which no instant is
     forms = {
         "full": f"{local:%Y-%m-%d} {clock} {local.tzname()}",
-        "row": f"{local:%Y-%m-%d} {clock}",
+        "row": f"{local:%Y-%m-%d} {clock}{f' {local.tzname()}' if is_twice else ''}",
         "clock": clock,
         "day": f"{local:%Y-%m-%d}",
     }

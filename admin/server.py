@@ -11,7 +11,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from admin.malformed import MALFORMED, Malformed
 from admin.problems import PROBLEM_JSON
 from engine.ids import new_id
-from engine.web_crowd import CrowdedHandler, CrowdedServer, connections_of_a_port
+from engine.web_crowd import FINISH_WITHIN_S, CrowdedHandler, CrowdedServer, connections_of_a_port
 
 _log = structlog.get_logger()
 
@@ -22,7 +22,7 @@ class AdminRunner(web.AppRunner):
     __slots__ = ()
 
     def __init__(self, app: web.Application) -> None:
-        super().__init__(app, access_log=None, handle_signals=False)
+        super().__init__(app, access_log=None, handle_signals=False, shutdown_timeout=FINISH_WITHIN_S)
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()

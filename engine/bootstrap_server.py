@@ -28,7 +28,7 @@ from engine.provisioning.bootstrap import Pace
 from engine.provisioning.fetches import Fetch, FetchKind
 from engine.provisioning.fetchlog import FetchLog
 from engine.provisioning.vendors import Vendors
-from engine.web_crowd import connections_of_a_port
+from engine.web_crowd import FINISH_WITHIN_S, connections_of_a_port
 
 MAX_BLOCK_BYTES = 1428  # what fits an Ethernet frame: some phones cannot put fragments together
 TRIES = 3  # after the first: an answer that nobody takes is four datagrams in all
@@ -157,7 +157,7 @@ class BootstrapDoors:
     async def _serve_http(self, listen: Listen) -> None:
         server = PhoneServer(self._answer_http, access_log=None, logger=LOG, keepalive_timeout=5, max_line_size=1024)
         server.max_connections = connections_of_a_port()
-        runner = web.ServerRunner(server)
+        runner = web.ServerRunner(server, shutdown_timeout=FINISH_WITHIN_S)
         await runner.setup()
         try:
             site = web.TCPSite(runner, listen.host, listen.port, backlog=128)

@@ -13,6 +13,7 @@ from aiohttp import web
 PORTS = 2  # the phones' and the admins'
 RESERVED = 256  # for the database, the journal, mail, and what waits to be closed
 MAX_CONNECTIONS = 10_000  # of one port: some 15 kB each
+FINISH_WITHIN_S = 5.0  # of a stop: aiohttp's 60 s for who reads slowly are all that systemd gives the whole node
 
 
 def connections_of_a_port() -> int:

@@ -227,11 +227,18 @@ async def get_audit_entry(request: web.Request) -> web.Response:
     body = json.loads(entry.entry)
     request[RESOURCE] = ("audit", entry.id, entry.event)
     actor = await store_audit_readers.person_of_log(session, account.id, entry.actor_id)
+    related = await _related(request, entry, body)
     return render(
         request, "audit_entry.html.j2", entry=entry, body=body, json_text=json_of(entry),
         target=target_of(entry, body), is_secret=_is_secret, today=_today(actor, body),
-        related=rows_of(await _related(request, entry, body)),
+        related=rows_of(related), has_no_end=_has_no_end(entry, related),
     )  # fmt: skip
+
+
+def _has_no_end(entry: AuditEntry, related: list[AuditEntry]) -> bool:
+    """Whether it is an export that is still read, or was on its way when its node was killed."""
+    is_begun = entry.event == Event.AUDIT_LOG_EXPORT and entry.outcome == "success"
+    return is_begun and all(other.event != Event.AUDIT_LOG_EXPORT_END for other in related)
 
 
 def _today(user: User | None, body: dict[str, Any]) -> str:

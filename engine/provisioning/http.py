@@ -59,7 +59,7 @@ from engine.provisioning.policy import Policy
 from engine.provisioning.render import PhoneConfig, Renderer, fitted, served_names
 from engine.provisioning.sealing import Manner
 from engine.provisioning.vendors import Confidence, FileKind, FileRule, Mac, PhoneIdentity, Profile
-from engine.web_crowd import connections_of_a_port
+from engine.web_crowd import FINISH_WITHIN_S, connections_of_a_port
 
 Texts = Mapping[str, str]  # templates by name
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -140,7 +140,7 @@ class PhonesPort:
         if self.last_fetched is not None:
             self.log.on_written = self.last_fetched.note
             self.last_fetched.start()
-        return web.ServerRunner(make_server(self))
+        return web.ServerRunner(make_server(self), shutdown_timeout=FINISH_WITHIN_S)
 
     async def close(self) -> None:
         """Write what the fetch log still holds and let the database go. The runner is cleaned up before."""

@@ -156,6 +156,18 @@ def test_times_are_shown_in_the_accounts_zone_with_utc_beside():
     utc = "2026-07-04T03:05:06.007Z"
     assert time_tag(at, NEW_YORK) == f'<time datetime="{utc}" title="{utc} (UTC)">2026-07-03 23:05:06 EDT</time>'
     assert time_tag(None, NEW_YORK) == "never"
+
+
+def test_an_hour_that_a_clock_shows_twice_is_told_apart_in_every_row():
+    """S0-32, S0-39: 01:30 before and after the clocks go back; the hours around it stay as short as ever."""
+    first = dt.datetime(2026, 11, 1, 5, 30, tzinfo=dt.UTC)
+    shown = [str(time_tag(first + dt.timedelta(hours=hour), NEW_YORK, "row")) for hour in (-1, 0, 1, 2)]
+    assert [text.partition(">")[2].removesuffix("</time>") for text in shown] == [
+        "2026-11-01 00:30:00", "2026-11-01 01:30:00 EDT", "2026-11-01 01:30:00 EST", "2026-11-01 02:30:00",
+    ]  # fmt: skip
+    spring = dt.datetime(2026, 3, 8, 6, 59, 59, tzinfo=dt.UTC)
+    assert ">2026-03-08 01:59:59<" in str(time_tag(spring, NEW_YORK, "row"))
+    assert ">2026-03-08 03:00:00<" in str(time_tag(spring + dt.timedelta(seconds=1), NEW_YORK, "row"))
     assert ago(NOON - dt.timedelta(minutes=4), NOON) == "4 min ago"
 
 

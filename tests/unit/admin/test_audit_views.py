@@ -6,6 +6,7 @@ import datetime as dt
 import io
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from engine.db import utc_now
 from engine.ids import new_id
 from engine.models import Anomaly, Role, SavedView, User
 from engine.retention import SETTLE
-from tests.unit.admin.adminport import AdminPort, Site
+from tests.unit.admin.adminport import CIVIC, AdminPort, Site
 
 pytestmark = pytest.mark.enable_socket  # a real listener on loopback
 VIEWS = "/api/v1/audit-views"
@@ -94,6 +95,53 @@ async def test_a_view_keeps_filters_that_can_be_read_and_nothing_else(port: Admi
     assert view["query"] == "range=today&outcome=denied"
     page = await (await port.call("GET", f"/audit?{view['query']}", site.auth)).text()
     assert '<option value="today" selected>' in page
+
+
+async def test_a_view_finds_what_was_done_to_records_that_are_gone(port: AdminPort, site: Site) -> None:
+    """S2-13, S1-51, S1-53: a location, a user and a key that were deleted since; who owned it may be gone too."""
+    body = {"name": "Gone office", "civic_address": CIVIC}
+    place = await (await port.call("POST", "/api/v1/locations", site.auth, json=body)).json()
+    invited = {"email": "gone@acme.example", "name": "Gwen Gone", "role": "auditor"}
+    user = await (await port.call("POST", "/api/v1/users", site.auth, json=invited)).json()
+    spare = await (
+        await port.call("POST", "/api/v1/api-keys", site.auth, json={"name": "spare", "scopes": ["audit:read"]})
+    ).json()
+    await port.call("GET", "/api/v1/audit-log", {"Authorization": f"Bearer {spare['key']}"})
+    browser = await port.browser(site)
+    for name, query, told in (
+        ("Place", f"target={place['id']}", "Gone office"), ("Person", f"user={user['id']}", "No entry"),
+        ("Key", f"actor={spare['id']}", "audit_log.list"),
+    ):  # fmt: skip
+        view = await made(port, browser, name=name, query=query)
+        if name == "Place":
+            for path in (f"locations/{place['id']}", f"users/{user['id']}", f"api-keys/{spare['id']}"):
+                gone = await port.call("DELETE", f"/api/v1/{path}", site.auth | {"If-Match": "*"})
+                assert gone.status == 204, (path, await gone.text())
+        page = await port.call("GET", f"/audit?{view['query']}", browser)
+        text = await page.text()
+        assert page.status == 200, name
+        assert told in text, name
+        assert f'value="{query.partition("=")[2]}"' in text, "the filter stands in its field, to be cleared"
+        answer = await port.call("GET", f"/api/v1/audit-log?{view['query']}", site.auth)
+        assert answer.status == 200, name
+    rows = (await (await port.call("GET", f"/api/v1/audit-log?target={place['id']}", site.auth)).json())["data"]
+    assert [row["event"] for row in rows] == ["location.delete", "location.create"]
+
+
+async def test_an_export_without_an_end_is_told_on_its_entrys_page(port: AdminPort, site: Site) -> None:
+    """S0-30: its node was killed, or it is still read. One that ended says so among what came of its request."""
+    browser = await port.browser(site)
+    async with port.database.sessions.begin() as session:
+        actor = replace(SYSTEM, request_id="request_cut", account_id=site.account.id)
+        record(session, actor, Event.AUDIT_LOG_EXPORT, resource=("audit_log", "export", "csv"))
+    cut = (await port.entries(site.account.id))[-1]
+    text = await (await port.call("GET", f"/audit/{cut.id}", browser)).text()
+    assert "No end of this export is in the log." in text
+    await (await port.call("GET", "/api/v1/exports/audit-log/csv", site.auth)).read()
+    ended = [entry for entry in await port.entries(site.account.id) if entry.event == "audit_log.export"][-1]
+    text = await (await port.call("GET", f"/audit/{ended.id}", browser)).text()
+    assert "No end of this export" not in text
+    assert "audit_log.export_end" in text
 
 
 async def test_views_work_by_forms_alone(port: AdminPort, site: Site) -> None:
