@@ -149,6 +149,9 @@ class App:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(FIRST_TRY_S):
                     await self.is_database_ready.wait()
+            if not self.is_database_ready.is_set():
+                meaning = "it has not answered yet, and is waited for; 911 calls go on from the last snapshot"
+                _log.warning("database_away", after_s=FIRST_TRY_S, meaning=meaning)
             await self._open_doors()
         except BaseException:
             await self.stop()
