@@ -20,6 +20,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 
+from engine.sip.accepting import AT_ONCE, keep_waiting
 from engine.sip.connection import PONG_WITHIN_S, Connection, Key, socket_address
 from engine.sip.crowd import CrowdRules
 from engine.sip.forward import UNPROVEN, Hop
@@ -120,8 +121,9 @@ class StreamShell:
         most = max(1, min(self.limits.connections, _descriptors() - _KEPT_DESCRIPTORS))
         self.limits = replace(self.limits, connections=most)
         server = await self.loop.create_server(
-            lambda: self._accepted(transport), host, port, reuse_port=True, backlog=1024
+            lambda: self._accepted(transport), host, port, reuse_port=True, backlog=AT_ONCE
         )
+        keep_waiting(server)
         self._servers.append(server)
         bound = socket_address(server.sockets[0].getsockname())
         if host not in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound

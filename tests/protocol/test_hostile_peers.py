@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import itertools
+import os
+import resource
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -266,3 +268,28 @@ async def test_a_pbx_that_sends_garbage_behind_its_911_is_answered_before_its_st
         call = await pbx.call(running.tcp, edit=lambda data: data + garbage)
         assert (await call.final()).status == 200
         assert (await running.entry("outcome"))["outcome"] == "answered"
+
+
+async def test_without_a_descriptor_left_911_goes_on_over_what_stands(
+    tmp_path: Path, keys: KeyRing, parties: Parties
+) -> None:
+    """E-03: something has eaten them all: UDP and the PBX's connection carry 911, new connections wait, records are
+    written when there is room, and nothing has to be started again.
+    """
+    carrier = await parties(Carrier("udp", CARRIER_IP, lambda _: [180, 200]))
+    udp, tcp, late = [await parties(Pbx(transport, PBX_IP)) for transport in ("udp", "tcp", "tcp")]
+    async with edge(tmp_path, keys, account(trunk(carrier.hop))) as running:
+        for pbx in (udp, tcp):
+            await places_911(pbx, running.at(pbx.transport), times=1)
+        await running.journal(lambda entries: sum(each["type"] == "outcome" for each in entries) == 2)
+        pid = running.process.pid
+        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        taken = len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (taken, before[1]))
+        waiting = await late.call(running.tcp)
+        for pbx in (udp, tcp):
+            await places_911(pbx, running.at(pbx.transport))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        assert (await waiting.final()).status == 200
+        await running.journal(lambda entries: sum(each["type"] == "outcome" for each in entries) == 13)
+        assert len(running.logged) < 40, running.logged
