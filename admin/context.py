@@ -14,6 +14,7 @@ from engine.accounts.passwords import PasswordDesk
 from engine.accounts.scopes import Scope
 from engine.accounts.throttle import Throttle
 from engine.audit.record import Actor
+from engine.certificate_watch import CertificateWatch
 from engine.config import Config
 from engine.crypto import KeyRing
 from engine.db import Database
@@ -113,6 +114,7 @@ CHATS: web.AppKey[ChatLibrary] = web.AppKey("chats", ChatLibrary)
 OUTBOUND: web.AppKey[Outbound] = web.AppKey("outbound", Outbound)
 MAIL_SERVER: web.AppKey[MailServer] = web.AppKey("mail_server", MailServer)
 DISK: web.AppKey[DiskWatch] = web.AppKey("disk", DiskWatch)
+CERTIFICATES: web.AppKey[CertificateWatch] = web.AppKey("certificates", CertificateWatch)
 UNREAD: web.AppKey[Callable[[str], Sequence[str]]] = web.AppKey("unread")  # rows of an account no call can go by
 INDEX: web.AppKey[Index] = web.AppKey("index", Index)
 ASSETS: web.AppKey[AssetStore] = web.AppKey("assets", AssetStore)

@@ -17,6 +17,7 @@ from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
 
 from admin.app import make_admin
+from admin.context import CERTIFICATES
 from admin.server import AdminRunner
 from engine import garbage, migrations
 from engine.accounts import operations as accounts
@@ -33,6 +34,7 @@ from engine.audit.owed import OwedIndexing
 from engine.audit.pending import PendingKeeper
 from engine.audit.record import open_audited
 from engine.bootstrap_server import BootstrapDesk, BootstrapDoors, base_of
+from engine.certificate_watch import PAGES, PHONES, CertificateWatch
 from engine.config import Config, Listen, parse_listen
 from engine.crypto import KeyRing
 from engine.db import Database
@@ -64,6 +66,7 @@ from engine.provisioning.rollout_watch import RolloutWatch
 from engine.provisioning.trial import tried_rollout
 from engine.reach import Reach
 from engine.retention import RecordRetention
+from engine.sip.accepting import AT_ONCE, keep_waiting
 from engine.sweeper import Sweeper
 
 FIRST_TRY_S = 3.0  # a start waits this long for the database before it opens its doors without it
@@ -257,10 +260,11 @@ class App:
 
     async def _open_doors(self) -> None:
         provisioning, admin = self.config.provisioning, self.config.admin
+        certificates = CertificateWatch.of(self.config)
         self.phones_address = await self._listen(
             self.phones.runner(),
             parse_listen(provisioning.listen),
-            phones_tls(provisioning, self.phones.admission.authorities),
+            certificates.follow(PHONES, phones_tls(provisioning, self.phones.admission.authorities)),
             is_shared=self.workers.wanted > 0,
         )
         self.workers.start(self.phones_address)
@@ -274,11 +278,15 @@ class App:
             disk=self.disk,
             unread=self.publisher.unread_of,
         )
+        application[CERTIFICATES] = certificates
         runner = AdminRunner(application)
         self.admin_address = await self._listen(
-            runner, parse_listen(admin.listen), tls_context(admin.tls_cert, admin.tls_key)
+            runner,
+            parse_listen(admin.listen),
+            certificates.follow(PAGES, tls_context(admin.tls_cert, admin.tls_key)),
         )
         self._spawn(self._bootstrap().run(), "bootstrap")
+        self._spawn(certificates.run(), "certificates")
 
     def _bootstrap(self) -> BootstrapDoors:
         section = self.config.provisioning
@@ -296,7 +304,9 @@ class App:
     ) -> Listen:
         await runner.setup()
         self._runners.append(runner)
-        site = web.TCPSite(runner, at.host, at.port, ssl_context=context, backlog=1024, reuse_port=is_shared)
+        site = web.TCPSite(runner, at.host, at.port, ssl_context=context, backlog=AT_ONCE, reuse_port=is_shared)
         await site.start()
+        if isinstance(site._server, asyncio.Server):  # noqa: SLF001 - aiohttp hands it to nobody
+            keep_waiting(site._server)  # noqa: SLF001
         host, port = runner.addresses[0][:2]
         return Listen(host, port)

@@ -20,6 +20,7 @@ from aiohttp import web
 
 from engine import crypto, garbage, log, phones_files
 from engine.audit.record import open_audited
+from engine.certificate_watch import PHONES, CertificateWatch
 from engine.doors import phones_tls
 from engine.e911.location import Sighting
 from engine.errors import EngineError
@@ -31,9 +32,9 @@ from engine.provisioning.http import make_phones_port
 from engine.provisioning.kept import KeptFiles
 from engine.provisioning.render import PhoneConfig
 from engine.provisioning.vendors import FileRule, Profile
+from engine.sip.accepting import AT_ONCE, keep_waiting
 
 MAX_UNSENT_BYTES = 32 * 1024 * 1024  # the main process hangs: events are let go, phones are answered on
-BACKLOG = 1024
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -68,17 +69,22 @@ async def _serve(settings: WorkerSettings, commands: asyncio.StreamReader, told:
     port.log.forward, port.kept.on_made = told.fetches, phones_files.Gathered(told.say).note
     serve_held(port, database, keys, data / "snapshot", note=told.sighted)
     runner = port.runner()
+    certificates = CertificateWatch.of(settings.config, (PHONES,))
+    watching = asyncio.create_task(certificates.run())
     try:
         await runner.setup()
+        context = certificates.follow(PHONES, phones_tls(section, port.admission.authorities))
         site = web.TCPSite(
-            runner, settings.listen.host, settings.listen.port,
-            ssl_context=phones_tls(section, port.admission.authorities), backlog=BACKLOG, reuse_port=True,
-        )  # fmt: skip
+            runner, settings.listen.host, settings.listen.port, ssl_context=context, backlog=AT_ONCE, reuse_port=True
+        )
         await site.start()
+        if isinstance(site._server, asyncio.Server):  # noqa: SLF001 - aiohttp hands it to nobody
+            keep_waiting(site._server)  # noqa: SLF001
         garbage.settle()
         told.say(Up())
         await _hear(commands, port.kept)
     finally:
+        watching.cancel()
         await runner.cleanup()
         await port.close()
         await database.close()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from aiohttp import web
 
-from admin.context import ACCOUNT, ACTOR, COUNTS, DISK, EDGE, HOME, MAIL_SERVER, SCOPES, SESSION, UNREAD
+from admin.context import ACCOUNT, ACTOR, CERTIFICATES, COUNTS, DISK, EDGE, HOME, MAIL_SERVER, SCOPES, SESSION, UNREAD
 from admin.pages.form import see_other, typed
 from admin.render import has_test_number, plural, render, zone_of
 from admin.routes import SIGNED_IN, Route
@@ -190,6 +190,9 @@ async def _alarms(request: web.Request, standing: Standing) -> list[Alarm]:
     if Scope.SECURITY_READ in scopes and await mail_server.may_set(request[SESSION], request[HOME]):
         text = request.app[DISK].alarm()  # of the whole platform: nothing that one tenant among several should see
         found += [Alarm(text, "Storage", "/settings/storage", "disk", is_urgent=True)] if text else []
+        if (certificates := request.app.get(CERTIFICATES)) is not None:
+            told = certificates.alarms
+            found += [Alarm(text, "Settings", "/settings", "certificate", is_urgent=True) for text in told]
         found += await _kept_records(request) + await _refused_calls(request, standing)
     dismissed = await store_unplaced.dismissals_of(request[SESSION], request[ACCOUNT].id)
     open_ones = [
