@@ -3,6 +3,7 @@
 import json
 import socket
 import ssl
+from functools import partial
 
 import aiohttp
 import pytest
@@ -14,9 +15,10 @@ from engine import config as configuration
 from engine.audit.events import Event
 from engine.audit.record import SYSTEM
 from engine.models import Account, AuditEntry, Phone, PhoneStatus, ProvisioningEvent
-from engine.provisioning import phones, quarantine, safeguards, vendors
+from engine.provisioning import cutover, phones, quarantine, safeguards, vendors
 from engine.provisioning.http import make_phones_port
 from engine.provisioning.simulate import Memory, simulate
+from engine.provisioning.storm import storm
 from tests.factories import add_account, add_line, add_pbx, add_phone
 
 KNOWN = vendors.known().profiles
@@ -35,17 +37,23 @@ def mac_of(vendor: str) -> str:
 class Site:
     """The phones' port behind a plain and a TLS listener, with one phone of each family."""
 
-    def __init__(self, database, port, token, plain, sealed, authority):
-        self.database, self.port, self.token = database, port, token
+    def __init__(self, database, keys, port, token, plain, sealed, authority):
+        self.database, self.keys, self.port, self.token = database, keys, port, token
         self.trust = ssl.create_default_context()
         authority.configure_trust(self.trust)
         self.urls = {"http": f"http://127.0.0.1:{plain}/p/{token}/", "https": f"https://127.0.0.1:{sealed}/p/{token}/"}
 
-    async def boot(self, vendor: str, scheme: str, **options):
+    async def boot(self, vendor: str, scheme: str, *, url: str | None = None, **options):
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self.trust)) as session:
+            asked = url or self.urls[scheme]
             return await simulate(
-                vendor, MODELS[vendor], mac_of(vendor), self.urls[scheme], session=session, retry_delay_s=0.0, **options
+                vendor, MODELS[vendor], mac_of(vendor), asked, session=session, retry_delay_s=0.0, **options
             )
+
+    async def change(self, operation, *more):
+        async with self.database.sessions.begin() as session:
+            account = (await session.scalars(select(Account))).one()
+            return await operation(session, SYSTEM, account, *more)
 
     async def get(self, file: str, agent: str | None):
         headers = {"User-Agent": agent} if agent is not None else {}
@@ -83,7 +91,7 @@ async def site(database, keys):
     plain, sealed = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
     await web.SockSite(runner, plain).start()
     await web.SockSite(runner, sealed, ssl_context=context).start()
-    yield Site(database, port, token, plain.getsockname()[1], sealed.getsockname()[1], authority)
+    yield Site(database, keys, port, token, plain.getsockname()[1], sealed.getsockname()[1], authority)
     await runner.cleanup()
     await port.close()
 
@@ -114,6 +122,42 @@ async def test_every_family_boots_over_http_and_over_https_and_is_ready_to_call_
     assert not [event for event in events if event.kind in {"mismatch", "failed"}]
     for vendor in MODELS:
         assert (await site.phone(vendor)).status == PhoneStatus.CURRENT, vendor
+
+
+@pytest.mark.parametrize(("scheme", "is_encrypted"), [("http", False), ("https", False), ("https", True)])
+async def test_every_family_follows_a_pushed_url_and_is_ready_by_it_when_the_old_one_is_dead(
+    site, scheme, is_encrypted
+):
+    """P-04, P-12: the file fetched by the old URL, encrypted or not, holds the next one, and that is where the phone
+    asks after the cut.
+    """
+    if is_encrypted:
+        await site.change(partial(safeguards.update_policy, sees_certificates=False), {"encrypt_files": True})
+    before = {vendor: Memory() for vendor in MODELS}
+    for vendor, flash in before.items():
+        assert (await site.boot(vendor, scheme, memory=flash)).is_ready, vendor
+    await site.change(cutover.begin, site.keys)
+    learnt = {}
+    for vendor, flash in before.items():
+        told = await site.boot(vendor, scheme, memory=flash)
+        assert told.is_ready, (vendor, told.fault)
+        assert site.token not in (told.provisioning_url or site.token), vendor
+        learnt[vendor] = told.provisioning_url
+        assert told.provisioning_url.endswith("/sealed/") is (is_encrypted and KNOWN[vendor].encryption is not None)
+    await site.change(cutover.cut)
+    for vendor, flash in before.items():
+        left = await site.boot(vendor, scheme, memory=Memory())
+        assert (left.fault or "").startswith("no file was served (status 404)"), vendor
+        moved = await site.boot(vendor, scheme, url=learnt[vendor], memory=flash)
+        assert moved.is_ready, (vendor, moved.fault)
+        assert (await storm(vendor, MODELS[vendor], mac_of(vendor), site.urls["http"], count=1, boots=2)).ready == 0
+
+
+async def test_many_phones_of_every_family_boot_twice(site):
+    """P-21: the second time where their files sent them, which is the same place."""
+    for vendor, model in MODELS.items():
+        came = await storm(vendor, model, mac_of(vendor), site.urls["http"], count=1, boots=2)
+        assert came.is_ready, (vendor, came.faults)
 
 
 async def test_a_boot_over_https_trusts_no_certificate_of_another_authority(site):
