@@ -12,6 +12,7 @@ from admin.context import (
     ALERT_PACE,
     ALERTS,
     ASSETS,
+    CERTIFICATES,
     CHATS,
     CODE_THROTTLE,
     CONFIG,
@@ -45,6 +46,7 @@ from admin.uploads import Waiting
 from engine.accounts.mail_server import MailServer
 from engine.accounts.passwords import PasswordDesk
 from engine.accounts.throttle import CODES_OF_ONE_USER, Throttle
+from engine.certificate_watch import CertificateWatch
 from engine.config import Config
 from engine.crypto import KeyRing
 from engine.db import Database
@@ -95,7 +97,7 @@ def make_admin(
     app[INVITER] = Inviter(config.mail)
     app[MAIL_SERVER] = mail_server or MailServer(database, config.mail)
     app[MAIL_SERVER].follow(app[INVITER].use)
-    app[DISK] = disk or DiskWatch(config.core.data_dir, config.storage)
+    app[DISK], app[CERTIFICATES] = disk or DiskWatch(config.core.data_dir, config.storage), CertificateWatch([])
     app[ASSETS], app[UNREAD] = AssetStore(config.core.data_dir / "assets"), unread
     app[OUTBOUND] = Outbound(config.outbound.networks)
     app[CHATS] = ChatLibrary(app[OUTBOUND])

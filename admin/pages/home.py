@@ -190,9 +190,8 @@ async def _alarms(request: web.Request, standing: Standing) -> list[Alarm]:
     if Scope.SECURITY_READ in scopes and await mail_server.may_set(request[SESSION], request[HOME]):
         text = request.app[DISK].alarm()  # of the whole platform: nothing that one tenant among several should see
         found += [Alarm(text, "Storage", "/settings/storage", "disk", is_urgent=True)] if text else []
-        if (certificates := request.app.get(CERTIFICATES)) is not None:
-            told = certificates.alarms
-            found += [Alarm(text, "Settings", "/settings", "certificate", is_urgent=True) for text in told]
+        ending = request.app[CERTIFICATES].alarms
+        found += [Alarm(text, "Settings", "/settings", "certificate", is_urgent=True) for text in ending]
         found += await _kept_records(request) + await _refused_calls(request, standing)
     dismissed = await store_unplaced.dismissals_of(request[SESSION], request[ACCOUNT].id)
     open_ones = [

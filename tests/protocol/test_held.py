@@ -116,6 +116,29 @@ async def test_behind_a_reverse_proxy_the_phone_counts_and_the_proxy_has_no_righ
     assert error_code((await site.ask(request, ip=PROXY_IP))[1]) == "locationUnknown"
 
 
+LAUGHS = b"".join(b'<!ENTITY l%d "%s">' % (at, b"&l%d;" % (at - 1) * 10) for at in range(1, 10))
+BOMBS = {
+    "a billion laughs": b'<!DOCTYPE l [<!ENTITY l0 "ha">' + LAUGHS + b"]><locationRequest>&l9;</locationRequest>",
+    "a file of ours": b'<!DOCTYPE x [<!ENTITY f SYSTEM "file:///etc/passwd">]><locationRequest>&f;</locationRequest>',
+    "a depth of 5,000": b"<a>" * 5_000 + b"</a>" * 5_000,
+    "4,000 attributes": b"<a " + b" ".join(b'a%d="%d"' % (at, at) for at in range(4_000)) + b"/>",
+    "half an element": location_request()[:-20],
+    "octets": bytes(range(256)) * 200,
+    "UTF-16 in disguise": location_request().decode().encode("utf-16"),
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+async def test_a_body_made_to_do_harm_is_an_error_of_held_and_the_next_phone_is_answered(site, cases, bomb):
+    """E-13, E-18: nothing of ours is read out, nothing grows, nothing hangs."""
+    status, answer, _ = await site.ask(BOMBS[bomb])
+    assert (status, error_code(answer)) in {(200, "xmlError"), (200, "unsupportedMessage"), (200, "requestError")}
+    assert len(answer) < 2_000
+    assert b"root:" not in answer
+    assert civic((await site.ask(location_request("civic")))[1]) == BARN
+
+
 @pytest.mark.parametrize(
     ("body", "code"),
     [

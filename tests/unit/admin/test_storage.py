@@ -9,7 +9,7 @@ from aiohttp import FormData
 from sqlalchemy import text
 from sqlalchemy.event import listen
 
-from admin.context import DISK
+from admin.context import CERTIFICATES, DISK
 from engine.accounts import store_storage
 from engine.audit import pruning
 from engine.audit.checkpoints import Signer
@@ -188,6 +188,16 @@ async def test_a_disk_that_is_nearly_full_is_told_and_takes_no_uploads(port: Adm
     assert (page.status, "kept for records of 911 calls" in await page.text()) == (422, True)
     await port.site("Another", "other@example.com")
     assert "disk is nearly full" not in await (await port.call("GET", "/", owner)).text(), "one tenant among several"
+
+
+async def test_a_certificate_that_ends_is_told_on_home(port: AdminPort, site: Site) -> None:
+    """E-03: to who may see the platform, and to no tenant among several."""
+    port.client.app[CERTIFICATES].alarms = ("The certificate of SIP over TLS ends on 2026-12-01.",)
+    owner = await port.browser(site)
+    assert "SIP over TLS ends on" in await (await port.call("GET", "/", owner)).text()
+    assert "SIP over TLS" not in await (await port.call("GET", "/", await port.browser(site, Role.OPERATOR))).text()
+    await port.site("Another", "other@example.com")
+    assert "SIP over TLS" not in await (await port.call("GET", "/", owner)).text()
 
 
 async def test_a_log_that_does_not_prove_itself_is_an_alarm_on_home(port: AdminPort, site: Site) -> None:
