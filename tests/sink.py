@@ -35,7 +35,7 @@ class MailSink:
             self._arrived.notify_all()
         return "250 kept"
 
-    async def wait_for(self, count: int, *, within_s: float = 15.0) -> list[tuple[list[str], EmailMessage]]:
+    async def wait_for(self, count: int, *, within_s: float = 60.0) -> list[tuple[list[str], EmailMessage]]:
         """Until that many messages were accepted in all."""
         async with asyncio.timeout(within_s), self._arrived:
             await self._arrived.wait_for(lambda: len(self.messages) >= count)

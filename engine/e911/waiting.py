@@ -38,16 +38,18 @@ class ReferenceWait:
 
     Args:
         tell: Sends a line to the main process; never waits.
+        wait_s: How long a call waits at most.
         answer_within_s: After that a question is forgotten.
     """
 
     def __init__(
-        self, uris: LocationUris, *, tell: Callable[..., None], answer_within_s: float = ANSWER_WITHIN_S
-    ) -> None:
+        self, uris: LocationUris, *, tell: Callable[..., None], wait_s: float = WAIT_S,
+        answer_within_s: float = ANSWER_WITHIN_S,
+    ) -> None:  # fmt: skip
         self.uris = uris
         self.asked = self.resolved = self.late = 0
         self.is_main_here = True
-        self._tell, self._answer_within_s = tell, answer_within_s
+        self._tell, self._wait_s, self._answer_within_s = tell, wait_s, answer_within_s
         self._loop = asyncio.get_running_loop()
         self._tokens = count(1)
         self._open: dict[str, _Question] = {}
@@ -64,13 +66,13 @@ class ReferenceWait:
         return self._question((account_id, uri)) is not None
 
     def hold(self, account_id: str, uri: str, go_on: Callable[[], None]) -> None:
-        """Ask, and call `go_on` once: with the answer there, or after `WAIT_S`, or at once when nobody can be asked."""
+        """Ask, and call `go_on` once: with the answer there, or after `wait_s`, or at once when nobody can be asked."""
         question = self._question((account_id, uri))
         if question is None:
             go_on()
             return
         waiter = _Waiter(go_on)
-        waiter.clock = self._loop.call_later(WAIT_S, self._too_late, question, waiter)
+        waiter.clock = self._loop.call_later(self._wait_s, self._too_late, question, waiter)
         question.waiters.append(waiter)
 
     def located(self, answer: Mapping[str, Any]) -> None:
@@ -116,7 +118,7 @@ class ReferenceWait:
         question = _Question(key, self._loop.call_later(self._answer_within_s, lambda: self._forget(token)))
         self._open[token], self._token_of[key] = question, token
         self.asked += 1
-        self._tell(**{"is": "dereference"}, token=token, account_id=key[0], uri=key[1], deadline_s=WAIT_S)
+        self._tell(**{"is": "dereference"}, token=token, account_id=key[0], uri=key[1], deadline_s=self._wait_s)
         return question
 
     def _too_late(self, question: _Question, waiter: _Waiter) -> None:

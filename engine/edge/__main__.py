@@ -106,7 +106,7 @@ class Edge:
         self._faults_at_start = list(profiles.faults)
         reference_key = self._keys.subkey(references.PURPOSE)
         uris = LocationUris(frozenset(settings.location_hosts), settings.held_url, reference_key)
-        self._references = ReferenceWait(uris, tell=lines.tell)
+        self._references = ReferenceWait(uris, tell=lines.tell, wait_s=settings.location_wait_s)
         self._call_ids = DrawnIds("call")
         self._hook = self._made_hook(profiles, self._call_ids.next, self._faults.dialect)
         self._senders = Senders(self._hook, self._trunks, self._recorder, lines, self._faults)

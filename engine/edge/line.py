@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.e911.entries import instant
+from engine.e911.waiting import WAIT_S
 from engine.sip.tls import TlsFiles
 from engine.sip.transports import Listening
 
@@ -42,6 +43,7 @@ class Settings:
     first_response_s: float = 2.0
     connect_s: float = 1.0
     ping_s: float = PING_S
+    location_wait_s: float = WAIT_S  # the main process never says another
     location_hosts: tuple[str, ...] = ()  # `host` or `host:port` of servers that may be asked for a location
     worker: int = 0  # which of several SIP processes this is
     workers: int = 1
@@ -72,7 +74,7 @@ class Settings:
             values[name] = Path(values.get(name) or "")
             if not line.get(name):
                 raise ValueError(f"{name} was expected in the start line, got none")
-        for name in values.keys() & {"first_response_s", "connect_s", "ping_s"}:
+        for name in values.keys() & {"first_response_s", "connect_s", "ping_s", "location_wait_s"}:
             values[name] = float(values[name])
         values["location_hosts"] = tuple(str(host).lower() for host in values.get("location_hosts") or ())
         return cls(**values)

@@ -8,8 +8,10 @@ import contextlib
 import itertools
 import json
 import os
+import socket
 import ssl
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +28,8 @@ from tests.siptest import request, response, route_set
 ROOT = Path(__file__).parent.parent.parent
 EDGE_IP, PBX_IP, CARRIER_IP, SECOND_IP, STRANGER_IP = (f"127.0.0.{last}" for last in (1, 12, 13, 14, 15))
 WITHIN_S = 60.0
+SO_RCVBUFFORCE = 33  # linux: asm-generic/socket.h
+RECEIVE_BUFFER_BYTES = 8_000_000  # a party that waits for a core loses nothing of what it is sent meanwhile
 SDP = (
     b"v=0\r\no=- 1 1 IN IP4 127.0.0.12\r\ns=-\r\nc=IN IP4 127.0.0.12\r\nt=0 0\r\nm=audio 6000 RTP/AVP 0\r\n"
     b"a=odd: \xff\xfe \t trailing  \r\n"
@@ -65,6 +69,9 @@ class Party:
                     party.take(data, addr)
 
             self._udp, _ = await loop.create_datagram_endpoint(Protocol, local_addr=(self.ip, 0))
+            own = self._udp.get_extra_info("socket")
+            with contextlib.suppress(PermissionError):  # beyond what the system grants by itself
+                own.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES)
             self.port = self._udp.get_extra_info("sockname")[1]
             return
         self._server = await asyncio.start_server(self._accept, self.ip, 0, ssl=self._tls[0] if self._tls else None)
@@ -447,3 +454,11 @@ def trunk(at: Hop, name: str = "trunk_first", priority: int = 10, **changes: Any
 def answering(_invite: Request) -> list[int]:
     """A carrier's script: the call is taken."""
     return [100, 180, 200]
+
+
+def stopped(pid: int) -> None:
+    """Return when the process stands still."""
+    until = time.monotonic() + WITHIN_S
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        assert time.monotonic() < until
+        time.sleep(0.001)

@@ -17,13 +17,19 @@ PLACE = DispatchableLocation("x", "", CivicAddress.of({"country": "US", "A3": "T
 
 @dataclass
 class Lis:
-    """`answers`: (status, headers, body) for each path; others are 404. `delay_s` before every answer."""
+    """`answers`: (status, headers, body) for each path; others are 404. `delay_s` before every answer, and none as long
+    as it may not.
+    """
 
     port: int = 0
     delay_s: float = 0.0
     answers: dict[str, tuple[int, dict[str, str], bytes]] = field(default_factory=dict)
     asked: list[tuple[str, str, bytes]] = field(default_factory=list)
     scheme: str = "http"
+    may_answer: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.may_answer.set()
 
     @property
     def host(self) -> str:
@@ -38,6 +44,7 @@ class Lis:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.asked.append((request.method, request.path, await request.read()))
         await asyncio.sleep(self.delay_s)
+        await self.may_answer.wait()
         found = self.answers.get(f"{request.method} {request.path}") or self.answers.get(request.path)
         status, headers, body = found or (404, {}, b"")
         return web.Response(status=status, headers=headers, body=body)

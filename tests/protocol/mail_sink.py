@@ -76,7 +76,7 @@ class MailSink:
                 protocol.transport.abort()
         await self._server.wait_closed()
 
-    async def received(self, count: int, within_s: float = 30.0) -> list[Taken]:
+    async def received(self, count: int, within_s: float = 60.0) -> list[Taken]:
         """Wait until so many mails are there."""
         async with asyncio.timeout(within_s):
             while len(self.mails) < count:

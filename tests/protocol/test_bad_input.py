@@ -22,7 +22,7 @@ async def stream(ip: str, to: tuple[str, int], data: bytes) -> bytes:
     try:
         writer.write(data)
         writer.write_eof()
-        async with asyncio.timeout(5.0):
+        async with asyncio.timeout(60.0):
             return await reader.read(1_000_000)
     except (ConnectionError, TimeoutError):
         return b""

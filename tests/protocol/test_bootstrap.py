@@ -345,7 +345,7 @@ async def metric(node, value):
     """The metrics' text, once the number of phones without an address is that."""
     wanted = f"callpoint_phones_without_location {value}"
     text = ""
-    for _ in range(150):
+    for _ in range(600):
         async with (
             aiohttp.ClientSession(headers={"Authorization": f"Bearer {node.api_key}"}) as client,
             client.get(f"{node.admin}/metrics") as answer,

@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 from engine.crypto import KeyRing
+from engine.sip.timers import T1 as T1_S
 from engine.sip.udp import MAX_DATAGRAMS_PER_WAKE_UP
 from tests import peers
 from tests.protocol import edgetest
@@ -36,6 +37,7 @@ async def test_a_911_behind_a_heap_of_ordinary_calls_overtakes_them(tmp_path: Pa
             heap = min(1_000, room - 1)
             assert heap >= MAX_DATAGRAMS_PER_WAKE_UP + BEHIND, "the kernel grants too small a buffer for a heap"
             edge.process.send_signal(signal.SIGSTOP)
+            await asyncio.to_thread(edgetest.stopped, edge.process.pid)
             for number in range(heap):
                 await pbx.send(invite(pbx, "sip:5185550100@callpoint.example.com", number), edge.udp)
             await pbx.send(invite(pbx, "sip:911@callpoint.example.com", heap), edge.udp)
@@ -68,6 +70,7 @@ async def test_a_call_back_behind_a_heap_of_ordinary_calls_overtakes_them(tmp_pa
             heap = min(1_000, (await edge.settled())["receive_buffer_bytes"] // DATAGRAM_COST - 1)
             assert heap >= MAX_DATAGRAMS_PER_WAKE_UP + BEHIND, "the kernel grants too small a buffer for a heap"
             edge.process.send_signal(signal.SIGSTOP)
+            await asyncio.to_thread(edgetest.stopped, edge.process.pid)
             for each in range(1, heap // 2):
                 await pbx.send(invite(pbx, "sip:5185550100@callpoint.example.com", each), edge.udp)
             call = request(
@@ -113,7 +116,9 @@ async def test_what_waits_too_long_in_a_crowd_is_refused_without_retry_after(tmp
             assert refused.header("Retry-After") is None
             assert refused.to_tag
             call = await pbx.call(edge.udp)
-            await carrier.expect(lambda m: m.method == "INVITE" and m.call_id == call.call_id, within_s=60)
+            while not any(one.call_id == call.call_id for one in carrier.invites):
+                await asyncio.sleep(T1_S)  # the kernel may drop what comes into a full buffer: a PBX sends it again
+                await pbx.send(call.invite, edge.udp)
             stats = await edge.settled()
             assert stats["requests_shed"] >= 1
     finally:

@@ -5,7 +5,6 @@ import contextlib
 import signal
 import socket
 import ssl
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -83,14 +82,6 @@ async def running(
         await carrier.close()
 
 
-def stopped(pid: int) -> None:
-    """Return when the process stands still."""
-    until = time.monotonic() + WITHIN_S
-    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
-        assert time.monotonic() < until
-        time.sleep(0.001)
-
-
 @pytest.mark.parametrize("transport", ["tcp", "tls"])
 async def test_a_911_behind_a_heap_in_its_stream_leaves_first(tmp_path: Path, keys: KeyRing, transport: str) -> None:
     """E-03: the process is held while the heap grows; what the stream carries otherwise keeps its order."""
@@ -100,7 +91,7 @@ async def test_a_911_behind_a_heap_in_its_stream_leaves_first(tmp_path: Path, ke
         heap.append(stream.request("CANCEL", "911", "emergency"))
         heap.append(stream.request("CANCEL", "5185550100", "crowd0"))
         process.process.send_signal(signal.SIGSTOP)
-        await asyncio.to_thread(stopped, process.process.pid)
+        await asyncio.to_thread(edgetest.stopped, process.process.pid)
         await asyncio.to_thread(stream.socket.sendall, b"".join(heap))
         process.process.send_signal(signal.SIGCONT)
         await carrier.expect(lambda m: m.method == "CANCEL" and "911@" in m.request_uri, within_s=WITHIN_S)

@@ -212,7 +212,7 @@ async def test_a_dialog_whose_contact_is_a_host_name_is_acknowledged_and_ended(
         carrier.send(response(invite, 200, contact=f"sip:psap@localhost:{carrier.hop.port}"), running.udp[1])
         answer = await call.final()
         for cseq, method in ((1, "ACK"), (2, "BYE")):
-            for _ in range(20):  # an ACK that comes before the look-up has ended is sent again with the next 2xx
+            for _ in range(240):  # an ACK that comes before the look-up has ended is sent again with the next 2xx
                 await call.within(method, answer, cseq)
                 try:
                     async with asyncio.timeout(0.25):

@@ -17,6 +17,7 @@ from engine.audit.record import SYSTEM, Actor
 from engine.config import Mail
 from engine.crypto import KeyRing
 from engine.db import Database
+from engine.e911 import calls as recording
 from engine.e911 import sites, store
 from engine.e911.calls import Recorder
 from engine.e911.journal import JournalWriter
@@ -26,7 +27,6 @@ from engine.errors import Invalid
 from engine.models import Account, AuditEntry, EmergencyCall, Location, Notification
 from tests.factories import HEADQUARTERS, add_account
 from tests.protocol.mail_sink import MailSink
-from tests.stopwatch import Stopwatch
 from tests.unit.e911_records.entries import call_entry, ended_entry, outcome_entry, read_back_entry
 
 ADMIN = Actor("user", "user_1", "pat@example.com", "192.0.2.7")
@@ -49,11 +49,12 @@ class Site:
     folder: Path
     sink: MailSink
     settings: Mail
+    poll_s: float = 0.1
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     def start(self) -> None:
         loop = asyncio.get_running_loop()
-        self.notifier = Notifier(self.database, self.settings, patience=QUICK, poll_s=0.1)
+        self.notifier = Notifier(self.database, self.settings, patience=QUICK, poll_s=self.poll_s)
         self.recorder = Recorder(
             self.database,
             self.keys,
@@ -113,6 +114,18 @@ async def site(database: Database, keys: KeyRing, tmp_path: Path, sink: MailSink
 
 
 @pytest.fixture
+async def site_that_never_looks(
+    database: Database, keys: KeyRing, tmp_path: Path, sink: MailSink, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Site]:
+    """It does only what it is woken for: whatever comes out has been handed on at once, however slow the machine is."""
+    monkeypatch.setattr(recording, "POLL_S", 3_600.0)
+    made = Site(database, keys, tmp_path / "journal", sink, settings_for(sink), poll_s=3_600.0)
+    made.start()
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
 async def account(database: Database) -> Account:
     async with database.sessions.begin() as session:
         return await add_account(session)
@@ -133,13 +146,14 @@ async def add_site(database: Database, account: Account, name: str, *recipients:
 # ------------------------------------------------------------------------------------------ the sentences of the page
 
 
-async def test_on_call_staff_are_notified_whenever_someone_dials_911(site: Site, account: Account) -> None:
-    """S0-11: a 911 call on the account: a mail within a second."""
+async def test_on_call_staff_are_notified_whenever_someone_dials_911(
+    site_that_never_looks: Site, account: Account
+) -> None:
+    """S0-11: a 911 call on the account: a mail within a second: the call itself wakes who sends it."""
+    site = site_that_never_looks
     await add_recipients(site.database, account, "desk@example.com")
-    watch = Stopwatch()
     site.dial(call_entry(account))
     mails = await site.sink.received(1)
-    assert watch.took_s() < 1.0
     assert mails[0].recipient == "desk@example.com"
     assert mails[0].message["Subject"] == "911 call: Dana Reyes (extension 101) at an unknown location"
 
@@ -363,16 +377,19 @@ async def test_reading_the_journal_again_mails_nobody_twice(site: Site, account:
     assert len(site.sink.mails) == 2
 
 
-async def test_mail_is_handed_over_within_a_second_call_after_call(site: Site, account: Account) -> None:
-    """E-02: the call first, and the mail within 1 s p99 of it."""
+async def test_mail_is_handed_over_at_once_call_after_call(site_that_never_looks: Site, account: Account) -> None:
+    """E-02: the call first, and each mail before the next call comes: none is left for a later round. How long it takes
+    is measured by the benchmarks.
+    """
+    site = site_that_never_looks
     await add_recipients(site.database, account, "desk@example.com")
-    took: list[float] = []
+    dialed = []
     for number in range(1, 21):
-        watch = Stopwatch()
-        site.dial(call_entry(account))
+        call = call_entry(account)
+        dialed.append(call["id"])
+        site.dial(call)
         await site.sink.received(number)
-        took.append(watch.took_s())
-    assert max(took) < 1.0, took
+    assert [mail.message["X-Callpoint-Call"] for mail in site.sink.mails] == dialed
 
 
 async def test_a_resend_is_audited_and_mails_once_more_under_the_same_message_id(site: Site, account: Account) -> None:

@@ -303,8 +303,8 @@ async def test_a_request_line_without_a_version_is_answered_in_a_version_there_i
     assert later.split(b"\r\n", 1)[0] == b"HTTP/1.1 404 Not Found"
 
 
-async def medians_of_refusals(site, client) -> dict[str, float]:
-    """Seconds that each kind of refusal takes, by its name."""
+async def times_of_refusals(site, client) -> dict[str, float]:
+    """Seconds that each kind of refusal takes, by its name: the sixth fastest of sixty; a busy machine only adds."""
     wrong = {
         "token": site.url(f"{YEALINK_MAC}.cfg", tokens.mint()),
         "mac": site.url("805ec0999999.cfg"),
@@ -321,13 +321,13 @@ async def medians_of_refusals(site, client) -> dict[str, float]:
             started = loop.time()
             await fetch(client, url, agent="Mozilla/5.0")
             spent[name].append(loop.time() - started)
-    return {name: sorted(times)[len(times) // 2] for name, times in spent.items()}
+    return {name: sorted(times)[len(times) // 10] for name, times in spent.items()}
 
 
 async def test_refusals_do_the_same_work_whatever_was_wrong(site, client):
-    """P-02: no timing class; medians lie within a factor of two."""
-    medians = await medians_of_refusals(site, client)
-    assert max(medians.values()) < 2 * min(medians.values()), medians
+    """P-02: no timing class; they lie within a factor of two."""
+    times = await times_of_refusals(site, client)
+    assert max(times.values()) < 2 * min(times.values()), times
 
 
 async def test_a_renamed_user_agent_is_served(site, client):

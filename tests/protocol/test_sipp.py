@@ -162,8 +162,10 @@ def test_a_carrier_that_answers_503_is_passed_over(tmp_path: Path, keys: KeyRing
 
 
 @both
-def test_a_silent_carrier_is_given_up_within_five_seconds(tmp_path: Path, keys: KeyRing, transport: str) -> None:
-    """E-08: nothing at all from the first trunk, and the second one has the call within its limit."""
+def test_a_silent_carrier_is_given_up_by_its_deadline_and_the_next_has_the_call(
+    tmp_path: Path, keys: KeyRing, transport: str
+) -> None:
+    """E-08: nothing at all from the first trunk: 2 s, far less than the 32 s of timer B."""
     kind = socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM
     with (
         socket.socket(socket.AF_INET, kind) as silent,
@@ -183,7 +185,7 @@ def test_a_silent_carrier_is_given_up_within_five_seconds(tmp_path: Path, keys: 
             peers.sipp_calls(tmp_path, scenario("pbx_call"), address, transport=transport)
     (call,), (outcome,) = recorded(tmp_path, keys, "call"), recorded(tmp_path, keys, "outcome")
     assert (outcome["outcome"], outcome["trunk_id"]) == ("answered", "trunk_second")
-    assert peers.seconds_between(call["received_at"], outcome["at"]) < 20.0  # the transaction's own end is after 32 s
+    assert 1.99 <= peers.seconds_between(call["received_at"], outcome["at"]) < 30.0
 
 
 @both

@@ -17,6 +17,7 @@ import pytest
 import pytest_asyncio
 
 from engine.agents import Carrier, Placed, Placing, place_call
+from engine.db import BUSY_TIMEOUT_S
 from tests.node import Node
 from tests.sink import MailSink
 
@@ -246,7 +247,8 @@ async def test_a_dead_database_never_stops_a_911_call_and_loses_no_record(site: 
     lock.execute("BEGIN EXCLUSIVE")
     try:
         placed = await site.dial("911", "101", ("X-Callpoint-Device", MAC))
-        assert placed.is_answered  # while the database is locked
+        assert placed.is_answered  # while nobody can read or write
+        assert placed.heard[-1].after_s < BUSY_TIMEOUT_S  # what asks a locked database waits for so long
         assert len(site.carrier.invites) == 1
         async with aiohttp.ClientSession() as client, client.get(f"{site.node.admin}/login") as page:
             said = await page.text()

@@ -321,9 +321,9 @@ def test_a_hundred_thousand_phones_and_twenty_thousand_networks_are_resolved_in_
     taken = []
     for n in range(0, 100_000, 97):
         caller = Caller(f"u{n}", source_ip=ip_address(f"10.{n % 78}.{n % 256}.9"))
-        started = time.perf_counter()
+        started = time.thread_time()
         resolved = resolve(table, caller, NOW, pbx=PBX)
-        taken.append(time.perf_counter() - started)
+        taken.append(time.thread_time() - started)
         assert resolved.source is Source.SUBNET
         assert resolved.phone.id == f"phone_{n}"
     taken.sort()

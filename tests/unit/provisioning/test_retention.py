@@ -2,8 +2,10 @@
 
 import asyncio
 import datetime as dt
+from itertools import pairwise
 
 from sqlalchemy import func, insert, select
+from sqlalchemy.event import listens_for
 
 from engine.accounts import store_storage
 from engine.audit.events import Event
@@ -43,20 +45,27 @@ async def account_that_keeps(database, fetch_log_days: int = 90) -> str:
 
 async def test_a_big_log_is_swept_in_batches_that_never_hold_the_writer_for_long(database, monkeypatch):
     """Decision 11: of 20,000 events 15,000 are too old; a writer that comes meanwhile waits for a batch at most."""
+    batches: list[int] = []
+
+    @listens_for(database.engine.sync_engine, "after_cursor_execute")
+    def note(connection, cursor, statement, *_more):
+        if statement.startswith("DELETE FROM provisioning_event"):
+            batches.append(cursor.rowcount)
+
     account_id = await account_that_keeps(database)
     rows = [event(account_id, 120 if number < 15_000 else 5, number) for number in range(20_000)]
     async with database.sessions.begin() as session:
         await session.execute(insert(ProvisioningEvent), rows)
     monkeypatch.setattr(retention, "PAUSE_S", 0.001)
     sweeper = Retention(database, store_storage.fetch_log_days)
-    turns = 0
+    waits: list[int] = []
 
     async def write() -> None:
-        nonlocal turns
         while True:
+            before = len(batches)
             async with database.sessions.begin() as session:
-                turns += 1
-                await session.execute(insert(ProvisioningEvent), [event(account_id, 0, 50_000 + turns)])
+                waits.append(len(batches) - before)
+                await session.execute(insert(ProvisioningEvent), [event(account_id, 0, 50_000 + len(waits))])
             await asyncio.sleep(0.005)
 
     writer = asyncio.create_task(write())
@@ -65,8 +74,11 @@ async def test_a_big_log_is_swept_in_batches_that_never_hold_the_writer_for_long
     await asyncio.gather(writer, return_exceptions=True)
     assert await counted(database, ProvisioningEvent.at < NOW - dt.timedelta(days=90)) == 0
     assert await counted(database, ProvisioningEvent.id < f"fetch_{20_000:026d}") == 5_000
-    assert turns >= 15_000 // retention.MOST_BATCH, "one between any two batches"
-    assert sweeper.longest_s > 0
+    assert len(waits) > 5
+    assert max(waits) <= 1, "batches that a writer waited for"
+    assert sum(batches) == 15_000
+    assert max(batches) <= retention.MOST_BATCH
+    assert all(later <= 2 * max(earlier, retention.LEAST_BATCH) for earlier, later in pairwise(batches))
 
 
 async def test_each_account_keeps_its_log_as_long_as_its_settings_say_and_strangers_are_kept_for_ninety_days(database):
