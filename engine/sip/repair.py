@@ -36,6 +36,7 @@ _MAX_LATE = 32  # of those
 _MAX_OTHERS = 200  # with what is added on the way still no more than `MAX_HEADERS`
 _NO_HOST = b"callpoint.invalid"  # of a Request-URI whose own cannot be read (RFC 2606)
 _HOST = re.compile(grammar.HOST)
+_USER_END = re.compile(rb"[;@?]")
 _BRANCH = re.compile(rb";[ \t]*+branch[ \t]*+=[ \t]*+([" + grammar.TOKEN_CHARACTERS + rb"]++)", re.IGNORECASE)
 
 
@@ -102,7 +103,7 @@ def dialed(data: bytes) -> tuple[str, str] | None:
 
 def _start_line(line: bytes, faults: list[str]) -> bytes | None:
     if len(line) > grammar.MAX_READ_BYTES:
-        return None
+        line = _shortened(line)
     words = _SPACES.split(line.strip(b" \t"))
     if len(words) < 2 or grammar.TOKEN.fullmatch(words[0]) is None:
         return None
@@ -116,6 +117,12 @@ def _start_line(line: bytes, faults: list[str]) -> bytes | None:
     if last != grammar.OUR_VERSION or repaired != line:
         faults.append("start line")
     return repaired
+
+
+def _shortened(line: bytes) -> bytes:
+    """A start line longer than is read: the method and who is called, without parameters or host."""
+    method, _, uri = line[: grammar.MAX_READ_BYTES // 2].partition(b" ")
+    return b" ".join((method, _USER_END.split(uri, 1)[0] + b"@" + _NO_HOST, grammar.OUR_VERSION))
 
 
 def _request_uri(uri: bytes) -> bytes:

@@ -26,6 +26,17 @@ def test_whatever_way_an_emergency_is_written_it_leaves_for_a_trunk(uri: str) ->
     assert got.request_uri.startswith(f"sip:{number}@")
 
 
+@pytest.mark.parametrize(
+    "uri",
+    ["sip:911;x={}@pbx.example", "sip:911@pbx.example;x={}", "tel:911;x={}", "urn:service:sos.fire;x={}", "911@{}"],
+)
+def test_a_request_uri_longer_than_is_read_still_says_who_is_called(uri: str) -> None:
+    """E-01, E-03: 414 is for others."""
+    long = request(uri=uri.format("y" * 20_000))
+    assert left(long) == [b"INVITE sip:911@192.0.2.30 SIP/2.0"]
+    assert left(long.replace(b"911", b"912").replace(b"sos", b"sox")) == []
+
+
 @pytest.mark.parametrize("uri", [uri for uri in SOMEBODY_ELSE if names_user(uri)])
 def test_a_call_to_somebody_else_never_reaches_an_emergency_trunk(uri: str) -> None:
     """E-01: it is refused (no default route here), or not read at all, whatever To says."""
