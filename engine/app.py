@@ -306,7 +306,6 @@ class App:
         self._runners.append(runner)
         site = web.TCPSite(runner, at.host, at.port, ssl_context=context, backlog=AT_ONCE, reuse_port=is_shared)
         await site.start()
-        if isinstance(site._server, asyncio.Server):  # noqa: SLF001 - aiohttp hands it to nobody
-            keep_waiting(site._server)  # noqa: SLF001
+        keep_waiting(site._server)  # noqa: SLF001 - aiohttp hands it to nobody
         host, port = runner.addresses[0][:2]
         return Listen(host, port)

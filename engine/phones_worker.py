@@ -78,8 +78,7 @@ async def _serve(settings: WorkerSettings, commands: asyncio.StreamReader, told:
             runner, settings.listen.host, settings.listen.port, ssl_context=context, backlog=AT_ONCE, reuse_port=True
         )
         await site.start()
-        if isinstance(site._server, asyncio.Server):  # noqa: SLF001 - aiohttp hands it to nobody
-            keep_waiting(site._server)  # noqa: SLF001
+        keep_waiting(site._server)  # noqa: SLF001 - aiohttp hands it to nobody
         garbage.settle()
         told.say(Up())
         await _hear(commands, port.kept)

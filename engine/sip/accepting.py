@@ -15,8 +15,10 @@ AT_ONCE = 1
 WAITING = 1_024  # connections that the kernel keeps until they are accepted
 
 
-def keep_waiting(server: asyncio.Server) -> None:
-    """Have the kernel keep more connections waiting than asyncio accepts at once."""
-    for each in server.sockets:
+def keep_waiting(server: asyncio.AbstractServer | None) -> None:
+    """Have the kernel keep more connections waiting than asyncio accepts at once. uvloop's server has sockets as well
+    and is none of asyncio's class; left at a backlog of one, it makes callers try again for seconds.
+    """
+    for each in getattr(server, "sockets", None) or ():
         with socket.socket(fileno=os.dup(each.fileno())) as listening:
             listening.listen(WAITING)
