@@ -408,9 +408,8 @@ def _fault(
     if all(one.status == 0 for one in files):
         return next((one.trouble for one in files if one.trouble), "the server does not answer")
     if not any(one.status == 200 for one in files if one.method == "GET"):
-        return (
-            f"no file was served (status {files[0].status}): token, MAC address or vendor are not those of a phone here"
-        )
+        status = next(one.status for one in files if one.status)
+        return f"no file was served (status {status}): token, MAC address or vendor are not those of a phone here"
     if refused is not None:
         return (
             f"its own file was refused (status {refused.status}): check that the URL has the current token and that a "

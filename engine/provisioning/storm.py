@@ -5,6 +5,7 @@ have consecutive MAC addresses; which of them are in the account is for the one 
 """
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from engine.provisioning.boots_sealed import flash_with
 from engine.provisioning.simulate import BootResult, simulate
 
 MOST_PHONES = 100_000
+MOST_FAULTS = 10  # told one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +145,15 @@ def _macs(first: str, count: int) -> list[str]:
 def _told(results: Sequence[BootResult], count: int, boots: int, seconds: float) -> Storm:
     files = [file for result in results for file in result.files]
     times = sorted(file.duration_ms for file in files)
-    unready = {result.mac: result.fault for result in results if result.fault is not None}
-    faults = Counter(unready.values())
+    unready = {result.mac: _of_many(result) for result in results if result.fault is not None}
+    told = Counter(unready.values()).most_common()
+    faults = dict(told[:MOST_FAULTS])
+    if len(told) > MOST_FAULTS:
+        faults[f"{len(told) - MOST_FAULTS} other reasons"] = sum(count for _, count in told[MOST_FAULTS:])
     return Storm(
         phones=count,
         ready=count - len(unready) if len(results) == count * boots else 0,
-        faults=dict(faults.most_common(10)),
+        faults=faults,
         requests=len(files),
         statuses=dict(Counter(file.status for file in files)),
         seconds=seconds,
@@ -156,6 +161,11 @@ def _told(results: Sequence[BootResult], count: int, boots: int, seconds: float)
         p99_ms=_share(times, 0.99),
         longest_ms=times[-1] if times else 0.0,
     )
+
+
+def _of_many(result: BootResult) -> str:
+    """Why the phone is not ready, in the words of all that are so for the same reason."""
+    return re.sub(re.escape(result.mac), "MAC", result.fault or "", flags=re.IGNORECASE)
 
 
 def _share(times: Sequence[float], share: float) -> float:

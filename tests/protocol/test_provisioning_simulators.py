@@ -23,18 +23,24 @@ class Shelf:
         self.agents: set[str] = set()
         self.folders: list[str] = []
         self.down_for = 0
+        self.goes_away_for = 0
+        self.leaves: set[str] = set()  # files that are served once
 
     async def answer(self, request: web.BaseRequest) -> web.Response:
         name = request.path.rsplit("/", 1)[-1]
         self.folders.append(request.path.removesuffix(name))
         self.asked.append(name if request.method == "GET" else f"{request.method} {name}")
         self.agents.add(request.headers["User-Agent"])
+        if self.goes_away_for > 0 and request.transport is not None:
+            self.goes_away_for -= 1
+            request.transport.abort()
         if self.down_for > 0:
             self.down_for -= 1
             return web.Response(status=503)
         if request.method == "PUT" or name not in self.files:
             return web.Response(status=404)
-        return web.Response(text=self.files[name])
+        text = self.files.pop(name) if name in self.leaves else self.files[name]
+        return web.Response(text=text)
 
 
 @pytest.fixture
@@ -200,6 +206,30 @@ async def test_of_many_phones_each_is_told_once_however_often_it_boots(shelf):
     """P-21: three phones that fail at each of two boots are three that are not ready."""
     came = await storm("yealink", "T46U", YEALINK_MAC, shelf.url, count=3, boots=2)
     assert (came.ready, sum(came.faults.values())) == (0, 3)
+
+
+async def test_many_phones_with_one_trouble_are_told_as_one_number(shelf):
+    """P-21: whatever address stands in the name of the file, and however many reasons there are."""
+    macs = [f"{int(YEALINK_MAC, 16) + number:012x}" for number in range(24)]
+    shelf.files = {f"{mac}.cfg": YEALINK + PLAN for mac in macs}
+    shelf.leaves = {f"{mac}.cfg" for mac in macs[:12]}
+    shelf.files |= {f"{mac}.cfg": NOWHERE.replace("101", mac[-2:]) + PLAN for mac in macs[12:]}
+    shelf.files["y000000000108.cfg"] = PLAN
+    came = await storm("yealink", "T46U", macs[0], shelf.url, count=24, boots=2)
+    assert (
+        came.faults["MAC.cfg was not served this time (status 404): the phone goes on with what it fetched before"]
+        == 12
+    )
+    assert (len(came.faults), sum(came.faults.values()), came.ready) == (11, 24, 0)
+    assert came.faults["3 other reasons"] == 3
+
+
+async def test_a_server_that_answers_late_is_told_by_what_it_answered(shelf):
+    """P-21: a request without an answer is no status."""
+    shelf.goes_away_for = 3
+    result = await simulate("yealink", "T46U", YEALINK_MAC, shelf.url, retry_delay_s=0.0)
+    assert result.files[0].status == 0
+    assert (result.fault or "").startswith("no file was served (status 404): ")
 
 
 async def test_many_phones_boot_again_where_their_files_sent_them(shelf):
