@@ -1,5 +1,5 @@
 // Dialogs: `data-dialog` opens one, `data-close` closes it, `data-confirm` asks before a form is sent.
-function ask(text, action) {
+function ask(text, action, kind) {
   const dialog = document.createElement("dialog");
   const heading = document.createElement("h2");
   heading.textContent = text.split("? ")[0] + (text.includes("? ") ? "?" : "");
@@ -11,7 +11,7 @@ function ask(text, action) {
   actions.className = "actions";
   const yes = document.createElement("button");
   yes.type = "button";
-  yes.className = "danger";
+  yes.className = kind;
   yes.textContent = action;
   const no = document.createElement("button");
   no.type = "button";
@@ -36,7 +36,8 @@ document.addEventListener("click", async (event) => {
   const careful = event.target.closest("[data-confirm]");
   if (careful) {
     event.preventDefault();
-    if (await ask(careful.dataset.confirm, careful.textContent.trim())) careful.form.submit();
+    const kind = careful.classList.contains("primary") ? "primary" : "danger"; // a test call or a publication takes nothing away
+    if (await ask(careful.dataset.confirm, careful.textContent.trim(), kind)) careful.form.submit();
     else careful.focus();
   }
 });

@@ -73,6 +73,23 @@ async def test_a_push_is_begun_counted_and_cut(port: AdminPort, site: Site) -> N
     ]  # fmt: skip
 
 
+async def test_the_card_counts_every_phone_that_has_not_moved(port: AdminPort, site: Site) -> None:
+    """S0-27: exactly, however many of them it lists; and the page of the question leads back."""
+    async with port.database.sessions.begin() as session:
+        account = await session.get(Account, site.account.id)
+        assert account is not None
+        for at in range(102):
+            await add_phone(session, account, mac=f"805ec00001{at:02x}", last_fetch_at=utc_now(), status="current")
+    await asked(port, site, "POST", f"{TOKEN}/generate", expect=201)
+    await asked(port, site, "POST", f"{TOKEN}/rotate", expect=201, json={"mode": "push", "automatic": False})
+    browser = await port.browser(site)
+    card = await (await port.call("GET", "/settings/provisioning/rotation", browser)).text()
+    assert "<summary>102 not moved yet</summary>" in card
+    page = await (await port.call("GET", "/settings/provisioning/rotate", browser)).text()
+    assert "<h1>Provisioning token</h1>" in page
+    assert '<p class="crumb"><a href="/settings#provisioning">Settings</a></p>' in page
+
+
 async def test_a_push_is_called_off_by_turning_it_round_or_abandoned(port: AdminPort, site: Site) -> None:
     """P-04: phones that moved are brought back; `abandon` ends the new URL at once."""
     phones = await fleet_of(port, site)
