@@ -1,10 +1,9 @@
 """What calls of any node went out with, as loans of callback numbers: `lent_elsewhere` reads them."""
 
 import datetime as dt
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection
 
-from sqlalchemy import select
+from sqlalchemy import RowMapping, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.e911.lending import TEST_HOLD, Loan
@@ -46,7 +45,7 @@ async def lent_since(
     )
 
 
-def _loan_of(row: Mapping[str, Any]) -> Loan | None:
+def _loan_of(row: RowMapping) -> Loan | None:
     caller, peer, is_test = row["caller"] or {}, row["peer"] or {}, row["kind"] == CallKind.TEST
     number = row["elin"] or caller.get("callback_number")
     if not number or (is_test and not row["elin"]):
@@ -74,5 +73,5 @@ async def _owners(session: AsyncSession, numbers: Collection[str]) -> dict[str, 
     owners: dict[str, set[str]] = {}
     for column, account_id in _OWNERS if numbers else ():
         for number, owner in await session.execute(select(column, account_id).where(column.in_(numbers))):
-            owners.setdefault(number, set()).add(owner)
+            owners.setdefault(str(number), set()).add(owner)
     return owners
