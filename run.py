@@ -75,6 +75,14 @@ PARTS = {
 COMPUTING_PROTOCOL = tuple(
     f"tests/protocol/test_{name}.py" for name in ("admin_api_schema", "audit_complete", "rfc4475")
 )
+EVERY_ROUTE = tuple(  # half of what the admin port's tests take: with the others it was longer than all other lanes
+    f"tests/unit/admin/test_{name}.py"
+    for name in (
+        "audit_histories", "audit_live", "audit_of_every_route", "audit_of_the_reference", "audit_pages", "audit_views",
+        "auth", "bad_fields", "imports", "isolation", "page_addresses", "page_sizes", "phones_many", "problem_details",
+        "role_matrix", "routes", "schema_unlike", "users_many",
+    )
+)  # fmt: skip
 BROWSER = ("every_page", "api_reference", "audit_log", "access", "alerts", "branding", "boot")
 LOOKED_AT = tuple(f"tests/browser/test_{name}.py" for name in BROWSER)
 Pieces = tuple[tuple[str, Places, Places], ...]
@@ -88,7 +96,8 @@ WAITING: Pieces = (
 )
 COMPUTING: Pieces = (
     ("random requests", COMPUTING_PROTOCOL[:1], ()),
-    ("unit, admin", ("tests/unit/admin",), ()),
+    ("unit, admin, every route", EVERY_ROUTE, ()),
+    ("unit, admin", ("tests/unit/admin",), EVERY_ROUTE),
     ("browser, work", ("tests/browser",), LOOKED_AT),
     ("browser, looks", LOOKED_AT[1:], ()),
     ("the compiled core", ("tests/unit/test_native.py",), ()),
@@ -406,8 +415,13 @@ def shared_out() -> list[deque[Piece]]:
 
 
 def test_piece(places: Places, without: Places) -> list[str]:
-    """Examples of properties are the same each time, so that a run tells of the change; a part alone makes new ones."""
-    others = (f"--ignore={each}" for each in without)
+    """Examples of properties are the same each time, so that a run tells of the change; a part alone makes new ones.
+
+    Only the random requests need Schemathesis, whose import takes a second.
+    """
+    others = [f"--ignore={each}" for each in without]
+    if COMPUTING_PROTOCOL[0] not in places:
+        others += ["-p", "no:schemathesis"]
     return pytest_command([*places, *others, f"--durations={SLOWEST}", "--hypothesis-profile=ci"])
 
 

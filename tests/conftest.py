@@ -58,6 +58,11 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def pytest_sessionfinish() -> None:
+    """The process ends with all it has: pytest would walk it twice more, a second each, for what nobody hears of."""
+    gc.freeze()
+
+
 @pytest.fixture
 def cases() -> Path:
     """The folder of real requests, dial plans, SIP and XML messages; the test is skipped where it is absent."""
