@@ -116,6 +116,10 @@ def parse_asked(
     ]
     faults += who_faults(query.get("ip", "").strip(), query.get("user", "").strip())
     exact = Span(_clock(query, "from", zone, faults), _clock(query, "to", zone, faults))
+    if first and last and last < first:
+        faults.append(FieldFault("end", "Expected a day that is not before the first."))
+    if _is_backward(query, exact):
+        faults.append(FieldFault("to", "Expected a time that is not before the first."))
     before = _number(query, "before", faults)
     limit = _number(query, "limit", faults)
     if faults:
@@ -168,6 +172,14 @@ def _one_of(query: MultiMapping[str], name: str, known: Iterable[str], faults: l
         faults.append(FieldFault(name, f"Expected one of {', '.join(known)}, got {text!r}."))
         return ""
     return text
+
+
+def _is_backward(query: MultiMapping[str], span: Span) -> bool:
+    """Whether `to` is before `from` on the clock, and in time: in an hour that is shown twice it may not be."""
+    if span.since is None or span.until is None or span.since <= span.until:
+        return False
+    first, last = (dt.datetime.fromisoformat(query[name].strip()) for name in ("from", "to"))
+    return last < first
 
 
 def _clock(

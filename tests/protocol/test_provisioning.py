@@ -352,7 +352,7 @@ async def test_common_files_are_served_to_whoever_has_the_token_and_hold_no_secr
 
 
 async def test_no_fetch_gets_a_200_from_the_old_url_after_rotate_returned(site, client):
-    """P-03: 200 concurrent fetches across a rotation."""
+    """P-03, S0-26: 200 concurrent fetches across a rotation."""
     rotated = asyncio.Event()
     late: list[int] = []
     early: list[int] = []

@@ -134,7 +134,7 @@ async def status_of(base: str, token: str) -> int:
 
 
 async def test_from_the_answer_of_rotate_on_no_node_gives_a_file_by_the_old_url(url: str, keys: KeyRing) -> None:
-    """P-03: 200 concurrent fetches on two nodes of one database, across the commit of an immediate rotation."""
+    """P-03, S0-26: 200 concurrent fetches on two nodes of one database, across the commit of an immediate rotation."""
     async with two_nodes(url, keys) as nodes:
         token = ""
 

@@ -130,6 +130,25 @@ def test_times_that_no_clock_shows_are_the_moment_it_is_put_on() -> None:
     assert last_instant(local, half, to_the_second=True) == utc("2026-10-03T15:29:59.999")
 
 
+def test_a_range_that_ends_before_it_begins_is_told() -> None:
+    """S0-39, S2-10: it would find nothing, whatever is in the log. One day, one minute, the hour that is shown twice
+    and one that is never shown are ranges like others.
+    """
+    for asked, told in (
+        ({"start": "2026-11-02", "end": "2026-11-01"}, ["end"]), ({"start": "2026-11-01", "end": "2026-11-01"}, []),
+        ({"from": "2026-11-02T10:01", "to": "2026-11-02T10:00"}, ["to"]),
+        ({"from": "2026-11-02T10:00", "to": "2026-11-02T10:00"}, []),
+        ({"from": "2026-11-01T01:45", "to": "2026-11-01T01:30"}, []),
+        ({"from": "2026-03-08T02:30", "to": "2026-03-08T02:45"}, []),
+        ({"start": "2026-11-02", "end": "2026-11-01", "from": "2026-11-02T10", "to": "2026-11-01T10"}, ["end", "to"]),
+    ):  # fmt: skip
+        try:
+            found = list[str]() if parse_asked(MultiDict(asked), NEW_YORK) else None
+        except Invalid as exc:
+            found = [fault.field for fault in exc.fields]
+        assert found == told, asked
+
+
 def test_every_filter_that_cannot_be_read_is_told_at_once() -> None:
     bad = {"range": "soon", "from": "noon", "to": "2026-11-01T01:30Z", "category": "x", "action": "y", "group": "z"}
     bad |= {"type": "spoon", "start": "1.1.2026", "event": "user.eat", "outcome": "maybe", "before": "x"}
