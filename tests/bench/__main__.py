@@ -1,5 +1,5 @@
 """`python3 run.py bench [--quick] [part ...]`: the benchmarks, as tables. Parts: start, sip, streams, front,
-emergency, alerts, crowd, http, storm, dialplans, phones, pages, audit.
+emergency, failover, alerts, crowd, http, storm, dialplans, phones, pages, audit.
 
 Loopback only; it stops by itself: about 40 minutes, with --quick about 15. --gentle keeps every load small, to try the
 harness beside other work; its figures mean nothing.
@@ -20,6 +20,7 @@ from tests.bench import (
     crowd,
     dialplans,
     emergency,
+    failover,
     front,
     http,
     machine,
@@ -40,6 +41,7 @@ PARTS = (
     "streams",
     "front",
     "emergency",
+    "failover",
     "alerts",
     "crowd",
     "http",
@@ -97,6 +99,7 @@ def _run(console: Console, plan: Plan, parts: set[str]) -> list[table.Goal]:
         "streams": _streams,
         "front": _front,
         "emergency": _emergency,
+        "failover": _failover,
         "alerts": _alerts,
         "crowd": _crowd,
         "http": _http,
@@ -129,6 +132,10 @@ def _emergency(console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:
     told = asyncio.run(emergency.measure_mail(plan, say))
     table.show_emergency(console, delay, told)
     return table.emergency_goals(delay, told)
+
+
+def _failover(_console: Console, _plan: Plan, say: sip.Say) -> list[table.Goal]:
+    return failover.goals(asyncio.run(failover.measure(say)))
 
 
 def _alerts(_console: Console, plan: Plan, say: sip.Say) -> list[table.Goal]:
