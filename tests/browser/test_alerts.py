@@ -60,7 +60,7 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
 async def alerts_of(new_page: NewPage, site: Any) -> Page:
     page: Page = await new_page(site)
     await page.goto(f"{site.url}/alerts")
-    await expect(page.get_by_text("Watching: calls show here within a second.")).to_be_visible()
+    await expect(page.get_by_text("Watching: calls show here within a second.").first).to_be_visible()
     return page
 
 
@@ -124,11 +124,11 @@ async def test_sound_is_armed_by_a_press_rings_until_acknowledged_and_says_how_i
     page = await alerts_of(new_page, filled)
     arm = page.locator("#arm")
     await expect(arm).to_have_attribute("aria-pressed", "false")
-    await expect(page.get_by_text("No sound: this browser makes none")).to_be_visible()
+    await expect(page.get_by_text("No sound: this browser makes none").first).to_be_visible()
     await arm.focus()
     await page.keyboard.press("Enter")
     await expect(arm).to_have_attribute("aria-pressed", "true")
-    await expect(page.get_by_text("Sound is armed: this page rings")).to_be_visible()
+    await expect(page.get_by_text("Sound is armed: this page rings").first).to_be_visible()
     tones = """() => { window.tones = 0; const start = OscillatorNode.prototype.start;
       OscillatorNode.prototype.start = function (...at) { window.tones += 1; return start.apply(this, at); }; }"""
     await page.evaluate(tones)
@@ -147,7 +147,7 @@ async def test_sound_is_armed_by_a_press_rings_until_acknowledged_and_says_how_i
     await expect(page.locator(".alert.drill.rings")).to_contain_text("DRILL")
     await page.wait_for_function("() => window.tones > 6")
     await page.reload()
-    await expect(page.get_by_text("No sound: this browser makes none")).to_be_visible()
+    await expect(page.get_by_text("No sound: this browser makes none").first).to_be_visible()
 
 
 async def test_a_page_without_a_network_says_since_when_it_is_blind_and_catches_up(filled: Site, new_page: NewPage):
@@ -156,12 +156,12 @@ async def test_a_page_without_a_network_says_since_when_it_is_blind_and_catches_
     await page.context.set_offline(True)
     banner = page.get_by_role("alert").filter(has_text=re.compile(r"has not seen calls since \d"))
     await expect(banner).to_be_visible()
-    await expect(page.get_by_text("Not watching.")).to_be_visible()
+    await expect(page.get_by_text("Not watching.").first).to_be_visible()
     missed = await add_call(filled)
     await page.context.set_offline(False)
     await expect(page.locator(f"#alert-{missed}")).to_be_visible()
     await expect(banner).to_be_hidden()
-    await expect(page.get_by_text("Watching: calls show here within a second.")).to_be_visible()
+    await expect(page.get_by_text("Watching: calls show here within a second.").first).to_be_visible()
 
 
 async def test_a_signed_out_page_says_so_and_where_to_sign_in(filled: Site, new_page: NewPage):
@@ -173,7 +173,7 @@ async def test_a_signed_out_page_says_so_and_where_to_sign_in(filled: Site, new_
     await other.wait_for_url(re.compile("/login"))
     await page.context.set_offline(True)
     await page.context.set_offline(False)
-    await expect(page.get_by_text("You are signed out.")).to_be_visible()
+    await expect(page.get_by_text("You are signed out.").first).to_be_visible()
     await page.get_by_role("link", name="Sign in again").click()
     await page.wait_for_url(re.compile(r"/login\?next=%2Falerts"))
 
@@ -183,10 +183,10 @@ async def test_a_display_keeps_to_alerts(filled: Site, new_page: NewPage):
     page = await alerts_of(new_page, filled)
     await page.get_by_role("button", name="Leave this page open for days").click()
     await page.get_by_role("dialog").get_by_role("button", name="Leave this page open for days").click()
-    await expect(page.get_by_text("This browser is a display: it shows alerts and nothing else.")).to_be_visible()
+    await expect(page.get_by_text("This browser is a display: it shows alerts and nothing else.").first).to_be_visible()
     await expect(page.get_by_role("link", name="Settings")).to_have_count(0)
     await page.goto(f"{filled.url}/settings")
-    await expect(page.get_by_text("This browser is a display")).to_be_visible()
+    await expect(page.get_by_text("This browser is a display").first).to_be_visible()
 
 
 async def test_without_scripts_the_list_is_there_asks_again_and_can_be_acknowledged(filled: Site, new_page: NewPage):
@@ -194,9 +194,9 @@ async def test_without_scripts_the_list_is_there_asks_again_and_can_be_acknowled
     page = await new_page(filled, java_script_enabled=False)
     await page.goto(f"{filled.url}/alerts")
     assert 'http-equiv="refresh" content="15"' in await page.content()
-    await expect(page.get_by_text("asks for new calls every 15 seconds and makes no sound")).to_be_visible()
+    await expect(page.get_by_text("asks for new calls every 15 seconds and makes no sound").first).to_be_visible()
     await page.locator(".alert.rings").get_by_role("button", name=re.compile("Acknowledge")).click()
-    await expect(page.get_by_text("Acknowledged. Every page that shows this call says so")).to_be_visible()
+    await expect(page.get_by_text("Acknowledged. Every page that shows this call says so").first).to_be_visible()
     await expect(page.locator(".alert.rings")).to_have_count(0)
 
 

@@ -78,7 +78,7 @@ async def test_who_was_told_is_shown_with_the_message_and_can_be_sent_again(fill
     await failed.get_by_text("Message", exact=True).click()
     await expect(page.get_by_label("Message to oncall@example.com")).to_contain_text("Caller: Front desk (101)")
     await page.get_by_role("button", name="Send again to oncall@example.com").click()
-    await expect(page.get_by_text("The message is queued again.")).to_be_visible()
+    await expect(page.get_by_text("The message is queued again.").first).to_be_visible()
     await expect(told.get_by_role("listitem").filter(has_text="oncall@example.com")).to_contain_text("Waiting")
 
 
@@ -119,7 +119,7 @@ async def test_home_tells_of_calls_without_a_location_until_somebody_dismisses_t
     await looked_at_in_every_way(page, "alerts-hung-up")
     await page.goto(filled.url)
     await alarm.get_by_role("button", name="Dismiss").click()
-    await expect(page.get_by_text("It is told again when it happens again")).to_be_visible()
+    await expect(page.get_by_text("It is told again when it happens again").first).to_be_visible()
     await expect(alarm).to_have_count(0)
     async with filled.database.sessions() as session:
         query = select(AuditEntry.actor_type).where(AuditEntry.event == Event.ALARM_DISMISS)
@@ -134,7 +134,7 @@ async def test_long_words_widen_no_page_and_numbers_stay_whole(filled: Site, new
     await page.goto(f"{filled.url}/calls/{filled.ids['call']}")
     await page.get_by_label("Note").fill("n" * 1_000)
     await page.get_by_role("button", name="Acknowledge").click()
-    await expect(page.get_by_text("n" * 1_000)).to_be_visible()
+    await expect(page.get_by_text("n" * 1_000).first).to_be_visible()
     for width in (1280, 375):
         await page.set_viewport_size({"width": width, "height": 900})
         assert await page.evaluate("document.documentElement.scrollWidth") <= width

@@ -20,18 +20,18 @@ async def test_settings_and_templates_from_first_look_to_the_way_back(filled: Si
     await page.get_by_label("Codecs").fill("opus\npcmu")
     await page.get_by_label("Function keys").fill("3, blf, 102, Zoë\n4, speed_dial, 911, Help")
     await page.get_by_role("button", name="Save").click()
-    await expect(page.get_by_text("expected a whole number from 1 to 4094", exact=False)).to_be_visible()
+    await expect(page.get_by_text("expected a whole number from 1 to 4094", exact=False).first).to_be_visible()
     await expect(page.get_by_label("LLDP")).to_have_value("no")
     await looked_at_in_every_way(page, "settings-refused")
     await page.get_by_label("Voice VLAN").fill("20")
     await page.get_by_role("button", name="Save").click()
-    await expect(page.get_by_text("Settings saved.", exact=False)).to_be_visible()
+    await expect(page.get_by_text("Settings saved.", exact=False).first).to_be_visible()
     await expect(page.locator("#levels").locator("xpath=ancestor::section")).to_contain_text("Voice VLAN: 20")
     await page.get_by_role("button", name="Open the location").click()
-    await expect(page.get_by_text("Inherited: 20.", exact=False)).to_be_visible()
+    await expect(page.get_by_text("Inherited: 20.", exact=False).first).to_be_visible()
     await page.get_by_label("LLDP").select_option("default")
     await page.get_by_role("button", name="Save").click()
-    await expect(page.get_by_text("LLDP: the default")).to_be_visible()
+    await expect(page.get_by_text("LLDP: the default").first).to_be_visible()
     await looked_at_in_every_way(page, "settings")
 
     await page.goto(f"{filled.url}/phones/templates")
@@ -40,7 +40,7 @@ async def test_settings_and_templates_from_first_look_to_the_way_back(filled: Si
     await looked_at_in_every_way(page, "template-shipped")
     await page.get_by_label("Jinja template").fill("{% include 'time.cfg.j2' %}\n{{ config.nosuch }}\n")
     await page.get_by_role("button", name="Try and publish").click()
-    await expect(page.get_by_text("line 2 of time.cfg.j2", exact=False)).to_be_visible()
+    await expect(page.get_by_text("line 2 of time.cfg.j2", exact=False).first).to_be_visible()
     await expect(page.get_by_label("Jinja template")).to_have_value(
         "{% include 'time.cfg.j2' %}\n{{ config.nosuch }}\n"
     )
@@ -48,7 +48,7 @@ async def test_settings_and_templates_from_first_look_to_the_way_back(filled: Si
     await page.get_by_label("Jinja template").fill(OWN)
     await page.get_by_label("What is it for?").fill("Brighter for a minute")
     await page.get_by_role("button", name="Try and publish").click()
-    await expect(page.get_by_text("Template published.", exact=False)).to_be_visible()
+    await expect(page.get_by_text("Template published.", exact=False).first).to_be_visible()
     await expect(page.get_by_role("table", name="What differs")).to_contain_text("backlight_time = 60")
     await looked_at_in_every_way(page, "template-own")
     await page.get_by_label("Jinja template").fill(OWN.replace("60", "90"))
@@ -57,9 +57,9 @@ async def test_settings_and_templates_from_first_look_to_the_way_back(filled: Si
     await expect(page.get_by_role("heading", name="From version 1 to version 2")).to_be_visible()
     await looked_at_in_every_way(page, "history")
     await page.get_by_role("button", name="Go back to version 1").click()
-    await expect(page.get_by_text("Back to version 1")).to_be_visible()
+    await expect(page.get_by_text("Back to version 1").first).to_be_visible()
     await page.get_by_role("button", name="Go back to the shipped text").click()
-    await expect(page.get_by_text("Back to the shipped text")).to_be_visible()
+    await expect(page.get_by_text("Back to the shipped text").first).to_be_visible()
     await page.goto(f"{filled.url}/phones/templates")
     await looked_at_in_every_way(page, "templates")
 
@@ -74,7 +74,9 @@ async def test_a_file_that_loses_the_provisioning_url_is_published_only_when_ask
     elsewhere = text.replace("{{ config.provisioning_url }}", "http://elsewhere.example/")
     await page.get_by_label("Jinja template").fill(elsewhere)
     await page.get_by_role("button", name="Try and publish").click()
-    await expect(page.get_by_text("What another server hands out is proven by nobody", exact=False)).to_be_visible()
+    await expect(
+        page.get_by_text("What another server hands out is proven by nobody", exact=False).first
+    ).to_be_visible()
     await expect(page.get_by_label("Publish it all the same")).to_have_count(0)
     await expect(page.get_by_label("Jinja template")).to_have_value(elsewhere)
     lost = text.replace("static.auto_provision.server.url = {{ config.provisioning_url }}\n", "")
@@ -84,7 +86,7 @@ async def test_a_file_that_loses_the_provisioning_url_is_published_only_when_ask
     await expect(page.get_by_role("alert")).to_contain_text("no longer names the provisioning URL")
     await page.get_by_label("Publish it all the same").check()
     await page.get_by_role("button", name="Try and publish").click()
-    await expect(page.get_by_text("Template published.", exact=False)).to_be_visible()
+    await expect(page.get_by_text("Template published.", exact=False).first).to_be_visible()
     await expect(page.get_by_label("Jinja template")).to_have_value(lost)
 
 

@@ -22,7 +22,7 @@ async def test_an_address_that_somebody_else_saved_survives_a_refused_save_besid
     await first.get_by_label("Street address").fill("7 New Road")
     await first.get_by_label("City").fill("Troy")
     await first.get_by_role("button", name="Save address").click()
-    await expect(first.get_by_text("Billing address saved.")).to_be_visible()
+    await expect(first.get_by_text("Billing address saved.").first).to_be_visible()
     await first.get_by_label("Email").first.fill("office@example.com")
     await first.locator("#details-form").get_by_role("button", name="Save").click()
     await expect(first.locator("#details-form .saved")).to_have_text("Saved")
@@ -39,7 +39,7 @@ async def test_an_address_that_somebody_else_saved_survives_a_refused_save_besid
     dialog = second.get_by_role("dialog")
     await dialog.get_by_label("Postal code").fill("12180")
     await dialog.get_by_role("button", name="Save address").click()
-    await expect(second.get_by_text("Somebody else changed this while you were typing.")).to_be_visible()
+    await expect(second.get_by_text("Somebody else changed this while you were typing.").first).to_be_visible()
     await expect(second.get_by_label("Street address")).to_have_value("7 New Road")
     await expect(second.get_by_label("City")).to_have_value("Troy")
     await expect(second.get_by_label("Postal code")).to_have_value("12180")
@@ -49,7 +49,7 @@ async def test_an_address_that_somebody_else_saved_survives_a_refused_save_besid
         assert account is not None
         assert (account.billing_address["city"], account.billing_address.get("postal_code", "")) == ("Troy", "")
     await second.get_by_role("button", name="Save address").click()
-    await expect(second.get_by_text("Billing address saved.")).to_be_visible()
+    await expect(second.get_by_text("Billing address saved.").first).to_be_visible()
     async with owned.database.sessions() as session:
         account = await session.get(Account, owned.account_id)
         assert account is not None

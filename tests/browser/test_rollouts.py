@@ -23,7 +23,7 @@ async def test_a_change_goes_from_paper_to_some_phones_to_all(filled: Site, new_
     await page.get_by_role("button", name="Continue").press("Enter")
     await page.get_by_label("Settings").fill('{"ntp_server": "no such host"}')
     await page.get_by_role("button", name="Dry run").click()
-    await expect(page.get_by_text("xpected a host name or an address", exact=False)).to_be_visible()
+    await expect(page.get_by_text("xpected a host name or an address", exact=False).first).to_be_visible()
     await looked_at_in_every_way(page, "rollout-refused")
     await page.get_by_label("Settings").fill('{"ntp_server": "ntp.example.com", "lldp": false}')
     await page.get_by_role("button", name="Dry run").click()
@@ -36,10 +36,10 @@ async def test_a_change_goes_from_paper_to_some_phones_to_all(filled: Site, new_
     await looked_at_in_every_way(page, "dry-run")
     await page.get_by_label("So many at random").fill("0")
     await page.get_by_role("button", name="Begin").click()
-    await expect(page.get_by_text("Expected a whole number from 1 to 1000.")).to_be_visible()
+    await expect(page.get_by_text("Expected a whole number from 1 to 1000.").first).to_be_visible()
     await page.get_by_label("So many at random").fill("1")
     await page.get_by_role("button", name="Begin").click()
-    await expect(page.get_by_text("Begun. These phones are asked to fetch now.")).to_be_visible()
+    await expect(page.get_by_text("Begun. These phones are asked to fetch now.").first).to_be_visible()
     await looked_at_in_every_way(page, "rollout-canary")
     await page.get_by_role("button", name="Publish to all").click()
     await page.get_by_role("dialog").get_by_role("button", name="Publish to all").click()
@@ -58,7 +58,7 @@ async def test_a_template_is_tried_on_all_phones_from_its_own_page(filled: Site,
     await expect(page.get_by_role("heading", name="Rendered")).to_be_visible(timeout=120_000)
     await expect(page.get_by_role("row", name="Added: phone_setting.backlight_time = 60").first).to_be_visible()
     await page.goto(f"{filled.url}/phones/templates")
-    await expect(page.get_by_text("None yet: every phone has the shipped templates.")).to_be_visible()
+    await expect(page.get_by_text("None yet: every phone has the shipped templates.").first).to_be_visible()
 
 
 async def begun(site: Site, **fields: Any) -> str:
@@ -91,7 +91,7 @@ async def test_a_roll_out_that_is_taken_back_says_so_on_the_open_page(filled: Si
         await rollout.roll_back(
             session, SYSTEM, row, "1 of 1 canary phones failed. Front desk: 911 would wait for 4 s."
         )
-    await expect(page.get_by_text("911 would wait for 4 s.")).to_be_visible(timeout=60_000)
+    await expect(page.get_by_text("911 would wait for 4 s.").first).to_be_visible(timeout=60_000)
     await expect(page.get_by_role("button", name="Publish to all")).to_have_count(0)
     await looked_at(page, "rollout-stopped")
 

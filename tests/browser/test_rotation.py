@@ -72,7 +72,7 @@ async def test_a_push_is_counted_as_phones_move_and_cut_over_when_the_operator_s
     await dialog.get_by_role("radio", name="Push, then cut over.").check()
     await dialog.get_by_label("After a push, cut over by itself").uncheck()
     await dialog.get_by_role("button", name="Rotate token").click()
-    await expect(page.get_by_text("The present one works until you cut over.")).to_be_visible()
+    await expect(page.get_by_text("The present one works until you cut over.").first).to_be_visible()
     await expect(page.locator("#rotation")).to_contain_text("0 of 4 phones moved")
     await expect(page.locator("#value-token")).to_have_text(before)
     following = (await account_of(filled)).next_provisioning_token
@@ -83,7 +83,7 @@ async def test_a_push_is_counted_as_phones_move_and_cut_over_when_the_operator_s
     ask = page.get_by_role("dialog", name="Cut over now?")
     await expect(ask).to_contain_text("2 phones that have not moved will get nothing")
     await ask.get_by_role("button", name="Cut over now").click()
-    await expect(page.get_by_text("Cut over. The old URL is dead.")).to_be_visible()
+    await expect(page.get_by_text("Cut over. The old URL is dead.").first).to_be_visible()
     await expect(page.locator("#value-token")).to_have_text(str(following))
     await expect(page.locator("#rotation")).to_contain_text("not heard of since the URL was changed")
 
@@ -98,7 +98,7 @@ async def test_phones_that_have_the_new_url_are_brought_back_rather_than_lost(fi
     await moved(filled, "805ec0000000")
     page = await card(filled, new_page)
     await page.get_by_role("button", name="Bring the phones back").click()
-    await expect(page.get_by_text("Both work until all are back.")).to_be_visible()
+    await expect(page.get_by_text("Both work until all are back.").first).to_be_visible()
     await expect(page.locator("#rotation")).to_contain_text("Phones are moving back to the URL before")
 
 
@@ -116,12 +116,12 @@ async def test_progress_and_stragglers_are_read_without_javascript_and_on_a_smal
     size = {"width": 375, "height": 700}
     page = await new_page(filled, java_script_enabled=False, viewport=size)
     await page.goto(f"{filled.url}/settings/provisioning/rotation")
-    await expect(page.get_by_text("0 of 4 phones moved")).to_be_visible()
+    await expect(page.get_by_text("0 of 4 phones moved").first).to_be_visible()
     await expect(page.locator(".note.warn")).to_contain_text("1 phone still asks with a URL that was rotated away")
     await expect(page.locator(".note.warn")).to_contain_text("80:5E:C0:00:00:02")
     await moved(filled, "805ec0000000")
     await page.reload()
-    await expect(page.get_by_text("1 of 4 phones moved")).to_be_visible()
+    await expect(page.get_by_text("1 of 4 phones moved").first).to_be_visible()
     account = await account_of(filled)
     html = await page.content()
     assert str(account.provisioning_token) not in html

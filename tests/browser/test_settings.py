@@ -170,7 +170,7 @@ async def test_a_refused_dropdown_goes_back_and_says_why(owned: Site, new_page: 
     page = await settings(owned, new_page)
     other = await settings(owned, new_page)
     await other.get_by_label("Time zone").select_option("America/Denver")
-    await expect(other.get_by_text("Saved", exact=True)).to_be_visible()
+    await expect(other.get_by_text("Saved", exact=True).first).to_be_visible()
     await page.get_by_label("Time zone").select_option("America/Chicago")
     told = page.locator("form[action='/settings/preferences'] .saved")
     await expect(told).to_contain_text("Olive Owner changed Time zone (America/New_York → America/Denver) on")
@@ -184,7 +184,7 @@ async def test_a_dropdown_and_a_field_take_over_what_somebody_else_changed_besid
     page = await settings(owned, new_page)
     other = await settings(owned, new_page)
     await other.get_by_label("Language").select_option("es")
-    await expect(other.get_by_text("Saved", exact=True)).to_be_visible()
+    await expect(other.get_by_text("Saved", exact=True).first).to_be_visible()
     sent = patches_of(page)
     await page.get_by_label("Time zone").select_option("America/Chicago")
     told = page.locator("form[action='/settings/preferences'] .saved")
@@ -272,7 +272,7 @@ async def test_a_stale_form_without_scripts_is_told_the_same(owned: Site, new_pa
     page = await settings(owned, new_page, java_script_enabled=False)
     other = await settings(owned, new_page)
     await other.get_by_label("Time zone").select_option("America/Denver")
-    await expect(other.get_by_text("Saved", exact=True)).to_be_visible()
+    await expect(other.get_by_text("Saved", exact=True).first).to_be_visible()
     await page.locator("#f-name").fill("Acme Dental Group")
     await page.locator("#details-form").get_by_role("button", name="Save").click()
     await expect(page.get_by_role("alert")).to_contain_text(
@@ -280,7 +280,7 @@ async def test_a_stale_form_without_scripts_is_told_the_same(owned: Site, new_pa
     )
     await expect(page.locator("#f-name")).to_have_value("Acme Dental Group")
     await page.locator("#details-form").get_by_role("button", name="Save").click()
-    await expect(page.get_by_text("Account saved.")).to_be_visible()
+    await expect(page.get_by_text("Account saved.").first).to_be_visible()
 
 
 async def test_the_words_of_the_mails_are_saved_in_the_recipients_card(owned: Site, new_page: NewPage):
@@ -312,7 +312,7 @@ async def test_a_trunk_group_is_made_named_and_emptied_with_a_warning(filled: Si
     await page.get_by_role("button", name="Add trunk group").click()
     card = page.locator("#trunk-groups")
     await expect(card.get_by_role("listitem")).to_contain_text(", then ")
-    await expect(card.get_by_text("Not in use")).to_be_visible()
+    await expect(card.get_by_text("Not in use").first).to_be_visible()
     await page.get_by_label("Trunks taken first").select_option(label="East coast")
     await expect(page.locator("form[action='/settings/preferences'] .saved")).to_have_text("Saved")
     await card.get_by_role("link", name="East coast").click()
@@ -348,7 +348,7 @@ async def test_the_billing_address_is_edited_in_a_dialog(owned: Site, new_page: 
     """S0-07: Edit opens a modal dialog, Escape closes it and focus returns, saving updates card and audit log."""
     page = await settings(owned, new_page)
     await page.get_by_label("Time zone").select_option("America/Denver")  # moves the version the dialog must name
-    await expect(page.get_by_text("Saved", exact=True)).to_be_visible()
+    await expect(page.get_by_text("Saved", exact=True).first).to_be_visible()
     edit = page.get_by_role("button", name="Edit billing address")
     await edit.click()
     dialog = page.get_by_role("dialog", name="Billing address")
@@ -385,7 +385,7 @@ async def test_recipients_are_added_and_removed_and_each_change_is_audited(owned
     """S0-12, S0-13: nobody, then two, then one again; the card says what nobody means."""
     page = await settings(owned, new_page)
     await expect(page.get_by_role("heading", name="Emergency call notification recipients", exact=True)).to_be_visible()
-    await expect(page.get_by_text("Nobody is told about every 911 call yet")).to_be_visible()
+    await expect(page.get_by_text("Nobody is told about every 911 call yet").first).to_be_visible()
     for email in ("frontdesk@example.com", "oncall@example.com"):
         await page.get_by_label("Add an email address").fill(email)
         await page.get_by_role("button", name="Add recipient").click()
@@ -431,10 +431,10 @@ async def test_an_address_is_confirmed_after_a_933_and_a_change_makes_it_a_draft
     page = await new_page(filled)
     await page.goto(f"{filled.url}/locations/{filled.ids['location']}")
     await page.get_by_role("button", name="It was read back right").click()
-    await expect(page.get_by_text("Validated", exact=True)).to_be_visible()
+    await expect(page.get_by_text("Validated", exact=True).first).to_be_visible()
     await page.get_by_label("Room").fill("413")
     await page.get_by_role("button", name="Save location").click()
-    await expect(page.get_by_text("Draft", exact=True)).to_be_visible()
+    await expect(page.get_by_text("Draft", exact=True).first).to_be_visible()
     assert [len(await entries(filled, event)) for event in ("location.validate", "location.update")] == [1, 1]
 
 
@@ -476,7 +476,7 @@ async def test_a_pbx_and_a_trunk_are_added_in_their_cards(owned: Site, new_page:
     await expect(page.get_by_role("button", name="Delete trunk")).to_be_focused()
     await page.get_by_role("button", name="Delete trunk").click()
     await page.get_by_role("dialog").get_by_role("button", name="Delete trunk").click()
-    await expect(page.get_by_text("Trunk deleted.")).to_be_visible()
+    await expect(page.get_by_text("Trunk deleted.").first).to_be_visible()
     assert [len(await entries(owned, event)) for event in ("pbx.create", "trunk.create", "trunk.delete")] == [1, 1, 1]
 
 
@@ -495,5 +495,5 @@ async def test_an_api_key_is_shown_once_and_can_be_revoked(owned: Site, new_page
     assert key not in await page.content()
     await page.get_by_role("button", name="Revoke monitoring").click()
     await page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
-    await expect(page.get_by_text("Requests with it are refused from now on.")).to_be_visible()
+    await expect(page.get_by_text("Requests with it are refused from now on.").first).to_be_visible()
     assert (await page.request.get(f"{owned.url}/api/v1/locations", headers=bearer)).status == 401
