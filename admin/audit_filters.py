@@ -109,12 +109,7 @@ def parse_asked(
             ("reads", HIDDEN), ("outcome", OUTCOMES),
         )
     }  # fmt: skip
-    faults += [
-        FieldFault(name, f"Expected at most {MAX_TEXT} printable characters.")
-        for name in ("resource", "actor", "ip", "keyword", "target", "user")
-        if len(text := query.get(name, "")) > MAX_TEXT or not text.isprintable()
-    ]
-    faults += who_faults(query.get("ip", "").strip(), query.get("user", "").strip())
+    faults += _text_faults(query)
     exact = Span(_clock(query, "from", zone, faults), _clock(query, "to", zone, faults))
     if first and last and last < first:
         faults.append(FieldFault("end", "Expected a day that is not before the first."))
@@ -147,6 +142,15 @@ def parse_asked(
     pairs = tuple((name, text.strip()) for name in FILTERS for text in query.getall(name, []) if text.strip())
     size = max(1, min(limit or PAGE, MAX_PAGE))
     return Asked(filters, before, size, chosen["group"], pairs, query.get("user", "").strip())
+
+
+def _text_faults(query: MultiMapping[str]) -> list[FieldFault]:
+    faults = [
+        FieldFault(name, f"Expected at most {MAX_TEXT} printable characters.")
+        for name in ("resource", "actor", "ip", "keyword", "target", "user")
+        if len(text := query.get(name, "")) > MAX_TEXT or not text.isprintable()
+    ]
+    return faults + who_faults(query.get("ip", "").strip(), query.get("user", "").strip())
 
 
 def who_faults(ip: str, user: str) -> list[FieldFault]:
