@@ -88,11 +88,13 @@ LOOKED_AT = tuple(f"tests/browser/test_{name}.py" for name in BROWSER)
 Pieces = tuple[tuple[str, Places, Places], ...]
 WHOLE_NODES = tuple(
     f"tests/protocol/test_{name}.py"
-    for name in ("whole", "whole_location", "command", "canaries", "storage", "phones_workers", "rotation", "rollouts")
+    for name in ("whole", "whole_location", "killed_nodes", "slow_database", "storage", "phones_workers")
 )
+COMMANDS_AND_NODES = tuple(f"tests/protocol/test_{name}.py" for name in ("command", "canaries", "rotation", "rollouts"))
 WAITING: Pieces = (
-    ("protocol", ("tests/protocol",), COMPUTING_PROTOCOL + WHOLE_NODES),
+    ("protocol", ("tests/protocol",), COMPUTING_PROTOCOL + WHOLE_NODES + COMMANDS_AND_NODES),
     ("protocol, whole nodes", WHOLE_NODES, ()),
+    ("protocol, commands", COMMANDS_AND_NODES, ()),
 )
 COMPUTING: Pieces = (
     ("random requests", COMPUTING_PROTOCOL[:1], ()),
