@@ -66,8 +66,10 @@ def test_all_ports_are_told_at_once_and_an_older_sip_process_keeps_its_own(tmp_p
         with pytest.raises(PortsTaken) as refused:
             port_check.check(config)
         assert refused.value.detail.count(" is taken by ") == 2
-        command = [sys.executable, "-c", "import sys; sys.stdin.read()", "engine.edge"]
-        with subprocess.Popen(command, stdin=subprocess.PIPE) as elder:
+        command = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()", "engine.edge"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as elder:
+            assert elder.stdout is not None
+            elder.stdout.readline()  # before it runs, its process has no command line yet
             (tmp_path / "edge.owner").write_text(f"name {elder.pid}")
             with pytest.raises(PortsTaken) as refused:
                 port_check.check(config)
