@@ -9,6 +9,7 @@ written again as it was. The bytes are the same as Jinja's and markupsafe's.
 
 import keyword
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,8 +45,8 @@ class WholeOutput(CodeGenerator):
         if frame.buffer is not None or frame.require_output_check or len(pieces) == 1:
             super().visit_Output(node, frame)
             return
-        asked = [piece for piece in pieces if isinstance(piece, nodes.Expr) and _is_steady(piece)]
-        kept: list[tuple[nodes.Expr, str]] = []
+        asked = Counter(_path(piece) for piece in pieces if isinstance(piece, nodes.Expr))
+        kept: dict[tuple[str, ...], str] = {}
         self.writeline('yield "".join((', node)
         self.indent()
         for piece in pieces:
@@ -53,7 +54,8 @@ class WholeOutput(CodeGenerator):
                 self.writeline(f"{self._output_const_repr(piece)},")
             else:
                 self.newline(piece)
-                self._write_value(piece, frame, kept, is_again=asked.count(piece) > 1)
+                path = _path(piece)
+                self._write_value(piece, frame, kept, path if asked[path] > 1 else None)
                 self.write(",")
         self.outdent()
         self.writeline("))")
@@ -74,18 +76,19 @@ class WholeOutput(CodeGenerator):
         return pieces
 
     def _write_value(
-        self, value: nodes.Expr, frame: Frame, kept: list[tuple[nodes.Expr, str]], *, is_again: bool
+        self, value: nodes.Expr, frame: Frame, kept: dict[tuple[str, ...], str], path: tuple[str, ...] | None
     ) -> None:
-        known = next((name for one, name in kept if one == value), None) if is_again else None
-        if known is not None:
-            self._write_kept(known, value, frame)
+        """`path`: of a value that stands there again; None: of any other."""
+        if path is None:
+            self._write_asked(value, frame)
             return
-        if is_again:
-            kept.append((value, self.temporary_identifier()))
-            self.write(f"({kept[-1][1]} := ")
+        if path in kept:
+            self._write_kept(kept[path], value, frame)
+            return
+        kept[path] = self.temporary_identifier()
+        self.write(f"({kept[path]} := ")
         self._write_asked(value, frame)
-        if is_again:
-            self.write(")")
+        self.write(")")
 
     def _write_asked(self, value: nodes.Expr, frame: Frame) -> None:
         finalize = self._make_finalize()
@@ -97,11 +100,21 @@ class WholeOutput(CodeGenerator):
         self.write(name)
 
 
-def _is_steady(value: nodes.Expr) -> bool:
-    """Whether it is the same each time it is asked for between two statements: a name, or a part of one."""
-    while isinstance(value, nodes.Getattr) or (isinstance(value, nodes.Getitem) and isinstance(value.arg, nodes.Const)):
+def _path(value: nodes.Expr) -> tuple[str, ...] | None:
+    """How a value is reached that is the same each time it is asked for between two statements: a name, or a part of
+    one. None: it may be another each time.
+    """
+    parts = []
+    while not isinstance(value, nodes.Name):
+        match value:
+            case nodes.Getattr():
+                parts.append(f".{value.attr}")
+            case nodes.Getitem(arg=nodes.Const(value=place)):
+                parts.append(f"[{place!r}]")
+            case _:
+                return None
         value = value.node
-    return isinstance(value, nodes.Name)
+    return (value.name, *reversed(parts))
 
 
 class Escaping(WholeOutput):

@@ -20,12 +20,11 @@ The steps left stand on the environment: renderings in one environment follow on
 that share one share a budget, which is far more than a shipped template takes.
 """
 
-import re
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from functools import lru_cache, update_wrapper
+from functools import update_wrapper
 from typing import Any
 
 import jinja2
@@ -37,8 +36,6 @@ from jinja2.filters import FILTERS
 from jinja2.runtime import BlockReference, Context, LoopContext, Macro, TemplateReference, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.tests import TESTS
-from jinja2.utils import Namespace
-from markupsafe import Markup
 
 from engine.errors import UnsafeValue
 from engine.provisioning.escaping import escaped, escaped_text
@@ -51,19 +48,28 @@ from engine.provisioning.sandbox_compiler import (
     refuse_forbidden,
 )
 from engine.provisioning.sandbox_filters import TooMuch, bounded
+from engine.provisioning.sandbox_values import (
+    CONTAINERS,
+    MAX_ITEMS,
+    SCALARS,
+    Namespace,
+    are_short,
+    is_plain_format,
+    refuse_deep,
+    refuse_long_needles,
+    refuse_unwritable,
+    weight_of,
+)
 
 MAX_STEPS = 60_000  # a phone with 300 function keys takes 33,000 of the shipped templates
 STEPS_A_LINE = 1_000  # on top; a DECT base with 250 handsets takes 80,000
+STEPS_A_TEMPLATE = 20  # that is looked for by its name
+MAX_NAME = 200
 MAX_TEXT = 256 * 1024  # characters of one value
 MAX_OUTPUT = 512 * 1024  # characters of a file; the longest that phones are known to take is about 200 kB
-MAX_ITEMS = 2_000
 MAX_SOURCE = 64 * 1024  # characters of a template
 MAX_SENTENCE = 300  # characters of what went wrong
 SHIPPED = "shipped/"  # before the name of a template: the one that came with the installation
-_SCALARS = frozenset({str, int, bool, float, Markup, types.NoneType})
-_CONTAINERS = (list, tuple, dict, set, frozenset)
-# Possessive: `%0d` could be read in three ways, and forty of them before a fault in 3 to the power of 40
-_FORMAT = re.compile(r"(?:[^%]|%%|%[+0]?+\d?+\d?+[dsxX])*+\Z", re.DOTALL)
 
 ALLOWED_FILTERS = frozenset(
     {
@@ -72,6 +78,7 @@ ALLOWED_FILTERS = frozenset(
         "round", "select", "selectattr", "sort", "string", "sum", "title", "trim", "unique", "upper",
     }
 )  # fmt: skip
+_OF_TEXT = frozenset({"capitalize", "e", "escape", "lower", "string", "title", "trim", "upper"})  # they write anything
 _BY_ITEM = frozenset(
     {"first", "last", "list", "map", "max", "min", "reject", "rejectattr", "reverse", "select", "selectattr", "sort"}
 ) | {"sum", "unique"}
@@ -83,6 +90,7 @@ _TEXT_METHODS = frozenset(
         "split", "splitlines", "startswith", "strip", "title", "upper",
     }
 )  # fmt: skip
+_SLOW_METHODS = frozenset({"lstrip", "rfind", "rpartition", "rsplit", "rstrip", "strip"})  # each letter with each
 _METHODS: tuple[tuple[type, frozenset[str]], ...] = (
     (str, _TEXT_METHODS),
     (list, frozenset({"index", "count"})),
@@ -140,11 +148,14 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.code_generator_class = Charging
         self.globals = {"range": self._range, "namespace": Namespace}
         kept = {name: FILTERS[name] for name in _SHIPPED_FILTERS}
-        self.filters = {name: self._weighed(one, is_by_item=name in _BY_ITEM) for name, one in kept.items()}
+        self.filters = {
+            name: self._weighed(one, is_by_item=name in _BY_ITEM, is_of_text=name in _OF_TEXT)
+            for name, one in kept.items()
+        }
         # what `map` and `|` are given by name alone: these precheck the size of what they would make
         self.filters |= {"replace": self._replace, "join": self._join, "round": self._round}
         self.filters |= {name: self._weighed(bounded(name, one, self.step)) for name, one in filters.items()}
-        self.tests = {name: self._weighed(TESTS[name]) for name in ALLOWED_TESTS}
+        self.tests = {name: self._weighed(TESTS[name], is_of_text=name in _OF_TEXT) for name in ALLOWED_TESTS}
         self.allowed_filters = ALLOWED_FILTERS | filters.keys()
 
     def render(self, name: str, values: Mapping[str, Any], *, lines: int = 0) -> str:
@@ -177,8 +188,11 @@ class Sandbox(ImmutableSandboxedEnvironment):
         where = f"line {line} of {template}" if line else template
         return BrokenTemplate(f"{where}: {_sentence(exc)}", template=template, line=line)
 
-    def join_path(self, template: str, parent: str) -> str:
+    def join_path(self, template: Any, parent: str) -> str:
         """A text that names itself means the shipped one it stands in place of."""
+        if not isinstance(template, str) or len(template) > MAX_NAME:  # it stands in the sentence that there is none
+            raise TypeError("a template is called by its name")
+        self.step(STEPS_A_TEMPLATE)  # one that is not there costs as well
         return SHIPPED + template if template == parent and template in self.own else template
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
@@ -223,14 +237,16 @@ class Sandbox(ImmutableSandboxedEnvironment):
             return self.undefined(obj=obj, name=attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        if isinstance(obj, (str, range, *_CONTAINERS)):
-            try:
+        self.left -= 1  # `map(attribute="a.a.a")` comes here for each of its parts
+        if self.left < 0:
+            self.step(0)
+        if isinstance(obj, (str, range, *CONTAINERS)):
+            with suppress(TypeError, LookupError):
                 return obj[argument]  # type: ignore[index]
-            except (TypeError, LookupError):
-                return self.undefined(obj=obj, name=argument)
-        if isinstance(argument, str):
+        elif isinstance(argument, str):
             return self.getattr(obj, argument)
-        return self.undefined(obj=obj, name=argument)
+        named = argument if type(argument) in SCALARS else type(argument).__name__  # a list would be written whole
+        return self.undefined(obj=obj, name=named)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:  # noqa: ARG002  # the base class's signature
         if isinstance(obj, str):
@@ -252,7 +268,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if not __self.is_safe_callable(__obj):
             name = getattr(__obj, "__name__", type(__obj).__name__)
             raise SecurityError(f"{name} may not be called here")
-        __self.step(_weight(getattr(__obj, "__self__", None)) + sum(map(_weight, args)))
+        owner = getattr(__obj, "__self__", None)
+        if isinstance(owner, str) and __obj.__name__ in _SLOW_METHODS:
+            refuse_long_needles(args, kwargs)
+        __self.step(weight_of(owner) + sum(map(weight_of, args)))
         return __self._held(__obj(*args, **kwargs))
 
     def call_filter(self, name: str, *args: Any, **kwargs: Any) -> Any:
@@ -284,13 +303,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def weighed(self, value: Any) -> Any:
         """A value that will be compared: the comparison is paid for by its size."""
-        if type(value) not in _SCALARS or (isinstance(value, str) and len(value) > CHARACTERS_A_STEP):
-            self.step(_weight(value))
+        if type(value) not in SCALARS or (isinstance(value, str) and len(value) > CHARACTERS_A_STEP):
+            self.step(weight_of(value))
         return value
 
     def joined(self, join: Callable[[Iterable[Any]], str], parts: tuple[Any, ...]) -> str:
         """`~`: no longer than a value may be."""
-        if _are_short(parts):
+        if are_short(parts):
             return "".join(map(str, parts))  # a few short ones: as `join` writes them
         if sum([len(part) if isinstance(part, str) else 20 for part in parts]) > MAX_TEXT:
             raise TooMuch(f"a text of more than {MAX_TEXT} characters")
@@ -327,8 +346,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             return value
         if isinstance(value, Undefined):
             return str(value)  # nothing, of an `if` without `else`; a name that is not known raises, and says which
-        if not isinstance(value, (str, int, float)) and value is not None:
-            raise TypeError(f"a {type(value).__name__} cannot be written into a file; name one of its values")
+        refuse_unwritable(value)
         return self._held(value)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:  # noqa: ARG002  # as Jinja calls
@@ -342,7 +360,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if operator == "*" and not (isinstance(left, (int, float)) and isinstance(right, (int, float))):
             self._refuse_long_repeat(left, right)
         if operator == "+":
-            self.step(_weight(left) + _weight(right))
+            self.step(weight_of(left) + weight_of(right))
         return self._held(self.binop_table[operator](left, right))
 
     def _refuse_long_repeat(self, left: Any, right: Any) -> None:
@@ -354,29 +372,32 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def _formatted(self, text: str, values: Any) -> str:
         """`"%02d" % number`: fields of at most two digits' width, filled with text and numbers."""
-        if len(text) > MAX_ITEMS or not _is_plain_format(text):
+        if len(text) > MAX_ITEMS or not is_plain_format(text):
             raise TooMuch("only %s, %d, %x and %X with at most two digits before the letter are known here")
         given = values if type(values) is tuple else (values,)
-        if len(text) <= CHARACTERS_A_STEP and _are_short(given):
+        if len(text) <= CHARACTERS_A_STEP and are_short(given):
             return text % values  # type: ignore[no-any-return]
         written = [self._written(value) for value in (values if isinstance(values, tuple) else (values,))]
         if sum([len(value) for value in written if isinstance(value, str)]) > MAX_TEXT:
             raise TooMuch(f"a text of more than {MAX_TEXT} characters")
         return self._held(text % values)  # type: ignore[no-any-return]
 
-    def _weighed(self, function: Any, *, is_by_item: bool = False) -> Callable[..., Any]:
+    def _weighed(self, function: Any, *, is_by_item: bool = False, is_of_text: bool = False) -> Callable[..., Any]:
         """A filter or a test that is paid for by the size of what it is given, and makes nothing too large.
-        `is_by_item`: it takes a text letter by letter.
+        `is_by_item`: it takes a text letter by letter. `is_of_text`: it writes what it is given, as `{{ … }}` does.
         """
 
         def paid(*args: Any, **kwargs: Any) -> Any:
             cost = 1
+            if is_of_text and (type(args[0]) is not str or kwargs or len(args) > 1):
+                refuse_unwritable(args[0])
+                refuse_long_needles(args[1:], kwargs)
             for value in args:
                 if isinstance(value, str):
                     if is_by_item or len(value) > CHARACTERS_A_STEP:
                         cost += len(value) if is_by_item else len(value) // CHARACTERS_A_STEP
                 elif type(value) is not int:
-                    cost += _weight(value)
+                    cost += weight_of(value)
             self.left -= cost
             if self.left < 0:
                 self.step(0)
@@ -405,8 +426,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
                 raise TooMuch(f"a list of more than {MAX_ITEMS} entries")
             self.step(1 + len(made) // 8)
             for item in made.values() if isinstance(made, dict) else made:
-                if isinstance(item, _CONTAINERS):
-                    _refuse_deep(item)
+                if isinstance(item, CONTAINERS):
+                    refuse_deep(item)
         return made
 
     def held(self, made: Any) -> Any:
@@ -454,37 +475,6 @@ class _Replace:
     def __call__(self, old: str, new: str, count: int = -1) -> str:
         self._sandbox._refuse_long_replace(self._text, old, new)  # noqa: SLF001  # of one module
         return self._text.replace(old, new, count)
-
-
-@lru_cache(maxsize=256)
-def _is_plain_format(text: str) -> bool:
-    return _FORMAT.match(text) is not None
-
-
-def _are_short(values: Iterable[Any]) -> bool:
-    """Whether all of them are numbers and texts that cost nothing to write."""
-    for one in values:  # noqa: SIM110  # a generator costs more than the few values
-        if type(one) is not int and (type(one) is not str or len(one) > CHARACTERS_A_STEP):
-            return False
-    return True
-
-
-def _weight(value: Any) -> int:
-    """How many steps it takes to read a value once."""
-    if isinstance(value, str):
-        return 1 + len(value) // CHARACTERS_A_STEP
-    if isinstance(value, dict):
-        return 1 + sum(map(_weight, value.values()))
-    if isinstance(value, _CONTAINERS):
-        return 1 + sum(map(_weight, value))
-    return 1 + (len(value) if isinstance(value, range) else 0)
-
-
-def _refuse_deep(items: Any) -> None:
-    if len(items) > MAX_ITEMS or any(
-        isinstance(one, _CONTAINERS) for one in (items.values() if isinstance(items, dict) else items)
-    ):
-        raise TooMuch("lists in lists in lists")
 
 
 # --- Compiling ------------------------------------------------------------------------------------------------------
