@@ -26,6 +26,10 @@ class Reached(StrEnum):
     ENDED = "ended"  # the roll-out is over, and nothing went wrong with it until then
 
 
+_NOBODY = (
+    "None of its canary phones is left: they were deleted, or the change does not reach them any more. Choose others "
+    "and begin anew."
+)
 _BAD = frozenset({Reached.FAILED, Reached.SILENT})
 
 
@@ -130,6 +134,8 @@ def counts(group: Sequence[CanaryPhone]) -> dict[str, int]:
 
 def judge(group: Sequence[CanaryPhone], limits: Limits) -> tuple[Verdict, str]:
     """Whether to go on, and the sentence that says why not."""
+    if not group:
+        return Verdict.STOP, _NOBODY
     bad = [phone for phone in group if phone.reached in _BAD]
     if len(bad) > limits.failures:
         return Verdict.STOP, _reason(bad, len(group))

@@ -20,6 +20,7 @@ from engine.errors import EngineError
 from engine.provisioning import preview, render, settings, vendors
 from engine.provisioning.preview import Difference, DiffState
 from engine.provisioning.render import PhoneConfig, Renderer, served_names
+from engine.provisioning.sandbox import SHIPPED
 from engine.provisioning.settings import PhoneRecord
 from engine.provisioning.vendors import FileKind, FileRule, Mac, Profile
 
@@ -235,8 +236,8 @@ def template_of(profile: Profile, rule: FileRule, model: str) -> str:
 def parts_of(template: str, shipped: Mapping[str, str], own: Mapping[str, str]) -> frozenset[str]:
     """That template and every other it is made of: what it extends, includes or imports, and so on down.
 
-    An account's own text that names itself means the shipped one it stands in place of. One whose parts are only known
-    when it runs counts as made of all.
+    An account's own text that names itself means the shipped one it stands in place of, as `shipped/<name>` does. One
+    whose parts are only known when it runs counts as made of all.
     """
     environment = jinja2.Environment(autoescape=True)  # parses alone; nothing is rendered with it
     seen: set[tuple[str, bool]] = set()
@@ -253,7 +254,9 @@ def parts_of(template: str, shipped: Mapping[str, str], own: Mapping[str, str]) 
             continue  # it cannot be rendered, and the rendering says why
         if None in parts:
             return frozenset(shipped) | frozenset(own)
-        waiting += [(part, part in own and part != name) for part in parts if part is not None]
+        for part in parts:
+            plain = (part or "").removeprefix(SHIPPED)
+            waiting.append((plain, plain == part and part in own and part != name))
     return frozenset(name for name, _ in seen)
 
 
@@ -272,14 +275,17 @@ def is_concerned(profile: Profile | None, change: Change, model: str, file: str,
     return change.name in parts_of(template_of(profile, rule, model), profile.templates, own)
 
 
-def makes_a_shared_file(profile: Profile, change: Change) -> bool:
+def makes_a_shared_file(profile: Profile, change: Change, own: Mapping[str, str]) -> bool:
     """Whether the changed template is part of a file that is for every phone of the account, so that no phone can get
     it before the others.
+
+    Args:
+        own: As of `is_concerned`: one of them may bring the changed one into such a file.
     """
     if change.kind is not ChangeKind.TEMPLATE:
         return False
     shared = (rule.template for rule in profile.files if rule.template and "mac" not in rule.pattern.groupindex)
-    return any(change.name in parts_of(template, profile.templates, {}) for template in shared if template != "model")
+    return any(change.name in parts_of(template, profile.templates, own) for template in shared if template != "model")
 
 
 # --- In the worker's process ------------------------------------------------------------------------------------------

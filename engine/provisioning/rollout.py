@@ -30,7 +30,7 @@ from engine.models import (
     TemplateOverride,
     TemplateVersion,
 )
-from engine.provisioning import fleet, merge, settings, store, store_levels, store_rollouts, vendors
+from engine.provisioning import fleet, merge, phone_extras, settings, store, store_levels, store_rollouts, vendors
 from engine.provisioning.canary import MAX_CANARY, MAX_MINUTES, Limits
 from engine.provisioning.fleet import Change, ChangeKind
 from engine.provisioning.overrides import Examined
@@ -100,14 +100,17 @@ async def publish_rollout(session: AsyncSession, actor: Actor, rollout: Rollout,
 
     Raises:
         Conflict: it has ended, or what is published was changed by somebody meanwhile. Invalid: its template has faults
-            by now, beside what the account's others and its phones' settings have become.
+            by now, beside what the account's others and its phones' settings have become; or the location, or a file
+            that its settings name, is gone.
     """
     change = change_of(rollout)
     _refuse_ended(rollout)
-    if examined.faults:
-        faults = tuple(FieldFault("after", fault) for fault in examined.faults)
+    account = await session.get_one(Account, rollout.account_id)
+    faults = await change_faults(session, account, change)
+    faults += [FieldFault("after", fault) for fault in examined.faults]
+    if faults:
         raise Invalid(
-            f"This is not published: phones keep what they have, 911 included. {faults[0].detail}", fields=faults
+            f"This is not published: phones keep what they have, 911 included. {faults[0].detail}", fields=tuple(faults)
         )
     if await published(session, rollout.account_id, change) != rollout.change.get("before"):
         raise Conflict(
@@ -176,10 +179,9 @@ async def change_faults(session: AsyncSession, account: Account, change: Change)
         return []
     if not isinstance(change.after, Mapping):
         return [FieldFault("after", "Expected an object of settings, or null to take the level away.")]
-    return [
-        FieldFault(fault.field.replace("settings", "after", 1), fault.detail)
-        for fault in settings.setting_faults(change.after)
-    ]
+    found = settings.setting_faults(change.after)
+    found += tuple(await phone_extras.level_faults(session, account.id, change.target, change.after))
+    return [FieldFault(fault.field.replace("settings", "after", 1), fault.detail) for fault in found]
 
 
 def _template_faults(change: Change) -> list[FieldFault]:
@@ -230,7 +232,8 @@ async def _canary(
     """The phones that come first, or why there are none."""
     change, group = wished.change, wished.group
     profile = vendors.known().profiles.get(change.vendor)
-    if profile is not None and fleet.makes_a_shared_file(profile, change):
+    own = await store_rollouts.own_templates(session, account.id, change)
+    if profile is not None and fleet.makes_a_shared_file(profile, change, own):
         said = (
             f"{change.name} is part of a file that every {profile.title} phone of the account fetches, so no phone can"
             " get it first. Make a dry run and publish it to all."

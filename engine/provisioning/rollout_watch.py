@@ -73,11 +73,18 @@ class RolloutWatch:
             if not await lease.take(session, DUTY, self._holder, now, for_s=LEASE_S):
                 return
         for each in rollouts:
-            await self._judge(each, now)
+            await self._apart(each, self._judge(each, now))
         for each in ended:
-            await self._ask_concerned(each, now)
+            await self._apart(each, self._ask_concerned(each, now))
         watched = {each.id for each in rollouts}
         self._asked = {key: at for key, at in self._asked.items() if key[0] in watched}
+
+    async def _apart(self, watched: Rollout, work: Awaitable[None]) -> None:
+        """One that cannot be judged now holds up no other: what does harm elsewhere is still stopped."""
+        try:
+            await work
+        except Exception as exc:  # noqa: BLE001  # as in `run`: it is looked at again
+            _log.warning("rollouts.waiting", rollout=watched.id, error=type(exc).__name__, detail=str(exc)[:200])
 
     async def _judge(self, watched: Rollout, now: dt.datetime) -> None:
         async with self.database.sessions() as session:

@@ -105,12 +105,15 @@ async def candidates(
 
 
 async def signs_of(session: AsyncSession, rollout: Rollout) -> list[Sign]:
-    """What is known of each canary phone since the roll-out began, in the group's order; deleted ones are left out."""
+    """What is known of each canary phone since the roll-out began, in the group's order. Those are left out that were
+    deleted, or that the change does not reach any more (moved, or of another model by now): they prove nothing of it.
+    """
+    reached = affected(rollout.account_id, Change(ChangeKind(rollout.kind), rollout.target, None))
     revision = int((rollout.limits or {}).get("revision", 0))
     found: dict[str, Sign] = {}
     for start in range(0, len(rollout.canary), _IN_A_STATEMENT):
         ids = rollout.canary[start : start + _IN_A_STATEMENT]
-        query = select(Phone).where(Phone.account_id == rollout.account_id, Phone.id.in_(ids))
+        query = select(Phone).where(*reached, Phone.id.in_(ids))
         phones = (await session.scalars(query)).all()
         faults = await _faults(session, rollout, {phone.id: phone for phone in phones})
         for phone in phones:
@@ -147,7 +150,7 @@ async def _faults(session: AsyncSession, rollout: Rollout, phones: Mapping[str, 
     if not events:
         return {}
     change = Change(ChangeKind(rollout.kind), rollout.target, (rollout.change or {}).get("after"))
-    own = await _own_templates(session, rollout.account_id, change)
+    own = await own_templates(session, rollout.account_id, change)
     had = await _had_before(session, phones, {event.file for event in events}, rollout.started_at)
     profiles = vendors.known().profiles
     found: dict[str, str] = {}
@@ -159,8 +162,8 @@ async def _faults(session: AsyncSession, rollout: Rollout, phones: Mapping[str, 
     return found
 
 
-async def _own_templates(session: AsyncSession, account_id: str, change: Change) -> dict[str, str]:
-    """The account's own templates of the changed one's family, as its canary phones get them."""
+async def own_templates(session: AsyncSession, account_id: str, change: Change) -> dict[str, str]:
+    """The account's own templates of the changed one's family, as its canary phones get them; none for settings."""
     if change.kind is not ChangeKind.TEMPLATE:
         return {}
     rows = await store_levels.templates_of(session, account_id)

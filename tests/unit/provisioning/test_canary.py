@@ -61,7 +61,12 @@ def test_it_is_ready_when_every_phone_has_it_and_not_before():
     good = replace(PHONE, has_change=True)
     assert canary.judge(group(good, good), Limits())[0] is Verdict.READY
     assert canary.judge(group(good, PHONE), Limits())[0] is Verdict.GO_ON
-    assert canary.judge(group(), Limits())[0] is Verdict.GO_ON
+
+
+def test_a_group_of_which_no_phone_is_left_ends_and_does_not_wait_for_ever():
+    """P-15: nobody tries the change any more, so nothing can come of waiting."""
+    verdict, reason = canary.judge(group(), Limits())
+    assert (verdict, "begin anew" in reason) == (Verdict.STOP, True)
 
 
 def test_counts_add_up():

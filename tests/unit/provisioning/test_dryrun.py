@@ -249,7 +249,18 @@ def test_the_parts_of_a_template_are_found_through_extends_and_includes():
     assert fleet.parts_of("a", texts, {"a": "{% extends 'a' %}"}) == {"a", "b", "c"}, "its own name: the shipped one"
 
 
+def test_a_text_that_builds_on_the_shipped_one_by_its_full_name_is_made_of_its_parts_as_well():
+    """P-15: else a dry run says of a changed part that no phone's file has it."""
+    own = {"base.cfg.j2": "{% extends 'shipped/base.cfg.j2' %}", "time.cfg.j2": "# ours\n"}
+    found = fleet.parts_of("base.cfg.j2", YEALINK.templates, own)
+    assert found >= {"base.cfg.j2", "time.cfg.j2", "dialing.cfg.j2"}
+    assert found == fleet.parts_of("base.cfg.j2", YEALINK.templates, {"base.cfg.j2": "{% extends 'base.cfg.j2' %}"})
+
+
 def test_a_template_of_a_file_for_every_phone_is_known_as_such():
-    assert fleet.makes_a_shared_file(YEALINK, Change(ChangeKind.TEMPLATE, "yealink/common.cfg.j2", "x"))
-    assert not fleet.makes_a_shared_file(YEALINK, Change(ChangeKind.TEMPLATE, "yealink/base.cfg.j2", "x"))
-    assert not fleet.makes_a_shared_file(YEALINK, settings_of())
+    """P-15: whether the shipped text brings it in or the account's own."""
+    assert fleet.makes_a_shared_file(YEALINK, Change(ChangeKind.TEMPLATE, "yealink/common.cfg.j2", "x"), {})
+    base = Change(ChangeKind.TEMPLATE, "yealink/base.cfg.j2", "x")
+    assert not fleet.makes_a_shared_file(YEALINK, base, {})
+    assert fleet.makes_a_shared_file(YEALINK, base, {"common.cfg.j2": "{% include 'base.cfg.j2' %}"})
+    assert not fleet.makes_a_shared_file(YEALINK, settings_of(), {})

@@ -15,6 +15,7 @@ from engine.errors import Conflict, Invalid
 from engine.ids import new_id
 from engine.models import (
     Account,
+    Asset,
     AuditEntry,
     Lease,
     Phone,
@@ -312,6 +313,109 @@ async def test_what_was_published_meanwhile_is_never_overwritten(database, fleet
     ended = await row(database, rollout_id)
     assert ended.state == RolloutState.ROLLED_BACK
     assert "was changed after" in ended.reason
+
+
+async def test_a_canary_phone_that_the_change_does_not_reach_any_more_proves_nothing(database, fleet):
+    """P-15: moved to another place it fetches well, without the change; published by itself on that word, it would be
+    tried by nobody.
+    """
+    async with database.sessions.begin() as session:
+        account = await session.get(Account, fleet.account.id)
+        location = await add_location(session, account)
+        for phone_id in fleet.ids(0, 1):
+            phone = await session.get(Phone, phone_id)
+            phone.location_id = location.id
+            rollout.record(session, OLGA, rollout.Event.PHONE_UPDATE, phone)
+    change = Change(ChangeKind.SETTINGS, location.id, SETTINGS.after)
+    rollout_id = await start(database, fleet, change, 0, 1, limits=Limits(is_automatic=True))
+    await move_away(database, fleet, 0)
+    await fetched(database, fleet.phones[0].id)
+    watch = RolloutWatch(database, Asked(), well)
+    await watch.look(utc_now())
+    found = await row(database, rollout_id)
+    assert (found.state, found.counts["phones"], found.counts["fetched"]) == (RolloutState.CANARY, 1, 0)
+    await move_away(database, fleet, 1)
+    await watch.look(utc_now())
+    found = await row(database, rollout_id)
+    assert (found.state, "None of its canary phones is left" in found.reason) == (RolloutState.ROLLED_BACK, True)
+
+
+async def move_away(database: Database, fleet: Fleet, place: int) -> None:
+    async with database.sessions.begin() as session:
+        phone = await session.get(Phone, fleet.phones[place].id)
+        phone.location_id = None
+        rollout.record(session, OLGA, rollout.Event.PHONE_UPDATE, phone)
+
+
+async def test_settings_are_held_against_the_model_and_the_account_s_files_as_a_level_is(database, fleet):
+    """P-10, P-15: what cannot be stored as a level cannot be rolled out; a file that went meanwhile stops it."""
+    group = Group(phones=fleet.ids(0))
+    for after, bad in (({"logo": "nowhere.png"}, "after.logo"), ({"firmware": "x.rom"}, "after.firmware")):
+        with pytest.raises(Invalid) as refused:
+            async with database.sessions.begin() as session:
+                account = await session.get(Account, fleet.account.id)
+                change = Change(ChangeKind.SETTINGS, "account", after)
+                await rollout.start_rollout(session, OLGA, account, RolloutFields(change, group))
+        assert [fault.field for fault in refused.value.fields] == [bad]
+    async with database.sessions.begin() as session:
+        asset = Asset(
+            id=new_id("asset"), account_id=fleet.account.id, name="ours.png", kind="logo", content_type="image/png",
+            size_bytes=4, sha256="0" * 64,
+        )  # fmt: skip
+        session.add(asset)
+        rollout.record(session, OLGA, rollout.Event.ASSET_CREATE, asset)
+    change = Change(ChangeKind.SETTINGS, "account", {"logo": "ours.png"})
+    rollout_id = await start(database, fleet, change, 0, limits=Limits(is_automatic=True))
+    async with database.sessions.begin() as session:
+        gone = await session.get(Asset, asset.id)
+        await session.delete(gone)
+        rollout.record(session, OLGA, rollout.Event.ASSET_DELETE, gone)
+    await fetched(database, fleet.phones[0].id)
+    await RolloutWatch(database, Asked(), well).look(utc_now())
+    found = await row(database, rollout_id)
+    assert (found.state, "no logo called 'ours.png'" in found.reason) == (RolloutState.ROLLED_BACK, True)
+
+
+async def test_one_that_cannot_be_judged_holds_up_no_other(database, fleet):
+    """P-15: the other still stops what does harm."""
+
+    async def broken(_rollout: Rollout) -> Examined:
+        raise RuntimeError("nobody thought of this")
+
+    stuck = await start(database, fleet, TEMPLATE, 1, limits=Limits(is_automatic=True))
+    harmful = await start(database, fleet, SETTINGS, 0)
+    await fetched(database, fleet.phones[1].id)
+    await fetched(database, fleet.phones[0].id, "failed", "911 would wait.")
+    await RolloutWatch(database, Asked(), broken).look(utc_now())
+    assert (await row(database, stuck)).state == RolloutState.CANARY
+    assert (await row(database, harmful)).state == RolloutState.ROLLED_BACK
+
+
+async def test_stopped_taken_back_and_begun_anew_a_canary_starts_from_nothing(database, keys, fleet):
+    """P-15: the failures and fetches of the first time count nothing the second time."""
+    index, asked = open_index(database, keys), Asked()
+    watch = RolloutWatch(database, asked, well)
+    first = await start(database, fleet)
+    await fetched(database, fleet.phones[0].id)
+    await fetched(database, fleet.phones[1].id, "failed", "911 would wait.")
+    await watch.look(utc_now())
+    assert (await row(database, first)).state == RolloutState.ROLLED_BACK
+    assert [(await index.phone(phone.id)).settings["ntp_server"] for phone in fleet.phones] == ["pool.ntp.org"] * 4
+    second = await start(database, fleet)
+    asked.phones.clear()
+    await watch.look(utc_now())
+    found = await row(database, second)
+    assert (found.state, found.counts) == (
+        RolloutState.CANARY, {"phones": 2, "fetched": 0, "failed": 0, "waiting": 2},
+    )  # fmt: skip
+    assert sorted(asked.phones) == sorted(fleet.ids(0, 1))
+    assert (await index.phone(fleet.phones[0].id)).settings["ntp_server"] == "ntp.example.com"
+    for place in (0, 1):
+        await fetched(database, fleet.phones[place].id)
+    await watch.look(utc_now())
+    assert (await row(database, second)).counts["fetched"] == 2
+    assert (await row(database, first)).state == RolloutState.ROLLED_BACK, "what has ended stays as it ended"
+    index.close()
 
 
 async def test_a_cancelled_roll_out_brings_its_phones_back_and_nothing_ends_twice(database, fleet):
