@@ -8,6 +8,7 @@ commit on. What it fetched meanwhile is told from what it holds by the revision.
 them all at once.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, case, delete, exists, func, or_, select, update
@@ -79,16 +80,22 @@ async def mark_some(session: AsyncSession, after: str) -> str | None:
     rows = (await session.execute(noted.order_by(OwedMark.phone_id).limit(STEP))).all()
     for revision in sorted({row.revision for row in rows}):
         ids = [row.phone_id for row in rows if row.revision == revision]
-        known = func.coalesce(Phone.stale_revision, 0)
-        since = case((known > revision, known), else_=revision)
-        await session.execute(
-            update(Phone).where(Phone.id.in_(ids)).values(stale_revision=since), execution_options=_PLAIN
-        )
-        older = (Phone.status == PhoneStatus.CURRENT, func.coalesce(Phone.fetched_revision, 0) < revision)
-        stale = update(Phone).where(Phone.id.in_(ids), *older).values(status=PhoneStatus.STALE)
-        await session.execute(stale, execution_options=_PLAIN)
+        await outdate_since(session, ids, revision)
         await session.execute(delete(OwedMark).where(OwedMark.phone_id.in_(ids)), execution_options=_PLAIN)
     return rows[-1].phone_id if rows else None
+
+
+async def outdate_since(session: AsyncSession, phone_ids: Sequence[str], revision: int) -> None:
+    """Those phones' files are others from that revision on, which is behind us: what one fetched at it or later leaves
+    it as it is.
+    """
+    known = func.coalesce(Phone.stale_revision, 0)
+    since = case((known > revision, known), else_=revision)
+    which = Phone.id.in_(phone_ids)
+    await session.execute(update(Phone).where(which).values(stale_revision=since), execution_options=_PLAIN)
+    older = (Phone.status == PhoneStatus.CURRENT, func.coalesce(Phone.fetched_revision, 0) < revision)
+    stale = update(Phone).where(which, *older).values(status=PhoneStatus.STALE)
+    await session.execute(stale, execution_options=_PLAIN)
 
 
 async def is_any_owed(session: AsyncSession) -> bool:

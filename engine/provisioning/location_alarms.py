@@ -16,9 +16,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from engine.audit.events import Event
 from engine.audit.record import SYSTEM, record
+from engine.audit.store_outdated import outdate, outdate_since
 from engine.db import Database, utc_now
 from engine.errors import EngineError
-from engine.provisioning import store_gate
+from engine.models import Phone
+from engine.provisioning import store, store_gate
 from engine.provisioning.location_gate import Networks
 from engine.provisioning.store_gate import Candidate, Ground
 
@@ -82,23 +84,27 @@ class LocationAlarms:
             if ground is None:
                 return
             told = await store_gate.told_of(session, account_id)
+            revision = await store.revision_of(session, account_id)
             networks = Networks() if ground.is_open else await store_gate.networks_of(session, ground)
         self._on_networks.discard(account_id)
         after, still = "", set[str]()
         while not ground.is_open:
             async with self._database.sessions() as session:
                 page = await store_gate.candidates_of(session, ground, after)
-            still |= await self._note_page(ground, networks, page)
+                seen_at = await store.revision_of(session, account_id)
+            still |= await self._note_page(ground, networks, page, seen_at)
             if len(page) < store_gate.PAGE:
                 break
             after = page[-1].at.phone_id
         ended = sorted(told - still)
         for start in range(0, len(ended), GROUP):
-            await self._note(account_id, dict.fromkeys(ended[start : start + GROUP]), ends=True)
+            await self._note(account_id, dict.fromkeys(ended[start : start + GROUP]), revision, ends=True)
 
-    async def _note_page(self, ground: Ground, networks: Networks, page: Sequence[Candidate]) -> set[str]:
+    async def _note_page(
+        self, ground: Ground, networks: Networks, page: Sequence[Candidate], revision: int
+    ) -> set[str]:
         """Note what the network says of these phones, and which of them have no address from now on. Returns all that
-        have none.
+        have none. `revision`: of the account, when they were read.
         """
         if page and networks:
             self._on_networks.add(ground.account_id)
@@ -112,20 +118,32 @@ class LocationAlarms:
         ids = list(moved)
         for start in range(0, len(ids), GROUP):
             group = {phone_id: moved[phone_id] for phone_id in ids[start : start + GROUP]}
-            await self._note(ground.account_id, group, ends=False)
+            await self._note(ground.account_id, group, revision, ends=False)
         return {phone_id for phone_id, place in places.items() if place is None}
 
-    async def _note(self, account_id: str, places: dict[str, str | None], *, ends: bool) -> None:
-        """Write what became of these phones, as far as nobody has written it meanwhile."""
+    async def _note(self, account_id: str, places: dict[str, str | None], revision: int, *, ends: bool) -> None:
+        """Write what became of these phones, as far as nobody has written it meanwhile. What a record said of them
+        changed at `revision` or before; what the network says changes here.
+        """
+        by_record, by_network = list[str](), list[str]()
         async with self._database.sessions.begin() as session:
             phones = await store_gate.phones_among(session, account_id, list(places))
             for phone in phones:
                 if not ends:
+                    if (phone.network_location_id is None) != (places[phone.id] is None):
+                        by_network.append(phone.id)
                     phone.network_location_id = places[phone.id]
                 if ends and phone.no_location_at is not None:
                     since = phone.no_location_at.isoformat()
                     phone.no_location_at = None
+                    by_record.append(phone.id)
                     record(session, SYSTEM, Event.PHONE_LOCATION_FOUND, phone, details={"without_since": since})
                 elif not ends and places[phone.id] is None and phone.no_location_at is None:
                     phone.no_location_at = utc_now()
+                    by_record.append(phone.id)
                     record(session, SYSTEM, Event.PHONE_LOCATION_MISSING, phone, details={"label": phone.label})
+            if by_network:
+                await outdate(session, Phone.id.in_(by_network))
+            if by_record:
+                await session.flush()
+                await outdate_since(session, by_record, revision)

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit.events import Event
 from engine.audit.record import Actor, record
+from engine.audit.store_outdated import outdate
 from engine.errors import Conflict, FieldFault, Invalid, NotFound
 from engine.models import Account, Phone
 from engine.provisioning import envelope, sealing, store, store_safeguards, vendors
@@ -46,12 +47,16 @@ async def update_policy(
         Invalid: every bad field; files are to be encrypted and no phone of the account could open one.
     """
     policy = wished_policy(account, changes, sees_certificates=sees_certificates)
-    if policy.encrypt_files and not policy_of(account).encrypt_files:
+    encrypts_anew = policy.encrypt_files != policy_of(account).encrypt_files
+    if policy.encrypt_files and encrypts_anew:
         refuse_vain_encryption(await store_safeguards.phones_by_vendor(session, account.id))
     account.provisioning_policy = policy.stored()
     if policy.encrypt_files:
         for phone in await store.phones_of(session, account.id):
             give_key(phone, policy)
+    if encrypts_anew:
+        sealed = [profile.name for profile in vendors.known().profiles.values() if profile.encryption is not None]
+        await outdate(session, Phone.account_id == account.id, Phone.vendor.in_(sealed))
     record(session, actor, Event.PROVISIONING_POLICY_UPDATE, account)
     return policy
 

@@ -3,11 +3,12 @@
 import re
 
 import pytest
+from sqlalchemy import select
 
 from admin.api.provisioning_policy import sees_certificates
 from engine.audit.events import Event
 from engine.config import Provisioning
-from engine.models import Account
+from engine.models import Account, Phone, PhoneStatus
 from engine.provisioning import safeguards
 from tests.factories import add_phone
 from tests.unit.admin.adminport import CLI, AdminPort, Site
@@ -117,6 +118,18 @@ async def test_phones_that_are_sent_clear_files_with_encryption_on_are_counted(p
     answer = await change(port, site, encrypt_files=True)
     assert (await answer.json())["clear_phones"] == 1
     assert "1 phone is of a family that reads no encrypted file" in await (await port.call("GET", PAGE, browser)).text()
+
+
+async def test_phones_whose_files_are_encrypted_from_now_on_are_out_of_date(port: AdminPort, site: Site) -> None:
+    """P-12, P-16: they hold clear files until they fetch; a phone that goes on with clear ones holds what it shall."""
+    async with port.database.sessions.begin() as session:
+        account = await session.get_one(Account, site.account.id)
+        for mac, vendor, model in (("0004f2000001", "poly", "VVX 450"), ("001565000001", "yealink", "T46U")):
+            await add_phone(session, account, mac=mac, vendor=vendor, model=model, status=PhoneStatus.CURRENT)
+    await change(port, site, encrypt_files=True)
+    async with port.database.sessions() as session:
+        found = (await session.execute(select(Phone.vendor, Phone.status))).all()
+    assert dict(map(tuple, found)) == {"poly": "current", "yealink": "stale"}
 
 
 async def test_the_page_shows_what_holds_and_keeps_what_was_typed_wrong(port: AdminPort, site: Site) -> None:

@@ -5,7 +5,7 @@ from sqlalchemy import select
 
 from engine.audit.events import Event
 from engine.audit.record import SYSTEM, record
-from engine.models import AuditEntry, Location, Phone
+from engine.models import AuditEntry, Location, Phone, PhoneStatus
 from engine.provisioning import phones, store, tokens, vendors
 from engine.provisioning import settings as records
 from engine.provisioning.alarms import AlarmKind, summed
@@ -180,6 +180,76 @@ async def test_a_policy_that_opens_the_gate_ends_every_alarm(site, database, key
     await alarms.look()
     assert await labels(database, keys, phone) == PLAIN
     assert await told(database, account) == (["missing", "found"], 0)
+
+
+async def holding(database, account, *phone_ids):
+    """Those phones hold the account's configuration as it is now, as the fetch log writes it."""
+    async with database.sessions.begin() as session:
+        revision = await store.revision_of(session, account.id)
+        for phone_id in phone_ids:
+            row = await session.get(Phone, phone_id)
+            row.status, row.fetched_revision = PhoneStatus.CURRENT, revision
+
+
+async def statuses(database, *phone_ids):
+    async with database.sessions() as session:
+        return [(await session.get(Phone, phone_id)).status for phone_id in phone_ids]
+
+
+async def switch_gate(database, account, gate):
+    async with database.sessions.begin() as session:
+        row = await session.get(type(account), account.id)
+        row.provisioning_policy = {"location_gate": gate}
+        record(session, SYSTEM, Event.PROVISIONING_POLICY_UPDATE, row)
+
+
+async def test_a_gate_that_closes_while_phones_boot_leaves_none_with_the_old_label_called_current(
+    site, database, alarms
+):
+    """P-16, P-22: one that fetched before the change is out of date; one that came behind it holds the mark already,
+    whenever the fetch log writes that down; one with an address holds the same file as before.
+    """
+    account, _line, early = site
+    async with database.sessions.begin() as session:
+        place = await add_location(session, account)
+        late = await add_phone(session, account, mac="001565000001")
+        unwritten = await add_phone(session, account, mac="001565000002")
+        placed = await add_phone(session, account, mac="001565000003", location_id=place.id)
+    await switch_gate(database, account, "off")
+    every = [phone.id for phone in (early, late, unwritten, placed)]
+    await alarms.look()
+    await holding(database, account, *every)
+    await switch_gate(database, account, "alarm")
+    await holding(database, account, late.id)
+    async with database.sessions() as session:
+        behind = await store.revision_of(session, account.id)
+    await alarms.look()
+    assert await statuses(database, *every) == ["stale", "current", "stale", "current"]
+    async with database.sessions() as session:
+        assert (await session.get(Phone, unwritten.id)).stale_revision == behind, "its fetch counts when it is written"
+    await holding(database, account, *every)
+    await alarms.look()
+    assert await statuses(database, *every) == ["current"] * 4
+    await switch_gate(database, account, "off")
+    await alarms.look()
+    assert await statuses(database, *every) == ["stale", "stale", "stale", "current"]
+
+
+async def test_a_phone_that_the_network_places_is_out_of_date_until_it_fetches(site, database, alarms):
+    """P-16, P-22: the mark leaves its label with that pass, in a building's worth of phones at once."""
+    account, _line, phone = site
+    async with database.sessions.begin() as session:
+        location = await add_location(session, account)
+        await add_network(session, location, "10.4.2.0/24")
+    await alarms.look()
+    await holding(database, account, phone.id)
+    async with database.sessions.begin() as session:
+        (await session.get(Phone, phone.id)).last_ip = "10.4.2.9"
+    await alarms.look(on_networks=True)
+    assert await statuses(database, phone.id) == ["stale"]
+    await holding(database, account, phone.id)
+    await alarms.look(on_networks=True)
+    assert await statuses(database, phone.id) == ["current"]
 
 
 async def test_more_phones_than_one_group_are_each_told_once_and_another_accounts_never(site, database, alarms):
