@@ -44,7 +44,17 @@ from engine.provisioning import (
     vendors,
 )
 from engine.provisioning.admission import Admission, Asker, Turned
-from engine.provisioning.answers import ERROR_BODY, LOG, SECURITY, Answer, NoTokens, PhoneServer, not_found, plain
+from engine.provisioning.answers import (
+    ERROR_BODY,
+    LOG,
+    SECURITY,
+    Answer,
+    NoTokens,
+    PhoneServer,
+    answer_kept,
+    not_found,
+    plain,
+)
 from engine.provisioning.asking import Asked, noted, served
 from engine.provisioning.assetfile import AssetRecord
 from engine.provisioning.assetstore import AssetStore
@@ -280,7 +290,7 @@ class _Door:
         found = await self._port.index.find(asked.token_index, named.mac or "", asked.file)
         if asker.certificate is not None:
             asked = asked._replace(whole=())
-        elif (once_more := self._once_more(asked, found)) is not None:
+        elif (once_more := self._once_more(request, asked, found)) is not None:
             return once_more
         return await self._judged(request, asked, asker, who, named, found)
 
@@ -478,9 +488,9 @@ class _Door:
         elif asked.whole:
             one, other = weakref.ref(kept), weakref.ref(sent)
             self._answered.put(asked.whole, again.Served(found, key, one, other, is_same, fetch))
-        return self._send_kept(asked, sent, fetch, is_same=is_same)
+        return self._send_kept(request, asked, sent, fetch, is_same=is_same)
 
-    def _once_more(self, asked: Asked, found: Found | None) -> web.StreamResponse | None:
+    def _once_more(self, request: web.BaseRequest, asked: Asked, found: Found | None) -> web.StreamResponse | None:
         """The answer to a request that was answered before, when every rule would come to the same one again."""
         if found is None or self._gate.remembers(found.phone_id):
             return None
@@ -490,13 +500,13 @@ class _Door:
         if known is None:
             return None
         sent, served_before = known
-        return self._send_kept(asked, sent, served_before.fetch, is_same=served_before.is_same)
+        return self._send_kept(request, asked, sent, served_before.fetch, is_same=served_before.is_same)
 
-    def _send_kept(self, asked: Asked, sent: Kept, fetch: Fetch, *, is_same: bool) -> web.StreamResponse:
+    def _send_kept(
+        self, request: web.BaseRequest, asked: Asked, sent: Kept, fetch: Fetch, *, is_same: bool
+    ) -> web.StreamResponse:
         self._port.log.note(fetch, int((time.perf_counter() - asked.started) * 1e6))
-        if is_same:
-            return Answer(status=304, headers=CIMultiDict(sent.headers))
-        return Answer(body=sent.body, headers=CIMultiDict(sent.headers))
+        return answer_kept(request, sent, is_same=is_same)
 
     async def _upload(
         self, request: web.BaseRequest, asked: Asked, who: PhoneIdentity, found: Found, rule: FileRule

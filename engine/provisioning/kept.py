@@ -26,6 +26,7 @@ class Kept:
     etag: str
     headers: CIMultiDict[str]
     audiences: dict[tuple[object, ...], Fetch] = field(default_factory=dict)
+    heads: dict[int, bytes] = field(default_factory=dict)  # of its answers by status, but for the date
     gzipped: "Kept | None" = None
     fault: str = ""
     reason: str = ""
