@@ -83,6 +83,7 @@ _ANYBODY = PhoneIdentity(None, None, None, None, FileKind.OTHER, Confidence.NONE
 _NO_TIME = dt.datetime.min.replace(tzinfo=dt.UTC)
 _KEPT_AUDIENCES = 8  # address and User-Agent pairs remembered beside one file
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?\Z")
+_host = lru_cache(maxsize=64)(_HOST.match)  # a node has few names
 _ETAG = "ETag"  # as RFC 9110 §8.8.3 writes it
 
 
@@ -576,7 +577,7 @@ class _Door:
             return self._port.public_url.rstrip("/")
         scheme = "https" if is_tls else "http"
         host = request.headers.get(hdrs.HOST) or ""
-        if not _HOST.match(host):
+        if not _host(host):
             name = request.transport.get_extra_info("sockname") if request.transport is not None else None
             host = f"{name[0]}:{name[1]}" if name else "localhost"
         return f"{scheme}://{host}"
