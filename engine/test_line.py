@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import typer
 from sqlalchemy import select
@@ -11,6 +12,7 @@ from engine.accounts import store
 from engine.agents import CallFailed, Heard, Placed, Placing, place_call
 from engine.audit.record import open_audited
 from engine.config import Config, parse_listens
+from engine.data_folder import elsewhere, holder
 from engine.e911.dial import Kind, classify
 from engine.e911.peers import PROOF_HEADER, make_proof
 from engine.errors import Invalid
@@ -53,14 +55,16 @@ async def place_through(
     placing = replace(placing, headers=((PROOF_HEADER, proof),), silence_s=SILENCE_S)
     placed = await place_call(placing, on_heard=None if quiet else _tell)
     if not quiet:
-        _conclude(placed, dialed, target)
+        _conclude(placed, dialed, target, config.core.data_dir if via is None else None)
     return placed
 
 
-def _conclude(placed: Placed, dialed: str, target: tuple[str, int]) -> None:
-    """What it means, in a sentence."""
+def _conclude(placed: Placed, dialed: str, target: tuple[str, int], folder: Path | None) -> None:
+    """What it means, in a sentence. `folder`: whose node was looked for at the address of our own settings."""
     if not placed.heard:
-        typer.echo(f"Nothing answers at udp {target[0]}:{target[1]}. Is Callpoint running? See --via.")
+        pid = holder(folder) if folder is not None else None
+        why = "Is Callpoint running? See --via." if pid is None or folder is None else elsewhere(pid, folder)
+        typer.echo(f"Nothing answers at udp {target[0]}:{target[1]}. {why}")
     elif placed.is_answered:
         typer.echo(f"{dialed} was answered. What was sent and who was told stands in the pages.")
     else:

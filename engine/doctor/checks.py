@@ -16,6 +16,7 @@ from engine.accounts import store
 from engine.accounts.store_storage import removal_faults
 from engine.audit.record import open_audited
 from engine.config import Config, parse_listen
+from engine.data_folder import elsewhere, holder
 from engine.db import Database
 from engine.disk import Level, alarm_of, free_bytes_at, in_words, level_of
 from engine.doctor.bootstrap import bootstrap_findings
@@ -131,7 +132,11 @@ async def _node(config: Config) -> Finding:
     listen = parse_listen(config.admin.listen).from_here
     if await answers(listen.host, listen.port):
         return Finding("node", "good", f"running, admin on {listen}")
-    return Finding("node", "warning", f"not running here: start it with {own_command('run')}")
+    pid = holder(config.core.data_dir)
+    if pid is None:
+        return Finding("node", "warning", f"not running here: start it with {own_command('run')}")
+    detail = f"{elsewhere(pid, config.core.data_dir)} What is said of its ports below is not of that node."
+    return Finding("node", "bad", detail)
 
 
 def _addresses(config: Config) -> list[Finding]:

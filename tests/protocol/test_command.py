@@ -106,6 +106,21 @@ async def test_doctor_says_what_a_911_call_lacks(node: Node) -> None:
     assert findings["keys"]["level"] == "good"
 
 
+async def test_a_command_with_other_settings_than_the_node_was_started_with_says_so(tmp_path: Path) -> None:
+    """A port nobody answers at is no dead node: whoever types the command may lack the node's own environment."""
+    async with Node(tmp_path) as running:
+        await running.set_up()
+        await running.api("POST", "lines", {"extension": "101", "sip_user": "101", "secret": "s3cret-of-101"})
+        pid = running.process.pid if running.process is not None else 0
+        other = {"CALLPOINT_SIP__UDP": "127.0.0.1:9", "CALLPOINT_ADMIN__LISTEN": "127.0.0.1:9"}
+        said = await run(running, "call", "933", "--from", "101", **other)
+        assert said.code == 1
+        assert f"Process {pid} serves {tmp_path / 'data'}, yet not where this command looks" in said.out
+        said = await run(running, "doctor", "--json", **other)
+        node = next(one for one in json.loads(said.out) if one["what"] == "node")
+        assert (node["level"], f"Process {pid} " in node["detail"]) == ("bad", True)
+
+
 async def test_migrate_is_done_once_and_says_where_it_stands(node: Node) -> None:
     first = await run(node, "migrate")
     second = await run(node, "migrate")

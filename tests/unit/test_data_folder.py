@@ -12,10 +12,13 @@ from engine.edge.owner import Owner
 
 
 def test_a_folder_is_taken_once_and_free_again_when_its_holder_is_gone(tmp_path: Path) -> None:
+    assert data_folder.holder(tmp_path / "data") is None
     first = data_folder.take(tmp_path / "data")
+    assert data_folder.holder(tmp_path / "data") == os.getpid()
     with pytest.raises(AlreadyRunning, match=str(os.getpid())):
         data_folder.take(tmp_path / "data")
     os.close(first)
+    assert data_folder.holder(tmp_path / "data") is None
     os.close(data_folder.take(tmp_path / "data"))
 
 
