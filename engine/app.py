@@ -225,6 +225,7 @@ class App:
                 meaning = exc.detail if isinstance(exc, EngineError) else "911 calls go on from the last snapshot"
                 _log.error("database_away", error=type(exc).__name__, meaning=meaning)
                 await asyncio.sleep(RETRY_S)
+        await self.mail_server.try_to_look()
         self._spawn(self.publisher.run(), "publisher")
         self._spawn(self.recorder.run(), "recorder")
         lent_elsewhere = LentElsewhere(self.database, self.keys, self.config.core.data_dir)

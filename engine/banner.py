@@ -34,12 +34,7 @@ def show_start(node: "App") -> None:
     _line("Admin", admin)
     _line("Phones", f"{phones}/p/<token>/")
     _line("SIP", _sip(node.edge.state))
-    mail = (
-        f"{config.mail.host}:{config.mail.port}"
-        if config.mail.host
-        else "not set: messages wait, nothing is lost ([mail])"
-    )
-    _line("Mail", mail)
+    _line("Mail", _mail(node))
     demo, doctor = own_command("demo", takes_config=False), own_command("doctor")
     _line("Stop", f"Ctrl-C      No phone at hand? {demo}      Something odd? {doctor}\n")
 
@@ -82,6 +77,16 @@ def show_storm(storm: "Storm", *, as_json: bool) -> None:
 
 def _line(name: str, text: str) -> None:
     typer.echo(f"    {name:<9} {text}")
+
+
+def _mail(node: "App") -> str:
+    """The server in force, the file's or the pages'."""
+    server = node.mail_server.settings
+    if server.host:
+        return f"{server.host}:{server.port}"
+    if not node.is_database_ready.is_set():
+        return "set in the pages, if at all: known when the database answers"
+    return "not set: messages wait, nothing is lost (Settings, Mail server)"
 
 
 def _scheme(certificate: object) -> str:

@@ -70,13 +70,17 @@ class MailServer:
         if row is not None and row.version != self._version:
             self._take(row.version, mail_of(row))
 
+    async def try_to_look(self) -> None:
+        """As `look`; raises for nothing."""
+        try:
+            await self.look()
+        except Exception as exc:  # noqa: BLE001  # a node starts and goes on without: log it
+            _log.warning("mail_settings_not_read", error=type(exc).__name__, meaning="the last ones stay in force")
+
     async def run(self) -> None:
         """Until cancelled. Never raises for a database that is away."""
         while not self.is_from_file:
-            try:
-                await self.look()
-            except Exception as exc:  # noqa: BLE001  # a loop that lives as long as the process: log it and go on
-                _log.warning("mail_settings_not_read", error=type(exc).__name__, meaning="the last ones stay in force")
+            await self.try_to_look()
             await asyncio.sleep(LOOK_EVERY_S)
 
 

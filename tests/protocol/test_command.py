@@ -121,6 +121,19 @@ async def test_a_command_with_other_settings_than_the_node_was_started_with_says
         assert (node["level"], f"Process {pid} " in node["detail"]) == ("bad", True)
 
 
+async def test_a_start_names_the_mail_server_that_was_set_in_the_pages(tmp_path: Path) -> None:
+    """Without one in the file, the one of the pages is in force from the first moment, and stands at the start."""
+    running = Node(tmp_path)
+    async with running:
+        await running.set_up()
+        assert "not set: messages wait, nothing is lost (Settings, Mail server)" in "".join(running.output)
+        server = {"host": "mail.example.com", "port": 587, "security": "starttls", "sender": "callpoint@example.com"}
+        await running.api("PATCH", "mail-settings", server, If_Match='"0"')
+    running.output.clear()
+    async with running:
+        assert re.search(r"Mail +mail\.example\.com:587\n", "".join(running.output))
+
+
 async def test_migrate_is_done_once_and_says_where_it_stands(node: Node) -> None:
     first = await run(node, "migrate")
     second = await run(node, "migrate")
