@@ -4,6 +4,7 @@ import ssl
 from datetime import datetime, timedelta
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from engine.config import Config
 from engine.errors import ConfigFault
@@ -11,6 +12,7 @@ from engine.findings import Finding
 from engine.provisioning.certificates import Authorities
 
 EXPIRES_SOON = timedelta(days=21)
+LONGEST_RSA_BITS = 3072  # docs/phone-security.md, "What a connection costs"
 _OURS, _THEIRS = "phones' TLS", "phones' certificates"
 
 
@@ -36,7 +38,20 @@ def _own_certificate(config: Config, now: datetime) -> list[Finding]:
         )
         return [Finding(_OURS, "bad", detail)]
     level = "warning" if ends - now < EXPIRES_SOON else "good"
-    return [Finding(_OURS, level, f"{section.tls_cert} is good until {ends:%Y-%m-%d}.")]
+    return [Finding(_OURS, level, f"{section.tls_cert} is good until {ends:%Y-%m-%d}."), *key_findings(certificate)]
+
+
+def key_findings(certificate: x509.Certificate) -> list[Finding]:
+    """A key that makes connections slow: after a power cut every phone begins several at once."""
+    key = certificate.public_key()
+    if not isinstance(key, rsa.RSAPublicKey) or key.key_size <= LONGEST_RSA_BITS:
+        return []
+    detail = (
+        f"Its RSA key of {key.key_size:,} bits takes more than four times the work of 2,048 bits at each new "
+        "connection: when every phone boots at once, after a power cut, the last ones wait that much longer for their "
+        "files. Take RSA of 2,048 bits, or ECDSA P-256 where every phone knows it."
+    )
+    return [Finding(_OURS, "warning", detail)]
 
 
 def _authorities(config: Config, now: datetime) -> list[Finding]:

@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 import trustme
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from engine.config import Config, load
-from engine.doctor.phones import phones_port_findings
+from engine.doctor.phones import key_findings, phones_port_findings
 from engine.errors import ConfigFault
 from engine.provisioning.certificates import Authorities, read
 
@@ -48,6 +51,17 @@ def test_the_certificate_that_phones_are_shown_is_looked_at(
     """P-18: good, ending soon, ended."""
     (finding,) = phones_port_findings(configured(**pems(tmp_path, maker, not_after=not_after)), NOW)
     assert finding.level == level
+
+
+@pytest.mark.parametrize(("bits", "is_told"), [(2048, False), (4096, True)])
+def test_a_key_that_makes_each_connection_slow_is_told(bits: int, is_told: bool) -> None:
+    """P-01: a boot storm over TLS is as fast as its handshakes."""
+    key = rsa.RSAPublicNumbers(65537, 2**bits - 1).public_key()  # nobody's: to find one takes seconds
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "phones.example")])
+    issuer = ec.generate_private_key(ec.SECP256R1())
+    found = key_findings(x509.CertificateBuilder(name, name, key, 7, NOW, NOW + YEAR).sign(issuer, SHA256()))
+    assert [finding.level for finding in found] == (["warning"] if is_told else [])
+    assert is_told is any("RSA key of 4,096 bits" in finding.detail for finding in found)
 
 
 def test_a_key_of_another_certificate_is_told(tmp_path: Path, maker: trustme.CA) -> None:
