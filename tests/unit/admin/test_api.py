@@ -251,7 +251,7 @@ async def test_a_body_that_is_no_json_of_ours_is_refused(
 
 
 async def test_a_form_whose_parts_cannot_be_told_apart_is_refused_in_words(port: AdminPort) -> None:
-    """S0-16: a multipart form that says no boundary is the sender's fault, and nothing of it was done."""
+    """A multipart form that says no boundary is the sender's fault, and nothing of it was done."""
     headers = {"Content-Type": "multipart/form-data"}
     for path in ("/login", "/settings/recipients", "/settings/chats/new"):
         answer = await port.call("POST", path, headers, data=io.BytesIO(b"email=a%40b.example"))

@@ -30,7 +30,7 @@ async def faults_of(port: AdminPort, site: Site, method: str, path: str, body: A
 
 
 async def test_an_account_is_told_every_bad_field_at_once(port: AdminPort, site: Site) -> None:
-    """S0-16: an empty name and an unknown field do not hide a bad time zone, country and e-mail."""
+    """An empty name and an unknown field do not hide a bad time zone, country and e-mail."""
     wished = {"name": "", "email": "z", "timezone": "Mars", "country": "ZZZ", "bogus": 1}
     told = await faults_of(port, site, "PATCH", "/api/v1/account", wished)
     assert told.keys() == wished.keys()
@@ -42,7 +42,7 @@ async def test_an_account_is_told_every_bad_field_at_once(port: AdminPort, site:
 
 
 async def test_a_location_is_told_its_address_beside_its_shape(port: AdminPort, site: Site) -> None:
-    """S0-16: faults of the address stand beside a name that is no text, and nothing was made."""
+    """Faults of the address stand beside a name that is no text, and nothing was made."""
     body = {"name": 5, "civic_address": CIVIC | {"A1": "New York", "country": "USA"}, "geo": "north"}
     told = await faults_of(port, site, "POST", "/api/v1/locations", body)
     assert told.keys() >= {"name", "geo", "civic_address.country"}, told
@@ -52,7 +52,7 @@ async def test_a_location_is_told_its_address_beside_its_shape(port: AdminPort, 
 
 
 async def test_a_pbx_is_told_its_sources_beside_its_shape(port: AdminPort, site: Site) -> None:
-    """S0-16: a source that is no network is told beside a port out of range and a name that is missing."""
+    """A source that is no network is told beside a port out of range and a name that is missing."""
     body: dict[str, Any] = {"sources": ["10.1.0.0/16", "999.1.1.1"], "registrar_port": 70_000, "transport": "smoke"}
     told = await faults_of(port, site, "POST", "/api/v1/pbxs", body)
     assert told.keys() == {"name", "sources[1]", "registrar_port", "transport"}
@@ -67,7 +67,7 @@ async def test_a_pbx_is_told_its_sources_beside_its_shape(port: AdminPort, site:
 
 
 async def test_a_user_is_told_a_weak_password_beside_the_rest(port: AdminPort, site: Site) -> None:
-    """S0-16: a password is looked at before the transaction; its fault is told with the others all the same."""
+    """A password is looked at before the transaction; its fault is told with the others all the same."""
     body = {"email": "nobody", "name": "A", "role": "auditor", "password": "short"}
     told = await faults_of(port, site, "POST", "/api/v1/users", body)
     assert told.keys() == {"email", "password"}
@@ -76,7 +76,7 @@ async def test_a_user_is_told_a_weak_password_beside_the_rest(port: AdminPort, s
 
 
 async def test_a_right_body_that_is_refused_by_its_shape_alone_changes_nothing(port: AdminPort, site: Site) -> None:
-    """S0-16: the good fields of a refused change are not kept."""
+    """The good fields of a refused change are not kept."""
     told = await faults_of(port, site, "PATCH", "/api/v1/account", {"name": "Other", "elin_hold_minutes": "long"})
     assert told == {"elin_hold_minutes": "Expected a whole number."}
     async with port.database.sessions() as session:
@@ -86,7 +86,7 @@ async def test_a_right_body_that_is_refused_by_its_shape_alone_changes_nothing(p
 
 
 async def test_the_first_form_of_all_tells_every_bad_field(port: AdminPort) -> None:
-    """S0-16: `/setup` names organization, name, e-mail and password at once; the link is not used up by it."""
+    """`/setup` names organization, name, e-mail and password at once; the link is not used up by it."""
     async with port.database.sessions.begin() as session:
         key = await operations.new_setup_link(session)
     browser = Browser(port)
@@ -100,7 +100,7 @@ async def test_the_first_form_of_all_tells_every_bad_field(port: AdminPort) -> N
 
 
 async def test_a_number_in_a_form_does_not_hide_the_rest(port: AdminPort, site: Site) -> None:
-    """S0-16: a PBX form with a port that is no number also tells the bad network."""
+    """A PBX form with a port that is no number also tells the bad network."""
     await add_sam(port, site, role=Role.OWNER)
     browser = Browser(port)
     assert (await browser.sign_in())[0] == 303
@@ -110,7 +110,7 @@ async def test_a_number_in_a_form_does_not_hide_the_rest(port: AdminPort, site: 
 
 
 async def test_a_place_is_told_the_faults_of_the_shape_that_was_meant(port: AdminPort, site: Site) -> None:
-    """S0-16: of six shapes a place may have, those that were not meant are not told, nor the names of our classes."""
+    """Of six shapes a place may have, those that were not meant are not told, nor the names of our classes."""
     body: dict[str, Any] = {"name": "HQ", "civic_address": CIVIC, "geo": {"shape": "ellipse", "latitude": 42.65}}
     told = await faults_of(port, site, "POST", "/api/v1/locations", body)
     assert told.keys() == {"geo.longitude", "geo.semi_major_m", "geo.semi_minor_m"}
