@@ -7,7 +7,6 @@ typed stays and the other's value is told beside it. Lists are merged entry by e
 the form is shown again, and whoever sent it looks and saves once more.
 """
 
-import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 
 from admin import field_words
 from engine.errors import FieldFault
+from engine.provisioning.preview import changed_parts
 
 MOST_CHARACTERS = 60
 MOST_TOLD = 12
@@ -158,13 +158,11 @@ def _change(name: str, before: Held, current: Held) -> str:
 def _lines_changed(before: str, current: str) -> str:
     """Of a text of many lines how many differ, and the first of them."""
     old, new = before.splitlines(), current.splitlines()
-    blocks = [
-        each for each in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes() if each[0] != "equal"
-    ]
-    if not blocks:
+    parts = changed_parts(old, new)
+    if not parts:
         return "line ends only"
-    count = sum(max(old_end - old_at, new_end - new_at) for _kind, old_at, old_end, new_at, new_end in blocks)
-    _kind, old_at, old_end, new_at, new_end = blocks[0]
+    count = sum(max(old_end - old_at, new_end - new_at) for old_at, old_end, new_at, new_end in parts)
+    old_at, old_end, new_at, new_end = parts[0]
     first = f"{_cut(' '.join(old[old_at:old_end]))} → {_cut(' '.join(new[new_at:new_end]))}"
     return f"line {new_at + 1}: {first}" if count == 1 else f"{count} lines, the first at line {new_at + 1}: {first}"
 

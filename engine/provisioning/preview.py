@@ -7,7 +7,9 @@ configuration long.
 """
 
 import re
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from difflib import SequenceMatcher
 from enum import StrEnum
@@ -20,6 +22,8 @@ from engine.provisioning.settings import MASK
 
 CONTEXT_LINES = 3
 MAX_COMPARED = 4000  # lines of a middle; beyond it all of them count as replaced (a phonebook made anew)
+MAX_DEPTH = 20  # so often what lies between lines that hold is compared in turn
+FEW_PAIRS = 4096  # 64 lines with 64: compared each with each
 _SECRETS_OF_LINES = tuple(one.name for one in fields(LineConfig) if one.type is str and not one.repr)
 _SECRETS = tuple(one.name for one in fields(PhoneConfig) if one.type is str and not one.repr)
 _URLS = tuple(one.name for one in fields(PhoneConfig) if one.type is str and one.name.endswith("_url"))
@@ -114,10 +118,10 @@ def compare(before: str | None, after: str) -> Difference:
     if before == after:
         return Difference(DiffState.UNCHANGED)
     old, new = before.splitlines(), after.splitlines()
-    changed = _changed(old, new)
+    changed = changed_parts(old, new)
     if not changed:  # another kind of line ending, or none at the end of the file
         old, new = before.split("\n"), after.split("\n")
-        changed = _changed(old, new)
+        changed = changed_parts(old, new)
     added = sum(high - low for _, _, low, high in changed)
     removed = sum(high - low for low, high, _, _ in changed)
     return Difference(DiffState.CHANGED, tuple(_with_context(old, new, changed)), added, removed)
@@ -135,21 +139,70 @@ def compare_templates(name: str, shipped: str, before: str | None, after: str | 
     return compare(base if before is None else before, base if after is None else after)
 
 
-def _changed(old: list[str], new: list[str]) -> list[tuple[int, int, int, int]]:
-    """The parts that differ, as (from, to) in both."""
-    most = min(len(old), len(new))
-    head = next((at for at in range(most) if old[at] != new[at]), most)
-    tail = next((at for at in range(most - head) if old[-1 - at] != new[-1 - at]), most - head)
-    old_end, new_end = len(old) - tail, len(new) - tail
-    if old_end == head and new_end == head:
-        return []
-    if max(old_end, new_end) - head > MAX_COMPARED or head in {old_end, new_end}:
-        return [(head, old_end, head, new_end)]
-    matcher = SequenceMatcher(None, old[head:old_end], new[head:new_end], autojunk=False)
-    return [(i + head, j + head, k + head, m + head) for tag, i, j, k, m in matcher.get_opcodes() if tag != "equal"]
+Part = tuple[int, int, int, int]
+"""Lines that differ: from and to in the old text, from and to in the new one."""
 
 
-def _with_context(old: list[str], new: list[str], changed: list[tuple[int, int, int, int]]) -> list[DiffLine]:
+def changed_parts(old: list[str], new: list[str]) -> list[Part]:
+    """The parts that differ, in order; between two of them is at least one line that both have."""
+    return list(_parts(old, new, (0, len(old), 0, len(new)), MAX_DEPTH))
+
+
+def _parts(old: list[str], new: list[str], within: Part, depth: int) -> Iterator[Part]:
+    """Lines that stand once in either text hold the two against one another; what lies between two such is compared in
+    the same way. Looking for the longest run that both have, again and again, takes the cube of their lengths where one
+    line stands between all others.
+    """
+    low, high, start, end = within
+    while low < high and start < end and old[low] == new[start]:
+        low, start = low + 1, start + 1
+    while low < high and start < end and old[high - 1] == new[end - 1]:
+        high, end = high - 1, end - 1
+    if low == high and start == end:
+        return
+    if (high - low) * (end - start) <= FEW_PAIRS and low < high and start < end:
+        matcher = SequenceMatcher(None, old[low:high], new[start:end], autojunk=False)
+        for tag, i, j, k, m in matcher.get_opcodes():
+            if tag != "equal":
+                yield i + low, j + low, k + start, m + start
+        return
+    is_long = max(high - low, end - start) > MAX_COMPARED
+    held = [] if is_long or depth == 0 else _held_by(old, new, (low, high, start, end))
+    if not held:
+        yield low, high, start, end
+        return
+    for at, by in (*held, (high, end)):
+        yield from _parts(old, new, (low, at, start, by), depth - 1)
+        low, start = at + 1, by + 1
+
+
+def _held_by(old: list[str], new: list[str], within: Part) -> list[tuple[int, int]]:
+    """Where lines stand that either text has once, as many of them as follow one another in both."""
+    low, high, start, end = within
+    once = _once(old, low, high)
+    places = _once(new, start, end)
+    pairs = [(at, places[line]) for line, at in once.items() if line in places]
+    ends: list[int] = []  # of the runs of each length so far, the least place in the new text ...
+    last: list[int] = []  # ... and which pair that is
+    before: list[int] = []  # of each pair: the one before it in its run
+    for number, (_at, by) in enumerate(pairs):
+        length = bisect_left(ends, by)
+        before.append(last[length - 1] if length else -1)
+        ends[length : length + 1], last[length : length + 1] = [by], [number]
+    found, number = list[tuple[int, int]](), last[-1] if last else -1
+    while number >= 0:
+        found.append(pairs[number])
+        number = before[number]
+    return found[::-1]
+
+
+def _once(lines: list[str], start: int, end: int) -> dict[str, int]:
+    """The lines that stand there once, each with its place, in order."""
+    counts = Counter(lines[start:end])
+    return {lines[at]: at for at in range(start, end) if counts[lines[at]] == 1}
+
+
+def _with_context(old: list[str], new: list[str], changed: list[Part]) -> list[DiffLine]:
     out: list[DiffLine] = []
     shown = 0  # lines of `old` that are in the list or known to be left out
     for index, (low, high, start, end) in enumerate(changed):

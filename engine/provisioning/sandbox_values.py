@@ -20,7 +20,7 @@ from engine.provisioning.sandbox_compiler import CHARACTERS_A_STEP
 from engine.provisioning.sandbox_filters import TooMuch
 
 MAX_ITEMS = 2_000
-MAX_NEEDLE = 256  # characters that are looked for from the right, or taken off: Python compares each with each
+MAX_NEEDLE = 64  # characters that are looked for from the right, or taken off: Python compares each with each
 SCALARS = frozenset({str, int, bool, float, Markup, types.NoneType})
 _NOTHING: dict[Any, Any] = {}
 _VIEWS = (type(_NOTHING.items()), type(_NOTHING.keys()), type(_NOTHING.values()))

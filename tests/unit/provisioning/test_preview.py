@@ -1,5 +1,6 @@
 """Masking, and differences of files."""
 
+import time
 from dataclasses import fields, replace
 
 import pytest
@@ -137,6 +138,34 @@ def test_a_difference_leads_from_the_one_to_the_other(before, after):
         assert applied(old, found) == new.splitlines()
         assert found.added == sum(line.kind == "+" for line in found.lines)
         assert found.removed == sum(line.kind == "-" for line in found.lines)
+
+
+@given(
+    st.lists(st.integers(0, 90).map(str), min_size=65, max_size=140),
+    st.lists(st.integers(0, 90).map(str), min_size=65, max_size=140),
+)
+def test_a_difference_of_long_texts_leads_from_the_one_to_the_other(before, after):
+    """P-15: where lines that stand once hold the texts against one another."""
+    found = compare("\n".join(before), "\n".join(after))
+    assert applied("\n".join(before), found) == after
+
+
+def test_what_holds_still_between_many_changes_is_found():
+    """P-15: two hundred keys of four lines, of which each has another number and the first is new."""
+    keys = [f"<key>\n<name>{number}</name>\n<to>{{}}{number}</to>\n</key>" for number in range(200)]
+    before = "\n".join(keys).replace("{}", "1")
+    after = "<key>\n<name>new</name>\n</key>\n" + "\n".join(keys).replace("{}", "2")
+    found = compare(before, after)
+    assert (found.added, found.removed) == (203, 200)
+
+
+def test_texts_in_which_one_line_stands_between_all_others_are_compared_soon():
+    """P-15: they took the cube of their length, minutes of the process that serves the pages."""
+    before = "\n".join(f"x\nu{number}" for number in range(1900))
+    started = time.process_time()
+    found = compare(f"A\n{before}\nB", f"C\n{before.replace('u', 'v')}\nD")
+    assert time.process_time() - started < 2.0
+    assert (found.state, found.added) == (DiffState.CHANGED, 3802)
 
 
 def test_phones_on_which_the_same_lines_change_are_alike_whatever_is_their_own(renderer):
