@@ -277,7 +277,7 @@ def _bodies(schema: Any, parts: dict[str, Any], text: str, depth: int = 0) -> li
 
 
 def test_a_nul_is_found_in_every_text_of_every_body() -> None:
-    """S0-16, E-11: wherever the document takes text; the pattern of a field need not refuse it."""
+    """E-11: wherever the document takes text; the pattern of a field need not refuse it."""
     document = openapi()
     parts, asked = document["components"]["schemas"], 0
     for path, operations_of in document["paths"].items():
