@@ -57,7 +57,7 @@ LABELS: Mapping[str, Mapping[str, str]] = {
     },
     "trunk": {
         "auth_user": "User", "secret": "Password", "profile": "Carrier profile", "location_mode": "Location goes",
-        "last_resort": "Last resort: tried after all others",
+        "last_resort": "Last resort: tried after all others", "pings": "Ask it whether it answers (OPTIONS)",
     },
     "escalation_plan": {
         f"steps.{at}.{name}": f"Step {at + 1}: {label}"

@@ -58,7 +58,7 @@ PbxPatch = patch_of(PbxCreate, "PbxPatch")
 
 
 class TrunkAnswer(StampedAnswer):
-    """`is_up` is what the last OPTIONS ping said; null when none was sent."""
+    """`is_up` is what the last OPTIONS ping or call said; null when there was none."""
 
     name: str
     priority: int
@@ -71,6 +71,7 @@ class TrunkAnswer(StampedAnswer):
     test_number: str | None
     last_resort: bool
     enabled: bool
+    pings: bool
     is_up: bool | None
     checked_at: Instant | None
     warnings: list[str] = Field(default_factory=list)
@@ -91,6 +92,7 @@ class TrunkCreate(Body):
     test_number: Number | None = None
     last_resort: bool = False
     enabled: bool = True
+    pings: bool = True
 
 
 TrunkPatch = patch_of(TrunkCreate, "TrunkPatch")

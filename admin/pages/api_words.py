@@ -279,6 +279,7 @@ FIELDS: Mapping[str, str] = {
     "phone_admin_password": "Signs in to the phones' own menus.",
     "phone_id": "The phone.",
     "points": "Corners, counter-clockwise: latitude, longitude, and an altitude for all or none.",
+    "pings": "Whether OPTIONS asks it if it lives; without, only calls tell.",
     "port": "SIP port; for a trunk, 0 leaves it to the carrier's DNS (SRV).",
     "postal_code": "ZIP or postal code.",
     "prev_hash": "The hash of the entry before.",

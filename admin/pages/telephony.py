@@ -183,6 +183,7 @@ async def _trunk_fields(request: web.Request, present: TrunkFields) -> TrunkFiel
         test_number=await typed(request, "test_number") or None,
         last_resort=await typed(request, "last_resort") == "on",
         enabled=await typed(request, "enabled") == "on",
+        pings=await typed(request, "pings") == "on",
     )
 
 

@@ -73,6 +73,7 @@ class TrunkFields:
     test_number: str | None = None
     last_resort: bool = False
     enabled: bool = True
+    pings: bool = True
 
     @classmethod
     def of(cls, trunk: Trunk) -> "TrunkFields":

@@ -100,8 +100,12 @@ def certificate_findings(config: Config, now: datetime) -> list[Finding]:
     return [_lifetime(certificate, now), *_client_authority(config)]
 
 
-async def trunk_finding(what: str, host: str, port: int | None, transport: str, config: Config) -> Finding:
-    """Whether a trunk's name leads somewhere, and somebody is there who is what TLS wants proven."""
+async def trunk_finding(
+    what: str, host: str, port: int | None, transport: str, config: Config, *, pings: bool = True
+) -> Finding:
+    """Whether a trunk's name leads somewhere, and somebody is there who is what TLS wants proven. `pings`: it may be
+    asked by OPTIONS.
+    """
     hops = await _hops(host, port, transport)
     if not hops:
         return Finding(what, "bad", f"{host} has no address: calls would skip it. Correct the host.")
@@ -109,8 +113,12 @@ async def trunk_finding(what: str, host: str, port: int | None, transport: str, 
     place = str(Listen(first.ip, first.port))
     if transport == "tcp" and not await answers(first.ip, first.port):
         return Finding(what, "bad", f"{place} refuses TCP: calls fail over from it.")
-    if transport == "udp" and not await answers_sip(Listen(first.ip, first.port)):
-        return Finding(what, "bad", f"{place} does not answer OPTIONS: calls may not get through.")
+    if transport == "udp" and pings and not await answers_sip(Listen(first.ip, first.port)):
+        detail = (
+            f"{place} does not answer OPTIONS: calls may not get through. Where the carrier answers none, switch the "
+            "asking off on the trunk's page."
+        )
+        return Finding(what, "bad", detail)
     if transport == "tls":
         fault = await trunk_tls_fault(first, tls_files(config))
         if fault:
@@ -122,7 +130,7 @@ async def trunk_finding(what: str, host: str, port: int | None, transport: str, 
                 "only by the connection we opened. Serve TLS too."
             )
             return Finding(what, "warning", detail)
-    return Finding(what, "good", f"{place} over {transport}")
+    return Finding(what, "good", f"{place} over {transport}{'' if pings else ', not asked whether it answers'}")
 
 
 async def trunk_tls_fault(hop: Hop, files: TlsFiles) -> str:

@@ -84,7 +84,7 @@ class Pbx:
 @dataclass(frozen=True, slots=True)
 class Trunk:
     """A way to a carrier; lower `priority` is tried first, `last_resort` after all others and for any account. DNS
-    says the port (SRV) where `port` is 0.
+    says the port (SRV) where `port` is 0. `pings`: it is asked by OPTIONS whether it lives.
     """
 
     id: str
@@ -100,6 +100,7 @@ class Trunk:
     enabled: bool = True
     auth_user: str = ""
     secret: str | None = field(default=None, repr=False)
+    pings: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -558,4 +558,5 @@ def _trunk(row: Mapping[str, Any]) -> Trunk:
         enabled=bool(row.get("enabled", True)),
         auth_user=str(row.get("auth_user") or ""),
         secret=_ref(row.get("secret")),
+        pings=bool(row.get("pings", True)),
     )

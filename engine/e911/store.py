@@ -392,7 +392,7 @@ _SNAPSHOT_TABLES: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
         Trunk,
         (
             "id", "name", "priority", "host", "port", "transport", "auth_user", "secret", "profile", "location_mode",
-            "test_number", "last_resort", "enabled",
+            "test_number", "last_resort", "enabled", "pings",
         ),
     ),
     ("trunk_groups", TrunkGroup, ("id", "trunk_ids")),

@@ -18,6 +18,8 @@ STALLED_S = (
     300.0  # how long one that said 100 and nothing more to a 911 call is tried last: its pings prove its edge alone
 )
 SPEAKS_FOR_S = 1800.0  # how long a call that a trunk answered speaks for it, though it answers no OPTIONS
+BEHIND_S = 300.0  # how long one that is not asked comes behind others after a call it did not answer
+UNASKED = "OPTIONS is not sent to it: it counts as answering until a call finds otherwise"
 MAX_PINGS_AT_ONCE = 32  # a thousand trunks are asked one group after the other, not in one go between two calls
 
 
@@ -32,7 +34,8 @@ class TrunkWatch:
         ping_s: How often a trunk is asked whether it lives; 0 never asks.
         on_change: Told (account_id, trunk_id, is_up, detail) when a trunk is first heard of, comes up or goes down, for
             people to read. Many carriers answer no OPTIONS: while a call of the last half hour was answered, silence to
-            them is not told. It still puts the trunk behind others (`down`).
+            them is not told. It still puts the trunk behind others (`down`), unless it is one that shall not be asked
+            (`Trunk.pings`): of such only calls tell anything.
     """
 
     def __init__(
@@ -53,7 +56,10 @@ class TrunkWatch:
         self._told: dict[str, bool] = {}
         self._answered_at: dict[str, float] = {}  # the latest call it answered
         self._owner: dict[str, str] = {}  # trunk -> account
-        self._at: dict[Name, list[str]] = {}  # trunks behind one name: they are asked once for all
+        self._at: dict[Name, list[str]] = {}  # trunks behind one name
+        self._asked: dict[Name, list[str]] = {}  # those of them that are asked, once for all
+        self._unasked: set[str] = set()
+        self._behind_until: dict[str, float] = {}  # of those that are not asked
         self._due: dict[Name, float] = {}
         self._routes: set[Name] = set()
         self._literals: dict[Name, str] = {}
@@ -63,12 +69,17 @@ class TrunkWatch:
     def follow_table(self, routes: set[Name]) -> None:
         """Take over what the table names now. `routes`: where default routes lead."""
         before = self._at.keys() | self._routes
-        self._at, self._owner = {}, {}
+        self._at, self._asked, self._owner, unasked = {}, {}, {}, set()
         for account in self._table.accounts.values():
             for trunk in account.trunks:
                 if trunk.enabled:
                     self._owner[trunk.id] = account.account_id
-                    self._at.setdefault((trunk.host, trunk.port, trunk.transport), []).append(trunk.id)
+                    name = (trunk.host, trunk.port, trunk.transport)
+                    self._at.setdefault(name, []).append(trunk.id)
+                    if trunk.pings:
+                        self._asked.setdefault(name, []).append(trunk.id)
+                    else:
+                        unasked.add(trunk.id)
         self._routes = routes
         self._hops_of_version = -1
         now = self._at.keys() | routes
@@ -77,13 +88,18 @@ class TrunkWatch:
         for name in before - now:
             self._resolver.forget(*name)
             self._literals.pop(name, None)
-        self._due = {name: self._due.get(name, 0.0) for name in self._at}
+        self._due = {name: self._due.get(name, 0.0) for name in self._asked}
         self.down.intersection_update(self._owner)
         self.stalled.intersection_update(self._owner)
         self._stalled_until = {trunk_id: self._stalled_until[trunk_id] for trunk_id in self.stalled}
         self._up = {trunk_id: is_up for trunk_id, is_up in self._up.items() if trunk_id in self._owner}
         self._told = {trunk_id: is_up for trunk_id, is_up in self._told.items() if trunk_id in self._owner}
         self._answered_at = {trunk_id: at for trunk_id, at in self._answered_at.items() if trunk_id in self._owner}
+        self._behind_until = {trunk_id: at for trunk_id, at in self._behind_until.items() if trunk_id in unasked}
+        fresh, self._unasked = unasked - self._unasked, unasked
+        for trunk_id in fresh:
+            self._ordered(trunk_id, is_up=True)
+            self._tell(trunk_id, is_up=True, detail=UNASKED)
         self.refresh_ips()
 
     def refresh_ips(self) -> None:
@@ -95,6 +111,10 @@ class TrunkWatch:
         """The trunks to be pinged now, at their first address."""
         for trunk_id in [trunk_id for trunk_id, until in self._stalled_until.items() if until <= now]:
             self._clear(trunk_id, f"{STALLED_S / 60:.0f} minutes have passed since it left a call at 100")
+        for trunk_id in [trunk_id for trunk_id, until in self._behind_until.items() if until <= now]:
+            del self._behind_until[trunk_id]
+            self._ordered(trunk_id, is_up=True)
+            self._tell(trunk_id, is_up=True, detail=f"{BEHIND_S / 60:.0f} minutes have passed since a call failed")
         due: list[tuple[Name, Hop]] = []
         for name, at in self._due.items() if self._ping_s > 0 else ():
             if at > now:
@@ -127,7 +147,7 @@ class TrunkWatch:
         detail = f"OPTIONS answered {status}" if status else "OPTIONS was not answered"
         if not status and why:
             detail = f"{detail}: {why}"
-        for trunk_id in self._at.get(name, ()):
+        for trunk_id in self._asked.get(name, ()):
             self._ordered(trunk_id, is_up=status is not None and status != 503)
             answered_at = self._answered_at.get(trunk_id)
             if status or why or answered_at is None or now - answered_at >= SPEAKS_FOR_S:
@@ -139,8 +159,11 @@ class TrunkWatch:
             return
         if is_up:
             self._answered_at[trunk_id] = now
+            self._behind_until.pop(trunk_id, None)
         else:
             self._answered_at.pop(trunk_id, None)
+            if trunk_id in self._unasked:
+                self._behind_until[trunk_id] = now + BEHIND_S
         self._ordered(trunk_id, is_up=is_up)
         self._tell(trunk_id, is_up=is_up, detail=detail)
 

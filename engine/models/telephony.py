@@ -70,6 +70,7 @@ class Trunk(Audited, Versioned, Stamped, Base):
     test_number: Mapped[str | None] = mapped_column(String(20))
     last_resort: Mapped[bool] = mapped_column(default=False)
     enabled: Mapped[bool] = mapped_column(default=True)
+    pings: Mapped[bool] = mapped_column(default=True)  # whether OPTIONS asks if it lives
     is_up: Mapped[bool | None] = mapped_column()  # what the SIP process last said; it routes by what it knows itself
     checked_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
 

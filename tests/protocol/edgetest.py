@@ -157,6 +157,7 @@ class Carrier(Party):
         super().__init__(transport, ip, tls)
         self.script = script
         self.is_silent = False
+        self.answers_options = True
         self._ringing: dict[str, bytes] = {}
         self._source: tuple[str, int] = ("", 0)
 
@@ -168,6 +169,8 @@ class Carrier(Party):
 
     def on_message(self, message: Request | Response, data: bytes, source: tuple[str, int]) -> None:
         if not isinstance(message, Request) or self.is_silent:
+            return
+        if message.method == "OPTIONS" and not self.answers_options:
             return
         if message.method in {"OPTIONS", "BYE", "MESSAGE", "PRACK", "UPDATE"}:
             self._reply(data, 200, source)

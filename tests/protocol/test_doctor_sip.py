@@ -128,6 +128,10 @@ async def test_trunks_over_udp_and_tcp_and_without_an_address() -> None:
     await plain.close()
     udp.transport.close()
     assert (await trunk_finding("t", ip, port, "tcp", config)).level == "bad"
+    silent = await trunk_finding("t", ip, udp.hop.port, "udp", config)
+    assert (silent.level, "switch the asking off on the trunk's page" in silent.detail) == ("bad", True)
+    unasked = await trunk_finding("t", ip, udp.hop.port, "udp", config, pings=False)
+    assert (unasked.level, unasked.detail.endswith("over udp, not asked whether it answers")) == ("good", True)
 
 
 async def test_every_worker_is_asked_at_the_ports_of_its_own() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from engine import crypto
 from engine.e911 import snapshot
+from engine.e911.trunks import UNASKED
 from engine.sip.message import Request
 from tests.protocol.edgetest import (
     CARRIER_IP,
@@ -117,6 +118,26 @@ async def test_trunks_are_pinged_and_a_silent_one_is_tried_last(tmp_path, keys, 
         await running.hear("trunk", lambda message: message["trunk_id"] == "trunk_first" and message["up"])
         await (await pbx.call(running.udp)).final()
     assert len(first.invites) == 1
+
+
+async def test_a_carrier_that_answers_calls_and_no_options_keeps_its_place_when_it_is_not_asked(
+    tmp_path, keys, parties
+):
+    """E-08: with the asking switched off, its silence puts no other trunk before it."""
+    first = await parties(Carrier("udp", CARRIER_IP, answering))
+    second = await parties(Carrier("tcp", SECOND_IP, answering))
+    first.answers_options = False
+    pbx = await parties(Pbx("udp", PBX_IP))
+    both = account(trunk(first.hop, pings=False), trunk(second.hop, "trunk_second", 20))
+    async with edge(tmp_path, keys, both, ping_s=0.5) as running:
+        told = await running.hear("trunk", lambda message: message["trunk_id"] == "trunk_first")
+        assert (told["up"], told["detail"]) == (True, UNASKED)
+        while len(second.requests("OPTIONS")) < 2:  # as often as the first would have been asked
+            await asyncio.sleep(0.05)
+        assert (await running.settled())["trunks_down"] == []
+        assert (await (await pbx.call(running.udp)).final()).status == 200
+    assert (len(first.invites), second.invites) == (1, [])
+    assert first.requests("OPTIONS") == []
 
 
 async def test_a_call_that_no_trunk_is_known_to_take_tries_the_silent_one_all_the_same(tmp_path, keys, parties):

@@ -45,6 +45,7 @@ def upgrade() -> None:
     op.add_column("location_test", sa.Column("passed_before_at", sa.DateTime(), nullable=True))
     outdated = sa.Column("outdated_carrier_ids", sa.JSON(none_as_null=True), nullable=False, server_default="{}")
     op.add_column("location", outdated)
+    op.add_column("trunk", sa.Column("pings", sa.Boolean(), nullable=False, server_default=sa.true()))
     op.add_column("emergency_call", sa.Column("writer", sa.String(length=16), nullable=True))
     op.create_index("ix_emergency_call_writer", "emergency_call", ["writer"])
     _who_carries_calls()

@@ -53,6 +53,7 @@ WHOLE = {
         {
             "id": "trunk_2", "name": "B", "priority": 20, "host": "[2001:db8::1]", "port": 5080, "transport": "TCP",
             "profile": "generic", "location_mode": "none", "test_number": "933", "last_resort": True, "enabled": False,
+            "pings": False,
         },
         {"id": "trunk_1", "name": "A", "priority": 10, "host": "sip.example.com"},
     ],
@@ -81,6 +82,7 @@ def test_what_is_saved_is_loaded(tmp_path, keys):
         True,
     )
     assert (second.host, second.transport, second.last_resort, second.enabled) == ("2001:db8::1", "tcp", True, False)
+    assert (first.pings, second.pings) == (True, False), "a copy of before the question was there asks"
 
 
 def test_a_large_account_is_kept_in_full(tmp_path, keys):

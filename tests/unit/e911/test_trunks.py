@@ -3,7 +3,7 @@
 import pytest
 
 from engine.e911.location import AccountTable, LocationTable, Trunk
-from engine.e911.trunks import MAX_PINGS_AT_ONCE, STALLED_S, TrunkWatch
+from engine.e911.trunks import BEHIND_S, MAX_PINGS_AT_ONCE, STALLED_S, UNASKED, TrunkWatch
 from engine.sip.forward import Hop
 from engine.sip.names import Found
 from engine.sip.resolve import Resolver
@@ -161,6 +161,54 @@ async def test_a_trunk_that_says_it_is_out_of_service_is_told_at_once(watch, cha
     made.called("a", 130.0, is_up=False, detail="a call was unanswered")
     made.pinged(("192.0.2.1", 5060, "udp"), 200, 140.0)
     assert [change[2] for change in changes if change[1] == "a"] == [True, False, True, False, True]
+
+
+async def test_a_trunk_that_shall_not_be_asked_keeps_its_place_until_a_call_fails_by_it(watch, changes):
+    """E-08: a carrier that answers no OPTIONS is not put behind others for that; a call that failed puts it there for
+    five minutes, or until another is answered.
+    """
+    made, table, _ = watch
+    quiet = Trunk("q", "Q", 1, "192.0.2.40", pings=False)
+    table.put(account("account_3", quiet, Trunk("beside", "B", 2, "192.0.2.41")))
+    for _ in range(2):
+        made.follow_table(set())
+    assert ("192.0.2.40", 5060, "udp") not in {name for name, _ in made.take_due(0.0)}
+    assert "192.0.2.40" in made.ips, "what it sends is the carrier's all the same"
+    made.pinged(("192.0.2.40", 5060, "udp"), None, 0.0)
+    assert "q" not in made.down
+    for answered in (False, True):
+        made.called("q", 100.0, is_up=False, detail="a call was unanswered")
+        assert "q" in made.down
+        made.take_due(99.9 + BEHIND_S)
+        assert "q" in made.down
+        if answered:
+            made.called("q", 101.0, is_up=True, detail="a call was answered (200)")
+        else:
+            made.take_due(100.0 + BEHIND_S)
+        assert "q" not in made.down
+    assert [change[2:] for change in changes if change[1] == "q"] == [
+        (True, UNASKED),
+        (False, "a call was unanswered"),
+        (True, "5 minutes have passed since a call failed"),
+        (False, "a call was unanswered"),
+        (True, "a call was answered (200)"),
+    ]
+
+
+async def test_asking_is_switched_off_and_on_again_at_once(watch, changes):
+    """E-08: one that was behind others for its silence has its place back with the change; a new ping goes out when it
+    shall be asked again.
+    """
+    made, table, _ = watch
+    name = ("192.0.2.40", 5060, "udp")
+    for pings in (True, False, True):
+        table.put(account("account_3", Trunk("q", "Q", 1, "192.0.2.40", pings=pings)))
+        made.follow_table(set())
+        assert (name in {each for each, _ in made.take_due(0.0)}) is pings
+        if pings:
+            made.pinged(name, None, 0.0)
+        assert ("q" in made.down) is pings
+    assert [change[2] for change in changes if change[1] == "q"] == [False, True, False]
 
 
 NAME = ("192.0.2.1", 5060, "udp")

@@ -227,6 +227,7 @@ async def test_the_snapshot_holds_all_a_call_needs_and_no_lines_secret(database:
                 "test_number": "933",
                 "last_resort": True,
                 "enabled": True,
+                "pings": True,
             }
         ],
         "numbers": [
