@@ -140,6 +140,7 @@ async def _history_page(request: web.Request, error: EngineError | None) -> web.
         name=name,
         href=_href(profile.name, name),
         row=template,
+        asked=await _back_to(request) or 0 if isinstance(error, Warned) else None,
         versions=versions,
         before=before,
         after=after,
@@ -182,6 +183,8 @@ async def post_revert(request: web.Request) -> web.Response:
     template = await _template(request, request[SESSION])
     if template is None:
         raise NotFound("This account never had a text of its own for that template.")
+    if known.examined.warnings and not known.examined.faults and not await typed(request, "accept"):
+        raise Warned(" ".join(known.examined.warnings))
     await refuse_stale(request, template)
     number = await _back_to(request)
     await template_texts.revert_template(request[SESSION], request[ACTOR], template, number, known.examined)

@@ -88,6 +88,13 @@ async def test_a_file_that_loses_the_provisioning_url_is_published_only_when_ask
     await page.get_by_role("button", name="Try and publish").click()
     await expect(page.get_by_text("Template published.", exact=False).first).to_be_visible()
     await expect(page.get_by_label("Jinja template")).to_have_value(lost)
+    await page.get_by_label("Jinja template").fill(text + "phone_setting.backlight_time = 60\n")
+    await page.get_by_role("button", name="Try and publish").click()
+    await page.get_by_role("link", name="History").click()
+    await page.get_by_role("button", name="Go back to version 1").click()
+    await expect(page.get_by_role("alert")).to_contain_text("no longer names the provisioning URL")
+    await page.get_by_role("button", name="Go back to version 1 all the same").click()
+    await expect(page.get_by_text("Back to version 1").first).to_be_visible()
 
 
 async def test_an_operator_reads_templates_and_changes_settings_and_an_auditor_changes_neither(

@@ -1,12 +1,16 @@
 """An account's own templates, over the API and as pages."""
 
 import pytest
+from sqlalchemy import update
 
+from engine.models import TemplateVersion
+from engine.provisioning import vendors
 from tests.unit.admin.adminport import AdminPort, Site
 
 pytestmark = pytest.mark.enable_socket  # a real listener on loopback
 
 PATH = "/api/v1/templates"
+SHIPPED = vendors.known().profiles["yealink"].templates
 OWN = "{% extends 'time.cfg.j2' %}\n"
 SHIPPED_PLUS = "{% include 'time.cfg.j2' %}\nphone_setting.backlight_time = 60\n"
 
@@ -171,3 +175,32 @@ async def test_a_text_that_another_needs_is_neither_reverted_nor_deleted(port: A
     assert (await (await port.call("GET", path, site.auth)).json())["body"] == NEEDED
     assert (await port.call("DELETE", f"{PATH}/{needing['id']}", anyhow)).status == 204
     assert (await port.call("POST", f"{path}/revert", anyhow, json={"number": None})).status == 200
+
+
+async def test_going_back_to_what_is_warned_of_takes_two_words_and_to_what_breaks_by_now_none_does(
+    port: AdminPort, site: Site
+) -> None:
+    """P-17: tried like a new text, on the page as over the API."""
+    lost = SHIPPED["base.cfg.j2"].replace("static.auto_provision.server.url = {{ config.provisioning_url }}\n", "")
+    made = await _create(port, site, lost, "base.cfg.j2")
+    path, page = f"{PATH}/{made['id']}", "/phones/templates/yealink/base.cfg.j2"
+    await port.call("PATCH", path, site.auth | {"If-Match": "*"}, json={"body": "{% extends 'base.cfg.j2' %}\n"})
+    browser = await port.browser(site)
+    told = await port.call("POST", f"{page}/revert", browser, data={"number": "1"})
+    text = await told.text()
+    assert (told.status, "no longer names the provisioning URL" in text) == (409, True)
+    assert "Go back to version 1 all the same" in text
+    form = {"number": "1", "accept": "on"}
+    done = await port.call("POST", f"{page}/revert", browser, data=form, allow_redirects=False)
+    assert (done.status, (await _in_force(port, site, path))["number"]) == (303, 3)
+    async with port.database.sessions.begin() as session:
+        await session.execute(update(TemplateVersion).where(TemplateVersion.number == 2).values(body="{% if %}"))
+    broken = await port.call("POST", f"{path}/revert", site.auth | {"If-Match": "*"}, json={"number": 2})
+    assert (broken.status, (await broken.json())["errors"][0]["field"]) == (422, "number")
+    shown = await port.call("POST", f"{page}/revert", browser, data={"number": "2", "accept": "on"})
+    assert (shown.status, "line 1 of base.cfg.j2" in await shown.text()) == (422, True)
+    assert (await _in_force(port, site, path))["number"] == 3
+
+
+async def _in_force(port: AdminPort, site: Site, path: str) -> dict:
+    return await (await port.call("GET", path, site.auth)).json()
