@@ -5,6 +5,7 @@ The files hold the provisioning URL, so making one is the audited reading of the
 
 import ipaddress
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -33,7 +34,7 @@ async def account_for(session: AsyncSession, account_id: str | None) -> Account:
     found = next((one for one in accounts if one.id == account_id), None)
     if found is None:
         known = ", ".join(f"{one.id} ({one.name})" for one in accounts) or "none yet"
-        raise Invalid(f"Say whose phones with --account. Accounts here: {known}.")
+        raise Invalid(f"Say whose with --account. Accounts here: {known}.")
     return found
 
 
@@ -54,6 +55,18 @@ async def files_of(
     token = await phones.reveal_token_to_hand_out(session, actor, account)
     url = tokens.provisioning_url(base, token)
     return dhcp.snippet(wish.name, url, vendors.known().profiles.values(), tftp=tftp_address(config))
+
+
+def warning_of(base: str) -> str:
+    """What to say of an address that only this machine reaches; empty: none such."""
+    host = urlsplit(base).hostname or ""
+    try:
+        is_own = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_own = host == "localhost"
+    if not is_own:
+        return ""
+    return f"No phone reaches {host}, which is this machine itself: name it as phones reach it (--base, public_url)."
 
 
 def tftp_address(config: Config) -> str:

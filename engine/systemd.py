@@ -27,6 +27,7 @@ UNITS = (
 )  # fmt: skip
 LOW_PORTS = 1024
 _HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
+_TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108  # what PrivateTmp hides
 _NOT_HANDED_ON = frozenset({"CALLPOINT_CONFIG", STARTED_AS, "CALLPOINT_CASES"})
 
 
@@ -71,11 +72,16 @@ def units(
         "is_server": database is None,
         "database": make_url(config.database_url).database or "callpoint",
         "low_ports": ", ".join(_low_ports(config)),
-        "is_in_home": any(path.is_relative_to(home) for path in (folder, program, *written) for home in _HOMES),
+        "is_in_home": _is_below(_HOMES, folder, program, *written),
+        "is_in_tmp": _is_below(_TEMPORARY, folder, program, *written),
         "written": [_word(str(path)) for path in sorted(written)],
         "backups": BACKUPS,
     }
     return {name: templates.get_template(f"{name}.j2").render(values) for name in UNITS}
+
+
+def _is_below(folders: tuple[Path, ...], *paths: Path) -> bool:
+    return any(path.is_relative_to(folder) for path in paths for folder in folders)
 
 
 def _is_setting(name: str) -> bool:

@@ -326,6 +326,7 @@ async def _facts(request: web.Request, standing: Standing) -> e911_alarms.Standi
         days=LOOKS_BACK.days,
         country=standing.account.country,
         has_callback=await store_calls.has_callback_number(session, account_id),
+        mute_lines=await store_calls.count_mute_lines(session, standing.account),
         moved=await store_tests.count_moved(session, account_id, now - UNTESTED_AFTER),
         shadows=await _shadows(request, standing),
         unplaced=await _unplaced(request, since),
@@ -498,7 +499,10 @@ def _live_step(standing: Standing) -> Step:
         text = f"Send {number} here when all is there. Missing now: {', '.join(missing)}."
         return Step("live", title, text, is_done=False, address="/help/emergency", action="How calls get here")
     if not standing.account.emergency_enabled:
-        text = f"All is there. Send {number} from the PBX here, then say in Settings that emergency calling is live."
+        text = (
+            f"All is there. Send {number} from the PBX here, then say in Settings that emergency calling is live. "
+            "The E911 report shows what each device's call would tell."
+        )
         return Step("live", title, text, is_done=False, address="/settings#live", action="Go live")
     test = ", and test each location with 933" if standing.is_testable else ""
     text = f"Send {number} from the PBX here. Keep Alerts open at the front desk{test}."

@@ -23,7 +23,8 @@ from engine.provisioning.phones import PhoneFields
 from engine.provisioning.vendors import Mac
 
 _NAMES = (
-    "mac", "model", "label", "location_id", "extension", "display_name", "sip_user", "secret", "pbx_id", "anyway",
+    "mac", "model", "label", "location_id", "extension", "display_name", "sip_user", "secret", "callback_number",
+    "pbx_id", "anyway",
 )  # fmt: skip
 
 

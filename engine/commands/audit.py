@@ -8,8 +8,6 @@ import typer
 
 from engine import config as configuration
 from engine.commanding import ConfigOption, cli, opened, run_to_end
-from engine.commands.people import known_accounts
-from engine.errors import Invalid
 
 app = typer.Typer(no_args_is_help=True, help="The audit log.")
 
@@ -45,30 +43,29 @@ def audit_key(config: ConfigOption = None) -> None:
 
 @app.command("export")
 def audit_export(
-    account: Annotated[str, typer.Option(help="The account's id, or `platform`.")],
+    account: Annotated[str, typer.Option(help="The account's id, or `platform`; may be left out with one alone.")] = "",
     config: ConfigOption = None,
 ) -> None:
     """Print one chain as JSON Lines, checkpoints first. The export itself is an entry of that chain."""
     from engine import crypto
-    from engine.accounts import store
     from engine.audit.checkpoints import export_lines, sign_head, signer_of
     from engine.audit.events import Event
     from engine.audit.record import PLATFORM, record
+    from engine.boot_snippet import account_for
 
     settings = configuration.load(config)
 
     async def work() -> None:
         async with opened(settings) as database:
             async with database.sessions.begin() as session:
-                if account != PLATFORM and await store.account_by_id(session, account) is None:
-                    raise Invalid(f"There is no account {account}. Accounts: {await known_accounts(session)}.")
-                record(session, cli(None if account == PLATFORM else account), Event.AUDIT_LOG_EXPORT)
+                chain = account if account == PLATFORM else (await account_for(session, account or None)).id
+                record(session, cli(None if chain == PLATFORM else chain), Event.AUDIT_LOG_EXPORT)
             signer = signer_of(crypto.load(settings.key_file))
             async with database.sessions.begin() as session:
                 if signer is not None:
-                    await sign_head(session, signer, account)
+                    await sign_head(session, signer, chain)
             async with database.sessions() as session:
-                async for line in export_lines(session, account):
+                async for line in export_lines(session, chain):
                     sys.stdout.buffer.write(line.encode("utf-8", "surrogatepass") + b"\n")
 
     run_to_end(work())

@@ -163,7 +163,7 @@ async def _resealed(settings: Config, *, as_json: bool) -> int:
 
     def told(count: int) -> None:
         if not as_json and (done + count) % 10_000 < resealing.ROWS:
-            typer.echo(f"{done + count} …", err=True)
+            typer.echo(f"{done + count} values sealed …", err=True)
 
     async with opened(settings) as database:
         for _ in range(PASSES):

@@ -52,7 +52,12 @@ def snippet(
         _write_or_print(units, into)
         return
     if name in SERVERS:
-        _write_or_print(run_to_end(_boot_snippet(settings, name, account, base)), into)
+        from engine.boot_snippet import warning_of
+
+        files = run_to_end(_boot_snippet(settings, name, account, base))
+        if warning := warning_of(base or settings.provisioning.public_url):
+            typer.secho(warning, err=True, fg="yellow")
+        _write_or_print(files, into)
         return
     wish = Wish(name, account, tuple(node or ()), tuple(carrier or ()), listen, folder, whole, phones)
 

@@ -236,7 +236,9 @@ async def _account(session: AsyncSession, account: Account, config: Config) -> A
         yield Finding(f"{account.name}: trunks", "bad", "none: a 911 call has nowhere to go. Add one under Settings.")
     for trunk in trunks:
         what = f"{account.name}: trunk {trunk.name}"
-        yield await trunk_finding(what, trunk.host, trunk.port, trunk.transport, config, pings=trunk.pings)
+        yield await trunk_finding(
+            what, trunk.host, trunk.port, trunk.transport, config, pings=trunk.pings, is_up=bool(trunk.is_up)
+        )
         for finding in reference_findings(what, trunk, config):
             yield finding
         for finding in credentials_findings(what, trunk.auth_user, has_secret=bool(trunk.secret)):

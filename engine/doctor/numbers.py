@@ -1,12 +1,11 @@
 """What `callpoint doctor` says of numbers: can responders call back, and does an extension have one of theirs."""
 
-from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.db import utc_now
-from engine.e911 import callback_numbers, sites, store
+from engine.e911 import callback_numbers, sites, store, store_calls
 from engine.findings import Finding
-from engine.models import Account, Line, Number
+from engine.models import Account
 
 NAMED = 5  # of a kind; the pages show the rest
 
@@ -36,11 +35,7 @@ async def _silent_lines(session: AsyncSession, account: Account, *, has_pools: b
     """Lines with no number of their own, where no location lends them one."""
     if has_pools:
         return []
-    own = select(Number.line_id).where(Number.account_id == account.id, Number.line_id.is_not(None))
-    query = select(func.count()).where(
-        Line.account_id == account.id, Line.callback_number.is_(None), Line.id.not_in(own)
-    )
-    count = await session.scalar(query) or 0
+    count = await store_calls.count_lines_without_number(session, account.id)
     if not count:
         return []
     who = f"{count} line{'' if count == 1 else 's'} with no number of {'its' if count == 1 else 'their'} own"

@@ -101,10 +101,12 @@ def certificate_findings(config: Config, now: datetime) -> list[Finding]:
 
 
 async def trunk_finding(
-    what: str, host: str, port: int | None, transport: str, config: Config, *, pings: bool = True
+    what: str, host: str, port: int | None, transport: str, config: Config, *, pings: bool = True, is_up: bool = False
 ) -> Finding:
-    """Whether a trunk's name leads somewhere, and somebody is there who is what TLS wants proven. `pings`: it may be
-    asked by OPTIONS.
+    """Whether a trunk's name leads somewhere, and somebody is there who is what TLS wants proven.
+
+    Args:
+        pings: It may be asked by OPTIONS. is_up: The node says that it answers: by its calls, where it is silent here.
     """
     hops = await _hops(host, port, transport)
     if not hops:
@@ -114,11 +116,12 @@ async def trunk_finding(
     if transport == "tcp" and not await answers(first.ip, first.port):
         return Finding(what, "bad", f"{place} refuses TCP: calls fail over from it.")
     if transport == "udp" and pings and not await answers_sip(Listen(first.ip, first.port)):
+        but = "though a call was answered there lately" if is_up else "so calls may not get through"
         detail = (
-            f"{place} does not answer OPTIONS: calls may not get through. Where the carrier answers none, switch the "
-            "asking off on the trunk's page."
+            f"{place} does not answer OPTIONS, {but}. Where the carrier answers none, switch the asking off on the "
+            "trunk's page: until then it is tried behind those that answer."
         )
-        return Finding(what, "bad", detail)
+        return Finding(what, "warning" if is_up else "bad", detail)
     if transport == "tls":
         fault = await trunk_tls_fault(first, tls_files(config))
         if fault:

@@ -117,6 +117,7 @@ class Standing:
     days: int = 7
     country: str = "US"  # of the account
     has_callback: bool = True  # some line, location or pool, or the account, has a number to call back
+    mute_lines: int = 0  # with no number of their own, where neither the account nor any location has one
     unplaced: Unplaced | None = None
     shadows: Sequence[Shadow] = ()
     moved: int = 0  # of the untested ones: tested lately, with an address they have no more
@@ -189,6 +190,13 @@ def _of_calls(now: Standing) -> list[Alarm]:
         text = (
             f"No number to call back is set anywhere: when a {now.number} call breaks off, the dispatcher reaches the "
             "caller only if the PBX sent a whole number. Give one to the account, and to lines and locations."
+        )
+        found.append(Alarm(AlarmKind.NO_CALLBACK, text, "Add a number", "/settings"))
+    elif now.is_connected and now.mute_lines:
+        text = (
+            f"{_many(now.mute_lines, 'line has', 'lines have')} no number to call back, and neither the account nor a "
+            f"location has one: when a {now.number} call from there breaks off, the dispatcher reaches the caller only "
+            "if the PBX sent a whole number. Give one to the account, or to each line."
         )
         found.append(Alarm(AlarmKind.NO_CALLBACK, text, "Add a number", "/settings"))
     if now.disagreements:

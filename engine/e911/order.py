@@ -28,7 +28,7 @@ _NONE_CARRIED = Rung(Source.REQUEST, None, ("the request carries no location",))
 _NONE_REFERENCED = Rung(Source.REFERENCE, None, ("the request names no location to fetch",))
 _NO_PHONE = Rung(Source.PHONE, None, ("the request names no known phone",))
 _NO_LINE = Rung(Source.LINE, None, ("the caller is no known line",))
-_NO_PBX = Rung(Source.PBX_DEFAULT, None, ("no PBX",))
+_NO_PBX = Rung(Source.PBX_DEFAULT, None, ("the call came from no PBX",))
 _OF_PHONE = ("set on phone {}", "phone {} has no location of its own")
 _OF_LINE = ("set on line {}", "line {} has no location of its own")
 _OF_PBX = ("default of PBX {}", "PBX {} has no default location")
@@ -50,7 +50,8 @@ def resolve(
     Args:
         caller: Who a trusted peer says is calling.
         now: UTC. A location validated more than a year ago is used but flagged.
-        pbx: The trusted peer; None: the request came from no PBX, so that there is no PBX default.
+        pbx: The trusted peer; None, or one without an id (`callpoint call`): the request came from no PBX, so that
+            there is no PBX default.
         overlay: Sightings told since the account's table was written, by phone.
         carried: The locations in the request's own PIDF-LO, the most trusted first (RFC 5491 §3.3).
         referenced: What the request's location reference led to, when it names one.
@@ -69,7 +70,9 @@ def resolve(
     rungs += (
         _recorded(account, Source.PHONE, phone.location_id, _OF_PHONE, phone.mac) if phone is not None else _NO_PHONE,
         _recorded(account, Source.LINE, line.location_id, _OF_LINE, line.sip_user) if line is not None else _NO_LINE,
-        _recorded(account, Source.PBX_DEFAULT, pbx.default_location_id, _OF_PBX, pbx.name) if pbx else _NO_PBX,
+        _recorded(account, Source.PBX_DEFAULT, pbx.default_location_id, _OF_PBX, pbx.name)
+        if pbx and pbx.id
+        else _NO_PBX,
         _recorded(account, Source.ACCOUNT_DEFAULT, account.default_location_id, _OF_ACCOUNT, account.name),
     )
     if seen is not None:

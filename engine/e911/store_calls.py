@@ -223,6 +223,29 @@ async def has_callback_number(session: AsyncSession, account_id: str) -> bool:
     return False
 
 
+async def count_mute_lines(session: AsyncSession, account: Account) -> int:
+    """Lines with no number to call back of their own, where neither the account nor any location has one for them."""
+    lent = select(Number.id).where(Number.account_id == account.id, Number.location_id.is_not(None))
+    places = select(Location.id).where(
+        Location.account_id == account.id, func.coalesce(Location.callback_number, "") != ""
+    )
+    if account.callback_number:
+        return 0
+    for query in (lent, places):
+        if await session.scalar(query.limit(1)) is not None:
+            return 0
+    return await count_lines_without_number(session, account.id)
+
+
+async def count_lines_without_number(session: AsyncSession, account_id: str) -> int:
+    """Lines with no number to call back of their own."""
+    own = select(Number.line_id).where(Number.account_id == account_id, Number.line_id.is_not(None))
+    query = select(func.count()).where(
+        Line.account_id == account_id, func.coalesce(Line.callback_number, "") == "", Line.id.not_in(own)
+    )
+    return int(await session.scalar(query) or 0)
+
+
 async def count_recipients(session: AsyncSession, account_id: str) -> int:
     """How many addresses to mail the account itself names; locations name their own."""
     query = select(func.count()).select_from(NotificationRecipient)

@@ -8,7 +8,7 @@ import pytest
 from playwright.async_api import Page, expect
 from sqlalchemy import select
 
-from engine.models import Phone
+from engine.models import Line, Phone
 from tests.browser.looking import violations
 from tests.browser.site import Site
 
@@ -107,6 +107,26 @@ async def test_a_scanner_adds_phones_one_after_another(filled: Site, new_page: N
     await expect(page.get_by_text("Phones added.").first).to_be_visible()
     made = await _phones(filled)
     assert (made["805ec0000001"].label, made["805ec0000002"].label) == ("Desk 1", "Desk 2")
+
+
+async def test_a_phone_is_added_with_a_line_that_can_be_called_back(filled: Site, new_page: NewPage):
+    """S0-15: the first line's number is asked for where the line is made; a bad one is told and kept."""
+    page = await new_page(filled)
+    await page.goto(f"{filled.url}/phones/new")
+    await page.get_by_label("MAC address").fill("805ec0000003")
+    await page.get_by_label("Model").select_option("yealink/T46U")
+    await page.get_by_label("Extension").fill("177")
+    number = page.get_by_label("Callback number")
+    await number.fill("no number")
+    await page.get_by_role("button", name="Add phone").click()
+    await expect(number).to_have_attribute("aria-invalid", "true")
+    await expect(number).to_have_value("no number")
+    await number.fill("+15185550177")
+    await page.get_by_role("button", name="Add phone").click()
+    await expect(page.get_by_text("Phone added.").first).to_be_visible()
+    async with filled.database.sessions() as session:
+        line = (await session.scalars(select(Line).where(Line.extension == "177"))).one()
+    assert line.callback_number == "+15185550177"
 
 
 async def test_a_phone_that_is_there_already_is_named_with_a_link(filled: Site, new_page: NewPage):

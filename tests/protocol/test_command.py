@@ -153,6 +153,17 @@ async def test_a_tampered_export_fails_verification_with_the_line(node: Node) ->
     assert "line 2" in said.err  # the first is the signed checkpoint
 
 
+async def test_with_one_account_its_log_needs_no_name(node: Node) -> None:
+    """S1-02: and with several a wrong guess is not made."""
+    await node.set_up()
+    assert node.account_id in (await run(node, "audit", "export")).out
+    words = ("account", "create", "--name", "Other", "--owner-email", "other@example.com", "--password-stdin")
+    await run(node, *words, stdin=f"{PASSWORD}\n")
+    said = await run(node, "audit", "export")
+    assert (said.code, said.out) == (1, "")
+    assert node.account_id in said.err
+
+
 async def test_the_checkpoint_of_an_export_is_signed_with_the_key_that_the_command_prints(node: Node) -> None:
     """S1-02: whoever noted the key finds a log that was signed anew, and an end that was cut off."""
     await node.set_up()

@@ -130,6 +130,8 @@ async def test_trunks_over_udp_and_tcp_and_without_an_address() -> None:
     assert (await trunk_finding("t", ip, port, "tcp", config)).level == "bad"
     silent = await trunk_finding("t", ip, udp.hop.port, "udp", config)
     assert (silent.level, "switch the asking off on the trunk's page" in silent.detail) == ("bad", True)
+    spoken_for = await trunk_finding("t", ip, udp.hop.port, "udp", config, is_up=True)
+    assert (spoken_for.level, "though a call was answered there lately" in spoken_for.detail) == ("warning", True)
     unasked = await trunk_finding("t", ip, udp.hop.port, "udp", config, pings=False)
     assert (unasked.level, unasked.detail.endswith("over udp, not asked whether it answers")) == ("good", True)
 

@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from engine.__main__ import app
 from engine.audit.record import SYSTEM
-from engine.boot_snippet import BootWish, account_for, files_of, tftp_address
+from engine.boot_snippet import BootWish, account_for, files_of, tftp_address, warning_of
 from engine.config import Bootstrap, Config, Provisioning
 from engine.errors import Invalid, NotFound
 from engine.models import AuditEntry
@@ -42,6 +42,15 @@ async def test_without_an_address_that_phones_reach_nothing_is_written_or_read(d
             await files_of(session, SYSTEM, made, Config(), BootWish("kea"))
         files = await files_of(session, SYSTEM, made, Config(), BootWish("kea", base="http://192.0.2.7:8080"))
     assert f"http://192.0.2.7:8080/p/{token}/" in files["callpoint.json"]
+
+
+@pytest.mark.parametrize(
+    ("base", "is_told"),
+    [("http://127.0.0.1:8080", True), ("http://localhost", True), ("http://[::1]:8080", True),
+     ("http://192.0.2.7:8080", False), ("https://phones.example.com", False)],
+)  # fmt: skip
+def test_an_address_that_only_this_machine_reaches_is_told(base, is_told):
+    assert bool(warning_of(base)) is is_told
 
 
 async def test_an_account_is_named_where_there_are_several(database, account):

@@ -30,6 +30,7 @@ def test_the_units_start_the_command_of_this_folder_with_its_configuration() -> 
     assert "ReadWritePaths=/var/lib/callpoint\n" in unit
     assert "CapabilityBoundingSet=\n" in unit
     assert "ProtectHome=yes\n" in unit
+    assert "\nPrivateTmp=yes\n" in unit
 
 
 def test_nothing_but_the_main_process_is_ended_and_it_is_never_given_up() -> None:
@@ -77,6 +78,14 @@ def test_a_low_port_a_home_and_postgresql_are_provided_for() -> None:
     assert "After=network-online.target postgresql.service\n" in made["callpoint.service"]
     assert "pg_dump --format=custom" in made["callpoint-backup.service"]
     assert "pg_dump" not in written(on_sqlite())["callpoint-backup.service"]
+
+
+@pytest.mark.parametrize("place", ["/tmp/try", "/var/tmp/try"])
+def test_a_unit_of_a_temporary_folder_can_start_and_says_where_to_move(place: str) -> None:
+    """PrivateTmp would hide the very program from the service."""
+    made = units(on_sqlite(), None, program=Path(place, ".venv/bin/callpoint"), folder=Path(place), environ={})
+    assert "\nPrivateTmp=yes" not in made["callpoint.service"]
+    assert "Move it to /opt." in made["callpoint.service"]
 
 
 @pytest.mark.enable_socket

@@ -70,7 +70,8 @@ async def test_a_trunk_with_a_user_and_no_password_says_so_wherever_it_is_shown(
     assert warning in (await browser.ask("GET", page))[1]
     assert "No password" in (await browser.ask("GET", "/settings"))[1]
     form = {"name": "One", "host": "sip.one.example", "port": "5060", "priority": "10", "transport": "udp",
-            "profile": "generic", "location_mode": "value", "enabled": "on", "pings": "on", "auth_user": "acme"}  # fmt: skip
+            "profile": "generic", "location_mode": "value", "enabled": "on", "pings": "on",
+            "auth_user": "acme"}  # fmt: skip
     status, _, leads_to = await browser.ask("POST", page, version="1", **form)
     assert (status, leads_to.partition("?")[0]) == (303, page)  # where the warning stands
     # nothing was changed, so its version is the same

@@ -173,6 +173,26 @@ async def test_a_number_to_call_back_may_stand_anywhere(database: Database) -> N
         assert await store_calls.has_callback_number(session, account.id)
 
 
+async def test_lines_that_nobody_can_call_back_are_counted_though_others_have_a_number(database: Database) -> None:
+    """S0-18: a number of their own, of the account or of any location ends it."""
+    async with database.sessions.begin() as session:
+        account = await add_account(session, callback_number=None)
+        line, other = await add_line(session, account, "101"), await add_line(session, account, "102")
+        line.callback_number, other.callback_number = "+15185550101", None
+        await session.flush()
+        assert await store_calls.count_mute_lines(session, account) == 1
+        account.callback_number = "+15185550100"
+        assert await store_calls.count_mute_lines(session, account) == 0
+        account.callback_number = None
+        place = await add_location(session, account)
+        place.callback_number = "+15185550199"
+        await session.flush()
+        assert await store_calls.count_mute_lines(session, account) == 0
+        place.callback_number, other.callback_number = None, "+15185550102"
+        await session.flush()
+        assert await store_calls.count_mute_lines(session, account) == 0
+
+
 async def test_the_newest_refused_emergency_call_is_found_among_other_refusals(database: Database) -> None:
     """S0-18: a 911 from an address of no PBX is told for a day; other requests of strangers are not."""
     now = utc_now()

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.enable_socket  # a real listener on loopback
         ("line 101 has no location of its own", "Line 101 has no location of its own."),
         ("10.4.12.31 is in 10.4.12.0/24", "10.4.12.31 is in 10.4.12.0/24."),
         ("lis.example.net answered", "lis.example.net answered."),
-        ("no PBX", "No PBX."),
+        ("the call came from no PBX", "The call came from no PBX."),
         ("It is said already.", "It is said already."),
         (None, ""),
     ],

@@ -47,6 +47,11 @@ def test_where_all_is_well_nothing_is_said() -> None:
         ({"untested": 1, "without_caller": 1}, "untested", "At 1 location no test was possible", "/locations/tests"),
         ({"untested": 1, "moved": 1}, "untested", "The address of 1 location was changed since its last", "/locations"),
         ({"has_callback": False}, "no_callback", "No number to call back is set anywhere: when a 911", "/settings"),
+        (
+            {"mute_lines": 1}, "no_callback",
+            "1 line has no number to call back, and neither the account nor a location has one: when", "/settings",
+        ),
+        ({"mute_lines": 2}, "no_callback", "2 lines have no number to call back", "/settings"),
         ({"places": [BARE]}, "no_address", "Home office has no address: the dispatcher", "/locations"),
         (
             {"places": [replace(GOOD.places[0], status="rejected")]}, "rejected",
