@@ -74,7 +74,7 @@ class TrunkWatch:
             for trunk in account.trunks:
                 if trunk.enabled:
                     self._owner[trunk.id] = account.account_id
-                    name = (trunk.host, trunk.port, trunk.transport)
+                    name: Name = (trunk.host, trunk.port, trunk.transport)
                     self._at.setdefault(name, []).append(trunk.id)
                     if trunk.pings:
                         self._asked.setdefault(name, []).append(trunk.id)
