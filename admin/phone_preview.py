@@ -73,7 +73,7 @@ async def against_fetched(request: web.Request, phone: Phone) -> list[FilePrevie
 async def against_change(request: web.Request, phone: Phone, change: Change) -> list[FilePreview]:
     """Each file as a proposed change would make it, compared with how it would be served now."""
     reader = await dryrun.reader_of(request[SESSION], request.app[INDEX], phone.account_id, change)
-    subject = await reader.subject(phone)
+    subject = next(iter(await reader.subjects([phone])), None)
     if subject is None:
         return []
     url = _url(request)

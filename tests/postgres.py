@@ -3,6 +3,7 @@
 PostgreSQL refuses to run as root; then it runs as the user `postgres` or `nobody`.
 """
 
+import asyncio
 import contextlib
 import os
 import pwd
@@ -16,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
+from engine.db import Database
 from tests.ports import free_port
 
 LONGEST_S = 600  # a large database that is kept writes back what it holds before it stops
@@ -63,6 +66,17 @@ def running_postgres(
             _await_answers(folder / "pg_isready", port, server, Path(base) / "log")
             yield f"postgresql+asyncpg://callpoint@127.0.0.1:{port}/postgres"
             server.send_signal(signal.SIGINT if kept else signal.SIGQUIT)  # fast, immediate
+
+
+async def until_somebody_waits(database: Database, kind: str = "transactionid") -> None:
+    """Until a transaction waits for another one; `kind`: for a lock of that type, as the server calls it."""
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = :kind")
+    async with asyncio.timeout(30.0):
+        while True:
+            async with database.sessions() as session:
+                if await session.scalar(waiting, {"kind": kind}):
+                    return
+            await asyncio.sleep(0.02)
 
 
 @contextlib.contextmanager

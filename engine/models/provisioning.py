@@ -66,7 +66,10 @@ class Rollout(Audited, Versioned, Stamped, Base):
     resource_type = "rollout"
     unaudited_columns = frozenset({"counts", "asked_at"})
     unversioned_columns = frozenset({"counts", "asked_at"})
-    __table_args__ = (Index("ix_rollout_account_state", "account_id", "state"),)
+    __table_args__ = (
+        Index("ix_rollout_account_state", "account_id", "state"),
+        Index("ix_rollout_running", "account_id", "kind", "target", unique=True, **only_where("state = 'canary'")),
+    )
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"))
     kind: Mapped[str] = mapped_column(String(20))  # template | settings

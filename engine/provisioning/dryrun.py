@@ -40,7 +40,7 @@ from engine.provisioning.runs import RunKind
 
 BATCH = 100  # phones handed to the worker at once: about a third of a second of its work
 SLICE_S = 0.005  # the server reads phones for this long, then lets everybody else run
-READ_AT_ONCE = 4  # questions on their way to a database that is not in the same process
+READ_AT_ONCE = 10  # phones that are asked for at once
 UNDER_WAY = 2
 MAX_RUNS = 20  # kept in memory, of all accounts
 MAX_GROUPS = 60
@@ -261,8 +261,7 @@ class DryRuns:
             batch: list[Subject] = []
             started = time.perf_counter()
             for at in range(0, len(phones), READ_AT_ONCE):
-                some = (reader.subject(phone) for phone in phones[at : at + READ_AT_ONCE])
-                batch += [subject for subject in await asyncio.gather(*some) if subject is not None]
+                batch += await reader.subjects(phones[at : at + READ_AT_ONCE])
                 took = time.perf_counter() - started
                 if took >= SLICE_S:
                     self.longest_slice_s = max(self.longest_slice_s, took)
@@ -308,11 +307,12 @@ class Reader:
     in_canary: frozenset[str]
     _overrides: dict[str, tuple[Mapping[str, str], Mapping[str, str]]] = field(default_factory=dict)
 
-    async def subject(self, phone: "Row[Any] | Phone") -> Subject | None:
-        """None: the phone is gone."""
-        before = await self.index.phone(phone.id)
-        if before is None:
-            return None
+    async def subjects(self, phones: "Sequence[Row[Any] | Phone]") -> list[Subject]:
+        """In their order, without those that are gone."""
+        found = await self.index.phones([phone.id for phone in phones])
+        return [await self._subject(found[phone.id], phone) for phone in phones if phone.id in found]
+
+    async def _subject(self, before: settings.PhoneRecord, phone: "Row[Any] | Phone") -> Subject:
         old, new = await self._overrides_of(before.vendor, phone.id)
         return Subject(before, self._changed(before, phone), old, new)
 

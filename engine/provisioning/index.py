@@ -10,8 +10,9 @@ two walks as a right one.
 """
 
 import json
+import re
 import sqlite3
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import cache
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, bindparam, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -34,6 +35,8 @@ from engine.provisioning.policy import Policy
 from engine.provisioning.settings import AccountRecord, LineRecord, PhoneRecord
 
 _OF_ALL_PHONES = frozenset({SourceKind.GLOBAL, SourceKind.ACCOUNT})
+_SHARED_LEVELS = frozenset({merge.GLOBAL_NAME, merge.ACCOUNT_NAME})
+_ALONE = re.compile(r"IN \(:(\w+)\)")
 READ_TIMEOUT_S = 0.1  # a reader of a WAL database waits for nobody; this bounds the odd recovery
 _FIND = """
 SELECT a.id, COALESCE(r.value, 0), p.id, COALESCE(p.vendor, ''), COALESCE(p.model, ''),
@@ -46,15 +49,15 @@ WHERE a.provisioning_token_index = :token_index OR a.next_provisioning_token_ind
 _OF_ACCOUNT = """a.id, a.timezone, a.country, a.phone_admin_password, a.next_provisioning_token,
   COALESCE(CAST(a.provisioning_policy AS TEXT), '')"""
 _ACCOUNT = f"SELECT {_OF_ACCOUNT} FROM account a WHERE a.id = :account_id"  # noqa: S608 - our own text
-_PHONE = f"""
-SELECT {_OF_ACCOUNT}, p.mac, p.vendor, p.model, p.label, p.settings, COALESCE(o.timezone, ''), o.civic_address,
+_PHONES = f"""
+SELECT {_OF_ACCOUNT}, p.id, p.mac, p.vendor, p.model, p.label, p.settings, COALESCE(o.timezone, ''), o.civic_address,
   COALESCE(p.location_id, ''), COALESCE(o.name, ''), p.file_key
 FROM phone p JOIN account a ON a.id = p.account_id LEFT JOIN location o ON o.id = p.location_id
-WHERE p.id = :phone_id"""  # noqa: S608 - our own text
+WHERE p.id IN (:phone_id)"""  # noqa: S608 - our own text
 _FIRST_OF_PHONE = 6  # the columns before are the account's
-_ASSETS = """
-SELECT name, kind, vendor, models, firmware, content_type, size_bytes, sha256 FROM asset
-WHERE account_id = :account_id AND name IN (:logo, :firmware, :ringtone)"""
+_ASSET = "SELECT name, kind, vendor, models, firmware, content_type, size_bytes, sha256 FROM asset"
+_ASSETS = f"{_ASSET} WHERE account_id = :account_id AND name IN (:logo, :firmware, :ringtone)"
+_ASSETS_OF_MANY = f"{_ASSET} WHERE account_id = :account_id AND name IN (:name)"
 _PHONEBOOK = """
 SELECT COALESCE(NULLIF(display_name, ''), extension), extension FROM line WHERE account_id = :account_id
 UNION ALL SELECT name, number FROM contact WHERE account_id = :account_id"""
@@ -68,6 +71,13 @@ SELECT 'rollout', r.id, r.target, r.change FROM rollout r
 WHERE r.account_id = :account_id AND r.state = 'canary' AND r.kind = 'settings'
   AND r.target IN ('account', :location_id, :model)
   AND REPLACE(CAST(r.canary AS TEXT), :canary, '') <> CAST(r.canary AS TEXT)"""
+# The same for many phones: whom a roll-out's row is for stands behind it.
+_LEVELS_OF_MANY = """
+SELECT s.kind, s.id, s.name, s.settings, '' FROM settings_level s
+WHERE (s.account_id = :account_id OR s.account_id IS NULL) AND s.name IN (:name)
+UNION ALL
+SELECT 'rollout', r.id, r.target, r.change, CAST(r.canary AS TEXT) FROM rollout r
+WHERE r.account_id = :account_id AND r.state = 'canary' AND r.kind = 'settings' AND r.target IN (:name)"""
 # The account's own templates for a vendor, and what a running roll-out gives the phone in place of one of them.
 _OVERRIDES = """
 SELECT 'template', t.name, t.body FROM template_override t
@@ -85,11 +95,11 @@ MAX_EARLIER = 6  # texts that are tried in place of one that breaks
 # A line that names no PBX registers with the account's only one.
 _LINES = """
 SELECT k.key, l.extension, l.display_name, l.sip_user, l.auth_user, l.secret,
-       b.registrar_host, b.registrar_port, b.transport, b.resync_via
+       b.registrar_host, b.registrar_port, b.transport, b.resync_via, k.phone_id
 FROM phone_line k JOIN line l ON l.id = k.line_id
 LEFT JOIN pbx b ON b.id = COALESCE(
   l.pbx_id, (SELECT MIN(o.id) FROM pbx o WHERE o.account_id = l.account_id HAVING COUNT(*) = 1))
-WHERE k.phone_id = :phone_id ORDER BY k.key"""
+WHERE k.phone_id IN (:phone_id) ORDER BY k.key"""
 
 
 class Found(NamedTuple):  # made on every request: a tuple is made in C
@@ -116,7 +126,8 @@ class Index(Protocol):
     """The questions a phone's request asks of the database: `find` each time, the others for a rendering.
 
     `overrides`: the account's own templates for a vendor by name (`phone_id` "": as they are published; a phone in a
-    running roll-out's canary group gets what is rolled out). `earlier`: the same with one of them as it was published
+    running roll-out's canary group gets what is rolled out). `phones`: several of one account by their ids, those that
+    are gone left out. `earlier`: the same with one of them as it was published
     before, the newest first and at most `MAX_EARLIER`; `now`: what `overrides` said.
 
     `is_instant`: they are answered without waiting, so nothing happens between two of them in this process.
@@ -130,6 +141,7 @@ class Index(Protocol):
     async def find(self, token_index: str, mac: str, file: str = "") -> Found | None: ...
     async def account(self, account_id: str) -> AccountRecord | None: ...
     async def phone(self, phone_id: str) -> PhoneRecord | None: ...
+    async def phones(self, phone_ids: Sequence[str]) -> Mapping[str, PhoneRecord]: ...
     async def phonebook(self, account_id: str) -> tuple[Entry, ...]: ...
     async def overrides(self, account_id: str, vendor: str, phone_id: str) -> Mapping[str, str]: ...
     async def earlier(self, account_id: str, vendor: str, now: Mapping[str, str]) -> Sequence[Mapping[str, str]]: ...
@@ -158,12 +170,17 @@ class SqliteIndex:
         with self._at_one_commit():
             return self._read_phone(phone_id)
 
+    async def phones(self, phone_ids: Sequence[str]) -> Mapping[str, PhoneRecord]:
+        with self._at_one_commit():
+            found = [self._read_phone(phone_id) for phone_id in phone_ids]
+        return {phone.phone_id: phone for phone in found if phone is not None}
+
     def _read_phone(self, phone_id: str) -> PhoneRecord | None:
-        row = self._one(_PHONE, {"phone_id": phone_id})
+        row = self._one(_PHONES, {"phone_id": phone_id})
         if row is None:
             return None
-        levels = self._all(_LEVELS, _of_phone(phone_id, row))
-        found = _phone(phone_id, row, levels, self._all(_LINES, {"phone_id": phone_id}), self._keys)
+        levels = self._all(_LEVELS, _of_phone(row))
+        found = _phone(row, levels, self._all(_LINES, {"phone_id": phone_id}), self._keys)
         wanted = _assets_asked(found)
         found = _with_assets(found, self._all(_ASSETS, wanted)) if wanted is not None else found
         return _gated(found, self._all(location_gate.STATEMENT, {"phone_id": phone_id}))
@@ -238,16 +255,34 @@ class SessionIndex:
             return _account(rows[0], await _rows(connection, _LEVELS, _of_account(account_id)), self._keys)
 
     async def phone(self, phone_id: str) -> PhoneRecord | None:
+        return (await self.phones([phone_id])).get(phone_id)
+
+    async def phones(self, phone_ids: Sequence[str]) -> Mapping[str, PhoneRecord]:
+        """Five questions, however many phones: each goes to a server and comes back."""
+        asked = {"phone_id": list(phone_ids)}
         async with self._connected(self._together) as connection:
-            rows = await _rows(connection, _PHONE, {"phone_id": phone_id})
+            rows = await _rows(connection, _PHONES, asked)
             if not rows:
-                return None
-            levels = await _rows(connection, _LEVELS, _of_phone(phone_id, rows[0]))
-            lines = await _rows(connection, _LINES, {"phone_id": phone_id})
-            found = _phone(phone_id, rows[0], levels, lines, self._keys)
-            wanted = _assets_asked(found)
-            found = _with_assets(found, await _rows(connection, _ASSETS, wanted)) if wanted is not None else found
-            return _gated(found, await _rows(connection, location_gate.STATEMENT, {"phone_id": phone_id}))
+                return {}
+            of_each = [_of_phone(row) for row in rows]
+            account_id, names = rows[0][0], _SHARED_LEVELS.union(*(_own_levels(of_phone) for of_phone in of_each))
+            levels = await _rows(connection, _LEVELS_OF_MANY, {"account_id": account_id, "name": sorted(names)})
+            lines = _by_phone(await _rows(connection, _LINES, asked), -1)
+            places = _by_phone(await _rows(connection, location_gate.STATEMENT, asked), 0)
+            found = [
+                _phone(row, _levels_of(of_phone, levels), lines.get(row[_FIRST_OF_PHONE], []), self._keys)
+                for row, of_phone in zip(rows, of_each, strict=True)
+            ]
+            named = {name for phone in found for name in _files_named(phone) if name}
+            wanted = {"account_id": account_id, "name": sorted(named)}
+            assets = await _rows(connection, _ASSETS_OF_MANY, wanted) if named else []
+        return {
+            phone.phone_id: _gated(
+                _with_assets(phone, [row for row in assets if row[0] in _files_named(phone)]),
+                places.get(phone.phone_id, []),
+            )
+            for phone in found
+        }
 
     async def phonebook(self, account_id: str) -> tuple[Entry, ...]:
         return entries_of(await self._all(_PHONEBOOK, {"account_id": account_id}))
@@ -276,11 +311,23 @@ class SessionIndex:
             raise DatabaseAway("The database cannot be read. Phones keep their last configuration.") from exc
 
 
-_statement = cache(text)  # parsed once each
+@cache
+def _statement(sql: str) -> TextClause:
+    """Parsed once. What stands alone within `IN (:…)` is a list here."""
+    lists = _ALONE.findall(sql)
+    return text(_ALONE.sub(r"IN :\1", sql)).bindparams(*(bindparam(name, expanding=True) for name in lists))
 
 
-async def _rows(connection: AsyncConnection, sql: str, parameters: dict[str, str]) -> list[Any]:
+async def _rows(connection: AsyncConnection, sql: str, parameters: Mapping[str, Any]) -> list[Any]:
     return list((await connection.execute(_statement(sql), parameters)).all())
+
+
+def _by_phone(rows: Iterable[Any], column: int) -> dict[str, list[Any]]:
+    """The rows of each phone, whose id stands in that column."""
+    found: dict[str, list[Any]] = {}
+    for row in rows:
+        found.setdefault(row[column], []).append(row)
+    return found
 
 
 def open_index(database: Database, keys: KeyRing) -> Index:
@@ -299,9 +346,14 @@ def _asset(row: Any) -> AssetRecord:
     return AssetRecord(row[0], row[1], row[2], tuple(models or ()), row[4], row[5], row[6], row[7])
 
 
+def _files_named(found: PhoneRecord) -> list[str]:
+    """The files of the account that the phone's settings name, of each kind; "" for none."""
+    return [found.settings.get(kind) or "" for kind in assetfile.KINDS]
+
+
 def _assets_asked(found: PhoneRecord) -> dict[str, str] | None:
-    """The names of the files that the phone's settings name; None when they name none."""
-    named = {kind: found.settings.get(kind) or "" for kind in assetfile.KINDS}
+    """What `_ASSETS` is asked; None when the phone's settings name no file."""
+    named = dict(zip(assetfile.KINDS, _files_named(found), strict=True))
     return {"account_id": found.account.account_id, **named} if any(named.values()) else None
 
 
@@ -314,12 +366,22 @@ def _of_account(account_id: str) -> dict[str, str]:
     return {"account_id": account_id, "location_id": "", "model": "", "canary": ""}
 
 
-def _of_phone(phone_id: str, row: Any) -> dict[str, str]:
-    _mac, vendor, model, _label, _settings, _zone, _address, location_id, *_ = row[_FIRST_OF_PHONE:]
+def _of_phone(row: Any) -> dict[str, str]:
+    phone_id, _mac, vendor, model, _label, _settings, _zone, _address, location_id, *_ = row[_FIRST_OF_PHONE:]
     return {
         "account_id": row[0], "location_id": location_id, "model": merge.model_name(vendor, model),
         "canary": _holding(phone_id),
     }  # fmt: skip
+
+
+def _own_levels(of_phone: Mapping[str, str]) -> set[str]:
+    return {of_phone["location_id"], of_phone["model"]}
+
+
+def _levels_of(of_phone: Mapping[str, str], rows: Iterable[Any]) -> list[Any]:
+    """What `_LEVELS` would say of the phone, out of the rows of `_LEVELS_OF_MANY`."""
+    names = _SHARED_LEVELS | _own_levels(of_phone)
+    return [row[:4] for row in rows if row[2] in names and (row[0] != "rollout" or of_phone["canary"] in row[4])]
 
 
 def _holding(phone_id: str) -> str:
@@ -337,8 +399,10 @@ def _account(row: Any, levels: list[Any], keys: KeyRing) -> AccountRecord:
     )  # fmt: skip
 
 
-def _phone(phone_id: str, row: Any, levels: list[Any], lines: list[Any], keys: KeyRing) -> PhoneRecord:
-    mac, vendor, model, label, stored, zone, address, location_id, location_name, file_key = row[_FIRST_OF_PHONE:]
+def _phone(row: Any, levels: list[Any], lines: list[Any], keys: KeyRing) -> PhoneRecord:
+    phone_id, mac, vendor, model, label, stored, zone, address, location_id, location_name, file_key = row[
+        _FIRST_OF_PHONE:
+    ]
     device = Source(SourceKind.DEVICE, phone_id, label or mac)
     found = settings.effective(_levels(levels, location_id, location_name), _read(stored), device)
     return PhoneRecord(

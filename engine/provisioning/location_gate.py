@@ -32,10 +32,10 @@ _PRIVATE = tuple(
 )  # fmt: skip
 NO_ADDRESS = "no address"
 
-# What a call from each line of one phone could be located by, besides the request itself. One row for each line; a
-# phone without lines has one row with no key. A line that names no PBX is of the account's only one.
+# What a call from each line of a phone could be located by, besides the request itself. One row for each line; a phone
+# without lines has one row with no key. A line that names no PBX is of the account's only one.
 STATEMENT = """
-SELECT k.key, CAST(a.provisioning_policy AS TEXT), po.civic_address, po.geo, nw.civic_address, nw.geo,
+SELECT p.id, k.key, CAST(a.provisioning_policy AS TEXT), po.civic_address, po.geo, nw.civic_address, nw.geo,
   ao.civic_address, ao.geo, lo.civic_address, lo.geo, bo.civic_address, bo.geo
 FROM phone p JOIN account a ON a.id = p.account_id
 LEFT JOIN location po ON po.id = p.location_id LEFT JOIN location nw ON nw.id = p.network_location_id
@@ -45,8 +45,8 @@ LEFT JOIN location lo ON lo.id = l.location_id
 LEFT JOIN pbx b ON b.id = COALESCE(
   l.pbx_id, (SELECT MIN(x.id) FROM pbx x WHERE x.account_id = p.account_id HAVING COUNT(*) = 1))
 LEFT JOIN location bo ON bo.id = b.default_location_id
-WHERE p.id = :phone_id ORDER BY k.key"""
-_FIRST_PLACE = 2  # the columns before are the key and the policy
+WHERE p.id IN (:phone_id) ORDER BY k.key"""
+_FIRST_PLACE = 3  # the columns before are the phone, the key and the policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ LOCATED = Unlocated()
 
 
 def judge(rows: Iterable[Sequence[Any]]) -> Unlocated:
-    """The verdict on the rows of `STATEMENT`; their addresses and coordinates are mappings or None.
+    """The verdict on key, policy and places of each line of one phone; addresses and coordinates are mappings or None.
 
     A phone that is not there (no row) is nobody's: located. With the policy's gate off all are.
     """
@@ -80,9 +80,9 @@ def judge(rows: Iterable[Sequence[Any]]) -> Unlocated:
 
 
 def judge_stored(rows: Iterable[Sequence[Any]], loads: Any) -> Unlocated:
-    """As `judge`, for a driver that hands JSON over as text; `loads` reads it."""
+    """As `judge`, of the rows of `STATEMENT` on one phone; a driver may hand JSON over as text, which `loads` reads."""
     return judge(
-        (*row[:_FIRST_PLACE], *(loads(each) if isinstance(each, str) else each for each in row[_FIRST_PLACE:]))
+        (*row[1:_FIRST_PLACE], *(loads(each) if isinstance(each, str) else each for each in row[_FIRST_PLACE:]))
         for row in rows
     )
 

@@ -28,7 +28,7 @@ async def tried(
         return Examined((f"There is no vendor {vendor[:40]!r}; there are {', '.join(vendors.known().profiles)}.",))
     async with database.sessions() as session:
         ids = await store_levels.sample_of(session, account_id, vendor, limit=SAMPLE_PHONES)
-    found = [await index.phone(phone_id) for phone_id in ids]
+    phones = await index.phones(ids)
     texts: Mapping[str, str] = await index.overrides(account_id, vendor, "")
     return await asyncio.to_thread(
         overrides.examine_back if body is None else overrides.examine,
@@ -36,7 +36,7 @@ async def tried(
         profile,
         texts if body is None else {**texts, name: body},
         name,
-        [phone for phone in found if phone is not None],
+        list(phones.values()),
         await index.account(account_id),
     )
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import select, update
 
 from admin import importing
 from engine.audit.events import Event
@@ -19,6 +19,7 @@ from engine.provisioning.fetches import Fetch, FetchKind
 from engine.provisioning.fetchlog import FetchLog
 from engine.provisioning.phone_list import Filters, Order, Place
 from tests import factories
+from tests.postgres import until_somebody_waits
 
 pytestmark = pytest.mark.enable_socket
 
@@ -219,15 +220,4 @@ async def written(database: Database, phone_id: str) -> Phone:
                 found = await session.get_one(Phone, phone_id)
             if found.last_ip is not None:
                 return found
-            await asyncio.sleep(0.02)
-
-
-async def until_somebody_waits(database: Database, kind: str = "transactionid") -> None:
-    """Until a transaction waits for another one; `kind`: for a lock of that type, as the server calls it."""
-    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = :kind")
-    async with asyncio.timeout(30.0):
-        while True:
-            async with database.sessions() as session:
-                if await session.scalar(waiting, {"kind": kind}):
-                    return
             await asyncio.sleep(0.02)

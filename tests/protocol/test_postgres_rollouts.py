@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import insert, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.accounts import store_storage
 from engine.audit.record import SYSTEM
@@ -23,6 +25,7 @@ from engine.provisioning.render import Renderer
 from engine.provisioning.rollout import Group, RolloutFields
 from engine.provisioning.rollout_watch import RolloutWatch
 from tests.factories import add_account, add_line, add_phone
+from tests.postgres import until_somebody_waits
 
 pytestmark = pytest.mark.enable_socket
 NTP = Change(ChangeKind.SETTINGS, "account", {"ntp_server": "ntp.example.com"})
@@ -79,6 +82,33 @@ async def test_a_roll_out_its_dry_run_and_its_watch_on_postgresql(postgres: Data
         ended = await session.get(Rollout, row.id)
     assert ended is not None
     assert (ended.state, ended.reason.endswith("911 would wait.")) == ("rolled_back", True)
+
+
+async def test_of_two_roll_outs_of_one_target_begun_at_once_one_stands(postgres: Database) -> None:
+    """P-15: two nodes, or two people, that begin in the same instant: the second is told of a collision, and which
+    change the phones get is never in doubt.
+    """
+    async with postgres.sessions.begin() as session:
+        account = await add_account(session)
+        line = await add_line(session, account, "101")
+        phones = [await add_phone(session, account, line, mac=f"0015650000{at:02}") for at in range(2)]
+
+    async def begin(session: AsyncSession, phone: Phone) -> None:
+        await rollout.start_rollout(session, SYSTEM, account, RolloutFields(NTP, Group(phones=(phone.id,))))
+        await session.flush()
+
+    async def begin_too() -> None:
+        async with postgres.sessions.begin() as session:
+            await begin(session, phones[1])
+
+    async with postgres.sessions.begin() as session:
+        await begin(session, phones[0])
+        second = asyncio.create_task(begin_too())
+        await until_somebody_waits(postgres)
+    with pytest.raises(IntegrityError, match="ix_rollout_running"):
+        await second
+    async with postgres.sessions() as session:
+        assert [row.canary for row in await session.scalars(select(Rollout))] == [[phones[0].id]]
 
 
 async def test_copies_and_retention_on_postgresql(postgres: Database, keys: KeyRing) -> None:

@@ -50,6 +50,17 @@ def upgrade() -> None:
     op.create_index("ix_emergency_call_writer", "emergency_call", ["writer"])
     _who_carries_calls()
     op.create_index("ix_provisioning_event_refused", "provisioning_event", ["account_id", "id"], **only_where(REFUSED))
+    _one_rollout_of_a_target()
+
+
+def _one_rollout_of_a_target() -> None:
+    """Of one target one roll-out may be under way; of several that two nodes began at once the eldest stays."""
+    op.execute("""
+        UPDATE rollout SET state = 'cancelled', ended_at = started_at, reason = 'Another of the same target stands.'
+        WHERE state = 'canary' AND id > (SELECT MIN(o.id) FROM rollout o WHERE o.state = 'canary'
+          AND o.account_id = rollout.account_id AND o.kind = rollout.kind AND o.target = rollout.target)""")
+    columns = ["account_id", "kind", "target"]
+    op.create_index("ix_rollout_running", "rollout", columns, unique=True, **only_where("state = 'canary'"))
 
 
 def _each_entry_follows_the_one_before() -> None:

@@ -7,8 +7,10 @@ import pytest
 
 from engine.audit.events import Event
 from engine.audit.record import SYSTEM, record
+from engine.db import utc_now
 from engine.errors import DatabaseAway
-from engine.models import Account
+from engine.ids import new_id
+from engine.models import Account, Asset, Rollout, SettingsLevel
 from engine.provisioning import index, phones, tokens
 from tests.factories import add_account, add_line, add_location, add_pbx, add_phone
 
@@ -93,6 +95,56 @@ async def test_a_phone_comes_with_its_lines_secrets_and_time_zone(site, opened):
     ]
     assert await opened.phone("phone_nothing") is None
     assert await opened.account("account_nothing") is None
+
+
+async def test_many_phones_at_once_are_each_as_if_asked_for_alone(site, opened, database, keys):
+    """P-10, P-15: levels, lines, files, what is rolled out to one of them and what has no address: each its own."""
+    account, _, phone = site
+    async with database.sessions.begin() as session:
+        place = await add_location(session, account, name="Warehouse", civic_address={"country": "US"})
+        bare = await add_phone(session, account, mac="001565aaaa01", label="Bare", model="T54W", location_id=place.id)
+        shared = await add_line(session, account, "201")
+        settings = {"logo": "logo.png", "vlan_id": 9}
+        rich = await add_phone(session, account, shared, mac="001565aaaa02", label="Rich", settings=settings)
+        for kind, name, said in (
+            ("account", "account", {"vlan_id": 1, "ntp_server": "ntp.example.com"}),
+            ("location", place.id, {"ntp_server": "ntp.warehouse.example.com"}),
+            ("model", "yealink/T46U", {"web_ui": False}),
+        ):
+            level = SettingsLevel(
+                id=new_id("settings"), account_id=account.id, kind=kind, name=name, settings=said,
+                location_id=name if kind == "location" else None,
+            )  # fmt: skip
+            session.add(level)
+            record(session, SYSTEM, Event.SETTINGS_CREATE, level)
+        for name in ("logo.png", "other.png"):
+            asset = Asset(
+                id=new_id("asset"), account_id=account.id, name=name, kind="logo", size_bytes=3, sha256="0" * 64
+            )
+            session.add(asset)
+            record(session, SYSTEM, Event.ASSET_CREATE, asset)
+        rollout = Rollout(
+            id=new_id("rollout"), account_id=account.id, kind="settings", target="account", state="canary",
+            change={"before": None, "after": {"ntp_server": "ntp.new.example.com"}}, canary=[rich.id],
+            started_by="Olga", started_at=utc_now(),
+        )  # fmt: skip
+        session.add(rollout)
+        record(session, SYSTEM, Event.ROLLOUT_CREATE, rollout)
+    asked = [rich.id, "phone_nothing", bare.id, phone.id]
+    alone = index.SqliteIndex(database.sqlite_path, keys)
+    assert dict(await opened.phones(asked)) == {
+        each: await alone.phone(each) for each in asked if each != "phone_nothing"
+    }
+    found = await opened.phones(asked)
+    assert [found[each.id].settings["ntp_server"] for each in (phone, bare, rich)] == [
+        "ntp.example.com", "ntp.warehouse.example.com", "ntp.new.example.com"
+    ]  # fmt: skip
+    assert [len(found[each.id].lines) for each in (phone, bare, rich)] == [2, 0, 1]
+    assert [[file.name for file in found[each.id].assets] for each in (phone, bare, rich)] == [[], [], ["logo.png"]]
+    assert [found[each.id].unlocated.is_phone for each in (phone, bare, rich)] == [False, True, True]
+    assert await opened.phones(["phone_nothing"]) == {}
+    assert await opened.phones([]) == {}
+    alone.close()
 
 
 async def test_with_two_pbxs_a_line_that_names_none_has_none(site, opened, database):

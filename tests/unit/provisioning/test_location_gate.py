@@ -105,7 +105,7 @@ def test_the_policy_opens_the_gate():
     policy = json.dumps({"location_gate": "off"})
     assert judge([(1, policy, *NOWHERE)]) == LOCATED
     assert judge([(1, json.dumps({"location_gate": "alarm"}), *NOWHERE)]).is_phone
-    stored = [(1, "{}", *(json.dumps(HEADQUARTERS) if at == 4 else None for at in range(10)))]
+    stored = [("phone_1", 1, "{}", *(json.dumps(HEADQUARTERS) if at == 4 else None for at in range(10)))]
     assert location_gate.judge_stored(stored, json.loads) == LOCATED
 
 
