@@ -16,12 +16,12 @@ from typing import Any
 
 from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from lucide.jinja import lucide
 from markupsafe import Markup
 
 from admin.context import ACCOUNT, BRAND, BROWSER, CLIENT_IP, EDGE, HOME, IS_HTTPS, SCOPES, USER
 from admin.fetch_words import reason_words
 from admin.guides import Guide, written_guides
+from admin.icons import icon
 from admin.page_addresses import sentence_of as misread
 from admin.phone_names import model_name
 from admin.setting_words import label_of
@@ -281,12 +281,6 @@ def browser_name(user_agent: str | None) -> Markup:
     if not user_agent:
         return Markup("no User-Agent")
     return Markup('<span title="{}">{}</span>').format(user_agent, device_of(user_agent))
-
-
-@lru_cache(maxsize=512)  # drawing one takes half a millisecond, and a list has hundreds
-def icon(name: str, size: int = 18) -> Markup:
-    """A Lucide icon as inline SVG, hidden from screen readers: the words beside it speak."""
-    return Markup(lucide(name, size=size, **{"class": "icon", "aria-hidden": "true"}))  # noqa: S704  # package files
 
 
 def time_tag(

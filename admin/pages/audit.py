@@ -28,9 +28,10 @@ from admin.audit_filters import (
 from admin.audit_live import FOLLOWERS, Follower, LiveList
 from admin.audit_ranges import RANGES
 from admin.context import ACCOUNT, ACTOR, API_KEY, BROWSER, DATABASE, RESOURCE, SESSION
+from admin.icons import icon
 from admin.page_addresses import understood
 from admin.problems import NotAcceptable
-from admin.render import environment, icon, render, time_tag, zone_of
+from admin.render import environment, render, time_tag, zone_of
 from admin.routes import Route
 from engine.accounts import store_anomalies, store_audit_readers
 from engine.accounts.scopes import Scope
