@@ -391,18 +391,25 @@ def in_lanes() -> int:
                 if lane not in running and (following := next_piece(lanes, lane)):
                     running[lane] = begin(following)
             time.sleep(0.1)
-            ended_lanes = [lane for lane, one in running.items() if one.process.poll() is not None]
-            done += [finish(running.pop(lane), lane) for lane in ended_lanes]
+            for lane in list(running):
+                before = cpu_of_children()
+                if running[lane].process.poll() is not None:  # from here on its CPU counts as its own
+                    done.append(finish(running.pop(lane), lane, cpu_of_children() - before))
         except KeyboardInterrupt:  # what runs has had the signal too and ends by itself
             for each in lanes:
                 each.clear()
     for lane in range(1 + HELPERS):
         show_slowest(lane, [one for one in done if one.lane == lane])
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    print(f"-- all in {time.monotonic() - started:.0f} s, {usage.ru_utime + usage.ru_stime:.0f} s of them CPU")
+    print(f"-- all in {time.monotonic() - started:.0f} s; {cpu_of_children():.0f} s of CPU")
     if failed := [one.name for one in done if one.code]:
         print("Failed:", ", ".join(failed))
     return 1 if failed or not done else 0
+
+
+def cpu_of_children() -> float:
+    """Seconds that the processes took that have ended and were waited for, with their own children."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def shared_out() -> list[deque[Piece]]:
@@ -441,13 +448,13 @@ def begin(piece: Piece) -> Running:
     return Running(piece, process, said, time.monotonic())
 
 
-def finish(one: Running, lane: int) -> Done:
+def finish(one: Running, lane: int, cpu_s: float) -> Done:
     """Show what it said; note what was slow."""
     took_s = time.monotonic() - one.started
     with one.said:
         one.said.seek(0)
         text = one.said.read()
-    print(f"-- {one.piece.name}, {took_s:.0f} s in lane {lane + 1}\n{text}", flush=True)
+    print(f"-- {one.piece.name}, {took_s:.0f} s in lane {lane + 1}, {cpu_s:.0f} s of CPU\n{text}", flush=True)
     slow = [(float(seconds), name) for seconds, name in re.findall(r"(?m)^([\d.]+)s \w+ +(\S.*)$", text)]
     return Done(one.piece.name, lane, took_s, one.process.returncode, slow)
 
