@@ -4,6 +4,7 @@ from typing import Any
 
 from aiohttp import web
 
+from admin import bad_fields
 from admin.context import ACCOUNT, ACTOR, SCOPES, SESSION
 from admin.pages.form import FORM, form_of, see_other, typed
 from admin.render import render
@@ -12,7 +13,7 @@ from engine.accounts import operations, store
 from engine.accounts.scopes import EVERY_SCOPE, PRESETS, Preset, Scope
 from engine.audit.events import Event
 from engine.db import utc_now
-from engine.errors import EngineError
+from engine.errors import EngineError, FieldFault
 from engine.models import ApiKey
 
 _ROOMS = {
@@ -72,6 +73,9 @@ async def post_api_key(request: web.Request) -> web.Response:
         scopes = tuple(sorted(scope.value for scope in PRESETS[Preset(preset)]))
     else:
         scopes = tuple(str(scope) for scope in (await request.post()).getall("scopes", []))
+        if not scopes:
+            told = "Tick at least one right, or choose another type of permissions."
+            bad_fields.note(request, [FieldFault("scopes", told)])
     made = await operations.create_api_key(
         request[SESSION],
         request[ACTOR],

@@ -5,7 +5,7 @@ operation. When that refuses, the transaction is rolled back and `pages_entry.re
 more, with everything typed and every fault beside its field. So no handler catches anything.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from engine.errors import EngineError, FieldFault, Invalid, Stale
 
 Post = MultiDictProxy[str | bytes | bytearray | web.FileField]
 FormPage = Callable[[web.Request, EngineError | None], Awaitable[web.StreamResponse]]
+MOST_OF_FAULT = 1_000  # characters
 FORM: web.RequestKey[FormPage] = web.RequestKey("form", Callable)  # type: ignore[arg-type]  # a callable has no class
 
 
@@ -68,24 +69,39 @@ class Form:
         return found is True or found == value
 
     def faults(self, name: str) -> list[str]:
-        """What is wrong with a field, or with one line of it (`sources.0`, `notification_recipients[2]`)."""
-        found = [fault.detail for fault in self.fields if fault.field == name or _is_inside(fault.field, name)]
-        return [detail[:1].upper() + detail[1:] for detail in found]
+        """What is wrong with a field, or with one part of it (`sources.0`, `carrier_ids.bandwidth`)."""
+        return [
+            _cut(_told_of(fault, name)) for fault in self.fields if fault.field == name or _is_inside(fault.field, name)
+        ]
 
     @property
     def stray(self) -> list[str]:
         """Faults of fields that this form does not show."""
         shown = set(self.values)
         return [
-            f"{fault.field}: {fault.detail}"
+            _cut(f"{fault.field}: {fault.detail}")
             for fault in self.fields
             if not any(fault.field == name or _is_inside(fault.field, name) for name in shown)
         ]
 
 
 def _is_inside(path: str, name: str) -> bool:
-    rest = path.removeprefix(name)
-    return rest != path and rest[:1] in {".", "["} and rest[1:].rstrip("]").isdigit()
+    return path.startswith((f"{name}.", f"{name}["))
+
+
+def _told_of(fault: FieldFault, name: str) -> str:
+    """A fault beside its field, with the part of it where its own words do not say: `Line 2, position: expected …`"""
+    first, *rest = fault.field.removeprefix(name).strip(".[]").replace("[", ".").split(".")
+    if first.isdigit() and rest:
+        return f"Line {int(first) + 1}, {' '.join(rest)}: {fault.detail}"
+    if first and not first.isdigit():
+        return f"{'.'.join([first, *rest])}: {fault.detail}"
+    return fault.detail[:1].upper() + fault.detail[1:]
+
+
+def _cut(text: str) -> str:
+    """A fault may quote what was typed, however long that is."""
+    return text if len(text) <= MOST_OF_FAULT else f"{text[:MOST_OF_FAULT]}…"
 
 
 async def form_of(
@@ -156,6 +172,25 @@ def sentence_of(error: EngineError) -> str:
     return error.detail if error.http_status != 500 else "Something went wrong on the server; the log has the details."
 
 
+def refusal_of(error: EngineError | None) -> str:
+    """The refusal with every fault, where a list's form for many rows has no place beside its fields."""
+    if error is None:
+        return ""
+    fields = error.fields if isinstance(error, Invalid) else ()
+    faults = [fault.detail[:1].upper() + fault.detail[1:] for fault in fields if fault.detail not in error.detail]
+    return " ".join([error.detail if fields else sentence_of(error), *faults])
+
+
+async def texts_sent(request: web.Request, names: Collection[str]) -> dict[str, str]:
+    """What was sent of those fields."""
+    return {name: str(text) for name, text in (await request.post()).items() if name in names}
+
+
+async def ticked(request: web.Request, name: str) -> frozenset[str]:
+    """The rows of a list that were ticked."""
+    return frozenset(str(text) for text in (await request.post()).getall(name, []))
+
+
 async def typed(request: web.Request, name: str) -> str:
     """One field of the posted form, without the space around it, and without NUL: nobody types it, and PostgreSQL takes
     none.
@@ -179,7 +214,7 @@ async def whole_number(request: web.Request, name: str, default: int) -> int:
     if not text:
         return default
     if not (text.isascii() and text.isdigit() and len(text) <= 9):
-        bad_fields.note(request, [FieldFault(name, f"Expected a whole number, got {text!r}.")])
+        bad_fields.note(request, [FieldFault(name, f"Expected a whole number, got {text[:60]!r}.")])
         return default
     return int(text)
 

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from admin.context import ACCOUNT, ACTOR, SESSION
 from admin.page_addresses import leave_out, one_of
-from admin.pages.form import FORM, lines_typed, see_other, sentence_of, typed
+from admin.pages.form import FORM, lines_typed, refusal_of, see_other, texts_sent, ticked, typed
 from admin.render import has_address, render
 from admin.routes import Route
 from admin.twin_search import number_kept
@@ -118,14 +118,12 @@ async def get_locations(request: web.Request) -> web.Response:
 
 async def _list_page(request: web.Request, error: EngineError | None) -> web.Response:
     session, account = request[SESSION], request[ACCOUNT]
-    filters = Filters.of(
-        {"q": request.query.get("q", ""), **{name: one_of(request, name, _MENUS[name]) for name in _MENUS}}
-    )
+    filters = _filters_asked(request) if error is None else await _filters_sent(request)
     locations = await store.locations_of(session, account.id)
     tests = await store_merge.tests_of(session, account.id)
     is_told, chatting = await _somebody_told(session, account.id)
     found = matching(locations, filters, tests, utc_now(), is_anybody_told=is_told, chatting=chatting)
-    page = _page_asked(request, len(found))
+    page = _page_asked(request, await typed(request, "page") if error else request.query.get("page", ""), len(found))
     shown = found[page * PAGE : (page + 1) * PAGE]
     return render(
         request, "locations.html.j2", error=error, filters=filters, locations=shown,
@@ -134,32 +132,25 @@ async def _list_page(request: web.Request, error: EngineError | None) -> web.Res
         twins=await number_kept(request), groups=await store_trunks.trunk_groups_of(session, account.id, limit=500),
         before=_address(filters, page - 1) if page else "",
         after=_address(filters, page + 1) if len(found) > (page + 1) * PAGE else "",
-        detail=_told(error), timezones=_zones(account, locations),
-        kept=await _kept(request) if error else {}, ticked=await _ticked(request) if error else frozenset(),
+        detail=refusal_of(error), timezones=_zones(account, locations), number=page,
+        kept=await texts_sent(request, _TYPED) if error else {},
+        ticked=await ticked(request, "ids") if error else frozenset(),
     )  # fmt: skip
 
 
-def _told(error: EngineError | None) -> str:
-    """The refusal with every fault, since the fields it means stand at the end of the list."""
-    if error is None:
-        return ""
-    fields = error.fields if isinstance(error, Invalid) else ()
-    faults = [fault.detail[:1].upper() + fault.detail[1:] for fault in fields if fault.detail != error.detail]
-    return " ".join([sentence_of(error) if not fields else error.detail, *faults])
+def _filters_asked(request: web.Request) -> Filters:
+    menus = {name: one_of(request, name, _MENUS[name]) for name in _MENUS}
+    return Filters.of({"q": request.query.get("q", ""), **menus})
 
 
-async def _kept(request: web.Request) -> dict[str, str]:
-    """What was typed into the form for many, by field."""
-    return {name: str(value) for name, value in (await request.post()).items() if name in _TYPED}
+async def _filters_sent(request: web.Request) -> Filters:
+    """Those of the list whose form for many was sent: "all that match" means the same when it is shown once more."""
+    return Filters.of(await texts_sent(request, _FILTERS))
 
 
-async def _ticked(request: web.Request) -> frozenset[str]:
-    return frozenset(str(text) for text in (await request.post()).getall("ids", []))
-
-
-def _page_asked(request: web.Request, matching: int) -> int:
+def _page_asked(request: web.Request, text: str, matching: int) -> int:
     """The page asked for, counted from 0; the first when there is no such one, which the page says."""
-    text = request.query.get("page") or "0"
+    text = text or "0"
     page = int(text) if text.isascii() and text.isdigit() and len(text) < 5 else -1
     if page == 0 or 0 < page * PAGE < matching:
         return page
@@ -214,7 +205,7 @@ async def _chosen(request: web.Request) -> list[Location]:
     post = await request.post()
     locations = await store.locations_of(session, account.id)
     if post.get("which") == "all":
-        filters = Filters.of({name: str(post.get(name, "")) for name in _FILTERS})
+        filters = await _filters_sent(request)
         tests = await store_merge.tests_of(session, account.id)
         is_told, chatting = await _somebody_told(session, account.id)
         found = matching(locations, filters, tests, utc_now(), is_anybody_told=is_told, chatting=chatting)

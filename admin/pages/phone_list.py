@@ -13,11 +13,12 @@ from admin.api.phones_many import Meant, PhoneBulk, carried_out, plan_of, planne
 from admin.context import ACCOUNT, ACTOR, SESSION
 from admin.field_words import PLACEMENTS
 from admin.page_addresses import leave_out, understood
-from admin.pages.form import see_other, typed
+from admin.pages.form import FORM, refusal_of, see_other, texts_sent, ticked, typed
 from admin.phone_filters import FILTERS, Listing, listing_asked, place_asked, place_text
-from admin.place_field import MOST_CHOICES, place_called, place_typed
+from admin.place_field import MOST_CHOICES, place_called, place_typed, places
 from admin.render import render, zone_of
 from admin.routes import Route
+from admin.setting_words import words_of
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
 from engine.audit.record import record
@@ -35,6 +36,7 @@ from engine.provisioning.store_alarms import alarm_counts
 PAGE = 50
 LOOK = 1_000  # phones that a page looks for, so as to count them on the way
 SORT = "label"
+_TYPED = ("which", "action", "to_location", "to_location_id", "to_placement", "setting", "value")
 _WORDS = {
     Action.RESYNC: "ask to fetch their files again", Action.LOCATION: "put at a location",
     Action.SETTING: "give a setting", Action.DELETE: "delete", Action.PLACEMENT: "say what kind of device they are",
@@ -42,12 +44,17 @@ _WORDS = {
 
 
 async def get_phones(request: web.Request) -> web.Response:
+    return await _list_page(request, None)
+
+
+async def _list_page(request: web.Request, error: EngineError | None) -> web.Response:
+    """The list; refused, with the filters, the ticks and all that was typed into the form for many."""
     session, account = request[SESSION], request[ACCOUNT]
-    query = MultiDict(request.query)
+    query = MultiDict(request.query if error is None else await texts_sent(request, (*FILTERS, "after")))
     choices = await store_names.location_choices(session, account.id, limit=MOST_CHOICES + 1)
     await _name_to_id(request, query)
     listing = understood(request, lambda told: listing_asked(told, zone_of(account), sort=SORT), query)
-    after = _place(request, listing)
+    after = _place(request, query.get("after", ""), listing)
     page = await store_phones.list_phones(
         session, account.id, listing.filters, order=listing.order, is_descending=listing.is_descending,
         after=after, limit=PAGE, look=LOOK,
@@ -58,8 +65,11 @@ async def get_phones(request: web.Request) -> web.Response:
     ids = [phone.id for phone in page.rows]
     where = [phone.location_id for phone in page.rows if phone.location_id]
     return render(
-        request, "phones.html.j2",
-        phones=page.rows, listing=listing, matching=matching, cap=COUNT_CAP,
+        request, "phones.html.j2", error=error, detail=refusal_of(error),
+        kept=await texts_sent(request, _TYPED) if error else {},
+        ticked=await ticked(request, "ids") if error else frozenset(),
+        near=(await places(request)).near.get("to_location", ()) if error else (),
+        after=query.get("after", ""), phones=page.rows, listing=listing, matching=matching, cap=COUNT_CAP,
         is_later=after is not None, first=_address(listing),
         following="" if page.next_place is None else _address(listing, place_text(page.next_place, listing)),
         lines=await store_phones.extensions_on(session, ids),
@@ -100,10 +110,10 @@ def _standings(counts: Mapping[PhoneStatus, int]) -> list[_Standing]:
     return found
 
 
-def _place(request: web.Request, listing: Listing) -> Place | None:
+def _place(request: web.Request, text: str, listing: Listing) -> Place | None:
     """Where the page begins; at the list's beginning when the address names no place of it, which the page says."""
     try:
-        return place_asked(request.query.get("after") or None, listing)
+        return place_asked(text or None, listing)
     except Invalid:
         leave_out(request, "after", "Expected a link of this page in this order, unchanged.")
         return None
@@ -176,6 +186,7 @@ async def _meant(request: web.Request) -> tuple[Listing, list[str] | None]:
 
 async def post_phones_bulk(request: web.Request) -> web.Response:
     """First shows what would be done to how many; done when that page is confirmed."""
+    request[FORM] = _list_page
     listing, ids = await _meant(request)
     is_all = ids is None
     if ids == []:
@@ -205,7 +216,7 @@ async def _wished(request: web.Request) -> PhoneBulk:
             raise Invalid("Which setting?", fields=(FieldFault("setting", "Choose a setting."),))
         parsed, faults = setting_in(setting, value) if value else (None, ())
         if faults:
-            raise Invalid(f"{setting} cannot be {value[:60]!r}: {faults[0].detail}.", fields=faults)
+            raise Invalid(f"{words_of(setting).label} cannot be {value[:60]!r}: {faults[0].detail}.", fields=faults)
     location_id = await typed(request, "to_location_id") or await place_typed(request, "to_location")
     return PhoneBulk.model_construct(
         action=Action(text), location_id=location_id or None, setting=setting or None, value=parsed, own=bool(value),

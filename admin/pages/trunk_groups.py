@@ -5,7 +5,7 @@ from typing import Any
 from aiohttp import web
 
 from admin.context import ACCOUNT, ACTOR, SESSION
-from admin.pages.form import FORM, form_of, refuse_stale, see_other, typed
+from admin.pages.form import FORM, form_of, refuse_stale, see_other, typed, whole_number
 from admin.render import render
 from admin.routes import Route
 from engine.accounts import store, store_trunks, trunk_groups
@@ -69,12 +69,11 @@ async def _group(request: web.Request) -> TrunkGroup:
 
 
 async def _fields(request: web.Request) -> TrunkGroupFields:
-    """Each trunk with a number is in the group, lowest first; what is no number comes last."""
+    """Each trunk with a number is in the group, lowest first; what is no number is refused beside its trunk."""
     places = {}
     for trunk in await store.trunks_of(request[SESSION], request[ACCOUNT].id, limit=500):
-        text = await typed(request, f"place.{trunk.id}")
-        if text:
-            places[trunk.id] = int(text) if text.isascii() and text.isdigit() and len(text) < 5 else 9999
+        if await typed(request, f"place.{trunk.id}"):
+            places[trunk.id] = await whole_number(request, f"place.{trunk.id}", 0)
     ordered = sorted(places, key=lambda trunk_id: (places[trunk_id], trunk_id))
     return TrunkGroupFields(await typed(request, "name"), tuple(ordered))
 

@@ -117,14 +117,13 @@ def _host(value: Any) -> str | None:
 
 
 def _host_port(value: Any) -> str | None:
+    told = "expected host or host:port"
     if not isinstance(value, str):
-        return "expected host or host:port"
-    if not value:
-        return None
+        return told
     try:
-        parse_host_port(value, 5060)
-    except ValueError as exc:
-        return str(exc)
+        parse_host_port(value or "localhost", 5060)
+    except ValueError:
+        return told
     return None
 
 

@@ -49,6 +49,7 @@ async def test_every_row_shows_the_six_columns_newest_first(filled: Site, new_pa
     utc = dt.datetime.fromisoformat(str(await first.get_attribute("datetime")))
     shown = dt.datetime.strptime(await first.inner_text(), "%Y-%m-%d %H:%M:%S")  # noqa: DTZ007  # the page's zone
     assert shown.replace(tzinfo=ZoneInfo("America/New_York")) == utc.replace(microsecond=0)
+    await expect(page.locator("#audit-count")).to_contain_text("Times in America/New_York.")
     for number in (EVENT, RESOURCE, ACTOR, OUTCOME, IP):
         assert all(await column(page, number))
 
@@ -220,6 +221,13 @@ async def test_clear_filters_resets_everything_and_the_address(filled: Site, new
     await expect(page.get_by_label("Outcome")).to_have_value("")
     await expect(clear).to_be_hidden()
     assert page.url == f"{filled.url}/audit"
+    await page.goto(f"{filled.url}/audit?start=2026-01-01&end=2026-01-02&event=user.create&resource=u&actor=m&ip=10.")
+    await expect(page.locator("#event-opener")).to_have_text("1 event")
+    await clear.click()
+    await expect(page.locator("#audit-rows tr[data-id]")).to_have_count(25)
+    for label in ("Time: start date", "Time: end date", "Resource: begins with", "IP Address: full or part"):
+        await expect(page.get_by_label(label)).to_have_value("")
+    await expect(page.locator("#event-opener")).to_have_text("Any event")
 
 
 async def test_a_filtered_address_can_be_shared(filled: Site, new_page: NewPage):

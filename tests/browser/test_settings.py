@@ -489,6 +489,7 @@ async def test_an_api_key_is_shown_once_and_can_be_revoked(owned: Site, new_page
     await page.get_by_role("button", name="Make the key").click()
     key = await page.locator("#value-api-key").inner_text()
     assert key.startswith("cp_")
+    await expect(page.get_by_role("button", name="Copy API key")).to_be_visible()
     bearer = {"Authorization": f"Bearer {key}"}
     assert (await page.request.get(f"{owned.url}/api/v1/locations", headers=bearer)).status == 200
     await page.goto(f"{owned.url}/settings/api-keys")

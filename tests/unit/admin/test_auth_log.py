@@ -1,6 +1,7 @@
 """The authentication log: every sign-in, every end told apart, every refusal with its reason for the admin alone."""
 
 import datetime as dt
+import json
 from typing import Any
 
 import pytest
@@ -145,6 +146,9 @@ async def test_a_throttled_guess_is_in_the_users_own_log(port: AdminPort, site: 
     assert {row["reason"] for row in rows} == {"wrong_password", "throttled"}
     assert len(rows) == 7
     assert {row["user_id"] for row in rows} == {user_id}
+    told = [json.loads(entry.entry) for entry in await port.entries(site.account.id)]
+    refused = [(one["outcome"], one["status"]) for one in told if one["event"] == "session.create"]
+    assert refused == [("denied", 401)] * 5 + [("denied", 429)] * 2  # S0-36
 
 
 async def test_what_was_typed_in_place_of_an_address_is_kept_nowhere(port: AdminPort, site: Site) -> None:

@@ -206,6 +206,8 @@ async def test_the_validators_password_is_sealed_and_told_to_nobody(port: AdminP
     last = (await port.entries(site.account.id))[-1]
     assert (last.event, last.category) == ("validation_settings.update", "Integrations")
     assert json.loads(last.entry)["changes"]["auth"] == {"before": "bearer", "after": "basic"}
+    first = json.loads((await port.entries(site.account.id))[-2].entry)
+    assert (first["event"], first["changes"]["provider"]["after"]) == ("validation_settings.update", "lost")
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ SINGLE = (
     {"resource": "phone"},
     {"resource": "phone_0000"},
     {"resource": "%"},
+    {"resource": "p_one"},
     {"actor": "user_1"},
     {"actor": "Eve@"},
     {"actor": "monit"},
