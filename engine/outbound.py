@@ -79,15 +79,17 @@ class Outbound:
             return False
         return self.is_listed(address) or (not is_clear and _is_public(plain))
 
-    def url_fault(self, field: str, url: str) -> FieldFault | None:
-        """What is wrong with a URL as it is typed. A name is looked up at each request, not here."""
+    def url_fault(
+        self, field: str, url: str, *, example: str = "https://hooks.example.com/callpoint"
+    ) -> FieldFault | None:
+        """What is wrong with a URL as it is typed; `example`: a right one. A name is looked up at each request."""
         try:
             parts = urlsplit(url)
             host, port = parts.hostname or "", parts.port
         except ValueError:
             host, port = "", None
         if not host or port == 0 or len(url) > MAX_URL_CHARS or not url.isprintable() or " " in url:
-            return FieldFault(field, "Expected a URL such as https://hooks.example.com/callpoint.")
+            return FieldFault(field, f"Expected a URL such as {example}.")
         if parts.scheme not in ("https", "http") or (parts.scheme == "http" and not self.networks):
             return FieldFault(field, "Expected https://; plain http is for networks that [outbound] networks lists.")
         if parts.username is not None or parts.password is not None:

@@ -216,7 +216,7 @@ async def _wished(request: web.Request) -> PhoneBulk:
             raise Invalid("Which setting?", fields=(FieldFault("setting", "Choose a setting."),))
         parsed, faults = setting_in(setting, value) if value else (None, ())
         if faults:
-            raise Invalid(f"{words_of(setting).label} cannot be {value[:60]!r}: {faults[0].detail}.", fields=faults)
+            raise Invalid(f"{words_of(setting).label}: {faults[0].detail}.", fields=faults)
     location_id = await typed(request, "to_location_id") or await place_typed(request, "to_location")
     return PhoneBulk.model_construct(
         action=Action(text), location_id=location_id or None, setting=setting or None, value=parsed, own=bool(value),

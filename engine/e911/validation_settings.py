@@ -165,7 +165,7 @@ def _faults(wished: ValidationFields, outbound: Outbound, *, has_secret: bool) -
         faults.append(FieldFault("auth", f"Expected one of {', '.join(AUTHS)}."))
     url = wished.url.strip()
     if wished.provider == "lost" or url:
-        fault = outbound.url_fault("url", url)
+        fault = outbound.url_fault("url", url, example="https://lost.example.com/lost")
         if fault is not None:
             faults.append(fault)
     if wished.auth == "basic" and (not wished.username.strip() or ":" in wished.username):

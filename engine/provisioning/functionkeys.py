@@ -90,7 +90,7 @@ def faults(value: Any) -> tuple[FieldFault, ...]:
     for at, entry in enumerate(value):
         position = entry.get("position") if isinstance(entry, dict) else None
         if isinstance(position, int) and seen.setdefault(position, at) != at:
-            found.append(FieldFault(f"{at}.position", f"key {position} is there twice, at {seen[position]} before"))
+            found.append(FieldFault(f"{at}.position", f"key {position} is there twice"))
     return tuple(found)
 
 
@@ -103,15 +103,20 @@ def _entry_faults(entry: Any) -> list[tuple[str, str]]:
         found += _whole_faults(entry, "line", MAX_LINE)
     kind = entry.get("kind")
     if not isinstance(kind, str) or kind not in {*KeyKind}:
-        return [*found, (".kind", f"expected one of {', '.join(KeyKind)}, got {kind!r:.40}")]
+        return [*found, (".kind", f"expected one of {', '.join(KeyKind)}, got {_told(kind)}")]
     return [*found, *_text_faults(KeyKind(kind), entry)]
+
+
+def _told(value: Any) -> str:
+    """What was found in place of a right value."""
+    return "nothing" if value in ("", None) else f"{value!r:.80}"
 
 
 def _whole_faults(entry: Mapping[str, Any], name: str, most: int) -> list[tuple[str, str]]:
     value = entry.get(name)
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most:
         return []
-    return [(f".{name}", f"expected a whole number from 1 to {most}, got {value!r:.40}")]
+    return [(f".{name}", f"expected a whole number from 1 to {most}, got {_told(value)}")]
 
 
 def _text_faults(kind: KeyKind, entry: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -122,9 +127,9 @@ def _text_faults(kind: KeyKind, entry: Mapping[str, Any]) -> list[tuple[str, str
             found.append((".value", "an empty key has no value; leave it out"))
     elif kind is KeyKind.DTMF:
         if not isinstance(value, str) or not _DTMF.match(value):
-            found.append((".value", f"expected digits, A to D, *, # and commas for pauses, got {value!r:.80}"))
+            found.append((".value", f"expected digits, A to D, *, # and commas for pauses, got {_told(value)}"))
     elif not isinstance(value, str) or not _NUMBER.match(value):
-        found.append((".value", f"expected a number or extension without spaces or quotes, got {value!r:.80}"))
+        found.append((".value", f"expected a number or extension without spaces or quotes, got {_told(value)}"))
     if not isinstance(label, str) or len(label) > MAX_LABEL_CHARACTERS or not label.isprintable():
         found.append((".label", f"expected at most {MAX_LABEL_CHARACTERS} printable characters, got {label!r:.80}"))
     return found

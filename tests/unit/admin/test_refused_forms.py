@@ -57,7 +57,7 @@ async def test_a_refused_change_of_many_phones_keeps_filters_ticks_and_what_was_
     wish = [("q", "phone"), ("sort", "-last_fetch"), ("action", "setting"), ("setting", "vlan_id"), ("value", "5000")]
     ticks = [("ids", desk.id), ("ids", attic.id)]
     page = await _refused(port, headers, "/phones/bulk", [*wish, *ticks, ("q", "phone"), ("which", "these")])
-    assert "VLAN cannot be '5000': expected a whole number from 1 to 4094" in page
+    assert "Voice VLAN: expected a whole number from 1 to 4094, got 5000." in page
     boxes = re.findall(r'name="ids" value="(phone_\w+)"( checked)?', page)
     assert {identity for identity, tick in boxes if tick} == {desk.id, attic.id}
     assert hall.id in dict(boxes)
