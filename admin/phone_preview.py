@@ -12,7 +12,7 @@ from admin.context import INDEX, SESSION
 from admin.links import provisioning_url
 from engine.errors import NotFound
 from engine.models import Phone
-from engine.provisioning import dryrun, fleet, preview, render, settings, store_boots, vendors
+from engine.provisioning import dryrun, fleet, phonebook, preview, render, settings, store_boots, vendors
 from engine.provisioning.fleet import BROKEN, Change, sentence_of
 from engine.provisioning.preview import Difference
 from engine.provisioning.render import PhoneConfig, served_names
@@ -46,6 +46,42 @@ class FilePreview:
         return self.difference.summary if self.difference is not None else "cannot be served"
 
 
+@dataclass(frozen=True, slots=True)
+class PhonebookPreview:
+    """The phonebook as that phone reads it. It is compared with nothing: what phones fetched of it is not kept.
+
+    `names`: how many it holds; `shown`: how many of them stand in `text`, which for phones that read it by pages is the
+    first page.
+    """
+
+    name: str
+    content_type: str
+    names: int
+    shown: int
+    text: str
+
+
+async def phonebook_of(request: web.Request, phone: Phone) -> PhonebookPreview | None:
+    """The phonebook it is told to fetch now; None: it is told none."""
+    record = await request.app[INDEX].phone(phone.id)
+    return await _phonebook(request, record) if record is not None else None
+
+
+async def _phonebook(request: web.Request, record: PhoneRecord) -> PhonebookPreview | None:
+    profile = vendors.known().profiles.get(record.vendor)
+    file = settings.phonebook_file(record, profile) if profile is not None else ""
+    rule = profile.file_rule(file) if profile is not None and file else None
+    if rule is None or rule.directory is None:
+        return None
+    entries = await request.app[INDEX].phonebook(record.account.account_id)
+    made = phonebook.served(rule.pattern, rule.directory, file, _url(request) + file, entries)
+    if made is None:
+        return None
+    body, content_type = made
+    shown = min(len(entries), phonebook.CISCO_PAGE) if "page" in rule.pattern.groupindex else len(entries)
+    return PhonebookPreview(file, content_type, len(entries), shown, body.decode())
+
+
 async def against_fetched(request: web.Request, phone: Phone) -> list[FilePreview]:
     """Each file as it would be served now, compared with what the phone last fetched, in the order it asks."""
     fetched = await store_boots.fetched_files(request[SESSION], phone.account_id, phone.id)
@@ -70,12 +106,14 @@ async def against_fetched(request: web.Request, phone: Phone) -> list[FilePrevie
     return found
 
 
-async def against_change(request: web.Request, phone: Phone, change: Change) -> list[FilePreview]:
-    """Each file as a proposed change would make it, compared with how it would be served now."""
+async def against_change(
+    request: web.Request, phone: Phone, change: Change
+) -> tuple[list[FilePreview], PhonebookPreview | None]:
+    """Each file as a proposed change would make it, compared with how it is served now, and the phonebook then."""
     reader = await dryrun.reader_of(request[SESSION], request.app[INDEX], phone.account_id, change)
     subject = next(iter(await reader.subjects([phone])), None)
     if subject is None:
-        return []
+        return [], None
     url = _url(request)
     before = {name: text for name, _, text, _ in _rendered(subject.before, dict(subject.overrides_before), url)}
     found = []
@@ -83,7 +121,7 @@ async def against_change(request: web.Request, phone: Phone, change: Change) -> 
         difference = preview.compare(before.get(name) or "", text) if text is not None else None
         content_type = vendors.known().profiles[phone.vendor].content_type
         found.append(FilePreview(name, rule.kind.value, content_type, text, difference, sentence))
-    return found
+    return found, await _phonebook(request, subject.after)
 
 
 async def one_against_fetched(request: web.Request, phone: Phone, name: str) -> FilePreview:

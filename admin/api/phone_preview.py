@@ -9,7 +9,14 @@ from pydantic import JsonValue, StringConstraints
 from admin.api import answered, body_of, no_query, row_named
 from admin.api.models import NAME_PATTERN, Answer, Body, Instant
 from admin.context import ACCOUNT, SESSION
-from admin.phone_preview import FilePreview, against_change, against_fetched, one_against_fetched
+from admin.phone_preview import (
+    FilePreview,
+    PhonebookPreview,
+    against_change,
+    against_fetched,
+    one_against_fetched,
+    phonebook_of,
+)
 from admin.routes import Operation, Query, Route
 from engine.accounts.scopes import Scope
 from engine.audit.events import Event
@@ -56,8 +63,19 @@ class FileDiffAnswer(FilePreviewAnswer):
     text: str | None
 
 
+class PhonebookAnswer(Answer):
+    """The phonebook a phone fetches beside its files. Copies of what was fetched are not kept of it."""
+
+    name: str
+    content_type: str
+    names: int
+    shown: int
+    text: str
+
+
 class FilePreviewsAnswer(Answer):
     data: list[FileDiffAnswer]
+    phonebook: PhonebookAnswer | None
 
 
 class BootFileAnswer(Answer):
@@ -97,8 +115,9 @@ async def refuse_bad_change(request: web.Request, change: Change) -> None:
 
 async def get_phone_preview(request: web.Request) -> web.Response:
     no_query(request)
-    files = await against_fetched(request, await row_named(request, Phone))
-    return answered(FilePreviewsAnswer(data=[_diff(file, "fetched") for file in files]))
+    phone = await row_named(request, Phone)
+    files, book = await against_fetched(request, phone), await phonebook_of(request, phone)
+    return answered(FilePreviewsAnswer(data=[_diff(file, "fetched") for file in files], phonebook=_book(book)))
 
 
 async def post_phone_preview(request: web.Request) -> web.Response:
@@ -106,8 +125,8 @@ async def post_phone_preview(request: web.Request) -> web.Response:
     phone = await row_named(request, Phone)
     change = (await body_of(request, ChangeBody)).change()
     await refuse_bad_change(request, change)
-    files = await against_change(request, phone, change)
-    return answered(FilePreviewsAnswer(data=[_diff(file, "now") for file in files]))
+    files, book = await against_change(request, phone, change)
+    return answered(FilePreviewsAnswer(data=[_diff(file, "now") for file in files], phonebook=_book(book)))
 
 
 async def get_phone_file_diff(request: web.Request) -> web.Response:
@@ -134,6 +153,10 @@ def _diff(file: FilePreview, before: str) -> FileDiffAnswer:
         fetched_at=file.fetched_at, text=file.text,
         diff=found.unified(file.name, before, "now" if before == "fetched" else "then") if found else "",
     )  # fmt: skip
+
+
+def _book(found: PhonebookPreview | None) -> PhonebookAnswer | None:
+    return PhonebookAnswer.model_validate(found) if found is not None else None
 
 
 def _boot(boot: Boot) -> BootAnswer:

@@ -54,6 +54,7 @@ async def _phone_page(request: web.Request, error: EngineError | None) -> web.Re
         pbxs={row.id: row for row in await accounts.pbxs_of(session, phone.account_id)},
         boots=(await store_boots.boots_of(session, phone.account_id, phone.id))[:BOOTS_SHOWN],
         files=await phone_preview.against_fetched(request, phone),
+        book=await phone_preview.phonebook_of(request, phone),
         settings_rows=effective_rows(record) if record is not None else [],
         keys=functionkeys.read(list((record.settings.get(functionkeys.SETTING) if record is not None else None) or ())),
         profile=vendors.known().profiles.get(phone.vendor),

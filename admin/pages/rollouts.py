@@ -13,7 +13,7 @@ from admin.links import provisioning_url
 from admin.pages.form import FORM, form_of, refuse_stale, see_other, typed, whole_number
 from admin.pages.templates import Warned
 from admin.phone_names import model_name
-from admin.phone_preview import against_fetched
+from admin.phone_preview import against_fetched, phonebook_of
 from admin.place_field import Places, place_called, place_typed, places
 from admin.render import render
 from admin.routes import Route
@@ -309,7 +309,8 @@ async def _rollout(request: web.Request) -> Rollout:
 
 async def get_phone_files(request: web.Request) -> web.Response:
     phone = await store.phone_of(request[SESSION], request[ACCOUNT].id, request.match_info["id"])
-    return render(request, "phone_files.html.j2", phone=phone, files=await against_fetched(request, phone))
+    files, book = await against_fetched(request, phone), await phonebook_of(request, phone)
+    return render(request, "phone_files.html.j2", phone=phone, files=files, book=book)
 
 
 _READ, _WRITE = Scope.PROVISIONING_READ, Scope.PROVISIONING_WRITE

@@ -303,8 +303,8 @@ def _of_this_phone(record: PhoneRecord, profile: Profile, provisioning_url: str)
     found: dict[str, Any] = {}
     if keys and model is not None:
         found["function_keys"] = functionkeys.placed(keys, key_room(profile, model, lines))
-    if profile.phonebook and settings.get("phonebook", "account") == "account":
-        found["phonebook_url"] = provisioning_url + profile.phonebook.replace("{mac}", record.mac)
+    if book := phonebook_file(record, profile):
+        found["phonebook_url"] = provisioning_url + book
     for asset in record.assets:
         is_named = asset.name == settings.get(asset.kind)
         if is_named and model is not None and asset.kind in model.takes and asset.suits(record.vendor, record.model):
@@ -312,6 +312,15 @@ def _of_this_phone(record: PhoneRecord, profile: Profile, provisioning_url: str)
             if asset.kind == "firmware":
                 found["firmware_version"] = asset.firmware
     return found
+
+
+def phonebook_file(record: PhoneRecord, profile: Profile) -> str:
+    """The name that phone asks for its phonebook by; empty: it is told none, or has no screen for one."""
+    model = profile.model(record.model)
+    is_off = record.settings.get("phonebook", "account") != "account"
+    if is_off or (model is not None and "phonebook" in model.ignores):
+        return ""
+    return profile.phonebook.replace("{mac}", record.mac)
 
 
 def key_room(profile: Profile, model: Model, lines: int) -> KeyRoom:

@@ -73,6 +73,52 @@ async def test_each_file_is_shown_beside_what_the_phone_last_fetched_without_a_s
     await ask(port, site, "GET", f"phones/{phone_id}/files/{FILE}/diff?against=tomorrow", expect=422)
 
 
+async def test_the_phonebook_stands_among_a_phone_s_files_with_how_many_names_it_has(port, site, phone_id):
+    """P-15: every file of a device, by the API and on both pages; gone once the phone is told none."""
+    await ask(port, site, "POST", "contacts", {"name": "Zoë & <Söhne>", "number": "+15185550142"}, expect=201)
+    book = (await ask(port, site, "GET", f"phones/{phone_id}/preview", expect=200))["phonebook"]
+    assert (book["name"], book["names"], book["shown"]) == ("yealink-phonebook.xml", 2, 2)
+    assert "<Name>Zoë &amp; &lt;Söhne&gt;</Name><Telephone>+15185550142</Telephone>" in book["text"]
+    headers = await port.browser(site)
+    for path in (f"/phones/{phone_id}", f"/phones/{phone_id}/files"):
+        text = await page(port, headers, path)
+        shown = text[text.index("yealink-phonebook.xml") :]
+        assert "2 names" in shown, path
+        assert 'href="/phonebook"' in shown, path
+        assert "&lt;Name&gt;Zoë &amp;amp; &amp;lt;Söhne&amp;gt;" in shown, path
+    off = {"kind": "settings", "target": "account", "after": {"phonebook": "off"}}
+    assert (await ask(port, site, "POST", f"phones/{phone_id}/preview", NTP, expect=200))["phonebook"] == book
+    assert (await ask(port, site, "POST", f"phones/{phone_id}/preview", off, expect=200))["phonebook"] is None
+
+
+@pytest.mark.parametrize(
+    ("vendor", "model", "mac", "name", "shown"),
+    [
+        ("poly", "VVX 450", "64:16:7f:aa:bb:01", "64167faabb01-directory.xml", 40),
+        ("cisco_spa", "SPA504G", "00:1d:a2:aa:bb:02", "cisco_spa-phonebook.xml", 32),
+        ("avaya", "J179", "2c:f4:c5:aa:bb:03", "avaya-phonebook.xml", 40),
+        ("avaya", "J129", "2c:f4:c5:aa:bb:04", None, 0),
+    ],
+)
+async def test_each_family_s_phonebook_is_shown_by_the_name_its_phones_ask_for(
+    port, site, vendor, model, mac, name, shown
+):
+    """P-15: a Poly's is its own, a Cisco's has pages of 32, a J129 has none."""
+    for at in range(40):
+        contact = {"name": f"Name {at:02}", "number": f"+1518555{at:04}"}
+        await ask(port, site, "POST", "contacts", contact, expect=201)
+    phone = await ask(port, site, "POST", "phones", {"mac": mac, "vendor": vendor, "model": model}, expect=201)
+    book = (await ask(port, site, "GET", f"phones/{phone['id']}/preview", expect=200))["phonebook"]
+    if name is None:
+        assert book is None
+        return
+    assert (book["name"], book["names"], book["shown"]) == (name, 40, shown)
+    assert [f"Name {at:02}" in book["text"] for at in range(40)] == [at < shown for at in range(40)]
+    assert ("/p/[token]/cisco_spa-phonebook-2.xml" in book["text"]) == (shown < 40)
+    text = await page(port, await port.browser(site), f"/phones/{phone['id']}")
+    assert ("This phone reads 32 at a time" in text) == (shown < 40)
+
+
 async def test_a_proposed_change_is_shown_on_one_phone_and_changes_nothing(port, site, phone_id):
     files = (await ask(port, site, "POST", f"phones/{phone_id}/preview", NTP, expect=200))["data"]
     own = next(file for file in files if file["name"] == FILE)
