@@ -124,7 +124,7 @@ class Node:
             sys.executable, "-m", "engine", *words, cwd=self.folder, env=self.environ(),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        out, err = await asyncio.wait_for(done.communicate(stdin.encode()), 60)
+        out, err = await asyncio.wait_for(done.communicate(stdin.encode()), START_WITHIN_S)
         assert done.returncode == 0, (words, out.decode(), err.decode())
         return out.decode()
 

@@ -105,6 +105,7 @@ async def test_the_checklist_is_ticked_by_what_really_happened(owned: Site, new_
     await page.get_by_role("link", name="Add recipient").click()
     await page.get_by_label("Add an email address").fill("frontdesk@example.com")
     await page.get_by_role("button", name="Add recipient").click()
+    await expect(page.locator("#recipient-list").get_by_text("frontdesk@example.com").first).to_be_visible()
     await page.goto(f"{owned.url}/")
     assert await steps_done(page) == ["location"]
     await expect(page.get_by_text("1 address, but no mail server: nobody is mailed.").first).to_be_visible()

@@ -46,6 +46,7 @@ async def test_the_file_key_of_a_phone_says_where_it_is_typed(filled: Site, new_
     await page.goto(filled.url + PATH)
     await page.get_by_label("Encrypt each phone").check()
     await page.get_by_role("button", name="Save").click()
+    await expect(page.get_by_text("Security of the phones saved.").first).to_be_visible()
     await page.goto(f"{filled.url}/phones/{filled.ids['phone']}/files")
     await page.get_by_role("link", name="encrypted files").click()
     await expect(page.get_by_text("sealed/ at its end").first).to_be_visible()

@@ -223,7 +223,7 @@ def test_between_foreign_peers_a_call_back_rings_and_ends_like_any_other(tmp_pat
             peers.sipp_calls(tmp_path, call, node.udp)
             words = ["-s", ELINS[0], "-m", "1", "{}:{}".format(*node.udp)]
             psap = peers.sipp(tmp_path, "psap", *words, scenario=call, ip=peers.CARRIER_IP, port=ports.free_port())
-            assert psap.wait(20.0) == 0, psap.words()
+            assert psap.wait(60.0) == 0, psap.words()
             peers.until(lambda: starting(tmp_path, "site", "BYE"), "the call back has ended")
     (invite,) = starting(tmp_path, "site", "INVITE")
     assert invite.startswith(f"INVITE sip:101@{peers.PBX_IP}:{site_port} SIP/2.0\r\n".encode())

@@ -33,6 +33,7 @@ from engine.provisioning.http import PhonesPort, make_phones_port, make_server
 from engine.provisioning.simulate import Memory, simulate
 from engine.provisioning.uploads import MAX_UPLOAD_BYTES
 from tests.factories import add_account, add_line, add_pbx, add_phone
+from tests.ports import free_port
 
 YEALINK_MAC, POLY_MAC, OTHERS_MAC = "805ec0aabb01", "64167faabb02", "805ec0ccdd03"
 YEALINK_AGENT = "Yealink SIP-T46U 108.86.0.20 80:5e:c0:aa:bb:01"
@@ -435,9 +436,7 @@ async def test_a_boot_with_a_wrong_url_is_not_ready_and_says_why(site):
 
 
 async def test_the_simulated_phone_asks_again_when_the_server_is_away():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{free.getsockname()[1]}/p/{tokens.mint()}/"
+    url = f"http://127.0.0.1:{free_port()}/p/{tokens.mint()}/"
     result = await simulate("poly", "VVX 450", POLY_MAC, url, retry_delay_s=0.001)
     assert result.fault == "the server does not answer"
     assert [one.name for one in result.files[:3]] == [f"{POLY_MAC}.cfg"] * 3

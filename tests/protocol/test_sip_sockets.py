@@ -12,6 +12,7 @@ from engine.sip.message import Request
 from engine.sip.stack import AttemptEnded, Finished, ProvisionalReceived
 from engine.sip.stream import IDLE_S
 from engine.sip.udp import UdpShell
+from tests.ports import free_port
 from tests.protocol.elements import WAIT_S, Element, TcpPeer, UdpPeer
 from tests.siptest import read_request, read_response, request, response, route_set
 
@@ -110,9 +111,7 @@ async def test_a_call_from_tcp_is_answered_on_its_own_connection(element: Elemen
 
 async def test_a_refused_tcp_connection_fails_over_at_once(element: Element, udp_peer) -> None:
     """E-08: connection refused on the first trunk, the second has the call within the connect limit."""
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        nobody = Hop("tcp", *closed.getsockname())
+    nobody = Hop("tcp", "127.0.0.1", free_port())
     pbx, carrier = await udp_peer(), await udp_peer()
     element.targets = (Target("a", nobody), Target("b", carrier.hop))
     pbx.send(request(source=pbx.hop), element.udp_port)
@@ -123,9 +122,7 @@ async def test_a_refused_tcp_connection_fails_over_at_once(element: Element, udp
 
 async def test_an_icmp_refusal_on_udp_fails_over_at_once(element: Element, udp_peer) -> None:
     """E-08: port unreachable comes back with the address it is about."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
-        closed.bind(("127.0.0.1", 0))
-        nobody = Hop("udp", *closed.getsockname())
+    nobody = Hop("udp", "127.0.0.1", free_port())
     pbx, carrier = await udp_peer(), await udp_peer()
     element.targets = (Target("a", nobody, first_response_s=30.0), Target("b", carrier.hop))
     pbx.send(request(source=pbx.hop), element.udp_port)

@@ -19,6 +19,7 @@ from engine.sip.stream import PING_AFTER_S, Limits
 from engine.sip.tls import TlsFiles, client_context, server_context
 from engine.sip.transports import Listening
 from tests.certificates import files_of, written
+from tests.ports import free_port
 from tests.protocol.elements import LOOPBACK, WAIT_S, Element, StreamPeer, UdpPeer
 from tests.siptest import read_request, read_response, request, response, route_set
 
@@ -359,9 +360,7 @@ async def test_a_trunks_connection_stands_before_a_call_and_is_opened_again_when
 async def test_a_trunk_that_refuses_is_tried_less_and_less_often(make: Make) -> None:
     """E-08: and never given up; a call still tries at once."""
     element = await make()
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        nobody = Hop("tcp", *closed.getsockname())
+    nobody = Hop("tcp", "127.0.0.1", free_port())
     element.standing.follow([nobody], [])
     tried = []
     for tenth in range(700):
@@ -572,9 +571,7 @@ async def test_a_pbx_that_cannot_be_connected_to_is_reached_by_the_connection_it
     await pbx.connect(element.port(transport), name="c.example" if context else None)
     pbx.writer.write(request("OPTIONS", source=pbx.hop))
     assert read_response(await pbx.next()).status == 200
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.9", 0))
-        said = Hop(transport, *closed.getsockname())
+    said = Hop(transport, "127.0.0.9", free_port("127.0.0.9"))
     for method in ("BYE", "MESSAGE"):
         element.transports.send_all([(request(method), said)])
         assert read_request(await pbx.next()).method == method
@@ -633,9 +630,7 @@ async def test_both_families_are_served_and_each_peer_is_told_its_own(make: Make
 async def test_an_icmp_refusal_over_ipv6_fails_over_at_once(make: Make) -> None:
     """E-08: port unreachable comes back by the IPv6 error queue as well."""
     element = await make(listening=Listening(udp=[("::1", 0)]))
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as closed:
-        closed.bind(("::1", 0))
-        nobody = Hop("udp", *closed.getsockname()[:2])
+    nobody = Hop("udp", "::1", free_port("::1"))
     element.transports.send_all([(request("OPTIONS"), nobody)])
     await element.holds(lambda: nobody in element.failures)
 

@@ -9,6 +9,7 @@ import pytest
 from engine import data_folder
 from engine.data_folder import AlreadyRunning
 from engine.edge.owner import Owner
+from tests.ports import free_port
 
 
 def test_a_folder_is_taken_once_and_free_again_when_its_holder_is_gone(tmp_path: Path) -> None:
@@ -26,7 +27,7 @@ def test_a_folder_is_taken_once_and_free_again_when_its_holder_is_gone(tmp_path:
 def test_an_address_that_anybody_else_holds_is_refused(tmp_path: Path, kind: socket.SocketKind) -> None:
     with socket.socket(socket.AF_INET, kind) as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        other.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", free_port()))  # it is free again below: nobody else is given it
         if kind is socket.SOCK_STREAM:
             other.listen()
         address = (kind, *other.getsockname())

@@ -9,6 +9,7 @@ import pytest
 from engine.edge.line import LibraryLines, Lines, Settings, host_port, listed
 from engine.edge.owner import Owner
 from engine.sip.transports import Listening, both_families
+from tests.ports import free_port
 
 
 def settings(**keys: object) -> Settings:
@@ -63,7 +64,7 @@ def test_an_address_that_another_program_holds_is_refused(tmp_path: Path, host: 
     """E-18: calls would be split between two; the other family at the same port is nobody's business."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, kind) as other:
-        other.bind((host, 0))
+        other.bind((host, free_port(host)))  # which nobody is given at the other family either
         if kind is socket.SOCK_STREAM:
             other.listen()
         port = other.getsockname()[1]

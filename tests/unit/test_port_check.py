@@ -11,6 +11,7 @@ import pytest
 from engine import port_check
 from engine.config import Config, Listen
 from engine.port_check import Door, PortsTaken
+from tests.ports import free_port
 
 
 def config_of(folder: Path, **listens: str) -> Config:
@@ -38,7 +39,7 @@ def test_a_taken_port_is_told_with_its_holder_and_its_key(
     tmp_path: Path, name: str, kind: socket.SocketKind, purpose: str, variable: str
 ) -> None:
     with socket.socket(socket.AF_INET, kind) as other:
-        other.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", free_port()))  # it is free again below: nobody else is given it
         if kind is socket.SOCK_STREAM:
             other.listen()
         port = other.getsockname()[1]
