@@ -22,6 +22,7 @@ from engine.errors import DatabaseAway, EngineError, FieldFault, Forbidden, Inva
 from engine.models import Session, User
 
 CALLS_GO_ON = "911 calls do not depend on this page: they are routed by a process of their own."
+_HEADINGS = {409: "Not possible as things stand"}  # where an error's own title is a protocol's word
 _NEXT = {  # status → (address, words) of the next step when there is no better one
     401: ("/login", "Sign in"),
     403: ("/", "Go to Home"),
@@ -208,8 +209,8 @@ def error_page(request: web.Request, error: EngineError, ask: Sequence[User] = (
     if status == 500:
         detail = "Something went wrong on the server and nothing was changed. The log has it under this request's name."
     return render(
-        request, "error.html.j2", status=status, code=status, error_title=error.title, detail=detail,
-        meaning=CALLS_GO_ON,
+        request, "error.html.j2", status=status, code=status, detail=detail, meaning=CALLS_GO_ON,
+        error_title=_HEADINGS.get(status, error.title),
         fields=error.fields if isinstance(error, Invalid) else (), next_address=address, next_step=words,
         request_id=request.get(REQUEST_ID, ""), ask=ask,
     )  # fmt: skip

@@ -399,6 +399,8 @@ async def test_recipients_are_added_and_removed_and_each_change_is_audited(owned
     page = await settings(owned, new_page)
     await expect(page.get_by_role("heading", name="Emergency call notification recipients", exact=True)).to_be_visible()
     await expect(page.get_by_text("Nobody is told about every 911 call yet").first).to_be_visible()
+    more = page.locator("#recipients").get_by_role("link", name="A location", exact=True)
+    await expect(more).to_have_attribute("href", "/locations")
     for email in ("frontdesk@example.com", "oncall@example.com"):
         await page.get_by_label("Add an email address").fill(email)
         await page.get_by_role("button", name="Add recipient").click()

@@ -215,6 +215,10 @@ CASES = {  # path, with the identifier's kind → what the first window changes,
     "/phones/templates/yealink/time.cfg.j2": ({"body": "{% extends 'time.cfg.j2' %}\n#\n"}, {"note": "as it was"}),
     "/phones/{phones}/settings": ({"settings.vlan_id": "30"}, {"settings.vlan_priority": "3"}),
     "/lines/{lines}": ({"display_name": "Hall"}, {"callback_number": "+15185550100"}),
+    "/phones/{phones}": ({"label": "Hall"}, {"placement": "fixed"}),
+    "/locations/{locations}": ({"civic_address.RD": "Main"}, {"timezone": "America/Denver"}),
+    "/settings/pbxs/{pbxs}": ({"registrar_host": "pbx.example.net"}, {"name": "Office"}),
+    "/phones/{phones}/device": ({"model": "yealink/T54W"}, {"mac": "00:15:65:4A:A9:99"}),
 }  # fmt: skip
 TICKED = {  # boxes and choices that a browser sends beside the fields
     "chats": {"kinds": "emergency", "enabled": "on"},
