@@ -82,6 +82,8 @@ def read(data: bytes, known: Iterable[str], *, spellings: Mapping[str, str], max
     rows = [(number, [_NO_UTF8.sub("\ufffd", cell) for cell in cells]) for number, cells in found]
     columns, headings, wrong = _columns(rows[0][1], tuple(known), spellings)
     faults += _unread(found) + wrong
+    if not columns:  # more than are read: under no heading, every row would only be told to be wrong as well
+        return Sheet((), {}, (), tuple(faults))
     read_rows = []
     for number, cells in rows[1:]:
         if len(cells) > len(columns) and any(cell.strip() for cell in cells[len(columns) :]):
@@ -233,7 +235,9 @@ def _records(text: str, separator: str, max_rows: int) -> tuple[list[tuple[int, 
 def _columns(
     cells: Sequence[str], known: tuple[str, ...], spellings: Mapping[str, str]
 ) -> tuple[list[str], dict[str, str], list[CellFault]]:
-    """The columns' names (empty: one that is not known), how each is spelled, what is wrong with the header."""
+    """The columns' names (empty: one that is not known; none: there are too many), how each is spelled, what is wrong
+    with the header.
+    """
     faults: list[CellFault] = []
     names: list[str] = []
     headings: dict[str, str] = {}

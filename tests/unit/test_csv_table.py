@@ -135,6 +135,14 @@ def test_every_cell_that_is_no_utf_8_is_told_and_the_rest_is_read() -> None:
     assert [row.cells["label"] for row in sheet.rows] == ["Caf\ufffd", "Bar", "Zo\ufffd"]
 
 
+def test_a_header_of_ten_thousand_columns_is_one_fault_and_no_row_is_read_under_it() -> None:
+    """P-19: what is wrong is the header; nobody is told of each row that it has no address of its own."""
+    header, row = ",".join(f"line{at}_extension" for at in range(10_000)), ",".join("1" * 10_000)
+    sheet = _read(f"{header}\n{row}\n{row}\n".encode())
+    assert sheet.rows == ()
+    assert sheet.faults == (CellFault(1, "", "The header has 10000 columns; at most 600 are read."),)
+
+
 def test_a_file_too_large_is_refused_before_it_is_parsed() -> None:
     """P-19: the limit is told with its number."""
     assert "8,388,608" in _read(b"mac\n" + b"1\n" * (5 << 20)).faults[0].detail
