@@ -10,6 +10,7 @@ may be one that the peer has never heard of.
 """
 
 import asyncio
+import contextlib
 import errno
 import socket
 import struct
@@ -30,6 +31,7 @@ MAX_WAITING = 10_000  # datagrams kept while the socket's own buffer is full; mo
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33  # asm-generic/socket.h, with CAP_NET_ADMIN alone
 _IP_RECVERR, _IPV6_RECVERR = 11, 25  # linux/in.h, linux/in6.h: ICMP errors come with the address they are about
 _IP_PKTINFO, _IPV6_RECVPKTINFO, _IPV6_PKTINFO = 8, 49, 50
+_IP_MTU_DISCOVER, _IP_PMTUDISC_DONT = 10, 0
 _PKTINFO = struct.Struct("=i4s4s")  # struct in_pktinfo: interface, our address, the one in the header
 _PKTINFO6 = struct.Struct("=16si")  # struct in6_pktinfo: our address, interface
 _ANCILLARY_BYTES = 64
@@ -96,6 +98,9 @@ class UdpShell:
                 sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, int(host in _WILDCARDS))
             else:
                 sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
+                # routers may fragment: an INVITE of 1,450 bytes gets through a tunnel, and waits for nobody's ICMP
+                with contextlib.suppress(OSError):  # not on Linux
+                    sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DONT)
                 sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, int(host in _WILDCARDS))
             sock.bind((host, port))
         except OSError:
@@ -140,14 +145,14 @@ class UdpShell:
     def _send_failed(self, data: bytes, hop: Hop, fault: OSError) -> None:
         """An error at sendto may be an earlier datagram's ICMP error: read those, then try once more."""
         assert self._socket is not None
-        if fault.errno in (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH):
+        if fault.errno in (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EMSGSIZE):
             self._read_errors()
             try:
                 self._send_now(self._socket, data, hop)
             except OSError:
                 self._report(hop)
             return
-        self._report(hop)  # EMSGSIZE, no route, not permitted: this hop will not get it by UDP
+        self._report(hop)  # no route, not permitted: this hop will not get it by UDP
 
     def _send_now(self, sock: socket.socket, data: bytes, hop: Hop) -> None:
         place = hop[1:3]
@@ -296,7 +301,7 @@ class UdpShell:
                 _, ancillary, _, address = self._socket.recvmsg(0, 256, _MSG_ERRQUEUE)
             except OSError:  # empty
                 return
-            if address and _is_icmp(ancillary):
+            if address and says_unreachable(ancillary):
                 self._failed(Hop("udp", *socket_address(address)))
 
     def _report(self, hop: Hop) -> None:
@@ -309,9 +314,12 @@ def _closed(_size: int) -> tuple[bytes, tuple[object, ...]]:
     raise BlockingIOError
 
 
-def _is_icmp(ancillary: list[tuple[int, int, bytes]]) -> bool:
+def says_unreachable(ancillary: list[tuple[int, int, bytes]]) -> bool:
+    """Does it say that a hop cannot be reached? "Too big" does not: the kernel knows the path's MTU from then on, and
+    what SIP sends again goes in fragments.
+    """
     for _level, kind, data in ancillary:
         if kind in (_IP_RECVERR, _IPV6_RECVERR) and len(data) >= _EXTENDED_ERR.size:
-            origin = _EXTENDED_ERR.unpack_from(data)[1]
-            return bool(origin != _SO_EE_ORIGIN_LOCAL)
+            number, origin = _EXTENDED_ERR.unpack_from(data)[:2]
+            return bool(origin != _SO_EE_ORIGIN_LOCAL and number != errno.EMSGSIZE)
     return False

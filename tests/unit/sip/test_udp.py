@@ -1,13 +1,17 @@
 """The UDP shell on real sockets: what is read at a wake-up, and when datagrams are ranked."""
 
 import asyncio
+import errno
+import os
 import socket
+import struct
+from pathlib import Path
 
 import pytest
 
 from engine.sip.crowd import CrowdRules
 from engine.sip.forward import Hop
-from engine.sip.udp import MAX_DATAGRAMS_PER_WAKE_UP, UdpShell
+from engine.sip.udp import MAX_DATAGRAMS_PER_WAKE_UP, UdpShell, says_unreachable
 
 INVITE = b"INVITE sip:%d@h SIP/2.0\r\nTo: <sip:a@h>\r\n\r\n"
 
@@ -67,3 +71,34 @@ async def test_in_a_crowd_the_911_goes_first_and_nothing_is_left_behind() -> Non
     assert len(at.ranked) == MAX_DATAGRAMS_PER_WAKE_UP + 1
     assert at.shell.shed == 0
     at.shell.close()
+
+
+def bound_to(port: int) -> socket.socket:
+    """Another handle of the UDP socket of this process that has that port."""
+    for path in Path("/proc/self/fd").iterdir():
+        if not path.is_socket():
+            continue
+        handle = socket.socket(fileno=os.dup(int(path.name)))
+        if (handle.family, handle.type) == (socket.AF_INET, socket.SOCK_DGRAM) and handle.getsockname()[1] == port:
+            return handle
+        handle.close()
+    raise AssertionError(f"nothing of ours has port {port}")
+
+
+async def test_routers_may_fragment_what_we_send() -> None:
+    """E-03: behind a tunnel that takes 1,400 bytes a 911 of 1,450 gets through, though nobody says what was too big."""
+    at = Ranked()
+    _, port = at.shell.open("127.0.0.1", 0)
+    with bound_to(port) as own:
+        assert own.getsockopt(socket.IPPROTO_IP, 10) == 0  # IP_MTU_DISCOVER is IP_PMTUDISC_DONT: linux/in.h
+    at.shell.close()
+
+
+@pytest.mark.parametrize(
+    ("number", "is_unreachable"), [(errno.ECONNREFUSED, True), (errno.EHOSTUNREACH, True), (errno.EMSGSIZE, False)]
+)
+def test_a_datagram_too_big_for_the_path_is_no_trunk_that_cannot_be_reached(number: int, is_unreachable: bool) -> None:
+    """E-08: the kernel knows the path from then on, and what is sent again half a second later goes in fragments."""
+    by_icmp = 2
+    error = struct.pack("=IBBBBII", number, by_icmp, 3, 4, 0, 1_400, 0)  # struct sock_extended_err
+    assert says_unreachable([(socket.IPPROTO_IP, 11, error)]) is is_unreachable
