@@ -27,7 +27,7 @@ class ResponseContext(Timed):
     __slots__ = (
         "best", "branches", "challenges", "disguise", "fail_over", "index", "is_cancelled", "is_done", "is_emergency",
         "is_invite", "is_own_test", "is_test", "loop", "record_routed", "request", "restore", "routing", "server",
-        "spare", "tag", "targets",
+        "spare", "tag", "targets", "unheard",
     )  # fmt: skip
 
     def __init__(self, server: ServerTransaction, request: Request, routing: Routing, loop: bytes) -> None:
@@ -46,6 +46,7 @@ class ResponseContext(Timed):
         self.is_test = False
         self.index = 0
         self.spare: list[Target] = []  # left for one that progressed, and tried again should that one fail
+        self.unheard: list[Branch] = []  # of an emergency call, one of each target that said nothing at all
         self.branches: list[Branch] = []
         self.disguise: tuple[Disguise, bool] | None = None  # of its dialog, and whether the sender is the caller
         self.restore: Restore = ()

@@ -17,6 +17,7 @@ CHALLENGES = frozenset({401, 407})
 PREFERRED_4XX = frozenset({401, 407, 415, 420, 484})  # §16.7 step 6
 DOUBT_S = 300.0
 MAX_DOUBTS = 4_096
+MAX_UNHEARD = 2  # targets asked again without a location: their time is lost to a caller whom nobody hears
 MAX_ADDRESSES = 3  # of one name, tried for a request in a dialog
 # How long such an address may be silent before the next is tried: timers B and F would outlast the caller's own. An
 # INVITE is answered by a 100 at once; anything else by its final response, or by a 100 after T2 (RFC 4320 §4.1).
@@ -126,6 +127,23 @@ def may_have_company(branch: Branch) -> bool:
         and not (branch.has_progressed or branch.is_over or branch.is_cancel_wanted)
         and context.index < len(context.targets)
     )
+
+
+def note_unheard(branch: Branch) -> None:
+    """It said nothing at all to an emergency call. Where the call had a location with it, that may be why: what is
+    larger than a packet is lost whole where fragments are dropped, and some border elements drop bodies they do not
+    know. The first of each name, up to a bound.
+    """
+    context, target = branch.context, branch.target
+    if (
+        context.is_emergency
+        and context.is_invite
+        and not (branch.is_heard or branch.is_retry)
+        and target.retry_edit is not None
+        and len(context.unheard) < MAX_UNHEARD
+        and all(each.target.name != target.name for each in context.unheard)
+    ):
+        context.unheard.append(branch)
 
 
 def one_after_another(hops: Sequence[Hop], *, is_invite: bool) -> Forward:

@@ -4,7 +4,8 @@ A response context is one request's way through us. Its targets are tried one af
 a client transaction of its own. A branch is given up by our own clock when nothing at all was heard; it cannot be
 cancelled then (§9.1 wants a 1xx first), so it is cancelled as soon as one comes, and its late 2xx is forwarded like
 any other. A branch of an emergency call that heard nothing but 100 is kept beside the next target's, and whichever
-progresses first has the call. The rules that end a context: a 2xx; a final status that does not fail over; a CANCEL; no
+progresses first has the call. With no target left, those never heard from get an emergency call once more without
+its location (decision 0045). The rules that end a context: a 2xx; a final status that does not fail over; a CANCEL; no
 target left.
 """
 
@@ -36,6 +37,7 @@ from engine.sip.failover import (
     keep_refusal,
     keeps_sips,
     may_have_company,
+    note_unheard,
     patience,
     upward,
 )
@@ -232,7 +234,18 @@ class Proxy:
             target = context.spare.pop(0)
             if self._tries(context, target, target.edit, now, is_retry=False):
                 return
+        if self._goes_without_location(context, now):
+            return
         self._finish(context, now)
+
+    def _goes_without_location(self, context: ResponseContext, now: float) -> bool:
+        """Nobody is left who has not been asked: who said nothing at all to a call with a location is asked without."""
+        while context.unheard and not context.is_cancelled:
+            branch = context.unheard.pop(0)
+            changes = branch.target.retry_edit
+            if changes is not None and self._tries(context, branch.target, changes, now, is_retry=True, after=branch):
+                return True
+        return False
 
     def _go_on_beside(self, branch: Branch, now: float) -> None:
         """Nothing but 100 for `progress_s`: the next target is tried too. This one is told as silent, so that the next
@@ -301,6 +314,8 @@ class Proxy:
             given = for_half_the_time(given, given.hop)
             if self._tries(branch.context, given, branch.edit, now, is_retry=branch.is_retry, after=branch):
                 return
+        if outcome == "timeout":
+            note_unheard(branch)
         self._go_on(branch.context, now)
 
     def _note_silence(self, branch: Branch, outcome: AttemptOutcome, now: float) -> None:
@@ -435,6 +450,7 @@ class Proxy:
         elif any(each.is_awaited for each in context.branches):
             context.index = len(context.targets)  # an answerer's word: nobody else is asked, who was asked may answer
             context.spare.clear()
+            context.unheard.clear()
         else:
             self._finish(context, now, response)
 
@@ -508,6 +524,7 @@ class Proxy:
             if branch.client.is_final and not (context.is_invite and branch.client.state is State.ACCEPTED):
                 branch.client.owner = None  # only a 2xx of an INVITE may come again and must go up again
         context.branches.clear()
+        context.unheard.clear()
         if request is not None and request.method == "BYE" and (response is None or response.status not in CHALLENGES):
             self.remembered.forget_answerers(request)
             tag = self.remembered.take_tag(request)

@@ -499,6 +499,7 @@ class SipStack:
     def _break_off(self, context: ResponseContext, now: float) -> None:
         """`give_up` also what is under way, and without a fault of its own."""
         context.branches.clear()
+        context.unheard.clear()
         try:
             self.give_up(context.server, now)
             if context.tag is not None:

@@ -167,6 +167,62 @@ def test_silence_everywhere_ends_at_the_last_resort_by_our_own_clock():
     assert all(len(agent.requests) > 1 for agent in silent)  # repeated over UDP until given up
 
 
+def test_a_call_that_nobody_hears_with_its_location_is_answered_without():
+    """E-03, E-08: where fragments are dropped, no trunk ever sees an INVITE of 2,000 bytes. After all of them it goes
+    without the location to those that said nothing, as a request of its own (RFC 3261 §8.2.2.2).
+    """
+    network, caller = world()
+    first = answering(network, CARRIER, 100, 180, 200, located=[])
+    others = [answering(network, SECOND, located=[]), answering(network, RELAY, 503)]
+    caller.call()
+    network.run(until=20.0)
+    assert attempts_of(network) == [
+        ("first", None, "timeout"), ("second", None, "timeout"), ("relay", 503, "refused"), ("first", 200, "answered"),
+    ]  # fmt: skip
+    assert [event.with_location for event in network.of(AttemptStarted)] == [True, True, True, False]
+    assert network.of(Finished)[0].at < 4.5
+    assert outcome_of(network) == ("answered", 200)
+    invites = [got for got in first.requests if got.method == "INVITE"]
+    assert (invites[0].cseq, invites[-1].cseq, invites[-1].body) == ((1, "INVITE"), (2, "INVITE"), siptest.SDP)
+    assert {"ACK", "BYE"} < set(first.methods())
+    assert {answer.cseq[0] for answer in caller.responses if answer.cseq[1] == "INVITE"} == {1}
+    assert all(agent.requests for agent in others)
+
+
+def test_where_everybody_is_dead_two_are_asked_again_and_then_the_caller_knows():
+    """E-08: whoever dials another way next must not wait for long."""
+    network, caller = world()
+    for hop in (CARRIER, SECOND, RELAY):
+        answering(network, hop)
+    caller.call()
+    network.run(until=40.0)
+    tried = [(name, outcome) for name, _, outcome in attempts_of(network)]
+    assert tried == [(name, "timeout") for name in ("first", "second", "relay", "first", "second")]
+    assert outcome_of(network) == ("failed", 408)
+    assert network.of(Finished)[0].at < 10.5
+
+
+def test_a_caller_who_gives_up_is_not_tried_without_location_either():
+    """E-08: nor is one whose called party has declined at another trunk."""
+    network, caller = world()
+    for hop in (CARRIER, SECOND, RELAY):
+        answering(network, hop)
+    caller.call()
+    network.after(5.0, caller.cancel)
+    network.run(until=40.0)
+    assert [name for name, _, _ in attempts_of(network)] == ["first", "second", "relay"]
+    assert outcome_of(network)[0] == "cancelled"
+    network, caller = world()
+    answering(network, CARRIER)
+    answering(network, SECOND, 180, 486)
+    caller.call()
+    network.run(until=40.0)
+    assert ([name for name, _, _ in attempts_of(network)], outcome_of(network)) == (
+        ["first", "second"],
+        ("failed", 486),
+    )
+
+
 def test_nothing_is_tried_after_a_2xx():
     """E-08: an answer is an answer, even when the trunk drops the call at once."""
     network, caller = world()
