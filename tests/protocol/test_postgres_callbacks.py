@@ -44,7 +44,9 @@ async def furnish(node: Node, carrier: Carrier) -> None:
 
 
 async def lent(site: Site, carrier: Carrier, node: Node, user: str) -> str:
-    """The number that a 911 of that user was sent with; called again until the node has PBX, trunk and pool."""
+    """The number that a 911 of that user was sent with; called again until the node has PBX, trunk and pool. Until then
+    it is a stranger's call, and of a stranger's address no more than twenty datagrams a second are heard.
+    """
     while True:
         call = await site.call(node.udp, added=(f"P-Asserted-Identity: <sip:{user}@pbx>",))
         answer = await call.final()
@@ -54,6 +56,7 @@ async def lent(site: Site, carrier: Carrier, node: Node, user: str) -> str:
             number = number_sent(carrier, call.call_id)
             if number in ELINS:
                 return number
+        await asyncio.sleep(0.2)
 
 
 class Psap:
