@@ -28,7 +28,9 @@ PHONES, PAGES = "the phones' port", "these pages and the API"
 
 @dataclass(slots=True)
 class Door:
-    """What is served with a certificate. `stops`: what its end means; `context`: in use here, and renewed in place."""
+    """What is served with a certificate. `stops`: what its end means; `context`: in use here, and renewed in place;
+    `kind`: of the key that was first read into it.
+    """
 
     what: str
     stops: str
@@ -37,6 +39,7 @@ class Door:
     context: ssl.SSLContext | None = None
     fault: str = ""
     seen: State = ()
+    kind: str = ""
 
     def look(self, now: datetime) -> str:
         """Read the files again when they have changed; a sentence when a person has to know something, else "". Takes
@@ -62,15 +65,25 @@ class Door:
         """New handshakes are made with what the files hold now; a pair that does not fit changes nothing."""
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.certificate, self.key)
+            kind = _kind_of(self.certificate)
             if self.seen:
                 context.load_cert_chain(self.certificate, self.key)
                 _log.info("certificate_renewed", of=self.what, file=str(self.certificate))
-            self.fault = ""
+            self.kind = self.kind or kind
+            self.fault = "" if kind == self.kind else self._other_kind(kind)
         except (OSError, ValueError) as exc:
             self.fault = (
                 f"The certificate of {self.what}, {self.certificate}, cannot be used with its key ({exc}): the one "
                 "read before serves on. Put the certificate, its chain and its own key there."
             )
+
+    def _other_kind(self, kind: str) -> str:
+        """OpenSSL keeps one certificate for each kind of key, and each client chooses between them."""
+        return (
+            f"The certificate of {self.what}, {self.certificate}, has a key of another kind ({kind}) than the one "
+            f"before it ({self.kind}): some clients are shown the one before until Callpoint is restarted, and once "
+            f"that has ended {self.stops}. Restart Callpoint, or renew with a key of the same kind."
+        )
 
     def _state(self) -> State:
         try:
@@ -78,6 +91,12 @@ class Door:
             return tuple((each.st_ino, each.st_size, each.st_mtime_ns) for each in files)
         except OSError as exc:
             return (type(exc).__name__,)
+
+
+def _kind_of(certificate: Path) -> str:
+    """Of the key of the first certificate in that file: `RSA`, `EllipticCurve`, `Ed25519`."""
+    key = x509.load_pem_x509_certificates(certificate.read_bytes())[0].public_key()
+    return type(key).__name__.removesuffix("PublicKey").lstrip("_")
 
 
 @dataclass(slots=True)

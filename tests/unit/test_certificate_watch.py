@@ -13,9 +13,11 @@ from engine.db import utc_now
 AUTHORITY = trustme.CA()
 
 
-def written(folder: Path, name: str, *, days: float = 90) -> tuple[Path, Path]:
+def written(
+    folder: Path, name: str, *, days: float = 90, key_type: trustme.KeyType = trustme.KeyType.ECDSA
+) -> tuple[Path, Path]:
     """The files of a door, with a certificate for that name which ends so many days from now."""
-    issued = AUTHORITY.issue_cert(name, not_after=utc_now() + dt.timedelta(days=days))
+    issued = AUTHORITY.issue_cert(name, not_after=utc_now() + dt.timedelta(days=days), key_type=key_type)
     certificate, key = folder / "cert.pem", folder / "key.pem"
     certificate.write_bytes(issued.cert_chain_pems[0].bytes())
     key.write_bytes(issued.private_key_pem.bytes())
@@ -85,3 +87,22 @@ async def test_renewed_files_are_served_at_the_next_handshake_and_a_pair_that_do
     await watch.look()
     assert watch.alarms == ()
     assert names_served(context) == {"new.example"}
+
+
+async def test_a_certificate_renewed_with_a_key_of_another_kind_is_told_until_a_restart(tmp_path: Path) -> None:
+    """P-11: some clients go on with the one before, which ends one day without anybody having touched a thing."""
+    certificate, key = written(tmp_path, "old.example", key_type=trustme.KeyType.RSA)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    watch = CertificateWatch([Door(PHONES, "phones turn away", certificate, key)])
+    watch.follow(PHONES, context)
+    await watch.look()
+    assert watch.alarms == ()
+    written(tmp_path, "new.example")
+    for _ in range(2):
+        await watch.look()
+        assert "a key of another kind (EC) than the one before it (RSA)" in watch.alarms[0]
+        assert "Restart Callpoint" in watch.alarms[0]
+    written(tmp_path, "old.example", key_type=trustme.KeyType.RSA)
+    await watch.look()
+    assert watch.alarms == ()
