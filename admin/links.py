@@ -6,7 +6,7 @@ from aiohttp import web
 from yarl import URL
 
 from admin.context import CONFIG
-from engine.config import parse_listen
+from engine.config import is_this_machine, parse_listen
 from engine.sip.uri import bracketed
 
 
@@ -22,7 +22,7 @@ def provisioning_base(request: web.Request) -> str:
         return config.public_url.rstrip("/")
     listen = parse_listen(config.listen)
     host = listen.host
-    if _address_of(host, "is_unspecified"):
+    if _is_unspecified(host):
         host = URL(request.app[CONFIG].admin.public_url).host or request.url.host or "localhost"
     return f"{'https' if config.tls_cert else 'http'}://{bracketed(host)}:{listen.port}"
 
@@ -31,7 +31,7 @@ def provisioning_warnings(request: web.Request) -> list[str]:
     """Why phones cannot reach the address they are given, and what mends it; nothing: perhaps they can."""
     base = URL(provisioning_base(request))
     host = base.host or ""
-    if host != "localhost" and not _address_of(host, "is_loopback"):
+    if not is_this_machine(host):
         return [_only_asked_for(host)] if _is_as_asked(request, host) else []
     told = (
         f"No phone reaches {host}, which is this server itself. Set [provisioning] public_url to the address or name "
@@ -43,7 +43,7 @@ def provisioning_warnings(request: web.Request) -> list[str]:
 def _is_as_asked(request: web.Request, host: str) -> bool:
     """Whether nothing but the request says that this is our name: no configuration, and not the connection either."""
     config = request.app[CONFIG]
-    is_open = _address_of(parse_listen(config.provisioning.listen).host, "is_unspecified")
+    is_open = _is_unspecified(parse_listen(config.provisioning.listen).host)
     if config.provisioning.public_url or config.admin.public_url or not is_open:
         return False
     transport = request.transport
@@ -59,10 +59,10 @@ def _only_asked_for(host: str) -> str:
     )
 
 
-def _address_of(host: str, kind: str) -> bool:
-    """Whether that is an IP address of the kind, such as `is_loopback`."""
+def _is_unspecified(host: str) -> bool:
+    """Whether that is the address of all addresses, `0.0.0.0` or `::`."""
     try:
-        return bool(getattr(ipaddress.ip_address(host), kind))
+        return ipaddress.ip_address(host).is_unspecified
     except ValueError:
         return False
 

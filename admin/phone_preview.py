@@ -61,16 +61,13 @@ class PhonebookPreview:
     text: str
 
 
-async def phonebook_of(request: web.Request, phone: Phone) -> PhonebookPreview | None:
-    """The phonebook it is told to fetch now; None: it is told none."""
-    record = await request.app[INDEX].phone(phone.id)
-    return await _phonebook(request, record) if record is not None else None
-
-
-async def _phonebook(request: web.Request, record: PhoneRecord) -> PhonebookPreview | None:
-    profile = vendors.known().profiles.get(record.vendor)
-    file = settings.phonebook_file(record, profile) if profile is not None else ""
-    rule = profile.file_rule(file) if profile is not None and file else None
+async def phonebook_of(request: web.Request, record: PhoneRecord | None) -> PhonebookPreview | None:
+    """The phonebook the phone is told to fetch; None: it is told none, or is gone."""
+    profile = vendors.known().profiles.get(record.vendor) if record is not None else None
+    if record is None or profile is None:
+        return None
+    file = settings.phonebook_file(record, profile)
+    rule = profile.file_rule(file) if file else None
     if rule is None or rule.directory is None:
         return None
     entries = await request.app[INDEX].phonebook(record.account.account_id)
@@ -82,13 +79,15 @@ async def _phonebook(request: web.Request, record: PhoneRecord) -> PhonebookPrev
     return PhonebookPreview(file, content_type, len(entries), shown, body.decode())
 
 
-async def against_fetched(request: web.Request, phone: Phone) -> list[FilePreview]:
-    """Each file as it would be served now, compared with what the phone last fetched, in the order it asks."""
-    fetched = await store_boots.fetched_files(request[SESSION], phone.account_id, phone.id)
-    record = await request.app[INDEX].phone(phone.id)
+async def against_fetched(request: web.Request, record: PhoneRecord | None) -> list[FilePreview]:
+    """Each file as it would be served now, compared with what the phone last fetched, in the order it asks; none of a
+    phone that is gone.
+    """
     if record is None:
         return []
-    overrides = await request.app[INDEX].overrides(phone.account_id, record.vendor, phone.id)
+    account_id = record.account.account_id
+    fetched = await store_boots.fetched_files(request[SESSION], account_id, record.phone_id)
+    overrides = await request.app[INDEX].overrides(account_id, record.vendor, record.phone_id)
     found = []
     for name, rule, text, sentence in _rendered(record, dict(overrides), _url(request)):
         row = fetched.get(name)
@@ -121,12 +120,13 @@ async def against_change(
         difference = preview.compare(before.get(name) or "", text) if text is not None else None
         content_type = vendors.known().profiles[phone.vendor].content_type
         found.append(FilePreview(name, rule.kind.value, content_type, text, difference, sentence))
-    return found, await _phonebook(request, subject.after)
+    return found, await phonebook_of(request, subject.after)
 
 
 async def one_against_fetched(request: web.Request, phone: Phone, name: str) -> FilePreview:
     """Raises NotFound: this phone is served no file of that name."""
-    found = next((file for file in await against_fetched(request, phone) if file.name == name), None)
+    files = await against_fetched(request, await request.app[INDEX].phone(phone.id))
+    found = next((file for file in files if file.name == name), None)
     if found is None:
         raise NotFound("This phone is served no file of that name.")
     return found

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.accounts import store
 from engine.audit.record import Actor
-from engine.config import Config, parse_listen
+from engine.config import Config, is_this_machine, parse_listen
 from engine.errors import Invalid
 from engine.models import Account
 from engine.provisioning import dhcp, phones, tokens, vendors
@@ -60,11 +60,7 @@ async def files_of(
 def warning_of(base: str) -> str:
     """What to say of an address that only this machine reaches; empty: none such."""
     host = urlsplit(base).hostname or ""
-    try:
-        is_own = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_own = host == "localhost"
-    if not is_own:
+    if not is_this_machine(host):
         return ""
     return f"No phone reaches {host}, which is this machine itself: name it as phones reach it (--base, public_url)."
 

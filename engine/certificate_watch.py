@@ -94,9 +94,9 @@ class Door:
 
 
 def _kind_of(certificate: Path) -> str:
-    """Of the key of the first certificate in that file: `RSA`, `EllipticCurve`, `Ed25519`."""
+    """Of the key of the first certificate in that file: `RSA`, `EC`, `Ed25519`."""
     key = x509.load_pem_x509_certificates(certificate.read_bytes())[0].public_key()
-    return type(key).__name__.removesuffix("PublicKey").lstrip("_")
+    return type(key).__name__.removesuffix("PublicKey")
 
 
 @dataclass(slots=True)

@@ -45,6 +45,14 @@ class Listen:
         return Listen(_LOOPBACK_OF.get(self.host, self.host), self.port)
 
 
+def is_this_machine(host: str) -> bool:
+    """Whether that name or address leads nobody but this machine here."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def parse_listen(text: str) -> Listen:
     """Read `host:port` (`0.0.0.0:5060`, `[::]:5060`). Port 0 asks the kernel for a free one.
 

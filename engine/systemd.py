@@ -27,7 +27,7 @@ UNITS = (
 )  # fmt: skip
 LOW_PORTS = 1024
 _HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
-_TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108  # what PrivateTmp hides
+TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108  # what PrivateTmp hides
 _NOT_HANDED_ON = frozenset({"CALLPOINT_CONFIG", STARTED_AS, "CALLPOINT_CASES"})
 
 
@@ -73,7 +73,7 @@ def units(
         "database": make_url(config.database_url).database or "callpoint",
         "low_ports": ", ".join(_low_ports(config)),
         "is_in_home": _is_below(_HOMES, folder, program, *written),
-        "is_in_tmp": _is_below(_TEMPORARY, folder, program, *written),
+        "is_in_tmp": _is_below(TEMPORARY, folder, program, *written),
         "written": [_word(str(path)) for path in sorted(written)],
         "backups": BACKUPS,
     }

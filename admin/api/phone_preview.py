@@ -8,7 +8,7 @@ from pydantic import JsonValue, StringConstraints
 
 from admin.api import answered, body_of, no_query, row_named
 from admin.api.models import NAME_PATTERN, Answer, Body, Instant
-from admin.context import ACCOUNT, SESSION
+from admin.context import ACCOUNT, INDEX, SESSION
 from admin.phone_preview import (
     FilePreview,
     PhonebookPreview,
@@ -116,7 +116,8 @@ async def refuse_bad_change(request: web.Request, change: Change) -> None:
 async def get_phone_preview(request: web.Request) -> web.Response:
     no_query(request)
     phone = await row_named(request, Phone)
-    files, book = await against_fetched(request, phone), await phonebook_of(request, phone)
+    record = await request.app[INDEX].phone(phone.id)
+    files, book = await against_fetched(request, record), await phonebook_of(request, record)
     return answered(FilePreviewsAnswer(data=[_diff(file, "fetched") for file in files], phonebook=_book(book)))
 
 

@@ -8,7 +8,7 @@ from aiohttp import web
 from admin.api.phone_preview import refuse_bad_change
 from admin.api.rollouts import dry_run_named, try_change
 from admin.auth import prepared
-from admin.context import ACCOUNT, ACTOR, DRY_RUNS, SESSION
+from admin.context import ACCOUNT, ACTOR, DRY_RUNS, INDEX, SESSION
 from admin.links import provisioning_url
 from admin.pages.form import FORM, form_of, refuse_stale, see_other, typed, whole_number
 from admin.pages.templates import Warned
@@ -309,7 +309,8 @@ async def _rollout(request: web.Request) -> Rollout:
 
 async def get_phone_files(request: web.Request) -> web.Response:
     phone = await store.phone_of(request[SESSION], request[ACCOUNT].id, request.match_info["id"])
-    files, book = await against_fetched(request, phone), await phonebook_of(request, phone)
+    served = await request.app[INDEX].phone(phone.id)
+    files, book = await against_fetched(request, served), await phonebook_of(request, served)
     return render(request, "phone_files.html.j2", phone=phone, files=files, book=book)
 
 

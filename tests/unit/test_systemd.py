@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.config import Admin, Config, Core, Provisioning, Sip
-from engine.systemd import UNITS, tell, units
+from engine.systemd import TEMPORARY, UNITS, tell, units
 
 FOLDER = Path("/srv/call point")
 
@@ -80,10 +80,11 @@ def test_a_low_port_a_home_and_postgresql_are_provided_for() -> None:
     assert "pg_dump" not in written(on_sqlite())["callpoint-backup.service"]
 
 
-@pytest.mark.parametrize("place", ["/tmp/try", "/var/tmp/try"])
-def test_a_unit_of_a_temporary_folder_can_start_and_says_where_to_move(place: str) -> None:
+@pytest.mark.parametrize("temporary", TEMPORARY)
+def test_a_unit_of_a_temporary_folder_can_start_and_says_where_to_move(temporary: Path) -> None:
     """PrivateTmp would hide the very program from the service."""
-    made = units(on_sqlite(), None, program=Path(place, ".venv/bin/callpoint"), folder=Path(place), environ={})
+    place = temporary / "try"
+    made = units(on_sqlite(), None, program=place / ".venv/bin/callpoint", folder=place, environ={})
     assert "\nPrivateTmp=yes" not in made["callpoint.service"]
     assert "Move it to /opt." in made["callpoint.service"]
 
