@@ -106,12 +106,20 @@ def holder_of(door: Door, proc: Path = Path("/proc")) -> str:
     inodes = set(_inodes(door, proc))
     for folder in proc.glob("[0-9]*") if inodes else ():
         with contextlib.suppress(OSError):
-            if any(str(link.readlink()) in inodes for link in (folder / "fd").iterdir()):
+            if any(_leads_to(link) in inodes for link in (folder / "fd").iterdir()):
                 words = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").split()
                 command = " ".join(words) or (folder / "comm").read_text().strip()
                 cut = command if len(command) <= MOST_CHARACTERS else f"{command[:MOST_CHARACTERS]}…"
                 return f"{cut} (process {folder.name})"
     return ""
+
+
+def _leads_to(link: Path) -> str:
+    """`socket:[4242]`; empty for a descriptor that was closed since the folder was read, which hides no other one."""
+    try:
+        return str(link.readlink())
+    except OSError:
+        return ""
 
 
 def _inodes(door: Door, proc: Path) -> Iterator[str]:

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,8 @@ def config_of(folder: Path, **listens: str) -> Config:
 def test_a_taken_port_is_told_with_its_holder_and_its_key(
     tmp_path: Path, name: str, kind: socket.SocketKind, purpose: str, variable: str
 ) -> None:
-    with socket.socket(socket.AF_INET, kind) as other:
+    with tempfile.TemporaryFile() as below, socket.socket(socket.AF_INET, kind) as other:
+        below.close()  # its place, ahead of the socket, is taken by the look at the descriptors, and is free again
         other.bind(("127.0.0.1", free_port()))  # it is free again below: nobody else is given it
         if kind is socket.SOCK_STREAM:
             other.listen()
@@ -92,6 +94,7 @@ def test_a_holder_whom_this_user_may_not_see_is_looked_up_by_root(tmp_path: Path
     (process / "fd").mkdir(parents=True)
     (process / "fd" / "3").symlink_to("socket:[4242]")
     (process / "cmdline").write_bytes(b"nginx: worker process" + b" x" * 100)
+    (process / "fd" / "2").touch()  # as a descriptor that was closed since the folder was read: no link any more
     assert port_check.holder_of(door, tmp_path).startswith("nginx: worker process x x")
     assert port_check.holder_of(door, tmp_path).endswith("… (process 77)")
     (process / "cmdline").write_bytes(b"")
