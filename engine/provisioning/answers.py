@@ -13,7 +13,8 @@ from aiohttp import HttpVersion10, HttpVersion11, StreamReader, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError
-from multidict import CIMultiDict
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
 
 from engine.provisioning import tokens
 from engine.provisioning.kept import Kept
@@ -141,9 +142,18 @@ class _PhoneRequestHandler(CrowdedHandler):
         return answer
 
 
+def _in_origin_form(message: RawRequestMessage) -> RawRequestMessage:
+    """The same request as everybody else writes it. Its Host field counts for nothing (RFC 9112 §3.2.2)."""
+    headers = CIMultiDict(message.headers)
+    headers[hdrs.HOST] = message.url.host_port_subcomponent or ""
+    path = message.url.raw_path_qs
+    return message._replace(path=path, url=URL(path, encoded=True), headers=CIMultiDictProxy(headers))
+
+
 class PhoneServer(CrowdedServer):
     """The server of the phones' port. A request line without a version (HTTP/0.9) is answered as HTTP/1.0, one of a
-    later version than ours as HTTP/1.1: our status line is the one of a protocol we speak (RFC 9112 §2.3).
+    later version than ours as HTTP/1.1: our status line is the one of a protocol we speak (RFC 9112 §2.3). A request
+    line in absolute form is read as the path it names, at the host it names (§3.2.2).
     """
 
     def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], **options: Any) -> None:
@@ -159,6 +169,8 @@ class PhoneServer(CrowdedServer):
     ) -> web.BaseRequest:
         if message.version != HttpVersion11:
             message = message._replace(version=min(max(message.version, HttpVersion10), HttpVersion11))
+        if message.path[:1] != "/" and message.url.absolute:
+            message = _in_origin_form(message)
         return web.BaseRequest(message, payload, protocol, writer, task, self._loop)
 
     def __call__(self) -> web.RequestHandler:

@@ -35,6 +35,7 @@ from engine.provisioning import (
     assetfile,
     certificates,
     quarantine,
+    ranges,
     sealing,
     sending,
     settings,
@@ -477,7 +478,8 @@ class _Door:
         kept: Kept,
     ) -> web.StreamResponse:
         sent = sending.representation(self._port.kept, kept, request.headers.get(hdrs.ACCEPT_ENCODING))
-        is_same = _matches(request.headers.get(hdrs.IF_NONE_MATCH), sent.etag)
+        condition = request.headers.get(hdrs.IF_NONE_MATCH)
+        is_same = condition is not None and ranges.lists(condition, sent.etag, is_strong=False)
         audience = (asked.ip, asked.user_agent, asked.method, is_same, sent is kept, who.evidence)
         fetch = kept.audiences.get(audience)
         if fetch is None:
@@ -589,10 +591,3 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _matches(if_none_match: str | None, etag: str) -> bool:
-    """RFC 9110 §13.1.2: a list of entity tags or a star; the weak comparison serves a GET."""
-    if if_none_match is None:
-        return False
-    return any(tag.strip().removeprefix("W/") in {etag, "*"} for tag in if_none_match.split(","))

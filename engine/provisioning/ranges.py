@@ -38,9 +38,9 @@ def part_of(
     The order is RFC 9110 §13.2.2's: If-Match, If-None-Match, then Range with If-Range. An If-Range that is no strong
     tag of this file, a date among them, since no date of change is ever sent, makes the Range count for nothing.
     """
-    if if_match is not None and not _lists(if_match, etag, is_strong=True):
+    if if_match is not None and not lists(if_match, etag, is_strong=True):
         return Part(412)
-    if if_none_match is not None and _lists(if_none_match, etag, is_strong=False):
+    if if_none_match is not None and lists(if_none_match, etag, is_strong=False):
         return Part(304)
     if range_header is None or (if_range is not None and if_range.strip() != etag):
         return Part(200, 0, size - 1)
@@ -61,7 +61,7 @@ def _ranged(size: int, range_header: str) -> Part:
     return Part(206, first, min(last, size - 1)) if first < size else Part(416)
 
 
-def _lists(header: str, etag: str, *, is_strong: bool) -> bool:
+def lists(header: str, etag: str, *, is_strong: bool) -> bool:
     """Whether the field lists this tag. The strong comparison (§8.8.3.2) takes no weak one."""
     tags = (tag.strip() for tag in header.split(","))
     return any(tag == "*" or (tag if is_strong else tag.removeprefix("W/")) == etag for tag in tags)

@@ -304,6 +304,24 @@ async def test_a_request_line_without_a_version_is_answered_in_a_version_there_i
     assert later.split(b"\r\n", 1)[0] == b"HTTP/1.1 404 Not Found"
 
 
+@pytest.mark.parametrize("scheme", ["http", "HTTP", "https"])
+async def test_a_request_line_in_absolute_form_is_read_as_its_path_and_host(site, scheme):
+    """P-02: RFC 9112 §3.2.2: every server takes it, and what Host says beside it counts for nothing."""
+    file = f"/p/{site.token}/{YEALINK_MAC}.cfg".encode()
+    rest = b" HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n"
+    plain = await raw(site, b"GET " + file + rest % b"prov.example.net:8080")
+    assert b"http://prov.example.net:8080/p/" in plain, "the file names the host that was asked"
+    absolute = scheme.encode() + b"://prov.example.net:8080"
+    got = await raw(site, b"GET " + absolute + file + rest % b"elsewhere.example.net")
+    assert without_date(got) == without_date(plain)
+    unknown = await raw(site, b"GET /p/x/y" + rest % b"h")
+    for wrong in (b"/../p/x/y", b"", b"?", b"//p/x/y", b"/p/%s%%2Fy" % site.token.encode()):
+        got = await raw(site, b"GET " + absolute + wrong + rest % b"h")
+        assert without_date(got) == without_date(unknown), wrong
+    health = await raw(site, b"GET " + absolute + b"/healthz" + rest % b"h")
+    assert health.startswith(b"HTTP/1.1 200 OK")
+
+
 async def times_of_refusals(site, client) -> dict[str, float]:
     """Seconds that each kind of refusal takes, by its name: the sixth fastest of sixty; a busy machine only adds."""
     wrong = {
