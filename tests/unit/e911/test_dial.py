@@ -269,7 +269,7 @@ def test_no_longer_number_is_an_emergency(digits):
 
 
 def test_a_hostile_request_uri_takes_no_time():
-    """E-01: 64 kB of anything in under 5 ms."""
+    """E-01: 64 kB of anything in some 50 µs; the best of five tells, since a collector may run in any of them."""
     for uri in (
         "sip:" + "9" * 65_000,
         "sip:" + "%39" * 21_000 + "@x",
@@ -277,9 +277,12 @@ def test_a_hostile_request_uri_takes_no_time():
         '"' * 65_000,
         "sip:" + ";" * 65_000,
     ):
-        started = time.process_time()
-        classify(uri)
-        assert time.process_time() - started < 0.05
+        costs = []
+        for _ in range(5):
+            started = time.process_time()
+            classify(uri)
+            costs.append(time.process_time() - started)
+        assert min(costs) < 0.005
 
 
 # ------------------------------------------------------------------------------------------ several countries
