@@ -23,7 +23,7 @@ from engine.audit.events import Event
 from engine.audit.record import PLATFORM
 from engine.db import utc_now
 from engine.e911 import alarms as e911_alarms
-from engine.e911 import refusals, store_calls, store_chats, store_tests, store_unplaced, store_webhooks
+from engine.e911 import refusals, store_callbacks, store_calls, store_chats, store_tests, store_unplaced, store_webhooks
 from engine.e911 import store as e911
 from engine.e911.acknowledging import caller_of
 from engine.e911.compliance import Verdict
@@ -330,6 +330,7 @@ async def _facts(request: web.Request, standing: Standing) -> e911_alarms.Standi
         moved=await store_tests.count_moved(session, account_id, now - UNTESTED_AFTER),
         shadows=await _shadows(request, standing),
         unplaced=await _unplaced(request, since),
+        missed=await _missed(request, standing, since),
         unread=request.app[UNREAD](account_id),
     )
 
@@ -355,6 +356,26 @@ async def _unplaced(request: web.Request, since: dt.datetime) -> e911_alarms.Unp
     when = f"{latest.sent_at.astimezone(zone_of(account)):%Y-%m-%d %H:%M}"
     phone_id = latest.caller.get("phone_id")
     return e911_alarms.Unplaced(len(calls), caller_of(latest), when, latest.sent_at, latest.id, phone_id)
+
+
+async def _missed(request: web.Request, standing: Standing, since: dt.datetime) -> e911_alarms.Missed | None:
+    """Dispatchers' calls back that reached nobody since then."""
+    session, account = request[SESSION], request[ACCOUNT]
+    calls = await store_callbacks.missed_callbacks(session, account.id, since)
+    if not calls:
+        return None
+    latest = calls[0]
+    return e911_alarms.Missed(
+        count=len(calls),
+        number=latest.number,
+        when=f"{latest.received_at.astimezone(zone_of(account)):%Y-%m-%d %H:%M}",
+        at=latest.received_at,
+        status=latest.status_code or 480,
+        call_id=latest.emergency_call_id,
+        pbx=next((pbx.name for pbx in standing.pbxs if pbx.id == latest.pbx_id), ""),
+        was_tried=bool(latest.target),
+        is_orphan=latest.orphan,
+    )
 
 
 # ------------------------------------------------------------------------------------------ first steps

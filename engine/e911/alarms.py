@@ -15,6 +15,7 @@ class AlarmKind(StrEnum):
 
     TRUNKS_DOWN = "trunks_down"
     CALL_FAILED = "call_failed"
+    CALLBACK_FAILED = "callback_failed"
     NO_LOCATION = "no_location"
     ROWS_UNREAD = "rows_unread"
     NUMBER_TAKEN = "number_taken"
@@ -38,7 +39,7 @@ URGENT = frozenset(
     {
         AlarmKind.TRUNKS_DOWN, AlarmKind.CALL_FAILED, AlarmKind.NO_LOCATION, AlarmKind.NUMBER_TAKEN,
         AlarmKind.UNACKNOWLEDGED, AlarmKind.NO_RECIPIENTS, AlarmKind.MAIL_FAILING, AlarmKind.NO_ADDRESS,
-        AlarmKind.REJECTED, AlarmKind.ROWS_UNREAD,
+        AlarmKind.REJECTED, AlarmKind.ROWS_UNREAD, AlarmKind.CALLBACK_FAILED,
     }
 )  # fmt: skip
 _PAGES = {  # where rows of each kind are entered
@@ -46,8 +47,8 @@ _PAGES = {  # where rows of each kind are entered
     "pbxs": "/settings#pbxs", "trunks": "/settings#trunks",
 }  # fmt: skip
 REFUSED_CALL, LOST_ABROAD = "refused_call", "lost_abroad"  # of the logs, told by Home itself
-DISMISSIBLE = frozenset({AlarmKind.NO_LOCATION.value, REFUSED_CALL, LOST_ABROAD})
-"""What no act may ever mend: a stranger's call, a caller who was elsewhere that day."""
+DISMISSIBLE = frozenset({AlarmKind.NO_LOCATION.value, AlarmKind.CALLBACK_FAILED.value, REFUSED_CALL, LOST_ABROAD})
+"""What no act may ever mend: a stranger's call, a caller who was elsewhere that day, a call back to nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,23 @@ class Unplaced:
     at: dt.datetime
     call_id: str
     phone_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """Dispatchers' calls back that reached nobody: how many, and the latest. `pbx` is where it should have rung, empty
+    where none is known; `was_tried`: that PBX was asked at all.
+    """
+
+    count: int
+    number: str
+    when: str  # in the account's zone
+    at: dt.datetime
+    status: int
+    call_id: str | None
+    pbx: str
+    was_tried: bool
+    is_orphan: bool  # nobody knew any more whose number it was
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +137,7 @@ class Standing:
     has_callback: bool = True  # some line, location or pool, or the account, has a number to call back
     mute_lines: int = 0  # with no number of their own, where neither the account nor any location has one
     unplaced: Unplaced | None = None
+    missed: Missed | None = None
     shadows: Sequence[Shadow] = ()
     moved: int = 0  # of the untested ones: tested lately, with an address they have no more
     unread: Sequence[str] = ()  # rows and fields that no call can go by, as `AccountTable.faults` names them
@@ -178,6 +197,8 @@ def _of_calls(now: Standing) -> list[Alarm]:
             "carrier. The next would fare alike until the cause is cured; each call's page names it."
         )
         found.append(Alarm(AlarmKind.CALL_FAILED, text, "See which", "/calls?kind=emergency&outcome=failed"))
+    if now.missed is not None:
+        found.append(_of_missed(now.missed, now))
     if now.unplaced is not None:
         found.append(_of_unplaced(now.unplaced, now))
     if now.unacknowledged:
@@ -221,6 +242,24 @@ def _of_unplaced(calls: Unplaced, now: Standing) -> Alarm:
     if calls.phone_id:
         return Alarm(AlarmKind.NO_LOCATION, text, "Place the phone", f"/phones/{calls.phone_id}", calls.at)
     return Alarm(AlarmKind.NO_LOCATION, text, "See the call", f"/calls/{calls.call_id}", calls.at)
+
+
+def _of_missed(calls: Missed, now: Standing) -> Alarm:
+    what = f"A dispatcher called {calls.number} back at {calls.when} and reached nobody."
+    if calls.count > 1:
+        latest = f"the latest to {calls.number} at {calls.when}"
+        what = f"{calls.count:,} of dispatchers' calls back in the last {now.days} days reached nobody, {latest}."
+    if calls.was_tried:
+        why = f"{calls.pbx or 'The PBX'} did not let it through ({calls.status}). Let it take calls from this server"
+    elif calls.is_orphan:
+        why = "Who had that number was not known any more, and no on-site number is set. Give the location one"
+    else:
+        why = f"No address of {calls.pbx or 'the PBX'} is known: its registrar's name leads nowhere. Correct it"
+    text = f"{what} {why}, and ask the caller whether help came."
+    if calls.call_id:
+        return Alarm(AlarmKind.CALLBACK_FAILED, text, "See the call", f"/calls/{calls.call_id}", calls.at)
+    href, action = ("/locations", "See locations") if calls.is_orphan else ("/settings#pbxs", "See PBXs")
+    return Alarm(AlarmKind.CALLBACK_FAILED, text, action, href, calls.at)
 
 
 def _of_messages(now: Standing) -> list[Alarm]:

@@ -73,6 +73,16 @@ class _Owner:
     is_pooled: bool
     is_general: bool = False
 
+    @property
+    def callers(self) -> tuple[str, ...]:
+        """Whom the PBX is to ring, best first; empty: nobody knows, or who called withheld the name."""
+        users: tuple[str | None, ...] = ()
+        if self.loan is not None:
+            users = (self.loan.sip_user, self.loan.extension)
+        elif self.line is not None:
+            users = (self.line.sip_user, self.line.extension)
+        return tuple(dict.fromkeys(user for user in users if user and not is_nameless(user)))
+
 
 class Callbacks:
     """Finds the way of calls from carriers.
@@ -118,7 +128,6 @@ class Callbacks:
         )
         pbx = self._pbx_of(owner)
         targets = [*self._to_caller(owner, pbx, edit)]
-        is_orphan = not targets
         if is_psap or owner.is_pooled or owner.is_general:
             targets += self._to_onsite(owner, pbx, edit)
         callback = Callback(
@@ -130,7 +139,7 @@ class Callbacks:
             pbx_id=pbx.id if pbx is not None else None,
             target=targets[0].edit.request_uri or "" if targets else "",
             psap=is_psap,
-            orphan=is_orphan,
+            orphan=not owner.callers and not owner.is_general,
             received_at=now,
         )
         if not targets:
@@ -200,17 +209,10 @@ class Callbacks:
         return known or next(of_location, None) or next(iter(pbxs.values()), None)
 
     def _to_caller(self, owner: _Owner, pbx: Pbx | None, edit: Edit) -> Iterator[Target]:
-        loan, line = owner.loan, owner.line
-        if loan is not None:
-            users = [loan.sip_user, loan.extension]
-        elif line is not None:
-            users = [line.sip_user, line.extension]
-        else:
-            for each in owner.account.pbxs.values() if owner.is_general else ():  # its own number: it knows whose
-                yield from self._targets(CALLER, owner.number, owner, each, edit)
-            return
-        for user in dict.fromkeys(user for user in users if not is_nameless(user)):
+        for user in owner.callers:
             yield from self._targets(CALLER, user, owner, pbx, edit)
+        for each in owner.account.pbxs.values() if owner.is_general else ():  # its own number: it knows whose
+            yield from self._targets(CALLER, owner.number, owner, each, edit)
 
     def _to_onsite(self, owner: _Owner, pbx: Pbx | None, edit: Edit) -> Iterator[Target]:
         """The people on the site: their number is dialed by way of the PBX."""
@@ -233,7 +235,7 @@ class Callbacks:
 
     def _ways_to(self, pbx: Pbx | None, loan: Loan | None) -> Sequence[tuple[str, Hop]]:
         """(`host:port` for the Request-URI, hop), best first: the PBX's registrar, else where it was last and where its
-        call came from, else the one address it has.
+        call came from, else the one address it has. A registrar whose name leads nowhere now is none.
 
         A connection that a PBX made comes from a port where nobody listens: once it has closed, the ports of RFC 3261
         §19.1.2 at the same address are what is left.
@@ -241,7 +243,8 @@ class Callbacks:
         if pbx is not None and pbx.registrar_host:
             host = f"{bracketed(pbx.registrar_host)}:{pbx.registrar_port}"
             hops = self._hops_of(pbx.registrar_host, pbx.registrar_port, pbx.transport)
-            return [(host, hop) for hop in hops]
+            if hops:
+                return [(host, hop) for hop in hops]
         places = (self._seen_at(pbx.id) if pbx is not None else None, loan.hop if loan is not None else None)
         known = [hop for hop in places if hop is not None]
         if not known and pbx is not None:

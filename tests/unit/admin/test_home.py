@@ -18,7 +18,17 @@ from engine.e911.alarms import Place
 from engine.e911.refusals import Tally
 from engine.e911.sweep import Outcome
 from engine.ids import new_id
-from engine.models import Account, AuditEntry, EmergencyCall, Notification, Pbx, PhoneLine, PhoneStatus, Trunk
+from engine.models import (
+    Account,
+    AuditEntry,
+    CallbackCall,
+    EmergencyCall,
+    Notification,
+    Pbx,
+    PhoneLine,
+    PhoneStatus,
+    Trunk,
+)
 from engine.provisioning.store import PhoneCounts, count_phones
 from engine.provisioning.store_alarms import count_silent
 from tests.factories import (
@@ -336,7 +346,13 @@ async def test_home_s_alarms_of_calls_are_dismissed_up_to_what_was_shown(port: A
         async with port.database.sessions.begin() as session:
             lost = emergency_call(site.account, caller={"name": "Dana"}, flags=["location_unknown"], at=at)
             session.add(lost)
+            missed = CallbackCall(
+                id=new_id("callback"), account_id=site.account.id, number="+15185550101", psap=True, outcome="failed",
+                status_code=480, received_at=at,
+            )  # fmt: skip
+            session.add(missed)
             record(session, SYSTEM, Event.EMERGENCY_CALL_CREATE, lost)
+            record(session, SYSTEM, Event.CALLBACK_CREATE, missed)
             uri = {"request_uri": "sip:999@192.0.2.5"}
             for entry in ({"source": source, "method": "INVITE", "emergency": True}, abroad | uri):
                 await refusals.note_refusal(session, Tally(), entry, at)
@@ -347,18 +363,19 @@ async def test_home_s_alarms_of_calls_are_dismissed_up_to_what_was_shown(port: A
     assert "A 911 call by Dana at" in page
     assert "had no location and went out without an address" in page
     assert "999 was dialed by way of 127.0.0.9 at" in page
-    kinds = ["no_location", "refused_call", "lost_abroad"]
+    assert "A dispatcher called +15185550101 back at" in page
+    kinds = ["no_location", "refused_call", "callback_failed", "lost_abroad"]
     shown = dict(re.findall(r'action="/alarms/(\w+)/dismiss"><input type="hidden" name="until" value="([^"]+)"', page))
     assert sorted(shown) == sorted(kinds)
-    for kind in kinds[:2]:
+    for kind in kinds[:3]:
         answer = await port.call("POST", f"/alarms/{kind}/dismiss", owner, data={"until": unescape(shown[kind])})
         assert answer.status in {200, 303}, await answer.text()
     api = "/api/v1/alarms"  # tells what Home tells, and dismisses as it does
     listed = {alarm["kind"]: alarm for alarm in (await (await port.call("GET", api, site.auth)).json())["data"]}
-    assert set(listed) == set(re.findall(r'data-alarm="(\w+)"', page)) - set(kinds[:2])
-    assert [kind for kind, alarm in listed.items() if alarm["until"]] == kinds[2:]
-    for until, status in (("yesterday", 422), ("2026-11-21T20:00:00", 422), (listed[kinds[2]]["until"], 200)):
-        answer = await port.call("POST", f"{api}/{kinds[2]}/dismiss", site.auth, json={"until": until})
+    assert set(listed) == set(re.findall(r'data-alarm="(\w+)"', page)) - set(kinds[:3])
+    assert [kind for kind, alarm in listed.items() if alarm["until"]] == kinds[3:]
+    for until, status in (("yesterday", 422), ("2026-11-21T20:00:00", 422), (listed[kinds[3]]["until"], 200)):
+        answer = await port.call("POST", f"{api}/{kinds[3]}/dismiss", site.auth, json={"until": until})
         assert answer.status == status, await answer.text()
     assert (await answer.json())["by"] == "tests"
     answer = await port.call("POST", f"{api}/trunks_down/dismiss", site.auth, json={"until": until})
@@ -380,7 +397,7 @@ async def test_home_s_alarms_of_calls_are_dismissed_up_to_what_was_shown(port: A
     assert "could not be read (expected an empty line). Ask whoever was there whether help is needed" in page
     async with port.database.sessions() as session:
         query = select(AuditEntry).where(AuditEntry.event == "alarm.dismiss", AuditEntry.outcome == "success")
-        assert len((await session.scalars(query)).all()) == 3
+        assert len((await session.scalars(query)).all()) == len(kinds)
     now = utc_now() + dt.timedelta(minutes=11)  # another window of refusals
     await happen(0)
     page = await (await port.call("GET", "/", owner)).text()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from engine.e911.alarms import AlarmKind, Place, Standing, Unplaced, alarms_of
+from engine.e911.alarms import AlarmKind, Missed, Place, Standing, Unplaced, alarms_of
 
 GOOD = Standing(
     places=[Place("Headquarters", has_address=True, status="validated", has_recipients=False)], recipients=2,
@@ -14,6 +14,10 @@ GOOD = Standing(
     overdue_mails=0, failed_mails=0, is_mail_set_up=True, untested=0, has_passed_a_test=True,
 )  # fmt: skip
 BARE = Place("Home office", has_address=False, status="draft", has_recipients=True)
+MISSED = Missed(
+    1, "+15185550101", "2026-11-23 12:10", dt.datetime(2026, 11, 23, 17, 10, tzinfo=dt.UTC), 480, "call_1", "Main PBX",
+    was_tried=False, is_orphan=False,
+)  # fmt: skip
 
 
 def test_where_all_is_well_nothing_is_said() -> None:
@@ -27,6 +31,26 @@ def test_where_all_is_well_nothing_is_said() -> None:
         ({"trunks_up": 0, "trunks_down": ["A", "B"]}, "trunks_down", "No trunk answers (A and B)", "#trunks"),
         ({"trunks_down": ["A"]}, "trunk_down", "A does not answer: 911 calls go by", "/settings#trunks"),
         ({"failed_calls": 1}, "call_failed", "1 emergency call of the last 7 days reached no", "outcome=failed"),
+        (
+            {"missed": replace(MISSED, was_tried=True)}, "callback_failed",
+            "at 2026-11-23 12:10 and reached nobody. Main PBX did not let it through (480). Let it", "/calls/call_1",
+        ),
+        (
+            {"missed": replace(MISSED, call_id=None)}, "callback_failed",
+            "A dispatcher called +15185550101 back", "/settings#pbxs",
+        ),
+        (
+            {"missed": replace(MISSED, count=2)}, "callback_failed",
+            "2 of dispatchers' calls back in the last 7 days reached nobody, the latest to +15185550101 at", "call_1",
+        ),
+        (
+            {"missed": replace(MISSED, call_id=None)}, "callback_failed",
+            "No address of Main PBX is known: its registrar's name leads nowhere. Correct it, and ask the", "pbxs",
+        ),
+        (
+            {"missed": replace(MISSED, call_id=None, is_orphan=True)}, "callback_failed",
+            "no on-site number is set. Give the location one, and ask", "/locations",
+        ),
         ({"unacknowledged": 2}, "unacknowledged", "2 emergency calls of the last 7 days were", "/calls"),
         (
             {"unread": ["pbxs: pbx_1, its sources cannot be read: x", "lines: l cannot be read"]}, "rows_unread",

@@ -54,7 +54,7 @@ def account(account_id="account_1", **changes):
     return AccountTable(**values | changes)
 
 
-def hook(*accounts, lending=None, trunk_ips=(CARRIER.ip, OTHER_CARRIER.ip)):
+def hook(*accounts, lending=None, trunk_ips=(CARRIER.ip, OTHER_CARRIER.ip), unknown=()):
     table = LocationTable()
     for each in accounts or (account(),):
         table.put(each)
@@ -63,7 +63,9 @@ def hook(*accounts, lending=None, trunk_ips=(CARRIER.ip, OTHER_CARRIER.ip)):
     made = Hook(
         table,
         profiles=load_profiles(),
-        hops_of=lambda host, port, transport: (Hop(transport, names.get(host, host), port or 5060),),
+        hops_of=lambda host, port, transport: (
+            () if host in unknown else (Hop(transport, names.get(host, host), port or 5060),)
+        ),
         down=set(),
         trunk_ips=trunk_ips,
         deadlines=Deadlines(),
@@ -389,6 +391,18 @@ def test_the_way_back_is_the_registrar_or_where_the_call_came_from(changes, uri,
     call = places(at, "desk102")
     target = comes_in(at, call.elin).forward.targets[0]
     assert (target.edit.request_uri, target.hop) == (uri, hop)
+
+
+def test_a_registrar_whose_name_leads_nowhere_is_none():
+    """E-09: where the PBX called from last is better than nobody; a caller who is known is no orphan, rung or not."""
+    at = hook(unknown=("pbx.example",))
+    call = places(at, "desk102")
+    inbound = comes_in(at, call.elin)
+    assert inbound.forward.targets[0].edit.request_uri == "sip:desk102@192.0.2.20:5062"
+    assert not inbound.callback.orphan
+    wide = replace(account().pbxs["pbx_1"], sources=(ip_network("192.0.2.0/24"),))
+    nowhere = comes_in(hook(account(pbxs={"pbx_1": wide}), unknown=("pbx.example",)), "+15185550101")
+    assert (nowhere.status, nowhere.forward, nowhere.callback.orphan) == (480, None, False)
 
 
 def test_a_pbx_without_a_registrar_that_has_not_called_is_found_by_its_one_address():

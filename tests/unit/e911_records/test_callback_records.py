@@ -12,6 +12,7 @@ from engine.db import Database
 from engine.e911.calls import Recorder
 from engine.e911.journal import JournalWriter
 from engine.e911.rows import ELIN_HOLD_MINUTES
+from engine.e911.store_callbacks import missed_callbacks
 from engine.ids import new_id
 from engine.models import Account, AuditEntry, CallbackCall, EmergencyCall, Number, NumberKind
 from tests.factories import add_account, add_number
@@ -140,3 +141,30 @@ async def test_entries_that_fit_nothing_are_kept_aside_and_stop_nobody(
     recorder = await store(database, keys, tmp_path / "journal", *orphaned, good)
     assert recorder.set_aside == 3
     assert [row.id for row in await rows(database, CallbackCall)] == [good["id"]]
+
+
+async def test_a_dispatcher_who_reached_nobody_is_told_until_a_later_try_was_answered(
+    database: Database, keys: KeyRing, tmp_path: Path, account: Account
+) -> None:
+    """E-09: of one number alone, and of dispatchers alone."""
+
+    def tries(number: str, outcome: str, minute: int, **fields: Any) -> list[dict[str, Any]]:
+        first = callback_entry(account, number=number, received_at=at(60 * minute), **fields)
+        last = {
+            "type": "callback_outcome",
+            "id": first["id"],
+            "outcome": outcome,
+            "status": 480,
+            "at": at(60 * minute + 9),
+        }
+        return [first, last]
+
+    async def missed() -> list[str]:
+        async with database.sessions() as session:
+            return [one.number for one in await missed_callbacks(session, account.id, AT)]
+
+    await store(database, keys, tmp_path / "1", *tries("+15185550101", "failed", 1), *tries(ELIN, "failed", 2))
+    await store(database, keys, tmp_path / "2", *tries("+15185550102", "failed", 3, psap=False))
+    assert await missed() == [ELIN, "+15185550101"]
+    await store(database, keys, tmp_path / "3", *tries(ELIN, "answered", 4), *tries("+15185550101", "cancelled", 5))
+    assert await missed() == ["+15185550101"]
