@@ -117,7 +117,8 @@ FIELDS: Mapping[str, str] = {
     "channel": "How it is sent: `email`, `webhook`, or `correction` and `webhook_correction`: a second mail or message,"
     " since what the first one said turned out otherwise; `all_clear` and `webhook_all_clear`: one that tells that a "
     "call which was told as lost was answered after all; `chat`, `chat_correction` and `chat_all_clear`: the "
-    "same by SMS or chat; `escalation` and `chat_escalation`: nobody had acknowledged the call.",
+    "same by SMS or chat; `called_back`, `webhook_called_back` and `chat_called_back`: a dispatcher called back and "
+    "reached nobody; `escalation` and `chat_escalation`: nobody had acknowledged the call.",
     "escalations": "The steps taken because nobody had acknowledged it.",
     "escalation_due_at": "When the next step is due; null: none is.",
     "EscalationAnswer.step": "Which of the plan's steps.",

@@ -63,6 +63,8 @@ _FLAGS = {
     "responders know of this call. Call back, and see what the trunks answer.",
     "answered_after_all": "Staff had been told that nobody took this call, or that the caller hung up first. A trunk "
     "answered it late, and they were told so; the caller may have heard nobody.",
+    "called_back_in_vain": "A dispatcher called the caller's number back and reached nobody. Staff were told; the "
+    "calls back stand below.",
     "no_recipients": "Nobody was told: neither the account nor the location has recipients. Add some.",
     "elin_low": "The location's pool of callback numbers is nearly used up. Add numbers before the next calls.",
 }

@@ -18,6 +18,7 @@ MARK_TEXT = 330  # room for the words beside a mark
 _MAILS: dict[str, str] = {
     Channel.CORRECTION: "Second mail",
     Channel.ALL_CLEAR: "Mail, answered after all,",
+    Channel.CALLED_BACK: "Mail, called back in vain,",
     Channel.ESCALATION: "Escalation",
 }
 MAX_NOTES = 6  # messages drawn one by one; more are one line

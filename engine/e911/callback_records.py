@@ -8,8 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from engine.audit.events import Event
 from engine.audit.record import Actor, record
-from engine.e911.mail import one_line
-from engine.models import Account, CallbackCall, EmergencyCall
+from engine.e911.mail import CALLED_BACK, one_line
+from engine.models import Account, CallbackCall, CallKind, EmergencyCall
 
 Entry = Mapping[str, Any]
 
@@ -45,8 +45,12 @@ async def add_callback(session: AsyncSession, entry: Entry, received_at: dt.date
     await session.flush()
 
 
-async def note_outcome(session: AsyncSession, entry: Entry, at: dt.datetime) -> None:
-    """It was answered, or nobody could be had. Who answered may not be who was asked first."""
+async def note_outcome(session: AsyncSession, entry: Entry, at: dt.datetime) -> EmergencyCall | None:
+    """It was answered, or nobody could be had. Who answered may not be who was asked first.
+
+    Returns:
+        The call whose staff are to be told that a dispatcher reached nobody, the first time that one does not.
+    """
     row = await _callback_named(session, entry)
     status = entry.get("status")
     row.outcome = str(entry.get("outcome") or "failed")[:20]
@@ -56,6 +60,13 @@ async def note_outcome(session: AsyncSession, entry: Entry, at: dt.datetime) -> 
     if row.outcome != "answered":
         row.ended_at = row.ended_at or at
     await session.flush()
+    if row.outcome != "failed" or not row.psap or row.emergency_call_id is None:
+        return None
+    call = await session.get(EmergencyCall, row.emergency_call_id)
+    if call is None or call.kind != CallKind.EMERGENCY or CALLED_BACK in call.flags:
+        return None
+    call.flags = [*call.flags, CALLED_BACK]
+    return call
 
 
 async def note_end(session: AsyncSession, entry: Entry, at: dt.datetime) -> None:

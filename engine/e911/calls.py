@@ -78,6 +78,7 @@ END_UNKNOWN = "end_unknown"  # a flag: likewise, of a call that had been answere
 FAILED_TRIES = frozenset({"refused", "timeout", "unreachable"})  # outcomes of a try at a trunk
 _CORRECTION = (Channel.CORRECTION, Channel.WEBHOOK_CORRECTION, Channel.CHAT_CORRECTION)
 _ALL_CLEAR = (Channel.ALL_CLEAR, Channel.WEBHOOK_ALL_CLEAR, Channel.CHAT_ALL_CLEAR)
+_CALLED_BACK = (Channel.CALLED_BACK, Channel.WEBHOOK_CALLED_BACK, Channel.CHAT_CALLED_BACK)
 _log = structlog.get_logger()
 
 Entry = Mapping[str, Any]
@@ -292,7 +293,9 @@ class Recorder:
         elif kind == "callback":
             await callback_records.add_callback(session, entry, instant_of(entry.get("received_at")) or utc_now())
         elif kind == "callback_outcome":
-            await callback_records.note_outcome(session, entry, instant_of(entry.get("at")) or utc_now())
+            missed = await callback_records.note_outcome(session, entry, instant_of(entry.get("at")) or utc_now())
+            if missed is not None:
+                await self._tell_again(session, missed, _CALLED_BACK)
         elif kind == "callback_ended":
             await callback_records.note_end(session, entry, instant_of(entry.get("at")) or utc_now())
         else:

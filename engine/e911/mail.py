@@ -36,6 +36,7 @@ HUNG_UP = "hung_up_unanswered"  # a flag of the recorder: the caller gave up aft
 CUT = "cut_by_restart"  # likewise: the process that carried the call ended before anybody answered
 NODE_LOST = "node_lost"  # the node that carried the call is silent for long; beside CUT, or of an answered call
 ANSWERED_AFTER_ALL = "answered_after_all"  # likewise: staff had been told that nobody took the call, or of a hang-up
+CALLED_BACK = "called_back_in_vain"  # likewise: a dispatcher called the caller's number and reached nobody
 MAX_LINE_CHARS = 200  # of one value: longer ones are cut, so that nobody's display name fills the screen
 MAX_SUBJECT_CHARS = 150  # phones show about 40, desktop programs about 100
 _ENGINE = Path(__file__).parent.parent
@@ -91,6 +92,7 @@ _FLAGS = {
     "lost: how the call ended is not known. Tell the administrator.",
     ANSWERED_AFTER_ALL: "An earlier message about this call no longer holds: a carrier answered it after all, so the "
     "emergency centre knows of it. The answer came late: the caller may have heard nobody.",
+    CALLED_BACK: "A dispatcher called the caller's number back and reached neither the caller nor anybody on site.",
 }
 _MARKS = {CallKind.TEST: "TEST", CallKind.DRILL: "DRILL"}
 _WHAT_IT_WAS = {
@@ -236,6 +238,8 @@ def compose(told: Told, because: str) -> Composed:
 def _first_words(told: Told) -> str:
     """What must be read first of a call that no carrier took, or took after all; empty for every other."""
     is_test = told.kind == CallKind.TEST
+    if CALLED_BACK in told.flags:
+        return "A DISPATCHER CALLED BACK AND REACHED NOBODY"
     if told.reached_nobody:
         return (
             "THIS TEST REACHED NOBODY" if is_test else f"REACHED NOBODY, call {told.number} from another telephone NOW"
@@ -316,7 +320,13 @@ def _our_steps(told: Told) -> list[str]:
         f"Send somebody to meet the responders{f' at {where}' if where else ''} and show them the way. "
         "Keep doors, gates and elevators open for them."
     )
-    if told.reached_nobody:
+    if CALLED_BACK in told.flags:
+        call_first = (
+            f"What to do first: see to the caller. Then call {told.number} from another telephone, say that the "
+            "dispatcher called back and reached nobody, and tell where the caller is and whether help is needed."
+        )
+        steps = [call_first, f"What to do then: {meet}"]
+    elif told.reached_nobody:
         call_first = (
             f"What to do first: call {told.number} from another telephone now, and say where the caller is. No carrier "
             "took this call: no responders are on their way."

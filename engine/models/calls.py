@@ -29,13 +29,18 @@ class Channel(StrEnum):
     CHAT = "chat"  # an SMS or a message of a chat service
     CHAT_CORRECTION = "chat_correction"
     CHAT_ALL_CLEAR = "chat_all_clear"
+    CALLED_BACK = "called_back"  # a mail when a dispatcher's call back reached nobody
+    WEBHOOK_CALLED_BACK = "webhook_called_back"
+    CHAT_CALLED_BACK = "chat_called_back"
     ESCALATION = "escalation"  # a mail to those who are told when nobody acknowledges
     CHAT_ESCALATION = "chat_escalation"
 
 
-MAILS = (Channel.EMAIL, Channel.CORRECTION, Channel.ALL_CLEAR, Channel.ESCALATION)
-WEBHOOKS = (Channel.WEBHOOK, Channel.WEBHOOK_CORRECTION, Channel.WEBHOOK_ALL_CLEAR)
-CHATS = (Channel.CHAT, Channel.CHAT_CORRECTION, Channel.CHAT_ALL_CLEAR, Channel.CHAT_ESCALATION)
+MAILS = (Channel.EMAIL, Channel.CORRECTION, Channel.ALL_CLEAR, Channel.CALLED_BACK, Channel.ESCALATION)
+WEBHOOKS = (Channel.WEBHOOK, Channel.WEBHOOK_CORRECTION, Channel.WEBHOOK_ALL_CLEAR, Channel.WEBHOOK_CALLED_BACK)
+CHATS = (
+    Channel.CHAT, Channel.CHAT_CORRECTION, Channel.CHAT_ALL_CLEAR, Channel.CHAT_CALLED_BACK, Channel.CHAT_ESCALATION,
+)  # fmt: skip
 
 
 class NotificationState(StrEnum):

@@ -7,15 +7,17 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from engine.audit.record import SYSTEM
 from engine.crypto import KeyRing
 from engine.db import Database
+from engine.e911 import sites
 from engine.e911.calls import Recorder
 from engine.e911.journal import JournalWriter
 from engine.e911.rows import ELIN_HOLD_MINUTES
 from engine.e911.store_callbacks import missed_callbacks
 from engine.ids import new_id
-from engine.models import Account, AuditEntry, CallbackCall, EmergencyCall, Number, NumberKind
-from tests.factories import add_account, add_number
+from engine.models import Account, AuditEntry, CallbackCall, EmergencyCall, Notification, Number, NumberKind
+from tests.factories import add_account, add_location, add_number
 from tests.unit.e911_records.entries import AT, at, call_entry, read_back_entry
 
 ELIN = "+15185550177"
@@ -168,3 +170,22 @@ async def test_a_dispatcher_who_reached_nobody_is_told_until_a_later_try_was_ans
     assert await missed() == [ELIN, "+15185550101"]
     await store(database, keys, tmp_path / "3", *tries(ELIN, "answered", 4), *tries("+15185550101", "cancelled", 5))
     assert await missed() == ["+15185550101"]
+
+
+async def test_staff_hear_once_that_a_dispatcher_called_back_and_reached_nobody(
+    database: Database, keys: KeyRing, tmp_path: Path, account: Account
+) -> None:
+    """E-09, E-10: of a real call alone, however often the dispatcher tries."""
+    async with database.sessions.begin() as session:
+        location = await add_location(session, account)
+        await sites.add_recipient(session, SYSTEM, account, "desk@example.com")
+    call, test = call_entry(account, location), read_back_entry(account, location)
+    tries = [callback_entry(account, call=one["id"]) for one in (call, call, test)]
+    ends = [{"type": "callback_outcome", "id": one["id"], "outcome": "failed", "status": 480} for one in tries]
+    await store(database, keys, tmp_path, call, test, *tries, *ends)
+    told = [note for note in await rows(database, Notification) if note.channel == "called_back"]
+    assert [(note.emergency_call_id, note.recipient) for note in told] == [(call["id"], "desk@example.com")]
+    assert told[0].subject.startswith("A DISPATCHER CALLED BACK AND REACHED NOBODY")
+    assert {one.id: "called_back_in_vain" in one.flags for one in await rows(database, EmergencyCall)} == {
+        call["id"]: True, test["id"]: False,
+    }  # fmt: skip

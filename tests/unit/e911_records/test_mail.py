@@ -397,6 +397,14 @@ def test_a_call_that_was_answered_after_all_says_that_the_caller_may_have_heard_
     assert "An earlier message about this test no longer holds" in text_of(test)
 
 
+def test_a_dispatcher_s_call_back_that_reached_nobody_says_what_to_do() -> None:
+    """E-09, E-10: whoever reads it is the last who can help."""
+    message = sent(replace(TOLD, flags=("called_back_in_vain",), number="999"))
+    assert message["Subject"].startswith("A DISPATCHER CALLED BACK AND REACHED NOBODY: 911 call: Dana Reyes")
+    assert "What to do first: see to the caller. Then call 999 from another telephone" in text_of(message)
+    assert "neither the caller nor anybody on site" in text_of(message)
+
+
 @pytest.mark.parametrize("because", ["account", "location", "both"])
 def test_a_mail_names_no_number_of_another_country(because: str) -> None:
     """E-10, S0-18: a British account's mails say 999 wherever they speak of the number; 933 is nobody's there."""
