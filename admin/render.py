@@ -28,6 +28,8 @@ from admin.setting_words import label_of
 from engine.accounts import operators
 from engine.accounts.displays import is_display
 from engine.audit.anomalies import device_of
+from engine.e911.mail import place_words
+from engine.e911.telling import elsewhere_of
 from engine.errors import EngineError
 from engine.models import Account, Location
 from engine.numbers import UNTESTABLE, numbers_of
@@ -249,6 +251,8 @@ def environment() -> Environment:
         "mac": mac_text,
         "chassis": chassis_text,
         "civic": civic_lines,
+        "elsewhere": elsewhere_of,
+        "place_words": place_words,
         "words": words,
         "sentence": sentence,
         "bytes": bytes_text,

@@ -359,7 +359,7 @@ FIELDS: Mapping[str, str] = {
     "`fanvil`, `mitel`, `htek`, `panasonic`, `sangoma`, `avaya`, `gigaset`, `algo`, `obihai`, `audiocodes`, `linphone` "
     "or `acrobits`.",
     "verb": "The event's second half.",
-    "verdict": "Every source that was asked, and which was taken.",
+    "verdict": "Every source that was asked, and which was taken; `elsewhere`: a place that contradicts it.",
     "version": "Counts changes; the ETag.",
     "vertical_m": "Half the height, in metres.",
     "warning": "What to do about it; empty: nothing.",

@@ -16,6 +16,7 @@ def compose(told: Told) -> mail.Composed:
     facts = (
         ("Call back", mail.one_line(told.callback_number or "") or "no number is known"),
         ("Address", _plain("; ".join(mail.address_lines(told.civic_address)))),
+        ("Perhaps at", _plain("; or ".join(mail.place_words(place) for place in told.elsewhere[: mail.MAX_PLACES]))),
         ("Time", mail.time_words(told.sent_at, told.timezone)),
         ("On site", _plain(mail.one_line(told.onsite_number or ""))),
         ("Call id", told.call_id),

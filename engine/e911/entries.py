@@ -97,6 +97,7 @@ class EmergencyCall:
                     "age_s": said.age_s,
                     "taken": said.taken,
                     "why": said.why,
+                    **({"elsewhere": _location_entry(said.elsewhere)} if said.elsewhere is not None else {}),
                 }
                 for said in self.resolved.verdict
             ],

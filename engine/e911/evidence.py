@@ -48,7 +48,8 @@ class Evidence:
     """What one source said: `said` is the location's name, None when the source is silent; `age_s` how old that is.
 
     The age counts from when the phone was seen, the user confirmed or the reference answered; for all other sources
-    from when the address was validated. None: nobody knows.
+    from when the address was validated. None: nobody knows. `elsewhere` is the place itself where it and the one taken
+    cannot both be right: the caller may be there.
     """
 
     source: Source
@@ -56,6 +57,7 @@ class Evidence:
     age_s: int | None
     taken: bool
     why: str
+    elsewhere: DispatchableLocation | None = None
 
 
 class Rung(NamedTuple):
@@ -96,7 +98,7 @@ class Resolved:
     def verdict(self) -> tuple[Evidence, ...]:
         """Every source in its order: what it said, how old that is, and why it was taken or passed over."""
         taken = self.taken
-        return tuple(_evidence(rung, rung is taken, self.at) for rung in self.rungs)
+        return tuple(_evidence(rung, taken, self.at) for rung in self.rungs)
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -144,7 +146,7 @@ def _extent_m(shape: Shape) -> float:
     return next((float(reach) for reach in reaches if reach is not None), 0.0)
 
 
-def _evidence(rung: Rung, taken: bool, now: datetime) -> Evidence:
+def _evidence(rung: Rung, taken: Rung | None, now: datetime) -> Evidence:
     pattern, *parts = rung.why
     why = str(pattern).format(*parts)
     location = rung.location
@@ -154,7 +156,15 @@ def _evidence(rung: Rung, taken: bool, now: datetime) -> Evidence:
     age_s = max(0, int((now - at).total_seconds())) if at is not None else None
     if location.id and location.validated_at is None:  # what came with a request has no identifier of ours
         why += "; the address was never validated"
-    return Evidence(rung.source, location.name, age_s, taken, why)
+    elsewhere = location if taken is not None and _contradicts(rung, taken) else None
+    return Evidence(rung.source, location.name, age_s, rung is taken, why, elsewhere)
+
+
+def _contradicts(rung: Rung, taken: Rung) -> bool:
+    """Whether it names another place than the one taken, and both speak of this caller."""
+    if not rung.counts or rung.location is None or taken.location is None or DEFAULTS & {rung.source, taken.source}:
+        return False
+    return disagree(taken.location, rung.location)
 
 
 def _flags(taken: Rung | None, rungs: tuple[Rung, ...], now: datetime) -> tuple[str, ...]:
@@ -166,8 +176,7 @@ def _flags(taken: Rung | None, rungs: tuple[Rung, ...], now: datetime) -> tuple[
         flags.append(STALE)
     if taken.source in SIGHTED and taken.said_at is not None and now - taken.said_at > SIGHTING_STALE_AFTER:
         flags.append(STALE_SIGHTING)
-    claims = [rung.location for rung in rungs if rung.counts and rung.location and rung.source not in DEFAULTS]
-    if taken.source not in DEFAULTS and any(disagree(location, other) for other in claims):
+    if any(_contradicts(rung, taken) for rung in rungs):
         flags.append(DISAGREEMENT)
     return tuple(flags)
 

@@ -37,6 +37,7 @@ CUT = "cut_by_restart"  # likewise: the process that carried the call ended befo
 NODE_LOST = "node_lost"  # the node that carried the call is silent for long; beside CUT, or of an answered call
 ANSWERED_AFTER_ALL = "answered_after_all"  # likewise: staff had been told that nobody took the call, or of a hang-up
 CALLED_BACK = "called_back_in_vain"  # likewise: a dispatcher called the caller's number and reached nobody
+MAX_PLACES = 3  # where sources disagree; the call's page has all
 MAX_LINE_CHARS = 200  # of one value: longer ones are cut, so that nobody's display name fills the screen
 MAX_SUBJECT_CHARS = 150  # phones show about 40, desktop programs about 100
 _ENGINE = Path(__file__).parent.parent
@@ -64,7 +65,8 @@ _FLAGS = {
     NO_LOCATION: "No location was known for this caller and none was conveyed to {number}. Ask the caller where they "
     "are.",
     STALE: "This address was last confirmed more than a year ago. Check that it still holds.",
-    DISAGREEMENT: "Sources disagree about where the caller is. The address above was conveyed; the call page has all.",
+    DISAGREEMENT: "Sources disagree about where the caller is. What stands under Address was conveyed; they may be at "
+    "another place instead. Ask the caller, and have somebody look at both.",
     STALE_SIGHTING: "The phone was last seen at this place more than a day ago. Ask the caller whether they "
     "are still there.",
     REFERENCE_UNRESOLVED: "The phone system named a location server that gave no answer in time. The address above is "
@@ -169,6 +171,7 @@ class Told:
     instructions: tuple[str, ...] = ()  # of the account, then of the location
     number: str = "911"  # what people dial for help where the caller is
     unacknowledged_s: int = 0  # for how long nobody has acknowledged it; 0: that is not why this is told
+    elsewhere: tuple[Mapping[str, Any], ...] = ()  # name and civic address of places where the caller may be instead
     test_number: str = "933"  # what they dial for a test there; empty where no number is set aside
 
     @property
@@ -272,6 +275,7 @@ def _facts(told: Told, who: str) -> list[tuple[str, list[str]]]:
         ("Location", [one_line(told.location_name or "") or "unknown: none was conveyed"]),
         ("Address", [one_line(line) for line in address_lines(told.civic_address)]),
         ("Coordinates", [one_line(position)]),
+        ("Perhaps at", [place_words(place) for place in told.elsewhere[:MAX_PLACES]]),
         ("Found by", [_FOUND_BY.get(told.location_source, "")]),
         ("Time", [time_words(told.sent_at, told.timezone)]),
         ("Call id", [told.call_id]),
@@ -434,6 +438,15 @@ def address_lines(civic_address: Mapping[str, Any]) -> tuple[str, ...]:
     rest = [f"{name} {text}" for name, text in left.items() if text]
     lines = (road, ", ".join(inside), ", ".join(part for part in (place.strip(", "), country) if part), ", ".join(rest))
     return tuple(line for line in lines if line)
+
+
+def place_words(place: Mapping[str, Any]) -> str:
+    """A place with its address, else its coordinates, in one line."""
+    civic_address, geo = place.get("civic_address"), place.get("geo")
+    lines = address_lines(civic_address) if isinstance(civic_address, Mapping) else ()
+    if not lines and isinstance(geo, Mapping) and {"latitude", "longitude"} <= geo.keys():
+        lines = (f"{geo['latitude']}, {geo['longitude']}",)
+    return one_line(", ".join([str(place.get("name") or "a place without a name"), *lines]))
 
 
 def one_line(text: str, max_chars: int = MAX_LINE_CHARS) -> str:

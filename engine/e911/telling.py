@@ -57,7 +57,14 @@ async def told_of(
         instructions=(account.notification_text, location.notification_text if location else ""),
         number=near.primary,
         test_number=min(near.test, default=""),
+        elsewhere=elsewhere_of(call),
     )
+
+
+def elsewhere_of(call: EmergencyCall) -> tuple[Mapping[str, Any], ...]:
+    """The other places that sources named for the caller, each once."""
+    places = [as_mapping(as_mapping(said).get("elsewhere")) for said in call.verdict]
+    return tuple({str(place.get("name") or place): place for place in places if place}.values())
 
 
 def number_near(call: EmergencyCall, country: str) -> str:

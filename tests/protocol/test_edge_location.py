@@ -262,6 +262,7 @@ async def test_a_sighting_counts_from_the_moment_it_is_told(tmp_path, keys, part
         _, entry = await place_call(running, pbx, carrier, *phone)
         assert (entry["location_source"], entry["location"]["name"]) == ("switch_port", "lab")
         assert "disagreement" in entry["flags"]
+        assert {said["elsewhere"]["name"] for said in entry["verdict"] if "elsewhere" in said} == {"Headquarters"}
         assert '"taken":"switch_port"' in await running.logs("location_sources_disagree")
         wifi = (*phone, "P-Access-Network-Info: IEEE-802.11;i-wlan-node-id=00156D123456")
         _, entry = await place_call(running, pbx, carrier, *wifi)

@@ -393,3 +393,19 @@ async def test_a_drill_and_alerts_speak_of_the_number_that_people_dial_there(por
     assert "Answered after all, late" in alerts
     assert 'data-number="000"' in alerts
     assert "911" not in alerts.replace("E911", "")
+
+
+async def test_where_sources_disagree_the_other_place_is_named(port: AdminPort, site: Site) -> None:
+    """E-05, E-11: the front desk can send somebody to both, from the page that rings and from the call's."""
+    other = {"name": "Boston <b>", "civic_address": {"country": "US", "HNO": "1", "RD": "Elm", "A3": "Boston"}}
+    said = [
+        {"source": "switch_port", "said": "Headquarters", "age_s": 1, "taken": True, "why": "seen there"},
+        *({"source": name, "said": "Boston <b>", "age_s": 1, "taken": False, "why": "", "elsewhere": other}
+          for name in ("phone", "line")),
+    ]  # fmt: skip
+    call = await add_call(port, site, location=PLACE, flags=["disagreement"], verdict=said)
+    browser = await port.browser(site)
+    alerts = await (await port.call("GET", "/alerts", browser)).text()
+    assert "Sources disagree about the place: perhaps <strong>Boston &lt;b&gt;, 1 Elm, Boston, US</strong>. Ask" in alerts
+    page = await (await port.call("GET", f"/calls/{call}", browser)).text()
+    assert page.count("Or perhaps: <strong>Boston &lt;b&gt;, 1 Elm, Boston, US</strong>") == 2

@@ -314,7 +314,8 @@ def test_positions_far_apart_disagree_and_close_ones_do_not():
     desk = place("desk", geo=Geo(42.65, -73.75))
     table = account(locations=PLACES | {"location_desk": desk, "location_line": desk})
     assert "disagreement" in found(at=table, carried=(at_(42.70, -73.75),)).flags
-    assert found(at=table, carried=(at_(42.6505, -73.7501),)).flags == ()
+    near = found(at=table, carried=(at_(42.6505, -73.7501),))
+    assert (near.flags, [one for one in near.verdict if one.elsewhere is not None]) == ((), [])
     assert found(at=table, carried=(at_(42.70, -73.75, radius_m=9000.0),)).flags == ()
     corners = ((42.6, -73.8), (42.6, -73.7), (42.7, -73.7), (42.7, -73.8))
     around = DispatchableLocation("", "town", CivicAddress(), Polygon(corners))
@@ -344,6 +345,9 @@ def test_the_first_location_of_a_request_is_taken_and_the_others_are_told():
     assert resolved.location is CARRIED
     assert [evidence.said for evidence in said(resolved, Source.REQUEST)] == [None, "7 Elm St", "9 Oak St"]
     assert "disagreement" in resolved.flags
+    other = [evidence for evidence in resolved.verdict if evidence.elsewhere is second]
+    assert [(evidence.source, evidence.taken) for evidence in other] == [(Source.REQUEST, False)]
+    assert not any(evidence.elsewhere for evidence in found(carried=(CARRIED,)).verdict if evidence.said == "7 Elm St")
 
 
 def test_a_reference_is_worth_a_wait_only_when_a_default_is_all_there_is():

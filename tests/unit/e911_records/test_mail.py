@@ -179,6 +179,14 @@ def test_a_caller_without_a_number_is_not_to_be_called_back() -> None:
         ({"flags": ("location_unknown",), "location_name": None, "civic_address": {}}, "unknown: none was conveyed"),
         ({"flags": ("stale",)}, "confirmed more than a year ago"),
         ({"flags": ("disagreement",)}, "Sources disagree about where the caller is"),
+        (
+            {"elsewhere": ({"name": "Boston", "civic_address": {"country": "US", "HNO": "1", "RD": "Elm"}},)},
+            "Perhaps at:     Boston, 1 Elm",
+        ),
+        (
+            {"elsewhere": ({"name": "A", "geo": {"latitude": 1.5, "longitude": -2}}, {"civic_address": {}})},
+            "Perhaps at:     A, 1.5, -2\n                a place without a name\n",
+        ),
         ({"flags": ("malformed:bad Date",)}, "malformed (bad Date); the call was sent on all the same"),
         ({"flags": ("not_sent",)}, "THIS CALL WAS NOT SENT"),
         ({"flags": ("some_new_flag",)}, "Note: some new flag."),
