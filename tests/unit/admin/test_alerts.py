@@ -406,6 +406,6 @@ async def test_where_sources_disagree_the_other_place_is_named(port: AdminPort, 
     call = await add_call(port, site, location=PLACE, flags=["disagreement"], verdict=said)
     browser = await port.browser(site)
     alerts = await (await port.call("GET", "/alerts", browser)).text()
-    assert "Sources disagree about the place: perhaps <strong>Boston &lt;b&gt;, 1 Elm, Boston, US</strong>. Ask" in alerts
+    assert "Sources disagree about the place: perhaps <strong>Boston &lt;b&gt;, 1 Elm, Boston, US</strong>." in alerts
     page = await (await port.call("GET", f"/calls/{call}", browser)).text()
     assert page.count("Or perhaps: <strong>Boston &lt;b&gt;, 1 Elm, Boston, US</strong>") == 2
