@@ -34,6 +34,8 @@ _FLAGS = {
     "disagreement": "Two sources name different places for this caller. The first in the order was sent; see below.",
     "stale_sighting": "The phone was last seen at this place more than a day ago. Nothing newer said otherwise, so it "
     "was sent; see to it that switches, access points or phones report more often.",
+    "unplaced_sighting": "The phone was last seen at a switch or access point that no location has, so what stands on "
+    "record was sent. Below stands which: add it to its location, or the next call is as unsure.",
     "reference_unresolved": "The PBX named a location server that gave no location within 300 ms, and nothing but a "
     "default was known. The call went out with that; below stands what the server said.",
     "sender_unproven": "The PBX gave a wrong password. Its address fits, so the call went out all the same; check the "

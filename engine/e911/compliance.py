@@ -20,7 +20,17 @@ from types import MappingProxyType
 from typing import Any
 
 from engine.e911.carriers import CarrierProfiles
-from engine.e911.evidence import DEFAULTS, DISAGREEMENT, SIGHTED, STALE, STALE_SIGHTING, Resolved, Source, disagree
+from engine.e911.evidence import (
+    DEFAULTS,
+    DISAGREEMENT,
+    SIGHTED,
+    STALE,
+    STALE_SIGHTING,
+    UNPLACED_SIGHTING,
+    Resolved,
+    Source,
+    disagree,
+)
 from engine.e911.lending import Lending
 from engine.e911.location import AccountTable, Caller, DispatchableLocation, Pbx, resolve
 from engine.e911.location import Line as LineRow
@@ -293,9 +303,11 @@ def placement_of(station: Station, resolved: Resolved, ground: Ground) -> tuple[
     seen = ground.table.sightings.get(station.phone_id)
     if seen is not None and seen.bssid and not seen.chassis:
         return Placement.NON_FIXED, "assumed", "it was last seen on Wi-Fi"
-    if station.phone_id:
-        return Placement.FIXED, "assumed", "a telephone at a desk, and nothing seen of it says otherwise"
-    return None, "unknown", "the device that this line rings is not provisioned here"
+    if not station.phone_id:
+        return None, "unknown", "the device that this line rings is not provisioned here"
+    is_moved = UNPLACED_SIGHTING in resolved.flags
+    seen_words = "though it was last seen where no location is" if is_moved else "and nothing seen of it says otherwise"
+    return Placement.FIXED, "assumed", f"a telephone at a desk, {seen_words}"
 
 
 # --- the three paragraphs ---------------------------------------------------------------------------------------------
@@ -418,7 +430,7 @@ def _unsent(told: Told, _placement: Placement | None, ground: Ground) -> _Found 
     return None
 
 
-def _unsure(told: Told, _placement: Placement | None, _ground: Ground) -> _Found | None:
+def _unsure(told: Told, placement: Placement | None, _ground: Ground) -> _Found | None:
     """The engine may decide otherwise when the call comes."""
     resolved = told.resolved
     if told.doubt:
@@ -429,6 +441,9 @@ def _unsure(told: Told, _placement: Placement | None, _ground: Ground) -> _Found
         named = ", ".join(sorted({f"{each.source.value.replace('_', ' ')}: {each.said}" for each in others}))
         why = f"Sources name different places: {_name(resolved)} would be sent, and others say {named}."
         return Verdict.UNKNOWN, why, "See which is right and correct the other."
+    if UNPLACED_SIGHTING in resolved.flags and placement is not Placement.NON_FIXED:
+        why = f"A record places it at {_name(resolved)}, but it was seen at a switch or access point of none."
+        return Verdict.UNKNOWN, why, "Add that switch or access point, which the phone's page names, to its location."
     return None
 
 

@@ -16,6 +16,7 @@ NO_LOCATION = "location_unknown"
 STALE = "stale"
 STALE_SIGHTING = "stale_sighting"
 DISAGREEMENT = "disagreement"
+UNPLACED_SIGHTING = "unplaced_sighting"
 REFERENCE_UNRESOLVED = "reference_unresolved"  # the request named where to ask, and nobody answered in time
 
 SAME_PLACE_M = 250.0  # two positions this close are one site: a street corner and a door differ by less
@@ -41,6 +42,7 @@ class Source(StrEnum):
 
 # these claim nothing about this caller: they cannot disagree, and a reference is worth a wait when only they know
 DEFAULTS = frozenset({Source.PBX_DEFAULT, Source.ACCOUNT_DEFAULT, Source.NONE})
+RECORDED = DEFAULTS | {Source.PHONE, Source.LINE}  # these stay behind when the phone is carried elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,8 @@ class Rung(NamedTuple):
     """One source's word, as found. A dozen are made for each call, so it is a tuple and `why` is not yet a sentence.
 
     `why`: a pattern and what fills it. `said_at`: when the source said it (UTC), None when only the address has an age.
-    `counts` False: it said something that does not hold for this call, as `why` tells.
+    `counts` False: it said something that does not hold for this call, as `why` tells. Without a location, `said_at` is
+    when the phone was seen at something of a kind that this account places, and nobody has placed this one.
     """
 
     source: Source
@@ -167,6 +170,11 @@ def _contradicts(rung: Rung, taken: Rung) -> bool:
     return disagree(taken.location, rung.location)
 
 
+def _is_unplaced(rung: Rung, now: datetime) -> bool:
+    """Whether the phone was lately where nobody has said what place that is."""
+    return rung.location is None and rung.said_at is not None and now - rung.said_at <= SIGHTING_STALE_AFTER
+
+
 def _flags(taken: Rung | None, rungs: tuple[Rung, ...], now: datetime) -> tuple[str, ...]:
     if taken is None or taken.location is None:
         return (NO_LOCATION,)
@@ -176,6 +184,8 @@ def _flags(taken: Rung | None, rungs: tuple[Rung, ...], now: datetime) -> tuple[
         flags.append(STALE)
     if taken.source in SIGHTED and taken.said_at is not None and now - taken.said_at > SIGHTING_STALE_AFTER:
         flags.append(STALE_SIGHTING)
+    if taken.source in RECORDED and any(_is_unplaced(rung, now) for rung in rungs):
+        flags.append(UNPLACED_SIGHTING)
     if any(_contradicts(rung, taken) for rung in rungs):
         flags.append(DISAGREEMENT)
     return tuple(flags)

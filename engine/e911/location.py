@@ -15,6 +15,7 @@ from engine.e911.evidence import (
     REFERENCE_UNRESOLVED,
     STALE,
     STALE_SIGHTING,
+    UNPLACED_SIGHTING,
     Evidence,
     Resolved,
     Rung,
@@ -52,8 +53,8 @@ from engine.e911.table import AccountTable, LocationTable
 
 __all__ = [
     "CIVIC_ELEMENTS", "CIVIC_EXTENSIONS", "CLDXF_ELEMENTS", "DISAGREEMENT", "ELIN_HOLD_MINUTES", "NO_LOCATION",
-    "REFERENCE_UNRESOLVED", "STALE", "STALE_SIGHTING", "AccountTable", "AttachedBy", "Attachment", "Caller",
-    "CivicAddress", "Confirmed", "DispatchableLocation", "Evidence", "Geo", "IpAddress", "IpNetwork", "Line",
+    "REFERENCE_UNRESOLVED", "STALE", "STALE_SIGHTING", "UNPLACED_SIGHTING", "AccountTable", "AttachedBy", "Attachment",
+    "Caller", "CivicAddress", "Confirmed", "DispatchableLocation", "Evidence", "Geo", "IpAddress", "IpNetwork", "Line",
     "LocationTable", "Mac", "Network", "Number", "NumberHolder", "Pbx", "Phone", "PrefixIndex", "Resolved", "Rung",
     "Sighting", "Source", "Trunk", "is_only_default", "is_private", "plain_address", "plain_chassis", "plain_mac",
     "plain_port", "plain_switch_port", "resolve", "unknown_elements",

@@ -26,7 +26,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from engine.e911.fields import MAX_INSTRUCTION_CHARS, MAX_PREFIX_CHARS
-from engine.e911.location import DISAGREEMENT, NO_LOCATION, REFERENCE_UNRESOLVED, STALE, STALE_SIGHTING
+from engine.e911.location import (
+    DISAGREEMENT,
+    NO_LOCATION,
+    REFERENCE_UNRESOLVED,
+    STALE,
+    STALE_SIGHTING,
+    UNPLACED_SIGHTING,
+)
 from engine.models import CallKind
 
 NOT_SENT = "not_sent"  # a flag of the recorder: the account had no trunk, so that nobody outside knows of the call
@@ -69,6 +76,8 @@ _FLAGS = {
     "another place instead. Ask the caller, and have somebody look at both.",
     STALE_SIGHTING: "The phone was last seen at this place more than a day ago. Ask the caller whether they "
     "are still there.",
+    UNPLACED_SIGHTING: "The phone was last seen at a switch or access point that nobody has given a place. The address "
+    "above is the one on record: the phone may have been moved, so ask the caller where they are.",
     REFERENCE_UNRESOLVED: "The phone system named a location server that gave no answer in time. The address above is "
     "a default: ask the caller where they are.",
     "location_not_sent": "The carrier takes no address with the call. Responders get the one it has on file for the "

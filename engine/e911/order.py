@@ -59,7 +59,7 @@ def resolve(
     pbx_id = pbx.id if pbx is not None else None
     phone, line = account.who(caller, pbx_id)
     seen = _latest(account, phone, overlay)
-    rungs = _attached(account, caller, pbx_id, seen)
+    rungs = _attached(account, caller, pbx_id, seen, now)
     if account.confirmed:
         rungs += _confirmed(account, caller, phone, line, seen, now)
     else:
@@ -122,18 +122,20 @@ def _latest(account: AccountTable, phone: Phone | None, overlay: Mapping[str, Si
 # --- where the phone is attached ------------------------------------------------------------------------------------
 
 
-def _attached(account: AccountTable, caller: Caller, pbx_id: str | None, seen: Sighting | None) -> list[Rung]:
+def _attached(
+    account: AccountTable, caller: Caller, pbx_id: str | None, seen: Sighting | None, now: datetime
+) -> list[Rung]:
     """Switch port, switch, access point and subnet. What the request says of now comes before what was seen."""
     rungs = [_UNSEEN_PORT, _UNSEEN_SWITCH]
     if seen is not None and seen.chassis:
         if seen.port:
             at = f"{seen.chassis}/{seen.port}"
-            rungs[0] = _at(account, Source.SWITCH_PORT, at, pbx_id, "seen at switch port {} by {}", seen)
-        rungs[1] = _at(account, Source.SWITCH, seen.chassis, pbx_id, "seen at switch {} by {}", seen)
+            rungs[0] = _at(account, Source.SWITCH_PORT, at, pbx_id, "seen at switch port {} by {}", seen, now)
+        rungs[1] = _at(account, Source.SWITCH, seen.chassis, pbx_id, "seen at switch {} by {}", seen, now)
     if caller.bssid:
-        rungs.append(_at(account, Source.BSSID, caller.bssid, pbx_id, "the request names access point {}", None))
+        rungs.append(_at(account, Source.BSSID, caller.bssid, pbx_id, "the request names access point {}", None, now))
     elif seen is not None and seen.bssid:
-        rungs.append(_at(account, Source.BSSID, seen.bssid, pbx_id, "seen at access point {} by {}", seen))
+        rungs.append(_at(account, Source.BSSID, seen.bssid, pbx_id, "seen at access point {} by {}", seen, now))
     else:
         rungs.append(_NO_BSSID)
     if caller.source_ip is not None:
@@ -146,12 +148,21 @@ def _attached(account: AccountTable, caller: Caller, pbx_id: str | None, seen: S
 
 
 def _at(
-    account: AccountTable, source: Source, value: str, pbx_id: str | None, pattern: str, seen: Sighting | None
+    account: AccountTable,
+    source: Source,
+    value: str,
+    pbx_id: str | None,
+    pattern: str,
+    seen: Sighting | None,
+    now: datetime,
 ) -> Rung:
+    """`seen` None: the request itself says it, now."""
     why = (pattern, value) if seen is None else (pattern, value, seen.source)
-    found = account.attachment_of(AttachedBy(source.value), value, pbx_id)
+    by = AttachedBy(source.value)
+    found = account.attachment_of(by, value, pbx_id)
     if found is None:
-        return Rung(source, None, (f"{pattern}; nobody has said where that is", *why[1:]))
+        said_at = (seen.seen_at if seen is not None else now) if account.has_attachments(by) else None
+        return Rung(source, None, (f"{pattern}; nobody has said where that is", *why[1:]), said_at)
     location = account.locations[found.location_id]
     if not location.can_be_conveyed:
         return _empty(source, location, why)

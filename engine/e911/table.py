@@ -210,6 +210,10 @@ class AccountTable:
                     return network
         return unbound
 
+    def has_attachments(self, by: AttachedBy) -> bool:
+        """Whether somebody here says of switches, ports or access points where they are."""
+        return bool(self._attached.get(by))
+
     def attachment_of(self, by: AttachedBy, value: str, pbx_id: str | None) -> Attachment | None:
         """The switch, switch port or access point of that name; one bound to this PBX before one bound to none."""
         level = self._attached.get(by)

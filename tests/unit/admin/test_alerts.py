@@ -403,9 +403,11 @@ async def test_where_sources_disagree_the_other_place_is_named(port: AdminPort, 
         *({"source": name, "said": "Boston <b>", "age_s": 1, "taken": False, "why": "", "elsewhere": other}
           for name in ("phone", "line")),
     ]  # fmt: skip
-    call = await add_call(port, site, location=PLACE, flags=["disagreement"], verdict=said)
+    call = await add_call(port, site, location=PLACE, flags=["disagreement", "unplaced_sighting"], verdict=said)
     browser = await port.browser(site)
     alerts = await (await port.call("GET", "/alerts", browser)).text()
     assert "Sources disagree about the place: perhaps <strong>Boston &lt;b&gt;, 1 Elm, Boston, US</strong>." in alerts
+    assert "The phone was last seen where no location is: it may have been moved. Ask the caller." in alerts
     page = await (await port.call("GET", f"/calls/{call}", browser)).text()
+    assert "last seen at a switch or access point that no location has" in page
     assert page.count("Or perhaps: <strong>Boston &lt;b&gt;, 1 Elm, Boston, US</strong>") == 2

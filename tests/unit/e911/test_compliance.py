@@ -128,6 +128,10 @@ OLD = {
     "sightings": {"phone_1": replace(SEEN_AT_HOME["phone_1"], seen_at=NOW - dt.timedelta(days=2))},
     "networks": (Network("network_1", ip_network("203.0.113.0/24"), "location_hq"),),
 }
+UNPLACED = {
+    "sightings": {"phone_1": Sighting("phone_1", "cabinet-3", None, None, None, "api", NOW)},
+    "attachments": (Attachment("network_1", AttachedBy.SWITCH, "cabinet-4", "location_hq"),),
+}
 BY_DEFAULT = {"phones": (replace(PHONE, location_id=None),), "default_location_id": "location_hq"}
 
 
@@ -138,6 +142,8 @@ BY_DEFAULT = {"phones": (replace(PHONE, location_id=None),), "default_location_i
         (Placement.FIXED, ON_WIFI, "(i)", "met"),
         (Placement.FIXED, BY_DEFAULT, "(i)", "unknown"),
         (Placement.FIXED, OLD, "(i)", "unknown"),
+        (Placement.FIXED, UNPLACED, "(i)", "unknown"),
+        (Placement.NON_FIXED, UNPLACED, "(ii)", "not_met"),
         (Placement.NON_FIXED, {}, "(ii)", "not_met"),
         (Placement.NON_FIXED, ON_WIFI, "(ii)", "met"),
         (Placement.NON_FIXED, CONFIRMED, "(ii)", "met"),
@@ -174,6 +180,14 @@ def test_what_kind_of_device_it_is_goes_by_a_person_s_word_first(
     row = row_of(station, ground(table(**fields)))
     assert (row.placement, row.placement_by) == (expected, by)
     assert row.placement_why
+
+
+def test_a_phone_seen_at_a_switch_that_nobody_has_placed_is_told_so() -> None:
+    """E-16: its record may be of where it stood before."""
+    row = row_of(STATION, ground(table(**UNPLACED)))
+    assert row.placement_why == "a telephone at a desk, though it was last seen where no location is"
+    assert "it was seen at a switch or access point of none" in row.location.why
+    assert "Add that switch or access point" in row.location.todo
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,25 @@ def test_a_port_nobody_has_placed_says_so():
     assert said(resolved, Source.SWITCH_PORT)[0].why == (
         "seen at switch port cabinet-3/2 by api; nobody has said where that is"
     )
+    assert "unplaced_sighting" in resolved.flags
+
+
+@pytest.mark.parametrize(
+    ("given_", "is_flagged"),
+    [
+        ({"sighting": seen(bssid="00156daaaaaa")}, True),
+        ({"caller": Caller("101", bssid="00156daaaaaa")}, True),
+        ({"sighting": seen(chassis="cabinet-3")}, True),
+        ({"sighting": seen(chassis="cabinet-3", ago=30 * HOUR)}, False),  # too long ago to doubt the record for it
+        ({"sighting": seen(chassis="cabinet-3"), "at": account(attachments=())}, False),  # nobody places switches here
+        ({"sighting": seen(chassis="001122334455", port="gi1/0/8")}, False),  # its switch has a place
+        ({"sighting": seen(chassis="cabinet-3"), "caller": HERE}, False),  # its subnet has one
+        ({"sighting": seen(chassis="cabinet-3"), "at": account(phones=())}, False),  # another phone's
+    ],
+)
+def test_a_phone_seen_where_nobody_has_placed_anything_is_flagged_when_a_record_is_sent(given_, is_flagged):
+    """E-05: it may have been carried there; whoever reads the mail asks the caller."""
+    assert ("unplaced_sighting" in found(**given_).flags) is is_flagged
 
 
 # --- how old, and where the phone is by now ---------------------------------------------------------------------------

@@ -331,6 +331,7 @@ def test_nothing_a_phone_sends_becomes_a_header_a_line_or_markup(
     [
         ("disagreement", "Sources disagree"),
         ("stale_sighting", "more than a day ago"),
+        ("unplaced_sighting", "that nobody has given a place. The address above is the one on record"),
         ("reference_unresolved", "no answer in time"),
         ("location_not_sent", "takes no address with the call"),
         ("shortened:Telnyx: HNO, LOC", "Telnyx takes less of this address: HNO, LOC"),
