@@ -121,6 +121,8 @@ DONE = {  # what a page says after a redirect; the key travels in the address, t
     "invited": "Invited. The list says how far the mail with the link is.",
     "reset-mailed": "The old password is dead. A link to choose a new one is mailed: their page says how far it is.",
     "user-saved": "User saved.",
+    "user-disabled": "Disabled. They are signed out everywhere and cannot sign in until you let them.",
+    "user-enabled": "They can sign in again.",
     "user-removed": "User removed. They are signed out and cannot sign in any more.",
     "session-ended": "Session ended. Its next request is refused.",
     "key-revoked": "API key revoked. Requests with it are refused from now on.",

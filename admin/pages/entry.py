@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 from aiohttp import web
 
 from admin import auth, held_forms
-from admin.context import ACCOUNT, ACTOR, BROWSER, CONFIG, DATABASE, REQUEST_ID, SESSION
+from admin.context import ACCOUNT, ACTOR, BROWSER, CONFIG, DATABASE, REQUEST_ID, SESSION, USER
 from admin.pages.form import FORM, form_of, see_other, typed
 from admin.render import render
 from admin.routes import PUBLIC, SIGNED_IN, Route
@@ -140,7 +140,9 @@ async def render_error(request: web.Request, error: EngineError) -> web.StreamRe
             return await request[FORM](request, _said_of(request, error))
     if isinstance(error, auth.ScopeMissing) and ACCOUNT in request:
         async with request.app[DATABASE].sessions() as session:
-            return error_page(request, error, await people_to_ask(session, request[ACCOUNT].id))
+            people = await people_to_ask(session, request[ACCOUNT].id)
+            me = request.get(USER)
+            return error_page(request, error, [one for one in people if me is None or one.id != me.id])
     return error_page(request, error)
 
 

@@ -102,6 +102,7 @@ class Standing:
     is_sip_up: bool
     chats: int = 0  # how many are told of every call by SMS or chat
     silent_phones: int = 0  # booted, and with no line that registers anywhere
+    not_met: int = 0  # devices that the E911 report found so when they were last counted
     is_testable: bool = (
         True  # some location is in a country with a number for test calls, or the account is and has none
     )
@@ -129,6 +130,7 @@ async def _standing(request: web.Request) -> Standing:
     session, account = request[SESSION], request[ACCOUNT]
     places = await store_calls.places_of(session, account.id)
     chatting = await store_chats.places_told(session, account.id)
+    counted = request.app[COUNTS].kept(account.id)
     return Standing(
         account=account,
         places=[
@@ -156,6 +158,7 @@ async def _standing(request: web.Request) -> Standing:
         waiting_mails=await e911.waiting_count(session, account.id),
         is_sip_up=request.app[EDGE].state().is_up,
         silent_phones=await store_alarms.count_silent(session, account.id),
+        not_met=counted.verdicts[Verdict.NOT_MET.value] if counted is not None else 0,
         is_testable=(
             await store_tests.count_testable(session, account.id) > 0 if places else has_test_number(account.country)
         ),
@@ -519,6 +522,12 @@ def _live_step(standing: Standing) -> Step:
     if missing:
         text = f"Send {number} here when all is there. Missing now: {', '.join(missing)}."
         return Step("live", title, text, is_done=False, address="/help/emergency", action="How calls get here")
+    if standing.not_met and not standing.account.emergency_enabled:
+        text = (
+            f"All is there for a call, but the E911 report finds {plural(standing.not_met, 'device')} not met: see "
+            f"why. Then send {number} from the PBX here, and say in Settings that emergency calling is live."
+        )
+        return Step("live", title, text, is_done=False, address="/compliance", action="See why")
     if not standing.account.emergency_enabled:
         text = (
             f"All is there. Send {number} from the PBX here, then say in Settings that emergency calling is live. "

@@ -142,7 +142,7 @@ async def post_user_status(request: web.Request) -> web.Response:
     status = UserStatus.ACTIVE if await typed(request, "status") == "active" else UserStatus.DISABLED
     wished = UserFields(person.email, person.name, Role(person.role), status)
     await operations.update_user(request[SESSION], request[ACTOR], person, wished, granted=request[SCOPES])
-    return see_other("/users", "user-saved")
+    return see_other("/users", "user-enabled" if status is UserStatus.ACTIVE else "user-disabled")
 
 
 async def post_user_invitation(request: web.Request) -> web.Response:

@@ -209,7 +209,7 @@ async def test_any_part_of_any_stored_field_is_found(port: AdminPort, site: Site
 
 async def test_who_may_not_read_the_log_is_told_whom_to_ask(port: AdminPort, site: Site) -> None:
     """S2-14, S2-15: no link, 403 in page and API, one denied entry each, and the owners and managers by name."""
-    await port.browser(site, Role.ACCOUNT_MANAGER)
+    managing = await port.browser(site, Role.ACCOUNT_MANAGER)
     headers = await port.browser(site, Role.OPERATOR)
     async with port.database.sessions() as session:
         manager = await session.scalar(select(User).where(User.role == Role.ACCOUNT_MANAGER))
@@ -230,6 +230,9 @@ async def test_who_may_not_read_the_log_is_told_whom_to_ask(port: AdminPort, sit
     assert [(entry.event, entry.outcome, entry.actor_id) for entry in fresh] == [
         ("audit_log.list", "denied", operator.id), ("audit_log.list", "denied", operator.id),
     ]  # fmt: skip
+    closed = await (await port.call("GET", "/settings/provisioning", managing)).text()
+    assert f"mailto:{site.owner.email}" in closed
+    assert f"mailto:{manager.email}" not in closed, "nobody is told to ask themselves"
     for role in (Role.OWNER, Role.ADMIN, Role.ACCOUNT_MANAGER, Role.AUDITOR):
         assert (await port.call("GET", "/audit", await port.browser(site, role))).status == 200, role
 

@@ -107,7 +107,10 @@ def test_the_steps_say_what_a_test_call_showed() -> None:
 
 def test_not_all_is_there_while_a_location_has_no_address() -> None:
     """S0-18: the last step and the alarm above it say the same."""
-    assert "All is there" in step("live").text
+    assert "All is there. Send 911" in step("live").text
+    unready = step("live", not_met=3)
+    assert "the E911 report finds 3 devices not met" in unready.text
+    assert unready.address == "/compliance"
     places = [*READY.places, Place("Dock", False, "draft", False)]
     assert "Missing now: the address of 1 location." in step("live", places=places).text
     text = step("live", places=[], told=0).text
